@@ -1,0 +1,88 @@
+"""Run each plugin's tests in an environment of its own, with no sibling plugin installed.
+
+The environment that runs this holds what all plugins may rely on: the contract, the kernel, the kits, the test
+tools. Each plugin gets a bare venv beside it, which sees that shared environment through one `.pth` line, so that pip
+has only the plugin and the dependencies that it alone declares to install. A few seconds a plugin.
+
+Usage: alone.py SCRATCH_FOLDER [PLUGIN ...]
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PLUGINS = sorted([*ROOT.glob("plugins/lash-plugin-*"), *ROOT.glob("docs/examples/lash-plugin-*")])
+SHARED = ["./hookspecs", ".[cli]", *sorted(f"./{kit.relative_to(ROOT)}" for kit in ROOT.glob("plugins/lash-*-kit"))]
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
+def pip_install(python: str, *arguments: str) -> None:
+    options = ["-qq", "--disable-pip-version-check", "--no-build-isolation"]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", python, "install", *options, *arguments],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        check=True,
+    )
+
+
+def installed_plugins(python: str) -> set[str]:
+    """What `python` would discover, asked from outside the checkout."""
+    code = "from importlib.metadata import entry_points as e; print(*{p.dist.name for p in e(group='lash')})"
+    done = subprocess.run(
+        [python, "-P", "-c", code], cwd="/", env=ENVIRONMENT, check=True, capture_output=True, text=True
+    )
+    return set(done.stdout.split())
+
+
+def make_environment(folder: Path) -> str:
+    shutil.rmtree(folder, ignore_errors=True)
+    venv.create(folder, with_pip=False, symlinks=os.name != "nt")
+    scripts = sysconfig.get_path("scripts", "venv", {"base": str(folder)})
+    packages = sysconfig.get_path("purelib", "venv", {"base": str(folder)})
+    # addsitedir, unlike a plain path, also follows the `.pth` files by which the editable packages are found.
+    line = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    Path(packages, "shared.pth").write_text(line, encoding="utf-8")
+    return str(Path(scripts, "python"))
+
+
+def run(plugin: Path, scratch: Path) -> str | None:
+    """One plugin; what is wrong with it, or None."""
+    print(f"--- {plugin.name}", flush=True)
+    if not (plugin / "tests").is_dir():
+        return "has no tests"
+    python = make_environment(scratch / plugin.name)
+    pip_install(python, "-e", str(plugin))
+    if (found := installed_plugins(python)) != {plugin.name}:
+        return f"is not alone: {', '.join(sorted(found)) or 'nothing'} installed"
+    # -P: the current directory stays off sys.path, as in a user's environment.
+    done = subprocess.run([python, "-P", "-m", "pytest", "-q", str(plugin / "tests")], cwd=ROOT, env=ENVIRONMENT)
+    return {0: None, 5: "has no tests"}.get(done.returncode, "fails its tests")
+
+
+def main(arguments: list[str]) -> int:
+    scratch, wanted = Path(arguments[0]).resolve(), set(arguments[1:])
+    if unknown := wanted - {plugin.name for plugin in PLUGINS}:
+        print(f"no such plugin: {', '.join(sorted(unknown))}")
+        return 2
+    pip_install(sys.executable, *(part for path in SHARED for part in ("-e", path)))
+    if found := installed_plugins(sys.executable):
+        print(f"the shared environment must hold no plugin, but has: {', '.join(sorted(found))}")
+        return 1
+    chosen = [plugin for plugin in PLUGINS if not wanted or plugin.name in wanted]
+    problems = {plugin.name: problem for plugin in chosen if (problem := run(plugin, scratch))}
+    for name, problem in problems.items():
+        print(f"{name} {problem}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

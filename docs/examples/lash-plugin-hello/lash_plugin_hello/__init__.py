@@ -1,0 +1,1 @@
+"""The smallest useful lash plugin: a tool and a checkpoint hook."""

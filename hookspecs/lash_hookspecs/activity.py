@@ -1,0 +1,210 @@
+"""What watchers of a turn see: activities, each with an id and the id of what it belongs to.
+
+Activities with the same `correlation_id` belong to one row of a display: the deltas of one answer, the start and the end
+of one tool call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Union
+
+from attrs import frozen
+
+from lash_hookspecs.checkpoints import CheckpointKind
+from lash_hookspecs.llm import RetryStatus, TokenUsage
+from lash_hookspecs.messages import PluginMessage
+from lash_hookspecs.tools import ToolCallOutput
+
+__all__ = [
+    "AssistantProseDelta",
+    "AssistantReasoningDelta",
+    "ChildUsage",
+    "CodeBlockCompleted",
+    "CodeBlockStarted",
+    "ModelAttemptReset",
+    "ModelRequestStarted",
+    "PluginSurface",
+    "QueuedMessagesCommitted",
+    "SubmittedValue",
+    "ToolCallCompleted",
+    "ToolCallStarted",
+    "ToolValueProduced",
+    "TurnActivity",
+    "TurnError",
+    "TurnEvent",
+    "Usage",
+]
+
+
+@frozen(kw_only=True)
+class ModelRequestStarted:
+    """A model is asked; the answer's deltas carry this activity's correlation id."""
+
+    tag: ClassVar[str] = "model_request_started"
+    protocol_iteration: int
+
+
+@frozen
+class AssistantProseDelta:
+    """More text of the answer."""
+
+    tag: ClassVar[str] = "assistant_prose_delta"
+    text: str
+
+
+@frozen
+class AssistantReasoningDelta:
+    """More text of the reasoning."""
+
+    tag: ClassVar[str] = "reasoning_delta"
+    text: str
+
+
+@frozen
+class ModelAttemptReset:
+    """Take back what was shown under this correlation id: the attempt failed and is made again."""
+
+    tag: ClassVar[str] = "model_attempt_reset"
+
+
+@frozen(kw_only=True)
+class CodeBlockStarted:
+    """Code begins to run."""
+
+    tag: ClassVar[str] = "code_block_started"
+    language: str
+    code: str
+
+
+@frozen(kw_only=True)
+class CodeBlockCompleted:
+    """Code ended. `duration_ms` in milliseconds."""
+
+    tag: ClassVar[str] = "code_block_completed"
+    language: str
+    output: str
+    success: bool
+    duration_ms: int
+    error: str | None = None
+    tool_call_ids: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class ToolCallStarted:
+    """A tool call begins. `parent_call_id` is set for the children of a batch."""
+
+    tag: ClassVar[str] = "tool_call_started"
+    call_id: str | None
+    name: str
+    args: Mapping[str, Any]
+    parent_call_id: str | None = None
+
+
+@frozen(kw_only=True)
+class ToolCallCompleted:
+    """A tool call ended. `duration_ms` in milliseconds."""
+
+    tag: ClassVar[str] = "tool_call_completed"
+    call_id: str | None
+    name: str
+    args: Mapping[str, Any]
+    output: ToolCallOutput
+    duration_ms: int
+    parent_call_id: str | None = None
+
+
+@frozen
+class SubmittedValue:
+    """The turn ended in a value."""
+
+    tag: ClassVar[str] = "submitted_value"
+    value: Any
+
+
+@frozen(kw_only=True)
+class ToolValueProduced:
+    """A tool ended the turn with a value."""
+
+    tag: ClassVar[str] = "tool_value"
+    tool_name: str
+    value: Any
+
+
+@frozen(kw_only=True)
+class Usage:
+    """Usage of one call, and of the turn so far."""
+
+    tag: ClassVar[str] = "usage"
+    protocol_iteration: int
+    usage: TokenUsage
+    cumulative: TokenUsage
+
+
+@frozen(kw_only=True)
+class ChildUsage:
+    """Usage of a child session's turn."""
+
+    tag: ClassVar[str] = "child_usage"
+    session_id: str
+    source: str
+    model: str
+    protocol_iteration: int
+    usage: TokenUsage
+    cumulative: TokenUsage
+
+
+@frozen(kw_only=True)
+class PluginSurface:
+    """A plugin shows something. `payload` is plain JSON data."""
+
+    tag: ClassVar[str] = "plugin_surface"
+    plugin_id: str
+    name: str
+    payload: Any = None
+
+
+@frozen(kw_only=True)
+class QueuedMessagesCommitted:
+    """A checkpoint added messages."""
+
+    tag: ClassVar[str] = "queued_messages_committed"
+    messages: tuple[PluginMessage, ...]
+    checkpoint: CheckpointKind
+
+
+@frozen
+class TurnError:
+    """Something went wrong; the turn's `errors` say more."""
+
+    tag: ClassVar[str] = "error"
+    message: str
+
+
+TurnEvent = Union[
+    ModelRequestStarted,
+    AssistantProseDelta,
+    AssistantReasoningDelta,
+    ModelAttemptReset,
+    CodeBlockStarted,
+    CodeBlockCompleted,
+    ToolCallStarted,
+    ToolCallCompleted,
+    SubmittedValue,
+    ToolValueProduced,
+    Usage,
+    ChildUsage,
+    RetryStatus,
+    PluginSurface,
+    QueuedMessagesCommitted,
+    TurnError,
+]
+
+
+@frozen
+class TurnActivity:
+    """One thing that happened in a turn. On the wire the event's fields stand beside the ids."""
+
+    id: str
+    correlation_id: str
+    event: TurnEvent

@@ -1,0 +1,27 @@
+"""Checkpoints: the points between steps where plugins may add to a turn."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from attrs import frozen
+
+from lash_hookspecs.messages import PluginMessage, TurnCause
+
+__all__ = ["CheckpointDelivery", "CheckpointKind"]
+
+
+class CheckpointKind(StrEnum):
+    """`AFTER_WORK`: tools or code ran, the next model call follows. `BEFORE_COMPLETION`: the answer is about to be final."""
+
+    AFTER_WORK = "after_work"
+    BEFORE_COMPLETION = "before_completion"
+
+
+@frozen(kw_only=True)
+class CheckpointDelivery:
+    """What a checkpoint adds: messages that stay, messages for this turn's prompts only, and news."""
+
+    messages: tuple[PluginMessage, ...] = ()
+    transient_messages: tuple[PluginMessage, ...] = ()
+    turn_causes: tuple[TurnCause, ...] = ()

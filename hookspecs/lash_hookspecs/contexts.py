@@ -1,0 +1,229 @@
+"""What a hook is told when it is called: one `ctx`, bound to the plugin that implements the hook.
+
+A context is two references: the call, shared by all implementations, and the plugin's own corner (`PluginScope`) of the
+session. It is made anew for every call, so it holds nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import attrs
+from attrs import define, field, frozen
+
+from lash_hookspecs.checkpoints import CheckpointKind
+from lash_hookspecs.errors import PluginError
+from lash_hookspecs.messages import Message
+from lash_hookspecs.sessions import SessionPolicy, TurnInput
+from lash_hookspecs.tools import ToolManifest
+from lash_hookspecs.turns import TerminationPolicy
+
+__all__ = [
+    "CheckpointHookContext",
+    "CompositionContext",
+    "HookContext",
+    "HostContext",
+    "PluginScope",
+    "SessionCall",
+    "SessionHookContext",
+    "TurnCall",
+    "TurnHookContext",
+]
+
+T = TypeVar("T")
+
+
+@frozen(kw_only=True)
+class HostContext:
+    """For `lash_lifespan`: the plugin's id and its options from `lash.toml` (`[plugin.<id>]`)."""
+
+    plugin_id: str
+    options: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class CompositionContext:
+    """For hooks that describe a mode's composition (`lash_tools`, `lash_tool_catalog`): no session is known here."""
+
+    plugin_id: str
+    mode_id: str
+    options: Mapping[str, Any] = field(factory=dict)
+
+
+@define(slots=True, eq=False)
+class PluginScope:
+    """One plugin's corner of one session: what its lifespan yielded, its options, its state.
+
+    `state` is an instance of the class that it declared, or None. It is replaced, never changed in place.
+    """
+
+    plugin_id: str
+    host: Any = None
+    options: Mapping[str, Any] = field(factory=dict)
+    state: Any = None
+    state_type: type | None = None
+
+
+class HookContext:
+    """What every hook of a session gets."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: PluginScope) -> None:
+        self._scope = scope
+
+    @property
+    def plugin_id(self) -> str:
+        """The plugin that is called."""
+        return self._scope.plugin_id
+
+    @property
+    def host(self) -> Any:
+        """What the plugin's `lash_lifespan` yielded; None without one."""
+        return self._scope.host
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The plugin's options."""
+        return self._scope.options
+
+    @property
+    def state(self) -> Any:
+        """The plugin's session state, as declared through `lash_session_state`."""
+        return self._scope.state
+
+    def set_state(self, new: Any) -> None:
+        """Replace the plugin's session state; it is stored with the turn, and taken back if the turn doesn't commit.
+
+        Raises `PluginError` if the plugin declared no state, or `new` is no instance of the declared class.
+        """
+        declared = self._scope.state_type
+        if declared is None:
+            raise PluginError(self.plugin_id, "lash_session_state", "no session state is declared, so none can be set")
+        if not isinstance(new, declared):
+            raise PluginError(
+                self.plugin_id,
+                "lash_session_state",
+                f"the state must be a `{declared.__name__}`, not a `{type(new).__name__}`",
+            )
+        self._scope.state = new
+
+
+@frozen(kw_only=True, slots=True)
+class SessionCall:
+    """What a session-level call is about, shared by all implementations. `reason`: `created`, `opened`, `forked`."""
+
+    session_id: str
+    mode_id: str
+    policy: SessionPolicy
+    turn_index: int = 0
+    reason: str = ""
+
+
+class SessionHookContext(HookContext):
+    """For hooks outside a turn."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, scope: PluginScope, call: SessionCall) -> None:
+        self._scope = scope
+        self._call = call
+
+    @property
+    def session_id(self) -> str:
+        """The session."""
+        return self._call.session_id
+
+    @property
+    def mode_id(self) -> str:
+        """The session's mode."""
+        return self._call.mode_id
+
+    @property
+    def policy(self) -> SessionPolicy:
+        """How the session runs."""
+        return self._call.policy
+
+    @property
+    def turn_index(self) -> int:
+        """How many turns were committed before."""
+        return self._call.turn_index
+
+    @property
+    def reason(self) -> str:
+        """For `lash_session_opened`: why it is called."""
+        return self._call.reason
+
+
+@frozen(kw_only=True, slots=True)
+class TurnCall(SessionCall):
+    """What a turn-level call is about. `messages` is the conversation as it stands, transient notes included."""
+
+    turn_id: str
+    turn_input: TurnInput
+    iteration: int = 0
+    messages: Sequence[Message] = ()
+    tools: tuple[ToolManifest, ...] = ()
+    kind: CheckpointKind | None = None
+    termination: TerminationPolicy = TerminationPolicy()
+
+
+class TurnHookContext(SessionHookContext):
+    """For hooks within a turn."""
+
+    __slots__ = ()
+    _call: TurnCall
+
+    def __init__(self, scope: PluginScope, call: TurnCall) -> None:
+        self._scope = scope
+        self._call = call
+
+    @property
+    def turn_id(self) -> str:
+        """The turn."""
+        return self._call.turn_id
+
+    @property
+    def iteration(self) -> int:
+        """The iteration, from 0: how often the model was asked before."""
+        return self._call.iteration
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """The conversation as it stands."""
+        return self._call.messages
+
+    @property
+    def turn_input(self) -> TurnInput:
+        """What the turn was started with."""
+        return self._call.turn_input
+
+    @property
+    def tools(self) -> tuple[ToolManifest, ...]:
+        """The tools that the model may call."""
+        return self._call.tools
+
+    def plugin_input(self, expected: type[T]) -> T | None:
+        """The caller's typed input for this plugin; None if there is none, or it is of another type."""
+        given = self._call.turn_input.context.plugin_inputs.get(self.plugin_id)
+        return given if isinstance(given, expected) else None
+
+
+class CheckpointHookContext(TurnHookContext):
+    """For `lash_checkpoint`."""
+
+    __slots__ = ()
+
+    @property
+    def kind(self) -> CheckpointKind:
+        """Which checkpoint it is."""
+        assert self._call.kind is not None  # set by whoever runs checkpoints
+        return self._call.kind
+
+
+def declared_state(state_type: type) -> Any:
+    """A plugin's first state. Raises `TypeError` if a field of the class has no default."""
+    if not attrs.has(state_type):
+        raise TypeError(f"session state `{state_type.__name__}` is no attrs class")
+    return state_type()

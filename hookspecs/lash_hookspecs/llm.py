@@ -1,0 +1,465 @@
+"""The provider port: what a model is asked, what it answers, how it fails, and what it streams on the way.
+
+A `Provider` is an object with one working method, `complete`. It may stream while it works; what it returns is the whole
+answer again, so that who doesn't listen loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol, Union, runtime_checkable
+
+from attrs import field, frozen
+
+from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
+
+__all__ = [
+    "AttemptReset",
+    "GenerationOptions",
+    "ImageBlock",
+    "JsonObjectOutput",
+    "JsonSchemaOutput",
+    "LlmAttachment",
+    "LlmBlock",
+    "LlmCallError",
+    "LlmEventSender",
+    "LlmMessage",
+    "LlmOutputPart",
+    "LlmOutputSpec",
+    "LlmRequest",
+    "LlmRequestScope",
+    "LlmResponse",
+    "LlmRole",
+    "LlmStreamEvent",
+    "LlmTerminalReason",
+    "LlmToolChoice",
+    "LlmToolSpec",
+    "ModelCapability",
+    "Provider",
+    "ProviderContext",
+    "ProviderFailureKind",
+    "ProviderSpec",
+    "ReasoningBlock",
+    "ReasoningOutput",
+    "RetryStatus",
+    "StreamDelta",
+    "StreamReasoningDelta",
+    "StreamUsage",
+    "TextBlock",
+    "TextOutput",
+    "TokenUsage",
+    "ToolCallBlock",
+    "ToolCallOutputPart",
+    "ToolResultBlock",
+]
+
+
+@frozen(kw_only=True)
+class TokenUsage:
+    """Tokens of one or several calls. `input` is what was neither read from nor written to a cache.
+
+    `reasoning_output` is a part of `output`. `at_least` says that some call's usage is unknown, so the true figure
+    may be higher.
+    """
+
+    input: int = 0
+    output: int = 0
+    cache_read_input: int = 0
+    cache_write_input: int = 0
+    reasoning_output: int = 0
+    at_least: bool = False
+
+    @property
+    def input_total(self) -> int:
+        """All tokens that the model read, cached ones included."""
+        return self.input + self.cache_read_input + self.cache_write_input
+
+    @property
+    def total(self) -> int:
+        """All tokens read and written."""
+        return self.input_total + self.output
+
+    def __add__(self, other: TokenUsage) -> TokenUsage:
+        return TokenUsage(
+            input=self.input + other.input,
+            output=self.output + other.output,
+            cache_read_input=self.cache_read_input + other.cache_read_input,
+            cache_write_input=self.cache_write_input + other.cache_write_input,
+            reasoning_output=self.reasoning_output + other.reasoning_output,
+            at_least=self.at_least or other.at_least,
+        )
+
+
+# ---- the request ----------------------------------------------------------------------------------------------------
+
+
+class LlmRole(StrEnum):
+    """Who speaks, as a model knows it: events are told by `USER`."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+    SYSTEM = "system"
+
+
+@frozen(kw_only=True)
+class TextBlock:
+    """Text. `cache_breakpoint` marks the end of a prefix that is worth caching."""
+
+    tag: ClassVar[str] = "text"
+    text: str
+    response_meta: ResponseTextMeta | None = None
+    cache_breakpoint: bool = False
+
+
+@frozen(kw_only=True)
+class ImageBlock:
+    """An image: `attachment` is the reference; the request's `attachments` hold its bytes by that id."""
+
+    tag: ClassVar[str] = "image"
+    attachment_idx: int
+    attachment: AttachmentRef | None = None
+
+
+@frozen(kw_only=True)
+class ToolCallBlock:
+    """A tool call that the model made. `input_json` is the raw JSON text of its arguments."""
+
+    tag: ClassVar[str] = "tool_call"
+    call_id: str
+    tool_name: str
+    input_json: str
+    replay: ProviderReplayMeta | None = None
+
+
+@frozen(kw_only=True)
+class ToolResultBlock:
+    """What a tool call returned, as the model sees it."""
+
+    tag: ClassVar[str] = "tool_result"
+    call_id: str
+    content: str
+    tool_name: str | None = None
+
+
+@frozen(kw_only=True)
+class ReasoningBlock:
+    """Reasoning that goes back to the provider which made it."""
+
+    tag: ClassVar[str] = "reasoning"
+    text: str
+    replay: ProviderReasoningMeta | None = None
+
+
+LlmBlock = Union[TextBlock, ImageBlock, ToolCallBlock, ToolResultBlock, ReasoningBlock]
+
+
+@frozen
+class LlmMessage:
+    """One message on its way to a model.
+
+    `memo` is for whoever derives something costly from this immutable value (a provider: its encoding on the wire),
+    keyed by who derived it; it takes no part in equality and is never stored.
+    """
+
+    role: LlmRole
+    blocks: tuple[LlmBlock, ...]
+    memo: dict[str, Any] = field(factory=dict, eq=False, repr=False, init=False)
+
+
+@frozen(kw_only=True)
+class LlmAttachment:
+    """An attachment of a request: a reference, and its bytes where the host has loaded them. Never stored with bytes."""
+
+    reference: AttachmentRef
+    data: bytes = field(default=b"", repr=False)
+
+
+@frozen(kw_only=True)
+class LlmToolSpec:
+    """A tool as the model is told of it. The schemas are JSON Schema objects."""
+
+    name: str
+    description: str
+    input_schema: Mapping[str, Any]
+    output_schema: Mapping[str, Any] | None = None
+
+
+class LlmToolChoice(StrEnum):
+    """Whether the model may, must or must not call tools."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+
+
+@frozen(kw_only=True)
+class GenerationOptions:
+    """Sampling settings; None leaves a setting to the provider. `output_token_cap` is at least 1."""
+
+    output_token_cap: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+    stop_sequences: tuple[str, ...] = ()
+
+    def over(self, base: GenerationOptions) -> GenerationOptions:
+        """These options, with `base` filling in what they leave open."""
+        return GenerationOptions(
+            output_token_cap=base.output_token_cap if self.output_token_cap is None else self.output_token_cap,
+            temperature=base.temperature if self.temperature is None else self.temperature,
+            seed=base.seed if self.seed is None else self.seed,
+            stop_sequences=self.stop_sequences or base.stop_sequences,
+        )
+
+
+@frozen
+class JsonObjectOutput:
+    """The answer must be some JSON object."""
+
+    tag: ClassVar[str] = "json_object"
+
+
+@frozen(kw_only=True)
+class JsonSchemaOutput:
+    """The answer must be JSON that fits `schema`."""
+
+    tag: ClassVar[str] = "json_schema"
+    name: str
+    schema: Mapping[str, Any]
+    strict: bool = True
+
+
+LlmOutputSpec = Union[JsonObjectOutput, JsonSchemaOutput]
+
+
+@frozen(kw_only=True)
+class LlmRequestScope:
+    """Who asks. `request_id` is stable for a given turn and iteration."""
+
+    session_id: str
+    agent_frame_id: str
+    request_id: str
+
+
+@frozen(kw_only=True)
+class LlmRequest:
+    """One question to a model. `model` is the provider's own name for it (without `provider:`)."""
+
+    model: str
+    messages: tuple[LlmMessage, ...]
+    attachments: tuple[LlmAttachment, ...] = ()
+    tools: tuple[LlmToolSpec, ...] = ()
+    tool_choice: LlmToolChoice = LlmToolChoice.AUTO
+    model_variant: str | None = None
+    generation: GenerationOptions = GenerationOptions()
+    scope: LlmRequestScope | None = None
+    output_spec: LlmOutputSpec | None = None
+
+
+# ---- the answer -----------------------------------------------------------------------------------------------------
+
+
+class LlmTerminalReason(StrEnum):
+    """Why the model stopped."""
+
+    STOP = "stop"
+    TOOL_USE = "tool_use"
+    OUTPUT_LIMIT = "output_limit"
+    CONTEXT_OVERFLOW = "context_overflow"
+    CONTENT_FILTER = "content_filter"
+    PROVIDER_ERROR = "provider_error"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+
+@frozen(kw_only=True)
+class TextOutput:
+    """Text that the model wrote."""
+
+    tag: ClassVar[str] = "text"
+    text: str
+    response_meta: ResponseTextMeta | None = None
+
+
+@frozen(kw_only=True)
+class ReasoningOutput:
+    """Reasoning that the model showed, or opaque state of it."""
+
+    tag: ClassVar[str] = "reasoning"
+    text: str
+    replay: ProviderReasoningMeta | None = None
+
+
+@frozen(kw_only=True)
+class ToolCallOutputPart:
+    """A tool call. `input_json` is the raw JSON text of its arguments, exactly as the model wrote it."""
+
+    tag: ClassVar[str] = "tool_call"
+    call_id: str
+    tool_name: str
+    input_json: str
+    replay: ProviderReplayMeta | None = None
+
+
+LlmOutputPart = Union[TextOutput, ReasoningOutput, ToolCallOutputPart]
+
+
+@frozen(kw_only=True)
+class LlmResponse:
+    """A whole answer. `full_text` is all its text; `parts` are in the order in which the model produced them."""
+
+    full_text: str = ""
+    parts: tuple[LlmOutputPart, ...] = ()
+    usage: TokenUsage = TokenUsage()
+    terminal_reason: LlmTerminalReason = LlmTerminalReason.UNKNOWN
+    terminal_diagnostic: str | None = None
+    provider_usage: Mapping[str, Any] | None = None
+    request_body: str | None = None
+    http_summary: str | None = None
+    response_id: str | None = None
+    served_model: str | None = None
+
+
+class ProviderFailureKind(StrEnum):
+    """What went wrong with a model call. Unknown names decode as `UNKNOWN`."""
+
+    TRANSPORT = "transport"
+    TIMEOUT = "timeout"
+    HTTP = "http"
+    STREAM = "stream"
+    AUTH = "auth"
+    VALIDATION = "validation"
+    QUOTA = "quota"
+    UNSUPPORTED = "unsupported"
+    UNKNOWN = "unknown"
+
+
+@frozen(kw_only=True)
+class LlmCallError:
+    """Why a model call failed. `retryable` tells whether the same request might succeed later.
+
+    `message` is for people: it names the provider and what to do. `raw` is what the service said, redacted.
+    """
+
+    message: str
+    retryable: bool = False
+    kind: ProviderFailureKind = ProviderFailureKind.UNKNOWN
+    raw: str | None = None
+    code: str | None = None
+    terminal_reason: LlmTerminalReason = LlmTerminalReason.PROVIDER_ERROR
+    request_body: str | None = None
+
+
+# ---- the stream -----------------------------------------------------------------------------------------------------
+
+
+@frozen
+class AttemptReset:
+    """What was streamed so far belongs to a failed attempt and must be taken back."""
+
+    tag: ClassVar[str] = "attempt_reset"
+
+
+@frozen
+class StreamDelta:
+    """More text of the answer."""
+
+    tag: ClassVar[str] = "delta"
+    text: str
+
+
+@frozen
+class StreamReasoningDelta:
+    """More text of the reasoning."""
+
+    tag: ClassVar[str] = "reasoning_delta"
+    text: str
+
+
+@frozen
+class StreamUsage:
+    """Usage so far."""
+
+    tag: ClassVar[str] = "usage"
+    usage: TokenUsage
+
+
+@frozen(kw_only=True)
+class RetryStatus:
+    """The provider waits before its next attempt. `attempt` counts from 1: the one that just failed."""
+
+    tag: ClassVar[str] = "retry_status"
+    wait_seconds: float
+    attempt: int
+    max_attempts: int
+    reason: str
+
+
+LlmStreamEvent = Union[AttemptReset, StreamDelta, StreamReasoningDelta, StreamUsage, RetryStatus]
+
+LlmEventSender = Callable[[Sequence[LlmStreamEvent]], Awaitable[None]]
+"""Takes the events of one network read together; awaiting it is the back-pressure."""
+
+
+# ---- the port -------------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class ModelCapability:
+    """What a model can do, as its provider or the user's settings say; never guessed from its name.
+
+    `context_window` in tokens; None means not known.
+    """
+
+    context_window: int | None = None
+    structured_output: bool = True
+    images: bool = True
+    reasoning_efforts: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """A service that answers `LlmRequest`s."""
+
+    def capability(self, model: str) -> ModelCapability:
+        """What `model` can do."""
+        ...
+
+    async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
+        """Ask, stream through `send`, and return the whole answer.
+
+        Raises `LlmCallFailed` for every failure of the service, after whatever retries are safe; cancellation of the
+        surrounding scope must abort the network call.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections; called once, also after failures."""
+        ...
+
+
+@frozen(kw_only=True)
+class ProviderContext:
+    """What a provider's factory gets: its settings, already typed and checked."""
+
+    provider_id: str
+    settings: Any
+    live_calls_allowed: bool = True
+
+
+@frozen(kw_only=True)
+class ProviderSpec:
+    """A provider that a plugin offers under `provider_id`, which users type before the colon of a model's name.
+
+    `settings` is a frozen attrs class whose every field has a default; a field's `metadata["env"]` may name environment
+    variables that set it, `metadata["secret"]` keeps it out of every output. `open` is called once per host, at the
+    first use. `live` says that it calls a service which may cost money: tests refuse those unless they opt in.
+    `models` are example names for help texts.
+    """
+
+    provider_id: str
+    settings: type
+    open: Callable[[ProviderContext], Provider]
+    live: bool = True
+    models: tuple[str, ...] = ()
+    summary: str = ""

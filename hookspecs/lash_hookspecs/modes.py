@@ -1,0 +1,98 @@
+"""Modes: named compositions of a protocol driver, plugins, prompt and options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from attrs import field, frozen
+
+from lash_hookspecs.llm import GenerationOptions
+from lash_hookspecs.prompts import PromptContribution, PromptLayer
+from lash_hookspecs.turns import ProtocolDriver
+
+__all__ = [
+    "Mode",
+    "ModeDriver",
+    "ModeExtension",
+    "ModeSessionExtension",
+    "ModeTurnExtension",
+    "ModeTurnOptions",
+]
+
+
+@frozen
+class ModeTurnOptions:
+    """A turn's options for its mode's driver: plain JSON data, stored with the input."""
+
+    values: Mapping[str, Any] = field(factory=dict)
+
+
+@runtime_checkable
+class ModeTurnExtension(Protocol):
+    """Typed data for one turn that reaches the mode's driver: an attrs instance of a registered class.
+
+    It may offer prompt contributions of its own.
+    """
+
+    def prompt_contributions(self) -> tuple[PromptContribution, ...]:
+        """What it adds to this turn's prompt."""
+        ...
+
+
+@runtime_checkable
+class ModeSessionExtension(Protocol):
+    """Typed data for a whole session that reaches the mode's driver: an attrs instance of a registered class."""
+
+    def prompt_contributions(self) -> tuple[PromptContribution, ...]:
+        """What it adds to every prompt of the session."""
+        ...
+
+
+@frozen(kw_only=True)
+class ModeDriver:
+    """How a mode runs: its protocol driver, the language it speaks with the model, and what it accepts.
+
+    `make()` is called once per composition and returns a stateless driver. `accepts_turn_extension` and
+    `accepts_session_extension` list the classes (by id) that it understands; everything else is refused by name.
+    `execution_prompt` tells the model how to act in this mode. `sync_execution_environment`: whether prompt and tools
+    are brought up to date between iterations.
+    """
+
+    make: Callable[[], ProtocolDriver]
+    execution_prompt: str = ""
+    sync_execution_environment: bool = True
+    turn_extensions: Mapping[str, type] = field(factory=dict)
+    session_extensions: Mapping[str, type] = field(factory=dict)
+    options: type | None = None
+
+
+@frozen(kw_only=True)
+class Mode:
+    """A named way to run turns.
+
+    What it leaves open comes from the mode that it `extends`: `driver` and `max_turns` are replaced, `plugins` appended,
+    `without` removed, `prompt` laid over, `options` and `generation` merged per key.
+    """
+
+    mode_id: str
+    extends: str | None = None
+    driver: ModeDriver | None = None
+    plugins: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    prompt: PromptLayer = PromptLayer()
+    options: Mapping[str, Any] = field(factory=dict)
+    generation: GenerationOptions = GenerationOptions()
+    max_turns: int | None = None
+    summary: str = ""
+
+
+@frozen(kw_only=True)
+class ModeExtension:
+    """What a plugin adds to a mode that is not its own."""
+
+    plugins: tuple[str, ...] = ()
+    prompt: PromptLayer = PromptLayer()
+    options: Mapping[str, Any] = field(factory=dict)
+    turn_extensions: Mapping[str, type] = field(factory=dict)
+    session_extensions: Mapping[str, type] = field(factory=dict)

@@ -1,0 +1,46 @@
+"""What a plugin says of itself, and what it keeps per session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import frozen
+
+__all__ = ["HOOK_API", "PluginInfo", "SessionStateSpec"]
+
+HOOK_API = (0, 1)
+"""Version of the hook contract: the second number grows with additions, the first with changes that break plugins."""
+
+
+@frozen(kw_only=True)
+class PluginInfo:
+    """A plugin's identity and its relations to others.
+
+    `api` is a PEP 440 specifier that `HOOK_API` must satisfy. `requires` are plugin ids without which it can't work,
+    `after` ids (present or not) whose hooks run before its own, `conflicts` ids that can't be on with it, `replaces` ids
+    whose claims it takes over. `enabled_by_default`: whether every mode has it, or only modes that name it.
+    """
+
+    id: str
+    version: str = "0"
+    api: str = ">=0.1,<1"
+    requires: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+    enabled_by_default: bool = True
+    summary: str = ""
+
+
+@frozen(kw_only=True)
+class SessionStateSpec:
+    """What a plugin remembers per session: a frozen attrs class whose every field has a default, and its version.
+
+    `migrate(old_version, data)` gets plain data that an older version stored and returns an instance; without it, a
+    version mismatch is an error that names the plugin.
+    """
+
+    state: type
+    version: int = 1
+    migrate: Callable[[int, Any], Any] | None = None

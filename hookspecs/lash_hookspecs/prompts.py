@@ -1,0 +1,144 @@
+"""System prompts as data: slots, contributions, templates, and layers of them.
+
+Values only; the kernel renders them. Every contribution is tagged with its plugin by whoever collects it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import ClassVar, Union
+
+from attrs import evolve, field, frozen
+
+__all__ = [
+    "BuiltinEntry",
+    "PromptBuiltin",
+    "PromptContribution",
+    "PromptEntry",
+    "PromptLayer",
+    "PromptSection",
+    "PromptSlot",
+    "PromptTemplate",
+    "SlotEntry",
+    "SlotLayer",
+    "TextEntry",
+]
+
+
+class PromptSlot(StrEnum):
+    """Where a contribution goes; this is also their order."""
+
+    INTRO = "intro"
+    EXECUTION = "execution"
+    GUIDANCE = "guidance"
+    PROJECT_INSTRUCTIONS = "project_instructions"
+    RUNTIME_CONTEXT = "runtime_context"
+    ENVIRONMENT = "environment"
+
+
+class PromptBuiltin(StrEnum):
+    """Text that the kernel itself supplies."""
+
+    MAIN_AGENT_INTRO = "main_agent_intro"
+    EXECUTION_INSTRUCTIONS = "execution_instructions"
+    CORE_GUIDANCE = "core_guidance"
+
+
+@frozen(kw_only=True)
+class PromptContribution:
+    """A piece of system prompt.
+
+    Lower `priority` comes first within a slot. With `tools`, it is kept only if at least one of them can be called.
+    """
+
+    content: str
+    slot: PromptSlot = PromptSlot.GUIDANCE
+    title: str | None = None
+    priority: int = 0
+    tools: frozenset[str] = frozenset()
+
+
+@frozen
+class TextEntry:
+    """Fixed text."""
+
+    tag: ClassVar[str] = "text"
+    text: str
+
+
+@frozen
+class BuiltinEntry:
+    """Text of the kernel."""
+
+    tag: ClassVar[str] = "builtin"
+    builtin: PromptBuiltin
+
+
+@frozen
+class SlotEntry:
+    """All contributions of one slot."""
+
+    tag: ClassVar[str] = "slot"
+    slot: PromptSlot
+
+
+PromptEntry = Union[TextEntry, BuiltinEntry, SlotEntry]
+
+
+@frozen
+class PromptSection:
+    """Entries under a `##` heading, or without one. An empty section vanishes."""
+
+    entries: tuple[PromptEntry, ...]
+    title: str | None = None
+
+
+@frozen
+class PromptTemplate:
+    """The order of sections."""
+
+    sections: tuple[PromptSection, ...]
+
+
+@frozen
+class SlotLayer:
+    """One layer's say on a slot: `reset` drops what lower layers said there, then its contributions are added."""
+
+    reset: bool = False
+    contributions: tuple[PromptContribution, ...] = ()
+
+
+@frozen
+class PromptLayer:
+    """One layer of prompt: host, then session, then turn. The last template wins; slots append or reset."""
+
+    template: PromptTemplate | None = None
+    slots: Mapping[PromptSlot, SlotLayer] = field(factory=dict)
+
+    def with_contribution(self, contribution: PromptContribution) -> PromptLayer:
+        """This layer and one more contribution."""
+        before = self.slots.get(contribution.slot, SlotLayer())
+        after = evolve(before, contributions=(*before.contributions, contribution))
+        return evolve(self, slots={**self.slots, contribution.slot: after})
+
+    def with_slot(self, slot: PromptSlot, *contributions: PromptContribution) -> PromptLayer:
+        """This layer with exactly these contributions in `slot`, lower layers' dropped; their slot is set to it."""
+        moved = tuple(evolve(each, slot=slot) for each in contributions)
+        return evolve(self, slots={**self.slots, slot: SlotLayer(reset=True, contributions=moved)})
+
+    def without_slot(self, slot: PromptSlot) -> PromptLayer:
+        """This layer with `slot` emptied, lower layers' contributions dropped as well."""
+        return self.with_slot(slot)
+
+    def over(self, lower: PromptLayer) -> PromptLayer:
+        """Both layers as one, this one on top."""
+        slots = dict(lower.slots)
+        for slot, mine in self.slots.items():
+            below = slots.get(slot, SlotLayer())
+            slots[slot] = (
+                mine
+                if mine.reset
+                else SlotLayer(reset=below.reset, contributions=below.contributions + mine.contributions)
+            )
+        return PromptLayer(template=self.template or lower.template, slots=slots)

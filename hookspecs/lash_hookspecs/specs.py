@@ -1,0 +1,228 @@
+"""Every hook: when it is called, with what, what a return means, and what an exception does.
+
+`@hook` names the runner that combines the implementations, and what happens when one raises. The kernel reads both from
+`HOOKS`; documentation and tests do too. Hooks of kind `register` are plain functions; all others may be coroutines.
+An implementation names only the arguments that it wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from attrs import frozen
+
+from lash_hookspecs.markers import hookspec
+
+if TYPE_CHECKING:
+    from lash_hookspecs.contexts import (
+        CheckpointHookContext,
+        CompositionContext,
+        HostContext,
+        SessionHookContext,
+        TurnHookContext,
+    )
+    from lash_hookspecs.directives import CheckpointDirective, TurnDirective
+    from lash_hookspecs.llm import ProviderSpec
+    from lash_hookspecs.modes import Mode, ModeExtension
+    from lash_hookspecs.plugins import PluginInfo, SessionStateSpec
+    from lash_hookspecs.prompts import PromptContribution
+    from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
+    from lash_hookspecs.stores import StoreSpec
+    from lash_hookspecs.tools import CatalogEdit, Tool, ToolManifest
+
+__all__ = ["HOOKS", "HookPolicy", "HookRunnerKind"]
+
+
+class HookRunnerKind(StrEnum):
+    """How a hook's implementations are combined.
+
+    `REGISTER`: called once, at host start or composition, without awaiting. `LIFESPAN`: an async context manager per
+    host. `COLLECT`: all in order, results concatenated. `CHAIN`: each gets the previous one's value; None passes it on.
+    `FIRST`: the first that isn't None. `OBSERVE`: all at once, isolated, with a time limit; results ignored.
+    """
+
+    REGISTER = "register"
+    LIFESPAN = "lifespan"
+    COLLECT = "collect"
+    CHAIN = "chain"
+    FIRST = "first"
+    OBSERVE = "observe"
+
+
+@frozen
+class HookPolicy:
+    """A hook's rules: who combines its implementations, and what happens when one raises."""
+
+    name: str
+    runner: HookRunnerKind
+    on_error: str
+    sync: bool
+
+
+HOOKS: dict[str, HookPolicy] = {}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def hook(runner: HookRunnerKind, *, on_error: str, sync: bool = False) -> Callable[[F], F]:
+    """Declare a hook with its rules."""
+
+    def declare(spec: F) -> F:
+        is_sync = sync or runner is HookRunnerKind.REGISTER
+        HOOKS[spec.__name__] = HookPolicy(spec.__name__, runner, on_error, is_sync)
+        return hookspec(spec)
+
+    return declare
+
+
+_REGISTER = HookRunnerKind.REGISTER
+_REPORTED = "a row in the load report; the plugin is left out"
+
+
+# ---- registration: called once when a host starts -------------------------------------------------------------------
+
+
+@hook(_REGISTER, on_error=_REPORTED)
+def lash_plugin_info() -> PluginInfo:
+    """Say who you are: called first, right after the import.
+
+    Without it a plugin has its entry point's name as id and no relations to others.
+    """
+    raise NotImplementedError
+
+
+@hook(_REGISTER, on_error=_REPORTED)
+def lash_providers() -> Sequence[ProviderSpec]:
+    """Offer model providers. Two plugins that offer the same provider id conflict. Nothing is opened here."""
+    raise NotImplementedError
+
+
+@hook(_REGISTER, on_error=_REPORTED)
+def lash_stores() -> Sequence[StoreSpec]:
+    """Offer stores by URL scheme. Two plugins that offer the same scheme conflict. Nothing is opened here."""
+    raise NotImplementedError
+
+
+@hook(_REGISTER, on_error=_REPORTED)
+def lash_modes() -> Sequence[Mode]:
+    """Offer modes. Two plugins that offer the same mode id conflict; `lash.toml` and code may override by `extends`."""
+    raise NotImplementedError
+
+
+@hook(_REGISTER, on_error=_REPORTED)
+def lash_mode_extensions(mode: Mode) -> ModeExtension | None:
+    """Add to a mode, also to one of another plugin: plugins, prompt, options, extension classes.
+
+    Called for every mode when its composition is resolved; None adds nothing.
+    """
+    raise NotImplementedError
+
+
+@hook(_REGISTER, on_error=_REPORTED)
+def lash_session_state() -> SessionStateSpec:
+    """Declare what the plugin remembers per session. `ctx.state` reads it, `ctx.set_state(new)` replaces it.
+
+    It is stored with the turn that changed it, restored when the session is opened, and taken back when a turn doesn't
+    commit. The state of a plugin that is absent is kept untouched.
+    """
+    raise NotImplementedError
+
+
+# ---- lifetimes ------------------------------------------------------------------------------------------------------
+
+
+@hook(HookRunnerKind.LIFESPAN, on_error="the first use fails; closing goes on and errors are grouped")
+def lash_lifespan(host: HostContext) -> AbstractAsyncContextManager[Any]:
+    """Hold resources for a host: an async context manager, entered before the plugin's first use in a turn.
+
+    What it yields is `ctx.host` in this plugin's other hooks and tools. It is left when the host closes, in reverse
+    order. Two hosts in one process have two.
+    """
+    raise NotImplementedError
+
+
+# ---- sessions -------------------------------------------------------------------------------------------------------
+
+
+@hook(HookRunnerKind.CHAIN, on_error="warned, the previous policy is kept")
+async def lash_session_config(ctx: SessionHookContext, policy: SessionPolicy) -> SessionPolicy | None:
+    """Change a session's policy before it takes effect: at opening, and when the application changes it.
+
+    Each implementation gets what the one before returned; None leaves it as it is.
+    """
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.OBSERVE, on_error="an issue")
+async def lash_session_config_changed(ctx: SessionHookContext, previous: SessionPolicy, current: SessionPolicy) -> None:
+    """Learn that a session's policy changed; called once per change, after it took effect."""
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.OBSERVE, on_error="an issue")
+async def lash_session_opened(ctx: SessionHookContext) -> None:
+    """Learn that a session was created or opened (`ctx.reason`); its state is restored by then."""
+    raise NotImplementedError
+
+
+# ---- compositions ---------------------------------------------------------------------------------------------------
+
+
+@hook(_REGISTER, on_error="the composition fails, naming the plugin")
+def lash_tools(ctx: CompositionContext) -> Sequence[Tool]:
+    """Offer tools to the modes that have this plugin. Called once per composition; no session is known here.
+
+    Two tools of one name conflict.
+    """
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.COLLECT, on_error="resolving the catalog fails, naming the plugin", sync=True)
+def lash_tool_catalog(ctx: CompositionContext, catalog: tuple[ToolManifest, ...]) -> CatalogEdit | None:
+    """Add, hide or annotate tools. Pure: the edits of all plugins are united; what any of them hides is hidden."""
+    raise NotImplementedError
+
+
+# ---- turns ----------------------------------------------------------------------------------------------------------
+
+
+@hook(HookRunnerKind.COLLECT, on_error="the sync of the environment fails, and with it the turn")
+async def lash_prompt_contributions(ctx: TurnHookContext) -> Sequence[PromptContribution]:
+    """Add to the system prompt: called before a turn's first model call, and again before each further iteration.
+
+    Every contribution carries the plugin's id into `lash explain`.
+    """
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.COLLECT, on_error="the turn fails")
+async def lash_before_turn(ctx: TurnHookContext) -> Sequence[TurnDirective]:
+    """Act before the first model call: add messages, show events, or abort the turn.
+
+    After an abort the model isn't called; what was enqueued is kept.
+    """
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.COLLECT, on_error="the checkpoint fails, and with it the turn")
+async def lash_checkpoint(ctx: CheckpointHookContext) -> Sequence[CheckpointDirective]:
+    """Act between two steps of a turn: after tools ran (`AFTER_WORK`), or before the answer is final.
+
+    Messages added before completion make the model think again, within the turn's limit.
+    """
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.COLLECT, on_error="the turn fails")
+async def lash_after_turn(ctx: TurnHookContext, turn: AssembledTurn) -> Sequence[TurnDirective]:
+    """Act when the turn is assembled but not yet committed: messages enqueued here are stored with it."""
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.OBSERVE, on_error="an issue; the commit stands")
+async def lash_turn_committed(ctx: TurnHookContext, turn: AssembledTurn) -> None:
+    """Learn that a turn was committed. Nothing that happens here can undo it."""
+    raise NotImplementedError

@@ -1,0 +1,362 @@
+"""Tools: what a model may call, what a call returns, and the `@tool` decorator's contract.
+
+A tool's full result (`ToolCallOutput`) is for hosts; what the model sees of it (`ModelToolReturn`) is a separate value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol, Union
+
+from attrs import field, frozen
+
+from lash_hookspecs.messages import AttachmentRef, ProviderReplayMeta
+
+__all__ = [
+    "AttachmentPart",
+    "CatalogEdit",
+    "CompletedToolCall",
+    "ExecResponse",
+    "FailControl",
+    "FinishControl",
+    "InvalidToolCall",
+    "ModelToolReturn",
+    "ModelToolReturnPart",
+    "PendingToolCall",
+    "PreparedToolCall",
+    "TextPart",
+    "Tool",
+    "ToolActivation",
+    "ToolCallCancelled",
+    "ToolCallContext",
+    "ToolCallFailure",
+    "ToolCallOutcome",
+    "ToolCallOutput",
+    "ToolCallRecord",
+    "ToolCallSuccess",
+    "ToolControl",
+    "ToolEffect",
+    "ToolError",
+    "ToolFailureClass",
+    "ToolFailureSource",
+    "ToolManifest",
+    "ToolRetry",
+    "ToolRetryExhausted",
+    "ToolRetryNever",
+    "ToolRetrySafe",
+]
+
+
+class ToolActivation(StrEnum):
+    """`ALWAYS`: the model may call it. `INTERNAL`: only the runtime and other tools may."""
+
+    ALWAYS = "always"
+    INTERNAL = "internal"
+
+
+class ToolEffect(StrEnum):
+    """What a second execution of the same call would do to the world.
+
+    `PURE`: nothing. `IDEMPOTENT`: nothing more, given the same key. `UNSAFE` (the default): possibly something twice.
+    """
+
+    PURE = "pure"
+    IDEMPOTENT = "idempotent"
+    UNSAFE = "unsafe"
+
+
+@frozen(kw_only=True)
+class ToolManifest:
+    """What is known of a tool without running it. The schemas are JSON Schema objects; `timeout_s` in seconds."""
+
+    name: str
+    description: str = ""
+    input_schema: Mapping[str, Any] = field(factory=lambda: {"type": "object", "properties": {}})
+    output_schema: Mapping[str, Any] | None = None
+    activation: ToolActivation = ToolActivation.ALWAYS
+    effect: ToolEffect = ToolEffect.UNSAFE
+    timeout_s: float | None = None
+
+
+@frozen(kw_only=True)
+class ToolCallContext:
+    """What a running tool may know of its call. `state` is its plugin's session state, to read.
+
+    `call_tool(name, args)` runs another tool of the session as a child of this call (the `batch` tool does so) and
+    returns its completed call; a child's id is `<call id>:<two-digit index>`.
+    """
+
+    session_id: str
+    turn_id: str
+    call_id: str
+    tool_name: str
+    plugin_id: str
+    idempotency_key: str
+    host: Any = None
+    options: Any = None
+    state: Any = None
+    call_tool: Callable[[int, str, Mapping[str, Any]], Awaitable[CompletedToolCall]] | None = None
+
+
+class Tool(Protocol):
+    """Something callable by a model. `@tool` makes one of a typed function."""
+
+    @property
+    def manifest(self) -> ToolManifest:
+        """What is known of it without running it."""
+        ...
+
+    async def call(self, ctx: ToolCallContext, args: Mapping[str, Any]) -> object:
+        """Run it. `args` fit the input schema.
+
+        Returns a `ToolCallOutput`, or any JSON-encodable value, which counts as success. Raises `ToolError` for a
+        failure that the model should read as such; every other exception becomes an `internal` failure.
+        """
+        ...
+
+
+# ---- outcomes -------------------------------------------------------------------------------------------------------
+
+
+class ToolFailureClass(StrEnum):
+    """What kind of failure it was."""
+
+    INVALID_REQUEST = "invalid_request"
+    IO = "io"
+    UNAVAILABLE = "unavailable"
+    PERMISSION_DENIED = "permission_denied"
+    TIMEOUT = "timeout"
+    EXECUTION = "execution"
+    EXTERNAL = "external"
+    RESOURCE_LIMIT = "resource_limit"
+    INTERNAL = "internal"
+
+
+class ToolFailureSource(StrEnum):
+    """Who said no."""
+
+    RUNTIME = "runtime"
+    TOOL = "tool"
+    PLUGIN = "plugin"
+    POLICY = "policy"
+    CANCELLATION = "cancellation"
+
+
+@frozen
+class ToolRetryNever:
+    """The same call must not be made again by itself."""
+
+    tag: ClassVar[str] = "never"
+
+
+@frozen
+class ToolRetrySafe:
+    """The same call may be made again, after `after_ms` milliseconds where given."""
+
+    tag: ClassVar[str] = "safe"
+    after_ms: int | None = None
+
+
+@frozen
+class ToolRetryExhausted:
+    """It was tried `attempts` times."""
+
+    tag: ClassVar[str] = "exhausted"
+    attempts: int
+
+
+ToolRetry = Union[ToolRetryNever, ToolRetrySafe, ToolRetryExhausted]
+
+
+@frozen
+class ToolCallSuccess:
+    """It worked; `value` is plain JSON data."""
+
+    tag: ClassVar[str] = "success"
+    value: Any = None
+    attachments: tuple[AttachmentRef, ...] = ()
+
+
+@frozen(kw_only=True)
+class ToolCallFailure:
+    """It failed. The model reads `message`; hosts also `code` and `raw`."""
+
+    tag: ClassVar[str] = "failure"
+    failure_class: ToolFailureClass
+    code: str
+    message: str
+    source: ToolFailureSource = ToolFailureSource.TOOL
+    retry: ToolRetry = ToolRetryNever()
+    raw: Any = None
+    attachments: tuple[AttachmentRef, ...] = ()
+
+
+@frozen(kw_only=True)
+class ToolCallCancelled:
+    """It was stopped before it could finish."""
+
+    tag: ClassVar[str] = "cancelled"
+    message: str
+    source: ToolFailureSource = ToolFailureSource.CANCELLATION
+    raw: Any = None
+
+
+ToolCallOutcome = Union[ToolCallSuccess, ToolCallFailure, ToolCallCancelled]
+
+
+@frozen
+class FinishControl:
+    """End the turn with this value (honoured on success only)."""
+
+    tag: ClassVar[str] = "finish"
+    value: Any = None
+
+
+@frozen
+class FailControl:
+    """End the turn as failed with this value (honoured on success of the call only)."""
+
+    tag: ClassVar[str] = "fail"
+    value: Any = None
+
+
+ToolControl = Union[FinishControl, FailControl]
+
+
+@frozen
+class ToolCallOutput:
+    """What a call returned, whole, and what it asks of the turn."""
+
+    outcome: ToolCallOutcome
+    control: ToolControl | None = None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it worked."""
+        return isinstance(self.outcome, ToolCallSuccess)
+
+
+class ToolError(Exception):
+    """Raise it in a tool to tell the model what went wrong. `code` is stable, for programs."""
+
+    def __init__(
+        self, message: str, *, code: str = "tool_error", failure_class: ToolFailureClass = ToolFailureClass.EXECUTION
+    ) -> None:
+        self.code = code
+        self.failure_class = failure_class
+        super().__init__(message)
+
+
+@frozen
+class TextPart:
+    """Text for the model."""
+
+    tag: ClassVar[str] = "text"
+    text: str
+
+
+@frozen
+class AttachmentPart:
+    """An attachment for the model."""
+
+    tag: ClassVar[str] = "attachment"
+    reference: AttachmentRef
+
+
+ModelToolReturnPart = Union[TextPart, AttachmentPart]
+
+
+@frozen
+class ModelToolReturn:
+    """What the model sees of a result, in this order."""
+
+    call_id: str
+    tool_name: str
+    parts: tuple[ModelToolReturnPart, ...] = ()
+
+
+# ---- calls ----------------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class PendingToolCall:
+    """A call that the model made. `replay` is opaque provider state for the next request."""
+
+    call_id: str
+    tool_name: str
+    args: Mapping[str, Any]
+    replay: ProviderReplayMeta | None = None
+
+
+@frozen(kw_only=True)
+class InvalidToolCall:
+    """A call whose arguments are no JSON object; it is answered with an `invalid_request` failure, never run."""
+
+    call_id: str
+    tool_name: str
+    input_json: str
+    replay: ProviderReplayMeta | None = None
+
+
+@frozen(kw_only=True)
+class PreparedToolCall:
+    """A call as it crosses the effect boundary: final arguments, the owner of the tool, and what repeating it does."""
+
+    call_id: str
+    tool_name: str
+    args: Mapping[str, Any]
+    plugin_id: str
+    effect: ToolEffect = ToolEffect.UNSAFE
+    replay: ProviderReplayMeta | None = None
+
+
+@frozen(kw_only=True)
+class CompletedToolCall:
+    """A call with its result. `duration_ms` in whole milliseconds, from the record of the call."""
+
+    call_id: str
+    tool_name: str
+    args: Mapping[str, Any]
+    output: ToolCallOutput
+    model_return: ModelToolReturn
+    duration_ms: int = 0
+    replay: ProviderReplayMeta | None = None
+
+
+@frozen(kw_only=True)
+class ToolCallRecord:
+    """A call as the assembled turn reports it. `plugin_id` names the owner of the tool."""
+
+    call_id: str
+    tool_name: str
+    args: Mapping[str, Any]
+    output: ToolCallOutput
+    duration_ms: int = 0
+    plugin_id: str | None = None
+
+
+@frozen(kw_only=True)
+class ExecResponse:
+    """What a block of code did. Code modes use it."""
+
+    observations: tuple[str, ...] = ()
+    error: str | None = None
+    duration_ms: int = 0
+    terminal_finish: Any = None
+
+
+# ---- the catalog ----------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class CatalogEdit:
+    """What one plugin wants changed in the catalog. Edits of all plugins are united; a hidden tool stays hidden.
+
+    `add`: tools (see `Tool`). `hide`: names that the model may not call. `annotate`: name to text that is appended to
+    the tool's description.
+    """
+
+    add: Sequence[Tool] = ()
+    hide: frozenset[str] = frozenset()
+    annotate: Mapping[str, str] = field(factory=dict)

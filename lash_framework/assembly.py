@@ -1,0 +1,219 @@
+"""From what a turn showed while it ran to what it was: the `AssembledTurn`. Pure.
+
+The outcome is, in this order: cancelled, if that won; what the machine said; a failure, if the machine never said that
+it was done; a failure, if something blocking went wrong; else the last answer. Nothing is ever found by searching text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import orjson
+from attrs import define, evolve, field
+
+from lash_hookspecs.llm import TokenUsage
+from lash_hookspecs.messages import Message, MessageRole, PartKind
+from lash_hookspecs.sessions import (
+    AssembledTurn,
+    AssistantOutput,
+    ExecutionSummary,
+    OutputState,
+    SessionStateEnvelope,
+    TokenLedgerEntry,
+    TurnIssue,
+)
+from lash_hookspecs.tools import ToolCallRecord
+from lash_hookspecs.turns import (
+    AssistantMessage,
+    ChildTokenUsage,
+    DoneEvent,
+    ErrorEvent,
+    FinalValue,
+    Finished,
+    LlmRequestEvent,
+    SessionEvent,
+    Stopped,
+    StopReason,
+    TerminationPolicy,
+    TokenUsageEvent,
+    ToolCallEvent,
+    ToolValue,
+    TurnOutcome,
+    TurnOutcomeEvent,
+)
+
+__all__ = ["RECOVERED", "TurnAssembler", "classify_output", "recover_answer", "safe_text"]
+
+RECOVERED = "assistant_output_recovered_from_state"
+
+# The whole text is a Python traceback: its header, indented frames, and one closing line.
+_TRACEBACK_ONLY = re.compile(r"\s*Traceback \(most recent call last\):\n(?:[ \t]+.*\n?)*\S.*\s*", re.MULTILINE)
+
+
+def safe_text(raw: str) -> str:
+    """The text without blanks at line ends and around it; nothing is left of one that is only a traceback."""
+    if _TRACEBACK_ONLY.fullmatch(raw):
+        return ""
+    return "\n".join(line.rstrip() for line in raw.splitlines()).strip()
+
+
+def classify_output(raw: str, *, blocking: bool) -> AssistantOutput:
+    """What the text is good for. `blocking`: something went wrong that would have ended the turn."""
+    safe = safe_text(raw)
+    if not safe:
+        state = OutputState.TRACEBACK_ONLY if _TRACEBACK_ONLY.fullmatch(raw) else OutputState.EMPTY_OUTPUT
+    else:
+        state = OutputState.RECOVERED_FROM_ERROR if blocking else OutputState.USABLE
+    return AssistantOutput(safe_text=safe, raw_text=raw, state=state)
+
+
+def recover_answer(messages: Sequence[Message]) -> str | None:
+    """The text of the last assistant message after the latest user message; tool calls are no text."""
+    for message in reversed(messages):
+        if message.role is MessageRole.USER:
+            return None
+        if message.role is MessageRole.ASSISTANT and not message.is_transient:
+            texts = [each.content for each in message.parts if each.kind in (PartKind.PROSE, PartKind.TEXT)]
+            return "\n".join(texts) if texts else None
+    return None
+
+
+def _value_text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+
+
+def _outcome_text(outcome: TurnOutcome | None) -> str | None:
+    match outcome:
+        case Finished(finish=AssistantMessage(text=text)):
+            return text
+        case Finished(finish=FinalValue(value=value)) | Finished(finish=ToolValue(value=value)):
+            return _value_text(value)
+        case _:
+            return None
+
+
+@define(slots=True)
+class TurnAssembler:
+    """Folds a turn's events; `assemble` says what it was."""
+
+    tool_calls: list[ToolCallRecord] = field(factory=list)
+    issues: list[TurnIssue] = field(factory=list)
+    usage: TokenUsage = TokenUsage()
+    outcome: TurnOutcome | None = None
+    done: bool = False
+    llm_calls: int = 0
+    _children: dict[tuple[str, str, str], TokenUsage] = field(factory=dict)
+
+    def fold(self, event: SessionEvent, owner: str | None = None) -> None:
+        """Take one event in. `owner` is the plugin of a tool."""
+        match event:
+            case ToolCallEvent():
+                self.tool_calls.append(
+                    ToolCallRecord(
+                        call_id=event.call_id or "",
+                        tool_name=event.name,
+                        args=event.args,
+                        output=event.output,
+                        duration_ms=event.duration_ms,
+                        plugin_id=owner,
+                    )
+                )
+            case TokenUsageEvent():
+                self.usage = event.cumulative
+            case ChildTokenUsage():
+                self._children[event.session_id, event.source, event.model] = event.cumulative
+            case LlmRequestEvent():
+                self.llm_calls += 1
+            case ErrorEvent():
+                self.issues.append(_issue(event))
+            case TurnOutcomeEvent(outcome=outcome):
+                self.outcome = outcome
+            case DoneEvent():
+                self.done = True
+
+    def assemble(
+        self,
+        *,
+        turn_id: str,
+        state: SessionStateEnvelope,
+        mode_id: str,
+        messages: Sequence[Message],
+        cancelled: bool = False,
+        durable: bool = False,
+        termination: TerminationPolicy = TerminationPolicy(),
+    ) -> AssembledTurn:
+        """The turn as a whole. `messages` are its own and those before it."""
+        issues = list(self.issues)
+        raw = None if cancelled else _outcome_text(self.outcome)
+        if raw is None:
+            raw = recover_answer(messages) or ""
+            if raw:
+                issues.append(
+                    TurnIssue(kind="runtime", code=RECOVERED, message="the last answer was taken", blocking=False)
+                )
+        blocking = any(each.blocking for each in issues)
+        outcome = self._judge(issues, cancelled=cancelled, termination=termination)
+        output = classify_output(raw, blocking=blocking)
+        match outcome:
+            case Finished(finish=AssistantMessage()):
+                outcome = Finished(AssistantMessage(output.safe_text))
+            case None:
+                outcome = Finished(AssistantMessage(output.safe_text))
+        return AssembledTurn(
+            turn_id=turn_id,
+            state=state,
+            outcome=outcome,
+            assistant_output=output,
+            execution=ExecutionSummary(mode=mode_id, had_tool_calls=bool(self.tool_calls), llm_calls=self.llm_calls),
+            token_usage=self.usage,
+            children_usage=self._children_usage(),
+            tool_calls=tuple(self.tool_calls),
+            errors=tuple(issues),
+            durable=durable,
+        )
+
+    def _judge(self, issues: list[TurnIssue], *, cancelled: bool, termination: TerminationPolicy) -> TurnOutcome | None:
+        """How it ended; None: by its last answer."""
+        if cancelled:
+            return Stopped(StopReason.CANCELLED)
+        if self.outcome is not None:
+            return self.outcome
+        if not self.done and termination.treat_missing_done_as_failure:
+            issues.append(TurnIssue(kind="runtime", code="missing_done", message="the turn stalled before its end"))
+            return Stopped(StopReason.RUNTIME_ERROR)
+        if any(each.blocking for each in issues):
+            tool_failed = any(not each.output.is_success for each in self.tool_calls)
+            return Stopped(StopReason.TOOL_FAILURE if tool_failed else StopReason.RUNTIME_ERROR)
+        return None
+
+    def _children_usage(self) -> tuple[TokenLedgerEntry, ...]:
+        totals: dict[tuple[str, str], TokenUsage] = {}
+        for (_, source, model), usage in self._children.items():
+            totals[source, model] = totals.get((source, model), TokenUsage()) + usage
+        return tuple(
+            TokenLedgerEntry(source=source, model=model, usage=usage) for (source, model), usage in totals.items()
+        )
+
+
+def _issue(event: ErrorEvent) -> TurnIssue:
+    envelope = event.envelope
+    if envelope is None:
+        return TurnIssue(kind="runtime", message=event.message)
+    return TurnIssue(
+        kind=envelope.kind,
+        code=envelope.code,
+        terminal_reason=envelope.terminal_reason,
+        message=envelope.user_message or event.message,
+        retryable=envelope.retryable,
+        raw=envelope.raw,
+    )
+
+
+def with_issues(turn: AssembledTurn, issues: Sequence[TurnIssue]) -> AssembledTurn:
+    """The turn and what went wrong after its commit."""
+    return evolve(turn, errors=(*turn.errors, *issues)) if issues else turn

@@ -1,0 +1,115 @@
+"""A composition's tools: what its plugins offer, and what is left of it for the model after their edits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import evolve, frozen
+
+from lash_framework.hooks import Owned, collect_sync
+from lash_framework.implementations import HookImpl
+from lash_framework.plugins import LoadedPlugin
+from lash_framework.provenance import Provenance
+from lash_framework.registrations import conflict_text, takes_over
+from lash_hookspecs.contexts import CompositionContext
+from lash_hookspecs.errors import PluginError
+from lash_hookspecs.llm import LlmToolSpec
+from lash_hookspecs.tools import CatalogEdit, Tool, ToolActivation, ToolManifest
+
+__all__ = ["Catalog", "OwnedTool", "resolve_catalog"]
+
+
+@frozen
+class OwnedTool:
+    """A tool and the plugin that it is from."""
+
+    tool: Tool
+    plugin_id: str
+
+
+@frozen(kw_only=True)
+class Catalog:
+    """All tools by name; what the model may call, as manifests and as it is told; who did what; conflicts, if any."""
+
+    tools: Mapping[str, OwnedTool]
+    manifests: tuple[ToolManifest, ...]
+    specs: tuple[LlmToolSpec, ...]
+    provenance: tuple[Provenance, ...]
+    conflicts: tuple[str, ...]
+
+
+def resolve_catalog(
+    plugins: Mapping[str, LoadedPlugin],
+    hooks: Mapping[str, tuple[HookImpl, ...]],
+    bind: Callable[[str], CompositionContext],
+) -> Catalog:
+    """Ask for tools, then for edits, and unite them. Every editor sees the tools as they were offered.
+
+    A name that an edit hides or annotates may be absent. Raises `PluginError` for a hook that fails or errs.
+    """
+    tools: dict[str, OwnedTool] = {}
+    rows: list[Provenance] = []
+    conflicts: list[str] = []
+
+    def add(hook: str, owned: Owned[Any]) -> None:
+        plugin, tool = plugins[owned.plugin_id], owned.value
+        name = _checked(owned.plugin_id, hook, tool).name
+        earlier = tools.get(name)
+        if earlier is not None:
+            other = plugins[earlier.plugin_id]
+            if takes_over(other, plugin):
+                return
+            if not takes_over(plugin, other):
+                conflicts.append(conflict_text(f"tool `{name}`", other, plugin))
+                return
+            rows.append(Provenance("tool", name, owned.plugin_id, f"instead of the one of `{other.plugin_id}`"))
+        else:
+            rows.append(Provenance("tool", name, owned.plugin_id, "" if hook == "lash_tools" else "catalog edit"))
+        tools[name] = OwnedTool(tool, owned.plugin_id)
+
+    for owned in collect_sync(hooks["lash_tools"], bind):
+        add("lash_tools", owned)
+    offered = tuple(each.tool.manifest for each in tools.values())
+    edits: list[Owned[CatalogEdit]] = collect_sync(hooks["lash_tool_catalog"], bind, item=CatalogEdit, catalog=offered)
+    hidden: set[str] = set()
+    notes: dict[str, list[str]] = {}
+    for plugin_id, edit in edits:
+        for tool in edit.add:
+            add("lash_tool_catalog", Owned(plugin_id, tool))
+        hidden |= edit.hide
+        rows += [Provenance("hide", name, plugin_id) for name in sorted(edit.hide)]
+        for name, text in edit.annotate.items():
+            notes.setdefault(name, []).append(text)
+            rows.append(Provenance("annotate", name, plugin_id, text))
+    manifests = tuple(
+        _annotated(each.tool.manifest, notes.get(name, []))
+        for name, each in tools.items()
+        if name not in hidden and each.tool.manifest.activation is ToolActivation.ALWAYS
+    )
+    specs = tuple(
+        LlmToolSpec(
+            name=each.name,
+            description=each.description,
+            input_schema=each.input_schema,
+            output_schema=each.output_schema,
+        )
+        for each in manifests
+    )
+    return Catalog(tools=tools, manifests=manifests, specs=specs, provenance=tuple(rows), conflicts=tuple(conflicts))
+
+
+def _checked(plugin_id: str, hook: str, tool: object) -> ToolManifest:
+    manifest = getattr(tool, "manifest", None)
+    if not isinstance(manifest, ToolManifest) or not callable(getattr(tool, "call", None)):
+        what = f"`{getattr(tool, '__name__', type(tool).__name__)}` is no tool"
+        raise PluginError(plugin_id, hook, f"{what}: put `@tool` above a function, or give it `manifest` and `call`")
+    if not manifest.name:
+        raise PluginError(plugin_id, hook, "a tool has no name")
+    return manifest
+
+
+def _annotated(manifest: ToolManifest, notes: list[str]) -> ToolManifest:
+    if not notes:
+        return manifest
+    return evolve(manifest, description="\n\n".join(each for each in (manifest.description, *notes) if each))

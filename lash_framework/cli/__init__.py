@@ -1,0 +1,14 @@
+"""The command line `lash`. Nothing is imported here, so that a start costs what its command needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `lash` with these arguments (default: the process's own) and return its exit code."""
+    from lash_framework.cli.app import run
+
+    return run(argv)

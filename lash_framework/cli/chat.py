@@ -1,0 +1,205 @@
+"""`lash chat`: a conversation, line by line.
+
+The event loop runs in a thread of its own, so that the line is edited, and Ctrl-C felt, where Python does both best: in
+the main thread.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from lash_framework.cli.exits import ExitCode, Interrupted, complain
+from lash_framework.cli.options import Invocation, common
+from lash_framework.cli.screens import screen_for
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
+    from lash_framework.cli.turns import Gate
+    from lash_framework.lash import Lash
+    from lash_framework.session import Session
+    from lash_hookspecs.sessions import AssembledTurn
+
+__all__ = ["chat"]
+
+PROMPT = "› "
+HISTORY_LENGTH = 2000  # lines
+HELP = """/help     this
+/session  the session's id, and how to go on with it later
+/quit     leave (also Ctrl-D)
+Ctrl-C    cancels the turn that runs; a second one leaves
+A line that ends in \\ goes on in the next one."""
+
+
+@click.command()
+@click.option("-c", "--continue", "continue_", is_flag=True, help="Go on with the session that was used last.")
+@click.option("--tools", metavar="FILE.py", multiple=True, help="Python file with functions marked @tool; repeatable.")
+@click.option("--system", metavar="TEXT", help="Instructions for the model.")
+@click.option("--reasoning", is_flag=True, help="Show the model's reasoning (on a terminal).")
+@common
+def chat(invocation: Invocation, continue_: bool, tools: tuple[str, ...], system: str | None, reasoning: bool) -> int:
+    """Talk with a model, line by line.
+
+    Ctrl-C cancels the turn that runs and keeps the session; a second one leaves, as Ctrl-D does.
+    """
+    from anyio.from_thread import start_blocking_portal
+
+    from lash_framework.cli.tool_files import load_tools
+    from lash_hookspecs.errors import ConfigurationError
+
+    if continue_ and invocation.session is not None:
+        raise click.UsageError("--continue and --session exclude each other")
+    invocation.override("--system", instructions=system)
+    with (
+        _terminated(),
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(invocation.open(tools=load_tools(tools))) as lash,
+    ):
+        session_id = portal.call(lash.latest_session_id) if continue_ else invocation.session
+        if continue_ and session_id is None:
+            raise ConfigurationError(f"--continue: there is no session yet in {lash.location}; leave it out")
+        session = portal.call(lash.session, session_id)
+        invocation.tell_model(session)
+        with _line_editing():
+            return _Conversation(portal, lash, session, reasoning).run()
+
+
+class _Conversation:
+    """Lines in, turns out, until somebody leaves."""
+
+    def __init__(self, portal: BlockingPortal, lash: Lash, session: Session, reasoning: bool) -> None:
+        self._portal = portal
+        self._lash = lash
+        self._session = session
+        self._reasoning = reasoning
+        self._interactive = sys.stdin.isatty()
+
+    def run(self) -> int:
+        if self._interactive:
+            click.echo(f"session {self._session.id}, model {self._session.policy.model}; /help helps, Ctrl-D leaves")
+        warned = False
+        while True:
+            try:
+                line = self._read()
+            except EOFError:
+                if self._interactive:
+                    click.echo()
+                return self._leave(ExitCode.FINISHED)
+            except KeyboardInterrupt:
+                click.echo()
+                if warned or not self._interactive:
+                    return self._leave(ExitCode.CANCELLED)
+                warned = True
+                click.echo("Ctrl-C again, or Ctrl-D, leaves")
+                continue
+            except UnicodeDecodeError as error:
+                raise click.UsageError(
+                    f"standard input is no UTF-8 text: byte 0x{error.object[error.start]:02x} at offset {error.start}"
+                ) from None
+            warned = False
+            text = line.strip()
+            if text in ("/quit", "/exit"):
+                return self._leave(ExitCode.FINISHED)
+            if text == "/help":
+                click.echo(HELP)
+            elif text == "/session":
+                click.echo(f"session {self._session.id} in {self._lash.location}")
+                click.echo(f"go on with it: lash chat --session {self._session.id}")
+            elif text.startswith("/") and " " not in text:
+                complain(f"unknown command `{text}`; /help lists them")
+            elif text:
+                self._turn(line)
+
+    def _read(self) -> str:
+        """One line; several where each but the last ends in a backslash."""
+        line = input(PROMPT if self._interactive else "")
+        while line.endswith("\\"):
+            line = line[:-1] + "\n" + input("… " if self._interactive else "")
+        return line
+
+    def _turn(self, text: str) -> None:
+        """Run one turn; what goes wrong in it is said, and the session stays."""
+        from lash_framework.cli.turns import Gate, run_turn
+        from lash_hookspecs.errors import LashError
+
+        screen = screen_for(reasoning=self._reasoning, notes_on_stdout=True)
+        gate = Gate()
+        future = self._portal.start_task_soon(run_turn, self._session, text, screen, gate)
+        try:
+            turn = self._result(future, gate)
+            screen.end(turn)
+        except LashError as error:
+            screen.close()
+            complain(str(error))
+        finally:
+            screen.close()
+
+    def _result(self, future: Future[AssembledTurn], gate: Gate) -> AssembledTurn:
+        """Wait for the turn: the first Ctrl-C cancels it, the second one gives up waiting and leaves."""
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            self._portal.call(gate.cancel_when_it_runs)
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                future.cancel()
+                raise Interrupted(signal.SIGINT) from None
+
+    def _leave(self, code: ExitCode) -> int:
+        if self._interactive and self._session.policy is not None:
+            click.echo(f"go on later: lash chat --session {self._session.id}")
+        return code
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM leaves at once: an exception in the main thread, which cancels what runs, so nothing is committed."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _line_editing() -> Iterator[None]:
+    """Line editing and a history file in the user's state folder, on a terminal and where Python has readline."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    try:
+        import readline
+    except ImportError:
+        yield
+        return
+    from platformdirs import user_state_path
+
+    path: Path = user_state_path("lash", appauthor=False) / "history"
+    try:
+        readline.read_history_file(path)
+    except OSError:
+        readline.clear_history()
+    readline.set_history_length(HISTORY_LENGTH)
+    try:
+        yield
+    finally:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            readline.write_history_file(path)
+            path.chmod(0o600)
+        except OSError as error:
+            complain(f"the history could not be kept in {path}: {error.strerror or error}")

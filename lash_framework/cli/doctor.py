@@ -1,0 +1,190 @@
+"""`lash doctor`: one check after the other; none of them stops the next."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+import click
+
+from lash_framework.cli.exits import ExitCode
+from lash_framework.cli.hosts import open_host, read_report
+from lash_framework.cli.options import Invocation, common
+from lash_framework.cli.output import print_json
+from lash_framework.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from lash_hookspecs.llm import ProviderSpec
+
+__all__ = ["doctor"]
+
+OK, NOTE, BROKEN = "ok", "note", "broken"
+PACKAGES = ("lash-framework", "lash-hookspecs", "pluggy", "anyio", "attrs", "cattrs", "click", "rich", "httpx")
+
+
+class Finding(NamedTuple):
+    """What a check found, and what to do about it."""
+
+    check: str
+    state: str
+    found: str
+    remedy: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
+@common
+def doctor(invocation: Invocation, as_json: bool) -> int:
+    """What is wrong with this installation. Calls no model. Exit code 1 if something is broken."""
+    findings = [finding for name, check in CHECKS.items() for finding in _guarded(name, check, invocation)]
+    if as_json:
+        print_json([each._asdict() for each in findings])
+    else:
+        print_table(("check", "state", "found"), [each[:3] for each in findings])
+        for each in findings:
+            if each.remedy:
+                click.echo(f"{each.check}: {each.remedy}")
+    return ExitCode.STOPPED if any(each.state == BROKEN for each in findings) else ExitCode.FINISHED
+
+
+def _guarded(name: str, check: Callable[[Invocation], Iterator[Finding]], invocation: Invocation) -> Iterator[Finding]:
+    try:
+        yield from check(invocation)
+    except Exception as error:
+        yield Finding(name, BROKEN, str(error) or type(error).__name__)
+
+
+# ---- checks ---------------------------------------------------------------------------------------------------------
+
+
+def _python(_: Invocation) -> Iterator[Finding]:
+    yield Finding("python", OK, f"{platform.python_version()} ({sys.executable}), {platform.platform()}")
+
+
+def _packages(_: Invocation) -> Iterator[Finding]:
+    found, missing = [], []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    yield Finding("packages", OK, ", ".join(found))
+    if missing:
+        yield Finding("packages", NOTE, f"not installed: {', '.join(missing)}")
+
+
+def _settings(invocation: Invocation) -> Iterator[Finding]:
+    settings = invocation.settings
+    yield Finding("settings", OK, f"from {settings.file}" if settings.file else "no lash.toml here or above")
+    for key, value, source in settings.rows():
+        if source != "default":
+            yield Finding("setting", OK, f"{key} = {value}  ({source})")
+    for warning in settings.warnings:
+        yield Finding("settings", NOTE, warning)
+
+
+def _plugins(invocation: Invocation) -> Iterator[Finding]:
+    report, conflict = read_report(invocation)
+    yield Finding("plugins", OK, ", ".join(each.plugin_id for each in report.loaded) or "none")
+    for failed in report.failed:
+        yield Finding(f"plugin {failed.plugin_id}", BROKEN, f"{failed.stage}: {failed.message}", failed.remedy)
+    if report.blocked:
+        yield Finding("plugins", NOTE, "switched off: " + ", ".join(each.plugin_id for each in report.blocked))
+    if conflict is not None:
+        yield Finding("plugins", BROKEN, conflict)
+
+
+def _mode(invocation: Invocation) -> Iterator[Finding]:
+    composition = open_host(invocation).composition(invocation.settings.mode)
+    tools = len(composition.manifests)
+    yield Finding("mode", OK, f"{composition.mode.mode_id}: {len(composition.plugins)} plugins, {tools} tools")
+
+
+def _store(invocation: Invocation) -> Iterator[Finding]:
+    import anyio
+
+    async def work() -> Finding:
+        async with invocation.open() as lash:
+            count = len(await lash.list_sessions(limit=1000))
+            return Finding("store", OK, f"{lash.location}: {'1000 or more' if count == 1000 else count} sessions")
+
+    yield anyio.run(work)
+
+
+def _model(invocation: Invocation) -> Iterator[Finding]:
+    from lash_framework.lash import DEFAULT_MODEL
+    from lash_framework.providers import split_model
+
+    settings = invocation.settings
+    chosen = settings.model or DEFAULT_MODEL
+    host = open_host(invocation)
+    provider_id, _ = split_model(chosen, host.providers)
+    owned = host.providers[provider_id]
+    source = settings.source_of("model")
+    yield Finding("model", OK, f"{chosen} from plugin `{owned.plugin_id}` (set by: {source})")
+    yield from _provider(invocation, owned.value)
+
+
+def _provider(invocation: Invocation, spec: ProviderSpec) -> Iterator[Finding]:
+    from lash_framework.settings import provider_settings, secret_fields
+
+    values = provider_settings(spec, invocation.settings)
+    names = [name for name in secret_fields(spec.settings) if "key" in name or "token" in name]
+    if names and not any(getattr(values, name) for name in names):
+        host = urlsplit(str(getattr(values, "base_url", ""))).hostname or ""
+        local = host in ("localhost", "::1") or host.startswith("127.")
+        remedy = "" if local else f"set {_variables(spec, names)}, or `--set provider.{spec.provider_id}.{names[0]}=…`"
+        yield Finding("key", NOTE if local else BROKEN, f"no key for `{spec.provider_id}`", remedy)
+    elif names:
+        yield Finding("key", OK, f"a key for `{spec.provider_id}` is there (not shown, not tried)")
+    if spec.live:
+        yield Finding("transport", OK, _transport())
+
+
+def _variables(spec: ProviderSpec, names: list[str]) -> str:
+    import attrs
+
+    fields = {each.name: each for each in attrs.fields(spec.settings)}
+    listed: list[str] = []
+    for name in names:
+        variables = fields[name].metadata.get("env", ())
+        listed += [variables] if isinstance(variables, str) else variables
+    return " or ".join(listed) or "it in lash.toml"
+
+
+def _transport() -> str:
+    """What model calls travel on, as `lash-provider-kit` chooses it."""
+    from urllib.request import getproxies
+
+    proxies = [name for name in ("https", "http", "all") if name in getproxies()]
+    if proxies:
+        return f"httpx, through the environment's {proxies[0]} proxy"
+    if find_spec("httpx_aiohttp") is not None:
+        return "aiohttp below httpx (asyncio)"
+    return "httpx; `pip install lash-provider-kit[fast]` is faster with many calls at once"
+
+
+def _terminal(_: Invocation) -> Iterator[Finding]:
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    where = "a terminal" if sys.stdout.isatty() else "no terminal: plain output"
+    if encoding == "utf8":
+        yield Finding("output", OK, f"{where}, UTF-8")
+    else:
+        yield Finding("output", NOTE, f"{where}, {sys.stdout.encoding}", "set PYTHONUTF8=1 to see every character")
+
+
+CHECKS: dict[str, Callable[[Invocation], Iterator[Finding]]] = {
+    "python": _python,
+    "packages": _packages,
+    "settings": _settings,
+    "plugins": _plugins,
+    "mode": _mode,
+    "store": _store,
+    "model": _model,
+    "output": _terminal,
+}

@@ -1,0 +1,144 @@
+"""Exit codes, and how anything that ends a command becomes one of them and a line on stderr."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from enum import IntEnum
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from lash_hookspecs.turns import TurnOutcome
+
+__all__ = ["ExitCode", "Interrupted", "ReaderLeft", "State", "complain", "exit_code_of", "leave", "settle"]
+
+
+class ExitCode(IntEnum):
+    """What `lash` tells the shell. `docs/reference/cli.md` lists them for people."""
+
+    FINISHED = 0
+    STOPPED = 1
+    USAGE = 2
+    SUSPENDED = 3
+    BUG = 70  # EX_SOFTWARE of sysexits.h
+    CANCELLED = 130  # 128 + SIGINT
+    READER_LEFT = 141  # 128 + SIGPIPE
+    TERMINATED = 143  # 128 + SIGTERM
+
+
+class State:
+    """What the error handler must know of the command line: how much it may say."""
+
+    def __init__(self) -> None:
+        self.verbosity = 0
+
+
+class Interrupted(Exception):
+    """A signal ended the work without a commit; the journal stays."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+
+class ReaderLeft(Exception):
+    """Whoever read our output has closed it."""
+
+
+_BY_ERROR = {
+    "ConfigurationError": ExitCode.USAGE,
+    "SessionDeleted": ExitCode.USAGE,
+    "StoreUnavailable": ExitCode.USAGE,
+    "StoreVersionError": ExitCode.USAGE,
+    "TurnSuspended": ExitCode.SUSPENDED,
+}
+
+
+def complain(message: str) -> None:
+    """One message for people, on stderr."""
+    click.echo(f"lash: {message}", err=True)
+
+
+def exit_code_of(outcome: TurnOutcome) -> ExitCode:
+    """A turn's end as an exit code."""
+    if outcome.tag != "stopped":
+        return ExitCode.FINISHED
+    return ExitCode.CANCELLED if getattr(outcome, "reason", None) == "cancelled" else ExitCode.STOPPED
+
+
+def settle(error: BaseException, state: State) -> int:
+    """Say what happened, once, and return the exit code. With `-vv` the traceback is shown as well."""
+    error = _innermost(error)
+    if state.verbosity >= 2 and not isinstance(error, (click.ClickException, KeyboardInterrupt)):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
+    if isinstance(error, click.UsageError):
+        message = error.format_message().rstrip(".")
+        where = f"`{error.ctx.command_path} --help` tells more" if error.ctx is not None else ""
+        complain(f"{message}{' ' if message.endswith('?') else '; '}{where}" if where else message)
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        complain(error.format_message())
+        return error.exit_code
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        complain("cancelled")
+        return ExitCode.CANCELLED
+    if isinstance(error, Interrupted):
+        terminated = error.number == signal.SIGTERM
+        complain("terminated; nothing of the turn was committed" if terminated else "left; the turn was not committed")
+        return ExitCode.TERMINATED if terminated else ExitCode.CANCELLED
+    if _is_closed_pipe(error):
+        return _drop_stdout()
+    return _settle_error(error, state)
+
+
+def _settle_error(error: BaseException, state: State) -> int:
+    from lash_hookspecs.errors import LashError
+
+    names = [each.__name__ for each in type(error).__mro__]
+    code = next((_BY_ERROR[name] for name in names if name in _BY_ERROR), None)
+    if code is not None or isinstance(error, LashError):
+        complain(str(error))
+        for note in getattr(error, "__notes__", ()):
+            complain(note)
+        return ExitCode.STOPPED if code is None else code
+    more = "" if state.verbosity >= 2 else "; run it again with -vv for the traceback, and please report it"
+    complain(f"a bug: {type(error).__name__}: {error}{more}")
+    return ExitCode.BUG
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The one error in a group of one; groups of several stay."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _is_closed_pipe(error: BaseException) -> bool:
+    return isinstance(error, (BrokenPipeError, ReaderLeft)) or (
+        isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ESHUTDOWN)
+    )
+
+
+def _drop_stdout() -> ExitCode:
+    # The interpreter flushes stdout once more at its end; that must not fail with a second message.
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        pass
+    return ExitCode.READER_LEFT
+
+
+def leave(code: ExitCode) -> NoReturn:
+    """End the command with this code, its message told already."""
+    raise click.exceptions.Exit(code)

@@ -1,0 +1,72 @@
+"""`lash explain TURN`: which plugin put what before the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lash_framework.cli.lines import clean
+from lash_framework.cli.options import Invocation, common
+from lash_framework.cli.output import print_json
+from lash_framework.cli.tables import heading, print_table
+
+if TYPE_CHECKING:
+    from lash_framework.explain import ExplainedPrompt, Explanation
+
+__all__ = ["explain"]
+
+
+@click.command()
+@click.argument("turn")
+@click.option("--text", "with_text", is_flag=True, help="Show the text of each prompt section.")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+@common
+def explain(invocation: Invocation, turn: str, with_text: bool, as_json: bool) -> None:
+    """Which plugin put each prompt section, tool and setting there. TURN: its id, or the beginning of it."""
+    import anyio
+
+    async def work() -> Explanation:
+        async with invocation.open() as lash:
+            return await lash.explain(turn)
+
+    explanation = anyio.run(work)
+    if as_json:
+        from lash_hookspecs.codec import unstructure
+
+        print_json(unstructure(explanation))
+        return
+    heading(f"turn {explanation.turn_id}")
+    click.echo(f"session {explanation.session_id}, mode {explanation.mode_id}, model {explanation.model}")
+    _section("Prompt", ("section", "slot", "plugin", "characters"), [_prompt_row(each) for each in explanation.prompt])
+    if with_text:
+        for each in explanation.prompt:
+            if each.text:
+                click.echo()
+                click.secho(f"[{', '.join(each.plugin_ids)}]", bold=True)
+                click.echo(clean(each.text))
+    _section(
+        "Tools", ("tool", "plugin", "changed"), [(each.name, each.plugin_id, each.detail) for each in explanation.tools]
+    )
+    _section(
+        "Settings",
+        ("setting", "value", "from"),
+        [(each.key, each.value, each.source) for each in explanation.settings],
+    )
+    _section(
+        "Plugins",
+        ("plugin", "version", "distribution"),
+        [(each.plugin_id, each.version, each.distribution or "-") for each in explanation.plugins],
+    )
+
+
+def _section(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    click.echo()
+    heading(title)
+    print_table(columns, rows, empty="none")
+
+
+def _prompt_row(piece: ExplainedPrompt) -> tuple[Any, ...]:
+    what = piece.title or piece.section or "(no heading)"
+    owners = ", ".join(piece.plugin_ids)
+    return (what, piece.slot or "-", owners, f"left out: {piece.dropped}" if piece.dropped else len(piece.text or ""))

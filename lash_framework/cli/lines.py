@@ -1,0 +1,104 @@
+"""What a person reads of a turn, as plain text: one line per tool call, usage, outcome."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lash_hookspecs.activity import ToolCallCompleted
+    from lash_hookspecs.llm import RetryStatus, TokenUsage
+    from lash_hookspecs.sessions import AssembledTurn
+
+__all__ = ["call_line", "clean", "footer", "problems", "retry_line", "shortened", "usage_text"]
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_ARGUMENT, _RESULT = 60, 200  # characters; more makes a line that wraps on every terminal
+
+
+def clean(text: str) -> str:
+    """Text without control characters, so that no model or tool steers the terminal; tabs and line ends stay."""
+    return _CONTROLS.sub("", text.replace("\r\n", "\n"))
+
+
+def shortened(value: Any, limit: int) -> str:
+    """A JSON value on one line, cut at `limit` characters."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = clean(" ".join(text.split()) if isinstance(value, str) else text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _quoted(value: Any) -> str:
+    return shortened(json.dumps(value, ensure_ascii=False, default=str), _ARGUMENT)
+
+
+def call_text(name: str, args: Mapping[str, Any]) -> str:
+    """`add(a=1, b=2)`."""
+    return f"{clean(name)}({', '.join(f'{clean(key)}={_quoted(value)}' for key, value in args.items())})"
+
+
+def call_line(event: ToolCallCompleted) -> str:
+    """`→ add(a=1, b=2) = 3  (12 ms)`, indented for a child call."""
+    from lash_hookspecs.tools import ToolCallFailure, ToolCallSuccess
+
+    outcome = event.output.outcome
+    if isinstance(outcome, ToolCallSuccess):
+        result = f"= {shortened(outcome.value, _RESULT)}"
+    else:
+        ended = "failed" if isinstance(outcome, ToolCallFailure) else "cancelled"
+        result = f"{ended}: {shortened(outcome.message, _RESULT)}"
+    indent = "  " if event.parent_call_id else ""
+    return f"{indent}→ {call_text(event.name, event.args)} {result}  ({event.duration_ms} ms)"
+
+
+def retry_line(event: RetryStatus) -> str:
+    """Why and when the provider asks again."""
+    return (
+        f"{clean(event.reason)}; asking again in {event.wait_seconds:.1f} s "
+        f"(attempt {event.attempt} of {event.max_attempts} failed)"
+    )
+
+
+def usage_text(usage: TokenUsage) -> str:
+    """`60 tokens in (12 cached), 24 out`."""
+    cached = f" ({usage.cache_read_input} cached)" if usage.cache_read_input else ""
+    return f"{'at least ' if usage.at_least else ''}{usage.input_total} tokens in{cached}, {usage.output} out"
+
+
+def footer(turn: AssembledTurn, location: str | None = None) -> str:
+    """Usage; with a location also names, and where it was committed."""
+    if location is None:
+        return usage_text(turn.usage)
+    durable = "journalled" if turn.durable else "not journalled"
+    return (
+        f"{usage_text(turn.usage)} · session {turn.state.session_id} · turn {turn.turn_id} · {durable} · "
+        f"committed to {location}"
+    )
+
+
+_HINTS = {
+    "max_turns": "the limit of iterations is reached; raise it with `--set max_turns=N`",
+    "cancelled": "cancelled; what there was is committed, and the session can go on",
+    "incomplete": "the model stopped without an answer",
+}
+
+
+def problems(turn: AssembledTurn) -> Iterator[str]:
+    """What went wrong, for stderr: the issues first, then the outcome unless an issue has said it."""
+    from lash_hookspecs.turns import Handoff, Stopped
+
+    blocking = False
+    for issue in turn.errors:
+        blocking = blocking or issue.blocking
+        owner = f"plugin `{issue.plugin_id}`: " if issue.plugin_id else ""
+        yield f"{'' if issue.blocking else 'note: '}{owner}{clean(issue.message)}"
+    if isinstance(turn.outcome, Stopped):
+        reason = str(turn.outcome.reason)
+        if reason in _HINTS:
+            yield _HINTS[reason]
+        elif not blocking:
+            yield f"the turn stopped: {reason.replace('_', ' ')}"
+    elif isinstance(turn.outcome, Handoff):
+        yield f"the session `{turn.outcome.session_id}` goes on with this"

@@ -1,0 +1,76 @@
+"""Turns and activities as JSON, for programs. The field names are documented in `docs/reference/cli.md`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from lash_hookspecs.activity import TurnActivity
+    from lash_hookspecs.llm import TokenUsage
+    from lash_hookspecs.sessions import AssembledTurn
+
+__all__ = ["activity_object", "failure_object", "print_json", "turn_object", "usage_object"]
+
+
+def usage_object(usage: TokenUsage) -> dict[str, Any]:
+    """Tokens by kind; `at_least` says that the true figures may be higher."""
+    return {
+        "input": usage.input,
+        "output": usage.output,
+        "cache_read_input": usage.cache_read_input,
+        "cache_write_input": usage.cache_write_input,
+        "reasoning_output": usage.reasoning_output,
+        "total": usage.total,
+        "at_least": usage.at_least,
+    }
+
+
+def turn_object(turn: AssembledTurn) -> dict[str, Any]:
+    """A committed turn."""
+    from lash_hookspecs.codec import unstructure
+
+    return {
+        "session_id": turn.state.session_id,
+        "turn_id": turn.turn_id,
+        "outcome": unstructure(turn.outcome),
+        "text": turn.text,
+        "usage": usage_object(turn.usage),
+        "durable": turn.durable,
+        "tool_calls": [unstructure(each) for each in turn.tool_calls],
+        "errors": [unstructure(each) for each in turn.errors],
+    }
+
+
+def failure_object(session_id: str | None, turn_id: str | None, kind: str, message: str) -> dict[str, Any]:
+    """The same shape for a turn that was not committed: `outcome.type` is `none`."""
+    from lash_hookspecs.llm import TokenUsage
+
+    return {
+        "session_id": session_id,
+        "turn_id": turn_id,
+        "outcome": {"type": "none"},
+        "text": "",
+        "usage": usage_object(TokenUsage()),
+        "durable": False,
+        "tool_calls": [],
+        "errors": [{"kind": kind, "message": message, "blocking": True}],
+    }
+
+
+def activity_object(activity: TurnActivity) -> dict[str, Any]:
+    """An activity: its ids, and its event's fields beside them."""
+    from lash_hookspecs.codec import unstructure
+
+    event: dict[str, Any] = unstructure(activity.event)
+    return {"id": activity.id, "correlation_id": activity.correlation_id, **event}
+
+
+def print_json(value: Mapping[str, Any] | list[Any], *, indent: int | None = None) -> None:
+    """One JSON value and a line's end on stdout."""
+    utf8 = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    click.echo(json.dumps(value, ensure_ascii=not utf8, indent=indent, default=str))

@@ -1,0 +1,129 @@
+"""Screens: what becomes of a turn's activities. `screen_for` picks one; the one for terminals is in `terminal.py`."""
+
+from __future__ import annotations
+
+import sys
+from typing import IO, TYPE_CHECKING, Any
+
+from lash_framework.cli.exits import complain
+from lash_framework.cli.lines import call_line, footer, problems, retry_line
+
+if TYPE_CHECKING:
+    from lash_hookspecs.activity import TurnActivity
+    from lash_hookspecs.sessions import AssembledTurn
+
+__all__ = ["JsonLinesScreen", "JsonScreen", "PlainScreen", "Screen", "screen_for"]
+
+
+class Screen:
+    """Shows a turn. Its base shows nothing on the way, and problems at the end."""
+
+    def show(self, activity: TurnActivity) -> None:
+        """Something happened: calls the method named `on_<tag>` of the event, if there is one."""
+        handler: Any = getattr(self, f"on_{activity.event.tag}", None)
+        if handler is not None:
+            handler(activity.event, activity.correlation_id)
+
+    def end(self, turn: AssembledTurn, location: str | None = None) -> None:
+        """The turn is committed."""
+        for problem in problems(turn):
+            complain(problem)
+
+    def close(self) -> None:
+        """Nothing more comes; safe to call at any time, and twice."""
+
+
+class PlainScreen(Screen):
+    """Text for pipes and files: the answer's text to `out` as it comes, everything else to `notes`."""
+
+    def __init__(self, out: IO[str], notes: IO[str]) -> None:
+        self._out = out
+        self._notes = notes
+        self._row: str | None = None  # whose text stands on the unfinished line
+        self._text_shown = False
+
+    def on_assistant_prose_delta(self, event: Any, correlation_id: str) -> None:
+        """More text of the answer."""
+        if self._row not in (None, correlation_id):
+            self._break()
+        self._row = correlation_id
+        self._text_shown = True
+        self._out.write(event.text)
+        self._out.flush()
+
+    def on_model_attempt_reset(self, event: Any, correlation_id: str) -> None:
+        """What has left through a pipe can't be taken back, so it is said."""
+        if self._row == correlation_id:
+            self._break()
+            self.note("the text above broke off; the answer starts again")
+
+    def on_retry_status(self, event: Any, correlation_id: str) -> None:
+        """The provider waits before it asks again."""
+        self._break()
+        self.note(retry_line(event))
+
+    def on_tool_call_completed(self, event: Any, correlation_id: str) -> None:
+        """One line per call."""
+        self._break()
+        self.note(call_line(event))
+
+    def note(self, line: str) -> None:
+        """A line beside the answer."""
+        self._notes.write(line + "\n")
+        self._notes.flush()
+
+    def end(self, turn: AssembledTurn, location: str | None = None) -> None:
+        """The text, if nothing of it was streamed, then problems, usage and place."""
+        if not self._text_shown and turn.text:
+            self._out.write(turn.text)
+            self._row = "end"
+        self.close()
+        super().end(turn, location)
+        self.note(footer(turn, location))
+
+    def close(self) -> None:
+        """Finish the line."""
+        self._break()
+        self._out.flush()
+
+    def _break(self) -> None:
+        if self._row is not None:
+            self._row = None
+            self._out.write("\n")
+            self._out.flush()
+
+
+class JsonScreen(Screen):
+    """Exactly one JSON object, at the end."""
+
+    def end(self, turn: AssembledTurn, location: str | None = None) -> None:
+        """Print it; problems go to stderr as always."""
+        from lash_framework.cli.output import print_json, turn_object
+
+        print_json(turn_object(turn))
+        super().end(turn, location)
+
+
+class JsonLinesScreen(JsonScreen):
+    """Each activity as a line of JSON, and the turn's object last."""
+
+    def show(self, activity: TurnActivity) -> None:
+        """Print it at once."""
+        from lash_framework.cli.output import activity_object, print_json
+
+        print_json(activity_object(activity))
+
+
+def screen_for(
+    *, json: bool = False, jsonl: bool = False, notes_on_stdout: bool = False, reasoning: bool = False
+) -> Screen:
+    """The screen that fits the options and what stdout is."""
+    if jsonl:
+        return JsonLinesScreen()
+    if json:
+        return JsonScreen()
+    if sys.stdout.isatty():
+        from lash_framework.cli.terminal import TerminalScreen
+
+        return TerminalScreen(reasoning=reasoning)
+    return PlainScreen(sys.stdout, sys.stdout if notes_on_stdout else sys.stderr)

@@ -1,0 +1,107 @@
+"""Running a turn for a person: showing it, and what Ctrl-C, SIGTERM and a closed pipe mean for it.
+
+Ctrl-C asks for a cancel, which is committed. A second one, and SIGTERM, interrupt: nothing is committed. A reader that
+left is a cancel too: nobody wants the rest, but what was paid for is kept.
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+import anyio.abc
+
+from lash_framework.cli.exits import Interrupted, ReaderLeft
+
+if TYPE_CHECKING:
+    from lash_framework.cli.screens import Screen
+    from lash_framework.session import RunningTurn, Session
+    from lash_hookspecs.sessions import AssembledTurn, TurnInput
+
+__all__ = ["Gate", "run_turn", "with_signals"]
+
+T = TypeVar("T")
+
+
+class Gate:
+    """Where a person's wish to stop meets the turn that runs, if one does."""
+
+    def __init__(self) -> None:
+        self.running: RunningTurn | None = None
+        self._asked = False
+        self._wanted = False
+
+    def attach(self, running: RunningTurn) -> None:
+        """A turn runs."""
+        self.running = running
+        if self._wanted:
+            self.cancel()
+
+    def cancel_when_it_runs(self) -> None:
+        """Ask the turn to end, or as soon as there is one."""
+        self._wanted = True
+        self.cancel()
+
+    def cancel(self) -> bool:
+        """Ask the running turn to end; False if none runs, or it was asked before."""
+        if self.running is None or self._asked:
+            return False
+        self._asked = True
+        self.running.cancel("cancelled with Ctrl-C")
+        return True
+
+
+async def run_turn(
+    session: Session, given: TurnInput | str, screen: Screen, gate: Gate, *, turn_id: str | None = None
+) -> AssembledTurn:
+    """Run one turn on the screen and return it, committed. Raises `ReaderLeft` after committing for nobody."""
+    left: OSError | None = None
+    async with session.turn(given, turn_id=turn_id) as running:
+        gate.attach(running)
+        try:
+            async for activity in running:
+                screen.show(activity)
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                raise
+            left = error
+            running.cancel("the reader of the output left")
+        finally:
+            gate.running = None
+        turn = await running.result()
+    if left is not None:
+        raise ReaderLeft from left
+    return turn
+
+
+async def with_signals(work: Callable[[Gate], Awaitable[T]]) -> T:
+    """Do the work, which may run turns; signals reach it through the gate. Raises `Interrupted`."""
+    gate = Gate()
+    numbers: list[int] = []
+    results: list[T] = []
+    errors: list[Exception] = []
+
+    async def listen(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for number in signals:
+                if number != signal.SIGINT or not gate.cancel():
+                    numbers.append(number)
+                    group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        await group.start(listen)
+        try:
+            results.append(await work(gate))
+        except Exception as error:
+            # Kept out of the group, which would wrap it.
+            errors.append(error)
+        group.cancel_scope.cancel()
+    if errors:
+        raise errors[0]
+    if not results:
+        raise Interrupted(numbers[0])
+    return results[0]

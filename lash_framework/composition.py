@@ -1,0 +1,197 @@
+"""A composition: what a mode switches on, resolved once and shared by every session of that mode.
+
+Building one calls the plugins' composition hooks and nothing else; it knows no session, and opens nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import pluggy
+from attrs import field, frozen
+
+from lash_framework.catalog import OwnedTool, resolve_catalog
+from lash_framework.hooks import Owned, failure_text
+from lash_framework.implementations import HookImpl, hook_table
+from lash_framework.modes import ResolvedMode, check_extension
+from lash_framework.plugins import LoadedPlugin
+from lash_framework.provenance import Provenance
+from lash_framework.registrations import Registrations, conflict_text
+from lash_hookspecs.canonical import stable_hash
+from lash_hookspecs.contexts import CompositionContext
+from lash_hookspecs.errors import ConfigurationError, PluginConflictError, PluginError, UnknownName, nearest
+from lash_hookspecs.llm import LlmToolSpec
+from lash_hookspecs.modes import Mode
+from lash_hookspecs.plugins import SessionStateSpec
+from lash_hookspecs.prompts import PromptLayer
+from lash_hookspecs.tools import ToolManifest
+from lash_hookspecs.turns import ProtocolDriver
+
+__all__ = ["Composition", "OwnedTool", "compose"]
+
+
+@frozen(kw_only=True, eq=False)
+class Composition:
+    """A mode with everything that belongs to it. Immutable, and equal only to itself.
+
+    `key` is a stable hash of mode, plugins with versions, and options. `hooks` has every hook's implementations in the
+    order in which they are called, () for none. `tools` are all of them; `manifests`, and `tool_specs` for the model,
+    those that the model may call. `prompt_layers` are the pieces of `mode.prompt`, the lowest first.
+    """
+
+    key: str
+    mode: Mode
+    mode_owner: str
+    driver: ProtocolDriver
+    driver_owner: str
+    plugins: tuple[LoadedPlugin, ...]
+    hooks: Mapping[str, tuple[HookImpl, ...]] = field(repr=False)
+    tools: Mapping[str, OwnedTool] = field(repr=False)
+    manifests: tuple[ToolManifest, ...] = field(repr=False)
+    tool_specs: tuple[LlmToolSpec, ...] = field(repr=False)
+    callable_names: frozenset[str] = field(repr=False)
+    states: Mapping[str, SessionStateSpec] = field(repr=False)
+    options: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    prompt_layers: tuple[Owned[PromptLayer], ...] = field(repr=False)
+    provenance: tuple[Provenance, ...] = field(repr=False)
+
+    def check_turn_extension(self, value: object) -> str | None:
+        """The id of a turn extension's class. Raises `ConfigurationError` if the mode takes none of this class."""
+        return check_extension(self.mode, "turn", value)
+
+    def check_session_extension(self, value: object) -> str | None:
+        """The same for a session extension."""
+        return check_extension(self.mode, "session", value)
+
+
+def compose(
+    manager: pluggy.PluginManager,
+    registrations: Registrations,
+    resolved: ResolvedMode,
+    options: Mapping[str, Mapping[str, Any]],
+) -> Composition:
+    """Resolve a mode into a composition.
+
+    Raises `UnknownName` for a plugin that isn't here, `ConfigurationError` for one whose requirements the mode lacks or
+    a mode without a driver, `PluginConflictError` with all conflicts, `PluginError` for a hook that fails.
+    """
+    mode = resolved.mode
+    plugins, plugin_rows = _choose(registrations, resolved)
+    _check_requirements(mode, plugins)
+    if mode.driver is None:
+        raise ConfigurationError(
+            f'mode `{mode.mode_id}` has no driver: let it extend one that has, such as `extends = "standard"`'
+        )
+    hooks = hook_table(manager, list(plugins))
+    mine = {plugin_id: options.get(plugin_id, {}) for plugin_id in plugins}
+    catalog = resolve_catalog(
+        plugins,
+        hooks,
+        lambda plugin_id: CompositionContext(plugin_id=plugin_id, mode_id=mode.mode_id, options=mine[plugin_id]),
+    )
+    conflicts = [*_declared_conflicts(plugins), *catalog.conflicts]
+    if conflicts:
+        raise PluginConflictError([f"mode `{mode.mode_id}`, {each}" for each in conflicts])
+    try:
+        driver = mode.driver.make()
+    except Exception as error:
+        text = f"the driver of mode `{mode.mode_id}` can't be made: {failure_text(error)}"
+        raise PluginError(resolved.driver_owner, "lash_modes", text) from error
+    versions = [[each.plugin_id, each.info.version, each.version] for each in plugins.values()]
+    return Composition(
+        key=stable_hash("lash.composition", [_plain(mode), versions, _plain(mine)]),
+        mode=mode,
+        mode_owner=resolved.owner,
+        driver=driver,
+        driver_owner=resolved.driver_owner,
+        plugins=tuple(plugins.values()),
+        hooks=hooks,
+        tools=catalog.tools,
+        manifests=catalog.manifests,
+        tool_specs=catalog.specs,
+        callable_names=frozenset(each.name for each in catalog.manifests),
+        states={key: spec for key, spec in registrations.states.items() if key in plugins},
+        options=mine,
+        prompt_layers=resolved.prompts,
+        provenance=(*resolved.provenance, *plugin_rows, *catalog.provenance),
+    )
+
+
+# ---- which plugins --------------------------------------------------------------------------------------------------
+
+
+def _choose(registrations: Registrations, resolved: ResolvedMode) -> tuple[dict[str, LoadedPlugin], list[Provenance]]:
+    """The plugins of the mode in their order, and why each is there or not."""
+    loaded = {each.plugin_id: each for each in registrations.report.loaded}
+    for plugin_id in (*resolved.named, *resolved.removed):
+        if plugin_id not in loaded:
+            why = registrations.report.why_absent(plugin_id)
+            if why is None or plugin_id in resolved.named:
+                said = resolved.named.get(plugin_id, (resolved.removed.get(plugin_id, ""), "in `without`"))
+                hint = why or f"it is not installed, {nearest(plugin_id, loaded)}"
+                raise UnknownName("plugin", plugin_id, hint=f"{hint} ({said[1]} of {said[0]})")
+    chosen: dict[str, LoadedPlugin] = {}
+    rows = []
+    for plugin_id, plugin in loaded.items():
+        if plugin_id in resolved.removed:
+            rows.append(Provenance("without", plugin_id, resolved.removed[plugin_id]))
+        elif plugin_id in resolved.named:
+            owner, how = resolved.named[plugin_id]
+            chosen[plugin_id] = plugin
+            rows.append(Provenance("plugin", plugin_id, owner, how))
+        elif plugin.info.enabled_by_default:
+            chosen[plugin_id] = plugin
+            rows.append(Provenance("plugin", plugin_id, plugin_id, "on by default"))
+    return chosen, rows
+
+
+def _check_requirements(mode: Mode, plugins: Mapping[str, LoadedPlugin]) -> None:
+    there = set(plugins).union(*(each.info.replaces for each in plugins.values()))
+    missing = [
+        f"plugin `{plugin_id}` requires `{each}`: add `{each}` to the mode's plugins, or `{plugin_id}` to its `without`"
+        for plugin_id, plugin in plugins.items()
+        for each in plugin.info.requires
+        if each not in there
+    ]
+    if missing:
+        raise ConfigurationError(
+            f"mode `{mode.mode_id}` lacks plugins that others of it need:\n  " + "\n  ".join(missing)
+        )
+
+
+def _declared_conflicts(plugins: Mapping[str, LoadedPlugin]) -> list[str]:
+    pairs = {
+        tuple(sorted((plugin_id, other)))
+        for plugin_id, plugin in plugins.items()
+        for other in plugin.info.conflicts
+        if other in plugins and other != plugin_id
+    }
+    return [conflict_text("they can't be on together", plugins[one], plugins[other]) for one, other in sorted(pairs)]
+
+
+# ---- the key --------------------------------------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:
+    """Any option or mode as data that hashes alike in every process: code by its name, the rest by what it holds."""
+    if value is None or (isinstance(value, (str, int, float)) and not isinstance(value, enum.Enum)):
+        return value
+    if isinstance(value, enum.Enum):
+        return _plain(value.value)
+    if isinstance(value, Mapping):
+        return {str(_plain(key)): _plain(each) for key, each in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted((_plain(each) for each in value), key=repr)
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+        return [_plain(each) for each in value]
+    cls = value if isinstance(value, type) or hasattr(value, "__qualname__") else type(value)
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    if cls is value:
+        return name
+    if attrs.has(cls):
+        return [name, {each.name: _plain(getattr(value, each.name)) for each in attrs.fields(cls)}]
+    # Dates, paths and decimals say what they are; an object without a text of its own is only known by its class.
+    return name if cls.__str__ is object.__str__ and cls.__repr__ is object.__repr__ else [name, str(value)]

@@ -1,0 +1,159 @@
+"""Which plugin put what before the model: the record that is stored with every turn.
+
+Its size depends on the composition, not on the history; it is stored by content, so equal turns share one. Editing
+`lash.toml` later changes no old turn's answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from lash_framework.composition import Composition
+from lash_framework.prompt import RenderedPrompt
+from lash_hookspecs.codec import encode, unstructure
+from lash_hookspecs.sessions import SessionPolicy
+
+__all__ = ["ExplainRecord", "ExplainedPlugin", "ExplainedPrompt", "ExplainedSetting", "ExplainedTool", "Explanation"]
+
+
+@frozen(kw_only=True)
+class ExplainedPlugin:
+    """A plugin that was on."""
+
+    plugin_id: str
+    version: str
+    distribution: str | None = None
+
+
+@frozen(kw_only=True)
+class ExplainedPrompt:
+    """A piece of the system prompt and who said it. Dropped pieces have a `dropped` reason and no text."""
+
+    plugin_ids: tuple[str, ...]
+    section: str | None = None
+    slot: str | None = None
+    title: str | None = None
+    text: str = ""
+    dropped: str | None = None
+
+
+@frozen(kw_only=True)
+class ExplainedTool:
+    """A tool that the model could call, whose it is, and who annotated or hid it."""
+
+    name: str
+    plugin_id: str
+    detail: str = ""
+
+
+@frozen(kw_only=True)
+class ExplainedSetting:
+    """A setting that was in force and where it came from."""
+
+    key: str
+    value: str
+    source: str
+
+
+@frozen(kw_only=True)
+class ExplainRecord:
+    """What is stored: everything that shaped a turn apart from its conversation."""
+
+    mode_id: str
+    model: str
+    composition_key: str
+    plugins: tuple[ExplainedPlugin, ...] = ()
+    prompt: tuple[ExplainedPrompt, ...] = ()
+    tools: tuple[ExplainedTool, ...] = ()
+    settings: tuple[ExplainedSetting, ...] = ()
+
+
+@frozen(kw_only=True)
+class Explanation:
+    """A turn's record, and whose turn it is."""
+
+    turn_id: str
+    session_id: str
+    mode_id: str
+    model: str
+    plugins: tuple[ExplainedPlugin, ...]
+    prompt: tuple[ExplainedPrompt, ...]
+    tools: tuple[ExplainedTool, ...]
+    settings: tuple[ExplainedSetting, ...]
+
+    @classmethod
+    def of(cls, turn_id: str, session_id: str, record: ExplainRecord) -> Explanation:
+        """The record as an answer about one turn."""
+        return cls(
+            turn_id=turn_id,
+            session_id=session_id,
+            mode_id=record.mode_id,
+            model=record.model,
+            plugins=record.plugins,
+            prompt=record.prompt,
+            tools=record.tools,
+            settings=record.settings,
+        )
+
+
+def explain_record(
+    composition: Composition, policy: SessionPolicy, prompt: RenderedPrompt, sources: Mapping[str, str]
+) -> bytes:
+    """The record of a turn, encoded. `sources` says where a policy's field was set."""
+    pieces = [
+        ExplainedPrompt(
+            plugin_ids=piece.owners,
+            section=piece.section,
+            slot=piece.slot.value if piece.slot else None,
+            title=piece.title,
+            text=prompt.text[piece.start : piece.end],
+        )
+        for piece in prompt.pieces
+    ]
+    pieces += [
+        ExplainedPrompt(plugin_ids=(each.owner,), slot=each.slot.value, title=each.title, dropped=each.reason.value)
+        for each in prompt.dropped
+    ]
+    details: dict[str, list[str]] = {}
+    for row in composition.provenance:
+        if row.kind in ("annotate", "hide"):
+            details.setdefault(row.name, []).append(f"{row.kind} by {row.plugin_id}")
+    record = ExplainRecord(
+        mode_id=composition.mode.mode_id,
+        model=policy.model,
+        composition_key=composition.key,
+        plugins=tuple(
+            ExplainedPlugin(plugin_id=each.plugin_id, version=each.info.version, distribution=each.distribution)
+            for each in composition.plugins
+        ),
+        prompt=tuple(pieces),
+        tools=tuple(
+            ExplainedTool(
+                name=each.name,
+                plugin_id=composition.tools[each.name].plugin_id,
+                detail=", ".join(details.get(each.name, ())),
+            )
+            for each in composition.manifests
+        ),
+        settings=tuple(
+            ExplainedSetting(key=key, value=str(value), source=sources.get(key, "default"))
+            for key, value in _settings(policy).items()
+        ),
+    )
+    return encode(record)
+
+
+def _settings(policy: SessionPolicy) -> dict[str, Any]:
+    shown: dict[str, Any] = {"model": policy.model, "mode": policy.mode_id}
+    if policy.max_turns is not None:
+        shown["max_turns"] = policy.max_turns
+    if policy.model_variant is not None:
+        shown["model_variant"] = policy.model_variant
+    for key, value in unstructure(policy.generation).items():
+        shown[f"generation.{key}"] = value
+    for key, value in policy.options.items():
+        shown[f"options.{key}"] = value
+    return shown

@@ -1,0 +1,361 @@
+"""Calling hooks: each runner walks implementations in order, awaits what is awaitable, and says whose result it is.
+
+Knows nothing of sessions or compositions: it gets a tuple of `HookImpl`, and a function that makes a plugin's `ctx`.
+What a plugin raises comes out as a `PluginError` (from an observer: as a `HookIssue`); cancellation passes through.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
+from types import CoroutineType
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+from attrs import frozen
+
+from lash_framework.implementations import HookImpl
+from lash_hookspecs.errors import PluginError
+
+__all__ = [
+    "SLOW_S",
+    "Bind",
+    "HookImpl",
+    "HookIssue",
+    "Owned",
+    "chain",
+    "collect",
+    "collect_sync",
+    "failure_text",
+    "first",
+    "observe",
+]
+
+T = TypeVar("T")
+
+SLOW_S = 0.1
+"""For how long, in seconds, a hook may keep the event loop from everybody else before it is named in the log.
+
+asyncio's debug mode draws the same line.
+"""
+
+Bind = Callable[[str], object]
+"""From a plugin's id to the `ctx` that it gets."""
+
+_log = logging.getLogger("lash.hooks")
+
+# Skips the named tuple's own constructor, which is half of the cost of collecting a result.
+_owned = tuple.__new__
+
+
+class Owned(NamedTuple, Generic[T]):
+    """A value, and the id of the plugin that it is from."""
+
+    plugin_id: str
+    value: T
+
+
+@frozen(kw_only=True)
+class HookIssue:
+    """What went wrong in an observer: it stopped nobody."""
+
+    plugin_id: str
+    hook: str
+    message: str
+
+
+# ---- what all runners do --------------------------------------------------------------------------------------------
+
+
+def _arguments(impl: HookImpl, bind: Bind | None, given: dict[str, Any]) -> Sequence[Any]:
+    """What the implementation asks for, out of what there is; its `ctx` is made here."""
+    if bind is not None and impl.takes_ctx:
+        ctx = bind(impl.plugin_id)
+        if impl.takes_only_ctx:
+            return (ctx,)
+        given["ctx"] = ctx
+    return impl.pick(given)
+
+
+def failure_text(error: BaseException) -> str:
+    """An exception in one line, for people."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _failure(impl: HookImpl, error: Exception) -> PluginError:
+    if isinstance(error, PluginError) and error.plugin_id == impl.plugin_id:
+        return error  # it says already what a new one would, and more exactly
+    failure = PluginError(impl.plugin_id, impl.hook, failure_text(error))
+    failure.__cause__ = error
+    return failure
+
+
+def _wrong_type(impl: HookImpl, value: object, expected: Any, *, many: bool) -> PluginError:
+    classes = expected if isinstance(expected, tuple) else (expected,)
+    names = " or ".join(f"`{each.__name__}`" for each in classes)
+    shape = f"None, {names}, or a sequence of these" if many else f"None or {names}"
+    if inspect.iscoroutine(value):
+        value.close()
+    return PluginError(impl.plugin_id, impl.hook, f"returned a `{type(value).__name__}`; expected is {shape}")
+
+
+def _warn_of_slow(impl: HookImpl, took_s: float, outcome: object) -> None:
+    """Name an implementation that kept everybody waiting; `outcome` is what calling it gave, before any awaiting."""
+    # One that doesn't suspend can't be stopped. All that is left is to say who it was. One that may suspend has let
+    # others work meanwhile, so that its duration says nothing.
+    if hasattr(outcome, "__await__") and not impl.never_suspends:
+        return
+    _log.warning(
+        "plugin `%s`, hook `%s`: blocked everything else for %.2f s; make it suspend, or move the work to a thread",
+        impl.plugin_id,
+        impl.hook,
+        took_s,
+    )
+
+
+async def _settled(result: Any) -> Any:
+    return await result if hasattr(result, "__await__") else result
+
+
+def _as_sequence(result: Any) -> Sequence[Any]:
+    is_one = isinstance(result, (str, bytes)) or not isinstance(result, Sequence)
+    return (result,) if is_one else result
+
+
+# ---- runners --------------------------------------------------------------------------------------------------------
+
+
+async def collect(
+    impls: tuple[HookImpl, ...], bind: Bind | None, *, item: type | tuple[type, ...] | None = None, **kwargs: Any
+) -> list[Owned[Any]]:
+    """All in order, results concatenated: each may return None, one item, or a sequence of items.
+
+    Raises `PluginError` for the first that raises, or returns what is no `item`; the later ones aren't called.
+    """
+    found: list[Owned[Any]] = []
+    expected = object if item is None else item
+    started = perf_counter()
+    for impl in impls:
+        arguments = (bind(impl.plugin_id),) if impl.takes_only_ctx and bind else _arguments(impl, bind, kwargs)
+        try:
+            result = outcome = impl.function(*arguments)
+            if type(outcome) is CoroutineType:
+                result = await outcome
+            elif outcome is not None:
+                result = await _settled(outcome)
+        except Exception as error:
+            raise _failure(impl, error)  # noqa: B904  # it carries its cause
+        # One reading of the clock per call: where this one ends, the next one starts.
+        before, started = started, perf_counter()
+        if started - before > SLOW_S:
+            _warn_of_slow(impl, started - before, outcome)
+        if result is not None:
+            plugin_id = impl.plugin_id
+            for each in result if type(result) is list else _as_sequence(result):
+                if not isinstance(each, expected):
+                    raise _wrong_type(impl, each, expected, many=True)
+                found.append(_owned(Owned, (plugin_id, each)))
+    return found
+
+
+def collect_sync(
+    impls: tuple[HookImpl, ...], bind: Bind | None, *, item: type | tuple[type, ...] | None = None, **kwargs: Any
+) -> list[Owned[Any]]:
+    """`collect` for hooks that are called without awaiting; a coroutine is a wrong type here."""
+    found: list[Owned[Any]] = []
+    expected = object if item is None else item
+    for impl in impls:
+        arguments = _arguments(impl, bind, kwargs)
+        started = perf_counter()
+        try:
+            result = impl.function(*arguments)
+        except Exception as error:
+            raise _failure(impl, error)  # noqa: B904  # it carries its cause
+        took_s = perf_counter() - started
+        if took_s > SLOW_S:
+            _warn_of_slow(impl, took_s, result)
+        if hasattr(result, "__await__"):
+            _wrong_type(impl, result, expected, many=True)
+            raise PluginError(impl.plugin_id, impl.hook, "returned an awaitable; this hook is called without awaiting")
+        if result is not None:
+            for each in _as_sequence(result):
+                if not isinstance(each, expected):
+                    raise _wrong_type(impl, each, expected, many=True)
+                found.append(Owned(impl.plugin_id, each))
+    return found
+
+
+async def chain(
+    impls: tuple[HookImpl, ...],
+    bind: Bind | None,
+    value: T,
+    *,
+    argname: str,
+    expects: type[T],
+    on_error: Literal["raise", "keep"] = "raise",
+    issues: list[HookIssue] | None = None,
+    changed_by: list[str] | None = None,
+    **kwargs: Any,
+) -> T:
+    """Each gets, as `argname`, what the one before it returned; None passes the value on.
+
+    With `on_error="keep"` one that fails is logged, added to `issues`, and passed over. `changed_by` gets the ids of
+    those that returned a value.
+    """
+    usual = ("ctx", argname)
+    started = perf_counter()
+    for impl in impls:
+        if impl.argnames == usual and bind is not None:
+            arguments: Sequence[Any] = (bind(impl.plugin_id), value)
+        else:
+            kwargs[argname] = value
+            arguments = _arguments(impl, bind, kwargs)
+        outcome = None
+        try:
+            result = outcome = impl.function(*arguments)
+            if type(outcome) is CoroutineType:
+                result = await outcome
+            elif outcome is not None:
+                result = await _settled(outcome)
+            if result is not None and not isinstance(result, expects):
+                raise _wrong_type(impl, result, expects, many=False)
+        except Exception as error:
+            failure = _failure(impl, error)
+            if on_error == "raise":
+                raise failure  # noqa: B904  # the same
+            _log.warning("%s; the previous value is kept", failure, exc_info=error)
+            if issues is not None:
+                issues.append(HookIssue(plugin_id=impl.plugin_id, hook=impl.hook, message=str(failure)))
+            result = None
+        before, started = started, perf_counter()
+        if started - before > SLOW_S:
+            _warn_of_slow(impl, started - before, outcome)
+        if result is not None:
+            value = result
+            if changed_by is not None:
+                changed_by.append(impl.plugin_id)
+    return value
+
+
+async def first(
+    impls: tuple[HookImpl, ...], bind: Bind | None, *, expects: type | tuple[type, ...] | None = None, **kwargs: Any
+) -> Owned[Any] | None:
+    """The first result that isn't None, with its owner; who comes later isn't asked."""
+    for impl in impls:
+        arguments = _arguments(impl, bind, kwargs)
+        started = perf_counter()
+        try:
+            outcome = impl.function(*arguments)
+            result = await _settled(outcome)
+            if result is not None and expects is not None and not isinstance(result, expects):
+                raise _wrong_type(impl, result, expects, many=False)
+        except Exception as error:
+            raise _failure(impl, error)  # noqa: B904  # it carries its cause
+        took_s = perf_counter() - started
+        if took_s > SLOW_S:
+            _warn_of_slow(impl, took_s, outcome)
+        if result is not None:
+            return Owned(impl.plugin_id, result)
+    return None
+
+
+# ---- observers ------------------------------------------------------------------------------------------------------
+
+
+async def observe(
+    impls: tuple[HookImpl, ...], bind: Bind | None, *, time_limit_s: float = 30.0, **kwargs: Any
+) -> list[HookIssue]:
+    """All at once: none waits for another, stops it, or fails the caller. Results are ignored.
+
+    Those that suspend have `time_limit_s` seconds together and are cancelled then. Those that don't are over when they
+    return; only the log can name a slow one.
+    """
+    issues: list[HookIssue] = []
+    waiting: deque[tuple[HookImpl, Awaitable[Any]]] = deque()
+    started = perf_counter()
+    try:
+        for impl in impls:
+            arguments = (bind(impl.plugin_id),) if impl.takes_only_ctx and bind else _arguments(impl, bind, kwargs)
+            outcome = None
+            try:
+                outcome = impl.function(*arguments)
+                if type(outcome) is CoroutineType and impl.never_suspends:
+                    await outcome
+                elif outcome is not None and hasattr(outcome, "__await__"):
+                    waiting.append((impl, outcome))
+            except BaseException as error:
+                issues.append(_issue(impl, error))
+            before, started = started, perf_counter()
+            if started - before > SLOW_S:
+                _warn_of_slow(impl, started - before, outcome)
+        if waiting:
+            await _all_at_once(waiting, time_limit_s, issues)
+    finally:
+        for _, never_started in waiting:
+            if inspect.iscoroutine(never_started):
+                never_started.close()
+    return issues
+
+
+async def _all_at_once(
+    waiting: deque[tuple[HookImpl, Awaitable[Any]]], time_limit_s: float, issues: list[HookIssue]
+) -> None:
+    """Await all of these, each from beginning to end in one task, with as few tasks as it takes.
+
+    The caller's task works through the queue. While it does, one spare task lies ready; when somebody suspends, the
+    spare one wakes, takes over the rest of the queue, and leaves a spare one itself. So ten that turn out not to
+    suspend cost one task and not ten, and each may still open cancel scopes, which must not change their task.
+    """
+    import anyio
+
+    unfinished: dict[int, HookImpl] = {id(awaitable): impl for impl, awaitable in waiting}
+    has_spare = False
+
+    async def work() -> None:
+        nonlocal has_spare
+        has_spare = False
+        while waiting:
+            impl, awaitable = waiting.popleft()
+            if waiting and not has_spare:
+                has_spare = True
+                tasks.start_soon(work)
+            try:
+                await awaitable
+            except BaseException as error:
+                issues.append(_issue(impl, error))
+            unfinished.pop(id(awaitable), None)
+
+    with anyio.move_on_after(time_limit_s) as scope:
+        async with anyio.create_task_group() as tasks:
+            await work()
+    if scope.cancelled_caught:
+        for impl in unfinished.values():
+            message = f"took longer than {time_limit_s:g} s and was cancelled"
+            issues.append(HookIssue(plugin_id=impl.plugin_id, hook=impl.hook, message=message))
+
+
+def _issue(impl: HookImpl, error: BaseException) -> HookIssue:
+    """An observer's exception as an issue. Re-raises what isn't the observer's own: a cancellation, an interrupt."""
+    if not isinstance(error, Exception) and not _is_stray_cancellation(error):
+        raise error
+    _log.warning("plugin `%s`, hook `%s`: %s", impl.plugin_id, impl.hook, failure_text(error), exc_info=error)
+    return HookIssue(plugin_id=impl.plugin_id, hook=impl.hook, message=failure_text(error))
+
+
+def _is_stray_cancellation(error: BaseException) -> bool:
+    """Whether a `CancelledError` came from something that the observer awaited, and not from who cancels this task.
+
+    Only asyncio lets one task's cancellation surface in another that awaits it.
+    """
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or not isinstance(error, asyncio.CancelledError):
+        return False
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return True  # there is no asyncio loop that could have meant it
+    return task is not None and not task.cancelling()

@@ -1,0 +1,88 @@
+"""One plugin's implementation of one hook, prepared for being called often, and all of them in a table.
+
+Nothing is called here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import opcode
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import pluggy
+from attrs import field, frozen
+
+from lash_hookspecs.specs import HOOKS
+
+__all__ = ["HookImpl", "hook_table"]
+
+_SUSPENDING = [opcode.opmap.get(name) for name in ("SEND", "YIELD_VALUE")]
+
+
+def _never_suspends(function: Callable[..., Any]) -> bool:
+    """Whether it is a coroutine function without any `await`: such a one is as good as a plain function.
+
+    False for everything else, and for a Python whose instructions are not known here.
+    """
+    if not inspect.iscoroutinefunction(function):
+        return False
+    code = getattr(function, "__code__", None)
+    return code is not None and None not in _SUSPENDING and not set(_SUSPENDING) & set(code.co_code[::2])
+
+
+def _picker(argnames: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    """A function that takes these out of a mapping, in this order."""
+    if len(argnames) == 1:
+        only = argnames[0]
+        return lambda given: (given[only],)
+    return itemgetter(*argnames) if argnames else lambda given: ()
+
+
+@frozen
+class HookImpl:
+    """One plugin's implementation of one hook. `argnames` are what it asks for, in the order of its parameters.
+
+    `never_suspends`: it is a coroutine function in which there is nothing to await.
+    """
+
+    plugin_id: str
+    function: Callable[..., Any]
+    argnames: tuple[str, ...]
+    hook: str = ""
+    takes_ctx: bool = field(init=False, eq=False, repr=False)
+    takes_only_ctx: bool = field(init=False, eq=False, repr=False)
+    never_suspends: bool = field(init=False, eq=False, repr=False)
+    pick: Callable[[Mapping[str, Any]], Sequence[Any]] = field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        # Worked out once per composition, since it would take longer than calling the hook.
+        derived = {
+            "takes_ctx": "ctx" in self.argnames,
+            "takes_only_ctx": self.argnames == ("ctx",),
+            "never_suspends": _never_suspends(self.function),
+            "pick": _picker(self.argnames),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+
+def hook_table(manager: pluggy.PluginManager, plugin_ids: Sequence[str]) -> dict[str, tuple[HookImpl, ...]]:
+    """Every hook with its implementations, in the order of `plugin_ids`.
+
+    Implementations marked `tryfirst` come before all unmarked ones, `trylast` after; among equals the plugins' order
+    counts. (pluggy itself would call the last registered first.)
+    """
+    position = {plugin_id: index for index, plugin_id in enumerate(plugin_ids)}
+
+    def place(impl: pluggy.HookImpl) -> tuple[int, int]:
+        rank = 0 if impl.tryfirst else 2 if impl.trylast else 1
+        return rank, position[impl.plugin_name]
+
+    table = {}
+    for name in HOOKS:
+        impls = getattr(manager.hook, name).get_hookimpls()
+        here = sorted((impl for impl in impls if impl.plugin_name in position), key=place)
+        table[name] = tuple(HookImpl(each.plugin_name, each.function, tuple(each.argnames), name) for each in here)
+    return table

@@ -1,0 +1,87 @@
+"""A turn's input: made whole, checked, hashed, and turned into the user's message.
+
+The hash says whether two inputs are the same question; it covers everything that reaches the turn, image bytes by their
+own hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from lash_hookspecs.canonical import stable_hash
+from lash_hookspecs.codec import unstructure
+from lash_hookspecs.errors import ConfigurationError
+from lash_hookspecs.messages import AttachmentRef, Message, MessageRole, Part, PartKind
+from lash_hookspecs.sessions import ImageRefItem, TextItem, TurnInput
+from lash_hookspecs.stores import attachment_id
+
+__all__ = ["input_hash", "media_type_of", "normalized", "user_message"]
+
+# First bytes of the image formats that model services take.
+_IMAGE_SIGNATURES: Sequence[tuple[bytes, int, str]] = (
+    (b"\x89PNG\r\n\x1a\n", 0, "image/png"),
+    (b"\xff\xd8\xff", 0, "image/jpeg"),
+    (b"GIF87a", 0, "image/gif"),
+    (b"GIF89a", 0, "image/gif"),
+    (b"WEBP", 8, "image/webp"),
+)
+
+
+def media_type_of(data: bytes) -> str | None:
+    """The media type of an image, by its first bytes; None if it is none that models take."""
+    for signature, at, media_type in _IMAGE_SIGNATURES:
+        if data[at : at + len(signature)] == signature:
+            return media_type
+    return None
+
+
+def normalized(given: TurnInput | str) -> TurnInput:
+    """The input as a `TurnInput`, with blank texts dropped.
+
+    Raises `ConfigurationError` for an input without content, an image that is referred to but not given (or the other
+    way round), and bytes that are no image.
+    """
+    turn_input = TurnInput.text(given) if isinstance(given, str) else given
+    items = tuple(each for each in turn_input.items if not (isinstance(each, TextItem) and not each.text.strip()))
+    if not items:
+        raise ConfigurationError("the turn's input is empty: give it some text or an image")
+    wanted = {each.id for each in items if isinstance(each, ImageRefItem)}
+    missing, unused = wanted - turn_input.image_blobs.keys(), turn_input.image_blobs.keys() - wanted
+    if missing or unused:
+        what = f"image `{min(missing)}` has no bytes" if missing else f"image `{min(unused)}` is in no item"
+        raise ConfigurationError(f"{what}: `TurnInput.with_image(id, data)` keeps both together")
+    for name, data in turn_input.image_blobs.items():
+        if media_type_of(data) is None:
+            raise ConfigurationError(f"image `{name}` is no JPEG, PNG, GIF or WebP")
+    return attrs.evolve(turn_input, items=items)
+
+
+def input_hash(turn_input: TurnInput) -> str:
+    """What makes two inputs the same question."""
+    plain: dict[str, Any] = unstructure(attrs.evolve(turn_input, image_blobs={}, mode_extension=None))
+    plain["images"] = {name: attachment_id(data) for name, data in turn_input.image_blobs.items()}
+    plain["mode_extension"] = _tagged(turn_input.mode_extension)
+    inputs = turn_input.context.plugin_inputs
+    plain["plugin_inputs"] = {name: _tagged(value) for name, value in inputs.items()}
+    return stable_hash("lash.turn-input", plain)
+
+
+def _tagged(value: Any) -> Any:
+    return None if value is None else [type(value).__name__, unstructure(value)]
+
+
+def user_message(turn_id: str, turn_input: TurnInput, images: Mapping[str, AttachmentRef]) -> Message:
+    """The user's message of a turn."""
+    id = f"m_user_{turn_id}"
+    parts = []
+    for index, item in enumerate(turn_input.items):
+        part_id = f"{id}.p{index}"
+        match item:
+            case TextItem(text=text):
+                parts.append(Part(id=part_id, kind=PartKind.TEXT, content=text))
+            case ImageRefItem(id=name):
+                parts.append(Part(id=part_id, kind=PartKind.IMAGE, content="", attachment=images[name]))
+    return Message(id=id, role=MessageRole.USER, parts=tuple(parts))

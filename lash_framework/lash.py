@@ -1,0 +1,390 @@
+"""The facade: a `Lash` is an open host with a store, and makes sessions."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from uuid import uuid4
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import anyio
+import anyio.lowlevel
+from attrs import evolve, frozen
+
+from lash_framework.composition import Composition
+from lash_framework.effects import InlineEffectHost
+from lash_framework.explain import ExplainRecord, Explanation
+from lash_framework.history import restore
+from lash_framework.hooks import HookIssue
+from lash_framework.host import PluginHost
+from lash_framework.prompt import PromptRenderer
+from lash_framework.providers import Providers, split_model
+from lash_framework.session import Session
+from lash_framework.settings import Settings, load_settings, provider_settings, store_settings
+from lash_framework.tool_calls import Validator
+from lash_hookspecs.codec import decode
+from lash_hookspecs.contexts import CompositionContext
+from lash_hookspecs.effects import EffectHost
+from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, UnknownName
+from lash_hookspecs.llm import GenerationOptions
+from lash_hookspecs.markers import hookimpl
+from lash_hookspecs.messages import Message
+from lash_hookspecs.plugins import PluginInfo
+from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
+from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, SessionUsageReport, TurnInput
+from lash_hookspecs.stores import (
+    Blobs,
+    Capability,
+    CommitBudget,
+    SessionHead,
+    SessionLocks,
+    SessionMeta,
+    SessionStore,
+    SessionSummary,
+    Store,
+    StoreContext,
+    attachment_id,
+)
+from lash_hookspecs.toolkit import FunctionTool
+from lash_hookspecs.tools import Tool
+
+__all__ = ["DEFAULT_MODEL", "HistoryExport", "Lash"]
+
+log = logging.getLogger("lash")
+
+DEFAULT_MODEL = "scripted:demo"
+"""What answers when nobody chose a model: the offline script, so that a first try needs neither key nor network."""
+
+APPLICATION = "application"
+"""The plugin id under which tools and instructions given in code appear."""
+
+T = TypeVar("T")
+
+
+class _FullStore(Store, SessionStore, Blobs, SessionLocks, Protocol):
+    """What the kernel needs of a store."""
+
+
+@frozen(kw_only=True)
+class HistoryExport:
+    """A session, whole, as data."""
+
+    session_id: str
+    policy: SessionPolicy | None
+    turns: tuple[AssembledTurn, ...]
+    messages: tuple[Message, ...]
+    usage: SessionUsageReport
+
+
+class _Application:
+    """The plugin that stands for the application: the tools that it gave in code."""
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        self._tools = tools
+
+    @hookimpl
+    def lash_plugin_info(self) -> PluginInfo:
+        return PluginInfo(id=APPLICATION, version="0", summary="What the application gave in code.")
+
+    @hookimpl
+    def lash_tools(self, ctx: CompositionContext) -> Sequence[Tool]:
+        return self._tools
+
+
+class Lash:
+    """An open host. Get one with `async with Lash.open(…) as lash`."""
+
+    def __init__(
+        self, settings: Settings, host: PluginHost, store: _FullStore, providers: Providers, effects: EffectHost
+    ) -> None:
+        self.settings = settings
+        self.host = host
+        self.store = store
+        self.providers = providers
+        self.effects = effects
+        self.budget = CommitBudget()
+        self.layer = _instructions_layer(settings)
+        self.sources = {
+            key: settings.source_of(key) for key in ("model", "mode", "max_turns", "instructions", "generation")
+        }
+        self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
+        self._renderers: WeakKeyDictionary[Composition, PromptRenderer] = WeakKeyDictionary()
+        self._validators: WeakKeyDictionary[Composition, dict[str, Validator]] = WeakKeyDictionary()
+        self._explained: tuple[tuple[object, ...], bytes, str] | None = None
+
+    # ---- opening ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        store: str | None = None,
+        *,
+        model: str | None = None,
+        mode: str | None = None,
+        tools: Sequence[Tool | Callable[..., Any]] = (),
+        instructions: str | None = None,
+        plugins: Sequence[object] = (),
+        max_turns: int | None = None,
+        settings: Settings | None = None,
+        config: Path | None = None,
+        require_durable: bool = False,
+    ) -> AsyncIterator[Lash]:
+        """Open a host: find plugins, open the store. Everything has a default.
+
+        `store`: a URL, `sqlite:///agent.db` for instance. `model`: `provider:name`. `tools`: functions made with
+        `@tool`, or plain typed functions. `plugins`: objects with hooks, besides those that are installed. `settings`, or else
+        `lash.toml` (found from the current folder upwards, or at `config`) and the environment, fill in the rest.
+        Raises `ConfigurationError` for what can't work, `StoreUnavailable` and `StoreVersionError` for the store.
+        """
+        if require_durable:
+            raise CapabilityMissing("`require_durable=True`: the inline effect host keeps no journal")
+        settings = settings if settings is not None else load_settings(config)
+        settings = settings.override(
+            "code", store=store, model=model, mode=mode, instructions=instructions, max_turns=max_turns
+        )
+        application = _Application([each if hasattr(each, "manifest") else FunctionTool(each) for each in tools])  # type: ignore[arg-type]  # told apart by the attribute
+        host = PluginHost(
+            [*plugins, application] if tools else plugins,
+            disabled=settings.plugins.disabled,
+            only=settings.plugins.only,
+            modes=tuple(settings.modes.values()),
+            options=settings.plugin,
+        )
+        host.composition(settings.mode)  # fails now, by name, rather than at the first turn
+        split_model(settings.model or DEFAULT_MODEL, host.providers)
+        providers = Providers(host.providers, lambda spec: provider_settings(spec, settings))
+        async with AsyncExitStack() as stack:
+            opened = await _open_store(settings, host)
+            stack.push_async_callback(_shielded, opened.aclose)
+            stack.push_async_callback(_shielded, providers.aclose)
+            await stack.enter_async_context(host.run())
+            yield cls(settings, host, opened, providers, InlineEffectHost())
+
+    @staticmethod
+    def run_sync(
+        given: TurnInput | str,
+        *,
+        session: str | None = None,
+        turn_id: str | None = None,
+        output: type | None = None,
+        **options: Any,
+    ) -> AssembledTurn:
+        """Open, run one turn, close: for scripts. Works inside a running event loop too (in a thread of its own).
+
+        `options` are those of `Lash.open`.
+        """
+
+        async def run() -> AssembledTurn:
+            async with Lash.open(**options) as lash:
+                opened = await lash.session(session)
+                return await opened.run(given, turn_id=turn_id, output=output)
+
+        return _run_anywhere(run)
+
+    # ---- sessions ---------------------------------------------------------------------------------------------------
+
+    @property
+    def location(self) -> str:
+        """Where the data is, for people."""
+        return self.store.location
+
+    async def session(
+        self,
+        session_id: str | None = None,
+        *,
+        mode: str | None = None,
+        model: str | None = None,
+        instructions: str | None = None,
+        generation: GenerationOptions | None = None,
+        max_turns: int | None = None,
+    ) -> Session:
+        """The session with this id, created if it is new; without an id, a new one.
+
+        What is given here, or set in code, environment or `lash.toml`, wins over what is stored with the session.
+        Raises `SessionDeleted` for an id that was deleted.
+        """
+        if session_id is not None and not session_id.strip():
+            raise ConfigurationError("the session id is blank; leave it out to get a fresh one")
+        if session_id is not None and (known := self._sessions.get(session_id)) is not None:
+            said = {"mode_id": mode, "model": model, "generation": generation, "max_turns": max_turns}
+            changes = {key: value for key, value in said.items() if value is not None}
+            if changes:
+                await known.configure(**changes)
+            return known
+        id = session_id or uuid4().hex
+        head = await self.store.load_head(id) if session_id is not None else None
+        reason = "opened"
+        if head is None:
+            reason = "created"
+            await self.store.create_session(SessionMeta(session_id=id, created_at_ms=time.time_ns() // 1_000_000))
+            head = SessionHead(session_id=id)
+        stored = decode(SessionPolicy, head.config) if head.config else None
+        policy = self._policy(stored, mode=mode, model=model, generation=generation, max_turns=max_turns)
+        if instructions is not None:
+            contribution = PromptContribution(content=instructions, slot=PromptSlot.PROJECT_INSTRUCTIONS)
+            policy = evolve(policy, prompt=PromptLayer().with_contribution(contribution))
+        split_model(policy.model, self.host.providers)
+        self.host.composition(policy.mode_id)
+        session = Session(self, head, policy)
+        await session._opened(reason)
+        # Somebody else may have opened it while we waited; the first one stays.
+        return self._sessions.setdefault(id, session)
+
+    def _policy(
+        self,
+        stored: SessionPolicy | None,
+        *,
+        mode: str | None,
+        model: str | None,
+        generation: GenerationOptions | None,
+        max_turns: int | None,
+    ) -> SessionPolicy:
+        said = self.settings
+        base = stored or SessionPolicy(model=DEFAULT_MODEL)
+
+        def choose(key: str, given: T | None, kept: T) -> T:
+            if given is not None:
+                return given
+            value: T | None = getattr(said, key)
+            is_said = self.sources.get(key, "default") != "default"
+            return value if value is not None and (is_said or stored is None) else kept
+
+        return evolve(
+            base,
+            model=choose("model", model, base.model),
+            mode_id=choose("mode", mode, base.mode_id),
+            max_turns=choose("max_turns", max_turns, base.max_turns),
+            generation=(generation or GenerationOptions()).over(said.generation.over(base.generation)),
+        )
+
+    async def list_sessions(self, *, limit: int = 100) -> Sequence[SessionSummary]:
+        """Sessions, the latest used first."""
+        return await self.store.list_sessions(limit=limit)
+
+    async def latest_session_id(self) -> str | None:
+        """The session that was used last; None if there is none."""
+        return next((each.session_id for each in await self.store.list_sessions(limit=1)), None)
+
+    async def delete_session(self, session_id: str) -> bool:
+        """Delete a session for good; its id can't be used again. False if there was none."""
+        self._sessions.pop(session_id, None)
+        return await self.store.delete_session(session_id)
+
+    async def load_history(self, session_id: str) -> HistoryExport:
+        """A session, whole. Raises `UnknownName` if there is none."""
+        loaded = await self.store.load_session(session_id, all_frames=True)
+        if loaded is None:
+            names = [each.session_id for each in await self.store.list_sessions()]
+            raise UnknownName("session", session_id, names)
+        conversation = restore(loaded)
+        receipts = await self.store.list_receipts(session_id, limit=100_000)
+        turns = [decode(AssembledTurn, each.result) for each in receipts if each.operation.scope == "turn"]
+        return HistoryExport(
+            session_id=session_id,
+            policy=conversation.policy,
+            turns=tuple(reversed(turns)),
+            messages=tuple(conversation.messages),
+            usage=SessionUsageReport(conversation.usage),
+        )
+
+    async def explain(self, turn_id: str) -> Explanation:
+        """Which plugin put what before the model in that turn. A beginning of the id is enough if it is unique."""
+        found = await self.store.find_turn(turn_id)
+        exact = [each for each in found if each[1].operation.key == turn_id]
+        if not (found := exact or found):
+            raise UnknownName("turn", turn_id, hint="`lash sessions show SESSION` lists a session's turns")
+        if len(found) > 1:
+            some = ", ".join(f"`{receipt.operation.key}` (session `{session}`)" for session, receipt in found[:5])
+            raise ConfigurationError(f"turn `{turn_id}` is ambiguous: {some}")
+        session_id, receipt = found[0]
+        turn = decode(AssembledTurn, receipt.result)
+        record = await self.store.get_blob(turn.explain_ref) if turn.explain_ref else None
+        if record is None:
+            raise ConfigurationError(f"turn `{turn.turn_id}` was stored without its provenance")
+        return Explanation.of(turn.turn_id, session_id, decode(ExplainRecord, record))
+
+    # ---- what sessions of one composition share ---------------------------------------------------------------------
+
+    def renderer(self, composition: Composition) -> PromptRenderer:
+        """The composition's prompt renderer, with its cache."""
+        return self._renderers.setdefault(composition, PromptRenderer())
+
+    def validators(self, composition: Composition) -> dict[str, Validator]:
+        """The composition's compiled schemas, by tool name."""
+        return self._validators.setdefault(composition, {})
+
+    def explained(self, parts: tuple[object, ...], make: Callable[[], bytes]) -> tuple[bytes, str]:
+        """The provenance of these very objects and its blob's id; equal turns in a row are encoded once."""
+        last = self._explained
+        if last is None or any(mine is not theirs for mine, theirs in zip(last[0], parts, strict=True)):
+            data = make()
+            last = self._explained = (parts, data, attachment_id(data))
+        return last[1], last[2]
+
+    def warn(self, issues: Sequence[HookIssue]) -> None:
+        """Observers that failed outside a turn: said in the log, since no result can carry them."""
+        for each in issues:
+            log.warning("plugin `%s`, hook `%s`: %s", each.plugin_id, each.hook, each.message)
+
+
+# ---- helpers --------------------------------------------------------------------------------------------------------
+
+
+def _instructions_layer(settings: Settings) -> PromptLayer:
+    if not settings.instructions:
+        return PromptLayer()
+    contribution = PromptContribution(content=settings.instructions, slot=PromptSlot.PROJECT_INSTRUCTIONS)
+    return PromptLayer().with_contribution(contribution)
+
+
+_NEEDED = frozenset({Capability.SESSIONS, Capability.BLOBS, Capability.LOCKS})
+
+
+async def _open_store(settings: Settings, host: PluginHost) -> _FullStore:
+    scheme, separator, _ = settings.store.partition(":")
+    if not separator:
+        raise ConfigurationError(f"store `{settings.store}` is no URL: type for instance `sqlite:///agent.db`")
+    if scheme not in host.stores:
+        raise UnknownName("store scheme", scheme, host.stores)
+    spec = host.stores[scheme].value
+    opened: Any = await spec.open(StoreContext(url=settings.store, settings=store_settings(spec, settings)))
+    missing = _NEEDED - opened.capabilities
+    if missing:
+        await opened.aclose()
+        raise CapabilityMissing(f"the store for `{scheme}:` lacks {', '.join(sorted(missing))}")
+    full: _FullStore = opened
+    return full
+
+
+async def _shielded(close: Callable[[], Any]) -> None:
+    with anyio.CancelScope(shield=True):
+        await close()
+
+
+def _run_anywhere(work: Callable[[], Any]) -> Any:
+    try:
+        anyio.lowlevel.current_token()
+    except anyio.NoEventLoopError:
+        return anyio.run(work)
+    outcome: list[Any] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(anyio.run(work))
+        except BaseException as error:
+            errors.append(error)
+
+    # A notebook's loop can't be entered again, and blocking it is what the caller of a sync function asked for.
+    thread = threading.Thread(target=run, name="lash-run-sync")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return outcome[0]

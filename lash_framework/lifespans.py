@@ -1,0 +1,179 @@
+"""What plugins hold for a host: entered at first use, each in a task of its own, left in reverse order.
+
+A lifespan may hold task groups and cancel scopes, and these must be left in the task that entered them. Whoever uses a
+plugin first, and whoever closes the host, are different tasks; so a third one, a child of the host's task group, lives
+as long as the lifespan does. One task each, and not one for all: what goes wrong in one lifespan then cancels no other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from lash_framework.hooks import failure_text
+from lash_hookspecs.errors import ConfigurationError, PluginError
+
+if TYPE_CHECKING:
+    import anyio
+    from anyio.abc import TaskGroup
+
+__all__ = ["CLOSE_LIMIT_S", "Lifespans"]
+
+CLOSE_LIMIT_S = 10.0
+"""How long, in seconds, each lifespan may take to close before it is cancelled: Docker stops containers like that."""
+
+_HOOK = "lash_lifespan"
+_log = logging.getLogger("lash.hooks")
+
+Make = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+class _Held:
+    """One plugin's lifespan, from the request to enter it to its end."""
+
+    def __init__(self, plugin_id: str) -> None:
+        import anyio
+
+        self.plugin_id = plugin_id
+        self.entered = anyio.Event()  # or failed to
+        self.leave = anyio.Event()
+        self.left = anyio.Event()
+        # A cancelled host still closes in order, so the cancellation must not reach the lifespans by itself.
+        self.scope: anyio.CancelScope = anyio.CancelScope(shield=True)
+        self.is_open = False
+        self.value: Any = None
+        self.error: Exception | None = None
+
+    async def live(self, make: Make) -> None:
+        try:
+            with self.scope:
+                async with make() as self.value:
+                    self.is_open = True
+                    self.entered.set()
+                    await self.leave.wait()
+        except Exception as error:
+            self.error = error
+        finally:
+            self.entered.set()
+            self.left.set()
+
+    def failure(self, what: str) -> PluginError:
+        failure = PluginError(self.plugin_id, _HOOK, f"{what}: {failure_text(self.error)}" if self.error else what)
+        failure.__cause__ = self.error
+        return failure
+
+
+class Lifespans:
+    """The lifespans of one host."""
+
+    def __init__(self, close_limit_s: float = CLOSE_LIMIT_S) -> None:
+        self._close_limit_s = close_limit_s
+        self._tasks: TaskGroup | None = None
+        self._held: dict[str, _Held] = {}
+        self._in_order: list[_Held] = []
+        self._errors: list[PluginError] = []
+        self._is_closed = False
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Where the lifespans live; leaving it closes them.
+
+        What the body raises comes out unchanged; errors of closing are then only logged.
+        """
+        import anyio
+
+        alone: BaseException | None = None
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                try:
+                    yield
+                except BaseException:
+                    try:
+                        await self._close_shielded()
+                    except ExceptionGroup as errors:
+                        _log.error("%s", errors, exc_info=errors)
+                    raise
+                await self._close_shielded()
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) > 1:
+                raise
+            alone = group.exceptions[0]  # of the body, or of closing: the task group only wrapped it
+        if alone is not None:
+            raise alone
+
+    async def enter(self, wanted: Mapping[str, Make]) -> dict[str, Any]:
+        """Enter what isn't entered yet, in this order, and return what each yielded.
+
+        Callers may overlap. Raises `PluginError` for one that fails; whoever needs it later tries again.
+        """
+        values = {}
+        for plugin_id, make in wanted.items():
+            held = self._held.get(plugin_id)
+            if held is None:
+                held = self._start(plugin_id, make)
+            if not held.is_open:
+                await held.entered.wait()
+            if not held.is_open:
+                raise held.failure("it failed to start" if held.error else "the host was closed before it was ready")
+            values[plugin_id] = held.value
+        return values
+
+    def _start(self, plugin_id: str, make: Make) -> _Held:
+        if self._is_closed or self._tasks is None:
+            state = "closed" if self._is_closed else "not running: use it inside of `async with host.run()`"
+            raise ConfigurationError(f"plugin `{plugin_id}` holds resources for its host, but the host is {state}")
+        held = self._held[plugin_id] = _Held(plugin_id)
+        self._in_order.append(held)
+        self._tasks.start_soon(self._watch, held, make, name=f"lifespan of {plugin_id}")
+        return held
+
+    async def _watch(self, held: _Held, make: Make) -> None:
+        await held.live(make)
+        if held.is_open and held.leave.is_set():
+            return  # as it should be
+        # It never started, or it broke: forget it, so that the next one who needs it starts it anew.
+        del self._held[held.plugin_id]
+        self._in_order.remove(held)
+        if held.is_open:
+            failure = held.failure("it ended while it was in use")
+            _log.error("%s", failure, exc_info=held.error)
+            self._errors.append(failure)
+
+    async def _close_shielded(self) -> None:
+        import anyio
+
+        with anyio.CancelScope(shield=True):
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Leave all in reverse order; nothing can be entered after that. Calling it again goes on where it stopped.
+
+        Raises an `ExceptionGroup` of `PluginError`s once all are left, also for those that ended before their time.
+        """
+        self._is_closed = True
+        while self._in_order:
+            held = self._in_order[-1]
+            await self._leave(held)
+            if self._in_order and self._in_order[-1] is held:
+                self._in_order.pop()
+        errors, self._errors = self._errors, []
+        if errors:
+            raise ExceptionGroup("plugins failed to close", errors)
+
+    async def _leave(self, held: _Held) -> None:
+        import anyio
+
+        if not held.is_open:
+            held.scope.cancel()  # it is still starting, and nobody waits for it any more
+        was_open = held.is_open
+        held.leave.set()
+        with anyio.move_on_after(self._close_limit_s) as limit:
+            await held.left.wait()
+        if limit.cancelled_caught and not held.left.is_set():
+            held.scope.cancel()
+            await held.left.wait()
+            held.error = held.error or TimeoutError(f"took longer than {self._close_limit_s:g} s and was cancelled")
+        if was_open and held.error is not None and held in self._in_order:
+            self._errors.append(held.failure("closing it failed"))

@@ -1,0 +1,41 @@
+"""Who put what into a composition: the rows behind `lash modes show` and `lash explain`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import frozen
+
+__all__ = ["APPLICATION", "TOML", "Provenance", "ProvenanceKind"]
+
+APPLICATION = "application"
+"""Stands where a plugin's id would, for what the application passed."""
+
+TOML = "lash.toml"
+"""The same for what is from the settings file."""
+
+ProvenanceKind = Literal[
+    "mode",
+    "driver",
+    "max_turns",
+    "generation",
+    "option",
+    "prompt",
+    "turn_extension",
+    "session_extension",
+    "plugin",
+    "without",
+    "tool",
+    "hide",
+    "annotate",
+]
+
+
+@frozen
+class Provenance:
+    """One piece of a composition and who put it there: a plugin, `lash.toml`, or the application."""
+
+    kind: ProvenanceKind
+    name: str
+    plugin_id: str
+    detail: str = ""

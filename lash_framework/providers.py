@@ -1,0 +1,72 @@
+"""A host's open model providers: found by name, opened at first use, closed with the host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lash_framework.hooks import Owned
+from lash_hookspecs.errors import ConfigurationError, UnknownName
+from lash_hookspecs.llm import Provider, ProviderContext, ProviderSpec
+
+__all__ = ["LIVE_CALLS_VARIABLE", "Providers", "split_model"]
+
+LIVE_CALLS_VARIABLE = "LASH_ALLOW_LIVE_CALLS"
+
+
+def split_model(model: str, known: Mapping[str, Owned[ProviderSpec]]) -> tuple[str, str]:
+    """`provider:name` as its two halves. Raises `ConfigurationError` that says what to type."""
+    provider_id, colon, name = model.partition(":")
+    if not colon:
+        shown = next((f"`{each}:{model}`" for each in known if each != "scripted"), "`provider:name`")
+        raise ConfigurationError(f"model `{model}` names no provider: type {shown}, or `scripted:demo` to work offline")
+    if provider_id not in known:
+        raise UnknownName("provider", provider_id, known, _hint(provider_id, known))
+    if not name.strip():
+        examples = known[provider_id].value.models
+        example = f", such as `{provider_id}:{examples[0]}`" if examples else ""
+        raise ConfigurationError(f"model `{model}` has no name after the colon: type `{provider_id}:NAME`{example}")
+    return provider_id, name
+
+
+def _hint(provider_id: str, known: Mapping[str, Owned[ProviderSpec]]) -> str | None:
+    variants = sorted(each for each in known if each.startswith(f"{provider_id}-"))
+    return f"type `{variants[0]}:NAME`" if variants else None
+
+
+class Providers:
+    """Open providers by id. `settings` makes a provider's typed settings from its spec."""
+
+    def __init__(self, specs: Mapping[str, Owned[ProviderSpec]], settings: Callable[[ProviderSpec], Any]) -> None:
+        self._specs = specs
+        self._settings = settings
+        self._open: dict[str, Provider] = {}
+
+    def get(self, provider_id: str) -> Provider:
+        """The provider, opened if this is its first use."""
+        found = self._open.get(provider_id)
+        if found is None:
+            spec = self._specs[provider_id].value
+            context = ProviderContext(
+                provider_id=provider_id, settings=self._settings(spec), live_calls_allowed=_live_calls_allowed()
+            )
+            found = self._open[provider_id] = spec.open(context)
+        return found
+
+    async def aclose(self) -> None:
+        """Close all; errors are grouped, and stop nothing."""
+        errors: list[Exception] = []
+        while self._open:
+            _, provider = self._open.popitem()
+            try:
+                await provider.aclose()
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup("closing model providers failed", errors)
+
+
+def _live_calls_allowed() -> bool:
+    """Whether services that may cost money can be called: always, but in a test only when it opts in."""
+    return "PYTEST_CURRENT_TEST" not in os.environ or os.environ.get(LIVE_CALLS_VARIABLE) == "1"

@@ -1,0 +1,251 @@
+"""Reading settings from all their sources, the weakest first, and typing each value as it comes in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lash_framework.settings.keys import (
+    BY_PATH,
+    GENERATION,
+    GROUPS,
+    KEYS,
+    MODE_KEYS,
+    TABLES,
+    TABLES_BY_NAME,
+    environment_name,
+)
+from lash_framework.settings.sources import display_path, find_file, lookup_line, read_file, split_setting, toml_value
+from lash_framework.settings.typed import Mismatch, from_text, from_value
+from lash_framework.settings.values import Origin, PluginChoice, Rank, Settings
+from lash_hookspecs.errors import ConfigurationError, nearest
+
+if TYPE_CHECKING:
+    from lash_hookspecs.llm import GenerationOptions
+    from lash_hookspecs.modes import Mode
+
+__all__ = ["load_settings"]
+
+_FLAGS = {"plugins.only": "--no-plugins"}  # options that aren't called like their setting
+_FREE_VARIABLES = ("LASH_ALLOW_", "LASH_CONFIG", "LASH_TEST_")  # names with a meaning of their own
+
+
+def load_settings(
+    config: str | Path | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+) -> Settings:
+    """Settings from all sources.
+
+    `config` names a file instead of the `lash.toml` that would be found from `cwd`. `options` are the command line's,
+    by dotted path (their source reads `--path`); None counts as not given. `sets` are `key.of.setting=value` texts.
+    Raises `ConfigurationError` that points at file and line, variable or option, and names the nearest right key.
+    """
+    env = os.environ if env is None else env
+    cwd = Path.cwd() if cwd is None else cwd
+    loading = _Loading()
+    named = config or env.get("LASH_CONFIG")
+    path = (cwd / Path(named).expanduser()) if named else find_file(cwd)
+    if path is not None:
+        loading.read(path, display_path(path, cwd))
+    loading.take_environment(env)
+    for text in sets:
+        loading.take_set(text)
+    for name, value in (options or {}).items():
+        if value is not None:
+            loading.put(tuple(name.split(".")), value, Origin(_FLAGS.get(name, f"--{name}"), Rank.CALLER))
+    return loading.finish(path)
+
+
+class _Loading:
+    """Values as they come in, strongest last."""
+
+    def __init__(self) -> None:
+        self.tree: dict[str, Any] = {}
+        self.origins: dict[str, Origin] = {}
+        self.warnings: list[str] = []
+
+    # -- sources
+
+    def read(self, path: Path, shown: str) -> None:
+        document, lines = read_file(path, shown)
+
+        def origin(at: tuple[str, ...]) -> Origin:
+            number = lookup_line(lines, at)
+            return Origin(f"{shown}:{number}" if number else shown, Rank.FILE)
+
+        def walk(table: Mapping[str, Any], prefix: tuple[str, ...]) -> None:
+            for name, value in table.items():
+                at = (*prefix, name)
+                if self._is_open(at, origin(at)):
+                    if not isinstance(value, Mapping):
+                        raise ConfigurationError(f"{origin(at).label}: `{_dotted(at)}` must be a table")
+                    self.origins.setdefault(_dotted(at), origin(at))
+                    walk(value, at)
+                else:
+                    self.put(at, value, origin(at))
+
+        walk(document, ())
+        store = self.tree.get("store")
+        if isinstance(store, str) and store.startswith("sqlite:///") and store != "sqlite:///:memory:":
+            location = store.removeprefix("sqlite:///")
+            if location and not Path(location).is_absolute():
+                self.tree["store"] = f"sqlite:///{path.resolve().parent / location}"
+
+    def take_environment(self, env: Mapping[str, str]) -> None:
+        fixed = {environment_name(each.path): each.path for each in KEYS}
+        open_names = {f"LASH_{each.name.upper()}__": each for each in TABLES}
+        for variable in sorted(name for name in env if name.startswith("LASH_") and env[name]):
+            origin = Origin(f"env {variable}", Rank.ENVIRONMENT, env[variable])
+            if variable in fixed:
+                self.put(tuple(fixed[variable].split(".")), env[variable], origin)
+                continue
+            table = next((each for prefix, each in open_names.items() if variable.startswith(prefix)), None)
+            parts = variable.lower().split("__")[1:]
+            if table is not None and all(parts) and len(parts) >= table.depth:
+                if table.depth == 2:
+                    parts[0] = self._owner(table.name, parts[0])
+                self.put((table.name, *parts), env[variable], origin)
+            elif not variable.startswith(_FREE_VARIABLES):
+                self.warnings.append(f"env {variable} is no setting: {nearest(variable, fixed)}")
+
+    def take_set(self, text: str) -> None:
+        path, value = split_setting(text)
+        origin = Origin(f"--set {_dotted(path)}", Rank.CALLER, value)
+        if self._is_open(path, origin):
+            raise ConfigurationError(f"{origin.label}: `{_dotted(path)}` is a table; name a key in it")
+        self.put(path, value, origin)
+
+    def _owner(self, table: str, name: str) -> str:
+        """Environment names have no hyphens: the id meant is one that is known already, else the one with hyphens."""
+        known: dict[str, str] = {each.replace("-", "_"): each for each in self.tree.get(table, ())}
+        return known.get(name, name.replace("_", "-"))
+
+    # -- values
+
+    def _is_open(self, path: tuple[str, ...], origin: Origin) -> bool:
+        """Whether it is a table of settings rather than a setting. Raises `ConfigurationError` for unknown names."""
+        head = path[0]
+        if head in TABLES_BY_NAME:
+            return len(path) <= TABLES_BY_NAME[head].depth
+        if _dotted(path) in BY_PATH:
+            return False
+        if len(path) == 1 and head in GROUPS:
+            return True
+        known = {each for each in BY_PATH if each.startswith(f"{head}.")} if head in GROUPS else set()
+        known = known or set(BY_PATH) | GROUPS | TABLES_BY_NAME.keys()
+        raise ConfigurationError(f"{origin.label}: unknown setting `{_dotted(path)}`: {nearest(_dotted(path), known)}")
+
+    def put(self, path: tuple[str, ...], value: Any, origin: Origin) -> None:
+        """Take one value, typed by the tables above."""
+        dotted = _dotted(path)
+        key = BY_PATH.get(dotted)
+        if key is not None:
+            value = self._typed(value, key.type, dotted, origin)
+            _at_least(key.minimum, value, dotted, origin)
+        elif path[0] == "modes":
+            value = self._mode_value(path, value, origin)
+        elif origin.text is not None:
+            value = toml_value(origin.text)
+        node = self.tree
+        for part in path[:-1]:
+            inner = node.get(part)
+            node[part] = dict(inner) if isinstance(inner, Mapping) else {}
+            node = node[part]
+        node[path[-1]] = value
+        self.origins[dotted] = origin
+
+    def _typed(self, value: Any, tp: Any, dotted: str, origin: Origin) -> Any:
+        try:
+            return from_value(value, tp) if origin.text is None else from_text(origin.text, tp)
+        except Mismatch as fault:
+            raise ConfigurationError(f"{origin.label}: `{dotted}` {fault}") from None
+
+    def _mode_value(self, path: tuple[str, ...], value: Any, origin: Origin) -> Any:
+        name, dotted = path[2], _dotted(path)
+        if name not in MODE_KEYS:
+            raise ConfigurationError(f"{origin.label}: unknown setting `{dotted}`: {nearest(name, MODE_KEYS)}")
+        if len(path) > 3:  # `--set modes.x.generation.seed=1` names one key, a file the whole table
+            if name == "generation":
+                return self._generation_value(path[3], value, dotted, origin)
+            return value if origin.text is None else toml_value(origin.text)
+        value = self._typed(value, MODE_KEYS[name][0], dotted, origin)
+        if name == "generation":
+            inner = Origin(origin.label, origin.rank)
+            return {key: self._generation_value(key, each, f"{dotted}.{key}", inner) for key, each in value.items()}
+        _at_least(1 if name == "max_turns" else None, value, dotted, origin)
+        return value
+
+    def _generation_value(self, name: str, value: Any, dotted: str, origin: Origin) -> Any:
+        key = GENERATION.get(name)
+        if key is None:
+            raise ConfigurationError(f"{origin.label}: unknown setting `{dotted}`: {nearest(name, GENERATION)}")
+        value = self._typed(value, key.type, dotted, origin)
+        _at_least(key.minimum, value, dotted, origin)
+        return value
+
+    def finish(self, path: Path | None) -> Settings:
+        tree = self.tree
+        plain: dict[str, Any] = {
+            name: tree[name] for name in ("store", "model", "mode", "instructions", "max_turns") if name in tree
+        }
+        if "generation" in tree:
+            plain["generation"] = _generation(tree["generation"])
+        return Settings(
+            plugins=PluginChoice(**tree.get("plugins", {})),
+            provider=tree.get("provider", {}),
+            plugin=tree.get("plugin", {}),
+            modes={name: self._mode(name, table) for name, table in tree.get("modes", {}).items()},
+            store_options=tree.get("store_options", {}),
+            origins=self.origins,
+            file=path,
+            warnings=tuple(self.warnings),
+            **plain,
+        )
+
+    def _mode(self, name: str, table: Mapping[str, Any]) -> Mode:
+        from lash_hookspecs.modes import Mode
+
+        given = {key: value for key, value in table.items() if key not in ("prompt", "generation")}
+        if "generation" in table:
+            given["generation"] = _generation(table["generation"])
+        if "prompt" in table:
+            path = f"modes.{name}.prompt"
+            try:
+                given["prompt"] = _prompt(table["prompt"])
+            except (Mismatch, ValueError) as fault:
+                raise ConfigurationError(f"{self.origins[path].label}: `{path}` {fault}") from None
+        return Mode(mode_id=name, **given)
+
+
+def _at_least(minimum: int | None, value: Any, dotted: str, origin: Origin) -> None:
+    if minimum is not None and value < minimum:
+        raise ConfigurationError(f"{origin.label}: `{dotted}` must be at least {minimum}")
+
+
+def _dotted(path: Sequence[str]) -> str:
+    return ".".join(path)
+
+
+def _generation(table: Mapping[str, Any]) -> GenerationOptions:
+    from lash_hookspecs.llm import GenerationOptions
+
+    return GenerationOptions(**table)
+
+
+def _prompt(value: Any) -> Any:
+    """A prompt layer from text, a table, or an array of these. Raises `Mismatch` or ValueError."""
+    from lash_hookspecs.prompts import PromptContribution, PromptLayer
+
+    layer = PromptLayer()
+    for each in value if isinstance(value, list) else [value]:
+        table = {"content": each} if isinstance(each, str) else each
+        if not isinstance(table, Mapping) or not isinstance(table.get("content"), str):
+            raise Mismatch("must be text, or a table with `content`, or an array of these")
+        layer = layer.with_contribution(from_value(table, PromptContribution))
+    return layer

@@ -1,0 +1,156 @@
+"""Where settings are written down: `lash.toml` with its line numbers, texts from the environment and from `--set`.
+
+It knows nothing of which settings there are; `keys.py` holds those tables.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lash_hookspecs.errors import ConfigurationError
+
+__all__ = [
+    "FILE_NAME",
+    "display_path",
+    "find_file",
+    "key_lines",
+    "key_path",
+    "lookup_line",
+    "read_file",
+    "split_setting",
+    "toml_value",
+]
+
+FILE_NAME = "lash.toml"
+
+
+def find_file(start: Path) -> Path | None:
+    """The nearest `lash.toml`, in `start` or above it."""
+    for folder in (start, *start.parents):
+        candidate = folder / FILE_NAME
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def display_path(path: Path, cwd: Path) -> str:
+    """The path as people want to read it: relative if it is below `cwd`."""
+    try:
+        return str(path.resolve().relative_to(cwd.resolve()))
+    except ValueError:
+        return str(path)
+
+
+def read_file(path: Path, shown: str) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+    """A TOML file's contents, and the line of each key. Raises `ConfigurationError` that names file and line."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{shown}: can't be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{shown}: not UTF-8 text (byte {error.start})") from error
+    try:
+        return tomllib.loads(text), key_lines(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{shown}: {error}") from error
+
+
+# ---- lines of keys --------------------------------------------------------------------------------------------------
+
+_HEADER = re.compile(r"""\s*\[\[?((?:[^\[\]"'=]|"[^"]*"|'[^']*')+)\]\]?\s*(?:#.*)?$""")
+_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_.\- \t]|"[^"]*"|'[^']*')+?)\s*=""")
+_TOKEN = re.compile(
+    r"'''(?:.|\n)*?'''"
+    + r'|"""(?:\\.|[^\\])*?"""'
+    + r"|'[^'\n]*'"
+    + r'|"(?:\\.|[^"\\\n])*"'
+    + r"|\#[^\n]*|[\[\]{}\n]|.",
+    re.DOTALL,
+)
+
+
+def key_lines(text: str) -> dict[tuple[str, ...], int]:
+    """The line (from 1) on which each key of a valid TOML text first stands.
+
+    tomllib tells no positions, and a parser that does takes longer to import than all else that a start needs. Keys of
+    inline tables are not listed: whoever looks one up falls back on the nearest key above it.
+    """
+    lines: dict[tuple[str, ...], int] = {}
+    prefix: tuple[str, ...] = ()
+    for number, statement in _statements(text):
+        if header := _HEADER.match(statement):
+            prefix = key_path(header[1])
+            lines.setdefault(prefix, number)
+        elif key := _KEY.match(statement):
+            lines.setdefault(prefix + key_path(key[1]), number)
+    return lines
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Headers and `key = value` pairs, each with the number of its first line; a value may span several lines."""
+    start, number, depth, begin = 1, 1, 0, 0
+    for token in _TOKEN.finditer(text):
+        piece = token[0]
+        if piece == "\n" and depth == 0:
+            yield start, text[begin : token.start()]
+            start, begin = number + 1, token.end()
+        elif piece in "[{":
+            depth += 1
+        elif piece in "]}":
+            depth -= 1
+        number += piece.count("\n")
+    yield start, text[begin:]
+
+
+# ---- texts ----------------------------------------------------------------------------------------------------------
+
+
+def key_path(text: str) -> tuple[str, ...]:
+    """`a."b c".d` as its parts. Raises ValueError if it is no dotted TOML key."""
+    node: Any = tomllib.loads(f"{text} = 0") if "\n" not in text else None
+    parts = []
+    while isinstance(node, dict):
+        if len(node) != 1:
+            raise ValueError(f"`{text}` is no dotted key")
+        [(part, node)] = node.items()
+        parts.append(part)
+    if not parts:
+        raise ValueError(f"`{text}` is no dotted key")
+    return tuple(parts)
+
+
+def toml_value(text: str) -> Any:
+    """The text as a TOML value, or as it stands if it is none."""
+    if text.strip():
+        try:
+            parsed = tomllib.loads(f"value = {text.strip()}")
+        except tomllib.TOMLDecodeError:
+            return text
+        if parsed.keys() == {"value"}:
+            return parsed["value"]
+    return text
+
+
+def split_setting(text: str) -> tuple[tuple[str, ...], str]:
+    """`a.b.c=value` as path and value. Raises `ConfigurationError` if it isn't of that form."""
+    name, equals, value = text.partition("=")
+    try:
+        path = key_path(name.strip()) if equals else ()
+    except ValueError:
+        path = ()
+    if not path:
+        # The text may hold a key, so only its first part is repeated.
+        raise ConfigurationError(f"--set `{name.strip()}`: expected `--set key.of.setting=value`")
+    return path, value
+
+
+def lookup_line(lines: Mapping[tuple[str, ...], int], path: Sequence[str]) -> int | None:
+    """The line of a key, or of the nearest key above it."""
+    for length in range(len(path), 0, -1):
+        if (number := lines.get(tuple(path[:length]))) is not None:
+            return number
+    return None

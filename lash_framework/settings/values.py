@@ -1,0 +1,156 @@
+"""`Settings`: typed values, each with the place it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve, field, frozen
+
+from lash_framework.settings.keys import BY_PATH, KEYS
+from lash_hookspecs.errors import ConfigurationError, nearest
+
+if TYPE_CHECKING:
+    from lash_hookspecs.llm import GenerationOptions
+    from lash_hookspecs.modes import Mode
+
+__all__ = ["Origin", "PluginChoice", "Rank", "Settings", "default_store", "redacted_url"]
+
+
+class Rank(IntEnum):
+    """How strong a source is: a higher one wins."""
+
+    DEFAULT = 0
+    FILE = 1
+    ENVIRONMENT = 2
+    CALLER = 3
+
+
+@frozen
+class Origin:
+    """Where a value came from. `text` is it as it was typed, where it was typed as text."""
+
+    label: str
+    rank: Rank
+    text: str | None = field(default=None, repr=False)
+
+
+@frozen(kw_only=True)
+class PluginChoice:
+    """Which plugins may load at all; `only` None means all but the disabled ones."""
+
+    disabled: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
+
+
+def default_store() -> str:
+    """The URL of the store that is used when none is named: one SQLite file per user."""
+    from platformdirs import user_data_path
+
+    return f"sqlite:///{user_data_path('lash', appauthor=False) / 'lash.db'}"
+
+
+def redacted_url(url: str) -> str:
+    """The URL without the password in it."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    userinfo, at, host = authority.rpartition("@")
+    if not at or ":" not in userinfo:
+        return url
+    return f"{scheme}{separator}{userinfo.partition(':')[0]}:***@{host}{slash}{path}"
+
+
+def _no_generation() -> GenerationOptions:
+    from lash_hookspecs.llm import GenerationOptions
+
+    return GenerationOptions()
+
+
+@frozen(kw_only=True)
+class Settings:
+    """All settings. Raw tables (`provider`, `plugin`, `store_options`) may hold secrets and are in no repr.
+
+    `warnings` are texts for people: variables that look like ours but aren't. `file` is the `lash.toml` that was read.
+    """
+
+    store: str = field(factory=default_store, repr=redacted_url)
+    model: str | None = None
+    mode: str = "standard"
+    instructions: str | None = None
+    max_turns: int | None = None
+    generation: GenerationOptions = field(factory=_no_generation)
+    plugins: PluginChoice = PluginChoice()
+    provider: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
+    plugin: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
+    modes: Mapping[str, Mode] = field(factory=dict)
+    store_options: Mapping[str, Any] = field(factory=dict, repr=False)
+    origins: Mapping[str, Origin] = field(factory=dict, repr=False, eq=False)
+    file: Path | None = None
+    warnings: tuple[str, ...] = ()
+
+    def origin_of(self, path: str) -> Origin:
+        """Where the value at a dotted path, or the table that holds it, came from."""
+        while path:
+            if (origin := self.origins.get(path)) is not None:
+                return origin
+            path = path.rpartition(".")[0]
+        return Origin("default", Rank.DEFAULT)
+
+    def source_of(self, path: str) -> str:
+        """The same for people: `lash.toml:3`, `env LASH_MODEL`, `--model`, `default`."""
+        return self.origin_of(path).label
+
+    def is_from_file(self, path: str) -> bool:
+        """Whether it was read from `lash.toml`, so that the environment is stronger."""
+        return self.origin_of(path).rank is Rank.FILE
+
+    def text_of(self, path: str) -> str | None:
+        """The value as it was typed; None if it wasn't typed as text."""
+        origin = self.origins.get(path)
+        return None if origin is None else origin.text
+
+    def override(self, source: str = "code", **values: Any) -> Settings:
+        """These settings with `store`, `model`, `mode`, `instructions` or `max_turns` from a caller.
+
+        None changes nothing.
+        """
+        given = {name: value for name, value in values.items() if value is not None}
+        for name in given:
+            if name not in BY_PATH:
+                raise ConfigurationError(f"{source}: unknown setting `{name}`: {nearest(name, BY_PATH)}")
+        added = {name: Origin(source, Rank.CALLER) for name in given}
+        return evolve(self, origins={**self.origins, **added}, **given)
+
+    def rows(self, secrets: Collection[str] = ()) -> Iterator[tuple[str, str, str]]:
+        """Key, value and source of everything that is set or has a default; `secrets` are paths not to be shown."""
+        for key in KEYS:
+            value: Any = self
+            for part in key.path.split("."):
+                value = getattr(value, part)
+            if key.path == "store":
+                value = redacted_url(value)
+            if value is not None and value != ():
+                yield key.path, _shown(value), self.source_of(key.path)
+        for name, table in (("provider", self.provider), ("plugin", self.plugin)):
+            for owner, values in table.items():
+                for leaf, value in values.items():
+                    path = f"{name}.{owner}.{leaf}"
+                    yield path, _shown(value, leaf, path in secrets), self.source_of(path)
+        for leaf, value in self.store_options.items():
+            path = f"store_options.{leaf}"
+            yield path, _shown(value, leaf, path in secrets), self.source_of(path)
+        for mode_id in self.modes:
+            yield f"modes.{mode_id}", "(a mode)", self.source_of(f"modes.{mode_id}")
+
+
+_SECRET_WORDS = ("key", "token", "secret", "password", "auth", "credential", "header")
+
+
+def _shown(value: Any, name: str = "", secret: bool = False) -> str:
+    if secret or isinstance(value, Mapping) or any(word in name.lower() for word in _SECRET_WORDS):
+        return "***"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return redacted_url(value) if isinstance(value, str) else str(value)

@@ -1,0 +1,56 @@
+"""Answers in a shape: an attrs class becomes the schema that the model is held to, and the answer an instance of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import orjson
+from attrs import evolve, frozen
+
+from lash_hookspecs.codec import structure
+from lash_hookspecs.errors import CodecError, ConfigurationError
+from lash_hookspecs.llm import JsonSchemaOutput
+from lash_hookspecs.sessions import AssembledTurn, TurnIssue
+from lash_hookspecs.toolkit import json_schema
+from lash_hookspecs.turns import AssistantMessage, FinalValue, Finished, Stopped, StopReason
+
+__all__ = ["OutputWish", "output_wish", "take_output"]
+
+
+@frozen
+class OutputWish:
+    """The class that was asked for and the schema that the model gets."""
+
+    cls: type
+    spec: JsonSchemaOutput
+
+    def parse(self, turn: AssembledTurn) -> AssembledTurn:
+        """The turn with its answer as a value; an answer that doesn't fit stops it as incomplete, its text kept."""
+        match turn.outcome:
+            case Finished(finish=AssistantMessage(text=text)):
+                try:
+                    value = orjson.loads(text)
+                    structure(value, self.cls)
+                except (ValueError, CodecError) as error:
+                    message = f"the answer is no `{self.cls.__name__}`: {error}"
+                    issue = TurnIssue(kind="structured_output", code="invalid_output", message=message)
+                    return evolve(turn, outcome=Stopped(StopReason.INCOMPLETE), errors=(*turn.errors, issue))
+                return evolve(turn, outcome=Finished(FinalValue(value)), output_value=value)
+            case _:
+                return turn
+
+
+def output_wish(cls: type) -> OutputWish:
+    """A wish for answers of this class. Raises `ConfigurationError` if it is no attrs class."""
+    if not attrs.has(cls):
+        raise ConfigurationError(f"`output={cls!r}`: an answer's shape is given as an attrs class")
+    schema: dict[str, Any] = json_schema(cls)
+    return OutputWish(cls, JsonSchemaOutput(name=cls.__name__, schema=schema))
+
+
+def take_output(wish: OutputWish, turn: AssembledTurn) -> AssembledTurn:
+    """The turn as the caller gets it: its `output_value` an instance instead of plain data."""
+    if turn.output_value is None or isinstance(turn.output_value, wish.cls):
+        return turn
+    return evolve(turn, output_value=structure(turn.output_value, wish.cls))

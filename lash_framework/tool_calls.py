@@ -1,0 +1,160 @@
+"""Running one tool call: find the tool, check the arguments, call it in time, and make its result fit to store.
+
+Whatever goes wrong with a call is a result for the model, never an exception of the turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+import orjson
+
+from lash_framework.composition import Composition
+from lash_hookspecs.codec import encode
+from lash_hookspecs.errors import CodecError, LashError, nearest
+from lash_hookspecs.tools import (
+    AttachmentPart,
+    CompletedToolCall,
+    ModelToolReturn,
+    ModelToolReturnPart,
+    PendingToolCall,
+    TextPart,
+    ToolCallCancelled,
+    ToolCallContext,
+    ToolCallFailure,
+    ToolCallOutcome,
+    ToolCallOutput,
+    ToolCallSuccess,
+    ToolError,
+    ToolFailureClass,
+    ToolFailureSource,
+)
+
+__all__ = ["cancelled_call", "failure", "model_return", "perform", "schema_fault"]
+
+log = logging.getLogger("lash.tools")
+
+Validator = Callable[[Any], str | None]
+
+
+def failure(code: str, message: str, kind: ToolFailureClass, source: ToolFailureSource) -> ToolCallOutput:
+    """A failed call."""
+    return ToolCallOutput(ToolCallFailure(failure_class=kind, code=code, message=message, source=source))
+
+
+def model_return(call_id: str, tool_name: str, outcome: ToolCallOutcome) -> ModelToolReturn:
+    """What the model sees: text as it is, other values as JSON, failures as text before their attachments."""
+    match outcome:
+        case ToolCallSuccess(value=value):
+            text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        case ToolCallFailure(message=message):
+            text = f"Error: {message}"
+        case ToolCallCancelled(message=message):
+            text = f"Cancelled: {message}"
+    attachments = () if isinstance(outcome, ToolCallCancelled) else outcome.attachments
+    parts: list[ModelToolReturnPart] = [TextPart(text)]
+    parts += [AttachmentPart(each) for each in attachments]
+    return ModelToolReturn(call_id, tool_name, tuple(parts))
+
+
+def completed(call: PendingToolCall, output: ToolCallOutput, duration_ms: int = 0) -> CompletedToolCall:
+    """A call with its result."""
+    return CompletedToolCall(
+        call_id=call.call_id,
+        tool_name=call.tool_name,
+        args=call.args,
+        output=output,
+        model_return=model_return(call.call_id, call.tool_name, output.outcome),
+        duration_ms=duration_ms,
+        replay=call.replay,
+    )
+
+
+def cancelled_call(call: PendingToolCall) -> CompletedToolCall:
+    """A call that was stopped."""
+    return completed(call, ToolCallOutput(ToolCallCancelled(message="the turn was cancelled")))
+
+
+def schema_fault(schema: Mapping[str, Any]) -> Validator:
+    """A checker for arguments: the first fault in words, or None. The schema is compiled once."""
+    import jsonschema_rs  # here because compiling schemas is rare and the module is large
+
+    validator = jsonschema_rs.validator_for(dict(schema))
+
+    def check(args: Any) -> str | None:
+        if validator.is_valid(args):
+            return None
+        error = next(iter(validator.iter_errors(args)))
+        place = "/".join(str(each) for each in error.instance_path)
+        return f"{error.message} (at `{place}`)" if place else str(error.message)
+
+    return check
+
+
+async def perform(
+    composition: Composition,
+    validators: dict[str, Validator],
+    call: PendingToolCall,
+    ctx: Callable[[str], ToolCallContext],
+) -> CompletedToolCall:
+    """Run a call to its end. `ctx` makes the tool's context from its plugin's id."""
+    owned = composition.tools.get(call.tool_name)
+    callable_names = composition.callable_names
+    if owned is None or call.tool_name not in callable_names:
+        text = f"there is no tool `{call.tool_name}`; {nearest(call.tool_name, callable_names)}"
+        output = failure("unknown_tool", text, ToolFailureClass.INVALID_REQUEST, ToolFailureSource.RUNTIME)
+        return completed(call, output)
+    manifest = owned.tool.manifest
+    try:
+        check = validators.get(call.tool_name)
+        if check is None:
+            check = validators[call.tool_name] = schema_fault(manifest.input_schema)
+    except Exception as error:
+        text = f"the input schema of tool `{call.tool_name}` (plugin `{owned.plugin_id}`) is broken: {error}"
+        output = failure("broken_schema", text, ToolFailureClass.INTERNAL, ToolFailureSource.PLUGIN)
+        return completed(call, output)
+    fault = check(call.args)
+    if fault is not None:
+        text = f"the arguments of `{call.tool_name}` don't fit its schema: {fault}"
+        output = failure("invalid_arguments", text, ToolFailureClass.INVALID_REQUEST, ToolFailureSource.RUNTIME)
+        return completed(call, output)
+    started = time.perf_counter()
+    try:
+        with anyio.fail_after(manifest.timeout_s):
+            result = await owned.tool.call(ctx(owned.plugin_id), call.args)
+        output = _output(result)
+    except TimeoutError:
+        text = f"`{call.tool_name}` took longer than {manifest.timeout_s} s and was stopped"
+        output = failure("timeout", text, ToolFailureClass.TIMEOUT, ToolFailureSource.RUNTIME)
+    except ToolError as error:
+        output = failure(error.code, str(error), error.failure_class, ToolFailureSource.TOOL)
+    except Exception as error:
+        log.warning("tool `%s` of plugin `%s` raised", call.tool_name, owned.plugin_id, exc_info=True)
+        text = str(error) if isinstance(error, LashError) else f"{type(error).__name__}: {error}"
+        output = failure("tool_raised", text, ToolFailureClass.INTERNAL, ToolFailureSource.TOOL)
+    return completed(call, output, int((time.perf_counter() - started) * 1000))
+
+
+def _output(result: object) -> ToolCallOutput:
+    """The result as storable data. Raises `ToolError` if it has no JSON form."""
+    if not isinstance(result, ToolCallOutput):
+        return ToolCallOutput(ToolCallSuccess(_plain(result)))
+    if isinstance(result.outcome, ToolCallSuccess):
+        return ToolCallOutput(ToolCallSuccess(_plain(result.outcome.value), result.outcome.attachments), result.control)
+    return result
+
+
+def _plain(value: object) -> Any:
+    try:
+        # Through JSON and back: what is stored is what the model sees, and nobody can change it afterwards.
+        return orjson.loads(encode(value))
+    except CodecError as error:
+        raise ToolError(
+            f"the tool returned a `{type(value).__name__}`, which has no JSON form: {error}",
+            code="unencodable_result",
+            failure_class=ToolFailureClass.INTERNAL,
+        ) from error

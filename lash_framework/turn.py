@@ -1,0 +1,579 @@
+"""One turn, run: the host side of the turn machine.
+
+It polls the machine, sends each effect across the effect boundary, shows what happens to whoever watches, and assembles
+the result. It knows nothing of stores and locks: what to commit is returned, not written.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+from attrs import define, evolve, frozen
+
+from lash_framework.assembly import TurnAssembler
+from lash_framework.composition import Composition
+from lash_framework.effects import envelope
+from lash_framework.history import Conversation
+from lash_framework.hooks import HookIssue, Owned, collect
+from lash_framework.inputs import user_message
+from lash_framework.machine import TurnMachine, TurnMachineConfig, TurnStart
+from lash_framework.prompt import OwnedContribution, OwnedLayer, PromptInputs, PromptRenderer, RenderedPrompt
+from lash_framework.state import PluginStates
+from lash_framework.stream import ActivityStream
+from lash_framework.tool_calls import Validator, cancelled_call, perform
+from lash_hookspecs.checkpoints import CheckpointDelivery, CheckpointKind
+from lash_hookspecs.contexts import CheckpointHookContext, TurnCall, TurnHookContext
+from lash_hookspecs.directives import AbortTurn, EmitEvents, EnqueueMessages
+from lash_hookspecs.effects import (
+    CheckpointCommand,
+    CheckpointOutcome,
+    EffectController,
+    LlmCallCommand,
+    LlmCallOutcome,
+    RuntimeEffectEnvelope,
+    RuntimeEffectOutcome,
+    RuntimeScope,
+    SyncEnvironmentCommand,
+    SyncEnvironmentOutcome,
+    ToolCallCommand,
+    ToolCallDone,
+    ToolCallEffectOutcome,
+    child_key,
+    expect,
+)
+from lash_hookspecs.errors import ConfigurationError, EffectControllerError, LashError, LlmCallFailed, PluginError
+from lash_hookspecs.llm import (
+    LlmAttachment,
+    LlmCallError,
+    LlmEventSender,
+    LlmRequest,
+    LlmResponse,
+    ModelCapability,
+    Provider,
+)
+from lash_hookspecs.messages import AttachmentRef, Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin
+from lash_hookspecs.sessions import SessionPolicy, TurnInput, TurnIssue
+from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, PreparedToolCall, ToolCallContext
+from lash_hookspecs.turns import (
+    Checkpoint,
+    CheckpointDone,
+    Done,
+    Effect,
+    Emit,
+    EnvironmentSynced,
+    ErrorEnvelope,
+    ErrorEvent,
+    ExecCode,
+    ExecDone,
+    ExecutionEnvironmentSync,
+    LlmCall,
+    LlmComplete,
+    Log,
+    PluginEvent,
+    Stopped,
+    StopReason,
+    SyncExecutionEnvironment,
+    ToolCallEvent,
+    ToolCalls,
+    ToolResults,
+)
+
+__all__ = ["TurnPlan", "TurnRun"]
+
+log = logging.getLogger("lash.turn")
+
+DIRECTIVES = (AbortTurn, EnqueueMessages, EmitEvents)
+
+
+@frozen(kw_only=True)
+class TurnPlan:
+    """All that a turn depends on, decided before it starts."""
+
+    session_id: str
+    turn_id: str
+    turn_input: TurnInput
+    policy: SessionPolicy
+    composition: Composition
+    conversation: Conversation
+    states: PluginStates
+    provider_id: str
+    model: str
+    provider: Callable[[], Provider]
+    controller: EffectController
+    layers: tuple[OwnedLayer, ...]
+    renderer: PromptRenderer
+    validators: dict[str, Validator]
+    hosts: Callable[[], Awaitable[Mapping[str, Any]]]
+    put_image: Callable[[bytes], Awaitable[AttachmentRef]]
+    get_blob: Callable[[str], Awaitable[bytes | None]]
+
+
+@define(slots=True, eq=False)
+class CancelGate:
+    """Cancel races completion; exactly one wins, and the first request's reason stays."""
+
+    reason: str | None = None
+    sealed: bool = False
+    scope: anyio.CancelScope | None = None
+
+    def request(self, reason: str) -> bool:
+        """Ask for the end. False: the turn completed first."""
+        if self.sealed:
+            return False
+        if self.reason is None:
+            self.reason = reason
+        if self.scope is not None:
+            self.scope.cancel()
+        return True
+
+    @property
+    def requested(self) -> bool:
+        """Whether cancel won, or will."""
+        return self.reason is not None
+
+
+class TurnRun:
+    """Runs a plan once. Afterwards: `messages` and `events` to store, the `assembler`, the `prompt` as rendered."""
+
+    def __init__(self, plan: TurnPlan, stream: ActivityStream, gate: CancelGate) -> None:
+        self.plan = plan
+        self.assembler = TurnAssembler()
+        self.prompt: RenderedPrompt = RenderedPrompt(text="", pieces=())
+        self.started_at_ms = time.time_ns() // 1_000_000
+        self.late: list[Message] = []
+        self._stream = stream
+        self._gate = gate
+        self._machine: TurnMachine | None = None
+        self._abort: AbortTurn | None = None
+        self._user: Message | None = None
+        self._batch: tuple[ToolCalls, list[CompletedToolCall | None]] | None = None
+
+    # ---- the whole turn ---------------------------------------------------------------------------------------------
+
+    async def run(self, deadline_s: float | None = None) -> None:
+        """Run to `Done`. Returns also when cancelled through the gate; an outer cancellation comes out as it is."""
+        with anyio.move_on_after(deadline_s) as scope:
+            self._gate.scope = scope
+            if self._gate.requested:
+                scope.cancel()
+            machine = await self._begin()
+            await self._drive(machine)
+            # The promise is settled here: from now on a cancel comes too late.
+            self._gate.sealed = not self._gate.requested
+        self._gate.scope = None
+        if self._gate.sealed:
+            return
+        if self._gate.reason is None:
+            self._gate.reason = "deadline"
+        self._stop_cancelled()
+        with anyio.CancelScope(shield=True):
+            await self._stream.flush()
+
+    @property
+    def machine(self) -> TurnMachine:
+        """The machine; there is one as soon as `run` has returned."""
+        if self._machine is None:
+            self._machine = self._new_machine("", ())
+        return self._machine
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether cancel won."""
+        return self._gate.requested and not self._gate.sealed
+
+    @property
+    def new_messages(self) -> tuple[Message, ...]:
+        """What the turn added for good."""
+        return tuple(each for each in (*self.machine.turn_messages, *self.late) if not each.is_transient)
+
+    def _stop_cancelled(self) -> None:
+        machine = self.machine
+        self._settle_calls(machine)
+        machine.finish_with_outcome(Stopped(StopReason.CANCELLED))
+        while (effect := machine.poll()) is not None:
+            if isinstance(effect, Emit):
+                self.assembler.fold(effect.event)
+                self._stream.show(effect.event)
+
+    def _settle_calls(self, machine: TurnMachine) -> None:
+        """Answer an open batch with what is done and what was cancelled: a call without a result spoils the history."""
+        if self._batch is not None:
+            effect, results = self._batch
+            self._batch = None
+            settled = tuple(each or cancelled_call(call) for each, call in zip(results, effect.calls, strict=True))
+            machine.respond(ToolResults(id=effect.id, results=settled))
+
+    # ---- the start --------------------------------------------------------------------------------------------------
+
+    async def _begin(self) -> TurnMachine:
+        plan = self.plan
+        images = {name: await plan.put_image(data) for name, data in plan.turn_input.image_blobs.items()}
+        self._user = user_message(plan.turn_id, plan.turn_input, images)
+        self._machine = self._new_machine("", ())  # so that a turn that fails here still knows its input
+        try:
+            if plan.composition.hooks["lash_lifespan"]:
+                plan.states.attach_hosts(await plan.hosts())
+            directives = await collect(
+                plan.composition.hooks["lash_before_turn"], self._bind(TurnHookContext), item=DIRECTIVES
+            )
+            injected, _ = self._apply(directives, "before_turn")
+            environment = await self._environment()
+        except PluginError as error:
+            self._machine.fail_turn(_plugin_failure(error))
+            return self._machine
+        self._machine = self._new_machine(environment.system_prompt, injected)
+        if self._abort is not None:
+            self._abort_turn(self._machine)
+        return self._machine
+
+    def _new_machine(self, system_prompt: str, injected: tuple[Message, ...]) -> TurnMachine:
+        plan = self.plan
+        mode, policy, context = plan.composition.mode, plan.policy, plan.turn_input.context
+        generation = context.generation.over(policy.generation.over(mode.generation))
+        capability: ModelCapability = plan.provider().capability(plan.model)
+        driver = mode.driver
+        config = TurnMachineConfig(
+            driver=plan.composition.driver,
+            session_id=plan.session_id,
+            turn_id=plan.turn_id,
+            model=plan.model,
+            sync_execution_environment=driver.sync_execution_environment if driver else True,
+            max_context_tokens=capability.context_window,
+            max_turns=policy.max_turns if policy.max_turns is not None else mode.max_turns,
+            model_variant=context.model_variant or policy.model_variant,
+            generation=generation,
+            autonomous=policy.autonomous,
+            tool_specs=plan.composition.tool_specs,
+            system_prompt=system_prompt,
+            output_spec=plan.turn_input.output,
+            options={**mode.options, **policy.options, **plan.turn_input.mode_turn_options.values},
+        )
+        user = () if self._user is None else (self._user,)
+        start = TurnStart(base=plan.conversation.messages, messages=(*user, *injected), events=plan.conversation.events)
+        return TurnMachine(config, start)
+
+    async def _environment(self) -> ExecutionEnvironmentSync:
+        """Prompt and tools as they stand now."""
+        plan = self.plan
+        hooks = plan.composition.hooks["lash_prompt_contributions"]
+        offered: list[Owned[Any]] = await collect(hooks, self._bind(TurnHookContext)) if hooks else []
+        driver = plan.composition.mode.driver
+        inputs = PromptInputs(
+            layers=plan.layers,
+            contributions=tuple(OwnedContribution(each.plugin_id, each.value) for each in offered),
+            callable_tools=plan.composition.callable_names,
+            execution_prompt=driver.execution_prompt if driver else "",
+            execution_owner=plan.composition.driver_owner,
+        )
+        self.prompt = plan.renderer.render(inputs)
+        return ExecutionEnvironmentSync(system_prompt=self.prompt.text, tool_specs=plan.composition.tool_specs)
+
+    # ---- the loop ---------------------------------------------------------------------------------------------------
+
+    async def _drive(self, machine: TurnMachine) -> None:
+        while True:
+            try:
+                effect = machine.poll()
+            except Exception as error:
+                machine.fail_turn(_driver_failure(error))
+                continue
+            match effect:
+                case None | Done():
+                    break
+                case Emit(event=event):
+                    self._fold(event)
+                case Log(event=event):
+                    log.debug("%s", event)
+                case SyncExecutionEnvironment() | LlmCall() | ToolCalls() | ExecCode() | Checkpoint():
+                    await self._stream.flush()
+                    await self._perform(machine, effect)
+        await self._stream.flush()
+
+    def _fold(self, event: Any) -> None:
+        owner = None
+        if isinstance(event, ToolCallEvent):
+            owned = self.plan.composition.tools.get(event.name)
+            owner = owned.plugin_id if owned else None
+        self.assembler.fold(event, owner)
+        self._stream.show(event)
+
+    async def _perform(self, machine: TurnMachine, effect: Effect) -> None:
+        try:
+            match effect:
+                case SyncExecutionEnvironment(id=id):
+                    synced = await self._sync(effect)
+                    response: Any = EnvironmentSynced(id=id, update=synced.update, error=synced.error)
+                case LlmCall(id=id):
+                    answered = await self._ask(effect)
+                    response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
+                case ToolCalls():
+                    response = await self._run_calls(effect)
+                case Checkpoint(id=id, kind=kind):
+                    response = CheckpointDone(id=id, delivery=await self._checkpoint(id, kind))
+                case ExecCode(id=id):
+                    response = ExecDone(id=id, result="this composition has no plugin that runs code")
+        except EffectControllerError as error:
+            self._settle_calls(machine)
+            envelope_ = ErrorEnvelope(kind="runtime_effect_controller", code=error.code, user_message=str(error))
+            machine.fail_turn(ErrorEvent(str(error), envelope_))
+            return
+        except PluginError as error:
+            machine.fail_turn(_plugin_failure(error))
+            return
+        if self._abort is not None:
+            self._abort_turn(machine)
+            return
+        try:
+            machine.respond(response)
+        except Exception as error:
+            machine.fail_turn(_driver_failure(error))
+
+    def _scope(self) -> RuntimeScope:
+        plan = self.plan
+        return RuntimeScope(
+            session_id=plan.session_id,
+            turn_id=plan.turn_id,
+            turn_index=plan.conversation.head.turn_index,
+            protocol_iteration=self.machine.protocol_iteration,
+        )
+
+    # ---- effects, live ----------------------------------------------------------------------------------------------
+
+    async def _sync(self, effect: SyncExecutionEnvironment) -> SyncEnvironmentOutcome:
+        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            if not effect.update_machine_config:
+                return SyncEnvironmentOutcome()
+            try:
+                return SyncEnvironmentOutcome(update=await self._environment())
+            except PluginError as error:
+                return SyncEnvironmentOutcome(error=str(error))
+
+        command = SyncEnvironmentCommand(effect.update_machine_config)
+        wrapped = envelope(self._scope(), command, str(effect.id))
+        return expect(await self.plan.controller.execute(wrapped, run), SyncEnvironmentOutcome)
+
+    async def _ask(self, effect: LlmCall) -> LlmCallOutcome:
+        plan = self.plan
+
+        async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            try:
+                request = await self._with_bytes(effect.request)
+                response: LlmResponse | LlmCallError = await plan.provider().complete(request, self._receive)
+            except LlmCallFailed as failed:
+                response = failed.error
+            except LashError:
+                raise  # the user's to mend: nothing is committed
+            except Exception as error:
+                log.exception("provider `%s` raised", plan.provider_id)
+                response = LlmCallError(
+                    message=f"provider `{plan.provider_id}` failed: {type(error).__name__}: {error}"
+                )
+            return LlmCallOutcome(response, text_streamed=self._stream.text_streamed)
+
+        wrapped = envelope(self._scope(), LlmCallCommand(plan.provider_id, effect.request), str(effect.id))
+        return expect(await plan.controller.execute(wrapped, run), LlmCallOutcome)
+
+    @property
+    def _receive(self) -> LlmEventSender:
+        return self._stream.receive
+
+    async def _with_bytes(self, request: LlmRequest) -> LlmRequest:
+        """The request with its attachments' bytes, which no record holds."""
+        if not request.attachments:
+            return request
+        loaded = []
+        for each in request.attachments:
+            data = each.data or await self.plan.get_blob(each.reference.id)
+            if data is None:
+                raise LlmCallFailed(LlmCallError(message=f"attachment `{each.reference.id}` is not in the store"))
+            loaded.append(LlmAttachment(reference=each.reference, data=data))
+        return evolve(request, attachments=tuple(loaded))
+
+    async def _run_calls(self, effect: ToolCalls) -> ToolResults:
+        results: list[CompletedToolCall | None] = [None] * len(effect.calls)
+        self._batch = (effect, results)
+
+        faults: list[EffectControllerError] = []
+
+        async def run(index: int, call: PendingToolCall) -> None:
+            try:
+                results[index] = await self._run_call(call)
+            except EffectControllerError as error:
+                faults.append(error)  # kept out of the group, which would wrap it
+
+        if len(effect.calls) == 1:
+            await run(0, effect.calls[0])
+        else:
+            async with anyio.create_task_group() as group:
+                for index, call in enumerate(effect.calls):
+                    group.start_soon(run, index, call)
+        if faults:
+            raise faults[0]
+        self._batch = None
+        return ToolResults(id=effect.id, results=tuple(each for each in results if each is not None))
+
+    async def _run_call(
+        self, call: PendingToolCall, parent: str | None = None, key: str | None = None
+    ) -> CompletedToolCall:
+        plan = self.plan
+        owned = plan.composition.tools.get(call.tool_name)
+        plugin_id = owned.plugin_id if owned else ""
+        prepared = PreparedToolCall(
+            call_id=call.call_id,
+            tool_name=call.tool_name,
+            args=call.args,
+            plugin_id=plugin_id,
+            replay=call.replay,
+            **({"effect": owned.tool.manifest.effect} if owned else {}),
+        )
+        wrapped = envelope(self._scope(), ToolCallCommand(prepared), call.call_id, key=key)
+
+        async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            await self._stream.tool_started(call.call_id, call.tool_name, call.args, parent)
+            done = await perform(
+                plan.composition, plan.validators, call, lambda owner: self._tool_context(call, owner, asked.key)
+            )
+            await self._stream.tool_completed(done, parent)
+            return ToolCallEffectOutcome(ToolCallDone(done))
+
+        outcome = expect(await plan.controller.execute(wrapped, run), ToolCallEffectOutcome)
+        return outcome.launch.result
+
+    def _tool_context(self, call: PendingToolCall, owner: str, key: str) -> ToolCallContext:
+        scope = self.plan.states.scopes[owner]
+
+        async def call_tool(index: int, name: str, args: Mapping[str, Any]) -> CompletedToolCall:
+            child = PendingToolCall(call_id=f"{call.call_id}:{index:02d}", tool_name=name, args=args)
+            return await self._run_call(child, call.call_id, child_key(key, owner, index))
+
+        return ToolCallContext(
+            session_id=self.plan.session_id,
+            turn_id=self.plan.turn_id,
+            call_id=call.call_id,
+            tool_name=call.tool_name,
+            plugin_id=owner,
+            idempotency_key=key,
+            host=scope.host,
+            options=scope.options,
+            state=scope.state,
+            call_tool=call_tool,
+        )
+
+    async def _checkpoint(self, effect_id: int, kind: CheckpointKind) -> CheckpointDelivery:
+        hooks = self.plan.composition.hooks["lash_checkpoint"]
+
+        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            if not hooks:
+                return CheckpointOutcome(CheckpointDelivery())
+            directives = await collect(hooks, self._bind(CheckpointHookContext, kind=kind), item=DIRECTIVES)
+            return CheckpointOutcome(self._delivery(directives))
+
+        wrapped = envelope(self._scope(), CheckpointCommand(kind), str(effect_id))
+        return expect(await self.plan.controller.execute(wrapped, run), CheckpointOutcome).delivery
+
+    # ---- hooks ------------------------------------------------------------------------------------------------------
+
+    def _bind(self, context: type[TurnHookContext], kind: CheckpointKind | None = None) -> Callable[[str], object]:
+        plan = self.plan
+        call = TurnCall(
+            session_id=plan.session_id,
+            mode_id=plan.composition.mode.mode_id,
+            policy=plan.policy,
+            turn_index=plan.conversation.head.turn_index,
+            turn_id=plan.turn_id,
+            turn_input=plan.turn_input,
+            iteration=self.machine.protocol_iteration,
+            messages=self.machine.messages,
+            tools=plan.composition.manifests,
+            kind=kind,
+        )
+        return lambda plugin_id: context(plan.states.scopes[plugin_id], call)
+
+    def turn_binding(self) -> Callable[[str], object]:
+        """Contexts for hooks after the machine is done."""
+        return self._bind(TurnHookContext)
+
+    def _delivery(self, directives: list[Owned[Any]]) -> CheckpointDelivery:
+        lasting: list[PluginMessage] = []
+        transient: list[PluginMessage] = []
+        for plugin_id, directive in directives:
+            match directive:
+                case EnqueueMessages(messages=messages, transient=is_transient):
+                    owned = [_owned_message(each, plugin_id, is_transient) for each in messages]
+                    (transient if is_transient else lasting).extend(owned)
+                case _:
+                    self._note(plugin_id, directive)
+        return CheckpointDelivery(messages=tuple(lasting), transient_messages=tuple(transient))
+
+    def _apply(self, directives: list[Owned[Any]], phase: str) -> tuple[tuple[Message, ...], int]:
+        """Directives of a turn seam: messages with their ids, and how many there are."""
+        delivery = self._delivery(directives)
+        added = []
+        for index, each in enumerate((*delivery.messages, *delivery.transient_messages)):
+            id = each.id or f"m_plugin_{self.plan.turn_id}:{phase}_{index}"
+            added.append(_as_message(id, each))
+        return tuple(added), len(added)
+
+    def _note(self, plugin_id: str, directive: Any) -> None:
+        match directive:
+            case AbortTurn():
+                self._abort = directive
+                self.assembler.issues.append(
+                    TurnIssue(kind="plugin", code=directive.code, message=directive.message, plugin_id=plugin_id)
+                )
+            case EmitEvents(events=events):
+                for each in events:
+                    self._fold(PluginEvent(plugin_id=plugin_id, name=each.name, payload=each.payload))
+
+    def _abort_turn(self, machine: TurnMachine) -> None:
+        self._abort = None
+        machine.finish_with_outcome(Stopped(StopReason.PLUGIN_ABORT))
+
+    async def after_turn(self, turn: Any) -> None:
+        """Run `lash_after_turn`: messages are stored with the turn. Raises `PluginError` if a hook fails."""
+        hooks = self.plan.composition.hooks["lash_after_turn"]
+        if hooks:
+            directives = await collect(hooks, self.turn_binding(), item=DIRECTIVES, turn=turn)
+            self.late.extend(self._apply(directives, "after_turn")[0])
+
+
+def _owned_message(message: PluginMessage, plugin_id: str, transient: bool) -> PluginMessage:
+    """The message with its owner's name on it, and only in a role that plugins may take."""
+    if message.role not in (MessageRole.USER, MessageRole.SYSTEM):
+        raise PluginError(plugin_id, "EnqueueMessages", f"role `{message.role}` can't be enqueued; use user or system")
+    origin = message.origin or PluginOrigin(plugin_id, transient)
+    return evolve(message, origin=origin)
+
+
+def _as_message(id: str, given: PluginMessage) -> Message:
+    parts = [Part(id=f"{id}.p0", kind=PartKind.TEXT, content=given.content)]
+    parts += [
+        Part(id=f"{id}.p{index}", kind=PartKind.IMAGE, content="", attachment=each)
+        for index, each in enumerate(given.images, start=1)
+    ]
+    return Message(id=id, role=given.role, parts=tuple(parts), origin=given.origin)
+
+
+def _plugin_failure(error: PluginError) -> ErrorEvent:
+    log.warning("%s", error, exc_info=error)
+    return ErrorEvent(str(error), ErrorEnvelope(kind="plugin", code=error.hook, user_message=str(error)))
+
+
+def _driver_failure(error: Exception) -> ErrorEvent:
+    if isinstance(error, ConfigurationError):
+        raise error
+    log.error("the protocol driver failed", exc_info=error)
+    text = f"the mode's protocol driver failed: {error}"
+    return ErrorEvent(text, ErrorEnvelope(kind="protocol_driver", code=type(error).__name__, user_message=text))
+
+
+def hook_issues(issues: list[HookIssue]) -> list[TurnIssue]:
+    """Observers' failures as issues of a turn that stands."""
+    return [
+        TurnIssue(kind="plugin", code=each.hook, message=each.message, plugin_id=each.plugin_id, blocking=False)
+        for each in issues
+    ]

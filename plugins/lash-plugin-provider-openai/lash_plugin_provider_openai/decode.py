@@ -1,0 +1,304 @@
+"""Answers as Chat Completions sends them: chunks of a stream, or one document, into an `LlmResponse`.
+
+Sans I/O: it is given the data of events, in order, and appends what they mean to a list. The services that speak this
+wire differ in dozens of small ways; each tolerance here says whose way it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from lash_hookspecs.llm import (
+    LlmCallError,
+    LlmOutputPart,
+    LlmResponse,
+    LlmStreamEvent,
+    LlmTerminalReason,
+    ProviderFailureKind,
+    ReasoningOutput,
+    StreamDelta,
+    StreamReasoningDelta,
+    StreamUsage,
+    TextOutput,
+    TokenUsage,
+    ToolCallOutputPart,
+)
+from lash_plugin_provider_openai.usage import UsageMeter
+from lash_provider_kit.failures import AttemptFailed, Seen, classify, error_object
+from lash_provider_kit.service import MALFORMED_EVENT
+
+__all__ = ["ChatDecoder"]
+
+_Reason = LlmTerminalReason
+
+_FINISH: Mapping[str, LlmTerminalReason] = {
+    "content_filter": _Reason.CONTENT_FILTER,
+    "function_call": _Reason.TOOL_USE,
+    "length": _Reason.OUTPUT_LIMIT,
+    "model_length": _Reason.OUTPUT_LIMIT,  # Mistral's
+    "stop": _Reason.STOP,
+    "tool_calls": _Reason.TOOL_USE,
+}
+
+
+_UNEXPECTED = "unexpected_content"
+# What reading a chunk raises when something in it has another type than any service gives it. Checking each type
+# before use would cost every good chunk for the sake of a bad one.
+_MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError)
+
+
+class _Call:
+    """A tool call that is being written."""
+
+    __slots__ = ("arguments", "call_id", "name")
+
+    def __init__(self) -> None:
+        self.call_id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+
+
+class ChatDecoder:
+    """Reads one answer. `strict_identity`: whether an id or a model that changes midway fails it."""
+
+    def __init__(self, *, strict_identity: bool = True) -> None:
+        self.output_seen = False
+        self.usage_seen = False
+        self.complete = False
+        self.done = False
+        self._strict = strict_identity
+        self._streamed = True
+        self._id = ""
+        self._model = ""
+        self._runs: list[tuple[type[TextOutput | ReasoningOutput], list[str]]] = []  # alternating text and reasoning
+        self._calls: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}
+        self._refusal: list[str] = []
+        self._finish = ""
+        self._meter = UsageMeter()
+
+    # ---- input
+
+    def feed(self, data: bytes, out: list[LlmStreamEvent]) -> None:
+        """Take one event of a stream."""
+        if data == b"[DONE]":
+            self.done = True
+            return
+        try:
+            chunk = orjson.loads(data)
+        except ValueError:
+            raise _failed("sent an event that is no JSON", MALFORMED_EVENT, raw=data) from None
+        try:
+            self._take(chunk, out, "delta")
+        except _MISSHAPEN as exc:
+            raise _failed("sent an event that is no chunk of a chat completion", _UNEXPECTED, raw=data) from exc
+
+    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
+        """Take an answer that came in one piece."""
+        self._streamed = False
+        try:
+            document = orjson.loads(body)
+        except ValueError:
+            raise _failed("sent an answer that is no JSON", MALFORMED_EVENT, raw=body).observed(Seen.RESPONSE) from None
+        try:
+            self._take(document, out, "message")
+            if not document["choices"]:
+                raise LookupError("no choices")
+        except _MISSHAPEN as exc:
+            raise _failed("sent JSON that is no chat completion", _UNEXPECTED, raw=body).observed(
+                Seen.RESPONSE
+            ) from exc
+        self.complete = self.done = True
+
+    def _take(self, chunk: dict[str, Any], out: list[LlmStreamEvent], field: str) -> None:
+        error = chunk.get("error")
+        if error:
+            raise _service_failure(error)
+        answer_id = chunk.get("id")
+        model = chunk.get("model")
+        if answer_id != self._id or model != self._model:
+            self._identify(answer_id, model)
+        choices = chunk.get("choices")
+        if choices:
+            for choice in choices:
+                if not choice.get("index"):  # we never ask for a second one
+                    self._choice(choice, out, field)
+        usage = chunk.get("usage")
+        if usage:
+            self._usage(usage, out)
+
+    def _identify(self, answer_id: object, model: object) -> None:
+        # Empty or absent is no drift: Azure's first chunk has neither, and some gateways name them once.
+        for name, old, new in (("id", self._id, answer_id), ("model", self._model, model)):
+            if not new or not isinstance(new, str) or new == old:
+                continue
+            if old and self._strict:
+                message = (
+                    f"changed the answer's {name} midway, from `{old}` to `{new}`: two answers may be mixed "
+                    "(`strict_identity = false` accepts it)"
+                )
+                raise _failed(message, "identity_drift", retryable=False).observed(Seen.RESPONSE)
+            if name == "id":
+                self._id = self._id or new
+            else:
+                self._model = self._model or new
+
+    def _choice(self, choice: dict[str, Any], out: list[LlmStreamEvent], field: str) -> None:
+        delta = choice.get(field)
+        if delta:
+            content = delta.get("content")
+            if content:
+                if isinstance(content, str):
+                    self._append(TextOutput, content)
+                    out.append(StreamDelta(content))
+                else:
+                    self._content_parts(content, out)
+            # Most chunks have a single field; a role comes once, nulls hide the rest.
+            if len(delta) > 1 or not content:
+                self._rare(delta, out)
+        finish = choice.get("finish_reason")
+        if finish:
+            # OpenRouter repeats it; a limit that was reported once stays reported.
+            if not self._finish or finish in ("length", "content_filter"):
+                self._finish = str(finish)
+            self.complete = True
+
+    def _rare(self, delta: dict[str, Any], out: list[LlmStreamEvent]) -> None:
+        # DeepSeek, vLLM and z.ai say reasoning_content; OpenRouter, Groq, Cerebras and Ollama reasoning.
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning") or delta.get("reasoning_text")
+        if reasoning and isinstance(reasoning, str):
+            self._append(ReasoningOutput, reasoning)
+            out.append(StreamReasoningDelta(reasoning))
+        refusal = delta.get("refusal")
+        if refusal and isinstance(refusal, str):
+            self.output_seen = True
+            self._refusal.append(refusal)
+        calls = delta.get("tool_calls")
+        if calls:
+            self.output_seen = True
+            for call in calls:
+                self._tool_call(call)
+
+    def _content_parts(self, parts: object, out: list[LlmStreamEvent]) -> None:
+        """Mistral's content: a list of typed parts, in which thinking is nested once more."""
+        for part in parts if isinstance(parts, list) else ():
+            if not isinstance(part, dict):
+                continue
+            text = part.get("text")
+            thinking = part.get("thinking")
+            if isinstance(text, str) and text:
+                self._append(TextOutput, text)
+                out.append(StreamDelta(text))
+            elif isinstance(thinking, list):
+                inner = "".join(each.get("text") or "" for each in thinking if isinstance(each, dict))
+                if inner:
+                    self._append(ReasoningOutput, inner)
+                    out.append(StreamReasoningDelta(inner))
+
+    def _append(self, kind: type[TextOutput | ReasoningOutput], text: str) -> None:
+        runs = self._runs
+        if runs and runs[-1][0] is kind:
+            runs[-1][1].append(text)
+        else:
+            self.output_seen = True
+            runs.append((kind, [text]))
+
+    def _tool_call(self, piece: dict[str, Any]) -> None:
+        function = piece.get("function") or {}
+        name, call_id, index = function.get("name"), piece.get("id"), piece.get("index")
+        call = self._by_index.get(index) if isinstance(index, int) else None
+        if index is None and self._calls and (not call_id or call_id == self._calls[-1].call_id):
+            call = self._calls[-1]  # Gemini's compatible endpoint leaves the index out
+        # Ollama gives every parallel call the index 0; another id together with a name is another call.
+        if call is None or (name and call_id and call.call_id and call_id != call.call_id):
+            call = _Call()
+            self._calls.append(call)
+            if isinstance(index, int):
+                self._by_index[index] = call
+        call.call_id = call.call_id or str(call_id or "")
+        call.name = call.name or str(name or "")
+        arguments = function.get("arguments")
+        if arguments:
+            # Text by the book; some gateways send the object itself.
+            call.arguments.append(arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode())
+
+    def _usage(self, usage: Any, out: list[LlmStreamEvent]) -> None:
+        if isinstance(usage, dict) and self._meter.update(usage):
+            self.usage_seen = True
+            out.append(StreamUsage(self._meter.usage))
+
+    # ---- output
+
+    def finish(self) -> LlmResponse:
+        """The answer. Raises `AttemptFailed` for a stream that ended without saying why."""
+        if self._streamed and not self._finish:
+            raise _failed("ended the stream without a finish reason: the answer was cut off", "stream_cut")
+        reason, diagnostic = self._terminal()
+        parts: list[LlmOutputPart] = [kind(text="".join(pieces)) for kind, pieces in self._runs]
+        parts += [
+            ToolCallOutputPart(
+                call_id=call.call_id or f"call_{uuid4().hex[:24]}",
+                tool_name=call.name,
+                input_json="".join(call.arguments) or "{}",
+            )
+            for call in self._calls
+        ]
+        return LlmResponse(
+            full_text="".join(part.text for part in parts if isinstance(part, TextOutput)),
+            parts=tuple(parts),
+            usage=self._meter.usage if self.usage_seen else TokenUsage(at_least=True),
+            terminal_reason=reason,
+            terminal_diagnostic=diagnostic,
+            provider_usage=self._meter.raw,
+            response_id=self._id or None,
+            served_model=self._model or None,
+        )
+
+    def _terminal(self) -> tuple[LlmTerminalReason, str | None]:
+        if self._refusal:
+            return _Reason.CONTENT_FILTER, "".join(self._refusal)
+        if not self._finish:
+            return (_Reason.TOOL_USE if self._calls else _Reason.STOP), None
+        reason = _FINISH.get(self._finish)
+        if reason is None:
+            return _Reason.PROVIDER_ERROR, f"unknown finish reason `{self._finish}`"
+        if reason is _Reason.STOP and self._calls:
+            return _Reason.TOOL_USE, None  # Ollama's and others' way to end a tool call
+        if reason is _Reason.TOOL_USE and not self._calls:
+            return _Reason.STOP, f"finish reason `{self._finish}` without any call"
+        return reason, None
+
+
+def _service_failure(error: Any) -> AttemptFailed:
+    said = error_object({"error": error})
+    kind, retryable, reason = classify(said, None)
+    words = said.message[:1024] or "no message"
+    code = said.code or said.type or (f"http_{said.status}" if said.status else "in_stream_error")
+    value = LlmCallError(
+        message=f"openai-chat: the service reported an error in its answer: {words}",
+        kind=ProviderFailureKind.STREAM if kind is ProviderFailureKind.UNKNOWN else kind,
+        retryable=retryable,
+        code=code,
+        raw=_dump(error),
+        terminal_reason=reason,
+    )
+    return AttemptFailed(value, Seen.RESPONSE)
+
+
+def _failed(message: str, code: str, *, retryable: bool = True, raw: bytes | None = None) -> AttemptFailed:
+    error = LlmCallError(
+        message=f"openai-chat: the service {message}",
+        kind=ProviderFailureKind.STREAM,
+        code=code,
+        retryable=retryable,
+        raw=None if raw is None else raw.decode("utf-8", "replace"),
+    )
+    return AttemptFailed(error, Seen.EMPTY_STREAM)
+
+
+def _dump(value: Any) -> str:
+    return orjson.dumps(value).decode()

@@ -1,0 +1,129 @@
+"""The provider `openai-chat`: settings checked, requests encoded, answers decoded; the kit does the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.llm import (
+    LlmCallError,
+    LlmEventSender,
+    LlmRequest,
+    LlmResponse,
+    ModelCapability,
+    ProviderContext,
+    ProviderFailureKind,
+)
+from lash_plugin_provider_openai.decode import ChatDecoder
+from lash_plugin_provider_openai.encode import RequestEncoder
+from lash_plugin_provider_openai.settings import DEFAULT_BASE_URL, OpenAiChatSettings
+from lash_provider_kit.redact import checked_header, checked_url, is_loopback, with_path
+from lash_provider_kit.retry import RetryPolicy
+from lash_provider_kit.service import StreamingService
+from lash_provider_kit.transport import Timeouts
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["OpenAiChatProvider", "open_openai_chat"]
+
+_SET_THE_KEY = (
+    "type `export OPENAI_API_KEY=…`, or pass `--set provider.openai-chat.api_key=…`; "
+    "`--model scripted:demo` works without a key"
+)
+
+
+class OpenAiChatProvider:
+    """Chat Completions at one base URL.
+
+    Raises ConfigurationError for settings that can't work. `transport`, `sleep` (seconds) and `wall_clock` (seconds
+    since the epoch) are there for tests.
+    """
+
+    def __init__(
+        self,
+        settings: OpenAiChatSettings,
+        *,
+        provider_id: str = "openai-chat",
+        live_calls_allowed: bool = True,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._provider_id = provider_id
+        base_url = checked_url(settings.base_url, f"provider.{provider_id}.base_url")
+        self._needs_key = base_url == DEFAULT_BASE_URL and not settings.api_key.strip()
+        self._may_call = live_calls_allowed or is_loopback(base_url) or transport is not None
+        self._base_url = base_url
+        self._encoder = RequestEncoder(settings)
+        self._new_decoder = partial(ChatDecoder, strict_identity=settings.strict_identity)
+        self._capability = ModelCapability(
+            context_window=settings.context_window,
+            structured_output=settings.structured_output,
+            images=settings.images,
+            reasoning_efforts=settings.reasoning_efforts,
+        )
+        self._service = StreamingService(
+            provider=provider_id,
+            url=with_path(base_url, "/chat/completions"),
+            headers=_headers(settings, provider_id),
+            secrets=[settings.api_key.strip(), *settings.headers.values()],
+            timeouts=Timeouts(
+                connect_s=settings.connect_timeout_s, chunk_s=settings.chunk_timeout_s, deadline_s=settings.deadline_s
+            ),
+            retry=RetryPolicy(mode=settings.retry, max_attempts=settings.max_attempts),
+            auth_hint=f"is the key right? {_SET_THE_KEY}",
+            transport=transport,
+            sleep=sleep,
+            wall_clock=wall_clock,
+        )
+
+    def __repr__(self) -> str:
+        return f"<OpenAiChatProvider at {self._base_url}>"
+
+    def capability(self, model: str) -> ModelCapability:
+        """What the settings say; the same for every model."""
+        return self._capability
+
+    async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
+        """Ask, always streaming. Raises `LlmCallFailed`, or ConfigurationError where a live call isn't allowed."""
+        if not self._may_call:
+            raise ConfigurationError(
+                f"{self._provider_id}: a call to {self._base_url} may cost money, and live calls aren't allowed here "
+                "(`live_calls_allowed` is false, as in tests): allow them on purpose, use a service on this machine, "
+                "or `scripted:demo`"
+            )
+        if self._needs_key:
+            message = f"{self._provider_id}: there is no API key for {self._base_url}: {_SET_THE_KEY}"
+            raise LlmCallFailed(LlmCallError(message=message, kind=ProviderFailureKind.AUTH, code="missing_api_key"))
+        return await self._service.call(self._encoder.encode(request), self._new_decoder, send)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._service.aclose()
+
+
+def open_openai_chat(context: ProviderContext) -> OpenAiChatProvider:
+    """The provider for a host's settings."""
+    return OpenAiChatProvider(
+        context.settings, provider_id=context.provider_id, live_calls_allowed=context.live_calls_allowed
+    )
+
+
+def _headers(settings: OpenAiChatSettings, provider_id: str) -> dict[str, str]:
+    prefix = f"provider.{provider_id}"
+    headers = {"content-type": "application/json", "user-agent": "lash"}
+    if key := checked_header("authorization", settings.api_key, f"{prefix}.api_key"):
+        headers["authorization"] = f"Bearer {key}"
+    for name, setting in (("openai-organization", "organization"), ("openai-project", "project")):
+        if value := checked_header(name, getattr(settings, setting), f"{prefix}.{setting}"):
+            headers[name] = value
+    for name, value in settings.headers.items():
+        headers[name.lower()] = checked_header(name, value, f"{prefix}.headers")
+    return headers

@@ -1,0 +1,64 @@
+"""Token counts, from the several shapes in which services of this wire report them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lash_hookspecs.llm import TokenUsage
+
+__all__ = ["UsageMeter"]
+
+# Where each count may stand, best first. One service's name is another one's absence.
+_COUNTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "prompt": (("prompt_tokens",), ("input_tokens",)),
+    "output": (("completion_tokens",), ("output_tokens",)),
+    "cache_read": (
+        ("prompt_tokens_details", "cached_tokens"),
+        ("input_tokens_details", "cached_tokens"),
+        ("cached_tokens",),  # Moonshot
+        ("prompt_cache_hit_tokens",),  # DeepSeek
+    ),
+    "cache_write": (("prompt_tokens_details", "cache_write_tokens"),),  # OpenRouter
+    "reasoning": (("completion_tokens_details", "reasoning_tokens"), ("reasoning_tokens",)),
+}
+
+
+class UsageMeter:
+    """Merges the reports of one answer: a later count replaces an earlier one, unless it is zero."""
+
+    def __init__(self) -> None:
+        self.raw: dict[str, Any] | None = None
+        """The last report, as it came."""
+        self._counts = dict.fromkeys(_COUNTS, 0)
+
+    def update(self, report: dict[str, Any]) -> bool:
+        """Take a report; tells whether it held any count at all."""
+        found = False
+        for name, places in _COUNTS.items():
+            values = [value for place in places if (value := _count(report, place)) is not None]
+            found = found or bool(values)
+            self._counts[name] = next((value for value in values if value), self._counts[name])
+        if found:
+            self.raw = report
+        return found
+
+    @property
+    def usage(self) -> TokenUsage:
+        """The counts so far. What was cached is taken out of the input; reasoning is never more than the output."""
+        counts = self._counts
+        return TokenUsage(
+            input=max(0, counts["prompt"] - counts["cache_read"] - counts["cache_write"]),
+            output=counts["output"],
+            cache_read_input=counts["cache_read"],
+            cache_write_input=counts["cache_write"],
+            reasoning_output=min(counts["reasoning"], counts["output"]),
+        )
+
+
+def _count(report: Any, place: tuple[str, ...]) -> int | None:
+    for name in place:
+        report = report.get(name) if isinstance(report, dict) else None
+    if isinstance(report, bool) or not isinstance(report, int | float) or not 0 <= report < 2**53:
+        return None
+    return int(report)

@@ -1,0 +1,37 @@
+"""Registers the scripted provider."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lash_hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from lash_hookspecs.llm import ProviderSpec
+    from lash_hookspecs.plugins import PluginInfo
+
+
+@hookimpl
+def lash_plugin_info() -> PluginInfo:
+    """Who this is."""
+    from lash_hookspecs.plugins import PluginInfo
+
+    return PluginInfo(id="provider-scripted", version="0.1.0", summary="A model that says what it was told to say.")
+
+
+@hookimpl
+def lash_providers() -> list[ProviderSpec]:
+    """`scripted:demo`, and `scripted:<path>`."""
+    from lash_hookspecs.llm import ProviderSpec
+    from lash_plugin_provider_scripted.provider import ScriptedSettings, open_scripted
+
+    return [
+        ProviderSpec(
+            provider_id="scripted",
+            settings=ScriptedSettings,
+            open=open_scripted,
+            live=False,
+            models=("demo", "replies.toml"),
+            summary="Offline: replies from a script, for demos and tests.",
+        )
+    ]

@@ -1,0 +1,1 @@
+"""One SQL store for everything that lash keeps, embedded in SQLite."""

@@ -1,0 +1,396 @@
+"""What is read: rows turned into values, and stored data held against its own rules.
+
+Rows that break a rule are a `StoreCorrupt` that names the table and the key; nothing is repaired here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+from attrs import frozen
+
+from lash_hookspecs.canonical import content_hash
+from lash_hookspecs.errors import SessionDeleted, StoreCorrupt
+from lash_hookspecs.llm import TokenUsage
+from lash_hookspecs.sessions import TokenLedgerEntry
+from lash_hookspecs.stores import (
+    LoadedSession,
+    NodeKind,
+    NodeRecord,
+    OperationId,
+    Receipt,
+    SessionHead,
+    SessionMeta,
+    SessionSummary,
+    StoredComponent,
+)
+from lash_plugin_store_sql.driver import Row, Tx
+from lash_plugin_store_sql.plan import HeadFacts
+from lash_plugin_store_sql.schema import key
+
+_KINDS = {kind.value: kind for kind in NodeKind}
+_RECEIPT = (
+    "receipts.key, scope, op_key, intent_hash, input_hash, receipts.leaf, first_generation, node_count, "
+    "committed_at_ms, result"
+)
+_USAGE = "input, output, cache_read_input, cache_write_input, reasoning_output, at_least"
+
+
+@frozen(kw_only=True)
+class Session:
+    """A session's row."""
+
+    no: int
+    head: HeadFacts
+    turn_index: int
+
+
+def corrupt(table: str, place: object, what: str) -> StoreCorrupt:
+    """The error for a row that breaks a rule."""
+    return StoreCorrupt(f"table `{table}`, {place}: {what}; nothing was changed")
+
+
+def packed(id: str) -> bytes | None:
+    """A node id or hash as raw bytes; None for text that can't be one."""
+    try:
+        raw = bytes.fromhex(id)
+    except ValueError:
+        return None
+    # Only what reads back as the same text: `fromhex` takes capitals and spaces too.
+    return raw if raw.hex() == id else None
+
+
+def marks(count: int) -> str:
+    """`?, ?, …`"""
+    return ", ".join("?" * count)
+
+
+def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Items in pieces of 1, 2, 4 … 256, filled up with the last item, so that few different texts of SQL occur."""
+    for start in range(0, len(items), 256):
+        piece = list(items[start : start + 256])
+        size = 1 << (len(piece) - 1).bit_length()
+        yield piece + piece[-1:] * (size - len(piece))
+
+
+# ---- sessions -------------------------------------------------------------------------------------------------------
+
+
+def find_session(tx: Tx, session_id: str) -> Session | None:
+    """The session's row; None if there is none. Raises `SessionDeleted` for a spent id."""
+    row = tx.row(
+        "SELECT no, head_revision, leaf, leaf_generation, frame, frame_generation, turn_index FROM sessions "
+        "WHERE session_id = ?",
+        (session_id,),
+    )
+    if row is None:
+        if was_deleted(tx, session_id):
+            raise SessionDeleted(session_id)
+        return None
+    no, revision, leaf, leaf_generation, frame, frame_generation, turn_index = row
+    sound = (
+        type(revision) is type(turn_index) is type(leaf_generation) is type(frame_generation) is int
+        and revision >= 0
+        and turn_index >= 0
+        and -1 <= frame_generation <= leaf_generation
+        and _is_hash(leaf, optional=leaf_generation < 0)
+        and _is_hash(frame, optional=frame_generation < 0)
+        and (leaf is None) == (frame is None) == (leaf_generation < 0)
+    )
+    if not sound:
+        raise corrupt("sessions", f"`{session_id}`", "revision, turn index, leaf and frame don't fit together")
+    head = HeadFacts(
+        revision=revision,
+        leaf=leaf.hex() if leaf is not None else None,
+        leaf_generation=leaf_generation,
+        frame=frame.hex() if frame is not None else None,
+        frame_generation=frame_generation,
+    )
+    return Session(no=no, head=head, turn_index=turn_index)
+
+
+def _is_hash(value: object, *, optional: bool = False) -> bool:
+    return (optional and value is None) or (type(value) is bytes and len(value) == 32)
+
+
+def was_deleted(tx: Tx, session_id: str) -> bool:
+    """Whether the id is spent."""
+    return tx.row("SELECT 1 FROM tombstones WHERE session_id = ?", (session_id,)) is not None
+
+
+def load_meta(tx: Tx, session_id: str) -> SessionMeta | None:
+    """What the session was created with."""
+    session = find_session(tx, session_id)
+    if session is None:
+        return None
+    row = tx.row("SELECT created_at_ms, parent_session_id, labels FROM sessions WHERE no = ?", (session.no,))
+    assert row is not None  # same transaction
+    try:
+        labels = orjson.loads(row[2])
+    except ValueError as error:
+        raise corrupt("sessions", f"`{session_id}`", "labels are no JSON") from error
+    return SessionMeta(session_id=session_id, created_at_ms=row[0], parent_session_id=row[1], labels=labels)
+
+
+def load_head(tx: Tx, session_id: str) -> SessionHead | None:
+    """Where the session stands."""
+    session = find_session(tx, session_id)
+    return None if session is None else _head(tx, session_id, session)
+
+
+def _head(tx: Tx, session_id: str, session: Session) -> SessionHead:
+    configs = _bodies(tx, session, "config")
+    return SessionHead(
+        session_id=session_id,
+        head_revision=session.head.revision,
+        leaf_node_id=session.head.leaf,
+        frame_node_id=session.head.frame,
+        turn_index=session.turn_index,
+        config=configs[""].body if configs else b"",
+    )
+
+
+def _bodies(tx: Tx, session: Session, kind: str) -> dict[str, StoredComponent]:
+    rows = tx.rows(
+        "SELECT refs.name, refs.hash, refs.version, blobs.data FROM refs LEFT JOIN blobs ON blobs.hash = refs.hash "
+        "WHERE refs.session_no = ? AND refs.kind = ? ORDER BY refs.name",
+        (session.no, kind),
+    )
+    return {
+        name: StoredComponent(ref=f"sha256:{digest.hex()}", body=checked_body(digest, data), version=version)
+        for name, digest, version, data in rows
+    }
+
+
+def checked_body(digest: bytes, data: object) -> bytes:
+    """A blob's bytes, if they are what its hash says."""
+    if type(data) is not bytes:
+        raise corrupt("blobs", f"hash {digest.hex()}", "a session refers to it, but it is not there")
+    if content_hash(data) != digest.hex():
+        raise corrupt("blobs", f"hash {digest.hex()}", "the bytes have another hash")
+    return data
+
+
+def load_session(tx: Tx, session_id: str, all_frames: bool) -> LoadedSession | None:
+    """The session from its current frame on, or whole."""
+    session = find_session(tx, session_id)
+    if session is None:
+        return None
+    return LoadedSession(
+        head=_head(tx, session_id, session),
+        nodes=_load_nodes(tx, session_id, session, 0 if all_frames else max(session.head.frame_generation, 0)),
+        components=_bodies(tx, session, "component"),
+        usage=tuple(
+            TokenLedgerEntry(source=source, model=model, usage=usage_of(counters))
+            for source, model, *counters in tx.rows(
+                f"SELECT source, model, {_USAGE} FROM usage WHERE session_no = ? ORDER BY source, model", (session.no,)
+            )
+        ),
+    )
+
+
+def _load_nodes(tx: Tx, session_id: str, session: Session, first: int) -> tuple[NodeRecord, ...]:
+    """The nodes of a range that ends at the leaf: one scan, each row held against the one before."""
+    head = session.head
+    if head.leaf is None:
+        return ()
+    rows = tx.rows(
+        "SELECT node_id, parent, kind, timestamp_ms, frame_key, body, frame_generation, key FROM nodes "
+        "WHERE key BETWEEN ? AND ? ORDER BY key",
+        (key(session.no, first), key(session.no, head.leaf_generation)),
+    )
+    nodes: list[NodeRecord] = []
+    take, kinds, opens = nodes.append, _KINDS, NodeKind.FRAME_OPEN
+    wanted_key, frame = key(session.no, first), first
+    previous = rows[0][1] if rows and first else None
+    above = previous.hex() if type(previous) is bytes else None
+    for raw_id, parent, kind_name, timestamp_ms, frame_key, body, frame_generation, node_key in rows:
+        kind = kinds.get(kind_name)
+        if kind is opens:
+            frame = wanted_key - key(session.no, 0)
+        if (
+            node_key != wanted_key
+            or parent != previous
+            or frame_generation != frame
+            or kind is None
+            or type(body) is not bytes
+            or type(raw_id) is not bytes
+            or type(timestamp_ms) is not int
+            or (frame_key is not None) != (kind is opens)
+        ):
+            raise corrupt("nodes", f"session `{session_id}`, generation {wanted_key - key(session.no, 0)}", _NODE_RULES)
+        id = raw_id.hex()
+        take(
+            NodeRecord(
+                node_id=id,
+                parent_node_id=above,
+                kind=kind,
+                timestamp_ms=timestamp_ms,
+                body=body,
+                frame_key=frame_key,
+            )
+        )
+        previous, above = raw_id, id
+        wanted_key += 1
+    if not nodes or nodes[0].kind is not opens or above != head.leaf or wanted_key - 1 != rows[-1][7]:
+        raise corrupt("nodes", f"session `{session_id}`", "the path from its frame to its leaf isn't whole")
+    if first == head.frame_generation and nodes[0].node_id != head.frame:
+        raise corrupt("nodes", f"session `{session_id}`, generation {first}", "it isn't the frame that the head names")
+    return tuple(nodes)
+
+
+_NODE_RULES = "a gap, or a row with a wrong parent, frame, kind, time stamp or body"
+
+
+def node_generation(tx: Tx, session_no: int, id: str) -> int | None:
+    """How deep a node of the session is; None if the session has no such node."""
+    raw = packed(id)
+    if raw is None:
+        return None
+    row = tx.row("SELECT key FROM nodes WHERE (key >> 32) = ? AND node_id = ?", (session_no, raw))
+    return None if row is None else row[0] - key(session_no, 0)
+
+
+def is_on_path(tx: Tx, session_id: str, id: str) -> bool:
+    """Whether the session has the node, no deeper than its leaf: without forks, a session's nodes are one path."""
+    session = find_session(tx, session_id)
+    if session is None:
+        return False
+    generation = node_generation(tx, session.no, id)
+    return generation is not None and generation <= session.head.leaf_generation
+
+
+# ---- receipts -------------------------------------------------------------------------------------------------------
+
+
+def load_receipt(tx: Tx, session_id: str, operation: OperationId) -> Receipt | None:
+    """The receipt of an operation."""
+    session = find_session(tx, session_id)
+    return None if session is None else find_receipt(tx, session.no, operation)
+
+
+def find_receipt(tx: Tx, session_no: int, operation: OperationId) -> Receipt | None:
+    """The receipt of an operation of the session with this number."""
+    row = tx.row(
+        f"SELECT {_RECEIPT} FROM receipts WHERE (key >> 32) = ? AND scope = ? AND op_key = ?",
+        (session_no, operation.scope, operation.key),
+    )
+    return None if row is None else _receipts(tx, [row])[0]
+
+
+def list_receipts(tx: Tx, session_id: str, limit: int) -> Sequence[Receipt]:
+    """The session's receipts, the latest first."""
+    session = find_session(tx, session_id)
+    if session is None:
+        return ()
+    rows = tx.rows(
+        f"SELECT {_RECEIPT} FROM receipts WHERE key BETWEEN ? AND ? ORDER BY receipts.key DESC LIMIT ?",
+        (key(session.no, 0), key(session.no, session.head.revision), limit),
+    )
+    return _receipts(tx, rows)
+
+
+def find_turn(tx: Tx, turn_id: str) -> Sequence[tuple[str, Receipt]]:
+    """Receipts of turns by the beginning of their ids."""
+    # The greatest code point ends every text that goes on after the prefix; ids are compared by their bytes.
+    rows = tx.rows(
+        f"SELECT sessions.session_id, {_RECEIPT} FROM receipts JOIN sessions ON sessions.no = (receipts.key >> 32) "
+        "WHERE receipts.scope = 'turn' AND receipts.op_key >= ? AND receipts.op_key < ? "
+        "ORDER BY receipts.op_key, receipts.key LIMIT 10",
+        (turn_id, turn_id + "\U0010ffff"),
+    )
+    return [(row[0], _receipts(tx, [row[1:]])[0]) for row in rows]
+
+
+def _receipts(tx: Tx, rows: Sequence[Row]) -> list[Receipt]:
+    """Receipts of one session; the ids of their nodes come from the graph, in one scan."""
+    ids: dict[int, str] = {}
+    if any(row[7] for row in rows):
+        session_no = rows[0][0] >> 32
+        first = min(row[6] for row in rows)
+        last = max(row[6] + row[7] for row in rows) - 1
+        span = (key(session_no, first), key(session_no, last))
+        base = key(session_no, 0)
+        ids = {each - base: id.hex() for each, id in tx.rows(_NODE_IDS, span)}
+    receipts = []
+    for packed_key, scope, op_key, intent, input_hash, leaf, first, count, committed_at_ms, result in rows:
+        node_ids = tuple(ids[each] for each in range(first, first + count) if each in ids)
+        place = f"session number {packed_key >> 32}, {scope} `{op_key}`"
+        if len(node_ids) != count or count < 0 or not _is_hash(leaf, optional=True) or not _is_hash(intent):
+            raise corrupt("receipts", place, "its nodes aren't there, or its hashes aren't hashes")
+        if count and node_ids[-1] != leaf.hex():
+            raise corrupt("receipts", place, "its leaf isn't its last node")
+        receipts.append(
+            Receipt(
+                operation=OperationId(scope, op_key),
+                intent_hash=intent.hex(),
+                input_hash=input_hash,
+                head_revision=packed_key & 0xFFFFFFFF,
+                leaf_node_id=leaf.hex() if leaf is not None else None,
+                node_ids=node_ids,
+                committed_at_ms=committed_at_ms,
+                result=result,
+            )
+        )
+    return receipts
+
+
+_NODE_IDS = "SELECT key, node_id FROM nodes WHERE key BETWEEN ? AND ?"
+
+
+# ---- lists ----------------------------------------------------------------------------------------------------------
+
+
+def list_sessions(tx: Tx, limit: int, before_ms: int | None) -> Sequence[SessionSummary]:
+    """Sessions, the latest used first."""
+    rows = tx.rows(
+        "SELECT no, session_id, created_at_ms, updated_at_ms, head_revision, turn_index FROM sessions "
+        "WHERE updated_at_ms < ? ORDER BY updated_at_ms DESC, no DESC LIMIT ?",
+        ((1 << 63) - 1 if before_ms is None else before_ms, limit),
+    )
+    usage = _usage_by_session(tx, [row[0] for row in rows])
+    return [
+        SessionSummary(
+            session_id=session_id,
+            created_at_ms=created_at_ms,
+            updated_at_ms=updated_at_ms,
+            head_revision=revision,
+            turn_index=turn_index,
+            usage=usage.get(no, TokenUsage()),
+        )
+        for no, session_id, created_at_ms, updated_at_ms, revision, turn_index in rows
+    ]
+
+
+def _usage_by_session(tx: Tx, numbers: Sequence[int]) -> Mapping[int, TokenUsage]:
+    totals: dict[int, TokenUsage] = {}
+    for piece in chunks(numbers):
+        sql = f"SELECT session_no, {_USAGE} FROM usage WHERE session_no IN ({marks(len(piece))})"
+        for no, *counters in tx.rows(sql, piece):
+            totals[no] = totals.get(no, TokenUsage()) + usage_of(counters)
+    return totals
+
+
+def usage_of(counters: Iterable[Any]) -> TokenUsage:
+    """Usage from its columns."""
+    *counts, at_least = counters
+    if not all(type(each) is int and each >= 0 for each in counts):
+        raise corrupt("usage", counts, "a counter is no number or below zero")
+    given, made, read, written, reasoned = counts
+    return TokenUsage(
+        input=given,
+        output=made,
+        cache_read_input=read,
+        cache_write_input=written,
+        reasoning_output=reasoned,
+        at_least=bool(at_least),
+    )
+
+
+def get_blob(tx: Tx, digest: str) -> bytes | None:
+    """A blob's bytes."""
+    raw = packed(digest)
+    row = None if raw is None else tx.row("SELECT data FROM blobs WHERE hash = ?", (raw,))
+    return None if raw is None or row is None else checked_body(raw, row[0])

@@ -1,0 +1,132 @@
+"""The tables, and the fence that keeps us off databases which aren't ours or are newer than this code.
+
+Two keys are packed: a node's is `session number << 32 | generation`, a receipt's `session number << 32 | revision`. So
+a session's nodes lie side by side in the table itself, in order, and the range from its frame to its leaf is one scan
+without a second index. `generation` is a node's depth: the first node has 0, and a path has no gaps.
+"""
+
+from __future__ import annotations
+
+from lash_hookspecs.errors import StoreVersionError
+
+__all__ = ["APPLICATION_ID", "DDL", "MAX_GENERATION", "VERSION", "is_fresh", "key", "span"]
+
+APPLICATION_ID = 0x6C617368
+"""The letters `lash`, in the place that SQLite's file header keeps for the application."""
+
+VERSION = 1
+
+MAX_GENERATION = (1 << 32) - 1
+
+
+def key(session_no: int, place: int) -> int:
+    """The packed key of a session's node (by generation) or receipt (by revision)."""
+    return session_no << 32 | place
+
+
+def span(session_no: int) -> tuple[int, int]:
+    """The first and the last key that a session can have."""
+    return key(session_no, 0), key(session_no, MAX_GENERATION)
+
+
+# Hashes are kept as 32 raw bytes. `refs` says which blobs a session uses and as what: a checkpoint `component` by its
+# key, the `config`, a `blob` (attachment) by its id. A blob without refs is reclaimed at once, unless somebody put it
+# there a short while ago and may still be on the way to adopt it: `put_at_ms` is then set.
+DDL = (
+    """
+    CREATE TABLE sessions (
+        no INTEGER PRIMARY KEY,
+        session_id TEXT NOT NULL UNIQUE,
+        parent_session_id TEXT,
+        labels TEXT NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        updated_at_ms INTEGER NOT NULL,
+        head_revision INTEGER NOT NULL,
+        turn_index INTEGER NOT NULL,
+        leaf BLOB,
+        leaf_generation INTEGER NOT NULL,
+        frame BLOB,
+        frame_generation INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX sessions_by_use ON sessions (updated_at_ms)",
+    "CREATE TABLE tombstones (session_id TEXT PRIMARY KEY, deleted_at_ms INTEGER NOT NULL) WITHOUT ROWID",
+    """
+    CREATE TABLE nodes (
+        key INTEGER PRIMARY KEY,
+        node_id BLOB NOT NULL,
+        parent BLOB,
+        frame_generation INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        timestamp_ms INTEGER NOT NULL,
+        frame_key TEXT,
+        body BLOB NOT NULL
+    )
+    """,
+    "CREATE UNIQUE INDEX nodes_by_id ON nodes ((key >> 32), node_id)",
+    """
+    CREATE TABLE receipts (
+        key INTEGER PRIMARY KEY,
+        scope TEXT NOT NULL,
+        op_key TEXT NOT NULL,
+        intent_hash BLOB NOT NULL,
+        input_hash TEXT NOT NULL,
+        leaf BLOB,
+        first_generation INTEGER NOT NULL,
+        node_count INTEGER NOT NULL,
+        committed_at_ms INTEGER NOT NULL,
+        result BLOB NOT NULL
+    )
+    """,
+    "CREATE UNIQUE INDEX receipts_by_operation ON receipts ((key >> 32), scope, op_key)",
+    "CREATE INDEX receipts_by_turn ON receipts (op_key) WHERE scope = 'turn'",
+    "CREATE TABLE blobs (no INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, put_at_ms INTEGER, data BLOB NOT NULL)",
+    "CREATE INDEX blobs_on_the_way ON blobs (put_at_ms) WHERE put_at_ms IS NOT NULL",
+    """
+    CREATE TABLE refs (
+        session_no INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        hash BLOB NOT NULL,
+        version INTEGER NOT NULL,
+        PRIMARY KEY (session_no, kind, name)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX refs_by_hash ON refs (hash)",
+    """
+    CREATE TABLE usage (
+        session_no INTEGER NOT NULL,
+        source TEXT NOT NULL,
+        model TEXT NOT NULL,
+        input INTEGER NOT NULL,
+        output INTEGER NOT NULL,
+        cache_read_input INTEGER NOT NULL,
+        cache_write_input INTEGER NOT NULL,
+        reasoning_output INTEGER NOT NULL,
+        at_least INTEGER NOT NULL,
+        PRIMARY KEY (session_no, source, model)
+    ) WITHOUT ROWID
+    """,
+)
+
+
+def is_fresh(application_id: int, version: int, tables: int, location: str) -> bool:
+    """Whether the database is empty and may become ours (True), or is ours already (False).
+
+    Raises `StoreVersionError` for what is neither; the caller has changed nothing by then.
+    """
+    if application_id == APPLICATION_ID:
+        if version > VERSION:
+            raise StoreVersionError(
+                f"`{location}` was written by a newer lash-plugin-store-sql: its format is version {version}, this one "
+                f"knows version {VERSION}. Nothing was touched. Upgrade lash-plugin-store-sql, or choose another path"
+            )
+        if version < 1:
+            raise StoreVersionError(f"`{location}` says format version {version}, which never existed; nothing touched")
+        return False
+    if application_id == 0 and version == 0 and tables == 0:
+        return True
+    raise StoreVersionError(
+        f"`{location}` is an SQLite database of another application (application id {application_id}, user version "
+        f"{version}, {tables} tables). Nothing was touched. Choose another path"
+    )

@@ -1,0 +1,257 @@
+"""The SQLite dialect: opening a database without ever tripping over another process, and what its errors mean."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lash_hookspecs.errors import (
+    BudgetExceeded,
+    CommitRefused,
+    ConfigurationError,
+    Contended,
+    StoreCorrupt,
+    StoreError,
+    StoreUnavailable,
+    StoreVersionError,
+)
+from lash_plugin_store_sql.driver import Row, StatementSeen
+from lash_plugin_store_sql.schema import APPLICATION_ID, DDL, VERSION, is_fresh
+from lash_plugin_store_sql.settings import SqlSettings
+
+__all__ = ["SqliteConnection", "SqliteDriver", "database_path"]
+
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+
+# What to raise, and what the user can do, by SQLite's primary result code.
+_MEANINGS: dict[int, tuple[type[StoreError], str]] = {
+    **dict.fromkeys(_BUSY, (Contended, "another process is writing; the same call may be made again")),
+    sqlite3.SQLITE_FULL: (StoreUnavailable, "the disk, a quota or `max_page_count` is full: make room, then go on"),
+    sqlite3.SQLITE_IOERR: (StoreUnavailable, "the disk refused: is it full, failing, or is the file's size limited?"),
+    sqlite3.SQLITE_READONLY: (StoreUnavailable, "the file or its directory can't be written: check permissions"),
+    sqlite3.SQLITE_PERM: (StoreUnavailable, "check the file's permissions"),
+    sqlite3.SQLITE_CANTOPEN: (StoreUnavailable, "check that the path is a file in a directory that can be written"),
+    sqlite3.SQLITE_NOMEM: (StoreUnavailable, "there is not enough memory"),
+    sqlite3.SQLITE_INTERRUPT: (StoreUnavailable, "it was interrupted"),
+    sqlite3.SQLITE_CORRUPT: (StoreCorrupt, "the file is damaged: restore it, or try sqlite3's `.recover` on a copy"),
+    sqlite3.SQLITE_NOTADB: (StoreVersionError, "the file is no SQLite database; nothing was touched"),
+    sqlite3.SQLITE_CONSTRAINT: (StoreCorrupt, "stored rows contradict each other"),
+    sqlite3.SQLITE_ERROR: (StoreCorrupt, "the tables aren't as they should be"),
+    sqlite3.SQLITE_TOOBIG: (BudgetExceeded, "a value is larger than SQLite can hold"),
+}
+
+
+def database_path(url: str) -> str | None:
+    """The path in a `sqlite:` URL; None for a database in memory. Raises `ConfigurationError`."""
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite" and rest in ("", "/", "/:memory:"):
+        return None
+    if scheme == "sqlite" and rest.startswith("/"):
+        return rest[1:]
+    raise ConfigurationError(
+        f"`{url}` is no SQLite address: write `sqlite:///relative.db`, `sqlite:////absolute/path.db`, or `sqlite://` "
+        f"for a database in memory"
+    )
+
+
+class SqliteConnection:
+    """A `Connection`. sqlite3 runs in autocommit mode, so that every BEGIN is ours."""
+
+    def __init__(self, db: sqlite3.Connection, seen: StatementSeen | None) -> None:
+        self._db = db
+        self._seen = seen
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._db.in_transaction
+
+    def lock(self, name: str) -> None:
+        """Nothing to do: BEGIN IMMEDIATE holds the only writer's lock."""
+
+    def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
+        rows = self.rows(sql, params)
+        return rows[0] if rows else None
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        rows = self._db.execute(sql, params).fetchall()
+        if self._seen is not None:
+            self._seen(sql, params, len(rows))
+        return rows
+
+    def write(self, sql: str, params: Sequence[Any] = ()) -> int:
+        count = self._db.execute(sql, params).rowcount
+        if self._seen is not None:
+            self._seen(sql, params, count)
+        return count
+
+    def write_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        self._db.executemany(sql, rows)
+        if self._seen is not None:
+            self._seen(sql, [each for row in rows for each in row], len(rows))
+
+    def begin(self, *, write: bool) -> None:
+        # A deferred BEGIN could find, at its first write, that another process wrote since its first read.
+        self.write("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    def commit(self) -> None:
+        self.write("COMMIT")
+
+    def rollback(self) -> None:
+        if self._db.in_transaction:
+            self.write("ROLLBACK")
+
+    def savepoint(self) -> None:
+        self.write("SAVEPOINT one")
+
+    def release(self) -> None:
+        self.write("RELEASE one")
+
+    def rollback_to(self) -> None:
+        self.write("ROLLBACK TO one")
+        self.write("RELEASE one")
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class SqliteDriver:
+    """A `Driver` for a file, or for a database in memory (`path` None) that one connection holds."""
+
+    def __init__(self, path: str | None, settings: SqlSettings, seen: StatementSeen | None = None) -> None:
+        self._path = path
+        self._settings = settings
+        self._seen = seen
+
+    @property
+    def location(self) -> str:
+        return self._path or "memory"
+
+    @property
+    def readers(self) -> int:
+        return 0 if self._path is None else self._settings.readers
+
+    def connect(self, *, write: bool) -> SqliteConnection:
+        if write and self._path is not None:
+            self._prepare_place(Path(self._path))
+        db = self._open(self._path or ":memory:")
+        try:
+            if write:
+                self._establish(db)
+                self._configure(db)
+            else:
+                db.execute("PRAGMA query_only = ON")
+            # Temporary structures (a sort) are small here, and must not fail for want of a place in /tmp.
+            db.execute("PRAGMA temp_store = MEMORY")
+        except BaseException:
+            db.close()
+            raise
+        return SqliteConnection(db, self._seen)
+
+    def error(self, error: Exception) -> Exception:
+        if isinstance(error, sqlite3.Error):
+            code = getattr(error, "sqlite_errorcode", None)
+            cls, remedy = _MEANINGS.get((code or 0) & 0xFF, (StoreUnavailable, "SQLite refused"))
+            return cls(f"`{self.location}`: {error}; {remedy}")
+        if isinstance(error, OverflowError):
+            return CommitRefused("integer_range", f"a number doesn't fit 64 bits: {error}")
+        if isinstance(error, UnicodeEncodeError):
+            return CommitRefused("text", f"a text can't be stored: {error}")
+        return error
+
+    # ---- opening ----
+
+    def _open(self, database: str, *, uri: bool = False) -> sqlite3.Connection:
+        return sqlite3.connect(
+            database,
+            timeout=self._settings.busy_timeout_s,
+            isolation_level=None,
+            cached_statements=256,
+            uri=uri,
+        )
+
+    def _prepare_place(self, path: Path) -> None:
+        """Make the file's directory if only that is missing, and look at an existing file without changing it."""
+        folder = path.absolute().parent
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileNotFoundError:
+            missing = next(each for each in [*reversed(folder.parents), folder] if not each.exists())
+            raise StoreUnavailable(
+                f"`{path}` can't be made: there is no directory `{missing}`; create it (only the last directory of "
+                f"a path is created by itself)"
+            ) from None
+        except OSError as error:
+            raise StoreUnavailable(f"`{path}` can't be made: {error}") from error
+        if path.is_dir():
+            raise StoreUnavailable(f"`{path}` is a directory; name a file in it, such as `{path / 'lash.db'}`")
+        if path.exists() and path.stat().st_size:
+            self._peek(path)
+
+    def _peek(self, path: Path) -> None:
+        try:
+            db = self._open(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        except sqlite3.OperationalError:
+            return  # what is wrong will come up again, and be named, when it is opened for writing
+        try:
+            _fence(db, self.location)
+        except sqlite3.OperationalError:
+            return  # a journal that must be rolled back first, for example
+        finally:
+            db.close()
+
+    def _establish(self, db: sqlite3.Connection) -> None:
+        """Make the tables if the database is empty, and switch to WAL.
+
+        The tables come first: written the old way they land in the file at once, so that whoever peeks at it sees whose
+        it is, even after a crash in between.
+        """
+        if _fence(db, self.location):
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                if _fence(db, self.location):
+                    for statement in DDL:
+                        db.execute(statement)
+                    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    db.execute(f"PRAGMA user_version = {VERSION}")
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+        if self._path is not None:
+            self._switch_to_wal(db)
+
+    def _switch_to_wal(self, db: sqlite3.Connection) -> None:
+        # The switch needs the file for itself and doesn't wait for it: SQLite's busy handler isn't asked here.
+        deadline = time.monotonic() + self._settings.busy_timeout_s
+        pause = 0.001
+        while True:
+            try:
+                mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(pause)
+                pause = min(pause * 2, 0.05)
+                continue
+            if mode != "wal":
+                raise StoreUnavailable(
+                    f"`{self.location}`: SQLite can't use a write-ahead log there (it says `{mode}`); use a local disk"
+                )
+            return
+
+    def _configure(self, db: sqlite3.Connection) -> None:
+        db.execute(f"PRAGMA synchronous = {self._settings.synchronous.upper()}")
+        if self._settings.max_page_count is not None:
+            db.execute(f"PRAGMA max_page_count = {self._settings.max_page_count:d}")
+
+
+def _fence(db: sqlite3.Connection, location: str) -> bool:
+    """Whether the database is empty; raises `StoreVersionError` for one that isn't for us."""
+    application_id, version, tables = (
+        db.execute(sql).fetchone()[0]
+        for sql in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+    )
+    return is_fresh(application_id, version, tables, location)

@@ -1,0 +1,143 @@
+"""The store: the ports of `lash_hookspecs.stores`, each method a piece of work for one of the threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+
+import anyio.to_thread
+
+from lash_hookspecs.canonical import content_hash
+from lash_hookspecs.errors import ConfigurationError
+from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.stores import (
+    Capability,
+    CommitResult,
+    LoadedSession,
+    OperationId,
+    Receipt,
+    RuntimeCommit,
+    SessionHead,
+    SessionMeta,
+    SessionSummary,
+    StoreContext,
+)
+from lash_plugin_store_sql import reads, writes
+from lash_plugin_store_sql.driver import Driver
+from lash_plugin_store_sql.locks import MemoryLocks, file_locks
+from lash_plugin_store_sql.plan import draft, measure
+from lash_plugin_store_sql.settings import SqlSettings
+from lash_plugin_store_sql.sqlite import SqliteDriver, database_path
+from lash_plugin_store_sql.writer import Lanes
+
+__all__ = ["SqlStore", "open_store"]
+
+# Hashing this much takes about a millisecond; more than that isn't done on the event loop.
+_HASHED_IN_PLACE = 1024 * 1024
+
+
+async def open_store(context: StoreContext) -> SqlStore:
+    """Open the database of a `sqlite:` URL, creating it if there is none."""
+    settings = context.settings if context.settings is not None else SqlSettings()
+    if not isinstance(settings, SqlSettings):
+        raise ConfigurationError(f"the settings of an SQLite store are `SqlSettings`, not {type(settings).__name__}")
+    path = database_path(context.url)
+    locks = MemoryLocks() if path is None else file_locks(f"{path}-locks")
+    return await SqlStore.open(SqliteDriver(path, settings), locks)
+
+
+class SqlStore:
+    """An open store. Made by `open_store`."""
+
+    capabilities = frozenset({Capability.SESSIONS, Capability.BLOBS, Capability.LOCKS})
+
+    def __init__(self, driver: Driver, locks: MemoryLocks, now_ms: Callable[[], int]) -> None:
+        self._driver = driver
+        self._locks = locks
+        self._now_ms = now_ms
+        self._lanes = Lanes(driver)
+
+    @classmethod
+    async def open(
+        cls,
+        driver: Driver,
+        locks: MemoryLocks,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> SqlStore:
+        """Open the database behind a driver. The clock serves deletions and blobs; a commit brings its own times."""
+        store = cls(driver, locks, now_ms)
+        await store._lanes.open()
+        return store
+
+    @property
+    def location(self) -> str:
+        """The file's path, or `memory`."""
+        return self._driver.location
+
+    async def aclose(self) -> None:
+        """Finish waiting writes and let go of everything; fine to call twice."""
+        await self._lanes.aclose()
+        self._locks.close()
+
+    # ---- sessions: see the port ----
+
+    async def create_session(self, meta: SessionMeta) -> bool:
+        return await self._lanes.write(partial(writes.create_session, meta=meta))
+
+    async def load_meta(self, session_id: str) -> SessionMeta | None:
+        return await self._lanes.read(partial(reads.load_meta, session_id=session_id))
+
+    async def load_head(self, session_id: str) -> SessionHead | None:
+        return await self._lanes.read(partial(reads.load_head, session_id=session_id))
+
+    async def load_session(self, session_id: str, *, all_frames: bool = False) -> LoadedSession | None:
+        return await self._lanes.read(partial(reads.load_session, session_id=session_id, all_frames=all_frames))
+
+    async def is_on_path(self, session_id: str, node_id: str) -> bool:
+        return await self._lanes.read(partial(reads.is_on_path, session_id=session_id, id=node_id))
+
+    async def load_receipt(self, session_id: str, operation: OperationId) -> Receipt | None:
+        return await self._lanes.read(partial(reads.load_receipt, session_id=session_id, operation=operation))
+
+    async def commit(self, commit: RuntimeCommit) -> CommitResult:
+        size = measure(commit)
+        if size > _HASHED_IN_PLACE:
+            drafted = await anyio.to_thread.run_sync(draft, commit)
+        else:
+            drafted = draft(commit)
+        return await self._lanes.write(partial(writes.commit, draft=drafted), size)
+
+    async def delete_session(self, session_id: str) -> bool:
+        return await self._lanes.write(partial(writes.delete_session, session_id=session_id, now_ms=self._now_ms()))
+
+    async def session_was_deleted(self, session_id: str) -> bool:
+        return await self._lanes.read(partial(reads.was_deleted, session_id=session_id))
+
+    async def list_sessions(self, *, limit: int = 100, before_ms: int | None = None) -> Sequence[SessionSummary]:
+        return await self._lanes.read(partial(reads.list_sessions, limit=limit, before_ms=before_ms))
+
+    async def list_receipts(self, session_id: str, *, limit: int = 100) -> Sequence[Receipt]:
+        return await self._lanes.read(partial(reads.list_receipts, session_id=session_id, limit=limit))
+
+    async def find_turn(self, turn_id: str) -> Sequence[tuple[str, Receipt]]:
+        return await self._lanes.read(partial(reads.find_turn, turn_id=turn_id))
+
+    # ---- blobs: see the port ----
+
+    async def put_blob(self, data: bytes, media_type: str) -> AttachmentRef:
+        if len(data) > _HASHED_IN_PLACE:
+            digest = await anyio.to_thread.run_sync(content_hash, data)
+        else:
+            digest = content_hash(data)
+        await self._lanes.write(partial(writes.put_blob, digest=digest, data=data, now_ms=self._now_ms()), len(data))
+        return AttachmentRef(id=f"sha256:{digest}", media_type=media_type, size=len(data))
+
+    async def get_blob(self, id: str) -> bytes | None:
+        return await self._lanes.read(partial(reads.get_blob, digest=id.removeprefix("sha256:")))
+
+    # ---- locks: see the port ----
+
+    def try_lock(self, session_id: str) -> AbstractContextManager[None] | None:
+        return self._locks.try_lock(session_id)

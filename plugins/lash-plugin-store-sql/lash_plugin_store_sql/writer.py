@@ -1,0 +1,200 @@
+"""The threads that talk to the database: one that writes, a few that read.
+
+The writer takes all writes that wait, of all sessions, and commits them as one transaction, each behind a savepoint of
+its own: one wait for the disk serves them all. A write that fails is undone alone. If the database undoes the whole
+transaction (a full disk does that) or can't commit it, its members are tried again one by one, so that one write that
+doesn't fit costs the others nothing but time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from lash_hookspecs.errors import StoreUnavailable
+from lash_plugin_store_sql.driver import Connection, Driver, Tx, as_store_error
+from lash_plugin_store_sql.waiting import Ticket, deliver
+
+__all__ = ["Lanes"]
+
+T = TypeVar("T")
+
+# A batch ends at either bound: beyond them nothing is gained per write, and the first of a batch waits for its last.
+_BATCH_WRITES = 256
+_BATCH_BYTES = 8 * 1024 * 1024
+
+
+class _Last(Ticket[None]):
+    """Comes last in a queue, and is delivered once the thread has closed its connection."""
+
+    __slots__ = ()
+
+
+_Inbox = SimpleQueue[Ticket[Any]]
+
+
+class Lanes:
+    """The writer's thread and the readers'. Nothing runs per session; readers start when they are first needed."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._writes: _Inbox = SimpleQueue()
+        # Without readers (a database in memory) the writer serves both.
+        self._reads: _Inbox = SimpleQueue() if driver.readers else self._writes
+        self._readers: list[threading.Thread] = []
+        self._closed = False
+
+    async def open(self) -> None:
+        """Start the writer, which opens the database. Raises what stands in its way."""
+        opened = Ticket[None](_nothing, writes=True)
+        _start(_write_lane, self._driver, self._writes, opened)
+        await opened.outcome()
+
+    async def write(self, work: Callable[[Tx], T], size: int = 0) -> T:
+        """Run `work` in a write transaction; returns once it is durable. It may be run more than once."""
+        return await self._submit(self._writes, Ticket(work, writes=True, size=size))
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` on one state of the database."""
+        # A queue with something in it means that all readers so far are busy.
+        if len(self._readers) < self._driver.readers and not (self._readers and self._reads.empty()):
+            self._readers.append(_start(_read_lane, self._driver, self._reads))
+        return await self._submit(self._reads, Ticket(work, writes=False))
+
+    async def aclose(self) -> None:
+        """Finish what waits, and end the threads."""
+        if self._closed:
+            return
+        self._closed = True
+        # Readers first: who closes a database last tidies it up, and only the writer's connection may write.
+        for inbox in [*(self._reads for _ in self._readers), self._writes]:
+            last = _Last(_nothing, writes=True)
+            inbox.put(last)
+            await last.outcome()
+
+    async def _submit(self, inbox: _Inbox, ticket: Ticket[T]) -> T:
+        if self._closed:
+            raise StoreUnavailable(f"the store `{self._driver.location}` is closed")
+        inbox.put(ticket)
+        return await ticket.outcome()
+
+
+def _nothing(tx: Tx) -> None:
+    """The work of a ticket that only says that something happened."""
+
+
+def _start(lane: Callable[..., None], *args: object) -> threading.Thread:
+    # Daemons: a program that forgets to close its store still ends, and every acknowledged commit is safe.
+    thread = threading.Thread(target=lane, args=args, name=f"lash-store{lane.__name__}", daemon=True)
+    thread.start()
+    return thread
+
+
+# ---- on the threads -------------------------------------------------------------------------------------------------
+
+
+def _read_lane(driver: Driver, inbox: _Inbox) -> None:
+    """Serve reads until the last; a connection that can't be had fails the read that needed it, and is tried again."""
+    connection: Connection | None = None
+    while not isinstance(ticket := inbox.get(), _Last):
+        try:
+            connection = connection or driver.connect(write=False)
+        except Exception as error:
+            ticket.error = as_store_error(error, driver)
+        else:
+            _run_alone(driver, connection, ticket)
+        deliver([ticket])
+    if connection is not None:
+        connection.close()
+    deliver([ticket])
+
+
+def _write_lane(driver: Driver, inbox: _Inbox, opened: Ticket[None]) -> None:
+    """Open the database, and serve writes until the last."""
+    try:
+        connection = driver.connect(write=True)
+    except Exception as error:
+        opened.error = as_store_error(error, driver)
+        return
+    finally:
+        deliver([opened])
+    last = None
+    while last is None:
+        batch, last = _next_batch(inbox)
+        _run_batch(driver, connection, batch)
+        deliver(batch)
+    connection.close()
+    deliver([last])
+
+
+def _next_batch(inbox: _Inbox) -> tuple[list[Ticket[Any]], Ticket[Any] | None]:
+    """All that waits, within bounds, and the last ticket if it was met."""
+    batch: list[Ticket[Any]] = []
+    size = 0
+    ticket = inbox.get()
+    try:
+        while not isinstance(ticket, _Last):
+            batch.append(ticket)
+            size += ticket.size
+            if len(batch) >= _BATCH_WRITES or size >= _BATCH_BYTES:
+                return batch, None
+            ticket = inbox.get_nowait()
+    except Empty:
+        return batch, None
+    return batch, ticket
+
+
+def _run_batch(driver: Driver, connection: Connection, batch: list[Ticket[Any]]) -> None:
+    writes = [ticket for ticket in batch if ticket.writes]
+    alone = [ticket for ticket in batch if not ticket.writes]
+    if len(writes) > 1 and not _run_together(driver, connection, writes):
+        for ticket in writes:
+            ticket.value = ticket.error = None
+        alone = batch
+    elif len(writes) == 1:
+        alone = batch
+    for ticket in alone:
+        _run_alone(driver, connection, ticket)
+
+
+def _run_together(driver: Driver, connection: Connection, batch: list[Ticket[Any]]) -> bool:
+    """Run the writes as one transaction; False if all of it was undone."""
+    try:
+        connection.begin(write=True)
+    except Exception as error:
+        # Somebody else's lock, most likely, which would make each of them wait as long again.
+        for ticket in batch:
+            ticket.error = as_store_error(error, driver)
+        return True
+    try:
+        for ticket in batch:
+            connection.savepoint()
+            try:
+                ticket.value = ticket.work(connection)
+            except Exception as error:
+                if not connection.in_transaction:
+                    return False
+                ticket.error = as_store_error(error, driver)
+                connection.rollback_to()
+            else:
+                connection.release()
+        connection.commit()
+    except Exception:
+        return False
+    finally:
+        connection.rollback()
+    return True
+
+
+def _run_alone(driver: Driver, connection: Connection, ticket: Ticket[Any]) -> None:
+    try:
+        connection.begin(write=ticket.writes)
+        try:
+            ticket.value = ticket.work(connection)
+            connection.commit()
+        finally:
+            connection.rollback()
+    except Exception as error:
+        ticket.error = as_store_error(error, driver)

@@ -1,0 +1,309 @@
+"""What is written: commits (facts in, plan's writes out), sessions made and deleted, blobs.
+
+Every function here is one write: it may be run again from the start if the transaction around it was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import orjson
+
+from lash_hookspecs.errors import CommitRefused, SessionDeleted
+from lash_hookspecs.llm import TokenUsage
+from lash_hookspecs.stores import CommitResult, RuntimeCommit, SessionMeta
+from lash_plugin_store_sql.driver import Tx
+from lash_plugin_store_sql.plan import (
+    INT_MAX,
+    Draft,
+    Facts,
+    Ref,
+    Refusal,
+    Replay,
+    UsageKey,
+    Writes,
+    blank,
+    plan_commit,
+)
+from lash_plugin_store_sql.reads import (
+    Session,
+    chunks,
+    find_receipt,
+    find_session,
+    marks,
+    node_generation,
+    packed,
+    usage_of,
+)
+from lash_plugin_store_sql.schema import key, span
+
+GRACE_MS = 24 * 60 * 60 * 1000
+"""How long bytes that were put, and adopted by no session, are kept for whoever is on the way to adopt them."""
+
+_SWEEP = 16  # more than one, so that a sweep with every put outruns the puts
+
+
+# ---- commits --------------------------------------------------------------------------------------------------------
+
+
+def commit(tx: Tx, draft: Draft) -> CommitResult:
+    """Gather facts, decide, execute. Raises the plan's refusal."""
+    tx.lock(draft.commit.session_id)
+    session = None
+    try:
+        session = find_session(tx, draft.commit.session_id)
+        facts = _facts(tx, draft, session)
+    except SessionDeleted:
+        facts = Facts(deleted=True)
+    match plan_commit(draft, facts):
+        case Refusal(error):
+            raise error
+        case Replay(receipt):
+            return CommitResult(receipt=receipt, receipt_replayed=True)
+        case Writes() as writes:
+            _execute(tx, draft.commit, writes, session)
+            return CommitResult(receipt=writes.receipt)
+
+
+def _facts(tx: Tx, draft: Draft, session: Session | None) -> Facts:
+    commit = draft.commit
+    blobs = _stored(tx, [*draft.bodies, *(each.removeprefix("sha256:") for each in commit.adopted_blobs)])
+    if session is None:
+        return Facts(known=False, blobs=blobs)
+    receipt = find_receipt(tx, session.no, commit.operation)
+    if receipt is not None:
+        return Facts(head=session.head, receipt=receipt)
+    required = commit.requires_ancestor_node_id
+    return Facts(
+        head=session.head,
+        ancestor_generation=None if required is None else node_generation(tx, session.no, required),
+        taken=_taken(tx, session.no, [node.node_id for node in commit.nodes]),
+        refs={
+            (kind, name): Ref(digest.hex(), version)
+            for kind, name, digest, version in tx.rows(
+                "SELECT kind, name, hash, version FROM refs WHERE session_no = ? AND kind IN ('component', 'config')",
+                (session.no,),
+            )
+        },
+        usage=_usage(tx, session.no, {(delta.source, delta.model) for delta in commit.usage}),
+        blobs=blobs,
+    )
+
+
+def _taken(tx: Tx, session_no: int, ids: Iterable[str]) -> frozenset[str]:
+    """Those of the ids that are nodes of the session."""
+    raw = [each for each in map(packed, ids) if each is not None]
+    return frozenset(
+        found.hex()
+        for piece in chunks(raw)
+        for (found,) in tx.rows(
+            f"SELECT node_id FROM nodes WHERE (key >> 32) = ? AND node_id IN ({marks(len(piece))})",
+            (session_no, *piece),
+        )
+    )
+
+
+def _stored(tx: Tx, hashes: Iterable[str]) -> frozenset[str]:
+    """Those of the hashes whose blobs are stored."""
+    raw = [each for each in map(packed, hashes) if each is not None]
+    return frozenset(
+        found.hex()
+        for piece in chunks(raw)
+        for (found,) in tx.rows(f"SELECT hash FROM blobs WHERE hash IN ({marks(len(piece))})", piece)
+    )
+
+
+def _usage(tx: Tx, session_no: int, pairs: Iterable[UsageKey]) -> Mapping[UsageKey, TokenUsage]:
+    totals = {}
+    for source, model in pairs:
+        row = tx.row(
+            "SELECT input, output, cache_read_input, cache_write_input, reasoning_output, at_least FROM usage "
+            "WHERE session_no = ? AND source = ? AND model = ?",
+            (session_no, source, model),
+        )
+        if row is not None:
+            totals[source, model] = usage_of(row)
+    return totals
+
+
+def _execute(tx: Tx, commit: RuntimeCommit, writes: Writes, session: Session | None) -> None:
+    if session is None:
+        meta = SessionMeta(session_id=commit.session_id, created_at_ms=commit.committed_at_ms)
+        no = _insert_session(tx, meta)
+    else:
+        no = session.no
+    head = writes.head
+    tx.write(
+        "UPDATE sessions SET updated_at_ms = ?, head_revision = ?, turn_index = ?, leaf = ?, leaf_generation = ?, "
+        "frame = ?, frame_generation = ? WHERE no = ?",
+        (
+            commit.committed_at_ms,
+            head.revision,
+            commit.turn_index,
+            _raw(head.leaf),
+            head.leaf_generation,
+            _raw(head.frame),
+            head.frame_generation,
+            no,
+        ),
+    )
+    if writes.nodes:
+        tx.write_many(
+            "INSERT INTO nodes (key, node_id, parent, frame_generation, kind, timestamp_ms, frame_key, body) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    key(no, each.generation),
+                    _raw(each.node.node_id),
+                    _raw(each.node.parent_node_id),
+                    each.frame_generation,
+                    each.node.kind.value,
+                    each.node.timestamp_ms,
+                    each.node.frame_key,
+                    each.node.body,
+                )
+                for each in writes.nodes
+            ],
+        )
+    receipt = writes.receipt
+    tx.write(
+        "INSERT INTO receipts (key, scope, op_key, intent_hash, input_hash, leaf, first_generation, node_count, "
+        "committed_at_ms, result) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            key(no, receipt.head_revision),
+            receipt.operation.scope,
+            receipt.operation.key,
+            _raw(receipt.intent_hash),
+            receipt.input_hash,
+            _raw(receipt.leaf_node_id),
+            writes.first_generation,
+            len(receipt.node_ids),
+            receipt.committed_at_ms,
+            receipt.result,
+        ),
+    )
+    _execute_refs(tx, no, writes)
+    for (source, model), usage in writes.usage.items():
+        tx.write(
+            "INSERT INTO usage (session_no, source, model, input, output, cache_read_input, cache_write_input, "
+            "reasoning_output, at_least) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (session_no, source, model) DO UPDATE SET input = excluded.input, output = excluded.output, "
+            "cache_read_input = excluded.cache_read_input, cache_write_input = excluded.cache_write_input, "
+            "reasoning_output = excluded.reasoning_output, at_least = excluded.at_least",
+            (
+                no,
+                source,
+                model,
+                usage.input,
+                usage.output,
+                usage.cache_read_input,
+                usage.cache_write_input,
+                usage.reasoning_output,
+                int(usage.at_least),
+            ),
+        )
+
+
+def _execute_refs(tx: Tx, no: int, writes: Writes) -> None:
+    for digest, body in writes.bodies.items():
+        tx.write("INSERT INTO blobs (hash, data) VALUES (?, ?)", (_raw(digest), body))
+    for (kind, name), ref in writes.refs.items():
+        tx.write(
+            "INSERT INTO refs (session_no, kind, name, hash, version) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (session_no, kind, name) DO UPDATE SET hash = excluded.hash, version = excluded.version",
+            (no, kind, name, _raw(ref.hash), ref.version),
+        )
+    for kind, name in writes.dropped:
+        tx.write("DELETE FROM refs WHERE session_no = ? AND kind = ? AND name = ?", (no, kind, name))
+    _reclaim(tx, [bytes.fromhex(digest) for digest in writes.released])
+
+
+def _reclaim(tx: Tx, hashes: Iterable[bytes]) -> None:
+    """Drop those blobs that nobody uses; whether somebody does is asked now, in the transaction that drops them."""
+    for digest in hashes:
+        tx.write(
+            "DELETE FROM blobs WHERE hash = ? AND put_at_ms IS NULL "
+            "AND NOT EXISTS (SELECT 1 FROM refs WHERE refs.hash = blobs.hash)",
+            (digest,),
+        )
+
+
+def _raw(id: str | None) -> bytes | None:
+    return None if id is None else bytes.fromhex(id)
+
+
+# ---- sessions -------------------------------------------------------------------------------------------------------
+
+
+def create_session(tx: Tx, meta: SessionMeta) -> bool:
+    """Make the session known; False if it was."""
+    if blank(meta.session_id):
+        raise CommitRefused("session_id", "a session id must not be blank")
+    if not -INT_MAX <= meta.created_at_ms <= INT_MAX:
+        raise CommitRefused("integer_range", f"created_at_ms is {meta.created_at_ms}; it must fit 64 bits")
+    tx.lock(meta.session_id)
+    if find_session(tx, meta.session_id) is not None:
+        return False
+    _insert_session(tx, meta)
+    return True
+
+
+def _insert_session(tx: Tx, meta: SessionMeta) -> int:
+    tx.write(
+        "INSERT INTO sessions (session_id, parent_session_id, labels, created_at_ms, updated_at_ms, head_revision, "
+        "turn_index, leaf_generation, frame_generation) VALUES (?, ?, ?, ?, ?, 0, 0, -1, -1)",
+        (
+            meta.session_id,
+            meta.parent_session_id,
+            orjson.dumps(dict(meta.labels), option=orjson.OPT_SORT_KEYS).decode(),
+            meta.created_at_ms,
+            meta.created_at_ms,
+        ),
+    )
+    row = tx.row("SELECT no FROM sessions WHERE session_id = ?", (meta.session_id,))
+    assert row is not None  # inserted just now
+    return int(row[0])
+
+
+def delete_session(tx: Tx, session_id: str, now_ms: int) -> bool:
+    """Delete everything that only this session uses, and spend its id; False if the id was never used."""
+    tx.lock(session_id)
+    try:
+        session = find_session(tx, session_id)
+    except SessionDeleted:
+        return True
+    if session is None:
+        return False
+    hashes = [row[0] for row in tx.rows("SELECT DISTINCT hash FROM refs WHERE session_no = ?", (session.no,))]
+    for table in ("refs", "usage"):
+        tx.write(f"DELETE FROM {table} WHERE session_no = ?", (session.no,))
+    for table in ("nodes", "receipts"):
+        tx.write(f"DELETE FROM {table} WHERE key BETWEEN ? AND ?", span(session.no))
+    tx.write("DELETE FROM sessions WHERE no = ?", (session.no,))
+    tx.write("INSERT INTO tombstones (session_id, deleted_at_ms) VALUES (?, ?)", (session_id, now_ms))
+    _reclaim(tx, hashes)
+    return True
+
+
+# ---- blobs ----------------------------------------------------------------------------------------------------------
+
+
+def put_blob(tx: Tx, digest: str, data: bytes, now_ms: int) -> None:
+    """Store bytes, or note that somebody put them again; and look after what was put long ago."""
+    tx.write(
+        "INSERT INTO blobs (hash, put_at_ms, data) VALUES (?, ?, ?) "
+        "ON CONFLICT (hash) DO UPDATE SET put_at_ms = excluded.put_at_ms",
+        (_raw(digest), now_ms, data),
+    )
+    _sweep(tx, now_ms - GRACE_MS)
+
+
+def _sweep(tx: Tx, before_ms: int) -> None:
+    """Settle the blobs whose grace is over: what a session adopted is its own now, the rest is dropped."""
+    rows = tx.rows(
+        "SELECT hash FROM blobs WHERE put_at_ms IS NOT NULL AND put_at_ms < ? ORDER BY put_at_ms LIMIT ?",
+        (before_ms, _SWEEP),
+    )
+    for row in rows:
+        tx.write("UPDATE blobs SET put_at_ms = NULL WHERE hash = ?", row)
+    _reclaim(tx, [row[0] for row in rows])

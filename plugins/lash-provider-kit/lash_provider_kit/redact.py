@@ -1,0 +1,88 @@
+"""Keeping secrets out of everything that is shown, stored or logged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, urlsplit
+
+from lash_hookspecs.errors import ConfigurationError
+
+__all__ = ["Redactor", "checked_header", "checked_url", "is_loopback", "with_path"]
+
+# A service may quote another secret than ours (a gateway's upstream key), so shapes are hidden as well as values.
+_SHAPES = re.compile(r"(?i)(bearer\s+)[\w.~+/=-]{8,}|\b(?:sk|gsk|xai)-[\w-]{16,}|(?<=://)[^/\s@\"']+@")
+_HIDDEN = "[redacted]"
+_SHORTEST = 8
+
+
+class Redactor:
+    """Replaces known secrets, and what looks like one, in text."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        # What is shorter is no secret but a word such as `ollama`, and replacing it would garble ordinary text.
+        known = {each for each in secrets if len(each) >= _SHORTEST}
+        known |= {quote(each, safe="") for each in known}
+        self._secrets = sorted(known, key=len, reverse=True)
+
+    def __repr__(self) -> str:
+        return f"<Redactor of {len(self._secrets)} secrets>"
+
+    def __call__(self, text: str, limit: int | None = None) -> str:
+        """`text` without secrets, cut to `limit` characters; cutting comes last, so no half of a secret is left."""
+        for secret in self._secrets:
+            text = text.replace(secret, _HIDDEN)
+        text = _SHAPES.sub(lambda match: f"{match[1] or ''}{_HIDDEN}", text)
+        if limit is not None and len(text) > limit:
+            return f"{text[:limit]}… ({len(text)} characters)"
+        return text
+
+
+def checked_url(url: str, setting: str) -> str:
+    """`url` without a trailing slash. Raises ConfigurationError unless it is http(s), has a host and no userinfo."""
+    try:
+        parts = urlsplit(url.strip())
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ConfigurationError(f"`{setting}` is no valid URL") from None
+    if parts.username is not None or parts.password is not None:
+        # Not quoted: what stands before the @ may be a password.
+        raise ConfigurationError(f"`{setting}` must not hold a user name or password; set the api key instead")
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid:
+        # Redacted because people paste the key into the wrong variable.
+        raise ConfigurationError(
+            f"`{setting}` must be a URL like `https://api.example.com/v1`, not `{Redactor()(url)}`"
+        )
+    if parts.fragment:
+        raise ConfigurationError(f"`{setting}` must not hold a fragment (`#…`)")
+    return url.strip().rstrip("/")
+
+
+def checked_header(name: str, value: str, setting: str) -> str:
+    """`value`, fit for an HTTP header. Raises ConfigurationError that doesn't quote it: it may be a secret.
+
+    Checked here because HTTP libraries put the offending value into their own error.
+    """
+    if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+        raise ConfigurationError(f"`{setting}`: `{name}` is no valid header name")
+    value = value.strip()
+    if not value.isascii() or not value.isprintable():
+        raise ConfigurationError(
+            f"`{setting}`: the value has a line break or another character that no header may have"
+        )
+    return value
+
+
+def with_path(url: str, path: str) -> str:
+    """`url` with `path` appended to its path; a query stays at the end, where some gateways want a version."""
+    base, mark, query = url.partition("?")
+    return f"{base.rstrip('/')}{path}{mark}{query}"
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL's host is this machine, judged by its name alone."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost") or host == "::1":
+        return True
+    octets = host.split(".")
+    return len(octets) == 4 and octets[0] == "127" and all(each.isdigit() and int(each) < 256 for each in octets)

@@ -1,0 +1,144 @@
+"""Whether to try again: one pure decision, and the loop that obeys it.
+
+The rule is charge safety. That a failure is retryable isn't enough: a response that was observed may have been paid
+for, so by default an attempt is repeated only where nothing was observed, where the service itself asked to come again
+(429 with `Retry-After`), or where a stream broke off before it held anything. Each wait is told in the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+import anyio
+from attrs import evolve, field, frozen
+from attrs.validators import ge, in_
+
+from lash_hookspecs.errors import LlmCallFailed
+from lash_hookspecs.llm import (
+    AttemptReset,
+    LlmCallError,
+    LlmEventSender,
+    LlmResponse,
+    LlmStreamEvent,
+    RetryStatus,
+)
+from lash_provider_kit.failures import AttemptFailed, Seen
+
+__all__ = ["GiveUp", "RetryMode", "RetryPolicy", "RetryState", "Wait", "decide", "with_retries"]
+
+RetryMode = Literal["charge_safe", "lenient", "off"]
+
+
+@frozen(kw_only=True)
+class RetryPolicy:
+    """How often and how long to try; all times in seconds.
+
+    `charge_safe` never risks paying twice; `lenient` also repeats 5xx answers and streams that were cut after output;
+    `off` makes one attempt. A throttle that names its wait costs no attempt, as long as such waits are fewer than
+    `courtesy_waits` and together at most `courtesy_total_s`.
+    """
+
+    mode: RetryMode = field(default="charge_safe", validator=in_(("charge_safe", "lenient", "off")))
+    max_attempts: int = field(default=4, validator=ge(1))
+    first_wait_s: float = field(default=2.0, validator=ge(0))
+    max_wait_s: float = field(default=10.0, validator=ge(0))
+    retry_after_cap_s: float = field(default=60.0, validator=ge(0))
+    courtesy_waits: int = field(default=8, validator=ge(0))
+    courtesy_total_s: float = field(default=90.0, validator=ge(0))
+
+
+@frozen(kw_only=True)
+class RetryState:
+    """Where a call stands: the attempt under way, counted from 1, and the courtesy waits already granted."""
+
+    attempt: int = 1
+    courtesy_waits: int = 0
+    courtesy_waited_s: float = 0.0
+
+
+@frozen(kw_only=True)
+class Wait:
+    """Try again after `seconds`; `state` is where the call then stands."""
+
+    seconds: float
+    state: RetryState
+
+
+@frozen
+class GiveUp:
+    """The call failed; `error` says also why it isn't tried again."""
+
+    error: LlmCallError
+
+
+def decide(policy: RetryPolicy, state: RetryState, failure: AttemptFailed) -> Wait | GiveUp:
+    """What follows from a failed attempt. Pure."""
+    error = failure.error
+    throttled = failure.status == 429 and error.retryable and failure.retry_after is not None
+    refusal = _refusal(policy, failure, throttled)
+    if refusal is not None:
+        return GiveUp(refusal)
+    if failure.final or not error.retryable or policy.mode == "off":
+        return GiveUp(error)
+
+    asked = min(failure.retry_after or 0.0, policy.retry_after_cap_s)
+    if throttled and asked >= 1.0:
+        waited = state.courtesy_waited_s + asked
+        if state.courtesy_waits < policy.courtesy_waits and waited <= policy.courtesy_total_s:
+            courtesy = evolve(state, courtesy_waits=state.courtesy_waits + 1, courtesy_waited_s=waited)
+            return Wait(seconds=asked, state=courtesy)
+    if state.attempt >= policy.max_attempts:
+        return GiveUp(error)
+    backoff = min(policy.first_wait_s * 2 ** (state.attempt - 1), policy.max_wait_s)
+    return Wait(seconds=max(asked, backoff), state=evolve(state, attempt=state.attempt + 1))
+
+
+def _refusal(policy: RetryPolicy, failure: AttemptFailed, throttled: bool) -> LlmCallError | None:
+    """The error of a failure that could be repeated, and isn't because it may have been paid for."""
+    error = failure.error
+    if policy.mode == "lenient" or not error.retryable or failure.final:
+        return None
+    if failure.seen is Seen.OUTPUT:
+        # Whoever asks again pays again, so this isn't called retryable, although the service may well recover.
+        return evolve(
+            error,
+            code="unsafe_retry_after_output_started",
+            retryable=False,
+            message=f"{error.message} (not repeated: the answer had begun, a second one would be charged again)",
+        )
+    if failure.seen is Seen.RESPONSE and not throttled:
+        return evolve(
+            error,
+            code="unsafe_retry_response_observed",
+            message=f"{error.message} (not repeated: the service had answered, and may have charged for it)",
+        )
+    return None
+
+
+async def with_retries(
+    policy: RetryPolicy,
+    attempt: Callable[[], Awaitable[LlmResponse]],
+    send: LlmEventSender,
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+) -> LlmResponse:
+    """Run `attempt` until it succeeds or `decide` gives up; raises `LlmCallFailed`. `sleep` takes seconds."""
+    state = RetryState()
+    while True:
+        try:
+            return await attempt()
+        except AttemptFailed as failure:
+            match decide(policy, state, failure):
+                case GiveUp(error):
+                    raise LlmCallFailed(error) from failure.__cause__
+                case Wait() as wait:
+                    events: list[LlmStreamEvent] = [AttemptReset()] if failure.seen is Seen.OUTPUT else []
+                    status = RetryStatus(
+                        wait_seconds=wait.seconds,
+                        attempt=state.attempt,
+                        max_attempts=policy.max_attempts,
+                        reason=failure.error.message,
+                    )
+                    await send([*events, status])
+                    state = wait.state
+        await sleep(wait.seconds)

@@ -1,0 +1,295 @@
+"""A call to a service that streams its answer: attempts, deadlines, failures, and the hand-over of events.
+
+Owns what all wires have in common. What the events mean is the decoder's business, one per wire.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+from attrs import evolve
+
+from lash_hookspecs.llm import (
+    LlmCallError,
+    LlmEventSender,
+    LlmResponse,
+    LlmStreamEvent,
+    ProviderFailureKind,
+)
+from lash_provider_kit.failures import (
+    AttemptFailed,
+    Seen,
+    classify,
+    error_object,
+    retry_after_seconds,
+    transport_failure,
+)
+from lash_provider_kit.redact import Redactor
+from lash_provider_kit.retry import RetryPolicy, with_retries
+from lash_provider_kit.sse import MAX_STREAM_BYTES, SseLimitExceeded, SseParser
+from lash_provider_kit.transport import HttpTransport, Timeouts, chunks_of, close_response
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["MALFORMED_EVENT", "Decoder", "StreamingService"]
+
+# Once the service has said that it is done, only the connection's clean end is missing; waiting for that lets the
+# connection be used again, and isn't worth more than this.
+_DRAIN_S = 1.0
+_MAX_ERROR_BYTES = 64 * 1024
+_RAW_CHARS = 4096
+_MESSAGE_CHARS = 1024
+# Content types under which services send event streams; the middle ones are wrong, and common.
+_STREAMED = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
+
+MALFORMED_EVENT = "malformed_event"
+"""The code of the failure that a decoder raises for an event which isn't in its format at all."""
+
+
+class Decoder(Protocol):
+    """One wire's reading of one answer. It raises `AttemptFailed` for what the service gets wrong."""
+
+    output_seen: bool
+    """Whether text, reasoning or a tool call has come."""
+    usage_seen: bool
+    """Whether the service has told a usage."""
+    complete: bool
+    """Whether what has come proves that the answer is whole."""
+    done: bool
+    """Whether the service has said that nothing more will come."""
+
+    def feed(self, data: bytes, out: list[LlmStreamEvent]) -> None:
+        """Take one event's data; append what it means to `out`."""
+        ...
+
+    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
+        """Take an answer that came as one JSON document, although a stream was asked for."""
+        ...
+
+    def finish(self) -> LlmResponse:
+        """The answer, once the stream has ended."""
+        ...
+
+
+class StreamingService:
+    """An endpoint that takes a JSON body and streams back events.
+
+    `provider` names it in messages; `secrets` are kept out of them; `auth_hint` tells people what to do about a refused
+    key. `sleep` (seconds), `wall_clock` (seconds since the epoch) and `transport` are there for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: str,
+        url: str,
+        headers: Mapping[str, str],
+        secrets: Iterable[str] = (),
+        timeouts: Timeouts = Timeouts(),
+        retry: RetryPolicy = RetryPolicy(),
+        auth_hint: str = "",
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._provider = provider
+        self._redact = Redactor(secrets)
+        self._timeouts = timeouts
+        self._retry = retry
+        self._auth_hint = auth_hint
+        self._sleep = sleep
+        self._wall_clock = wall_clock
+        self.transport = HttpTransport(
+            provider=provider,
+            url=url,
+            headers={"accept": "text/event-stream, application/json", "accept-encoding": "identity", **headers},
+            timeouts=timeouts,
+            transport=transport,
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.transport.aclose()
+
+    async def call(self, body: bytes, decoder: Callable[[], Decoder], send: LlmEventSender) -> LlmResponse:
+        """POST `body` and return the whole answer; `decoder` makes a fresh one for each attempt.
+
+        Raises `LlmCallFailed`, with every secret taken out.
+        """
+
+        async def attempt() -> LlmResponse:
+            try:
+                return await self._attempt(body, decoder(), send)
+            except AttemptFailed as failure:
+                self._clean(failure)
+                raise
+
+        return await with_retries(self._retry, attempt, send, self._sleep)
+
+    def _clean(self, failure: AttemptFailed) -> None:
+        error = failure.error
+        raw = None if error.raw is None else self._redact(error.raw, _RAW_CHARS)
+        failure.error = evolve(error, message=self._redact(error.message, _RAW_CHARS), raw=raw)
+
+    async def _attempt(self, body: bytes, decoder: Decoder, send: LlmEventSender) -> LlmResponse:
+        response: httpx.Response | None = None
+        with anyio.move_on_after(self._timeouts.deadline_s) as scope:
+            response = await self.transport.post(body)
+            chunks = chunks_of(response)
+            try:
+                if not 200 <= response.status_code < 300:
+                    raise await self._refused(response, chunks)
+                kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+                if kind in _STREAMED:
+                    await self._stream(chunks, decoder, send, scope, strict=kind == "text/event-stream")
+                else:
+                    await self._document(chunks, kind, decoder, send)
+            except AttemptFailed as failure:
+                failure.observed(_progress(decoder))
+                raise
+            finally:
+                await close_response(response, chunks, self.transport.errors)
+        if scope.cancelled_caught and not decoder.complete:
+            message = f"no whole answer from {self.transport.url} within {self._timeouts.deadline_s:g} s"
+            seen = _progress(decoder) if response is not None else Seen.NOTHING
+            raise self._failure(message, ProviderFailureKind.TIMEOUT, "deadline_exceeded", seen, retryable=True)
+        try:
+            answer = decoder.finish()
+        except AttemptFailed as failure:
+            failure.observed(_progress(decoder))
+            raise
+        assert response is not None  # post returned, or raised, or the deadline passed
+        return evolve(answer, http_summary=self._summary(response))
+
+    async def _stream(
+        self,
+        chunks: AsyncIterator[bytes],
+        decoder: Decoder,
+        send: LlmEventSender,
+        scope: anyio.CancelScope,
+        *,
+        strict: bool,
+    ) -> None:
+        parser = SseParser()
+        feed, errors = decoder.feed, self.transport.errors
+        events: list[bytes] = []
+        any_event = draining = False
+        cut: BaseException | None = None
+        ended = False
+        # One pass per network read: its events leave in one list, and no deadline is set here (the transport has one
+        # per read, `scope` one for everything), because each hop and each timer costs more than decoding an event.
+        while not ended:
+            try:
+                events = parser.feed(await anext(chunks))
+            except StopAsyncIteration:
+                ended, events = True, parser.close()
+            except SseLimitExceeded as exc:
+                raise self._failure(f"{exc}", ProviderFailureKind.STREAM, "stream_too_large") from exc
+            except errors as exc:
+                ended, events, cut = True, parser.close(), exc
+            if not events:
+                continue
+            any_event = True
+            batch: list[LlmStreamEvent] = []
+            failure: AttemptFailed | None = None
+            try:
+                for data in events:
+                    feed(data, batch)
+            except AttemptFailed as exc:
+                failure = exc
+            if batch:
+                # The deadline is the service's: a listener that takes its time is neither counted nor cut off.
+                deadline, scope.deadline = scope.deadline, math.inf
+                began = time.monotonic()
+                await send(batch)
+                scope.deadline = deadline + time.monotonic() - began
+            # Half an event at the end is the sign of a cut, which is judged below, rather than of bad data.
+            if failure is not None and not (ended and failure.error.code == MALFORMED_EVENT):
+                raise failure
+            if decoder.done and not draining:
+                draining = True
+                scope.deadline = min(scope.deadline, anyio.current_time() + _DRAIN_S)
+        if cut is not None and not decoder.complete:
+            broken = transport_failure(cut, self.transport.url, self._provider)
+            raise broken.observed(_progress(decoder)) from cut
+        if not any_event and not strict and parser.received:
+            raise self._unexpected("text that is no event stream")
+
+    async def _document(self, chunks: AsyncIterator[bytes], kind: str, decoder: Decoder, send: LlmEventSender) -> None:
+        body, cut = await self._read(chunks, MAX_STREAM_BYTES)
+        if cut is not None:
+            raise transport_failure(cut, self.transport.url, self._provider).observed(Seen.RESPONSE) from cut
+        if not (kind == "application/json" or kind.endswith("+json")):
+            raise self._unexpected(f"`{kind}`", body)
+        batch: list[LlmStreamEvent] = []
+        decoder.whole(body, batch)
+        if batch:
+            await send(batch)
+
+    async def _read(self, chunks: AsyncIterator[bytes], limit: int) -> tuple[bytes, BaseException | None]:
+        """What there is to read, up to `limit` bytes, and the exception that ended it early."""
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            async for chunk in chunks:
+                pieces.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    break
+        except self.transport.errors as exc:
+            return b"".join(pieces), exc
+        return b"".join(pieces)[:limit], None
+
+    async def _refused(self, response: httpx.Response, chunks: AsyncIterator[bytes]) -> AttemptFailed:
+        body, _ = await self._read(chunks, _MAX_ERROR_BYTES)
+        status = response.status_code
+        said = error_object(body)
+        kind, retryable, reason = classify(said, status)
+        words = said.message[:_MESSAGE_CHARS] or response.reason_phrase or "no message"
+        hint = f" ({self._auth_hint})" if kind is ProviderFailureKind.AUTH and self._auth_hint else ""
+        if 300 <= status < 400:
+            hint = " (redirects aren't followed, since they would carry the key along: set the base URL that is meant)"
+        error = LlmCallError(
+            message=f"{self._provider}: HTTP {status} from {self.transport.url}: {words}{hint}",
+            kind=kind,
+            retryable=retryable,
+            code=said.code or said.type or f"http_{status}",
+            raw=body.decode("utf-8", "replace"),
+            terminal_reason=reason,
+        )
+        wait = retry_after_seconds(response.headers, self._wall_clock())
+        return AttemptFailed(error, Seen.RESPONSE, status=status, retry_after=wait)
+
+    def _unexpected(self, what: str, body: bytes = b"") -> AttemptFailed:
+        message = f"{self.transport.url} answered with {what}: is the base URL right?"
+        return self._failure(message, ProviderFailureKind.HTTP, "unexpected_content", raw=body)
+
+    def _failure(
+        self,
+        message: str,
+        kind: ProviderFailureKind,
+        code: str,
+        seen: Seen = Seen.RESPONSE,
+        *,
+        retryable: bool = False,
+        raw: bytes = b"",
+    ) -> AttemptFailed:
+        text = raw[:_MAX_ERROR_BYTES].decode("utf-8", "replace") or None
+        message = f"{self._provider}: {message}"
+        return AttemptFailed(LlmCallError(message=message, kind=kind, code=code, retryable=retryable, raw=text), seen)
+
+    def _summary(self, response: httpx.Response) -> str:
+        request_id = response.headers.get("x-request-id") or response.headers.get("request-id")
+        named = f", request {request_id}" if request_id else ""
+        return f"POST {self.transport.url}: {response.status_code}{named}"
+
+
+def _progress(decoder: Decoder) -> Seen:
+    if decoder.output_seen:
+        return Seen.OUTPUT
+    return Seen.RESPONSE if decoder.usage_seen else Seen.EMPTY_STREAM

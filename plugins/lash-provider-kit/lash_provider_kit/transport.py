@@ -1,0 +1,198 @@
+"""One service's HTTP connections, and which library carries them.
+
+httpx is the interface: requests, responses, and `httpx.MockTransport` for tests. On asyncio, where httpx-aiohttp is
+installed, aiohttp's connections lie below it, since httpx's own pool gets slow with hundreds of connections; on trio,
+or with a proxy in the environment, httpx's own do. Nothing is imported, and no TLS context built, before the first
+request.
+
+Transports are driven directly, without `httpx.AsyncClient`, except through a proxy: a model call needs no redirects, no
+cookies and no auth flow, and a redirected request would carry the key to another host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import anyio
+from attrs import field, frozen
+from attrs.validators import gt
+
+from lash_provider_kit.failures import transport_failure
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["HttpTransport", "Timeouts"]
+
+# How long an unused connection is kept for the next call: shorter than the idle limits of the usual load balancers
+# (60 s and up), because a call that meets a connection just closed fails without having been seen.
+_KEEPALIVE_S = 30.0
+_CLOSE_S = 2.0
+
+
+@frozen(kw_only=True)
+class Timeouts:
+    """In seconds. `chunk_s` is the longest silence; `deadline_s` bounds a whole attempt, whatever keeps arriving."""
+
+    connect_s: float = field(default=15.0, validator=gt(0))
+    chunk_s: float = field(default=120.0, validator=gt(0))
+    deadline_s: float = field(default=300.0, validator=gt(0))
+
+
+class HttpTransport:
+    """POSTs to one URL. `transport` replaces the connections, as a test does with `httpx.MockTransport`."""
+
+    def __init__(
+        self,
+        *,
+        provider: str,
+        url: str,
+        headers: Mapping[str, str],
+        timeouts: Timeouts,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.url = url
+        self._provider = provider
+        self._headers = dict(headers)
+        self._timeouts = timeouts
+        self._given = transport
+        self._send: Callable[[httpx.Request], Awaitable[httpx.Response]] | None = None
+        self._request: Callable[[bytes], httpx.Request] | None = None
+        self._closing = AsyncExitStack()
+        self.errors: tuple[type[BaseException], ...] = ()
+        self.backend = ""
+        """What carries the requests, for diagnosis: `aiohttp`, `httpx`, `proxy` or `given`; empty before the first."""
+
+    def __repr__(self) -> str:
+        return f"<HttpTransport to {self.url}>"
+
+    async def post(self, body: bytes) -> httpx.Response:
+        """Send `body`; the answer's status and headers are there, its content is yet to be read.
+
+        Raises `AttemptFailed`. Close the response with `close_response`, also after an error.
+        """
+        send = self._send or self._open()
+        assert self._request is not None  # _open sets both
+        try:
+            return await send(self._request(body))
+        except self.errors as exc:
+            raise transport_failure(exc, self.url, self._provider) from exc
+
+    async def aclose(self) -> None:
+        """Close all connections; the next request would open new ones."""
+        self._send = None
+        with anyio.CancelScope(shield=True):
+            await self._closing.aclose()
+
+    def _open(self) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
+        _import_httpx()
+        import httpx
+
+        url = httpx.URL(self.url)
+        headers = httpx.Headers(self._headers)
+        times = self._timeouts
+        # No pool timeout: without a limit on connections nobody waits for one. aiohttp's adapter takes the value as a
+        # limit for everything up to the connection, name lookup and TLS included.
+        timeout = {"connect": times.connect_s, "read": times.chunk_s, "write": times.chunk_s, "pool": times.connect_s}
+
+        def request(body: bytes) -> httpx.Request:
+            return httpx.Request("POST", url, headers=headers, content=body, extensions={"timeout": timeout})
+
+        self._request = request
+        self.errors = (httpx.HTTPError, httpx.InvalidURL, OSError)
+        self._send = self._connect(url.scheme == "https")
+        return self._send
+
+    def _connect(self, secure: bool) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
+        import httpx
+
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEPALIVE_S)
+        if self._given is not None:
+            self.backend = "given"
+            self._closing.push_async_callback(self._given.aclose)
+            return self._given.handle_async_request
+        if _has_proxy(self.url):
+            # httpx itself reads the proxies, and NO_PROXY, from the environment.
+            self.backend = "proxy"
+            client = httpx.AsyncClient(limits=limits, follow_redirects=False)
+            self._closing.push_async_callback(client.aclose)
+
+            async def through_client(request: httpx.Request) -> httpx.Response:
+                return await client.send(request, stream=True)
+
+            return through_client
+        # A context that trusts the system's authorities takes tens of milliseconds to build; plain HTTP needs none.
+        verify = httpx.create_ssl_context() if secure else False
+        transport: httpx.AsyncBaseTransport
+        if _on_asyncio() and find_spec("httpx_aiohttp") is not None:
+            self.backend = "aiohttp"
+            transport = self._over_aiohttp(verify)
+        else:
+            self.backend = "httpx"
+            transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits)
+        self._closing.push_async_callback(transport.aclose)
+        return transport.handle_async_request
+
+    def _over_aiohttp(self, verify: Any) -> httpx.AsyncBaseTransport:
+        import aiohttp
+        from httpx_aiohttp import AiohttpTransport
+
+        self.errors = (*self.errors, aiohttp.ClientError)
+
+        def session() -> aiohttp.ClientSession:
+            connector = aiohttp.TCPConnector(limit=0, ssl=verify, keepalive_timeout=_KEEPALIVE_S)
+            # httpx's own transports keep no cookies and follow no proxy here; nor must this one.
+            return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+
+        return AiohttpTransport(verify=verify, client=session)
+
+
+def _import_httpx() -> None:
+    # httpx's package imports its command line, and that click, rich and pygments where they are installed: two thirds
+    # of its import time, for a program that nobody runs here. A module that is None can't be imported, which httpx
+    # takes for "not installed".
+    import sys
+
+    if "httpx" not in sys.modules:
+        sys.modules["httpx._main"] = None  # type: ignore[assignment] # this is how an import is blocked
+        try:
+            import httpx  # noqa: F401 - for its place in sys.modules
+        finally:
+            del sys.modules["httpx._main"]
+
+
+def chunks_of(response: httpx.Response) -> AsyncIterator[bytes]:
+    """What each network read brought, decompressed where the service compressed although it wasn't asked to."""
+    if "content-encoding" in response.headers:
+        return response.aiter_bytes()
+    stream: Any = response.stream
+    return aiter(stream)  # three generators less per read than aiter_raw, which counts and re-chunks
+
+
+async def close_response(
+    response: httpx.Response, chunks: AsyncIterator[bytes], errors: tuple[type[BaseException], ...]
+) -> None:
+    """Let go of the connection, also when cancelled: an unread answer must not go on being generated and paid for."""
+    with anyio.move_on_after(_CLOSE_S, shield=True):
+        await response.aclose()
+        # Reading on from what is closed ends each of httpcore's nested generators. Closing the outermost one would
+        # leave the inner ones to the garbage collector, about which trio rightly complains.
+        with suppress(*errors):
+            async for _ in chunks:
+                pass
+
+
+def _has_proxy(url: str) -> bool:
+    proxies = getproxies()
+    return bool(proxies.get(urlsplit(url).scheme) or proxies.get("all"))
+
+
+def _on_asyncio() -> bool:
+    import sniffio
+
+    return sniffio.current_async_library() == "asyncio"

@@ -1,0 +1,52 @@
+"""Agents for tests: a host with a scripted model, and plugins made of a few functions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from attrs import frozen
+
+from lash_framework import Lash
+from lash_framework.settings import load_settings
+from lash_hookspecs import Provider, ProviderSpec, hookimpl
+from lash_hookspecs.plugins import PluginInfo
+from lash_plugin_provider_scripted import ScriptedProvider
+from lash_plugin_provider_scripted.script import Script
+
+MODEL = "test:model"
+
+
+@frozen
+class NoSettings:
+    """A provider without settings."""
+
+
+def plugin(plugin_id: str, *functions: Callable[..., Any], **info: Any) -> object:
+    """A plugin whose hooks are these functions, each named like its hook."""
+    made: dict[str, Any] = {"lash_plugin_info": hookimpl(lambda: PluginInfo(id=plugin_id, **info))}
+    for function in functions:
+        made[function.__name__] = hookimpl(function)
+    return SimpleNamespace(**made)
+
+
+def model_plugin(provider: Provider) -> object:
+    """A plugin that offers this provider as `test`."""
+
+    def lash_providers() -> list[ProviderSpec]:
+        return [ProviderSpec(provider_id="test", settings=NoSettings, open=lambda _: provider, live=False)]
+
+    return plugin("test-model", lash_providers)
+
+
+@asynccontextmanager
+async def agent(
+    script: Script | Provider, *, store: str = "sqlite://", plugins: Sequence[object] = (), **options: Any
+) -> AsyncIterator[Lash]:
+    """A host whose default model answers from the script."""
+    provider = script if isinstance(script, Provider) else ScriptedProvider(script)
+    options.setdefault("settings", load_settings(env={}))
+    async with Lash.open(store, model=MODEL, plugins=[model_plugin(provider), *plugins], **options) as lash:
+        yield lash

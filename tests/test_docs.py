@@ -1,0 +1,251 @@
+"""The documents tell the truth: every block of code in them runs, every hook has its entry and its test, links lead on.
+
+`docs_kit.py` says how a block of each kind is tried. A page's blocks are run in an empty folder, offline: the model is a
+script, or a service on this machine that speaks Chat Completions.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from docs_kit import (
+    ROOT,
+    PageRun,
+    Snippet,
+    anchors,
+    environment,
+    links,
+    matches,
+    page_id,
+    pages,
+    parameters,
+    parse_commands,
+    section,
+    signature,
+    snippets,
+    tests_of_hooks,
+)
+
+from lash_framework import Lash
+from lash_hookspecs import specs
+from lash_hookspecs.specs import HOOKS, HookRunnerKind
+from lash_provider_kit.testing import ChatServer
+
+HOOKS_PAGE = ROOT / "docs" / "reference" / "hooks.md"
+
+ALL_SNIPPETS = [snippet for page in pages() for snippet in snippets(page)]
+
+every_page = pytest.mark.parametrize("page", pages(), ids=page_id)
+every_hook = pytest.mark.parametrize("hook", sorted(HOOKS))
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[ChatServer]:
+    with ChatServer() as server:
+        yield server
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: ChatServer) -> dict[str, str]:
+    """The environment of a reader, also for the code that runs in this process; the folder is empty."""
+    env = environment(tmp_path, service.url)
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name not in env]:
+        monkeypatch.delenv(name)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    return env
+
+
+# ---- blocks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in pages() if any(each.not_run is None for each in snippets(page))], ids=page_id
+)
+def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, home: dict[str, str]) -> None:
+    run = PageRun(tmp_path, home)
+    for snippet in snippets(page):
+        run.run(snippet)
+    run.finish()
+
+
+@pytest.mark.parametrize("snippet", [each for each in ALL_SNIPPETS if each.not_run is not None], ids=str)
+def test_a_block_that_is_not_run_says_why(snippet: Snippet) -> None:
+    reason = snippet.not_run
+    assert reason is not None
+    assert len(reason.split()) >= 3, f"{snippet}: that is no reason"
+    pytest.skip(f"{snippet} is not run: {reason}")
+
+
+def test_there_are_blocks_to_run() -> None:
+    """Should the search for blocks find nothing, all of the above would pass."""
+    languages = {each.language for each in ALL_SNIPPETS if each.not_run is None}
+    assert languages >= {"python", "console", "toml"}
+
+
+# ---- links ----------------------------------------------------------------------------------------------------------
+
+
+@every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    lost = []
+    for target, anchor in links(page):
+        path = (page.parent / target).resolve() if target else page
+        if not path.exists():
+            lost.append(f"{target} (no such file)")
+        elif anchor and path.suffix == ".md" and anchor not in anchors(path):
+            lost.append(f"{target}#{anchor} (no such heading)")
+    assert lost == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached and page.suffix == ".md" and page.is_file():
+            reached.add(page)
+            waiting += [(page.parent / target).resolve() for target, _ in links(page) if target]
+            waiting += [
+                index
+                for target, _ in links(page)
+                if (index := (page.parent / target).resolve() / "index.md").is_file()
+            ]
+    assert [page_id(page) for page in pages() if page not in reached] == []
+
+
+# ---- hooks ----------------------------------------------------------------------------------------------------------
+
+
+@every_hook
+def test_every_hook_is_documented_as_it_is(hook: str) -> None:
+    policy, spec = HOOKS[hook], getattr(specs, hook)
+    text = section(HOOKS_PAGE, f"`{hook}{parameters(spec)}`")
+    assert f"`{signature(hook, spec)}`" in text
+    assert f"**Runner:** {policy.runner.value}" in text
+    assert f"**If it raises:** {policy.on_error}." in text
+
+
+def test_nothing_else_is_documented_as_a_hook() -> None:
+    found = [name for name in anchors(HOOKS_PAGE) if name.startswith("lash_")]
+    assert len(found) == len(HOOKS)
+
+
+@every_hook
+async def test_every_hooks_example_is_a_plugin_that_works(
+    hook: str, home: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The example alone is a plugin: it loads, implements the hook, and a turn with it ends well."""
+    (example,) = [each for each in snippets(HOOKS_PAGE) if each.language == "python" and f"def {hook}(" in each.text]
+    assert len(example.text.splitlines()) <= 10
+    assert example.text in section(HOOKS_PAGE, f"`{hook}{parameters(getattr(specs, hook))}`")
+    plugin = ModuleType("example")
+    exec(compile(example.text, str(example), "exec"), vars(plugin))
+    assert hasattr(getattr(plugin, hook), "lash_impl")
+    with caplog.at_level(logging.WARNING):
+        async with Lash.open("sqlite:///:memory:", plugins=[plugin]) as lash:
+            session = await lash.session("demo")
+            turn = await session.run("What time is it?")
+    assert turn.is_success
+    assert turn.errors == ()
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("lash")] == []
+
+
+@every_hook
+def test_every_hook_has_a_test(hook: str) -> None:
+    assert any(name.startswith(hook) for name in tests_of_hooks()), f"no function `test_hook_{hook}…` under tests/"
+
+
+def test_the_page_explains_every_runner() -> None:
+    text = HOOKS_PAGE.read_text(encoding="utf-8")
+    used = {policy.runner for policy in HOOKS.values()}
+    assert [kind.value for kind in HookRunnerKind if kind in used and f"| {kind.value} |" not in text] == []
+
+
+# ---- this file's own tools ------------------------------------------------------------------------------------------
+
+
+def write(folder: Path, text: str) -> list[Snippet]:
+    page = folder / "page.md"
+    page.write_text(text, encoding="utf-8")
+    return [Snippet(ROOT / "README.md", each.line, each.language, each.text, each.above) for each in snippets(page)]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("```python\nassert 1 == 2\n```", AssertionError),
+        ("```python\nimport anyio\nawait anyio.lowlevel.checkpoint()\nundefined\n```", NameError),
+        ("```python\nx = 1\n```\n\n```python\nassert x == 2\n```", AssertionError),
+        ("```console\n$ echo one\ntwo\n```", AssertionError),
+        ("```console\n$ false\n```", AssertionError),
+        ("<!-- exit: 2 -->\n```console\n$ true\n```", AssertionError),
+        ("```sh\nfalse\n```", AssertionError),
+        ("```toml\nmodle = 'x:y'\n```", Exception),
+        ("```toml\n[[reply]]\ntext = 3\n```", Exception),
+        ("```json\n{]\n```", ValueError),
+        ("```ruby\nputs 1\n```", AssertionError),
+        ("```python\n# tool.py\nx = 1\n```", AssertionError),
+        ("```python\n# tool.py\nraise SystemExit(3)\n```\n```console\n$ python tool.py\n```", AssertionError),
+    ],
+)
+def test_what_is_wrong_is_found(text: str, fault: type[Exception], tmp_path: Path, home: dict[str, str]) -> None:
+    run = PageRun(tmp_path, home)
+    with pytest.raises(fault):
+        for snippet in write(tmp_path, text):
+            run.run(snippet)
+        run.finish()
+
+
+def test_what_is_right_passes(tmp_path: Path, home: dict[str, str]) -> None:
+    text = """
+        ```python
+        import anyio
+        await anyio.lowlevel.checkpoint()
+        ```
+
+        ```python
+        # tool.py
+        print("it is", 3)
+        ```
+
+        ```console
+        $ python tool.py
+        it is ...
+        $ echo done
+        ```
+
+        <!-- not run: it would need a network -->
+        ```sh
+        exit 1
+        ```
+        """
+    run = PageRun(tmp_path, home)
+    for snippet in write(tmp_path, text):
+        run.run(snippet)
+    run.finish()
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "same"),
+    [
+        ("a b", "a  b\n", True),
+        ("a ... d", "a b c d", True),
+        ("a\n...\nd", "a\nb\nc\nd", True),
+        ("a", "a b", False),
+        ("a ...", "b a", False),
+    ],
+)
+def test_outputs_are_compared_loosely(expected: str, actual: str, same: bool) -> None:
+    assert matches(expected, actual) is same
+
+
+def test_commands_are_read_with_their_output() -> None:
+    text = "$ echo \\\n  a\na\n\n$ true\n"
+    found = list(parse_commands(Snippet(ROOT / "README.md", 1, "console", text)))
+    assert found == [("echo   a", "a\n"), ("true", "")]
