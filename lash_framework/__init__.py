@@ -6,9 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lash_framework.lash import HistoryExport as HistoryExport
-    from lash_framework.lash import Lash as Lash
-    from lash_framework.session import RunningTurn as RunningTurn
+    from lash_framework.lash import HistoryExport as HistoryExport, Lash as Lash
+    from lash_framework.running import RunningTurn as RunningTurn
     from lash_framework.session import Session as Session
     from lash_framework.settings import Settings as Settings
 
@@ -18,7 +17,7 @@ __version__ = "0.1.0"
 _OWNERS = {
     "HistoryExport": "lash",
     "Lash": "lash",
-    "RunningTurn": "session",
+    "RunningTurn": "running",
     "Session": "session",
     "Settings": "settings",
 }

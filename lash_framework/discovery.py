@@ -68,6 +68,13 @@ def _one_by_one(distributions: Iterable[Any]) -> tuple[list[EntryPoint], list[Un
         try:
             found += distribution.entry_points.select(group=GROUP)
         except Exception as error:
-            if f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or ""):
+            if _may_be_ours(distribution):
                 unreadable.append((name, error))
     return found, unreadable
+
+
+def _may_be_ours(distribution: Any) -> bool:
+    try:
+        return f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
+    except Exception:
+        return True

@@ -138,8 +138,9 @@ class Lash:
         """Open a host: find plugins, open the store. Everything has a default.
 
         `store`: a URL, `sqlite:///agent.db` for instance. `model`: `provider:name`. `tools`: functions made with
-        `@tool`, or plain typed functions. `plugins`: objects with hooks, besides those that are installed. `settings`, or else
-        `lash.toml` (found from the current folder upwards, or at `config`) and the environment, fill in the rest.
+        `@tool`, or plain typed functions. `plugins`: objects with hooks, besides those that are installed. `settings`,
+        or else `lash.toml` (found from the current folder upwards, or at `config`) and the environment, fill in the
+        rest.
         Raises `ConfigurationError` for what can't work, `StoreUnavailable` and `StoreVersionError` for the store.
         """
         if require_durable:
@@ -148,7 +149,7 @@ class Lash:
         settings = settings.override(
             "code", store=store, model=model, mode=mode, instructions=instructions, max_turns=max_turns
         )
-        application = _Application([each if hasattr(each, "manifest") else FunctionTool(each) for each in tools])  # type: ignore[arg-type]  # told apart by the attribute
+        application = _Application([_as_tool(each) for each in tools])
         host = PluginHost(
             [*plugins, application] if tools else plugins,
             disabled=settings.plugins.disabled,
@@ -185,7 +186,8 @@ class Lash:
                 opened = await lash.session(session)
                 return await opened.run(given, turn_id=turn_id, output=output)
 
-        return _run_anywhere(run)
+        turn: AssembledTurn = _run_anywhere(run)
+        return turn
 
     # ---- sessions ---------------------------------------------------------------------------------------------------
 
@@ -334,6 +336,11 @@ class Lash:
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------
+
+
+def _as_tool(given: Tool | Callable[..., Any]) -> Tool:
+    made: Tool = given if hasattr(given, "manifest") else FunctionTool(given)  # type: ignore[assignment]  # told apart by the attribute
+    return made
 
 
 def _instructions_layer(settings: Settings) -> PromptLayer:

@@ -206,8 +206,9 @@ class _Loader:
         """Load what is installed, sorted by id and distribution, so that the outcome doesn't depend on the disk."""
         found, unreadable = installed()
         for distribution, error in unreadable:
-            message = f"its metadata can't be read: {_text(error)}"
-            self._failed.append(failure_of(Candidate(distribution, distribution), "metadata", message, error))
+            message = f"whether it has plugins can't be told, its metadata is broken: {_text(error)}"
+            row = failure_of(Candidate(distribution, distribution), "metadata", message, error)
+            self._failed.append(evolve(row, remedy=f"install `{distribution}` anew, or remove it"))
         for candidate in found:
             self._seen.add(candidate.plugin_id)
             if self._only is not None and candidate.plugin_id not in self._only:

@@ -8,30 +8,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import anyio
-from attrs import define, evolve, frozen
+from attrs import evolve
 
 from lash_framework.assembly import TurnAssembler
-from lash_framework.composition import Composition
+from lash_framework.directives import DIRECTIVES, Sorted, sort_directives
 from lash_framework.effects import envelope
-from lash_framework.history import Conversation
 from lash_framework.hooks import HookIssue, Owned, collect
 from lash_framework.inputs import user_message
 from lash_framework.machine import TurnMachine, TurnMachineConfig, TurnStart
-from lash_framework.prompt import OwnedContribution, OwnedLayer, PromptInputs, PromptRenderer, RenderedPrompt
-from lash_framework.state import PluginStates
+from lash_framework.prompt import OwnedContribution, PromptInputs, RenderedPrompt
 from lash_framework.stream import ActivityStream
-from lash_framework.tool_calls import Validator, cancelled_call, perform
+from lash_framework.tool_batch import ToolBatch
+from lash_framework.turn_plan import CancelGate, TurnPlan
 from lash_hookspecs.checkpoints import CheckpointDelivery, CheckpointKind
 from lash_hookspecs.contexts import CheckpointHookContext, TurnCall, TurnHookContext
-from lash_hookspecs.directives import AbortTurn, EmitEvents, EnqueueMessages
+from lash_hookspecs.directives import AbortTurn
 from lash_hookspecs.effects import (
     CheckpointCommand,
     CheckpointOutcome,
-    EffectController,
     LlmCallCommand,
     LlmCallOutcome,
     RuntimeEffectEnvelope,
@@ -39,10 +37,6 @@ from lash_hookspecs.effects import (
     RuntimeScope,
     SyncEnvironmentCommand,
     SyncEnvironmentOutcome,
-    ToolCallCommand,
-    ToolCallDone,
-    ToolCallEffectOutcome,
-    child_key,
     expect,
 )
 from lash_hookspecs.errors import ConfigurationError, EffectControllerError, LashError, LlmCallFailed, PluginError
@@ -53,11 +47,9 @@ from lash_hookspecs.llm import (
     LlmRequest,
     LlmResponse,
     ModelCapability,
-    Provider,
 )
-from lash_hookspecs.messages import AttachmentRef, Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin
-from lash_hookspecs.sessions import SessionPolicy, TurnInput, TurnIssue
-from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, PreparedToolCall, ToolCallContext
+from lash_hookspecs.messages import Message
+from lash_hookspecs.sessions import TurnIssue
 from lash_hookspecs.turns import (
     Checkpoint,
     CheckpointDone,
@@ -73,67 +65,16 @@ from lash_hookspecs.turns import (
     LlmCall,
     LlmComplete,
     Log,
-    PluginEvent,
     Stopped,
     StopReason,
     SyncExecutionEnvironment,
     ToolCallEvent,
     ToolCalls,
-    ToolResults,
 )
 
-__all__ = ["TurnPlan", "TurnRun"]
+__all__ = ["TurnRun", "hook_issues"]
 
 log = logging.getLogger("lash.turn")
-
-DIRECTIVES = (AbortTurn, EnqueueMessages, EmitEvents)
-
-
-@frozen(kw_only=True)
-class TurnPlan:
-    """All that a turn depends on, decided before it starts."""
-
-    session_id: str
-    turn_id: str
-    turn_input: TurnInput
-    policy: SessionPolicy
-    composition: Composition
-    conversation: Conversation
-    states: PluginStates
-    provider_id: str
-    model: str
-    provider: Callable[[], Provider]
-    controller: EffectController
-    layers: tuple[OwnedLayer, ...]
-    renderer: PromptRenderer
-    validators: dict[str, Validator]
-    hosts: Callable[[], Awaitable[Mapping[str, Any]]]
-    put_image: Callable[[bytes], Awaitable[AttachmentRef]]
-    get_blob: Callable[[str], Awaitable[bytes | None]]
-
-
-@define(slots=True, eq=False)
-class CancelGate:
-    """Cancel races completion; exactly one wins, and the first request's reason stays."""
-
-    reason: str | None = None
-    sealed: bool = False
-    scope: anyio.CancelScope | None = None
-
-    def request(self, reason: str) -> bool:
-        """Ask for the end. False: the turn completed first."""
-        if self.sealed:
-            return False
-        if self.reason is None:
-            self.reason = reason
-        if self.scope is not None:
-            self.scope.cancel()
-        return True
-
-    @property
-    def requested(self) -> bool:
-        """Whether cancel won, or will."""
-        return self.reason is not None
 
 
 class TurnRun:
@@ -150,7 +91,7 @@ class TurnRun:
         self._machine: TurnMachine | None = None
         self._abort: AbortTurn | None = None
         self._user: Message | None = None
-        self._batch: tuple[ToolCalls, list[CompletedToolCall | None]] | None = None
+        self._calls = ToolBatch(plan, stream)
 
     # ---- the whole turn ---------------------------------------------------------------------------------------------
 
@@ -192,20 +133,12 @@ class TurnRun:
 
     def _stop_cancelled(self) -> None:
         machine = self.machine
-        self._settle_calls(machine)
+        self._calls.settle(machine)
         machine.finish_with_outcome(Stopped(StopReason.CANCELLED))
         while (effect := machine.poll()) is not None:
             if isinstance(effect, Emit):
                 self.assembler.fold(effect.event)
                 self._stream.show(effect.event)
-
-    def _settle_calls(self, machine: TurnMachine) -> None:
-        """Answer an open batch with what is done and what was cancelled: a call without a result spoils the history."""
-        if self._batch is not None:
-            effect, results = self._batch
-            self._batch = None
-            settled = tuple(each or cancelled_call(call) for each, call in zip(results, effect.calls, strict=True))
-            machine.respond(ToolResults(id=effect.id, results=settled))
 
     # ---- the start --------------------------------------------------------------------------------------------------
 
@@ -220,7 +153,7 @@ class TurnRun:
             directives = await collect(
                 plan.composition.hooks["lash_before_turn"], self._bind(TurnHookContext), item=DIRECTIVES
             )
-            injected, _ = self._apply(directives, "before_turn")
+            injected = self._take(directives).messages(f"{plan.turn_id}:before_turn")
             environment = await self._environment()
         except PluginError as error:
             self._machine.fail_turn(_plugin_failure(error))
@@ -311,13 +244,13 @@ class TurnRun:
                     answered = await self._ask(effect)
                     response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
                 case ToolCalls():
-                    response = await self._run_calls(effect)
+                    response = await self._calls.run(effect, self._scope())
                 case Checkpoint(id=id, kind=kind):
                     response = CheckpointDone(id=id, delivery=await self._checkpoint(id, kind))
                 case ExecCode(id=id):
                     response = ExecDone(id=id, result="this composition has no plugin that runs code")
         except EffectControllerError as error:
-            self._settle_calls(machine)
+            self._calls.settle(machine)
             envelope_ = ErrorEnvelope(kind="runtime_effect_controller", code=error.code, user_message=str(error))
             machine.fail_turn(ErrorEvent(str(error), envelope_))
             return
@@ -393,76 +326,6 @@ class TurnRun:
             loaded.append(LlmAttachment(reference=each.reference, data=data))
         return evolve(request, attachments=tuple(loaded))
 
-    async def _run_calls(self, effect: ToolCalls) -> ToolResults:
-        results: list[CompletedToolCall | None] = [None] * len(effect.calls)
-        self._batch = (effect, results)
-
-        faults: list[EffectControllerError] = []
-
-        async def run(index: int, call: PendingToolCall) -> None:
-            try:
-                results[index] = await self._run_call(call)
-            except EffectControllerError as error:
-                faults.append(error)  # kept out of the group, which would wrap it
-
-        if len(effect.calls) == 1:
-            await run(0, effect.calls[0])
-        else:
-            async with anyio.create_task_group() as group:
-                for index, call in enumerate(effect.calls):
-                    group.start_soon(run, index, call)
-        if faults:
-            raise faults[0]
-        self._batch = None
-        return ToolResults(id=effect.id, results=tuple(each for each in results if each is not None))
-
-    async def _run_call(
-        self, call: PendingToolCall, parent: str | None = None, key: str | None = None
-    ) -> CompletedToolCall:
-        plan = self.plan
-        owned = plan.composition.tools.get(call.tool_name)
-        plugin_id = owned.plugin_id if owned else ""
-        prepared = PreparedToolCall(
-            call_id=call.call_id,
-            tool_name=call.tool_name,
-            args=call.args,
-            plugin_id=plugin_id,
-            replay=call.replay,
-            **({"effect": owned.tool.manifest.effect} if owned else {}),
-        )
-        wrapped = envelope(self._scope(), ToolCallCommand(prepared), call.call_id, key=key)
-
-        async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-            await self._stream.tool_started(call.call_id, call.tool_name, call.args, parent)
-            done = await perform(
-                plan.composition, plan.validators, call, lambda owner: self._tool_context(call, owner, asked.key)
-            )
-            await self._stream.tool_completed(done, parent)
-            return ToolCallEffectOutcome(ToolCallDone(done))
-
-        outcome = expect(await plan.controller.execute(wrapped, run), ToolCallEffectOutcome)
-        return outcome.launch.result
-
-    def _tool_context(self, call: PendingToolCall, owner: str, key: str) -> ToolCallContext:
-        scope = self.plan.states.scopes[owner]
-
-        async def call_tool(index: int, name: str, args: Mapping[str, Any]) -> CompletedToolCall:
-            child = PendingToolCall(call_id=f"{call.call_id}:{index:02d}", tool_name=name, args=args)
-            return await self._run_call(child, call.call_id, child_key(key, owner, index))
-
-        return ToolCallContext(
-            session_id=self.plan.session_id,
-            turn_id=self.plan.turn_id,
-            call_id=call.call_id,
-            tool_name=call.tool_name,
-            plugin_id=owner,
-            idempotency_key=key,
-            host=scope.host,
-            options=scope.options,
-            state=scope.state,
-            call_tool=call_tool,
-        )
-
     async def _checkpoint(self, effect_id: int, kind: CheckpointKind) -> CheckpointDelivery:
         hooks = self.plan.composition.hooks["lash_checkpoint"]
 
@@ -470,7 +333,7 @@ class TurnRun:
             if not hooks:
                 return CheckpointOutcome(CheckpointDelivery())
             directives = await collect(hooks, self._bind(CheckpointHookContext, kind=kind), item=DIRECTIVES)
-            return CheckpointOutcome(self._delivery(directives))
+            return CheckpointOutcome(self._take(directives).delivery)
 
         wrapped = envelope(self._scope(), CheckpointCommand(kind), str(effect_id))
         return expect(await self.plan.controller.execute(wrapped, run), CheckpointOutcome).delivery
@@ -497,37 +360,16 @@ class TurnRun:
         """Contexts for hooks after the machine is done."""
         return self._bind(TurnHookContext)
 
-    def _delivery(self, directives: list[Owned[Any]]) -> CheckpointDelivery:
-        lasting: list[PluginMessage] = []
-        transient: list[PluginMessage] = []
-        for plugin_id, directive in directives:
-            match directive:
-                case EnqueueMessages(messages=messages, transient=is_transient):
-                    owned = [_owned_message(each, plugin_id, is_transient) for each in messages]
-                    (transient if is_transient else lasting).extend(owned)
-                case _:
-                    self._note(plugin_id, directive)
-        return CheckpointDelivery(messages=tuple(lasting), transient_messages=tuple(transient))
-
-    def _apply(self, directives: list[Owned[Any]], phase: str) -> tuple[tuple[Message, ...], int]:
-        """Directives of a turn seam: messages with their ids, and how many there are."""
-        delivery = self._delivery(directives)
-        added = []
-        for index, each in enumerate((*delivery.messages, *delivery.transient_messages)):
-            id = each.id or f"m_plugin_{self.plan.turn_id}:{phase}_{index}"
-            added.append(_as_message(id, each))
-        return tuple(added), len(added)
-
-    def _note(self, plugin_id: str, directive: Any) -> None:
-        match directive:
-            case AbortTurn():
-                self._abort = directive
-                self.assembler.issues.append(
-                    TurnIssue(kind="plugin", code=directive.code, message=directive.message, plugin_id=plugin_id)
-                )
-            case EmitEvents(events=events):
-                for each in events:
-                    self._fold(PluginEvent(plugin_id=plugin_id, name=each.name, payload=each.payload))
+    def _take(self, directives: list[Owned[Any]]) -> Sorted:
+        """Sort directives, show events, and note an abort, which the loop carries out."""
+        found = sort_directives(directives)
+        for event in found.events:
+            self._fold(event)
+        if found.abort is not None:
+            plugin_id, self._abort = found.abort
+            issue = TurnIssue(kind="plugin", code=self._abort.code, message=self._abort.message, plugin_id=plugin_id)
+            self.assembler.issues.append(issue)
+        return found
 
     def _abort_turn(self, machine: TurnMachine) -> None:
         self._abort = None
@@ -538,24 +380,7 @@ class TurnRun:
         hooks = self.plan.composition.hooks["lash_after_turn"]
         if hooks:
             directives = await collect(hooks, self.turn_binding(), item=DIRECTIVES, turn=turn)
-            self.late.extend(self._apply(directives, "after_turn")[0])
-
-
-def _owned_message(message: PluginMessage, plugin_id: str, transient: bool) -> PluginMessage:
-    """The message with its owner's name on it, and only in a role that plugins may take."""
-    if message.role not in (MessageRole.USER, MessageRole.SYSTEM):
-        raise PluginError(plugin_id, "EnqueueMessages", f"role `{message.role}` can't be enqueued; use user or system")
-    origin = message.origin or PluginOrigin(plugin_id, transient)
-    return evolve(message, origin=origin)
-
-
-def _as_message(id: str, given: PluginMessage) -> Message:
-    parts = [Part(id=f"{id}.p0", kind=PartKind.TEXT, content=given.content)]
-    parts += [
-        Part(id=f"{id}.p{index}", kind=PartKind.IMAGE, content="", attachment=each)
-        for index, each in enumerate(given.images, start=1)
-    ]
-    return Message(id=id, role=given.role, parts=tuple(parts), origin=given.origin)
+            self.late.extend(self._take(directives).messages(f"{self.plan.turn_id}:after_turn"))
 
 
 def _plugin_failure(error: PluginError) -> ErrorEvent:

@@ -20,6 +20,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -38,6 +39,9 @@ _NOT_RUN = re.compile(r"^<!-- not run: (?P<reason>.+) -->$")
 _COMMAND = re.compile(r"^<!-- command: \w+ -->$")
 _EXIT = re.compile(r"^<!-- exit: (?P<status>\d+) -->$")
 _FILE = re.compile(r"^# (?P<name>[\w/.-]+\.(?:py|toml))$")
+
+# What a page may run on the machine of whoever runs the tests: nothing that installs, fetches or removes.
+PROGRAMS = frozenset({"cat", "cd", "echo", "false", "lash", "mkdir", "printf", "pytest", "python", "true"})
 
 PLAIN = frozenset({"text", "mermaid"})
 RUN = frozenset({"python", "console", "sh", "toml", "json"})
@@ -199,6 +203,8 @@ class PageRun:
         commands = list(parse_commands(snippet))
         assert commands, f"{snippet}: no command in it (they start with `$ ` in a `console` block)"
         for index, (command, expected) in enumerate(commands):
+            unknown = programs(command) - PROGRAMS
+            assert not unknown, f"{snippet}: no test runs {', '.join(sorted(unknown))}: give a reason for not running it"
             for name in [name for name in self.unused_files if _mentions(command, name)]:
                 del self.unused_files[name]
             done = subprocess.run(
@@ -223,6 +229,13 @@ def _mentions(command: str, name: str) -> bool:
     path = Path(name)
     names = {name, path.stem, *(parent.as_posix() for parent in path.parents if parent != Path())}
     return any(re.search(rf"(?<![\w-]){re.escape(each)}(?![\w-])", command) for each in names)
+
+
+def programs(command: str) -> set[str]:
+    """What a line of shell starts: the first word, and each one after a pipe, `&&`, `||` or `;`."""
+    words = list(shlex.shlex(command, posix=True, punctuation_chars=True))
+    starts = [0, *(index + 1 for index, word in enumerate(words) if word in ("|", "&&", "||", ";", "&"))]
+    return {words[index] for index in starts if index < len(words)}
 
 
 def parse_commands(snippet: Snippet) -> Iterator[tuple[str, str]]:

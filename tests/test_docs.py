@@ -186,6 +186,7 @@ def write(folder: Path, text: str) -> list[Snippet]:
         ("```console\n$ false\n```", AssertionError),
         ("<!-- exit: 2 -->\n```console\n$ true\n```", AssertionError),
         ("```sh\nfalse\n```", AssertionError),
+        ("```sh\ntrue && rm -rf .\n```", AssertionError),
         ("```toml\nmodle = 'x:y'\n```", Exception),
         ("```toml\n[[reply]]\ntext = 3\n```", Exception),
         ("```json\n{]\n```", ValueError),

@@ -164,7 +164,7 @@ SPEC = LlmToolSpec(name="look", description="", input_schema={"type": "object"})
 REASONS = [LlmTerminalReason.STOP] * 6 + [LlmTerminalReason.OUTPUT_LIMIT, LlmTerminalReason.CANCELLED]
 DELIVERIES = [
     *[CheckpointDelivery()] * 3,
-    CheckpointDelivery(messages=(note("more"),)),
+    *[CheckpointDelivery(messages=(note("more"),))] * 3,
     CheckpointDelivery(messages=(note("mine", origin=PLUGIN, id="mine"), note("no", MessageRole.ASSISTANT))),
     CheckpointDelivery(transient_messages=(note("psst", MessageRole.SYSTEM),)),
     CheckpointDelivery(turn_causes=(cause("e1"), cause("e1"))),
@@ -209,10 +209,12 @@ NUMBERS = st.integers(0, 511)
 class Twins(RuleBasedStateMachine):
     """A live turn and its ever restored twin, under the same hands."""
 
-    @initialize(script=st.lists(NUMBERS, min_size=1, max_size=12), sync=st.booleans(), limit=st.integers(0, 3))
+    @initialize(
+        script=st.lists(NUMBERS, min_size=1, max_size=12), sync=st.booleans(), limit=st.sampled_from([1, 2, None])
+    )
     def begin(self, script, sync, limit):
         self.script = script
-        self.options = {"sync_execution_environment": sync, "max_turns": limit or None, "emit_llm_trace": bool(limit)}
+        self.options = {"sync_execution_environment": sync, "max_turns": limit, "emit_llm_trace": bool(limit)}
         self.turns = 0
         self.history = MessageSequence([user("before", "b0")])
         self.open_turn(news=limit == 1)
@@ -294,9 +296,10 @@ class Twins(RuleBasedStateMachine):
     @rule(number=NUMBERS)
     @precondition(lambda self: not self.finished)
     def go_on(self, number):
-        """To the next effect that owes a response, and answer it."""
-        while self.out is None and self.poll_once():
-            pass
+        """To the next effect that owes a response, and answer it; some drivers advance for ever without any."""
+        for _ in range(12):
+            if self.out is not None or not self.poll_once():
+                break
         if self.out is not None:
             self.respond(number)
 
@@ -317,10 +320,12 @@ class Twins(RuleBasedStateMachine):
     def respond_astray(self, number, kind):
         """A response that nobody waits for: of the past, of the future, or of another kind."""
         target = self.last_id + number % 2
+        waiting = self.live.snapshot().waiting
+        awaited = waiting.effect if waiting else None
         if number % 3 == 0 and self.past:
             response = self.past[number % len(self.past)]
-        elif target == self.last_id and isinstance(self.out, kind) and kind is not ToolCalls:
-            return  # this one would be right
+        elif isinstance(awaited, kind) and awaited.id == target and kind is not ToolCalls:
+            return  # this one would be right, even if the effect hasn't been polled yet
         else:
             made = {
                 SyncExecutionEnvironment: EnvironmentSynced(id=target),
@@ -387,9 +392,9 @@ def missed() -> list[tuple[State, str, State]]:
 def test_a_restored_turn_goes_on_like_the_unbroken_one():
     """Whatever driver and host do: no stall, nothing after `Done`, the same effects with and without restarts.
 
-    Always the same 200 runs, so that they can also vouch for having taken every way out of every row of the table.
+    Always the same 250 runs, so that they can also vouch for having taken every way out of every row of the table.
     """
-    explore(max_examples=200, derandomize=True)
+    explore(max_examples=250, derandomize=True)
     assert missed() == []
 
 

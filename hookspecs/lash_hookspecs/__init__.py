@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         SessionHookContext as SessionHookContext,
         TurnCall as TurnCall,
         TurnHookContext as TurnHookContext,
+        declared_state as declared_state,
     )
     from lash_hookspecs.directives import (
         AbortTurn as AbortTurn,
@@ -431,6 +432,7 @@ _MODULES = {
         "SessionHookContext",
         "TurnCall",
         "TurnHookContext",
+        "declared_state",
     ),
     "directives": (
         "AbortTurn",

@@ -1,7 +1,7 @@
 """What watchers of a turn see: activities, each with an id and the id of what it belongs to.
 
-Activities with the same `correlation_id` belong to one row of a display: the deltas of one answer, the start and the end
-of one tool call.
+Activities with the same `correlation_id` belong to one row of a display: the deltas of one answer, the start and the
+end of one tool call.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from typing import Any
 
 from lash_hookspecs.errors import CodecError
 
-__all__ = ["VERSION", "canonical_bytes", "chain_hash", "content_hash", "stable_hash"]
+__all__ = ["canonical_bytes", "chain_hash", "content_hash", "stable_hash"]
 
-VERSION = 1
+_VERSION = 1
 
 
 def canonical_bytes(value: Any) -> bytes:
@@ -23,6 +23,8 @@ def canonical_bytes(value: Any) -> bytes:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         _require_text_keys(value)
         return text.encode()
+    except RecursionError as error:
+        raise CodecError("no canonical form: it is nested too deeply") from error
     except (TypeError, ValueError) as error:
         raise CodecError(f"no canonical form: {error}") from error
 
@@ -41,7 +43,7 @@ def _require_text_keys(value: Any) -> None:
 
 def stable_hash(domain: str, value: Any) -> str:
     """SHA-256, in hex, of `[domain, version, value]` in canonical form."""
-    return hashlib.sha256(canonical_bytes([domain, VERSION, value])).hexdigest()
+    return hashlib.sha256(canonical_bytes([domain, _VERSION, value])).hexdigest()
 
 
 def content_hash(data: bytes) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
-from enum import Enum, StrEnum
+from enum import StrEnum
 from functools import cache, partial
 from math import isfinite
 from operator import is_
@@ -53,10 +53,6 @@ def _tag(cls: Any) -> str | None:
     """A class's tag; None for classes without one, and for those where `tag` is an ordinary field."""
     tag = getattr(cls, "tag", None)
     return tag if isinstance(tag, str) else None
-
-
-def _is_enum(tp: Any) -> bool:
-    return isinstance(tp, type) and issubclass(tp, Enum)
 
 
 def _is_union(tp: Any) -> bool:
@@ -187,7 +183,8 @@ def _make_converter() -> Converter:
         converter.register_structure_hook_func(partial(is_, scalar), hook)
     converter.register_unstructure_hook(bytes, refuse_bytes)
     converter.register_structure_hook(bytes, refuse_bytes)
-    converter.register_unstructure_hook_func(_is_enum, lambda member: member.value)
+    # cattrs takes a text enum for text and leaves the member as it is, which is no key of an object.
+    converter.register_unstructure_hook(StrEnum, lambda member: member.value)
     converter.register_structure_hook(StrEnum, structure_lenient_enum)
     converter.register_structure_hook_factory(lambda tp: _tagged_members(tp) is not None, structure_union)
     converter.register_structure_hook_factory(attrs.has, structure_class)
@@ -231,7 +228,7 @@ def _is_row(tp: Any) -> bool:
 
 def _structure_collection(converter: Converter, tp: Any) -> Callable[[Any, Any], Any]:
     make: Any = _COLLECTIONS[get_origin(tp)]
-    args = get_args(tp)
+    args = get_args(tp) or (() if get_origin(tp) is tuple else (Any,))
     row = args if _is_row(tp) else None
 
     def structure_all(data: Any, _: Any) -> Any:
@@ -246,7 +243,7 @@ def _structure_collection(converter: Converter, tp: Any) -> Callable[[Any, Any],
 
 
 def _structure_mapping(converter: Converter, tp: Any) -> Callable[[Any, Any], Any]:
-    key_type, value_type = get_args(tp)
+    key_type, value_type = get_args(tp) or (Any, Any)
 
     def structure_all(data: Any, _: Any) -> Any:
         if not isinstance(data, Mapping):

@@ -29,6 +29,7 @@ __all__ = [
     "SessionHookContext",
     "TurnCall",
     "TurnHookContext",
+    "declared_state",
 ]
 
 T = TypeVar("T")

@@ -1,8 +1,8 @@
 """The effect boundary: everything that isn't deterministic crosses it in an envelope.
 
-The envelope names who asks (`RuntimeInvocation`) and for what (`RuntimeEffectCommand`); a controller runs it, or answers
-from a record. A domain failure (a model refused, a tool failed) is inside the outcome; an `EffectControllerError` means
-that the boundary itself failed.
+The envelope names who asks (`RuntimeInvocation`) and for what (`RuntimeEffectCommand`); a controller runs it, or
+answers from a record. A domain failure (a model refused, a tool failed) is inside the outcome; an
+`EffectControllerError` means that the boundary itself failed.
 """
 
 from __future__ import annotations
@@ -302,8 +302,10 @@ def expect(outcome: RuntimeEffectOutcome, kind: type[O]) -> O:
     if isinstance(outcome, kind):
         return outcome
     wanted: Any = kind
+    # A controller is foreign code: what it returned may be anything.
+    given = getattr(outcome, "kind", type(outcome).__name__)
     raise EffectControllerError(
-        "runtime_effect_wrong_outcome", f"expected outcome `{wanted.kind}`, the controller returned `{outcome.kind}`"
+        "runtime_effect_wrong_outcome", f"expected outcome `{wanted.kind}`, the controller returned `{given}`"
     )
 
 

@@ -1,7 +1,7 @@
 """The provider port: what a model is asked, what it answers, how it fails, and what it streams on the way.
 
-A `Provider` is an object with one working method, `complete`. It may stream while it works; what it returns is the whole
-answer again, so that who doesn't listen loses nothing.
+A `Provider` is an object with one working method, `complete`. It may stream while it works; what it returns is the
+whole answer again, so that who doesn't listen loses nothing.
 """
 
 from __future__ import annotations
@@ -169,7 +169,10 @@ class LlmMessage:
 
 @frozen(kw_only=True)
 class LlmAttachment:
-    """An attachment of a request: a reference, and its bytes where the host has loaded them. Never stored with bytes."""
+    """An attachment of a request: a reference, and its bytes where the host has loaded them.
+
+    It can't be stored with bytes.
+    """
 
     reference: AttachmentRef
     data: bytes = field(default=b"", repr=False)

@@ -77,8 +77,9 @@ class TurnContext:
 
 @frozen(kw_only=True)
 class TurnInput:
-    """A turn's input. `image_blobs` are raw image bytes by id (jpeg, png, gif or webp); they are stored before the turn.
+    """A turn's input.
 
+    `image_blobs` are raw image bytes by id (jpeg, png, gif or webp); they are stored before the turn.
     `mode_extension` is an attrs instance of a class that the mode's driver accepts, stored under its id.
     """
 

@@ -174,8 +174,9 @@ class RuntimeCommit:
     not in it is deleted. `blobs` are stored by `attachment_id` unless there already; `adopted_blobs` are blobs, stored
     before, that belong to the session from now on. `input_hash` and `result` go into the receipt. With
     `expected_head_revision` None (appends), only `requires_ancestor_node_id` guards the place, and the first node's
-    parent may be out of date: the store puts it on the current leaf (ids don't depend on parents). A session that
-    nobody created is created by its first commit.
+    parent may be out of date: the store puts it on the current leaf (ids don't depend on parents). Its `config` and
+    `turn_index` may be out of date too: they count only where the session has no commit yet. A session that nobody
+    created is created by its first commit.
     """
 
     session_id: str

@@ -16,8 +16,16 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, ov
 
 import attrs
 
-from lash_hookspecs.errors import ConfigurationError
-from lash_hookspecs.tools import ToolActivation, ToolCallContext, ToolEffect, ToolManifest
+from lash_hookspecs.canonical import canonical_bytes
+from lash_hookspecs.errors import CodecError, ConfigurationError
+from lash_hookspecs.tools import (
+    ToolActivation,
+    ToolCallContext,
+    ToolEffect,
+    ToolError,
+    ToolFailureClass,
+    ToolManifest,
+)
 
 __all__ = ["FunctionTool", "json_schema", "tool"]
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -12,7 +14,7 @@ from typing import Any
 
 import click
 
-from lash_framework.cli.exits import State, settle
+from lash_framework.cli.exits import ReaderLeft, State, settle
 
 __all__ = ["COMMANDS", "LazyGroup", "cli", "run"]
 
@@ -59,6 +61,15 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"unknown command `{name}`: {nearest(name, self.list_commands(ctx))}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does it, but a reader that left is no failure (click would exit with 1)."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise ReaderLeft from error
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """From the table, without importing anything."""
         rows = [(name, line) for name, (_, _, line) in self.lazy.items()]
@@ -102,6 +113,7 @@ def cli(state: State, verbose: int) -> None:
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; no exception leaves."""
     state = State()
+    _open_standard_files()
     for stream in (sys.stdout, sys.stderr):
         # A terminal or pipe that can't show a character must not end a turn that was paid for.
         if hasattr(stream, "reconfigure"):
@@ -115,3 +127,14 @@ def run(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, SystemExit):
             return error.code if isinstance(error.code, int) else 1
         return settle(error, state)
+
+
+def _open_standard_files() -> None:
+    """Where the shell closed standard files (`>&-`), put /dev/null: no database must become file number 1."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  # lives as long as we

@@ -70,13 +70,16 @@ def chat(invocation: Invocation, continue_: bool, tools: tuple[str, ...], system
         session = portal.call(lash.session, session_id)
         invocation.tell_model(session)
         with _line_editing():
-            return _Conversation(portal, lash, session, reasoning).run()
+            return _Conversation(invocation, portal, lash, session, reasoning).run()
 
 
 class _Conversation:
     """Lines in, turns out, until somebody leaves."""
 
-    def __init__(self, portal: BlockingPortal, lash: Lash, session: Session, reasoning: bool) -> None:
+    def __init__(
+        self, invocation: Invocation, portal: BlockingPortal, lash: Lash, session: Session, reasoning: bool
+    ) -> None:
+        self._again = invocation.again(f"lash chat --session {session.id}")
         self._portal = portal
         self._lash = lash
         self._session = session
@@ -113,7 +116,7 @@ class _Conversation:
                 click.echo(HELP)
             elif text == "/session":
                 click.echo(f"session {self._session.id} in {self._lash.location}")
-                click.echo(f"go on with it: lash chat --session {self._session.id}")
+                click.echo(f"go on with it: {self._again}")
             elif text.startswith("/") and " " not in text:
                 complain(f"unknown command `{text}`; /help lists them")
             elif text:
@@ -156,8 +159,8 @@ class _Conversation:
                 raise Interrupted(signal.SIGINT) from None
 
     def _leave(self, code: ExitCode) -> int:
-        if self._interactive and self._session.policy is not None:
-            click.echo(f"go on later: lash chat --session {self._session.id}")
+        if self._interactive:
+            click.echo(f"go on later: {self._again}")
         return code
 
 

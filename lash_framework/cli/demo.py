@@ -77,11 +77,10 @@ def demo(invocation: Invocation) -> int:
         turn = anyio.run(with_signals, work)
     finally:
         screen.close()
-    store = invocation.settings.store
     click.echo("\nType next:")
     for line in (
-        f"lash explain {turn.turn_id[:8]} --store {store}",
-        f"lash sessions show {turn.state.session_id} --store {store}",
+        invocation.again(f"lash explain {turn.turn_id[:8]}"),
+        invocation.again(f"lash sessions show {turn.state.session_id}"),
         'lash run --model openai-chat:NAME "your question"   # needs OPENAI_API_KEY',
     ):
         click.echo(f"  {line}")

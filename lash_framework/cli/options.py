@@ -74,6 +74,16 @@ class Invocation:
                 "choose one with --model provider:name, LASH_MODEL or lash.toml"
             )
 
+    def again(self, command: str) -> str:
+        """What to type to use the same store with another command."""
+        import shlex
+
+        from lash_framework.settings import Rank
+
+        if self.settings.origin_of("store").rank is not Rank.CALLER:
+            return command
+        return f"{command} --store {shlex.quote(self.settings.store)}"
+
     def _make_folder(self) -> None:
         """Only the default database's folder is made: a wrong path that was typed is an error, not a new folder."""
         from lash_framework.settings import Rank
@@ -102,7 +112,7 @@ def _start_logging(verbosity: int) -> None:
     import logging
 
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     if verbosity < 2:
         for noisy in ("httpx", "httpcore", "asyncio"):
             logging.getLogger(noisy).setLevel(max(level, logging.WARNING))

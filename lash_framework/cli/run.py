@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,8 @@ def run(
             invocation.override("--system", instructions=_instructions(system))
         turn = _run(invocation, text, tools, continue_, screen, names)
     except (Exception, KeyboardInterrupt) as error:
-        screen.close()
+        with suppress(OSError):
+            screen.close()
         if as_json or jsonl:
             return _settle_in_json(error, invocation.state, names)
         raise
@@ -95,7 +97,10 @@ def _run(
             session: Session = await lash.session(session_id)
             invocation.tell_model(session)
             names["session_id"] = session.id
-            turn = await run_turn(session, text, screen, gate, turn_id=names["turn_id"])
+            try:
+                turn = await run_turn(session, text, screen, gate, turn_id=names["turn_id"])
+            finally:
+                names["turn_id"] = gate.turn_id or names["turn_id"]
             screen.end(turn, lash.location)
             return turn
 

@@ -87,6 +87,8 @@ class TerminalScreen(Screen):
         if not self._text_shown and turn.text:
             self._stream(("text", "end"), turn.text, "")
         self.close()
+        for call in self._tools.values():
+            self.note(f"→ {call} did not finish", "red")
         for problem in problems(turn):
             self.note(problem, "yellow" if problem.startswith("note: ") else "red")
         self.note(footer(turn, location), "dim")

@@ -18,7 +18,8 @@ from lash_framework.cli.exits import Interrupted, ReaderLeft
 
 if TYPE_CHECKING:
     from lash_framework.cli.screens import Screen
-    from lash_framework.session import RunningTurn, Session
+    from lash_framework.running import RunningTurn
+    from lash_framework.session import Session
     from lash_hookspecs.sessions import AssembledTurn, TurnInput
 
 __all__ = ["Gate", "run_turn", "with_signals"]
@@ -31,12 +32,14 @@ class Gate:
 
     def __init__(self) -> None:
         self.running: RunningTurn | None = None
+        self.turn_id: str | None = None
         self._asked = False
         self._wanted = False
 
     def attach(self, running: RunningTurn) -> None:
         """A turn runs."""
         self.running = running
+        self.turn_id = running.turn_id
         if self._wanted:
             self.cancel()
 

@@ -9,8 +9,8 @@
         await case.run(harness)
 
 The kit knows no test framework: a case that fails raises `AssertionError`. What a case needs beside the port (opening
-the same data again, damaging it) it asks of a `StoreHarness`. Ids are stable; `NOT_APPLICABLE` names those which have no
-meaning for this port, and why.
+the same data again, damaging it) it asks of a `StoreHarness`. Ids are stable; `NOT_APPLICABLE` names those that mean
+nothing for this port, and why.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ from lash_hookspecs.stores import (
     RuntimeCommit,
     SessionMeta,
     SessionStore,
-    Store,
     UsageDelta,
     attachment_id,
     frame_node_id,
@@ -80,10 +79,6 @@ class Corruption(StrEnum):
     COMPONENT_BODY = "component_body"
 
 
-class FullStore(SessionStore, Store, Protocol):
-    """A store with sessions."""
-
-
 class StoreHarness(Protocol):
     """What a store's tests supply: one set of data, empty at first, and ways to reach it."""
 
@@ -105,6 +100,7 @@ class _Need(StrEnum):
 
 
 Run = Callable[[StoreHarness], Awaitable[None]]
+Call = Callable[[], Awaitable[object]]
 
 
 @frozen
@@ -192,9 +188,10 @@ class Scribe:
     def nodes(self, operation: OperationId, texts: Collection[str], frame: str | None) -> tuple[NodeRecord, ...]:
         """A frame, if one is named, and messages, one under the other, from the leaf on."""
         made: list[NodeRecord] = []
+        rooted = frame is not None and self.leaf is None  # the root frame isn't counted
         for ordinal, text in enumerate([*([None] if frame is not None else []), *texts]):
             opens = text is None
-            id = node_id(self.session_id, operation, ordinal)
+            id = node_id(self.session_id, operation, ordinal - rooted)
             if opens and frame is not None:
                 id = frame_node_id(self.session_id, frame)
             made.append(
@@ -304,11 +301,14 @@ async def _head_and_session_agree(harness: StoreHarness) -> None:
 @_case("A1.03")
 async def _other_session(harness: StoreHarness) -> None:
     """Nodes made for another session are refused, and both sessions stay as they were."""
-    store, scribe = await harness.open(), Scribe()
+    store, scribe, other = await harness.open(), Scribe(), Scribe("s2")
     await scribe.write(store, scribe.turn("mine"))
-    async with _refused(store, CommitRefused, "node_id"):
-        await store.commit(evolve(scribe.turn("mine too"), session_id="s2"))
-    _same(await store.load_session("s2"), None)
+    await other.write(store, other.turn("theirs"))
+    before = await _everything(store, "s1")
+    for commit in (scribe.turn("more", expected_head_revision=1), scribe.append("more")):
+        async with _refused(store, CommitRefused, "node_id", session_id="s2"):
+            await store.commit(evolve(commit, session_id="s2"))
+    _same(await _everything(store, "s1"), before)
 
 
 @_case("A1.04")
@@ -550,7 +550,7 @@ async def _survives(harness: StoreHarness) -> None:
 
 @_case("A2.01")
 async def _turn_receipt(harness: StoreHarness) -> None:
-    """The same turn again is answered by its stored receipt, whatever it expects or would answer; other content is not."""
+    """The same turn again is answered by its stored receipt, whatever it expects by now; other content conflicts."""
     store, scribe = await harness.open(), Scribe()
     commit = scribe.turn("one", result=b"first", usage=_spent(TokenUsage(input=1)))
     first = await scribe.write(store, commit)
@@ -580,7 +580,7 @@ async def _own_hash(harness: StoreHarness) -> None:
         {"usage": ()},
         {"usage": _spent(TokenUsage(output=1))},
         {"blobs": ()},
-        {"adopted_blobs": (attachment_id(blob),)},
+        {"adopted_blobs": (attachment_id(b"another picture"),)},
         {"input_hash": "i"},
     ):
         async with _refused(store, ReceiptConflict):
@@ -728,7 +728,7 @@ async def _replaced_and_cleared(harness: StoreHarness) -> None:
 
 @_case("A3.02", _Need.REOPEN)
 async def _components_survive(harness: StoreHarness) -> None:
-    """The complete set of components survives being reopened again and again, unchanged ones and moved ones included."""
+    """The complete set of components survives reopening again and again, unchanged ones and moved ones included."""
     store, scribe = await harness.open(), Scribe()
     bodies = {f"part {index}": b"body %d" % index for index in range(5)}
     parts: dict[str, Any] = {key: ComponentChanged(body, version=2) for key, body in bodies.items()}
@@ -850,19 +850,6 @@ async def _reclaims(harness: StoreHarness) -> None:
     _same((await _components(store), await _components(store, "s2")), ({"d": twice}, {"a": shared}))
 
 
-@_case("A3.11", Corruption.COMPONENT_GONE, Corruption.COMPONENT_BODY)
-async def _damaged_component(harness: StoreHarness) -> None:
-    """A component whose body is gone or other than its reference says is corrupt, never empty or wrong."""
-    store = await harness.open()
-    for session_id, damage in (("s1", Corruption.COMPONENT_GONE), ("s2", Corruption.COMPONENT_BODY)):
-        scribe = Scribe(session_id)
-        parts = {"a": ComponentChanged(session_id.encode())}
-        await scribe.write(store, scribe.turn("x", components=parts, config=b""))
-        await harness.corrupt(damage, session_id)
-        with _raises(StoreCorrupt):
-            await store.load_session(session_id)
-
-
 # ---- C: sessions made and deleted -----------------------------------------------------------------------------------
 
 
@@ -872,11 +859,12 @@ async def _fenced_handles(harness: StoreHarness) -> None:
     first, second, scribe = await harness.open(), await harness.open(), Scribe()
     await scribe.write(first, scribe.turn("one"))
     _same(await second.delete_session("s1"), True)
-    for call in (
+    calls: list[Call] = [
         lambda: first.commit(scribe.turn("two")),
         lambda: first.load_session("s1"),
         lambda: first.create_session(SessionMeta(session_id="s1", created_at_ms=1)),
-    ):
+    ]
+    for call in calls:
         with _raises(SessionDeleted):
             await call()
 
@@ -913,7 +901,7 @@ async def _after_delete(harness: StoreHarness) -> None:
     commit = scribe.turn("one", operation=OperationId("turn", "t-1"))
     await scribe.write(store, commit)
     await store.delete_session("s1")
-    for call in (
+    calls: list[Call] = [
         lambda: store.commit(commit),
         lambda: store.commit(scribe.append("note")),
         lambda: store.load_meta("s1"),
@@ -921,7 +909,8 @@ async def _after_delete(harness: StoreHarness) -> None:
         lambda: store.load_receipt("s1", commit.operation),
         lambda: store.list_receipts("s1"),
         lambda: store.is_on_path("s1", commit.nodes[0].node_id),
-    ):
+    ]
+    for call in calls:
         with _raises(SessionDeleted):
             await call()
     _same(await store.session_was_deleted("s1"), True)
@@ -1042,10 +1031,10 @@ for _damage in (
     Corruption.NODE_KIND,
     Corruption.HEAD_REVISION,
 ):
-    _damaged_graph(f"D.04.{_damage}", _damage)
+    _damaged_graph(f"D.04-{_damage}", _damage)
 
 
-@_case("D.04.duplicate", Corruption.RECEIPT_GONE)
+@_case("D.04-duplicate", Corruption.RECEIPT_GONE)
 async def _duplicate_node(harness: StoreHarness) -> None:
     """A commit whose nodes exist, though its receipt is lost, is refused instead of doubling them."""
     store, scribe = await harness.open(), Scribe()
@@ -1055,6 +1044,19 @@ async def _duplicate_node(harness: StoreHarness) -> None:
     await harness.corrupt(Corruption.RECEIPT_GONE, "s1")
     async with _refused(store, CommitRefused, "node_exists"):
         await store.commit(evolve(commit, expected_head_revision=None))
+
+
+@_case("D.04-component", Corruption.COMPONENT_GONE, Corruption.COMPONENT_BODY)
+async def _damaged_component(harness: StoreHarness) -> None:
+    """A component whose body is gone or other than its reference says is corrupt, never empty or wrong."""
+    store = await harness.open()
+    for session_id, damage in (("s1", Corruption.COMPONENT_GONE), ("s2", Corruption.COMPONENT_BODY)):
+        scribe = Scribe(session_id)
+        parts = {"a": ComponentChanged(session_id.encode())}
+        await scribe.write(store, scribe.turn("x", components=parts, config=b""))
+        await harness.corrupt(damage, session_id)
+        with _raises(StoreCorrupt):
+            await store.load_session(session_id)
 
 
 @_case("D.05")
@@ -1069,6 +1071,19 @@ async def _late_append(harness: StoreHarness) -> None:
     loaded = await store.load_session("s1")
     _same([node.body for node in loaded.nodes], [b"{}", b"one", b"two", b"note", b"and more"])
     _same(loaded.nodes[3].parent_node_id, loaded.nodes[2].node_id)
+
+
+@_case("D.05-config")
+async def _late_append_keeps(harness: StoreHarness) -> None:
+    """An append carries config and turn index for a session that has none yet; it never turns newer ones back."""
+    store, scribe = await harness.open(), Scribe()
+    await scribe.write(store, scribe.append("first", key="a1", config=b"carried", turn_index=4))
+    _same(((await store.load_head("s1")).config, (await store.load_head("s1")).turn_index), (b"carried", 4))
+    late = scribe.append("note", key="a2", config=b"carried", turn_index=4)
+    await scribe.write(store, scribe.turn("one", config=b"newer", turn_index=5))
+    await scribe.write(store, late)
+    head = await store.load_head("s1")
+    _same((head.config, head.turn_index, head.head_revision), (b"newer", 5, 3))
 
 
 @_case("D.07")

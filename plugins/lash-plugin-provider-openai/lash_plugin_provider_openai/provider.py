@@ -96,8 +96,8 @@ class OpenAiChatProvider:
         if not self._may_call:
             raise ConfigurationError(
                 f"{self._provider_id}: a call to {self._base_url} may cost money, and live calls aren't allowed here "
-                "(`live_calls_allowed` is false, as in tests): allow them on purpose, use a service on this machine, "
-                "or `scripted:demo`"
+                "(`live_calls_allowed` is false, as in tests): set `LASH_ALLOW_LIVE_CALLS=1` if that is meant, or use "
+                "a service on this machine, or `scripted:demo`"
             )
         if self._needs_key:
             message = f"{self._provider_id}: there is no API key for {self._base_url}: {_SET_THE_KEY}"

@@ -220,7 +220,7 @@ async def test_an_answer_that_is_complete_but_never_closed_ends_soon() -> None:
 
 async def test_silence_is_a_timeout() -> None:
     with ChatServer(hang("x")) as server:
-        assert (await Caller(server.url, chunk_timeout_s=0.1).fail()).kind is ProviderFailureKind.TIMEOUT
+        assert (await Caller(server.url, chunk_timeout_s=0.3).fail()).kind is ProviderFailureKind.TIMEOUT
 
 
 async def test_a_document_instead_of_a_stream() -> None:

@@ -14,6 +14,7 @@ from attrs import evolve, field, frozen
 from lash_hookspecs.canonical import content_hash
 from lash_hookspecs.errors import (
     BudgetExceeded,
+    CodecError,
     CommitRefused,
     HeadConflict,
     ReceiptConflict,
@@ -94,6 +95,7 @@ class HeadFacts:
     """The stored head; the default is that of a session without commits. Generations are -1 where there is no node."""
 
     revision: int = 0
+    turn_index: int = 0
     leaf: str | None = None
     leaf_generation: int = -1
     frame: str | None = None
@@ -186,7 +188,7 @@ def measure(commit: RuntimeCommit) -> int:
 
 
 def draft(commit: RuntimeCommit) -> Draft:
-    """Hash what the commit brings."""
+    """Hash what the commit brings. Raises `CommitRefused` with the code `text` for text that isn't valid Unicode."""
     refs: dict[Slot, Ref] = {}
     bodies: dict[str, bytes] = {}
 
@@ -204,8 +206,11 @@ def draft(commit: RuntimeCommit) -> Draft:
         digest = content_hash(body)
         bring(("blob", f"sha256:{digest}"), body)
     rooted = bool(commit.nodes) and is_root_frame(commit.nodes[0])  # a root frame is not counted
-    ids = tuple(_derived_id(commit, ordinal - rooted, node) for ordinal, node in enumerate(commit.nodes))
-    return Draft(commit=commit, intent_hash=intent_hash(commit), ids=ids, refs=refs, bodies=bodies)
+    try:
+        ids = tuple(_derived_id(commit, ordinal - rooted, node) for ordinal, node in enumerate(commit.nodes))
+        return Draft(commit=commit, intent_hash=intent_hash(commit), ids=ids, refs=refs, bodies=bodies)
+    except CodecError as error:
+        raise CommitRefused("text", f"commit {commit.operation!r} can't be encoded: {error}") from error
 
 
 def _derived_id(commit: RuntimeCommit, ordinal: int, node: NodeRecord) -> str | None:
@@ -378,11 +383,17 @@ def _placed(commit: RuntimeCommit, old: HeadFacts) -> tuple[tuple[NodeWrite, ...
         leaf = node.node_id
     return tuple(placed), HeadFacts(
         revision=old.revision + 1,
+        turn_index=old.turn_index if _carries(commit, old) else commit.turn_index,
         leaf=leaf,
         leaf_generation=old.leaf_generation + len(placed),
         frame=frame,
         frame_generation=frame_generation,
     )
+
+
+def _carries(commit: RuntimeCommit, head: HeadFacts) -> bool:
+    """Whether the commit only carries config and turn index along: an append may know old ones."""
+    return commit.expected_head_revision is None and head.revision > 0
 
 
 def _by_id(facts: Facts) -> dict[str, Ref]:
@@ -394,6 +405,9 @@ def _wanted_refs(draft: Draft, facts: Facts) -> dict[Slot, Ref]:
     """The session's components and config as they shall be, and the attachments that come to it."""
     commit = draft.commit
     wanted = dict(draft.refs)
+    if _carries(commit, facts.head):
+        wanted.pop(CONFIG, None)
+        wanted |= {slot: ref for slot, ref in facts.refs.items() if slot == CONFIG}
     if commit.components is None:
         wanted |= {slot: ref for slot, ref in facts.refs.items() if slot[0] == "component"}
     else:
@@ -412,6 +426,7 @@ def _writes(draft: Draft, facts: Facts) -> Writes:
     nodes, head = _placed(commit, facts.head)
     wanted = _wanted_refs(draft, facts)
     dropped = tuple(slot for slot in facts.refs if slot not in wanted)
+    used = {ref.hash for ref in wanted.values()}
     replaced = {ref.hash for slot, ref in facts.refs.items() if wanted.get(slot) != ref}
     return Writes(
         new_session=not facts.known,
@@ -428,9 +443,9 @@ def _writes(draft: Draft, facts: Facts) -> Writes:
             result=commit.result,
         ),
         first_generation=facts.head.leaf_generation + 1,
-        bodies={digest: body for digest, body in draft.bodies.items() if digest not in facts.blobs},
+        bodies={digest: body for digest, body in draft.bodies.items() if digest in used - facts.blobs},
         refs={slot: ref for slot, ref in wanted.items() if facts.refs.get(slot) != ref},
         dropped=dropped,
-        released=tuple(sorted(replaced - {ref.hash for ref in wanted.values()})),
+        released=tuple(sorted(replaced - used)),
         usage=_totals(commit, facts),
     )

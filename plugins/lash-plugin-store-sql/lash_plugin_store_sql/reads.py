@@ -44,7 +44,6 @@ class Session:
 
     no: int
     head: HeadFacts
-    turn_index: int
 
 
 def corrupt(table: str, place: object, what: str) -> StoreCorrupt:
@@ -81,7 +80,8 @@ def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
 def find_session(tx: Tx, session_id: str) -> Session | None:
     """The session's row; None if there is none. Raises `SessionDeleted` for a spent id."""
     row = tx.row(
-        "SELECT no, head_revision, leaf, leaf_generation, frame, frame_generation, turn_index FROM sessions "
+        "SELECT no, head_revision, leaf, leaf_generation, sessions.frame, sessions.frame_generation, turn_index, "
+        "nodes.node_id FROM sessions LEFT JOIN nodes ON nodes.key = (sessions.no << 32 | sessions.leaf_generation) "
         "WHERE session_id = ?",
         (session_id,),
     )
@@ -89,7 +89,7 @@ def find_session(tx: Tx, session_id: str) -> Session | None:
         if was_deleted(tx, session_id):
             raise SessionDeleted(session_id)
         return None
-    no, revision, leaf, leaf_generation, frame, frame_generation, turn_index = row
+    no, revision, leaf, leaf_generation, frame, frame_generation, turn_index, last_node = row
     sound = (
         type(revision) is type(turn_index) is type(leaf_generation) is type(frame_generation) is int
         and revision >= 0
@@ -97,18 +97,20 @@ def find_session(tx: Tx, session_id: str) -> Session | None:
         and -1 <= frame_generation <= leaf_generation
         and _is_hash(leaf, optional=leaf_generation < 0)
         and _is_hash(frame, optional=frame_generation < 0)
-        and (leaf is None) == (frame is None) == (leaf_generation < 0)
+        and (leaf is None) == (frame is None)
+        and leaf == last_node
     )
     if not sound:
-        raise corrupt("sessions", f"`{session_id}`", "revision, turn index, leaf and frame don't fit together")
+        raise corrupt("sessions", f"`{session_id}`", "its revision, turn index, leaf and frame don't fit together")
     head = HeadFacts(
         revision=revision,
+        turn_index=turn_index,
         leaf=leaf.hex() if leaf is not None else None,
         leaf_generation=leaf_generation,
         frame=frame.hex() if frame is not None else None,
         frame_generation=frame_generation,
     )
-    return Session(no=no, head=head, turn_index=turn_index)
+    return Session(no=no, head=head)
 
 
 def _is_hash(value: object, *, optional: bool = False) -> bool:
@@ -147,7 +149,7 @@ def _head(tx: Tx, session_id: str, session: Session) -> SessionHead:
         head_revision=session.head.revision,
         leaf_node_id=session.head.leaf,
         frame_node_id=session.head.frame,
-        turn_index=session.turn_index,
+        turn_index=session.head.turn_index,
         config=configs[""].body if configs else b"",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -155,6 +156,8 @@ class SqliteDriver:
             code = getattr(error, "sqlite_errorcode", None)
             cls, remedy = _MEANINGS.get((code or 0) & 0xFF, (StoreUnavailable, "SQLite refused"))
             return cls(f"`{self.location}`: {error}; {remedy}")
+        if isinstance(error, OSError):
+            return StoreUnavailable(f"`{self.location}`: {error}")
         if isinstance(error, OverflowError):
             return CommitRefused("integer_range", f"a number doesn't fit 64 bits: {error}")
         if isinstance(error, UnicodeEncodeError):
@@ -183,10 +186,15 @@ class SqliteDriver:
                 f"`{path}` can't be made: there is no directory `{missing}`; create it (only the last directory of "
                 f"a path is created by itself)"
             ) from None
-        except OSError as error:
-            raise StoreUnavailable(f"`{path}` can't be made: {error}") from error
         if path.is_dir():
             raise StoreUnavailable(f"`{path}` is a directory; name a file in it, such as `{path / 'lash.db'}`")
+        # SQLite would open a file that it can't write, and only refuse the first commit.
+        for place in (folder, *([path] if path.exists() else [])):
+            if not os.access(place, os.W_OK):
+                raise StoreUnavailable(
+                    f"`{path}`: no permission to write `{place}`; SQLite writes the file and others beside it, so make "
+                    f"both writable for this user, or choose another path"
+                )
         if path.exists() and path.stat().st_size:
             self._peek(path)
 

@@ -139,7 +139,7 @@ def _execute(tx: Tx, commit: RuntimeCommit, writes: Writes, session: Session | N
         (
             commit.committed_at_ms,
             head.revision,
-            commit.turn_index,
+            head.turn_index,
             _raw(head.leaf),
             head.leaf_generation,
             _raw(head.frame),

@@ -127,18 +127,19 @@ async def with_retries(
     while True:
         try:
             return await attempt()
-        except AttemptFailed as failure:
-            match decide(policy, state, failure):
-                case GiveUp(error):
-                    raise LlmCallFailed(error) from failure.__cause__
-                case Wait() as wait:
-                    events: list[LlmStreamEvent] = [AttemptReset()] if failure.seen is Seen.OUTPUT else []
-                    status = RetryStatus(
-                        wait_seconds=wait.seconds,
-                        attempt=state.attempt,
-                        max_attempts=policy.max_attempts,
-                        reason=failure.error.message,
-                    )
-                    await send([*events, status])
-                    state = wait.state
-        await sleep(wait.seconds)
+        except AttemptFailed as exc:
+            failure = exc
+        # Outside of the `except`: whoever gets the error gets the redacted value, and no chain behind it.
+        step = decide(policy, state, failure)
+        if isinstance(step, GiveUp):
+            raise LlmCallFailed(step.error)
+        events: list[LlmStreamEvent] = [AttemptReset()] if failure.seen is Seen.OUTPUT else []
+        status = RetryStatus(
+            wait_seconds=step.seconds,
+            attempt=state.attempt,
+            max_attempts=policy.max_attempts,
+            reason=failure.error.message,
+        )
+        await send([*events, status])
+        state = step.state
+        await sleep(step.seconds)

@@ -26,7 +26,6 @@ from lash_provider_kit.failures import (
     classify,
     error_object,
     retry_after_seconds,
-    transport_failure,
 )
 from lash_provider_kit.redact import Redactor
 from lash_provider_kit.retry import RetryPolicy, with_retries
@@ -135,6 +134,7 @@ class StreamingService:
         error = failure.error
         raw = None if error.raw is None else self._redact(error.raw, _RAW_CHARS)
         failure.error = evolve(error, message=self._redact(error.message, _RAW_CHARS), raw=raw)
+        failure.args = (failure.error.message,)  # it stays reachable as the context of what is raised
 
     async def _attempt(self, body: bytes, decoder: Decoder, send: LlmEventSender) -> LlmResponse:
         response: httpx.Response | None = None
@@ -179,10 +179,10 @@ class StreamingService:
         feed, errors = decoder.feed, self.transport.errors
         events: list[bytes] = []
         any_event = draining = False
-        cut: BaseException | None = None
+        cut: AttemptFailed | None = None
         ended = False
-        # One pass per network read: its events leave in one list, and no deadline is set here (the transport has one
-        # per read, `scope` one for everything), because each hop and each timer costs more than decoding an event.
+        # One pass per network read: its events leave in one list, and no scope is entered (the transport times each
+        # read, `scope` times everything), because each hop and each scope costs more than decoding an event.
         while not ended:
             try:
                 events = parser.feed(await anext(chunks))
@@ -191,7 +191,7 @@ class StreamingService:
             except SseLimitExceeded as exc:
                 raise self._failure(f"{exc}", ProviderFailureKind.STREAM, "stream_too_large") from exc
             except errors as exc:
-                ended, events, cut = True, parser.close(), exc
+                ended, events, cut = True, parser.close(), self.transport.failure(exc)
             if not events:
                 continue
             any_event = True
@@ -215,15 +215,14 @@ class StreamingService:
                 draining = True
                 scope.deadline = min(scope.deadline, anyio.current_time() + _DRAIN_S)
         if cut is not None and not decoder.complete:
-            broken = transport_failure(cut, self.transport.url, self._provider)
-            raise broken.observed(_progress(decoder)) from cut
+            raise cut.observed(_progress(decoder))
         if not any_event and not strict and parser.received:
             raise self._unexpected("text that is no event stream")
 
     async def _document(self, chunks: AsyncIterator[bytes], kind: str, decoder: Decoder, send: LlmEventSender) -> None:
         body, cut = await self._read(chunks, MAX_STREAM_BYTES)
         if cut is not None:
-            raise transport_failure(cut, self.transport.url, self._provider).observed(Seen.RESPONSE) from cut
+            raise cut.observed(Seen.RESPONSE)
         if not (kind == "application/json" or kind.endswith("+json")):
             raise self._unexpected(f"`{kind}`", body)
         batch: list[LlmStreamEvent] = []
@@ -231,8 +230,8 @@ class StreamingService:
         if batch:
             await send(batch)
 
-    async def _read(self, chunks: AsyncIterator[bytes], limit: int) -> tuple[bytes, BaseException | None]:
-        """What there is to read, up to `limit` bytes, and the exception that ended it early."""
+    async def _read(self, chunks: AsyncIterator[bytes], limit: int) -> tuple[bytes, AttemptFailed | None]:
+        """What there is to read, up to `limit` bytes, and the failure that ended it early."""
         pieces: list[bytes] = []
         size = 0
         try:
@@ -242,7 +241,7 @@ class StreamingService:
                 if size > limit:
                     break
         except self.transport.errors as exc:
-            return b"".join(pieces), exc
+            return b"".join(pieces), self.transport.failure(exc)
         return b"".join(pieces)[:limit], None
 
     async def _refused(self, response: httpx.Response, chunks: AsyncIterator[bytes]) -> AttemptFailed:

@@ -211,6 +211,8 @@ class ChatServer:
         """Asked first for each request; None leaves it to the answers in order."""
         self.requests: list[RecordedRequest] = []
         self.connections = 0
+        self.asked = threading.Event()
+        """Set when a request has arrived whole."""
         self.client_left = threading.Event()
         """Set when a client closes its connection before its answer is complete."""
         self._answers = deque(answers)
@@ -267,6 +269,7 @@ class ChatServer:
         """The answer for `request`; called by connections, in the server's thread."""
         if self._record:
             self.requests.append(request)
+            self.asked.set()
         chosen = self.choose(request) if self.choose is not None else None
         if chosen is not None:
             return chosen
@@ -337,8 +340,9 @@ class _Connection(asyncio.Protocol):
             if answer.gap_s:
                 await asyncio.sleep(answer.gap_s)
             if number == 1 and answer.gate is not None:
-                while not answer.gate.is_set():
-                    await asyncio.sleep(0.002)  # a thread that waited would outlive a server which is being stopped
+                # A thread event, since the test may run on trio; a thread that waited for it might never end.
+                while not answer.gate.is_set():  # noqa: ASYNC110 - for the reason above
+                    await asyncio.sleep(0.002)
             self._transport.write(_framed(piece) if answer.chunked else piece)
         self._finish(answer)
 

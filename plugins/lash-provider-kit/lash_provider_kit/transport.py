@@ -22,7 +22,7 @@ import anyio
 from attrs import field, frozen
 from attrs.validators import gt
 
-from lash_provider_kit.failures import transport_failure
+from lash_provider_kit.failures import AttemptFailed, transport_failure
 
 if TYPE_CHECKING:
     import httpx
@@ -81,7 +81,16 @@ class HttpTransport:
         try:
             return await send(self._request(body))
         except self.errors as exc:
-            raise transport_failure(exc, self.url, self._provider) from exc
+            failure = self.failure(exc)
+        raise failure
+
+    def failure(self, exc: BaseException) -> AttemptFailed:
+        """What one of `errors` means.
+
+        Raise it outside of the `except`, so that nothing chains the library's exception to it: aiohttp's errors hold
+        the request's headers, and show them, key included.
+        """
+        return transport_failure(exc, self.url, self._provider)
 
     async def aclose(self) -> None:
         """Close all connections; the next request would open new ones."""

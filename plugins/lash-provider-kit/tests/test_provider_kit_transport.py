@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import ssl
 import subprocess
@@ -14,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import httpx
 import pytest
@@ -91,11 +94,22 @@ class Client:
         with pytest.raises(LlmCallFailed) as caught:
             await self.call()
         assert SECRET not in repr(caught.value.error)
+        # aiohttp's exceptions show the request's headers, so none may hang on behind.
+        assert caught.value.__cause__ is None
+        assert caught.value.__context__ is None
         return caught.value.error
 
     @property
     def events(self) -> list[LlmStreamEvent]:
         return [event for batch in self.batches for event in batch]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    """The libraries' import takes a part of a second, which must not fall into the short time limits tested here."""
+    for name in ("aiohttp", "httpcore", "httpx_aiohttp"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 @pytest.fixture(params=[False, True], ids=["chosen", "own"])
@@ -224,15 +238,15 @@ async def test_garbage_is_named_and_not_repeated(connect: Connect) -> None:
 
 async def test_silence_before_the_answer_times_out_and_is_repeated(connect: Connect) -> None:
     with ChatServer(hang(), words("a", "end")) as server:
-        client = connect(server.url, chunk_s=0.1)
+        client = connect(server.url, chunk_s=0.3)
         assert (await client.call()).full_text == "a"
-        assert client.waits == [2.0]
+        assert client.waits[0] == 2.0
         await client.service.aclose()
 
 
 async def test_silence_within_the_answer_times_out(connect: Connect) -> None:
     with ChatServer(words("a", end="hang")) as server:
-        client = connect(server.url, chunk_s=0.1)
+        client = connect(server.url, chunk_s=0.3)
         error = await client.failure()
         assert error.kind is ProviderFailureKind.TIMEOUT
         assert error.code == "unsafe_retry_after_output_started"
@@ -241,7 +255,7 @@ async def test_silence_within_the_answer_times_out(connect: Connect) -> None:
 
 async def test_keep_alives_cannot_extend_the_deadline(connect: Connect) -> None:
     with ChatServer(raw(*[b": ping\n\n"] * 1000, gap_s=0.01)) as server:
-        client = connect(server.url, deadline_s=0.1, retry=RetryPolicy(mode="off"))
+        client = connect(server.url, deadline_s=0.4, retry=RetryPolicy(mode="off"))
         with anyio.fail_after(5):
             error = await client.failure()
         assert error.kind is ProviderFailureKind.TIMEOUT
@@ -253,10 +267,10 @@ async def test_keep_alives_cannot_extend_the_deadline(connect: Connect) -> None:
 
 async def test_a_slow_listener_is_neither_cut_off_nor_counted(connect: Connect) -> None:
     with ChatServer(words("a", "b", "end")) as server:
-        client = connect(server.url, deadline_s=0.2)
+        client = connect(server.url, deadline_s=0.4)
 
         async def send(events: Sequence[LlmStreamEvent]) -> None:
-            await anyio.sleep(0.3)  # it's about time that passes, so it has to
+            await anyio.sleep(0.5)  # it's about time that passes, so it has to
 
         assert (await client.service.call(b"{}", Words, send)).full_text == "a b"
         await client.service.aclose()
@@ -273,9 +287,13 @@ async def test_the_deadline_holds_before_the_answer_too(connect: Connect) -> Non
 async def test_cancelling_closes_the_connection(connect: Connect, answer: Answer) -> None:
     with ChatServer(answer, words("b", "end")) as server:
         client = connect(server.url)
-        with anyio.move_on_after(0.1) as scope:
-            await client.call()
-        assert scope.cancelled_caught
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.call)
+            assert await anyio.to_thread.run_sync(server.asked.wait, 5)
+            with anyio.fail_after(5):
+                while answer.pieces and not client.batches:
+                    await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
         assert await anyio.to_thread.run_sync(server.client_left.wait, 5)
         assert (await client.call()).full_text == "b"  # the client is still good
         await client.service.aclose()

@@ -1,0 +1,74 @@
+"""What hooks asked of a turn, sorted: messages to add, whether to abort, what to show. Pure.
+
+Every message carries its plugin's name from here on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import define, evolve, field
+
+from lash_framework.hooks import Owned
+from lash_hookspecs.checkpoints import CheckpointDelivery
+from lash_hookspecs.directives import AbortTurn, EmitEvents, EnqueueMessages, TurnDirective
+from lash_hookspecs.errors import PluginError
+from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin
+from lash_hookspecs.turns import PluginEvent
+
+__all__ = ["DIRECTIVES", "Sorted", "sort_directives"]
+
+DIRECTIVES = (AbortTurn, EnqueueMessages, EmitEvents)
+"""What hooks at turn seams and checkpoints may return."""
+
+
+@define(slots=True)
+class Sorted:
+    """Directives by what is done with them. `abort` is the last one, with its plugin."""
+
+    lasting: list[PluginMessage] = field(factory=list)
+    transient: list[PluginMessage] = field(factory=list)
+    events: list[PluginEvent] = field(factory=list)
+    abort: Owned[AbortTurn] | None = None
+
+    @property
+    def delivery(self) -> CheckpointDelivery:
+        """The messages, for the turn machine to append."""
+        return CheckpointDelivery(messages=tuple(self.lasting), transient_messages=tuple(self.transient))
+
+    def messages(self, scope: str) -> tuple[Message, ...]:
+        """The messages, finished; ids are derived from `scope` (a turn and a phase of it) where none was given."""
+        added = (*self.lasting, *self.transient)
+        return tuple(_as_message(each.id or f"m_plugin_{scope}_{index}", each) for index, each in enumerate(added))
+
+
+def sort_directives(directives: Sequence[Owned[TurnDirective]]) -> Sorted:
+    """Sort them. Raises `PluginError` for a message in a role that plugins may not take."""
+    found = Sorted()
+    for plugin_id, directive in directives:
+        match directive:
+            case EnqueueMessages(messages=messages, transient=transient):
+                owned = [_owned_message(each, plugin_id, transient) for each in messages]
+                (found.transient if transient else found.lasting).extend(owned)
+            case EmitEvents(events=events):
+                found.events += [PluginEvent(plugin_id=plugin_id, name=e.name, payload=e.payload) for e in events]
+            case AbortTurn():
+                found.abort = Owned(plugin_id, directive)
+    return found
+
+
+def _owned_message(message: PluginMessage, plugin_id: str, transient: bool) -> PluginMessage:
+    """The message with its owner's name on it, and only in a role that plugins may take."""
+    if message.role not in (MessageRole.USER, MessageRole.SYSTEM):
+        raise PluginError(plugin_id, "EnqueueMessages", f"role `{message.role}` can't be enqueued; use user or system")
+    origin = message.origin or PluginOrigin(plugin_id, transient)
+    return evolve(message, origin=origin)
+
+
+def _as_message(id: str, given: PluginMessage) -> Message:
+    parts = [Part(id=f"{id}.p0", kind=PartKind.TEXT, content=given.content)]
+    parts += [
+        Part(id=f"{id}.p{index}", kind=PartKind.IMAGE, content="", attachment=each)
+        for index, each in enumerate(given.images, start=1)
+    ]
+    return Message(id=id, role=given.role, parts=tuple(parts), origin=given.origin)

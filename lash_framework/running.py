@@ -1,0 +1,113 @@
+"""A turn while it runs: its activities as an async iterator, its end as a result.
+
+Leaving the block early cancels the turn; an exception in the block, or a cancel scope around it, interrupts it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from lash_framework.turn_job import TurnJob
+from lash_hookspecs.activity import TurnActivity
+from lash_hookspecs.sessions import AssembledTurn
+
+__all__ = ["RunningTurn"]
+
+log = logging.getLogger("lash.session")
+
+
+class RunningTurn:
+    """A turn while it runs: an async iterator of its activities, once; `result()` is the committed turn.
+
+    Only this iterator slows the turn down if it is slow. `break` out of the block cancels the turn, which is committed
+    as cancelled; an exception in the block interrupts it, and nothing is committed.
+    """
+
+    def __init__(self, job: TurnJob) -> None:
+        self._job = job
+        self._group = anyio.create_task_group()
+        self._send, self._receive = anyio.create_memory_object_stream[Sequence[TurnActivity]](0)
+        self._read: Iterator[TurnActivity] = iter(())
+        self._turn: AssembledTurn | None = None
+        self._error: Exception | None = None
+        self._told = False
+        self._ended = anyio.Event()
+
+    @property
+    def turn_id(self) -> str:
+        """The turn's id."""
+        return self._job.turn_id
+
+    def cancel(self, reason: str = "cancelled by the caller") -> bool:
+        """Ask the turn to end now, committed as cancelled. False: it completed first."""
+        return self._job.gate.request(reason)
+
+    async def result(self) -> AssembledTurn:
+        """The committed turn; activities that nobody read are dropped. Raises what ended the turn without a commit."""
+        self._receive.close()  # nobody reads any more, and the turn must not wait for a reader
+        await self._ended.wait()
+        self._tell()
+        assert self._turn is not None  # it ended, and without an error
+        return self._turn
+
+    def _tell(self) -> None:
+        if self._error is not None:
+            self._told = True
+            raise self._error
+
+    # ---- iteration --------------------------------------------------------------------------------------------------
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> TurnActivity:
+        for activity in self._read:
+            return activity
+        try:
+            self._read = iter(await self._receive.receive())
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            await self._ended.wait()
+            self._tell()
+            raise StopAsyncIteration from None
+        return next(self._read)
+
+    # ---- the block --------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        self._group.start_soon(self._work, name=f"lash turn {self.turn_id}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            if not self._ended.is_set():
+                self.cancel("the caller left the turn")
+        else:
+            self._group.cancel_scope.cancel()
+        self._receive.close()
+        # Told of no error, the group raises none of its own, so that the caller's exception comes out as it is.
+        await self._group.__aexit__(None, None, None)
+        if kind is None and not self._told:
+            self._tell()
+
+    async def _work(self) -> None:
+        try:
+            self._turn = await self._job.run(self._hand_over)
+        except Exception as error:
+            self._error = error
+        finally:
+            self._ended.set()
+            self._send.close()
+
+    async def _hand_over(self, batch: Sequence[TurnActivity]) -> None:
+        try:
+            await self._send.send(batch)
+        except anyio.BrokenResourceError:
+            log.debug("nobody reads turn %s any more", self.turn_id)

@@ -1,0 +1,68 @@
+"""What a turn depends on, decided before it starts, and the gate through which it may be cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+from attrs import define, frozen
+
+from lash_framework.composition import Composition
+from lash_framework.history import Conversation
+from lash_framework.prompt import OwnedLayer, PromptRenderer
+from lash_framework.state import PluginStates
+from lash_framework.tool_calls import Validator
+from lash_hookspecs.effects import EffectController
+from lash_hookspecs.llm import Provider
+from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.sessions import SessionPolicy, TurnInput
+
+__all__ = ["CancelGate", "TurnPlan"]
+
+
+@frozen(kw_only=True)
+class TurnPlan:
+    """All that a turn depends on, decided before it starts."""
+
+    session_id: str
+    turn_id: str
+    turn_input: TurnInput
+    policy: SessionPolicy
+    composition: Composition
+    conversation: Conversation
+    states: PluginStates
+    provider_id: str
+    model: str
+    provider: Callable[[], Provider]
+    controller: EffectController
+    layers: tuple[OwnedLayer, ...]
+    renderer: PromptRenderer
+    validators: dict[str, Validator]
+    hosts: Callable[[], Awaitable[Mapping[str, Any]]]
+    put_image: Callable[[bytes], Awaitable[AttachmentRef]]
+    get_blob: Callable[[str], Awaitable[bytes | None]]
+
+
+@define(slots=True, eq=False)
+class CancelGate:
+    """Cancel races completion; exactly one wins, and the first request's reason stays."""
+
+    reason: str | None = None
+    sealed: bool = False
+    scope: anyio.CancelScope | None = None
+
+    def request(self, reason: str) -> bool:
+        """Ask for the end. False: the turn completed first."""
+        if self.sealed:
+            return False
+        if self.reason is None:
+            self.reason = reason
+        if self.scope is not None:
+            self.scope.cancel()
+        return True
+
+    @property
+    def requested(self) -> bool:
+        """Whether cancel won, or will."""
+        return self.reason is not None

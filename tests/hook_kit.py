@@ -1,0 +1,93 @@
+"""A host for tests of hooks: a model that says what it is told, a database in memory or in a file, no settings from outside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from lash_framework import Lash
+from lash_framework.settings import load_settings
+from lash_hookspecs import AssembledTurn, PluginInfo, ProviderSpec, Stopped, hookimpl
+from lash_plugin_provider_scripted import Call, Reply, ScriptedProvider, ScriptedSettings
+
+__all__ = ["MEMORY", "Plugin", "Told", "asked", "failure", "file_store", "opened", "system_prompt"]
+
+MEMORY = "sqlite:///:memory:"
+
+
+def file_store(folder: Path) -> str:
+    return f"sqlite:///{folder / 'sessions.db'}"
+
+
+class Told(ScriptedProvider):
+    """A scripted model, and the plugin that offers it as `told:model`."""
+
+    @hookimpl
+    def lash_plugin_info(self) -> PluginInfo:
+        return PluginInfo(id="told")
+
+    @hookimpl
+    def lash_providers(self) -> list[ProviderSpec]:
+        return [ProviderSpec(provider_id="told", settings=ScriptedSettings, open=lambda _: self, live=False)]
+
+
+class Plugin:
+    """A base for plugins in tests: the id is given, hooks are added by subclasses; `calls` is what happened."""
+
+    def __init__(self, id: str = "mine", **info: Any) -> None:
+        self.info = PluginInfo(id=id, **info)
+        self.calls: list[Any] = []
+
+    @hookimpl
+    def lash_plugin_info(self) -> PluginInfo:
+        return self.info
+
+
+@asynccontextmanager
+async def opened(
+    *plugins: object,
+    says: Sequence[Reply | str] | ScriptedProvider = ("Done.",),
+    store: str = MEMORY,
+    toml: str = "",
+    folder: Path | None = None,
+    **options: Any,
+) -> AsyncIterator[Lash]:
+    """An open host with these plugins. `says` is what the model says, or the model; `toml` the text of a `lash.toml`."""
+    told = says if isinstance(says, ScriptedProvider) else Told(says)
+    config = None
+    if toml:
+        assert folder is not None
+        config = folder / "lash.toml"
+        config.write_text(toml, encoding="utf-8")
+    settings = load_settings(config, env={}, cwd=Path("/"))
+    options = {"model": "told:model", **options}
+    async with Lash.open(store, settings=settings, plugins=[*plugins, told], **options) as lash:
+        yield lash
+
+
+def asked(model: ScriptedProvider, call: int = -1) -> str:
+    """Everything that the model was shown in one of its calls, as text."""
+    texts = []
+    for message in model.requests[call].messages:
+        for block in message.blocks:
+            texts.append(str(getattr(block, "text", "") or getattr(block, "content", "")))
+    return "\n".join(texts)
+
+
+def system_prompt(model: ScriptedProvider, call: int = -1) -> str:
+    """What the model was told first."""
+    first = model.requests[call].messages[0]
+    assert first.role == "system"
+    return "\n".join(str(getattr(block, "text", "")) for block in first.blocks)
+
+
+def failure(turn: AssembledTurn) -> tuple[str, str | None]:
+    """Why a turn stopped, and the code of its blocking issue."""
+    assert isinstance(turn.outcome, Stopped), turn.outcome
+    (issue,) = [each for each in turn.errors if each.blocking]
+    return str(turn.outcome.reason), issue.code
+
+
+CALLS_SHOUT = Reply(tool_calls=[Call("shout", {"text": "hi"})])

@@ -1,0 +1,413 @@
+"""The runners: order, owners, types of results, errors, and who can stop whom."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from lash_framework import hooks
+from lash_framework.hooks import HookImpl, HookIssue, Owned, chain, collect, collect_sync, first, observe
+from lash_hookspecs.errors import PluginError
+
+BACKENDS = ("asyncio", "trio")
+
+
+def impls(*functions: Callable[..., Any], argnames: tuple[str, ...] = ("ctx",)) -> tuple[HookImpl, ...]:
+    """Implementations of a hook `lash_x` by plugins `p0`, `p1`, …"""
+    return tuple(HookImpl(f"p{index}", each, argnames, "lash_x") for index, each in enumerate(functions))
+
+
+def bind(plugin_id: str) -> object:
+    return f"ctx of {plugin_id}"
+
+
+def returns(value: Any) -> Callable[[object], Any]:
+    """An implementation that is a plain function."""
+    return lambda ctx: value
+
+
+def later(value: Any) -> Callable[[object], Any]:
+    """An implementation that suspends first."""
+
+    async def implementation(ctx: object) -> Any:
+        await anyio.lowlevel.checkpoint()
+        return value
+
+    return implementation
+
+
+def at_once(value: Any) -> Callable[[object], Any]:
+    """An implementation that is a coroutine function and doesn't suspend."""
+
+    async def implementation(ctx: object) -> Any:
+        return value
+
+    return implementation
+
+
+def raises(error: BaseException) -> Callable[[object], Any]:
+    def implementation(ctx: object) -> Any:
+        raise error
+
+    return implementation
+
+
+def raises_later(error: BaseException) -> Callable[[object], Any]:
+    async def implementation(ctx: object) -> Any:
+        await anyio.lowlevel.checkpoint()
+        raise error
+
+    return implementation
+
+
+# ---- collect --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [returns, at_once, later])
+async def test_collect_joins_none_items_and_sequences_in_order_with_their_owners(kind: Callable[..., Any]) -> None:
+    found = await collect(impls(kind(1), kind(None), kind([2, 3]), kind(()), kind((4,))), bind, item=int)
+    assert found == [Owned("p0", 1), Owned("p2", 2), Owned("p2", 3), Owned("p4", 4)]
+    assert all(type(each) is Owned for each in found)
+
+
+async def test_each_implementation_gets_what_it_asked_for_in_its_own_order() -> None:
+    table = [
+        ((), lambda: "nothing"),
+        (("ctx",), lambda ctx: ctx),
+        (("b",), lambda b: b),
+        (("b", "ctx"), lambda b, ctx: (b, ctx)),
+        (("ctx", "a", "b"), lambda ctx, a, b: (ctx, a, b)),
+    ]
+    made = tuple(HookImpl(f"p{index}", function, names) for index, (names, function) in enumerate(table))
+    found = await collect(made, bind, a=1, b=2)
+    assert [each.value for each in found] == ["nothing", "ctx of p1", 2, 2, "ctx of p3", "ctx of p4", 1, 2]
+
+
+async def test_text_is_one_item_and_no_sequence() -> None:
+    assert await collect(impls(returns("abc")), bind) == [Owned("p0", "abc")]
+
+
+@pytest.mark.parametrize("wrong", ["text", 1.5, {"a": 1}, [1, "text"], (each for each in [1])], ids=repr)
+async def test_collect_refuses_what_is_no_item_naming_plugin_and_hook(wrong: Any) -> None:
+    with pytest.raises(
+        PluginError, match=r"plugin `p1`, hook `lash_x`: returned a .*expected is None, `int` or `bytes`"
+    ):
+        await collect(impls(returns(1), returns(wrong)), bind, item=(int, bytes))
+
+
+@pytest.mark.parametrize("kind", [raises, raises_later])
+async def test_collect_stops_at_the_first_that_raises_and_chains_its_error(kind: Callable[..., Any]) -> None:
+    called: list[object] = []
+    cause = ValueError("no such thing")
+    with pytest.raises(PluginError) as caught:
+        await collect(impls(returns(1), kind(cause), called.append), bind)
+    assert (caught.value.plugin_id, caught.value.hook) == ("p1", "lash_x")
+    assert str(caught.value) == "plugin `p1`, hook `lash_x`: ValueError: no such thing"
+    assert caught.value.__cause__ is cause
+    assert called == []
+
+
+async def test_a_plugins_own_error_is_not_wrapped_again() -> None:
+    cause = KeyError("k")
+    error = PluginError("p0", "lash_session_state", "no state is declared")
+    error.__cause__ = cause
+    with pytest.raises(PluginError) as caught:
+        await collect(impls(raises(error)), bind)
+    assert caught.value is error
+    assert caught.value.__cause__ is cause
+
+
+async def test_cancellation_passes_through_every_awaiting_runner() -> None:
+    async def forever(ctx: object, value: object = None) -> None:
+        await anyio.sleep_forever()
+
+    table = {
+        "collect": lambda: collect(impls(forever), bind),
+        "chain": lambda: chain(impls(forever), bind, 1, argname="value", expects=int, on_error="keep"),
+        "first": lambda: first(impls(forever), bind),
+        "observe": lambda: observe(impls(forever, forever), bind),
+    }
+    for name, run in table.items():
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(run)
+                await anyio.wait_all_tasks_blocked()
+                scope.cancel()
+        assert scope.cancelled_caught, name
+
+
+def test_collect_sync_collects_and_refuses_awaitables() -> None:
+    assert collect_sync(impls(returns([1, 2]), returns(None), returns(3)), bind, item=int) == [
+        Owned("p0", 1),
+        Owned("p0", 2),
+        Owned("p2", 3),
+    ]
+    with pytest.raises(PluginError, match="without awaiting"):
+        collect_sync(impls(later(1)), bind)
+    with pytest.raises(PluginError, match="ZeroDivisionError"):
+        collect_sync(impls(raises(ZeroDivisionError())), bind)
+
+
+# ---- chain and first ------------------------------------------------------------------------------------------------
+
+
+def add(number: int) -> Callable[[object, int], int]:
+    return lambda ctx, value: value + number
+
+
+CHAIN = {"argname": "value", "expects": int}
+
+
+async def test_chain_hands_on_what_the_one_before_returned() -> None:
+    async def double(ctx: object, value: int) -> int:
+        await anyio.lowlevel.checkpoint()
+        return value * 2
+
+    by: list[str] = []
+    chained = impls(add(1), lambda ctx, value: None, double, argnames=("ctx", "value"))
+    assert await chain(chained, bind, 1, changed_by=by, **CHAIN) == 4
+    assert by == ["p0", "p2"]
+
+
+async def test_chain_serves_those_that_ask_for_other_arguments() -> None:
+    table = (
+        HookImpl("p0", lambda value, more: value + more, ("value", "more")),
+        HookImpl("p1", lambda: None, ()),
+        HookImpl("p2", lambda more: more * 100, ("more",)),
+    )
+    assert await chain(table, bind, 1, more=2, **CHAIN) == 200
+
+
+@pytest.mark.parametrize("bad", [lambda ctx, value: 1 / 0, lambda ctx, value: "text"], ids=["raises", "wrong type"])
+async def test_chain_raises_or_keeps_the_previous_value(bad: Callable[..., Any], caplog: Any) -> None:
+    chained = impls(add(1), bad, add(10), argnames=("ctx", "value"))
+    with pytest.raises(PluginError, match="plugin `p1`, hook `lash_x`"):
+        await chain(chained, bind, 0, **CHAIN)
+    issues: list[HookIssue] = []
+    with caplog.at_level(logging.WARNING, "lash.hooks"):
+        assert await chain(chained, bind, 0, on_error="keep", issues=issues, **CHAIN) == 11
+    assert [(each.plugin_id, each.hook) for each in issues] == [("p1", "lash_x")]
+    assert "plugin `p1`" in caplog.text
+
+
+async def test_first_asks_until_somebody_answers() -> None:
+    called: list[object] = []
+    assert await first(impls(returns(None), later(False), called.append), bind) == Owned("p1", False)
+    assert called == []
+    assert await first(impls(returns(None)), bind) is None
+    with pytest.raises(PluginError, match="returned a `str`; expected is None or `int`"):
+        await first(impls(returns("a")), bind, expects=int)
+
+
+# ---- observe --------------------------------------------------------------------------------------------------------
+
+
+async def test_observers_run_all_at_once() -> None:
+    """Each waits for all others to have started; one after the other they would wait for ever."""
+    count = 5
+    started: list[object] = []
+    all_started = anyio.Event()
+
+    async def meet(ctx: object) -> None:
+        started.append(ctx)
+        if len(started) == count:
+            all_started.set()
+        await all_started.wait()
+
+    with anyio.fail_after(10):
+        assert await observe(impls(*[meet] * count), bind) == []
+    assert sorted(map(str, started)) == [f"ctx of p{index}" for index in range(count)]
+
+
+async def test_no_observer_is_silenced_by_another() -> None:
+    """Law 5. Whoever fails, in whatever way, the rest is called and the caller goes on."""
+    called: list[str] = []
+
+    def note(ctx: str) -> None:
+        called.append(ctx)
+
+    async def note_later(ctx: str) -> None:
+        await anyio.lowlevel.checkpoint()
+        called.append(ctx)
+
+    failing = [
+        raises(ValueError("one")),
+        raises_later(ValueError("two")),
+        raises_later(ExceptionGroup("g", [OSError()])),
+    ]
+    issues = await observe(impls(failing[0], note, failing[1], note_later, failing[2], note_later), bind)
+    assert sorted(called) == ["ctx of p1", "ctx of p3", "ctx of p5"]
+    assert {each.plugin_id: each.message for each in issues} == {
+        "p0": "ValueError: one",
+        "p2": "ValueError: two",
+        "p4": "ExceptionGroup: g (1 sub-exception)",
+    }
+    assert {each.hook for each in issues} == {"lash_x"}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_observer_that_awaits_a_cancelled_task_cancels_nobody_else() -> None:
+    """On asyncio a cancelled task's `CancelledError` surfaces in who awaits it, as if that one had been cancelled."""
+
+    async def awaits_a_cancelled_task(ctx: object) -> None:
+        task = asyncio.ensure_future(anyio.sleep_forever())
+        await anyio.lowlevel.checkpoint()
+        task.cancel()
+        await task
+
+    def raises_it(ctx: object) -> None:
+        raise asyncio.CancelledError
+
+    called: list[object] = []
+    issues = await observe(impls(awaits_a_cancelled_task, raises_it, called.append, later(1)), bind)
+    assert sorted(each.plugin_id for each in issues) == ["p0", "p1"]
+    assert called == ["ctx of p2"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_native_cancel_of_the_caller_is_no_stray_one() -> None:
+    async def forever(ctx: object) -> None:
+        await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(observe(impls(forever, forever), bind))
+    await anyio.wait_all_tasks_blocked()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_observer_may_open_cancel_scopes_of_its_own() -> None:
+    """Its scopes belong to the task that entered them, so it must stay in one task from beginning to end."""
+    done: list[object] = []
+
+    async def scoped(ctx: object) -> None:
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(anyio.lowlevel.checkpoint)
+                await anyio.lowlevel.checkpoint()
+        done.append(ctx)
+
+    assert await observe(impls(*[scoped] * 4), bind) == []
+    assert len(done) == 4
+
+
+async def test_only_those_that_suspend_cost_tasks() -> None:
+    """Coroutines that don't suspend run in the caller's task, even if they contain an `await`."""
+    tasks: set[int] = set()
+    me = anyio.get_current_task().id
+
+    async def helper() -> None:
+        tasks.add(anyio.get_current_task().id)
+
+    async def awaits(ctx: object) -> None:
+        await helper()
+
+    async def does_not(ctx: object) -> None:
+        tasks.add(anyio.get_current_task().id)
+
+    assert await observe(impls(*[awaits, does_not, lambda ctx: None] * 4), bind) == []
+    assert tasks == {me}
+
+
+async def test_what_takes_too_long_is_cancelled_and_named() -> None:
+    """The limit is for those that suspend; the deadline has passed before anything starts, so no time is spent here."""
+    finished: list[object] = []
+
+    async def forever(ctx: object) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            finished.append(ctx)
+
+    with anyio.fail_after(10):
+        issues = await observe(impls(forever, returns(1), later(2), forever), bind, time_limit_s=0.01)
+    assert sorted((each.plugin_id, each.message) for each in issues) == [
+        ("p0", "took longer than 0.01 s and was cancelled"),
+        ("p3", "took longer than 0.01 s and was cancelled"),
+    ]
+    assert finished == ["ctx of p0", "ctx of p3"] or finished == ["ctx of p3", "ctx of p0"]
+
+
+async def test_a_cancelled_observe_leaves_no_coroutine_behind() -> None:
+    """Warnings are errors here, and Python warns of coroutines that nobody awaits."""
+    interrupted = KeyboardInterrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        await observe(impls(later(1), raises(interrupted)), bind)
+
+
+# ---- slow ones ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """A clock that implementations can turn forward, so that nothing here has to be slow."""
+    now = [100.0]
+    monkeypatch.setattr(hooks, "perf_counter", lambda: now[0])
+    yield now
+
+
+SLOW: dict[str, Callable[..., Any]] = {
+    "collect": lambda each: collect(each, bind),
+    "chain": lambda each: chain(each, bind, 1, **CHAIN),
+    "first": lambda each: first(each, bind),
+    "observe": lambda each: observe(each, bind),
+}
+
+
+@pytest.mark.parametrize("runner", SLOW)
+async def test_who_blocks_everybody_is_named(runner: str, clock: list[float], caplog: Any) -> None:
+    """A hook that doesn't suspend can't be stopped; one that suspends lets others work, however long it takes."""
+
+    def plain(ctx: object) -> None:
+        clock[0] += 1
+
+    async def coroutine(ctx: object) -> None:
+        clock[0] += 2
+
+    async def suspends(ctx: object) -> None:
+        await anyio.lowlevel.checkpoint()
+        clock[0] += 3
+
+    with caplog.at_level(logging.WARNING, "lash.hooks"):
+        await SLOW[runner](impls(plain, coroutine, suspends, returns(None)))
+    assert [each.getMessage().partition(";")[0] for each in caplog.records] == [
+        "plugin `p0`, hook `lash_x`: blocked everything else for 1.00 s",
+        "plugin `p1`, hook `lash_x`: blocked everything else for 2.00 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [(returns(1), False), (at_once(1), True), (later(1), False), (awaiter := lambda ctx: None, False)],
+    ids=["plain", "no await", "await", "lambda"],
+)
+def test_what_never_suspends_is_known_beforehand(function: Callable[..., Any], expected: bool) -> None:
+    assert impls(function)[0].never_suspends is expected
+
+
+def test_async_for_and_async_with_may_suspend() -> None:
+    async def loops(ctx: Any) -> None:
+        async for _ in ctx:
+            pass
+
+    async def enters(ctx: Any) -> None:
+        async with ctx:
+            pass
+
+    assert [each.never_suspends for each in impls(loops, enters)] == [False, False]
+
+
+class Plugin:
+    async def lash_x(self, ctx: object) -> None:
+        """A method without any `await`."""
+
+
+def test_a_bound_method_without_await_never_suspends() -> None:
+    assert impls(Plugin().lash_x)[0].never_suspends

@@ -1,0 +1,200 @@
+"""Sessions over time: other processes, other settings, damaged data."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from agents import MODEL, agent, plugin
+from lash_framework import Lash
+from lash_hookspecs import (
+    ConfigurationError,
+    GenerationOptions,
+    LlmRequest,
+    SessionBusy,
+    SessionPolicy,
+    StoreCorrupt,
+    UnknownName,
+)
+
+HOLDER = """
+import sys, anyio
+from agents import agent
+
+async def answer(request):
+    print("running", flush=True)
+    await anyio.to_thread.run_sync(sys.stdin.readline)
+    return "slow answer"
+
+async def main():
+    async with agent(answer, store=sys.argv[1]) as lash:
+        session = await lash.session("s")
+        await session.run("slow question")
+
+anyio.run(main)
+"""
+
+
+@contextmanager
+def other_process(url: str) -> Iterator[subprocess.Popen[str]]:
+    """A process in the middle of a turn on session `s`; a line on its standard input lets it finish."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "running\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+async def test_a_session_that_runs_elsewhere_is_busy_before_any_model_call(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    with other_process(url):
+        async with agent([], store=url) as lash:
+            session = await lash.session("s")
+            with pytest.raises(SessionBusy, match="another process"):
+                await session.run("quick question")
+            assert (await (await lash.session("other")).usage()).entries == ()
+
+
+async def test_who_waits_goes_on_where_the_other_process_left_off(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    with other_process(url) as process:
+        async with agent(["quick answer"], store=url) as lash:
+            session = await lash.session("s")
+            async with anyio.create_task_group() as group:
+
+                async def run() -> None:
+                    with anyio.fail_after(10):
+                        await session.run("quick question", wait=True)
+
+                group.start_soon(run)
+                assert process.stdin is not None
+                process.stdin.write("\n")
+                process.stdin.flush()
+            texts = [each.text for each in await session.messages()]
+            assert texts == ["slow question", "slow answer", "quick question", "quick answer"]
+
+
+async def test_a_killed_process_leaves_no_lock_and_no_half_turn(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    with other_process(url) as process:
+        process.kill()
+        process.wait()
+        async with agent(["answer"], store=url) as lash:
+            session = await lash.session("s")
+            await session.run("question")
+            assert [each.text for each in await session.messages()] == ["question", "answer"]
+
+
+async def test_what_is_configured_is_stored_with_the_next_turn(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    async with agent(["a"], store=url) as lash:
+        session = await lash.session("s")
+        await session.configure(max_turns=3, generation=GenerationOptions(temperature=0.5))
+        await session.run("q")
+    asked: list[LlmRequest] = []
+
+    def answer(request: LlmRequest) -> str:
+        asked.append(request)
+        return "b"
+
+    async with agent(answer, store=url) as lash:
+        session = await lash.session("s")
+        assert session.policy.max_turns == 3
+        await session.run("q")
+        assert asked[0].generation.temperature == 0.5
+
+
+FAULTS = {
+    "unknown field": ({"modle": "x"}, "modle"),
+    "unknown mode": ({"mode_id": "standrd"}, "did you mean `standard`?"),
+    "unknown provider": ({"model": "tset:x"}, "did you mean `test`?"),
+}
+
+
+@pytest.mark.parametrize(("changes", "words"), FAULTS.values(), ids=FAULTS)
+async def test_a_wrong_setting_is_refused_and_changes_nothing(changes: dict[str, Any], words: str) -> None:
+    async with agent([]) as lash:
+        session = await lash.session()
+        before = session.policy
+        with pytest.raises((ConfigurationError, UnknownName)) as raised:
+            await session.configure(**changes)
+        assert words in str(raised.value)
+        assert session.policy is before
+
+
+async def test_plugins_see_and_change_the_policy() -> None:
+    seen: list[tuple[str, str]] = []
+
+    def lash_session_config(ctx: Any, policy: SessionPolicy) -> SessionPolicy:
+        from attrs import evolve
+
+        return evolve(policy, max_turns=min(policy.max_turns or 9, 9))
+
+    def lash_session_config_changed(ctx: Any, previous: SessionPolicy, current: SessionPolicy) -> None:
+        seen.append((str(previous.max_turns), str(current.max_turns)))
+
+    limiter = plugin("limiter", lash_session_config, lash_session_config_changed)
+    async with agent([], plugins=[limiter]) as lash:
+        session = await lash.session()
+        assert session.policy.max_turns == 9
+        await session.configure(max_turns=100)
+        assert session.policy.max_turns == 9
+        await session.configure(max_turns=2)
+    assert seen == [("None", "9"), ("9", "2")]
+
+
+async def test_a_model_given_in_code_wins_over_the_stored_one(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    async with agent(["a"], store=url) as lash:
+        await (await lash.session("s")).run("q")
+    async with agent(["b"], store=url) as lash:
+        assert (await lash.session("s", model="scripted:demo")).policy.model == "scripted:demo"
+        assert (await lash.session("t")).policy.model == MODEL
+
+
+async def test_a_damaged_row_is_named_and_hurts_only_its_own_session(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    async with agent(["a", "b"], store=f"sqlite:///{path}") as lash:
+        await (await lash.session("hurt")).run("q")
+        await (await lash.session("well")).run("q")
+    database = sqlite3.connect(path, isolation_level=None)
+    hurt_no = "(SELECT no FROM sessions WHERE session_id = 'hurt')"
+    database.execute(f"UPDATE nodes SET body = x'7b' WHERE kind = 'message' AND key >> 32 = {hurt_no}")  # noqa: S608
+    database.close()
+    async with agent(["c"], store=f"sqlite:///{path}") as lash:
+        hurt = await lash.session("hurt")
+        with pytest.raises(StoreCorrupt, match="session `hurt`"):
+            await hurt.run("q")
+        assert (await (await lash.session("well")).run("q")).text == "c"
+        assert await lash.delete_session("hurt")
+
+
+async def test_one_session_object_per_id_while_it_is_held() -> None:
+    async with agent([]) as lash:
+        assert await lash.session("s") is await lash.session("s")
+
+
+async def test_a_blank_session_id_is_refused() -> None:
+    async with Lash.open("sqlite://", model="scripted:demo") as lash:
+        with pytest.raises(ConfigurationError, match="blank"):
+            await lash.session(" ")
