@@ -22,6 +22,7 @@ from lash_framework.explain import ExplainRecord, Explanation
 from lash_framework.history import restore
 from lash_framework.hooks import HookIssue
 from lash_framework.host import PluginHost
+from lash_framework.modes import store_extension
 from lash_framework.prompt import PromptRenderer
 from lash_framework.providers import Providers, split_model
 from lash_framework.session import Session
@@ -205,11 +206,13 @@ class Lash:
         instructions: str | None = None,
         generation: GenerationOptions | None = None,
         max_turns: int | None = None,
+        extension: object = None,
     ) -> Session:
         """The session with this id, created if it is new; without an id, a new one.
 
         What is given here, or set in code, environment or `lash.toml`, wins over what is stored with the session.
-        Raises `SessionDeleted` for an id that was deleted.
+        `extension` is data for the mode's driver, of a class that it declared. Raises `SessionDeleted` for an id that
+        was deleted.
         """
         if session_id is not None and not session_id.strip():
             raise ConfigurationError("the session id is blank; leave it out to get a fresh one")
@@ -232,7 +235,9 @@ class Lash:
             contribution = PromptContribution(content=instructions, slot=PromptSlot.PROJECT_INSTRUCTIONS)
             policy = evolve(policy, prompt=PromptLayer().with_contribution(contribution))
         split_model(policy.model, self.host.providers)
-        self.host.composition(policy.mode_id)
+        composition = self.host.composition(policy.mode_id)
+        if extension is not None:
+            policy = evolve(policy, extension=store_extension(composition.mode, "session", extension))
         session = Session(self, head, policy)
         await session._opened(reason)
         # Somebody else may have opened it while we waited; the first one stays.

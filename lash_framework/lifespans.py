@@ -89,7 +89,8 @@ class Lifespans:
             async with anyio.create_task_group() as self._tasks:
                 try:
                     yield
-                except BaseException:
+                except BaseException as error:
+                    alone = error if isinstance(error, Exception) else None
                     try:
                         await self._close_shielded()
                     except ExceptionGroup as errors:
@@ -99,7 +100,8 @@ class Lifespans:
         except BaseExceptionGroup as group:
             if len(group.exceptions) > 1:
                 raise
-            alone = group.exceptions[0]  # of the body, or of closing: the task group only wrapped it
+            # Of the body, or of closing; the task group only wrapped it (and on trio copied it, if it is a group).
+            alone = alone or group.exceptions[0]
         if alone is not None:
             raise alone
 

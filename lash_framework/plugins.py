@@ -242,31 +242,29 @@ class _Loader:
                 self._failed.append(failure_of(candidate, "registration", message))
             return
         try:
-            loaded = self._load(candidate)
+            plugin = candidate.plugin
+            if candidate.entry_point is not None:
+                plugin = _attempt("import", candidate.entry_point.load)
+            info = _info_of(self._manager, plugin, candidate)
+            candidate = evolve(candidate, plugin_id=info.id)
+            if candidate.entry_point is None and info.id in self._disabled:
+                self._block(candidate, "it is named in `disabled`")
+            else:
+                self._admit(candidate, plugin, info)
         except _Refused as refused:
             self._failed.append(failure_of(candidate, refused.stage, str(refused), refused.__cause__))
         except Exception as error:  # an object so odd that it can't even be looked at
             self._failed.append(failure_of(candidate, "hooks", _text(error), error))
-        else:
-            if loaded is not None:
-                self._loaded[loaded.plugin_id] = loaded
 
-    def _load(self, candidate: Candidate) -> LoadedPlugin | None:
-        """Import, ask who it is, check its hooks, register. None if it turns out to be disabled."""
-        plugin = candidate.plugin
-        if candidate.entry_point is not None:
-            plugin = _attempt("import", candidate.entry_point.load)
-        info = _info_of(self._manager, plugin, candidate)
-        if candidate.entry_point is None and info.id in self._disabled:
-            self._block(evolve(candidate, plugin_id=info.id), "it is named in `disabled`")
-            return None
+    def _admit(self, candidate: Candidate, plugin: object, info: PluginInfo) -> None:
+        """Check what it is made for and what it implements, and register it."""
         _check_api(info)
         _check_hooks(self._manager, plugin)
         taken = self._loaded.get(info.id)
-        if taken is not None:
+        if taken is not None and taken.plugin is not plugin:
             raise _Refused("registration", f"the id `{info.id}` is taken by another plugin of {taken.origin}")
         _register(self._manager, plugin, info.id)
-        return LoadedPlugin(
+        self._loaded[info.id] = LoadedPlugin(
             plugin_id=info.id,
             info=info,
             plugin=plugin,

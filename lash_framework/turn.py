@@ -49,6 +49,7 @@ from lash_hookspecs.llm import (
     ModelCapability,
 )
 from lash_hookspecs.messages import Message
+from lash_hookspecs.prompts import PromptContribution
 from lash_hookspecs.sessions import TurnIssue
 from lash_hookspecs.turns import (
     Checkpoint,
@@ -184,6 +185,8 @@ class TurnRun:
             system_prompt=system_prompt,
             output_spec=plan.turn_input.output,
             options={**mode.options, **policy.options, **plan.turn_input.mode_turn_options.values},
+            turn_extension=plan.turn_input.mode_extension,
+            session_extension=plan.session_extension,
         )
         user = () if self._user is None else (self._user,)
         start = TurnStart(base=plan.conversation.messages, messages=(*user, *injected), events=plan.conversation.events)
@@ -193,11 +196,17 @@ class TurnRun:
         """Prompt and tools as they stand now."""
         plan = self.plan
         hooks = plan.composition.hooks["lash_prompt_contributions"]
-        offered: list[Owned[Any]] = await collect(hooks, self._bind(TurnHookContext)) if hooks else []
+        offered: list[Owned[Any]] = (
+            await collect(hooks, self._bind(TurnHookContext), item=PromptContribution) if hooks else []
+        )
         driver = plan.composition.mode.driver
         inputs = PromptInputs(
             layers=plan.layers,
-            contributions=tuple(OwnedContribution(each.plugin_id, each.value) for each in offered),
+            contributions=(
+                *(OwnedContribution(each.plugin_id, each.value) for each in offered),
+                *_of_extension("session extension", plan.session_extension),
+                *_of_extension("turn extension", plan.turn_input.mode_extension),
+            ),
             callable_tools=plan.composition.callable_names,
             execution_prompt=driver.execution_prompt if driver else "",
             execution_owner=plan.composition.driver_owner,
@@ -381,6 +390,12 @@ class TurnRun:
         if hooks:
             directives = await collect(hooks, self.turn_binding(), item=DIRECTIVES, turn=turn)
             self.late.extend(self._take(directives).messages(f"{self.plan.turn_id}:after_turn"))
+
+
+def _of_extension(owner: str, extension: Any) -> list[OwnedContribution]:
+    """What a mode extension adds to the prompt; extensions need not have anything to say."""
+    offered = extension.prompt_contributions() if hasattr(extension, "prompt_contributions") else ()
+    return [OwnedContribution(owner, each) for each in offered]
 
 
 def _plugin_failure(error: PluginError) -> ErrorEvent:

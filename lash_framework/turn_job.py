@@ -18,6 +18,7 @@ from lash_framework.explain import explain_record
 from lash_framework.history import Conversation, new_nodes
 from lash_framework.hooks import observe
 from lash_framework.inputs import input_hash, media_type_of, normalized
+from lash_framework.modes import load_extension
 from lash_framework.prompt import OwnedLayer
 from lash_framework.providers import split_model
 from lash_framework.state import PluginStates
@@ -173,6 +174,7 @@ class TurnJob:
             session_id=session.id,
             turn_id=self.turn_id,
             turn_input=self._input,
+            session_extension=load_extension(composition.mode, "session", policy.extension),
             policy=evolve(policy, model=chosen),
             composition=composition,
             conversation=conversation,

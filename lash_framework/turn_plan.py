@@ -28,6 +28,7 @@ class TurnPlan:
     session_id: str
     turn_id: str
     turn_input: TurnInput
+    session_extension: Any
     policy: SessionPolicy
     composition: Composition
     conversation: Conversation

@@ -232,8 +232,9 @@ def _mentions(command: str, name: str) -> bool:
 
 
 def programs(command: str) -> set[str]:
-    """What a line of shell starts: the first word, and each one after a pipe, `&&`, `||` or `;`."""
-    words = list(shlex.shlex(command, posix=True, punctuation_chars=True))
+    """What a line of shell starts: the first word, and each one after a pipe, `&&`, `||` or `;`; settings aside."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    words = [word for word in lexer if not re.match(r"\w+=", word)]
     starts = [0, *(index + 1 for index, word in enumerate(words) if word in ("|", "&&", "||", ";", "&"))]
     return {words[index] for index in starts if index < len(words)}
 
@@ -258,7 +259,8 @@ def parse_commands(snippet: Snippet) -> Iterator[tuple[str, str]]:
 
 def matches(expected: str, actual: str) -> bool:
     """Whether an output is as shown: blanks don't count, and `...` is any text."""
-    pattern = r".*?".join(re.escape(piece) for piece in " ".join(expected.split()).split("..."))
+    pieces = re.split(r" ?\.\.\. ?", " ".join(expected.split()))
+    pattern = r".*?".join(re.escape(piece) for piece in pieces)
     return re.fullmatch(pattern, " ".join(actual.split()), re.DOTALL) is not None
 
 
@@ -328,7 +330,7 @@ def signature(name: str, spec: Any) -> str:
     return f"{'async ' if inspect.iscoroutinefunction(spec) else ''}def {name}{shown}"
 
 
-def tests_of_hooks() -> dict[str, list[str]]:
+def hooks_with_tests() -> dict[str, list[str]]:
     """The hooks that test functions under `tests/` are named after, with the files that hold them."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests").glob("**/test_*.py")):

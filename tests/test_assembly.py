@@ -80,9 +80,7 @@ def test_text_that_was_only_streamed_is_not_the_answer() -> None:
 
 @pytest.mark.statement(74)
 def test_what_the_machine_said_beats_recovery() -> None:
-    turn = assembled(
-        *ended(Finished(AssistantMessage("said"))), messages=(user("q"), assistant("something else"))
-    )
+    turn = assembled(*ended(Finished(AssistantMessage("said"))), messages=(user("q"), assistant("something else")))
     assert turn.text == "said"
     assert turn.errors == ()
 

@@ -28,7 +28,7 @@ from docs_kit import (
     section,
     signature,
     snippets,
-    tests_of_hooks,
+    hooks_with_tests,
 )
 
 from lash_framework import Lash
@@ -158,7 +158,7 @@ async def test_every_hooks_example_is_a_plugin_that_works(
 
 @every_hook
 def test_every_hook_has_a_test(hook: str) -> None:
-    assert any(name.startswith(hook) for name in tests_of_hooks()), f"no function `test_hook_{hook}…` under tests/"
+    assert any(name.startswith(hook) for name in hooks_with_tests()), f"no function `test_hook_{hook}…` under tests/"
 
 
 def test_the_page_explains_every_runner() -> None:

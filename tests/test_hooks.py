@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -14,8 +14,6 @@ import pytest
 from lash_framework import hooks
 from lash_framework.hooks import HookImpl, HookIssue, Owned, chain, collect, collect_sync, first, observe
 from lash_hookspecs.errors import PluginError
-
-BACKENDS = ("asyncio", "trio")
 
 
 def impls(*functions: Callable[..., Any], argnames: tuple[str, ...] = ("ctx",)) -> tuple[HookImpl, ...]:
@@ -95,9 +93,7 @@ async def test_text_is_one_item_and_no_sequence() -> None:
 
 @pytest.mark.parametrize("wrong", ["text", 1.5, {"a": 1}, [1, "text"], (each for each in [1])], ids=repr)
 async def test_collect_refuses_what_is_no_item_naming_plugin_and_hook(wrong: Any) -> None:
-    with pytest.raises(
-        PluginError, match=r"plugin `p1`, hook `lash_x`: returned a .*expected is None, `int` or `bytes`"
-    ):
+    with pytest.raises(PluginError, match=r"`p1`, hook `lash_x`: returned a .*expected is None, `int` or `bytes`"):
         await collect(impls(returns(1), returns(wrong)), bind, item=(int, bytes))
 
 
@@ -236,12 +232,9 @@ async def test_no_observer_is_silenced_by_another() -> None:
         await anyio.lowlevel.checkpoint()
         called.append(ctx)
 
-    failing = [
-        raises(ValueError("one")),
-        raises_later(ValueError("two")),
-        raises_later(ExceptionGroup("g", [OSError()])),
-    ]
-    issues = await observe(impls(failing[0], note, failing[1], note_later, failing[2], note_later), bind)
+    one, two = raises(ValueError("one")), raises_later(ValueError("two"))
+    group = raises_later(ExceptionGroup("g", [OSError()]))
+    issues = await observe(impls(one, note, two, note_later, group, note_later), bind)
     assert sorted(called) == ["ctx of p1", "ctx of p3", "ctx of p5"]
     assert {each.plugin_id: each.message for each in issues} == {
         "p0": "ValueError: one",
@@ -316,7 +309,7 @@ async def test_only_those_that_suspend_cost_tasks() -> None:
 
 
 async def test_what_takes_too_long_is_cancelled_and_named() -> None:
-    """The limit is for those that suspend; the deadline has passed before anything starts, so no time is spent here."""
+    """The limit is for those that suspend; what they hold is still released."""
     finished: list[object] = []
 
     async def forever(ctx: object) -> None:
@@ -326,12 +319,13 @@ async def test_what_takes_too_long_is_cancelled_and_named() -> None:
             finished.append(ctx)
 
     with anyio.fail_after(10):
-        issues = await observe(impls(forever, returns(1), later(2), forever), bind, time_limit_s=0.01)
+        issues = await observe(impls(forever, returns(1), raises(OSError()), forever), bind, time_limit_s=0.01)
     assert sorted((each.plugin_id, each.message) for each in issues) == [
         ("p0", "took longer than 0.01 s and was cancelled"),
+        ("p2", "OSError"),
         ("p3", "took longer than 0.01 s and was cancelled"),
     ]
-    assert finished == ["ctx of p0", "ctx of p3"] or finished == ["ctx of p3", "ctx of p0"]
+    assert sorted(map(str, finished)) == ["ctx of p0", "ctx of p3"]
 
 
 async def test_a_cancelled_observe_leaves_no_coroutine_behind() -> None:
@@ -346,11 +340,11 @@ async def test_a_cancelled_observe_leaves_no_coroutine_behind() -> None:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that implementations can turn forward, so that nothing here has to be slow."""
     now = [100.0]
     monkeypatch.setattr(hooks, "perf_counter", lambda: now[0])
-    yield now
+    return now
 
 
 SLOW: dict[str, Callable[..., Any]] = {
@@ -385,7 +379,7 @@ async def test_who_blocks_everybody_is_named(runner: str, clock: list[float], ca
 
 @pytest.mark.parametrize(
     ("function", "expected"),
-    [(returns(1), False), (at_once(1), True), (later(1), False), (awaiter := lambda ctx: None, False)],
+    [(returns(1), False), (at_once(1), True), (later(1), False), (lambda ctx: None, False)],
     ids=["plain", "no await", "await", "lambda"],
 )
 def test_what_never_suspends_is_known_beforehand(function: Callable[..., Any], expected: bool) -> None:

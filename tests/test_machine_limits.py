@@ -242,6 +242,28 @@ def test_a_drivers_exception_comes_out_and_changes_nothing():
     assert turn.usage == USAGE
 
 
+def test_a_driver_reads_the_turn():
+    """Options and extensions reach the driver as they are, together with where the turn stands."""
+    seen = []
+
+    def look(ctx, _):
+        seen.append((ctx.options, ctx.turn_extension, ctx.session_extension, ctx.autonomous, ctx.max_turns))
+        seen.append((ctx.turn_id, ctx.session_id, ctx.protocol_iteration, ctx.protocol_run_offset))
+        seen.append(([each.id for each in ctx.messages], [each.id for each in ctx.turn_messages]))
+        seen.append((ctx.events, ctx.turn_causes))
+        return Step(next=Handoff("x"))
+
+    given = start(user("hi"), base=[user("before", "b0")], turn_causes=(cause("e1"),), protocol_run_offset=3)
+    extensions = {"turn_extension": "turn's", "session_extension": "session's"}
+    play(machine(ScriptedDriver(prepare=look), given, options={"a": 1}, autonomous=True, max_turns=2, **extensions))
+    assert seen == [
+        ({"a": 1}, "turn's", "session's", True, 2),
+        ("t", "s", 3, 3),
+        (["b0", "e1", "u1"], ["e1", "u1"]),
+        ((), (cause("e1"),)),
+    ]
+
+
 # ---- the host ends it -----------------------------------------------------------------------------------------------
 
 

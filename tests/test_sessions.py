@@ -12,8 +12,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from agents import MODEL, agent, plugin
+
 from lash_framework import Lash
 from lash_hookspecs import (
     ConfigurationError,
@@ -179,7 +179,7 @@ async def test_a_damaged_row_is_named_and_hurts_only_its_own_session(tmp_path: P
         await (await lash.session("well")).run("q")
     database = sqlite3.connect(path, isolation_level=None)
     hurt_no = "(SELECT no FROM sessions WHERE session_id = 'hurt')"
-    database.execute(f"UPDATE nodes SET body = x'7b' WHERE kind = 'message' AND key >> 32 = {hurt_no}")  # noqa: S608
+    database.execute(f"UPDATE nodes SET body = x'7b' WHERE kind = 'message' AND key >> 32 = {hurt_no}")
     database.close()
     async with agent(["c"], store=f"sqlite:///{path}") as lash:
         hurt = await lash.session("hurt")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import math
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from attrs import frozen
-
 from agents import agent, plugin
+from attrs import evolve, frozen
+
 from lash_framework import Lash
 from lash_hookspecs import (
     AbortTurn,
@@ -28,12 +29,15 @@ from lash_hookspecs import (
     LlmRequest,
     LlmRole,
     MessageRole,
+    Mode,
+    ModeExtension,
     OutputState,
     PartKind,
-    PluginError,
+    PromptContribution,
     ProviderFailureKind,
     SessionAppendNode,
     SessionDeleted,
+    SessionStateSpec,
     StaleBranch,
     Stopped,
     StopReason,
@@ -195,10 +199,14 @@ async def test_a_deadline_cancels() -> None:
 async def test_an_exception_in_the_callers_loop_interrupts_and_commits_nothing() -> None:
     async with agent(waiting_model(anyio.Event())) as lash:
         session = await lash.session("s")
-        with anyio.fail_after(5), pytest.raises(ZeroDivisionError):
+
+        async def watch() -> None:
             async with session.turn("q") as running:
                 async for _ in running:
                     raise ZeroDivisionError
+
+        with anyio.fail_after(5), pytest.raises(ZeroDivisionError):
+            await watch()
         assert list(await session.messages()) == []
         head = await lash.store.load_head("s")
         assert head is not None
@@ -326,8 +334,6 @@ async def test_a_checkpoint_before_completion_makes_the_model_think_again() -> N
     class Asked:
         done: bool = False
 
-    from lash_hookspecs import SessionStateSpec
-
     def lash_session_state() -> SessionStateSpec:
         return SessionStateSpec(state=Asked)
 
@@ -347,8 +353,6 @@ async def test_a_checkpoint_before_completion_makes_the_model_think_again() -> N
 
 
 async def test_plugin_state_is_taken_back_when_the_turn_does_not_commit() -> None:
-    from lash_hookspecs import SessionStateSpec
-
     @frozen
     class Count:
         turns: int = 0
@@ -416,8 +420,6 @@ async def test_observers_can_not_undo_a_commit() -> None:
 
 
 async def test_a_lifespan_is_entered_at_first_use_and_left_with_the_host() -> None:
-    from contextlib import asynccontextmanager
-
     events: list[str] = []
 
     @asynccontextmanager
@@ -491,9 +493,7 @@ TOOL_FAULTS = {
 
 @pytest.mark.parametrize(("call", "code", "words"), TOOL_FAULTS.values(), ids=TOOL_FAULTS)
 async def test_a_failing_tool_is_told_to_the_model_and_never_stops_the_turn(call: Call, code: str, words: str) -> None:
-    async with agent(
-        [Reply(tool_calls=[call]), "I see"], tools=[add, raises, hangs, unencodable, prints]
-    ) as lash:
+    async with agent([Reply(tool_calls=[call]), "I see"], tools=[add, raises, hangs, unencodable, prints]) as lash:
         turn = await (await lash.session()).run("q")
         outcome = turn.tool_calls[0].output.outcome
         assert isinstance(outcome, ToolCallFailure)
@@ -560,7 +560,6 @@ async def test_appending_outside_a_turn_happens_once() -> None:
 
 
 async def test_explain_names_who_put_what_before_the_model() -> None:
-    from lash_hookspecs import PromptContribution
 
     def lash_prompt_contributions(ctx: Any) -> PromptContribution:
         return PromptContribution(content="Speak like a sailor.", title="Voice")
@@ -590,14 +589,63 @@ async def test_run_sync_works_inside_a_running_loop() -> None:
     assert turn.is_success
 
 
-async def test_two_sessions_of_one_host_do_not_share_plugin_state() -> None:
-    with pytest.raises(PluginError, match="no session state is declared"):
+async def test_a_plugin_without_declared_state_can_not_set_one() -> None:
+    def lash_before_turn(ctx: Any) -> None:
+        ctx.set_state(1)
 
-        def lash_session_opened(ctx: Any) -> None:
-            ctx.set_state(1)
+    async with agent([], plugins=[plugin("forgetful", lash_before_turn)]) as lash:
+        turn = await (await lash.session()).run("q")
+        assert turn.outcome == Stopped(StopReason.RUNTIME_ERROR)
+        assert "`forgetful`" in turn.errors[0].message
+        assert "no session state is declared" in turn.errors[0].message
 
-        from lash_framework.hooks import HookImpl, collect
-        from lash_hookspecs import HookContext, PluginScope
 
-        impl = HookImpl("p", lash_session_opened, ("ctx",), "lash_session_opened")
-        await collect((impl,), lambda plugin_id: HookContext(PluginScope(plugin_id)))
+# ---- extensions of a mode -------------------------------------------------------------------------------------------
+
+
+@frozen
+class Tone:
+    """How to speak; a turn's and a session's extension of the tests' mode."""
+
+    words: str = "plainly"
+
+    def prompt_contributions(self) -> tuple[PromptContribution, ...]:
+        """What it adds."""
+        return (PromptContribution(content=f"Speak {self.words}."),)
+
+
+def tone_plugin() -> object:
+    """A plugin that lets the mode `standard` take a `Tone` for a turn and for a session."""
+
+    def lash_mode_extensions(mode: Mode) -> ModeExtension:
+        return ModeExtension(turn_extensions={"tone": Tone}, session_extensions={"tone": Tone})
+
+    return plugin("tone", lash_mode_extensions)
+
+
+async def test_extensions_of_session_and_turn_reach_the_prompt_and_are_kept_as_data(tmp_path: Path) -> None:
+    prompts: list[str] = []
+
+    def answer(request: LlmRequest) -> str:
+        first = request.messages[0].blocks[0]
+        assert isinstance(first, TextBlock)
+        prompts.append(first.text)
+        return "ok"
+
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    async with agent(answer, store=url, plugins=[tone_plugin()]) as lash:
+        session = await lash.session("s", extension=Tone("softly"))
+        await session.run(evolve(TurnInput.text("q"), mode_extension=Tone("slowly")))
+    async with agent(answer, store=url, plugins=[tone_plugin()]) as lash:
+        await (await lash.session("s")).run("q")
+    assert ["Speak softly." in each for each in prompts] == [True, True]
+    assert ["Speak slowly." in each for each in prompts] == [True, False]
+
+
+async def test_an_extension_that_the_mode_does_not_declare_is_refused_by_name() -> None:
+    async with agent([]) as lash:
+        session = await lash.session()
+        with pytest.raises(ConfigurationError, match="`Tone`"):
+            await session.run(evolve(TurnInput.text("q"), mode_extension=Tone()))
+        with pytest.raises(ConfigurationError, match="`Tone`"):
+            await lash.session(extension=Tone())

@@ -12,7 +12,11 @@ __all__ = ["CheckpointDelivery", "CheckpointKind"]
 
 
 class CheckpointKind(StrEnum):
-    """`AFTER_WORK`: tools or code ran, the next model call follows. `BEFORE_COMPLETION`: the answer is about to be final."""
+    """Which point it is.
+
+    `AFTER_WORK`: tools or code ran, and the next model call follows. `BEFORE_COMPLETION`: the answer is about to be
+    final.
+    """
 
     AFTER_WORK = "after_work"
     BEFORE_COMPLETION = "before_completion"

@@ -1,8 +1,8 @@
 """The converters between values and the data that reaches disk or wire.
 
 Unions are tagged like the seeds' (`type`, `op`, `status`, `kind`; snake_case names); optional fields that are absent
-and empty collections are left out. Loading builds plain values only: an unknown tag is an `UnknownTag`, wrong shapes are
-a `CodecError` with the path, a field that isn't known is passed over, and no stored name is ever imported.
+and empty collections are left out. Loading builds plain values only: an unknown tag is an `UnknownTag`, wrong shapes
+are a `CodecError` with the path, a field that isn't known is passed over, and no stored name is ever imported.
 """
 
 from __future__ import annotations

@@ -71,8 +71,8 @@ class ModeDriver:
 class Mode:
     """A named way to run turns.
 
-    What it leaves open comes from the mode that it `extends`: `driver` and `max_turns` are replaced, `plugins` appended,
-    `without` removed, `prompt` laid over, `options` and `generation` merged per key.
+    What it leaves open comes from the mode that it `extends`: `driver` and `max_turns` are replaced, `plugins`
+    appended, `without` removed, `prompt` laid over, `options` and `generation` merged per key.
     """
 
     mode_id: str

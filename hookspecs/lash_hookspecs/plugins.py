@@ -18,8 +18,8 @@ class PluginInfo:
     """A plugin's identity and its relations to others.
 
     `api` is a PEP 440 specifier that `HOOK_API` must satisfy. `requires` are plugin ids without which it can't work,
-    `after` ids (present or not) whose hooks run before its own, `conflicts` ids that can't be on with it, `replaces` ids
-    whose claims it takes over. `enabled_by_default`: whether every mode has it, or only modes that name it.
+    `after` ids (present or not) whose hooks run before its own, `conflicts` ids that can't be on with it, `replaces`
+    ids whose claims it takes over. `enabled_by_default`: whether every mode has it, or only modes that name it.
     """
 
     id: str

@@ -107,7 +107,8 @@ class TurnInput:
 class SessionPolicy:
     """How a session runs until told otherwise. `model` is `provider:name`; `max_turns` bounds a turn's iterations.
 
-    `options` are the mode's, by name; `prompt` is the session's prompt layer.
+    `options` are the mode's, by name; `prompt` is the session's prompt layer; `extension` its `ModeSessionExtension` as
+    plain data: the id under which the mode's driver declared its class, and its fields.
     """
 
     model: str
@@ -118,6 +119,7 @@ class SessionPolicy:
     autonomous: bool = False
     prompt: PromptLayer = PromptLayer()
     options: Mapping[str, Any] = field(factory=dict)
+    extension: Mapping[str, Any] | None = None
 
     def with_instructions(self, text: str) -> SessionPolicy:
         """This policy with one more instruction of the application's."""

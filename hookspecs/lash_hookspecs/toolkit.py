@@ -1,8 +1,9 @@
 """`@tool`: a tool from a typed function.
 
-The function's name, docstring and annotations become the manifest. Arguments may be text, numbers, booleans, lists and
-dicts of these, `Literal`s, enums, optionals and attrs classes. A plain function runs in a worker thread, a coroutine
-function on the event loop, where a cancel stops it. A parameter named `ctx` gets the `ToolCallContext`.
+The function's name, docstring and annotations become the manifest. Arguments may be text, numbers, booleans, lists,
+tuples, sets and dicts of these, `Literal`s, enums, optionals and attrs classes. A plain function runs in a worker
+thread, a coroutine function on the event loop, where a cancel stops it. A parameter named `ctx` gets the
+`ToolCallContext`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import inspect
 import types
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, overload
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, overload
 
 import attrs
 
@@ -42,36 +43,48 @@ _SCALARS: dict[Any, dict[str, Any]] = {
 
 def json_schema(tp: Any) -> dict[str, Any]:
     """The JSON Schema of a Python type. Raises `ConfigurationError` for types that have no JSON form."""
+    return _schema(tp, ())
+
+
+def _schema(tp: Any, within: tuple[type, ...]) -> dict[str, Any]:
+    # `within` are the classes that are being described: one that holds itself has no finite schema.
     if tp in _SCALARS:
         return dict(_SCALARS[tp])
     origin, args = get_origin(tp), get_args(tp)
+    if origin is Annotated:
+        return _schema(args[0], within)
     if origin in (Union, types.UnionType):
-        return {"anyOf": [json_schema(each) for each in args]}
-    if origin is Literal:
+        return {"anyOf": [_schema(each, within) for each in args]}
+    if origin is Literal and all(type(each) in (str, int, bool, type(None)) for each in args):
         return {"enum": list(args)}
-    if tp in (list, tuple, dict):
-        return {"type": "object" if tp is dict else "array"}
-    if origin in (list, tuple, set, frozenset) or (inspect.isclass(origin) and issubclass(origin, (list, tuple))):
-        return {"type": "array", "items": json_schema(args[0])}
-    if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
-        return {"type": "object", "additionalProperties": json_schema(args[1])}
-    if origin is not None and inspect.isclass(origin) and issubclass(list, origin):
-        return {"type": "array", "items": json_schema(args[0])}
-    if inspect.isclass(tp) and issubclass(tp, enum.Enum):
-        return {"enum": [member.value for member in tp]}
-    if inspect.isclass(tp) and attrs.has(tp):
-        return _attrs_schema(tp)
+    kind = origin or tp
+    if inspect.isclass(kind) and kind is not str:
+        if issubclass(kind, enum.Enum) and all(_is_json(member.value) for member in kind):
+            return {"enum": [member.value for member in kind]}
+        if attrs.has(kind) and kind not in within:
+            return _attrs_schema(kind, (*within, kind))
+        if issubclass(kind, Mapping) and (not args or args[0] in (str, Any)):
+            return {"type": "object", "additionalProperties": _schema(args[1], within)} if args else {"type": "object"}
+        if kind is tuple and args[1:] != (...,) and (args or origin):
+            items = [_schema(each, within) for each in args]
+            return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+        if issubclass(kind, (list, tuple, set, frozenset)) or (origin and issubclass(list, kind)):
+            return {"type": "array", "items": _schema(args[0], within)} if args else {"type": "array"}
     raise ConfigurationError(f"`{tp}` has no JSON form; use text, numbers, booleans, lists, dicts or attrs classes")
 
 
-def _attrs_schema(cls: type) -> dict[str, Any]:
+def _attrs_schema(cls: type, within: tuple[type, ...]) -> dict[str, Any]:
+    from lash_hookspecs.codec import _tag, _tag_field
+
     fields = [each for each in attrs.fields(attrs.resolve_types(cls)) if each.init]
-    return {
-        "type": "object",
-        "properties": {each.name: json_schema(each.type) for each in fields},
-        "required": [each.name for each in fields if each.default is attrs.NOTHING],
-        "additionalProperties": False,
-    }
+    properties = {each.name: _schema(Any if each.type is None else each.type, within) for each in fields}
+    required = [each.name for each in fields if each.default is attrs.NOTHING]
+    tag = _tag(cls)
+    if tag is not None:
+        # How the codec tells the members of a union apart.
+        properties[_tag_field(cls)] = {"const": tag}
+        required.append(_tag_field(cls))
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 class FunctionTool:
@@ -87,13 +100,15 @@ class FunctionTool:
         effect: ToolEffect = ToolEffect.UNSAFE,
         activation: ToolActivation = ToolActivation.ALWAYS,
     ) -> None:
+        if not inspect.isroutine(function):
+            raise ConfigurationError(f"`@tool` is for functions, not for {function!r}; options are given by name")
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self._hints = _hints(function)
         parameters = inspect.signature(function).parameters
         self._wants_context = "ctx" in parameters
         arguments = {key: each for key, each in parameters.items() if key != "ctx"}
-        for each in arguments.values():
+        for each in parameters.values():
             if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
                 raise ConfigurationError(
                     f"tool `{function.__name__}`: parameter `{each}` can't be given by name; "
@@ -125,8 +140,10 @@ class FunctionTool:
                 raise ConfigurationError(f"tool `{self.function.__name__}`, parameter `{key}`: {error}") from None
             if each.default is each.empty:
                 required.append(key)
-            elif _is_json(each.default):
-                schema["default"] = each.default
+            else:
+                default = each.default.value if isinstance(each.default, enum.Enum) else each.default
+                if _is_json(default):
+                    schema["default"] = default
             properties[key] = schema
         return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
@@ -136,7 +153,13 @@ class FunctionTool:
         if self._typed:
             from lash_hookspecs.codec import structure
 
-            given.update({key: structure(given[key], tp) for key, tp in self._typed.items() if key in given})
+            try:
+                given.update({key: structure(given[key], tp) for key, tp in self._typed.items() if key in given})
+            except CodecError as error:
+                # The schema lets through what a class's own checks refuse; the model can mend it.
+                text = f"the arguments of `{self.manifest.name}` don't fit: {error}"
+                kind = ToolFailureClass.INVALID_REQUEST
+                raise ToolError(text, code="invalid_arguments", failure_class=kind) from error
         if self._wants_context:
             given["ctx"] = ctx
         if self.is_async:
@@ -157,11 +180,19 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 def _needs_structure(tp: Any) -> bool:
     if inspect.isclass(tp) and (attrs.has(tp) or issubclass(tp, enum.Enum)):
         return True
+    if (get_origin(tp) or tp) in (tuple, set, frozenset):
+        return True
     return any(_needs_structure(each) for each in get_args(tp))
 
 
 def _is_json(value: Any) -> bool:
-    return value is None or isinstance(value, (str, int, float, bool, list, dict))
+    if not (value is None or isinstance(value, (str, int, float, bool, list, dict))):
+        return False
+    try:
+        canonical_bytes(value)
+    except CodecError:
+        return False
+    return True
 
 
 @overload

@@ -634,6 +634,16 @@ class DriverContextView(Protocol):
         """The mode's options, and the turn's `ModeTurnOptions` over them."""
         ...
 
+    @property
+    def turn_extension(self) -> Any:
+        """The turn's `ModeTurnExtension`, of a class that the mode's driver declared; None without one."""
+        ...
+
+    @property
+    def session_extension(self) -> Any:
+        """The session's `ModeSessionExtension`; None without one."""
+        ...
+
     def project_llm_request(self, use_tools: bool = True) -> LlmRequest:
         """The request that shows the conversation as it stands to the model."""
         ...

@@ -37,7 +37,8 @@ class TurnMachineConfig:
     """How this session's turns run. Not part of a snapshot: the host rebuilds it.
 
     `system_prompt` and `tool_specs` are what the turn begins with; a sync may replace them. `options` are the mode's,
-    with the turn's over them. `turn_limit_final_message` gets an id and the limit.
+    with the turn's over them; the extensions go to the driver as they are. `turn_limit_final_message` gets an id and
+    the limit.
     """
 
     driver: ProtocolDriver
@@ -56,6 +57,8 @@ class TurnMachineConfig:
     emit_llm_trace: bool = False
     output_spec: LlmOutputSpec | None = None
     options: Any = None
+    turn_extension: Any = None
+    session_extension: Any = None
     turn_limit_final_message: Callable[[str, int], Message] = turn_limit_message
     agent_frame_id: str = "main"
 

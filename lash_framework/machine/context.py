@@ -53,6 +53,14 @@ class DriverContext:
         return self.config.options
 
     @property
+    def turn_extension(self) -> Any:
+        return self.config.turn_extension
+
+    @property
+    def session_extension(self) -> Any:
+        return self.config.session_extension
+
+    @property
     def turn_messages(self) -> Sequence[Message]:
         return self.messages[self.base_count :]
 

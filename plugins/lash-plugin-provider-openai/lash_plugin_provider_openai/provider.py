@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import (
-    LlmCallError,
     LlmEventSender,
     LlmRequest,
     LlmResponse,
     ModelCapability,
     ProviderContext,
-    ProviderFailureKind,
 )
 from lash_plugin_provider_openai.decode import ChatDecoder
 from lash_plugin_provider_openai.encode import RequestEncoder
@@ -92,7 +90,10 @@ class OpenAiChatProvider:
         return self._capability
 
     async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
-        """Ask, always streaming. Raises `LlmCallFailed`, or ConfigurationError where a live call isn't allowed."""
+        """Ask, always streaming.
+
+        Raises `LlmCallFailed`, or `ConfigurationError` where a key, or the permission for live calls, is missing.
+        """
         if not self._may_call:
             raise ConfigurationError(
                 f"{self._provider_id}: a call to {self._base_url} may cost money, and live calls aren't allowed here "
@@ -100,8 +101,8 @@ class OpenAiChatProvider:
                 "a service on this machine, or `scripted:demo`"
             )
         if self._needs_key:
-            message = f"{self._provider_id}: there is no API key for {self._base_url}: {_SET_THE_KEY}"
-            raise LlmCallFailed(LlmCallError(message=message, kind=ProviderFailureKind.AUTH, code="missing_api_key"))
+            # The user's to mend before anything is asked, so no failed turn is worth keeping.
+            raise ConfigurationError(f"{self._provider_id}: there is no API key for {self._base_url}: {_SET_THE_KEY}")
         return await self._service.call(self._encoder.encode(request), self._new_decoder, send)
 
     async def aclose(self) -> None:

@@ -29,6 +29,8 @@ __all__ = ["MemoryLocks", "OfdLocks", "PosixLocks", "file_locks"]
 _SETLK: int = getattr(fcntl, "F_OFD_SETLK", 0) if sys.platform == "linux" and struct.calcsize("P") == 8 else 0
 _FLOCK = "hhqqi0q"
 
+_TAKE = fcntl.LOCK_EX | fcntl.LOCK_NB
+
 
 def _place(session_id: str) -> int:
     # 62 bits: the place and the length after it must be positive in a signed 64-bit offset.
@@ -139,7 +141,7 @@ class PosixLocks(MemoryLocks):
     def _take(self, place: int) -> bool:
         with _shared_guard:
             file = self._file = self._file or _share(self._path)
-            if place in file.held or not _tried(self._path, lambda: _lockf(file.fd, fcntl.LOCK_EX, place)):
+            if place in file.held or not _tried(self._path, lambda: _lockf(file.fd, _TAKE, place)):
                 return False
             file.held.add(place)
             return True
@@ -169,7 +171,7 @@ def _share(path: str) -> _SharedFile:
 
 
 def _lockf(fd: int, operation: int, place: int) -> None:
-    fcntl.lockf(fd, operation | fcntl.LOCK_NB, 1, place, os.SEEK_SET)
+    fcntl.lockf(fd, operation, 1, place, os.SEEK_SET)
 
 
 def _open(path: str) -> int:

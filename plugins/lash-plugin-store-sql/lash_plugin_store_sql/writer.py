@@ -44,12 +44,13 @@ class Lanes:
         # Without readers (a database in memory) the writer serves both.
         self._reads: _Inbox = SimpleQueue() if driver.readers else self._writes
         self._readers: list[threading.Thread] = []
+        self._writer: threading.Thread | None = None
         self._closed = False
 
     async def open(self) -> None:
         """Start the writer, which opens the database. Raises what stands in its way."""
         opened = Ticket[None](_nothing, writes=True)
-        _start(_write_lane, self._driver, self._writes, opened)
+        self._writer = _start(_write_lane, self._driver, self._writes, opened)
         await opened.outcome()
 
     async def write(self, work: Callable[[Tx], T], size: int = 0) -> T:
@@ -73,6 +74,8 @@ class Lanes:
             last = _Last(_nothing, writes=True)
             inbox.put(last)
             await last.outcome()
+        for thread in (*self._readers, *([self._writer] if self._writer else [])):
+            thread.join()  # all it has left to do is to return
 
     async def _submit(self, inbox: _Inbox, ticket: Ticket[T]) -> T:
         if self._closed:

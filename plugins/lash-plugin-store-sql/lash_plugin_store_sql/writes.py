@@ -274,7 +274,7 @@ def delete_session(tx: Tx, session_id: str, now_ms: int) -> bool:
         return True
     if session is None:
         return False
-    hashes = [row[0] for row in tx.rows("SELECT DISTINCT hash FROM refs WHERE session_no = ?", (session.no,))]
+    hashes = {row[0] for row in tx.rows("SELECT hash FROM refs WHERE session_no = ?", (session.no,))}
     for table in ("refs", "usage"):
         tx.write(f"DELETE FROM {table} WHERE session_no = ?", (session.no,))
     for table in ("nodes", "receipts"):

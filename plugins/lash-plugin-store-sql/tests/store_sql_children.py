@@ -1,0 +1,155 @@
+"""Programs that tests run as processes of their own: `python store_sql_children.py <name> <path> …`."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from lash_hookspecs.errors import LashError
+from lash_hookspecs.stores import StoreContext
+from lash_hookspecs.testing.store import Scribe
+from lash_plugin_store_sql.locks import OfdLocks, PosixLocks
+from lash_plugin_store_sql.store import SqlStore, open_store
+
+
+def say(*words: object) -> None:
+    """A line on stdout, in one write, so that lines of concurrent tasks and processes don't mix."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
+async def _opened(path: str) -> SqlStore:
+    return await open_store(StoreContext(url=f"sqlite:///{path}"))
+
+
+def crowd(path: str, count: str) -> None:
+    """`count` processes open one new database at once; each commits to its own session and says `ok` or what failed."""
+    anyio.run(anyio.sleep, 0)  # imports the rest
+    gate_read, gate_write = os.pipe()
+    children = []
+    for number in range(int(count)):
+        # Nothing but this thread runs here yet, so a fork is as good as a new process, and 64 imports are saved.
+        child = os.fork()
+        if child == 0:
+            os.close(gate_write)
+            os.read(gate_read, 1)  # returns once nobody holds the other end
+            anyio.run(_one_of_a_crowd, path, number)
+            os._exit(0)
+        children.append(child)
+    os.close(gate_write)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+async def _one_of_a_crowd(path: str, number: int) -> None:
+    try:
+        store, scribe = await _opened(path), Scribe(f"s{number}")
+        for _ in range(2):
+            await scribe.write(store, scribe.turn("hello"))
+        await store.aclose()
+        say("ok")
+    except Exception as error:
+        say(type(error).__name__, error)
+
+
+def stream(path: str, start: str) -> None:
+    """Commit to eight sessions for ever; each acknowledged commit is a line `session revision`."""
+
+    async def one(store: SqlStore, scribe: Scribe) -> None:
+        head = await store.load_head(scribe.session_id)
+        if head is not None:
+            scribe.revision, scribe.leaf, scribe.turns = head.head_revision, head.leaf_node_id, head.turn_index
+        while True:
+            await scribe.write(store, scribe.turn("first", "second"))
+            say(scribe.session_id, scribe.revision)
+
+    async def main() -> None:
+        store = await _opened(path)
+        async with anyio.create_task_group() as group:
+            for number in range(8):
+                group.start_soon(one, store, Scribe(f"s{number}"))
+
+    anyio.run(main)
+
+
+def hold(path: str, kind: str) -> None:
+    """Hold the locks of sessions `a` and `b`, and let go of `b` when a line comes in; say so each time."""
+    locks = {"ofd": OfdLocks, "posix": PosixLocks}[kind](path)
+    held = [locks.try_lock(id) for id in "ab"]
+    say("held", None not in held)
+    sys.stdin.readline()
+    if held[1] is not None:
+        held[1].__exit__(None, None, None)
+    say("let go")
+    sys.stdin.readline()
+
+
+def full_disk(path: str) -> None:
+    """Run against a limit on the file's size, then without; say what became of each commit."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    anyio.run(_full_disk, path)
+
+
+@contextmanager
+def _limited(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def _full_disk(path: str) -> None:
+    store, scribe = await _opened(path), Scribe("s")
+    await scribe.write(store, scribe.turn("before"))
+    head = await store.load_head("s")
+    # The log has room for some commits, but not for the large ones.
+    with _limited(Path(f"{path}-wal").stat().st_size + 400_000):
+
+        async def attempt(scribe: Scribe, text: str) -> None:
+            try:
+                await scribe.write(store, scribe.turn(text))
+                say(scribe.session_id, "ok")
+            except LashError as error:
+                say(scribe.session_id, type(error).__name__, error)
+
+        async with anyio.create_task_group() as group:
+            for number in range(6):
+                group.start_soon(attempt, Scribe(f"small{number}"), "small")
+                group.start_soon(attempt, Scribe(f"large{number}"), "large" * 200_000)
+        await attempt(Scribe("s", revision=1, leaf=scribe.leaf, turns=5), "large" * 200_000)
+        say("same head", await store.load_head("s") == head)
+    await scribe.write(store, scribe.turn("after"))
+    say("after", (await store.load_head("s")).head_revision)
+    await store.aclose()
+
+
+def nobody(path: str) -> None:
+    """Give up root's right to write everywhere, then open and commit; say what happens."""
+    if os.getuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+
+    async def main() -> None:
+        try:
+            store = await _opened(path)
+            await store.aclose()
+            say("opened")
+        except LashError as error:
+            say(type(error).__name__, error)
+
+    anyio.run(main)
+
+
+PROGRAMS: dict[str, Callable[..., None]] = {each.__name__: each for each in (crowd, stream, hold, full_disk, nobody)}
+
+if __name__ == "__main__":
+    partial(PROGRAMS[sys.argv[1]], *sys.argv[2:])()

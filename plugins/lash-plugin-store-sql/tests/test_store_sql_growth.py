@@ -1,0 +1,177 @@
+"""What a turn costs doesn't depend on what was before it: counted in statements, rows and bytes, never in time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from lash_hookspecs.llm import TokenUsage
+from lash_hookspecs.stores import ComponentChanged, ComponentUnchanged, OperationId, UsageDelta, attachment_id
+from lash_hookspecs.testing.store import Scribe
+from lash_plugin_store_sql.locks import MemoryLocks
+from lash_plugin_store_sql.settings import SqlSettings
+from lash_plugin_store_sql.sqlite import SqliteDriver
+from lash_plugin_store_sql.store import SqlStore
+
+HISTORIES = (10, 100, 1_000, 10_000)
+
+pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # counted on the store's threads
+
+
+@attrs.define
+class Meter:
+    """Counts what goes through a driver. Bytes are those of texts and blobs: integers are "the digits of counters"."""
+
+    statements: list[tuple[str, int]] = attrs.field(factory=list)
+    size: int = 0
+
+    def __call__(self, sql: str, params: Sequence[Any], rows: int) -> None:
+        self.statements.append((sql, rows))
+        self.size += sum(len(each) for each in params if isinstance(each, (str, bytes)))
+
+    def reading(self) -> tuple[list[tuple[str, int]], int]:
+        """What was counted since the last reading."""
+        seen, size = self.statements, self.size
+        self.statements, self.size = [], 0
+        return seen, size
+
+
+async def opened(meter: Meter, path: Path | None = None) -> SqlStore:
+    settings = SqlSettings(synchronous="normal")
+    return await SqlStore.open(SqliteDriver(path and str(path), settings, seen=meter), MemoryLocks())
+
+
+async def with_history(store: SqlStore, scribe: Scribe, nodes: int) -> None:
+    """Commit turns of 50 nodes at most until the session has that many (and a last frame of 4)."""
+    missing = nodes - 5
+    while missing > 0:
+        texts = [f"text {index}" for index in range(min(missing, 50))]
+        await scribe.write(store, scribe.turn(*texts, usage=spent("turn"), components=PARTS))
+        missing -= len(texts)
+    await scribe.write(store, scribe.turn("a", "b", "c", frame="last"))
+
+
+def spent(*sources: str) -> tuple[UsageDelta, ...]:
+    return tuple(UsageDelta(source=each, model="m", usage=TokenUsage(input=7, output=1)) for each in sources)
+
+
+PARTS = {"stays": ComponentChanged(b"as it was"), "changes": ComponentChanged(b"old")}
+
+
+async def a_turn(store: SqlStore, scribe: Scribe) -> None:
+    """One of everything: nodes, a changed and an unchanged component, a blob, usage, config; then its receipt again."""
+    commit = scribe.turn(
+        *["some text"] * 6,
+        operation=OperationId("turn", "measured"),
+        components={"stays": ComponentUnchanged(attachment_id(b"as it was")), "changes": ComponentChanged(b"new")},
+        blobs=(b"picture",),
+        usage=spent("turn", "title"),
+        config=b"another config",
+        result=b"r" * 500,
+        requires_ancestor_node_id=scribe.leaf,
+    )
+    await scribe.write(store, commit)
+    await store.commit(commit)
+
+
+async def test_a_turn_costs_the_same_at_any_length_of_history() -> None:
+    readings = []
+    for history in HISTORIES:
+        meter, scribe = Meter(), Scribe()
+        store = await opened(meter)
+        await with_history(store, scribe, history)
+        loaded = await store.load_session("s1", all_frames=True)
+        assert loaded is not None
+        assert len(loaded.nodes) == history
+        meter.reading()
+        await a_turn(store, scribe)
+        readings.append(meter.reading())
+        await store.aclose()
+    assert readings == [readings[0]] * len(HISTORIES)
+    statements, size = readings[0]
+    # The figures themselves, so that a change of them is seen and meant.
+    assert (len(statements), sum(max(rows, 0) for _, rows in statements), size) == (29, 35, 2_091)
+
+
+async def test_reading_costs_the_same_at_any_length_of_history() -> None:
+    """Head, current frame, ancestor check, receipt, lists."""
+    readings = []
+    for history in HISTORIES:
+        meter, scribe = Meter(), Scribe()
+        store = await opened(meter)
+        await with_history(store, scribe, history)
+        await a_turn(store, scribe)
+        meter.reading()
+        await store.load_head("s1")
+        assert scribe.leaf is not None
+        assert await store.is_on_path("s1", scribe.leaf)
+        loaded = await store.load_session("s1")
+        assert loaded is not None
+        assert len(loaded.nodes) == 4 + 6
+        assert await store.load_receipt("s1", OperationId("turn", "measured"))
+        assert await store.find_turn("meas")
+        await store.list_receipts("s1", limit=2)
+        await store.list_sessions()
+        readings.append(meter.reading())
+        await store.aclose()
+    assert readings == [readings[0]] * len(HISTORIES)
+
+
+async def test_no_statement_walks_through_a_table(tmp_path: Path) -> None:
+    """Every statement that the store runs finds its rows by a key or an index."""
+    meter, scribe, path = Meter(), Scribe(), tmp_path / "lash.db"
+    store = await opened(meter, path)
+    await with_history(store, scribe, 20)
+    await a_turn(store, scribe)
+    ref = await store.put_blob(b"x", "text/plain")
+    await store.get_blob(ref.id)
+    await store.load_session("s1")
+    await store.load_meta("s1")
+    await store.list_receipts("s1")
+    await store.find_turn("t")
+    await store.list_sessions()
+    await store.delete_session("s1")
+    await store.aclose()
+    db = sqlite3.connect(path)
+    try:
+        walks = set()
+        for sql in {sql for sql, _ in meter.statements if sql.split()[0] in ("SELECT", "UPDATE", "DELETE")}:
+            nulls = [None] * sql.count("?")
+            walks |= {(sql, row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", nulls) if "SCAN" in row[3]}
+            walks |= {(sql, row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", nulls) if "TEMP" in row[3]}
+    finally:
+        db.close()
+    assert walks == set()
+
+
+async def test_stored_bytes_are_at_most_twice_the_payload(tmp_path: Path) -> None:
+    """With turns as they are: five messages of about a kilobyte, a changed component, a result."""
+    path = tmp_path / "lash.db"
+    store, scribe, payload = await opened(Meter(), path), Scribe(), 0
+    for turn in range(200):
+        body = f"{turn} " * 400
+        commit = scribe.turn(*[f"{index}{body}" for index in range(5)], result=body.encode())
+        commit = attrs.evolve(commit, components={"state": ComponentChanged(body.encode() * 2)})
+        payload += sum(len(node.body) for node in commit.nodes) + len(commit.result)
+        await scribe.write(store, commit)
+    await store.aclose()
+    assert path.stat().st_size < 2 * payload
+
+
+async def test_an_idle_store_holds_few_descriptors_and_none_per_session(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    store = await opened(Meter(), tmp_path / "lash.db")
+    for number in range(50):
+        scribe = Scribe(f"s{number}")
+        await scribe.write(store, scribe.turn("x"))
+        await store.load_session(f"s{number}")
+    held = len(list(Path("/proc/self/fd").iterdir())) - before
+    await store.aclose()
+    # Three for the writer (file, log, index), two or three for each of at most two readers.
+    assert held <= 9
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,0 +1,154 @@
+"""Several processes on one database: opening it at once, being killed, holding locks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from lash_hookspecs.stores import OperationId, StoreContext
+from lash_plugin_store_sql.locks import MemoryLocks, OfdLocks, PosixLocks, file_locks
+from lash_plugin_store_sql.store import open_store
+
+CHILDREN = Path(__file__).with_name("store_sql_children.py")
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a child; whatever still runs at the end is killed."""
+    children: list[subprocess.Popen[str]] = []
+
+    def start(*words: object) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, str(CHILDREN), *map(str, words)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)},
+        )
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # what waits here are processes
+async def test_sixty_four_processes_open_one_new_database_at_once(start: Start, tmp_path: Path) -> None:
+    """Nobody is told "database is locked", and everybody's commits are there."""
+    path = tmp_path / "new" / "lash.db"
+    out, _ = start("crowd", path, 64).communicate()
+    assert Counter(out.splitlines()) == {"ok": 64}
+    store = await open_store(StoreContext(url=f"sqlite:///{path}"))
+    assert {(each.session_id, each.head_revision) for each in await store.list_sessions()} == {
+        (f"s{number}", 2) for number in range(64)
+    }
+    await store.aclose()
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_killed_process_loses_no_acknowledged_commit(start: Start, tmp_path: Path) -> None:
+    """Killed with -9 in the middle of a stream of commits, three times on one database; each time all is whole."""
+    path = tmp_path / "lash.db"
+    acknowledged: dict[str, int] = {}
+    for round in range(3):
+        child = start("stream", path, round)
+        assert child.stdout is not None
+        for _ in range(40 + 13 * round):
+            note(acknowledged, child.stdout.readline())
+        child.kill()
+        for line in child.stdout.read().splitlines():
+            note(acknowledged, line)
+        child.wait()
+        store = await open_store(StoreContext(url=f"sqlite:///{path}"))
+        for session_id, revision in acknowledged.items():
+            loaded = await store.load_session(session_id, all_frames=True)
+            assert loaded is not None
+            assert loaded.head.head_revision >= revision
+            # A frame, and two nodes for each commit: none is there by half.
+            assert len(loaded.nodes) == 1 + 2 * loaded.head.head_revision
+            for turn in (1, revision):
+                assert await store.load_receipt(session_id, OperationId("turn", f"t{turn}")) is not None
+        await store.aclose()
+    assert len(acknowledged) == 8
+
+
+def note(acknowledged: dict[str, int], line: str) -> None:
+    session_id, revision = line.split()
+    acknowledged[session_id] = int(revision)
+
+
+KINDS = {"ofd": OfdLocks, "posix": PosixLocks}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_lock_holds_across_processes_until_it_is_let_go_or_its_holder_dies(
+    kind: str, start: Start, tmp_path: Path
+) -> None:
+    path = tmp_path / "lash.db-locks"
+    locks = KINDS[kind](str(path))
+    child = start("hold", path, kind)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stdout.readline() == "held True\n"
+    assert [locks.try_lock(id) for id in "ab"] == [None, None]
+    with taken(locks, "c"):
+        pass
+    child.stdin.write("\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == "let go\n"
+    with taken(locks, "b"):
+        assert locks.try_lock("a") is None
+    child.kill()
+    child.wait()
+    with taken(locks, "a"):
+        pass
+    locks.close()
+    assert path.stat().st_size == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_stores_in_one_process_exclude_each_other(kind: str, tmp_path: Path) -> None:
+    first, second = (KINDS[kind](str(tmp_path / "locks")) for _ in range(2))
+    with taken(first, "a"):
+        assert first.try_lock("a") is None
+        assert second.try_lock("a") is None
+        with taken(second, "b"):
+            assert first.try_lock("b") is None
+    with taken(second, "a"):
+        assert first.try_lock("a") is None
+    held = first.try_lock("a")
+    assert held is not None
+    first.close()  # as a store does that is closed with a turn still running
+    with taken(second, "a"):
+        held.__exit__(None, None, None)  # too late: it isn't its lock any more
+        assert KINDS[kind](str(tmp_path / "locks")).try_lock("a") is None
+    second.close()
+
+
+def test_a_lock_costs_no_descriptor_per_session(tmp_path: Path) -> None:
+    locks = file_locks(str(tmp_path / "locks"))
+    assert isinstance(locks, OfdLocks if sys.platform == "linux" else MemoryLocks)
+    with taken(locks, "first"):
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        held = [locks.try_lock(f"session {number}") for number in range(1000)]
+        assert None not in held
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+    locks.close()
+
+
+def taken(locks: MemoryLocks, session_id: str) -> AbstractContextManager[None]:
+    held = locks.try_lock(session_id)
+    assert held is not None
+    return held

@@ -1,0 +1,110 @@
+"""`lash chat`: real keys on a real pseudo-terminal, and lines through a pipe."""
+
+from __future__ import annotations
+
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+from cli_kit import Cli, Terminal
+
+PROMPT = "› "
+
+
+@pytest.fixture
+def lash(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+def test_ctrl_c_cancels_the_turn_and_keeps_the_session(lash: Cli) -> None:
+    with Terminal(lash, "chat", "--session", "s", *lash.slow()) as terminal:
+        terminal.wait_for(PROMPT)
+        terminal.send("hello\n")
+        terminal.wait_for("wait_long()")
+        terminal.send("\x03")
+        terminal.wait_for("cancelled; what there was is committed")
+        terminal.wait_for(PROMPT)
+        terminal.send("and now?\n")
+        terminal.wait_for("The second answer.")
+        terminal.wait_for(PROMPT)
+        terminal.send("\x04")
+        code, rest = terminal.ended()
+    assert code == 0
+    assert "go on later: lash chat --session s" in rest
+    outcomes = [each["outcome"] for each in lash.run("sessions", "show", "s", "--json").object["turns"]]
+    assert [each["type"] for each in outcomes] == ["stopped", "finished"]
+
+
+def test_ctrl_c_at_the_prompt_warns_and_a_second_one_leaves(lash: Cli) -> None:
+    with Terminal(lash, "chat") as terminal:
+        terminal.wait_for(PROMPT)
+        terminal.send("\x03")
+        terminal.wait_for("Ctrl-C again, or Ctrl-D, leaves")
+        terminal.wait_for(PROMPT)
+        terminal.send("\x03")
+        assert terminal.ended()[0] == 130
+
+
+def test_sigterm_leaves_and_commits_nothing(lash: Cli) -> None:
+    with Terminal(lash, "chat", "--session", "s", *lash.slow()) as terminal:
+        terminal.wait_for(PROMPT)
+        terminal.send("hello\n")
+        terminal.wait_for("wait_long()")
+        terminal.process.send_signal(signal.SIGTERM)
+        code, rest = terminal.ended()
+    assert code == 143
+    assert "Traceback" not in rest
+    assert lash.run("sessions", "show", "s", "--json").object["turns"] == []
+
+
+def test_lines_are_edited_and_remembered(lash: Cli) -> None:
+    with Terminal(lash, "chat", "--session", "s") as terminal:
+        terminal.wait_for(PROMPT)
+        terminal.send("hxllo\x01\x06\x1b[3~e\x05!\n")  # home, right, delete, `e`, end
+        terminal.wait_for('You said: "hello!"')
+        terminal.wait_for(PROMPT)
+        terminal.send("/quit\n")
+        assert terminal.ended()[0] == 0
+    history = lash.folder / "state" / "lash" / "history"
+    assert history.read_text().splitlines()[-2:] == ["hello!", "/quit"]
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+    with Terminal(lash, "chat", "--continue") as terminal:
+        terminal.wait_for(PROMPT)
+        terminal.send("\x1b[A\x1b[A\n")  # up, up
+        terminal.wait_for('You said: "hello!"')
+        terminal.wait_for(PROMPT)
+        terminal.send("\x04")
+        assert terminal.ended()[0] == 0
+    assert len(lash.run("sessions", "show", "s", "--json").object["turns"]) == 2
+
+
+def test_a_failed_turn_leaves_the_chat_usable(lash: Cli) -> None:
+    script = lash.write("script.toml", '[[reply]]\ntext = "x"\nerror = "on fire"\n')
+    done = lash.run("chat", "--session", "s", "--model", f"scripted:{script}", stdin=b"one\n/session\ntwo\n")
+    assert done.code == 0
+    assert done.err.count("on fire") >= 1
+    assert "go on with it: lash chat --session s" in done.out
+    assert len(lash.run("sessions", "show", "s", "--json").object["turns"]) == 2
+
+
+def test_a_pipe_gives_one_turn_a_line(lash: Cli) -> None:
+    done = lash.run("chat", "--session", "s", stdin=b"one\n\n/help\n/nope\ntwo \\\nlines\n")
+    assert done.code == 0
+    assert 'You said: "one"' in done.out
+    assert 'You said: "two \nlines"' in done.out
+    assert "Ctrl-C" in done.out
+    assert "unknown command `/nope`" in done.err
+    assert PROMPT not in done.out
+
+
+def test_binary_on_standard_input_names_its_place(lash: Cli) -> None:
+    done = lash.run("chat", "--session", "s", stdin=b"one\n\xff\xfe\n")
+    assert done.code == 2
+    assert "no UTF-8 text: byte 0xff at offset 4" in done.err
+    assert lash.run("run", "hi", "--session", "s").code == 0
+
+
+def test_continue_needs_a_session(lash: Cli) -> None:
+    done = lash.run("chat", "--continue")
+    assert (done.code, "there is no session yet" in done.err) == (2, True)

@@ -1,0 +1,253 @@
+"""`lash sessions`, `plugins`, `modes`, `explain`, `doctor`, `demo`: what people look at."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from cli_kit import Cli, Terminal
+
+
+@pytest.fixture
+def lash(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+def plugin(lash: Cli, name: str, source: str) -> dict[str, str]:
+    """An installed distribution with one plugin, made by hand; returns the environment that sees it."""
+    site = lash.folder / "site"
+    info = site / f"{name.replace('-', '_')}-1.2.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(f"[lash]\n{name} = {name.replace('-', '_')}\n")
+    (site / f"{name.replace('-', '_')}.py").write_text(source)
+    return {"PYTHONPATH": str(site)}
+
+
+GOOD = '''
+from lash_hookspecs import PluginInfo, hookimpl
+
+@hookimpl
+def lash_plugin_info():
+    return PluginInfo(id="extra", version="1.2", after=("mode-standard",), summary="A test.")
+
+@hookimpl
+def lash_prompt_contributions(ctx):
+    from lash_hookspecs import PromptContribution
+    return [PromptContribution(content="Mention the moon.", title="Moon")]
+'''
+BROKEN = "import nothing_of_this_name\n"
+
+
+# ---- sessions -------------------------------------------------------------------------------------------------------
+
+
+def test_sessions_are_listed_shown_exported_and_deleted(lash: Cli) -> None:
+    assert f"no sessions in {lash.folder / 'test.db'}" in lash.run("sessions", "list").out
+    assert lash.run("sessions", "list", "--json").object == []
+    turn = lash.run("run", "What?", "--json", "--session", "s").object
+    listed = lash.run("sessions", "list").out.splitlines()
+    assert re.split(r"  +", listed[0]) == ["session", "last used", "turns", "usage"]
+    assert listed[1].startswith("s  ")
+    assert [each["session_id"] for each in lash.run("sessions", "list", "--json").object] == ["s"]
+
+    shown = lash.run("sessions", "show", "s").out
+    for part in ("session s", turn["turn_id"], "user\nWhat?", "assistant\nYou said"):
+        assert part in shown
+    exported = lash.run("sessions", "export", "s").object
+    assert (exported["format"], exported["version"], exported["session_id"]) == ("lash-session", 1, "s")
+    assert exported["turns"] == [turn]
+    assert [each["role"] for each in exported["messages"]] == ["user", "assistant"]
+    assert lash.run("sessions", "export", "s", "--format", "markdown").out.startswith("# Session s\n\n**user**\n\nWhat?")
+
+    assert lash.run("sessions", "export", "s", "-o", "out.json").code == 0
+    assert json.loads((lash.folder / "out.json").read_text()) == exported
+    twice = lash.run("sessions", "export", "s", "-o", "out.json")
+    assert (twice.code, "exists already" in twice.err) == (2, True)
+
+    unasked = lash.run("sessions", "delete", "s")
+    assert (unasked.code, "--yes" in unasked.err) == (2, True)
+    assert lash.run("sessions", "delete", "s", "--yes").out == "deleted s\n"
+    assert lash.run("sessions", "list", "--json").object == []
+    spent = lash.run("run", "again", "--session", "s")
+    assert (spent.code, "was deleted; session ids are single-use" in spent.err) == (2, True)
+
+
+def test_deleting_asks_on_a_terminal(lash: Cli) -> None:
+    lash.run("run", "hi", "--session", "s")
+    for key, code in (("n", 130), ("y", 0)):
+        with Terminal(lash, "sessions", "delete", "s") as terminal:
+            terminal.wait_for("[y/N]")
+            terminal.send(f"{key}\n")
+            assert terminal.ended()[0] == code
+    assert lash.run("sessions", "list", "--json").object == []
+
+
+@pytest.mark.parametrize("command", ["show", "export", "delete"])
+def test_an_unknown_session_names_the_known_ones(lash: Cli, command: str) -> None:
+    lash.run("run", "hi", "--session", "mine")
+    done = lash.run("sessions", command, "mime", *(["--yes"] if command == "delete" else []))
+    assert (done.code, done.err) == (2, "lash: unknown session `mime`: did you mean `mine`?\n")
+    assert lash.run("sessions", command).code == 2
+
+
+# ---- plugins --------------------------------------------------------------------------------------------------------
+
+
+def test_plugins_are_listed_with_hooks_and_failures(lash: Cli) -> None:
+    env = {**plugin(lash, "extra", GOOD), "LASH_PLUGINS_DISABLED": "provider-openai"}
+    plugin(lash, "wrecked", BROKEN)
+    done = lash.run("plugins", "list", env=env)
+    rows = {line.split()[0]: re.split(r"  +", line) for line in done.out.splitlines()}
+    assert rows["extra"] == ["extra", "1.2", "extra", "loaded", "plugin_info, prompt_contributions"]
+    assert rows["wrecked"][3] == "failed"
+    assert rows["provider-openai"][3] == "off"
+    assert "plugin `wrecked` failed, import: ModuleNotFoundError" in done.err
+    assert "lash plugins why wrecked" in done.err
+    assert done.code == 0
+    states = {each["id"]: each["state"] for each in lash.run("plugins", "list", "--json", env=env).object}
+    assert states["extra"] == "loaded"
+    assert states["store-sql"] == "loaded"
+
+
+def test_why_tells_a_plugins_place_or_its_traceback(lash: Cli) -> None:
+    env = plugin(lash, "extra", GOOD)
+    plugin(lash, "wrecked", BROKEN)
+    good = lash.run("plugins", "why", "extra", env=env)
+    assert good.code == 0
+    for part in ("extra is loaded", "A test.", "after mode-standard", "lash_prompt_contributions  collect"):
+        assert part in good.out
+    bad = lash.run("plugins", "why", "wrecked", env=env)
+    assert bad.code == 1
+    for part in ("wrecked failed at stage `import`", "Traceback", "nothing_of_this_name", "LASH_PLUGINS_DISABLED=wrecked"):
+        assert part in bad.out
+    lash.write("lash.toml", '[plugins]\ndisabled = ["extra"]\n')
+    off = lash.run("plugins", "why", "extra", env=env)
+    assert "extra is switched off" in off.out
+    assert "`plugins.disabled` in lash.toml:2" in off.out
+    unknown = lash.run("plugins", "why", "extr", env=env)
+    assert (unknown.code, unknown.err) == (2, "lash: unknown plugin `extr`: did you mean `extra`?\n")
+
+
+def test_a_broken_plugin_stops_no_turn(lash: Cli) -> None:
+    env = plugin(lash, "wrecked", BROKEN)
+    assert lash.run("run", "hi", env=env).code == 0
+
+
+def test_without_plugins_the_message_says_what_is_missing(lash: Cli) -> None:
+    assert {each["state"] for each in lash.run("plugins", "list", "--json", "--no-plugins").object} == {"off"}
+    done = lash.run("run", "hi", "--no-plugins")
+    assert done.code == 2
+    assert "`plugins.only` in --no-plugins" in lash.run("plugins", "why", "store-sql", "--no-plugins").out
+
+
+# ---- modes and explain ----------------------------------------------------------------------------------------------
+
+TOML = """
+[modes.review]
+extends = "standard"
+summary = "Reads, writes nothing."
+prompt = "Be strict."
+max_turns = 3
+"""
+
+
+def test_modes_are_listed_and_shown_with_their_owners(lash: Cli) -> None:
+    lash.write("lash.toml", TOML)
+    env = plugin(lash, "extra", GOOD)
+    rows = {each["mode"]: each for each in lash.run("modes", "list", "--json", env=env).object}
+    assert rows["review"] == {
+        "mode": "review",
+        "extends": "standard",
+        "from": "lash.toml:2",
+        "default": False,
+        "summary": "Reads, writes nothing.",
+    }
+    assert rows["standard"]["default"] is True
+    assert "standard (default)" in lash.run("modes", "list", env=env).out
+    shown = lash.run("modes", "show", "review", env=env).out
+    assert "mode review (extends standard)" in shown
+    assert re.search(r"^max_turns +\S+ +lash\.toml", shown, re.MULTILINE)
+    assert re.search(r"^extra +1\.2 +extra", shown, re.MULTILINE)
+    whole = lash.run("modes", "show", "review", "--json", env=env).object
+    assert whole["max_turns"] == 3
+    assert {"kind": "driver", "name": "standard", "plugin": "mode-standard"}.items() <= next(
+        each for each in whole["provenance"] if each["kind"] == "driver"
+    ).items()
+    assert lash.run("modes", "show", env=env).out.startswith("mode standard\n")
+
+
+def test_explain_names_the_plugin_of_every_piece(lash: Cli) -> None:
+    env = plugin(lash, "extra", GOOD)
+    turn = lash.run("run", "hi", "--json", "--max-turns-is-no-option", env=env)
+    assert turn.code == 2
+    turn = lash.run("run", "hi", "--json", "--set", "max_turns=7", "--model", "scripted:demo", env=env)
+    shown = lash.run("explain", turn.object["turn_id"][:10], "--text", env=env)
+    assert shown.code == 0
+    assert "[extra]\n" in shown.out
+    assert "Mention the moon." in shown.out
+    assert re.search(r"^batch +mode-standard", shown.out, re.MULTILINE)
+    assert re.search(r"^model +scripted:demo +--model$", shown.out, re.MULTILINE)
+    assert re.search(r"^max_turns +7 +--set max_turns$", shown.out, re.MULTILINE)
+    assert re.search(r"^extra +1\.2 +extra$", shown.out, re.MULTILINE)
+    whole = lash.run("explain", turn.object["turn_id"], "--json", env=env).object
+    assert whole["turn_id"] == turn.object["turn_id"]
+    assert all(each["plugin_ids"] for each in whole["prompt"])
+    nothing = lash.run("explain", "nope")
+    assert (nothing.code, "unknown turn `nope`: `lash sessions show SESSION` lists" in nothing.err) == (2, True)
+
+
+# ---- doctor and demo ------------------------------------------------------------------------------------------------
+
+
+def test_doctor_finds_nothing_where_nothing_is_wrong(lash: Cli) -> None:
+    done = lash.run("doctor", "--json")
+    assert done.code == 0, done.out
+    found = {each["check"]: each for each in done.object}
+    assert found["store"]["found"].startswith(str(lash.folder / "test.db"))
+    assert found["model"]["found"].startswith("scripted:demo")
+    assert "lash-framework" in found["packages"]["found"]
+
+
+def test_doctor_finds_every_broken_thing_and_shows_no_key(lash: Cli) -> None:
+    env = plugin(lash, "wrecked", BROKEN)
+    (lash.folder / "notes.db").write_text("this is no database, but a text that is long enough to be read as one" * 9)
+    broken = lash.run(
+        "doctor",
+        "--json",
+        "--model",
+        "openai-chat:gpt-5",
+        "--store",
+        f"sqlite:///{lash.folder / 'notes.db'}",
+        "--mode",
+        "standrad",
+        env={**env, "LASH_MODLE": "x"},
+    )
+    assert broken.code == 1
+    states = {(each["check"], each["state"]) for each in broken.object}
+    assert {("plugin wrecked", "broken"), ("store", "broken"), ("mode", "broken"), ("key", "broken")} <= states
+    assert "did you mean `standard`?" in broken.out
+    assert any("LASH_MODLE" in each["found"] for each in broken.object)
+    assert any("OPENAI_API_KEY" in each["remedy"] for each in broken.object)
+
+    keyed = lash.run("doctor", "--model", "openai-chat:gpt-5", env={"OPENAI_API_KEY": "sk-very-secret"})
+    assert keyed.code == 0, keyed.out
+    assert "a key for `openai-chat` is there (not shown, not tried)" in keyed.out
+    assert "sk-very-secret" not in keyed.out + keyed.err
+    assert "aiohttp" in keyed.out or "httpx" in keyed.out
+
+
+def test_the_demo_is_a_real_turn_that_can_be_looked_at(lash: Cli) -> None:
+    done = lash.run("demo", env={"TMPDIR": str(lash.folder)})
+    assert done.code == 0
+    for part in ("→ now(tz=", "→ add(a=19, b=23) = 42", "That is all this demo can do.", "tokens in", "lash-demo.db"):
+        assert part in done.out
+    typed = re.search(r"^  lash (explain \S+ --store \S+)$", done.out, re.MULTILINE)
+    assert typed is not None
+    explained = lash.run(*typed[1].split())
+    assert explained.code == 0
+    assert re.search(r"^add +application", explained.out, re.MULTILINE)
+    assert lash.run("demo", "--store", lash.store).code == 0
+    assert len(lash.run("sessions", "list", "--json").object) == 1
