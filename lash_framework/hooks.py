@@ -329,10 +329,10 @@ async def _all_at_once(
                 issues.append(_issue(impl, error))
             unfinished.pop(id(awaitable), None)
 
-    with anyio.move_on_after(time_limit_s) as scope:
-        async with anyio.create_task_group() as tasks:
-            await work()
-    if scope.cancelled_caught:
+    async with anyio.create_task_group() as tasks:
+        tasks.cancel_scope.deadline = anyio.current_time() + time_limit_s
+        await work()
+    if tasks.cancel_scope.cancelled_caught:
         for impl in unfinished.values():
             message = f"took longer than {time_limit_s:g} s and was cancelled"
             issues.append(HookIssue(plugin_id=impl.plugin_id, hook=impl.hook, message=message))

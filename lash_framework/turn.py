@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
-from attrs import evolve
 
 from lash_framework.assembly import TurnAssembler
 from lash_framework.directives import DIRECTIVES, Sorted, sort_directives
@@ -20,6 +19,7 @@ from lash_framework.effects import envelope
 from lash_framework.hooks import HookIssue, Owned, collect
 from lash_framework.inputs import user_message
 from lash_framework.machine import TurnMachine, TurnMachineConfig, TurnStart
+from lash_framework.model_calls import ask_model
 from lash_framework.prompt import OwnedContribution, PromptInputs, RenderedPrompt
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_batch import ToolBatch
@@ -30,8 +30,6 @@ from lash_hookspecs.directives import AbortTurn
 from lash_hookspecs.effects import (
     CheckpointCommand,
     CheckpointOutcome,
-    LlmCallCommand,
-    LlmCallOutcome,
     RuntimeEffectEnvelope,
     RuntimeEffectOutcome,
     RuntimeScope,
@@ -39,18 +37,13 @@ from lash_hookspecs.effects import (
     SyncEnvironmentOutcome,
     expect,
 )
-from lash_hookspecs.errors import ConfigurationError, EffectControllerError, LashError, LlmCallFailed, PluginError
+from lash_hookspecs.errors import ConfigurationError, EffectControllerError, PluginError
 from lash_hookspecs.llm import (
-    LlmAttachment,
-    LlmCallError,
-    LlmEventSender,
-    LlmRequest,
-    LlmResponse,
     ModelCapability,
 )
 from lash_hookspecs.messages import Message
 from lash_hookspecs.prompts import PromptContribution
-from lash_hookspecs.sessions import TurnIssue
+from lash_hookspecs.sessions import AssembledTurn, SessionStateEnvelope, TurnIssue
 from lash_hookspecs.turns import (
     Checkpoint,
     CheckpointDone,
@@ -79,7 +72,10 @@ log = logging.getLogger("lash.turn")
 
 
 class TurnRun:
-    """Runs a plan once. Afterwards: `messages` and `events` to store, the `assembler`, the `prompt` as rendered."""
+    """Runs a plan once. Afterwards: what to store, the turn as `assembled`, the `prompt` as rendered.
+
+    `late` are messages of `lash_after_turn`; `hook_failed` says that a hook's failure ended the turn.
+    """
 
     def __init__(self, plan: TurnPlan, stream: ActivityStream, gate: CancelGate) -> None:
         self.plan = plan
@@ -87,6 +83,7 @@ class TurnRun:
         self.prompt: RenderedPrompt = RenderedPrompt(text="", pieces=())
         self.started_at_ms = time.time_ns() // 1_000_000
         self.late: list[Message] = []
+        self.hook_failed = False
         self._stream = stream
         self._gate = gate
         self._machine: TurnMachine | None = None
@@ -104,6 +101,7 @@ class TurnRun:
                 scope.cancel()
             machine = await self._begin()
             await self._drive(machine)
+            await self._after_turn()
             # The promise is settled here: from now on a cancel comes too late.
             self._gate.sealed = not self._gate.requested
         self._gate.scope = None
@@ -157,7 +155,7 @@ class TurnRun:
             injected = self._take(directives).messages(f"{plan.turn_id}:before_turn")
             environment = await self._environment()
         except PluginError as error:
-            self._machine.fail_turn(_plugin_failure(error))
+            self._machine.fail_turn(self._plugin_failure(error))
             return self._machine
         self._machine = self._new_machine(environment.system_prompt, injected)
         if self._abort is not None:
@@ -250,7 +248,7 @@ class TurnRun:
                     synced = await self._sync(effect)
                     response: Any = EnvironmentSynced(id=id, update=synced.update, error=synced.error)
                 case LlmCall(id=id):
-                    answered = await self._ask(effect)
+                    answered = await ask_model(self.plan, self._stream, effect, self._scope())
                     response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
                 case ToolCalls():
                     response = await self._calls.run(effect, self._scope())
@@ -264,7 +262,7 @@ class TurnRun:
             machine.fail_turn(ErrorEvent(str(error), envelope_))
             return
         except PluginError as error:
-            machine.fail_turn(_plugin_failure(error))
+            machine.fail_turn(self._plugin_failure(error))
             return
         if self._abort is not None:
             self._abort_turn(machine)
@@ -297,43 +295,6 @@ class TurnRun:
         command = SyncEnvironmentCommand(effect.update_machine_config)
         wrapped = envelope(self._scope(), command, str(effect.id))
         return expect(await self.plan.controller.execute(wrapped, run), SyncEnvironmentOutcome)
-
-    async def _ask(self, effect: LlmCall) -> LlmCallOutcome:
-        plan = self.plan
-
-        async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-            try:
-                request = await self._with_bytes(effect.request)
-                response: LlmResponse | LlmCallError = await plan.provider().complete(request, self._receive)
-            except LlmCallFailed as failed:
-                response = failed.error
-            except LashError:
-                raise  # the user's to mend: nothing is committed
-            except Exception as error:
-                log.exception("provider `%s` raised", plan.provider_id)
-                response = LlmCallError(
-                    message=f"provider `{plan.provider_id}` failed: {type(error).__name__}: {error}"
-                )
-            return LlmCallOutcome(response, text_streamed=self._stream.text_streamed)
-
-        wrapped = envelope(self._scope(), LlmCallCommand(plan.provider_id, effect.request), str(effect.id))
-        return expect(await plan.controller.execute(wrapped, run), LlmCallOutcome)
-
-    @property
-    def _receive(self) -> LlmEventSender:
-        return self._stream.receive
-
-    async def _with_bytes(self, request: LlmRequest) -> LlmRequest:
-        """The request with its attachments' bytes, which no record holds."""
-        if not request.attachments:
-            return request
-        loaded = []
-        for each in request.attachments:
-            data = each.data or await self.plan.get_blob(each.reference.id)
-            if data is None:
-                raise LlmCallFailed(LlmCallError(message=f"attachment `{each.reference.id}` is not in the store"))
-            loaded.append(LlmAttachment(reference=each.reference, data=data))
-        return evolve(request, attachments=tuple(loaded))
 
     async def _checkpoint(self, effect_id: int, kind: CheckpointKind) -> CheckpointDelivery:
         hooks = self.plan.composition.hooks["lash_checkpoint"]
@@ -384,23 +345,48 @@ class TurnRun:
         self._abort = None
         machine.finish_with_outcome(Stopped(StopReason.PLUGIN_ABORT))
 
-    async def after_turn(self, turn: Any) -> None:
-        """Run `lash_after_turn`: messages are stored with the turn. Raises `PluginError` if a hook fails."""
+    async def _after_turn(self) -> None:
+        """Run `lash_after_turn`. Messages are stored with the turn; an abort or a failure changes how it ended."""
         hooks = self.plan.composition.hooks["lash_after_turn"]
-        if hooks:
-            directives = await collect(hooks, self.turn_binding(), item=DIRECTIVES, turn=turn)
+        if not hooks:
+            return
+        try:
+            directives = await collect(hooks, self.turn_binding(), item=DIRECTIVES, turn=self.assembled())
             self.late.extend(self._take(directives).messages(f"{self.plan.turn_id}:after_turn"))
+            if self._abort is not None:
+                self.assembler.outcome = Stopped(StopReason.PLUGIN_ABORT)
+        except PluginError as error:
+            self._fold(self._plugin_failure(error))
+            self.assembler.outcome = Stopped(StopReason.RUNTIME_ERROR)
+        await self._stream.flush()
+
+    def _plugin_failure(self, error: PluginError) -> ErrorEvent:
+        log.warning("%s", error, exc_info=error)
+        self.hook_failed = True
+        return ErrorEvent(str(error), ErrorEnvelope(kind="plugin", code=error.hook, user_message=str(error)))
+
+    def assembled(self) -> AssembledTurn:
+        """The turn as it stands; its place in the session is the one before it, until it is committed."""
+        plan, head = self.plan, self.plan.conversation.head
+        return self.assembler.assemble(
+            turn_id=plan.turn_id,
+            state=SessionStateEnvelope(
+                session_id=plan.session_id,
+                turn_index=head.turn_index,
+                head_revision=head.head_revision,
+                leaf_node_id=head.leaf_node_id,
+            ),
+            mode_id=plan.composition.mode.mode_id,
+            messages=self.machine.messages,
+            cancelled=self.cancelled,
+            durable=plan.controller.durable,
+        )
 
 
 def _of_extension(owner: str, extension: Any) -> list[OwnedContribution]:
     """What a mode extension adds to the prompt; extensions need not have anything to say."""
     offered = extension.prompt_contributions() if hasattr(extension, "prompt_contributions") else ()
     return [OwnedContribution(owner, each) for each in offered]
-
-
-def _plugin_failure(error: PluginError) -> ErrorEvent:
-    log.warning("%s", error, exc_info=error)
-    return ErrorEvent(str(error), ErrorEnvelope(kind="plugin", code=error.hook, user_message=str(error)))
 
 
 def _driver_failure(error: Exception) -> ErrorEvent:

@@ -6,8 +6,8 @@ It decides what the turn depends on, runs it, and writes everything at once; wha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypedDict
 from uuid import uuid4
 
 import anyio
@@ -15,7 +15,7 @@ from attrs import evolve
 
 from lash_framework.assembly import with_issues
 from lash_framework.explain import explain_record
-from lash_framework.history import Conversation, new_nodes
+from lash_framework.history import Conversation
 from lash_framework.hooks import observe
 from lash_framework.inputs import input_hash, media_type_of, normalized
 from lash_framework.modes import load_extension
@@ -25,30 +25,20 @@ from lash_framework.state import PluginStates
 from lash_framework.stream import ActivityStream, Sink
 from lash_framework.structured import OutputWish, output_wish, take_output
 from lash_framework.turn import TurnRun, hook_issues
+from lash_framework.turn_commit import conversation_after, prepare_commit
 from lash_framework.turn_plan import CancelGate, TurnPlan
-from lash_hookspecs.codec import decode, encode
+from lash_hookspecs.codec import decode
 from lash_hookspecs.effects import RuntimeScope
-from lash_hookspecs.errors import ConfigurationError, PluginError, SessionBusy, TurnConflict
+from lash_hookspecs.errors import ConfigurationError, SessionBusy, TurnConflict
 from lash_hookspecs.llm import GenerationOptions, Provider
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sessions import (
     AssembledTurn,
-    SessionStateEnvelope,
-    SessionUsageReport,
-    TokenLedgerEntry,
     TurnInput,
 )
 from lash_hookspecs.stores import (
-    ComponentChanged,
-    ComponentEntry,
     OperationId,
-    RuntimeCommit,
-    SessionHead,
-    StoredComponent,
-    UsageDelta,
-    attachment_id,
 )
-from lash_hookspecs.turns import ErrorEnvelope, ErrorEvent
 
 if TYPE_CHECKING:
     from lash_framework.resident import Resident
@@ -140,13 +130,26 @@ class TurnJob:
             plan = self._plan(conversation, states)
             run = TurnRun(plan, ActivityStream(self.turn_id, sink), self.gate)
             await run.run(self._deadline_s)
+            if run.hook_failed:
+                states.rollback(before)  # what a failed hook's turn remembered is not kept
+            turn, commit = prepare_commit(
+                run,
+                self._wish.parse(run.assembled()) if self._wish is not None else run.assembled(),
+                policy=session.policy,
+                input_hash=self._input_hash,
+                explained=lash.explained(
+                    (plan.composition, plan.policy, run.prompt),
+                    lambda: explain_record(plan.composition, plan.policy, run.prompt, lash.sources),
+                ),
+                now_ms=max(time.time_ns() // 1_000_000, run.started_at_ms),
+                budget=lash.budget,
+            )
             with anyio.CancelScope(shield=True):
-                turn, commit = await self._finish(run, states, before)
                 await lash.store.commit(commit)
         except BaseException:
             states.rollback(before)
             raise
-        self._remember(run, commit, turn, states)
+        session.remember(conversation_after(run, turn, commit, session.policy))
         committed = plan.composition.hooks["lash_turn_committed"]
         if committed:
             issues = await observe(committed, run.turn_binding(), turn=turn)
@@ -193,125 +196,3 @@ class TurnJob:
 
     async def _put_image(self, data: bytes) -> AttachmentRef:
         return await self.session.lash.store.put_blob(data, media_type_of(data) or "application/octet-stream")
-
-    # ---- the end ----------------------------------------------------------------------------------------------------
-
-    async def _finish(self, run: TurnRun, states: PluginStates, before: Any) -> tuple[AssembledTurn, RuntimeCommit]:
-        plan, assembler = run.plan, run.assembler
-        turn = self._assemble(run)
-        try:
-            await run.after_turn(turn)
-        except PluginError as error:
-            failed = ErrorEvent(str(error), ErrorEnvelope(kind="plugin", code=error.hook, user_message=str(error)))
-            assembler.fold(failed)
-            assembler.outcome = None
-            states.rollback(before)
-            turn = self._assemble(run)
-        if any(each.kind == "plugin" and each.code != "abort" and each.blocking for each in turn.errors):
-            states.rollback(before)  # what a failed hook's turn remembered is not kept
-        session, lash = self.session, self.session.lash
-        head = plan.conversation.head
-        operation = OperationId("turn", self.turn_id)
-        now = max(time.time_ns() // 1_000_000, run.started_at_ms)
-        events = run.machine.events[len(plan.conversation.events) :]
-        nodes = new_nodes(head, operation, run.new_messages, events, now)
-        explained, explain_ref = lash.explained(
-            (plan.composition, plan.policy, run.prompt),
-            lambda: explain_record(plan.composition, plan.policy, run.prompt, lash.sources),
-        )
-        leaf = nodes[-1].node_id if nodes else head.leaf_node_id
-        total = plan.conversation.usage
-        turn = evolve(
-            turn,
-            state=SessionStateEnvelope(
-                session_id=session.id,
-                turn_index=head.turn_index + 1,
-                head_revision=head.head_revision + 1,
-                leaf_node_id=leaf,
-                token_usage=SessionUsageReport(total).total + turn.usage,
-            ),
-            explain_ref=explain_ref,
-            started_at_ms=run.started_at_ms,
-            finished_at_ms=now,
-        )
-        usage = [
-            UsageDelta(source="turn", model=plan.policy.model, usage=turn.token_usage),
-            *(UsageDelta(source=each.source, model=each.model, usage=each.usage) for each in turn.children_usage),
-        ]
-        known = explain_ref in plan.conversation.known_blobs
-        images = [
-            part.attachment.id for message in run.new_messages for part in message.parts if part.attachment is not None
-        ]
-        commit = RuntimeCommit(
-            session_id=session.id,
-            operation=operation,
-            expected_head_revision=head.head_revision,
-            committed_at_ms=now,
-            config=encode(session.policy),
-            nodes=nodes,
-            components=states.components(plan.conversation.components),
-            usage=tuple(each for each in usage if each.usage.total or each.usage.at_least),
-            blobs=() if known else (explained,),
-            adopted_blobs=tuple(dict.fromkeys([*images, *([explain_ref] if known else [])])),
-            turn_index=head.turn_index + 1,
-            input_hash=self._input_hash,
-            result=encode(turn),
-            budget=lash.budget,
-        )
-        return turn, commit
-
-    def _assemble(self, run: TurnRun) -> AssembledTurn:
-        plan = run.plan
-        envelope = SessionStateEnvelope(session_id=self.session.id, turn_index=0, head_revision=0, leaf_node_id=None)
-        turn = run.assembler.assemble(
-            turn_id=self.turn_id,
-            state=envelope,
-            mode_id=plan.composition.mode.mode_id,
-            messages=run.machine.messages,
-            cancelled=run.cancelled,
-            durable=plan.controller.durable,
-        )
-        return self._wish.parse(turn) if self._wish is not None else turn
-
-    def _remember(self, run: TurnRun, commit: RuntimeCommit, turn: AssembledTurn, states: PluginStates) -> None:
-        """What the session is now, without asking the store."""
-        session, conversation = self.session, run.plan.conversation
-        head = SessionHead(
-            session_id=session.id,
-            head_revision=turn.state.head_revision,
-            leaf_node_id=turn.state.leaf_node_id,
-            frame_node_id=conversation.head.frame_node_id or (commit.nodes[0].node_id if commit.nodes else None),
-            turn_index=turn.state.turn_index,
-            config=commit.config,
-        )
-        messages = run.machine.messages.extended(run.late).without_transient(len(conversation.messages))
-        session.remember(
-            Conversation(
-                head=head,
-                messages=messages,
-                events=run.machine.events,
-                components=_stored(commit.components or {}, conversation.components),
-                usage=_merged(conversation.usage, commit.usage),
-                policy=session.policy,
-                known_blobs=conversation.known_blobs | {turn.explain_ref or ""},
-            )
-        )
-
-
-def _stored(
-    entries: Mapping[str, ComponentEntry], before: Mapping[str, StoredComponent]
-) -> Mapping[str, StoredComponent]:
-    return {
-        key: StoredComponent(ref=attachment_id(entry.body), body=entry.body, version=entry.version)
-        if isinstance(entry, ComponentChanged)
-        else before[key]
-        for key, entry in entries.items()
-    }
-
-
-def _merged(ledger: tuple[TokenLedgerEntry, ...], deltas: Sequence[UsageDelta]) -> tuple[TokenLedgerEntry, ...]:
-    totals = {(each.source, each.model): each.usage for each in ledger}
-    for each in deltas:
-        key = (each.source, each.model)
-        totals[key] = totals[key] + each.usage if key in totals else each.usage
-    return tuple(TokenLedgerEntry(source=s, model=m, usage=usage) for (s, m), usage in totals.items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import pty
@@ -13,6 +15,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
+
+from lash_framework.cli import main
 
 WAIT_S = 60.0  # for output that is certain to come; only a failing test waits that long
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]")
@@ -83,6 +89,21 @@ class Cli:
         )
         return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
+    def here(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: str, stdin: bytes = b""
+    ) -> Ended:
+        """The same within this process, which is much quicker."""
+        wanted = self.env()
+        for name in set(os.environ) - wanted.keys() - {"LASH_ALLOW_LIVE_CALLS"}:
+            monkeypatch.delenv(name)
+        for name, value in wanted.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(self.folder)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+        capsys.readouterr()
+        code = main(args)
+        return Ended(code, *capsys.readouterr())
+
     def write(self, name: str, text: str) -> str:
         (self.folder / name).write_text(text, encoding="utf-8")
         return name
@@ -107,6 +128,7 @@ class Terminal:
         )
         os.close(slave)
         self._pending = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def __enter__(self) -> Terminal:
         return self
@@ -128,6 +150,13 @@ class Terminal:
         before, _, self._pending = self._pending.partition(text)
         return before + text
 
+    def wait_until_it_reads(self) -> None:
+        """Until its main thread sleeps: between readline's prompt and its wait for keys, Python loses a Ctrl-C."""
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        until = time.monotonic() + WAIT_S
+        while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "S" and time.monotonic() < until:
+            pass
+
     def ended(self) -> tuple[int, str]:
         """The exit code, and all that was still written."""
         while self._read(WAIT_S):
@@ -140,5 +169,5 @@ class Terminal:
             data = os.read(self._master, 65536) if readable else b""
         except OSError:  # how Linux says that the other side is closed
             data = b""
-        self._pending = _ESCAPES.sub("", self._pending + data.decode(errors="replace")).replace("\r\n", "\n")
+        self._pending = _ESCAPES.sub("", self._pending + self._decoder.decode(data)).replace("\r\n", "\n")
         return bool(data)

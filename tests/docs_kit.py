@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -186,6 +187,13 @@ class PageRun:
         if path.suffix == ".py" or path.name == "pyproject.toml":
             self.unused_files[name] = snippet
 
+    def _mark_used(self, text: str) -> None:
+        """Files that a command, or a file that it uses, mentions."""
+        for name in [name for name in self.unused_files if _mentions(text, name)]:
+            used = self.unused_files.pop(name, None)
+            if used is not None:
+                self._mark_used(used.text)
+
     def _run_python(self, snippet: Snippet) -> None:
         tree = ast.parse(snippet.text, str(snippet.page))
         ast.increment_lineno(tree, snippet.line - 1)
@@ -204,9 +212,10 @@ class PageRun:
         assert commands, f"{snippet}: no command in it (they start with `$ ` in a `console` block)"
         for index, (command, expected) in enumerate(commands):
             unknown = programs(command) - PROGRAMS
-            assert not unknown, f"{snippet}: no test runs {', '.join(sorted(unknown))}: give a reason for not running it"
-            for name in [name for name in self.unused_files if _mentions(command, name)]:
-                del self.unused_files[name]
+            assert not unknown, (
+                f"{snippet}: no test runs {', '.join(sorted(unknown))}: give a reason for not running it"
+            )
+            self._mark_used(command)
             done = subprocess.run(
                 ["bash", "-c", command],
                 cwd=self.folder,
@@ -225,7 +234,7 @@ class PageRun:
 
 
 def _mentions(command: str, name: str) -> bool:
-    """Whether a command uses a file: by its name, by its folder, or because pytest looks for it."""
+    """Whether a command or program uses a file: by its name, as a module, or by its folder."""
     path = Path(name)
     names = {name, path.stem, *(parent.as_posix() for parent in path.parents if parent != Path())}
     return any(re.search(rf"(?<![\w-]){re.escape(each)}(?![\w-])", command) for each in names)
@@ -330,6 +339,7 @@ def signature(name: str, spec: Any) -> str:
     return f"{'async ' if inspect.iscoroutinefunction(spec) else ''}def {name}{shown}"
 
 
+@cache
 def hooks_with_tests() -> dict[str, list[str]]:
     """The hooks that test functions under `tests/` are named after, with the files that hold them."""
     found: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""A host for tests of hooks: a model that says what it is told, a database in memory or in a file, no settings from outside."""
+"""A host for tests of hooks: a model that says what it is told, a database of its own, no settings from outside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from lash_framework import Lash
 from lash_framework.settings import load_settings
 from lash_hookspecs import AssembledTurn, PluginInfo, ProviderSpec, Stopped, hookimpl
-from lash_plugin_provider_scripted import Call, Reply, ScriptedProvider, ScriptedSettings
+from lash_plugin_provider_scripted import Reply, ScriptedProvider, ScriptedSettings
 
 __all__ = ["MEMORY", "Plugin", "Told", "asked", "failure", "file_store", "opened", "system_prompt"]
 
@@ -54,7 +54,7 @@ async def opened(
     folder: Path | None = None,
     **options: Any,
 ) -> AsyncIterator[Lash]:
-    """An open host with these plugins. `says` is what the model says, or the model; `toml` the text of a `lash.toml`."""
+    """An open host with these plugins. `says` is the model, or what it says; `toml` the text of a `lash.toml`."""
     told = says if isinstance(says, ScriptedProvider) else Told(says)
     config = None
     if toml:
@@ -69,11 +69,8 @@ async def opened(
 
 def asked(model: ScriptedProvider, call: int = -1) -> str:
     """Everything that the model was shown in one of its calls, as text."""
-    texts = []
-    for message in model.requests[call].messages:
-        for block in message.blocks:
-            texts.append(str(getattr(block, "text", "") or getattr(block, "content", "")))
-    return "\n".join(texts)
+    blocks = [block for message in model.requests[call].messages for block in message.blocks]
+    return "\n".join(str(getattr(block, "text", "") or getattr(block, "content", "")) for block in blocks)
 
 
 def system_prompt(model: ScriptedProvider, call: int = -1) -> str:
@@ -88,6 +85,3 @@ def failure(turn: AssembledTurn) -> tuple[str, str | None]:
     assert isinstance(turn.outcome, Stopped), turn.outcome
     (issue,) = [each for each in turn.errors if each.blocking]
     return str(turn.outcome.reason), issue.code
-
-
-CALLS_SHOUT = Reply(tool_calls=[Call("shout", {"text": "hi"})])

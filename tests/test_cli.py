@@ -98,9 +98,7 @@ def test_it_runs_as_a_module(module: str) -> None:
 
 def test_a_wrong_command_names_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rnu"]) == ExitCode.USAGE
-    assert capsys.readouterr().err == (
-        "lash: unknown command `rnu`: did you mean `run`? `lash --help` tells more\n"
-    )
+    assert capsys.readouterr().err == ("lash: unknown command `rnu`: did you mean `run`? `lash --help` tells more\n")
 
 
 def test_without_a_command_it_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,9 +156,7 @@ def test_each_failure_has_its_exit_code_and_its_line(case: str, capsys: pytest.C
 
 
 def test_a_closed_pipe_is_told_to_nobody(lash: Cli) -> None:
-    program = (
-        "import sys; from lash_framework.cli.exits import *; sys.exit(settle(ReaderLeft(), State()))"
-    )
+    program = "import sys; from lash_framework.cli.exits import *; sys.exit(settle(ReaderLeft(), State()))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (141, b"", b"")
     assert ReaderLeft.__doc__

@@ -39,9 +39,11 @@ def test_ctrl_c_cancels_the_turn_and_keeps_the_session(lash: Cli) -> None:
 def test_ctrl_c_at_the_prompt_warns_and_a_second_one_leaves(lash: Cli) -> None:
     with Terminal(lash, "chat") as terminal:
         terminal.wait_for(PROMPT)
+        terminal.wait_until_it_reads()
         terminal.send("\x03")
         terminal.wait_for("Ctrl-C again, or Ctrl-D, leaves")
         terminal.wait_for(PROMPT)
+        terminal.wait_until_it_reads()
         terminal.send("\x03")
         assert terminal.ended()[0] == 130
 

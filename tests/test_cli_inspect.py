@@ -26,7 +26,7 @@ def plugin(lash: Cli, name: str, source: str) -> dict[str, str]:
     return {"PYTHONPATH": str(site)}
 
 
-GOOD = '''
+GOOD = """
 from lash_hookspecs import PluginInfo, hookimpl
 
 @hookimpl
@@ -37,8 +37,8 @@ def lash_plugin_info():
 def lash_prompt_contributions(ctx):
     from lash_hookspecs import PromptContribution
     return [PromptContribution(content="Mention the moon.", title="Moon")]
-'''
-BROKEN = "import nothing_of_this_name\n"
+"""
+BROKEN = "import no_such_module\n"
 
 
 # ---- sessions -------------------------------------------------------------------------------------------------------
@@ -60,7 +60,9 @@ def test_sessions_are_listed_shown_exported_and_deleted(lash: Cli) -> None:
     assert (exported["format"], exported["version"], exported["session_id"]) == ("lash-session", 1, "s")
     assert exported["turns"] == [turn]
     assert [each["role"] for each in exported["messages"]] == ["user", "assistant"]
-    assert lash.run("sessions", "export", "s", "--format", "markdown").out.startswith("# Session s\n\n**user**\n\nWhat?")
+    assert lash.run("sessions", "export", "s", "--format", "markdown").out.startswith(
+        "# Session s\n\n**user**\n\nWhat?"
+    )
 
     assert lash.run("sessions", "export", "s", "-o", "out.json").code == 0
     assert json.loads((lash.folder / "out.json").read_text()) == exported
@@ -121,7 +123,12 @@ def test_why_tells_a_plugins_place_or_its_traceback(lash: Cli) -> None:
         assert part in good.out
     bad = lash.run("plugins", "why", "wrecked", env=env)
     assert bad.code == 1
-    for part in ("wrecked failed at stage `import`", "Traceback", "nothing_of_this_name", "LASH_PLUGINS_DISABLED=wrecked"):
+    for part in (
+        "wrecked failed at stage `import`",
+        "Traceback",
+        "nothing_of_this_name",
+        "LASH_PLUGINS_DISABLED=wrecked",
+    ):
         assert part in bad.out
     lash.write("lash.toml", '[plugins]\ndisabled = ["extra"]\n')
     off = lash.run("plugins", "why", "extra", env=env)
@@ -181,8 +188,6 @@ def test_modes_are_listed_and_shown_with_their_owners(lash: Cli) -> None:
 
 def test_explain_names_the_plugin_of_every_piece(lash: Cli) -> None:
     env = plugin(lash, "extra", GOOD)
-    turn = lash.run("run", "hi", "--json", "--max-turns-is-no-option", env=env)
-    assert turn.code == 2
     turn = lash.run("run", "hi", "--json", "--set", "max_turns=7", "--model", "scripted:demo", env=env)
     shown = lash.run("explain", turn.object["turn_id"][:10], "--text", env=env)
     assert shown.code == 0

@@ -1,7 +1,7 @@
-"""The documents tell the truth: every block of code in them runs, every hook has its entry and its test, links lead on.
+"""The documents tell the truth: every block of code in them runs, every hook has an entry and a test, links lead on.
 
-`docs_kit.py` says how a block of each kind is tried. A page's blocks are run in an empty folder, offline: the model is a
-script, or a service on this machine that speaks Chat Completions.
+`docs_kit.py` says how a block of each kind is tried. A page's blocks are run in an empty folder, offline: the model is
+a script, or a service on this machine that speaks Chat Completions.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from docs_kit import (
     Snippet,
     anchors,
     environment,
+    hooks_with_tests,
     links,
     matches,
     page_id,
@@ -28,7 +29,6 @@ from docs_kit import (
     section,
     signature,
     snippets,
-    hooks_with_tests,
 )
 
 from lash_framework import Lash
@@ -62,6 +62,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: ChatServer) -
     return env
 
 
+def run_all(found: list[Snippet], folder: Path, env: dict[str, str]) -> None:
+    run = PageRun(folder, env)
+    for snippet in found:
+        run.run(snippet)
+    run.finish()
+
+
 # ---- blocks ---------------------------------------------------------------------------------------------------------
 
 
@@ -69,10 +76,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: ChatServer) -
     "page", [page for page in pages() if any(each.not_run is None for each in snippets(page))], ids=page_id
 )
 def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, home: dict[str, str]) -> None:
-    run = PageRun(tmp_path, home)
-    for snippet in snippets(page):
-        run.run(snippet)
-    run.finish()
+    run_all(snippets(page), tmp_path, home)
 
 
 @pytest.mark.parametrize("snippet", [each for each in ALL_SNIPPETS if each.not_run is not None], ids=str)
@@ -112,9 +116,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
             reached.add(page)
             waiting += [(page.parent / target).resolve() for target, _ in links(page) if target]
             waiting += [
-                index
-                for target, _ in links(page)
-                if (index := (page.parent / target).resolve() / "index.md").is_file()
+                index for target, _ in links(page) if (index := (page.parent / target).resolve() / "index.md").is_file()
             ]
     assert [page_id(page) for page in pages() if page not in reached] == []
 
@@ -196,11 +198,9 @@ def write(folder: Path, text: str) -> list[Snippet]:
     ],
 )
 def test_what_is_wrong_is_found(text: str, fault: type[Exception], tmp_path: Path, home: dict[str, str]) -> None:
-    run = PageRun(tmp_path, home)
+    found = write(tmp_path, text)
     with pytest.raises(fault):
-        for snippet in write(tmp_path, text):
-            run.run(snippet)
-        run.finish()
+        run_all(found, tmp_path, home)
 
 
 def test_what_is_right_passes(tmp_path: Path, home: dict[str, str]) -> None:
@@ -226,10 +226,7 @@ def test_what_is_right_passes(tmp_path: Path, home: dict[str, str]) -> None:
         exit 1
         ```
         """
-    run = PageRun(tmp_path, home)
-    for snippet in write(tmp_path, text):
-        run.run(snippet)
-    run.finish()
+    run_all(write(tmp_path, text), tmp_path, home)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Hooks of a composition: the tools that it offers, and the edits of its catalog. And what a plugin holds for its host."""
+"""Hooks of a composition: its tools, and the edits of its catalog. And what a plugin holds for its host."""
 
 from __future__ import annotations
 

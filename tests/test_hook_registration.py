@@ -136,7 +136,7 @@ async def test_hook_lash_plugin_info_that_raises_is_a_row() -> None:
     ids=["wrong API", "requirement absent", "after itself"],
 )
 async def test_hook_lash_plugin_info_that_can_not_be_met_is_a_row(info: dict[str, Any], stage: str) -> None:
-    class mine(Plugin):  # noqa: N801  # named like its id, by which it is known before it has told it
+    class mine(Plugin):  # named like its id, by which it is known before it has told it
         pass
 
     async with opened(mine(**info)) as lash:
@@ -438,11 +438,16 @@ async def test_hook_lash_session_state_is_taken_back_when_a_turn_is_interrupted(
     async with opened(plugin, says=["One.", "Two."]) as lash:
         session = await lash.session("one")
         with pytest.raises(ZeroDivisionError):
-            async with session.turn("Hello") as running:
-                async for _ in running:
-                    raise ZeroDivisionError
+            await interrupt(session)
         await session.run("Hello")
     assert plugin.calls == [Count(0), Count(0)]
+
+
+async def interrupt(session: Any) -> None:
+    """Raise while a turn is being watched."""
+    async with session.turn("Hello") as running:
+        async for _ in running:
+            raise ZeroDivisionError
 
 
 async def test_hook_lash_session_state_of_an_older_version_is_migrated(tmp_path: Path) -> None:
@@ -478,7 +483,7 @@ async def test_hook_lash_session_state_of_a_newer_version_is_an_error_that_names
     async with opened(Newer(), store=store) as lash:
         await (await lash.session("one")).run("Hello")
     async with opened(Counting(), store=store) as lash:
-        with pytest.raises(PluginError, match="`mine`.*version 2"):
+        with pytest.raises(PluginError, match=r"`mine`.*version 2"):
             await (await lash.session("one")).run("Hello")
 
 

@@ -22,6 +22,7 @@ from lash_hookspecs import (
     PromptContribution,
     PromptSlot,
     QueuedMessagesCommitted,
+    SessionStateSpec,
     Stopped,
     StopReason,
     SurfaceEvent,
@@ -318,6 +319,32 @@ async def test_hook_lash_checkpoint_may_abort() -> None:
     assert [each.code for each in turn.errors if each.blocking] == ["shouting"]
     assert PluginSurface(plugin_id="mine", name="stopped") in events
     assert again.is_success  # the conversation is still a valid one
+
+
+async def test_hook_lash_checkpoint_that_aborts_lets_plugins_keep_what_they_remember() -> None:
+    """An aborted turn is committed, and with it the states that its hooks set."""
+
+    @frozen
+    class Count:
+        aborts: int = 0
+
+    class Counting(Plugin):
+        @hookimpl
+        def lash_session_state(self) -> SessionStateSpec:
+            return SessionStateSpec(state=Count)
+
+        @hookimpl
+        async def lash_checkpoint(self, ctx: Any) -> AbortTurn:
+            self.calls.append(ctx.state.aborts)
+            ctx.set_state(Count(ctx.state.aborts + 1))
+            return AbortTurn("enough", "no more")
+
+    plugin = Counting()
+    async with opened(plugin, says=["One.", "Two."]) as lash:
+        session = await lash.session("one")
+        for _ in range(2):
+            assert (await session.run("Hello")).outcome == Stopped(StopReason.PLUGIN_ABORT)
+    assert plugin.calls == [0, 1]
 
 
 @either_fault

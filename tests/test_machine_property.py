@@ -222,6 +222,9 @@ class Twins(RuleBasedStateMachine):
     def open_turn(self, news: bool) -> None:
         self.turns += 1
         self.stored = encode([*self.history])
+        # An interrupted run on the same history, whose messages must be nobody else's.
+        rival = TurnMachine(self.config, TurnStart(base=self.history, messages=(user("rival", "r"),)))
+        rival.fail_turn(ErrorEvent("interrupted"))
         start = TurnStart(
             base=self.history,
             messages=(user("go", f"u{self.turns}"),),

@@ -10,9 +10,8 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
 from enum import StrEnum
-from functools import cache, partial
+from functools import cache
 from math import isfinite
-from operator import is_
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
 
 import attrs
@@ -148,14 +147,14 @@ def _make_converter() -> Converter:
             raise UnknownTag(tp.__name__, "value", data, [str(member.value) for member in tp]) from None
 
     def structure_number(data: Any, tp: type) -> Any:
-        if isinstance(data, bool) or not isinstance(data, (int, float) if tp is float else int):
+        if isinstance(data, bool) or not isinstance(data, (int, float) if issubclass(tp, float) else int):
             raise CodecError(f"expected {tp.__name__}, got {type(data).__name__}")
         return tp(data)
 
-    def structure_text(data: Any, _: Any) -> str:
+    def structure_text(data: Any, tp: type) -> Any:
         if not isinstance(data, str):
             raise CodecError(f"expected text, got {type(data).__name__}")
-        return data
+        return tp(data)
 
     def structure_flag(data: Any, _: Any) -> bool:
         if not isinstance(data, bool):
@@ -173,14 +172,11 @@ def _make_converter() -> Converter:
         activity: TurnActivity = plain_activity({**data, "event": data} if isinstance(data, Mapping) else data, tp)
         return activity
 
-    # By identity: a class hook for `str` or `int` would also catch their subclasses, enums among them.
-    for scalar, hook in (
-        (str, structure_text),
-        (bool, structure_flag),
-        (int, structure_number),
-        (float, structure_number),
-    ):
-        converter.register_structure_hook_func(partial(is_, scalar), hook)
+    # For subclasses as well: an enum of a plugin's may be text or a number, and is made of it.
+    converter.register_structure_hook(str, structure_text)
+    converter.register_structure_hook(bool, structure_flag)
+    converter.register_structure_hook(int, structure_number)
+    converter.register_structure_hook(float, structure_number)
     converter.register_unstructure_hook(bytes, refuse_bytes)
     converter.register_structure_hook(bytes, refuse_bytes)
     # cattrs takes a text enum for text and leaves the member as it is, which is no key of an object.

@@ -112,7 +112,9 @@ def without_none(tp: Any) -> tuple[Any, ...]:
 def tag_of(cls: type) -> tuple[str, str]:
     """A class's tag as it is stored: the field and the text, taken from a stored value."""
     (field,) = {
-        key for key, value in lash_hookspecs.unstructure(an_example(cls)).items() if value == cls.tag  # type: ignore[attr-defined]  # only asked of tagged classes
+        key
+        for key, value in lash_hookspecs.unstructure(an_example(cls)).items()
+        if value == cls.tag  # type: ignore[attr-defined]  # only asked of tagged classes
     } & {"type", "kind", "status", "state", "op"}
     return field, cls.tag  # type: ignore[attr-defined]  # the same
 
@@ -147,9 +149,7 @@ def envelope_of(command: Any, effect_id: str = "1") -> RuntimeEffectEnvelope:
     scope = lash_hookspecs.RuntimeScope(session_id="s", turn_id="t", turn_index=0, protocol_iteration=0)
     subject = lash_hookspecs.EffectSubject(effect_id=effect_id, kind=command.kind)
     replay = lash_hookspecs.RuntimeReplay(lash_hookspecs.effect_key(scope, command.kind, effect_id))
-    return RuntimeEffectEnvelope(
-        lash_hookspecs.RuntimeInvocation(scope=scope, subject=subject, replay=replay), command
-    )
+    return RuntimeEffectEnvelope(lash_hookspecs.RuntimeInvocation(scope=scope, subject=subject, replay=replay), command)
 
 
 # ---- unions ---------------------------------------------------------------------------------------------------------

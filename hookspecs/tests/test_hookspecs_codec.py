@@ -157,7 +157,11 @@ def test_sets_are_stored_in_order() -> None:
 def test_the_unions_are_found() -> None:
     named = {"RuntimeEffectCommand", "Effect", "TurnEvent", "CausalRef", "PruneState", "LlmBlock", "Stopped.detail"}
     assert named <= TAGGED_UNIONS.keys()
-    assert PLAIN_UNIONS.keys() == {"LlmCallOutcome.result", "ExecCodeOutcome.result", "StartTools.calls"}
+    assert sorted([each.__name__ for each in get_args(union)] for union in PLAIN_UNIONS.values()) == [
+        ["ExecResponse", "str"],
+        ["LlmResponse", "LlmCallError"],
+        ["PendingToolCall", "InvalidToolCall"],
+    ]
 
 
 @each_tagged_union

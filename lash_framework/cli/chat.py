@@ -85,6 +85,10 @@ class _Conversation:
         self._session = session
         self._reasoning = reasoning
         self._interactive = sys.stdin.isatty()
+        self._bytes_read = 0
+        if hasattr(sys.stdin, "reconfigure"):
+            # What can't be decoded is found by `_read`, which can say where it stood.
+            sys.stdin.reconfigure(errors="surrogateescape")
 
     def run(self) -> int:
         if self._interactive:
@@ -104,10 +108,6 @@ class _Conversation:
                 warned = True
                 click.echo("Ctrl-C again, or Ctrl-D, leaves")
                 continue
-            except UnicodeDecodeError as error:
-                raise click.UsageError(
-                    f"standard input is no UTF-8 text: byte 0x{error.object[error.start]:02x} at offset {error.start}"
-                ) from None
             warned = False
             text = line.strip()
             if text in ("/quit", "/exit"):
@@ -123,10 +123,21 @@ class _Conversation:
                 self._turn(line)
 
     def _read(self) -> str:
-        """One line; several where each but the last ends in a backslash."""
-        line = input(PROMPT if self._interactive else "")
+        """One line; several where each but the last ends in a backslash. Raises `click.UsageError` for binary input."""
+        line = self._line(PROMPT)
         while line.endswith("\\"):
-            line = line[:-1] + "\n" + input("… " if self._interactive else "")
+            line = line[:-1] + "\n" + self._line("… ")
+        return line
+
+    def _line(self, prompt: str) -> str:
+        line = input(prompt if self._interactive else "")
+        try:
+            line.encode()
+        except UnicodeEncodeError as error:
+            offset = self._bytes_read + len(line[: error.start].encode())
+            byte = line[error.start].encode(errors="surrogateescape")[0]
+            raise click.UsageError(f"standard input is no UTF-8 text: byte 0x{byte:02x} at offset {offset}") from None
+        self._bytes_read += len(line.encode()) + 1
         return line
 
     def _turn(self, text: str) -> None:

@@ -68,12 +68,14 @@ def _source(invocation: Invocation, mode_id: str, plugin_id: str) -> str:
 @common
 def show(invocation: Invocation, name: str | None, as_json: bool) -> None:
     """A mode as it is resolved, with the owner of each piece. NAME: default is the mode in the settings."""
-    composition = open_host(invocation).composition(name or invocation.settings.mode)
-    if as_json:
-        print_json(_object(composition))
-        return
+    host = open_host(invocation)
+    composition = host.composition(name or invocation.settings.mode)
     mode = composition.mode
-    heading(f"mode {mode.mode_id}" + (f" (extends {mode.extends})" if mode.extends else ""))
+    extends = host.modes[mode.mode_id].value.extends
+    if as_json:
+        print_json(_object(composition, extends))
+        return
+    heading(f"mode {mode.mode_id}" + (f" (extends {extends})" if extends else ""))
     if mode.summary:
         click.echo(mode.summary)
     sections: dict[str, tuple[tuple[str, ...], list[tuple[Any, ...]]]] = {
@@ -104,11 +106,11 @@ def _provenance(composition: Composition) -> list[tuple[Any, ...]]:
     ]
 
 
-def _object(composition: Composition) -> dict[str, Any]:
+def _object(composition: Composition, extends: str | None) -> dict[str, Any]:
     mode = composition.mode
     return {
         "mode": mode.mode_id,
-        "extends": mode.extends,
+        "extends": extends,
         "max_turns": mode.max_turns,
         "options": dict(mode.options),
         "plugins": [each.plugin_id for each in composition.plugins],

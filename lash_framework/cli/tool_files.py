@@ -67,7 +67,8 @@ def _imported(path: Path, shown: str) -> ModuleType:
         where = f"{error.filename or shown}:{error.lineno}"
         raise ConfigurationError(f"--tools {shown}: {where}: {error.msg}") from error
     except Exception as error:
-        lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if Path(each.filename) == path]
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [each.lineno for each in frames if Path(each.filename).resolve() == path.resolve()]
         where = f"{shown}:{lines[-1]}" if lines else shown
         raise ConfigurationError(f"--tools {where}: {type(error).__name__}: {error}") from error
     return module

@@ -199,6 +199,14 @@ class SqliteDriver:
             self._peek(path)
 
     def _peek(self, path: Path) -> None:
+        with path.open("rb") as file:
+            header = file.read(100)
+        if header.startswith(b"SQLite format 3\0") and header[18:20] == b"\x02\x02":
+            # A database with a log: even a reader would leave files beside it. Its header says enough, since one of
+            # ours is marked before it gets a log.
+            version, application_id = (int.from_bytes(header[at : at + 4], "big", signed=True) for at in (60, 68))
+            is_fresh(application_id, version, 1, self.location)
+            return
         try:
             db = self._open(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         except sqlite3.OperationalError:

@@ -32,6 +32,18 @@ class _Last(Ticket[None]):
     __slots__ = ()
 
 
+class _Idle:
+    """How many readers wait for work."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._guard = threading.Lock()
+
+    def add(self, change: int) -> None:
+        with self._guard:
+            self.count += change
+
+
 _Inbox = SimpleQueue[Ticket[Any]]
 
 
@@ -44,6 +56,7 @@ class Lanes:
         # Without readers (a database in memory) the writer serves both.
         self._reads: _Inbox = SimpleQueue() if driver.readers else self._writes
         self._readers: list[threading.Thread] = []
+        self._idle = _Idle()
         self._writer: threading.Thread | None = None
         self._closed = False
 
@@ -55,14 +68,19 @@ class Lanes:
 
     async def write(self, work: Callable[[Tx], T], size: int = 0) -> T:
         """Run `work` in a write transaction; returns once it is durable. It may be run more than once."""
-        return await self._submit(self._writes, Ticket(work, writes=True, size=size))
+        self._require_open()
+        ticket = Ticket(work, writes=True, size=size)
+        self._writes.put(ticket)
+        return await ticket.outcome()
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on one state of the database."""
-        # A queue with something in it means that all readers so far are busy.
-        if len(self._readers) < self._driver.readers and not (self._readers and self._reads.empty()):
-            self._readers.append(_start(_read_lane, self._driver, self._reads))
-        return await self._submit(self._reads, Ticket(work, writes=False))
+        self._require_open()
+        if len(self._readers) < self._driver.readers and self._idle.count <= self._reads.qsize():
+            self._readers.append(_start(_read_lane, self._driver, self._reads, self._idle))
+        ticket = Ticket(work, writes=False)
+        self._reads.put(ticket)
+        return await ticket.outcome()
 
     async def aclose(self) -> None:
         """Finish what waits, and end the threads."""
@@ -77,11 +95,9 @@ class Lanes:
         for thread in (*self._readers, *([self._writer] if self._writer else [])):
             thread.join()  # all it has left to do is to return
 
-    async def _submit(self, inbox: _Inbox, ticket: Ticket[T]) -> T:
+    def _require_open(self) -> None:
         if self._closed:
             raise StoreUnavailable(f"the store `{self._driver.location}` is closed")
-        inbox.put(ticket)
-        return await ticket.outcome()
 
 
 def _nothing(tx: Tx) -> None:
@@ -98,10 +114,15 @@ def _start(lane: Callable[..., None], *args: object) -> threading.Thread:
 # ---- on the threads -------------------------------------------------------------------------------------------------
 
 
-def _read_lane(driver: Driver, inbox: _Inbox) -> None:
+def _read_lane(driver: Driver, inbox: _Inbox, idle: _Idle) -> None:
     """Serve reads until the last; a connection that can't be had fails the read that needed it, and is tried again."""
     connection: Connection | None = None
-    while not isinstance(ticket := inbox.get(), _Last):
+    while True:
+        idle.add(1)
+        ticket = inbox.get()
+        idle.add(-1)
+        if isinstance(ticket, _Last):
+            break
         try:
             connection = connection or driver.connect(write=False)
         except Exception as error:

@@ -1,0 +1,133 @@
+"""From a turn that ran to what is stored of it, and to what the conversation is afterwards. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from attrs import evolve
+
+from lash_framework.history import Conversation, new_nodes
+from lash_framework.turn import TurnRun
+from lash_hookspecs.codec import encode
+from lash_hookspecs.sessions import (
+    AssembledTurn,
+    SessionPolicy,
+    SessionStateEnvelope,
+    SessionUsageReport,
+    TokenLedgerEntry,
+)
+from lash_hookspecs.stores import (
+    CommitBudget,
+    ComponentChanged,
+    ComponentEntry,
+    OperationId,
+    RuntimeCommit,
+    SessionHead,
+    StoredComponent,
+    UsageDelta,
+    attachment_id,
+)
+
+__all__ = ["conversation_after", "prepare_commit"]
+
+
+def prepare_commit(
+    run: TurnRun,
+    turn: AssembledTurn,
+    *,
+    policy: SessionPolicy,
+    input_hash: str,
+    explained: tuple[bytes, str],
+    now_ms: int,
+    budget: CommitBudget,
+) -> tuple[AssembledTurn, RuntimeCommit]:
+    """The turn with its place in the session, and the one commit that stores all of it.
+
+    `explained` are the provenance's bytes and their blob id. `policy` is the session's, which is stored with the turn.
+    """
+    plan = run.plan
+    before = plan.conversation
+    operation = OperationId("turn", plan.turn_id)
+    nodes = new_nodes(before.head, operation, run.new_messages, run.machine.events[len(before.events) :], now_ms)
+    usage = _usage(plan.policy.model, turn)
+    record, record_id = explained
+    turn = evolve(
+        turn,
+        state=SessionStateEnvelope(
+            session_id=plan.session_id,
+            turn_index=before.head.turn_index + 1,
+            head_revision=before.head.head_revision + 1,
+            leaf_node_id=nodes[-1].node_id if nodes else before.head.leaf_node_id,
+            token_usage=SessionUsageReport(before.usage).total + turn.usage,
+        ),
+        explain_ref=record_id,
+        started_at_ms=run.started_at_ms,
+        finished_at_ms=now_ms,
+    )
+    known = record_id in before.known_blobs
+    images = [part.attachment.id for message in run.new_messages for part in message.parts if part.attachment]
+    commit = RuntimeCommit(
+        session_id=plan.session_id,
+        operation=operation,
+        expected_head_revision=before.head.head_revision,
+        committed_at_ms=now_ms,
+        config=encode(policy),
+        nodes=nodes,
+        components=plan.states.components(before.components),
+        usage=usage,
+        # The same record again is adopted by name: bytes that are there needn't travel.
+        blobs=() if known else (record,),
+        adopted_blobs=tuple(dict.fromkeys([*images, *([record_id] if known else [])])),
+        turn_index=turn.state.turn_index,
+        input_hash=input_hash,
+        result=encode(turn),
+        budget=budget,
+    )
+    return turn, commit
+
+
+def _usage(model: str, turn: AssembledTurn) -> tuple[UsageDelta, ...]:
+    deltas = [UsageDelta(source="turn", model=model, usage=turn.token_usage)]
+    deltas += [UsageDelta(source=each.source, model=each.model, usage=each.usage) for each in turn.children_usage]
+    return tuple(each for each in deltas if each.usage.total or each.usage.at_least)
+
+
+def conversation_after(run: TurnRun, turn: AssembledTurn, commit: RuntimeCommit, policy: SessionPolicy) -> Conversation:
+    """What the conversation is once this commit is in, without asking the store."""
+    before = run.plan.conversation
+    first = commit.nodes[0].node_id if commit.nodes else None
+    return Conversation(
+        head=SessionHead(
+            session_id=before.head.session_id,
+            head_revision=turn.state.head_revision,
+            leaf_node_id=turn.state.leaf_node_id,
+            frame_node_id=before.head.frame_node_id or first,
+            turn_index=turn.state.turn_index,
+            config=commit.config,
+        ),
+        messages=run.machine.messages.extended(run.late).without_transient(len(before.messages)),
+        events=run.machine.events,
+        components=_stored(commit.components or {}, before.components),
+        usage=_merged(before.usage, commit.usage),
+        policy=policy,
+        known_blobs=before.known_blobs | {turn.explain_ref or ""},
+    )
+
+
+def _stored(
+    entries: Mapping[str, ComponentEntry], before: Mapping[str, StoredComponent]
+) -> Mapping[str, StoredComponent]:
+    return {
+        key: StoredComponent(ref=attachment_id(entry.body), body=entry.body, version=entry.version)
+        if isinstance(entry, ComponentChanged)
+        else before[key]
+        for key, entry in entries.items()
+    }
+
+
+def _merged(ledger: tuple[TokenLedgerEntry, ...], deltas: Sequence[UsageDelta]) -> tuple[TokenLedgerEntry, ...]:
+    totals = {(each.source, each.model): each.usage for each in ledger}
+    for each in deltas:
+        key = (each.source, each.model)
+        totals[key] = totals[key] + each.usage if key in totals else each.usage
+    return tuple(TokenLedgerEntry(source=source, model=model, usage=usage) for (source, model), usage in totals.items())

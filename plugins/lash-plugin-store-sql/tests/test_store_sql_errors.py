@@ -1,0 +1,376 @@
+"""What goes wrong, as a table: each cause has its error, which names the place and says what to do."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from lash_hookspecs.errors import (
+    CommitRefused,
+    ConfigurationError,
+    Contended,
+    StoreCorrupt,
+    StoreError,
+    StoreUnavailable,
+    StoreVersionError,
+)
+from lash_hookspecs.llm import TokenUsage
+from lash_hookspecs.plugins import PluginInfo
+from lash_hookspecs.stores import SessionMeta, Store, StoreContext, UsageDelta
+from lash_hookspecs.testing.store import Scribe
+from lash_plugin_store_sql import plugin
+from lash_plugin_store_sql.locks import MemoryLocks
+from lash_plugin_store_sql.schema import APPLICATION_ID, VERSION
+from lash_plugin_store_sql.settings import SqlSettings
+from lash_plugin_store_sql.sqlite import SqliteDriver, database_path
+from lash_plugin_store_sql.store import SqlStore, open_store
+
+CHILDREN = Path(__file__).with_name("store_sql_children.py")
+
+
+async def opened(path: Path, **settings: object) -> SqlStore:
+    return await open_store(StoreContext(url=f"sqlite:///{path}", settings=SqlSettings(**settings)))  # type: ignore[arg-type]
+
+
+def run(path: Path, *statements: str) -> None:
+    db = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        db.execute(statement)
+    db.close()
+
+
+# ---- files that aren't for us ---------------------------------------------------------------------------------------
+
+
+def newer(path: Path) -> None:
+    run(path, "CREATE TABLE sessions (a)", f"PRAGMA application_id = {APPLICATION_ID}", "PRAGMA user_version = 99")
+
+
+def newer_with_a_log(path: Path) -> None:
+    newer(path)
+    run(path, "PRAGMA journal_mode = WAL", "CREATE TABLE more (a)")
+
+
+def nonsense_version(path: Path) -> None:
+    run(path, f"PRAGMA application_id = {APPLICATION_ID}", "CREATE TABLE sessions (a)", "PRAGMA user_version = -1")
+
+
+def a_text(path: Path) -> None:
+    path.write_text("Dear diary, " * 100)
+
+
+def an_application(path: Path) -> None:
+    run(path, "CREATE TABLE bookmarks (a)", "INSERT INTO bookmarks VALUES (1)")
+
+
+def a_marked_application(path: Path) -> None:
+    run(path, "CREATE TABLE bookmarks (a)", "PRAGMA application_id = 252006673")
+
+
+def an_empty_database_with_a_version(path: Path) -> None:
+    run(path, "CREATE TABLE t (a)", "DROP TABLE t", "PRAGMA user_version = 3")
+
+
+FOREIGN: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
+    (newer, ("version 99", f"version {VERSION}", "newer", "Upgrade")),
+    (newer_with_a_log, ("version 99", f"version {VERSION}")),
+    (nonsense_version, ("version -1",)),
+    (a_text, ("no SQLite database",)),
+    (an_application, ("another application", "1 tables")),
+    (a_marked_application, ("another application", "252006673")),
+    (an_empty_database_with_a_version, ("another application", "user version 3")),
+]
+
+
+@pytest.mark.parametrize(("make", "words"), FOREIGN, ids=lambda each: getattr(each, "__name__", ""))
+async def test_a_file_that_isnt_for_us_is_refused_and_not_touched(
+    make: Callable[[Path], None], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "file.db"
+    make(path)
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    with pytest.raises(StoreVersionError) as caught:
+        await opened(path)
+    for word in (str(path), "othing", "touched", *words):
+        assert word in str(caught.value)
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+async def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
+    """`mktemp` makes those."""
+    path = tmp_path / "empty.db"
+    path.touch()
+    store = await opened(path)
+    await store.aclose()
+    with path.open("rb") as file:
+        header = file.read(100)
+    assert int.from_bytes(header[68:72], "big") == APPLICATION_ID
+    assert int.from_bytes(header[60:64], "big") == VERSION
+
+
+# ---- places ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite://", None),
+        ("sqlite:///:memory:", None),
+        ("sqlite:///agent.db", "agent.db"),
+        ("sqlite:///some dir/a%20b.db", "some dir/a%20b.db"),
+        ("sqlite:////var/lib/agent.db", "/var/lib/agent.db"),
+    ],
+)
+def test_urls(url: str, path: str | None) -> None:
+    assert database_path(url) == path
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:agent.db", "sqlite:/agent.db", "sqlite://agent.db", "agent.db", "postgres:///x"]
+)
+async def test_a_wrong_url_shows_right_ones(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"sqlite:///relative\.db"):
+        await open_store(StoreContext(url=url))
+
+
+async def test_one_missing_directory_is_made_two_are_named(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "data" / "lash.db")
+    await store.aclose()
+    with pytest.raises(StoreUnavailable) as caught:
+        await opened(tmp_path / "one" / "two" / "lash.db")
+    assert f"there is no directory `{tmp_path / 'one'}`" in str(caught.value)
+    assert not (tmp_path / "one").exists()
+
+
+async def test_a_path_that_cant_be_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "folder", tmp_path / "file" / "lash.db"):
+        with pytest.raises(StoreUnavailable) as caught:
+            await opened(path)
+        assert str(path) in str(caught.value)
+
+
+def as_nobody(path: Path) -> str:
+    out = subprocess.run(
+        [sys.executable, CHILDREN, "nobody", path],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)},
+    )
+    return out.stdout
+
+
+async def test_what_cant_be_written_is_named_with_a_remedy(tmp_path: Path) -> None:
+    """A read-only directory, new file or not, and a read-only file in a directory that can be written."""
+    for each in (tmp_path, *tmp_path.parents):
+        if each.stat().st_mode & 0o055 != 0o055:  # pytest's are for its user alone
+            each.chmod(0o755)
+    path = tmp_path / "lash.db"
+    store = await opened(path)
+    await store.aclose()
+    tmp_path.chmod(0o555)
+    for each in (path, tmp_path / "new.db"):
+        out = as_nobody(each)
+        assert out.startswith(f"StoreUnavailable `{each}`")
+        assert f"`{tmp_path}`" in out
+        assert "make both writable" in out
+    tmp_path.chmod(0o777)
+    path.chmod(0o444)
+    out = as_nobody(path)
+    assert out.startswith(f"StoreUnavailable `{path}`: no permission to write `{path}`")
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    """In a process whose files may not grow: what fits is committed, the rest is told, and life goes on."""
+    out = subprocess.run(
+        [sys.executable, CHILDREN, "full_disk", tmp_path / "lash.db"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)},
+    )
+    said = dict(line.split(" ", 1) for line in out.stdout.splitlines())
+    assert {said[f"small{number}"] for number in range(6)} == {"ok"}
+    for name in ("s", *(f"large{number}" for number in range(6))):
+        assert said[name].startswith("StoreUnavailable")
+        assert "lash.db" in said[name]
+    assert said["same"] == "head True"
+    assert said["after"] == "2"
+
+
+# ---- damage ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_damaged_page_is_corrupt_and_not_empty(tmp_path: Path) -> None:
+    path, scribe = tmp_path / "lash.db", Scribe()
+    store = await opened(path)
+    for _ in range(30):
+        await scribe.write(store, scribe.turn("x" * 5_000))
+    await store.aclose()
+    data = bytearray(path.read_bytes())
+    for page in range(20, len(data) // 4096):
+        data[page * 4096 : page * 4096 + 200] = b"\xaa" * 200
+    path.write_bytes(data)
+    store = await opened(path)
+    with pytest.raises(StoreCorrupt, match=r"lash\.db"):
+        await store.load_session("s1")
+    await store.aclose()
+
+
+async def test_missing_tables_are_corrupt(tmp_path: Path) -> None:
+    path = tmp_path / "lash.db"
+    store = await opened(path)
+    run(path, "DROP TABLE tombstones")
+    with pytest.raises(StoreCorrupt, match="tombstones"):
+        await store.session_was_deleted("s1")
+    await store.aclose()
+
+
+DAMAGE = [
+    ("sessions", "UPDATE sessions SET turn_index = 'many'", "load_head"),
+    ("sessions", "UPDATE sessions SET leaf = x'00'", "load_head"),
+    ("sessions", "UPDATE sessions SET labels = '{'", "load_meta"),
+    ("nodes", "UPDATE nodes SET body = 'text' WHERE kind = 'message'", "load_session"),
+    ("nodes", "UPDATE nodes SET timestamp_ms = 'now'", "load_session"),
+    ("nodes", "UPDATE nodes SET frame_key = NULL", "load_session"),
+    ("usage", "UPDATE usage SET output = -1", "load_session"),
+    ("blobs", "UPDATE blobs SET data = 'text'", "load_head"),
+    ("receipts", "UPDATE receipts SET intent_hash = x'00'", "list_receipts"),
+    ("receipts", "UPDATE receipts SET leaf = randomblob(32)", "list_receipts"),
+]
+
+
+@pytest.mark.parametrize(("table", "damage", "method"), DAMAGE, ids=[damage for _, damage, _ in DAMAGE])
+async def test_a_row_that_breaks_its_rules_is_named_by_its_table(
+    table: str, damage: str, method: str, tmp_path: Path
+) -> None:
+    path, scribe = tmp_path / "lash.db", Scribe()
+    store = await opened(path)
+    usage = (UsageDelta(source="turn", model="m", usage=TokenUsage(input=1)),)
+    await scribe.write(store, scribe.turn("hello", usage=usage))
+    run(path, damage)
+    with pytest.raises(StoreCorrupt, match=f"table `{table}`"):
+        await getattr(store, method)("s1")
+    await store.aclose()
+
+
+# ---- calls ----------------------------------------------------------------------------------------------------------
+
+
+CALLS: list[tuple[str, str, Callable[[SqlStore], Awaitable[object]]]] = [
+    ("time", "integer_range", lambda store: store.create_session(SessionMeta(session_id="s", created_at_ms=1 << 63))),
+    ("limit", "integer_range", lambda store: store.list_sessions(limit=1 << 64)),
+    ("id", "text", lambda store: store.create_session(SessionMeta(session_id="\ud800", created_at_ms=1))),
+    ("lookup", "text", lambda store: store.load_head("\ud800")),
+    ("commit", "text", lambda store: store.commit(evolve(Scribe().turn("x"), session_id="\ud800"))),
+]
+
+
+@pytest.mark.parametrize(("code", "call"), [each[1:] for each in CALLS], ids=[each[0] for each in CALLS])
+async def test_values_that_sqlite_cant_hold_are_refused_by_code(
+    code: str, call: Callable[[SqlStore], Awaitable[object]]
+) -> None:
+    store = await open_store(StoreContext(url="sqlite://"))
+    with pytest.raises(CommitRefused) as caught:
+        await call(store)
+    assert caught.value.code == code
+    await store.aclose()
+
+
+async def test_another_process_that_writes_for_too_long_is_contention(tmp_path: Path) -> None:
+    """And the same call succeeds, unchanged, once it has finished."""
+    path, scribe = tmp_path / "lash.db", Scribe()
+    store = await opened(path, busy_timeout_s=0.01)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    commit = scribe.turn("hello")
+    with pytest.raises(Contended, match="may be made again"):
+        await store.commit(commit)
+    assert await store.load_head("s1") is None
+    other.execute("COMMIT")
+    other.close()
+    await scribe.write(store, commit)
+    await store.aclose()
+
+
+@pytest.mark.parametrize("settings", [{"synchronous": "off"}, {"busy_timeout_s": 0}, {"readers": 0}], ids=str)
+def test_wrong_settings_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        SqlSettings(**settings)  # type: ignore[arg-type]  # on purpose
+
+
+async def test_settings_of_another_class_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="SqlSettings"):
+        await open_store(StoreContext(url="sqlite://", settings={"synchronous": "full"}))
+
+
+def test_every_error_of_the_database_has_a_meaning() -> None:
+    """Whatever SQLite reports is a `StoreError` with the place in it; bugs of ours stay what they are."""
+    driver = SqliteDriver("some.db", SqlSettings())
+    names = [name for name in dir(sqlite3) if name.startswith("SQLITE_") and isinstance(getattr(sqlite3, name), int)]
+    for name in names:
+        error = sqlite3.OperationalError("oh")
+        error.sqlite_errorcode = getattr(sqlite3, name)
+        known = driver.error(error)
+        assert isinstance(known, StoreError)
+        assert "some.db" in str(known)
+    assert isinstance(driver.error(sqlite3.ProgrammingError("closed")), StoreError)
+    bug = KeyError("bug")
+    assert driver.error(bug) is bug
+
+
+# ---- the plugin, and blobs on the way -------------------------------------------------------------------------------
+
+
+async def test_the_plugin_offers_the_store(tmp_path: Path) -> None:
+    info = plugin.lash_plugin_info()
+    assert isinstance(info, PluginInfo)
+    assert (info.id, info.version) == ("store-sql", "0.1.0")
+    (spec,) = plugin.lash_stores()
+    assert (spec.schemes, spec.settings) == (("sqlite",), SqlSettings)
+    store = await spec.open(StoreContext(url=f"sqlite:///{tmp_path / 'a.db'}"))
+    assert isinstance(store, Store)
+    assert store.location == str(tmp_path / "a.db")
+    await store.aclose()
+
+
+def test_the_plugin_imports_nothing_heavy() -> None:
+    out = subprocess.run(
+        [sys.executable, "-c", "import sys, lash_plugin_store_sql.plugin; print(*sys.modules)"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)},
+    )
+    assert not {"attrs", "attr", "sqlite3", "anyio", "orjson", "lash_hookspecs.stores"} & set(out.stdout.split())
+
+
+async def test_bytes_that_nobody_adopts_are_dropped_after_a_day() -> None:
+    """By the puts that come later, a few each time; what a session adopted stays, and goes with the session."""
+    now = 0
+    store = await SqlStore.open(SqliteDriver(None, SqlSettings()), MemoryLocks(), now_ms=lambda: now)
+    day, scribe = 24 * 60 * 60 * 1000, Scribe()
+    lost = [await store.put_blob(b"lost %d" % number, "image/png") for number in range(20)]
+    kept = await store.put_blob(b"kept", "image/png")
+    await scribe.write(store, scribe.turn("x", adopted_blobs=(kept.id,)))
+    now = day // 2
+    await store.put_blob(b"lost 0", "image/png")  # somebody is on the way with it again
+    now = day + 1
+    for left in (20, 4, 1):
+        found = [await store.get_blob(ref.id) for ref in lost]
+        assert len(found) - found.count(None) == left
+        await store.put_blob(b"new", "image/png")
+    assert [await store.get_blob(ref.id) for ref in lost] == [b"lost 0", *[None] * 19]
+    assert await store.get_blob(kept.id) == b"kept"
+    await store.delete_session("s1")
+    assert await store.get_blob(kept.id) is None
+    await store.aclose()
