@@ -1,13 +1,23 @@
 """What plugins cost: starting a host, opening a session, calling hooks.
 
-Run: `python bench/bench_host.py`. Figures are the best of several rounds, since a shared machine only ever adds time;
-"of it ctx" is the part that is spent in making the plugins' contexts, which the caller does.
+Run: `python bench/bench_host.py` (some ten seconds). Figures are the best of 100 short rounds, since a shared machine
+only ever adds time. Last results, with CPython 3.11.7, pluggy 1.7, anyio 4.16 on two shared cores:
 
-| | asyncio | trio | asked for |
+| what | asyncio | trio | asked for |
 |---|---|---|---|
-| start a host, 20 plugins with 6 hooks each | 18 ms | | |
-| resolve a composition of them | 2.9 ms | | |
-| open a session in a known composition (states of 10 plugins) | 20 µs | | < 100 µs |
+| start a host: 20 plugins with 6 hooks each | 14 ms | | |
+| resolve a composition of them | 0.45 ms | | |
+| open a session in a known composition: scopes and states of 10 plugins | 7 µs | | < 100 µs |
+| the same, and 10 `lash_session_opened` called | 14 µs | | < 100 µs |
+| `collect`, 10 implementations that return None | 3.9 µs | 3.9 µs | <= 5 µs |
+| `collect`, 10 implementations that return one item each | 5.9 µs | 6.0 µs | <= 5 µs |
+| `chain`, 10 implementations | 4.3 µs | 4.2 µs | <= 5 µs |
+| `observe`, 10 that don't suspend | 4.0 µs | 4.0 µs | <= 60 µs |
+| `observe`, 10 that await something, but don't suspend | 45 µs | 53 µs | <= 60 µs |
+| `observe`, 10 that suspend | 110 µs | 146 µs | |
+
+Of each runner's figure 1.6 µs are spent in making ten contexts, which the caller does. Awaiting the same ten coroutine
+functions in a bare loop, contexts included, takes 2.7 µs. An idle session keeps 72 bytes for its plugins' states.
 """
 
 from __future__ import annotations
@@ -148,10 +158,7 @@ def memory_figures(host: PluginHost) -> None:
     before = sys.getallocatedblocks()
     idle = [PluginStates(composition, {}) for _ in range(1000)]
     blocks = sys.getallocatedblocks() - before
-    size = sum(sys.getsizeof(each) for each in idle[0].__slots__ and idle) / len(idle)
-    print(
-        f"{'an idle session, plugin states only':62}{size:9.0f} bytes, {blocks / 1000:.1f} blocks (asked for: < 4 KiB)"
-    )
+    print(f"{'an idle session, plugin states only':62}{sys.getsizeof(idle[0]):9} bytes, {blocks / 1000:.1f} blocks")
 
 
 # ---- runners --------------------------------------------------------------------------------------------------------

@@ -24,13 +24,13 @@ BARE = [sys.executable, "-c", "import click, pluggy, importlib_metadata"]
 HELP = [sys.executable, "-m", "lash_framework.cli", "--help"]
 LIST = [sys.executable, "-m", "lash_framework.cli", "plugins", "list"]
 
-PLUGIN = '''
+PLUGIN = """
 from lash_hookspecs import hookimpl
 
 @hookimpl
 def lash_tools(ctx):
     return []
-'''
+"""
 
 
 def make_plugins(folder: Path, count: int) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import orjson
 from attrs import define, evolve, field
 
+from lash_framework.hooks import HookIssue
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.messages import Message, MessageRole, PartKind
 from lash_hookspecs.sessions import (
@@ -43,7 +44,7 @@ from lash_hookspecs.turns import (
     TurnOutcomeEvent,
 )
 
-__all__ = ["RECOVERED", "TurnAssembler", "classify_output", "recover_answer", "safe_text"]
+__all__ = ["RECOVERED", "TurnAssembler", "classify_output", "recover_answer", "safe_text", "with_observers_issues"]
 
 RECOVERED = "assistant_output_recovered_from_state"
 
@@ -214,6 +215,10 @@ def _issue(event: ErrorEvent) -> TurnIssue:
     )
 
 
-def with_issues(turn: AssembledTurn, issues: Sequence[TurnIssue]) -> AssembledTurn:
-    """The turn and what went wrong after its commit."""
-    return evolve(turn, errors=(*turn.errors, *issues)) if issues else turn
+def with_observers_issues(turn: AssembledTurn, issues: Sequence[HookIssue]) -> AssembledTurn:
+    """The turn and what went wrong in those who only watched: it stands."""
+    found = [
+        TurnIssue(kind="plugin", code=each.hook, message=each.message, plugin_id=each.plugin_id, blocking=False)
+        for each in issues
+    ]
+    return evolve(turn, errors=(*turn.errors, *found)) if found else turn

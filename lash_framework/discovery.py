@@ -45,6 +45,8 @@ def installed() -> tuple[list[Candidate], list[Unreadable]]:
         try:
             distribution = entry_point.dist
             name, version = (distribution.name, distribution.version) if distribution is not None else (None, None)
+            if not name:
+                raise ValueError("its distribution has no name")  # older importlib_metadata: None instead of an error
         except Exception as error:
             unreadable.append((entry_point.name, error))
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +12,6 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
-import anyio.lowlevel
 from attrs import evolve, frozen
 
 from lash_framework.composition import Composition
@@ -27,6 +25,7 @@ from lash_framework.prompt import PromptRenderer
 from lash_framework.providers import Providers, split_model
 from lash_framework.session import Session
 from lash_framework.settings import Settings, load_settings, provider_settings, store_settings
+from lash_framework.sync import run_anywhere
 from lash_framework.tool_calls import Validator
 from lash_hookspecs.codec import decode
 from lash_hookspecs.contexts import CompositionContext
@@ -187,7 +186,7 @@ class Lash:
                 opened = await lash.session(session)
                 return await opened.run(given, turn_id=turn_id, output=output)
 
-        turn: AssembledTurn = _run_anywhere(run)
+        turn: AssembledTurn = run_anywhere(run)
         return turn
 
     # ---- sessions ---------------------------------------------------------------------------------------------------
@@ -377,26 +376,3 @@ async def _open_store(settings: Settings, host: PluginHost) -> _FullStore:
 async def _shielded(close: Callable[[], Any]) -> None:
     with anyio.CancelScope(shield=True):
         await close()
-
-
-def _run_anywhere(work: Callable[[], Any]) -> Any:
-    try:
-        anyio.lowlevel.current_token()
-    except anyio.NoEventLoopError:
-        return anyio.run(work)
-    outcome: list[Any] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(anyio.run(work))
-        except BaseException as error:
-            errors.append(error)
-
-    # A notebook's loop can't be entered again, and blocking it is what the caller of a sync function asked for.
-    thread = threading.Thread(target=run, name="lash-run-sync")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return outcome[0]

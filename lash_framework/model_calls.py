@@ -27,7 +27,7 @@ log = logging.getLogger("lash.turn")
 
 
 async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, scope: RuntimeScope) -> LlmCallOutcome:
-    """Ask the turn's model. What the user must mend (`ConfigurationError`) is raised; other failures are the outcome."""
+    """Ask the turn's model. What the user must mend (`ConfigurationError`) is raised; other failures are outcomes."""
 
     async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
         try:

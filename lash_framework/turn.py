@@ -16,7 +16,7 @@ import anyio
 from lash_framework.assembly import TurnAssembler
 from lash_framework.directives import DIRECTIVES, Sorted, sort_directives
 from lash_framework.effects import envelope
-from lash_framework.hooks import HookIssue, Owned, collect
+from lash_framework.hooks import Owned, collect
 from lash_framework.inputs import user_message
 from lash_framework.machine import TurnMachine, TurnMachineConfig, TurnStart
 from lash_framework.model_calls import ask_model
@@ -66,7 +66,7 @@ from lash_hookspecs.turns import (
     ToolCalls,
 )
 
-__all__ = ["TurnRun", "hook_issues"]
+__all__ = ["TurnRun"]
 
 log = logging.getLogger("lash.turn")
 
@@ -395,11 +395,3 @@ def _driver_failure(error: Exception) -> ErrorEvent:
     log.error("the protocol driver failed", exc_info=error)
     text = f"the mode's protocol driver failed: {error}"
     return ErrorEvent(text, ErrorEnvelope(kind="protocol_driver", code=type(error).__name__, user_message=text))
-
-
-def hook_issues(issues: list[HookIssue]) -> list[TurnIssue]:
-    """Observers' failures as issues of a turn that stands."""
-    return [
-        TurnIssue(kind="plugin", code=each.hook, message=each.message, plugin_id=each.plugin_id, blocking=False)
-        for each in issues
-    ]

@@ -13,7 +13,7 @@ from uuid import uuid4
 import anyio
 from attrs import evolve
 
-from lash_framework.assembly import with_issues
+from lash_framework.assembly import with_observers_issues
 from lash_framework.explain import explain_record
 from lash_framework.history import Conversation
 from lash_framework.hooks import observe
@@ -24,7 +24,7 @@ from lash_framework.providers import split_model
 from lash_framework.state import PluginStates
 from lash_framework.stream import ActivityStream, Sink
 from lash_framework.structured import OutputWish, output_wish, take_output
-from lash_framework.turn import TurnRun, hook_issues
+from lash_framework.turn import TurnRun
 from lash_framework.turn_commit import conversation_after, prepare_commit
 from lash_framework.turn_plan import CancelGate, TurnPlan
 from lash_hookspecs.codec import decode
@@ -153,7 +153,7 @@ class TurnJob:
         committed = plan.composition.hooks["lash_turn_committed"]
         if committed:
             issues = await observe(committed, run.turn_binding(), turn=turn)
-            turn = with_issues(turn, hook_issues(issues))
+            turn = with_observers_issues(turn, issues)
         return self._shaped(turn)
 
     def _plan(self, conversation: Conversation, states: PluginStates) -> TurnPlan:

@@ -385,7 +385,8 @@ def test_a_half_removed_distribution_is_a_row(tmp_path: Path) -> None:
     for name in ("METADATA", "RECORD", "WHEEL"):
         (tmp_path / "lash_plugin_t_half-1.0.dist-info" / name).unlink()
     found = python(REPORT, tmp_path, argument={})
-    assert "t-good" in [each["plugin_id"] for each in found["loaded"]]
+    assert [each["plugin_id"] for each in found["loaded"]] == ["t-good"]
+    assert [(each["plugin_id"], each["stage"]) for each in found["failed"]] == [("t-half", "metadata")]
 
 
 def test_a_distribution_further_back_on_the_path_is_shadowed(tmp_path: Path) -> None:

@@ -6,12 +6,16 @@ a script, or a service on this machine that speaks Chat Completions.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
+import attrs
 import pytest
 from docs_kit import (
     ROOT,
@@ -31,12 +35,14 @@ from docs_kit import (
     snippets,
 )
 
-from lash_framework import Lash
-from lash_hookspecs import specs
+from lash_framework import Lash, Session
+from lash_framework.turn_job import TurnOptions
+from lash_hookspecs import AssembledTurn, LashError, StopReason, TurnEvent, specs
 from lash_hookspecs.specs import HOOKS, HookRunnerKind
 from lash_provider_kit.testing import ChatServer
 
 HOOKS_PAGE = ROOT / "docs" / "reference" / "hooks.md"
+PYTHON_PAGE = ROOT / "docs" / "reference" / "python.md"
 
 ALL_SNIPPETS = [snippet for page in pages() for snippet in snippets(page)]
 
@@ -167,6 +173,45 @@ def test_the_page_explains_every_runner() -> None:
     text = HOOKS_PAGE.read_text(encoding="utf-8")
     used = {policy.runner for policy in HOOKS.values()}
     assert [kind.value for kind in HookRunnerKind if kind in used and f"| {kind.value} |" not in text] == []
+
+
+# ---- the page of the Python interface -------------------------------------------------------------------------------
+
+
+def errors_of(base: type[Exception]) -> Iterator[str]:
+    for each in base.__subclasses__():
+        if each.__module__ == base.__module__:
+            yield each.__name__
+            yield from errors_of(each)
+
+
+def public_members(cls: type) -> set[str]:
+    return {name for name, value in vars(cls).items() if not name.startswith("_") and getattr(value, "__doc__", None)}
+
+
+LISTED = {
+    "`Lash.open`": set(inspect.signature(Lash.open).parameters),
+    "Activities": {each.__name__ for each in get_args(TurnEvent)},
+    "The turn": {each.name for each in attrs.fields(AssembledTurn)} | {each.value for each in StopReason},
+    "Errors": set(errors_of(LashError)),
+}
+
+
+@pytest.mark.parametrize("heading", LISTED)
+def test_a_list_of_the_python_page_is_complete(heading: str) -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", section(PYTHON_PAGE, heading), re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert set(rows) == LISTED[heading]
+
+
+@pytest.mark.parametrize(("heading", "cls"), [("`Session`", Session), ("`Lash`", Lash)], ids=["Session", "Lash"])
+def test_what_the_python_page_names_is_there(heading: str, cls: type) -> None:
+    first_cells = re.findall(r"^\| (`.+?`) \|", section(PYTHON_PAGE, heading), re.MULTILINE)
+    named = {name for cell in first_cells for name in re.findall(r"`(\w+)", cell)}
+    members = public_members(cls) | {"id"}
+    options = set(TurnOptions.__annotations__) if cls is Session else set()
+    assert named - members - options == set()
+    assert options <= named
 
 
 # ---- this file's own tools ------------------------------------------------------------------------------------------

@@ -210,7 +210,7 @@ MISTAKES = {
         '[modes.x]\nprompt = { content = "a", titel = "no" }',
         "lash.toml:2: `modes.x.prompt` has the unknown key `titel`: did you mean `title`?",
     ),
-    "syntax": ("a = ", "lash.toml: Invalid value (at line 1, column 5)"),
+    "syntax": ("a = \nb = 1", "lash.toml: Invalid value (at line 1, column 5)"),
 }
 
 

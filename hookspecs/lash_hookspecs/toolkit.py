@@ -63,12 +63,12 @@ def _schema(tp: Any, within: tuple[type, ...]) -> dict[str, Any]:
             return {"enum": [member.value for member in kind]}
         if attrs.has(kind) and kind not in within:
             return _attrs_schema(kind, (*within, kind))
-        if issubclass(kind, Mapping) and (not args or args[0] in (str, Any)):
+        if kind in (dict, Mapping) and (not args or args[0] in (str, Any)):
             return {"type": "object", "additionalProperties": _schema(args[1], within)} if args else {"type": "object"}
         if kind is tuple and args[1:] != (...,) and (args or origin):
             items = [_schema(each, within) for each in args]
             return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
-        if issubclass(kind, (list, tuple, set, frozenset)) or (origin and issubclass(list, kind)):
+        if kind in (list, tuple, set, frozenset) or (origin and issubclass(list, kind)):
             return {"type": "array", "items": _schema(args[0], within)} if args else {"type": "array"}
     raise ConfigurationError(f"`{tp}` has no JSON form; use text, numbers, booleans, lists, dicts or attrs classes")
 

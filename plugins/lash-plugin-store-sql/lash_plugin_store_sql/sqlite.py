@@ -25,6 +25,9 @@ from lash_plugin_store_sql.settings import SqlSettings
 
 __all__ = ["SqliteConnection", "SqliteDriver", "database_path"]
 
+# The log keeps the size that its largest transactions gave it; beyond this it is cut when it starts anew.
+_LOG_BYTES = 16 * 1024 * 1024
+
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
 # What to raise, and what the user can do, by SQLite's primary result code.
@@ -94,6 +97,7 @@ class SqliteConnection:
             self._seen(sql, [each for row in rows for each in row], len(rows))
 
     def begin(self, *, write: bool) -> None:
+        self.rollback()  # only if the last one couldn't be ended properly
         # A deferred BEGIN could find, at its first write, that another process wrote since its first read.
         self.write("BEGIN IMMEDIATE" if write else "BEGIN")
 
@@ -137,7 +141,11 @@ class SqliteDriver:
     def connect(self, *, write: bool) -> SqliteConnection:
         if write and self._path is not None:
             self._prepare_place(Path(self._path))
-        db = self._open(self._path or ":memory:")
+        if self._path is None:
+            db = self._open(":memory:")
+        else:
+            # A reader must not make a new, empty file if somebody removed ours.
+            db = self._open(f"{Path(self._path).absolute().as_uri()}?mode={'rwc' if write else 'rw'}", uri=True)
         try:
             if write:
                 self._establish(db)
@@ -159,7 +167,7 @@ class SqliteDriver:
         if isinstance(error, OSError):
             return StoreUnavailable(f"`{self.location}`: {error}")
         if isinstance(error, OverflowError):
-            return CommitRefused("integer_range", f"a number doesn't fit 64 bits: {error}")
+            return CommitRefused("integer_range", f"SQLite can't hold a value: {error}")
         if isinstance(error, UnicodeEncodeError):
             return CommitRefused("text", f"a text can't be stored: {error}")
         return error
@@ -260,6 +268,7 @@ class SqliteDriver:
 
     def _configure(self, db: sqlite3.Connection) -> None:
         db.execute(f"PRAGMA synchronous = {self._settings.synchronous.upper()}")
+        db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         if self._settings.max_page_count is not None:
             db.execute(f"PRAGMA max_page_count = {self._settings.max_page_count:d}")
 

@@ -147,7 +147,11 @@ def _write_lane(driver: Driver, inbox: _Inbox, opened: Ticket[None]) -> None:
     last = None
     while last is None:
         batch, last = _next_batch(inbox)
-        _run_batch(driver, connection, batch)
+        try:
+            _run_batch(driver, connection, batch)
+        except Exception as error:  # a rollback that fails, for example: whoever waits must hear of it
+            for ticket in batch:
+                ticket.error = as_store_error(error, driver)
         deliver(batch)
     connection.close()
     deliver([last])

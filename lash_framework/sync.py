@@ -1,0 +1,25 @@
+"""Running async work to its end from code that isn't async."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import anyio
+import anyio.lowlevel
+
+__all__ = ["run_anywhere"]
+
+T = TypeVar("T")
+
+
+def run_anywhere(work: Callable[[], Awaitable[T]]) -> T:
+    """Run it to its end: here, or, if an event loop runs here already, in a thread with a loop of its own."""
+    try:
+        anyio.lowlevel.current_token()
+    except anyio.NoEventLoopError:
+        return anyio.run(work)
+    # A notebook's loop can't be entered again, and blocking it is what the caller of a sync function asked for.
+    with ThreadPoolExecutor(1, thread_name_prefix="lash-run-sync") as pool:
+        return pool.submit(anyio.run, work).result()
