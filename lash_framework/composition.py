@@ -6,7 +6,9 @@ Building one calls the plugins' composition hooks and nothing else; it knows no 
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -175,23 +177,35 @@ def _declared_conflicts(plugins: Mapping[str, LoadedPlugin]) -> list[str]:
 # ---- the key --------------------------------------------------------------------------------------------------------
 
 
+# What the values of these modules' classes say of themselves is all that there is to them.
+_TELLING = frozenset({"datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid"})
+
+
 def _plain(value: Any) -> Any:
-    """Any option or mode as data that hashes alike in every process: code by its name, the rest by what it holds."""
-    if value is None or (isinstance(value, (str, int, float)) and not isinstance(value, enum.Enum)):
-        return value
+    """Any option or mode as data that hashes alike in every process: code by its name, the rest by what it holds.
+
+    What is neither is only known by its class, since its own text may tell where it lies in memory.
+    """
     if isinstance(value, enum.Enum):
         return _plain(value.value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if isinstance(value, Mapping):
         return {str(_plain(key)): _plain(each) for key, each in value.items()}
     if isinstance(value, (set, frozenset)):
         return sorted((_plain(each) for each in value), key=repr)
-    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+    if isinstance(value, (bytes, bytearray, complex)):
+        return str(value)
+    if isinstance(value, Sequence):
         return [_plain(each) for each in value]
-    cls = value if isinstance(value, type) or hasattr(value, "__qualname__") else type(value)
-    name = f"{cls.__module__}.{cls.__qualname__}"
+    if isinstance(value, partial):
+        return ["partial", _plain(value.func), _plain(value.args), _plain(value.keywords)]
+    cls = value if hasattr(value, "__qualname__") else type(value)
+    name = f"{getattr(cls, '__module__', None)}.{cls.__qualname__}"
     if cls is value:
         return name
     if attrs.has(cls):
         return [name, {each.name: _plain(getattr(value, each.name)) for each in attrs.fields(cls)}]
-    # Dates, paths and decimals say what they are; an object without a text of its own is only known by its class.
-    return name if cls.__str__ is object.__str__ and cls.__repr__ is object.__repr__ else [name, str(value)]
+    return [name, str(value)] if str(cls.__module__).partition(".")[0] in _TELLING else name

@@ -194,6 +194,7 @@ class _Loader:
         self._failed: list[LoadFailure] = []
         self._blocked: list[BlockedPlugin] = []
         self._seen: set[str] = set()
+        self._of_application: set[str] = set()
 
     def report(self) -> LoadReport:
         return LoadReport(loaded=tuple(self._loaded.values()), failed=tuple(self._failed), blocked=tuple(self._blocked))
@@ -233,13 +234,14 @@ class _Loader:
         self._blocked.append(blocked)
 
     def _try(self, candidate: Candidate) -> None:
+        if candidate.entry_point is not None and candidate.plugin_id in self._of_application:
+            # Also if that one failed: whoever replaces a plugin doesn't want the original in its place.
+            self._block(candidate, "the application supplies its own plugin of this id")
+            return
         earlier = self._loaded.get(candidate.plugin_id)
-        if earlier is not None and candidate.entry_point is not None:
-            if earlier.source == "code":
-                self._block(candidate, "the application supplies its own plugin of this id")
-            else:
-                message = f"{earlier.origin} already provides a plugin of this id"
-                self._failed.append(failure_of(candidate, "registration", message))
+        if candidate.entry_point is not None and earlier is not None:
+            message = f"{earlier.origin} already provides a plugin of this id"
+            self._failed.append(failure_of(candidate, "registration", message))
             return
         try:
             plugin = candidate.plugin
@@ -247,7 +249,9 @@ class _Loader:
                 plugin = _attempt("import", candidate.entry_point.load)
             info = _info_of(self._manager, plugin, candidate)
             candidate = evolve(candidate, plugin_id=info.id)
-            if candidate.entry_point is None and info.id in self._disabled:
+            if candidate.entry_point is None:
+                self._of_application.add(info.id)
+            if info.id in self._disabled:
                 self._block(candidate, "it is named in `disabled`")
             else:
                 self._admit(candidate, plugin, info)

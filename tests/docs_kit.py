@@ -294,7 +294,8 @@ def check_toml(snippet: Snippet, folder: Path) -> None:
 
 def environment(folder: Path, base_url: str) -> dict[str, str]:
     """The environment of a reader who has just installed lash, at home in `folder`, with a model service at hand."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("LASH_", "OPENAI_", "XDG_", "COV_"))}
+    foreign = ("LASH_", "OPENAI_", "XDG_", "COV_", "PYTEST_")
+    env = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     return {
         **env,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}",

@@ -6,6 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -351,17 +354,40 @@ def test_the_key_is_equal_for_equal_compositions_and_differs_with_all_that_count
     ]
     assert len(set(keys)) == len(keys)
     assert key_of(base()) == keys[0]
-    assert key_of(base(), options={"a": {"x": object()}}) == key_of(base(), options={"a": {"x": object()}})
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "other"),
+    [
+        (object(), object(), SimpleNamespace),
+        (partial(print, 1), partial(print, 1), partial(print, 2)),
+        (float("nan"), float("nan"), float("inf")),
+        (date(2026, 1, 2), date(2026, 1, 2), date(2026, 1, 3)),
+        (Path("a"), Path("a"), Path("b")),
+        (b"a", b"a", b"b"),
+        ({"b", "a"}, {"a", "b"}, {"a"}),
+        (Choice(1), Choice(), Choice(2)),
+        (ToolActivation.ALWAYS, "always", "internal"),
+    ],
+    ids=repr,
+)
+def test_the_key_tells_options_apart_by_what_they_are(one: object, same: object, other: object) -> None:
+    def key(value: object) -> str:
+        return key_of(plugin("a"), options={"a": {"x": value}})
+
+    assert key(one) == key(same) != key(other)
 
 
 def test_the_key_is_the_same_in_every_process() -> None:
     """Sets and memory addresses differ between processes; a record of last week must still compare equal."""
     code = """
 import json, sys
+from functools import partial
 from host_kit import MODE, host, make_tool, plugin
 from lash_hookspecs import Mode, PromptContribution, PromptLayer
 prompt = PromptLayer().with_contribution(PromptContribution(content="x", tools=frozenset("abcdefgh")))
-mode = Mode(mode_id="m", driver=MODE.driver, prompt=prompt, options={"f": print, "s": {"u", "v", "w"}, "o": object()})
+options = {"f": print, "p": partial(host, 1), "s": {"u", "v", "w"}, "o": object()}
+mode = Mode(mode_id="m", driver=MODE.driver, prompt=prompt, options=options)
 print(json.dumps(host(plugin("a"), modes=[mode]).composition("m").key))
 """
     keys = set()

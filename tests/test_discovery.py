@@ -361,6 +361,20 @@ print(json.dumps([loaded.source, loaded.version, blocked.distribution, blocked.r
     assert "application" in reason
 
 
+def test_a_broken_plugin_of_the_application_is_not_replaced_by_the_installed_one(site: Path) -> None:
+    """Whoever passes a plugin of that id doesn't want the original; and least of all without noticing."""
+    code = """
+import json
+from types import SimpleNamespace
+from lash_framework.plugins import load_plugins
+from lash_hookspecs import PluginInfo, hookimpl
+info = hookimpl(lambda: PluginInfo(id="t-good"))
+_, report = load_plugins([SimpleNamespace(lash_plugin_info=info, lash_tols=hookimpl(lambda: []))], only=["t-good"])
+print(json.dumps([[each.plugin_id for each in rows] for rows in (report.loaded, report.failed)]))
+"""
+    assert python(code, site) == [[], ["t-good"]]
+
+
 # ---- broken installations -------------------------------------------------------------------------------------------
 
 

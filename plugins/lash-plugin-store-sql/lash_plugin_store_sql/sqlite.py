@@ -275,8 +275,16 @@ class SqliteDriver:
 
 def _fence(db: sqlite3.Connection, location: str) -> bool:
     """Whether the database is empty; raises `StoreVersionError` for one that isn't for us."""
-    application_id, version, tables = (
-        db.execute(sql).fetchone()[0]
-        for sql in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
-    )
+    # In one transaction, or the answers could be from before and after another process made the tables.
+    own = not db.in_transaction
+    if own:
+        db.execute("BEGIN")
+    try:
+        application_id, version, tables = (
+            db.execute(sql).fetchone()[0]
+            for sql in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+        )
+    finally:
+        if own and db.in_transaction:
+            db.execute("ROLLBACK")
     return is_fresh(application_id, version, tables, location)

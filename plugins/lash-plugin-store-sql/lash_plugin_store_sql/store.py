@@ -25,9 +25,9 @@ from lash_hookspecs.stores import (
     StoreContext,
 )
 from lash_plugin_store_sql import reads, writes
+from lash_plugin_store_sql.draft import draft, measure
 from lash_plugin_store_sql.driver import Driver
 from lash_plugin_store_sql.locks import MemoryLocks, file_locks
-from lash_plugin_store_sql.plan import draft, measure
 from lash_plugin_store_sql.settings import SqlSettings
 from lash_plugin_store_sql.sqlite import SqliteDriver, database_path
 from lash_plugin_store_sql.writer import Lanes

@@ -12,17 +12,15 @@ import orjson
 from lash_hookspecs.errors import CommitRefused, SessionDeleted
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import CommitResult, RuntimeCommit, SessionMeta
+from lash_plugin_store_sql.draft import Draft, Ref, blank
 from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.plan import (
     INT_MAX,
-    Draft,
     Facts,
-    Ref,
     Refusal,
     Replay,
     UsageKey,
     Writes,
-    blank,
     plan_commit,
 )
 from lash_plugin_store_sql.reads import (

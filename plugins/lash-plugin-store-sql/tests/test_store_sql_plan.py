@@ -23,7 +23,8 @@ from lash_hookspecs.stores import (
     attachment_id,
 )
 from lash_hookspecs.testing.store import Scribe
-from lash_plugin_store_sql.plan import Facts, HeadFacts, Ref, Refusal, Replay, Writes, draft, measure, plan_commit
+from lash_plugin_store_sql.draft import Ref, draft, measure
+from lash_plugin_store_sql.plan import Facts, HeadFacts, Refusal, Replay, Writes, plan_commit
 
 
 class Model:

@@ -1,0 +1,51 @@
+"""What every store must do, as cases that its own tests run.
+
+::
+
+    CASES = store_cases(SqlStore.capabilities)
+
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+    async def test_the_store_keeps_its_word(case, harness):
+        await case.run(harness)
+
+The kit knows no test framework: a case that fails raises `AssertionError`. What a case needs beside the port (opening
+the same data again, damaging it) it asks of a `StoreHarness`. Ids are stable; `NOT_APPLICABLE` names those that mean
+nothing for this port, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from lash_hookspecs.stores import Capability
+from lash_hookspecs.testing.store import checkpoints, graph, lifecycle, receipts, sessions
+from lash_hookspecs.testing.store.kit import Corruption, Need, Scribe, StoreCase, StoreHarness
+
+__all__ = ["NOT_APPLICABLE", "Corruption", "Scribe", "StoreCase", "StoreHarness", "store_cases"]
+
+NOT_APPLICABLE = {
+    "A1.01": "there are no unbound handles: every call of the port names its session",
+    "A1.10": "nothing is ever retired: nodes stay until their session is deleted",
+    "A2.08": "a session's nodes never leave its active path: there are no forks or rewinds yet",
+    "A2.10": "there are no receipts of an older kind: this is the first format",
+    "A2.11": "the receipt's encoding has one version; a newer database is refused as a whole when it is opened",
+    "A2.15": "queue claims belong to the inbox, which isn't a part of this port",
+    "D.06": "the service over appends is the kernel's, and so is its test",
+    "D.08": "the service over appends is the kernel's, and so is its test",
+}
+"""Catalogue ids that have no meaning for this port, with the reason."""
+
+
+def store_cases(
+    capabilities: Collection[Capability],
+    *,
+    reopen: bool = True,
+    corruptions: Collection[Corruption] = tuple(Corruption),
+) -> list[StoreCase]:
+    """The cases for a store with these capabilities, in the order of their ids.
+
+    `reopen` is False for a store whose data ends with its last handle; `corruptions` are those that the harness can do.
+    """
+    offered = {*capabilities, *corruptions, *([Need.REOPEN] if reopen else [])}
+    every = [case for part in (sessions, receipts, checkpoints, lifecycle, graph) for case in part.CASES.all]
+    return sorted((case for case in every if case.needs <= offered), key=lambda case: case.id)

@@ -1,0 +1,106 @@
+"""Law 3: what a turn costs doesn't grow with the history before it, counted through all layers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from agents import agent, plugin
+from attrs import define, field
+
+from lash_framework.machine import projection
+from lash_framework.session import Session
+from lash_hookspecs import LlmRequest, Message, Store, StoreContext, StoreSpec, tool
+from lash_plugin_provider_scripted.script import Call, Reply
+from lash_plugin_store_sql.locks import MemoryLocks
+from lash_plugin_store_sql.settings import SqlSettings
+from lash_plugin_store_sql.sqlite import SqliteDriver
+from lash_plugin_store_sql.store import SqlStore
+
+HISTORIES = (10, 100, 1_000)
+
+
+@define
+class Meter:
+    """Counts statements with their rows, and the bytes of texts and blobs in their parameters."""
+
+    statements: Counter[tuple[str, int]] = field(factory=Counter)
+    size: int = 0
+
+    def __call__(self, sql: str, params: Sequence[Any], rows: int) -> None:
+        self.statements[sql, rows] += 1
+        self.size += sum(len(each) for each in params if isinstance(each, str | bytes))
+
+    def reading(self) -> tuple[Counter[tuple[str, int]], int]:
+        """What was counted since the last reading."""
+        seen, size = self.statements, self.size
+        self.statements, self.size = Counter(), 0
+        return seen, size
+
+
+def metered_store(meter: Meter) -> object:
+    """A plugin that offers the SQL store in memory, with a meter in its driver."""
+
+    async def opened(context: StoreContext) -> Store:
+        return await SqlStore.open(SqliteDriver(None, SqlSettings(), seen=meter), MemoryLocks())
+
+    def lash_stores() -> list[StoreSpec]:
+        return [StoreSpec(schemes=("metered",), open=opened)]
+
+    return plugin("metered-store", lash_stores)
+
+
+@tool
+def shout(text: str) -> str:
+    """Say it louder."""
+    return text.upper()
+
+
+def answer(request: LlmRequest) -> Reply:
+    """One tool call, then an answer of always the same length."""
+    last = request.messages[-1].blocks[0]
+    if getattr(last, "call_id", None) is None:
+        return Reply(tool_calls=[Call("shout", {"text": "hey"}, "call")])
+    return Reply(text="HEY, it said.")
+
+
+async def a_turn(session: Session, number: int) -> None:
+    turn = await session.run("same question", turn_id=f"turn-{number:06d}")
+    assert turn.text == "HEY, it said."
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # counts are the same on every event loop
+async def test_a_turn_costs_the_same_statements_rows_and_renderings_at_any_history(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rendered: list[Message] = []
+    render = projection.render_message
+
+    def counted(message: Message, *rest: Any) -> Any:
+        rendered.append(message)
+        return render(message, *rest)
+
+    monkeypatch.setattr(projection, "render_message", counted)  # a counter around our own function, not a stand-in
+    meter = Meter()
+    readings = []
+    async with agent(answer, store="metered://", plugins=[metered_store(meter)], tools=[shout]) as lash:
+        session = await lash.session("s")
+        done = 0
+        for history in HISTORIES:
+            while done < history:
+                await a_turn(session, done)
+                done += 1
+            meter.reading()
+            rendered.clear()
+            await a_turn(session, done)
+            done += 1
+            statements, size = meter.reading()
+            readings.append((statements, size, len(rendered)))
+    first, *others = readings
+    for statements, size, renderings in others:
+        assert statements == first[0]
+        assert renderings == first[2] == 4
+        # The turn's result holds counters (revision, turn index, total usage) whose digits grow.
+        assert abs(size - first[1]) <= 4 * len(str(HISTORIES[-1]))
