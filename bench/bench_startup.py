@@ -1,4 +1,6 @@
-"""What a start costs: `lash --help` against bare imports, and each further plugin. Run: `python bench/bench_startup.py`.
+"""What a start costs: `lash --help` against bare imports, and each further plugin.
+
+Run: `python bench/bench_startup.py`.
 
 Every figure is the median of interleaved runs, each in a process of its own; `min` is given too, because on a shared
 machine the median also measures the neighbours. Plugins are made in a temporary folder that is put on PYTHONPATH.

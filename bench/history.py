@@ -34,7 +34,7 @@ async def _fill_lash(url: str, database: Path) -> None:
                 parts = tuple(evolve(part, id=f"{part.id}.{number}") for part in message.parts)
                 if message is asked:
                     parts = (evolve(parts[0], content=question(number)),)
-                made.append(SessionAppendNode(message=evolve(message, id=id, parts=parts, memo={})))
+                made.append(SessionAppendNode(message=evolve(message, id=id, parts=parts)))
             return made
 
         for start in range(1, TURNS, _BATCH):

@@ -5,7 +5,7 @@ Every message carries its plugin's name from here on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import define, evolve, field
 
@@ -13,7 +13,7 @@ from lash_framework.hooks import Owned
 from lash_hookspecs.checkpoints import CheckpointDelivery
 from lash_hookspecs.directives import AbortTurn, EmitEvents, EnqueueMessages, TurnDirective
 from lash_hookspecs.errors import PluginError
-from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin
+from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin, ProcessOrigin
 from lash_hookspecs.turns import PluginEvent
 
 __all__ = ["DIRECTIVES", "Sorted", "sort_directives"]
@@ -36,10 +36,15 @@ class Sorted:
         """The messages, for the turn machine to append."""
         return CheckpointDelivery(messages=tuple(self.lasting), transient_messages=tuple(self.transient))
 
-    def messages(self, scope: str) -> tuple[Message, ...]:
-        """The messages, finished; ids are derived from `scope` (a turn and a phase of it) where none was given."""
-        added = (*self.lasting, *self.transient)
-        return tuple(_as_message(each.id or f"m_plugin_{scope}_{index}", each) for index, each in enumerate(added))
+    def messages(self, scope: str, is_known: Callable[[str], bool]) -> tuple[Message, ...]:
+        """The messages, finished; ids are derived from `scope` (a turn and a phase of it) where none was given.
+
+        One whose id is known to the conversation is there already, and left out, as the turn machine does.
+        """
+        named: dict[str, PluginMessage] = {}
+        for index, each in enumerate((*self.lasting, *self.transient)):
+            named.setdefault(each.id or f"m_plugin_{scope}_{index}", each)
+        return tuple(_as_message(id, each) for id, each in named.items() if not is_known(id))
 
 
 def sort_directives(directives: Sequence[Owned[TurnDirective]]) -> Sorted:
@@ -61,8 +66,9 @@ def _owned_message(message: PluginMessage, plugin_id: str, transient: bool) -> P
     """The message with its owner's name on it, and only in a role that plugins may take."""
     if message.role not in (MessageRole.USER, MessageRole.SYSTEM):
         raise PluginError(plugin_id, "EnqueueMessages", f"role `{message.role}` can't be enqueued; use user or system")
-    origin = message.origin or PluginOrigin(plugin_id, transient)
-    return evolve(message, origin=origin)
+    if isinstance(message.origin, ProcessOrigin):
+        return message
+    return evolve(message, origin=PluginOrigin(plugin_id, transient))  # nobody speaks in another plugin's name
 
 
 def _as_message(id: str, given: PluginMessage) -> Message:

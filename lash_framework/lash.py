@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -79,6 +79,16 @@ class HistoryExport:
     turns: tuple[AssembledTurn, ...]
     messages: tuple[Message, ...]
     usage: SessionUsageReport
+
+
+@frozen(kw_only=True)
+class _Said:
+    """What a caller of `Lash.session` gave; None is nothing."""
+
+    fields: Mapping[str, Any]
+    instructions: str | None
+    generation: GenerationOptions | None
+    extension: object
 
 
 class _Application:
@@ -215,11 +225,10 @@ class Lash:
         """
         if session_id is not None and not session_id.strip():
             raise ConfigurationError("the session id is blank; leave it out to get a fresh one")
+        given = {"model": model, "mode_id": mode, "max_turns": max_turns}
+        said = _Said(fields=given, instructions=instructions, generation=generation, extension=extension)
         if session_id is not None and (known := self._sessions.get(session_id)) is not None:
-            said = {"mode_id": mode, "model": model, "generation": generation, "max_turns": max_turns}
-            changes = {key: value for key, value in said.items() if value is not None}
-            if changes:
-                await known.configure(**changes)
+            await known.set_policy(self._policy(known.policy, said))
             return known
         id = session_id or uuid4().hex
         head = await self.store.load_head(id) if session_id is not None else None
@@ -229,45 +238,38 @@ class Lash:
             await self.store.create_session(SessionMeta(session_id=id, created_at_ms=time.time_ns() // 1_000_000))
             head = SessionHead(session_id=id)
         stored = decode(SessionPolicy, head.config) if head.config else None
-        policy = self._policy(stored, mode=mode, model=model, generation=generation, max_turns=max_turns)
-        if instructions is not None:
-            contribution = PromptContribution(content=instructions, slot=PromptSlot.PROJECT_INSTRUCTIONS)
-            policy = evolve(policy, prompt=PromptLayer().with_contribution(contribution))
+        policy = self._policy(self._settled(stored), said)
         split_model(policy.model, self.host.providers)
-        composition = self.host.composition(policy.mode_id)
-        if extension is not None:
-            policy = evolve(policy, extension=store_extension(composition.mode, "session", extension))
+        self.host.composition(policy.mode_id)
         session = Session(self, head, policy)
         await session._opened(reason)
         # Somebody else may have opened it while we waited; the first one stays.
         return self._sessions.setdefault(id, session)
 
-    def _policy(
-        self,
-        stored: SessionPolicy | None,
-        *,
-        mode: str | None,
-        model: str | None,
-        generation: GenerationOptions | None,
-        max_turns: int | None,
-    ) -> SessionPolicy:
-        said = self.settings
+    def _settled(self, stored: SessionPolicy | None) -> SessionPolicy:
+        """What is stored with the session, under what the settings say: a default says nothing."""
         base = stored or SessionPolicy(model=DEFAULT_MODEL)
+        fields = {"model": "model", "mode_id": "mode", "max_turns": "max_turns"}
+        said = {
+            name: value
+            for name, key in fields.items()
+            if (value := getattr(self.settings, key)) is not None
+            and (stored is None or self.sources.get(key, "default") != "default")
+        }
+        return evolve(base, generation=self.settings.generation.over(base.generation), **said)
 
-        def choose(key: str, given: T | None, kept: T) -> T:
-            if given is not None:
-                return given
-            value: T | None = getattr(said, key)
-            is_said = self.sources.get(key, "default") != "default"
-            return value if value is not None and (is_said or stored is None) else kept
-
-        return evolve(
-            base,
-            model=choose("model", model, base.model),
-            mode_id=choose("mode", mode, base.mode_id),
-            max_turns=choose("max_turns", max_turns, base.max_turns),
-            generation=(generation or GenerationOptions()).over(said.generation.over(base.generation)),
-        )
+    def _policy(self, base: SessionPolicy, said: _Said) -> SessionPolicy:
+        """The policy with what a caller says now."""
+        policy = evolve(base, **{name: value for name, value in said.fields.items() if value is not None})
+        if said.generation is not None:
+            policy = evolve(policy, generation=said.generation.over(policy.generation))
+        if said.instructions is not None:
+            contribution = PromptContribution(content=said.instructions, slot=PromptSlot.PROJECT_INSTRUCTIONS)
+            policy = evolve(policy, prompt=PromptLayer().with_contribution(contribution))
+        if said.extension is not None:
+            mode = self.host.composition(policy.mode_id).mode
+            policy = evolve(policy, extension=store_extension(mode, "session", said.extension))
+        return policy
 
     async def list_sessions(self, *, limit: int = 100) -> Sequence[SessionSummary]:
         """Sessions, the latest used first."""

@@ -95,9 +95,14 @@ class Session:
             wanted = evolve(self.policy, **changes)
         except TypeError as error:
             raise ConfigurationError(f"no such setting of a session: {error}") from None
-        split_model(wanted.model, self._resident.lash.host.providers)
-        self._resident.lash.host.composition(wanted.mode_id)
-        await self._take_policy(wanted)
+        return await self.set_policy(wanted)
+
+    async def set_policy(self, wanted: SessionPolicy) -> SessionPolicy:
+        """Replace the policy from the next turn on, after the plugins had their say; returns what it is then."""
+        if wanted != self.policy:
+            split_model(wanted.model, self._resident.lash.host.providers)
+            self._resident.lash.host.composition(wanted.mode_id)
+            await self._take_policy(wanted)
         return self.policy
 
     async def _take_policy(self, wanted: SessionPolicy) -> None:

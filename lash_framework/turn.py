@@ -152,7 +152,7 @@ class TurnRun:
             directives = await collect(
                 plan.composition.hooks["lash_before_turn"], self._bind(TurnHookContext), item=DIRECTIVES
             )
-            injected = self._take(directives).messages(f"{plan.turn_id}:before_turn")
+            injected = self._take(directives).messages(f"{plan.turn_id}:before_turn", self._is_known)
             environment = await self._environment()
         except PluginError as error:
             self._machine.fail_turn(self._plugin_failure(error))
@@ -341,6 +341,9 @@ class TurnRun:
             self.assembler.issues.append(issue)
         return found
 
+    def _is_known(self, message_id: str) -> bool:
+        return self.machine.messages.position_of(message_id) is not None
+
     def _abort_turn(self, machine: TurnMachine) -> None:
         self._abort = None
         machine.finish_with_outcome(Stopped(StopReason.PLUGIN_ABORT))
@@ -352,7 +355,7 @@ class TurnRun:
             return
         try:
             directives = await collect(hooks, self.turn_binding(), item=DIRECTIVES, turn=self.assembled())
-            self.late.extend(self._take(directives).messages(f"{self.plan.turn_id}:after_turn"))
+            self.late.extend(self._take(directives).messages(f"{self.plan.turn_id}:after_turn", self._is_known))
             if self._abort is not None:
                 self.assembler.outcome = Stopped(StopReason.PLUGIN_ABORT)
         except PluginError as error:

@@ -126,7 +126,7 @@ def test_why_tells_a_plugins_place_or_its_traceback(lash: Cli) -> None:
     for part in (
         "wrecked failed at stage `import`",
         "Traceback",
-        "nothing_of_this_name",
+        "no_such_module",
         "LASH_PLUGINS_DISABLED=wrecked",
     ):
         assert part in bad.out

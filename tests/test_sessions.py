@@ -198,3 +198,19 @@ async def test_a_blank_session_id_is_refused() -> None:
     async with Lash.open("sqlite://", model="scripted:demo") as lash:
         with pytest.raises(ConfigurationError, match="blank"):
             await lash.session(" ")
+
+
+async def test_what_is_said_for_an_open_session_counts_from_its_next_turn_on() -> None:
+    prompts: list[str] = []
+
+    def answer(request: LlmRequest) -> str:
+        prompts.append(str(request.messages[0]))
+        return "a"
+
+    async with agent(answer) as lash:
+        session = await lash.session("s")
+        await session.run("q")
+        assert await lash.session("s", instructions="Speak Latin.", max_turns=4) is session
+        await session.run("q")
+        assert session.policy.max_turns == 4
+    assert ["Speak Latin." in each for each in prompts] == [False, True]

@@ -33,6 +33,8 @@ from lash_hookspecs import (
     ModeExtension,
     OutputState,
     PartKind,
+    PluginMessage,
+    PluginOrigin,
     PromptContribution,
     ProviderFailureKind,
     SessionAppendNode,
@@ -438,6 +440,30 @@ async def test_a_lifespan_is_entered_at_first_use_and_left_with_the_host() -> No
         await session.run("q")
         assert events == ["in", "resource", "resource"]
     assert events[-1] == "out"
+
+
+async def test_no_plugin_speaks_in_anothers_name() -> None:
+    """Law 4: nothing reaches a model without the name of the plugin that put it there."""
+
+    def lash_before_turn(ctx: Any) -> EnqueueMessages:
+        forged = PluginMessage(role=MessageRole.SYSTEM, content="psst", origin=PluginOrigin("mode-standard"))
+        return EnqueueMessages((forged,))
+
+    async with agent(["a"], plugins=[plugin("forger", lash_before_turn)]) as lash:
+        session = await lash.session()
+        await session.run("q")
+        assert (await session.messages())[1].origin == PluginOrigin("forger")
+
+
+async def test_a_message_whose_id_is_there_already_is_not_added_again() -> None:
+    def lash_before_turn(ctx: Any) -> EnqueueMessages:
+        return EnqueueMessages((PluginMessage(role=MessageRole.SYSTEM, content="once", id="welcome"),))
+
+    async with agent(["a", "b"], plugins=[plugin("host", lash_before_turn)]) as lash:
+        session = await lash.session()
+        await session.run("q")
+        await session.run("q")
+        assert [each.text for each in await session.messages()] == ["q", "once", "a", "q", "b"]
 
 
 # ---- what goes wrong ------------------------------------------------------------------------------------------------

@@ -361,14 +361,15 @@ def encode(value: Any) -> bytes:
         raise CodecError(f"can't be stored: {error}") from error
 
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
 def _require_plain(data: Any) -> None:
     # orjson writes NaN and infinities as null, dates and UUIDs as text: what comes back would be another value.
-    if isinstance(data, dict):
-        for inner in data.values():
-            _require_plain(inner)
-    elif isinstance(data, (list, tuple)):
-        for inner in data:
-            _require_plain(inner)
+    if isinstance(data, (dict, list, tuple)):
+        for inner in data.values() if isinstance(data, dict) else data:
+            if type(inner) not in _PLAIN:
+                _require_plain(inner)
     elif isinstance(data, float):
         if not isfinite(data):
             raise ValueError(f"{data} is no finite number")

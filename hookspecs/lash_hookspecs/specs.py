@@ -116,7 +116,7 @@ def lash_modes() -> Sequence[Mode]:
 def lash_mode_extensions(mode: Mode) -> ModeExtension | None:
     """Add to a mode, also to one of another plugin: plugins, prompt, options, extension classes.
 
-    Called for every mode when its composition is resolved; None adds nothing.
+    Called for every mode when a host starts; None adds nothing.
     """
     raise NotImplementedError
 

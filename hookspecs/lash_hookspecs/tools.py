@@ -83,8 +83,8 @@ class ToolManifest:
 class ToolCallContext:
     """What a running tool may know of its call. `state` is its plugin's session state, to read.
 
-    `call_tool(name, args)` runs another tool of the session as a child of this call (the `batch` tool does so) and
-    returns its completed call; a child's id is `<call id>:<two-digit index>`.
+    `call_tool(index, name, args)` runs another tool of the session as a child of this call (the `batch` tool does so)
+    and returns its completed call; a child's id is `<call id>:<two-digit index>`.
     """
 
     session_id: str

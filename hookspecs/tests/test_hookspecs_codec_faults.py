@@ -259,8 +259,11 @@ watching = True
 again = read()
 watching = False
 assert repr(first) == repr(again)
-allowed = ("object.__getattr__", "sys._getframe", "gc.")
-print([event for event in seen if not event[0].startswith(allowed)])
+print([event for event in seen if not event[0].startswith(("object.__getattr__", "sys._getframe", "gc."))])
+watching = True
+import colorsys  # so that an empty list above means something
+watching = False
+print("colorsys" in [args[0] for event, args in seen if event == "import"])
 """
 
 
@@ -268,7 +271,7 @@ def test_nothing_that_is_stored_is_imported_or_called() -> None:
     """The interpreter tells of every import, compilation, opened file and started process: there are none."""
     script = "watching = False\n" + _WATCHED.format(tests=str(Path(__file__).parent))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert (done.stdout, done.stderr) == ("[]\nTrue\n", "")
 
 
 @pytest.mark.parametrize(("tp", "data"), HOSTILE, ids=range(len(HOSTILE)))

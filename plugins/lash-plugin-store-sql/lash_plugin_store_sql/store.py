@@ -140,4 +140,5 @@ class SqlStore:
     # ---- locks: see the port ----
 
     def try_lock(self, session_id: str) -> AbstractContextManager[None] | None:
+        self._lanes.require_open()
         return self._locks.try_lock(session_id)

@@ -1,8 +1,8 @@
 """How a task waits for a thread, on asyncio and on trio.
 
 A task makes a `Ticket`, hands it to a thread's queue and awaits it. The thread fills tickets in and delivers many of
-them with one wake-up per event loop, which is the costly part: measured at about 20 µs a piece on asyncio, where
-`anyio.to_thread` takes 45 and `anyio.from_thread` 31 and neither can be shared.
+them with one wake-up per event loop, which is the costly part. There and back takes about 20 µs on asyncio, where
+`anyio.to_thread` takes 45 and an answer by `anyio.from_thread` 31; on trio 35 to 50, 70 and 53.
 """
 
 from __future__ import annotations

@@ -64,18 +64,22 @@ class Lanes:
         """Start the writer, which opens the database. Raises what stands in its way."""
         opened = Ticket[None](_nothing, writes=True)
         self._writer = _start(_write_lane, self._driver, self._writes, opened)
-        await opened.outcome()
+        try:
+            await opened.outcome()
+        except BaseException:
+            self._writes.put(_Last(_nothing, writes=True))  # a cancelled opening may have succeeded
+            raise
 
     async def write(self, work: Callable[[Tx], T], size: int = 0) -> T:
         """Run `work` in a write transaction; returns once it is durable. It may be run more than once."""
-        self._require_open()
+        self.require_open()
         ticket = Ticket(work, writes=True, size=size)
         self._writes.put(ticket)
         return await ticket.outcome()
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on one state of the database."""
-        self._require_open()
+        self.require_open()
         if len(self._readers) < self._driver.readers and self._idle.count <= self._reads.qsize():
             self._readers.append(_start(_read_lane, self._driver, self._reads, self._idle))
         ticket = Ticket(work, writes=False)
@@ -87,15 +91,17 @@ class Lanes:
         if self._closed:
             return
         self._closed = True
-        # Readers first: who closes a database last tidies it up, and only the writer's connection may write.
+        lasts = []
         for inbox in [*(self._reads for _ in self._readers), self._writes]:
-            last = _Last(_nothing, writes=True)
-            inbox.put(last)
+            lasts.append(_Last(_nothing, writes=True))
+            inbox.put(lasts[-1])
+        for last in lasts:
             await last.outcome()
         for thread in (*self._readers, *([self._writer] if self._writer else [])):
             thread.join()  # all it has left to do is to return
 
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Raise if it was closed."""
         if self._closed:
             raise StoreUnavailable(f"the store `{self._driver.location}` is closed")
 

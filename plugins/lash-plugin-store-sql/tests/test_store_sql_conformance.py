@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from attrs import evolve
 
-from lash_hookspecs.stores import StoreContext
+from lash_hookspecs.errors import LashError
+from lash_hookspecs.stores import CommitBudget, CommitResult, LoadedSession, RuntimeCommit, SessionMeta, StoreContext
 from lash_hookspecs.testing.store import NOT_APPLICABLE, Corruption, StoreCase, store_cases
 from lash_plugin_store_sql.settings import SqlSettings
 from lash_plugin_store_sql.store import SqlStore, open_store
@@ -112,6 +116,94 @@ async def test_a_store_in_a_file_conforms(case: StoreCase, file: FileHarness) ->
 @pytest.mark.parametrize("case", MEMORY_CASES, ids=lambda case: case.id)
 async def test_a_store_in_memory_conforms(case: StoreCase, memory: MemoryHarness) -> None:
     await case.run(memory)
+
+
+# ---- the kit itself -----------------------------------------------------------------------------------------------
+
+
+class Liar:
+    """A store in memory that breaks its word in one way."""
+
+    def __init__(self, honest: SqlStore, **lies: Any) -> None:
+        self._honest = honest
+        self._lies = lies
+
+    async def opened(self) -> Liar:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._lies:
+            return partial(self._lies[name], self._honest)
+        return getattr(self._honest, name)
+
+
+async def commit_on_any_head(store: SqlStore, commit: RuntimeCommit) -> CommitResult:
+    head = await store.load_head(commit.session_id)
+    return await store.commit(evolve(commit, expected_head_revision=head.head_revision if head else 0))
+
+
+async def commit_without_usage(store: SqlStore, commit: RuntimeCommit) -> CommitResult:
+    return await store.commit(evolve(commit, usage=()))
+
+
+async def commit_without_budget(store: SqlStore, commit: RuntimeCommit) -> CommitResult:
+    return await store.commit(evolve(commit, budget=CommitBudget(max_bytes=None, max_rows=None)))
+
+
+async def commit_and_forget_the_receipt(store: SqlStore, commit: RuntimeCommit) -> CommitResult:
+    result = await store.commit(commit)
+    return evolve(result, receipt_replayed=False)
+
+
+async def everything_is_on_the_path(store: SqlStore, session_id: str, node_id: str) -> bool:
+    return True
+
+
+async def delete_nothing(store: SqlStore, session_id: str) -> bool:
+    return True
+
+
+async def always_new(store: SqlStore, meta: SessionMeta) -> bool:
+    await store.create_session(meta)
+    return True
+
+
+async def no_bytes(store: SqlStore, id: str) -> bytes | None:
+    return None
+
+
+async def all_frames(store: SqlStore, session_id: str, *, all_frames: bool = False) -> LoadedSession | None:
+    return await store.load_session(session_id, all_frames=True)
+
+
+LIES: list[tuple[str, Callable[..., Any], set[str]]] = [
+    ("commit", commit_on_any_head, {"A2.09", "D.05"}),
+    ("commit", commit_without_usage, {"A1.06", "A3.05", "A3.06", "A3.07", "A3.08", "A3.09", "D.09", "D.10"}),
+    ("commit", commit_without_budget, {"A1.19", "A1.20"}),
+    ("commit", commit_and_forget_the_receipt, {"A2.01", "A2.03", "A2.07", "A3.09"}),
+    ("is_on_path", everything_is_on_the_path, {"A1.07", "C.10", "D.07"}),
+    ("delete_session", delete_nothing, {"C.03", "C.06", "C.08", "C.09", "C.16", "C.25"}),
+    ("create_session", always_new, {"C.06", "C.13"}),
+    ("get_blob", no_bytes, {"A3.10", "C.25", "C.26", "G.01"}),
+    ("load_session", all_frames, {"A1.04"}),
+]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(("method", "lie", "caught"), LIES, ids=[lie.__name__ for _, lie, _ in LIES])
+async def test_the_kit_catches_a_store_that_lies(method: str, lie: Callable[..., Any], caught: set[str]) -> None:
+    """By at least these cases; a kit that lets everything pass would be green too."""
+    failed = set()
+    for case in MEMORY_CASES:
+        harness = MemoryHarness()
+        liar = Liar(await harness.open(), **{method: lie})
+        harness.open = liar.opened  # type: ignore[assignment, method-assign]  # the same data, told otherwise
+        try:
+            await case.run(harness)
+        except (AssertionError, LashError):
+            failed.add(case.id)
+        await harness.aclose()
+    assert caught <= failed
 
 
 @pytest.mark.parametrize("id", NOT_APPLICABLE)

@@ -286,6 +286,8 @@ async def test_closing_finishes_what_waits_and_refuses_what_comes(tmp_path: Path
     await store.aclose()
     with pytest.raises(StoreUnavailable, match="closed"):
         await store.load_head("s1")
+    with pytest.raises(StoreUnavailable, match="closed"):
+        store.try_lock("s1")
     # The last to close has tidied up: the log is in the file.
     assert [each.name for each in tmp_path.iterdir()] == ["lash.db"]
     again = await SqlStore.open(SqliteDriver(str(tmp_path / "lash.db"), SqlSettings()), MemoryLocks())
