@@ -5,9 +5,16 @@ Run: `python bench/bench_startup.py`.
 Every figure is the median of interleaved runs, each in a process of its own; `min` is given too, because on a shared
 machine the median also measures the neighbours. Plugins are made in a temporary folder that is put on PYTHONPATH.
 
-Last results (2 shared cores, Python 3.11.7, Linux, 41 runs each, bytecode cached):
+Last results (2 shared and busy cores, Python 3.11.7, Linux, 41 runs each, bytecode cached):
 
-RESULTS
+                                                 median ms    min ms
+import click, pluggy, importlib_metadata             221.6     101.7
+lash --help                                          168.5      76.0
+lash --help, 40 further plugins                      168.6      83.1
+lash plugins list                                    648.7     297.4
+lash plugins list, 40 further plugins                703.2     323.1
+median: --help is 0.76 of the bare imports; a further plugin costs it 0.00 ms, and `plugins list` 1.36 ms
+min: --help is 0.75 of the bare imports; a further plugin costs it 0.18 ms, and `plugins list` 0.64 ms
 """
 
 from __future__ import annotations

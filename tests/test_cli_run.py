@@ -61,6 +61,14 @@ def test_a_prompt_is_an_argument_a_file_or_standard_input(lash: Cli) -> None:
     assert 'You said: "@all"' in lash.run("run", "@@all").out
 
 
+def test_an_argument_that_is_no_text_is_refused(lash: Cli) -> None:
+    done = subprocess.run(
+        [*lash.command("run"), b"ab\xff"], cwd=lash.folder, env=lash.env(), capture_output=True, check=False
+    )
+    assert done.returncode == 2
+    assert b"the prompt is no valid text: character 2 can't be decoded" in done.stderr
+
+
 def test_a_prompt_of_ten_megabytes_works(lash: Cli) -> None:
     done = lash.run("run", "--json", stdin=b"x" * 10_000_000)
     assert done.code == 0
@@ -235,6 +243,16 @@ def test_a_reader_that_leaves_ends_the_run_quietly_and_is_committed(lash: Cli, f
     process.stderr.close()
     assert process.wait() == 141
     assert err == b""
+    assert len(lash.run("sessions", "show", "s", "--json").object["turns"]) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_disk_below_the_output_is_named_and_the_turn_is_kept(lash: Cli) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = lash.start("run", "hi", "--session", "s", stdout=full)
+        _, err = process.communicate()
+    assert process.returncode == 1
+    assert err.endswith(b"lash: No space left on device\n")
     assert len(lash.run("sessions", "show", "s", "--json").object["turns"]) == 1
 
 

@@ -110,6 +110,10 @@ def _settle_error(error: BaseException, state: State) -> int:
         for note in getattr(error, "__notes__", ()):
             complain(note)
         return ExitCode.STOPPED if code is None else code
+    if isinstance(error, OSError):
+        complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        _drop_stdout()
+        return ExitCode.STOPPED
     more = "" if state.verbosity >= 2 else "; run it again with -vv for the traceback, and please report it"
     complain(f"a bug: {type(error).__name__}: {error}{more}")
     return ExitCode.BUG

@@ -60,23 +60,28 @@ class Gate:
 async def run_turn(
     session: Session, given: TurnInput | str, screen: Screen, gate: Gate, *, turn_id: str | None = None
 ) -> AssembledTurn:
-    """Run one turn on the screen and return it, committed. Raises `ReaderLeft` after committing for nobody."""
-    left: OSError | None = None
+    """Run one turn on the screen and return it, committed.
+
+    Raises `ReaderLeft`, or the output's `OSError`, after committing what nobody could be shown.
+    """
+    failed: OSError | None = None
     async with session.turn(given, turn_id=turn_id) as running:
         gate.attach(running)
         try:
             async for activity in running:
-                screen.show(activity)
-        except OSError as error:
-            if error.errno != errno.EPIPE:
-                raise
-            left = error
-            running.cancel("the reader of the output left")
+                try:
+                    screen.show(activity)
+                except OSError as error:  # a closed pipe, a full disk: of the output, never of the turn
+                    failed = error
+                    running.cancel("the output can't be written")
+                    break
         finally:
             gate.running = None
         turn = await running.result()
-    if left is not None:
-        raise ReaderLeft from left
+    if failed is not None:
+        if failed.errno == errno.EPIPE:
+            raise ReaderLeft from failed
+        raise failed
     return turn
 
 
