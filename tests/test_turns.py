@@ -514,6 +514,9 @@ TOOL_FAULTS = {
     "missing argument": (Call("add", {"a": 1}), "invalid_arguments", "b"),
     "no object": (Call("add", "[1, 2]"), "invalid_arguments", "object"),
     "no JSON": (Call("add", "{a: 1"), "invalid_arguments", ""),
+    "endless number": (Call("add", '{"a": 1e999, "b": 1}'), "invalid_arguments", ""),
+    "lone surrogate": (Call("add", '{"a": "\\ud800", "b": 1}'), "invalid_arguments", ""),
+    "number too large": (Call("add", '{"a": 99999999999999999999999999, "b": 1}'), "invalid_arguments", ""),
 }
 
 

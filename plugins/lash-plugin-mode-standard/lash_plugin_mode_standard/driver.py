@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lash_hookspecs.checkpoints import CheckpointKind
-from lash_hookspecs.errors import DriverError
+from lash_hookspecs.codec import encode
+from lash_hookspecs.errors import CodecError, DriverError
 from lash_hookspecs.llm import LlmOutputPart, LlmResponse, ReasoningOutput, TextOutput, ToolCallOutputPart
 from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, ProviderReasoningMeta, text_message
 from lash_hookspecs.tools import (
@@ -173,20 +174,17 @@ def join_pieces(pieces: Sequence[str]) -> str:
 
 
 def parse_call(part: ToolCallOutputPart) -> PendingToolCall | InvalidToolCall:
-    """A call with its arguments, or an invalid one if they are no JSON object."""
+    """A call with its arguments, or an invalid one if they are no JSON object that can be stored."""
     try:
-        args = json.loads(part.input_json, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+        args = json.loads(part.input_json)
+        encode(args)  # Python reads more than JSON can say: NaN, endless numbers, lone surrogates
+    except (ValueError, RecursionError, CodecError):
         args = None
     if isinstance(args, dict):
         return PendingToolCall(call_id=part.call_id, tool_name=part.tool_name, args=args, replay=part.replay)
     return InvalidToolCall(
         call_id=part.call_id, tool_name=part.tool_name, input_json=part.input_json, replay=part.replay
     )
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")  # Python would read NaN and infinities
 
 
 # ---- messages -------------------------------------------------------------------------------------------------------
