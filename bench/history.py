@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
+import orjson
 from attrs import evolve
 from contenders import LASH, opened
 
@@ -62,3 +64,8 @@ def fill(contender: str, url: str, database: Path, request: dict[str, Any] | Non
     else:
         assert request is not None
         asyncio.run(_fill_raw(contender, url, database, request))
+
+
+if __name__ == "__main__":
+    chosen, address, path, *more = sys.argv[1:]
+    fill(chosen, address, Path(path), orjson.loads(Path(more[0]).read_bytes()) if more else None)

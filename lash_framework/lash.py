@@ -27,6 +27,7 @@ from lash_framework.session import Session
 from lash_framework.settings import Settings, load_settings, provider_settings, store_settings
 from lash_framework.sync import run_anywhere
 from lash_framework.tool_calls import Validator
+from lash_framework.watchdog import Watchdog
 from lash_hookspecs.codec import decode
 from lash_hookspecs.contexts import CompositionContext
 from lash_hookspecs.effects import EffectHost
@@ -171,6 +172,7 @@ class Lash:
         split_model(settings.model or DEFAULT_MODEL, host.providers)
         providers = Providers(host.providers, lambda spec: provider_settings(spec, settings))
         async with AsyncExitStack() as stack:
+            stack.enter_context(Watchdog())
             opened = await _open_store(settings, host)
             stack.push_async_callback(_shielded, opened.aclose)
             stack.push_async_callback(_shielded, providers.aclose)
