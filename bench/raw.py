@@ -185,7 +185,9 @@ class RawAgent:
                 call["arguments"] += function.get("arguments") or ""
         if finish is None:
             raise RuntimeError("the answer was cut off")
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) or None}
+        message: dict[str, Any] = {"role": "assistant"}
+        if texts:
+            message["content"] = "".join(texts)
         if calls:
             message["tool_calls"] = [
                 {
@@ -218,7 +220,7 @@ class RawAgent:
         await self._database.commit(session.name, session.turns, new, total)
         session.messages += new
         session.turns += 1
-        return str(message["content"])
+        return str(message.get("content", ""))
 
 
 class RawSession:

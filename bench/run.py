@@ -256,6 +256,9 @@ def check_same(name: str, asked: Mapping[str, Any]) -> None:
         bodies = [{**each, "messages": each["messages"][:1]} for each in bodies]
     for contender, body in zip(asked, bodies, strict=True):
         if body != bodies[0]:
+            for mine, theirs in zip(bodies[0]["messages"], body["messages"], strict=False):
+                if mine != theirs:
+                    raise RuntimeError(f"`{name}`: {next(iter(asked))} sent {mine}, {contender} {theirs}")
             raise RuntimeError(f"{contender} asked for something else than {next(iter(asked))} in `{name}`")
 
 

@@ -41,13 +41,16 @@ def media_type_of(data: bytes) -> str | None:
 def normalized(given: TurnInput | str) -> TurnInput:
     """The input as a `TurnInput`, with blank texts dropped.
 
-    Raises `ConfigurationError` for an input without content, an image that is referred to but not given (or the other
-    way round), and bytes that are no image.
+    Raises `ConfigurationError` for an input without content, text that no store can hold, an image that is referred to
+    but not given (or the other way round), and bytes that are no image.
     """
     turn_input = TurnInput.text(given) if isinstance(given, str) else given
     items = tuple(each for each in turn_input.items if not (isinstance(each, TextItem) and not each.text.strip()))
     if not items:
         raise ConfigurationError("the turn's input is empty: give it some text or an image")
+    for each in items:
+        if isinstance(each, TextItem):
+            _require_text(each.text)
     wanted = {each.id for each in items if isinstance(each, ImageRefItem)}
     missing, unused = wanted - turn_input.image_blobs.keys(), turn_input.image_blobs.keys() - wanted
     if missing or unused:
@@ -57,6 +60,15 @@ def normalized(given: TurnInput | str) -> TurnInput:
         if media_type_of(data) is None:
             raise ConfigurationError(f"image `{name}` is no JPEG, PNG, GIF or WebP")
     return attrs.evolve(turn_input, items=items)
+
+
+def _require_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(
+            f"the input is no text at character {error.start}: half of a surrogate pair, which nothing can store"
+        ) from None
 
 
 def input_hash(turn_input: TurnInput) -> str:

@@ -18,10 +18,11 @@ from lash_framework.composition import Composition
 from lash_framework.effects import InlineEffectHost
 from lash_framework.explain import ExplainRecord, Explanation
 from lash_framework.history import restore
-from lash_framework.hooks import HookIssue
+from lash_framework.hooks import HookIssue, Owned
 from lash_framework.host import PluginHost
 from lash_framework.modes import store_extension
 from lash_framework.prompt import PromptRenderer
+from lash_framework.provenance import TOML
 from lash_framework.providers import Providers, split_model
 from lash_framework.session import Session
 from lash_framework.settings import Settings, load_settings, provider_settings, store_settings
@@ -120,9 +121,7 @@ class Lash:
         self.effects = effects
         self.budget = CommitBudget()
         self.layer = _instructions_layer(settings)
-        self.sources = {
-            key: settings.source_of(key) for key in ("model", "mode", "max_turns", "instructions", "generation")
-        }
+        self.sources = {path: origin.label for path, origin in settings.origins.items()}
         self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
         self._renderers: WeakKeyDictionary[Composition, PromptRenderer] = WeakKeyDictionary()
         self._validators: WeakKeyDictionary[Composition, dict[str, Validator]] = WeakKeyDictionary()
@@ -165,7 +164,7 @@ class Lash:
             [*plugins, application] if tools else plugins,
             disabled=settings.plugins.disabled,
             only=settings.plugins.only,
-            modes=tuple(settings.modes.values()),
+            modes=tuple(Owned(TOML, mode) for mode in settings.modes.values()),
             options=settings.plugin,
         )
         host.composition(settings.mode)  # fails now, by name, rather than at the first turn
@@ -330,9 +329,9 @@ class Lash:
         return self._validators.setdefault(composition, {})
 
     def explained(self, parts: tuple[object, ...], make: Callable[[], bytes]) -> tuple[bytes, str]:
-        """The provenance of these very objects and its blob's id; equal turns in a row are encoded once."""
+        """The provenance of these parts and its blob's id; equal turns in a row are encoded once."""
         last = self._explained
-        if last is None or any(mine is not theirs for mine, theirs in zip(last[0], parts, strict=True)):
+        if last is None or last[0] != parts:
             data = make()
             last = self._explained = (parts, data, attachment_id(data))
         return last[1], last[2]

@@ -57,7 +57,8 @@ class ActivityStream:
         self._sink = sink
         self._count = 0
         self._model_call = f"{turn_id}:model:0"
-        self._shown_calls: set[str] = set()
+        self._started: set[str] = set()
+        self._completed: set[str] = set()
         self._waiting: list[TurnActivity] = []
         self.text_streamed = False
 
@@ -95,8 +96,8 @@ class ActivityStream:
                     cumulative=event.cumulative,
                 )
                 return [(None, child)]
-            case ToolCallEvent(call_id=call_id) if call_id not in self._shown_calls:
-                # Calls that never ran (their arguments were no JSON object) still began and ended.
+            case ToolCallEvent(call_id=call_id) if call_id not in self._completed:
+                # Calls that never ran (their arguments were no JSON object), or were cancelled, still begin and end.
                 began = ToolCallStarted(call_id=call_id, name=event.name, args=event.args)
                 ended = ToolCallCompleted(
                     call_id=call_id,
@@ -105,7 +106,7 @@ class ActivityStream:
                     output=event.output,
                     duration_ms=event.duration_ms,
                 )
-                return [(call_id, began), (call_id, ended)]
+                return [(call_id, ended)] if call_id in self._started else [(call_id, began), (call_id, ended)]
             case InjectedMessagesCommitted(messages=messages, checkpoint=checkpoint):
                 return [(None, QueuedMessagesCommitted(messages=messages, checkpoint=checkpoint))]
             case PluginEvent():
@@ -125,7 +126,7 @@ class ActivityStream:
         self, call_id: str, name: str, args: Mapping[str, Any], parent_call_id: str | None = None
     ) -> None:
         """A call begins to run."""
-        self._shown_calls.add(call_id)
+        self._started.add(call_id)
         if self._sink is not None:
             started = ToolCallStarted(call_id=call_id, name=name, args=args, parent_call_id=parent_call_id)
             self._queue(call_id, started)
@@ -133,6 +134,7 @@ class ActivityStream:
 
     async def tool_completed(self, call: CompletedToolCall, parent_call_id: str | None = None) -> None:
         """A call ended."""
+        self._completed.add(call.call_id)
         if self._sink is not None:
             ended = ToolCallCompleted(
                 call_id=call.call_id,

@@ -1,8 +1,8 @@
 """Naming a hook that blocks the event loop while it still does.
 
 Nothing can stop a plain function that doesn't return, and measuring every call from inside says nothing until it does.
-So a thread looks, once in a while, at what the event loop's thread is doing: a hook's call that is on its stack twice in
-a row keeps everybody else waiting. The hooks' runners pay nothing for it.
+So a thread looks, once in a while, at what the event loop's thread is doing: a hook's call that is on its stack twice
+in a row keeps everybody else waiting. The hooks' runners pay nothing for it.
 """
 
 from __future__ import annotations

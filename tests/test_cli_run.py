@@ -279,3 +279,36 @@ def test_a_terminal_that_speaks_ascii_is_no_reason_to_fail(lash: Cli) -> None:
     assert "\\u2192 add(a=19, b=23) = 42" in done.out
     answer = lash.run("run", "é", "--json", env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
     assert 'You said: "é"' in answer.object["text"]
+
+
+PRINTING_TOOL = '''
+from lash_hookspecs import tool
+
+@tool
+def chatter() -> str:
+    """Prints."""
+    print("noise from a tool")
+    return "quiet"
+'''
+PRINTING_SCRIPT = """
+[[reply]]
+tool_calls = [{ name = "chatter" }]
+[[reply]]
+text = "Done."
+"""
+
+
+@pytest.mark.parametrize("form", ["--json", "--jsonl", None])
+def test_what_a_tool_prints_never_gets_between_the_answers_lines(lash: Cli, tmp_path: Path, form: str | None) -> None:
+    """A printed line used to stand before the JSON object, which no program could read then."""
+    (tmp_path / "tools.py").write_text(PRINTING_TOOL)
+    (tmp_path / "script.toml").write_text(PRINTING_SCRIPT)
+    options = [form] if form else []
+    ended = lash.run("run", "hi", "--tools", "tools.py", "--model", "scripted:script.toml", *options)
+    assert ended.code == 0
+    assert "noise from a tool" in ended.err
+    assert "noise" not in ended.out
+    if form:
+        assert json.loads(ended.out.splitlines()[-1])["text"] == "Done."
+    else:
+        assert ended.out == "Done.\n"

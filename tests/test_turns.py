@@ -564,6 +564,12 @@ async def test_an_empty_prompt_is_refused_before_anything_happens() -> None:
             await (await lash.session()).run("  \n")
 
 
+async def test_text_that_nothing_can_store_is_refused_by_its_place() -> None:
+    async with agent([]) as lash:
+        with pytest.raises(ConfigurationError, match="character 2"):
+            await (await lash.session()).run("ab\ud800")
+
+
 async def test_a_prompt_of_ten_megabytes_goes_through() -> None:
     text = "x" * 10_000_000
     async with agent(lambda request: str(len(texts(request)[-1][1]))) as lash:

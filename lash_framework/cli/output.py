@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from lash_hookspecs.activity import TurnActivity
     from lash_hookspecs.llm import TokenUsage
     from lash_hookspecs.sessions import AssembledTurn
 
-__all__ = ["activity_object", "failure_object", "print_json", "turn_object", "usage_object"]
+__all__ = ["failure_object", "print_json", "turn_object", "usage_object"]
 
 
 def usage_object(usage: TokenUsage) -> dict[str, Any]:
@@ -62,15 +61,8 @@ def failure_object(session_id: str | None, turn_id: str | None, kind: str, messa
     }
 
 
-def activity_object(activity: TurnActivity) -> dict[str, Any]:
-    """An activity: its ids, and its event's fields beside them."""
-    from lash_hookspecs.codec import unstructure
-
-    event: dict[str, Any] = unstructure(activity.event)
-    return {"id": activity.id, "correlation_id": activity.correlation_id, **event}
-
-
-def print_json(value: Mapping[str, Any] | list[Any], *, indent: int | None = None) -> None:
-    """One JSON value and a line's end on stdout."""
-    utf8 = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
-    click.echo(json.dumps(value, ensure_ascii=not utf8, indent=indent, default=str))
+def print_json(value: Mapping[str, Any] | list[Any], *, indent: int | None = None, file: IO[str] | None = None) -> None:
+    """One JSON value and a line's end, on stdout unless told otherwise."""
+    out = file or sys.stdout
+    utf8 = (getattr(out, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    click.echo(json.dumps(value, ensure_ascii=not utf8, indent=indent, default=str), file=out)

@@ -94,13 +94,16 @@ class PlainScreen(Screen):
 
 
 class JsonScreen(Screen):
-    """Exactly one JSON object, at the end."""
+    """Exactly one JSON object, at the end, to `out`."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
 
     def end(self, turn: AssembledTurn, location: str | None = None) -> None:
         """Print it; problems go to stderr as always."""
         from lash_framework.cli.output import print_json, turn_object
 
-        print_json(turn_object(turn))
+        print_json(turn_object(turn), file=self._out)
         super().end(turn, location)
 
 
@@ -109,9 +112,10 @@ class JsonLinesScreen(JsonScreen):
 
     def show(self, activity: TurnActivity) -> None:
         """Print it at once."""
-        from lash_framework.cli.output import activity_object, print_json
+        from lash_framework.cli.output import print_json
+        from lash_hookspecs.codec import unstructure
 
-        print_json(activity_object(activity))
+        print_json(unstructure(activity), file=self._out)
 
 
 def screen_for(
@@ -119,9 +123,9 @@ def screen_for(
 ) -> Screen:
     """The screen that fits the options and what stdout is."""
     if jsonl:
-        return JsonLinesScreen()
+        return JsonLinesScreen(sys.stdout)
     if json:
-        return JsonScreen()
+        return JsonScreen(sys.stdout)
     if sys.stdout.isatty():
         from lash_framework.cli.terminal import TerminalScreen
 

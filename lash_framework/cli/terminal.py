@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -22,7 +23,8 @@ class TerminalScreen(Screen):
     """Streams to the terminal. The spinner is only there while the cursor stands at a line's beginning."""
 
     def __init__(self, *, reasoning: bool = False, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False)
+        # Its own hold on stdout: during a turn the name means stderr, for what tools print.
+        self._console = console or Console(highlight=False, file=sys.stdout)
         self._reasoning = reasoning
         self._status: Status | None = None
         self._row: tuple[str, str] | None = None

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import signal
+import sys
 from collections.abc import Awaitable, Callable
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -64,6 +66,20 @@ async def run_turn(
 
     Raises `ReaderLeft`, or the output's `OSError`, after committing what nobody could be shown.
     """
+    # The screen has its own hold on stdout; what a tool or a hook prints must not end up between its lines.
+    with redirect_stdout(sys.stderr):
+        turn, failed = await _show_turn(session, given, screen, gate, turn_id)
+    if failed is not None:
+        if failed.errno == errno.EPIPE:
+            raise ReaderLeft from failed
+        raise failed
+    return turn
+
+
+async def _show_turn(
+    session: Session, given: TurnInput | str, screen: Screen, gate: Gate, turn_id: str | None
+) -> tuple[AssembledTurn, OSError | None]:
+    """The committed turn, and the output's failure if there was one."""
     failed: OSError | None = None
     async with session.turn(given, turn_id=turn_id) as running:
         gate.attach(running)
@@ -77,12 +93,7 @@ async def run_turn(
                     break
         finally:
             gate.running = None
-        turn = await running.result()
-    if failed is not None:
-        if failed.errno == errno.EPIPE:
-            raise ReaderLeft from failed
-        raise failed
-    return turn
+        return await running.result(), failed
 
 
 async def with_signals(work: Callable[[Gate], Awaitable[T]]) -> T:

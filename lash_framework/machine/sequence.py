@@ -104,8 +104,12 @@ class MessageSequence(Sequence[Message]):
         added = tuple(messages)
         if not added:
             return self
-        log = self._log if self._length == len(self._log.messages) else self._log.fork(self._length)
-        log.append(added)
+        log = self._log
+        behind = log.messages[self._length :]
+        # Whoever writes behind this sequence what is there already shares it: a turn that starts over, mostly.
+        if len(behind) > len(added) or any(a is not b for a, b in zip(behind, added, strict=False)):
+            log, behind = log.fork(self._length), []
+        log.append(added[len(behind) :])
         return self._over(log)
 
     def without_transient(self, start: int = 0) -> MessageSequence:
