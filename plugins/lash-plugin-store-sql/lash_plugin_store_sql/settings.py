@@ -1,4 +1,4 @@
-"""What a user may set: `[stores.sqlite]` in `lash.toml`, and the twins in the environment."""
+"""What a user may set: `[store_options]` in `lash.toml`, and the twins in the environment."""
 
 from __future__ import annotations
 
