@@ -22,6 +22,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -93,7 +94,11 @@ def ask(url: str, request: LlmRequest, key: str = MASTER_KEY) -> tuple[LlmRespon
 def serve(package: str, command: list[str], path: str, log: Path, **environment: str) -> Iterator[str]:
     """Run a server of `package`; its origin, once `path` answers. `{port}` in the command is a free port."""
     probe = f"import importlib.metadata as m; m.version({package!r})"
-    having = (each for each in PYTHONS if subprocess.run([each, "-c", probe], capture_output=True).returncode == 0)
+    having = (
+        each
+        for each in PYTHONS
+        if which(each) and subprocess.run([each, "-c", probe], capture_output=True).returncode == 0
+    )
     python = next(having, None)
     if python is None:
         pytest.skip(f"{package} isn't installed for {', '.join(PYTHONS)}; LASH_GATEWAY_PYTHON may name another Python")
