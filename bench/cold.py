@@ -12,12 +12,12 @@ import json  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from contenders import opened  # noqa: E402
+from contenders import loaded, opened  # noqa: E402
 
 
 async def main(contender: str, url: str, database: str, request: str | None = None) -> None:
     """One turn."""
-    told = json.loads(Path(request).read_bytes()) if request else None
+    told = loaded(request)
     async with opened(contender, url, Path(database), told) as agent:
         entered = time.perf_counter()
         session = await agent.session("long")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,15 +10,9 @@ from typing import Any, Protocol
 
 from raw import CLIENTS, Database, RawAgent, Shown, lookup
 
-__all__ = ["CONTENDERS", "LASH", "SYSTEM", "Agent", "Session", "opened"]
+__all__ = ["LASH", "Agent", "Session", "loaded", "opened"]
 
 LASH = "lash"
-CONTENDERS = (LASH, *CLIENTS)
-
-SYSTEM = "Answer briefly."
-
-# What lash's request holds beside its messages, and the system message that its standard mode writes. `worker.py`
-# asks the server for the last body and compares the contenders', so that they can't drift apart.
 
 
 class Session(Protocol):
@@ -77,6 +72,11 @@ class _RawAgent:
         return self.agent.session(name, load=True)
 
 
+def loaded(path: str | None = None) -> dict[str, Any] | None:
+    """The request that `run.py` left for the raw contenders."""
+    return json.loads(Path(path).read_bytes()) if path else None
+
+
 @asynccontextmanager
 async def opened(
     contender: str, url: str, database: Path, request: dict[str, Any] | None = None, *, threaded: bool = False
@@ -88,7 +88,11 @@ async def opened(
 
         settings = load_settings(env={}, sets=[f"provider.openai-chat.base_url={url}"])
         async with Lash.open(
-            f"sqlite:///{database}", model="openai-chat:bench", tools=[lookup], instructions=SYSTEM, settings=settings
+            f"sqlite:///{database}",
+            model="openai-chat:bench",
+            tools=[lookup],
+            instructions="Answer briefly.",
+            settings=settings,
         ) as lash:
             yield LashAgent(lash)
         return

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-__all__ = ["FIGURES", "Figure", "Target", "ratio", "table"]
+__all__ = ["FIGURES", "Figure", "Target", "ratio", "report", "table"]
 
 LASH, HTTPX, AIOHTTP = "lash", "raw httpx", "raw aiohttp"
 
@@ -16,16 +16,15 @@ class Target(NamedTuple):
 
     bound: float
     against: str | None = None
-    measure: str = "wall"
 
     def reached(self, samples: Mapping[str, Any]) -> float:
         """What was measured, in the terms of the bound."""
-        mine = samples[LASH][self.measure]
-        return ratio(mine, samples[self.against][self.measure]) if self.against else median(mine)
+        mine = samples[LASH]["wall"]
+        return ratio(mine, samples[self.against]["wall"]) if self.against else median(mine)
 
 
 class Figure(NamedTuple):
-    """One line of work. `scale` makes the unit out of seconds. `path` is the server's; `measures` are the keys shown."""
+    """One line of the table. `scale` makes the unit out of what was measured; `path` is the server's."""
 
     title: str
     unit: str
@@ -33,7 +32,6 @@ class Figure(NamedTuple):
     path: str
     targets: Sequence[Target]
     contenders: Sequence[str] = (LASH, HTTPX, AIOHTTP)
-    measure: str = "wall"
 
 
 # Throughput "at least 2.5 times raw httpx" is time "at most 1/2.5".
@@ -51,15 +49,29 @@ FIGURES: Mapping[str, Figure] = {
     "files": Figure("file descriptors of 1,000 open sessions", "", 1.0, "", [Target(0)], (LASH,)),
     "open": Figure("opening a session, store apart", "µs", 1.0, "", [Target(100)], (LASH,)),
     "registered": Figure("pluggy registrations when opening 500", "", 1.0, "", [Target(0)], (LASH,)),
-    "request": Figure(
-        "`lash run` to its first connection (https)", "ms", 1e3, "", [Target(1.3, HTTPX)], (LASH, HTTPX)
-    ),
+    "request": Figure("`lash run` to its first connection (https)", "ms", 1e3, "", [Target(1.3, HTTPX)], (LASH, HTTPX)),
 }
 
 
 def ratio(mine: Sequence[float], theirs: Sequence[float]) -> float:
     """The median of the quotients of samples that were taken one after the other."""
     return median(a / b for a, b in zip(mine, theirs, strict=True))
+
+
+def report(results: Mapping[str, Any]) -> str:
+    """All that the README shows of the results."""
+    facts = results["machine"]
+    middle, least, most = facts["commit_ms"]
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(facts["versions"].items()))
+    about = (
+        f"Python {facts['python']}, {facts['system']}, {facts['cpus']} shared cores (load {facts['load']}), "
+        f"{versions}. {facts['samples']} samples per contender. One row in one FULL commit took {middle} ms here "
+        f"({least}–{most}), the server {facts['server_us']} µs for a short answer to a client that only waits."
+    )
+    pages = [about, table(results)]
+    for name, printed in sorted(results.get("others", {}).items()):
+        pages.append(f"What `{name}` printed:\n\n```text\n{printed}\n```")
+    return "\n\n".join(pages)
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -76,7 +88,9 @@ def table(results: Mapping[str, Any]) -> str:
         cells += [_range(samples.get(each), figure.scale) for each in (LASH, HTTPX, AIOHTTP)]
         spent = [samples[each]["cpu"] for each in figure.contenders if samples[each].get("cpu")]
         cells.append(" / ".join(_number(median(each) * figure.scale) for each in spent))
-        reached = [(target, target.reached(samples) * (1 if target.against else figure.scale)) for target in figure.targets]
+        reached = [
+            (target, target.reached(samples) * (1 if target.against else figure.scale)) for target in figure.targets
+        ]
         cells.append("; ".join(_said(target, value, figure) for target, value in reached))
         cells.append("; ".join(_wanted(target, figure) for target, _ in reached))
         cells.append("; ".join(_verdict(target, value) for target, value in reached))

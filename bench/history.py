@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import orjson
 from attrs import evolve
-from contenders import LASH, opened
+from contenders import LASH, loaded, opened
 
 TURNS = 5000
 NAME = "long"
@@ -68,4 +67,4 @@ def fill(contender: str, url: str, database: Path, request: dict[str, Any] | Non
 
 if __name__ == "__main__":
     chosen, address, path, *more = sys.argv[1:]
-    fill(chosen, address, Path(path), orjson.loads(Path(more[0]).read_bytes()) if more else None)
+    fill(chosen, address, Path(path), loaded(*more))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ import orjson
 Shown = Callable[[str], None]
 
 
-def lookup(name: str) -> str:
+async def lookup(name: str) -> str:
     """Look an item up."""
     return f"{name} is in stock"
 
@@ -40,6 +41,9 @@ class HttpxClient:
     """Plain httpx."""
 
     def __init__(self, url: str) -> None:
+        # httpx imports rich and click where they are installed. They are here because of lash's command line; whoever
+        # writes this by hand hasn't got them.
+        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type] # this is how an import is blocked
         import httpx
 
         # Its default of 100 connections would make 200 sessions wait for each other; of the values tried, none is
@@ -213,7 +217,7 @@ class RawAgent:
             for call in message["tool_calls"]:
                 function = call["function"]
                 try:
-                    result = lookup(**orjson.loads(function["arguments"]))
+                    result = await lookup(**orjson.loads(function["arguments"]))
                 except Exception as error:
                     result = f"Error: {error}"
                 new.append({"role": "tool", "tool_call_id": call["id"], "content": result})

@@ -1,8 +1,10 @@
-"""The benchmarks: lash against the same work by hand. Run: `python bench/run.py [--only NAME …] [--quick] [--json FILE]`.
+"""The benchmarks: lash against the same work by hand.
+
+Run: `python bench/run.py [--only NAME …] [--quick] [--json FILE]`.
 
 Each contender runs in a process of its own; the contenders take turns, sample by sample, so that a busy moment of a
-shared machine hits all of them. `--table` prints the table of `bench/results.json`; with `--write` it goes into
-`bench/README.md`. Databases are made in a temporary directory, below `--dir` if that is given.
+shared machine hits all of them. `--table` prints what `bench/README.md` shows of `bench/results.json`, and with
+`--write` puts it there. Databases are made in a temporary directory, below `--dir` if that is given.
 """
 
 from __future__ import annotations
@@ -19,19 +21,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import orjson
-from figures import FIGURES, HTTPX, LASH, table
+from figures import FIGURES, HTTPX, LASH, report
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 README = HERE / "README.md"
 SAMPLES, QUICK = 15, 1
+OTHERS = ("bench_host.py", "bench_startup.py")
 BETWEEN = re.compile(r"(<!-- table -->\n).*(\n<!-- end -->)", re.DOTALL)
 
 Samples = dict[str, dict[str, list[float]]]
@@ -98,16 +101,6 @@ class Server(Child):
         return orjson.loads(body)
 
 
-@contextmanager
-def closing(children: Sequence[Child]) -> Iterator[None]:
-    """End them all."""
-    try:
-        yield
-    finally:
-        for each in children:
-            each.close()
-
-
 def add(samples: Samples, contender: str, **measured: float) -> None:
     """Note a sample."""
     for name, value in measured.items():
@@ -146,13 +139,14 @@ class Bench:
         samples: Samples = {}
         workers: dict[str, Child] = {}
         asked: dict[str, Any] = {}
-        with closing(list(workers.values())):
+        with ExitStack() as stack:
             for contender in figure.contenders:
                 database = self._database(contender, name)
                 arguments = [contender, name, self._server.url(figure.path), str(database)]
                 if contender != LASH:
                     arguments.append(str(self._request))
                 workers[contender] = Child(script("worker.py", *arguments))
+                stack.callback(workers[contender].close)
                 workers[contender].read()
                 asked[contender] = self._server.get("/last")["body"]
                 if contender == LASH:
@@ -161,8 +155,6 @@ class Bench:
             for _ in range(self._count):
                 for contender, worker in workers.items():
                     add(samples, contender, **orjson.loads(worker.ask()))
-            for worker in workers.values():
-                worker.close()
         return samples
 
     def _database(self, contender: str, name: str) -> Path:
@@ -208,6 +200,15 @@ class Bench:
                     add(inner, contender, wall=orjson.loads(ran.stdout)["turn"])
             check_same("cold", asked)
         return {"cold": whole, "reload": inner}
+
+    def others(self) -> dict[str, str]:
+        """What the scripts beside this one print."""
+        printed = {}
+        for name in OTHERS:
+            print(f"{name} …", file=sys.stderr, flush=True)
+            ran = subprocess.run(script(name), check=True, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+            printed[name] = ran.stdout.strip()
+        return printed
 
     def sessions(self) -> dict[str, Samples]:
         """What open sessions cost."""
@@ -324,7 +325,7 @@ def rounded(value: Any) -> Any:
 
 def write_readme() -> None:
     """Put the table of the results into the README."""
-    shown = table(orjson.loads(RESULTS.read_bytes()))
+    shown = report(orjson.loads(RESULTS.read_bytes()))
     README.write_text(BETWEEN.sub(lambda found: found[1] + shown + found[2], README.read_text()))
 
 
@@ -336,6 +337,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--json", type=Path, help="write the results here; figures that aren't run are kept")
     parser.add_argument("--dir", type=Path, help="where databases are made")
+    parser.add_argument("--others", action="store_true", help=f"also run {' and '.join(OTHERS)}")
     parser.add_argument("--table", action="store_true", help="only print the table of the committed results")
     parser.add_argument("--write", action="store_true", help="with --table: into the README")
     options = parser.parse_args()
@@ -343,22 +345,24 @@ def main() -> None:
         if options.write:
             write_readme()
         else:
-            print(table(orjson.loads(RESULTS.read_bytes())))
+            print(report(orjson.loads(RESULTS.read_bytes())))
         return
     count = QUICK if options.quick else options.samples
     results: dict[str, Any] = {"figures": {}}
     if options.json and options.json.exists():
         results = orjson.loads(options.json.read_bytes())
     server = Server()
-    with closing([server]), tempfile.TemporaryDirectory(dir=options.dir) as folder:
+    with closing(server), tempfile.TemporaryDirectory(dir=options.dir) as folder:
         results["machine"] = machine(Path(folder), server, count)
         bench = Bench(server, Path(folder), count)
         done: dict[str, Samples] = {}
         for name in options.only or FIGURES:
             if name not in done:
                 done |= bench.run(name)
+        if options.others:
+            results["others"] = bench.others()
     results["figures"] |= rounded(done)
-    print(table(results))
+    print(report(results))
     if options.json:
         options.json.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
 

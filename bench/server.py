@@ -59,20 +59,21 @@ TEXT, LONG_TEXT = text(SHORT), text(LONG)
 CALLS = [tool_call(number) for number in range(ROUNDS)]
 
 
-def choose(path: bytes, body: bytes) -> bytes:
-    """The answer to a request."""
+def choose(path: bytes, request: list[bytes]) -> bytes:
+    """The answer to a request that came in these pieces."""
     if path.startswith(b"/text"):
         return TEXT
     if path.startswith(b"/long"):
         return LONG_TEXT
+    body = b"".join(request)
     done = body.count(b'"role":"tool"', body.rfind(b'"role":"user"'))
     return CALLS[done] if done < ROUNDS else TEXT
 
 
 class Connection(asyncio.Protocol):
-    """One client."""
+    """One client. Large requests are neither joined nor looked into."""
 
-    last: tuple[float, bytes] = (0.0, b"null")
+    last: tuple[float, list[bytes]] = (0.0, [])
     accepted: tuple[float, float] = (0.0, 0.0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -97,24 +98,22 @@ class Connection(asyncio.Protocol):
             self.missing = end + 4 + size - len(received)
         if self.missing <= 0:
             self.missing = 0
-            request = b"".join(self.pieces)
-            self.pieces = []
+            request, self.pieces = self.pieces, []
             self.answer(request)
 
-    def answer(self, request: bytes) -> None:
+    def answer(self, request: list[bytes]) -> None:
         """Send what was asked for."""
-        method, path, _ = request.split(b" ", 2)
-        if method == b"GET":
-            if path == b"/last":
-                seen, body = Connection.last
-                said = b'{"at":%r,"body":%b}' % (seen, body)
-            else:
-                said = b"%r" % Connection.accepted[0]
-            self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(said), said))
+        method, path, _ = request[0].split(b" ", 2)
+        if method == b"POST":
+            Connection.last = (time.monotonic(), request)
+            self.transport.write(choose(path, request))
             return
-        body = request[request.index(b"\r\n\r\n") + 4 :]
-        Connection.last = (time.monotonic(), body)
-        self.transport.write(choose(path, body))
+        if path == b"/last":
+            seen, pieces = Connection.last
+            said = b'{"at":%r,"body":%b}' % (seen, b"".join(pieces).partition(b"\r\n\r\n")[2] or b"null")
+        else:
+            said = b"%r" % Connection.accepted[0]
+        self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(said), said))
 
 
 async def main() -> None:

@@ -43,7 +43,7 @@ def _rss() -> int:
 
 
 def _files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def _opening(lash: Any) -> dict[str, float]:

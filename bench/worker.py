@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from contenders import LASH, opened
+from contenders import LASH, loaded, opened
 from server import DELTA, LONG, SHORT
 
 Sample = Callable[[], Awaitable[float]]
@@ -86,7 +86,7 @@ class Figures:
 
 async def main(contender: str, figure: str, url: str, database: str, request: str | None = None) -> None:
     """Serve samples."""
-    told = orjson.loads(Path(request).read_bytes()) if request else None
+    told = loaded(request)
     async with opened(contender, url, Path(database), told, threaded=figure == "concurrent") as agent:
         sample: Sample = getattr(Figures(agent), figure)
         await sample()  # connections, caches

@@ -59,7 +59,7 @@ def normalized(given: TurnInput | str) -> TurnInput:
     for name, data in turn_input.image_blobs.items():
         if media_type_of(data) is None:
             raise ConfigurationError(f"image `{name}` is no JPEG, PNG, GIF or WebP")
-    return attrs.evolve(turn_input, items=items)
+    return turn_input if items == turn_input.items else attrs.evolve(turn_input, items=items)
 
 
 def _require_text(text: str) -> None:

@@ -145,18 +145,18 @@ class TurnRun:
         plan = self.plan
         images = {name: await plan.put_image(data) for name, data in plan.turn_input.image_blobs.items()}
         self._user = user_message(plan.turn_id, plan.turn_input, images)
-        self._machine = self._new_machine("", ())  # so that a turn that fails here still knows its input
+        hooks = plan.composition.hooks
+        injected: tuple[Message, ...] = ()
         try:
-            if plan.composition.hooks["lash_lifespan"]:
+            if hooks["lash_lifespan"]:
                 plan.states.attach_hosts(await plan.hosts())
-            directives = await collect(
-                plan.composition.hooks["lash_before_turn"], self._bind(TurnHookContext), item=DIRECTIVES
-            )
-            injected = self._take(directives).messages(f"{plan.turn_id}:before_turn", self._is_known)
+            if hooks["lash_before_turn"]:
+                directives = await collect(hooks["lash_before_turn"], self._bind(TurnHookContext), item=DIRECTIVES)
+                injected = self._take(directives).messages(f"{plan.turn_id}:before_turn", self._is_known)
             environment = await self._environment()
         except PluginError as error:
-            self._machine.fail_turn(self._plugin_failure(error))
-            return self._machine
+            self.machine.fail_turn(self._plugin_failure(error))
+            return self.machine
         self._machine = self._new_machine(environment.system_prompt, injected)
         if self._abort is not None:
             self._abort_turn(self._machine)

@@ -257,17 +257,18 @@ class _Rendered:
             self.system = (prompt, LlmMessage(LlmRole.SYSTEM, (TextBlock(text=prompt),)))
         return (self.system[1],)
 
-    def history(self, length: int, hidden: Sequence[int]) -> tuple[LlmMessage, ...]:
-        """The first `length` messages but those at the `hidden` positions."""
+    def history(self, length: int, hidden: Sequence[int]) -> Sequence[LlmMessage]:
+        """The first `length` messages but those at the `hidden` positions; to be read at once, not kept."""
         if not hidden:
-            return tuple(self.messages[: self.ends[length]])
+            end = self.ends[length]
+            return self.messages if end == len(self.messages) else self.messages[:end]
         kept: list[LlmMessage] = []
         start = 0
         for at in sorted(hidden):
             kept.extend(self.messages[start : self.ends[at]])
             start = self.ends[at + 1]
         kept.extend(self.messages[start : self.ends[length]])
-        return tuple(kept)
+        return kept
 
     def news_message(self, causes: tuple[TurnCause, ...]) -> tuple[LlmMessage, ...]:
         if not causes:

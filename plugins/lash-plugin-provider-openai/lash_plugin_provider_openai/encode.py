@@ -1,7 +1,8 @@
 """Requests as Chat Completions wants them: JSON bytes, encoded once per message and joined per request.
 
 A conversation grows by a few messages per turn and is sent whole each time. So each `LlmMessage` keeps its encoding in
-its memo, tools are kept by the identity of their tuple, and a request of ten thousand messages costs a join.
+its memo, tools are kept by the identity of their tuple, and of a long conversation all but the last messages are kept
+joined: a request of ten thousand messages costs a copy.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ MEMO_KEY = "openai-chat"
 _IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 _DEFAULT_EFFORTS = frozenset({"", "default", "provider-default"})
 _KEPT_TOOLSETS = 32
+_RUN = 64
+"""How many further messages are joined one by one before they are kept as one piece with all that came before."""
 
 
 class RequestEncoder:
@@ -51,33 +54,45 @@ class RequestEncoder:
         self._reasoning_field = None if replay == "omit" else replay
         # Two providers with other replay settings may see one message, so the key says whose encoding it is.
         self._memo_key = MEMO_KEY if self._reasoning_field is None else f"{MEMO_KEY}:{replay}"
+        self._run_key = f"{self._memo_key}:run"
         self._tools: dict[int, tuple[Sequence[LlmToolSpec], bytes]] = {}
 
     def encode(self, request: LlmRequest) -> bytes:
         """The body of `request`."""
-        key = self._memo_key
+        return b"".join(self.pieces(request))
+
+    def pieces(self, request: LlmRequest) -> tuple[bytes, ...]:
+        """The body of `request`, in pieces: nearly all of a long conversation's is one that an earlier request made."""
+        # The order is by how long a prefix stays the same from call to call.
+        start = b'{"model":%b%b,"messages":[' % (_dumps(request.model), self._tools_part(request))
+        return (start, *self._messages_part(request), b"]%b}" % self._options(request))
+
+    # ---- messages
+
+    def _messages_part(self, request: LlmRequest) -> tuple[bytes, ...]:
+        """All messages with commas between them, in pieces: what earlier requests joined already, and the rest."""
+        key, run_key, messages = self._memo_key, self._run_key, request.messages
+        start, joined = 0, b""
+        # None is kept for short conversations, nor further back than this.
+        for end in range(len(messages), max(_RUN, len(messages) - 2 * _RUN), -1):
+            run = messages[end - 1].memo.get(run_key)
+            if run is not None and run[0] == messages[:end]:  # the same objects: compared in C, without looking inside
+                start, joined = end, run[1]
+                break
         encoded: list[bytes] = []
-        for message in request.messages:
+        for message in messages[start:]:
             body = message.memo.get(key)
             if body is None:
                 body = self._message(message, request.attachments)
             if body:
                 encoded.append(body)
-        # The order is by how long a prefix stays the same from call to call.
-        return b"".join(
-            (
-                b'{"model":',
-                _dumps(request.model),
-                self._tools_part(request),
-                b',"messages":[',
-                b",".join(encoded),
-                b"]",
-                self._options(request),
-                b"}",
-            )
-        )
-
-    # ---- messages
+        rest = b",".join(encoded)
+        pieces = (joined, b",", rest) if joined and rest else (joined, rest)
+        if len(messages) - start > _RUN and all(key in message.memo for message in messages[start:]):
+            # Kept with the last message, so that it lives as long as the conversation; only the longest run is.
+            messages[start - 1].memo.pop(run_key, None)
+            messages[-1].memo[run_key] = (messages, b"".join(pieces))
+        return pieces
 
     def _message(self, message: LlmMessage, attachments: tuple[LlmAttachment, ...]) -> bytes:
         body = b",".join(_dumps(each) for each in self._wire_messages(message, attachments))

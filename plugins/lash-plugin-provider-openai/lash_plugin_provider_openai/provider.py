@@ -103,7 +103,7 @@ class OpenAiChatProvider:
         if self._needs_key:
             # The user's to mend before anything is asked, so no failed turn is worth keeping.
             raise ConfigurationError(f"{self._provider_id}: there is no API key for {self._base_url}: {_SET_THE_KEY}")
-        return await self._service.call(self._encoder.encode(request), self._new_decoder, send)
+        return await self._service.call(self._encoder.pieces(request), self._new_decoder, send)
 
     async def aclose(self) -> None:
         """Close all connections."""

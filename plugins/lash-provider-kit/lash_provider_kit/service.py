@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -115,15 +115,17 @@ class StreamingService:
         """Close all connections."""
         await self.transport.aclose()
 
-    async def call(self, body: bytes, decoder: Callable[[], Decoder], send: LlmEventSender) -> LlmResponse:
-        """POST `body` and return the whole answer; `decoder` makes a fresh one for each attempt.
+    async def call(self, body: bytes | Sequence[bytes], decoder: Callable[[], Decoder], send: LlmEventSender) -> LlmResponse:
+        """POST `body`, whole or in pieces, and return the whole answer; `decoder` makes a fresh one for each attempt.
 
         Raises `LlmCallFailed`, with every secret taken out.
         """
 
+        pieces = (body,) if isinstance(body, bytes) else body
+
         async def attempt() -> LlmResponse:
             try:
-                return await self._attempt(body, decoder(), send)
+                return await self._attempt(pieces, decoder(), send)
             except AttemptFailed as failure:
                 self._clean(failure)
                 raise
@@ -136,7 +138,7 @@ class StreamingService:
         failure.error = evolve(error, message=self._redact(error.message, _RAW_CHARS), raw=raw)
         failure.args = (failure.error.message,)  # it stays reachable as the context of what is raised
 
-    async def _attempt(self, body: bytes, decoder: Decoder, send: LlmEventSender) -> LlmResponse:
+    async def _attempt(self, body: Sequence[bytes], decoder: Decoder, send: LlmEventSender) -> LlmResponse:
         response: httpx.Response | None = None
         with anyio.move_on_after(self._timeouts.deadline_s) as scope:
             response = await self.transport.post(body)

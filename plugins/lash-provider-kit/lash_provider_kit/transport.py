@@ -11,7 +11,7 @@ cookies and no auth flow, and a redirected request would carry the key to anothe
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,8 @@ __all__ = ["HttpTransport", "Timeouts"]
 # (60 s and up), because a call that meets a connection just closed fails without having been seen.
 _KEEPALIVE_S = 30.0
 _CLOSE_S = 2.0
+# Joining less than this costs less than writing it piece by piece.
+_JOINED = 64 * 1024
 
 
 @frozen(kw_only=True)
@@ -62,7 +64,7 @@ class HttpTransport:
         self._timeouts = timeouts
         self._given = transport
         self._send: Callable[[httpx.Request], Awaitable[httpx.Response]] | None = None
-        self._request: Callable[[bytes], httpx.Request] | None = None
+        self._request: Callable[[Sequence[bytes]], httpx.Request] | None = None
         self._closing = AsyncExitStack()
         self.errors: tuple[type[BaseException], ...] = ()
         self.backend = ""
@@ -71,8 +73,8 @@ class HttpTransport:
     def __repr__(self) -> str:
         return f"<HttpTransport to {self.url}>"
 
-    async def post(self, body: bytes) -> httpx.Response:
-        """Send `body`; the answer's status and headers are there, its content is yet to be read.
+    async def post(self, body: Sequence[bytes]) -> httpx.Response:
+        """Send the pieces of `body`; the answer's status and headers are there, its content is yet to be read.
 
         Raises `AttemptFailed`. Close the response with `close_response`, also after an error.
         """
@@ -103,14 +105,32 @@ class HttpTransport:
         import httpx
 
         url = httpx.URL(self.url)
-        headers = httpx.Headers(self._headers)
+        headers = httpx.Headers([("host", url.netloc.decode("ascii")), *self._headers.items()])
         times = self._timeouts
         # No pool timeout: without a limit on connections nobody waits for one. aiohttp's adapter takes the value as a
         # limit for everything up to the connection, name lookup and TLS included.
         timeout = {"connect": times.connect_s, "read": times.chunk_s, "write": times.chunk_s, "pool": times.connect_s}
 
-        def request(body: bytes) -> httpx.Request:
-            return httpx.Request("POST", url, headers=headers, content=body, extensions={"timeout": timeout})
+        class Pieces(httpx.AsyncByteStream):
+            """A body that nobody joins: a long conversation is copied to the socket, and nowhere else."""
+
+            def __init__(self, pieces: Sequence[bytes]) -> None:
+                self._pieces = pieces
+
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                for piece in self._pieces:
+                    yield piece
+
+        def request(body: Sequence[bytes]) -> httpx.Request:
+            size = sum(map(len, body))
+            large = size > _JOINED
+            stream = Pieces(body) if large else httpx.ByteStream(b"".join(body))
+            # With `stream`, httpx works no headers out; with `content` that takes longer than all else here.
+            made = httpx.Request("POST", url, headers=headers, stream=stream, extensions={"timeout": timeout})
+            made.headers["content-length"] = str(size)
+            if not large:
+                made.read()  # from here on it has its content at hand, which aiohttp's adapter asks for
+            return made
 
         self._request = request
         self.errors = (httpx.HTTPError, httpx.InvalidURL, OSError)
