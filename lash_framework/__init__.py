@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lash_framework.lash import HistoryExport as HistoryExport, Lash as Lash
+    from lash_framework.archive import HistoryExport as HistoryExport
+    from lash_framework.lash import Lash as Lash
     from lash_framework.running import RunningTurn as RunningTurn
     from lash_framework.session import Session as Session
     from lash_framework.settings import Settings as Settings
@@ -15,7 +16,7 @@ __version__ = "0.1.0"
 
 # Loaded at first use: `lash --help` needs none of it.
 _OWNERS = {
-    "HistoryExport": "lash",
+    "HistoryExport": "archive",
     "Lash": "lash",
     "RunningTurn": "running",
     "Session": "session",

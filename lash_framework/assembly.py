@@ -6,7 +6,6 @@ it was done; a failure, if something blocking went wrong; else the last answer. 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import orjson
@@ -48,13 +47,22 @@ __all__ = ["RECOVERED", "TurnAssembler", "classify_output", "recover_answer", "s
 
 RECOVERED = "assistant_output_recovered_from_state"
 
-# The whole text is a Python traceback: its header, indented frames, and one closing line.
-_TRACEBACK_ONLY = re.compile(r"\s*Traceback \(most recent call last\):\n(?:[ \t]+.*\n?)*\S.*\s*", re.MULTILINE)
+_TRACEBACK_HEADER = "Traceback (most recent call last):"
+
+
+def _is_traceback_only(text: str) -> bool:
+    """Whether it is a Python traceback and nothing else: its header, indented frames, one closing line."""
+    # Line by line: a pattern over the whole text took exponential time on long lines of words.
+    header, *frames = text.strip().splitlines() or [""]
+    if header != _TRACEBACK_HEADER or not frames:
+        return False
+    *middle, last = frames
+    return not last[:1].isspace() and all(not line or line[0].isspace() for line in middle)
 
 
 def safe_text(raw: str) -> str:
     """The text without blanks at line ends and around it; nothing is left of one that is only a traceback."""
-    if _TRACEBACK_ONLY.fullmatch(raw):
+    if _is_traceback_only(raw):
         return ""
     return "\n".join(line.rstrip() for line in raw.splitlines()).strip()
 
@@ -63,7 +71,7 @@ def classify_output(raw: str, *, blocking: bool) -> AssistantOutput:
     """What the text is good for. `blocking`: something went wrong that would have ended the turn."""
     safe = safe_text(raw)
     if not safe:
-        state = OutputState.TRACEBACK_ONLY if _TRACEBACK_ONLY.fullmatch(raw) else OutputState.EMPTY_OUTPUT
+        state = OutputState.TRACEBACK_ONLY if _is_traceback_only(raw) else OutputState.EMPTY_OUTPUT
     else:
         state = OutputState.RECOVERED_FROM_ERROR if blocking else OutputState.USABLE
     return AssistantOutput(safe_text=safe, raw_text=raw, state=state)
@@ -212,6 +220,7 @@ def _issue(event: ErrorEvent) -> TurnIssue:
         message=envelope.user_message or event.message,
         retryable=envelope.retryable,
         raw=envelope.raw,
+        plugin_id=envelope.plugin_id,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,10 @@ from lash_hookspecs.llm import LlmToolSpec
 from lash_hookspecs.tools import CatalogEdit, Tool, ToolActivation, ToolManifest
 
 __all__ = ["Catalog", "OwnedTool", "resolve_catalog"]
+
+
+# What all model services take; one name of another shape fails every request of the session.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @frozen
@@ -106,6 +111,9 @@ def _checked(plugin_id: str, hook: str, tool: object) -> ToolManifest:
         raise PluginError(plugin_id, hook, f"{what}: put `@tool` above a function, or give it `manifest` and `call`")
     if not manifest.name:
         raise PluginError(plugin_id, hook, "a tool has no name")
+    if not isinstance(manifest.name, str) or not _NAME.fullmatch(manifest.name):
+        rule = "a tool's name has 1 to 64 ASCII letters, digits, `_` and `-`"
+        raise PluginError(plugin_id, hook, f"no model service takes the tool name `{manifest.name}`: {rule}")
     return manifest
 
 

@@ -11,8 +11,9 @@ from attrs import define, evolve, field
 
 from lash_framework.hooks import Owned
 from lash_hookspecs.checkpoints import CheckpointDelivery
-from lash_hookspecs.directives import AbortTurn, EmitEvents, EnqueueMessages, TurnDirective
-from lash_hookspecs.errors import PluginError
+from lash_hookspecs.codec import encode
+from lash_hookspecs.directives import AbortTurn, EmitEvents, EnqueueMessages, SurfaceEvent, TurnDirective
+from lash_hookspecs.errors import CodecError, PluginError
 from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin, ProcessOrigin
 from lash_hookspecs.turns import PluginEvent
 
@@ -48,7 +49,7 @@ class Sorted:
 
 
 def sort_directives(directives: Sequence[Owned[TurnDirective]]) -> Sorted:
-    """Sort them. Raises `PluginError` for a message in a role that plugins may not take."""
+    """Sort them. Raises `PluginError` for a message in a role that plugins may not take, or that can't be stored."""
     found = Sorted()
     for plugin_id, directive in directives:
         match directive:
@@ -56,7 +57,7 @@ def sort_directives(directives: Sequence[Owned[TurnDirective]]) -> Sorted:
                 owned = [_owned_message(each, plugin_id, transient) for each in messages]
                 (found.transient if transient else found.lasting).extend(owned)
             case EmitEvents(events=events):
-                found.events += [PluginEvent(plugin_id=plugin_id, name=e.name, payload=e.payload) for e in events]
+                found.events += [_owned_event(each, plugin_id) for each in events]
             case AbortTurn():
                 found.abort = Owned(plugin_id, directive)
     return found
@@ -66,9 +67,23 @@ def _owned_message(message: PluginMessage, plugin_id: str, transient: bool) -> P
     """The message with its owner's name on it, and only in a role that plugins may take."""
     if message.role not in (MessageRole.USER, MessageRole.SYSTEM):
         raise PluginError(plugin_id, "EnqueueMessages", f"role `{message.role}` can't be enqueued; use user or system")
+    _require_storable(message, plugin_id, "EnqueueMessages", "a message")
     if isinstance(message.origin, ProcessOrigin):
         return message
     return evolve(message, origin=PluginOrigin(plugin_id, transient))  # nobody speaks in another plugin's name
+
+
+def _owned_event(event: SurfaceEvent, plugin_id: str) -> PluginEvent:
+    """The event with its owner's name on it."""
+    _require_storable(event, plugin_id, "EmitEvents", f"the payload of event `{event.name}`")
+    return PluginEvent(plugin_id=plugin_id, name=event.name, payload=event.payload)
+
+
+def _require_storable(value: object, plugin_id: str, directive: str, what: str) -> None:
+    try:
+        encode(value)
+    except CodecError as error:
+        raise PluginError(plugin_id, directive, f"{what} {error}") from error
 
 
 def _as_message(id: str, given: PluginMessage) -> Message:

@@ -6,15 +6,14 @@ Its size depends on the composition, not on the history; it is stored by content
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from attrs import frozen
 
 from lash_framework.composition import Composition
 from lash_framework.prompt import RenderedPrompt
-from lash_hookspecs.codec import encode, unstructure
-from lash_hookspecs.sessions import SessionPolicy
+from lash_framework.sourcing import Sourced
+from lash_hookspecs.codec import encode
 
 __all__ = ["ExplainRecord", "ExplainedPlugin", "ExplainedPrompt", "ExplainedSetting", "ExplainedTool", "Explanation"]
 
@@ -99,10 +98,8 @@ class Explanation:
         )
 
 
-def explain_record(
-    composition: Composition, policy: SessionPolicy, prompt: RenderedPrompt, sources: Mapping[str, str]
-) -> bytes:
-    """The record of a turn, encoded. `sources` says where a policy's field was set."""
+def explain_record(composition: Composition, model: str, prompt: RenderedPrompt, settings: Sequence[Sourced]) -> bytes:
+    """The record of a turn, encoded."""
     pieces = [
         ExplainedPrompt(
             plugin_ids=piece.owners,
@@ -123,7 +120,7 @@ def explain_record(
             details.setdefault(row.name, []).append(f"{row.kind} by {row.plugin_id}")
     record = ExplainRecord(
         mode_id=composition.mode.mode_id,
-        model=policy.model,
+        model=model,
         composition_key=composition.key,
         plugins=tuple(
             ExplainedPlugin(plugin_id=each.plugin_id, version=each.info.version, distribution=each.distribution)
@@ -138,22 +135,6 @@ def explain_record(
             )
             for each in composition.manifests
         ),
-        settings=tuple(
-            ExplainedSetting(key=key, value=str(value), source=sources.get(key, "default"))
-            for key, value in _settings(policy).items()
-        ),
+        settings=tuple(ExplainedSetting(key=key, value=value, source=source) for key, value, source in settings),
     )
     return encode(record)
-
-
-def _settings(policy: SessionPolicy) -> dict[str, Any]:
-    shown: dict[str, Any] = {"model": policy.model, "mode": policy.mode_id}
-    if policy.max_turns is not None:
-        shown["max_turns"] = policy.max_turns
-    if policy.model_variant is not None:
-        shown["model_variant"] = policy.model_variant
-    for key, value in unstructure(policy.generation).items():
-        shown[f"generation.{key}"] = value
-    for key, value in policy.options.items():
-        shown[f"options.{key}"] = value
-    return shown

@@ -12,7 +12,7 @@ from attrs import define, field
 from lash_framework.machine import MessageSequence
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, StoreCorrupt
-from lash_hookspecs.messages import Message
+from lash_hookspecs.messages import Message, MessageRole, text_message
 from lash_hookspecs.sessions import SessionPolicy, TokenLedgerEntry
 from lash_hookspecs.stores import (
     LoadedSession,
@@ -26,14 +26,17 @@ from lash_hookspecs.stores import (
 )
 from lash_hookspecs.turns import ProtocolEvent
 
-__all__ = ["MAIN_FRAME", "Conversation", "new_nodes", "restore"]
+__all__ = ["MAIN_FRAME", "Conversation", "new_nodes", "readable_messages", "restore"]
 
 MAIN_FRAME = "main"
 
 
 @define(slots=True, eq=False)
 class Conversation:
-    """A session in memory: where it stands, what was said, what its plugins and protocol remember."""
+    """A session in memory: where it stands, what was said, what its plugins and protocol remember.
+
+    `explain_ref` names the last turn's provenance, once a turn was committed here.
+    """
 
     head: SessionHead
     messages: MessageSequence
@@ -41,7 +44,7 @@ class Conversation:
     components: Mapping[str, StoredComponent] = field(factory=dict)
     usage: tuple[TokenLedgerEntry, ...] = ()
     policy: SessionPolicy | None = None
-    known_blobs: set[str] = field(factory=set)
+    explain_ref: str | None = None
 
 
 def restore(loaded: LoadedSession) -> Conversation:
@@ -57,7 +60,7 @@ def restore(loaded: LoadedSession) -> Conversation:
         except CodecError as error:
             raise StoreCorrupt(
                 f"session `{loaded.head.session_id}`: node `{node.node_id}` can't be read: {error}; "
-                "the other nodes are intact, `lash sessions export` may still show them"
+                "`lash sessions export` saves the others; go on in a new session"
             ) from error
     return Conversation(
         head=loaded.head,
@@ -67,6 +70,19 @@ def restore(loaded: LoadedSession) -> Conversation:
         usage=loaded.usage,
         policy=_policy(loaded.head),
     )
+
+
+def readable_messages(nodes: Sequence[NodeRecord]) -> tuple[list[Message], list[str]]:
+    """The messages that can be read, with a system note in the place of each that can't, and why not."""
+    messages, unreadable = [], []
+    for node in nodes:
+        if node.kind is NodeKind.MESSAGE:
+            try:
+                messages.append(decode(Message, node.body))
+            except CodecError as error:
+                unreadable.append(f"node {node.node_id}: {error}")
+                messages.append(text_message(node.node_id, MessageRole.SYSTEM, f"[unreadable: {error}]"))
+    return messages, unreadable
 
 
 def _policy(head: SessionHead) -> SessionPolicy | None:

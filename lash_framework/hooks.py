@@ -1,14 +1,14 @@
 """Calling hooks: each runner walks implementations in order, awaits what is awaitable, and says whose result it is.
 
 Knows nothing of sessions or compositions: it gets a tuple of `HookImpl`, and a function that makes a plugin's `ctx`.
-What a plugin raises comes out as a `PluginError` (from an observer: as a `HookIssue`); cancellation passes through.
+What a plugin raises comes out as a `PluginError` (from an observer: as a `HookIssue`); cancellation passes through, and
+so does an interrupt.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from attrs import frozen
 
+from lash_framework.faults import failure_text, pass_on
 from lash_framework.implementations import HookImpl
 from lash_hookspecs.errors import PluginError
 
@@ -80,13 +81,9 @@ def _arguments(impl: HookImpl, bind: Bind | None, given: dict[str, Any]) -> Sequ
     return impl.pick(given)
 
 
-def failure_text(error: BaseException) -> str:
-    """An exception in one line, for people."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _failure(impl: HookImpl, error: Exception) -> PluginError:
+def _failure(impl: HookImpl, error: BaseException) -> PluginError:
+    """An implementation's exception as the error to raise. Re-raises a cancellation and an interrupt: not its own."""
+    pass_on(error)
     if isinstance(error, PluginError) and error.plugin_id == impl.plugin_id:
         return error  # it says already what a new one would, and more exactly
     failure = PluginError(impl.plugin_id, impl.hook, failure_text(error))
@@ -147,7 +144,7 @@ async def collect(
                 result = await outcome
             elif outcome is not None:
                 result = await _settled(outcome)
-        except Exception as error:
+        except BaseException as error:
             raise _failure(impl, error)  # noqa: B904  # it carries its cause
         # One reading of the clock per call: where this one ends, the next one starts.
         before, started = started, perf_counter()
@@ -173,7 +170,7 @@ def collect_sync(
         started = perf_counter()
         try:
             result = impl.function(*arguments)
-        except Exception as error:
+        except BaseException as error:
             raise _failure(impl, error)  # noqa: B904  # it carries its cause
         took_s = perf_counter() - started
         if took_s > SLOW_S:
@@ -223,7 +220,7 @@ async def chain(
                 result = await _settled(outcome)
             if result is not None and not isinstance(result, expects):
                 raise _wrong_type(impl, result, expects, many=False)
-        except Exception as error:
+        except BaseException as error:
             failure = _failure(impl, error)
             if on_error == "raise":
                 raise failure  # noqa: B904  # the same
@@ -253,7 +250,7 @@ async def first(
             result = await _settled(outcome)
             if result is not None and expects is not None and not isinstance(result, expects):
                 raise _wrong_type(impl, result, expects, many=False)
-        except Exception as error:
+        except BaseException as error:
             raise _failure(impl, error)  # noqa: B904  # it carries its cause
         took_s = perf_counter() - started
         if took_s > SLOW_S:
@@ -340,22 +337,6 @@ async def _all_at_once(
 
 def _issue(impl: HookImpl, error: BaseException) -> HookIssue:
     """An observer's exception as an issue. Re-raises what isn't the observer's own: a cancellation, an interrupt."""
-    if not isinstance(error, Exception) and not _is_stray_cancellation(error):
-        raise error
+    pass_on(error)
     _log.warning("plugin `%s`, hook `%s`: %s", impl.plugin_id, impl.hook, failure_text(error), exc_info=error)
     return HookIssue(plugin_id=impl.plugin_id, hook=impl.hook, message=failure_text(error))
-
-
-def _is_stray_cancellation(error: BaseException) -> bool:
-    """Whether a `CancelledError` came from something that the observer awaited, and not from who cancels this task.
-
-    Only asyncio lets one task's cancellation surface in another that awaits it.
-    """
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or not isinstance(error, asyncio.CancelledError):
-        return False
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return True  # there is no asyncio loop that could have meant it
-    return task is not None and not task.cancelling()

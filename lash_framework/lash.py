@@ -14,31 +14,32 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import anyio
 from attrs import evolve, frozen
 
+from lash_framework.archive import HistoryExport, explain_turn, load_history
 from lash_framework.composition import Composition
 from lash_framework.effects import InlineEffectHost
-from lash_framework.explain import ExplainRecord, Explanation
-from lash_framework.history import restore
+from lash_framework.explain import Explanation
 from lash_framework.hooks import HookIssue, Owned
 from lash_framework.host import PluginHost
-from lash_framework.modes import store_extension
+from lash_framework.modes import load_extension, store_extension
 from lash_framework.prompt import PromptRenderer
 from lash_framework.provenance import TOML
 from lash_framework.providers import Providers, split_model
-from lash_framework.session import Session
+from lash_framework.resident import Resident
+from lash_framework.session import APPLICATION, Session
 from lash_framework.settings import Settings, load_settings, provider_settings, store_settings
+from lash_framework.sourcing import STORED, attribute, policy_settings
 from lash_framework.sync import run_anywhere
 from lash_framework.tool_calls import Validator
 from lash_framework.watchdog import Watchdog
 from lash_hookspecs.codec import decode
 from lash_hookspecs.contexts import CompositionContext
 from lash_hookspecs.effects import EffectHost
-from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, UnknownName
+from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, SessionBusy, UnknownName
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.markers import hookimpl
-from lash_hookspecs.messages import Message
 from lash_hookspecs.plugins import PluginInfo
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
-from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, SessionUsageReport, TurnInput
+from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, TurnInput
 from lash_hookspecs.stores import (
     Blobs,
     Capability,
@@ -55,32 +56,18 @@ from lash_hookspecs.stores import (
 from lash_hookspecs.toolkit import FunctionTool
 from lash_hookspecs.tools import Tool
 
-__all__ = ["DEFAULT_MODEL", "HistoryExport", "Lash"]
+__all__ = ["DEFAULT_MODEL", "Lash"]
 
 log = logging.getLogger("lash")
 
 DEFAULT_MODEL = "scripted:demo"
 """What answers when nobody chose a model: the offline script, so that a first try needs neither key nor network."""
 
-APPLICATION = "application"
-"""The plugin id under which tools and instructions given in code appear."""
-
 T = TypeVar("T")
 
 
 class _FullStore(Store, SessionStore, Blobs, SessionLocks, Protocol):
     """What the kernel needs of a store."""
-
-
-@frozen(kw_only=True)
-class HistoryExport:
-    """A session, whole, as data."""
-
-    session_id: str
-    policy: SessionPolicy | None
-    turns: tuple[AssembledTurn, ...]
-    messages: tuple[Message, ...]
-    usage: SessionUsageReport
 
 
 @frozen(kw_only=True)
@@ -121,7 +108,8 @@ class Lash:
         self.effects = effects
         self.budget = CommitBudget()
         self.layer = _instructions_layer(settings)
-        self.sources = {path: origin.label for path, origin in settings.origins.items()}
+        self.sources = {path: _spoken_by(origin.label) for path, origin in settings.origins.items()}
+        self.layer_source = self.sources.get("instructions", APPLICATION)
         self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
         self._renderers: WeakKeyDictionary[Composition, PromptRenderer] = WeakKeyDictionary()
         self._validators: WeakKeyDictionary[Composition, dict[str, Validator]] = WeakKeyDictionary()
@@ -239,13 +227,29 @@ class Lash:
             await self.store.create_session(SessionMeta(session_id=id, created_at_ms=time.time_ns() // 1_000_000))
             head = SessionHead(session_id=id)
         stored = decode(SessionPolicy, head.config) if head.config else None
-        policy = self._policy(self._settled(stored), said)
-        split_model(policy.model, self.host.providers)
-        self.host.composition(policy.mode_id)
-        session = Session(self, head, policy)
-        await session._opened(reason)
-        # Somebody else may have opened it while we waited; the first one stays.
-        return self._sessions.setdefault(id, session)
+        resident = self._resident(head, stored, said)
+        split_model(resident.policy.model, self.host.providers)
+        load_extension(resident.composition.mode, "session", resident.policy.extension)
+        session = Session(resident)
+        await session.opened(reason)
+        # Somebody else may have opened it while we waited; the first one stays, and hears what was said here.
+        winner = self._sessions.setdefault(id, session)
+        if winner is not session:
+            await winner.set_policy(self._policy(winner.policy, said))
+        return winner
+
+    def _resident(self, head: SessionHead, stored: SessionPolicy | None, said: _Said) -> Resident:
+        """A session in memory with its policy: what is stored, under the settings, under what the caller says."""
+        settled = self._settled(stored)
+        policy = self._policy(settled, said)
+        resident = Resident(self, head, policy, stored)
+        if stored is not None:
+            attribute(resident.sources, None, stored, STORED)
+        for key, value in policy_settings(settled).items():
+            if stored is None or policy_settings(stored).get(key) != value:
+                resident.sources[key] = self.sources.get(key, "default")
+        attribute(resident.sources, settled, policy, APPLICATION)
+        return resident
 
     def _settled(self, stored: SessionPolicy | None) -> SessionPolicy:
         """What is stored with the session, under what the settings say: a default says nothing."""
@@ -281,42 +285,24 @@ class Lash:
         return next((each.session_id for each in await self.store.list_sessions(limit=1)), None)
 
     async def delete_session(self, session_id: str) -> bool:
-        """Delete a session for good; its id can't be used again. False if there was none."""
-        self._sessions.pop(session_id, None)
-        return await self.store.delete_session(session_id)
+        """Delete a session for good; its id can't be used again. False if there was none.
+
+        Raises `SessionBusy` while a turn runs on it, here or elsewhere.
+        """
+        held = self.store.try_lock(session_id)
+        if held is None:
+            raise SessionBusy(f"session `{session_id}` is running a turn; delete it when that has ended")
+        with held:
+            self._sessions.pop(session_id, None)
+            return await self.store.delete_session(session_id)
 
     async def load_history(self, session_id: str) -> HistoryExport:
-        """A session, whole. Raises `UnknownName` if there is none."""
-        loaded = await self.store.load_session(session_id, all_frames=True)
-        if loaded is None:
-            names = [each.session_id for each in await self.store.list_sessions()]
-            raise UnknownName("session", session_id, names)
-        conversation = restore(loaded)
-        receipts = await self.store.list_receipts(session_id, limit=100_000)
-        turns = [decode(AssembledTurn, each.result) for each in receipts if each.operation.scope == "turn"]
-        return HistoryExport(
-            session_id=session_id,
-            policy=conversation.policy,
-            turns=tuple(reversed(turns)),
-            messages=tuple(conversation.messages),
-            usage=SessionUsageReport(conversation.usage),
-        )
+        """A session, whole, with placeholders for what can't be read. Raises `UnknownName` if there is none."""
+        return await load_history(self.store, session_id)
 
-    async def explain(self, turn_id: str) -> Explanation:
+    async def explain(self, turn_id: str, session_id: str | None = None) -> Explanation:
         """Which plugin put what before the model in that turn. A beginning of the id is enough if it is unique."""
-        found = await self.store.find_turn(turn_id)
-        exact = [each for each in found if each[1].operation.key == turn_id]
-        if not (found := exact or found):
-            raise UnknownName("turn", turn_id, hint="`lash sessions show SESSION` lists a session's turns")
-        if len(found) > 1:
-            some = ", ".join(f"`{receipt.operation.key}` (session `{session}`)" for session, receipt in found[:5])
-            raise ConfigurationError(f"turn `{turn_id}` is ambiguous: {some}")
-        session_id, receipt = found[0]
-        turn = decode(AssembledTurn, receipt.result)
-        record = await self.store.get_blob(turn.explain_ref) if turn.explain_ref else None
-        if record is None:
-            raise ConfigurationError(f"turn `{turn.turn_id}` was stored without its provenance")
-        return Explanation.of(turn.turn_id, session_id, decode(ExplainRecord, record))
+        return await explain_turn(self.store, turn_id, session_id)
 
     # ---- what sessions of one composition share ---------------------------------------------------------------------
 
@@ -348,6 +334,11 @@ class Lash:
 def _as_tool(given: Tool | Callable[..., Any]) -> Tool:
     made: Tool = given if hasattr(given, "manifest") else FunctionTool(given)  # type: ignore[assignment]  # told apart by the attribute
     return made
+
+
+def _spoken_by(source: str) -> str:
+    """Where a setting came from, with the application by its name."""
+    return APPLICATION if source == "code" else source
 
 
 def _instructions_layer(settings: Settings) -> PromptLayer:

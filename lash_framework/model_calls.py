@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from operator import is_not
+from typing import Any
 
-from attrs import evolve
+from attrs import evolve, fields, has
 
 from lash_framework.effects import envelope
+from lash_framework.faults import failure_text, leaves, pass_on, storable_text
 from lash_framework.stream import ActivityStream
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.effects import (
@@ -17,7 +20,7 @@ from lash_hookspecs.effects import (
     RuntimeScope,
     expect,
 )
-from lash_hookspecs.errors import LashError, LlmCallFailed
+from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import LlmAttachment, LlmCallError, LlmRequest, LlmResponse
 from lash_hookspecs.turns import LlmCall
 
@@ -31,19 +34,53 @@ async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, sco
 
     async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
         try:
-            request = await _with_bytes(plan, effect.request)
-            result: LlmResponse | LlmCallError = await plan.provider().complete(request, stream.receive)
+            request = await _with_bytes(plan, effect.request)  # a store's failure is raised: nothing is committed
         except LlmCallFailed as failed:
-            result = failed.error
-        except LashError:
-            raise  # nothing is committed
-        except Exception as error:
-            log.exception("provider `%s` raised", plan.provider_id)
-            result = LlmCallError(message=f"provider `{plan.provider_id}` failed: {type(error).__name__}: {error}")
-        return LlmCallOutcome(result, text_streamed=stream.text_streamed)
+            return LlmCallOutcome(failed.error, text_streamed=stream.text_streamed)
+        result: LlmResponse | LlmCallError
+        try:
+            result = _answer(plan.provider_id, await plan.provider().complete(request, stream.receive))
+        except ConfigurationError:
+            raise
+        except BaseException as error:
+            pass_on(error)
+            alone, *others = leaves(error)
+            if isinstance(alone, LlmCallFailed) and not others:
+                result = alone.error
+            else:
+                log.error("provider `%s` raised", plan.provider_id, exc_info=error)
+                text = f"provider `{plan.provider_id}` failed: {failure_text(error)}"
+                result = LlmCallError(message=text)
+        # What was paid for is kept: a lone surrogate in it would make the commit fail.
+        return LlmCallOutcome(_storable(result), text_streamed=stream.text_streamed)
 
     wrapped = envelope(scope, LlmCallCommand(plan.provider_id, effect.request), str(effect.id))
     return expect(await plan.controller.execute(wrapped, run), LlmCallOutcome)
+
+
+def _answer(provider_id: str, answer: object) -> LlmResponse | LlmCallError:
+    """What the provider returned, or that it is no answer."""
+    if isinstance(answer, LlmResponse):
+        return answer
+    what = "None" if answer is None else f"a `{type(answer).__name__}`"
+    return LlmCallError(message=f"provider `{provider_id}` returned {what}, where a `LlmResponse` was expected")
+
+
+def _storable(value: Any) -> Any:
+    """The value with every text in it fit to store; nearly always the very same."""
+    if isinstance(value, str):
+        return storable_text(value) if type(value) is str else value
+    if isinstance(value, tuple):
+        mended = tuple(_storable(each) for each in value)
+        return mended if any(map(is_not, mended, value)) else value
+    if not has(type(value)):
+        return value
+    changed = {}
+    for each in fields(type(value)):
+        before = getattr(value, each.name)
+        if (after := _storable(before)) is not before:
+            changed[each.name] = after
+    return evolve(value, **changed) if changed else value
 
 
 async def _with_bytes(plan: TurnPlan, request: LlmRequest) -> LlmRequest:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lash_framework.faults import failure_text, pass_on
 from lash_framework.hooks import Owned
 from lash_hookspecs.errors import ConfigurationError, UnknownName
 from lash_hookspecs.llm import Provider, ProviderContext, ProviderSpec
@@ -44,14 +45,14 @@ class Providers:
         self._open: dict[str, Provider] = {}
 
     def get(self, provider_id: str) -> Provider:
-        """The provider, opened if this is its first use."""
+        """The provider, opened if this is its first use. Raises `ConfigurationError` if that fails."""
         found = self._open.get(provider_id)
         if found is None:
-            spec = self._specs[provider_id].value
+            plugin_id, spec = self._specs[provider_id]
             context = ProviderContext(
                 provider_id=provider_id, settings=self._settings(spec), live_calls_allowed=_live_calls_allowed()
             )
-            found = self._open[provider_id] = spec.open(context)
+            found = self._open[provider_id] = _opened(plugin_id, spec, context)
         return found
 
     async def aclose(self) -> None:
@@ -65,6 +66,21 @@ class Providers:
                 errors.append(error)
         if errors:
             raise ExceptionGroup("closing model providers failed", errors)
+
+
+def _opened(plugin_id: str, spec: ProviderSpec, context: ProviderContext) -> Provider:
+    who = f"provider `{spec.provider_id}` of plugin `{plugin_id}`"
+    try:
+        provider = spec.open(context)
+    except ConfigurationError:
+        raise  # it says already what to mend
+    except BaseException as error:
+        pass_on(error)
+        raise ConfigurationError(f"{who} can't be opened: {failure_text(error)}") from error
+    if not isinstance(provider, Provider):
+        what = "None" if provider is None else f"a `{type(provider).__name__}`"
+        raise ConfigurationError(f"{who} can't be opened: its `open` returned {what}, which is no `Provider`")
+    return provider
 
 
 def _live_calls_allowed() -> bool:

@@ -5,14 +5,20 @@ Shared by the `Session` that applications hold and the job that runs a turn on i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import anyio
+import attrs
+from attrs import evolve
 
 from lash_framework.history import Conversation, restore
 from lash_framework.state import PluginStates
+from lash_hookspecs.errors import SessionBusy, SessionDeleted
 from lash_hookspecs.sessions import SessionPolicy
-from lash_hookspecs.stores import LoadedSession, SessionHead
+from lash_hookspecs.stores import SessionHead
 
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
@@ -20,16 +26,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Resident"]
 
+_running: ContextVar[tuple[Resident, ...]] = ContextVar("lash_running_sessions", default=())
+"""The sessions whose turns this code is a part of: a tool or hook must not wait for the turn that waits for it."""
+
 
 class Resident:
     """One session in memory. `policy` is how its next turn runs; it is stored with that turn."""
 
-    __slots__ = ("_conversation", "_line", "_states", "head", "lash", "policy")
+    __slots__ = ("_conversation", "_line", "_states", "_stored_policy", "head", "lash", "policy", "sources")
 
-    def __init__(self, lash: Lash, head: SessionHead, policy: SessionPolicy) -> None:
+    def __init__(self, lash: Lash, head: SessionHead, policy: SessionPolicy, stored: SessionPolicy | None) -> None:
         self.lash = lash
         self.head = head
         self.policy = policy
+        self.sources: dict[str, str] = {}
+        self._stored_policy = stored
         self._conversation: Conversation | None = None
         self._states: PluginStates | None = None
         self._line: anyio.Lock | None = None
@@ -51,35 +62,79 @@ class Resident:
             self._line = anyio.Lock()
         return self._line
 
+    def refuse_from_within(self) -> None:
+        """Raise `SessionBusy` if the caller is a part of this session's running turn, which could never end then."""
+        if self in _running.get():
+            raise SessionBusy(
+                f"a tool or hook of session `{self.id}` can't run a turn or append on the session that waits for it; "
+                "use another session, or `EnqueueMessages`"
+            )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Mark what happens inside as a part of this session's turn."""
+        token = _running.set((*_running.get(), self))
+        try:
+            yield
+        finally:
+            _running.reset(token)
+
+    # ---- the conversation -------------------------------------------------------------------------------------------
+
     async def conversation(self) -> Conversation:
-        """The conversation, loaded if it isn't there. Raises `StoreCorrupt`."""
+        """The conversation, loaded if it isn't there. Raises `StoreCorrupt` and `SessionDeleted`."""
         if self._conversation is None:
             loaded = await self.lash.store.load_session(self.id)
-            self._conversation = restore(loaded or LoadedSession(head=self.head))
+            if loaded is None:
+                raise SessionDeleted(self.id)
+            self._conversation = restore(loaded)
             self.head = self._conversation.head
+            self._take_stored(self._conversation.policy)
         return self._conversation
 
     async def fresh(self) -> Conversation:
         """The conversation as it stands in the store now: loaded again only if somebody else moved the head."""
         if self._conversation is not None:
             head = await self.lash.store.load_head(self.id)
-            if head is not None and head.head_revision != self._conversation.head.head_revision:
+            if head is None:
+                raise SessionDeleted(self.id)
+            if head.head_revision != self._conversation.head.head_revision:
                 self.forget()
         return await self.conversation()
 
-    async def states(self) -> PluginStates:
-        """What the plugins of its composition remember."""
-        conversation, composition = await self.conversation(), self.composition
-        if self._states is None or self._states.composition is not composition:
-            self._states = PluginStates(composition, conversation.components)
-        return self._states
-
-    def remember(self, conversation: Conversation) -> None:
+    def remember(self, conversation: Conversation, states: PluginStates) -> None:
         """Take over what a commit made of the conversation, without asking the store."""
         self._conversation = conversation
+        self._states = states
         self.head = conversation.head
+        self._stored_policy = conversation.policy
 
     def forget(self) -> None:
         """Keep nothing; the next turn loads what the store has."""
         self._conversation = None
         self._states = None
+
+    def _take_stored(self, stored: SessionPolicy | None) -> None:
+        """Follow what another host stored, except where something else was said here since."""
+        if stored is None or stored == self._stored_policy:
+            return
+        base = self._stored_policy
+        mine = {
+            each.name: getattr(self.policy, each.name)
+            for each in attrs.fields(SessionPolicy)
+            if base is None or getattr(self.policy, each.name) != getattr(base, each.name)
+        }
+        self.policy = evolve(stored, **mine)
+        self._stored_policy = stored
+
+    # ---- the plugins ------------------------------------------------------------------------------------------------
+
+    async def states(self, composition: Composition, *, keep: bool) -> PluginStates:
+        """What the plugins of a composition remember. `keep` it for later, unless a turn has its own in use."""
+        conversation = await self.conversation()
+        if self._states is not None and self._states.composition is composition:
+            return self._states
+        made = PluginStates(composition, conversation.components)
+        if keep:
+            self._states = made
+        return made

@@ -11,9 +11,12 @@ from types import TracebackType
 from typing import Self
 
 import anyio
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from lash_framework.turn_job import TurnJob
 from lash_hookspecs.activity import TurnActivity
+from lash_hookspecs.errors import TurnCancelled, TurnInterrupted
 from lash_hookspecs.sessions import AssembledTurn
 
 __all__ = ["RunningTurn"]
@@ -25,14 +28,18 @@ class RunningTurn:
     """A turn while it runs: an async iterator of its activities, once; `result()` is the committed turn.
 
     Only this iterator slows the turn down if it is slow. `break` out of the block cancels the turn, which is committed
-    as cancelled; an exception in the block interrupts it, and nothing is committed.
+    as cancelled; an exception in the block interrupts it, and nothing is committed unless the commit was on its way.
     """
 
-    def __init__(self, job: TurnJob) -> None:
+    def __init__(self, job: TurnJob, session: object) -> None:
         self._job = job
-        self._group = anyio.create_task_group()
-        self._send, self._receive = anyio.create_memory_object_stream[Sequence[TurnActivity]](0)
+        # Whoever has the same session open must stand in the same line, so it lives as long as its turn.
+        self._session = session
+        self._group: TaskGroup | None = None
+        self._send: MemoryObjectSendStream[Sequence[TurnActivity]]
+        self._receive: MemoryObjectReceiveStream[Sequence[TurnActivity]]
         self._read: Iterator[TurnActivity] = iter(())
+        self._reader: int | None = None
         self._turn: AssembledTurn | None = None
         self._error: Exception | None = None
         self._told = False
@@ -48,12 +55,22 @@ class RunningTurn:
         return self._job.gate.request(reason)
 
     async def result(self) -> AssembledTurn:
-        """The committed turn; activities that nobody read are dropped. Raises what ended the turn without a commit."""
-        self._receive.close()  # nobody reads any more, and the turn must not wait for a reader
+        """The committed turn; activities that nobody reads are dropped. Raises what ended the turn without a commit.
+
+        `TurnCancelled` if that was a cancel before it began, `TurnInterrupted` if its block was left by an exception.
+        """
+        self._require_entered()
+        if self._reader in (None, anyio.get_current_task().id):
+            self._receive.close()  # nobody reads any more, and the turn must not wait for a reader
         await self._ended.wait()
         self._tell()
-        assert self._turn is not None  # it ended, and without an error
+        if self._turn is None:
+            raise TurnInterrupted(f"turn `{self.turn_id}` was interrupted; nothing of it was committed")
         return self._turn
+
+    def _require_entered(self) -> None:
+        if self._group is None:
+            raise RuntimeError("the turn isn't running: `async with session.turn(…) as running:` starts it")
 
     def _tell(self) -> None:
         if self._error is not None:
@@ -66,11 +83,14 @@ class RunningTurn:
         return self
 
     async def __anext__(self) -> TurnActivity:
+        self._require_entered()
+        self._reader = anyio.get_current_task().id
         for activity in self._read:
             return activity
         try:
             self._read = iter(await self._receive.receive())
         except (anyio.EndOfStream, anyio.ClosedResourceError):
+            self._reader = None
             await self._ended.wait()
             self._tell()
             raise StopAsyncIteration from None
@@ -79,6 +99,10 @@ class RunningTurn:
     # ---- the block --------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        if self._group is not None:
+            raise RuntimeError(f"turn `{self.turn_id}` runs only once: call `session.turn` again")
+        self._send, self._receive = anyio.create_memory_object_stream[Sequence[TurnActivity]](0)
+        self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._work, name=f"lash turn {self.turn_id}")
         return self
@@ -86,6 +110,7 @@ class RunningTurn:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        assert self._group is not None  # entered
         if kind is None:
             if not self._ended.is_set():
                 self.cancel("the caller left the turn")
@@ -94,7 +119,8 @@ class RunningTurn:
         self._receive.close()
         # Told of no error, the group raises none of its own, so that the caller's exception comes out as it is.
         await self._group.__aexit__(None, None, None)
-        if kind is None and not self._told:
+        # Who leaves a turn before it began gets what was asked for: nothing.
+        if kind is None and not self._told and not isinstance(self._error, TurnCancelled):
             self._tell()
 
     async def _work(self) -> None:

@@ -6,6 +6,7 @@ Opening one reads its head; its history is loaded when a turn first needs it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
@@ -14,9 +15,11 @@ from attrs import evolve
 
 from lash_framework.history import new_nodes
 from lash_framework.hooks import chain, observe
+from lash_framework.modes import load_extension
 from lash_framework.providers import split_model
 from lash_framework.resident import Resident
 from lash_framework.running import RunningTurn
+from lash_framework.sourcing import attribute
 from lash_framework.turn_job import TurnJob, TurnOptions
 from lash_hookspecs.codec import encode
 from lash_hookspecs.contexts import SessionCall, SessionHookContext
@@ -32,13 +35,17 @@ from lash_hookspecs.sessions import (
     StaleBranch,
     TurnInput,
 )
-from lash_hookspecs.stores import OperationId, RuntimeCommit, SessionHead
+from lash_hookspecs.stores import OperationId, RuntimeCommit
 
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
-    from lash_framework.lash import Lash
 
-__all__ = ["Session"]
+__all__ = ["APPLICATION", "Session"]
+
+log = logging.getLogger("lash.session")
+
+APPLICATION = "application"
+"""Who speaks where no plugin does: the code that holds the session."""
 
 
 class Session:
@@ -46,9 +53,9 @@ class Session:
 
     __slots__ = ("__weakref__", "_resident", "id")
 
-    def __init__(self, lash: Lash, head: SessionHead, policy: SessionPolicy) -> None:
-        self.id = head.session_id
-        self._resident = Resident(lash, head, policy)
+    def __init__(self, resident: Resident) -> None:
+        self.id = resident.id
+        self._resident = resident
 
     def __repr__(self) -> str:
         return f"<Session {self.id} at revision {self._resident.head.head_revision}>"
@@ -74,7 +81,7 @@ class Session:
 
         Leaving the block early cancels the turn; an exception interrupts it.
         """
-        return RunningTurn(TurnJob(self._resident, given, options))
+        return RunningTurn(TurnJob(self._resident, given, options), self)
 
     # ---- reading and changing ---------------------------------------------------------------------------------------
 
@@ -89,86 +96,115 @@ class Session:
     async def configure(self, **changes: Any) -> SessionPolicy:
         """Change the policy's fields (`model`, `max_turns`, …) from the next turn on; stored with it.
 
-        Plugins may change or refuse through `lash_session_config`. Raises `ConfigurationError` for unknown fields.
+        Plugins may change or refuse through `lash_session_config`. Raises `ConfigurationError` for unknown fields and
+        values that can't be.
         """
         try:
             wanted = evolve(self.policy, **changes)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ConfigurationError(f"no such setting of a session: {error}") from None
         return await self.set_policy(wanted)
 
-    async def set_policy(self, wanted: SessionPolicy) -> SessionPolicy:
+    async def set_policy(self, wanted: SessionPolicy, source: str = APPLICATION) -> SessionPolicy:
         """Replace the policy from the next turn on, after the plugins had their say; returns what it is then."""
         if wanted != self.policy:
-            split_model(wanted.model, self._resident.lash.host.providers)
-            self._resident.lash.host.composition(wanted.mode_id)
+            self._check(wanted)
+            attribute(self._resident.sources, self.policy, wanted, source)
             await self._take_policy(wanted)
         return self.policy
+
+    def _check(self, policy: SessionPolicy) -> None:
+        """Raise `ConfigurationError` for a policy that no turn could run with."""
+        host = self._resident.lash.host
+        split_model(policy.model, host.providers)
+        load_extension(host.composition(policy.mode_id).mode, "session", policy.extension)
 
     async def _take_policy(self, wanted: SessionPolicy) -> None:
         previous = self.policy
         hooks = self._resident.lash.host.composition(wanted.mode_id).hooks
         config, changed = hooks["lash_session_config"], hooks["lash_session_config_changed"]
         if config:
-            bind = await self._session_binding("configured", wanted)
-            wanted = await chain(config, bind, wanted, argname="policy", expects=SessionPolicy, on_error="keep")
+            bind = await self._binding("configured", wanted)
+            by: list[str] = []
+            decided = await chain(
+                config, bind, wanted, argname="policy", expects=SessionPolicy, on_error="keep", changed_by=by
+            )
+            try:
+                self._check(decided)
+            except ConfigurationError as error:
+                log.warning("plugins %s made a policy that can't be: %s; theirs is dropped", ", ".join(by), error)
+            else:
+                attribute(self._resident.sources, wanted, decided, f"plugin {', '.join(by)}")
+                wanted = decided
         self._resident.policy = wanted
         if changed and wanted != previous:
-            bind = await self._session_binding("configured", wanted)
+            bind = await self._binding("configured", wanted, read_only=True)
             self._resident.lash.warn(await observe(changed, bind, previous=previous, current=wanted))
 
-    async def _opened(self, reason: str) -> None:
-        """Called once, by `Lash.session`."""
+    async def opened(self, reason: str) -> None:
+        """Tell the plugins that the session is `created` or `opened`; `Lash.session` calls it once."""
         hooks = self.composition.hooks
         if hooks["lash_session_config"]:
             await self._take_policy(self.policy)
         if hooks["lash_session_opened"]:
-            bind = await self._session_binding(reason, self.policy)
+            bind = await self._binding(reason, self.policy, read_only=True)
             self._resident.lash.warn(await observe(hooks["lash_session_opened"], bind))
 
-    async def _session_binding(self, reason: str, policy: SessionPolicy) -> Callable[[str], object]:
-        states = await self._resident.states()
+    async def _binding(self, reason: str, policy: SessionPolicy, *, read_only: bool = False) -> Callable[[str], object]:
+        """Contexts for hooks outside a turn, of the composition that the policy asks for."""
+        resident = self._resident
+        composition = resident.lash.host.composition(policy.mode_id)
+        states = await resident.states(composition, keep=not resident.line.locked())
+        if composition.hooks["lash_lifespan"]:
+            states.attach_hosts(await resident.lash.host.enter(composition))
         call = SessionCall(
             session_id=self.id,
             mode_id=policy.mode_id,
             policy=policy,
-            turn_index=self._resident.head.turn_index,
+            turn_index=resident.head.turn_index,
             reason=reason,
         )
-        return lambda plugin_id: SessionHookContext(states.scopes[plugin_id], call)
+        scopes = states.scopes
+        if read_only:
+            scopes = {key: evolve(each, read_only=True) for key, each in scopes.items()}
+        return lambda plugin_id: SessionHookContext(scopes[plugin_id], call)
 
     async def append(self, request: AppendSessionNodesRequest) -> AppendSessionNodesResult:
-        """Append messages or protocol events outside a turn, once per operation id."""
-        conversation = await self._resident.conversation()
-        operation = OperationId("append", request.operation_id)
-        now = time.time_ns() // 1_000_000
-        nodes = new_nodes(
-            conversation.head,
-            operation,
-            [each.message for each in request.nodes if each.message is not None],
-            [each.event for each in request.nodes if each.event is not None],
-            now,
-        )
-        commit = RuntimeCommit(
-            session_id=self.id,
-            operation=operation,
-            expected_head_revision=None,
-            committed_at_ms=now,
-            config=encode(self.policy),
-            nodes=nodes,
-            turn_index=conversation.head.turn_index,
-            requires_ancestor_node_id=request.requires_ancestor_node_id,
-            budget=self._resident.lash.budget,
-        )
-        try:
-            receipt = (await self._resident.lash.store.commit(commit)).receipt
-        except CommitRefused as refused:
-            if refused.code != "ancestor" or request.requires_ancestor_node_id is None:
-                raise
-            head = await self._resident.lash.store.load_head(self.id)
-            return StaleBranch(
-                required_node_id=request.requires_ancestor_node_id,
-                current_leaf_node_id=head.leaf_node_id if head else None,
+        """Append messages or protocol events outside a turn, once per operation id; waits for a running turn."""
+        resident = self._resident
+        resident.refuse_from_within()
+        async with resident.line:
+            conversation = await resident.fresh()
+            operation = OperationId("append", request.operation_id)
+            now = time.time_ns() // 1_000_000
+            nodes = new_nodes(
+                conversation.head,
+                operation,
+                [each.message for each in request.nodes if each.message is not None],
+                [each.event for each in request.nodes if each.event is not None],
+                now,
             )
-        self._resident.forget()
+            commit = RuntimeCommit(
+                session_id=self.id,
+                operation=operation,
+                expected_head_revision=None,
+                committed_at_ms=now,
+                config=encode(self.policy),
+                nodes=nodes,
+                turn_index=conversation.head.turn_index,
+                requires_ancestor_node_id=request.requires_ancestor_node_id,
+                budget=resident.lash.budget,
+            )
+            try:
+                receipt = (await resident.lash.store.commit(commit)).receipt
+            except CommitRefused as refused:
+                if refused.code != "ancestor" or request.requires_ancestor_node_id is None:
+                    raise
+                head = await resident.lash.store.load_head(self.id)
+                return StaleBranch(
+                    required_node_id=request.requires_ancestor_node_id,
+                    current_leaf_node_id=head.leaf_node_id if head else None,
+                )
+            finally:
+                resident.forget()
         return AppendedNodes(node_ids=receipt.node_ids, leaf_node_id=receipt.leaf_node_id or "")

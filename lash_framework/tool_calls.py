@@ -13,8 +13,10 @@ from typing import Any
 import anyio
 import orjson
 
+from lash_framework.catalog import OwnedTool
 from lash_framework.composition import Composition
-from lash_hookspecs.codec import encode
+from lash_framework.faults import failure_text, leaves, pass_on, storable_text
+from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, LashError, nearest
 from lash_hookspecs.tools import (
     AttachmentPart,
@@ -32,9 +34,10 @@ from lash_hookspecs.tools import (
     ToolError,
     ToolFailureClass,
     ToolFailureSource,
+    ToolManifest,
 )
 
-__all__ = ["cancelled_call", "failure", "model_return", "perform", "schema_fault"]
+__all__ = ["cancelled_call", "failure", "lost_call", "model_return", "perform", "schema_fault"]
 
 log = logging.getLogger("lash.tools")
 
@@ -42,8 +45,9 @@ Validator = Callable[[Any], str | None]
 
 
 def failure(code: str, message: str, kind: ToolFailureClass, source: ToolFailureSource) -> ToolCallOutput:
-    """A failed call."""
-    return ToolCallOutput(ToolCallFailure(failure_class=kind, code=code, message=message, source=source))
+    """A failed call. What no store can hold of its text is replaced."""
+    text = storable_text(message)
+    return ToolCallOutput(ToolCallFailure(failure_class=kind, code=storable_text(code), message=text, source=source))
 
 
 def model_return(call_id: str, tool_name: str, outcome: ToolCallOutcome) -> ModelToolReturn:
@@ -77,6 +81,12 @@ def completed(call: PendingToolCall, output: ToolCallOutput, duration_ms: int = 
 def cancelled_call(call: PendingToolCall) -> CompletedToolCall:
     """A call that was stopped."""
     return completed(call, ToolCallOutput(ToolCallCancelled(message="the turn was cancelled")))
+
+
+def lost_call(call: PendingToolCall) -> CompletedToolCall:
+    """A call that ended without a result, though nobody cancelled the turn."""
+    text = f"`{call.tool_name}` ended without a result"
+    return completed(call, failure("no_result", text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
 
 
 def schema_fault(schema: Mapping[str, Any]) -> Validator:
@@ -123,38 +133,47 @@ async def perform(
         output = failure("invalid_arguments", text, ToolFailureClass.INVALID_REQUEST, ToolFailureSource.RUNTIME)
         return completed(call, output)
     started = time.perf_counter()
+    result: object = None
     try:
-        with anyio.fail_after(manifest.timeout_s):
+        with anyio.move_on_after(manifest.timeout_s) as scope:
             result = await owned.tool.call(ctx(owned.plugin_id), call.args)
-        output = _output(result)
-    except TimeoutError:
-        text = f"`{call.tool_name}` took longer than {manifest.timeout_s} s and was stopped"
-        output = failure("timeout", text, ToolFailureClass.TIMEOUT, ToolFailureSource.RUNTIME)
-    except ToolError as error:
-        output = failure(error.code, str(error), error.failure_class, ToolFailureSource.TOOL)
-    except Exception as error:
-        log.warning("tool `%s` of plugin `%s` raised", call.tool_name, owned.plugin_id, exc_info=True)
-        text = str(error) if isinstance(error, LashError) else f"{type(error).__name__}: {error}"
-        output = failure("tool_raised", text, ToolFailureClass.INTERNAL, ToolFailureSource.TOOL)
+        output = _timeout(manifest) if scope.cancelled_caught else _output(result)
+    except BaseException as error:
+        pass_on(error)
+        output = _raised(owned, error)
     return completed(call, output, int((time.perf_counter() - started) * 1000))
+
+
+def _timeout(manifest: ToolManifest) -> ToolCallOutput:
+    text = f"`{manifest.name}` took longer than {manifest.timeout_s:g} s and was stopped"
+    return failure("timeout", text, ToolFailureClass.TIMEOUT, ToolFailureSource.RUNTIME)
+
+
+def _raised(owned: OwnedTool, error: BaseException) -> ToolCallOutput:
+    """What the tool raised. One exception in a task group of the tool's counts as raised without the group."""
+    alone, *others = leaves(error)
+    if isinstance(alone, ToolError) and not others:
+        try:
+            kind = ToolFailureClass(alone.failure_class)
+        except ValueError:
+            kind = ToolFailureClass.EXECUTION
+        return failure(str(alone.code), str(alone), kind, ToolFailureSource.TOOL)
+    log.warning("tool `%s` of plugin `%s` raised", owned.tool.manifest.name, owned.plugin_id, exc_info=error)
+    text = str(alone) if isinstance(alone, LashError) and not others else failure_text(error)
+    return failure("tool_raised", text, ToolFailureClass.INTERNAL, ToolFailureSource.TOOL)
 
 
 def _output(result: object) -> ToolCallOutput:
     """The result as storable data. Raises `ToolError` if it has no JSON form."""
-    if not isinstance(result, ToolCallOutput):
-        return ToolCallOutput(ToolCallSuccess(_plain(result)))
-    if isinstance(result.outcome, ToolCallSuccess):
-        return ToolCallOutput(ToolCallSuccess(_plain(result.outcome.value), result.outcome.attachments), result.control)
-    return result
-
-
-def _plain(value: object) -> Any:
     try:
         # Through JSON and back: what is stored is what the model sees, and nobody can change it afterwards.
-        return orjson.loads(encode(value))
+        data = encode(result)
+        if isinstance(result, ToolCallOutput):
+            return decode(ToolCallOutput, data)
+        return ToolCallOutput(ToolCallSuccess(orjson.loads(data)))
     except CodecError as error:
         raise ToolError(
-            f"the tool returned a `{type(value).__name__}`, which has no JSON form: {error}",
+            f"the tool returned a `{type(result).__name__}`, which has no JSON form: {error}",
             code="unencodable_result",
             failure_class=ToolFailureClass.INTERNAL,
         ) from error

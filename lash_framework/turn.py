@@ -7,23 +7,28 @@ the result. It knows nothing of stores and locks: what to commit is returned, no
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+from attrs import evolve
 
 from lash_framework.assembly import TurnAssembler
 from lash_framework.directives import DIRECTIVES, Sorted, sort_directives
 from lash_framework.effects import envelope
+from lash_framework.environment import current_environment
 from lash_framework.hooks import Owned, collect
 from lash_framework.inputs import user_message
 from lash_framework.machine import TurnMachine, TurnMachineConfig, TurnStart
 from lash_framework.model_calls import ask_model
-from lash_framework.prompt import OwnedContribution, PromptInputs, RenderedPrompt
+from lash_framework.prompt import RenderedPrompt
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_batch import ToolBatch
-from lash_framework.turn_plan import CancelGate, TurnPlan
+from lash_framework.turn_errors import controller_failed, driver_failed, plugin_failed
+from lash_framework.turn_plan import DEFAULT_MAX_TURNS, CancelGate, TurnPlan
 from lash_hookspecs.checkpoints import CheckpointDelivery, CheckpointKind
 from lash_hookspecs.contexts import CheckpointHookContext, TurnCall, TurnHookContext
 from lash_hookspecs.directives import AbortTurn
@@ -37,12 +42,9 @@ from lash_hookspecs.effects import (
     SyncEnvironmentOutcome,
     expect,
 )
-from lash_hookspecs.errors import ConfigurationError, EffectControllerError, PluginError
-from lash_hookspecs.llm import (
-    ModelCapability,
-)
+from lash_hookspecs.errors import EffectControllerError, PluginError
+from lash_hookspecs.llm import ModelCapability, TokenUsage
 from lash_hookspecs.messages import Message
-from lash_hookspecs.prompts import PromptContribution
 from lash_hookspecs.sessions import AssembledTurn, SessionStateEnvelope, TurnIssue
 from lash_hookspecs.turns import (
     Checkpoint,
@@ -51,7 +53,6 @@ from lash_hookspecs.turns import (
     Effect,
     Emit,
     EnvironmentSynced,
-    ErrorEnvelope,
     ErrorEvent,
     ExecCode,
     ExecDone,
@@ -84,6 +85,8 @@ class TurnRun:
         self.started_at_ms = time.time_ns() // 1_000_000
         self.late: list[Message] = []
         self.hook_failed = False
+        self._forced: Stopped | None = None
+        self._is_asking = False
         self._stream = stream
         self._gate = gate
         self._machine: TurnMachine | None = None
@@ -93,9 +96,12 @@ class TurnRun:
 
     # ---- the whole turn ---------------------------------------------------------------------------------------------
 
-    async def run(self, deadline_s: float | None = None) -> None:
-        """Run to `Done`. Returns also when cancelled through the gate; an outer cancellation comes out as it is."""
-        with anyio.move_on_after(deadline_s) as scope:
+    async def run(self, deadline: float = math.inf) -> None:
+        """Run to `Done`, until `deadline` on the event loop's clock.
+
+        Returns also when cancelled through the gate, or by the deadline; an outer cancellation comes out as it is.
+        """
+        with anyio.CancelScope(deadline=deadline) as scope:
             self._gate.scope = scope
             if self._gate.requested:
                 scope.cancel()
@@ -132,12 +138,16 @@ class TurnRun:
 
     def _stop_cancelled(self) -> None:
         machine = self.machine
-        self._calls.settle(machine)
+        try:
+            self._calls.settle(machine)
+        except Exception as error:
+            log.error("the protocol driver failed on the results of a cancelled turn", exc_info=error)
         machine.finish_with_outcome(Stopped(StopReason.CANCELLED))
+        if self._is_asking:
+            self.assembler.usage += TokenUsage(at_least=True)  # what the call has cost by now, nobody knows
         while (effect := machine.poll()) is not None:
             if isinstance(effect, Emit):
-                self.assembler.fold(effect.event)
-                self._stream.show(effect.event)
+                self._fold(effect.event)
 
     # ---- the start --------------------------------------------------------------------------------------------------
 
@@ -175,7 +185,7 @@ class TurnRun:
             model=plan.model,
             sync_execution_environment=driver.sync_execution_environment if driver else True,
             max_context_tokens=capability.context_window,
-            max_turns=policy.max_turns if policy.max_turns is not None else mode.max_turns,
+            max_turns=policy.max_turns or mode.max_turns or DEFAULT_MAX_TURNS,
             model_variant=context.model_variant or policy.model_variant,
             generation=generation,
             autonomous=policy.autonomous,
@@ -191,26 +201,8 @@ class TurnRun:
         return TurnMachine(config, start)
 
     async def _environment(self) -> ExecutionEnvironmentSync:
-        """Prompt and tools as they stand now."""
-        plan = self.plan
-        hooks = plan.composition.hooks["lash_prompt_contributions"]
-        offered: list[Owned[Any]] = (
-            await collect(hooks, self._bind(TurnHookContext), item=PromptContribution) if hooks else []
-        )
-        driver = plan.composition.mode.driver
-        inputs = PromptInputs(
-            layers=plan.layers,
-            contributions=(
-                *(OwnedContribution(each.plugin_id, each.value) for each in offered),
-                *_of_extension("session extension", plan.session_extension),
-                *_of_extension("turn extension", plan.turn_input.mode_extension),
-            ),
-            callable_tools=plan.composition.callable_names,
-            execution_prompt=driver.execution_prompt if driver else "",
-            execution_owner=plan.composition.driver_owner,
-        )
-        self.prompt = plan.renderer.render(inputs)
-        return ExecutionEnvironmentSync(system_prompt=self.prompt.text, tool_specs=plan.composition.tool_specs)
+        self.prompt, synced = await current_environment(self.plan, self._bind(TurnHookContext))
+        return synced
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
@@ -219,7 +211,7 @@ class TurnRun:
             try:
                 effect = machine.poll()
             except Exception as error:
-                machine.fail_turn(_driver_failure(error))
+                machine.fail_turn(driver_failed(error))
                 continue
             match effect:
                 case None | Done():
@@ -231,6 +223,8 @@ class TurnRun:
                 case SyncExecutionEnvironment() | LlmCall() | ToolCalls() | ExecCode() | Checkpoint():
                     await self._stream.flush()
                     await self._perform(machine, effect)
+        if self._forced is not None:
+            self.assembler.outcome = self._forced
         await self._stream.flush()
 
     def _fold(self, event: Any) -> None:
@@ -248,7 +242,10 @@ class TurnRun:
                     synced = await self._sync(effect)
                     response: Any = EnvironmentSynced(id=id, update=synced.update, error=synced.error)
                 case LlmCall(id=id):
+                    await anyio.lowlevel.checkpoint()  # a model that never waits must not outrun cancel and deadline
+                    self._is_asking = True
                     answered = await ask_model(self.plan, self._stream, effect, self._scope())
+                    self._is_asking = False
                     response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
                 case ToolCalls():
                     response = await self._calls.run(effect, self._scope())
@@ -258,19 +255,20 @@ class TurnRun:
                     response = ExecDone(id=id, result="this composition has no plugin that runs code")
         except EffectControllerError as error:
             self._calls.settle(machine)
-            envelope_ = ErrorEnvelope(kind="runtime_effect_controller", code=error.code, user_message=str(error))
-            machine.fail_turn(ErrorEvent(str(error), envelope_))
+            machine.fail_turn(controller_failed(error))
             return
         except PluginError as error:
             machine.fail_turn(self._plugin_failure(error))
             return
         if self._abort is not None:
+            if isinstance(response, CheckpointDone) and response.delivery.messages:
+                machine.respond(response)  # what was enqueued beside the abort is kept
             self._abort_turn(machine)
             return
         try:
             machine.respond(response)
         except Exception as error:
-            machine.fail_turn(_driver_failure(error))
+            machine.fail_turn(driver_failed(error))
 
     def _scope(self) -> RuntimeScope:
         plan = self.plan
@@ -290,6 +288,7 @@ class TurnRun:
             try:
                 return SyncEnvironmentOutcome(update=await self._environment())
             except PluginError as error:
+                self.hook_failed = True
                 return SyncEnvironmentOutcome(error=str(error))
 
         command = SyncEnvironmentCommand(effect.update_machine_config)
@@ -310,7 +309,9 @@ class TurnRun:
 
     # ---- hooks ------------------------------------------------------------------------------------------------------
 
-    def _bind(self, context: type[TurnHookContext], kind: CheckpointKind | None = None) -> Callable[[str], object]:
+    def _bind(
+        self, context: type[TurnHookContext], kind: CheckpointKind | None = None, *, read_only: bool = False
+    ) -> Callable[[str], object]:
         plan = self.plan
         call = TurnCall(
             session_id=plan.session_id,
@@ -324,11 +325,14 @@ class TurnRun:
             tools=plan.composition.manifests,
             kind=kind,
         )
-        return lambda plugin_id: context(plan.states.scopes[plugin_id], call)
+        scopes = plan.states.scopes
+        if read_only:
+            scopes = {key: evolve(each, read_only=True) for key, each in scopes.items()}
+        return lambda plugin_id: context(scopes[plugin_id], call)
 
-    def turn_binding(self) -> Callable[[str], object]:
-        """Contexts for hooks after the machine is done."""
-        return self._bind(TurnHookContext)
+    def observers_binding(self) -> Callable[[str], object]:
+        """Contexts for hooks that only watch."""
+        return self._bind(TurnHookContext, read_only=True)
 
     def _take(self, directives: list[Owned[Any]]) -> Sorted:
         """Sort directives, show events, and note an abort, which the loop carries out."""
@@ -346,7 +350,8 @@ class TurnRun:
 
     def _abort_turn(self, machine: TurnMachine) -> None:
         self._abort = None
-        machine.finish_with_outcome(Stopped(StopReason.PLUGIN_ABORT))
+        if not machine.finish_with_outcome(Stopped(StopReason.PLUGIN_ABORT)):
+            self._forced = Stopped(StopReason.PLUGIN_ABORT)  # its messages used the last iteration up
 
     async def _after_turn(self) -> None:
         """Run `lash_after_turn`. Messages are stored with the turn; an abort or a failure changes how it ended."""
@@ -354,19 +359,23 @@ class TurnRun:
         if not hooks:
             return
         try:
-            directives = await collect(hooks, self.turn_binding(), item=DIRECTIVES, turn=self.assembled())
+            directives = await collect(hooks, self._bind(TurnHookContext), item=DIRECTIVES, turn=self.assembled())
             self.late.extend(self._take(directives).messages(f"{self.plan.turn_id}:after_turn", self._is_known))
             if self._abort is not None:
                 self.assembler.outcome = Stopped(StopReason.PLUGIN_ABORT)
         except PluginError as error:
-            self._fold(self._plugin_failure(error))
-            self.assembler.outcome = Stopped(StopReason.RUNTIME_ERROR)
+            self.fail(error)
         await self._stream.flush()
+
+    def fail(self, error: PluginError) -> None:
+        """End a turn that is over as failed: what a hook did at its end can't be kept."""
+        self._fold(self._plugin_failure(error))
+        self.assembler.outcome = Stopped(StopReason.RUNTIME_ERROR)
 
     def _plugin_failure(self, error: PluginError) -> ErrorEvent:
         log.warning("%s", error, exc_info=error)
         self.hook_failed = True
-        return ErrorEvent(str(error), ErrorEnvelope(kind="plugin", code=error.hook, user_message=str(error)))
+        return plugin_failed(error)
 
     def assembled(self) -> AssembledTurn:
         """The turn as it stands; its place in the session is the one before it, until it is committed."""
@@ -384,17 +393,3 @@ class TurnRun:
             cancelled=self.cancelled,
             durable=plan.controller.durable,
         )
-
-
-def _of_extension(owner: str, extension: Any) -> list[OwnedContribution]:
-    """What a mode extension adds to the prompt; extensions need not have anything to say."""
-    offered = extension.prompt_contributions() if hasattr(extension, "prompt_contributions") else ()
-    return [OwnedContribution(owner, each) for each in offered]
-
-
-def _driver_failure(error: Exception) -> ErrorEvent:
-    if isinstance(error, ConfigurationError):
-        raise error
-    log.error("the protocol driver failed", exc_info=error)
-    text = f"the mode's protocol driver failed: {error}"
-    return ErrorEvent(text, ErrorEnvelope(kind="protocol_driver", code=type(error).__name__, user_message=text))

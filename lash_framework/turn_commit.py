@@ -36,6 +36,7 @@ def prepare_commit(
     turn: AssembledTurn,
     *,
     policy: SessionPolicy,
+    components: Mapping[str, ComponentEntry],
     input_hash: str,
     explained: tuple[bytes, str],
     now_ms: int,
@@ -43,7 +44,8 @@ def prepare_commit(
 ) -> tuple[AssembledTurn, RuntimeCommit]:
     """The turn with its place in the session, and the one commit that stores all of it.
 
-    `explained` are the provenance's bytes and their blob id. `policy` is the session's, which is stored with the turn.
+    `explained` are the provenance's bytes and their blob id. `policy` is the session's, which is stored with the turn,
+    and `components` are what its plugins remember.
     """
     plan = run.plan
     before = plan.conversation
@@ -64,7 +66,7 @@ def prepare_commit(
         started_at_ms=run.started_at_ms,
         finished_at_ms=now_ms,
     )
-    known = record_id in before.known_blobs
+    known = record_id == before.explain_ref
     images = [part.attachment.id for message in run.new_messages for part in message.parts if part.attachment]
     commit = RuntimeCommit(
         session_id=plan.session_id,
@@ -73,7 +75,7 @@ def prepare_commit(
         committed_at_ms=now_ms,
         config=encode(policy),
         nodes=nodes,
-        components=plan.states.components(before.components),
+        components=components,
         usage=usage,
         # The same record again is adopted by name: bytes that are there needn't travel.
         blobs=() if known else (record,),
@@ -110,7 +112,7 @@ def conversation_after(run: TurnRun, turn: AssembledTurn, commit: RuntimeCommit,
         components=_stored(commit.components or {}, before.components),
         usage=_merged(before.usage, commit.usage),
         policy=policy,
-        known_blobs=before.known_blobs | {turn.explain_ref or ""},
+        explain_ref=turn.explain_ref,
     )
 
 

@@ -5,8 +5,10 @@ It decides what the turn depends on, runs it, and writes everything at once; wha
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, TypedDict
 from uuid import uuid4
 
@@ -21,7 +23,8 @@ from lash_framework.inputs import input_hash, media_type_of, normalized
 from lash_framework.modes import load_extension
 from lash_framework.prompt import OwnedLayer
 from lash_framework.providers import split_model
-from lash_framework.state import PluginStates
+from lash_framework.sourcing import effective_settings
+from lash_framework.state import Mark, PluginStates
 from lash_framework.stream import ActivityStream, Sink
 from lash_framework.structured import OutputWish, output_wish, take_output
 from lash_framework.turn import TurnRun
@@ -29,18 +32,14 @@ from lash_framework.turn_commit import conversation_after, prepare_commit
 from lash_framework.turn_plan import CancelGate, TurnPlan
 from lash_hookspecs.codec import decode
 from lash_hookspecs.effects import RuntimeScope
-from lash_hookspecs.errors import ConfigurationError, SessionBusy, TurnConflict
+from lash_hookspecs.errors import ConfigurationError, PluginError, SessionBusy, TurnCancelled, TurnConflict
 from lash_hookspecs.llm import GenerationOptions, Provider
 from lash_hookspecs.messages import AttachmentRef
-from lash_hookspecs.sessions import (
-    AssembledTurn,
-    TurnInput,
-)
-from lash_hookspecs.stores import (
-    OperationId,
-)
+from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, TurnInput
+from lash_hookspecs.stores import ComponentEntry, OperationId
 
 if TYPE_CHECKING:
+    from lash_framework.composition import Composition
     from lash_framework.resident import Resident
 
 __all__ = ["TurnJob", "TurnOptions"]
@@ -85,26 +84,65 @@ class TurnJob:
             turn_input = evolve(turn_input, context=evolve(context, generation=generation.over(context.generation)))
         self._input = turn_input
         self._input_hash = input_hash(turn_input)
-        self._deadline_s = options.get("deadline_s")
+        deadline_s = options.get("deadline_s")
+        self._ends_at = None if deadline_s is None else anyio.current_time() + deadline_s
         self._wait = options.get("wait", False)
 
     async def run(self, sink: Sink | None) -> AssembledTurn:
-        """Run and commit."""
-        session, lash = self.session, self.session.lash
-        async with session.line:
-            held = lash.store.try_lock(session.id)
-            while held is None:
-                if not self._wait:
-                    raise SessionBusy(
-                        f"session `{session.id}` is running a turn in another process; wait for it, pass `wait=True`, "
-                        "or use another session"
-                    )
-                await anyio.sleep(LOCK_POLL_S)
-                held = lash.store.try_lock(session.id)
-            with held:
-                if self._known and (stored := await self._stored()) is not None:
+        """Run and commit; tell those who watch commits when others may go on."""
+        self.session.refuse_from_within()
+        try:
+            async with self._in_line():
+                stored = await self._stored() if self._known else None
+                if stored is not None:
                     return stored
-                return await self._run_held(sink)
+                with self.session.running():
+                    run, turn = await self._run_held(sink)
+        finally:
+            self.gate.sealed = True  # whatever happened: from now on a cancel comes too late
+        committed = run.plan.composition.hooks["lash_turn_committed"]
+        if committed:
+            issues = await observe(committed, run.observers_binding(), turn=turn)
+            turn = with_observers_issues(turn, issues)
+        return self._shaped(turn)
+
+    @asynccontextmanager
+    async def _in_line(self) -> AsyncIterator[None]:
+        """Where no other turn of the session runs. Waiting for it can be cancelled, and takes from the deadline."""
+        line = self.session.line
+        with anyio.CancelScope(deadline=self._deadline) as waiting:
+            self.gate.scope = waiting
+            if self.gate.requested:
+                waiting.cancel()
+            await line.acquire()
+            try:
+                held = await self._lock()
+            except BaseException:
+                line.release()
+                raise
+        self.gate.scope = None
+        if waiting.cancelled_caught:
+            raise TurnCancelled(f"turn `{self.turn_id}` was cancelled before it began; nothing was asked or stored")
+        try:
+            with held:
+                yield
+        finally:
+            line.release()
+
+    async def _lock(self) -> AbstractContextManager[None]:
+        session = self.session
+        while (held := session.lash.store.try_lock(session.id)) is None:
+            if not self._wait:
+                raise SessionBusy(
+                    f"session `{session.id}` is running a turn elsewhere (in another process, or another host of this "
+                    "one); pass `wait=True` to wait for it, or use another session"
+                )
+            await anyio.sleep(LOCK_POLL_S)
+        return held
+
+    @property
+    def _deadline(self) -> float:
+        return math.inf if self._ends_at is None else self._ends_at
 
     async def _stored(self) -> AssembledTurn | None:
         lash, session = self.session.lash, self.session
@@ -121,25 +159,29 @@ class TurnJob:
     def _shaped(self, turn: AssembledTurn) -> AssembledTurn:
         return take_output(self._wish, turn) if self._wish is not None else turn
 
-    async def _run_held(self, sink: Sink | None) -> AssembledTurn:
+    async def _run_held(self, sink: Sink | None) -> tuple[TurnRun, AssembledTurn]:
         session, lash = self.session, self.session.lash
         conversation = await session.fresh()
-        states = await session.states()
+        composition, policy = session.composition, session.policy
+        states = await session.states(composition, keep=True)
         before = states.mark()
         try:
-            plan = self._plan(conversation, states)
+            plan = self._plan(composition, policy, conversation, states)
             run = TurnRun(plan, ActivityStream(self.turn_id, sink), self.gate)
-            await run.run(self._deadline_s)
-            if run.hook_failed:
-                states.rollback(before)  # what a failed hook's turn remembered is not kept
+            await run.run(self._deadline)
+            components = self._components(run, before)
+            settings = effective_settings(
+                composition.mode, composition.mode_owner, policy, session.sources, plan.turn_input
+            )
             turn, commit = prepare_commit(
                 run,
                 self._wish.parse(run.assembled()) if self._wish is not None else run.assembled(),
-                policy=session.policy,
+                policy=policy,
+                components=components,
                 input_hash=self._input_hash,
                 explained=lash.explained(
-                    (plan.composition, plan.policy, run.prompt),
-                    lambda: explain_record(plan.composition, plan.policy, run.prompt, lash.sources),
+                    (composition, plan.policy.model, run.prompt, settings),
+                    lambda: explain_record(composition, plan.policy.model, run.prompt, settings),
                 ),
                 now_ms=max(time.time_ns() // 1_000_000, run.started_at_ms),
                 budget=lash.budget,
@@ -149,17 +191,25 @@ class TurnJob:
         except BaseException:
             states.rollback(before)
             raise
-        session.remember(conversation_after(run, turn, commit, session.policy))
-        committed = plan.composition.hooks["lash_turn_committed"]
-        if committed:
-            issues = await observe(committed, run.turn_binding(), turn=turn)
-            turn = with_observers_issues(turn, issues)
-        return self._shaped(turn)
+        session.remember(conversation_after(run, turn, commit, policy), states)
+        return run, turn
 
-    def _plan(self, conversation: Conversation, states: PluginStates) -> TurnPlan:
+    def _components(self, run: TurnRun, before: Mark) -> dict[str, ComponentEntry]:
+        """What the plugins remember, for the commit; a failed hook's turn leaves it as it was."""
+        states, previous = run.plan.states, run.plan.conversation.components
+        if not run.hook_failed:
+            try:
+                return states.components(previous)
+            except PluginError as error:
+                run.fail(error)
+        states.rollback(before)
+        return states.components(previous)
+
+    def _plan(
+        self, composition: Composition, policy: SessionPolicy, conversation: Conversation, states: PluginStates
+    ) -> TurnPlan:
         session, lash = self.session, self.session.lash
-        policy, context = session.policy, self._input.context
-        composition = session.composition
+        context = self._input.context
         chosen = context.model or policy.model
         provider_id, model = split_model(chosen, lash.host.providers)
         provider: Callable[[], Provider] = lambda: lash.providers.get(provider_id)  # noqa: E731  # opened at first use
@@ -167,7 +217,7 @@ class TurnJob:
             raise ConfigurationError(f"model `{chosen}` doesn't offer structured output; ask without `output=`")
         composition.check_turn_extension(self._input.mode_extension)
         layers = [
-            OwnedLayer("lash.toml", lash.layer),
+            OwnedLayer(lash.layer_source, lash.layer),
             *(OwnedLayer(owner, layer) for owner, layer in composition.prompt_layers),
             OwnedLayer("session", policy.prompt),
             OwnedLayer("turn", context.prompt),

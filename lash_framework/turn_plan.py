@@ -18,7 +18,10 @@ from lash_hookspecs.llm import Provider
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 
-__all__ = ["CancelGate", "TurnPlan"]
+__all__ = ["DEFAULT_MAX_TURNS", "CancelGate", "TurnPlan"]
+
+DEFAULT_MAX_TURNS = 100
+"""How many iterations a turn may take if neither session nor mode says: enough for long work, an end for a loop."""
 
 
 @frozen(kw_only=True)

@@ -194,7 +194,7 @@ async def test_cancel_keeps_finished_tool_results_and_answers_the_others() -> No
 
 async def test_a_deadline_cancels() -> None:
     async with agent(waiting_model(anyio.Event())) as lash:
-        turn = await (await lash.session()).run("q", deadline_s=0)
+        turn = await (await lash.session()).run("q", deadline_s=0.1)
         assert turn.outcome == Stopped(StopReason.CANCELLED)
 
 

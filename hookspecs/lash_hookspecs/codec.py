@@ -44,11 +44,11 @@ _TAG_FIELDS = {
 }
 
 
-def _tag_field(cls: type) -> str:
+def tag_field(cls: type) -> str:
     return _TAG_FIELDS.get(cls.__name__, "type")
 
 
-def _tag(cls: Any) -> str | None:
+def tag_of(cls: Any) -> str | None:
     """A class's tag; None for classes without one, and for those where `tag` is an ordinary field."""
     tag = getattr(cls, "tag", None)
     return tag if isinstance(tag, str) else None
@@ -63,7 +63,7 @@ def _tagged_members(tp: Any) -> list[type] | None:
     if not _is_union(tp):
         return None
     members = [arg for arg in get_args(tp) if arg is not type(None)]
-    if len(members) >= 2 and all(attrs.has(member) and _tag(member) is not None for member in members):
+    if len(members) >= 2 and all(attrs.has(member) and tag_of(member) is not None for member in members):
         return members
     return None
 
@@ -94,16 +94,16 @@ def _make_converter() -> Converter:
             for each in attrs.fields(attrs.resolve_types(cls))
         }
         plain: Any = make_dict_unstructure_fn(cls, converter, **fields)  # type: ignore[arg-type]  # overrides are kwargs
-        tag = _tag(cls)
+        tag = tag_of(cls)
         if tag is None:
             return lambda value: plain(value)
-        name = _tag_field(cls)
+        name = tag_field(cls)
         return lambda value: {name: tag, **plain(value)}
 
     def structure_class(cls: type) -> Callable[[Any, Any], Any]:
         fields = {each.name: override(omit=True) for each in attrs.fields(attrs.resolve_types(cls)) if not each.init}
         plain: Any = make_dict_structure_fn(cls, converter, **fields)  # type: ignore[arg-type]  # overrides are kwargs
-        tag, name = _tag(cls), _tag_field(cls)
+        tag, name = tag_of(cls), tag_field(cls)
 
         def structure_one(data: Any, tp: Any) -> Any:
             if not isinstance(data, Mapping):
@@ -117,8 +117,8 @@ def _make_converter() -> Converter:
 
     def structure_union(tp: Any) -> Callable[[Any, Any], Any]:
         members = _tagged_members(tp) or []
-        by_tag = {str(_tag(member)): member for member in members}
-        names = sorted({_tag_field(member) for member in members})
+        by_tag = {str(tag_of(member)): member for member in members}
+        names = sorted({tag_field(member) for member in members})
         optional = type(None) in get_args(tp)
 
         def structure_one(data: Any, _: Any) -> Any:
@@ -129,7 +129,7 @@ def _make_converter() -> Converter:
             for name in names:
                 tag = data.get(name)
                 member = by_tag.get(tag) if isinstance(tag, str) else None
-                if member is not None and _tag_field(member) == name:
+                if member is not None and tag_field(member) == name:
                     return converter.structure(data, member)
             raise UnknownTag(_union_name(tp), names[0], data.get(names[0]), by_tag)
 

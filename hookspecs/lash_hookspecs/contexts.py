@@ -56,7 +56,8 @@ class CompositionContext:
 class PluginScope:
     """One plugin's corner of one session: what its lifespan yielded, its options, its state.
 
-    `state` is an instance of the class that it declared, or None. It is replaced, never changed in place.
+    `state` is an instance of the class that it declared, or None. It is replaced, never changed in place; observers have
+    it `read_only`.
     """
 
     plugin_id: str
@@ -64,6 +65,7 @@ class PluginScope:
     options: Mapping[str, Any] = field(factory=dict)
     state: Any = None
     state_type: type | None = None
+    read_only: bool = False
 
 
 class HookContext:
@@ -99,6 +101,8 @@ class HookContext:
 
         Raises `PluginError` if the plugin declared no state, or `new` is no instance of the declared class.
         """
+        if self._scope.read_only:
+            raise PluginError(self.plugin_id, "lash_session_state", "an observer only reads the state")
         declared = self._scope.state_type
         if declared is None:
             raise PluginError(self.plugin_id, "lash_session_state", "no session state is declared, so none can be set")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Union
 
-from attrs import frozen
+from attrs import field, frozen
 
+from lash_hookspecs import _checks as checks
 from lash_hookspecs.messages import MessageRole, PluginMessage
 
 __all__ = ["AbortTurn", "CheckpointDirective", "EmitEvents", "EnqueueMessages", "SurfaceEvent", "TurnDirective"]
@@ -16,8 +17,12 @@ class AbortTurn:
     """End the turn as stopped by a plugin. What was enqueued is kept. The last abort wins."""
 
     tag: ClassVar[str] = "abort_turn"
-    code: str
-    message: str
+    code: str = field(validator=checks.text)
+    message: str = field(validator=checks.text)
+
+
+def _messages(value: tuple[PluginMessage, ...] | list[PluginMessage]) -> tuple[PluginMessage, ...]:
+    return checks.as_tuple(value)
 
 
 @frozen
@@ -25,8 +30,8 @@ class EnqueueMessages:
     """Append messages; only users' and systems'. Transient ones are shown in this turn's prompts and never stored."""
 
     tag: ClassVar[str] = "enqueue_messages"
-    messages: tuple[PluginMessage, ...]
-    transient: bool = False
+    messages: tuple[PluginMessage, ...] = field(converter=_messages, validator=checks.tuple_of(PluginMessage))
+    transient: bool = field(default=False, validator=checks.flag)
 
     @classmethod
     def note(cls, text: str, *, transient: bool = False) -> EnqueueMessages:
@@ -38,8 +43,12 @@ class EnqueueMessages:
 class SurfaceEvent:
     """Something to show to whoever watches. `payload` is plain JSON data."""
 
-    name: str
+    name: str = field(validator=checks.text)
     payload: Any = None
+
+
+def _events(value: tuple[SurfaceEvent, ...] | list[SurfaceEvent]) -> tuple[SurfaceEvent, ...]:
+    return checks.as_tuple(value)
 
 
 @frozen
@@ -47,7 +56,7 @@ class EmitEvents:
     """Show these to whoever watches; the plugin's id is added."""
 
     tag: ClassVar[str] = "emit_events"
-    events: tuple[SurfaceEvent, ...]
+    events: tuple[SurfaceEvent, ...] = field(converter=_events, validator=checks.tuple_of(SurfaceEvent))
 
 
 TurnDirective = Union[AbortTurn, EnqueueMessages, EmitEvents]

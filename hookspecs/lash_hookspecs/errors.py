@@ -15,6 +15,8 @@
     ├── LlmCallFailed               a model call failed; carries an `LlmCallError` value
     ├── TurnConflict                same turn id, other input
     ├── SessionBusy                 another turn holds the session
+    ├── TurnCancelled               cancelled before it began: nothing was asked or stored
+    ├── TurnInterrupted             ended from outside: nothing was committed
     └── StoreError                  the store refused or failed
         ├── HeadConflict            somebody else committed first: reload
         ├── ReceiptConflict         same operation id, other content
@@ -59,7 +61,9 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "StoreVersionError",
+    "TurnCancelled",
     "TurnConflict",
+    "TurnInterrupted",
     "UnknownName",
     "UnknownTag",
     "nearest",
@@ -160,6 +164,14 @@ class TurnConflict(LashError):
 
 class SessionBusy(LashError):
     """Another process runs a turn on this session; nothing was called."""
+
+
+class TurnCancelled(LashError):
+    """The turn was cancelled, or its time was up, while it stood in line; nothing was asked and nothing stored."""
+
+
+class TurnInterrupted(LashError):
+    """The turn was ended from outside before its commit; nothing of it was stored."""
 
 
 class StoreError(LashError):

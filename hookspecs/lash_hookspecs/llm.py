@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, Union, runtime_checkable
 
 from attrs import field, frozen
 
+from lash_hookspecs import _checks as checks
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
 
 __all__ = [
@@ -196,14 +197,18 @@ class LlmToolChoice(StrEnum):
     REQUIRED = "required"
 
 
+def _texts(value: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    return checks.as_tuple(value)
+
+
 @frozen(kw_only=True)
 class GenerationOptions:
     """Sampling settings; None leaves a setting to the provider. `output_token_cap` is at least 1."""
 
-    output_token_cap: int | None = None
-    temperature: float | None = None
-    seed: int | None = None
-    stop_sequences: tuple[str, ...] = ()
+    output_token_cap: int | None = field(default=None, validator=checks.optional_positive)
+    temperature: float | None = field(default=None, validator=checks.optional_finite)
+    seed: int | None = field(default=None, validator=checks.optional_whole)
+    stop_sequences: tuple[str, ...] = field(default=(), converter=_texts, validator=checks.tuple_of(str))
 
     def over(self, base: GenerationOptions) -> GenerationOptions:
         """These options, with `base` filling in what they leave open."""
@@ -341,7 +346,8 @@ class ProviderFailureKind(StrEnum):
 class LlmCallError:
     """Why a model call failed. `retryable` tells whether the same request might succeed later.
 
-    `message` is for people: it names the provider and what to do. `raw` is what the service said, redacted.
+    `message` is for people: it names the provider and what to do. `raw` is what the service said, redacted. `usage` None
+    means that nothing was spent for sure; what can't be known is `TokenUsage(at_least=True)`.
     """
 
     message: str
@@ -351,6 +357,7 @@ class LlmCallError:
     code: str | None = None
     terminal_reason: LlmTerminalReason = LlmTerminalReason.PROVIDER_ERROR
     request_body: str | None = None
+    usage: TokenUsage | None = None
 
 
 # ---- the stream -----------------------------------------------------------------------------------------------------

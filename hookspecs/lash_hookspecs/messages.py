@@ -11,6 +11,8 @@ from typing import ClassVar, Literal, Union
 
 from attrs import field, frozen
 
+from lash_hookspecs import _checks as checks
+
 __all__ = [
     "AttachmentRef",
     "CausalRef",
@@ -303,6 +305,18 @@ class Message:
         return "\n".join(part.content for part in self.parts if part.kind in (PartKind.TEXT, PartKind.PROSE))
 
 
+def _role(value: MessageRole | str) -> MessageRole:
+    try:
+        return MessageRole(value)
+    except ValueError:
+        known = ", ".join(MessageRole)
+        raise ValueError(f"`PluginMessage.role` must be one of {known}, and is {value!r}") from None
+
+
+def _images(value: tuple[AttachmentRef, ...] | list[AttachmentRef]) -> tuple[AttachmentRef, ...]:
+    return checks.as_tuple(value)
+
+
 @frozen(kw_only=True)
 class PluginMessage:
     """A message that a plugin or a caller wants appended; it gets its final id when it is.
@@ -310,11 +324,11 @@ class PluginMessage:
     `images` hold references to stored bytes. `id`, when given, must be unique in the session.
     """
 
-    role: MessageRole
-    content: str
-    id: str | None = None
-    origin: MessageOrigin | None = None
-    images: tuple[AttachmentRef, ...] = ()
+    role: MessageRole = field(converter=_role)
+    content: str = field(validator=checks.text)
+    id: str | None = field(default=None, validator=checks.optional_text)
+    origin: MessageOrigin | None = field(default=None, validator=checks.a(PluginOrigin, ProcessOrigin, optional=True))
+    images: tuple[AttachmentRef, ...] = field(default=(), converter=_images, validator=checks.tuple_of(AttachmentRef))
 
 
 @frozen(kw_only=True)

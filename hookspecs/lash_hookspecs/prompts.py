@@ -11,6 +11,8 @@ from typing import ClassVar, Union
 
 from attrs import evolve, field, frozen
 
+from lash_hookspecs import _checks as checks
+
 __all__ = [
     "BuiltinEntry",
     "PromptBuiltin",
@@ -45,6 +47,14 @@ class PromptBuiltin(StrEnum):
     CORE_GUIDANCE = "core_guidance"
 
 
+def _slot(value: PromptSlot | str) -> PromptSlot:
+    try:
+        return PromptSlot(value)
+    except ValueError:
+        known = ", ".join(PromptSlot)
+        raise ValueError(f"`PromptContribution.slot` must be one of {known}, and is {value!r}") from None
+
+
 @frozen(kw_only=True)
 class PromptContribution:
     """A piece of system prompt.
@@ -52,11 +62,11 @@ class PromptContribution:
     Lower `priority` comes first within a slot. With `tools`, it is kept only if at least one of them can be called.
     """
 
-    content: str
-    slot: PromptSlot = PromptSlot.GUIDANCE
-    title: str | None = None
-    priority: int = 0
-    tools: frozenset[str] = frozenset()
+    content: str = field(validator=checks.text)
+    slot: PromptSlot = field(default=PromptSlot.GUIDANCE, converter=_slot)
+    title: str | None = field(default=None, validator=checks.optional_text)
+    priority: int = field(default=0, validator=checks.whole)
+    tools: frozenset[str] = field(default=frozenset(), converter=checks.as_frozenset, validator=checks.names)
 
 
 @frozen

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Union
 
 from attrs import evolve, field, frozen
 
+from lash_hookspecs import _checks as checks
 from lash_hookspecs.llm import GenerationOptions, LlmOutputSpec, LlmTerminalReason, TokenUsage
 from lash_hookspecs.messages import Message, MessageRole
 from lash_hookspecs.modes import ModeTurnOptions
@@ -111,15 +112,15 @@ class SessionPolicy:
     plain data: the id under which the mode's driver declared its class, and its fields.
     """
 
-    model: str
-    mode_id: str = "standard"
-    model_variant: str | None = None
-    generation: GenerationOptions = GenerationOptions()
-    max_turns: int | None = None
-    autonomous: bool = False
-    prompt: PromptLayer = PromptLayer()
-    options: Mapping[str, Any] = field(factory=dict)
-    extension: Mapping[str, Any] | None = None
+    model: str = field(validator=checks.text)
+    mode_id: str = field(default="standard", validator=checks.text)
+    model_variant: str | None = field(default=None, validator=checks.optional_text)
+    generation: GenerationOptions = field(default=GenerationOptions(), validator=checks.a(GenerationOptions))
+    max_turns: int | None = field(default=None, validator=checks.optional_positive)
+    autonomous: bool = field(default=False, validator=checks.flag)
+    prompt: PromptLayer = field(default=PromptLayer(), validator=checks.a(PromptLayer))
+    options: Mapping[str, Any] = field(factory=dict, validator=checks.a(Mapping))
+    extension: Mapping[str, Any] | None = field(default=None, validator=checks.a(Mapping, optional=True))
 
     def with_instructions(self, text: str) -> SessionPolicy:
         """This policy with one more instruction of the application's."""

@@ -74,16 +74,16 @@ def _schema(tp: Any, within: tuple[type, ...]) -> dict[str, Any]:
 
 
 def _attrs_schema(cls: type, within: tuple[type, ...]) -> dict[str, Any]:
-    from lash_hookspecs.codec import _tag, _tag_field
+    from lash_hookspecs.codec import tag_field, tag_of
 
     fields = [each for each in attrs.fields(attrs.resolve_types(cls)) if each.init]
     properties = {each.name: _schema(Any if each.type is None else each.type, within) for each in fields}
     required = [each.name for each in fields if each.default is attrs.NOTHING]
-    tag = _tag(cls)
+    tag = tag_of(cls)
     if tag is not None:
         # How the codec tells the members of a union apart.
-        properties[_tag_field(cls)] = {"const": tag}
-        required.append(_tag_field(cls))
+        properties[tag_field(cls)] = {"const": tag}
+        required.append(tag_field(cls))
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
@@ -164,10 +164,10 @@ class FunctionTool:
             given["ctx"] = ctx
         if self.is_async:
             return await self.function(**given)
-        import anyio.to_thread
+        from lash_hookspecs._threads import run_in_thread
 
-        # A thread can't be stopped; an abandoned one ends by itself and its result is dropped.
-        return await anyio.to_thread.run_sync(partial(self.function, **given), abandon_on_cancel=True)
+        # A thread can't be stopped; an abandoned one ends by itself, or with the process, and its result is dropped.
+        return await run_in_thread(partial(self.function, **given))
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

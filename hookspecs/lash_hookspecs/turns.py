@@ -201,6 +201,7 @@ class ErrorEnvelope:
     raw: str | None = None
     retryable: bool | None = None
     provider_failure_kind: ProviderFailureKind | None = None
+    plugin_id: str | None = None
 
 
 @frozen

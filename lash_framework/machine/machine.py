@@ -294,6 +294,8 @@ class TurnMachine:
 
     def _end_by_error(self, error: LlmCallError) -> None:
         run = self._run
+        if error.usage is not None:
+            self._spend(error.usage)
         log = LlmErrorLog(session_id=self._config.session_id, protocol_iteration=run.protocol_iteration, error=error)
         run.queue(Log(log))
         if error.terminal_reason is LlmTerminalReason.CANCELLED:
@@ -366,11 +368,14 @@ class TurnMachine:
 
     # ---- parts of handlers ------------------------------------------------------------------------------------------
 
-    def _account(self, answer: LlmResponse) -> None:
+    def _spend(self, usage: TokenUsage) -> None:
         run = self._run
-        run.usage = run.usage + answer.usage
-        iteration = run.protocol_iteration
-        run.emit([TokenUsageEvent(protocol_iteration=iteration, usage=answer.usage, cumulative=run.usage)])
+        run.usage = run.usage + usage
+        run.emit([TokenUsageEvent(protocol_iteration=run.protocol_iteration, usage=usage, cumulative=run.usage)])
+
+    def _account(self, answer: LlmResponse) -> None:
+        self._spend(answer.usage)
+        run, iteration = self._run, self._run.protocol_iteration
         if self._config.emit_llm_trace:
             debug = LlmDebug(
                 session_id=self._config.session_id,

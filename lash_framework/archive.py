@@ -1,0 +1,89 @@
+"""Reading what is stored: whole sessions, and who put what before the model in a turn.
+
+It reads past damage: what can't be read is said in its place, so that the rest can be saved.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from attrs import frozen
+
+from lash_framework.explain import ExplainRecord, Explanation
+from lash_framework.history import readable_messages
+from lash_hookspecs.codec import decode
+from lash_hookspecs.errors import CodecError, ConfigurationError, UnknownName
+from lash_hookspecs.messages import Message
+from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, SessionUsageReport
+from lash_hookspecs.stores import Blobs, Receipt, SessionStore
+
+__all__ = ["HistoryExport", "explain_turn", "load_history"]
+
+
+class _Readable(SessionStore, Blobs, Protocol):
+    """What reading needs of a store."""
+
+
+@frozen(kw_only=True)
+class HistoryExport:
+    """A session, whole, as data. `unreadable` names the nodes and turns that are damaged, with the reason."""
+
+    session_id: str
+    policy: SessionPolicy | None
+    turns: tuple[AssembledTurn, ...]
+    messages: tuple[Message, ...]
+    usage: SessionUsageReport
+    unreadable: tuple[str, ...] = ()
+
+
+async def load_history(store: SessionStore, session_id: str) -> HistoryExport:
+    """A session, whole. Raises `UnknownName` if there is none."""
+    loaded = await store.load_session(session_id, all_frames=True)
+    if loaded is None:
+        raise UnknownName("session", session_id, hint="`lash sessions list` shows what there is")
+    messages, unreadable = readable_messages(loaded.nodes)
+    policy = None
+    try:
+        policy = decode(SessionPolicy, loaded.head.config) if loaded.head.config else None
+    except CodecError as error:
+        unreadable.append(f"the session's configuration: {error}")
+    turns = []
+    for receipt in await store.list_receipts(session_id, limit=loaded.head.head_revision + 1):
+        if receipt.operation.scope == "turn":
+            try:
+                turns.append(decode(AssembledTurn, receipt.result))
+            except CodecError as error:
+                unreadable.append(f"turn {receipt.operation.key}: {error}")
+    return HistoryExport(
+        session_id=session_id,
+        policy=policy,
+        turns=tuple(reversed(turns)),
+        messages=tuple(messages),
+        usage=SessionUsageReport(loaded.usage),
+        unreadable=tuple(unreadable),
+    )
+
+
+async def explain_turn(store: _Readable, turn_id: str, session_id: str | None = None) -> Explanation:
+    """The stored provenance of a turn; a beginning of its id is enough if it is unique.
+
+    Raises `UnknownName` if there is no such turn, `ConfigurationError` if there are several.
+    """
+    if not turn_id.strip():
+        raise ConfigurationError("the turn id is empty; `lash sessions show SESSION` lists a session's turns")
+    found = [each for each in await store.find_turn(turn_id) if session_id in (None, each[0])]
+    exact = [each for each in found if each[1].operation.key == turn_id]
+    if not (found := exact or found):
+        raise UnknownName("turn", turn_id, hint="`lash sessions show SESSION` lists a session's turns")
+    if len(found) > 1:
+        some = ", ".join(f"`{receipt.operation.key}` (session `{session}`)" for session, receipt in found[:5])
+        raise ConfigurationError(f"turn `{turn_id}` is ambiguous: {some}; name the session as well")
+    return await _explained(store, *found[0])
+
+
+async def _explained(store: Blobs, session_id: str, receipt: Receipt) -> Explanation:
+    turn = decode(AssembledTurn, receipt.result)
+    record = await store.get_blob(turn.explain_ref) if turn.explain_ref else None
+    if record is None:
+        raise ConfigurationError(f"turn `{turn.turn_id}` was stored without its provenance")
+    return Explanation.of(turn.turn_id, session_id, decode(ExplainRecord, record))

@@ -1,0 +1,77 @@
+"""Where each setting of a session, and of one turn of it, came from.
+
+A policy passes through several hands: what is stored, settings, the application, plugins. Whoever changes a value is
+its source from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lash_hookspecs.codec import unstructure
+from lash_hookspecs.llm import GenerationOptions
+from lash_hookspecs.modes import Mode
+from lash_hookspecs.sessions import SessionPolicy, TurnInput
+
+__all__ = ["STORED", "Sourced", "attribute", "effective_settings", "policy_settings"]
+
+STORED = "stored with the session"
+
+Sourced = tuple[str, str, str]
+"""Key, value as text, source."""
+
+
+def policy_settings(policy: SessionPolicy) -> dict[str, Any]:
+    """A policy's settings by key, those that are set."""
+    named = {
+        "model": policy.model,
+        "mode": policy.mode_id,
+        "max_turns": policy.max_turns,
+        "model_variant": policy.model_variant,
+        **_generation(policy.generation),
+        **{f"options.{key}": value for key, value in policy.options.items()},
+    }
+    return {key: value for key, value in named.items() if value is not None}
+
+
+def _generation(options: GenerationOptions) -> dict[str, Any]:
+    return {f"generation.{key}": value for key, value in unstructure(options).items()}
+
+
+def attribute(sources: dict[str, str], before: SessionPolicy | None, after: SessionPolicy, source: str) -> None:
+    """Note `source` for every setting that it changed."""
+    old = policy_settings(before) if before is not None else {}
+    new = policy_settings(after)
+    for key, value in new.items():
+        if old.get(key) != value:
+            sources[key] = source
+    for key in old.keys() - new.keys():
+        sources.pop(key, None)
+
+
+def effective_settings(
+    mode: Mode, mode_owner: str, policy: SessionPolicy, sources: Mapping[str, str], turn_input: TurnInput
+) -> tuple[Sourced, ...]:
+    """What was in force for a turn: the mode's settings, the session's over them, the turn's over both."""
+    context = turn_input.context
+    mode_settings = {
+        "max_turns": mode.max_turns,
+        **_generation(mode.generation),
+        **{f"options.{key}": value for key, value in mode.options.items()},
+    }
+    turn_settings = {
+        "model": context.model,
+        "model_variant": context.model_variant,
+        **_generation(context.generation),
+        **{f"options.{key}": value for key, value in turn_input.mode_turn_options.values.items()},
+    }
+    shown: dict[str, tuple[Any, str]] = {}
+    for settings, source in ((mode_settings, f"mode {mode.mode_id} ({mode_owner})"), (policy_settings(policy), "")):
+        for key, value in settings.items():
+            if value is not None:
+                shown[key] = value, source or sources.get(key, "default")
+    for key, value in turn_settings.items():
+        if value is not None:
+            shown[key] = value, "the turn's input"
+    return tuple((key, str(value), source) for key, (value, source) in sorted(shown.items()))

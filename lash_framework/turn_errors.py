@@ -1,0 +1,34 @@
+"""What ends a turn from the host's side, as the event that tells of it."""
+
+from __future__ import annotations
+
+import logging
+
+from lash_hookspecs.errors import ConfigurationError, EffectControllerError, PluginError
+from lash_hookspecs.turns import ErrorEnvelope, ErrorEvent
+
+__all__ = ["controller_failed", "driver_failed", "plugin_failed"]
+
+log = logging.getLogger("lash.turn")
+
+
+def plugin_failed(error: PluginError) -> ErrorEvent:
+    """A hook failed."""
+    log.warning("%s", error, exc_info=error)
+    envelope = ErrorEnvelope(kind="plugin", code=error.hook, user_message=str(error), plugin_id=error.plugin_id)
+    return ErrorEvent(str(error), envelope)
+
+
+def controller_failed(error: EffectControllerError) -> ErrorEvent:
+    """The effect boundary refused an envelope or an outcome."""
+    envelope = ErrorEnvelope(kind="runtime_effect_controller", code=error.code, user_message=str(error))
+    return ErrorEvent(str(error), envelope)
+
+
+def driver_failed(error: Exception) -> ErrorEvent:
+    """The mode's driver raised, or broke its contract. What the user must mend is raised instead."""
+    if isinstance(error, ConfigurationError):
+        raise error
+    log.error("the protocol driver failed", exc_info=error)
+    text = f"the mode's protocol driver failed: {error}"
+    return ErrorEvent(text, ErrorEnvelope(kind="protocol_driver", code=type(error).__name__, user_message=text))
