@@ -34,8 +34,9 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 README = HERE / "README.md"
 SAMPLES, QUICK = 15, 1
+GROUPS = {"reload": "cold", "files": "idle", "open": "idle", "registered": "idle"}  # measured together
 OTHERS = ("bench_host.py", "bench_startup.py")
-BETWEEN = re.compile(r"(<!-- table -->\n).*(\n<!-- end -->)", re.DOTALL)
+BETWEEN = re.compile(r"(?<=<!-- table -->\n).*(?=<!-- end -->)", re.DOTALL)
 
 Samples = dict[str, dict[str, list[float]]]
 
@@ -124,9 +125,9 @@ class Bench:
         """The samples of a figure, and of those that come with it."""
         print(f"{name} …", file=sys.stderr, flush=True)
         match name:
-            case "cold" | "reload":
+            case "cold":
                 return self.cold()
-            case "idle" | "files" | "open" | "registered":
+            case "idle":
                 return self.sessions()
             case "request":
                 return {name: self.request()}
@@ -230,14 +231,17 @@ class Bench:
         """
         samples: Samples = {}
         address = f"https://127.0.0.1:{self._server.port}/v1"
-        options = [f"--set=provider.openai-chat.{each}" for each in (f"base_url={address}", "retry=off")]
+        options = [
+            f"--set=provider.openai-chat.{each}"
+            for each in (f"base_url={address}", "retry=off", "connect_timeout_s=0.3")
+        ]
         store = f"--store=sqlite:///{self._folder / 'request.db'}"
         lash = [sys.executable, "-m", "lash_framework", "run", "hi", "--model=openai-chat:bench", store, *options]
         made = "import sys, time, httpx; httpx.AsyncClient(); print(time.monotonic())"
         env = {**ENVIRONMENT, "OPENAI_API_KEY": "none"}
         for number in range(self._count + 1):
             started = time.monotonic()
-            subprocess.run(lash, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+            subprocess.run(lash, env=env, cwd=self._folder, capture_output=True, check=False)
             ours = self._server.get("/accepted") - started
             started = time.monotonic()
             ran = subprocess.run([sys.executable, "-c", made], env=env, check=True, stdout=subprocess.PIPE, text=True)
@@ -323,10 +327,18 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
+def save(results: dict[str, Any], path: Path | None) -> None:
+    """Write the results, if they are wanted."""
+    if path is not None:
+        path.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
+
+
 def write_readme() -> None:
     """Put the table of the results into the README."""
     shown = report(orjson.loads(RESULTS.read_bytes()))
-    README.write_text(BETWEEN.sub(lambda found: found[1] + shown + found[2], README.read_text()))
+    page, places = BETWEEN.subn(lambda _: f"{shown}\n", README.read_text(encoding="utf-8"))
+    assert places == 1, "the README has lost its marks"
+    README.write_text(page, encoding="utf-8")
 
 
 def main() -> None:
@@ -355,16 +367,13 @@ def main() -> None:
     with closing(server), tempfile.TemporaryDirectory(dir=options.dir) as folder:
         results["machine"] = machine(Path(folder), server, count)
         bench = Bench(server, Path(folder), count)
-        done: dict[str, Samples] = {}
-        for name in options.only or FIGURES:
-            if name not in done:
-                done |= bench.run(name)
+        for name in dict.fromkeys(GROUPS.get(each, each) for each in options.only or FIGURES):
+            results["figures"] |= rounded(bench.run(name))
+            save(results, options.json)  # what comes later may fail
         if options.others:
             results["others"] = bench.others()
-    results["figures"] |= rounded(done)
+            save(results, options.json)
     print(report(results))
-    if options.json:
-        options.json.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
 
 
 if __name__ == "__main__":
