@@ -346,8 +346,8 @@ class ProviderFailureKind(StrEnum):
 class LlmCallError:
     """Why a model call failed. `retryable` tells whether the same request might succeed later.
 
-    `message` is for people: it names the provider and what to do. `raw` is what the service said, redacted. `usage` None
-    means that nothing was spent for sure; what can't be known is `TokenUsage(at_least=True)`.
+    `message` is for people: it names the provider and what to do. `raw` is what the service said, redacted. `usage`
+    None means that nothing was spent for sure; what can't be known is `TokenUsage(at_least=True)`.
     """
 
     message: str

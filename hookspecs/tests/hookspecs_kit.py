@@ -50,7 +50,7 @@ from lash_hookspecs import (
 MODULES: dict[str, ModuleType] = {
     module.name: importlib.import_module(f"lash_hookspecs.{module.name}")
     for module in pkgutil.iter_modules(lash_hookspecs.__path__)
-    if not module.ispkg
+    if not module.ispkg and not module.name.startswith("_")
 }
 
 _LIVE = "holds functions, types or live objects, and lives as long as a host"
@@ -209,6 +209,10 @@ _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
+_POSITIVE = st.none() | st.integers(1, 2**63)
+_FROM_ONE = {lash_hookspecs.GenerationOptions: ("output_token_cap",), lash_hookspecs.SessionPolicy: ("max_turns",)}
+
+
 @cache
 def values(tp: Any) -> st.SearchStrategy[Any]:
     """Values of a type, whatever it is made of."""
@@ -224,7 +228,8 @@ def values(tp: Any) -> st.SearchStrategy[Any]:
         return st.builds(envelope_of, values(lash_hookspecs.RuntimeEffectCommand), _TEXTS.filter(str.strip))
     if attrs.has(origin):
         fields = [each for each in attrs.fields(attrs.resolve_types(origin)) if each.init]
-        return st.builds(origin, **{each.alias: st.deferred(lambda each=each: values(each.type)) for each in fields})
+        made = {each.alias: st.deferred(lambda each=each: values(each.type)) for each in fields}
+        return st.builds(origin, **made | dict.fromkeys(_FROM_ONE.get(origin, ()), _POSITIVE))
     if origin is frozenset:
         return st.frozensets(values(args[0]), max_size=2)
     if origin is tuple and args[1:] != (...,):

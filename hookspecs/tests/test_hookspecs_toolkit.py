@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from enum import Enum, IntEnum, StrEnum
 from typing import Annotated, Any, Literal, NamedTuple, NewType, Optional, TypedDict, Union
 
 import anyio
+import anyio.lowlevel
 import pytest
 from attrs import Factory, field, frozen, validators
 
@@ -27,6 +31,7 @@ from lash_hookspecs import (
     json_schema,
     tool,
 )
+from lash_hookspecs._threads import AT_ONCE
 from lash_hookspecs.tools import ToolManifest
 
 CTX = ToolCallContext(
@@ -482,3 +487,151 @@ async def test_a_cancel_leaves_a_thread_behind() -> None:
     assert not ended.is_set()
     let_go.set()
     assert ended.wait(20)
+
+
+async def test_an_abandoned_function_can_learn_that_nobody_waits() -> None:
+    """`anyio.from_thread` works in a tool's thread, so a tool that asks now and then stops when it is cancelled."""
+    from anyio import from_thread
+
+    started, stopped = anyio.Event(), threading.Event()
+
+    @tool
+    def patient() -> None:
+        from_thread.run_sync(started.set)
+        try:
+            while True:
+                from_thread.check_cancelled()
+                threading.Event().wait(0.001)
+        finally:
+            stopped.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(patient.call, CTX, {})
+        await started.wait()
+        tasks.cancel_scope.cancel()
+    assert stopped.wait(20)
+
+
+async def test_a_thread_sees_the_context_and_may_run_an_event_loop_of_its_own() -> None:
+    seen: ContextVar[str] = ContextVar("seen")
+    seen.set("here")
+
+    @tool
+    def nested() -> str:
+        async def inside() -> str:
+            await anyio.lowlevel.checkpoint()
+            return seen.get()
+
+        return anyio.run(inside)
+
+    assert await nested.call(CTX, {}) == "here"
+
+
+async def test_only_so_many_plain_functions_run_at_once_and_abandoned_ones_do_not_count() -> None:
+    from anyio import from_thread
+
+    gate, free = threading.Event(), threading.Event()
+    running: list[int] = []
+    full = anyio.Event()
+
+    @tool
+    def wait() -> None:
+        running.append(1)
+        if len(running) == AT_ONCE:
+            from_thread.run_sync(full.set)
+        gate.wait(20)
+
+    @tool
+    def quick() -> int:
+        free.set()
+        return 7
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(AT_ONCE + 5):
+            tasks.start_soon(wait.call, CTX, {})
+        with anyio.fail_after(20):
+            await full.wait()
+        await anyio.wait_all_tasks_blocked()
+        with anyio.move_on_after(0.05):
+            await quick.call(CTX, {})
+        assert len(running) == AT_ONCE
+        assert not free.is_set()
+        tasks.cancel_scope.cancel()
+    # All are still there, and nobody waits for them.
+    assert await quick.call(CTX, {}) == 7
+    gate.set()
+
+
+async def test_threads_are_used_again() -> None:
+    @tool
+    def which() -> threading.Thread:
+        return threading.current_thread()
+
+    assert len({await which.call(CTX, {}) for _ in range(20)}) <= 2
+
+
+HANGS = """
+import os, signal, sys, threading, anyio
+from lash_hookspecs import ToolCallContext, tool
+
+@tool
+def hang() -> None:
+    threading.Event().wait()
+
+async def main():
+    ctx = ToolCallContext(
+        session_id="s", turn_id="t", call_id="c", tool_name="x", plugin_id="p", idempotency_key="k", state=None
+    )
+    if sys.argv[2] == "signal":
+        threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+        await hang.call(ctx, {})
+    with anyio.move_on_after(0.05):
+        await hang.call(ctx, {})
+    print("went on")
+
+anyio.run(main, backend=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("how", ["cancel", "signal"])
+def test_a_function_that_hangs_does_not_keep_the_process_alive(backend: str, how: str) -> None:
+    """anyio's own worker threads are joined when the interpreter exits, so `lash` hung after Ctrl-C."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", HANGS, backend, how], capture_output=True, text=True, timeout=30
+    )
+    if how == "cancel":
+        assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
+    else:
+        assert done.returncode != 0
+        assert done.stderr.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_a_result_for_a_loop_that_is_gone_is_dropped_without_a_word() -> None:
+    let_go = threading.Event()
+
+    @tool
+    def late() -> None:
+        let_go.wait(20)
+        raise LookupError("nobody hears this")
+
+    async def main() -> threading.Thread:
+        found: list[threading.Thread] = []
+
+        @tool
+        def which() -> None:
+            found.append(threading.current_thread())
+            late()
+
+        with anyio.move_on_after(0.05):
+            await which.call(CTX, {})
+        return found[0]
+
+    thread = anyio.run(main)
+    let_go.set()
+    assert anyio.run(quiet) == "quiet"
+    assert thread.daemon
+
+
+async def quiet() -> str:
+    return "quiet"

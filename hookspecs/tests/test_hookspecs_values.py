@@ -164,7 +164,7 @@ def test_instructions_of_a_policy_are_added_one_by_one() -> None:
 # ---- options and usage ----------------------------------------------------------------------------------------------
 
 FULL = GenerationOptions(output_token_cap=1, temperature=1.0, seed=1, stop_sequences=("x",))
-ZERO = GenerationOptions(output_token_cap=0, temperature=0.0, seed=0, stop_sequences=("y",))
+ZERO = GenerationOptions(output_token_cap=2, temperature=0.0, seed=0, stop_sequences=("y",))
 
 
 @pytest.mark.parametrize(

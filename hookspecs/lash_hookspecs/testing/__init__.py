@@ -1,1 +1,1 @@
-"""Conformance kits: what a store, a provider or an effect host must do, ready to be run by its own tests."""
+"""Conformance kits, ready to be run by other packages' own tests. So far there is one: for stores."""

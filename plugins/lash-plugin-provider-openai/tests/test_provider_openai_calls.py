@@ -32,6 +32,7 @@ from lash_hookspecs.llm import (
     StreamDelta,
     TextBlock,
     TextOutput,
+    TokenUsage,
     ToolCallOutputPart,
 )
 from lash_hookspecs.messages import AttachmentRef
@@ -177,6 +178,27 @@ async def test_failures(answer: Answer, code: str, kind: ProviderFailureKind, re
         assert (error.code, error.kind, error.retryable) == (code, kind, retryable)
         assert len(server.requests) == 1
         assert caller.waits == []
+
+
+async def test_a_junk_event_is_not_asked_for_again_and_says_what_was_wrong() -> None:
+    """A response was observed, so a repetition might be paid for twice; it used to be repeated three times."""
+    for junk, words in ((b"data: {oops}\n\n", "no JSON"), (b'data: {"choices": [7]}\n\n', "no chunk")):
+        with ChatServer(raw(junk)) as server:
+            caller = Caller(server.url)
+            error = await caller.fail()
+            assert error.code == "unsafe_retry_response_observed"
+            assert len(server.requests) == 1
+            assert caller.waits == []
+            assert words in error.message
+            assert junk.decode()[6:].strip() in error.message
+            assert f"{server.url}/chat/completions" in error.message
+            assert error.usage == TokenUsage(at_least=True)
+
+
+async def test_a_failure_after_usage_keeps_the_counters() -> None:
+    with ChatServer(stream(chunk(usage={"prompt_tokens": 3}), done=False, end="cut"), status(401)) as server:
+        assert (await Caller(server.url).fail()).usage == TokenUsage(input=3, at_least=True)
+        assert (await Caller(server.url).fail()).usage is None
 
 
 async def test_a_refused_connection_names_the_url_at_once() -> None:

@@ -266,9 +266,7 @@ def test_failures(events: list[Any], code: str, kind: ProviderFailureKind, retry
         decode(stream(*events))
     error = caught.value.error
     assert (error.code, error.kind, error.retryable) == (code, kind, retryable)
-    assert caught.value.seen is (
-        Seen.EMPTY_STREAM if code in ("stream_cut", "malformed_event", "unexpected_content") else Seen.RESPONSE
-    )
+    assert caught.value.seen is (Seen.EMPTY_STREAM if code == "stream_cut" else Seen.RESPONSE)
 
 
 _NAMES = [

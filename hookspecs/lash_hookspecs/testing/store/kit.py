@@ -12,13 +12,16 @@ from attrs import define, field, frozen
 
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import (
+    Blobs,
     Capability,
     CommitResult,
     NodeKind,
     NodeRecord,
     OperationId,
     RuntimeCommit,
+    SessionLocks,
     SessionStore,
+    Store,
     UsageDelta,
     frame_node_id,
     node_id,
@@ -105,8 +108,40 @@ class StoreCase:
     _run: Run = field(repr=False)
 
     async def run(self, harness: StoreHarness) -> None:
-        """Check it. Raises `AssertionError` if it doesn't hold."""
-        await self._run(harness)
+        """Check it. Raises `AssertionError` if it doesn't hold, or if the store lacks a method of its ports."""
+        await self._run(_Checked(harness))
+
+
+@frozen
+class _Checked:
+    """A harness that looks at each store before a case does."""
+
+    _harness: StoreHarness
+
+    async def open(self) -> Any:
+        return _whole(await self._harness.open())
+
+    async def reopen(self) -> Any:
+        return _whole(await self._harness.reopen())
+
+    async def corrupt(self, kind: Corruption, session_id: str) -> None:
+        await self._harness.corrupt(kind, session_id)
+
+
+_PORTS: dict[str, type] = {
+    Capability.SESSIONS: SessionStore,
+    Capability.BLOBS: Blobs,
+    Capability.LOCKS: SessionLocks,
+}
+
+
+def _whole(store: Any) -> Any:
+    ports = [Store, *(_PORTS[each] for each in sorted(getattr(store, "capabilities", _PORTS)) if each in _PORTS)]
+    names = [(port, name) for port in ports for name in vars(port) if not name.startswith("_")]
+    missing = [f"`{port.__name__}.{name}`" for port, name in names if not hasattr(store, name)]
+    if missing:
+        raise AssertionError(f"{type(store).__name__} lacks {', '.join(missing)}")
+    return store
 
 
 @define

@@ -1,0 +1,337 @@
+"""Whatever a tool does, its call has a result: the model reads what went wrong, and the session lives on."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from agents import agent, plugin
+from attrs import frozen
+
+from lash_framework.composition import Composition
+from lash_framework.tool_calls import perform
+from lash_hookspecs import (
+    AssembledTurn,
+    EffectController,
+    EffectControllerError,
+    EffectRunner,
+    FinishControl,
+    Finished,
+    FunctionTool,
+    PendingToolCall,
+    PluginError,
+    RuntimeEffectEnvelope,
+    RuntimeEffectOutcome,
+    RuntimeScope,
+    Stopped,
+    StopReason,
+    ToolCallCommand,
+    ToolCallContext,
+    ToolCallFailure,
+    ToolCallOutput,
+    ToolCallSuccess,
+    ToolError,
+    ToolFailureClass,
+    tool,
+)
+from lash_plugin_provider_scripted.script import Call, Reply
+
+
+@tool
+async def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+async def outcomes(*tools: FunctionTool, calls: int = 1) -> list[Any]:
+    """What the first of these tools, called so many times at once, gives; afterwards the session must still answer."""
+    script = [Reply(tool_calls=[Call(tools[0].manifest.name)] * calls), "Done.", "Still here."]
+    async with agent(script, tools=[*tools, add]) as lash:
+        session = await lash.session("s")
+        turn = await session.run("q")
+        assert isinstance(turn.outcome, Finished)
+        assert (await session.run("and now?")).text == "Still here."
+    assert len(turn.tool_calls) == calls
+    return [each.output.outcome for each in turn.tool_calls]
+
+
+async def failed(*tools: FunctionTool) -> ToolCallFailure:
+    (outcome,) = await outcomes(*tools)
+    assert isinstance(outcome, ToolCallFailure)
+    return outcome
+
+
+# ---- what isn't an `Exception` --------------------------------------------------------------------------------------
+
+
+async def awaits_a_cancelled_task() -> None:
+    task = asyncio.ensure_future(asyncio.Event().wait())
+    await anyio.lowlevel.checkpoint()
+    task.cancel()
+    await task
+
+
+@pytest.mark.parametrize("calls", [1, 2], ids=["alone", "two_at_once"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_tool_that_awaits_a_cancelled_task_fails_its_call_and_cancels_nothing(calls: int) -> None:
+    @tool
+    async def broken() -> str:
+        """Await something that was cancelled."""
+        await awaits_a_cancelled_task()
+        return "never"
+
+    found = await outcomes(broken, calls=calls)
+    assert {(each.code, each.message) for each in found} == {("tool_raised", "CancelledError")}
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "thread"])
+async def test_a_tool_that_calls_sys_exit_ends_its_call_and_not_the_program(is_async: bool) -> None:
+    async def later() -> str:
+        """Exit."""
+        sys.exit(3)
+
+    def at_once() -> str:
+        """Exit."""
+        sys.exit(3)
+
+    failure = await failed(tool(name="leave")(later if is_async else at_once))
+    assert (failure.code, failure.message) == ("tool_raised", "SystemExit: 3")
+
+
+async def test_an_interrupt_in_a_tool_is_the_users_and_passes_through() -> None:
+    @tool
+    async def interrupted() -> str:
+        """As if Ctrl-C came now."""
+        raise KeyboardInterrupt
+
+    async with agent([Reply(tool_calls=[Call("interrupted")])], tools=[interrupted]) as lash:
+        composition: Composition = lash.host.composition("standard")
+        call = PendingToolCall(call_id="c", tool_name="interrupted", args={})
+        with pytest.raises(KeyboardInterrupt):
+            await perform(composition, {}, call, lambda owner: None)  # type: ignore[arg-type,return-value]  # unread
+
+
+async def test_a_cancel_wins_over_what_a_tools_own_tasks_raise_while_they_end() -> None:
+    @tool
+    async def messy(ctx: ToolCallContext) -> str:
+        """Fail in the cleanup."""
+
+        async def child() -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                raise ValueError("in the cleanup")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(child)
+            await anyio.lowlevel.checkpoint()
+            scope.cancel()
+            await anyio.sleep_forever()
+        return "never"
+
+    async with agent([Reply(tool_calls=[Call("messy")])], tools=[messy]) as lash:
+        composition: Composition = lash.host.composition("standard")
+        call = PendingToolCall(call_id="c", tool_name="messy", args={})
+        with anyio.CancelScope() as scope:
+            await perform(composition, {}, call, lambda owner: None)  # type: ignore[arg-type,return-value]  # unread
+            await anyio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+
+
+# ---- time limits and groups -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeout_s", [None, 60.0])
+async def test_a_tools_own_timeout_error_is_told_as_it_is(timeout_s: float | None) -> None:
+    @tool(timeout_s=timeout_s)
+    async def connect() -> str:
+        """Connect."""
+        raise TimeoutError("the database didn't answer")
+
+    failure = await failed(connect)
+    assert (failure.code, failure.message) == ("tool_raised", "TimeoutError: the database didn't answer")
+
+
+async def test_a_tool_that_runs_out_of_its_time_is_stopped_and_named() -> None:
+    @tool(timeout_s=0.01)
+    async def wait() -> str:
+        """Wait."""
+        await anyio.sleep_forever()
+        return "never"
+
+    failure = await failed(wait)
+    assert (failure.code, failure.failure_class) == ("timeout", ToolFailureClass.TIMEOUT)
+    assert failure.message == "`wait` took longer than 0.01 s and was stopped"
+
+
+def in_a_task_group(*errors: Exception) -> FunctionTool:
+    @tool
+    async def fetch() -> str:
+        """Fetch."""
+
+        async def one(error: Exception) -> None:
+            raise error
+
+        async with anyio.create_task_group() as group:
+            for each in errors:
+                group.start_soon(one, each)
+        return "never"
+
+    return fetch
+
+
+async def test_a_tool_error_in_a_tools_own_task_group_keeps_its_code() -> None:
+    kind = ToolFailureClass.PERMISSION_DENIED
+    failure = await failed(in_a_task_group(ToolError("no such row", code="no_row", failure_class=kind)))
+    assert (failure.code, failure.message, failure.failure_class) == ("no_row", "no such row", kind)
+
+
+async def test_a_group_of_several_errors_is_told_as_what_is_in_it() -> None:
+    failure = await failed(in_a_task_group(OSError("disk"), ValueError("row")))
+    assert failure.code == "tool_raised"
+    assert sorted(failure.message.split("; ")) == ["OSError: disk", "ValueError: row"]
+
+
+# ---- what no store can hold -----------------------------------------------------------------------------------------
+
+
+UNSTORABLE: dict[str, Callable[[], object]] = {
+    "a value": object,
+    "a success": lambda: ToolCallOutput(ToolCallSuccess(object())),
+    "a failure": lambda: ToolCallOutput(
+        ToolCallFailure(failure_class=ToolFailureClass.IO, code="c", message=None)  # type: ignore[arg-type]  # wrong
+    ),
+    "a control": lambda: ToolCallOutput(ToolCallSuccess(1), FinishControl(object())),
+    "no outcome": lambda: ToolCallOutput(None),  # type: ignore[arg-type]  # wrong on purpose
+    "text": lambda: "\ud800",
+}
+
+
+@pytest.mark.parametrize("make", UNSTORABLE.values(), ids=UNSTORABLE)
+async def test_a_result_that_no_store_can_hold_is_a_failed_call(make: Callable[[], object]) -> None:
+    @tool
+    async def odd() -> object:
+        """Return it."""
+        return make()
+
+    assert (await failed(odd)).code == "unencodable_result"
+
+
+async def test_an_error_whose_text_no_store_can_hold_is_told_without_what_breaks_it() -> None:
+    @tool
+    async def odd() -> str:
+        """Fail."""
+        raise ToolError("half \ud83d of it", code="odd")
+
+    failure = await failed(odd)
+    assert (failure.code, failure.message) == ("odd", "half \ufffd of it")
+
+
+# ---- children -------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class _RefusesChildren:
+    """An effect host, and its own controller, that refuses the calls that tools make."""
+
+    durable: bool = False
+
+    def scoped(self, scope: RuntimeScope) -> EffectController:
+        return self
+
+    async def execute(self, envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
+        if isinstance(envelope.command, ToolCallCommand) and ":" in envelope.command.call.call_id:
+            raise EffectControllerError("runtime_effect_replay_diverged", "it was another call before")
+        return await run(envelope)
+
+
+async def in_a_group(ctx: ToolCallContext) -> None:
+    async def child(index: int) -> None:
+        assert ctx.call_tool is not None
+        await ctx.call_tool(index, "add", {"a": 1, "b": 2})
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(child, 0)
+        group.start_soon(child, 1)
+
+
+async def swallowing(ctx: ToolCallContext) -> None:
+    assert ctx.call_tool is not None
+    try:
+        await ctx.call_tool(0, "add", {"a": 1, "b": 2})
+    except Exception:
+        return
+
+
+@pytest.mark.parametrize("calls", [1, 2], ids=["alone", "two_at_once"])
+@pytest.mark.parametrize("ask", [in_a_group, swallowing])
+async def test_a_child_that_the_effect_boundary_refused_ends_the_turn_whatever_the_tool_makes_of_it(
+    ask: Callable[[ToolCallContext], Any], calls: int
+) -> None:
+    @tool
+    async def parent(ctx: ToolCallContext) -> str:
+        """Call others."""
+        await ask(ctx)
+        return "as if nothing had happened"
+
+    async with agent([Reply(tool_calls=[Call("parent")] * calls), "never asked"], tools=[parent, add]) as lash:
+        lash.effects = _RefusesChildren()
+        turn: AssembledTurn = await (await lash.session("s")).run("q")
+    assert turn.outcome == Stopped(StopReason.RUNTIME_ERROR)
+    assert [each.code for each in turn.errors] == ["runtime_effect_replay_diverged"]
+
+
+async def test_a_tool_may_use_an_index_for_one_child_only() -> None:
+    """Two children of one index would have one id and one replay key, so that a journal answers one with the other."""
+
+    @tool
+    async def twice(ctx: ToolCallContext) -> list[str]:
+        """Call `add` twice."""
+        assert ctx.call_tool is not None
+        await ctx.call_tool(0, "add", {"a": 1, "b": 2})
+        await ctx.call_tool(0, "add", {"a": 3, "b": 4})
+        return []
+
+    failure = await failed(twice)
+    assert failure.code == "duplicate_child_index"
+    assert failure.message.startswith("`call_tool` was called twice with index 0")
+
+
+@frozen
+class _LosesCalls(_RefusesChildren):
+    """One whose tool calls end in a cancellation that nobody asked for."""
+
+    async def execute(self, envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
+        if isinstance(envelope.command, ToolCallCommand):
+            raise asyncio.CancelledError
+        return await run(envelope)
+
+
+@pytest.mark.parametrize("calls", [1, 2], ids=["alone", "two_at_once"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_call_that_ends_without_a_result_is_told_as_failed_and_never_left_out(calls: int) -> None:
+    """A call in the history without its result would make every later model call of the session fail."""
+    async with agent([Reply(tool_calls=[Call("add", {"a": 1, "b": 2})] * calls), "Done."], tools=[add]) as lash:
+        lash.effects = _LosesCalls()
+        turn = await (await lash.session("s")).run("q")
+    assert turn.text == "Done."
+    codes = [each.output.outcome.code for each in turn.tool_calls if isinstance(each.output.outcome, ToolCallFailure)]
+    assert codes == ["no_result"] * calls
+
+
+# ---- names ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["read file", "files.read", "naïve", "x" * 65, "tail\n"])
+async def test_a_tool_name_that_no_model_service_takes_is_refused_when_the_host_opens(name: str) -> None:
+    def lash_tools() -> list[FunctionTool]:
+        return [tool(name=name)(lambda: None)]
+
+    with pytest.raises(PluginError, match="plugin `files`, hook `lash_tools`: no model service takes the tool name"):
+        async with agent(["hi"], plugins=[plugin("files", lash_tools)]) as lash:
+            await lash.session("s")
