@@ -265,7 +265,10 @@ class Lash:
 
     def _policy(self, base: SessionPolicy, said: _Said) -> SessionPolicy:
         """The policy with what a caller says now."""
-        policy = evolve(base, **{name: value for name, value in said.fields.items() if value is not None})
+        try:
+            policy = evolve(base, **{name: value for name, value in said.fields.items() if value is not None})
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"a session can't run so: {error}") from None
         if said.generation is not None:
             policy = evolve(policy, generation=said.generation.over(policy.generation))
         if said.instructions is not None:

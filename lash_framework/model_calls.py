@@ -39,7 +39,7 @@ async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, sco
             return LlmCallOutcome(failed.error, text_streamed=stream.text_streamed)
         result: LlmResponse | LlmCallError
         try:
-            result = _answer(plan.provider_id, await plan.provider().complete(request, stream.receive))
+            result = _answer(plan.provider_id, await plan.provider.complete(request, stream.receive))
         except ConfigurationError:
             raise
         except BaseException as error:

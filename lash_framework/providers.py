@@ -9,7 +9,7 @@ from typing import Any
 from lash_framework.faults import failure_text, pass_on
 from lash_framework.hooks import Owned
 from lash_hookspecs.errors import ConfigurationError, UnknownName
-from lash_hookspecs.llm import Provider, ProviderContext, ProviderSpec
+from lash_hookspecs.llm import ModelCapability, Provider, ProviderContext, ProviderSpec
 
 __all__ = ["LIVE_CALLS_VARIABLE", "Providers", "split_model"]
 
@@ -54,6 +54,16 @@ class Providers:
             )
             found = self._open[provider_id] = _opened(plugin_id, spec, context)
         return found
+
+    def capability(self, provider_id: str, model: str) -> ModelCapability:
+        """What a model can do. Raises `ConfigurationError` for a provider that can't say."""
+        try:
+            return self.get(provider_id).capability(model)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            text = f"provider `{provider_id}` can't say what `{model}` can do: {type(error).__name__}: {error}"
+            raise ConfigurationError(text) from error
 
     async def aclose(self) -> None:
         """Close all; errors are grouped, and stop nothing."""

@@ -102,7 +102,7 @@ class Session:
         try:
             wanted = evolve(self.policy, **changes)
         except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"no such setting of a session: {error}") from None
+            raise ConfigurationError(f"session `{self.id}` can't be configured so: {error}") from None
         return await self.set_policy(wanted)
 
     async def set_policy(self, wanted: SessionPolicy, source: str = APPLICATION) -> SessionPolicy:

@@ -43,7 +43,7 @@ from lash_hookspecs.effects import (
     expect,
 )
 from lash_hookspecs.errors import EffectControllerError, PluginError
-from lash_hookspecs.llm import ModelCapability, TokenUsage
+from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import AssembledTurn, SessionStateEnvelope, TurnIssue
 from lash_hookspecs.turns import (
@@ -176,7 +176,6 @@ class TurnRun:
         plan = self.plan
         mode, policy, context = plan.composition.mode, plan.policy, plan.turn_input.context
         generation = context.generation.over(policy.generation.over(mode.generation))
-        capability: ModelCapability = plan.provider().capability(plan.model)
         driver = mode.driver
         config = TurnMachineConfig(
             driver=plan.composition.driver,
@@ -184,7 +183,7 @@ class TurnRun:
             turn_id=plan.turn_id,
             model=plan.model,
             sync_execution_environment=driver.sync_execution_environment if driver else True,
-            max_context_tokens=capability.context_window,
+            max_context_tokens=plan.capability.context_window,
             max_turns=policy.max_turns or mode.max_turns or DEFAULT_MAX_TURNS,
             model_variant=context.model_variant or policy.model_variant,
             generation=generation,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, TypedDict
 from uuid import uuid4
@@ -33,7 +33,7 @@ from lash_framework.turn_plan import CancelGate, TurnPlan
 from lash_hookspecs.codec import decode
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import ConfigurationError, PluginError, SessionBusy, TurnCancelled, TurnConflict
-from lash_hookspecs.llm import GenerationOptions, Provider
+from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, TurnInput
 from lash_hookspecs.stores import ComponentEntry, OperationId
@@ -212,8 +212,9 @@ class TurnJob:
         context = self._input.context
         chosen = context.model or policy.model
         provider_id, model = split_model(chosen, lash.host.providers)
-        provider: Callable[[], Provider] = lambda: lash.providers.get(provider_id)  # noqa: E731  # opened at first use
-        if self._wish is not None and not provider().capability(model).structured_output:
+        provider = lash.providers.get(provider_id)
+        capability = lash.providers.capability(provider_id, model)
+        if self._wish is not None and not capability.structured_output:
             raise ConfigurationError(f"model `{chosen}` doesn't offer structured output; ask without `output=`")
         composition.check_turn_extension(self._input.mode_extension)
         layers = [
@@ -235,6 +236,7 @@ class TurnJob:
             provider_id=provider_id,
             model=model,
             provider=provider,
+            capability=capability,
             controller=lash.effects.scoped(scope),
             layers=tuple(layers),
             renderer=lash.renderer(composition),

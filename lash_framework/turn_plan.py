@@ -14,7 +14,7 @@ from lash_framework.prompt import OwnedLayer, PromptRenderer
 from lash_framework.state import PluginStates
 from lash_framework.tool_calls import Validator
 from lash_hookspecs.effects import EffectController
-from lash_hookspecs.llm import Provider
+from lash_hookspecs.llm import ModelCapability, Provider
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 
@@ -38,7 +38,8 @@ class TurnPlan:
     states: PluginStates
     provider_id: str
     model: str
-    provider: Callable[[], Provider]
+    provider: Provider
+    capability: ModelCapability
     controller: EffectController
     layers: tuple[OwnedLayer, ...]
     renderer: PromptRenderer
