@@ -17,6 +17,7 @@ import sysconfig
 import venv
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import ZipFile
 
 ROOT = Path(__file__).resolve().parent.parent
 DISTRIBUTIONS = [
@@ -46,6 +47,15 @@ def build(into: Path) -> list[Path]:
     return sorted(wheels.glob("*.whl"))
 
 
+def without_license(wheels: list[Path]) -> list[str]:
+    """The names of wheels that came without the text of their license."""
+
+    def has_it(wheel: Path) -> bool:
+        return any(name.endswith(".dist-info/licenses/LICENSE") for name in ZipFile(wheel).namelist())
+
+    return [wheel.name for wheel in wheels if not has_it(wheel)]
+
+
 def check_origins(python: Path, cwd: Path) -> None:
     """Fail if a package is imported from anywhere but the fresh environment, or came without its `py.typed`."""
     names = [path.name for folder in DISTRIBUTIONS for path in folder.glob("lash_*") if path.is_dir()]
@@ -64,6 +74,9 @@ def check(scratch: Path, arguments: list[str]) -> int:
     wheels = build(scratch)
     if len(wheels) != len(DISTRIBUTIONS):
         print(f"{len(DISTRIBUTIONS)} distributions, but {len(wheels)} wheels: {[wheel.name for wheel in wheels]}")
+        return 1
+    if bare := without_license(wheels):
+        print(f"without LICENSE: {', '.join(bare)}")
         return 1
 
     environment = scratch / "environment"

@@ -229,7 +229,7 @@ class TurnJob:
             turn_id=self.turn_id,
             turn_input=self._input,
             session_extension=load_extension(composition.mode, "session", policy.extension),
-            policy=evolve(policy, model=chosen),
+            policy=policy if chosen == policy.model else evolve(policy, model=chosen),
             composition=composition,
             conversation=conversation,
             states=states,

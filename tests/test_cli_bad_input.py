@@ -155,7 +155,7 @@ def test_a_busy_session_is_named_and_can_be_used_afterwards(lash: Cli) -> None:
     assert any(b"tool_call_started" in line for line in process.stdout)
     done = lash.run("run", "hi", "--session", "s")
     assert done.code == 1
-    assert "session `s` is running a turn in another process" in done.err
+    assert "session `s` is running a turn elsewhere; pass --wait" in done.err
     process.terminate()
     process.communicate()
     assert lash.run("run", "hi", "--session", "s").code == 0

@@ -23,7 +23,7 @@ def test_ctrl_c_cancels_the_turn_and_keeps_the_session(lash: Cli) -> None:
         terminal.send("hello\n")
         terminal.wait_for("wait_long()")
         terminal.send("\x03")
-        terminal.wait_for("cancelled; what there was is committed")
+        terminal.wait_for("cancelled; your message is stored, the unfinished answer is not")
         terminal.wait_for(PROMPT)
         terminal.send("and now?\n")
         terminal.wait_for("The second answer.")
@@ -31,7 +31,7 @@ def test_ctrl_c_cancels_the_turn_and_keeps_the_session(lash: Cli) -> None:
         terminal.send("\x04")
         code, rest = terminal.ended()
     assert code == 0
-    assert "go on later: lash chat --session s" in rest
+    assert "-m lash_framework chat --session s" in rest
     outcomes = [each["outcome"] for each in lash.run("sessions", "show", "s", "--json").object["turns"]]
     assert [each["type"] for each in outcomes] == ["stopped", "finished"]
 
@@ -86,7 +86,7 @@ def test_a_failed_turn_leaves_the_chat_usable(lash: Cli) -> None:
     done = lash.run("chat", "--session", "s", "--model", f"scripted:{script}", stdin=b"one\n/session\ntwo\n")
     assert done.code == 0
     assert done.err.count("on fire") >= 1
-    assert "go on with it: lash chat --session s" in done.out
+    assert "-m lash_framework chat --session s" in done.out
     assert len(lash.run("sessions", "show", "s", "--json").object["turns"]) == 2
 
 
@@ -109,4 +109,5 @@ def test_binary_on_standard_input_names_its_place(lash: Cli) -> None:
 
 def test_continue_needs_a_session(lash: Cli) -> None:
     done = lash.run("chat", "--continue")
-    assert (done.code, "there is no session yet" in done.err) == (2, True)
+    assert (done.code, "there is no database at `" in done.err) == (2, True)
+    assert not (lash.folder / "test.db").exists()

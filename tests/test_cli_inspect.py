@@ -45,8 +45,6 @@ BROKEN = "import no_such_module\n"
 
 
 def test_sessions_are_listed_shown_exported_and_deleted(lash: Cli) -> None:
-    assert f"no sessions in {lash.folder / 'test.db'}" in lash.run("sessions", "list").out
-    assert lash.run("sessions", "list", "--json").object == []
     turn = lash.run("run", "What?", "--json", "--session", "s").object
     listed = lash.run("sessions", "list").out.splitlines()
     assert re.split(r"  +", listed[0]) == ["session", "last used", "turns", "usage"]
@@ -91,7 +89,10 @@ def test_deleting_asks_on_a_terminal(lash: Cli) -> None:
 def test_an_unknown_session_names_the_known_ones(lash: Cli, command: str) -> None:
     lash.run("run", "hi", "--session", "mine")
     done = lash.run("sessions", command, "mime", *(["--yes"] if command == "delete" else []))
-    assert (done.code, done.err) == (2, "lash: unknown session `mime`: did you mean `mine`?\n")
+    assert (done.code, done.err) == (
+        2,
+        "lash: unknown session `mime`: did you mean `mine`? `lash sessions list` lists them\n",
+    )
     assert lash.run("sessions", command).code == 2
 
 
@@ -211,7 +212,11 @@ def test_doctor_finds_nothing_where_nothing_is_wrong(lash: Cli) -> None:
     done = lash.run("doctor", "--json")
     assert done.code == 0, done.out
     found = {each["check"]: each for each in done.object}
-    assert found["store"]["found"].startswith(str(lash.folder / "test.db"))
+    assert found["store"]["found"] == f"none yet at {lash.folder / 'test.db'}: the first turn makes it"
+    assert not (lash.folder / "test.db").exists(), "a look makes nothing"
+    lash.run("run", "hi")
+    there = {each["check"]: each for each in lash.run("doctor", "--json").object}
+    assert there["store"]["found"] == f"{lash.folder / 'test.db'}: 1 session"
     assert found["model"]["found"].startswith("scripted:demo")
     assert "lash-framework" in found["packages"]["found"]
 
@@ -249,7 +254,7 @@ def test_the_demo_is_a_real_turn_that_can_be_looked_at(lash: Cli) -> None:
     assert done.code == 0
     for part in ("→ now(tz=", "→ add(a=19, b=23) = 42", "That is all this demo can do.", "tokens in", "lash-demo.db"):
         assert part in done.out
-    typed = re.search(r"^  lash (explain \S+ --store \S+)$", done.out, re.MULTILINE)
+    typed = re.search(r"^  \S+ -m lash_framework (explain \S+ --store \S+)$", done.out, re.MULTILINE)
     assert typed is not None
     explained = lash.run(*typed[1].split())
     assert explained.code == 0

@@ -156,7 +156,7 @@ def test_who_answers_is_said_when_nobody_chose_a_model(lash: Cli) -> None:
 
 def test_continue_goes_on_with_the_session_used_last(lash: Cli) -> None:
     none = lash.run("run", "hi", "--continue")
-    assert (none.code, "there is no session yet" in none.err) == (2, True)
+    assert (none.code, "there is no database at `" in none.err) == (2, True)
     script = f"scripted:{lash.write('script.toml', TWO_REPLIES)}"
     first = lash.run("run", "one", "--json", "--model", script).object
     second = lash.run("run", "two", "--json", "-c").object
@@ -201,7 +201,7 @@ def test_ctrl_c_cancels_and_commits(lash: Cli) -> None:
     assert process.returncode == 130
     last = json.loads(out.splitlines()[-1])
     assert last["outcome"] == {"type": "stopped", "reason": "cancelled"}
-    assert b"cancelled; what there was is committed" in err
+    assert b"cancelled; your message is stored, the unfinished answer is not" in err
     assert b"Traceback" not in err
     turns = lash.run("sessions", "show", "s", "--json").object["turns"]
     assert [each["turn_id"] for each in turns] == [last["turn_id"]]
@@ -213,7 +213,7 @@ def test_ctrl_c_on_a_terminal_cancels(lash: Cli) -> None:
     with Terminal(lash, "run", "hi", *lash.slow()) as terminal:
         terminal.wait_for("wait_long()")
         terminal.send("\x03")
-        terminal.wait_for("cancelled; what there was is committed")
+        terminal.wait_for("cancelled; your message is stored, the unfinished answer is not")
         assert terminal.ended()[0] == 130
 
 
@@ -252,7 +252,7 @@ def test_a_full_disk_below_the_output_is_named_and_the_turn_is_kept(lash: Cli) -
         process = lash.start("run", "hi", "--session", "s", stdout=full)
         _, err = process.communicate()
     assert process.returncode == 1
-    assert err.endswith(b"lash: No space left on device\n")
+    assert err.endswith(b"lash: standard output can't be written: No space left on device; the turn was committed\n")
     assert len(lash.run("sessions", "show", "s", "--json").object["turns"]) == 1
 
 
@@ -270,7 +270,7 @@ def test_a_terminal_gets_text_tools_and_the_place(lash: Cli) -> None:
     assert code == 0
     for part in ('→ now(tz="UTC") = ', "→ add(a=19, b=23) = 42", "That is all this demo can do.", "tokens in"):
         assert part in shown, part
-    assert "lash explain " in rest
+    assert "-m lash_framework explain " in rest
 
 
 def test_a_terminal_that_speaks_ascii_is_no_reason_to_fail(lash: Cli) -> None:

@@ -116,6 +116,14 @@ def test_it_is_built_from_its_package_alone(folder: Path) -> None:
     assert package.name in targets["sdist"]["only-include"]
 
 
+@each
+def test_it_ships_the_license(folder: Path) -> None:
+    """MIT asks for its text in every copy; `.ci/wheels.py` looks into the wheels."""
+    assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert settings(folder)["project"]["license-files"] == ["LICENSE"]
+    assert "LICENSE" in settings(folder)["tool"]["hatch"]["build"]["targets"]["sdist"]["only-include"]
+
+
 @each_plugin
 def test_a_plugins_entry_point_is_its_folder_without_the_prefix(folder: Path) -> None:
     (package,) = packages(folder)

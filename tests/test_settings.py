@@ -168,7 +168,10 @@ LINES = {
     ("provider", "openai-chat", "base_url"): 15,
     ("provider", "openai-chat", "nested", "deep"): 16,
     ("modes", "review", "prompt"): 17,
-    ("modes", "review", "prompt", "content"): 18,
+    ("modes", "review", "prompt", "0"): 17,
+    ("modes", "review", "prompt", "0", "content"): 18,
+    ("modes", "review", "prompt", "1"): 19,
+    ("modes", "review", "prompt", "1", "content"): 20,
 }
 
 
@@ -193,7 +196,7 @@ MISTAKES = {
     ),
     "type": ("\n\nmodel = 3", "lash.toml:3: `model` must be text, not a whole number"),
     "type of a list": ('plugins.disabled = "a"', "lash.toml:1: `plugins.disabled` must be an array, not text"),
-    "type in a list": ("plugins.only = [1]", "lash.toml:1: `plugins.only` must be text, not a whole number"),
+    "type in a list": ("plugins.only = [1]", "lash.toml:1: `plugins.only[0]` must be text, not a whole number"),
     "no number": ("max_turns = true", "lash.toml:1: `max_turns` must be a whole number, not true or false"),
     "too small": ("max_turns = 0", "lash.toml:1: `max_turns` must be at least 1"),
     "no table": ("provider = 1", "lash.toml:1: `provider` must be a table"),
@@ -204,7 +207,7 @@ MISTAKES = {
     "prompt": ("[modes.x]\nprompt = 1", "lash.toml:2: `modes.x.prompt` must be text, or a table with `content`"),
     "prompt's slot": (
         '[modes.x]\nprompt = { content = "a", slot = "no" }',
-        "lash.toml:2: `modes.x.prompt` must be one of `intro`, `execution`",
+        "lash.toml:2: `modes.x.prompt.slot` must be `intro`, `execution`",
     ),
     "prompt's key": (
         '[modes.x]\nprompt = { content = "a", titel = "no" }',

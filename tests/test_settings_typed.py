@@ -48,6 +48,9 @@ class Wanted:
     )
     timeout_s: float = field(default=1.0, validator=gt(0))
     tags: tuple[str, ...] = ()
+    kind: Literal["full", "normal"] = "full"
+    rank: Literal["hidden-a", "hidden-b"] = field(default="hidden-a", metadata={"secret": True})
+    inner: Mapping[str, Inner] = field(factory=dict)
 
 
 SPEC = ProviderSpec(provider_id="openai-chat", settings=Wanted, open=lambda context: context.settings)
@@ -98,8 +101,10 @@ MISFITS: list[tuple[Any, Any, str]] = [
     ("a", tuple[str, ...], "must be an array, not text"),
     ([1], tuple[str, ...], "must be text, not a whole number"),
     ([1], dict[str, int], "must be a table, not an array"),
-    ("green", Color, "must be one of `red`, `blue`, not text"),
-    ("c", Literal["a", "b"], "must be one of `a`, `b`, not text"),
+    ("green", Color, "must be `red` or `blue`, not `green`"),
+    ("full text", Literal["a", "b", "c"], "must be `a`, `b` or `c`, not `full text`"),
+    ("ful", Literal["full", "normal"], "must be `full` or `normal`, not `ful`: did you mean `full`?"),
+    (["a"], Literal["a"], "must be `a`"),
     ("a", int | None, "must be a whole number, not text"),
     ({"y": 1}, Inner, "has the unknown key `y`: known: `x`"),
 ]
@@ -118,10 +123,10 @@ def test_a_text_is_read_by_the_wanted_type(text: str, tp: Any, made: Any) -> Non
 
 
 @pytest.mark.parametrize(("value", "tp", "says"), MISFITS)
-def test_what_does_not_fit_is_named_without_the_value(value: Any, tp: Any, says: str) -> None:
+def test_what_does_not_fit_is_named(value: Any, tp: Any, says: str) -> None:
     with pytest.raises(Mismatch) as caught:
         from_value(value, tp)
-    assert str(caught.value) == says
+    assert caught.value.with_value() == says
 
 
 def load(folder: Path, toml: str = "", *sets: str, **env: str) -> Settings:
@@ -157,6 +162,16 @@ def test_a_typed_text_keeps_its_spelling_where_text_is_wanted(tmp_path: Path) ->
 MISTAKES = {
     "unknown": ("bse_url = 'hunter2'", "lash.toml:2: unknown setting `provider.openai-chat.bse_url`: did you mean"),
     "type": ("api_key = ['hunter2']", "lash.toml:2: `provider.openai-chat.api_key` must be text, not an array"),
+    "choice": (
+        "kind = 'ful'",
+        "lash.toml:2: `provider.openai-chat.kind` must be `full` or `normal`, not `ful`: did you mean `full`?",
+    ),
+    "secret choice": ("rank = 'hunter2'", "lash.toml:2: `provider.openai-chat.rank` must be `hidden-a` or `hidden-b`"),
+    "member": ("tags = ['a', 1]", "lash.toml:2: `provider.openai-chat.tags[1]` must be text, not a whole number"),
+    "deep": (
+        "inner = { a = { x = 'b' } }",
+        "lash.toml:2: `provider.openai-chat.inner.a.x` must be a whole number, not text",
+    ),
     "validator": ("timeout_s = -1", "lash.toml:2: `provider.openai-chat.timeout_s` isn't valid: "),
     "secret": ("api_key = 'hunter2 x'", "lash.toml:2: `provider.openai-chat.api_key` isn't valid: `***` has a blank"),
 }
@@ -190,5 +205,14 @@ def test_stores_and_plugins_have_typed_settings_too(tmp_path: Path) -> None:
 
 
 def test_secret_fields_are_known_by_their_metadata() -> None:
-    assert secret_fields(Wanted) == {"api_key"}
+    assert secret_fields(Wanted) == {"api_key", "rank"}
     assert secret_fields(None) == frozenset()
+
+
+def test_a_member_of_an_array_of_tables_is_named_with_its_number_and_line(tmp_path: Path) -> None:
+    """The second prompt's slot was misspelt, and the message pointed at the first prompt."""
+    prompts = '[[modes.x.prompt]]\ncontent = "a"\n[[modes.x.prompt]]\ncontent = "b"\nslot = "guidence"\n'
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, prompts)
+    assert str(caught.value).startswith("lash.toml:5: `modes.x.prompt[1].slot` must be `intro`, `execution`, ")
+    assert str(caught.value).endswith(" or `environment`, not `guidence`: did you mean `guidance`?")

@@ -111,7 +111,7 @@ def cli(state: State, verbose: int) -> None:
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; no exception leaves."""
+    """Run the command line and return its exit code; no exception leaves, and no code but those of `ExitCode`."""
     state = State()
     _open_standard_files()
     for stream in (sys.stdout, sys.stderr):
@@ -124,8 +124,6 @@ def run(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BaseException as error:
-        if isinstance(error, SystemExit):
-            return error.code if isinstance(error.code, int) else 1
         return settle(error, state)
 
 

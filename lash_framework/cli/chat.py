@@ -6,20 +6,23 @@ the main thread.
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
-from lash_framework.cli.exits import ExitCode, Interrupted, complain
-from lash_framework.cli.options import Invocation, common
+from lash_framework.cli.exits import ExitCode, Interrupted, complain, told
+from lash_framework.cli.options import Invocation, common_with
 from lash_framework.cli.screens import screen_for
+from lash_framework.cli.streams import own_stdout
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -45,8 +48,11 @@ A line that ends in \\ goes on in the next one."""
 @click.option("--tools", metavar="FILE.py", multiple=True, help="Python file with functions marked @tool; repeatable.")
 @click.option("--system", metavar="TEXT", help="Instructions for the model.")
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning (on a terminal).")
-@common
-def chat(invocation: Invocation, continue_: bool, tools: tuple[str, ...], system: str | None, reasoning: bool) -> int:
+@click.option("--wait", is_flag=True, help="Wait for turns that another process runs on the session.")
+@common_with("The session; made if there is none.")
+def chat(
+    invocation: Invocation, continue_: bool, tools: tuple[str, ...], system: str | None, reasoning: bool, wait: bool
+) -> int:
     """Talk with a model, line by line.
 
     Ctrl-C cancels the turn that runs and keeps the session; a second one leaves, as Ctrl-D does.
@@ -54,7 +60,6 @@ def chat(invocation: Invocation, continue_: bool, tools: tuple[str, ...], system
     from anyio.from_thread import start_blocking_portal
 
     from lash_framework.cli.tool_files import load_tools
-    from lash_hookspecs.errors import ConfigurationError
 
     if continue_ and invocation.session is not None:
         raise click.UsageError("--continue and --session exclude each other")
@@ -62,24 +67,24 @@ def chat(invocation: Invocation, continue_: bool, tools: tuple[str, ...], system
     with (
         _terminated(),
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(invocation.open(tools=load_tools(tools))) as lash,
+        portal.wrap_async_context_manager(invocation.open(tools=load_tools(tools), existing=continue_)) as lash,
     ):
-        session_id = portal.call(lash.latest_session_id) if continue_ else invocation.session
-        if continue_ and session_id is None:
-            raise ConfigurationError(f"--continue: there is no session yet in {lash.location}; leave it out")
+        session_id = portal.call(invocation.latest_session_id, lash) if continue_ else invocation.session
         session = portal.call(lash.session, session_id)
-        invocation.tell_model(session)
+        invocation.tell(lash, session)
         with _line_editing():
-            return _Conversation(invocation, portal, lash, session, reasoning).run()
+            return _Conversation(invocation, portal, lash, session, reasoning, wait).run()
 
 
 class _Conversation:
     """Lines in, turns out, until somebody leaves."""
 
     def __init__(
-        self, invocation: Invocation, portal: BlockingPortal, lash: Lash, session: Session, reasoning: bool
+        self, invocation: Invocation, portal: BlockingPortal, lash: Lash, session: Session, reasoning: bool, wait: bool
     ) -> None:
-        self._again = invocation.again(f"lash chat --session {session.id}")
+        self._again = invocation.again(f"chat --session {shlex.quote(session.id)}")
+        self._logs = invocation.logs
+        self._wait = wait
         self._portal = portal
         self._lash = lash
         self._session = session
@@ -145,17 +150,17 @@ class _Conversation:
         from lash_framework.cli.turns import Gate, run_turn
         from lash_hookspecs.errors import LashError
 
-        screen = screen_for(reasoning=self._reasoning, notes_on_stdout=True)
-        gate = Gate()
-        future = self._portal.start_task_soon(run_turn, self._session, text, screen, gate)
-        try:
-            turn = self._result(future, gate)
-            screen.end(turn)
-        except LashError as error:
-            screen.close()
-            complain(str(error))
-        finally:
-            screen.close()
+        with own_stdout() as out:
+            screen = screen_for(out, reasoning=self._reasoning, notes_on_stdout=True)
+            gate = Gate()
+            work = partial(run_turn, self._session, text, screen, gate, wait=self._wait, logs=self._logs)
+            try:
+                self._result(self._portal.start_task_soon(work), gate)
+            except LashError as error:
+                screen.close()
+                complain(told(error))
+            finally:
+                screen.close()
 
     def _result(self, future: Future[AssembledTurn], gate: Gate) -> AssembledTurn:
         """Wait for the turn: the first Ctrl-C cancels it, the second one gives up waiting and leaves."""

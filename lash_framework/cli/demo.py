@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from lash_framework.cli.exits import exit_code_of
-from lash_framework.cli.options import Invocation, common
-from lash_framework.cli.screens import screen_for
+from lash_framework.cli.options import Invocation, common_with, program
+from lash_framework.cli.screens import Screen, screen_for
+from lash_framework.cli.streams import own_stdout
 
 if TYPE_CHECKING:
     from lash_framework.cli.turns import Gate
@@ -47,7 +49,7 @@ def demo_tools() -> list[FunctionTool]:
 
 
 @click.command()
-@common
+@common_with("The session; made if there is none.")
 def demo(invocation: Invocation) -> int:
     """Run a real turn on the screen, offline: a scripted model, two tools at once, a SQLite database."""
     import anyio
@@ -60,28 +62,26 @@ def demo(invocation: Invocation) -> int:
         invocation.override("lash demo", store=f"sqlite:///{folder / 'lash-demo.db'}")
     if invocation.settings.origin_of("model").rank is not Rank.CALLER:
         invocation.override("lash demo", model="scripted:demo")
-    screen = screen_for(notes_on_stdout=True)
 
-    async def work(gate: Gate) -> AssembledTurn:
+    async def work(screen: Screen, out: IO[str], gate: Gate) -> AssembledTurn:
         async with invocation.open(tools=demo_tools()) as lash:
-            click.secho(
-                f"model {invocation.settings.model}, mode {invocation.settings.mode}, tools now and add", dim=True
-            )
-            click.echo(f"> {QUESTION}")
+            settings = invocation.settings
+            click.secho(f"model {settings.model}, mode {settings.mode}, tools now and add", out, dim=True)
+            click.echo(f"> {QUESTION}", out)
             session = await lash.session(invocation.session)
-            turn = await run_turn(session, QUESTION, screen, gate)
-            screen.end(turn, lash.location)
-            return turn
+            return await run_turn(session, QUESTION, screen, gate, logs=invocation.logs, location=lash.location)
 
-    try:
-        turn = anyio.run(with_signals, work)
-    finally:
-        screen.close()
+    with own_stdout() as out:
+        screen = screen_for(out, notes_on_stdout=True)
+        try:
+            turn = anyio.run(with_signals, partial(work, screen, out))
+        finally:
+            screen.close()
     click.echo("\nType next:")
     for line in (
-        invocation.again(f"lash explain {turn.turn_id[:8]}"),
-        invocation.again(f"lash sessions show {turn.state.session_id}"),
-        'lash run --model openai-chat:NAME "your question"   # needs OPENAI_API_KEY',
+        invocation.again(f"explain {turn.turn_id[:8]}"),
+        invocation.again(f"sessions show {turn.state.session_id}"),
+        f'{program()} run --model openai-chat:NAME "your question"   # needs OPENAI_API_KEY',
     ):
         click.echo(f"  {line}")
     return exit_code_of(turn.outcome)

@@ -7,15 +7,17 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import click
 
 from lash_framework.cli.exits import ExitCode
-from lash_framework.cli.hosts import open_host, read_report
+from lash_framework.cli.hosts import composed, explained, open_host, read_report
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
+from lash_framework.cli.slips import mode_faults, provider_faults, slips
 from lash_framework.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -99,8 +101,21 @@ def _plugins(invocation: Invocation) -> Iterator[Finding]:
         yield Finding("plugins", BROKEN, conflict)
 
 
+def _names(invocation: Invocation) -> Iterator[Finding]:
+    """Tables and names in the settings that fit nothing here, used or not."""
+    settings, host = invocation.settings, open_host(invocation)
+    for slip in slips(settings, host):
+        yield Finding("settings", BROKEN, slip)
+    chosen = (settings.model or "").partition(":")[0]  # the check of the model looks at that one
+    for fault in provider_faults(settings, host, without=chosen):
+        yield Finding("provider", BROKEN, fault)
+    for mode_id, fault in mode_faults(settings, host):
+        if mode_id != settings.mode:
+            yield Finding(f"mode {mode_id}", BROKEN, fault)
+
+
 def _mode(invocation: Invocation) -> Iterator[Finding]:
-    composition = open_host(invocation).composition(invocation.settings.mode)
+    composition = composed(invocation, open_host(invocation), invocation.settings.mode)
     tools = len(composition.manifests)
     yield Finding("mode", OK, f"{composition.mode.mode_id}: {len(composition.plugins)} plugins, {tools} tools")
 
@@ -108,10 +123,23 @@ def _mode(invocation: Invocation) -> Iterator[Finding]:
 def _store(invocation: Invocation) -> Iterator[Finding]:
     import anyio
 
+    if (missing := invocation.missing_database()) is not None:
+        folder = Path(missing).expanduser().absolute().parent
+        known = folder.exists() or folder.parent.exists() or invocation.settings.source_of("store") == "default"
+        if known:
+            yield Finding("store", OK, f"none yet at {missing}: the first turn makes it")
+        else:
+            yield Finding("store", BROKEN, f"there is no directory `{folder}` for {missing}", "create it")
+        return
+
     async def work() -> Finding:
         async with invocation.open() as lash:
             count = len(await lash.list_sessions(limit=1000))
-            return Finding("store", OK, f"{lash.location}: {'1000 or more' if count == 1000 else count} sessions")
+            return Finding(
+                "store",
+                OK,
+                f"{lash.location}: {'1000 or more' if count == 1000 else count} session{'s' * (count != 1)}",
+            )
 
     yield anyio.run(work)
 
@@ -119,11 +147,15 @@ def _store(invocation: Invocation) -> Iterator[Finding]:
 def _model(invocation: Invocation) -> Iterator[Finding]:
     from lash_framework.lash import DEFAULT_MODEL
     from lash_framework.providers import split_model
+    from lash_hookspecs.errors import UnknownName
 
     settings = invocation.settings
     chosen = settings.model or DEFAULT_MODEL
     host = open_host(invocation)
-    provider_id, _ = split_model(chosen, host.providers)
+    try:
+        provider_id, _ = split_model(chosen, host.providers)
+    except UnknownName as error:
+        raise explained(invocation, error) from error
     owned = host.providers[provider_id]
     source = settings.source_of("model")
     yield Finding("model", OK, f"{chosen} from plugin `{owned.plugin_id}` (set by: {source})")
@@ -183,6 +215,7 @@ CHECKS: dict[str, Callable[[Invocation], Iterator[Finding]]] = {
     "packages": _packages,
     "settings": _settings,
     "plugins": _plugins,
+    "names": _names,
     "mode": _mode,
     "store": _store,
     "model": _model,

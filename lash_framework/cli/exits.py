@@ -14,7 +14,18 @@ import click
 if TYPE_CHECKING:
     from lash_hookspecs.turns import TurnOutcome
 
-__all__ = ["ExitCode", "Interrupted", "ReaderLeft", "State", "complain", "exit_code_of", "leave", "settle"]
+__all__ = [
+    "ExitCode",
+    "Interrupted",
+    "OutputFailed",
+    "ReaderLeft",
+    "State",
+    "complain",
+    "exit_code_of",
+    "leave",
+    "settle",
+    "told",
+]
 
 
 class ExitCode(IntEnum):
@@ -49,13 +60,31 @@ class ReaderLeft(Exception):
     """Whoever read our output has closed it."""
 
 
+class OutputFailed(Exception):
+    """Standard output can't be written: a full disk below it. The turn was committed."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(f"standard output can't be written: {cause.strerror or cause}; the turn was committed")
+
+
+_BY_NAME = {
+    "TurnCancelled": "cancelled before it began; nothing was asked or stored",
+    "TurnInterrupted": "interrupted; nothing of the turn was committed",
+}
 _BY_ERROR = {
     "ConfigurationError": ExitCode.USAGE,
     "SessionDeleted": ExitCode.USAGE,
     "StoreUnavailable": ExitCode.USAGE,
     "StoreVersionError": ExitCode.USAGE,
+    "TurnCancelled": ExitCode.CANCELLED,
+    "TurnInterrupted": ExitCode.CANCELLED,
     "TurnSuspended": ExitCode.SUSPENDED,
 }
+
+
+def told(error: BaseException) -> str:
+    """What to say of an error of ours."""
+    return _BY_NAME.get(type(error).__name__, str(error))
 
 
 def complain(message: str) -> None:
@@ -106,17 +135,29 @@ def _settle_error(error: BaseException, state: State) -> int:
     names = [each.__name__ for each in type(error).__mro__]
     code = next((_BY_ERROR[name] for name in names if name in _BY_ERROR), None)
     if code is not None or isinstance(error, LashError):
-        complain(str(error))
+        complain(told(error))
         for note in getattr(error, "__notes__", ()):
             complain(note)
         return ExitCode.STOPPED if code is None else code
-    if isinstance(error, OSError):
-        complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    if isinstance(error, (OSError, OutputFailed)):
         _drop_stdout()
+        complain(_of_the_system(error) if isinstance(error, OSError) else str(error))
+        return ExitCode.STOPPED
+    if isinstance(error, SystemExit):  # a plugin's or a tool's: its code could be mistaken for one of ours
+        complain(f"a plugin or a tool ended the program (SystemExit: {error.code}); nothing more was committed")
         return ExitCode.STOPPED
     more = "" if state.verbosity >= 2 else "; run it again with -vv for the traceback, and please report it"
     complain(f"a bug: {type(error).__name__}: {error}{more}")
     return ExitCode.BUG
+
+
+def _of_the_system(error: OSError) -> str:
+    said = error.strerror or str(error)
+    if error.filename:
+        return f"{said}: {error.filename}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        return f"standard output can't be written: {said}"
+    return said
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lash_framework.cli.lines import clean
-from lash_framework.cli.options import Invocation, common
+from lash_framework.cli.options import Invocation, common_with
 from lash_framework.cli.output import print_json
 from lash_framework.cli.tables import heading, print_table
 
@@ -21,14 +21,17 @@ __all__ = ["explain"]
 @click.argument("turn")
 @click.option("--text", "with_text", is_flag=True, help="Show the text of each prompt section.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
-@common
+@common_with("The session that the turn is of, where several have one of that id.")
 def explain(invocation: Invocation, turn: str, with_text: bool, as_json: bool) -> None:
     """Which plugin put each prompt section, tool and setting there. TURN: its id, or the beginning of it."""
     import anyio
 
+    if not turn.strip():
+        raise click.UsageError("which turn? `lash sessions show SESSION` lists their ids", click.get_current_context())
+
     async def work() -> Explanation:
-        async with invocation.open() as lash:
-            return await lash.explain(turn)
+        async with invocation.open(existing=True) as lash:
+            return await lash.explain(turn, invocation.session)
 
     explanation = anyio.run(work)
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -80,23 +80,36 @@ def footer(turn: AssembledTurn, location: str | None = None) -> str:
 
 _HINTS = {
     "max_turns": "the limit of iterations is reached; raise it with `--set max_turns=N`",
-    "cancelled": "cancelled; what there was is committed, and the session can go on",
+    "cancelled": "cancelled; your message is stored, the unfinished answer is not",
     "incomplete": "the model stopped without an answer",
 }
 
 
-def problems(turn: AssembledTurn) -> Iterator[str]:
-    """What went wrong, for stderr: the issues first, then the outcome unless an issue has said it."""
+_CUT = "the answer was cut at the output limit; raise generation.output_token_cap (or --set "
+_CUT += "generation.output_token_cap=N)"
+_INTERNAL = "assistant_output_recovered_from_state"  # how the result was put together, nothing to act on
+
+
+def problems(turn: AssembledTurn, said: Sequence[str] = ()) -> Iterator[str]:
+    """What went wrong, for stderr: the issues first, then the outcome unless an issue has said it.
+
+    Notes that were `said` before, by the log, aren't repeated.
+    """
     from lash_hookspecs.turns import Handoff, Stopped
 
     blocking = False
     for issue in turn.errors:
         blocking = blocking or issue.blocking
+        if not issue.blocking and (issue.code == _INTERNAL or any(issue.message in each for each in said)):
+            continue
+        if issue.blocking and issue.terminal_reason == "output_limit":
+            yield _CUT
+            continue
         owner = f"plugin `{issue.plugin_id}`: " if issue.plugin_id else ""
         yield f"{'' if issue.blocking else 'note: '}{owner}{clean(issue.message)}"
     if isinstance(turn.outcome, Stopped):
         reason = str(turn.outcome.reason)
-        if reason in _HINTS:
+        if reason == "cancelled" or (reason in _HINTS and not blocking):
             yield _HINTS[reason]
         elif not blocking:
             yield f"the turn stopped: {reason.replace('_', ' ')}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lash_framework.cli.hosts import open_host
+from lash_framework.cli.hosts import composed, open_host
 from lash_framework.cli.lines import shortened
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
@@ -69,7 +69,7 @@ def _source(invocation: Invocation, mode_id: str, plugin_id: str) -> str:
 def show(invocation: Invocation, name: str | None, as_json: bool) -> None:
     """A mode as it is resolved, with the owner of each piece. NAME: default is the mode in the settings."""
     host = open_host(invocation)
-    composition = host.composition(name or invocation.settings.mode)
+    composition = composed(invocation, host, name or invocation.settings.mode)
     mode = composition.mode
     extends = host.modes[mode.mode_id].value.extends
     if as_json:

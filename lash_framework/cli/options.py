@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+import logging
+import re
+import shlex
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import cached_property, update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lash_framework.cli.exits import State, complain
+from lash_framework.cli.logs import LineHandler, start_logging
 
 if TYPE_CHECKING:
     from lash_framework.lash import Lash
@@ -18,15 +23,18 @@ if TYPE_CHECKING:
     from lash_framework.settings import Settings
     from lash_hookspecs.tools import Tool
 
-__all__ = ["Invocation", "common"]
+__all__ = ["Invocation", "common", "common_with", "program"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_OPTIONS = (
+log = logging.getLogger("lash.cli")
+
+_BEFORE = (
     click.option("--store", metavar="URL", help="Where sessions are kept, such as sqlite:///agent.db."),
     click.option("--model", metavar="PROVIDER:NAME", help="The model, such as openai-chat:gpt-5."),
     click.option("--mode", metavar="NAME", help="How turns run; see `lash modes list`."),
-    click.option("--session", metavar="ID", help="The session; made if there is none."),
+)
+_AFTER = (
     click.option("--config", metavar="FILE", help="A settings file instead of the nearest lash.toml."),
     click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any setting, as in lash.toml; repeatable."),
     click.option("--no-plugins", is_flag=True, help="Load no plugin at all (to see whether one is in the way)."),
@@ -37,8 +45,9 @@ _OPTIONS = (
 class Invocation:
     """One call of a command: its common options, and what follows from them."""
 
-    def __init__(self, state: State, given: dict[str, Any]) -> None:
+    def __init__(self, state: State, given: dict[str, Any], logs: LineHandler) -> None:
         self.state = state
+        self.logs = logs
         self.session: str | None = given["session"]
         self._given = given
 
@@ -55,19 +64,77 @@ class Invocation:
             complain(f"warning: {warning}")
         return settings
 
-    def open(self, *, tools: Sequence[Tool] = ()) -> AbstractAsyncContextManager[Lash]:
-        """An async context manager of a `Lash` with these settings."""
-        from lash_framework.lash import Lash
+    @asynccontextmanager
+    async def open(self, *, tools: Sequence[Tool] = (), existing: bool = False) -> AsyncIterator[Lash]:
+        """A `Lash` with these settings; with `existing`, no database is made where there is none.
 
-        self._make_folder()
-        return Lash.open(settings=self.settings, tools=tools)
+        An unknown name is explained by the plugins that are off, if it may be one of theirs.
+        """
+        from lash_framework.lash import Lash
+        from lash_hookspecs.errors import ConfigurationError, StoreUnavailable, UnknownName
+
+        if existing and (missing := self.missing_database()) is not None:
+            raise ConfigurationError(f"there is no database at `{missing}`; `lash run` makes one there")
+        opened = False
+        try:
+            self._make_folder()
+            async with Lash.open(settings=self.settings, tools=tools) as lash:
+                opened = True
+                self._tell_log(lash)
+                yield lash
+        except UnknownName as error:
+            from lash_framework.cli.hosts import explained
+
+            raise explained(self, error) from error
+        except StoreUnavailable as error:
+            if opened or not self._has_default_store():
+                raise
+            raise StoreUnavailable(f"{error}; {_ANOTHER_PLACE}") from error
+
+    def missing_database(self) -> str | None:
+        """The path of the SQLite database that isn't there yet; None if it is, or if the store is another one."""
+        url = self.settings.store
+        path = url.removeprefix("sqlite:///").partition("?")[0]
+        if not url.startswith("sqlite:///") or path in ("", ":memory:") or Path(path).expanduser().exists():
+            return None
+        return path
+
+    def _tell_log(self, lash: Lash) -> None:
+        report = lash.host.report
+        log.info("settings from %s", self.settings.file or "no lash.toml, which is neither here nor above")
+        counts = (len(report.loaded), len(report.failed), len(report.blocked))
+        log.info("plugins: %d loaded, %d failed, %d off", *counts)
+        log.info("store opened: %s", lash.location)
+
+    async def latest_session_id(self, lash: Lash) -> str:
+        """The session whose last turn is the latest. Raises `ConfigurationError` if none has any."""
+        from lash_hookspecs.errors import ConfigurationError
+
+        limit = 20
+        while True:
+            found = await lash.list_sessions(limit=limit)
+            if (latest := next((each.session_id for each in found if each.turn_index), None)) is not None:
+                return latest
+            if len(found) < limit:
+                raise ConfigurationError(f"--continue: there is no session yet in {lash.location}; leave it out")
+            limit *= 10
 
     def override(self, source: str, **values: Any) -> None:
         """Change settings as `source` says; None changes nothing."""
         self.settings = self.settings.override(source, **values)
 
-    def tell_model(self, session: Session) -> None:
-        """Say so if nobody chose a model and the offline script answers."""
+    def tell(self, lash: Lash, session: Session) -> None:
+        """Before a command's first turn: what was left out or misspelt, and who answers if nobody chose a model."""
+        from lash_framework.cli.slips import slips
+
+        for failed in lash.host.report.failed:
+            complain(
+                f"warning: plugin `{failed.plugin_id}` is left out ({failed.stage}: {failed.message}); "
+                f"`lash plugins why {failed.plugin_id}` tells more"
+            )
+        for slip in slips(self.settings, lash.host):
+            complain(f"warning: {slip}")
+        log.info("session %s opened: model %s, mode %s", session.id, session.policy.model, session.policy.mode_id)
         if self.settings.model is None and session.policy.model == "scripted:demo":
             complain(
                 "no model is chosen, so this is `scripted:demo`, which works offline; "
@@ -75,44 +142,74 @@ class Invocation:
             )
 
     def again(self, command: str) -> str:
-        """What to type to use the same store with another command."""
-        import shlex
-
+        """What to type after the program's name, with that and the same store."""
         from lash_framework.settings import Rank
 
+        command = f"{program()} {command}"
         if self.settings.origin_of("store").rank is not Rank.CALLER:
             return command
         return f"{command} --store {shlex.quote(self.settings.store)}"
 
-    def _make_folder(self) -> None:
-        """Only the default database's folder is made: a wrong path that was typed is an error, not a new folder."""
+    def _has_default_store(self) -> bool:
         from lash_framework.settings import Rank
 
-        if self.settings.origin_of("store").rank is Rank.DEFAULT:
-            Path(self.settings.store.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        return self.settings.origin_of("store").rank is Rank.DEFAULT
+
+    def _make_folder(self) -> None:
+        """Only the default database's folder is made: a wrong path that was typed is an error, not a new folder."""
+        from lash_hookspecs.errors import StoreUnavailable
+
+        if not self._has_default_store():
+            return
+        folder = Path(self.settings.store.removeprefix("sqlite:///")).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"`{folder}` can't be made: {error.strerror or error}") from error
 
 
-def common(function: F) -> Callable[..., Any]:
-    """Give a command the common options; its function gets an `Invocation` first."""
-
-    @click.pass_obj
-    def call(state: State, /, **given: Any) -> Any:
-        state.verbosity += given.pop("verbose")
-        _start_logging(state.verbosity)
-        names = ("store", "model", "mode", "session", "config", "sets", "no_plugins")
-        return function(Invocation(state, {name: given.pop(name) for name in names}), **given)
-
-    wrapped: Any = update_wrapper(call, function)
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped  # type: ignore[no-any-return]  # click's decorators are untyped here
+_ANOTHER_PLACE = "choose another place with `--store sqlite:///FILE.db` or LASH_STORE"
 
 
-def _start_logging(verbosity: int) -> None:
-    import logging
+def program() -> str:
+    """How this program was called, so that a line can be copied: `lash` if the shell would find it by that name."""
+    import shutil
 
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-    if verbosity < 2:
-        for noisy in ("httpx", "httpcore", "asyncio"):
-            logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
+    typed = sys.argv[0] or "lash"
+    if Path(typed).name == "__main__.py":
+        python = "python" if shutil.which("python") == sys.executable else shlex.quote(sys.executable)
+        return f"{python} -m lash_framework"
+    name = Path(typed).name
+    return name if shutil.which(name) == typed else shlex.quote(typed)
+
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def _session_id(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and (found := _CONTROLS.search(value)):
+        raise click.BadParameter(f"the session id has the control character {found[0]!r}; choose another")
+    return value
+
+
+def common_with(session: str) -> Callable[[F], Callable[..., Any]]:
+    """Give a command the common options; its function gets an `Invocation` first. `session` is that option's help."""
+
+    def decorate(function: F) -> Callable[..., Any]:
+        @click.pass_obj
+        def call(state: State, /, **given: Any) -> Any:
+            state.verbosity += given.pop("verbose")
+            logs = start_logging(state.verbosity)
+            names = ("store", "model", "mode", "session", "config", "sets", "no_plugins")
+            return function(Invocation(state, {name: given.pop(name) for name in names}, logs), **given)
+
+        wrapped: Any = update_wrapper(call, function)
+        named = click.option("--session", metavar="ID", help=session, callback=_session_id)
+        for option in reversed((*_BEFORE, named, *_AFTER)):
+            wrapped = option(wrapped)
+        return wrapped  # type: ignore[no-any-return]  # click's decorators are untyped here
+
+    return decorate
+
+
+common = common_with("Has no meaning here; every command takes it.")

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from lash_framework.cli.turns import Evidence
     from lash_hookspecs.llm import TokenUsage
     from lash_hookspecs.sessions import AssembledTurn
 
@@ -45,16 +46,18 @@ def turn_object(turn: AssembledTurn) -> dict[str, Any]:
     }
 
 
-def failure_object(session_id: str | None, turn_id: str | None, kind: str, message: str) -> dict[str, Any]:
-    """The same shape for a turn that was not committed: `outcome.type` is `none`."""
+def failure_object(
+    session_id: str | None, turn_id: str | None, kind: str, message: str, evidence: Evidence | None = None
+) -> dict[str, Any]:
+    """The same shape for a turn that was not committed: `outcome.type` is `none`, the text what was heard so far."""
     from lash_hookspecs.llm import TokenUsage
 
     return {
         "session_id": session_id,
         "turn_id": turn_id,
         "outcome": {"type": "none"},
-        "text": "",
-        "usage": usage_object(TokenUsage()),
+        "text": "" if evidence is None else evidence.text,
+        "usage": usage_object(TokenUsage() if evidence is None else evidence.usage),
         "durable": False,
         "tool_calls": [],
         "errors": [{"kind": kind, "message": message, "blocking": True}],

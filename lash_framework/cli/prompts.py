@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +16,9 @@ __all__ = ["read_prompt"]
 def read_prompt(pieces: Sequence[str]) -> str:
     """The prompt that the arguments mean: text as it stands, `@file` a file's content, `-` (or nothing) standard input.
 
-    Plain words are joined by blanks, files and input stand in paragraphs of their own; `@@x` is the text `@x`. Raises
-    `click.UsageError` that names what is wrong, for bytes that are no text with their offset.
+    What is piped in without a `-` comes last. Plain words are joined by blanks, files and input stand in paragraphs of
+    their own; `@@x` is the text `@x`. Raises `click.UsageError` that names what is wrong, for bytes that are no text
+    with their offset.
     """
     if not pieces:
         if sys.stdin is None or sys.stdin.isatty():
@@ -35,10 +38,23 @@ def read_prompt(pieces: Sequence[str]) -> str:
             words.append(_argument(piece))
     if words:
         parts.append(" ".join(words))
+    if "-" not in pieces and _is_piped():
+        parts.append(_standard_input())
     prompt = "\n\n".join(part for part in parts if part.strip())
     if not prompt:
         raise click.UsageError("the prompt is empty", click.get_current_context(silent=True))
     return prompt
+
+
+def _is_piped() -> bool:
+    """Whether somebody sent us a file or the output of a program: not a terminal, not whatever a service inherits."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return False
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError):
+        return True  # a stand-in, which somebody filled
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
 def _standard_input() -> str:

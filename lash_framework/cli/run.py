@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lash_framework.cli.exits import ExitCode, Interrupted, State, exit_code_of, settle
-from lash_framework.cli.options import Invocation, common
+from lash_framework.cli.exits import ExitCode, Interrupted, OutputFailed, State, exit_code_of, settle
+from lash_framework.cli.options import Invocation, common_with
 from lash_framework.cli.prompts import decoded, read_prompt
 from lash_framework.cli.screens import Screen, screen_for
+from lash_framework.cli.streams import own_stdout
 
 if TYPE_CHECKING:
     from lash_framework.cli.turns import Gate
-    from lash_framework.session import Session
     from lash_hookspecs.sessions import AssembledTurn
 
 __all__ = ["run"]
@@ -30,7 +30,8 @@ __all__ = ["run"]
 @click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
 @click.option("--jsonl", is_flag=True, help="Print one activity a line, and that object last.")
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning (on a terminal).")
-@common
+@click.option("--wait", is_flag=True, help="Wait for a turn that another process runs on the session.")
+@common_with("The session; made if there is none.")
 def run(
     invocation: Invocation,
     prompt: tuple[str, ...],
@@ -41,29 +42,47 @@ def run(
     as_json: bool,
     jsonl: bool,
     reasoning: bool,
+    wait: bool,
 ) -> int:
     """Run one turn and print the answer.
 
-    PROMPT is text, `@file`, or `-` for standard input, which is also read when there is no PROMPT.
+    PROMPT is text, `@file`, or `-` for standard input. What is piped in without a `-` comes after the PROMPT.
 
     Exit codes: 0 finished, 1 stopped, 2 usage or configuration, 3 suspended, 130 cancelled (Ctrl-C).
     """
     if continue_ and invocation.session is not None:
         raise click.UsageError("--continue and --session exclude each other")
-    screen = screen_for(json=as_json, jsonl=jsonl, reasoning=reasoning)
-    names: dict[str, str | None] = {"session_id": invocation.session, "turn_id": turn_id}
+    if as_json and jsonl:
+        raise click.UsageError("--json and --jsonl exclude each other")
+    job = _Job(session_id=invocation.session, turn_id=turn_id, continues=continue_, wait=wait)
     try:
         text = read_prompt(prompt)
         if system is not None:
             invocation.override("--system", instructions=_instructions(system))
-        turn = _run(invocation, text, tools, continue_, screen, names)
-    except (Exception, KeyboardInterrupt) as error:
-        with suppress(OSError):
-            screen.close()
+        # Around all of it: plugins and tools may print while they are imported, too.
+        with own_stdout() as out:
+            screen = screen_for(out, json=as_json, jsonl=jsonl, reasoning=reasoning)
+            try:
+                turn = _run(invocation, text, tools, screen, job)
+            finally:
+                with suppress(OSError):
+                    screen.close()
+    except BaseException as error:
         if as_json or jsonl:
-            return _settle_in_json(error, invocation.state, names)
+            return _settle_in_json(error, invocation.state, job)
         raise
     return exit_code_of(turn.outcome)
+
+
+class _Job:
+    """What was asked for, and what is known of it when it fails."""
+
+    def __init__(self, *, session_id: str | None, turn_id: str | None, continues: bool, wait: bool) -> None:
+        self.session_id = session_id
+        self.turn_id = turn_id
+        self.continues = continues
+        self.wait = wait
+        self.gate: Gate | None = None
 
 
 def _instructions(text: str) -> str:
@@ -75,47 +94,48 @@ def _instructions(text: str) -> str:
         raise click.UsageError(f"--system {text}: {error.strerror or error}") from error
 
 
-def _run(
-    invocation: Invocation,
-    text: str,
-    tools: tuple[str, ...],
-    continue_: bool,
-    screen: Screen,
-    names: dict[str, str | None],
-) -> AssembledTurn:
+def _run(invocation: Invocation, text: str, tools: tuple[str, ...], screen: Screen, job: _Job) -> AssembledTurn:
     import anyio
 
     from lash_framework.cli.tool_files import load_tools
     from lash_framework.cli.turns import run_turn, with_signals
-    from lash_hookspecs.errors import ConfigurationError
 
     async def work(gate: Gate) -> AssembledTurn:
-        async with invocation.open(tools=load_tools(tools)) as lash:
-            session_id = invocation.session
-            if continue_ and (session_id := await lash.latest_session_id()) is None:
-                raise ConfigurationError(f"--continue: there is no session yet in {lash.location}; leave it out")
-            session: Session = await lash.session(session_id)
-            invocation.tell_model(session)
-            names["session_id"] = session.id
+        job.gate = gate
+        async with invocation.open(tools=load_tools(tools), existing=job.continues) as lash:
+            session_id = await invocation.latest_session_id(lash) if job.continues else job.session_id
+            session = await lash.session(session_id)
+            job.session_id = session.id
+            invocation.tell(lash, session)
             try:
-                turn = await run_turn(session, text, screen, gate, turn_id=names["turn_id"])
+                return await run_turn(
+                    session,
+                    text,
+                    screen,
+                    gate,
+                    turn_id=job.turn_id,
+                    wait=job.wait,
+                    logs=invocation.logs,
+                    location=lash.location,
+                )
             finally:
-                names["turn_id"] = gate.turn_id or names["turn_id"]
-            screen.end(turn, lash.location)
-            return turn
+                job.turn_id = gate.turn_id or job.turn_id
 
     return anyio.run(with_signals, work)
 
 
-def _settle_in_json(error: BaseException, state: State, names: dict[str, str | None]) -> int:
+def _settle_in_json(error: BaseException, state: State, job: _Job) -> int:
     """The message on stderr as ever, and on stdout an object of the documented shape."""
     from lash_framework.cli.output import failure_object, print_json
 
     code = settle(error, state)
-    kind = type(error).__name__
+    if code == ExitCode.READER_LEFT or isinstance(error, OutputFailed):
+        return code  # nobody could read it
+    told = error.__cause__ if type(error).__name__ == "NotCommitted" and error.__cause__ else error
+    kind = type(told).__name__
     message = error.format_message() if isinstance(error, click.ClickException) else str(error)
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         kind, message = "Interrupted", "interrupted; nothing of the turn was committed"
-    if code != ExitCode.READER_LEFT:
-        print_json(failure_object(names["session_id"], names["turn_id"], kind, message))
+    evidence = job.gate.evidence if job.gate is not None else None
+    print_json(failure_object(job.session_id, job.turn_id, kind, message, evidence))
     return code

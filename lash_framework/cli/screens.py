@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from lash_framework.cli.exits import complain
 from lash_framework.cli.lines import call_line, footer, problems, retry_line
+from lash_framework.cli.streams import same_file
 
 if TYPE_CHECKING:
     from lash_hookspecs.activity import TurnActivity
@@ -24,10 +26,13 @@ class Screen:
         if handler is not None:
             handler(activity.event, activity.correlation_id)
 
-    def end(self, turn: AssembledTurn, location: str | None = None) -> None:
-        """The turn is committed."""
-        for problem in problems(turn):
+    def end(self, turn: AssembledTurn, location: str | None = None, *, said: Sequence[str] = ()) -> None:
+        """The turn is committed; `said` are the warnings that the log has shown."""
+        for problem in problems(turn, said):
             complain(problem)
+
+    def make_room(self) -> None:
+        """Somebody else writes a line to stderr: end the unfinished one, if it stands there too."""
 
     def close(self) -> None:
         """Nothing more comes; safe to call at any time, and twice."""
@@ -41,6 +46,7 @@ class PlainScreen(Screen):
         self._notes = notes
         self._row: str | None = None  # whose text stands on the unfinished line
         self._text_shown = False
+        self._together = same_file(out, sys.stderr)
 
     def on_assistant_prose_delta(self, event: Any, correlation_id: str) -> None:
         """More text of the answer."""
@@ -72,14 +78,19 @@ class PlainScreen(Screen):
         self._notes.write(line + "\n")
         self._notes.flush()
 
-    def end(self, turn: AssembledTurn, location: str | None = None) -> None:
+    def end(self, turn: AssembledTurn, location: str | None = None, *, said: Sequence[str] = ()) -> None:
         """The text, if nothing of it was streamed, then problems, usage and place."""
         if not self._text_shown and turn.text:
             self._out.write(turn.text)
             self._row = "end"
         self.close()
-        super().end(turn, location)
+        super().end(turn, location, said=said)
         self.note(footer(turn, location))
+
+    def make_room(self) -> None:
+        """End the line if notes and answer share a place; in a pipe of its own the answer stays whole."""
+        if self._together:
+            self._break()
 
     def close(self) -> None:
         """Finish the line."""
@@ -99,12 +110,12 @@ class JsonScreen(Screen):
     def __init__(self, out: IO[str]) -> None:
         self._out = out
 
-    def end(self, turn: AssembledTurn, location: str | None = None) -> None:
+    def end(self, turn: AssembledTurn, location: str | None = None, *, said: Sequence[str] = ()) -> None:
         """Print it; problems go to stderr as always."""
         from lash_framework.cli.output import print_json, turn_object
 
         print_json(turn_object(turn), file=self._out)
-        super().end(turn, location)
+        super().end(turn, location, said=said)
 
 
 class JsonLinesScreen(JsonScreen):
@@ -119,15 +130,15 @@ class JsonLinesScreen(JsonScreen):
 
 
 def screen_for(
-    *, json: bool = False, jsonl: bool = False, notes_on_stdout: bool = False, reasoning: bool = False
+    out: IO[str], *, json: bool = False, jsonl: bool = False, notes_on_stdout: bool = False, reasoning: bool = False
 ) -> Screen:
-    """The screen that fits the options and what stdout is."""
+    """The screen that fits the options and what `out` is."""
     if jsonl:
-        return JsonLinesScreen(sys.stdout)
+        return JsonLinesScreen(out)
     if json:
-        return JsonScreen(sys.stdout)
-    if sys.stdout.isatty():
+        return JsonScreen(out)
+    if out.isatty():
         from lash_framework.cli.terminal import TerminalScreen
 
-        return TerminalScreen(reasoning=reasoning)
-    return PlainScreen(sys.stdout, sys.stdout if notes_on_stdout else sys.stderr)
+        return TerminalScreen(out, reasoning=reasoning)
+    return PlainScreen(out, out if notes_on_stdout else sys.stderr)

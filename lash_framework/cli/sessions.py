@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lash_framework.cli.lines import clean, shortened, usage_text
-from lash_framework.cli.options import Invocation, common
+from lash_framework.cli.options import Invocation, common, common_with
 from lash_framework.cli.output import print_json, turn_object, usage_object
 from lash_framework.cli.tables import heading, moment, print_table
+from lash_hookspecs.errors import ConfigurationError, UnknownName, nearest
 
 if TYPE_CHECKING:
-    from lash_framework.lash import HistoryExport, Lash
+    from lash_framework.archive import HistoryExport
+    from lash_framework.lash import Lash
     from lash_hookspecs.messages import Message
 
 __all__ = ["sessions"]
@@ -33,7 +35,7 @@ def _with_lash(invocation: Invocation, work: Callable[[Lash], Awaitable[T]]) -> 
     import anyio
 
     async def run() -> T:
-        async with invocation.open() as lash:
+        async with invocation.open(existing=True) as lash:
             return await work(lash)
 
     return anyio.run(run)
@@ -44,6 +46,35 @@ def _chosen(invocation: Invocation, given: str | None) -> str:
     if session_id is None:
         raise click.UsageError("which session? Name one; `lash sessions list` lists them", click.get_current_context())
     return session_id
+
+
+async def _matching(lash: Lash, given: str) -> str:
+    """The session with this id, or the only one whose id begins so. Raises `ConfigurationError`."""
+    if await lash.store.load_head(given) is not None:
+        return given
+    ids = [each.session_id for each in await lash.list_sessions(limit=100_000)]
+    found = [each for each in ids if each.startswith(given)]
+    if not found:
+        raise _unknown(given, ids)
+    if len(found) > 1:
+        some = ", ".join(f"`{each}`" for each in found[:5])
+        raise ConfigurationError(f"session `{given}` is ambiguous: {some}{', …' if len(found) > 5 else ''}")
+    return found[0]
+
+
+def _unknown(given: str, ids: list[str]) -> UnknownName:
+    near = nearest(given, ids)
+    hint = f"{near} " if near.startswith("did you mean") else ""
+    return UnknownName("session", given, hint=f"{hint}`lash sessions list` lists them")
+
+
+def _history(invocation: Invocation, given: str | None) -> HistoryExport:
+    chosen = _chosen(invocation, given)
+
+    async def work(lash: Lash) -> HistoryExport:
+        return await lash.load_history(await _matching(lash, chosen))
+
+    return _with_lash(invocation, work)
 
 
 @sessions.command("list")
@@ -78,10 +109,10 @@ def list_(invocation: Invocation, limit: int, as_json: bool) -> None:
 @sessions.command()
 @click.argument("session_id", required=False, metavar="SESSION")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
-@common
+@common_with("The session, in place of SESSION.")
 def show(invocation: Invocation, session_id: str | None, as_json: bool) -> None:
     """A session: its turns, with their ids, and what was said."""
-    history = _with_lash(invocation, lambda lash: lash.load_history(_chosen(invocation, session_id)))
+    history = _history(invocation, session_id)
     if as_json:
         print_json(_export(history))
         return
@@ -144,10 +175,10 @@ def _markdown(history: HistoryExport) -> str:
 @click.argument("session_id", required=False, metavar="SESSION")
 @click.option("--format", "form", type=click.Choice(["json", "markdown"]), default="json", show_default=True)
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of to stdout; refuses to overwrite.")
-@common
+@common_with("The session, in place of SESSION.")
 def export(invocation: Invocation, session_id: str | None, form: str, output: str | None) -> None:
     """A session, whole: as JSON for programs, as Markdown for reading."""
-    history = _with_lash(invocation, lambda lash: lash.load_history(_chosen(invocation, session_id)))
+    history = _history(invocation, session_id)
     if form == "markdown":
         text = _markdown(history)
     else:
@@ -168,11 +199,9 @@ def export(invocation: Invocation, session_id: str | None, form: str, output: st
 @sessions.command()
 @click.argument("session_id", required=False, metavar="SESSION")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-@common
+@common_with("The session, in place of SESSION.")
 def delete(invocation: Invocation, session_id: str | None, yes: bool) -> None:
     """Delete a session for good. Its id can't be used again."""
-    from lash_hookspecs.errors import UnknownName
-
     chosen = _chosen(invocation, session_id)
     if not yes:
         if not sys.stdin.isatty():
@@ -181,7 +210,7 @@ def delete(invocation: Invocation, session_id: str | None, yes: bool) -> None:
 
     async def work(lash: Lash) -> None:
         if not await lash.delete_session(chosen):
-            raise UnknownName("session", chosen, [each.session_id for each in await lash.list_sessions()])
+            raise _unknown(chosen, [each.session_id for each in await lash.list_sessions(limit=100_000)])
 
     _with_lash(invocation, work)
     click.echo(f"deleted {chosen}")

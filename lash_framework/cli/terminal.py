@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -22,9 +22,8 @@ __all__ = ["TerminalScreen"]
 class TerminalScreen(Screen):
     """Streams to the terminal. The spinner is only there while the cursor stands at a line's beginning."""
 
-    def __init__(self, *, reasoning: bool = False, console: Console | None = None) -> None:
-        # Its own hold on stdout: during a turn the name means stderr, for what tools print.
-        self._console = console or Console(highlight=False, file=sys.stdout)
+    def __init__(self, out: IO[str] | None = None, *, reasoning: bool = False, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, file=out)
         self._reasoning = reasoning
         self._status: Status | None = None
         self._row: tuple[str, str] | None = None
@@ -84,14 +83,14 @@ class TerminalScreen(Screen):
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
-    def end(self, turn: AssembledTurn, location: str | None = None) -> None:
+    def end(self, turn: AssembledTurn, location: str | None = None, *, said: Sequence[str] = ()) -> None:
         """The text, if nothing of it was streamed, then problems, usage and place."""
         if not self._text_shown and turn.text:
             self._stream(("text", "end"), turn.text, "")
         self.close()
         for call in self._tools.values():
             self.note(f"→ {call} did not finish", "red")
-        for problem in problems(turn):
+        for problem in problems(turn, said):
             self.note(problem, "yellow" if problem.startswith("note: ") else "red")
         self.note(footer(turn, location), "dim")
 
@@ -99,6 +98,11 @@ class TerminalScreen(Screen):
         """A line of its own."""
         self._break()
         self._console.print(Text(line, style=style), soft_wrap=True)
+
+    def make_room(self) -> None:
+        """End the line; the spinner needs none, it stays below."""
+        if self._row is not None:
+            self._break()
 
     def close(self) -> None:
         """Stop the spinner and finish the line."""

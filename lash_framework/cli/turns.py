@@ -7,34 +7,90 @@ left is a cancel too: nobody wants the rest, but what was paid for is kept.
 from __future__ import annotations
 
 import errno
+import logging
 import signal
-import sys
+import time
 from collections.abc import Awaitable, Callable
-from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.abc
 
-from lash_framework.cli.exits import Interrupted, ReaderLeft
+from lash_framework.cli.exits import Interrupted, OutputFailed, ReaderLeft
+from lash_framework.cli.lines import usage_text
+from lash_hookspecs.errors import LashError, SessionBusy, StoreError
 
 if TYPE_CHECKING:
+    from lash_framework.cli.logs import LineHandler
     from lash_framework.cli.screens import Screen
     from lash_framework.running import RunningTurn
     from lash_framework.session import Session
+    from lash_hookspecs.activity import TurnActivity
+    from lash_hookspecs.llm import TokenUsage
     from lash_hookspecs.sessions import AssembledTurn, TurnInput
 
-__all__ = ["Gate", "run_turn", "with_signals"]
+__all__ = ["Evidence", "Gate", "NotCommitted", "run_turn", "with_signals"]
 
 T = TypeVar("T")
 
+log = logging.getLogger("lash.cli")
+
+
+class NotCommitted(LashError):
+    """The model has answered, and then the store refused the turn. The store's error is the cause."""
+
+
+class Evidence:
+    """What was heard of a turn, for when its result never comes."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._texts: dict[str, str] = {}
+        self._usage: TokenUsage | None = None
+        self._pending = False  # a call whose usage isn't known yet
+
+    def hear(self, activity: TurnActivity) -> None:
+        """Take in one activity."""
+        event: Any = activity.event
+        match event.tag:
+            case "model_request_started":
+                self.asked = self._pending = True
+            case "assistant_prose_delta":
+                self._texts[activity.correlation_id] = self._texts.get(activity.correlation_id, "") + event.text
+            case "model_attempt_reset":
+                self._texts.pop(activity.correlation_id, None)
+            case "usage":
+                self._usage, self._pending = event.cumulative, False
+
+    @property
+    def text(self) -> str:
+        """All text of the answers so far, a line's end between two of them."""
+        return "\n".join(self._texts.values())
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything came back from the model."""
+        return bool(self._texts) or self._usage is not None
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Tokens so far; "at least" where a call's own are unknown."""
+        from attrs import evolve
+
+        from lash_hookspecs.llm import TokenUsage
+
+        known = self._usage or TokenUsage()
+        return evolve(known, at_least=True) if self._pending else known
+
 
 class Gate:
-    """Where a person's wish to stop meets the turn that runs, if one does."""
+    """Where a person's wish to stop meets the turn that runs, if one does. `evidence` is of the latest turn."""
 
     def __init__(self) -> None:
         self.running: RunningTurn | None = None
         self.turn_id: str | None = None
+        self.evidence = Evidence()
         self._asked = False
         self._wanted = False
 
@@ -60,31 +116,59 @@ class Gate:
 
 
 async def run_turn(
-    session: Session, given: TurnInput | str, screen: Screen, gate: Gate, *, turn_id: str | None = None
+    session: Session,
+    given: TurnInput | str,
+    screen: Screen,
+    gate: Gate,
+    *,
+    turn_id: str | None = None,
+    wait: bool = False,
+    logs: LineHandler | None = None,
+    location: str | None = None,
 ) -> AssembledTurn:
-    """Run one turn on the screen and return it, committed.
+    """Run one turn on the screen to its end there and return it, committed.
 
-    Raises `ReaderLeft`, or the output's `OSError`, after committing what nobody could be shown.
+    Raises `ReaderLeft` or `OutputFailed` after committing what nobody could be shown, and `NotCommitted` for a turn
+    that was paid for and couldn't be stored.
     """
-    # The screen has its own hold on stdout; what a tool or a hook prints must not end up between its lines.
-    with redirect_stdout(sys.stderr):
-        turn, failed = await _show_turn(session, given, screen, gate, turn_id)
+    started = time.monotonic()
+    try:
+        with nullcontext() if logs is None else logs.beside(screen.make_room):
+            turn, failed = await _show_turn(session, given, screen, gate, turn_id, wait)
+            seconds = time.monotonic() - started
+            log.info("turn %s ended after %.2f s: %s", turn.turn_id, seconds, usage_text(turn.usage))
+    except SessionBusy as error:
+        raise SessionBusy(
+            f"session `{session.id}` is running a turn elsewhere; pass --wait to wait for its end, "
+            "or use another session"
+        ) from error
+    except StoreError as error:
+        if not gate.evidence.asked:
+            raise
+        had = "the model has answered" if gate.evidence.answered else "the model was asked"
+        mend = "make room" if "full" in str(error) else "mend that"
+        text = f"{error}{'' if str(error).endswith('?') else ';'}"
+        raise NotCommitted(f"{text} {had}, but the turn was not committed; {mend}, then run it again") from error
+    try:
+        if failed is None:
+            screen.end(turn, location, said=logs.said if logs is not None else ())
+    except OSError as error:
+        failed = error
     if failed is not None:
-        if failed.errno == errno.EPIPE:
-            raise ReaderLeft from failed
-        raise failed
+        raise (ReaderLeft() if failed.errno == errno.EPIPE else OutputFailed(failed)) from failed
     return turn
 
 
 async def _show_turn(
-    session: Session, given: TurnInput | str, screen: Screen, gate: Gate, turn_id: str | None
+    session: Session, given: TurnInput | str, screen: Screen, gate: Gate, turn_id: str | None, wait: bool
 ) -> tuple[AssembledTurn, OSError | None]:
     """The committed turn, and the output's failure if there was one."""
     failed: OSError | None = None
-    async with session.turn(given, turn_id=turn_id) as running:
+    async with session.turn(given, turn_id=turn_id, wait=wait) as running:
         gate.attach(running)
         try:
             async for activity in running:
+                gate.evidence.hear(activity)
                 try:
                     screen.show(activity)
                 except OSError as error:  # a closed pipe, a full disk: of the output, never of the turn

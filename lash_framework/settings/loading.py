@@ -18,7 +18,7 @@ from lash_framework.settings.keys import (
     environment_name,
 )
 from lash_framework.settings.sources import display_path, find_file, lookup_line, read_file, split_setting, toml_value
-from lash_framework.settings.typed import Mismatch, from_text, from_value
+from lash_framework.settings.typed import Mismatch, from_text, from_value, inside
 from lash_framework.settings.values import Origin, PluginChoice, Rank, Settings
 from lash_hookspecs.errors import ConfigurationError, nearest
 
@@ -69,15 +69,17 @@ class _Loading:
         self.tree: dict[str, Any] = {}
         self.origins: dict[str, Origin] = {}
         self.warnings: list[str] = []
+        self._shown = ""
+        self._lines: dict[tuple[str, ...], int] = {}
 
     # -- sources
 
     def read(self, path: Path, shown: str) -> None:
-        document, lines = read_file(path, shown)
+        document, self._lines = read_file(path, shown)
+        self._shown = shown
 
         def origin(at: tuple[str, ...]) -> Origin:
-            number = lookup_line(lines, at)
-            return Origin(f"{shown}:{number}" if number else shown, Rank.FILE)
+            return Origin(self._place(at), Rank.FILE)
 
         def walk(table: Mapping[str, Any], prefix: tuple[str, ...]) -> None:
             for name, value in table.items():
@@ -96,6 +98,16 @@ class _Loading:
             location = store.removeprefix("sqlite:///")
             if location and not Path(location).is_absolute():
                 self.tree["store"] = f"sqlite:///{path.resolve().parent / location}"
+
+    def _place(self, at: tuple[str, ...]) -> str:
+        number = lookup_line(self._lines, at)
+        return f"{self._shown}:{number}" if number else self._shown
+
+    def _misfit(self, dotted: str, fault: Mismatch, origin: Origin) -> ConfigurationError:
+        """The error for a value that doesn't fit: at the line of that member of it, where the file has one."""
+        within = tuple(part.rstrip("]") for part in fault.at.replace("[", ".").split(".") if part)
+        label = self._place((*dotted.split("."), *within)) if origin.rank is Rank.FILE else origin.label
+        return ConfigurationError(f"{label}: `{dotted}{fault.at}` {fault.with_value()}")
 
     def take_environment(self, env: Mapping[str, str]) -> None:
         fixed = {environment_name(each.path): each.path for each in KEYS}
@@ -164,7 +176,7 @@ class _Loading:
         try:
             return from_value(value, tp) if origin.text is None else from_text(origin.text, tp)
         except Mismatch as fault:
-            raise ConfigurationError(f"{origin.label}: `{dotted}` {fault}") from None
+            raise self._misfit(dotted, fault, origin) from None
 
     def _mode_value(self, path: tuple[str, ...], value: Any, origin: Origin) -> Any:
         name, dotted = path[2], _dotted(path)
@@ -218,7 +230,9 @@ class _Loading:
             path = f"modes.{name}.prompt"
             try:
                 given["prompt"] = _prompt(table["prompt"])
-            except (Mismatch, ValueError) as fault:
+            except Mismatch as fault:
+                raise self._misfit(path, fault, self.origins[path]) from None
+            except ValueError as fault:
                 raise ConfigurationError(f"{self.origins[path].label}: `{path}` {fault}") from None
         return Mode(mode_id=name, **given)
 
@@ -243,9 +257,10 @@ def _prompt(value: Any) -> Any:
     from lash_hookspecs.prompts import PromptContribution, PromptLayer
 
     layer = PromptLayer()
-    for each in value if isinstance(value, list) else [value]:
+    for number, each in enumerate(value if isinstance(value, list) else [value]):
+        at = f"[{number}]" if isinstance(value, list) else ""
         table = {"content": each} if isinstance(each, str) else each
         if not isinstance(table, Mapping) or not isinstance(table.get("content"), str):
-            raise Mismatch("must be text, or a table with `content`, or an array of these")
-        layer = layer.with_contribution(from_value(table, PromptContribution))
+            raise Mismatch("must be text, or a table with `content`, or an array of these", at=at)
+        layer = layer.with_contribution(inside(at, table, PromptContribution))
     return layer

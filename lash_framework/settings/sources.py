@@ -76,15 +76,21 @@ _TOKEN = re.compile(
 def key_lines(text: str) -> dict[tuple[str, ...], int]:
     """The line (from 1) on which each key of a valid TOML text first stands.
 
-    tomllib tells no positions, and a parser that does takes longer to import than all else that a start needs. Keys of
-    inline tables are not listed: whoever looks one up falls back on the nearest key above it.
+    A table of an array of tables stands below its number, from 0. Keys of inline tables are not listed: whoever looks
+    one up falls back on the nearest key above it. tomllib tells no positions, and a parser that does takes longer to
+    import than all else that a start needs.
     """
     lines: dict[tuple[str, ...], int] = {}
     prefix: tuple[str, ...] = ()
+    counts: dict[tuple[str, ...], int] = {}
     for number, statement in _statements(text):
         if header := _HEADER.match(statement):
             prefix = key_path(header[1])
             lines.setdefault(prefix, number)
+            if statement.lstrip().startswith("[["):
+                counts[prefix] = counts.get(prefix, -1) + 1
+                prefix = (*prefix, str(counts[prefix]))
+                lines[prefix] = number
         elif key := _KEY.match(statement):
             lines.setdefault(prefix + key_path(key[1]), number)
     return lines

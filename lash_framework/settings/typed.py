@@ -1,7 +1,8 @@
 """Typed values out of raw ones: TOML values are checked, texts (environment, `--set`) are read by the wanted type.
 
 Also the typed settings of providers, stores and plugins: attrs classes whose fields may name environment variables
-(`metadata["env"]`) and may be secret (`metadata["secret"]`). No message ever repeats a value.
+(`metadata["env"]`) and may be secret (`metadata["secret"]`). A message repeats a value only where one of a few names
+was expected, and never a secret one.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ __all__ = [
     "Mismatch",
     "from_text",
     "from_value",
+    "inside",
     "plugin_settings",
     "provider_settings",
     "secret_fields",
@@ -50,14 +52,42 @@ _SEQUENCES = (list, tuple, set, frozenset)
 
 
 class Mismatch(Exception):
-    """A value that doesn't fit; the text says what is expected, never what was given."""
+    """A value that doesn't fit. `at` is the path to it below the setting, such as `[1].slot`.
+
+    The text says what is expected; `with_value` adds what was given where it was to be one of a few names.
+    """
+
+    def __init__(self, expected: str, given: str = "", at: str = "") -> None:
+        super().__init__(expected)
+        self.given = given
+        self.at = at
+
+    def with_value(self) -> str:
+        """The text for settings that aren't secret."""
+        return f"{self}{self.given}"
+
+
+def inside(at: str, value: Any, tp: Any) -> Any:
+    """A member of a value; its mismatch knows where it stands."""
+    try:
+        return from_value(value, tp)
+    except Mismatch as fault:
+        fault.at = at + fault.at
+        raise
+
+
+def _choices(tp: Any) -> tuple[Any, ...] | None:
+    if get_origin(tp) is Literal:
+        return get_args(tp)
+    return tuple(each.value for each in tp) if inspect.isclass(tp) and issubclass(tp, enum.Enum) else None
+
+
+def _either(choices: tuple[Any, ...]) -> str:
+    *most, last = (f"`{each}`" for each in choices)
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _named(tp: Any) -> str:
-    if get_origin(tp) is Literal:
-        return "one of " + ", ".join(f"`{each}`" for each in get_args(tp))
-    if inspect.isclass(tp) and issubclass(tp, enum.Enum):
-        return "one of " + ", ".join(f"`{each.value}`" for each in tp)
     base = get_origin(tp) or tp
     if inspect.isclass(base):
         if issubclass(base, _SEQUENCES) or base in (Sequence,):
@@ -68,6 +98,12 @@ def _named(tp: Any) -> str:
 
 
 def _mismatch(tp: Any, value: Any) -> Mismatch:
+    choices = _choices(tp)
+    if choices is not None:
+        hint = nearest(str(value), map(str, choices)) if isinstance(value, str) else ""
+        close = f": {hint}" if hint.startswith("did you mean") else ""
+        plain = isinstance(value, (str, int, float))
+        return Mismatch(f"must be {_either(choices)}", f", not `{value}`{close}" if plain else "")
     given = next((name for kind, name in _NAMES.items() if isinstance(value, kind)), type(value).__name__)
     return Mismatch(f"must be {_named(tp)}, not {given}")
 
@@ -103,14 +139,14 @@ def from_value(value: Any, tp: Any) -> Any:
             return Path(value).expanduser()
     elif issubclass(base, _SEQUENCES) or base is Sequence:
         if isinstance(value, (list, tuple)):
-            made = [from_value(each, args[0] if args else Any) for each in value]
+            made = [inside(f"[{at}]", each, args[0] if args else Any) for at, each in enumerate(value)]
             return made if base is list else (base if base in _SEQUENCES else tuple)(made)
     elif issubclass(base, Mapping):
         if isinstance(value, Mapping):
-            return {key: from_value(each, args[1] if args else Any) for key, each in value.items()}
+            return {key: inside(f".{key}", each, args[1] if args else Any) for key, each in value.items()}
     elif attrs.has(base):
         if isinstance(value, Mapping):
-            return base(**{key: from_value(each, tp) for key, each, tp in _known(value, base)})
+            return base(**{key: inside(f".{key}", each, tp) for key, each, tp in _known(value, base)})
     else:
         return value
     raise _mismatch(tp, value)
@@ -164,7 +200,8 @@ def _first_fitting(value: Any, members: tuple[Any, ...], convert: Any) -> Any:
             return convert(value, member)
         except Mismatch as fault:
             faults.append(fault)
-    raise faults[0] if faults else Mismatch("must be absent")
+    # What went furthest into the value says most.
+    raise max(faults, key=lambda fault: len(fault.at)) if faults else Mismatch("must be absent")
 
 
 def field_types(cls: type) -> dict[str, Any]:
@@ -211,7 +248,8 @@ def typed(
             # Alone first: a validator that fails then can only mean this field.
             cls(**{name: values[name]})
         except Mismatch as fault:
-            raise ConfigurationError(f"{source}: `{path}` {fault}") from None
+            said = fault if each.metadata.get("secret") else fault.with_value()
+            raise ConfigurationError(f"{source}: `{path}{fault.at}` {said}") from None
         except (ValueError, TypeError) as error:
             raise ConfigurationError(f"{source}: `{path}` {_scrubbed(error, cls, values)}") from None
     try:

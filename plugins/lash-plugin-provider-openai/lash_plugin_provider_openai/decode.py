@@ -46,6 +46,7 @@ _FINISH: Mapping[str, LlmTerminalReason] = {
 
 
 _UNEXPECTED = "unexpected_content"
+_SHOWN_BYTES = 120
 # What reading a chunk raises when something in it has another type than any service gives it. Checking each type
 # before use would cost every good chunk for the sake of a bad one.
 _MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError)
@@ -67,7 +68,7 @@ class ChatDecoder:
 
     def __init__(self, *, strict_identity: bool = True) -> None:
         self.output_seen = False
-        self.usage_seen = False
+        self.usage: TokenUsage | None = None
         self.complete = False
         self.done = False
         self._strict = strict_identity
@@ -90,28 +91,26 @@ class ChatDecoder:
             return
         try:
             chunk = orjson.loads(data)
-        except ValueError:
-            raise _failed("sent an event that is no JSON", MALFORMED_EVENT, raw=data) from None
+        except ValueError as exc:
+            raise _unreadable(f"sent an event that is no JSON ({exc})", MALFORMED_EVENT, data) from None
         try:
             self._take(chunk, out, "delta")
         except _MISSHAPEN as exc:
-            raise _failed("sent an event that is no chunk of a chat completion", _UNEXPECTED, raw=data) from exc
+            raise _unreadable("sent an event that is no chunk of a chat completion", _UNEXPECTED, data) from exc
 
     def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
         """Take an answer that came in one piece."""
         self._streamed = False
         try:
             document = orjson.loads(body)
-        except ValueError:
-            raise _failed("sent an answer that is no JSON", MALFORMED_EVENT, raw=body).observed(Seen.RESPONSE) from None
+        except ValueError as exc:
+            raise _unreadable(f"sent an answer that is no JSON ({exc})", MALFORMED_EVENT, body) from None
         try:
             self._take(document, out, "message")
             if not document["choices"]:
                 raise LookupError("no choices")
         except _MISSHAPEN as exc:
-            raise _failed("sent JSON that is no chat completion", _UNEXPECTED, raw=body).observed(
-                Seen.RESPONSE
-            ) from exc
+            raise _unreadable("sent JSON that is no chat completion", _UNEXPECTED, body) from exc
         self.complete = self.done = True
 
     def _take(self, chunk: dict[str, Any], out: list[LlmStreamEvent], field: str) -> None:
@@ -228,8 +227,8 @@ class ChatDecoder:
 
     def _usage(self, usage: Any, out: list[LlmStreamEvent]) -> None:
         if isinstance(usage, dict) and self._meter.update(usage):
-            self.usage_seen = True
-            out.append(StreamUsage(self._meter.usage))
+            self.usage = self._meter.usage
+            out.append(StreamUsage(self.usage))
 
     # ---- output
 
@@ -250,7 +249,7 @@ class ChatDecoder:
         return LlmResponse(
             full_text="".join(part.text for part in parts if isinstance(part, TextOutput)),
             parts=tuple(parts),
-            usage=self._meter.usage if self.usage_seen else TokenUsage(at_least=True),
+            usage=self.usage or TokenUsage(at_least=True),
             terminal_reason=reason,
             terminal_diagnostic=diagnostic,
             provider_usage=self._meter.raw,
@@ -298,6 +297,12 @@ def _failed(message: str, code: str, *, retryable: bool = True, raw: bytes | Non
         raw=None if raw is None else raw.decode("utf-8", "replace"),
     )
     return AttemptFailed(error, Seen.EMPTY_STREAM)
+
+
+def _unreadable(message: str, code: str, data: bytes) -> AttemptFailed:
+    """A failure about what has come: a response was observed, however little of it could be read."""
+    shown = " ".join(data[:_SHOWN_BYTES].decode("utf-8", "replace").split())
+    return _failed(f"{message}: `{shown}`", code, raw=data).observed(Seen.RESPONSE)
 
 
 def _dump(value: Any) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 from attrs import evolve, frozen
 
-from lash_hookspecs.llm import LlmCallError, LlmTerminalReason, ProviderFailureKind
+from lash_hookspecs.llm import LlmCallError, LlmTerminalReason, ProviderFailureKind, TokenUsage
 
 __all__ = [
     "AttemptFailed",
@@ -74,6 +74,11 @@ class AttemptFailed(Exception):
     def observed(self, seen: Seen) -> AttemptFailed:
         """Note that at least `seen` had been observed."""
         self.seen = max(self.seen, seen)
+        return self
+
+    def charged(self, usage: TokenUsage | None = None) -> AttemptFailed:
+        """Note that the attempt may have cost something: `usage` as far as it was told, and perhaps more."""
+        self.error = evolve(self.error, usage=evolve(usage or TokenUsage(), at_least=True))
         return self
 
 
@@ -165,6 +170,11 @@ _OVERFLOW = re.compile(
 )
 
 
+def is_free(status: int) -> bool:
+    """Whether an answer with this status says that the model wasn't asked: a redirect or a refusal was the answer."""
+    return 300 <= status < 500 and status != 408  # which may come after the model had begun
+
+
 def kind_of_status(status: int) -> tuple[ProviderFailureKind, bool]:
     """The failure kind of an HTTP status, and whether the same request might succeed later."""
     retryable = status in _RETRYABLE_STATUSES or status >= 500
@@ -228,11 +238,14 @@ def retry_after_seconds(headers: Mapping[str, str], now: float) -> float | None:
 def transport_failure(exc: BaseException, url: str, provider: str) -> AttemptFailed:
     """What an exception of the HTTP library means. Nothing of a response has been seen, unless the exception says so.
 
+    Where the request may have been sent, what it cost is unknown; where no connection came about, nothing was spent.
+
     The whole chain is read, because the library on top may have lost the difference (httpx-aiohttp 0.2 reports a
     connection that the server closed as a connect timeout).
     """
     chain = list(_chain(exc))
     names = {type(each).__name__ for each in chain}
+    bases = {base.__name__ for each in chain for base in type(each).__mro__}
     numbers = {each.errno for each in chain if isinstance(each, OSError)}
     why = _words(chain)
 
@@ -260,14 +273,20 @@ def transport_failure(exc: BaseException, url: str, provider: str) -> AttemptFai
         return failed(message, _Kind.VALIDATION, "bad_request", retryable=False, final=True)
     if _is_garbled(chain):
         message = f"what answers at {url} doesn't speak HTTP: {why}"
-        return failed(message, _Kind.TRANSPORT, "not_http", retryable=False, final=True).observed(Seen.RESPONSE)
+        failure = failed(message, _Kind.TRANSPORT, "not_http", retryable=False, final=True)
+        return failure.observed(Seen.RESPONSE).charged()
     if names & {"ServerDisconnectedError", "RemoteProtocolError", "ClientPayloadError", "ReadError", "WriteError"} or (
         numbers & {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}
     ):
-        return failed(f"the connection to {url} broke: {why}", _Kind.TRANSPORT, "connection_broken")
+        return failed(f"the connection to {url} broke: {why}", _Kind.TRANSPORT, "connection_broken").charged()
     if any(isinstance(each, TimeoutError) for each in chain) or any(name.endswith("Timeout") for name in names):
-        return failed(f"{url} didn't answer in time: {why}", _Kind.TIMEOUT, "timeout")
-    return failed(f"{url} can't be reached: {why}", _Kind.TRANSPORT, "transport_failed")
+        failure = failed(f"{url} didn't answer in time: {why}", _Kind.TIMEOUT, "timeout")
+        # The name of aiohttp's own error: the adapter's `ConnectTimeout` stands for other things too.
+        connecting = "ConnectionTimeoutError" in names or ("ConnectTimeout" in names and "ClientError" not in bases)
+        return failure if connecting else failure.charged()
+    failure = failed(f"{url} can't be reached: {why}", _Kind.TRANSPORT, "transport_failed")
+    unreachable = numbers & {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
+    return failure if unreachable or names & {"ConnectError", "ClientConnectorError"} else failure.charged()
 
 
 def with_message(failure: AttemptFailed, message: str) -> AttemptFailed:
@@ -305,7 +324,11 @@ def _is_garbled(chain: list[BaseException]) -> bool:
     return False
 
 
+# aiohttp puts a status of its own before what it says of an answer that it can't read; no service has sent it.
+_INVENTED_STATUS = re.compile(r"\b\d{3}, message[:=] ?")
+
+
 def _words(chain: list[BaseException]) -> str:
     """The most telling text of an exception chain: the deepest one that has any."""
-    texts = [" ".join(str(each).split()) for each in chain]
+    texts = [_INVENTED_STATUS.sub("", " ".join(str(each).split())) for each in chain]
     return next((text for text in reversed(texts) if text and text != "()"), type(chain[0]).__name__)

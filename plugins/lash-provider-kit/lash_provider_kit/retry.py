@@ -22,6 +22,7 @@ from lash_hookspecs.llm import (
     LlmResponse,
     LlmStreamEvent,
     RetryStatus,
+    TokenUsage,
 )
 from lash_provider_kit.failures import AttemptFailed, Seen
 
@@ -122,17 +123,24 @@ async def with_retries(
     send: LlmEventSender,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> LlmResponse:
-    """Run `attempt` until it succeeds or `decide` gives up; raises `LlmCallFailed`. `sleep` takes seconds."""
+    """Run `attempt` until it succeeds or `decide` gives up; raises `LlmCallFailed`. `sleep` takes seconds.
+
+    What failed attempts may have cost is added to the answer's usage, or to the error's.
+    """
     state = RetryState()
+    spent: TokenUsage | None = None
     while True:
         try:
-            return await attempt()
+            response = await attempt()
+            return response if spent is None else evolve(response, usage=spent + response.usage)
         except AttemptFailed as exc:
             failure = exc
         # Outside of the `except`: whoever gets the error gets the redacted value, and no chain behind it.
+        if failure.error.usage is not None:
+            spent = failure.error.usage if spent is None else spent + failure.error.usage
         step = decide(policy, state, failure)
         if isinstance(step, GiveUp):
-            raise LlmCallFailed(step.error)
+            raise LlmCallFailed(evolve(step.error, usage=spent))
         events: list[LlmStreamEvent] = [AttemptReset()] if failure.seen is Seen.OUTPUT else []
         status = RetryStatus(
             wait_seconds=step.seconds,

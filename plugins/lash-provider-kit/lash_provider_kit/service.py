@@ -19,12 +19,14 @@ from lash_hookspecs.llm import (
     LlmResponse,
     LlmStreamEvent,
     ProviderFailureKind,
+    TokenUsage,
 )
 from lash_provider_kit.failures import (
     AttemptFailed,
     Seen,
     classify,
     error_object,
+    is_free,
     retry_after_seconds,
 )
 from lash_provider_kit.redact import Redactor
@@ -55,8 +57,8 @@ class Decoder(Protocol):
 
     output_seen: bool
     """Whether text, reasoning or a tool call has come."""
-    usage_seen: bool
-    """Whether the service has told a usage."""
+    usage: TokenUsage | None
+    """What the service has told of its usage so far; None before it has told any."""
     complete: bool
     """Whether what has come proves that the answer is whole."""
     done: bool
@@ -115,7 +117,9 @@ class StreamingService:
         """Close all connections."""
         await self.transport.aclose()
 
-    async def call(self, body: bytes | Sequence[bytes], decoder: Callable[[], Decoder], send: LlmEventSender) -> LlmResponse:
+    async def call(
+        self, body: bytes | Sequence[bytes], decoder: Callable[[], Decoder], send: LlmEventSender
+    ) -> LlmResponse:
         """POST `body`, whole or in pieces, and return the whole answer; `decoder` makes a fresh one for each attempt.
 
         Raises `LlmCallFailed`, with every secret taken out.
@@ -138,6 +142,12 @@ class StreamingService:
         failure.error = evolve(error, message=self._redact(error.message, _RAW_CHARS), raw=raw)
         failure.args = (failure.error.message,)  # it stays reachable as the context of what is raised
 
+    def _judge(self, failure: AttemptFailed, decoder: Decoder) -> None:
+        """Say of a failure within an answer what had been seen and spent, and where it came from."""
+        failure.observed(_progress(decoder)).charged(decoder.usage)
+        if self.transport.url not in failure.error.message:
+            failure.error = evolve(failure.error, message=f"{failure.error.message} ({self.transport.url})")
+
     async def _attempt(self, body: Sequence[bytes], decoder: Decoder, send: LlmEventSender) -> LlmResponse:
         response: httpx.Response | None = None
         with anyio.move_on_after(self._timeouts.deadline_s) as scope:
@@ -145,25 +155,28 @@ class StreamingService:
             chunks = chunks_of(response)
             try:
                 if not 200 <= response.status_code < 300:
-                    raise await self._refused(response, chunks)
+                    refused = await self._refused(response, chunks)
+                    raise refused if is_free(response.status_code) else refused.charged()
                 kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if kind in _STREAMED:
                     await self._stream(chunks, decoder, send, scope, strict=kind == "text/event-stream")
                 else:
                     await self._document(chunks, kind, decoder, send)
             except AttemptFailed as failure:
-                failure.observed(_progress(decoder))
+                if response.is_success:
+                    self._judge(failure, decoder)
                 raise
             finally:
                 await close_response(response, chunks, self.transport.errors)
         if scope.cancelled_caught and not decoder.complete:
             message = f"no whole answer from {self.transport.url} within {self._timeouts.deadline_s:g} s"
             seen = _progress(decoder) if response is not None else Seen.NOTHING
-            raise self._failure(message, ProviderFailureKind.TIMEOUT, "deadline_exceeded", seen, retryable=True)
+            late = self._failure(message, ProviderFailureKind.TIMEOUT, "deadline_exceeded", seen, retryable=True)
+            raise late.charged(decoder.usage)
         try:
             answer = decoder.finish()
         except AttemptFailed as failure:
-            failure.observed(_progress(decoder))
+            self._judge(failure, decoder)
             raise
         assert response is not None  # post returned, or raised, or the deadline passed
         return evolve(answer, http_summary=self._summary(response))
@@ -293,4 +306,4 @@ class StreamingService:
 def _progress(decoder: Decoder) -> Seen:
     if decoder.output_seen:
         return Seen.OUTPUT
-    return Seen.RESPONSE if decoder.usage_seen else Seen.EMPTY_STREAM
+    return Seen.EMPTY_STREAM if decoder.usage is None else Seen.RESPONSE

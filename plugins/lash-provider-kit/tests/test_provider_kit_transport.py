@@ -22,8 +22,16 @@ import httpx
 import pytest
 
 from lash_hookspecs.errors import LlmCallFailed
-from lash_hookspecs.llm import LlmResponse, LlmStreamEvent, ProviderFailureKind, RetryStatus, StreamDelta
-from lash_provider_kit import RetryPolicy, StreamingService, Timeouts
+from lash_hookspecs.llm import (
+    LlmCallError,
+    LlmResponse,
+    LlmStreamEvent,
+    ProviderFailureKind,
+    RetryStatus,
+    StreamDelta,
+    TokenUsage,
+)
+from lash_provider_kit import MALFORMED_EVENT, AttemptFailed, RetryPolicy, Seen, StreamingService, Timeouts
 from lash_provider_kit.testing import (
     Answer,
     ChatServer,
@@ -46,12 +54,18 @@ class Words:
 
     def __init__(self) -> None:
         self.words: list[str] = []
-        self.output_seen = self.usage_seen = self.complete = self.done = False
+        self.output_seen = self.complete = self.done = False
+        self.usage: TokenUsage | None = None
 
     def feed(self, data: bytes, out: list[LlmStreamEvent]) -> None:
         self.complete = self.complete or data == b"end"
         self.done = self.complete
-        if not self.complete:
+        if data == b"junk":
+            error = LlmCallError(message="junk came", code=MALFORMED_EVENT, retryable=True)
+            raise AttemptFailed(error, Seen.RESPONSE)
+        if data == b"usage":
+            self.usage = TokenUsage(input=3)
+        elif not self.complete:
             self.output_seen = True
             self.words.append(data.decode())
             out.append(StreamDelta(data.decode()))
@@ -335,6 +349,95 @@ async def test_refusals(connect: Connect, answer: Answer, kind: ProviderFailureK
         assert (error.kind, error.code) == (kind, code)
         assert server.url in error.message
         assert len(server.requests) == 1
+        assert client.waits == []
+        await client.service.aclose()
+
+
+UNKNOWN = TokenUsage(at_least=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "usage"),
+    [
+        *[(status(number), None) for number in (307, 400, 401, 403, 404, 422, 429)],
+        (status(408), UNKNOWN),
+        (status(500), UNKNOWN),
+        (status(503, b"down"), UNKNOWN),
+        (garbage(), UNKNOWN),
+        (reset(), UNKNOWN),
+        (Answer(end="cut"), UNKNOWN),
+        (hang(), UNKNOWN),
+        (words("a", end="cut"), UNKNOWN),
+        (words("a", end="hang"), UNKNOWN),
+        (document(b"<html>portal</html>", content_type="text/html"), UNKNOWN),
+        (words("usage", "a", end="cut"), TokenUsage(input=3, at_least=True)),
+    ],
+)
+async def test_what_a_failure_cost_is_unknown_unless_nothing_was_spent(
+    connect: Connect, answer: Answer, usage: TokenUsage | None
+) -> None:
+    with ChatServer(answer) as server:
+        client = connect(server.url, retry=RetryPolicy(mode="off"), chunk_s=0.3)
+        assert (await client.failure()).usage == usage
+        await client.service.aclose()
+
+
+@pytest.mark.parametrize("url", [refused_url(), "http://nowhere.invalid/v1"])
+async def test_what_never_connected_cost_nothing(connect: Connect, url: str) -> None:
+    client = connect(url)
+    assert (await client.failure()).usage is None
+    await client.service.aclose()
+
+
+async def test_a_repeated_attempt_s_unknown_cost_stays_in_the_sum(connect: Connect) -> None:
+    throttled = status(429, headers={"retry-after": "3"})
+    with ChatServer(throttled, words("a", "end"), reset(), words("b", "end"), reset(), status(400)) as server:
+        client = connect(server.url)
+        assert not (await client.call()).usage.at_least
+        assert (await client.call()).usage.at_least
+        assert (await client.failure()).usage == UNKNOWN
+        await client.service.aclose()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        garbage(),
+        Answer(head=b"HTTP/1.1 abc\r\n\r\n", end="cut"),
+        Answer(head=b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n", end="cut"),
+        Answer(
+            head=b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n",
+            chunked=False,
+            end="cut",
+        ),
+        Answer(
+            head=b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 77\r\n\r\nda",
+            chunked=False,
+            end="cut",
+        ),
+    ],
+    ids=["garbage", "status line", "header", "chunk", "length"],
+)
+async def test_no_status_is_told_that_the_server_did_not_send(connect: Connect, answer: Answer) -> None:
+    """aiohttp's own texts begin with `400, message:`, which reads as if the service had refused the request."""
+    with ChatServer(answer) as server:
+        client = connect(server.url, retry=RetryPolicy(mode="off"))
+        error = await client.failure()
+        assert server.url in error.message
+        assert "400" not in error.message.replace(server.url, "")
+        assert "message:" not in error.message
+        assert "message=" not in error.message
+        assert error.code != "http_400"
+        await client.service.aclose()
+
+
+async def test_an_event_that_cannot_be_read_is_an_answer_that_was_observed(connect: Connect) -> None:
+    with ChatServer(words("junk", "end")) as server:
+        client = connect(server.url)
+        error = await client.failure()
+        assert error.code == "unsafe_retry_response_observed"
+        assert error.usage == UNKNOWN
+        assert f"junk came ({server.url})" in error.message
         assert client.waits == []
         await client.service.aclose()
 

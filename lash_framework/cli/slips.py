@@ -1,0 +1,59 @@
+"""Settings that name what nobody here has: most likely slips, which would go unnoticed otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from lash_hookspecs.errors import ConfigurationError, nearest
+
+if TYPE_CHECKING:
+    from lash_framework.host import PluginHost
+    from lash_framework.settings import Settings
+
+__all__ = ["main_names", "mode_faults", "provider_faults", "slips"]
+
+
+def main_names(names: Iterable[str]) -> list[str]:
+    """Names to suggest: without those that only point at longer ones, as `openai` does at `openai-chat`."""
+    known = sorted(names)
+    return [each for each in known if not any(other.startswith(f"{each}-") for other in known)]
+
+
+def slips(settings: Settings, host: PluginHost) -> Iterator[str]:
+    """Provider tables without a provider, and switched-off plugins that aren't installed: each with its place."""
+    report = host.report
+    absent = {each.plugin_id for each in report.failed} | {each.plugin_id for each in report.blocked}
+    for provider_id in settings.provider:
+        if provider_id not in host.providers:
+            path = f"provider.{provider_id}"
+            hint = nearest(provider_id, main_names(host.providers))
+            if absent and "did you mean" not in hint:
+                hint = "no plugin that is loaded offers it"
+            yield f"{settings.source_of(path)}: `{path}` is for an unknown provider: {hint}"
+    known = absent | {each.plugin_id for each in report.loaded}
+    place = settings.source_of("plugins.disabled")
+    for plugin_id in settings.plugins.disabled:
+        if plugin_id not in known:
+            yield f"{place}: `plugins.disabled` names the unknown plugin `{plugin_id}`: {nearest(plugin_id, known)}"
+
+
+def mode_faults(settings: Settings, host: PluginHost) -> Iterator[tuple[str, str]]:
+    """Modes of your own that can't be put together, each with the reason."""
+    for mode_id in settings.modes:
+        try:
+            host.composition(mode_id)
+        except ConfigurationError as error:
+            yield mode_id, f"{settings.source_of(f'modes.{mode_id}')}: {error}"
+
+
+def provider_faults(settings: Settings, host: PluginHost, *, without: str = "") -> Iterator[str]:
+    """Settings of known providers that aren't of the right name and type; `without` is not looked at."""
+    from lash_framework.settings import provider_settings
+
+    for provider_id in settings.provider:
+        if provider_id in host.providers and provider_id != without:
+            try:
+                provider_settings(host.providers[provider_id].value, settings)
+            except ConfigurationError as error:
+                yield str(error)
