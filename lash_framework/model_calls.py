@@ -21,7 +21,7 @@ from lash_hookspecs.effects import (
     expect,
 )
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
-from lash_hookspecs.llm import LlmAttachment, LlmCallError, LlmRequest, LlmResponse
+from lash_hookspecs.llm import LlmAttachment, LlmCallError, LlmRequest, LlmResponse, TokenUsage
 from lash_hookspecs.turns import LlmCall
 
 __all__ = ["ask_model"]
@@ -50,7 +50,8 @@ async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, sco
             else:
                 log.error("provider `%s` raised", plan.provider_id, exc_info=error)
                 text = f"provider `{plan.provider_id}` failed: {failure_text(error)}"
-                result = LlmCallError(message=text)
+                # Nobody knows how far the call had come.
+                result = LlmCallError(message=text, usage=TokenUsage(at_least=True))
         # What was paid for is kept: a lone surrogate in it would make the commit fail.
         return LlmCallOutcome(_storable(result), text_streamed=stream.text_streamed)
 
@@ -63,7 +64,10 @@ def _answer(provider_id: str, answer: object) -> LlmResponse | LlmCallError:
     if isinstance(answer, LlmResponse):
         return answer
     what = "None" if answer is None else f"a `{type(answer).__name__}`"
-    return LlmCallError(message=f"provider `{provider_id}` returned {what}, where a `LlmResponse` was expected")
+    return LlmCallError(
+        message=f"provider `{provider_id}` returned {what}, where a `LlmResponse` was expected",
+        usage=TokenUsage(at_least=True),
+    )
 
 
 def _storable(value: Any) -> Any:

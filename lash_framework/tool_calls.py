@@ -158,7 +158,8 @@ def _raised(owned: OwnedTool, error: BaseException) -> ToolCallOutput:
         except ValueError:
             kind = ToolFailureClass.EXECUTION
         return failure(str(alone.code), str(alone), kind, ToolFailureSource.TOOL)
-    log.warning("tool `%s` of plugin `%s` raised", owned.tool.manifest.name, owned.plugin_id, exc_info=error)
+    # The result tells the model and the user; the traceback is for who looks for it.
+    log.info("tool `%s` of plugin `%s` raised", owned.tool.manifest.name, owned.plugin_id, exc_info=error)
     text = str(alone) if isinstance(alone, LashError) and not others else failure_text(error)
     return failure("tool_raised", text, ToolFailureClass.INTERNAL, ToolFailureSource.TOOL)
 

@@ -47,7 +47,8 @@ def test_a_test_belongs_to_groups_by_its_id(nodeid: str, backend: str | None, ex
 @pytest.fixture
 def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     pytester.makeini("[pytest]\nmarkers =\n    statement: x")
-    pytester.makepyfile(**{"tests/test_cli_made_up": FULL, "plugins/lash-provider-kit/tests/test_kit": "def test_kit(): pass"})
+    kit = "plugins/lash-provider-kit/tests/test_kit"
+    pytester.makepyfile(**{"tests/test_cli_made_up": FULL, kit: "def test_kit(): pass"})
     return pytester
 
 

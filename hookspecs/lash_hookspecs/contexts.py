@@ -56,8 +56,8 @@ class CompositionContext:
 class PluginScope:
     """One plugin's corner of one session: what its lifespan yielded, its options, its state.
 
-    `state` is an instance of the class that it declared, or None. It is replaced, never changed in place; observers have
-    it `read_only`.
+    `state` is an instance of the class that it declared, or None. It is replaced, never changed in place; observers
+    have it `read_only`.
     """
 
     plugin_id: str
