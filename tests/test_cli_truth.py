@@ -140,7 +140,7 @@ def test_a_tool_that_raises_shows_no_traceback_until_it_is_asked_for(lash: Cli) 
     options = with_tool(lash, "raise ValueError('too loud')")
     quiet = lash.run("run", "hi", *options)
     assert (quiet.code, quiet.out, "Traceback" in quiet.err) == (0, "First.\nDone.\n", False)
-    assert "lash: warning: tool `act` of plugin `application` raised\n" in quiet.err
+    assert "failed: ValueError: too loud" in quiet.err
     assert "Traceback" not in lash.run("run", "hi", *options, "-v").err
     assert "Traceback" in lash.run("run", "hi", *options, "-vv").err
 

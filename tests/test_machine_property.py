@@ -401,7 +401,7 @@ def test_a_restored_turn_goes_on_like_the_unbroken_one():
     explore(max_examples=250, derandomize=True)
     for _ in range(10):
         if missed():
-            explore(max_examples=100)
+            explore(max_examples=100, derandomize=False)  # Hypothesis derandomizes by itself where `CI` is set
     assert missed() == []
 
 
