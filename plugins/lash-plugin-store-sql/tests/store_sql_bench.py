@@ -44,7 +44,7 @@ def turns(session_id: str, count: int) -> list[RuntimeCommit]:
 
 async def opened(path: Path | None, **settings: object) -> SqlStore:
     url = "sqlite://" if path is None else f"sqlite:///{path}"
-    return await open_store(StoreContext(url=url, settings=SqlSettings(**settings)))  # type: ignore[arg-type]
+    return await open_store(StoreContext(url=url, settings=SqlSettings(**settings)))  # type: ignore[arg-type]  # settings by name, as a test gives them
 
 
 def tell(name: str, figure: float, unit: str) -> None:

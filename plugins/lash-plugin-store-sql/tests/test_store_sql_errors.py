@@ -36,7 +36,7 @@ CHILDREN = Path(__file__).with_name("store_sql_children.py")
 
 
 async def opened(path: Path, **settings: object) -> SqlStore:
-    return await open_store(StoreContext(url=f"sqlite:///{path}", settings=SqlSettings(**settings)))  # type: ignore[arg-type]
+    return await open_store(StoreContext(url=f"sqlite:///{path}", settings=SqlSettings(**settings)))  # type: ignore[arg-type]  # settings by name, as a test gives them
 
 
 def run(path: Path, *statements: str) -> None:
