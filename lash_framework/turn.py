@@ -372,7 +372,6 @@ class TurnRun:
         self.assembler.outcome = Stopped(StopReason.RUNTIME_ERROR)
 
     def _plugin_failure(self, error: PluginError) -> ErrorEvent:
-        log.warning("%s", error, exc_info=error)
         self.hook_failed = True
         return plugin_failed(error)
 

@@ -85,7 +85,7 @@ class TurnJob:
         self._input = turn_input
         self._input_hash = input_hash(turn_input)
         deadline_s = options.get("deadline_s")
-        self._ends_at = None if deadline_s is None else anyio.current_time() + deadline_s
+        self._deadline = math.inf if deadline_s is None else anyio.current_time() + deadline_s
         self._wait = options.get("wait", False)
 
     async def run(self, sink: Sink | None) -> AssembledTurn:
@@ -139,10 +139,6 @@ class TurnJob:
                 )
             await anyio.sleep(LOCK_POLL_S)
         return held
-
-    @property
-    def _deadline(self) -> float:
-        return math.inf if self._ends_at is None else self._ends_at
 
     async def _stored(self) -> AssembledTurn | None:
         lash, session = self.session.lash, self.session

@@ -17,7 +17,7 @@ from test_cli_screens import turn
 from lash_framework.cli.exits import State, settle
 from lash_framework.cli.lines import problems
 from lash_framework.cli.prompts import read_prompt
-from lash_hookspecs.errors import StoreUnavailable, TurnCancelled, TurnInterrupted
+from lash_hookspecs.errors import TurnCancelled, TurnInterrupted
 from lash_hookspecs.llm import LlmTerminalReason
 from lash_hookspecs.sessions import TurnIssue
 from lash_hookspecs.turns import Stopped, StopReason
@@ -43,32 +43,21 @@ def with_tool(lash: Cli, body: str, *, top: str = "") -> tuple[str, ...]:
 # ---- a turn that the store refuses ----------------------------------------------------------------------------------
 
 
-def refuse_commits(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lash_plugin_store_sql.store import SqlStore
-
-    async def commit(self: object, commit: object) -> object:
-        raise StoreUnavailable("`x.db`: the disk is full")
-
-    monkeypatch.setattr(SqlStore, "commit", commit)
-
-
-def test_an_answer_that_could_not_be_stored_is_told_and_kept_in_the_object(
-    lash: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_answer_that_could_not_be_stored_is_told_and_kept_in_the_object(lash: Cli) -> None:
     """It used to exit with 2, "nothing was called", and an empty text: what was paid for was gone."""
-    refuse_commits(monkeypatch)
-    done = lash.here(monkeypatch, capsys, "run", "hi", "--json", "--model", "scripted:demo")
+    # A database that may not grow is a disk that is full, once it holds what every database holds.
+    question = "x" * 400_000
+    full = ("--model", "scripted:demo", "--set", "store_options.max_page_count=60")
+    done = lash.run("run", "--json", *full, stdin=question.encode())
     assert done.code == 1
-    assert done.err == (
-        "lash: `x.db`: the disk is full; the model has answered, but the turn was not committed; "
-        "make room, then run it again\n"
-    )
+    assert done.err.endswith("; the model has answered, but the turn was not committed; make room, then run it again\n")
     assert done.object["outcome"] == {"type": "none"}
-    assert done.object["text"].startswith('You said: "hi"')
+    assert done.object["text"].startswith('You said: "x')
     assert done.object["usage"]["output"] > 0
     assert done.object["errors"][0]["kind"] == "StoreUnavailable"
-    chat = lash.here(monkeypatch, capsys, "chat", "--model", "scripted:demo", stdin=b"hi\n")
+    chat = lash.run("chat", *full, stdin=f"{question}\n".encode())
     assert "the model has answered, but the turn was not committed" in chat.err
+    assert lash.run("run", "short", *full).code == 0
 
 
 def test_a_store_that_can_not_be_opened_is_still_a_matter_of_configuration(lash: Cli) -> None:
@@ -267,13 +256,19 @@ def test_continue_passes_by_sessions_without_a_turn(lash: Cli) -> None:
 
 
 def test_a_busy_session_is_waited_for(lash: Cli) -> None:
-    script = with_tool(lash, "import time\ntime.sleep(1.5)\nreturn 'x'")
-    process = lash.start("run", "hi", "--jsonl", "--session", "s", *script)
-    assert process.stdout is not None
-    assert any(b"tool_call_started" in line for line in process.stdout)
-    done = lash.run("run", "hi", "--session", "s", "--model", "scripted:demo", "--wait")
-    process.communicate()
-    assert (done.code, process.returncode) == (0, 0)
+    gate = lash.folder / "gate"
+    os.mkfifo(gate)
+    script = with_tool(lash, f"return open({str(gate)!r}).read()")
+    first = lash.start("run", "hi", "--jsonl", "--session", "s", *script)
+    assert first.stdout is not None
+    assert any(b"tool_call_started" in line for line in first.stdout)
+    second = lash.start("run", "hi", "-v", "--session", "s", "--model", "scripted:demo", "--wait")
+    assert second.stderr is not None
+    assert any(b"session s opened" in line for line in second.stderr)
+    gate.write_text("x")
+    first.communicate()
+    second.communicate()
+    assert (first.returncode, second.returncode) == (0, 0)
     assert len(lash.run("sessions", "show", "s", "--json").object["turns"]) == 2
 
 

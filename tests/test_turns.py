@@ -385,7 +385,9 @@ async def test_plugin_state_is_taken_back_when_the_turn_does_not_commit() -> Non
     assert seen == [0, 1, 1]
 
 
-async def test_a_hook_that_raises_stops_the_turn_names_the_plugin_and_leaves_the_session_usable() -> None:
+async def test_a_hook_that_raises_stops_the_turn_names_the_plugin_and_leaves_the_session_usable(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def lash_before_turn(ctx: Any) -> None:
         if ctx.turn_index == 0:
             raise RuntimeError("boom")
@@ -395,6 +397,7 @@ async def test_a_hook_that_raises_stops_the_turn_names_the_plugin_and_leaves_the
         turn = await session.run("q")
         assert turn.outcome == Stopped(StopReason.RUNTIME_ERROR)
         assert "plugin `bad`, hook `lash_before_turn`" in turn.errors[0].message
+        assert len([each for each in caplog.records if "`bad`" in each.getMessage()]) == 1  # said once, not twice
         assert (await session.run("again")).text == "fine"
 
 
