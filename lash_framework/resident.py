@@ -59,7 +59,7 @@ class Resident:
     def line(self) -> anyio.Lock:
         """Where this process's turns stand in line."""
         if self._line is None:
-            self._line = anyio.Lock()
+            self._line = anyio.Lock(fast_acquire=True)
         return self._line
 
     def refuse_from_within(self) -> None:

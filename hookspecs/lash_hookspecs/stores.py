@@ -218,11 +218,12 @@ def intent_hash(commit: RuntimeCommit) -> str:
         [
             each.source,
             each.model,
-            each.usage.input,
-            each.usage.output,
-            each.usage.cache_read_input,
-            each.usage.cache_write_input,
-            each.usage.reasoning_output,
+            # As text, which holds numbers of any size: what is too large is the store's to refuse.
+            str(each.usage.input),
+            str(each.usage.output),
+            str(each.usage.cache_read_input),
+            str(each.usage.cache_write_input),
+            str(each.usage.reasoning_output),
             each.usage.at_least,
         ]
         for each in commit.usage

@@ -135,7 +135,7 @@ def test_what_differs_in_meaning_differs_in_its_hash() -> None:
     ids=range(20),
 )
 def test_what_has_no_canonical_form_is_refused(value: Any) -> None:
-    """Keys that are numbers: `{1: x}` and `{"1": x}` would share a hash. And what orjson would write as something else."""
+    """Keys that are numbers: `{1: x}` and `{"1": x}` would share a hash. And what orjson writes as something else."""
     with pytest.raises(CodecError, match="no canonical form"):
         canonical_bytes(value)
 
