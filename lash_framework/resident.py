@@ -95,10 +95,8 @@ class Resident:
     async def fresh(self) -> Conversation:
         """The conversation as it stands in the store now: loaded again only if somebody else moved the head."""
         if self._conversation is not None:
-            head = await self.lash.store.load_head(self.id)
-            if head is None:
-                raise SessionDeleted(self.id)
-            if head.head_revision != self._conversation.head.head_revision:
+            revision = await self.lash.store.load_revision(self.id)
+            if revision != self._conversation.head.head_revision:
                 self.forget()
         return await self.conversation()
 

@@ -341,6 +341,10 @@ class SessionStore(Protocol):
         """One row: where the session stands; None if there is none."""
         ...
 
+    async def load_revision(self, session_id: str) -> int | None:
+        """The head's revision alone: what every turn asks first, to learn whether somebody else wrote; so be quick."""
+        ...
+
     async def load_session(self, session_id: str, *, all_frames: bool = False) -> LoadedSession | None:
         """The session from its current frame on (or whole); None if there is none."""
         ...
