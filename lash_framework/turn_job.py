@@ -9,8 +9,8 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
+from secrets import token_hex
 from typing import TYPE_CHECKING, TypedDict
-from uuid import uuid4
 
 import anyio
 import anyio.lowlevel
@@ -73,7 +73,7 @@ class TurnJob:
         if turn_id is not None and not turn_id.strip():
             raise ConfigurationError("the turn id is blank; leave it out to get a fresh one")
         self.session = session
-        self.turn_id = turn_id or uuid4().hex
+        self.turn_id = turn_id or token_hex(16)
         self.gate = CancelGate()
         self._known = turn_id is not None
         self._wish: OutputWish | None = output_wish(output) if output is not None else None
@@ -185,8 +185,7 @@ class TurnJob:
                 now_ms=max(time.time_ns() // 1_000_000, run.started_at_ms),
                 budget=lash.budget,
             )
-            with anyio.CancelScope(shield=True):
-                await lash.store.commit(commit)
+            await lash.store.commit(commit)  # to its end, once it is on its way: the port's promise
         except BaseException:
             states.rollback(before)
             raise

@@ -310,9 +310,10 @@ def find_turn(tx: Tx, turn_id: str) -> Sequence[tuple[str, Receipt]]:
     rows = tx.rows(
         f"SELECT sessions.session_id, {_RECEIPT} FROM receipts JOIN sessions ON sessions.no = (receipts.key >> 32) "
         "WHERE receipts.scope = 'turn' AND receipts.op_key >= ? AND receipts.op_key < ? "
-        "ORDER BY receipts.op_key, receipts.key LIMIT 10",
+        "ORDER BY receipts.op_key LIMIT 10",
         (turn_id, turn_id + "\U0010ffff"),
     )
+    rows.sort(key=lambda row: (row[3], row[1]))  # those of one id in the order of their sessions
     return [(row[0], _receipts(tx, [row[1:]])[0]) for row in rows]
 
 

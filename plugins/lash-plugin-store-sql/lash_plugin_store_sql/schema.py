@@ -78,8 +78,8 @@ DDL = (
         result BLOB NOT NULL
     )
     """,
-    "CREATE UNIQUE INDEX receipts_by_operation ON receipts ((key >> 32), scope, op_key)",
-    "CREATE INDEX receipts_by_turn ON receipts (op_key) WHERE scope = 'turn'",
+    # The session comes last, so that it finds a turn of any session too.
+    "CREATE UNIQUE INDEX receipts_by_operation ON receipts (op_key, scope, (key >> 32))",
     "CREATE TABLE blobs (no INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, put_at_ms INTEGER, data BLOB NOT NULL)",
     "CREATE INDEX blobs_on_the_way ON blobs (put_at_ms) WHERE put_at_ms IS NOT NULL",
     """
