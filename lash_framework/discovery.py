@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
     from importlib_metadata import EntryPoint

@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Union, runtime_checkable
 
-from attrs import field, frozen
+from attrs import field
 
 from lash_hookspecs import _checks as checks
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "AttemptReset",

@@ -13,12 +13,13 @@ from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Union, runtime_checkable
 
-from attrs import field, frozen
+from attrs import field
 
 from lash_hookspecs.canonical import content_hash, stable_hash
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sessions import TokenLedgerEntry
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "Blobs",

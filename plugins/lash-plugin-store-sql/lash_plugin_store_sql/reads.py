@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
-from attrs import frozen
 
 from lash_hookspecs.canonical import content_hash
 from lash_hookspecs.errors import SessionDeleted, StoreCorrupt
@@ -26,6 +25,7 @@ from lash_hookspecs.stores import (
     SessionSummary,
     StoredComponent,
 )
+from lash_hookspecs.values import frozen
 from lash_plugin_store_sql.driver import Row, Tx
 from lash_plugin_store_sql.plan import HeadFacts
 from lash_plugin_store_sql.schema import key

@@ -28,7 +28,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
+
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "Answer",

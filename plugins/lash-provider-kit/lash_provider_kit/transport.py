@@ -19,9 +19,10 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import anyio
-from attrs import field, frozen
+from attrs import field
 from attrs.validators import gt
 
+from lash_hookspecs.values import frozen
 from lash_provider_kit.failures import AttemptFailed, transport_failure
 
 if TYPE_CHECKING:
