@@ -382,7 +382,7 @@ async def test_what_a_failure_cost_is_unknown_unless_nothing_was_spent(
         await client.service.aclose()
 
 
-@pytest.mark.parametrize("url", [refused_url(), "http://nowhere.invalid/v1"])
+@pytest.mark.parametrize("url", [refused_url(), "http://nowhere.invalid/v1"], ids=["refused", "unknown"])
 async def test_what_never_connected_cost_nothing(connect: Connect, url: str) -> None:
     client = connect(url)
     assert (await client.failure()).usage is None
