@@ -219,11 +219,12 @@ def intent_hash(commit: RuntimeCommit) -> str:
         [
             each.source,
             each.model,
-            each.usage.input,
-            each.usage.output,
-            each.usage.cache_read_input,
-            each.usage.cache_write_input,
-            each.usage.reasoning_output,
+            # As text, which holds numbers of any size: what is too large is the store's to refuse.
+            str(each.usage.input),
+            str(each.usage.output),
+            str(each.usage.cache_read_input),
+            str(each.usage.cache_write_input),
+            str(each.usage.reasoning_output),
             each.usage.at_least,
         ]
         for each in commit.usage
@@ -339,6 +340,10 @@ class SessionStore(Protocol):
 
     async def load_head(self, session_id: str) -> SessionHead | None:
         """One row: where the session stands; None if there is none."""
+        ...
+
+    async def load_revision(self, session_id: str) -> int | None:
+        """The head's revision alone: what every turn asks first, to learn whether somebody else wrote; so be quick."""
         ...
 
     async def load_session(self, session_id: str, *, all_frames: bool = False) -> LoadedSession | None:

@@ -142,6 +142,16 @@ def load_head(tx: Tx, session_id: str) -> SessionHead | None:
     return None if session is None else _head(tx, session_id, session)
 
 
+def load_revision(tx: Tx, session_id: str) -> int | None:
+    """The head's revision, in one statement where there is a session."""
+    row = tx.row("SELECT head_revision FROM sessions WHERE session_id = ?", (session_id,))
+    if row is not None:
+        return int(row[0])
+    if was_deleted(tx, session_id):
+        raise SessionDeleted(session_id)
+    return None
+
+
 def _head(tx: Tx, session_id: str, session: Session) -> SessionHead:
     configs = _bodies(tx, session, "config")
     return SessionHead(

@@ -1,9 +1,8 @@
 """One service's HTTP connections, and which library carries them.
 
-httpx is the interface: requests, responses, and `httpx.MockTransport` for tests. On asyncio, where httpx-aiohttp is
-installed, aiohttp's connections lie below it, since httpx's own pool gets slow with hundreds of connections; on trio,
-or with a proxy in the environment, httpx's own do. Nothing is imported, and no TLS context built, before the first
-request.
+httpx is the interface: requests, responses, and `httpx.MockTransport` for tests. On asyncio, where aiohttp is
+installed, its connections lie below, since httpx's own pool gets slow with hundreds of connections; on trio, or with a
+proxy in the environment, httpx's own do. Nothing is imported, and no TLS context built, before the first request.
 
 Transports are driven directly, without `httpx.AsyncClient`, except through a proxy: a model call needs no redirects, no
 cookies and no auth flow, and a redirected request would carry the key to another host.
@@ -106,10 +105,9 @@ class HttpTransport:
         import httpx
 
         url = httpx.URL(self.url)
-        headers = httpx.Headers([("host", url.netloc.decode("ascii")), *self._headers.items()])
+        headers = httpx.Headers([("host", url.netloc.decode("ascii")), *self._headers.items()]).raw
         times = self._timeouts
-        # No pool timeout: without a limit on connections nobody waits for one. aiohttp's adapter takes the value as a
-        # limit for everything up to the connection, name lookup and TLS included.
+        # No pool timeout: without a limit on connections nobody waits for one.
         timeout = {"connect": times.connect_s, "read": times.chunk_s, "write": times.chunk_s, "pool": times.connect_s}
 
         class Pieces(httpx.AsyncByteStream):
@@ -126,11 +124,11 @@ class HttpTransport:
             size = sum(map(len, body))
             large = size > _JOINED
             stream = Pieces(body) if large else httpx.ByteStream(b"".join(body))
+            sized = httpx.Headers([*headers, (b"content-length", b"%d" % size)])
             # With `stream`, httpx works no headers out; with `content` that takes longer than all else here.
-            made = httpx.Request("POST", url, headers=headers, stream=stream, extensions={"timeout": timeout})
-            made.headers["content-length"] = str(size)
+            made = httpx.Request("POST", url, headers=sized, stream=stream, extensions={"timeout": timeout})
             if not large:
-                made.read()  # from here on it has its content at hand, which aiohttp's adapter asks for
+                made.read()  # from here on it has its content at hand, which aiohttp takes as it is
             return made
 
         self._request = request
@@ -159,7 +157,7 @@ class HttpTransport:
         # A context that trusts the system's authorities takes tens of milliseconds to build; plain HTTP needs none.
         verify = httpx.create_ssl_context() if secure else False
         transport: httpx.AsyncBaseTransport
-        if _on_asyncio() and find_spec("httpx_aiohttp") is not None:
+        if _on_asyncio() and find_spec("aiohttp") is not None:
             self.backend = "aiohttp"
             transport = self._over_aiohttp(verify)
         else:
@@ -170,16 +168,27 @@ class HttpTransport:
 
     def _over_aiohttp(self, verify: Any) -> httpx.AsyncBaseTransport:
         import aiohttp
-        from httpx_aiohttp import AiohttpTransport
+
+        from lash_provider_kit.over_aiohttp import AiohttpTransport
 
         self.errors = (*self.errors, aiohttp.ClientError)
+        times = self._timeouts
+        # `connect` bounds everything up to the connection, name lookup and TLS included.
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=times.connect_s, sock_connect=times.connect_s, sock_read=times.chunk_s
+        )
 
         def session() -> aiohttp.ClientSession:
-            connector = aiohttp.TCPConnector(limit=0, ssl=verify, keepalive_timeout=_KEEPALIVE_S)
-            # httpx's own transports keep no cookies and follow no proxy here; nor must this one.
-            return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+            return aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=verify, keepalive_timeout=_KEEPALIVE_S),
+                timeout=timeout,
+                # As httpx's own transports do here: no cookies, no proxy, and what comes is handed on as it is.
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
+            )
 
-        return AiohttpTransport(verify=verify, client=session)
+        return AiohttpTransport(session)
 
 
 def _import_httpx() -> None:

@@ -1,6 +1,6 @@
 """The transport on real sockets: aiohttp's and httpx's own connections behave alike, on asyncio and on trio.
 
-`own` makes asyncio use httpx's connections too, which it otherwise does only where httpx-aiohttp isn't installed.
+`own` makes asyncio use httpx's connections too, which it otherwise does only where aiohttp isn't installed.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Client:
 @pytest.fixture(scope="module", autouse=True)
 def imported() -> None:
     """The libraries' import takes a part of a second, which must not fall into the short time limits tested here."""
-    for name in ("aiohttp", "httpcore", "httpx_aiohttp"):
+    for name in ("aiohttp", "httpcore"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
