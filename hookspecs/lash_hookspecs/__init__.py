@@ -136,6 +136,7 @@ if TYPE_CHECKING:
         LlmCallError as LlmCallError,
         LlmEventSender as LlmEventSender,
         LlmMessage as LlmMessage,
+        LlmMessages as LlmMessages,
         LlmOutputPart as LlmOutputPart,
         LlmOutputSpec as LlmOutputSpec,
         LlmRequest as LlmRequest,
@@ -146,6 +147,7 @@ if TYPE_CHECKING:
         LlmTerminalReason as LlmTerminalReason,
         LlmToolChoice as LlmToolChoice,
         LlmToolSpec as LlmToolSpec,
+        MessageRun as MessageRun,
         ModelCapability as ModelCapability,
         Provider as Provider,
         ProviderContext as ProviderContext,
@@ -163,6 +165,7 @@ if TYPE_CHECKING:
         ToolCallBlock as ToolCallBlock,
         ToolCallOutputPart as ToolCallOutputPart,
         ToolResultBlock as ToolResultBlock,
+        llm_text as llm_text,
     )
     from lash_hookspecs.markers import (
         PROJECT as PROJECT,
@@ -225,6 +228,7 @@ if TYPE_CHECKING:
         SlotLayer as SlotLayer,
         TextEntry as TextEntry,
     )
+    from lash_hookspecs.sequences import LazySequence as LazySequence
     from lash_hookspecs.services import (
         SessionGraphService as SessionGraphService,
         SessionLifecycleService as SessionLifecycleService,
@@ -267,6 +271,7 @@ if TYPE_CHECKING:
         ComponentUnchanged as ComponentUnchanged,
         LoadedSession as LoadedSession,
         NodeKind as NodeKind,
+        NodePath as NodePath,
         NodeRecord as NodeRecord,
         OperationId as OperationId,
         Receipt as Receipt,
@@ -516,6 +521,7 @@ _MODULES = {
         "LlmCallError",
         "LlmEventSender",
         "LlmMessage",
+        "LlmMessages",
         "LlmOutputPart",
         "LlmOutputSpec",
         "LlmRequest",
@@ -526,6 +532,7 @@ _MODULES = {
         "LlmTerminalReason",
         "LlmToolChoice",
         "LlmToolSpec",
+        "MessageRun",
         "ModelCapability",
         "Provider",
         "ProviderContext",
@@ -543,6 +550,7 @@ _MODULES = {
         "ToolCallBlock",
         "ToolCallOutputPart",
         "ToolResultBlock",
+        "llm_text",
     ),
     "markers": (
         "PROJECT",
@@ -605,6 +613,7 @@ _MODULES = {
         "SlotLayer",
         "TextEntry",
     ),
+    "sequences": ("LazySequence",),
     "services": (
         "SessionGraphService",
         "SessionLifecycleService",
@@ -647,6 +656,7 @@ _MODULES = {
         "ComponentUnchanged",
         "LoadedSession",
         "NodeKind",
+        "NodePath",
         "NodeRecord",
         "OperationId",
         "Receipt",

@@ -6,14 +6,16 @@ whole answer again, so that who doesn't listen loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from itertools import chain
 from typing import Any, ClassVar, Protocol, Union, runtime_checkable
 
 from attrs import field, frozen
 
 from lash_hookspecs import _checks as checks
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
+from lash_hookspecs.sequences import LazySequence
 
 __all__ = [
     "AttemptReset",
@@ -26,6 +28,7 @@ __all__ = [
     "LlmCallError",
     "LlmEventSender",
     "LlmMessage",
+    "LlmMessages",
     "LlmOutputPart",
     "LlmOutputSpec",
     "LlmRequest",
@@ -36,6 +39,7 @@ __all__ = [
     "LlmTerminalReason",
     "LlmToolChoice",
     "LlmToolSpec",
+    "MessageRun",
     "ModelCapability",
     "Provider",
     "ProviderContext",
@@ -53,6 +57,7 @@ __all__ = [
     "ToolCallBlock",
     "ToolCallOutputPart",
     "ToolResultBlock",
+    "llm_text",
 ]
 
 
@@ -168,6 +173,78 @@ class LlmMessage:
     memo: dict[str, Any] = field(factory=dict, eq=False, repr=False, init=False)
 
 
+# Most of what making such a message costs is in attrs' `__init__`s, which set the fields of a frozen value one by one
+# through `object.__setattr__`. A history is made of thousands of them at once.
+_new: Callable[[type], Any] = object.__new__
+_set_role, _set_blocks, _set_memo = (getattr(LlmMessage, name).__set__ for name in ("role", "blocks", "memo"))
+_set_text, _set_meta, _set_break = (
+    getattr(TextBlock, name).__set__ for name in ("text", "response_meta", "cache_breakpoint")
+)
+
+
+def llm_text(role: LlmRole, text: str) -> LlmMessage:
+    """`LlmMessage(role, (TextBlock(text=text),))`, in less than half the time."""
+    block = _new(TextBlock)
+    _set_text(block, text)
+    _set_meta(block, None)
+    _set_break(block, False)
+    message: LlmMessage = _new(LlmMessage)
+    _set_role(message, role)
+    _set_blocks(message, (block,))
+    _set_memo(message, {})
+    return message
+
+
+@frozen
+class MessageRun:
+    """Messages that stay together from one request to the next.
+
+    `memo` is for whoever derives something costly from all of them, such as a provider their joined encoding: keyed by
+    who derived it, no part of equality, never stored.
+    """
+
+    messages: tuple[LlmMessage, ...]
+    memo: dict[str, Any] = field(factory=dict, eq=False, repr=False, init=False)
+
+
+class LlmMessages(LazySequence[LlmMessage]):
+    """The messages of a request: a sequence that is made of runs.
+
+    A conversation is sent whole with every request, and grows at its end. Its earlier messages come in runs that are
+    the same objects each time, few of them however long it is (their number grows with the logarithm), so who reads
+    `runs`, and keeps what it derives in their memos, pays for what is new only.
+    """
+
+    __slots__ = ("_length", "runs")
+
+    def __init__(self, runs: Iterable[MessageRun]) -> None:
+        self.runs = tuple(runs)
+        self._length = sum(len(run.messages) for run in self.runs)
+
+    @classmethod
+    def of(cls, messages: Iterable[LlmMessage]) -> LlmMessages:
+        """These messages as one run, or just as they are if they come in runs already."""
+        return messages if isinstance(messages, cls) else cls([MessageRun(tuple(messages))])
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[LlmMessage]:
+        return chain.from_iterable(run.messages for run in self.runs)
+
+    def entry(self, at: int) -> LlmMessage:
+        """The message at a place."""
+        for run in self.runs:
+            if at < len(run.messages):
+                break
+            at -= len(run.messages)
+        return run.messages[at]
+
+
+def _in_runs(messages: Iterable[LlmMessage]) -> LlmMessages:
+    return LlmMessages.of(messages)
+
+
 @frozen(kw_only=True)
 class LlmAttachment:
     """An attachment of a request: a reference, and its bytes where the host has loaded them.
@@ -251,10 +328,13 @@ class LlmRequestScope:
 
 @frozen(kw_only=True)
 class LlmRequest:
-    """One question to a model. `model` is the provider's own name for it (without `provider:`)."""
+    """One question to a model. `model` is the provider's own name for it (without `provider:`).
+
+    `messages` is always an `LlmMessages`, whatever sequence was given.
+    """
 
     model: str
-    messages: tuple[LlmMessage, ...]
+    messages: Sequence[LlmMessage] = field(converter=_in_runs)
     attachments: tuple[LlmAttachment, ...] = ()
     tools: tuple[LlmToolSpec, ...] = ()
     tool_choice: LlmToolChoice = LlmToolChoice.AUTO

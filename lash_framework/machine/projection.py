@@ -7,30 +7,34 @@ encodings in them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from json import dumps
+from operator import itemgetter
 from typing import Any, Protocol
 
 from attrs import frozen
 
 from lash_framework.machine.replay import has_reasoning_replay, strip_foreign_replay
-from lash_framework.machine.sequence import MessageSequence
+from lash_framework.machine.sequence import RENDERED, MessageSequence
 from lash_hookspecs.llm import (
     GenerationOptions,
     ImageBlock,
     LlmAttachment,
     LlmBlock,
     LlmMessage,
+    LlmMessages,
     LlmOutputSpec,
     LlmRequest,
     LlmRequestScope,
     LlmRole,
     LlmToolChoice,
     LlmToolSpec,
+    MessageRun,
     ReasoningBlock,
     TextBlock,
     ToolCallBlock,
     ToolResultBlock,
+    llm_text,
 )
 from lash_hookspecs.messages import (
     Cleared,
@@ -49,7 +53,7 @@ from lash_hookspecs.messages import (
 )
 from lash_hookspecs.turns import ProtocolEvent
 
-__all__ = ["ChatProjector", "ContextProjector", "ProjectionView", "prune_weight", "render_message"]
+__all__ = ["ChatProjector", "ContextProjector", "ProjectionView", "prune_weight", "render_message", "render_stored"]
 
 CLEARED = "[This was removed to save space.]"
 EVENTS_HEADING = "What has happened since, as the runtime reports it (nobody typed this):"
@@ -108,16 +112,16 @@ def render_message(message: Message, first_attachment: int = 0) -> tuple[LlmMess
     """A message as a model sees it, None if nothing of it is shown, and the attachments that its blocks name.
 
     Attachments of a request are numbered through, this message's from `first_attachment`. The result is remembered in
-    the message's memo under `chat`.
+    the message's memo.
     """
-    known: Any = message.memo.get("chat")
+    known: Any = message.memo.get(RENDERED)
     if known is not None and (known[0] == first_attachment or not known[2]):
         return known[1], known[2]
     attachments: list[LlmAttachment] = []
     blocks = _blocks(message, first_attachment, attachments)
     role = _ROLES[message.role]
     rendered = LlmMessage(role, blocks) if blocks else None
-    message.memo["chat"] = (first_attachment, rendered, tuple(attachments))
+    message.memo[RENDERED] = (first_attachment, rendered, tuple(attachments))
     return rendered, tuple(attachments)
 
 
@@ -195,6 +199,71 @@ def _note(message: Message, prefix: str) -> tuple[LlmBlock, ...]:
     return (TextBlock(text=prefix + "\n".join(texts)),) if texts else ()
 
 
+# ---- one stored message ---------------------------------------------------------------------------------------------
+# Nearly all of a long history is plain: text, calls, results. What a model sees of such a message can be told from the
+# stored data, without making a message of it first.
+
+_CALL_KEYS = frozenset({"id", "kind", "content", "tool_call_id", "tool_name"})
+_message_fields = itemgetter("id", "parts", "role")
+_text_fields = itemgetter("id", "kind", "content")
+_PLAIN_ROLES = {"user": LlmRole.USER, "assistant": LlmRole.ASSISTANT}
+_TEXT_KINDS = frozenset({"text", "code", "output", "error", "prose"})
+_CALL_KINDS = {("user", "tool_result"), ("assistant", "tool_call")}
+
+
+def render_stored(data: Any) -> LlmMessage | None:
+    """What `render_message` makes of the message that is decoded from this data, if it is plain; None if it isn't.
+
+    Plain is what consists of exactly the usual fields, of exactly their types: whatever is damaged, rare or new is left
+    to the decoder, which has the last word on all of it.
+    """
+    try:
+        id, parts, role = _message_fields(data)
+    except (KeyError, TypeError, IndexError):
+        return None
+    if type(data) is not dict or len(data) != 3 or type(id) is not str or type(parts) is not list:
+        return None
+    speaker = _PLAIN_ROLES.get(role) if type(role) is str else None
+    if speaker is None:
+        return None
+    if len(parts) == 1 and type(parts[0]) is dict and len(parts[0]) == 3:  # nearly all of a long history
+        text = _plain_text(parts[0])
+        return None if text is None else llm_text(speaker, text)
+    blocks = [_plain_block(part, role) for part in parts]
+    if not blocks or None in blocks:
+        return None
+    # Results come first in their message; the decoder's way sorts them.
+    if any(type(block) is TextBlock for block in blocks) and any(type(block) is ToolResultBlock for block in blocks):
+        return None
+    return LlmMessage(speaker, tuple(blocks))  # type: ignore[arg-type]  # no None among them
+
+
+def _plain_text(part: dict[str, Any]) -> str | None:
+    """The text of a part with three fields; None if they aren't the usual ones, or if it is blank."""
+    try:
+        id, kind, text = _text_fields(part)
+    except KeyError:
+        return None
+    if type(text) is str and type(id) is str and type(kind) is str and kind in _TEXT_KINDS:
+        return text if text and not text.isspace() else None
+    return None
+
+
+def _plain_block(part: Any, role: str) -> LlmBlock | None:
+    if type(part) is not dict:
+        return None
+    if len(part) == 3:
+        text = _plain_text(part)
+        return TextBlock(text=text) if text is not None else None
+    if part.keys() != _CALL_KEYS or not all(type(value) is str for value in part.values()):
+        return None
+    if (role, part["kind"]) not in _CALL_KINDS:
+        return None
+    if role == "user":
+        return ToolResultBlock(call_id=part["tool_call_id"], content=part["content"], tool_name=part["tool_name"])
+    return ToolCallBlock(call_id=part["tool_call_id"], tool_name=part["tool_name"], input_json=part["content"])
+
+
 # ---- active events --------------------------------------------------------------------------------------------------
 
 
@@ -215,18 +284,28 @@ def _caption(cause: TurnCause) -> str:
 # ---- a whole history ------------------------------------------------------------------------------------------------
 
 
-class _Rendered:
-    """The renderings of a log's first messages for one route, flattened, with the end of each message's share."""
+_RUN = 64
+"""How many messages are handed to the provider one by one before they are closed in a run."""
 
-    __slots__ = ("attachment_ends", "attachments", "ends", "messages", "news", "system")
+
+class _Rendered:
+    """The renderings of a log's first messages for one route, flattened, with the end of each message's share.
+
+    `runs` hold all but the last of them. They grow like the digits of a binary counter: a new run is joined with those
+    before it that aren't longer, so there are few, and each message is copied a few times in the session's whole life.
+    """
+
+    __slots__ = ("attachment_ends", "attachments", "closed", "ends", "messages", "news", "runs", "system")
 
     def __init__(self) -> None:
         self.messages: list[LlmMessage] = []
         self.ends: list[int] = [0]
         self.attachments: list[LlmAttachment] = []
         self.attachment_ends: list[int] = [0]
-        self.system: tuple[str, LlmMessage] | None = None
-        self.news: tuple[tuple[TurnCause, ...], LlmMessage] | None = None
+        self.runs: list[MessageRun] = []
+        self.closed = 0
+        self.system: tuple[str, MessageRun] | None = None
+        self.news: tuple[tuple[TurnCause, ...], MessageRun] | None = None
 
     def fork(self, length: int) -> _Rendered:
         made = _Rendered()
@@ -234,47 +313,74 @@ class _Rendered:
         made.attachment_ends = self.attachment_ends[: length + 1]
         made.messages = self.messages[: made.ends[-1]]
         made.attachments = self.attachments[: made.attachment_ends[-1]]
+        made.runs = list(self._runs_within(made.ends[-1]))
+        made.closed = sum(len(run.messages) for run in made.runs)
         made.system, made.news = self.system, self.news
         return made
 
     def cover(self, messages: MessageSequence, route: ProviderRoute | None) -> None:
         """Render what isn't yet: the only work per message, done once."""
         done = len(self.ends) - 1
-        for message in messages[done:] if done < len(messages) else ():
-            rendered, attachments = render_message(message, len(self.attachments))
-            if rendered is not None and route is not None:
-                rendered = strip_foreign_replay(rendered, route)
+        if done >= len(messages):
+            return
+        for at, entry in enumerate(messages.unread(done), start=done):
+            rendered: LlmMessage | None
+            if isinstance(entry, LlmMessage):
+                rendered = entry  # plain, so without any state that a route could be alien to
+            else:
+                rendered, attachments = render_message(messages[at], len(self.attachments))
+                if rendered is not None and route is not None:
+                    rendered = strip_foreign_replay(rendered, route)
+                self.attachments.extend(attachments)
             if rendered is not None:
                 self.messages.append(rendered)
-            self.attachments.extend(attachments)
             self.ends.append(len(self.messages))
             self.attachment_ends.append(len(self.attachments))
+        if len(self.messages) - self.closed > _RUN:
+            self._close()
 
-    def system_message(self, prompt: str) -> tuple[LlmMessage, ...]:
+    def _close(self) -> None:
+        start = self.closed
+        while self.runs and len(self.runs[-1].messages) <= len(self.messages) - start:
+            start -= len(self.runs.pop().messages)
+        self.runs.append(MessageRun(tuple(self.messages[start:])))
+        self.closed = len(self.messages)
+
+    def _runs_within(self, end: int) -> Iterator[MessageRun]:
+        """The runs that hold none of the messages behind `end`."""
+        at = 0
+        for run in self.runs:
+            at += len(run.messages)
+            if at > end:
+                break
+            yield run
+
+    def request(self, length: int, prompt: str, causes: tuple[TurnCause, ...], hidden: Sequence[int]) -> LlmMessages:
+        """The prompt, the first `length` messages but those at the `hidden` positions, and the news."""
+        end = self.ends[length]
+        runs = list(self._runs_within(min((self.ends[at] for at in hidden), default=end)))
+        start = sum(len(run.messages) for run in runs)
+        rest: list[LlmMessage] = []
+        for at in sorted(hidden):
+            rest += self.messages[start : self.ends[at]]
+            start = self.ends[at + 1]
+        rest += self.messages[start:end]
+        if rest:
+            runs.append(MessageRun(tuple(rest)))
+        return LlmMessages([*self._system(prompt), *runs, *self._news(causes)])
+
+    def _system(self, prompt: str) -> tuple[MessageRun, ...]:
         if not prompt.strip():
             return ()
         if self.system is None or self.system[0] != prompt:
-            self.system = (prompt, LlmMessage(LlmRole.SYSTEM, (TextBlock(text=prompt),)))
+            self.system = (prompt, MessageRun((llm_text(LlmRole.SYSTEM, prompt),)))
         return (self.system[1],)
 
-    def history(self, length: int, hidden: Sequence[int]) -> Sequence[LlmMessage]:
-        """The first `length` messages but those at the `hidden` positions; to be read at once, not kept."""
-        if not hidden:
-            end = self.ends[length]
-            return self.messages if end == len(self.messages) else self.messages[:end]
-        kept: list[LlmMessage] = []
-        start = 0
-        for at in sorted(hidden):
-            kept.extend(self.messages[start : self.ends[at]])
-            start = self.ends[at + 1]
-        kept.extend(self.messages[start : self.ends[length]])
-        return kept
-
-    def news_message(self, causes: tuple[TurnCause, ...]) -> tuple[LlmMessage, ...]:
+    def _news(self, causes: tuple[TurnCause, ...]) -> tuple[MessageRun, ...]:
         if not causes:
             return ()
         if self.news is None or self.news[0] != causes:
-            self.news = (causes, LlmMessage(LlmRole.USER, (TextBlock(text=render_turn_events(causes)),)))
+            self.news = (causes, MessageRun((llm_text(LlmRole.USER, render_turn_events(causes)),)))
         return (self.news[1],)
 
 
@@ -294,10 +400,8 @@ class ChatProjector:
         length = len(view.messages)
         return LlmRequest(
             model=view.model,
-            messages=(
-                *rendered.system_message(view.system_prompt),
-                *rendered.history(length, _news_positions(view.messages, view.turn_causes)),
-                *rendered.news_message(view.turn_causes),
+            messages=rendered.request(
+                length, view.system_prompt, view.turn_causes, _news_positions(view.messages, view.turn_causes)
             ),
             attachments=tuple(rendered.attachments[: rendered.attachment_ends[length]]),
             tools=view.tool_specs if view.use_tools else (),
