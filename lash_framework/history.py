@@ -12,7 +12,7 @@ import orjson
 from attrs import define, field
 
 from lash_framework.machine import MessageSequence
-from lash_framework.machine.projection import render_stored
+from lash_framework.machine.plain import render_stored
 from lash_framework.machine.sequence import Entry
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, StoreCorrupt
@@ -60,11 +60,11 @@ def restore(loaded: LoadedSession) -> Conversation:
     message is made before somebody reads it.
     """
     nodes, session_id = NodePath.of(loaded.nodes), loaded.head.session_id
-    bodies, render, parse = nodes.bodies, render_stored, orjson.loads
-    places = [at for at, kind in enumerate(nodes.kinds) if kind is NodeKind.MESSAGE]
-    events = [
-        _read(ProtocolEvent, nodes, session_id, at) for at, kind in enumerate(nodes.kinds) if kind is NodeKind.EVENT
-    ]
+    # The loop below runs once per message of a history that may have ten thousand: what it needs is at hand.
+    bodies, parse, render = nodes.bodies, orjson.loads, render_stored
+    is_message, is_event = NodeKind.MESSAGE, NodeKind.EVENT
+    places = [at for at, kind in enumerate(nodes.kinds) if kind is is_message]
+    events = [_read(ProtocolEvent, nodes, session_id, at) for at, kind in enumerate(nodes.kinds) if kind is is_event]
     entries: list[Entry] = []
     ids: list[str] = []
     for at in places:

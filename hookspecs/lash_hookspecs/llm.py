@@ -37,6 +37,7 @@ __all__ = [
     "LlmRole",
     "LlmStreamEvent",
     "LlmTerminalReason",
+    "LlmTextMessage",
     "LlmToolChoice",
     "LlmToolSpec",
     "MessageRun",
@@ -173,25 +174,59 @@ class LlmMessage:
     memo: dict[str, Any] = field(factory=dict, eq=False, repr=False, init=False)
 
 
-# Most of what making such a message costs is in attrs' `__init__`s, which set the fields of a frozen value one by one
-# through `object.__setattr__`. A history is made of thousands of them at once.
-_new: Callable[[type], Any] = object.__new__
-_set_role, _set_blocks, _set_memo = (getattr(LlmMessage, name).__set__ for name in ("role", "blocks", "memo"))
-_set_text, _set_meta, _set_break = (
-    getattr(TextBlock, name).__set__ for name in ("text", "response_meta", "cache_breakpoint")
-)
+class LlmTextMessage(LlmMessage):
+    """A message of one text block, which is made when somebody reads it, as is `memo`: a long history has thousands.
+
+    Equal to the `LlmMessage` that holds the same; `attrs.evolve` and copies make one of that class.
+    """
+
+    __slots__ = ("_kept_blocks", "_kept_memo", "text")
+
+    text: str
+    _kept_blocks: tuple[LlmBlock, ...]
+    _kept_memo: dict[str, Any]
+
+    def __new__(cls, role: LlmRole, blocks: tuple[LlmBlock, ...]) -> LlmMessage:  # type: ignore[misc]  # see above
+        return LlmMessage(role, blocks)
+
+    @property
+    def blocks(self) -> tuple[LlmBlock, ...]:
+        try:
+            return self._kept_blocks
+        except AttributeError:
+            object.__setattr__(self, "_kept_blocks", (TextBlock(text=self.text),))
+            return self._kept_blocks
+
+    @property
+    def memo(self) -> dict[str, Any]:
+        try:
+            return self._kept_memo
+        except AttributeError:
+            object.__setattr__(self, "_kept_memo", {})
+            return self._kept_memo
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LlmMessage):
+            return NotImplemented
+        return self.role == other.role and self.blocks == other.blocks
+
+    __hash__ = LlmMessage.__hash__
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return LlmMessage, (self.role, self.blocks)
 
 
-def llm_text(role: LlmRole, text: str) -> LlmMessage:
-    """`LlmMessage(role, (TextBlock(text=text),))`, in less than half the time."""
-    block = _new(TextBlock)
-    _set_text(block, text)
-    _set_meta(block, None)
-    _set_break(block, False)
-    message: LlmMessage = _new(LlmMessage)
+# attrs' `__init__` sets the fields of a frozen value through `object.__setattr__`, which takes four times as long.
+_new: Callable[[type[LlmTextMessage]], LlmTextMessage] = object.__new__
+_set_role = LlmMessage.role.__set__  # type: ignore[attr-defined]  # a slot, until there is an instance
+_set_text = LlmTextMessage.text.__set__  # type: ignore[attr-defined]  # the same
+
+
+def llm_text(role: LlmRole, text: str) -> LlmTextMessage:
+    """A message of one text."""
+    message = _new(LlmTextMessage)
     _set_role(message, role)
-    _set_blocks(message, (block,))
-    _set_memo(message, {})
+    _set_text(message, text)
     return message
 
 

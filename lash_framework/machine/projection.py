@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from json import dumps
-from operator import itemgetter
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -53,7 +52,7 @@ from lash_hookspecs.messages import (
 )
 from lash_hookspecs.turns import ProtocolEvent
 
-__all__ = ["ChatProjector", "ContextProjector", "ProjectionView", "prune_weight", "render_message", "render_stored"]
+__all__ = ["ChatProjector", "ContextProjector", "ProjectionView", "prune_weight", "render_message"]
 
 CLEARED = "[This was removed to save space.]"
 EVENTS_HEADING = "What has happened since, as the runtime reports it (nobody typed this):"
@@ -197,71 +196,6 @@ def _note(message: Message, prefix: str) -> tuple[LlmBlock, ...]:
             text = f"<{part.kind}>\n{text}\n</{part.kind}>"
         texts.append(text)
     return (TextBlock(text=prefix + "\n".join(texts)),) if texts else ()
-
-
-# ---- one stored message ---------------------------------------------------------------------------------------------
-# Nearly all of a long history is plain: text, calls, results. What a model sees of such a message can be told from the
-# stored data, without making a message of it first.
-
-_CALL_KEYS = frozenset({"id", "kind", "content", "tool_call_id", "tool_name"})
-_message_fields = itemgetter("id", "parts", "role")
-_text_fields = itemgetter("id", "kind", "content")
-_PLAIN_ROLES = {"user": LlmRole.USER, "assistant": LlmRole.ASSISTANT}
-_TEXT_KINDS = frozenset({"text", "code", "output", "error", "prose"})
-_CALL_KINDS = {("user", "tool_result"), ("assistant", "tool_call")}
-
-
-def render_stored(data: Any) -> LlmMessage | None:
-    """What `render_message` makes of the message that is decoded from this data, if it is plain; None if it isn't.
-
-    Plain is what consists of exactly the usual fields, of exactly their types: whatever is damaged, rare or new is left
-    to the decoder, which has the last word on all of it.
-    """
-    try:
-        id, parts, role = _message_fields(data)
-    except (KeyError, TypeError, IndexError):
-        return None
-    if type(data) is not dict or len(data) != 3 or type(id) is not str or type(parts) is not list:
-        return None
-    speaker = _PLAIN_ROLES.get(role) if type(role) is str else None
-    if speaker is None:
-        return None
-    if len(parts) == 1 and type(parts[0]) is dict and len(parts[0]) == 3:  # nearly all of a long history
-        text = _plain_text(parts[0])
-        return None if text is None else llm_text(speaker, text)
-    blocks = [_plain_block(part, role) for part in parts]
-    if not blocks or None in blocks:
-        return None
-    # Results come first in their message; the decoder's way sorts them.
-    if any(type(block) is TextBlock for block in blocks) and any(type(block) is ToolResultBlock for block in blocks):
-        return None
-    return LlmMessage(speaker, tuple(blocks))  # type: ignore[arg-type]  # no None among them
-
-
-def _plain_text(part: dict[str, Any]) -> str | None:
-    """The text of a part with three fields; None if they aren't the usual ones, or if it is blank."""
-    try:
-        id, kind, text = _text_fields(part)
-    except KeyError:
-        return None
-    if type(text) is str and type(id) is str and type(kind) is str and kind in _TEXT_KINDS:
-        return text if text and not text.isspace() else None
-    return None
-
-
-def _plain_block(part: Any, role: str) -> LlmBlock | None:
-    if type(part) is not dict:
-        return None
-    if len(part) == 3:
-        text = _plain_text(part)
-        return TextBlock(text=text) if text is not None else None
-    if part.keys() != _CALL_KEYS or not all(type(value) is str for value in part.values()):
-        return None
-    if (role, part["kind"]) not in _CALL_KINDS:
-        return None
-    if role == "user":
-        return ToolResultBlock(call_id=part["tool_call_id"], content=part["content"], tool_name=part["tool_name"])
-    return ToolCallBlock(call_id=part["tool_call_id"], tool_name=part["tool_name"], input_json=part["content"])
 
 
 # ---- active events --------------------------------------------------------------------------------------------------

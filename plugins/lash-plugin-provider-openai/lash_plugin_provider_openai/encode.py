@@ -26,6 +26,7 @@ from lash_hookspecs.llm import (
     LlmOutputSpec,
     LlmRequest,
     LlmRole,
+    LlmTextMessage,
     LlmToolChoice,
     LlmToolSpec,
     MessageRun,
@@ -106,19 +107,18 @@ class RequestEncoder:
     def _at_once(
         self, messages: tuple[LlmMessage, ...], attachments: tuple[LlmAttachment, ...]
     ) -> tuple[list[bytes], bool]:
-        """The same in few pieces, each of as many messages as have no body yet; they get none."""
+        """The same in few pieces, each of as many messages as have no body in their memos; they get none."""
         bodies: list[bytes] = []
         new: list[dict[str, Any]] = []
         key, lasts = self._memo_key, True
         for message in messages:
+            if type(message) is LlmTextMessage and message.text:  # nearly all of a long history, and without a memo
+                new.append({"role": message.role._value_, "content": message.text})
+                continue
             body = message.memo.get(key)
             if body is None:
-                block = message.blocks[0] if len(message.blocks) == 1 else None
-                if type(block) is TextBlock and block.text:  # nearly all of a long history
-                    new.append({"role": message.role._value_, "content": block.text})
-                else:
-                    new += self._wire_messages(message, attachments)
-                    lasts = lasts and _is_lasting(message)
+                new += self._wire_messages(message, attachments)
+                lasts = lasts and _is_lasting(message)
                 continue
             if new:
                 bodies.append(_dumps(new)[1:-1])

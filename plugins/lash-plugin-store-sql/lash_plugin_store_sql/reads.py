@@ -209,14 +209,16 @@ def _load_nodes(tx: Tx, session_id: str, session: Session, first: int) -> NodePa
         raise _node_fault(tx, session_id, session, first)
     raw_ids, parents, names, timestamps, frame_keys, bodies, frames = zip(*rows, strict=True)
     kinds = [_KINDS[name] for name in names if name in _KINDS]
-    opened = [at for at, kind in enumerate(kinds) if kind is NodeKind.FRAME_OPEN]
+    opens = NodeKind.FRAME_OPEN  # an enum's member is found slowly
+    opened = [at for at, kind in enumerate(kinds) if kind is opens]
     expected: list[int] = []
     for at, end in pairwise([*opened, len(rows)]):
         expected += [first + at] * (end - at)
     sound = (
-        {*map(type, raw_ids), *map(type, bodies)} == {bytes}
-        and {*map(type, timestamps)} == {int}
-        and len(kinds) == len(rows)
+        len(kinds) == len(rows)
+        and _all_are(bytes, raw_ids)
+        and _all_are(bytes, bodies)
+        and _all_are(int, timestamps)
         and parents[1:] == raw_ids[:-1]
         and (parents[0] is None if first == 0 else type(parents[0]) is bytes)
         and frames == tuple(expected)
@@ -226,6 +228,10 @@ def _load_nodes(tx: Tx, session_id: str, session: Session, first: int) -> NodePa
     if not sound or ids[-1] != head.leaf or (first == head.frame_generation and ids[0] != head.frame):
         raise _node_fault(tx, session_id, session, first)
     return NodePath(parents[0] and parents[0].hex(), ids, kinds, timestamps, frame_keys, bodies)
+
+
+def _all_are(cls: type, values: Sequence[object]) -> bool:
+    return list(map(type, values)).count(cls) == len(values)
 
 
 def _node_fault(tx: Tx, session_id: str, session: Session, first: int) -> StoreCorrupt:
