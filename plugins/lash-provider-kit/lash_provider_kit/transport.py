@@ -125,7 +125,7 @@ class HttpTransport:
         def request(body: Sequence[bytes]) -> httpx.Request:
             size = sum(map(len, body))
             large = size > _JOINED
-            stream = Pieces(_few(body)) if large else httpx.ByteStream(b"".join(body))
+            stream = Pieces(few_pieces(body)) if large else httpx.ByteStream(b"".join(body))
             # With `stream`, httpx works no headers out; with `content` that takes longer than all else here.
             made = httpx.Request("POST", url, headers=headers, stream=stream, extensions={"timeout": timeout})
             made.headers["content-length"] = str(size)
@@ -182,7 +182,7 @@ class HttpTransport:
         return AiohttpTransport(verify=verify, client=session)
 
 
-def _few(pieces: Sequence[bytes]) -> list[bytes]:
+def few_pieces(pieces: Sequence[bytes]) -> list[bytes]:
     """The same bytes in as few writes as pay: what is small is joined with small neighbours, large ones stay alone."""
     few: list[bytes] = []
     for is_large, group in groupby(pieces, lambda piece: len(piece) > _JOINED):
