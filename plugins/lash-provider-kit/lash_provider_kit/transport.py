@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from importlib.util import find_spec
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -123,7 +124,7 @@ class HttpTransport:
         def request(body: Sequence[bytes]) -> httpx.Request:
             size = sum(map(len, body))
             large = size > _JOINED
-            stream = Pieces(body) if large else httpx.ByteStream(b"".join(body))
+            stream = Pieces(few_pieces(body)) if large else httpx.ByteStream(b"".join(body))
             sized = httpx.Headers([*headers, (b"content-length", b"%d" % size)])
             # With `stream`, httpx works no headers out; with `content` that takes longer than all else here.
             made = httpx.Request("POST", url, headers=sized, stream=stream, extensions={"timeout": timeout})
@@ -189,6 +190,15 @@ class HttpTransport:
             )
 
         return AiohttpTransport(session)
+
+
+def few_pieces(pieces: Sequence[bytes]) -> list[bytes]:
+    """The same bytes in as few writes as pay: what is small is joined with small neighbours, large ones stay alone."""
+    few: list[bytes] = []
+    for is_large, group in groupby(pieces, lambda piece: len(piece) > _JOINED):
+        neighbours = list(group)
+        few += neighbours if is_large else [b"".join(neighbours)]
+    return few
 
 
 def _import_httpx() -> None:

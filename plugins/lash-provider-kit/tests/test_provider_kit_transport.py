@@ -20,6 +20,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import httpx
 import pytest
+from hypothesis import given, strategies as st
 
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
@@ -45,6 +46,7 @@ from lash_provider_kit.testing import (
     sse,
     status,
 )
+from lash_provider_kit.transport import few_pieces
 
 SECRET = "sk-test-0123456789abcdefghij"
 
@@ -277,6 +279,17 @@ async def test_keep_alives_cannot_extend_the_deadline(connect: Connect) -> None:
         assert error.retryable
         assert await anyio.to_thread.run_sync(server.client_left.wait, 5)
         await client.service.aclose()
+
+
+@given(st.lists(st.sampled_from([0, 1, 65_536, 65_537, 100_000]), max_size=8))
+def test_a_body_is_written_in_few_pieces_and_large_ones_are_not_copied(sizes: list[int]) -> None:
+    """Each write is a call into the operating system; copying a long conversation takes longer."""
+    pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
+    few = few_pieces(pieces)
+    large = [piece for piece in pieces if len(piece) > 65_536]
+    assert b"".join(few) == b"".join(pieces)
+    assert all(any(piece is each for each in few) for piece in large)
+    assert len(few) <= 2 * len(large) + 1
 
 
 async def test_a_slow_listener_is_neither_cut_off_nor_counted(connect: Connect) -> None:
