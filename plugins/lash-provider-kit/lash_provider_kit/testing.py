@@ -240,6 +240,11 @@ class ChatServer:
         """Scheme, host and port."""
         return f"{'https' if self._tls else 'http'}://{'localhost' if self._tls else '127.0.0.1'}:{self._port}"
 
+    @property
+    def open_connections(self) -> int:
+        """How many there are now."""
+        return len(self._open)
+
     def __enter__(self) -> Self:
         self._thread.start()
         self._ready.wait()
