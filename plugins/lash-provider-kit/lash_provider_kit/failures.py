@@ -17,9 +17,10 @@ from enum import IntEnum
 from typing import Any
 
 import orjson
-from attrs import evolve, frozen
+from attrs import evolve
 
 from lash_hookspecs.llm import LlmCallError, LlmTerminalReason, ProviderFailureKind, TokenUsage
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "AttemptFailed",
