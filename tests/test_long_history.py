@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +15,6 @@ from machine_kit import PICTURE
 from test_messages_projection import view
 
 from lash_framework import history
-from lash_framework.garbage import collector_paused
 from lash_framework.history import restore
 from lash_framework.machine import ChatProjector, MessageSequence, plain, projection
 from lash_framework.machine.plain import render_stored
@@ -357,29 +355,3 @@ async def test_a_damaged_message_stops_the_turn_before_any_model_is_asked(tmp_pa
         with pytest.raises(StoreCorrupt, match=rf"`{node.hex()}` can't be read: .*parts\[0\]\.content"):
             await (await lash.session("s")).run("q")
     assert asked == []
-
-
-# ---- the collector --------------------------------------------------------------------------------------------------
-
-
-def test_the_collector_pauses_and_goes_on_whatever_happens() -> None:
-    """Also inside another pause; and who had switched it off finds it off."""
-
-    def work() -> None:
-        assert not gc.isenabled()
-        with collector_paused():
-            assert not gc.isenabled()
-        assert not gc.isenabled()
-        raise KeyError
-
-    assert gc.isenabled()
-    with pytest.raises(KeyError), collector_paused():
-        work()
-    assert gc.isenabled()
-    gc.disable()
-    try:
-        with collector_paused():
-            pass
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
