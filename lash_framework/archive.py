@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from attrs import frozen
-
 from lash_framework.explain import ExplainRecord, Explanation
 from lash_framework.history import readable_messages
 from lash_hookspecs.codec import decode
@@ -16,6 +14,7 @@ from lash_hookspecs.errors import CodecError, ConfigurationError, UnknownName
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, SessionUsageReport
 from lash_hookspecs.stores import Blobs, Receipt, SessionStore
+from lash_hookspecs.values import frozen
 
 __all__ = ["HistoryExport", "explain_turn", "load_history"]
 

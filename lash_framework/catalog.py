@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from lash_framework.hooks import Owned, collect_sync
 from lash_framework.implementations import HookImpl
@@ -17,6 +17,7 @@ from lash_hookspecs.contexts import CompositionContext
 from lash_hookspecs.errors import PluginError
 from lash_hookspecs.llm import LlmToolSpec
 from lash_hookspecs.tools import CatalogEdit, Tool, ToolActivation, ToolManifest
+from lash_hookspecs.values import frozen
 
 __all__ = ["Catalog", "OwnedTool", "resolve_catalog"]
 

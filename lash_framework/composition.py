@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 import pluggy
-from attrs import field, frozen
+from attrs import field
 
 from lash_framework.catalog import OwnedTool, resolve_catalog
 from lash_framework.hooks import Owned, failure_text
@@ -31,6 +31,7 @@ from lash_hookspecs.plugins import SessionStateSpec
 from lash_hookspecs.prompts import PromptLayer
 from lash_hookspecs.tools import ToolManifest
 from lash_hookspecs.turns import ProtocolDriver
+from lash_hookspecs.values import frozen
 
 __all__ = ["Composition", "OwnedTool", "compose"]
 

@@ -5,8 +5,6 @@ Turns run on it say `durable: false`. The journal host, which answers from recor
 
 from __future__ import annotations
 
-from attrs import frozen
-
 from lash_hookspecs.effects import (
     EffectController,
     EffectHost,
@@ -22,6 +20,7 @@ from lash_hookspecs.effects import (
 )
 from lash_hookspecs.errors import EffectControllerError
 from lash_hookspecs.messages import CausalRef
+from lash_hookspecs.values import frozen
 
 __all__ = ["InlineEffectHost", "envelope"]
 

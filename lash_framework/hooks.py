@@ -15,11 +15,10 @@ from time import perf_counter
 from types import CoroutineType
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from attrs import frozen
-
 from lash_framework.faults import failure_text, pass_on
 from lash_framework.implementations import HookImpl
 from lash_hookspecs.errors import PluginError
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "SLOW_S",

@@ -12,9 +12,10 @@ from operator import itemgetter
 from typing import Any
 
 import pluggy
-from attrs import field, frozen
+from attrs import field
 
 from lash_hookspecs.specs import HOOKS
+from lash_hookspecs.values import frozen
 
 __all__ = ["HookImpl", "hook_table"]
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
-from attrs import evolve, frozen
+from attrs import evolve
 
 from lash_framework.archive import HistoryExport, explain_turn, load_history
 from lash_framework.composition import Composition
@@ -55,6 +55,7 @@ from lash_hookspecs.stores import (
 )
 from lash_hookspecs.toolkit import FunctionTool
 from lash_hookspecs.tools import Tool
+from lash_hookspecs.values import frozen
 
 __all__ = ["DEFAULT_MODEL", "Lash"]
 

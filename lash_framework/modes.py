@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import evolve, field, fields, frozen
+from attrs import evolve, field, fields
 
 from lash_framework.hooks import Owned
 from lash_framework.provenance import APPLICATION, Provenance
 from lash_hookspecs.errors import ConfigurationError, PluginConflictError, UnknownName, nearest
 from lash_hookspecs.modes import Mode, ModeDriver, ModeExtension
 from lash_hookspecs.prompts import PromptLayer
+from lash_hookspecs.values import frozen
 
 __all__ = ["ModeTable", "ResolvedMode", "check_extension", "extend", "load_extension", "merge", "store_extension"]
 

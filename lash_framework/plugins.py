@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import pluggy
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from lash_framework.discovery import Candidate, installed
 from lash_framework.ordering import CycleError, dependents_of_missing, plugin_order
@@ -22,6 +22,7 @@ from lash_hookspecs.errors import ConfigurationError, nearest
 from lash_hookspecs.markers import PROJECT
 from lash_hookspecs.plugins import HOOK_API, PluginInfo
 from lash_hookspecs.specs import HOOKS, HookRunnerKind
+from lash_hookspecs.values import frozen
 
 __all__ = ["BlockedPlugin", "LoadFailure", "LoadReport", "LoadedPlugin", "Stage", "load_plugins"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from hashlib import sha256
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from lash_hookspecs.prompts import (
     BuiltinEntry,
@@ -24,6 +24,7 @@ from lash_hookspecs.prompts import (
     SlotEntry,
     TextEntry,
 )
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "DEFAULT_TEMPLATE",

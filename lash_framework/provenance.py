@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attrs import frozen
+from lash_hookspecs.values import frozen
 
 __all__ = ["APPLICATION", "TOML", "Provenance", "ProvenanceKind"]
 

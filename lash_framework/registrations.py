@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pluggy
-from attrs import field, frozen
+from attrs import field
 from attrs.exceptions import FrozenInstanceError
 
 from lash_framework.hooks import Owned, collect_sync
@@ -22,6 +22,7 @@ from lash_hookspecs.llm import ProviderSpec
 from lash_hookspecs.modes import Mode
 from lash_hookspecs.plugins import SessionStateSpec
 from lash_hookspecs.stores import StoreSpec
+from lash_hookspecs.values import frozen
 
 __all__ = ["Registrations", "conflict_text", "drop", "register", "takes_over"]
 

@@ -59,7 +59,7 @@ class Resident:
     def line(self) -> anyio.Lock:
         """Where this process's turns stand in line."""
         if self._line is None:
-            self._line = anyio.Lock()
+            self._line = anyio.Lock(fast_acquire=True)
         return self._line
 
     def refuse_from_within(self) -> None:
@@ -95,10 +95,8 @@ class Resident:
     async def fresh(self) -> Conversation:
         """The conversation as it stands in the store now: loaded again only if somebody else moved the head."""
         if self._conversation is not None:
-            head = await self.lash.store.load_head(self.id)
-            if head is None:
-                raise SessionDeleted(self.id)
-            if head.head_revision != self._conversation.head.head_revision:
+            revision = await self.lash.store.load_revision(self.id)
+            if revision != self._conversation.head.head_revision:
                 self.forget()
         return await self.conversation()
 

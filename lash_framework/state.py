@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
-
 from lash_framework.composition import Composition
 from lash_framework.hooks import failure_text
 from lash_hookspecs.contexts import PluginScope, declared_state
@@ -23,6 +21,7 @@ from lash_hookspecs.stores import (
     StoredComponent,
     attachment_id,
 )
+from lash_hookspecs.values import frozen
 
 __all__ = ["PREFIX", "Mark", "PluginStates"]
 

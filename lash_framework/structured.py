@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 import orjson
-from attrs import evolve, frozen
+from attrs import evolve
 
 from lash_hookspecs.codec import structure
 from lash_hookspecs.errors import CodecError, ConfigurationError
@@ -14,6 +14,7 @@ from lash_hookspecs.llm import JsonSchemaOutput
 from lash_hookspecs.sessions import AssembledTurn, TurnIssue
 from lash_hookspecs.toolkit import json_schema
 from lash_hookspecs.turns import AssistantMessage, FinalValue, Finished, Stopped, StopReason
+from lash_hookspecs.values import frozen
 
 __all__ = ["OutputWish", "output_wish", "take_output"]
 

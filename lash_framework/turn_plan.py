@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
-from attrs import define, frozen
+from attrs import define
 
 from lash_framework.composition import Composition
 from lash_framework.history import Conversation
@@ -17,6 +17,7 @@ from lash_hookspecs.effects import EffectController
 from lash_hookspecs.llm import ModelCapability, Provider
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
+from lash_hookspecs.values import frozen
 
 __all__ = ["DEFAULT_MAX_TURNS", "CancelGate", "TurnPlan"]
 

@@ -393,6 +393,7 @@ if TYPE_CHECKING:
         TurnOutcomeEvent as TurnOutcomeEvent,
         Waiting as Waiting,
     )
+    from lash_hookspecs.values import frozen as frozen
 
 _MODULES = {
     "activity": (
@@ -779,6 +780,7 @@ _MODULES = {
         "TurnOutcomeEvent",
         "Waiting",
     ),
+    "values": ("frozen",),
 }
 _OWNERS = {name: module for module, names in _MODULES.items() for name in names}
 

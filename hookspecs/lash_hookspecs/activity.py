@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Union
 
-from attrs import frozen
-
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.llm import RetryStatus, TokenUsage
 from lash_hookspecs.messages import PluginMessage
 from lash_hookspecs.tools import ToolCallOutput
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "AssistantProseDelta",

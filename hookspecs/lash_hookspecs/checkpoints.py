@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from attrs import frozen
-
 from lash_hookspecs.messages import PluginMessage, TurnCause
+from lash_hookspecs.values import frozen
 
 __all__ = ["CheckpointDelivery", "CheckpointKind"]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
-from attrs import define, field, frozen
+from attrs import define, field
 
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.errors import PluginError
@@ -18,6 +18,7 @@ from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.tools import ToolManifest
 from lash_hookspecs.turns import TerminationPolicy
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "CheckpointHookContext",

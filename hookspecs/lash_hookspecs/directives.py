@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Union
 
-from attrs import field, frozen
+from attrs import field
 
 from lash_hookspecs import _checks as checks
 from lash_hookspecs.messages import MessageRole, PluginMessage
+from lash_hookspecs.values import frozen
 
 __all__ = ["AbortTurn", "CheckpointDirective", "EmitEvents", "EnqueueMessages", "SurfaceEvent", "TurnDirective"]
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, TypeVar, Union
 
-from attrs import field, frozen
+from attrs import field
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.checkpoints import CheckpointDelivery, CheckpointKind
@@ -20,6 +20,7 @@ from lash_hookspecs.llm import LlmCallError, LlmRequest, LlmResponse
 from lash_hookspecs.messages import CausalRef, CausedByEffect
 from lash_hookspecs.tools import CompletedToolCall, ExecResponse, PreparedToolCall
 from lash_hookspecs.turns import ExecutionEnvironmentSync
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "CheckpointCommand",

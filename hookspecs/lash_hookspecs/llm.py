@@ -11,11 +11,12 @@ from enum import StrEnum
 from itertools import chain
 from typing import Any, ClassVar, Protocol, Union, runtime_checkable
 
-from attrs import field, frozen
+from attrs import field
 
 from lash_hookspecs import _checks as checks
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
 from lash_hookspecs.sequences import LazySequence
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "AttemptReset",

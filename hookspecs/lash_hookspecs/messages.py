@@ -9,9 +9,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar, Literal, Union
 
-from attrs import field, frozen
+from attrs import field
 
 from lash_hookspecs import _checks as checks
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "AttachmentRef",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from attrs import field, frozen
+from attrs import field
 
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.prompts import PromptContribution, PromptLayer
 from lash_hookspecs.turns import ProtocolDriver
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "Mode",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attrs import frozen
+from lash_hookspecs.values import frozen
 
 __all__ = ["HOOK_API", "PluginInfo", "SessionStateSpec"]
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import ClassVar, Union
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from lash_hookspecs import _checks as checks
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "BuiltinEntry",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, Union
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from lash_hookspecs import _checks as checks
 from lash_hookspecs.llm import GenerationOptions, LlmOutputSpec, LlmTerminalReason, TokenUsage
@@ -15,6 +15,7 @@ from lash_hookspecs.modes import ModeTurnOptions
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
 from lash_hookspecs.tools import ToolCallRecord
 from lash_hookspecs.turns import Finished, ProtocolEvent, TurnOutcome
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "AppendSessionNodesRequest",

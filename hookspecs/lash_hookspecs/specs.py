@@ -12,9 +12,8 @@ from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import frozen
-
 from lash_hookspecs.markers import hookspec
+from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
     from lash_hookspecs.contexts import (

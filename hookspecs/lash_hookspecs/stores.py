@@ -14,7 +14,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any, ClassVar, Protocol, Union, runtime_checkable
 
-from attrs import field, frozen
+from attrs import field
 
 from lash_hookspecs.canonical import content_hash, stable_hash
 from lash_hookspecs.errors import StoreCorrupt
@@ -22,6 +22,7 @@ from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sequences import LazySequence
 from lash_hookspecs.sessions import TokenLedgerEntry
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "Blobs",
@@ -222,11 +223,12 @@ def intent_hash(commit: RuntimeCommit) -> str:
         [
             each.source,
             each.model,
-            each.usage.input,
-            each.usage.output,
-            each.usage.cache_read_input,
-            each.usage.cache_write_input,
-            each.usage.reasoning_output,
+            # As text, which holds numbers of any size: what is too large is the store's to refuse.
+            str(each.usage.input),
+            str(each.usage.output),
+            str(each.usage.cache_read_input),
+            str(each.usage.cache_write_input),
+            str(each.usage.reasoning_output),
             each.usage.at_least,
         ]
         for each in commit.usage
@@ -403,6 +405,10 @@ class SessionStore(Protocol):
 
     async def load_head(self, session_id: str) -> SessionHead | None:
         """One row: where the session stands; None if there is none."""
+        ...
+
+    async def load_revision(self, session_id: str) -> int | None:
+        """The head's revision alone: what every turn asks first, to learn whether somebody else wrote; so be quick."""
         ...
 
     async def load_session(self, session_id: str, *, all_frames: bool = False) -> LoadedSession | None:

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Union
 
-from attrs import field, frozen
+from attrs import field
 
 from lash_hookspecs.messages import AttachmentRef, ProviderReplayMeta
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "AttachmentPart",

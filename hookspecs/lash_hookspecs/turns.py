@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Union
 
-from attrs import frozen
-
 from lash_hookspecs.checkpoints import CheckpointDelivery, CheckpointKind
 from lash_hookspecs.llm import (
     LlmCallError,
@@ -24,6 +22,7 @@ from lash_hookspecs.llm import (
 )
 from lash_hookspecs.messages import Message, PluginMessage, TurnCause
 from lash_hookspecs.tools import CompletedToolCall, ExecResponse, InvalidToolCall, PendingToolCall, ToolCallOutput
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "AssistantMessage",

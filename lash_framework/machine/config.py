@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, field
 
 from lash_framework.machine.projection import ChatProjector, ContextProjector
 from lash_framework.machine.sequence import MessageSequence
@@ -13,6 +13,7 @@ from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import GenerationOptions, LlmOutputSpec, LlmToolSpec
 from lash_hookspecs.messages import Message, MessageRole, TurnCause, text_message
 from lash_hookspecs.turns import ProtocolDriver, ProtocolEvent
+from lash_hookspecs.values import frozen
 
 __all__ = ["TurnMachineConfig", "TurnStart", "turn_limit_message"]
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import frozen
-
 from lash_framework.machine.config import TurnMachineConfig
 from lash_framework.machine.projection import ProjectionView
 from lash_framework.machine.sequence import MessageSequence
 from lash_hookspecs.llm import LlmRequest, LlmRequestScope, LlmToolSpec
 from lash_hookspecs.messages import Message, TurnCause
 from lash_hookspecs.turns import ProtocolEvent
+from lash_hookspecs.values import frozen
 
 __all__ = ["DriverContext"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from lash_framework.machine.sequence import MessageSequence
 from lash_hookspecs.checkpoints import CheckpointDelivery
@@ -15,6 +15,7 @@ from lash_hookspecs.messages import (
     PluginOrigin,
     TurnCause,
 )
+from lash_hookspecs.values import frozen
 
 __all__ = ["Accepted", "accept_delivery"]
 

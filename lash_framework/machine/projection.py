@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from json import dumps
 from typing import Any, Protocol
 
-from attrs import frozen
-
 from lash_framework.machine.replay import has_reasoning_replay, strip_foreign_replay
 from lash_framework.machine.sequence import RENDERED, MessageSequence
 from lash_hookspecs.llm import (
@@ -51,6 +49,7 @@ from lash_hookspecs.messages import (
     TurnCause,
 )
 from lash_hookspecs.turns import ProtocolEvent
+from lash_hookspecs.values import frozen
 
 __all__ = ["ChatProjector", "ContextProjector", "ProjectionView", "prune_weight", "render_message"]
 

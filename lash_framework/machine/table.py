@@ -17,8 +17,6 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-from attrs import frozen
-
 from lash_hookspecs.turns import (
     Finished,
     Handoff,
@@ -29,6 +27,7 @@ from lash_hookspecs.turns import (
     StartTools,
     Stopped,
 )
+from lash_hookspecs.values import frozen
 
 __all__ = ["CONTINUATIONS", "TABLE", "Row", "State", "Trigger"]
 

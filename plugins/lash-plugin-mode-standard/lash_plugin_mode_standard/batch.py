@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
-from attrs import frozen
 
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.messages import AttachmentRef
@@ -23,6 +22,7 @@ from lash_hookspecs.tools import (
     ToolFailureClass,
     ToolManifest,
 )
+from lash_hookspecs.values import frozen
 
 __all__ = ["MAX_CALLS", "BatchTool"]
 

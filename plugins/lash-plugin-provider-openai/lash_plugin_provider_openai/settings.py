@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import field
 from attrs.validators import ge, gt, in_, optional
+
+from lash_hookspecs.values import frozen
 
 __all__ = ["DEFAULT_BASE_URL", "NoSettings", "OpenAiChatSettings"]
 

@@ -7,7 +7,7 @@ from functools import partial
 from inspect import isawaitable
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import field
 
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import (
@@ -29,6 +29,7 @@ from lash_hookspecs.llm import (
     TextOutput,
     ToolCallOutputPart,
 )
+from lash_hookspecs.values import frozen
 from lash_plugin_provider_scripted.demo import demo_reply
 from lash_plugin_provider_scripted.script import Reply, ReplyFunction, Script, load_script
 

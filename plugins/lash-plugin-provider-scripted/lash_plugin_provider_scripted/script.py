@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import field, fields, frozen
+from attrs import field, fields
 
 from lash_hookspecs.errors import ConfigurationError, nearest
 from lash_hookspecs.llm import LlmCallError, LlmRequest, LlmTerminalReason, TokenUsage
+from lash_hookspecs.values import frozen
 
 __all__ = ["Call", "Reply", "ReplyFunction", "Script", "load_script"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import field, frozen
+from attrs import field
 
 from lash_hookspecs.canonical import content_hash
 from lash_hookspecs.errors import BudgetExceeded, CodecError, CommitRefused
@@ -18,6 +18,7 @@ from lash_hookspecs.stores import (
     is_root_frame,
     node_id,
 )
+from lash_hookspecs.values import frozen
 
 __all__ = ["CONFIG", "Draft", "Ref", "Slot", "blank", "draft", "measure"]
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Union
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from lash_hookspecs.errors import CommitRefused, HeadConflict, ReceiptConflict, SessionDeleted, StoreError
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import ComponentChanged, NodeKind, NodeRecord, Receipt, RuntimeCommit
+from lash_hookspecs.values import frozen
 from lash_plugin_store_sql.draft import CONFIG, Draft, Ref, Slot, blank
 
 __all__ = [

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
-from attrs import frozen
 
 from lash_hookspecs.canonical import content_hash
 from lash_hookspecs.errors import SessionDeleted
@@ -24,6 +23,7 @@ from lash_hookspecs.stores import (
     SessionSummary,
     StoredComponent,
 )
+from lash_hookspecs.values import frozen
 from lash_plugin_store_sql.driver import Row, Tx
 from lash_plugin_store_sql.path import load_path
 from lash_plugin_store_sql.plan import HeadFacts
@@ -133,6 +133,16 @@ def load_head(tx: Tx, session_id: str) -> SessionHead | None:
     """Where the session stands."""
     session = find_session(tx, session_id)
     return None if session is None else _head(tx, session_id, session)
+
+
+def load_revision(tx: Tx, session_id: str) -> int | None:
+    """The head's revision, in one statement where there is a session."""
+    row = tx.row("SELECT head_revision FROM sessions WHERE session_id = ?", (session_id,))
+    if row is not None:
+        return int(row[0])
+    if was_deleted(tx, session_id):
+        raise SessionDeleted(session_id)
+    return None
 
 
 def _head(tx: Tx, session_id: str, session: Session) -> SessionHead:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attrs import field, frozen, validators
+from attrs import field, validators
+
+from lash_hookspecs.values import frozen
 
 __all__ = ["SqlSettings"]
 

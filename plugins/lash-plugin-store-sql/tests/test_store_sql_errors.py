@@ -6,8 +6,9 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from attrs import evolve
@@ -169,21 +170,26 @@ def as_nobody(path: Path) -> str:
     return out.stdout
 
 
-async def test_what_cant_be_written_is_named_with_a_remedy(tmp_path: Path) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody can reach: pytest's own is for its user alone, and made so again by each new run."""
+    with TemporaryDirectory() as name:
+        yield Path(name)
+
+
+async def test_what_cant_be_written_is_named_with_a_remedy(open_folder: Path) -> None:
     """A read-only directory, new file or not, and a read-only file in a directory that can be written."""
-    for each in (tmp_path, *tmp_path.parents):
-        if each.stat().st_mode & 0o055 != 0o055:  # pytest's are for its user alone
-            each.chmod(0o755)
-    path = tmp_path / "lash.db"
+    open_folder.chmod(0o755)
+    path = open_folder / "lash.db"
     store = await opened(path)
     await store.aclose()
-    tmp_path.chmod(0o555)
-    for each in (path, tmp_path / "new.db"):
+    open_folder.chmod(0o555)
+    for each in (path, open_folder / "new.db"):
         out = as_nobody(each)
         assert out.startswith(f"StoreUnavailable `{each}`")
-        assert f"`{tmp_path}`" in out
+        assert f"`{open_folder}`" in out
         assert "make both writable" in out
-    tmp_path.chmod(0o777)
+    open_folder.chmod(0o777)
     path.chmod(0o444)
     out = as_nobody(path)
     assert out.startswith(f"StoreUnavailable `{path}`: no permission to write `{path}`")

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import anyio
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 from attrs.validators import ge, in_
 
 from lash_hookspecs.errors import LlmCallFailed
@@ -24,6 +24,7 @@ from lash_hookspecs.llm import (
     RetryStatus,
     TokenUsage,
 )
+from lash_hookspecs.values import frozen
 from lash_provider_kit.failures import AttemptFailed, Seen
 
 __all__ = ["GiveUp", "RetryMode", "RetryPolicy", "RetryState", "Wait", "decide", "with_retries"]

@@ -28,7 +28,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
+
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "Answer",
@@ -237,6 +239,11 @@ class ChatServer:
     def origin(self) -> str:
         """Scheme, host and port."""
         return f"{'https' if self._tls else 'http'}://{'localhost' if self._tls else '127.0.0.1'}:{self._port}"
+
+    @property
+    def open_connections(self) -> int:
+        """How many there are now."""
+        return len(self._open)
 
     def __enter__(self) -> Self:
         self._thread.start()

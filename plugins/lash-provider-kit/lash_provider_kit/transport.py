@@ -1,9 +1,9 @@
 """One service's HTTP connections, and which library carries them.
 
-httpx is the interface: requests, responses, and `httpx.MockTransport` for tests. On asyncio, where httpx-aiohttp is
-installed, aiohttp's connections lie below it, since httpx's own pool gets slow with hundreds of connections; on trio,
-or with a proxy in the environment, httpx's own do. Nothing is imported, and no TLS context built, before the first
-request.
+httpx is the interface: requests, responses, and `httpx.MockTransport` for tests. Below it lie httpx's own connections.
+On asyncio, where aiohttp is installed, its connections take over once there are more than a few calls (`growing`),
+since httpx's pool gets slow with hundreds of connections; not with a proxy in the environment. Nothing is imported, and
+no TLS context built, before the first request.
 
 Transports are driven directly, without `httpx.AsyncClient`, except through a proxy: a model call needs no redirects, no
 cookies and no auth flow, and a redirected request would carry the key to another host.
@@ -13,19 +13,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import cache
 from importlib.util import find_spec
 from itertools import groupby
+from os import environ
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import anyio
-from attrs import field, frozen
+from attrs import field
 from attrs.validators import gt
 
+from lash_hookspecs.values import frozen
 from lash_provider_kit.failures import AttemptFailed, transport_failure
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 __all__ = ["HttpTransport", "Timeouts"]
@@ -69,7 +74,7 @@ class HttpTransport:
         self._closing = AsyncExitStack()
         self.errors: tuple[type[BaseException], ...] = ()
         self.backend = ""
-        """What carries the requests, for diagnosis: `aiohttp`, `httpx`, `proxy` or `given`; empty before the first."""
+        """What carries new requests, for diagnosis: `aiohttp`, `httpx`, `proxy` or `given`; empty before the first."""
 
     def __repr__(self) -> str:
         return f"<HttpTransport to {self.url}>"
@@ -106,10 +111,9 @@ class HttpTransport:
         import httpx
 
         url = httpx.URL(self.url)
-        headers = httpx.Headers([("host", url.netloc.decode("ascii")), *self._headers.items()])
+        headers = httpx.Headers([("host", url.netloc.decode("ascii")), *self._headers.items()]).raw
         times = self._timeouts
-        # No pool timeout: without a limit on connections nobody waits for one. aiohttp's adapter takes the value as a
-        # limit for everything up to the connection, name lookup and TLS included.
+        # No pool timeout: without a limit on connections nobody waits for one.
         timeout = {"connect": times.connect_s, "read": times.chunk_s, "write": times.chunk_s, "pool": times.connect_s}
 
         class Pieces(httpx.AsyncByteStream):
@@ -126,11 +130,11 @@ class HttpTransport:
             size = sum(map(len, body))
             large = size > _JOINED
             stream = Pieces(few_pieces(body)) if large else httpx.ByteStream(b"".join(body))
+            sized = httpx.Headers([*headers, (b"content-length", b"%d" % size)])
             # With `stream`, httpx works no headers out; with `content` that takes longer than all else here.
-            made = httpx.Request("POST", url, headers=headers, stream=stream, extensions={"timeout": timeout})
-            made.headers["content-length"] = str(size)
+            made = httpx.Request("POST", url, headers=sized, stream=stream, extensions={"timeout": timeout})
             if not large:
-                made.read()  # from here on it has its content at hand, which aiohttp's adapter asks for
+                made.read()  # from here on it has its content at hand, which aiohttp takes as it is
             return made
 
         self._request = request
@@ -140,6 +144,8 @@ class HttpTransport:
 
     def _connect(self, secure: bool) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
         import httpx
+
+        from lash_provider_kit.growing import GrowingTransport
 
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEPALIVE_S)
         if self._given is not None:
@@ -156,30 +162,40 @@ class HttpTransport:
                 return await client.send(request, stream=True)
 
             return through_client
-        # A context that trusts the system's authorities takes tens of milliseconds to build; plain HTTP needs none.
-        verify = httpx.create_ssl_context() if secure else False
-        transport: httpx.AsyncBaseTransport
-        if _on_asyncio() and find_spec("httpx_aiohttp") is not None:
-            self.backend = "aiohttp"
-            transport = self._over_aiohttp(verify)
-        else:
-            self.backend = "httpx"
-            transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits)
+        # Plain HTTP needs no context.
+        verify = _tls_context(environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")) if secure else False
+        self.backend = "httpx"
+        transport: httpx.AsyncBaseTransport | GrowingTransport
+        transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits)
+        if _on_asyncio() and find_spec("aiohttp") is not None:
+            transport = GrowingTransport(transport, lambda: self._over_aiohttp(verify))
         self._closing.push_async_callback(transport.aclose)
         return transport.handle_async_request
 
     def _over_aiohttp(self, verify: Any) -> httpx.AsyncBaseTransport:
         import aiohttp
-        from httpx_aiohttp import AiohttpTransport
 
+        from lash_provider_kit.over_aiohttp import AiohttpTransport
+
+        self.backend = "aiohttp"
         self.errors = (*self.errors, aiohttp.ClientError)
+        times = self._timeouts
+        # `connect` bounds everything up to the connection, name lookup and TLS included.
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=times.connect_s, sock_connect=times.connect_s, sock_read=times.chunk_s
+        )
 
         def session() -> aiohttp.ClientSession:
-            connector = aiohttp.TCPConnector(limit=0, ssl=verify, keepalive_timeout=_KEEPALIVE_S)
-            # httpx's own transports keep no cookies and follow no proxy here; nor must this one.
-            return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+            return aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=verify, keepalive_timeout=_KEEPALIVE_S),
+                timeout=timeout,
+                # As httpx's own transports do here: no cookies, no proxy, and what comes is handed on as it is.
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
+            )
 
-        return AiohttpTransport(verify=verify, client=session)
+        return AiohttpTransport(session)
 
 
 def few_pieces(pieces: Sequence[bytes]) -> list[bytes]:
@@ -189,6 +205,15 @@ def few_pieces(pieces: Sequence[bytes]) -> list[bytes]:
         neighbours = list(group)
         few += neighbours if is_large else [b"".join(neighbours)]
     return few
+
+
+@cache
+def _tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
+    # It takes tens of milliseconds to build, and is the same for all as long as these two say the same: httpx reads
+    # them from the environment itself.
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def _import_httpx() -> None:

@@ -1,6 +1,7 @@
 """The transport on real sockets: aiohttp's and httpx's own connections behave alike, on asyncio and on trio.
 
-`own` makes asyncio use httpx's connections too, which it otherwise does only where httpx-aiohttp isn't installed.
+Each test runs twice: as in a process of few calls, which httpx's connections serve, and as after many, when asyncio has
+changed to aiohttp's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
-import httpx
 import pytest
 from hypothesis import given, strategies as st
 
@@ -32,7 +32,7 @@ from lash_hookspecs.llm import (
     StreamDelta,
     TokenUsage,
 )
-from lash_provider_kit import MALFORMED_EVENT, AttemptFailed, RetryPolicy, Seen, StreamingService, Timeouts
+from lash_provider_kit import MALFORMED_EVENT, AttemptFailed, RetryPolicy, Seen, StreamingService, Timeouts, growing
 from lash_provider_kit.testing import (
     Answer,
     ChatServer,
@@ -83,7 +83,7 @@ class Words:
 class Client:
     """A service, what it streamed, and the waits it asked for."""
 
-    def __init__(self, url: str, own: bool, *, retry: RetryPolicy | None = None, **timeouts: float) -> None:
+    def __init__(self, url: str, *, retry: RetryPolicy | None = None, **timeouts: float) -> None:
         self.batches: list[list[LlmStreamEvent]] = []
         self.waits: list[float] = []
         self.service = StreamingService(
@@ -93,7 +93,6 @@ class Client:
             secrets=[SECRET],
             timeouts=Timeouts(**timeouts),
             retry=retry or RetryPolicy(),
-            transport=httpx.AsyncHTTPTransport(verify=False, trust_env=False) if own else None,
             sleep=self._sleep,
         )
 
@@ -123,22 +122,25 @@ class Client:
 @pytest.fixture(scope="module", autouse=True)
 def imported() -> None:
     """The libraries' import takes a part of a second, which must not fall into the short time limits tested here."""
-    for name in ("aiohttp", "httpcore", "httpx_aiohttp"):
+    for name in ("aiohttp", "httpcore"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
 
-@pytest.fixture(params=[False, True], ids=["chosen", "own"])
-def own(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
+@pytest.fixture(params=["few", "many"], autouse=True)
+def calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How many calls there were before those of the test."""
+    if request.param == "many":
+        monkeypatch.setattr(growing, "FEW", 0)
+    return str(request.param)
 
 
 @pytest.fixture
-def connect(own: bool, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Client]:
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Client]:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    return lambda url, **options: Client(url, own, **options)
+    return Client
 
 
 def words(*each: str, **options: Any) -> Answer:
@@ -149,13 +151,13 @@ Connect = Callable[..., Client]
 
 
 async def test_an_answer_arrives_and_the_connection_is_used_again(
-    connect: Connect, own: bool, anyio_backend_name: str
+    connect: Connect, calls: str, anyio_backend_name: str
 ) -> None:
     with ChatServer(words("a", "b", "end"), words("c", "end")) as server:
         client = connect(server.url)
         assert (await client.call()).full_text == "a b"
         assert (await client.call()).full_text == "c"
-        expected = "given" if own else {"asyncio": "aiohttp", "trio": "httpx"}[anyio_backend_name]
+        expected = "aiohttp" if (anyio_backend_name, calls) == ("asyncio", "many") else "httpx"
         assert client.service.transport.backend == expected
         assert server.connections == 1
         await client.service.aclose()
@@ -395,7 +397,7 @@ async def test_what_a_failure_cost_is_unknown_unless_nothing_was_spent(
         await client.service.aclose()
 
 
-@pytest.mark.parametrize("url", [refused_url(), "http://nowhere.invalid/v1"])
+@pytest.mark.parametrize("url", [refused_url(), "http://nowhere.invalid/v1"], ids=["refused", "unknown"])
 async def test_what_never_connected_cost_nothing(connect: Connect, url: str) -> None:
     client = connect(url)
     assert (await client.failure()).usage is None
@@ -521,14 +523,14 @@ async def test_proxies_of_the_environment_are_used(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("NO_PROXY", raising=False)
     with ChatServer(words("a", "end"), words("b", "end")) as proxy, ChatServer(words("direct", "end")) as direct:
         monkeypatch.setenv("http_proxy", proxy.origin)
-        client = Client("http://model.example/v1", own=False)
+        client = Client("http://model.example/v1")
         assert (await client.call()).full_text == "a"
         assert client.service.transport.backend == "proxy"
         assert proxy.requests[0].target == "http://model.example/v1"
         assert (await client.call()).full_text == "b"
         await client.service.aclose()
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        spared = Client(direct.url, own=False)
+        spared = Client(direct.url)
         assert (await spared.call()).full_text == "direct"
         assert direct.requests[0].target == "/v1"
         await spared.service.aclose()
@@ -537,7 +539,7 @@ async def test_proxies_of_the_environment_are_used(monkeypatch: pytest.MonkeyPat
 async def test_a_proxy_that_is_down_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("http_proxy", refused_url())
-    client = Client("http://model.example/v1", own=False)
+    client = Client("http://model.example/v1")
     assert (await client.failure()).kind is ProviderFailureKind.TRANSPORT
     assert client.waits == []
     await client.service.aclose()
@@ -553,14 +555,14 @@ async def test_certificates_are_verified(monkeypatch: pytest.MonkeyPatch, tmp_pa
     authority.cert_pem.write_to_path(str(trusted))
     with ChatServer(words("a", "end"), tls=context) as server:
         monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-        stranger = Client(server.url, own=False)
+        stranger = Client(server.url)
         error = await stranger.failure()
         assert error.code == "certificate_rejected"
         assert stranger.waits == []
         assert server.requests == []
         await stranger.service.aclose()
         monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
-        friend = Client(server.url, own=False)
+        friend = Client(server.url)
         assert (await friend.call()).full_text == "a"
         await friend.service.aclose()
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 import anyio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import (
@@ -26,6 +26,7 @@ from lash_hookspecs.stores import (
     frame_node_id,
     node_id,
 )
+from lash_hookspecs.values import frozen
 
 __all__ = [
     "INT_MAX",

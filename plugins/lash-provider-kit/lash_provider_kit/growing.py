@@ -1,0 +1,85 @@
+"""Connections for few calls at first, and for many once there are many.
+
+httpx's own connections are there at once, and slow: a millisecond more per call, and far more with hundreds of calls
+at a time. aiohttp's take a tenth of a second to import. Most processes make a handful of calls and end, so those are
+opened only when they pay: as soon as two calls overlap, or after a few in a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx
+
+__all__ = ["FEW", "GrowingTransport"]
+
+FEW = 16
+"""So many calls, one after the other, are served by the first transport."""
+
+
+class GrowingTransport:
+    """A transport over a first one, and from some call on over a second one, which is made then.
+
+    What runs on the first one ends there, undisturbed; then its idle connections are closed.
+    """
+
+    def __init__(self, first: httpx.AsyncBaseTransport, second: Callable[[], httpx.AsyncBaseTransport]) -> None:
+        self._first = first
+        self._make_second = second
+        self._second: httpx.AsyncBaseTransport | None = None
+        self._calls = 0
+        self._running = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it over whichever serves now."""
+        if self._second is None:
+            if self._calls < FEW and not self._running:
+                return await self._by_first(request)
+            self._second = self._make_second()
+            await self._retire_first()
+        return await self._second.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close the connections of both."""
+        try:
+            await self._first.aclose()
+        finally:
+            if self._second is not None:
+                await self._second.aclose()
+
+    async def _by_first(self, request: httpx.Request) -> httpx.Response:
+        self._calls += 1
+        self._running += 1
+        try:
+            response = await self._first.handle_async_request(request)
+        except BaseException:
+            await self._ended()
+            raise
+        response.stream = _Told(response.stream, self._ended)
+        return response
+
+    async def _ended(self) -> None:
+        self._running -= 1
+        await self._retire_first()
+
+    async def _retire_first(self) -> None:
+        if self._second is not None and not self._running:
+            await self._first.aclose()
+
+
+class _Told(httpx.AsyncByteStream):
+    """An answer's bytes; whoever counts it is told when it is closed."""
+
+    def __init__(self, stream: Any, closed: Callable[[], Awaitable[None]]) -> None:
+        self._stream = stream
+        self._closed = closed
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._stream)
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            await self._closed()
