@@ -192,6 +192,7 @@ class LlmTextMessage(LlmMessage):
 
     @property
     def blocks(self) -> tuple[LlmBlock, ...]:
+        """The one block."""
         try:
             return self._kept_blocks
         except AttributeError:
@@ -200,6 +201,7 @@ class LlmTextMessage(LlmMessage):
 
     @property
     def memo(self) -> dict[str, Any]:
+        """As of every message."""
         try:
             return self._kept_memo
         except AttributeError:

@@ -7,9 +7,9 @@ without a second index. `generation` is a node's depth: the first node has 0, an
 
 from __future__ import annotations
 
-from lash_hookspecs.errors import StoreVersionError
+from lash_hookspecs.errors import StoreCorrupt, StoreVersionError
 
-__all__ = ["APPLICATION_ID", "DDL", "MAX_GENERATION", "VERSION", "is_fresh", "key", "span"]
+__all__ = ["APPLICATION_ID", "DDL", "MAX_GENERATION", "VERSION", "corrupt", "is_fresh", "key", "span"]
 
 APPLICATION_ID = 0x6C617368
 """The letters `lash`, in the place that SQLite's file header keeps for the application."""
@@ -27,6 +27,11 @@ def key(session_no: int, place: int) -> int:
 def span(session_no: int) -> tuple[int, int]:
     """The first and the last key that a session can have."""
     return key(session_no, 0), key(session_no, MAX_GENERATION)
+
+
+def corrupt(table: str, place: object, what: str) -> StoreCorrupt:
+    """The error for a row that breaks a rule."""
+    return StoreCorrupt(f"table `{table}`, {place}: {what}; nothing was changed")
 
 
 # Hashes are kept as 32 raw bytes. `refs` says which blobs a session uses and as what: a checkpoint `component` by its
