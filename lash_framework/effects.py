@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from lash_hookspecs.effect_commands import RuntimeEffectCommand
+from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome
 from lash_hookspecs.effects import (
     EffectController,
     EffectHost,
     EffectRunner,
     EffectSubject,
-    RuntimeEffectCommand,
     RuntimeEffectEnvelope,
-    RuntimeEffectOutcome,
     RuntimeInvocation,
     RuntimeReplay,
     RuntimeScope,

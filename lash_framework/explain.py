@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from lash_framework.composition import Composition
-from lash_framework.prompt import RenderedPrompt
 from lash_framework.sourcing import Sourced
 from lash_hookspecs.codec import encode
+from lash_hookspecs.prompts import RenderedPrompt
 
 __all__ = ["ExplainRecord", "ExplainedPlugin", "ExplainedPrompt", "ExplainedSetting", "ExplainedTool", "Explanation"]
 

@@ -12,14 +12,9 @@ from lash_framework.effects import envelope
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
 from lash_framework.stream import ActivityStream
 from lash_framework.turn_plan import TurnPlan
-from lash_hookspecs.effects import (
-    LlmCallCommand,
-    LlmCallOutcome,
-    RuntimeEffectEnvelope,
-    RuntimeEffectOutcome,
-    RuntimeScope,
-    expect,
-)
+from lash_hookspecs.effect_commands import LlmCallCommand
+from lash_hookspecs.effect_outcomes import LlmCallOutcome, RuntimeEffectOutcome, expect
+from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import LlmAttachment, LlmCallError, LlmRequest, LlmResponse, TokenUsage
 from lash_hookspecs.turns import LlmCall

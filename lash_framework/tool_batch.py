@@ -14,16 +14,9 @@ from lash_framework.machine import TurnMachine
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_calls import cancelled_call, lost_call, perform
 from lash_framework.turn_plan import TurnPlan
-from lash_hookspecs.effects import (
-    RuntimeEffectEnvelope,
-    RuntimeEffectOutcome,
-    RuntimeScope,
-    ToolCallCommand,
-    ToolCallDone,
-    ToolCallEffectOutcome,
-    child_key,
-    expect,
-)
+from lash_hookspecs.effect_commands import ToolCallCommand
+from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome, ToolCallDone, ToolCallEffectOutcome, expect
+from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope, child_key
 from lash_hookspecs.errors import EffectControllerError
 from lash_hookspecs.tools import (
     CompletedToolCall,
@@ -121,9 +114,10 @@ class ToolBatch:
         outcome = expect(await plan.controller.execute(wrapped, run), ToolCallEffectOutcome)
         return outcome.launch.result
 
-    def _context(
+    async def _context(
         self, call: PendingToolCall, scope: RuntimeScope, owner: str, key: str, faults: list[EffectControllerError]
     ) -> ToolCallContext:
+        await self._plan.enter()
         corner = self._plan.states.scopes[owner]
         taken: set[int] = set()
 

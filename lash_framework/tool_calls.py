@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
@@ -109,7 +109,7 @@ async def perform(
     composition: Composition,
     validators: dict[str, Validator],
     call: PendingToolCall,
-    ctx: Callable[[str], ToolCallContext],
+    ctx: Callable[[str], Awaitable[ToolCallContext]],
 ) -> CompletedToolCall:
     """Run a call to its end. `ctx` makes the tool's context from its plugin's id."""
     owned = composition.tools.get(call.tool_name)
@@ -136,7 +136,7 @@ async def perform(
     result: object = None
     try:
         with anyio.move_on_after(manifest.timeout_s) as scope:
-            result = await owned.tool.call(ctx(owned.plugin_id), call.args)
+            result = await owned.tool.call(await ctx(owned.plugin_id), call.args)
         output = _timeout(manifest) if scope.cancelled_caught else _output(result)
     except BaseException as error:
         pass_on(error)

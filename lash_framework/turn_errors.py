@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from lash_hookspecs.errors import ConfigurationError, EffectControllerError, PluginError
+from lash_hookspecs.effect_outcomes import HookFailure
+from lash_hookspecs.errors import ConfigurationError, EffectControllerError
 from lash_hookspecs.turns import ErrorEnvelope, ErrorEvent
 
 __all__ = ["controller_failed", "driver_failed", "plugin_failed"]
@@ -12,11 +13,12 @@ __all__ = ["controller_failed", "driver_failed", "plugin_failed"]
 log = logging.getLogger("lash.turn")
 
 
-def plugin_failed(error: PluginError) -> ErrorEvent:
+def plugin_failed(failure: HookFailure) -> ErrorEvent:
     """A hook failed."""
-    log.warning("%s", error, exc_info=error)
-    envelope = ErrorEnvelope(kind="plugin", code=error.hook, user_message=str(error), plugin_id=error.plugin_id)
-    return ErrorEvent(str(error), envelope)
+    envelope = ErrorEnvelope(
+        kind="plugin", code=failure.hook, user_message=failure.message, plugin_id=failure.plugin_id
+    )
+    return ErrorEvent(failure.message, envelope)
 
 
 def controller_failed(error: EffectControllerError) -> ErrorEvent:

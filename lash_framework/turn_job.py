@@ -5,10 +5,10 @@ It decides what the turn depends on, runs it, and writes everything at once; wha
 
 from __future__ import annotations
 
+import logging
 import math
-import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypedDict
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ from attrs import evolve
 from lash_framework.assembly import with_observers_issues
 from lash_framework.explain import explain_record
 from lash_framework.history import Conversation
-from lash_framework.hooks import observe
+from lash_framework.hooks import HookIssue, observe
 from lash_framework.inputs import input_hash, media_type_of, normalized
 from lash_framework.modes import load_extension
 from lash_framework.prompt import OwnedLayer
@@ -31,6 +31,7 @@ from lash_framework.turn import TurnRun
 from lash_framework.turn_commit import conversation_after, prepare_commit
 from lash_framework.turn_plan import CancelGate, TurnPlan
 from lash_hookspecs.codec import decode
+from lash_hookspecs.effect_outcomes import HookFailure
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import ConfigurationError, PluginError, SessionBusy, TurnCancelled, TurnConflict
 from lash_hookspecs.llm import GenerationOptions
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from lash_framework.resident import Resident
 
 __all__ = ["TurnJob", "TurnOptions"]
+
+log = logging.getLogger("lash.turn")
 
 LOCK_POLL_S = 0.05
 """How often a waiting run asks for another process's lock, in seconds."""
@@ -100,34 +103,60 @@ class TurnJob:
                     run, turn = await self._run_held(sink)
         finally:
             self.gate.sealed = True  # whatever happened: from now on a cancel comes too late
-        committed = run.plan.composition.hooks["lash_turn_committed"]
-        if committed:
-            issues = await observe(committed, run.observers_binding(), turn=turn)
-            turn = with_observers_issues(turn, issues)
+        if run.plan.composition.hooks["lash_turn_committed"]:
+            turn = with_observers_issues(turn, await self._observed(run, turn))
         return self._shaped(turn)
+
+    async def _observed(self, run: TurnRun, turn: AssembledTurn) -> list[HookIssue]:
+        """Tell those who watch commits; what goes wrong there is an issue, and the commit stands."""
+        try:
+            await run.plan.enter()
+        except PluginError as error:
+            return [HookIssue(plugin_id=error.plugin_id, hook=error.hook, message=str(error))]
+        hooks = run.plan.composition.hooks["lash_turn_committed"]
+        return await observe(hooks, run.observers_binding(), turn=turn)
 
     @asynccontextmanager
     async def _in_line(self) -> AsyncIterator[None]:
-        """Where no other turn of the session runs. Waiting for it can be cancelled, and takes from the deadline."""
+        """Where no other turn of the session runs."""
         line = self.session.line
-        with anyio.CancelScope(deadline=self._deadline) as waiting:
-            self.gate.scope = waiting
-            if self.gate.requested:
-                waiting.cancel()
+        with self._before_the_turn():
             await line.acquire()
             try:
                 held = await self._lock()
             except BaseException:
                 line.release()
                 raise
-        self.gate.scope = None
-        if waiting.cancelled_caught:
-            raise TurnCancelled(f"turn `{self.turn_id}` was cancelled before it began; nothing was asked or stored")
         try:
             with held:
                 yield
         finally:
             line.release()
+
+    @contextmanager
+    def _before_the_turn(self) -> Iterator[None]:
+        """For what takes time before the turn: it can be cancelled, takes from the deadline, and leaves nothing."""
+        with anyio.CancelScope(deadline=self._deadline) as waiting:
+            self.gate.scope = waiting
+            if self.gate.requested:
+                waiting.cancel()
+            yield
+        self.gate.scope = None
+        if waiting.cancelled_caught:
+            raise TurnCancelled(f"turn `{self.turn_id}` was cancelled before it began; nothing was asked or stored")
+
+    async def _images(self) -> dict[str, AttachmentRef]:
+        """The input's images, put into the store. Only their names cross the effect boundary.
+
+        This is before the turn, and in no record of it: a blob is named by its content, so that a turn that is run
+        again stores the same once more, which changes nothing.
+        """
+        put = self.session.lash.store.put_blob
+        with self._before_the_turn():
+            blobs = self._input.image_blobs
+            return {
+                name: await put(data, media_type_of(data) or "application/octet-stream") for name, data in blobs.items()
+            }
 
     async def _lock(self) -> AbstractContextManager[None]:
         session = self.session
@@ -162,7 +191,8 @@ class TurnJob:
         states = await session.states(composition, keep=True)
         before = states.mark()
         try:
-            plan = self._plan(composition, policy, conversation, states)
+            images = await self._images() if self._input.image_blobs else {}
+            plan = self._plan(composition, policy, conversation, states, images)
             run = TurnRun(plan, ActivityStream(self.turn_id, sink), self.gate)
             await run.run(self._deadline)
             components = self._components(run, before)
@@ -179,7 +209,6 @@ class TurnJob:
                     (composition, plan.policy.model, run.prompt, settings),
                     lambda: explain_record(composition, plan.policy.model, run.prompt, settings),
                 ),
-                now_ms=max(time.time_ns() // 1_000_000, run.started_at_ms),
                 budget=lash.budget,
             )
             with anyio.CancelScope(shield=True):
@@ -197,12 +226,18 @@ class TurnJob:
             try:
                 return states.components(previous)
             except PluginError as error:
-                run.fail(error)
+                log.warning("%s", error, exc_info=error)
+                run.fail(HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error)))
         states.rollback(before)
         return states.components(previous)
 
     def _plan(
-        self, composition: Composition, policy: SessionPolicy, conversation: Conversation, states: PluginStates
+        self,
+        composition: Composition,
+        policy: SessionPolicy,
+        conversation: Conversation,
+        states: PluginStates,
+        images: Mapping[str, AttachmentRef],
     ) -> TurnPlan:
         session, lash = self.session, self.session.lash
         context = self._input.context
@@ -224,6 +259,8 @@ class TurnJob:
             session_id=session.id,
             turn_id=self.turn_id,
             turn_input=self._input,
+            input_hash=self._input_hash,
+            images=images,
             session_extension=load_extension(composition.mode, "session", policy.extension),
             policy=policy if chosen == policy.model else evolve(policy, model=chosen),
             composition=composition,
@@ -234,13 +271,10 @@ class TurnJob:
             provider=provider,
             capability=capability,
             controller=lash.effects.scoped(scope),
+            scope=scope,
             layers=tuple(layers),
             renderer=lash.renderer(composition),
             validators=lash.validators(composition),
             hosts=lambda: lash.host.enter(composition),
-            put_image=self._put_image,
             get_blob=lash.store.get_blob,
         )
-
-    async def _put_image(self, data: bytes) -> AttachmentRef:
-        return await self.session.lash.store.put_blob(data, media_type_of(data) or "application/octet-stream")

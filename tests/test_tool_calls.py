@@ -103,6 +103,10 @@ async def test_a_tool_that_calls_sys_exit_ends_its_call_and_not_the_program(is_a
     assert (failure.code, failure.message) == ("tool_raised", "SystemExit: 3")
 
 
+async def no_context(owner: str) -> Any:
+    """For tools that don't look at it."""
+
+
 async def test_an_interrupt_in_a_tool_is_the_users_and_passes_through() -> None:
     @tool
     async def interrupted() -> str:
@@ -113,7 +117,7 @@ async def test_an_interrupt_in_a_tool_is_the_users_and_passes_through() -> None:
         composition: Composition = lash.host.composition("standard")
         call = PendingToolCall(call_id="c", tool_name="interrupted", args={})
         with pytest.raises(KeyboardInterrupt):
-            await perform(composition, {}, call, lambda owner: None)  # type: ignore[arg-type,return-value]  # unread
+            await perform(composition, {}, call, no_context)
 
 
 async def test_a_cancel_wins_over_what_a_tools_own_tasks_raise_while_they_end() -> None:
@@ -138,7 +142,7 @@ async def test_a_cancel_wins_over_what_a_tools_own_tasks_raise_while_they_end() 
         composition: Composition = lash.host.composition("standard")
         call = PendingToolCall(call_id="c", tool_name="messy", args={})
         with anyio.CancelScope() as scope:
-            await perform(composition, {}, call, lambda owner: None)  # type: ignore[arg-type,return-value]  # unread
+            await perform(composition, {}, call, no_context)
             await anyio.lowlevel.checkpoint()
     assert scope.cancelled_caught
 

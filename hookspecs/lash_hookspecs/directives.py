@@ -9,7 +9,15 @@ from attrs import field, frozen
 from lash_hookspecs import _checks as checks
 from lash_hookspecs.messages import MessageRole, PluginMessage
 
-__all__ = ["AbortTurn", "CheckpointDirective", "EmitEvents", "EnqueueMessages", "SurfaceEvent", "TurnDirective"]
+__all__ = [
+    "AbortTurn",
+    "CheckpointDirective",
+    "EmitEvents",
+    "EnqueueMessages",
+    "OwnedDirective",
+    "SurfaceEvent",
+    "TurnDirective",
+]
 
 
 @frozen
@@ -61,3 +69,11 @@ class EmitEvents:
 
 TurnDirective = Union[AbortTurn, EnqueueMessages, EmitEvents]
 CheckpointDirective = Union[AbortTurn, EnqueueMessages, EmitEvents]
+
+
+@frozen
+class OwnedDirective:
+    """A directive, and the plugin whose hook returned it."""
+
+    plugin_id: str
+    directive: TurnDirective
