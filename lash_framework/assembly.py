@@ -130,6 +130,7 @@ class TurnAssembler:
                         output=event.output,
                         duration_ms=event.duration_ms,
                         plugin_id=owner,
+                        parent_call_id=event.parent_call_id,
                     )
                 )
             case TokenUsageEvent():

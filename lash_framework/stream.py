@@ -98,13 +98,15 @@ class ActivityStream:
                 return [(None, child)]
             case ToolCallEvent(call_id=call_id) if call_id not in self._completed:
                 # Calls that never ran (their arguments were no JSON object), or were cancelled, still begin and end.
-                began = ToolCallStarted(call_id=call_id, name=event.name, args=event.args)
+                parent = event.parent_call_id
+                began = ToolCallStarted(call_id=call_id, name=event.name, args=event.args, parent_call_id=parent)
                 ended = ToolCallCompleted(
                     call_id=call_id,
                     name=event.name,
                     args=event.args,
                     output=event.output,
                     duration_ms=event.duration_ms,
+                    parent_call_id=parent,
                 )
                 return [(call_id, ended)] if call_id in self._started else [(call_id, began), (call_id, ended)]
             case InjectedMessagesCommitted(messages=messages, checkpoint=checkpoint):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -37,7 +37,7 @@ from lash_hookspecs.tools import (
     ToolManifest,
 )
 
-__all__ = ["cancelled_call", "failure", "lost_call", "model_return", "perform", "schema_fault"]
+__all__ = ["cancelled_call", "failure", "lost_call", "model_return", "perform", "schema_fault", "too_deep_call"]
 
 log = logging.getLogger("lash.tools")
 
@@ -87,6 +87,16 @@ def lost_call(call: PendingToolCall) -> CompletedToolCall:
     """A call that ended without a result, though nobody cancelled the turn."""
     text = f"`{call.tool_name}` ended without a result"
     return completed(call, failure("no_result", text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
+
+
+def too_deep_call(call: PendingToolCall, callers: Sequence[str]) -> CompletedToolCall:
+    """A call that isn't made, because tools have called tools too deep by now."""
+    first, *_, last = callers
+    text = (
+        f"`{call.tool_name}` was not called: tools called one another {len(callers)} deep, from `{first}` down to "
+        f"`{last}`; a tool that calls itself must come to an end"
+    )
+    return completed(call, failure("call_too_deep", text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
 
 
 def schema_fault(schema: Mapping[str, Any]) -> Validator:

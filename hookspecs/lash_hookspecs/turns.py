@@ -232,7 +232,7 @@ class ToolCallStart:
 
 @frozen(kw_only=True)
 class ToolCallEvent:
-    """A tool call ended. `duration_ms` in milliseconds."""
+    """A tool call ended. `duration_ms` in milliseconds; `parent_call_id` names the call whose tool made this one."""
 
     tag: ClassVar[str] = "tool_call"
     call_id: str | None
@@ -240,6 +240,7 @@ class ToolCallEvent:
     args: Mapping[str, Any]
     output: ToolCallOutput
     duration_ms: int
+    parent_call_id: str | None = None
 
 
 @frozen(kw_only=True)

@@ -22,7 +22,7 @@ from lash_framework.machine.context import DriverContext
 from lash_framework.machine.deliveries import Accepted, accept_delivery
 from lash_framework.machine.sequence import MessageSequence
 from lash_framework.machine.snapshot import restore_run, start_run, take_snapshot
-from lash_framework.machine.steps import check_step, merge_results, split_calls
+from lash_framework.machine.steps import call_events, check_step, merge_results, split_calls
 from lash_framework.machine.table import TABLE, State, Trigger
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmTerminalReason, TokenUsage
@@ -65,7 +65,6 @@ from lash_hookspecs.turns import (
     SyncExecutionEnvironment,
     TextDelta,
     TokenUsageEvent,
-    ToolCallEvent,
     ToolCalls,
     ToolResults,
     TurnOutcome,
@@ -305,16 +304,7 @@ class TurnMachine:
         self._finish(Stopped(StopReason.PROVIDER_ERROR))
 
     def _ask_tools(self, results: tuple[CompletedToolCall, ...]) -> None:
-        self._run.emit(
-            ToolCallEvent(
-                call_id=each.call_id,
-                name=each.tool_name,
-                args=each.args,
-                output=each.output,
-                duration_ms=each.duration_ms,
-            )
-            for each in results
-        )
+        self._run.emit(call_events(results))
         step = self._config.driver.handle_tool_results(self._context(), results)
         self._take(step, "handle_tool_results", may_reject=self._run.waiting is not None)
 
