@@ -10,6 +10,7 @@ from attrs import evolve, fields, has
 
 from lash_framework.effects import envelope
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
+from lash_framework.machine import stamp_response
 from lash_framework.stream import ActivityStream
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.effect_commands import LlmCallCommand
@@ -34,7 +35,7 @@ async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, sco
             return LlmCallOutcome(failed.error, text_streamed=stream.text_streamed)
         result: LlmResponse | LlmCallError
         try:
-            result = _answer(plan.provider_id, await plan.provider.complete(request, stream.receive))
+            result = _answer(plan, await plan.provider.complete(request, stream.receive))
         except ConfigurationError:
             raise
         except BaseException as error:
@@ -54,13 +55,13 @@ async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, sco
     return expect(await plan.controller.execute(wrapped, run), LlmCallOutcome)
 
 
-def _answer(provider_id: str, answer: object) -> LlmResponse | LlmCallError:
-    """What the provider returned, or that it is no answer."""
+def _answer(plan: TurnPlan, answer: object) -> LlmResponse | LlmCallError:
+    """What the provider returned, its opaque state stamped with where it is from; or that it is no answer."""
     if isinstance(answer, LlmResponse):
-        return answer
+        return stamp_response(answer, plan.route)
     what = "None" if answer is None else f"a `{type(answer).__name__}`"
     return LlmCallError(
-        message=f"provider `{provider_id}` returned {what}, where a `LlmResponse` was expected",
+        message=f"provider `{plan.provider_id}` returned {what}, where a `LlmResponse` was expected",
         usage=TokenUsage(at_least=True),
     )
 

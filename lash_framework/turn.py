@@ -19,7 +19,7 @@ from lash_framework.assembly import TurnAssembler
 from lash_framework.directives import Sorted, sort_directives
 from lash_framework.hooks import Bind, HookImpl
 from lash_framework.inputs import user_message
-from lash_framework.machine import TurnMachine, TurnMachineConfig, TurnStart
+from lash_framework.machine import ChatProjector, TurnMachine, TurnMachineConfig, TurnStart
 from lash_framework.model_calls import ask_model
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_batch import ToolBatch
@@ -180,6 +180,7 @@ class TurnRun:
             session_id=plan.session_id,
             turn_id=plan.turn_id,
             model=plan.model,
+            projector=ChatProjector(plan.route),
             sync_execution_environment=driver.sync_execution_environment if driver else True,
             max_context_tokens=plan.capability.context_window,
             max_turns=policy.max_turns or mode.max_turns or DEFAULT_MAX_TURNS,

@@ -35,7 +35,7 @@ from lash_hookspecs.effect_outcomes import HookFailure
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import ConfigurationError, PluginError, SessionBusy, TurnCancelled, TurnConflict
 from lash_hookspecs.llm import GenerationOptions
-from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.messages import AttachmentRef, ProviderRoute
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, TurnInput
 from lash_hookspecs.stores import ComponentEntry, OperationId
 
@@ -270,6 +270,7 @@ class TurnJob:
             model=model,
             provider=provider,
             capability=capability,
+            route=ProviderRoute(provider_id, capability.endpoint, model),
             controller=lash.effects.scoped(scope),
             scope=scope,
             layers=tuple(layers),

@@ -15,7 +15,7 @@ from lash_framework.state import PluginStates
 from lash_framework.tool_calls import Validator
 from lash_hookspecs.effects import EffectController, RuntimeScope
 from lash_hookspecs.llm import ModelCapability, Provider
-from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.messages import AttachmentRef, ProviderRoute
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 
 __all__ = ["DEFAULT_MAX_TURNS", "CancelGate", "TurnPlan"]
@@ -46,6 +46,7 @@ class TurnPlan:
     model: str
     provider: Provider
     capability: ModelCapability
+    route: ProviderRoute
     controller: EffectController
     scope: RuntimeScope
     layers: tuple[OwnedLayer, ...]
