@@ -220,6 +220,7 @@ def _issue(event: ErrorEvent) -> TurnIssue:
         terminal_reason=envelope.terminal_reason,
         message=envelope.user_message or event.message,
         retryable=envelope.retryable,
+        provider_failure_kind=envelope.provider_failure_kind,
         raw=envelope.raw,
         plugin_id=envelope.plugin_id,
     )

@@ -14,9 +14,11 @@ from agents import agent, plugin
 from attrs import frozen
 
 from lash_framework.composition import Composition
-from lash_framework.tool_calls import perform
+from lash_framework.tool_calls import model_return, perform
 from lash_hookspecs import (
     AssembledTurn,
+    AttachmentPart,
+    AttachmentRef,
     EffectController,
     EffectControllerError,
     EffectRunner,
@@ -30,6 +32,7 @@ from lash_hookspecs import (
     RuntimeScope,
     Stopped,
     StopReason,
+    TextPart,
     ToolCallCommand,
     ToolCallCompleted,
     ToolCallContext,
@@ -328,6 +331,17 @@ async def test_a_call_that_ends_without_a_result_is_told_as_failed_and_never_lef
     assert turn.text == "Done."
     codes = [each.output.outcome.code for each in turn.tool_calls if isinstance(each.output.outcome, ToolCallFailure)]
     assert codes == ["no_result"] * calls
+
+
+@pytest.mark.statement(67)
+def test_the_text_of_a_failure_comes_before_what_is_attached_to_it() -> None:
+    """Failure text precedes its raw attachments."""
+    image = AttachmentRef(id="sha256:0", media_type="image/png", size=3)
+    outcome = ToolCallFailure(
+        failure_class=ToolFailureClass.EXECUTION, code="blurred", message="can't be read", attachments=(image,)
+    )
+    parts = model_return("c", "scan", outcome).parts
+    assert parts == (TextPart("Error: can't be read"), AttachmentPart(image))
 
 
 # ---- tools that call tools ------------------------------------------------------------------------------------------
