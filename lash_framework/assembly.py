@@ -24,23 +24,25 @@ from lash_hookspecs.sessions import (
     TurnIssue,
 )
 from lash_hookspecs.tools import ToolCallRecord
-from lash_hookspecs.turns import (
-    AssistantMessage,
+from lash_hookspecs.turn_events import (
     ChildTokenUsage,
     DoneEvent,
     ErrorEvent,
-    FinalValue,
-    Finished,
     LlmRequestEvent,
     SessionEvent,
+    TokenUsageEvent,
+    ToolCallEvent,
+    TurnOutcomeEvent,
+)
+from lash_hookspecs.turn_outcomes import (
+    AssistantMessage,
+    FinalValue,
+    Finished,
     Stopped,
     StopReason,
     TerminationPolicy,
-    TokenUsageEvent,
-    ToolCallEvent,
     ToolValue,
     TurnOutcome,
-    TurnOutcomeEvent,
 )
 
 __all__ = ["RECOVERED", "TurnAssembler", "classify_output", "recover_answer", "safe_text", "with_observers_issues"]

@@ -30,7 +30,7 @@ from lash_hookspecs.modes import Mode
 from lash_hookspecs.plugins import SessionStateSpec
 from lash_hookspecs.prompts import PromptLayer
 from lash_hookspecs.tools import ToolManifest
-from lash_hookspecs.turns import ProtocolDriver
+from lash_hookspecs.turn_steps import ProtocolDriver
 
 __all__ = ["Composition", "OwnedTool", "compose"]
 

@@ -15,7 +15,7 @@ from lash_hookspecs.codec import encode
 from lash_hookspecs.directives import AbortTurn, EmitEvents, EnqueueMessages, OwnedDirective, TurnDirective
 from lash_hookspecs.errors import CodecError, PluginError
 from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin, ProcessOrigin
-from lash_hookspecs.turns import PluginEvent
+from lash_hookspecs.turn_events import PluginEvent
 
 __all__ = ["DIRECTIVES", "Sorted", "owned_directives", "sort_directives"]
 

@@ -18,7 +18,7 @@ from lash_hookspecs.effect_outcomes import LlmCallOutcome, RuntimeEffectOutcome,
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import LlmAttachment, LlmCallError, LlmRequest, LlmResponse, TokenUsage
-from lash_hookspecs.turns import LlmCall
+from lash_hookspecs.turn_effects import LlmCall
 
 __all__ = ["ask_model"]
 

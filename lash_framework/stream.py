@@ -27,11 +27,9 @@ from lash_hookspecs.activity import (
 )
 from lash_hookspecs.llm import AttemptReset, LlmStreamEvent, RetryStatus, StreamDelta, StreamReasoningDelta
 from lash_hookspecs.tools import CompletedToolCall
-from lash_hookspecs.turns import (
+from lash_hookspecs.turn_events import (
     ChildTokenUsage,
     ErrorEvent,
-    FinalValue,
-    Finished,
     InjectedMessagesCommitted,
     LlmRequestEvent,
     PluginEvent,
@@ -40,9 +38,9 @@ from lash_hookspecs.turns import (
     TextDelta,
     TokenUsageEvent,
     ToolCallEvent,
-    ToolValue,
     TurnOutcomeEvent,
 )
+from lash_hookspecs.turn_outcomes import FinalValue, Finished, ToolValue
 
 __all__ = ["ActivityStream", "Sink"]
 

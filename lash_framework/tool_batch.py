@@ -28,7 +28,7 @@ from lash_hookspecs.tools import (
     ToolError,
     ToolFailureClass,
 )
-from lash_hookspecs.turns import ToolCalls, ToolResults
+from lash_hookspecs.turn_effects import ToolCalls, ToolResults
 
 __all__ = ["ToolBatch"]
 

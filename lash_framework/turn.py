@@ -36,26 +36,24 @@ from lash_hookspecs.llm import LlmToolSpec, TokenUsage
 from lash_hookspecs.messages import Message
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sessions import AssembledTurn, SessionStateEnvelope, TurnIssue
-from lash_hookspecs.turns import (
+from lash_hookspecs.turn_effects import (
     Checkpoint,
     CheckpointDone,
     Done,
     Effect,
     Emit,
     EnvironmentSynced,
-    ErrorEvent,
     ExecCode,
     ExecDone,
     ExecutionEnvironmentSync,
     LlmCall,
     LlmComplete,
     Log,
-    Stopped,
-    StopReason,
     SyncExecutionEnvironment,
-    ToolCallEvent,
     ToolCalls,
 )
+from lash_hookspecs.turn_events import ErrorEvent, ToolCallEvent
+from lash_hookspecs.turn_outcomes import Stopped, StopReason
 
 __all__ = ["TurnRun"]
 

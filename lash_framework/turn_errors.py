@@ -6,7 +6,7 @@ import logging
 
 from lash_hookspecs.effect_outcomes import HookFailure
 from lash_hookspecs.errors import ConfigurationError, EffectControllerError
-from lash_hookspecs.turns import ErrorEnvelope, ErrorEvent
+from lash_hookspecs.turn_events import ErrorEnvelope, ErrorEvent
 
 __all__ = ["controller_failed", "driver_failed", "plugin_failed"]
 

@@ -17,7 +17,7 @@ from lash_hookspecs.errors import PluginError
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.tools import ToolManifest
-from lash_hookspecs.turns import TerminationPolicy
+from lash_hookspecs.turn_outcomes import TerminationPolicy
 
 __all__ = [
     "CheckpointHookContext",

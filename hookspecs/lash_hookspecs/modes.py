@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.prompts import PromptContribution, PromptLayer
-from lash_hookspecs.turns import ProtocolDriver
+from lash_hookspecs.turn_steps import ProtocolDriver
 
 __all__ = [
     "Mode",

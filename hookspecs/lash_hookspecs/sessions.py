@@ -14,7 +14,8 @@ from lash_hookspecs.messages import Message, MessageRole
 from lash_hookspecs.modes import ModeTurnOptions
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
 from lash_hookspecs.tools import ToolCallRecord
-from lash_hookspecs.turns import Finished, ProtocolEvent, TurnOutcome
+from lash_hookspecs.turn_effects import ProtocolEvent
+from lash_hookspecs.turn_outcomes import Finished, TurnOutcome
 
 __all__ = [
     "AppendSessionNodesRequest",

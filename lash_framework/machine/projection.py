@@ -47,7 +47,7 @@ from lash_hookspecs.messages import (
     Summarized,
     TurnCause,
 )
-from lash_hookspecs.turns import ProtocolEvent
+from lash_hookspecs.turn_effects import ProtocolEvent
 
 __all__ = ["ChatProjector", "ContextProjector", "ProjectionView", "prune_weight", "render_message"]
 

@@ -18,18 +18,11 @@ from lash_hookspecs.tools import (
     ToolFailureClass,
     ToolFailureSource,
 )
-from lash_hookspecs.turns import (
-    Finished,
-    Handoff,
-    PrepareIteration,
-    StartCheckpoint,
-    StartTools,
-    Step,
-    Stopped,
-    ToolCallEvent,
-    ToolCalls,
-    Waiting,
-)
+from lash_hookspecs.turn_effects import ToolCalls
+from lash_hookspecs.turn_events import ToolCallEvent
+from lash_hookspecs.turn_outcomes import Finished, Handoff, Stopped
+from lash_hookspecs.turn_snapshot import Waiting
+from lash_hookspecs.turn_steps import PrepareIteration, StartCheckpoint, StartTools, Step
 
 __all__ = ["call_events", "check_step", "merge_results", "reject", "split_calls"]
 

@@ -19,16 +19,8 @@ from types import MappingProxyType
 
 from attrs import frozen
 
-from lash_hookspecs.turns import (
-    Finished,
-    Handoff,
-    PrepareIteration,
-    StartCheckpoint,
-    StartExec,
-    StartLlm,
-    StartTools,
-    Stopped,
-)
+from lash_hookspecs.turn_outcomes import Finished, Handoff, Stopped
+from lash_hookspecs.turn_steps import PrepareIteration, StartCheckpoint, StartExec, StartLlm, StartTools
 
 __all__ = ["CONTINUATIONS", "TABLE", "Row", "State", "Trigger"]
 

@@ -10,7 +10,7 @@ from lash_hookspecs.plugins import PluginInfo
 
 if TYPE_CHECKING:
     from lash_hookspecs.tools import Tool
-    from lash_hookspecs.turns import ProtocolDriver
+    from lash_hookspecs.turn_steps import ProtocolDriver
 
 
 def _driver() -> ProtocolDriver:
