@@ -5,7 +5,7 @@ Every message carries its plugin's name from here on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from attrs import define, evolve, field
 
@@ -17,7 +17,7 @@ from lash_hookspecs.errors import CodecError, PluginError
 from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin, ProcessOrigin
 from lash_hookspecs.turn_events import PluginEvent
 
-__all__ = ["DIRECTIVES", "Sorted", "owned_directives", "sort_directives"]
+__all__ = ["DIRECTIVES", "Sorted", "enqueued", "owned_directives", "sort_directives"]
 
 DIRECTIVES = (AbortTurn, EnqueueMessages, EmitEvents)
 """What hooks at turn seams and checkpoints may return."""
@@ -67,6 +67,14 @@ def _checked(plugin_id: str, directive: TurnDirective) -> TurnDirective:
         case AbortTurn():
             _require_storable(directive, plugin_id, "AbortTurn", "its text")
     return directive
+
+
+def enqueued(directives: Sequence[OwnedDirective]) -> Iterator[tuple[str, PluginMessage]]:
+    """The messages among them, with their plugins."""
+    for each in directives:
+        if isinstance(each.directive, EnqueueMessages):
+            for message in each.directive.messages:
+                yield each.plugin_id, message
 
 
 def sort_directives(directives: Sequence[OwnedDirective]) -> Sorted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from operator import is_not
 from typing import Any
 
@@ -17,7 +18,17 @@ from lash_hookspecs.effect_commands import LlmCallCommand
 from lash_hookspecs.effect_outcomes import LlmCallOutcome, RuntimeEffectOutcome, expect
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
-from lash_hookspecs.llm import LlmAttachment, LlmCallError, LlmRequest, LlmResponse, TokenUsage
+from lash_hookspecs.llm import (
+    ImageBlock,
+    LlmAttachment,
+    LlmBlock,
+    LlmCallError,
+    LlmMessage,
+    LlmRequest,
+    LlmResponse,
+    TextBlock,
+    TokenUsage,
+)
 from lash_hookspecs.turn_effects import LlmCall
 
 __all__ = ["ask_model"]
@@ -29,10 +40,7 @@ async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, sco
     """Ask the turn's model. What the user must mend (`ConfigurationError`) is raised; other failures are outcomes."""
 
     async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-        try:
-            request = await _with_bytes(plan, effect.request)  # a store's failure is raised: nothing is committed
-        except LlmCallFailed as failed:
-            return LlmCallOutcome(failed.error, text_streamed=stream.text_streamed)
+        request, lost = await _with_bytes(plan, effect.request)  # a store's failure is raised: nothing is committed
         result: LlmResponse | LlmCallError
         try:
             result = _answer(plan, await plan.provider.complete(request, stream.receive))
@@ -49,7 +57,7 @@ async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, sco
                 # Nobody knows how far the call had come.
                 result = LlmCallError(message=text, usage=TokenUsage(at_least=True))
         # What was paid for is kept: a lone surrogate in it would make the commit fail.
-        return LlmCallOutcome(_storable(result), text_streamed=stream.text_streamed)
+        return LlmCallOutcome(_storable(result), stream.text_streamed, lost)
 
     wrapped = envelope(scope, LlmCallCommand(plan.provider_id, effect.request), str(effect.id))
     return expect(await plan.controller.execute(wrapped, run), LlmCallOutcome)
@@ -83,14 +91,29 @@ def _storable(value: Any) -> Any:
     return evolve(value, **changed) if changed else value
 
 
-async def _with_bytes(plan: TurnPlan, request: LlmRequest) -> LlmRequest:
-    """The request with its attachments' bytes, which no record holds."""
+async def _with_bytes(plan: TurnPlan, request: LlmRequest) -> tuple[LlmRequest, tuple[str, ...]]:
+    """The request with its attachments' bytes, which no record holds, and the ids of those that are lost.
+
+    In the place of a lost one the model reads that it is: every later request has it too, and none would be answered.
+    """
     if not request.attachments:
-        return request
-    loaded = []
-    for each in request.attachments:
+        return request, ()
+    attachments, lost = [], {}
+    for index, each in enumerate(request.attachments):
         data = each.data or await plan.get_blob(each.reference.id)
         if data is None:
-            raise LlmCallFailed(LlmCallError(message=f"attachment `{each.reference.id}` is not in the store"))
-        loaded.append(LlmAttachment(reference=each.reference, data=data))
-    return evolve(request, attachments=tuple(loaded))
+            lost[index] = each.reference.id
+        attachments.append(LlmAttachment(reference=each.reference, data=data or b""))
+    messages = request.messages
+    if lost:
+        messages = tuple(_told_of_lost(message, lost) for message in messages)
+    return evolve(request, messages=messages, attachments=tuple(attachments)), tuple(dict.fromkeys(lost.values()))
+
+
+def _told_of_lost(message: LlmMessage, lost: Mapping[int, str]) -> LlmMessage:
+    def shown(block: LlmBlock) -> LlmBlock:
+        is_lost = isinstance(block, ImageBlock) and block.attachment_idx in lost
+        return TextBlock(text="[An image was here. It is lost.]") if is_lost else block
+
+    blocks = tuple(map(shown, message.blocks))
+    return message if blocks == message.blocks else LlmMessage(message.role, blocks)

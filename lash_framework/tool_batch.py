@@ -13,7 +13,14 @@ from lash_framework.effects import envelope
 from lash_framework.faults import is_failure
 from lash_framework.machine import TurnMachine
 from lash_framework.stream import ActivityStream
-from lash_framework.tool_calls import cancelled_call, lost_call, perform, too_deep_call
+from lash_framework.tool_calls import (
+    attached,
+    cancelled_call,
+    lost_call,
+    perform,
+    too_deep_call,
+    without_attachment,
+)
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.effect_commands import ToolCallCommand
 from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome, ToolCallDone, ToolCallEffectOutcome, expect
@@ -138,6 +145,10 @@ class ToolBatch:
             )
             if faults:
                 raise faults[0]
+            for each in attached(done):
+                if await plan.get_blob(each.id) is None:
+                    done = without_attachment(asked, each, done.duration_ms)
+                    break
             await self._stream.tool_completed(done, call.parent_id)
             return ToolCallEffectOutcome(ToolCallDone(call.with_children(done, lost_call)))
 

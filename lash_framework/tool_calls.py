@@ -18,6 +18,7 @@ from lash_framework.composition import Composition
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, LashError, nearest
+from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.tools import (
     AttachmentPart,
     CompletedToolCall,
@@ -37,7 +38,17 @@ from lash_hookspecs.tools import (
     ToolManifest,
 )
 
-__all__ = ["cancelled_call", "failure", "lost_call", "model_return", "perform", "schema_fault", "too_deep_call"]
+__all__ = [
+    "attached",
+    "cancelled_call",
+    "failure",
+    "lost_call",
+    "model_return",
+    "perform",
+    "schema_fault",
+    "too_deep_call",
+    "without_attachment",
+]
 
 log = logging.getLogger("lash.tools")
 
@@ -87,6 +98,19 @@ def lost_call(call: PendingToolCall) -> CompletedToolCall:
     """A call that ended without a result, though nobody cancelled the turn."""
     text = f"`{call.tool_name}` ended without a result"
     return completed(call, failure("no_result", text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
+
+
+def attached(call: CompletedToolCall) -> Sequence[AttachmentRef]:
+    """What is attached to a call's result."""
+    outcome = call.output.outcome
+    return () if isinstance(outcome, ToolCallCancelled) else outcome.attachments
+
+
+def without_attachment(call: PendingToolCall, reference: AttachmentRef, duration_ms: int) -> CompletedToolCall:
+    """A call whose result names bytes that the store doesn't have: nobody could ever look at it."""
+    text = f"`{call.tool_name}` returned the attachment `{reference.id}`, which is not in the store"
+    output = failure("unknown_attachment", text, ToolFailureClass.INTERNAL, ToolFailureSource.TOOL)
+    return completed(call, output, duration_ms)
 
 
 def too_deep_call(call: PendingToolCall, callers: Sequence[str]) -> CompletedToolCall:

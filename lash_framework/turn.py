@@ -23,7 +23,7 @@ from lash_framework.machine import ChatProjector, TurnMachine, TurnMachineConfig
 from lash_framework.model_calls import ask_model
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_batch import ToolBatch
-from lash_framework.turn_errors import controller_failed, driver_failed, plugin_failed
+from lash_framework.turn_errors import attachment_lost, controller_failed, driver_failed, plugin_failed
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
 from lash_framework.turn_plan import DEFAULT_MAX_TURNS, CancelGate, TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
@@ -236,6 +236,7 @@ class TurnRun:
                     self._is_asking = True
                     answered = await ask_model(self.plan, self._stream, effect, self._scope())
                     self._is_asking = False
+                    self._note_lost(answered.lost_attachments)
                     response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
                 case ToolCalls():
                     response = await self._calls.run(effect, self._scope())
@@ -261,6 +262,11 @@ class TurnRun:
             machine.respond(response)
         except Exception as error:
             machine.fail_turn(driver_failed(error))
+
+    def _note_lost(self, attachments: tuple[str, ...]) -> None:
+        for issue in map(attachment_lost, attachments):
+            if issue not in self.assembler.issues:
+                self.assembler.issues.append(issue)
 
     def _scope(self) -> RuntimeScope:
         plan = self.plan

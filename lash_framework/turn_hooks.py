@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from attrs import define
 
-from lash_framework.directives import DIRECTIVES, owned_directives
+from lash_framework.directives import DIRECTIVES, enqueued, owned_directives
 from lash_framework.effects import envelope
 from lash_framework.environment import current_prompt
 from lash_framework.hooks import Bind, HookImpl, Owned, collect
@@ -161,7 +161,12 @@ class TurnHooks:
     # ---- what all of them do ----------------------------------------------------------------------------------------
 
     async def _collect(self, hooks: tuple[HookImpl, ...], bind: Bind, **given: Any) -> tuple[OwnedDirective, ...]:
-        return owned_directives(await collect(hooks, bind, item=DIRECTIVES, **given))
+        found = owned_directives(await collect(hooks, bind, item=DIRECTIVES, **given))
+        for plugin_id, message in enqueued(found):
+            for each in message.images:
+                if await self._plan.get_blob(each.id) is None:
+                    raise PluginError(plugin_id, "EnqueueMessages", f"image `{each.id}` is not in the store")
+        return found
 
     async def _contributions(self) -> list[Owned[Any]]:
         hooks = self._plan.composition.hooks["lash_prompt_contributions"]

@@ -7,8 +7,8 @@ from attrs import evolve
 
 from lash_framework import Lash
 from lash_framework.settings import load_settings
-from lash_hookspecs import ProviderFailureKind, Stopped, StopReason, TurnIssue
-from lash_provider_kit.testing import Answer, ChatServer, status, text
+from lash_hookspecs import AssistantProseDelta, ProviderFailureKind, Stopped, StopReason, TurnIssue
+from lash_provider_kit.testing import Answer, ChatServer, raw, sse, status, text
 
 
 async def failed(*answers: Answer, attempts: int = 3) -> tuple[TurnIssue, int]:
@@ -47,3 +47,23 @@ async def test_a_refused_request_is_reported_as_invalid_and_not_worth_another_tr
     assert (issue.retryable, issue.provider_failure_kind) == (False, ProviderFailureKind.VALIDATION)
     assert issue.code == "unknown_parameter"
     assert "no such field" in issue.message
+
+
+def content(escaped: str, finish: str = "null") -> bytes:
+    """An event of a stream, from a service that writes its JSON in ASCII."""
+    choice = f'{{"index":0,"delta":{{"content":"{escaped}"}},"finish_reason":{finish}}}'
+    return f'data: {{"id":"x","created":1,"model":"m","choices":[{choice}]}}\n\n'.encode()
+
+
+async def test_a_character_that_the_service_cut_in_two_is_whole_in_the_stream_and_in_the_answer() -> None:
+    r"""A service that escapes its text sent `\ud83d` and `\ude00` in two events, and the paid answer was lost."""
+    answer = raw(content(r"a \ud83d"), content(r"\ude00 b \ud83d"), content("!"), content("", '"stop"'), sse("[DONE]"))
+    with ChatServer(answer) as server:
+        settings = evolve(load_settings(env={}), provider={"openai-chat": {"base_url": server.url}})
+        async with Lash.open("sqlite://", model="openai-chat:m", settings=settings) as lash:
+            session = await lash.session()
+            async with session.turn("q") as running:
+                seen = [each.event.text async for each in running if isinstance(each.event, AssistantProseDelta)]
+                turn = await running.result()
+    assert turn.text == "a \U0001f600 b \ufffd!"
+    assert "".join(seen) == turn.text

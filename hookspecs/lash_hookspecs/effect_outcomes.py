@@ -83,12 +83,16 @@ class TurnEndOutcome:
 
 @frozen
 class LlmCallOutcome:
-    """The answer, or why there is none. `text_streamed`: watchers saw the text while it came."""
+    """The answer, or why there is none. `text_streamed`: watchers saw the text while it came.
+
+    `lost_attachments` are ids whose bytes the store doesn't have; the model read so in their place.
+    """
 
     tag: ClassVar[str] = "llm_call"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.LLM_CALL
     result: LlmResponse | LlmCallError
     text_streamed: bool = False
+    lost_attachments: tuple[str, ...] = ()
 
 
 @frozen
