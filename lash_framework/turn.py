@@ -188,7 +188,7 @@ class TurnRun:
             tool_specs=tool_specs,
             system_prompt=system_prompt,
             output_spec=plan.turn_input.output,
-            options={**mode.options, **policy.options, **plan.turn_input.mode_turn_options.values},
+            options=plan.options,
             turn_extension=plan.turn_input.mode_extension,
             session_extension=plan.session_extension,
         )

@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import uuid4
 
 import anyio
@@ -20,7 +20,7 @@ from lash_framework.explain import explain_record
 from lash_framework.history import Conversation
 from lash_framework.hooks import HookIssue, observe
 from lash_framework.inputs import input_hash, media_type_of, normalized
-from lash_framework.modes import load_extension
+from lash_framework.modes import driver_options, load_extension
 from lash_framework.prompt import OwnedLayer
 from lash_framework.providers import split_model
 from lash_framework.sourcing import effective_settings
@@ -231,6 +231,13 @@ class TurnJob:
         states.rollback(before)
         return states.components(previous)
 
+    def _options(self, composition: Composition, policy: SessionPolicy) -> Any:
+        """The driver's options: the mode's, the session's over them, and the turn's over those."""
+        more = {**policy.options, **self._input.mode_turn_options.values}
+        if not more:
+            return composition.driver_options
+        return driver_options(composition.mode, {**composition.mode.options, **more})
+
     def _plan(
         self,
         composition: Composition,
@@ -261,6 +268,7 @@ class TurnJob:
             turn_input=self._input,
             input_hash=self._input_hash,
             images=images,
+            options=self._options(composition, policy),
             session_extension=load_extension(composition.mode, "session", policy.extension),
             policy=policy if chosen == policy.model else evolve(policy, model=chosen),
             composition=composition,

@@ -38,6 +38,7 @@ class TurnPlan:
     input_hash: str
     images: Mapping[str, AttachmentRef]
     session_extension: Any
+    options: Any
     policy: SessionPolicy
     composition: Composition
     conversation: Conversation

@@ -56,7 +56,8 @@ class ModeDriver:
     `make()` is called once per composition and returns a stateless driver. `accepts_turn_extension` and
     `accepts_session_extension` list the classes (by id) that it understands; everything else is refused by name.
     `execution_prompt` tells the model how to act in this mode. `sync_execution_environment`: whether prompt and tools
-    are brought up to date between iterations.
+    are brought up to date between iterations. `options` is a frozen attrs class whose every field has a default: the
+    driver gets an instance of it then, and an option that it doesn't have is refused by name.
     """
 
     make: Callable[[], ProtocolDriver]

@@ -20,6 +20,8 @@ class PluginInfo:
     `api` is a PEP 440 specifier that `HOOK_API` must satisfy. `requires` are plugin ids without which it can't work,
     `after` ids (present or not) whose hooks run before its own, `conflicts` ids that can't be on with it, `replaces`
     ids whose claims it takes over. `enabled_by_default`: whether every mode has it, or only modes that name it.
+    `options` is a frozen attrs class whose every field has a default: `ctx.options` is an instance of it then, and a
+    key in `[plugin.<id>]` that it doesn't have, or a value of another type, is an error that names it.
     """
 
     id: str
@@ -31,6 +33,7 @@ class PluginInfo:
     replaces: tuple[str, ...] = ()
     enabled_by_default: bool = True
     summary: str = ""
+    options: type | None = None
 
 
 @frozen(kw_only=True)
