@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from lash_hookspecs import (
     Mode,
     ModeDriver,
     ModeTurnOptions,
+    PluginInfo,
     TextItem,
     TurnInput,
+    hookimpl,
 )
 from lash_plugin_mode_standard.driver import StandardDriver
 
@@ -84,6 +87,28 @@ async def test_a_plugin_without_a_class_for_its_options_gets_the_table_in_its_li
     async with agent(["hi"], plugins=[plugin("free", lash_lifespan)], settings=settings) as lash:
         await (await lash.session()).run("q")
     assert seen == [{"anything": 1}]
+
+
+@frozen
+class Wanting:
+    """No class for options: somebody must say something."""
+
+    limit: int
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(Wanting, "`Wanting`, whose `limit` has no default"), (dict, "<class 'dict'>")],
+)
+async def test_a_class_that_can_not_be_made_of_nothing_is_a_row_of_the_report(options: type, said: str) -> None:
+    @hookimpl
+    def lash_plugin_info() -> PluginInfo:
+        return PluginInfo(id="wanting", options=options)
+
+    async with agent(["hi"], plugins=[SimpleNamespace(lash_plugin_info=lash_plugin_info)]) as lash:
+        (row,) = [each for each in lash.host.report.failed if "PluginInfo.options" in each.message]
+        assert said in row.message
+        assert (await (await lash.session()).run("q")).is_success
 
 
 # ---- modes ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
+from lash_hookspecs import _checks as checks
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.prompts import PromptContribution, PromptLayer
 from lash_hookspecs.turn_steps import ProtocolDriver
@@ -65,7 +66,7 @@ class ModeDriver:
     sync_execution_environment: bool = True
     turn_extensions: Mapping[str, type] = field(factory=dict)
     session_extensions: Mapping[str, type] = field(factory=dict)
-    options: type | None = None
+    options: type | None = field(default=None, validator=checks.optional_class_of_defaults)
 
 
 @frozen(kw_only=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
+
+from lash_hookspecs import _checks as checks
 
 __all__ = ["HOOK_API", "PluginInfo", "SessionStateSpec"]
 
@@ -33,7 +35,7 @@ class PluginInfo:
     replaces: tuple[str, ...] = ()
     enabled_by_default: bool = True
     summary: str = ""
-    options: type | None = None
+    options: type | None = field(default=None, validator=checks.optional_class_of_defaults)
 
 
 @frozen(kw_only=True)
