@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from attrs import frozen
 
 from lash_framework.composition import Composition
@@ -120,8 +119,10 @@ class PluginStates:
 
         Raises `PluginError` for a state that can't be stored.
         """
+        from orjson import loads
+
         return {
-            plugin_id: orjson.loads(_encode(plugin_id, self.composition.states[plugin_id], state))
+            plugin_id: loads(_encode(plugin_id, self.composition.states[plugin_id], state))
             for plugin_id, before in mark.items()
             if (state := self.scopes[plugin_id].state) is not before
         }
