@@ -29,7 +29,7 @@ from lash_hookspecs.stores import (
     frame_node_id,
     node_id,
 )
-from lash_hookspecs.turns import ProtocolEvent
+from lash_hookspecs.turn_effects import ProtocolEvent
 
 __all__ = ["MAIN_FRAME", "Conversation", "new_nodes", "readable_messages", "restore"]
 
