@@ -637,11 +637,11 @@ async def test_https_goes_through_a_proxy_as_a_tunnel_that_can_read_nothing(
         Tunnel(int(server.origin.rpartition(":")[2])).running() as proxy,
     ):
         monkeypatch.setenv("https_proxy", proxy.url)
-        stranger = Client("https://model.example/v1", own=False)
+        stranger = Client("https://model.example/v1")
         assert (await stranger.failure()).code == "certificate_rejected"
         await stranger.service.aclose()
         monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
-        client = Client("https://model.example/v1", own=False)
+        client = Client("https://model.example/v1")
         assert (await client.call()).full_text == "a"
         assert (await client.call()).full_text == "b"
         assert client.service.transport.backend == "proxy"
