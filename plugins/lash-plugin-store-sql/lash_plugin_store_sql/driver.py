@@ -6,7 +6,7 @@ A dialect implements `Driver`. Each connection lives on one thread from its open
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from lash_hookspecs.errors import StoreError
@@ -32,6 +32,10 @@ class Tx(Protocol):
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
         """All rows."""
+        ...
+
+    def pages(self, sql: str, params: Sequence[Any] = ()) -> Iterator[list[Row]]:
+        """All rows, some hundred at a time; to be read to the end before anything else is asked."""
         ...
 
     def write(self, sql: str, params: Sequence[Any] = ()) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from lash_hookspecs.errors import StoreCorrupt
 from lash_hookspecs.stores import NodeKind, NodePath
@@ -15,42 +14,60 @@ __all__ = ["load_path"]
 
 _KINDS = {kind.value: kind for kind in NodeKind}
 _COLUMNS = "node_id, parent, kind, timestamp_ms, frame_key, body, frame_generation"
+_TOP = {False: type(None), True: bytes}  # the parent of a path's first node: only the session's first has none
 _RULES = "a gap, or a row with a wrong parent, frame, kind, time stamp or body"
 
 
 def load_path(tx: Tx, session_id: str, session_no: int, head: HeadFacts, first: int) -> NodePath:
     """The nodes of a range that ends at the leaf: one scan, each row held against the one before.
 
-    By columns, in C: a loop over ten thousand rows would take as long as fetching them.
+    By columns, in C: a loop over ten thousand rows would take as long as fetching them. And page by page, so that what
+    is checked and not kept makes room for the next: memory that is touched for the first time is what costs most.
     """
     if head.leaf is None:
         return NodePath(None, (), (), (), (), ())
-    span = (key(session_no, first), key(session_no, head.leaf_generation))
-    rows = tx.rows(f"SELECT {_COLUMNS} FROM nodes WHERE key BETWEEN ? AND ? ORDER BY key", span)
-    # Keys differ, so where there are as many rows as places, none is missing.
-    if len(rows) != head.leaf_generation - first + 1:
-        raise _fault(tx, session_id, session_no, head, first)
-    raw_ids, parents, names, timestamps, frame_keys, bodies, frames = zip(*rows, strict=True)
-    kinds = [_KINDS[name] for name in names if name in _KINDS]
+    above = top = None
+    frame: int | None = None
     opens = NodeKind.FRAME_OPEN  # an enum's member is found slowly
-    opened = [at for at, kind in enumerate(kinds) if kind is opens]
-    expected: list[int] = []
-    for at, end in pairwise([*opened, len(rows)]):
-        expected += [first + at] * (end - at)
-    sound = (
-        len(kinds) == len(rows)
-        and _all_are(bytes, raw_ids)
-        and _all_are(bytes, bodies)
-        and _all_are(int, timestamps)
-        and parents[1:] == raw_ids[:-1]
-        and (parents[0] is None if first == 0 else type(parents[0]) is bytes)
-        and frames == tuple(expected)
-        and opened == [at for at, frame_key in enumerate(frame_keys) if frame_key is not None]
-    )
-    ids = list(map(bytes.hex, raw_ids)) if sound else []
-    if not sound or ids[-1] != head.leaf or (first == head.frame_generation and ids[0] != head.frame):
+    ids: list[str] = []
+    kinds: list[NodeKind] = []
+    timestamps: list[int] = []
+    frame_keys: list[str | None] = []
+    bodies: list[bytes] = []
+    span = (key(session_no, first), key(session_no, head.leaf_generation))
+    for rows in tx.pages(f"SELECT {_COLUMNS} FROM nodes WHERE key BETWEEN ? AND ? ORDER BY key", span):
+        raw_ids, parents, names, times, keys, contents, frames = zip(*rows, strict=True)
+        known = [_KINDS[name] for name in names if name in _KINDS]
+        opened = [at for at, kind in enumerate(known) if kind is opens]
+        expected: list[int | None] = []
+        for at in opened:
+            expected += [frame] * (at - len(expected))
+            frame = first + len(ids) + at
+        expected += [frame] * (len(rows) - len(expected))
+        if not ids:
+            above = top = parents[0]
+        sound = (
+            len(known) == len(rows)
+            and _all_are(bytes, raw_ids)
+            and _all_are(bytes, contents)
+            and _all_are(int, times)
+            and parents == (above, *raw_ids[:-1])
+            and frames == tuple(expected)
+            and opened == [at for at, frame_key in enumerate(keys) if frame_key is not None]
+        )
+        if not sound:
+            raise _fault(tx, session_id, session_no, head, first)
+        above = raw_ids[-1]
+        ids += map(bytes.hex, raw_ids)
+        kinds += known
+        timestamps += times
+        frame_keys += keys
+        bodies += contents
+    # Keys differ, so where there are as many rows as places, none is missing.
+    whole = len(ids) == head.leaf_generation - first + 1 and ids[-1] == head.leaf
+    if not whole or (first == head.frame_generation and ids[0] != head.frame) or type(top) is not _TOP[first > 0]:
         raise _fault(tx, session_id, session_no, head, first)
-    return NodePath(parents[0] and parents[0].hex(), ids, kinds, timestamps, frame_keys, bodies)
+    return NodePath(top and top.hex(), ids, kinds, timestamps, frame_keys, bodies)
 
 
 def _all_are(cls: type, values: Sequence[object]) -> bool:

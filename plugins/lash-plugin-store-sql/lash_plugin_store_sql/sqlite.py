@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ __all__ = ["SqliteConnection", "SqliteDriver", "database_path"]
 
 # The log keeps the size that its largest transactions gave it; beyond this it is cut when it starts anew.
 _LOG_BYTES = 16 * 1024 * 1024
+
+_PAGE = 256  # rows
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
@@ -84,6 +86,17 @@ class SqliteConnection:
         if self._seen is not None:
             self._seen(sql, params, len(rows))
         return rows
+
+    def pages(self, sql: str, params: Sequence[Any] = ()) -> Iterator[list[Row]]:
+        cursor, count = self._db.execute(sql, params), 0
+        try:
+            while rows := cursor.fetchmany(_PAGE):
+                count += len(rows)
+                yield rows
+        finally:
+            cursor.close()
+            if self._seen is not None:
+                self._seen(sql, params, count)
 
     def write(self, sql: str, params: Sequence[Any] = ()) -> int:
         count = self._db.execute(sql, params).rowcount
