@@ -15,7 +15,7 @@ import pytest
 from agents import agent, plugin
 
 from lash_framework import hooks
-from lash_framework.directives import sort_directives
+from lash_framework.directives import owned_directives
 from lash_framework.hooks import HookImpl, HookIssue, Owned, chain, collect, collect_sync, first, observe
 from lash_hookspecs import (
     EmitEvents,
@@ -549,4 +549,4 @@ async def test_an_events_payload_that_is_no_data_is_refused_by_the_plugins_name(
     with pytest.raises(
         PluginError, match="plugin `careless`, hook `EmitEvents`: the payload of event `progress` can't"
     ):
-        sort_directives(directives)
+        owned_directives(directives)
