@@ -12,7 +12,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import gc
 
     # What is made while modules are imported stays: looking for garbage among it takes a twentieth of a start.
-    gc.set_threshold(50_000)
+    gc.set_threshold(200_000)
     from lash_framework.cli.app import run
 
     return run(argv)
