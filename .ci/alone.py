@@ -64,7 +64,9 @@ def run(plugin: Path, scratch: Path) -> str | None:
     if (found := installed_plugins(python)) != {plugin.name}:
         return f"is not alone: {', '.join(sorted(found)) or 'nothing'} installed"
     # -P: the current directory stays off sys.path, as in a user's environment.
-    done = subprocess.run([python, "-P", "-m", "pytest", "-q", str(plugin / "tests")], cwd=ROOT, env=ENVIRONMENT)
+    done = subprocess.run(
+        [python, "-P", "-m", "pytest", "-q", "-n", "auto", str(plugin / "tests")], cwd=ROOT, env=ENVIRONMENT
+    )
     return {0: None, 5: "has no tests"}.get(done.returncode, "fails its tests")
 
 

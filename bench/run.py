@@ -314,7 +314,7 @@ def machine(folder: Path, server: Server, count: int) -> dict[str, Any]:
         "samples": count,
         "commit_ms": [round(each, 2) for each in (median(commits), min(commits), max(commits))],
         "server_us": round(server_us(server)),
-        "versions": {name: version(name) for name in ("httpx", "aiohttp", "httpx-aiohttp", "orjson", "anyio")},
+        "versions": {name: version(name) for name in ("httpx", "aiohttp", "orjson", "anyio")},
     }
 
 

@@ -6,10 +6,14 @@ A node's body is the encoded message or protocol event; the store never looks in
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
+import orjson
 from attrs import define, field
 
 from lash_framework.machine import MessageSequence
+from lash_framework.machine.plain import render_stored
+from lash_framework.machine.sequence import Entry
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, StoreCorrupt
 from lash_hookspecs.messages import Message, MessageRole, text_message
@@ -17,6 +21,7 @@ from lash_hookspecs.sessions import SessionPolicy, TokenLedgerEntry
 from lash_hookspecs.stores import (
     LoadedSession,
     NodeKind,
+    NodePath,
     NodeRecord,
     OperationId,
     SessionHead,
@@ -28,6 +33,7 @@ from lash_hookspecs.turns import ProtocolEvent
 
 __all__ = ["MAIN_FRAME", "Conversation", "new_nodes", "readable_messages", "restore"]
 
+T = TypeVar("T")
 MAIN_FRAME = "main"
 
 
@@ -48,28 +54,50 @@ class Conversation:
 
 
 def restore(loaded: LoadedSession) -> Conversation:
-    """A loaded session as a conversation. Raises `StoreCorrupt` naming the node that can't be read."""
-    messages: list[Message] = []
-    events: list[ProtocolEvent] = []
-    for node in loaded.nodes:
+    """A loaded session as a conversation. Raises `StoreCorrupt` naming the node that can't be read.
+
+    Every body is looked at here, so that no turn begins on a history that it can't show; but of what is plain, no
+    message is made before somebody reads it.
+    """
+    nodes, session_id = NodePath.of(loaded.nodes), loaded.head.session_id
+    # The loop below runs once per message of a history that may have ten thousand: what it needs is at hand.
+    bodies, parse, render = nodes.bodies, orjson.loads, render_stored
+    is_message, is_event = NodeKind.MESSAGE, NodeKind.EVENT
+    places = [at for at, kind in enumerate(nodes.kinds) if kind is is_message]
+    events = [_read(ProtocolEvent, nodes, session_id, at) for at, kind in enumerate(nodes.kinds) if kind is is_event]
+    entries: list[Entry] = []
+    ids: list[str] = []
+    for at in places:
         try:
-            if node.kind is NodeKind.MESSAGE:
-                messages.append(decode(Message, node.body))
-            elif node.kind is NodeKind.EVENT:
-                events.append(decode(ProtocolEvent, node.body))
-        except CodecError as error:
-            raise StoreCorrupt(
-                f"session `{loaded.head.session_id}`: node `{node.node_id}` can't be read: {error}; "
-                "`lash sessions export` saves the others; go on in a new session"
-            ) from error
+            data = parse(bodies[at])
+        except ValueError:
+            data = None  # the decoder will say what is wrong
+        entry = render(data)
+        if entry is None:
+            message = _read(Message, nodes, session_id, at)
+            entries.append(message)
+            ids.append(message.id)
+        else:
+            entries.append(entry)
+            ids.append(data["id"])
     return Conversation(
         head=loaded.head,
-        messages=MessageSequence(messages),
+        messages=MessageSequence.restored(entries, ids, lambda at: _read(Message, nodes, session_id, places[at])),
         events=tuple(events),
         components=loaded.components,
         usage=loaded.usage,
         policy=_policy(loaded.head),
     )
+
+
+def _read(cls: type[T], nodes: NodePath, session_id: str, place: int) -> T:
+    try:
+        return decode(cls, nodes.bodies[place])
+    except CodecError as error:
+        raise StoreCorrupt(
+            f"session `{session_id}`: node `{nodes.ids[place]}` can't be read: {error}; "
+            "`lash sessions export` saves the others; go on in a new session"
+        ) from error
 
 
 def readable_messages(nodes: Sequence[NodeRecord]) -> tuple[list[Message], list[str]]:

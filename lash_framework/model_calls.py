@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from operator import is_not
 from typing import Any
 
@@ -77,14 +78,17 @@ def _storable(value: Any) -> Any:
     if isinstance(value, tuple):
         mended = tuple(_storable(each) for each in value)
         return mended if any(map(is_not, mended, value)) else value
-    if not has(type(value)):
-        return value
-    changed = {}
-    for each in fields(type(value)):
-        before = getattr(value, each.name)
-        if (after := _storable(before)) is not before:
-            changed[each.name] = after
+    changed, cls = {}, value.__class__
+    for name in _field_names(cls):
+        before = getattr(value, name)
+        if before is not None and (after := _storable(before)) is not before:
+            changed[name] = after
     return evolve(value, **changed) if changed else value
+
+
+@cache
+def _field_names(cls: type) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(cls)) if has(cls) else ()
 
 
 async def _with_bytes(plan: TurnPlan, request: LlmRequest) -> LlmRequest:

@@ -14,6 +14,7 @@ import anyio
 import attrs
 from attrs import evolve
 
+from lash_framework.garbage import collector_paused
 from lash_framework.history import Conversation, restore
 from lash_framework.state import PluginStates
 from lash_hookspecs.errors import SessionBusy, SessionDeleted
@@ -59,7 +60,7 @@ class Resident:
     def line(self) -> anyio.Lock:
         """Where this process's turns stand in line."""
         if self._line is None:
-            self._line = anyio.Lock()
+            self._line = anyio.Lock(fast_acquire=True)
         return self._line
 
     def refuse_from_within(self) -> None:
@@ -84,10 +85,11 @@ class Resident:
     async def conversation(self) -> Conversation:
         """The conversation, loaded if it isn't there. Raises `StoreCorrupt` and `SessionDeleted`."""
         if self._conversation is None:
-            loaded = await self.lash.store.load_session(self.id)
-            if loaded is None:
-                raise SessionDeleted(self.id)
-            self._conversation = restore(loaded)
+            with collector_paused():
+                loaded = await self.lash.store.load_session(self.id)
+                if loaded is None:
+                    raise SessionDeleted(self.id)
+                self._conversation = restore(loaded)
             self.head = self._conversation.head
             self._take_stored(self._conversation.policy)
         return self._conversation
@@ -95,10 +97,8 @@ class Resident:
     async def fresh(self) -> Conversation:
         """The conversation as it stands in the store now: loaded again only if somebody else moved the head."""
         if self._conversation is not None:
-            head = await self.lash.store.load_head(self.id)
-            if head is None:
-                raise SessionDeleted(self.id)
-            if head.head_revision != self._conversation.head.head_revision:
+            revision = await self.lash.store.load_revision(self.id)
+            if revision != self._conversation.head.head_revision:
                 self.forget()
         return await self.conversation()
 

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import anyio
@@ -312,22 +313,26 @@ class TurnRun:
         self, context: type[TurnHookContext], kind: CheckpointKind | None = None, *, read_only: bool = False
     ) -> Callable[[str], object]:
         plan = self.plan
-        call = TurnCall(
-            session_id=plan.session_id,
-            mode_id=plan.composition.mode.mode_id,
-            policy=plan.policy,
-            turn_index=plan.conversation.head.turn_index,
-            turn_id=plan.turn_id,
-            turn_input=plan.turn_input,
-            iteration=self.machine.protocol_iteration,
-            messages=self.machine.messages,
-            tools=plan.composition.manifests,
-            kind=kind,
-        )
+
+        @cache  # made for the first who is called, if there is one
+        def call() -> TurnCall:
+            return TurnCall(
+                session_id=plan.session_id,
+                mode_id=plan.composition.mode.mode_id,
+                policy=plan.policy,
+                turn_index=plan.conversation.head.turn_index,
+                turn_id=plan.turn_id,
+                turn_input=plan.turn_input,
+                iteration=self.machine.protocol_iteration,
+                messages=self.machine.messages,
+                tools=plan.composition.manifests,
+                kind=kind,
+            )
+
         scopes = plan.states.scopes
         if read_only:
             scopes = {key: evolve(each, read_only=True) for key, each in scopes.items()}
-        return lambda plugin_id: context(scopes[plugin_id], call)
+        return lambda plugin_id: context(scopes[plugin_id], call())
 
     def observers_binding(self) -> Callable[[str], object]:
         """Contexts for hooks that only watch."""

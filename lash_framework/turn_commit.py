@@ -73,7 +73,7 @@ def prepare_commit(
         operation=operation,
         expected_head_revision=before.head.head_revision,
         committed_at_ms=now_ms,
-        config=encode(policy),
+        config=before.head.config if policy is before.policy else encode(policy),
         nodes=nodes,
         components=components,
         usage=usage,

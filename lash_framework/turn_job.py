@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypedDict
 from uuid import uuid4
 
 import anyio
+import anyio.lowlevel
 from attrs import evolve
 
 from lash_framework.assembly import with_observers_issues
@@ -114,6 +115,8 @@ class TurnJob:
             self.gate.scope = waiting
             if self.gate.requested:
                 waiting.cancel()
+            if waiting.cancel_called:
+                await anyio.lowlevel.checkpoint()  # a line that is free is taken without asking for a cancel
             await line.acquire()
             try:
                 held = await self._lock()

@@ -304,7 +304,6 @@ def environment(folder: Path, base_url: str) -> dict[str, str]:
         "XDG_CONFIG_HOME": str(folder / ".config"),
         "OPENAI_BASE_URL": base_url,
         "OPENAI_API_KEY": "key-of-the-reader",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONWARNINGS": "error",
         "NO_COLOR": "1",
         "TERM": "dumb",

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+PROPERTY = "lash groups"
 GROUPS = ("statements", "store cases", "providers", "CLI", "asyncio", "trio")
 
 # The id of a store conformance case (`A1.01`, `C.03`) as one part of a parametrised test's id.
@@ -51,22 +52,24 @@ def backend_of(item: pytest.Item) -> str | None:
 
 
 class GroupCounter:
+    """Each item carries its groups along in its report, which is what crosses from a worker process to the main one."""
+
     def __init__(self, required: bool) -> None:
         self.required = required
-        self.of_test: dict[str, list[tuple[str, object]]] = {}
         self.passed: dict[str, set[object]] = {group: set() for group in GROUPS}
 
     @property
     def empty(self) -> list[str]:
         return [group for group in GROUPS if not self.passed[group]]
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        for item in session.items:
-            self.of_test[item.nodeid] = list(groups_of(item.nodeid, statements_of(item), backend_of(item)))
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            found = list(groups_of(item.nodeid, statements_of(item), backend_of(item)))
+            item.user_properties.append((PROPERTY, found))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" and report.passed:
-            for group, counted in self.of_test.get(report.nodeid, ()):
+            for group, counted in dict(report.user_properties).get(PROPERTY, ()):
                 self.passed[group].add(counted)
 
     @pytest.hookimpl(trylast=True)
@@ -88,4 +91,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(GroupCounter(config.getoption("--require-groups")), "lash-groups")
+    # A worker of pytest-xdist sees only its share: what is missing is for the main process to say.
+    required = config.getoption("--require-groups") and not hasattr(config, "workerinput")
+    config.pluginmanager.register(GroupCounter(required), "lash-groups")

@@ -369,7 +369,7 @@ def test_the_key_is_equal_for_equal_compositions_and_differs_with_all_that_count
         (Choice(1), Choice(), Choice(2)),
         (ToolActivation.ALWAYS, "always", "internal"),
     ],
-    ids=repr,
+    ids=["object", "partial", "float", "date", "path", "bytes", "set", "frozen", "enum"],
 )
 def test_the_key_tells_options_apart_by_what_they_are(one: object, same: object, other: object) -> None:
     def key(value: object) -> str:

@@ -56,8 +56,9 @@ def run(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return suite.runpytest_inprocess("-p", "groups", "-p", "no:cacheprovider", *arguments)
 
 
-def test_a_full_run_is_green_and_counts_statements_once(suite: pytest.Pytester) -> None:
-    result = run(suite, "--require-groups")
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["in one process", "in two"])
+def test_a_full_run_is_green_and_counts_statements_once(suite: pytest.Pytester, workers: list[str]) -> None:
+    result = run(suite, "--require-groups", *workers)
     result.stdout.fnmatch_lines(
         "test groups: statements 2, store cases 4, providers 1, CLI 5, asyncio 2, trio 2",
     )

@@ -105,7 +105,10 @@ async def test_text_is_one_item_and_no_sequence() -> None:
     assert await collect(impls(returns("abc")), bind) == [Owned("p0", "abc")]
 
 
-@pytest.mark.parametrize("wrong", ["text", 1.5, {"a": 1}, [1, "text"], (each for each in [1])], ids=repr)
+WRONG = {"text": "text", "number": 1.5, "object": {"a": 1}, "list": [1, "text"], "generator": (each for each in [1])}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 async def test_collect_refuses_what_is_no_item_naming_plugin_and_hook(wrong: Any) -> None:
     with pytest.raises(PluginError, match=r"`p1`, hook `lash_x`: returned a .*expected is None, `int` or `bytes`"):
         await collect(impls(returns(1), returns(wrong)), bind, item=(int, bytes))

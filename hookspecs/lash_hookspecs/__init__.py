@@ -136,6 +136,7 @@ if TYPE_CHECKING:
         LlmCallError as LlmCallError,
         LlmEventSender as LlmEventSender,
         LlmMessage as LlmMessage,
+        LlmMessages as LlmMessages,
         LlmOutputPart as LlmOutputPart,
         LlmOutputSpec as LlmOutputSpec,
         LlmRequest as LlmRequest,
@@ -144,8 +145,10 @@ if TYPE_CHECKING:
         LlmRole as LlmRole,
         LlmStreamEvent as LlmStreamEvent,
         LlmTerminalReason as LlmTerminalReason,
+        LlmTextMessage as LlmTextMessage,
         LlmToolChoice as LlmToolChoice,
         LlmToolSpec as LlmToolSpec,
+        MessageRun as MessageRun,
         ModelCapability as ModelCapability,
         Provider as Provider,
         ProviderContext as ProviderContext,
@@ -163,6 +166,7 @@ if TYPE_CHECKING:
         ToolCallBlock as ToolCallBlock,
         ToolCallOutputPart as ToolCallOutputPart,
         ToolResultBlock as ToolResultBlock,
+        llm_text as llm_text,
     )
     from lash_hookspecs.markers import (
         PROJECT as PROJECT,
@@ -225,6 +229,7 @@ if TYPE_CHECKING:
         SlotLayer as SlotLayer,
         TextEntry as TextEntry,
     )
+    from lash_hookspecs.sequences import LazySequence as LazySequence
     from lash_hookspecs.services import (
         SessionGraphService as SessionGraphService,
         SessionLifecycleService as SessionLifecycleService,
@@ -267,6 +272,7 @@ if TYPE_CHECKING:
         ComponentUnchanged as ComponentUnchanged,
         LoadedSession as LoadedSession,
         NodeKind as NodeKind,
+        NodePath as NodePath,
         NodeRecord as NodeRecord,
         OperationId as OperationId,
         Receipt as Receipt,
@@ -517,6 +523,7 @@ _MODULES = {
         "LlmCallError",
         "LlmEventSender",
         "LlmMessage",
+        "LlmMessages",
         "LlmOutputPart",
         "LlmOutputSpec",
         "LlmRequest",
@@ -525,8 +532,10 @@ _MODULES = {
         "LlmRole",
         "LlmStreamEvent",
         "LlmTerminalReason",
+        "LlmTextMessage",
         "LlmToolChoice",
         "LlmToolSpec",
+        "MessageRun",
         "ModelCapability",
         "Provider",
         "ProviderContext",
@@ -544,6 +553,7 @@ _MODULES = {
         "ToolCallBlock",
         "ToolCallOutputPart",
         "ToolResultBlock",
+        "llm_text",
     ),
     "markers": (
         "PROJECT",
@@ -606,6 +616,7 @@ _MODULES = {
         "SlotLayer",
         "TextEntry",
     ),
+    "sequences": ("LazySequence",),
     "services": (
         "SessionGraphService",
         "SessionLifecycleService",
@@ -648,6 +659,7 @@ _MODULES = {
         "ComponentUnchanged",
         "LoadedSession",
         "NodeKind",
+        "NodePath",
         "NodeRecord",
         "OperationId",
         "Receipt",

@@ -7,7 +7,7 @@ that equal data of different meaning never shares a hash. Changing what this mod
 from __future__ import annotations
 
 import hashlib
-import json
+from math import isfinite
 from typing import Any
 
 from lash_hookspecs.errors import CodecError
@@ -18,27 +18,40 @@ _VERSION = 1
 
 
 def canonical_bytes(value: Any) -> bytes:
-    """Plain data as canonical JSON. Raises `CodecError` for NaN, infinities, lone surrogates, other keys than text."""
+    """Plain data as canonical JSON.
+
+    Raises `CodecError` for NaN, infinities, lone surrogates, integers beyond 64 bits, other keys than text.
+    """
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        _require_text_keys(value)
-        return text.encode()
+        return plain_json(value)
     except RecursionError as error:
         raise CodecError("no canonical form: it is nested too deeply") from error
     except (TypeError, ValueError) as error:
         raise CodecError(f"no canonical form: {error}") from error
 
 
-def _require_text_keys(value: Any) -> None:
-    # json.dumps turns numbers, booleans and None into text keys, so {1: x} and {"1": x} would share a hash.
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if type(key) is not str:
-                raise TypeError(f"key {key!r} is not text")
-            _require_text_keys(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            _require_text_keys(inner)
+def plain_json(value: Any) -> bytes:
+    """Plain data as JSON, keys sorted. Raises `TypeError`, `ValueError` or `RecursionError` for anything else."""
+    import orjson  # when something is encoded: plugins are looked for without it
+
+    _require_plain(value)
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
+def _require_plain(data: Any) -> None:
+    # orjson writes NaN and infinities as null, dates and UUIDs as text: what comes back would be another value.
+    if isinstance(data, (dict, list, tuple)):
+        for inner in data.values() if isinstance(data, dict) else data:
+            if type(inner) not in _PLAIN:
+                _require_plain(inner)
+    elif isinstance(data, float):
+        if not isfinite(data):
+            raise ValueError(f"{data} is no finite number")
+    elif data is not None and not isinstance(data, (str, int)):
+        raise TypeError(f"a `{type(data).__name__}` is no plain data")
 
 
 def stable_hash(domain: str, value: Any) -> str:

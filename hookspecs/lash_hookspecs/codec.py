@@ -11,7 +11,6 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
 from enum import StrEnum
 from functools import cache
-from math import isfinite
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
 
 import attrs
@@ -20,6 +19,7 @@ from cattrs import Converter
 from cattrs.errors import ClassValidationError, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
+from lash_hookspecs.canonical import plain_json
 from lash_hookspecs.errors import CodecError, UnknownTag
 
 __all__ = ["decode", "encode", "structure", "unstructure"]
@@ -352,29 +352,11 @@ def _first_fault(error: BaseException, path: str) -> tuple[BaseException, str]:
 def encode(value: Any) -> bytes:
     """A value as compact JSON. Raises `CodecError` for what JSON can't say: NaN, lone surrogates, foreign objects."""
     try:
-        data = unstructure(value)
-        _require_plain(data)
-        return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+        return plain_json(unstructure(value))
     except RecursionError as error:
         raise CodecError("can't be stored: it is nested too deeply, or holds itself") from error
     except (TypeError, ValueError) as error:
         raise CodecError(f"can't be stored: {error}") from error
-
-
-_PLAIN = frozenset({str, int, bool, type(None)})
-
-
-def _require_plain(data: Any) -> None:
-    # orjson writes NaN and infinities as null, dates and UUIDs as text: what comes back would be another value.
-    if isinstance(data, (dict, list, tuple)):
-        for inner in data.values() if isinstance(data, dict) else data:
-            if type(inner) not in _PLAIN:
-                _require_plain(inner)
-    elif isinstance(data, float):
-        if not isfinite(data):
-            raise ValueError(f"{data} is no finite number")
-    elif data is not None and not isinstance(data, (str, int)):
-        raise TypeError(f"a `{type(data).__name__}` is no plain data")
 
 
 def decode(tp: type[T], data: bytes | str) -> T:

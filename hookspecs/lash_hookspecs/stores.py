@@ -8,16 +8,19 @@ publish.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any, ClassVar, Protocol, Union, runtime_checkable
 
 from attrs import field
 
 from lash_hookspecs.canonical import content_hash, stable_hash
+from lash_hookspecs.errors import StoreCorrupt
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.sequences import LazySequence
 from lash_hookspecs.sessions import TokenLedgerEntry
 from lash_hookspecs.values import frozen
 
@@ -31,6 +34,7 @@ __all__ = [
     "ComponentUnchanged",
     "LoadedSession",
     "NodeKind",
+    "NodePath",
     "NodeRecord",
     "OperationId",
     "Receipt",
@@ -219,11 +223,12 @@ def intent_hash(commit: RuntimeCommit) -> str:
         [
             each.source,
             each.model,
-            each.usage.input,
-            each.usage.output,
-            each.usage.cache_read_input,
-            each.usage.cache_write_input,
-            each.usage.reasoning_output,
+            # As text, which holds numbers of any size: what is too large is the store's to refuse.
+            str(each.usage.input),
+            str(each.usage.output),
+            str(each.usage.cache_read_input),
+            str(each.usage.cache_write_input),
+            str(each.usage.reasoning_output),
             each.usage.at_least,
         ]
         for each in commit.usage
@@ -292,9 +297,70 @@ class SessionHead:
     config: bytes = b""
 
 
+class NodePath(LazySequence[NodeRecord]):
+    """Nodes in order, each below the one before, kept in columns: a record is made when it is read.
+
+    A store that has thousands of rows at hand makes this of them; who wants bodies only reads `kinds` and `bodies`.
+    `parent` is the id of the node above the first one.
+    """
+
+    __slots__ = ("_frame_keys", "_parent", "_timestamps", "bodies", "ids", "kinds")
+
+    def __init__(
+        self,
+        parent: str | None,
+        ids: Sequence[str],
+        kinds: Sequence[NodeKind],
+        timestamps: Sequence[int],
+        frame_keys: Sequence[str | None],
+        bodies: Sequence[bytes],
+    ) -> None:
+        self._parent = parent
+        self.ids = ids
+        self.kinds = kinds
+        self._timestamps = timestamps
+        self._frame_keys = frame_keys
+        self.bodies = bodies
+
+    @classmethod
+    def of(cls, nodes: Iterable[NodeRecord]) -> NodePath:
+        """These nodes in columns, unless they are so already. Raises `StoreCorrupt` if they are no path."""
+        if isinstance(nodes, cls):
+            return nodes
+        records = tuple(nodes)
+        for above, each in pairwise(records):
+            if each.parent_node_id != above.node_id:
+                raise StoreCorrupt(f"node `{each.node_id}` doesn't stand below the one before it, `{above.node_id}`")
+        return cls(
+            records[0].parent_node_id if records else None,
+            [each.node_id for each in records],
+            [each.kind for each in records],
+            [each.timestamp_ms for each in records],
+            [each.frame_key for each in records],
+            [each.body for each in records],
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def entry(self, at: int) -> NodeRecord:
+        """The record at a place."""
+        return NodeRecord(
+            node_id=self.ids[at],
+            parent_node_id=self.ids[at - 1] if at else self._parent,
+            kind=self.kinds[at],
+            timestamp_ms=self._timestamps[at],
+            body=self.bodies[at],
+            frame_key=self._frame_keys[at],
+        )
+
+
 @frozen(kw_only=True)
 class LoadedSession:
-    """A session from its current frame on: head, nodes from the frame's first to the leaf, components, usage totals."""
+    """A session from its current frame on: head, nodes from the frame's first to the leaf, components, usage totals.
+
+    `nodes` may be a `NodePath`, which costs less than records where there are thousands.
+    """
 
     head: SessionHead
     nodes: Sequence[NodeRecord] = ()
@@ -339,6 +405,10 @@ class SessionStore(Protocol):
 
     async def load_head(self, session_id: str) -> SessionHead | None:
         """One row: where the session stands; None if there is none."""
+        ...
+
+    async def load_revision(self, session_id: str) -> int | None:
+        """The head's revision alone: what every turn asks first, to learn whether somebody else wrote; so be quick."""
         ...
 
     async def load_session(self, session_id: str, *, all_frames: bool = False) -> LoadedSession | None:

@@ -27,6 +27,7 @@ from lash_hookspecs import (
     HookPolicy,
     HostContext,
     LoadedSession,
+    MessageRun,
     Mode,
     ModeDriver,
     ModeExtension,
@@ -73,6 +74,7 @@ NEVER_STORED: dict[type, str] = {
     SessionCall: _CALL,
     ToolCallContext: _CALL,
     TurnCall: _CALL,
+    MessageRun: "a part of a request's messages, which are stored as a plain list",
     HookPolicy: "a row of the table of hooks",
     CommitResult: _COLUMNS,
     ComponentChanged: _COLUMNS,
@@ -141,6 +143,8 @@ def _plainest(tp: Any) -> Any:
             return origin()
         if issubclass(origin, Mapping):
             return {}
+        if issubclass(origin, Sequence):
+            return ()
     return None
 
 

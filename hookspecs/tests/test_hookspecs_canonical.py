@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import date
+from enum import Enum
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hookspecs_kit import JSON
@@ -22,14 +25,19 @@ from lash_hookspecs import (
     stable_hash,
 )
 
+
+class Color(Enum):
+    RED = 1
+
+
 VECTORS: dict[str, tuple[Any, str]] = {
     "null": (None, "null"),
     "truth": ([True, False], "[true,false]"),
     "integer": (1, "1"),
     "float": (1.0, "1.0"),
     "minus-zero": ([0, 0.0, -0.0], "[0,0.0,-0.0]"),
-    "shortest-float": ([0.1, 1e300, 1e-7, 1e16], "[0.1,1e+300,1e-07,1e+16]"),
-    "big-integer": (2**64, "18446744073709551616"),
+    "shortest-float": ([0.1, 1e300, 1e-7, 1e16, 5e-324], "[0.1,1e+300,1e-7,1e+16,5e-324]"),
+    "big-integer": ([2**64 - 1, -(2**63)], "[18446744073709551615,-9223372036854775808]"),
     "text": ('"\\/\n\t\x00\x7f', '"\\"\\\\/\\n\\t\\u0000\x7f"'),
     "unicode-as-it-is": ("é😀\u2028", '"é😀\u2028"'),
     "not-normalised": (["\u00e9", "e\u0301"], '["\u00e9","e\u0301"]'),
@@ -119,11 +127,15 @@ def test_what_differs_in_meaning_differs_in_its_hash() -> None:
         {1},
         object(),
         RuntimeScope(session_id="s"),
+        2**64,
+        UUID(int=1),
+        date(2026, 1, 1),
+        Color.RED,
     ],
-    ids=range(16),
+    ids=range(20),
 )
 def test_what_has_no_canonical_form_is_refused(value: Any) -> None:
-    """Numbers as keys above all: `{1: x}` and `{"1": x}` would share a hash."""
+    """Keys that are numbers: `{1: x}` and `{"1": x}` would share a hash. And what orjson writes as something else."""
     with pytest.raises(CodecError, match="no canonical form"):
         canonical_bytes(value)
 

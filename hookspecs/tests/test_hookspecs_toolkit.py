@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import subprocess
 import sys
 import threading
@@ -336,7 +337,9 @@ def test_a_signature_that_json_cant_fill_is_refused_by_name(
     assert all(word in str(caught.value) for word in words)
 
 
-@pytest.mark.parametrize("thing", ["name", 7, functools.partial(args), Point], ids=repr)
+@pytest.mark.parametrize(
+    "thing", ["name", 7, functools.partial(args), Point], ids=["text", "number", "partial", "class"]
+)
 def test_only_functions_are_made_tools(thing: Any) -> None:
     """`@tool("name")` is the slip that somebody will make."""
     with pytest.raises(ConfigurationError, match="is for functions"):
@@ -405,7 +408,7 @@ def typed(
         ({"pair": [1, "a"]}, (1, "a")),
         ({"free": {"x": [1]}}, {"x": [1]}),
     ],
-    ids=str,
+    ids=itertools.count(),
 )
 async def test_arguments_arrive_as_what_the_annotation_says(given: dict[str, Any], value: Any) -> None:
     (name,) = given

@@ -196,7 +196,7 @@ def _transport() -> str:
     proxies = [name for name in ("https", "http", "all") if name in getproxies()]
     if proxies:
         return f"httpx, through the environment's {proxies[0]} proxy"
-    if find_spec("httpx_aiohttp") is not None:
+    if find_spec("aiohttp") is not None:
         return "aiohttp below httpx (asyncio)"
     return "httpx; `pip install lash-provider-kit[fast]` is faster with many calls at once"
 

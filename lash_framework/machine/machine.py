@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import evolve
-
 from lash_framework.machine.answers import (
     ENDING_REASONS,
     answer_text,
@@ -107,8 +105,7 @@ class TurnMachine:
         while True:
             run = self._run
             if run.pending:
-                effect, *rest = run.pending
-                run.pending = tuple(rest)
+                effect, run.pending = run.pending[0], run.pending[1:]
                 return effect
             if run.waiting is not None and not run.delivered:
                 run.delivered = True
@@ -209,7 +206,7 @@ class TurnMachine:
         row = TABLE[before.state].get(trigger)
         if row is None:
             return False
-        self._run = evolve(before)  # handlers write to a copy, so that a failing one has written nothing
+        self._run = before.copy()  # handlers write to a copy, so that a failing one has written nothing
         try:
             getattr(self, row.handler)(*given)
             after = self._run.state

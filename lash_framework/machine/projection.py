@@ -7,28 +7,31 @@ encodings in them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from json import dumps
 from typing import Any, Protocol
 
 from lash_framework.machine.replay import has_reasoning_replay, strip_foreign_replay
-from lash_framework.machine.sequence import MessageSequence
+from lash_framework.machine.sequence import RENDERED, MessageSequence
 from lash_hookspecs.llm import (
     GenerationOptions,
     ImageBlock,
     LlmAttachment,
     LlmBlock,
     LlmMessage,
+    LlmMessages,
     LlmOutputSpec,
     LlmRequest,
     LlmRequestScope,
     LlmRole,
     LlmToolChoice,
     LlmToolSpec,
+    MessageRun,
     ReasoningBlock,
     TextBlock,
     ToolCallBlock,
     ToolResultBlock,
+    llm_text,
 )
 from lash_hookspecs.messages import (
     Cleared,
@@ -107,16 +110,16 @@ def render_message(message: Message, first_attachment: int = 0) -> tuple[LlmMess
     """A message as a model sees it, None if nothing of it is shown, and the attachments that its blocks name.
 
     Attachments of a request are numbered through, this message's from `first_attachment`. The result is remembered in
-    the message's memo under `chat`.
+    the message's memo.
     """
-    known: Any = message.memo.get("chat")
+    known: Any = message.memo.get(RENDERED)
     if known is not None and (known[0] == first_attachment or not known[2]):
         return known[1], known[2]
     attachments: list[LlmAttachment] = []
     blocks = _blocks(message, first_attachment, attachments)
     role = _ROLES[message.role]
     rendered = LlmMessage(role, blocks) if blocks else None
-    message.memo["chat"] = (first_attachment, rendered, tuple(attachments))
+    message.memo[RENDERED] = (first_attachment, rendered, tuple(attachments))
     return rendered, tuple(attachments)
 
 
@@ -214,18 +217,28 @@ def _caption(cause: TurnCause) -> str:
 # ---- a whole history ------------------------------------------------------------------------------------------------
 
 
-class _Rendered:
-    """The renderings of a log's first messages for one route, flattened, with the end of each message's share."""
+_RUN = 64
+"""How many messages are handed to the provider one by one before they are closed in a run."""
 
-    __slots__ = ("attachment_ends", "attachments", "ends", "messages", "news", "system")
+
+class _Rendered:
+    """The renderings of a log's first messages for one route, flattened, with the end of each message's share.
+
+    `runs` hold all but the last of them. They grow like the digits of a binary counter: a new run is joined with those
+    before it that aren't longer, so there are few, and each message is copied a few times in the session's whole life.
+    """
+
+    __slots__ = ("attachment_ends", "attachments", "closed", "ends", "messages", "news", "runs", "system")
 
     def __init__(self) -> None:
         self.messages: list[LlmMessage] = []
         self.ends: list[int] = [0]
         self.attachments: list[LlmAttachment] = []
         self.attachment_ends: list[int] = [0]
-        self.system: tuple[str, LlmMessage] | None = None
-        self.news: tuple[tuple[TurnCause, ...], LlmMessage] | None = None
+        self.runs: list[MessageRun] = []
+        self.closed = 0
+        self.system: tuple[str, MessageRun] | None = None
+        self.news: tuple[tuple[TurnCause, ...], MessageRun] | None = None
 
     def fork(self, length: int) -> _Rendered:
         made = _Rendered()
@@ -233,47 +246,74 @@ class _Rendered:
         made.attachment_ends = self.attachment_ends[: length + 1]
         made.messages = self.messages[: made.ends[-1]]
         made.attachments = self.attachments[: made.attachment_ends[-1]]
+        made.runs = list(self._runs_within(made.ends[-1]))
+        made.closed = sum(len(run.messages) for run in made.runs)
         made.system, made.news = self.system, self.news
         return made
 
     def cover(self, messages: MessageSequence, route: ProviderRoute | None) -> None:
         """Render what isn't yet: the only work per message, done once."""
         done = len(self.ends) - 1
-        for message in messages[done:] if done < len(messages) else ():
-            rendered, attachments = render_message(message, len(self.attachments))
-            if rendered is not None and route is not None:
-                rendered = strip_foreign_replay(rendered, route)
+        if done >= len(messages):
+            return
+        for at, entry in enumerate(messages.unread(done), start=done):
+            rendered: LlmMessage | None
+            if isinstance(entry, LlmMessage):
+                rendered = entry  # plain, so without any state that a route could be alien to
+            else:
+                rendered, attachments = render_message(messages[at], len(self.attachments))
+                if rendered is not None and route is not None:
+                    rendered = strip_foreign_replay(rendered, route)
+                self.attachments.extend(attachments)
             if rendered is not None:
                 self.messages.append(rendered)
-            self.attachments.extend(attachments)
             self.ends.append(len(self.messages))
             self.attachment_ends.append(len(self.attachments))
+        if len(self.messages) - self.closed > _RUN:
+            self._close()
 
-    def system_message(self, prompt: str) -> tuple[LlmMessage, ...]:
+    def _close(self) -> None:
+        start = self.closed
+        while self.runs and len(self.runs[-1].messages) <= len(self.messages) - start:
+            start -= len(self.runs.pop().messages)
+        self.runs.append(MessageRun(tuple(self.messages[start:])))
+        self.closed = len(self.messages)
+
+    def _runs_within(self, end: int) -> Iterator[MessageRun]:
+        """The runs that hold none of the messages behind `end`."""
+        at = 0
+        for run in self.runs:
+            at += len(run.messages)
+            if at > end:
+                break
+            yield run
+
+    def request(self, length: int, prompt: str, causes: tuple[TurnCause, ...], hidden: Sequence[int]) -> LlmMessages:
+        """The prompt, the first `length` messages but those at the `hidden` positions, and the news."""
+        end = self.ends[length]
+        runs = list(self._runs_within(min((self.ends[at] for at in hidden), default=end)))
+        start = sum(len(run.messages) for run in runs)
+        rest: list[LlmMessage] = []
+        for at in sorted(hidden):
+            rest += self.messages[start : self.ends[at]]
+            start = self.ends[at + 1]
+        rest += self.messages[start:end]
+        if rest:
+            runs.append(MessageRun(tuple(rest)))
+        return LlmMessages([*self._system(prompt), *runs, *self._news(causes)])
+
+    def _system(self, prompt: str) -> tuple[MessageRun, ...]:
         if not prompt.strip():
             return ()
         if self.system is None or self.system[0] != prompt:
-            self.system = (prompt, LlmMessage(LlmRole.SYSTEM, (TextBlock(text=prompt),)))
+            self.system = (prompt, MessageRun((llm_text(LlmRole.SYSTEM, prompt),)))
         return (self.system[1],)
 
-    def history(self, length: int, hidden: Sequence[int]) -> Sequence[LlmMessage]:
-        """The first `length` messages but those at the `hidden` positions; to be read at once, not kept."""
-        if not hidden:
-            end = self.ends[length]
-            return self.messages if end == len(self.messages) else self.messages[:end]
-        kept: list[LlmMessage] = []
-        start = 0
-        for at in sorted(hidden):
-            kept.extend(self.messages[start : self.ends[at]])
-            start = self.ends[at + 1]
-        kept.extend(self.messages[start : self.ends[length]])
-        return kept
-
-    def news_message(self, causes: tuple[TurnCause, ...]) -> tuple[LlmMessage, ...]:
+    def _news(self, causes: tuple[TurnCause, ...]) -> tuple[MessageRun, ...]:
         if not causes:
             return ()
         if self.news is None or self.news[0] != causes:
-            self.news = (causes, LlmMessage(LlmRole.USER, (TextBlock(text=render_turn_events(causes)),)))
+            self.news = (causes, MessageRun((llm_text(LlmRole.USER, render_turn_events(causes)),)))
         return (self.news[1],)
 
 
@@ -293,10 +333,8 @@ class ChatProjector:
         length = len(view.messages)
         return LlmRequest(
             model=view.model,
-            messages=(
-                *rendered.system_message(view.system_prompt),
-                *rendered.history(length, _news_positions(view.messages, view.turn_causes)),
-                *rendered.news_message(view.turn_causes),
+            messages=rendered.request(
+                length, view.system_prompt, view.turn_causes, _news_positions(view.messages, view.turn_causes)
             ),
             attachments=tuple(rendered.attachments[: rendered.attachment_ends[length]]),
             tools=view.tool_specs if view.use_tools else (),

@@ -5,18 +5,27 @@ and returns a longer one. Only when somebody else has written there first is the
 message). What is derived message by message, such as the rendering for a model, grows along with the log and is shared
 the same way, so neither the next iteration nor the next turn pays for the history again.
 
+Of a stored message the log may hold only what a model sees of it; the message itself is made when somebody reads it.
+
 A log belongs to one event loop: nothing here locks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Protocol, Self, TypeVar, overload
+from typing import Protocol, Self, TypeAlias, TypeVar
 
+from lash_hookspecs.llm import LlmMessage
 from lash_hookspecs.messages import Message
+from lash_hookspecs.sequences import LazySequence
 
-__all__ = ["Derived", "MessageSequence"]
+__all__ = ["RENDERED", "Derived", "Entry", "MessageSequence"]
+
+RENDERED = "chat"
+"""Where a message's memo keeps its rendering: (number of its first attachment, what a model sees, attachments)."""
+
+Entry: TypeAlias = Message | LlmMessage
+"""What a log holds of a message: itself, or, until somebody reads it, its rendering."""
 
 
 class Derived(Protocol):
@@ -31,73 +40,84 @@ D = TypeVar("D", bound=Derived)
 
 
 class _Log:
-    """What sequences share. `positions` may point behind a sequence's end, or to another message; readers check."""
+    """What sequences share. `positions` may point behind a sequence's end, or to another message; readers check.
 
-    __slots__ = ("derived", "messages", "positions")
+    `read` makes the message at a place where only its rendering stands.
+    """
 
-    def __init__(self, messages: list[Message], positions: dict[str, int], derived: dict[Hashable, Derived]) -> None:
-        self.messages = messages
+    __slots__ = ("derived", "entries", "positions", "read")
+
+    def __init__(
+        self,
+        entries: list[Entry],
+        positions: dict[str, int],
+        derived: dict[Hashable, Derived],
+        read: Callable[[int], Message] | None,
+    ) -> None:
+        self.entries = entries
         self.positions = positions
         self.derived = derived
+        self.read = read
+
+    def message(self, at: int) -> Message:
+        entry = self.entries[at]
+        if isinstance(entry, Message):
+            return entry
+        assert self.read is not None  # only `restored` puts renderings there
+        message = self.entries[at] = self.read(at)
+        message.memo[RENDERED] = (0, entry, ())
+        return message
 
     def append(self, messages: Iterable[Message]) -> None:
         for message in messages:
-            self.positions[message.id] = len(self.messages)
-            self.messages.append(message)
+            self.positions[message.id] = len(self.entries)
+            self.entries.append(message)
 
     def fork(self, length: int) -> _Log:
         derived = {key: each.fork(length) for key, each in self.derived.items()}
         # What the copy's positions say of messages behind its end is wrong, and overwritten as it grows; readers check.
-        return _Log(self.messages[:length], self.positions.copy(), derived)
+        return _Log(self.entries[:length], self.positions.copy(), derived, self.read)
 
 
-class MessageSequence(Sequence[Message]):
+class MessageSequence(LazySequence[Message]):
     """Messages in order. Equal to every sequence, tuple or list of equal messages; stored as a plain list."""
 
     __slots__ = ("_length", "_log")
 
     def __init__(self, messages: Iterable[Message] = ()) -> None:
-        self._log = _Log([], {}, {})
+        self._log = _Log([], {}, {}, None)
         self._log.append(messages)
-        self._length = len(self._log.messages)
+        self._length = len(self._log.entries)
+
+    @classmethod
+    def restored(cls, entries: Iterable[Entry], ids: Iterable[str], read: Callable[[int], Message]) -> MessageSequence:
+        """A stored conversation, message by message, and their ids; `read` makes the message at a place.
+
+        Where an entry is a rendering, it is the one that `render_message` would give.
+        """
+        positions = {id: at for at, id in enumerate(ids)}
+        return cls._over(_Log(list(entries), positions, {}, read))
 
     @classmethod
     def _over(cls, log: _Log) -> MessageSequence:
         made = cls.__new__(cls)
         made._log = log
-        made._length = len(log.messages)
+        made._length = len(log.entries)
         return made
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[Message]:
-        return islice(self._log.messages, self._length)
+        return map(self._log.message, range(self._length))
 
-    @overload
-    def __getitem__(self, index: int) -> Message: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Message, ...]: ...
-    def __getitem__(self, index: int | slice) -> Message | tuple[Message, ...]:
-        if isinstance(index, slice):
-            start, stop, step = index.indices(self._length)
-            if step == 1:
-                return tuple(self._log.messages[start:stop])
-            return tuple(self._log.messages[at] for at in range(start, stop, step))
-        at = index + self._length if index < 0 else index
-        if not 0 <= at < self._length:
-            raise IndexError(f"message {index} of {self._length}")
-        return self._log.messages[at]
+    def entry(self, at: int) -> Message:
+        """The message at a place."""
+        return self._log.message(at)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, MessageSequence | tuple | list):
-            return NotImplemented
-        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
-
-    __hash__ = None  # type: ignore[assignment]  # equal to lists, which have no hash either
-
-    def __repr__(self) -> str:
-        return f"<MessageSequence of {self._length}>"
+    def unread(self, start: int = 0) -> Sequence[Entry]:
+        """What the log holds from `start` on, without making messages of renderings."""
+        return self._log.entries[start : self._length]
 
     def extended(self, messages: Iterable[Message]) -> MessageSequence:
         """This conversation and more, in time proportional to what is added."""
@@ -105,7 +125,7 @@ class MessageSequence(Sequence[Message]):
         if not added:
             return self
         log = self._log
-        behind = log.messages[self._length :]
+        behind = log.entries[self._length :]
         # Whoever writes behind this sequence what is there already shares it: a turn that starts over, mostly.
         if len(behind) > len(added) or any(a is not b for a, b in zip(behind, added, strict=False)):
             log, behind = log.fork(self._length), []
@@ -123,9 +143,11 @@ class MessageSequence(Sequence[Message]):
     def position_of(self, message_id: str) -> int | None:
         """Where the message with this id stands, or None."""
         at = self._log.positions.get(message_id)
-        if at is None or at >= self._length or self._log.messages[at].id != message_id:
+        if at is None or at >= self._length:
             return None
-        return at
+        entry = self._log.entries[at]
+        # A rendering stands where it was restored, and so does its id.
+        return None if isinstance(entry, Message) and entry.id != message_id else at
 
     def derived(self, key: Hashable, make: Callable[[], D]) -> D:
         """The derivation kept under `key`, shared with every sequence on the same log; made if absent.

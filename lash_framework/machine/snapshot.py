@@ -1,6 +1,7 @@
 """A running turn's variables, and their passage into and out of `MachineSnapshot`.
 
-Every field of `Run` holds an immutable value, so a copy of a `Run` is a point to go back to.
+Every field of `Run` holds an immutable value, so a copy of a `Run` is a point to go back to. A turn makes a copy per
+transition, which is what `Run` has no slots for: a dictionary is copied in one go.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from lash_hookspecs.turns import (
 __all__ = ["Run", "restore_run", "start_run", "take_snapshot"]
 
 
-@define(kw_only=True)
+@define(kw_only=True, slots=False)
 class Run:
     """Where a turn stands. `delivered`: the effect it waits for was handed out in this process.
 
@@ -55,6 +56,12 @@ class Run:
     synced_iteration: int | None = None
     checkpoint_count: int = 0
     outcome: TurnOutcome | None = None
+
+    def copy(self) -> Run:
+        """One like it, to be changed."""
+        made = Run.__new__(Run)
+        made.__dict__.update(self.__dict__)
+        return made
 
     @property
     def turn_messages(self) -> tuple[Message, ...]:

@@ -1,8 +1,8 @@
 """Requests as Chat Completions wants them: JSON bytes, encoded once per message and joined per request.
 
 A conversation grows by a few messages per turn and is sent whole each time. So each `LlmMessage` keeps its encoding in
-its memo, tools are kept by the identity of their tuple, and of a long conversation all but the last messages are kept
-joined: a request of ten thousand messages costs a copy.
+its memo, each run of messages the joined one, and tools are kept by the identity of their tuple: of a long conversation
+nothing is encoded, joined or copied again.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from lash_hookspecs.llm import (
     LlmAttachment,
     LlmCallError,
     LlmMessage,
+    LlmMessages,
     LlmOutputSpec,
     LlmRequest,
     LlmRole,
+    LlmTextMessage,
     LlmToolChoice,
     LlmToolSpec,
+    MessageRun,
     ProviderFailureKind,
     ReasoningBlock,
     TextBlock,
@@ -41,8 +44,8 @@ MEMO_KEY = "openai-chat"
 _IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 _DEFAULT_EFFORTS = frozenset({"", "default", "provider-default"})
 _KEPT_TOOLSETS = 32
-_RUN = 64
-"""How many further messages are joined one by one before they are kept as one piece with all that came before."""
+_LONG = 256
+"""A longer run comes from a store: its messages are encoded at once, and only the run keeps the result."""
 
 
 class RequestEncoder:
@@ -54,7 +57,6 @@ class RequestEncoder:
         self._reasoning_field = None if replay == "omit" else replay
         # Two providers with other replay settings may see one message, so the key says whose encoding it is.
         self._memo_key = MEMO_KEY if self._reasoning_field is None else f"{MEMO_KEY}:{replay}"
-        self._run_key = f"{self._memo_key}:run"
         self._tools: dict[int, tuple[Sequence[LlmToolSpec], bytes]] = {}
 
     def encode(self, request: LlmRequest) -> bytes:
@@ -65,41 +67,67 @@ class RequestEncoder:
         """The body of `request`, in pieces: nearly all of a long conversation's is one that an earlier request made."""
         # The order is by how long a prefix stays the same from call to call.
         start = b'{"model":%b%b,"messages":[' % (_dumps(request.model), self._tools_part(request))
-        return (start, *self._messages_part(request), b"]%b}" % self._options(request))
+        pieces = [start]
+        for run in LlmMessages.of(request.messages).runs:
+            body = self._run(run, request.attachments)
+            if body:
+                pieces += (b",", body) if len(pieces) > 1 else (body,)
+        return (*pieces, b"]%b}" % self._options(request))
 
     # ---- messages
 
-    def _messages_part(self, request: LlmRequest) -> tuple[bytes, ...]:
-        """All messages with commas between them, in pieces: what earlier requests joined already, and the rest."""
-        key, run_key, messages = self._memo_key, self._run_key, request.messages
-        start, joined = 0, b""
-        # None is kept for short conversations, nor further back than this.
-        for end in range(len(messages), max(_RUN, len(messages) - 2 * _RUN), -1):
-            run = messages[end - 1].memo.get(run_key)
-            if run is not None and run[0] == messages[:end]:  # the same objects: compared in C, without looking inside
-                start, joined = end, run[1]
-                break
-        encoded: list[bytes] = []
-        for message in messages[start:]:
+    def _run(self, run: MessageRun, attachments: tuple[LlmAttachment, ...]) -> bytes:
+        """A run's messages with commas between them; empty if there's nothing to send of them."""
+        body: bytes | None = run.memo.get(self._memo_key)
+        if body is None:
+            encode = self._one_by_one if len(run.messages) <= _LONG else self._at_once
+            bodies, lasts = encode(run.messages, attachments)
+            body = b",".join(bodies)
+            if lasts:
+                run.memo[self._memo_key] = body
+        return body
+
+    def _one_by_one(
+        self, messages: tuple[LlmMessage, ...], attachments: tuple[LlmAttachment, ...]
+    ) -> tuple[list[bytes], bool]:
+        """The bodies of messages, kept in their memos, and whether all could be kept."""
+        bodies, lasts = [], True
+        for message in messages:
+            body = message.memo.get(self._memo_key)
+            if body is None:
+                body = _dumps(self._wire_messages(message, attachments))[1:-1]
+                if _is_lasting(message):
+                    message.memo[self._memo_key] = body
+                else:
+                    lasts = False
+            if body:
+                bodies.append(body)
+        return bodies, lasts
+
+    def _at_once(
+        self, messages: tuple[LlmMessage, ...], attachments: tuple[LlmAttachment, ...]
+    ) -> tuple[list[bytes], bool]:
+        """The same in few pieces, each of as many messages as have no body in their memos; they get none."""
+        bodies: list[bytes] = []
+        new: list[dict[str, Any]] = []
+        key, lasts = self._memo_key, True
+        for message in messages:
+            if type(message) is LlmTextMessage and message.text:  # nearly all of a long history, and without a memo
+                new.append({"role": message.role._value_, "content": message.text})
+                continue
             body = message.memo.get(key)
             if body is None:
-                body = self._message(message, request.attachments)
+                new += self._wire_messages(message, attachments)
+                lasts = lasts and _is_lasting(message)
+                continue
+            if new:
+                bodies.append(_dumps(new)[1:-1])
+                new = []
             if body:
-                encoded.append(body)
-        rest = b",".join(encoded)
-        pieces = (joined, b",", rest) if joined and rest else (joined, rest)
-        if len(messages) - start > _RUN and all(key in message.memo for message in messages[start:]):
-            # Kept with the last message, so that it lives as long as the conversation; only the longest run is.
-            messages[start - 1].memo.pop(run_key, None)
-            messages[-1].memo[run_key] = (messages, b"".join(pieces))
-        return pieces
-
-    def _message(self, message: LlmMessage, attachments: tuple[LlmAttachment, ...]) -> bytes:
-        body = b",".join(_dumps(each) for each in self._wire_messages(message, attachments))
-        # An image without a reference is a place in this request's attachments, which means nothing in the next one.
-        if all(block.attachment is not None for block in message.blocks if isinstance(block, ImageBlock)):
-            message.memo[self._memo_key] = body
-        return body
+                bodies.append(body)
+        if new:
+            bodies.append(_dumps(new)[1:-1])
+        return bodies, lasts
 
     def _wire_messages(self, message: LlmMessage, attachments: tuple[LlmAttachment, ...]) -> list[dict[str, Any]]:
         if message.role is LlmRole.ASSISTANT:
@@ -228,6 +256,14 @@ class RequestEncoder:
 _UNSUPPORTED = "unsupported_attachment_capability"
 _UNSUPPORTED_OUTPUT = "unsupported_structured_output"
 _INVALID_OPTION = "invalid_generation_option"
+
+
+def _is_lasting(message: LlmMessage) -> bool:
+    """Whether it is encoded the same in every request.
+
+    An image without a reference is a place in this request's attachments, which means nothing in the next one.
+    """
+    return all(block.attachment is not None for block in message.blocks if type(block) is ImageBlock)
 
 
 def _content(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:

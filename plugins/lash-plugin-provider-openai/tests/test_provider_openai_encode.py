@@ -6,10 +6,12 @@ import base64
 import json
 import math
 from collections import UserDict
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from attrs import evolve
+from hypothesis import given, strategies as st
 
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
@@ -20,19 +22,22 @@ from lash_hookspecs.llm import (
     LlmAttachment,
     LlmBlock,
     LlmMessage,
+    LlmMessages,
     LlmOutputSpec,
     LlmRequest,
     LlmRole,
     LlmToolChoice,
     LlmToolSpec,
+    MessageRun,
     ProviderFailureKind,
     ReasoningBlock,
     TextBlock,
     ToolCallBlock,
     ToolResultBlock,
+    llm_text,
 )
 from lash_hookspecs.messages import AttachmentRef
-from lash_plugin_provider_openai import OpenAiChatSettings
+from lash_plugin_provider_openai import OpenAiChatSettings, encode
 from lash_plugin_provider_openai.encode import MEMO_KEY, RequestEncoder
 
 PNG = AttachmentRef(id="sha256:" + "0" * 64, media_type="image/png", size=3)
@@ -316,3 +321,62 @@ def test_an_image_with_a_reference_is_encoded_once_and_one_without_is_not() -> N
     other = evolve(LOADED, data=b"other")
     sent = json.loads(encoder.encode(asking(by_place, attachments=(other,))))
     assert base64.b64encode(b"other").decode() in sent["messages"][0]["content"][0]["image_url"]["url"]
+
+
+# ---- runs
+
+BLOCKS = st.sampled_from(
+    [
+        TextBlock(text="hi"),
+        TextBlock(text=""),
+        TextBlock(text="half a \ud83d pair"),
+        CALL,
+        ToolResultBlock(call_id="c1", content="3"),
+        ReasoningBlock(text="hm"),
+        ImageBlock(attachment_idx=0, attachment=PNG),
+        ImageBlock(attachment_idx=0),
+    ]
+)
+MESSAGES = st.builds(LlmMessage, st.sampled_from(LlmRole), st.lists(BLOCKS, max_size=3).map(tuple)) | st.builds(
+    llm_text, st.sampled_from(LlmRole), st.sampled_from(["", "hi"])
+)
+
+
+@given(st.lists(st.lists(MESSAGES, max_size=5), max_size=4), st.sampled_from([0, 2, 256]))
+def test_however_messages_come_in_runs_the_bytes_are_the_same(runs: list[list[LlmMessage]], long: int) -> None:
+    """One by one or at once, kept or not, before and after: what is sent depends on the messages only."""
+    flat = [LlmMessage(message.role, message.blocks) for run in runs for message in run]
+    expected = RequestEncoder(OpenAiChatSettings()).encode(asking_of(flat))
+    divided = asking_of(LlmMessages(MessageRun(tuple(run)) for run in runs))
+    encoder = RequestEncoder(OpenAiChatSettings())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode, "_LONG", long)
+        assert encoder.encode(divided) == expected
+        assert encoder.encode(divided) == expected
+
+
+def asking_of(messages: Sequence[LlmMessage]) -> LlmRequest:
+    return LlmRequest(model="m", messages=messages, attachments=(LOADED,))
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_a_runs_bytes_are_made_once_and_handed_on_uncopied(count: int) -> None:
+    """Of a long one, no message keeps bytes beside it."""
+    encoder = RequestEncoder(OpenAiChatSettings())
+    run = MessageRun(tuple(llm_text(LlmRole.USER, f"text {number}") for number in range(count)))
+    before = encoder.pieces(LlmRequest(model="m", messages=LlmMessages([run])))
+    grown = LlmMessages([run, MessageRun((llm_text(LlmRole.USER, "new"),))])
+    after = encoder.pieces(LlmRequest(model="m", messages=grown))
+    (kept,) = run.memo.values()
+    assert before[1] is kept
+    assert after[1] is kept
+    assert all(bool(message.memo) == (count == 3) for message in run.messages)
+    assert b"".join(after) == encoder.encode(LlmRequest(model="m", messages=tuple(grown)))
+
+
+def test_a_run_with_an_image_that_has_no_name_is_not_kept() -> None:
+    """Its bytes are those of a place in this request's attachments."""
+    encoder = RequestEncoder(OpenAiChatSettings())
+    run = MessageRun((user(ImageBlock(attachment_idx=0)), *(llm_text(LlmRole.USER, "x") for _ in range(300))))
+    encoder.encode(asking_of(LlmMessages([run])))
+    assert run.memo == {}

@@ -1,7 +1,7 @@
 """What the store asks of a database: connections, transactions, and a name for every error.
 
-A dialect implements `Driver`. Each connection lives on one thread from its opening to its closing; SQL is written once,
-with `?` for parameters, in the words that SQLite and Postgres share.
+A dialect implements `Driver`. Each connection lives on one thread from its opening to its closing, but for one that is
+`near`; SQL is written once, with `?` for parameters, in the words that SQLite and Postgres share.
 """
 
 from __future__ import annotations
@@ -95,6 +95,13 @@ class Driver(Protocol):
 
     def connect(self, *, write: bool) -> Connection:
         """Open a connection; the writer's is the first, and makes sure that the database is there and ours."""
+        ...
+
+    def connect_near(self) -> Connection | None:
+        """A connection that reads a row or two and never waits for anybody, for any thread, one at a time.
+
+        None where there is no such thing.
+        """
         ...
 
     def error(self, error: Exception) -> Exception:

@@ -6,6 +6,7 @@ Rows that break a rule are a `StoreCorrupt` that names the table and the key; no
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ from lash_hookspecs.sessions import TokenLedgerEntry
 from lash_hookspecs.stores import (
     LoadedSession,
     NodeKind,
-    NodeRecord,
+    NodePath,
     OperationId,
     Receipt,
     SessionHead,
@@ -142,6 +143,16 @@ def load_head(tx: Tx, session_id: str) -> SessionHead | None:
     return None if session is None else _head(tx, session_id, session)
 
 
+def load_revision(tx: Tx, session_id: str) -> int | None:
+    """The head's revision, in one statement where there is a session."""
+    row = tx.row("SELECT head_revision FROM sessions WHERE session_id = ?", (session_id,))
+    if row is not None:
+        return int(row[0])
+    if was_deleted(tx, session_id):
+        raise SessionDeleted(session_id)
+    return None
+
+
 def _head(tx: Tx, session_id: str, session: Session) -> SessionHead:
     configs = _bodies(tx, session, "config")
     return SessionHead(
@@ -193,56 +204,79 @@ def load_session(tx: Tx, session_id: str, all_frames: bool) -> LoadedSession | N
     )
 
 
-def _load_nodes(tx: Tx, session_id: str, session: Session, first: int) -> tuple[NodeRecord, ...]:
-    """The nodes of a range that ends at the leaf: one scan, each row held against the one before."""
+def _load_nodes(tx: Tx, session_id: str, session: Session, first: int) -> NodePath:
+    """The nodes of a range that ends at the leaf: one scan, each row held against the one before.
+
+    By columns, in C: a loop over ten thousand rows would take as long as fetching them.
+    """
     head = session.head
     if head.leaf is None:
-        return ()
+        return NodePath(None, (), (), (), (), ())
+    span = (key(session.no, first), key(session.no, head.leaf_generation))
+    rows = tx.rows(f"SELECT {_NODE} FROM nodes WHERE key BETWEEN ? AND ? ORDER BY key", span)
+    # Keys differ, so where there are as many rows as places, none is missing.
+    if len(rows) != head.leaf_generation - first + 1:
+        raise _node_fault(tx, session_id, session, first)
+    raw_ids, parents, names, timestamps, frame_keys, bodies, frames = zip(*rows, strict=True)
+    kinds = [_KINDS[name] for name in names if name in _KINDS]
+    opens = NodeKind.FRAME_OPEN  # an enum's member is found slowly
+    opened = [at for at, kind in enumerate(kinds) if kind is opens]
+    expected: list[int] = []
+    for at, end in pairwise([*opened, len(rows)]):
+        expected += [first + at] * (end - at)
+    sound = (
+        len(kinds) == len(rows)
+        and _all_are(bytes, raw_ids)
+        and _all_are(bytes, bodies)
+        and _all_are(int, timestamps)
+        and parents[1:] == raw_ids[:-1]
+        and (parents[0] is None if first == 0 else type(parents[0]) is bytes)
+        and frames == tuple(expected)
+        and opened == [at for at, frame_key in enumerate(frame_keys) if frame_key is not None]
+    )
+    ids = list(map(bytes.hex, raw_ids)) if sound else []
+    if not sound or ids[-1] != head.leaf or (first == head.frame_generation and ids[0] != head.frame):
+        raise _node_fault(tx, session_id, session, first)
+    return NodePath(parents[0] and parents[0].hex(), ids, kinds, timestamps, frame_keys, bodies)
+
+
+def _all_are(cls: type, values: Sequence[object]) -> bool:
+    return list(map(type, values)).count(cls) == len(values)
+
+
+def _node_fault(tx: Tx, session_id: str, session: Session, first: int) -> StoreCorrupt:
+    """What is wrong with a range of nodes, and where: the same rules, row by row."""
+    head = session.head
     rows = tx.rows(
-        "SELECT node_id, parent, kind, timestamp_ms, frame_key, body, frame_generation, key FROM nodes "
-        "WHERE key BETWEEN ? AND ? ORDER BY key",
+        f"SELECT {_NODE}, key FROM nodes WHERE key BETWEEN ? AND ? ORDER BY key",
         (key(session.no, first), key(session.no, head.leaf_generation)),
     )
-    nodes: list[NodeRecord] = []
-    take, kinds, opens = nodes.append, _KINDS, NodeKind.FRAME_OPEN
-    wanted_key, frame = key(session.no, first), first
+    wanted, frame = first, first
     previous = rows[0][1] if rows and first else None
-    above = previous.hex() if type(previous) is bytes else None
-    for raw_id, parent, kind_name, timestamp_ms, frame_key, body, frame_generation, node_key in rows:
-        kind = kinds.get(kind_name)
-        if kind is opens:
-            frame = wanted_key - key(session.no, 0)
+    for raw_id, parent, name, timestamp_ms, frame_key, body, frame_generation, node_key in rows:
+        kind = _KINDS.get(name)
+        opens = kind is NodeKind.FRAME_OPEN
+        if opens:
+            frame = wanted
         if (
-            node_key != wanted_key
+            node_key != key(session.no, wanted)
             or parent != previous
             or frame_generation != frame
             or kind is None
             or type(body) is not bytes
             or type(raw_id) is not bytes
             or type(timestamp_ms) is not int
-            or (frame_key is not None) != (kind is opens)
+            or (frame_key is not None) != opens
         ):
-            raise corrupt("nodes", f"session `{session_id}`, generation {wanted_key - key(session.no, 0)}", _NODE_RULES)
-        id = raw_id.hex()
-        take(
-            NodeRecord(
-                node_id=id,
-                parent_node_id=above,
-                kind=kind,
-                timestamp_ms=timestamp_ms,
-                body=body,
-                frame_key=frame_key,
-            )
-        )
-        previous, above = raw_id, id
-        wanted_key += 1
-    if not nodes or nodes[0].kind is not opens or above != head.leaf or wanted_key - 1 != rows[-1][7]:
-        raise corrupt("nodes", f"session `{session_id}`", "the path from its frame to its leaf isn't whole")
-    if first == head.frame_generation and nodes[0].node_id != head.frame:
-        raise corrupt("nodes", f"session `{session_id}`, generation {first}", "it isn't the frame that the head names")
-    return tuple(nodes)
+            return corrupt("nodes", f"session `{session_id}`, generation {wanted}", _NODE_RULES)
+        previous = raw_id
+        wanted += 1
+    if first == head.frame_generation and rows and rows[0][0].hex() != head.frame:
+        return corrupt("nodes", f"session `{session_id}`, generation {first}", "it isn't the frame that the head names")
+    return corrupt("nodes", f"session `{session_id}`", "the path from its frame to its leaf isn't whole")
 
 
+_NODE = "node_id, parent, kind, timestamp_ms, frame_key, body, frame_generation"
 _NODE_RULES = "a gap, or a row with a wrong parent, frame, kind, time stamp or body"
 
 

@@ -139,25 +139,26 @@ class SqliteDriver:
         return 0 if self._path is None else self._settings.readers
 
     def connect(self, *, write: bool) -> SqliteConnection:
-        if write and self._path is not None:
-            self._prepare_place(Path(self._path))
+        if not write:
+            return self._reader(self._settings.busy_timeout_s)
         if self._path is None:
             db = self._open(":memory:")
         else:
-            # A reader must not make a new, empty file if somebody removed ours.
-            db = self._open(f"{Path(self._path).absolute().as_uri()}?mode={'rwc' if write else 'rw'}", uri=True)
+            self._prepare_place(Path(self._path))
+            db = self._open(f"{Path(self._path).absolute().as_uri()}?mode=rwc", uri=True)
         try:
-            if write:
-                self._establish(db)
-                self._configure(db)
-            else:
-                db.execute("PRAGMA query_only = ON")
+            self._establish(db)
+            self._configure(db)
             # Temporary structures (a sort) are small here, and must not fail for want of a place in /tmp.
             db.execute("PRAGMA temp_store = MEMORY")
         except BaseException:
             db.close()
             raise
         return SqliteConnection(db, self._seen)
+
+    def connect_near(self) -> SqliteConnection | None:
+        # With a log, a reader waits for nobody but whoever recovers it after a crash.
+        return None if self._path is None else self._reader(timeout=0, check_same_thread=False)
 
     def error(self, error: Exception) -> Exception:
         if isinstance(error, sqlite3.Error):
@@ -174,14 +175,23 @@ class SqliteDriver:
 
     # ---- opening ----
 
-    def _open(self, database: str, *, uri: bool = False) -> sqlite3.Connection:
-        return sqlite3.connect(
-            database,
-            timeout=self._settings.busy_timeout_s,
-            isolation_level=None,
-            cached_statements=256,
-            uri=uri,
-        )
+    def _reader(self, timeout: float, *, check_same_thread: bool = True) -> SqliteConnection:
+        assert self._path is not None  # whoever has no file has no readers
+        # A reader must not make a new, empty file if somebody removed ours.
+        uri = f"{Path(self._path).absolute().as_uri()}?mode=rw"
+        db = self._open(uri, uri=True, timeout=timeout, check_same_thread=check_same_thread)
+        try:
+            db.execute("PRAGMA query_only = ON")
+            db.execute("PRAGMA temp_store = MEMORY")
+        except BaseException:
+            db.close()
+            raise
+        return SqliteConnection(db, self._seen)
+
+    def _open(self, database: str, **options: Any) -> sqlite3.Connection:
+        options.setdefault("timeout", self._settings.busy_timeout_s)
+        db: sqlite3.Connection = sqlite3.connect(database, isolation_level=None, cached_statements=256, **options)
+        return db
 
     def _prepare_place(self, path: Path) -> None:
         """Make the file's directory if only that is missing, and look at an existing file without changing it."""

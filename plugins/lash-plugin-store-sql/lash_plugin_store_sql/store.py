@@ -92,6 +92,9 @@ class SqlStore:
     async def load_head(self, session_id: str) -> SessionHead | None:
         return await self._lanes.read(partial(reads.load_head, session_id=session_id))
 
+    async def load_revision(self, session_id: str) -> int | None:
+        return await self._lanes.glance(partial(reads.load_revision, session_id=session_id))
+
     async def load_session(self, session_id: str, *, all_frames: bool = False) -> LoadedSession | None:
         return await self._lanes.read(partial(reads.load_session, session_id=session_id, all_frames=all_frames))
 

@@ -6,8 +6,9 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from attrs import evolve
@@ -169,21 +170,26 @@ def as_nobody(path: Path) -> str:
     return out.stdout
 
 
-async def test_what_cant_be_written_is_named_with_a_remedy(tmp_path: Path) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody can reach: pytest's own is for its user alone, and made so again by each new run."""
+    with TemporaryDirectory() as name:
+        yield Path(name)
+
+
+async def test_what_cant_be_written_is_named_with_a_remedy(open_folder: Path) -> None:
     """A read-only directory, new file or not, and a read-only file in a directory that can be written."""
-    for each in (tmp_path, *tmp_path.parents):
-        if each.stat().st_mode & 0o055 != 0o055:  # pytest's are for its user alone
-            each.chmod(0o755)
-    path = tmp_path / "lash.db"
+    open_folder.chmod(0o755)
+    path = open_folder / "lash.db"
     store = await opened(path)
     await store.aclose()
-    tmp_path.chmod(0o555)
-    for each in (path, tmp_path / "new.db"):
+    open_folder.chmod(0o555)
+    for each in (path, open_folder / "new.db"):
         out = as_nobody(each)
         assert out.startswith(f"StoreUnavailable `{each}`")
-        assert f"`{tmp_path}`" in out
+        assert f"`{open_folder}`" in out
         assert "make both writable" in out
-    tmp_path.chmod(0o777)
+    open_folder.chmod(0o777)
     path.chmod(0o444)
     out = as_nobody(path)
     assert out.startswith(f"StoreUnavailable `{path}`: no permission to write `{path}`")
@@ -260,6 +266,52 @@ async def test_a_row_that_breaks_its_rules_is_named_by_its_table(
     run(path, damage)
     with pytest.raises(StoreCorrupt, match=f"table `{table}`"):
         await getattr(store, method)("s1")
+    await store.aclose()
+
+
+NODE_DAMAGE = {
+    "body = 'text'": 2,
+    "node_id = 'text'": 2,
+    "node_id = randomblob(32)": 3,  # the one below it has another parent
+    "parent = randomblob(32)": 2,
+    "parent = NULL": 2,
+    "kind = 'other'": 2,
+    "kind = 'frame_open'": 2,
+    "timestamp_ms = 'now'": 2,
+    "frame_key = 'x'": 2,
+    "frame_generation = 1": 2,
+    "key = (key >> 32 << 32) + 99": 2,  # a gap
+}
+
+
+@pytest.mark.parametrize(("damage", "generation"), NODE_DAMAGE.items(), ids=[*NODE_DAMAGE])
+@pytest.mark.parametrize("all_frames", [True, False])
+async def test_a_damaged_node_is_named_by_its_generation(
+    damage: str, generation: int, all_frames: bool, tmp_path: Path
+) -> None:
+    """The quick look at whole columns sees all that the slow one at each row can name, in the first frame and later."""
+    path, scribe = tmp_path / "lash.db", Scribe()
+    store = await opened(path)
+    if not all_frames:
+        await scribe.write(store, scribe.turn("old", "older"))
+        generation += 3
+    await scribe.write(store, scribe.turn("a", "b", "c", frame="new"))
+    loaded = await store.load_session("s1", all_frames=all_frames)
+    assert loaded is not None
+    assert [node.body for node in loaded.nodes] == [b"{}", b"a", b"b", b"c"]
+    run(path, f"UPDATE nodes SET {damage} WHERE body = x'62'")
+    with pytest.raises(StoreCorrupt, match=f"table `nodes`, session `s1`, generation {generation}: a gap, or a row"):
+        await store.load_session("s1", all_frames=all_frames)
+    await store.aclose()
+
+
+async def test_a_frame_that_the_head_does_not_name_is_corrupt(tmp_path: Path) -> None:
+    path, scribe = tmp_path / "lash.db", Scribe()
+    store = await opened(path)
+    await scribe.write(store, scribe.turn("a", "b"))
+    run(path, "UPDATE sessions SET frame = randomblob(32)")
+    with pytest.raises(StoreCorrupt, match="generation 0: it isn't the frame that the head names"):
+        await store.load_session("s1")
     await store.aclose()
 
 

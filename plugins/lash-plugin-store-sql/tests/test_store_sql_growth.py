@@ -11,7 +11,14 @@ import attrs
 import pytest
 
 from lash_hookspecs.llm import TokenUsage
-from lash_hookspecs.stores import ComponentChanged, ComponentUnchanged, OperationId, UsageDelta, attachment_id
+from lash_hookspecs.stores import (
+    ComponentChanged,
+    ComponentUnchanged,
+    NodeRecord,
+    OperationId,
+    UsageDelta,
+    attachment_id,
+)
 from lash_hookspecs.testing.store import Scribe
 from lash_plugin_store_sql.locks import MemoryLocks
 from lash_plugin_store_sql.settings import SqlSettings
@@ -118,6 +125,37 @@ async def test_reading_costs_the_same_at_any_length_of_history() -> None:
         await store.list_receipts("s1", limit=2)
         await store.list_sessions()
         readings.append(meter.reading())
+        await store.aclose()
+    assert readings == [readings[0]] * len(HISTORIES)
+
+
+async def test_loading_takes_the_same_statements_at_any_length_and_makes_no_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All nodes come with one statement, in columns; a record is made when somebody reads it."""
+    made: list[str] = []
+    real = NodeRecord.__init__
+
+    def counted(self: NodeRecord, **fields: Any) -> None:
+        made.append(fields["node_id"])
+        real(self, **fields)
+
+    readings = []
+    for history in HISTORIES:
+        meter, scribe = Meter(), Scribe()
+        store = await opened(meter)
+        await with_history(store, scribe, history)
+        meter.reading()
+        with monkeypatch.context() as patch:
+            patch.setattr(NodeRecord, "__init__", counted)  # a counter around our own, not a stand-in
+            loaded = await store.load_session("s1", all_frames=True)
+        assert loaded is not None
+        statements, size = meter.reading()
+        readings.append(([sql for sql, _ in statements], size))
+        assert max(rows for _, rows in statements) == history == len(loaded.nodes)
+        assert made == []
+        ids = [node.node_id for node in loaded.nodes]
+        assert [node.parent_node_id for node in loaded.nodes] == [None, *ids[:-1]]
         await store.aclose()
     assert readings == [readings[0]] * len(HISTORIES)
 

@@ -267,6 +267,20 @@ async def test_a_reader_sees_what_was_acknowledged(store: SqlStore) -> None:
         assert head.head_revision == turn + 1
 
 
+async def test_a_revision_is_read_on_the_spot(store: SqlStore) -> None:
+    """Every turn asks for it, and no thread is asked; unless another thread is just looking, or a fault needs words."""
+    scribe, lanes = Scribe(), store._lanes
+    for turn in range(3):
+        await scribe.write(store, scribe.turn("x"))
+        assert await store.load_revision("s1") == turn + 1
+    assert lanes._readers == []
+    with lanes._glancing:
+        assert await store.load_revision("s1") == 3
+    assert len(lanes._readers) == 1
+    with pytest.raises(CommitRefused, match="can't be stored"):
+        await store.load_revision("\ud800")
+
+
 # ---- closing --------------------------------------------------------------------------------------------------------
 
 

@@ -240,12 +240,10 @@ def transport_failure(exc: BaseException, url: str, provider: str) -> AttemptFai
 
     Where the request may have been sent, what it cost is unknown; where no connection came about, nothing was spent.
 
-    The whole chain is read, because the library on top may have lost the difference (httpx-aiohttp 0.2 reports a
-    connection that the server closed as a connect timeout).
+    The whole chain is read, because the library on top may have lost the difference.
     """
     chain = list(_chain(exc))
     names = {type(each).__name__ for each in chain}
-    bases = {base.__name__ for each in chain for base in type(each).__mro__}
     numbers = {each.errno for each in chain if isinstance(each, OSError)}
     why = _words(chain)
 
@@ -281,9 +279,7 @@ def transport_failure(exc: BaseException, url: str, provider: str) -> AttemptFai
         return failed(f"the connection to {url} broke: {why}", _Kind.TRANSPORT, "connection_broken").charged()
     if any(isinstance(each, TimeoutError) for each in chain) or any(name.endswith("Timeout") for name in names):
         failure = failed(f"{url} didn't answer in time: {why}", _Kind.TIMEOUT, "timeout")
-        # The name of aiohttp's own error: the adapter's `ConnectTimeout` stands for other things too.
-        connecting = "ConnectionTimeoutError" in names or ("ConnectTimeout" in names and "ClientError" not in bases)
-        return failure if connecting else failure.charged()
+        return failure if names & {"ConnectTimeout", "ConnectionTimeoutError"} else failure.charged()
     failure = failed(f"{url} can't be reached: {why}", _Kind.TRANSPORT, "transport_failed")
     unreachable = numbers & {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
     return failure if unreachable or names & {"ConnectError", "ClientConnectorError"} else failure.charged()

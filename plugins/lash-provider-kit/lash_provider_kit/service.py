@@ -153,13 +153,14 @@ class StreamingService:
         with anyio.move_on_after(self._timeouts.deadline_s) as scope:
             response = await self.transport.post(body)
             chunks = chunks_of(response)
+            ended = False
             try:
                 if not 200 <= response.status_code < 300:
                     refused = await self._refused(response, chunks)
                     raise refused if is_free(response.status_code) else refused.charged()
                 kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if kind in _STREAMED:
-                    await self._stream(chunks, decoder, send, scope, strict=kind == "text/event-stream")
+                    ended = await self._stream(chunks, decoder, send, scope, strict=kind == "text/event-stream")
                 else:
                     await self._document(chunks, kind, decoder, send)
             except AttemptFailed as failure:
@@ -167,7 +168,10 @@ class StreamingService:
                     self._judge(failure, decoder)
                 raise
             finally:
-                await close_response(response, chunks, self.transport.errors)
+                if ended:
+                    await response.aclose()  # at once, since nothing is left on the connection
+                else:
+                    await close_response(response, chunks, self.transport.errors)
         if scope.cancelled_caught and not decoder.complete:
             message = f"no whole answer from {self.transport.url} within {self._timeouts.deadline_s:g} s"
             seen = _progress(decoder) if response is not None else Seen.NOTHING
@@ -189,7 +193,8 @@ class StreamingService:
         scope: anyio.CancelScope,
         *,
         strict: bool,
-    ) -> None:
+    ) -> bool:
+        """Decode the stream to its end; whether that was a clean one."""
         parser = SseParser()
         feed, errors = decoder.feed, self.transport.errors
         events: list[bytes] = []
@@ -233,6 +238,7 @@ class StreamingService:
             raise cut.observed(_progress(decoder))
         if not any_event and not strict and parser.received:
             raise self._unexpected("text that is no event stream")
+        return cut is None
 
     async def _document(self, chunks: AsyncIterator[bytes], kind: str, decoder: Decoder, send: LlmEventSender) -> None:
         body, cut = await self._read(chunks, MAX_STREAM_BYTES)

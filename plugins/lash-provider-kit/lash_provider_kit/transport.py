@@ -1,7 +1,7 @@
 """One service's HTTP connections, and which library carries them.
 
 httpx is the interface: requests, responses, and `httpx.MockTransport` for tests. Below it lie httpx's own connections.
-On asyncio, where httpx-aiohttp is installed, aiohttp's take over once there are more than a few calls (`growing`),
+On asyncio, where aiohttp is installed, its connections take over once there are more than a few calls (`growing`),
 since httpx's pool gets slow with hundreds of connections; not with a proxy in the environment. Nothing is imported, and
 no TLS context built, before the first request.
 
@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, suppress
 from functools import cache
 from importlib.util import find_spec
+from itertools import groupby
 from os import environ
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -110,10 +111,9 @@ class HttpTransport:
         import httpx
 
         url = httpx.URL(self.url)
-        headers = httpx.Headers([("host", url.netloc.decode("ascii")), *self._headers.items()])
+        headers = httpx.Headers([("host", url.netloc.decode("ascii")), *self._headers.items()]).raw
         times = self._timeouts
-        # No pool timeout: without a limit on connections nobody waits for one. aiohttp's adapter takes the value as a
-        # limit for everything up to the connection, name lookup and TLS included.
+        # No pool timeout: without a limit on connections nobody waits for one.
         timeout = {"connect": times.connect_s, "read": times.chunk_s, "write": times.chunk_s, "pool": times.connect_s}
 
         class Pieces(httpx.AsyncByteStream):
@@ -129,12 +129,12 @@ class HttpTransport:
         def request(body: Sequence[bytes]) -> httpx.Request:
             size = sum(map(len, body))
             large = size > _JOINED
-            stream = Pieces(body) if large else httpx.ByteStream(b"".join(body))
+            stream = Pieces(few_pieces(body)) if large else httpx.ByteStream(b"".join(body))
+            sized = httpx.Headers([*headers, (b"content-length", b"%d" % size)])
             # With `stream`, httpx works no headers out; with `content` that takes longer than all else here.
-            made = httpx.Request("POST", url, headers=headers, stream=stream, extensions={"timeout": timeout})
-            made.headers["content-length"] = str(size)
+            made = httpx.Request("POST", url, headers=sized, stream=stream, extensions={"timeout": timeout})
             if not large:
-                made.read()  # from here on it has its content at hand, which aiohttp's adapter asks for
+                made.read()  # from here on it has its content at hand, which aiohttp takes as it is
             return made
 
         self._request = request
@@ -167,24 +167,44 @@ class HttpTransport:
         self.backend = "httpx"
         transport: httpx.AsyncBaseTransport | GrowingTransport
         transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits)
-        if _on_asyncio() and find_spec("httpx_aiohttp") is not None:
+        if _on_asyncio() and find_spec("aiohttp") is not None:
             transport = GrowingTransport(transport, lambda: self._over_aiohttp(verify))
         self._closing.push_async_callback(transport.aclose)
         return transport.handle_async_request
 
     def _over_aiohttp(self, verify: Any) -> httpx.AsyncBaseTransport:
         import aiohttp
-        from httpx_aiohttp import AiohttpTransport
+
+        from lash_provider_kit.over_aiohttp import AiohttpTransport
 
         self.backend = "aiohttp"
         self.errors = (*self.errors, aiohttp.ClientError)
+        times = self._timeouts
+        # `connect` bounds everything up to the connection, name lookup and TLS included.
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=times.connect_s, sock_connect=times.connect_s, sock_read=times.chunk_s
+        )
 
         def session() -> aiohttp.ClientSession:
-            connector = aiohttp.TCPConnector(limit=0, ssl=verify, keepalive_timeout=_KEEPALIVE_S)
-            # httpx's own transports keep no cookies and follow no proxy here; nor must this one.
-            return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+            return aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=verify, keepalive_timeout=_KEEPALIVE_S),
+                timeout=timeout,
+                # As httpx's own transports do here: no cookies, no proxy, and what comes is handed on as it is.
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
+            )
 
-        return AiohttpTransport(verify=verify, client=session)
+        return AiohttpTransport(session)
+
+
+def few_pieces(pieces: Sequence[bytes]) -> list[bytes]:
+    """The same bytes in as few writes as pay: what is small is joined with small neighbours, large ones stay alone."""
+    few: list[bytes] = []
+    for is_large, group in groupby(pieces, lambda piece: len(piece) > _JOINED):
+        neighbours = list(group)
+        few += neighbours if is_large else [b"".join(neighbours)]
+    return few
 
 
 @cache

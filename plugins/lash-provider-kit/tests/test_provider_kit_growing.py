@@ -153,7 +153,7 @@ async def main():
     await transport.aclose()
 
 anyio.run(main)
-print([name for name in ("aiohttp", "httpx_aiohttp", "click", "rich") if name in sys.modules])
+print([name for name in ("aiohttp", "click", "rich") if name in sys.modules])
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

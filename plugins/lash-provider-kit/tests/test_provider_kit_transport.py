@@ -20,6 +20,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from hypothesis import given, strategies as st
 
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
@@ -45,6 +46,7 @@ from lash_provider_kit.testing import (
     sse,
     status,
 )
+from lash_provider_kit.transport import few_pieces
 
 SECRET = "sk-test-0123456789abcdefghij"
 
@@ -120,7 +122,7 @@ class Client:
 @pytest.fixture(scope="module", autouse=True)
 def imported() -> None:
     """The libraries' import takes a part of a second, which must not fall into the short time limits tested here."""
-    for name in ("aiohttp", "httpcore", "httpx_aiohttp"):
+    for name in ("aiohttp", "httpcore"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
@@ -281,6 +283,17 @@ async def test_keep_alives_cannot_extend_the_deadline(connect: Connect) -> None:
         await client.service.aclose()
 
 
+@given(st.lists(st.sampled_from([0, 1, 65_536, 65_537, 100_000]), max_size=8))
+def test_a_body_is_written_in_few_pieces_and_large_ones_are_not_copied(sizes: list[int]) -> None:
+    """Each write is a call into the operating system; copying a long conversation takes longer."""
+    pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
+    few = few_pieces(pieces)
+    large = [piece for piece in pieces if len(piece) > 65_536]
+    assert b"".join(few) == b"".join(pieces)
+    assert all(any(piece is each for each in few) for piece in large)
+    assert len(few) <= 2 * len(large) + 1
+
+
 async def test_a_slow_listener_is_neither_cut_off_nor_counted(connect: Connect) -> None:
     with ChatServer(words("a", "b", "end")) as server:
         client = connect(server.url, deadline_s=0.4)
@@ -384,7 +397,7 @@ async def test_what_a_failure_cost_is_unknown_unless_nothing_was_spent(
         await client.service.aclose()
 
 
-@pytest.mark.parametrize("url", [refused_url(), "http://nowhere.invalid/v1"])
+@pytest.mark.parametrize("url", [refused_url(), "http://nowhere.invalid/v1"], ids=["refused", "unknown"])
 async def test_what_never_connected_cost_nothing(connect: Connect, url: str) -> None:
     client = connect(url)
     assert (await client.failure()).usage is None

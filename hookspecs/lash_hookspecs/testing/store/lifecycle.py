@@ -83,6 +83,7 @@ async def _after_delete(harness: StoreHarness) -> None:
         lambda: store.commit(scribe.append("note")),
         lambda: store.load_meta("s1"),
         lambda: store.load_head("s1"),
+        lambda: store.load_revision("s1"),
         lambda: store.load_receipt("s1", commit.operation),
         lambda: store.list_receipts("s1"),
         lambda: store.is_on_path("s1", commit.nodes[0].node_id),

@@ -41,15 +41,16 @@ CASES = Cases()
 
 @CASES.case("A1.02")
 async def _head_and_session_agree(harness: StoreHarness) -> None:
-    """Full load and head-only load agree, for no session, created ones and committed ones."""
+    """Full load, head and revision agree, for no session, created ones and committed ones."""
     store = await harness.open()
-    same((await store.load_head("s1"), await store.load_session("s1")), (None, None))
+    same([await store.load_head("s1"), await store.load_session("s1"), await store.load_revision("s1")], [None] * 3)
     await store.create_session(SessionMeta(session_id="s1", created_at_ms=1))
     await Scribe("s2").write(store, Scribe("s2").turn("hello"))
     for session_id, revision in (("s1", 0), ("s2", 1)):
         head, loaded = await store.load_head(session_id), await store.load_session(session_id)
         same(head, loaded.head)
         same((head.session_id, head.head_revision), (session_id, revision))
+        same(await store.load_revision(session_id), revision)
 
 
 @CASES.case("A1.03")
@@ -96,7 +97,8 @@ async def _one_winner(harness: StoreHarness) -> None:
     replayed = [each for each in outcomes if isinstance(each, CommitResult) and each.receipt_replayed]
     same(len(replayed), 1)  # the winner's other copy
     same({type(each) for each in outcomes}, {CommitResult, HeadConflict})
-    same((await first.load_head("s1")).head_revision, 2)
+    same([(await each.load_head("s1")).head_revision for each in (first, second)], [2, 2])
+    same([await each.load_revision("s1") for each in (first, second)], [2, 2])
 
 
 @CASES.case("A1.06")

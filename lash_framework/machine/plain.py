@@ -1,0 +1,67 @@
+"""What a model sees of a plain stored message, told from the stored data without making a message of it.
+
+Nearly all of a long history is plain: text, tool calls, results. Whatever is damaged, rare or new isn't, and is left to
+the decoder, which has the last word on what can be read, and to the projection, which has it on what is shown.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import Any
+
+from lash_hookspecs.llm import LlmBlock, LlmMessage, LlmRole, TextBlock, ToolCallBlock, ToolResultBlock, llm_text
+
+__all__ = ["render_stored"]
+
+_SPEAKERS = {"user": LlmRole.USER, "assistant": LlmRole.ASSISTANT}
+_TEXTS = frozenset({"text", "code", "output", "error", "prose"})
+_CALLS = {("user", "tool_result"), ("assistant", "tool_call")}
+_message = itemgetter("id", "parts", "role")
+_text = itemgetter("id", "kind", "content")
+_call = itemgetter("tool_call_id", "tool_name")
+
+
+def render_stored(data: Any) -> LlmMessage | None:
+    """What `render_message` makes of the message that this parsed JSON decodes to, if it is plain; None if it isn't.
+
+    Plain is what has exactly the usual fields, of exactly their types.
+    """
+    try:
+        id, parts, role = _message(data)
+        speaker = _SPEAKERS[role]
+    except (KeyError, TypeError):  # a field is missing, or it is no object, or the role no text
+        return None
+    if type(id) is not str or type(parts) is not list or len(data) != 3:
+        return None
+    if len(parts) == 1:
+        block = _plain(parts[0], role)
+        if type(block) is str:
+            return llm_text(speaker, block)
+        return None if block is None else LlmMessage(speaker, (block,))  # type: ignore[arg-type]  # it is no text
+    blocks: list[LlmBlock] = []
+    for part in parts:
+        block = _plain(part, role)
+        if block is None:
+            return None
+        blocks.append(TextBlock(text=block) if isinstance(block, str) else block)
+    kinds = {type(block) for block in blocks}
+    # Of a user's message results come first: the projection sorts them.
+    return LlmMessage(speaker, tuple(blocks)) if kinds and kinds != {TextBlock, ToolResultBlock} else None
+
+
+def _plain(part: Any, role: str) -> str | LlmBlock | None:
+    """A part's text, or its block if it is a call or a result; None if it isn't plain, or a text that isn't shown."""
+    try:
+        id, kind, content = _text(part)
+        if type(id) is not str or type(content) is not str:
+            return None
+        if len(part) == 3:
+            return content if kind in _TEXTS and content and not content.isspace() else None
+        call_id, name = _call(part)
+        if len(part) != 5 or type(call_id) is not str or type(name) is not str or (role, kind) not in _CALLS:
+            return None
+    except (KeyError, TypeError):
+        return None
+    if role == "user":
+        return ToolResultBlock(call_id=call_id, content=content, tool_name=name)
+    return ToolCallBlock(call_id=call_id, tool_name=name, input_json=content)

@@ -1,0 +1,67 @@
+"""aiohttp's connections as an httpx transport.
+
+Times are the session's, not the request's. Errors stay aiohttp's own, which say more than what httpx has for them; they
+are `aiohttp.ClientError` or `OSError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+import httpx
+
+__all__ = ["AiohttpTransport"]
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """Sends requests over a session, which is made with the first one: aiohttp wants a running loop for that."""
+
+    def __init__(self, make_session: Callable[[], aiohttp.ClientSession]) -> None:
+        self._make_session = make_session
+        self._session: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The status and headers of the answer; what is in it is read from the network by whoever iterates over it."""
+        if self._session is None:
+            self._session = self._make_session()
+        try:
+            data: bytes | httpx.AsyncByteStream = request.content
+        except httpx.RequestNotRead:
+            assert isinstance(request.stream, httpx.AsyncByteStream)
+            data = request.stream
+        response = await self._session.request(
+            request.method,
+            str(request.url),
+            headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
+            data=data,
+            allow_redirects=False,
+        )
+        return httpx.Response(
+            response.status,
+            headers=response.raw_headers,
+            stream=_Content(response),
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode()},
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+class _Content(httpx.AsyncByteStream):
+    """What an answer holds, read by read."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        content = self._response.content
+        while read := await content.readany():
+            yield read
+
+    async def aclose(self) -> None:
+        # A connection with something unread on it is closed, any other one kept.
+        self._response.release()
+        await self._response.wait_for_close()
