@@ -9,7 +9,7 @@ A plugin's own classes are few: it may use attrs itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from inspect import get_annotations
 from operator import attrgetter
 from reprlib import recursive_repr
@@ -19,8 +19,11 @@ import attrs
 
 __all__ = ["frozen"]
 
-# What of a class is looked at before it has objects. `__init__` is last: who finds it also finds the rest.
-_LATE = ("__setstate__", "__signature__", "__attrs_attrs__", "__init__")
+# What attrs, or we, give a class. In this order, so that whoever finds one that is there finds the earlier ones too.
+_LATE = (
+    *("__repr__", "__eq__", "__hash__", "__getstate__", "__setstate__", "__setattr__", "__delattr__"),
+    *("__match_args__", "__signature__", "__attrs_attrs__", "__init__"),
+)
 
 if TYPE_CHECKING:
     from attrs import frozen as frozen  # type checkers know this one, and what it makes
@@ -31,18 +34,19 @@ else:
 
         Equal means: of the same class, with equal fields. `field(eq=…, hash=…, repr=…)` count, but `eq` has no key
         functions; a method that the class has itself stays. Its methods can't use `super()`. What is wrong with the
-        fields shows when the first object is made.
+        fields shows when the class is first used.
         """
         if cls is None:
             return lambda cls: frozen(cls, **options)
-        made = _with_slots(cls)
-        for name in _LATE:
-            setattr(made, name, _Late(name, lambda: _complete(made, cls, **options)))
+        late = [name for name in _LATE if name not in vars(cls)]
+        if not options.get("eq", True):
+            late = [name for name in late if name not in ("__eq__", "__hash__")]
+        made = _with_slots(cls, {name: _Late(name, lambda: _complete(made, cls, late, **options)) for name in late})
         return made
 
 
 class _Late:
-    """An attribute of a class that is there as soon as it is looked at."""
+    """An attribute of a class that is there as soon as it is looked at, with all the others."""
 
     def __init__(self, name: str, complete: Callable[[], None]) -> None:
         self._name = name
@@ -53,42 +57,34 @@ class _Late:
         return getattr(owner if instance is None else instance, self._name)
 
 
-def _with_slots(cls: type) -> type:
-    """The class again, with a slot for each field instead of a default."""
+def _with_slots(cls: type, more: dict[str, Any]) -> type:
+    """The class again, with a slot for each field instead of a default, and more attributes."""
     annotations = get_annotations(cls)
     names = [name for name, kind in annotations.items() if not str(kind).startswith(("ClassVar", "typing.ClassVar"))]
     body = {name: value for name, value in vars(cls).items() if name not in {*names, "__dict__", "__weakref__"}}
     taken = {name for base in cls.__mro__[1:-1] for name in vars(base).get("__slots__", ())}
     body["__slots__"] = tuple(name for name in (*names, "__weakref__") if name not in taken)
-    return type(cls)(cls.__name__, cls.__bases__, body)
+    return type(cls)(cls.__name__, cls.__bases__, body | more)
 
 
-def _complete(made: type, cls: type, *, eq: bool = True, **options: Any) -> None:
+def _complete(made: type, cls: type, late: Iterable[str], **options: Any) -> None:
     """Let attrs make its own class of the original, and move over what that has more.
 
     Two threads may do so at once; both move the same.
     """
-    theirs = attrs.frozen(cls, eq=False, repr=False, **options)
-    more = _generic(made, attrs.fields(theirs), vars(cls), eq)
-    more |= {name: value for name, value in vars(theirs).items() if name not in vars(made)}
-    more |= {name: vars(theirs).get(name) for name in _LATE}
-    for name, value in more.items():
-        setattr(made, name, value)
+    theirs = attrs.frozen(cls, **{**options, "eq": False, "repr": False})
+    found = {**vars(theirs), **_generic(made, attrs.fields(theirs))}
+    for name in (*(name for name in vars(theirs) if name not in vars(made)), *late):
+        setattr(made, name, found.get(name))
 
 
 # ---- what works alike for all classes -------------------------------------------------------------------------------
 
 
-def _generic(cls: type, fields: Iterable[attrs.Attribute[Any]], own: Iterable[str], eq: bool) -> dict[str, Any]:
-    methods: dict[str, Any] = {}
-    if "__repr__" not in own:
-        methods["__repr__"] = _repr(fields)
-    if eq and "__eq__" not in own:
-        methods["__eq__"] = _eq(_values([each.name for each in fields if each.eq]))
-        if "__hash__" not in own:
-            hashed = [each.name for each in fields if (each.eq if each.hash is None else each.hash)]
-            methods["__hash__"] = _hash(cls, _values(hashed))
-    return methods
+def _generic(cls: type, fields: Sequence[attrs.Attribute[Any]]) -> dict[str, Any]:
+    compared = [each.name for each in fields if each.eq]
+    hashed = [each.name for each in fields if (each.eq if each.hash is None else each.hash)]
+    return {"__repr__": _repr(fields), "__eq__": _eq(_values(compared)), "__hash__": _hash(cls, _values(hashed))}
 
 
 def _values(names: list[str]) -> Callable[[Any], Any]:

@@ -162,6 +162,9 @@ FIRST_USES: dict[str, Callable[[Any], object]] = {
     "whether it is one": attrs.has,
     "its signature": inspect.signature,
     "a stored object": lambda cls: cls.__new__(cls).__setstate__({"x": 1}),
+    "an object made past the constructor": lambda cls: cls.__new__(cls) == 1,
+    "its hash": lambda cls: cls.__hash__,
+    "a subclass that is an attrs class": lambda cls: attrs.define(type("Sub", (cls,), {}), slots=False),
 }
 
 
@@ -174,6 +177,12 @@ def test_attrs_is_asked_once_and_not_before_the_class_is_used(asked: list[type],
     assert made(1) == made(1)
     assert attrs.has(made)
     assert len(asked) == 1
+
+
+def test_an_object_made_past_the_constructor_cannot_be_changed() -> None:
+    made = point(frozen)
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        made.__new__(made).x = 1
 
 
 def test_help_shows_what_the_constructor_takes() -> None:
