@@ -24,23 +24,25 @@ from lash_hookspecs.sessions import (
     TurnIssue,
 )
 from lash_hookspecs.tools import ToolCallRecord
-from lash_hookspecs.turns import (
-    AssistantMessage,
+from lash_hookspecs.turn_events import (
     ChildTokenUsage,
     DoneEvent,
     ErrorEvent,
-    FinalValue,
-    Finished,
     LlmRequestEvent,
     SessionEvent,
+    TokenUsageEvent,
+    ToolCallEvent,
+    TurnOutcomeEvent,
+)
+from lash_hookspecs.turn_outcomes import (
+    AssistantMessage,
+    FinalValue,
+    Finished,
     Stopped,
     StopReason,
     TerminationPolicy,
-    TokenUsageEvent,
-    ToolCallEvent,
     ToolValue,
     TurnOutcome,
-    TurnOutcomeEvent,
 )
 
 __all__ = ["RECOVERED", "TurnAssembler", "classify_output", "recover_answer", "safe_text", "with_observers_issues"]
@@ -130,6 +132,7 @@ class TurnAssembler:
                         output=event.output,
                         duration_ms=event.duration_ms,
                         plugin_id=owner,
+                        parent_call_id=event.parent_call_id,
                     )
                 )
             case TokenUsageEvent():
@@ -219,6 +222,7 @@ def _issue(event: ErrorEvent) -> TurnIssue:
         terminal_reason=envelope.terminal_reason,
         message=envelope.user_message or event.message,
         retryable=envelope.retryable,
+        provider_failure_kind=envelope.provider_failure_kind,
         raw=envelope.raw,
         plugin_id=envelope.plugin_id,
     )

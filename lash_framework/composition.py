@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from attrs import field
 from lash_framework.catalog import OwnedTool, resolve_catalog
 from lash_framework.hooks import Owned, failure_text
 from lash_framework.implementations import HookImpl, hook_table
-from lash_framework.modes import ResolvedMode, check_extension
+from lash_framework.modes import ResolvedMode, check_extension, driver_options
 from lash_framework.plugins import LoadedPlugin
 from lash_framework.provenance import Provenance
 from lash_framework.registrations import Registrations, conflict_text
@@ -30,7 +30,7 @@ from lash_hookspecs.modes import Mode
 from lash_hookspecs.plugins import SessionStateSpec
 from lash_hookspecs.prompts import PromptLayer
 from lash_hookspecs.tools import ToolManifest
-from lash_hookspecs.turns import ProtocolDriver
+from lash_hookspecs.turn_steps import ProtocolDriver
 from lash_hookspecs.values import frozen
 
 __all__ = ["Composition", "OwnedTool", "compose"]
@@ -57,7 +57,8 @@ class Composition:
     tool_specs: tuple[LlmToolSpec, ...] = field(repr=False)
     callable_names: frozenset[str] = field(repr=False)
     states: Mapping[str, SessionStateSpec] = field(repr=False)
-    options: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    options: Mapping[str, Any] = field(repr=False)
+    driver_options: Any = field(repr=False)
     prompt_layers: tuple[Owned[PromptLayer], ...] = field(repr=False)
     provenance: tuple[Provenance, ...] = field(repr=False)
 
@@ -74,9 +75,9 @@ def compose(
     manager: pluggy.PluginManager,
     registrations: Registrations,
     resolved: ResolvedMode,
-    options: Mapping[str, Mapping[str, Any]],
+    options: Callable[[LoadedPlugin], Any],
 ) -> Composition:
-    """Resolve a mode into a composition.
+    """Resolve a mode into a composition. `options` reads a plugin's.
 
     Raises `UnknownName` for a plugin that isn't here, `ConfigurationError` for one whose requirements the mode lacks or
     a mode without a driver, `PluginConflictError` with all conflicts, `PluginError` for a hook that fails.
@@ -89,7 +90,8 @@ def compose(
             f'mode `{mode.mode_id}` has no driver: let it extend one that has, such as `extends = "standard"`'
         )
     hooks = hook_table(manager, list(plugins))
-    mine = {plugin_id: options.get(plugin_id, {}) for plugin_id in plugins}
+    mine = {plugin_id: options(plugin) for plugin_id, plugin in plugins.items()}
+    chosen = driver_options(mode, mode.options)
     catalog = resolve_catalog(
         plugins,
         hooks,
@@ -118,6 +120,7 @@ def compose(
         callable_names=frozenset(each.name for each in catalog.manifests),
         states={key: spec for key, spec in registrations.states.items() if key in plugins},
         options=mine,
+        driver_options=chosen,
         prompt_layers=resolved.prompts,
         provenance=(*resolved.provenance, *plugin_rows, *catalog.provenance),
     )

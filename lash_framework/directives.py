@@ -1,23 +1,23 @@
-"""What hooks asked of a turn, sorted: messages to add, whether to abort, what to show. Pure.
+"""What hooks asked of a turn, checked for the record, then sorted: what to add, whether to abort, what to show. Pure.
 
 Every message carries its plugin's name from here on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from attrs import define, evolve, field
 
 from lash_framework.hooks import Owned
 from lash_hookspecs.checkpoints import CheckpointDelivery
 from lash_hookspecs.codec import encode
-from lash_hookspecs.directives import AbortTurn, EmitEvents, EnqueueMessages, SurfaceEvent, TurnDirective
+from lash_hookspecs.directives import AbortTurn, EmitEvents, EnqueueMessages, OwnedDirective, TurnDirective
 from lash_hookspecs.errors import CodecError, PluginError
 from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin, ProcessOrigin
-from lash_hookspecs.turns import PluginEvent
+from lash_hookspecs.turn_events import PluginEvent
 
-__all__ = ["DIRECTIVES", "Sorted", "sort_directives"]
+__all__ = ["DIRECTIVES", "Sorted", "enqueued", "owned_directives", "sort_directives"]
 
 DIRECTIVES = (AbortTurn, EnqueueMessages, EmitEvents)
 """What hooks at turn seams and checkpoints may return."""
@@ -48,18 +48,47 @@ class Sorted:
         return tuple(_as_message(id, each) for id, each in named.items() if not is_known(id))
 
 
-def sort_directives(directives: Sequence[Owned[TurnDirective]]) -> Sorted:
-    """Sort them. Raises `PluginError` for a message in a role that plugins may not take, or that can't be stored."""
+def owned_directives(found: Sequence[Owned[TurnDirective]]) -> tuple[OwnedDirective, ...]:
+    """What hooks returned, as a record holds it: each message in its plugin's name.
+
+    Raises `PluginError` for a message in a role that plugins may not take, and for what can't be stored.
+    """
+    return tuple(OwnedDirective(plugin_id, _checked(plugin_id, directive)) for plugin_id, directive in found)
+
+
+def _checked(plugin_id: str, directive: TurnDirective) -> TurnDirective:
+    match directive:
+        case EnqueueMessages(messages=messages, transient=transient):
+            owned = tuple(_owned_message(each, plugin_id, transient) for each in messages)
+            return evolve(directive, messages=owned)
+        case EmitEvents(events=events):
+            for each in events:
+                _require_storable(each, plugin_id, "EmitEvents", f"the payload of event `{each.name}`")
+        case AbortTurn():
+            _require_storable(directive, plugin_id, "AbortTurn", "its text")
+    return directive
+
+
+def enqueued(directives: Sequence[OwnedDirective]) -> Iterator[tuple[str, PluginMessage]]:
+    """The messages among them, with their plugins."""
+    for each in directives:
+        if isinstance(each.directive, EnqueueMessages):
+            for message in each.directive.messages:
+                yield each.plugin_id, message
+
+
+def sort_directives(directives: Sequence[OwnedDirective]) -> Sorted:
+    """Sort recorded directives by what is done with them."""
     found = Sorted()
-    for plugin_id, directive in directives:
-        match directive:
+    for each in directives:
+        plugin_id = each.plugin_id
+        match each.directive:
             case EnqueueMessages(messages=messages, transient=transient):
-                owned = [_owned_message(each, plugin_id, transient) for each in messages]
-                (found.transient if transient else found.lasting).extend(owned)
+                (found.transient if transient else found.lasting).extend(messages)
             case EmitEvents(events=events):
-                found.events += [_owned_event(each, plugin_id) for each in events]
-            case AbortTurn():
-                found.abort = Owned(plugin_id, directive)
+                found.events += [PluginEvent(plugin_id=plugin_id, name=e.name, payload=e.payload) for e in events]
+            case AbortTurn() as abort:
+                found.abort = Owned(plugin_id, abort)
     return found
 
 
@@ -71,12 +100,6 @@ def _owned_message(message: PluginMessage, plugin_id: str, transient: bool) -> P
     if isinstance(message.origin, ProcessOrigin):
         return message
     return evolve(message, origin=PluginOrigin(plugin_id, transient))  # nobody speaks in another plugin's name
-
-
-def _owned_event(event: SurfaceEvent, plugin_id: str) -> PluginEvent:
-    """The event with its owner's name on it."""
-    _require_storable(event, plugin_id, "EmitEvents", f"the payload of event `{event.name}`")
-    return PluginEvent(plugin_id=plugin_id, name=event.name, payload=event.payload)
 
 
 def _require_storable(value: object, plugin_id: str, directive: str, what: str) -> None:

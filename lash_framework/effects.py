@@ -5,14 +5,14 @@ Turns run on it say `durable: false`. The journal host, which answers from recor
 
 from __future__ import annotations
 
+from lash_hookspecs.effect_commands import RuntimeEffectCommand
+from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome
 from lash_hookspecs.effects import (
     EffectController,
     EffectHost,
     EffectRunner,
     EffectSubject,
-    RuntimeEffectCommand,
     RuntimeEffectEnvelope,
-    RuntimeEffectOutcome,
     RuntimeInvocation,
     RuntimeReplay,
     RuntimeScope,

@@ -1,22 +1,20 @@
-"""What a model is told before the conversation: the system prompt and the tools, as they stand now."""
+"""What a model is told before the conversation: the system prompt, from all who have something to say there. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from lash_framework.hooks import Bind, Owned, collect
-from lash_framework.prompt import OwnedContribution, PromptInputs, RenderedPrompt
+from lash_framework.hooks import Owned
+from lash_framework.prompt import OwnedContribution, PromptInputs
 from lash_framework.turn_plan import TurnPlan
-from lash_hookspecs.prompts import PromptContribution
-from lash_hookspecs.turns import ExecutionEnvironmentSync
+from lash_hookspecs.prompts import RenderedPrompt
 
-__all__ = ["current_environment"]
+__all__ = ["current_prompt"]
 
 
-async def current_environment(plan: TurnPlan, bind: Bind) -> tuple[RenderedPrompt, ExecutionEnvironmentSync]:
-    """The prompt with its provenance, and prompt and tools as the turn machine takes them. Raises `PluginError`."""
-    hooks = plan.composition.hooks["lash_prompt_contributions"]
-    offered: list[Owned[Any]] = await collect(hooks, bind, item=PromptContribution) if hooks else []
+def current_prompt(plan: TurnPlan, offered: Sequence[Owned[Any]] = ()) -> RenderedPrompt:
+    """The prompt with its provenance. `offered` are the plugins' contributions of now."""
     driver = plan.composition.mode.driver
     inputs = PromptInputs(
         layers=plan.layers,
@@ -29,8 +27,7 @@ async def current_environment(plan: TurnPlan, bind: Bind) -> tuple[RenderedPromp
         execution_prompt=driver.execution_prompt if driver else "",
         execution_owner=plan.composition.driver_owner,
     )
-    prompt = plan.renderer.render(inputs)
-    return prompt, ExecutionEnvironmentSync(system_prompt=prompt.text, tool_specs=plan.composition.tool_specs)
+    return plan.renderer.render(inputs)
 
 
 def _of_extension(owner: str, extension: Any) -> list[OwnedContribution]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lash_framework.composition import Composition
-from lash_framework.prompt import RenderedPrompt
 from lash_framework.sourcing import Sourced
 from lash_hookspecs.codec import encode
+from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.values import frozen
 
 __all__ = ["ExplainRecord", "ExplainedPlugin", "ExplainedPrompt", "ExplainedSetting", "ExplainedTool", "Explanation"]

@@ -29,7 +29,7 @@ from lash_hookspecs.stores import (
     frame_node_id,
     node_id,
 )
-from lash_hookspecs.turns import ProtocolEvent
+from lash_hookspecs.turn_effects import ProtocolEvent
 
 __all__ = ["MAIN_FRAME", "Conversation", "new_nodes", "readable_messages", "restore"]
 
@@ -60,21 +60,21 @@ def restore(loaded: LoadedSession) -> Conversation:
     message is made before somebody reads it.
     """
     nodes, session_id = NodePath.of(loaded.nodes), loaded.head.session_id
-    # The loop below runs once per message of a history that may have ten thousand: what it needs is at hand.
-    bodies, parse, render = nodes.bodies, orjson.loads, render_stored
     is_message, is_event = NodeKind.MESSAGE, NodeKind.EVENT
     places = [at for at, kind in enumerate(nodes.kinds) if kind is is_message]
+    bodies = [nodes.bodies[at] for at in places]
     events = [_read(ProtocolEvent, nodes, session_id, at) for at, kind in enumerate(nodes.kinds) if kind is is_event]
     entries: list[Entry] = []
     ids: list[str] = []
-    for at in places:
+    parse, render = orjson.loads, render_stored  # at hand for ten thousand messages
+    for place, body in zip(places, bodies, strict=True):
         try:
-            data = parse(bodies[at])
+            data = parse(body)
         except ValueError:
             data = None  # the decoder will say what is wrong
         entry = render(data)
         if entry is None:
-            message = _read(Message, nodes, session_id, at)
+            message = _read(Message, nodes, session_id, place)
             entries.append(message)
             ids.append(message.id)
         else:
@@ -82,7 +82,8 @@ def restore(loaded: LoadedSession) -> Conversation:
             ids.append(data["id"])
     return Conversation(
         head=loaded.head,
-        messages=MessageSequence.restored(entries, ids, lambda at: _read(Message, nodes, session_id, places[at])),
+        # What was rendered is sound, so of the nodes only the bodies are kept.
+        messages=MessageSequence.restored(entries, ids, lambda at: decode(Message, bodies[at])),
         events=tuple(events),
         components=loaded.components,
         usage=loaded.usage,

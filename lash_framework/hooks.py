@@ -134,6 +134,7 @@ async def collect(
     """
     found: list[Owned[Any]] = []
     expected = object if item is None else item
+    known = None  # the class of the last item: the next one is nearly always of the same
     started = perf_counter()
     for impl in impls:
         arguments = (bind(impl.plugin_id),) if impl.takes_only_ctx and bind else _arguments(impl, bind, kwargs)
@@ -152,8 +153,10 @@ async def collect(
         if result is not None:
             plugin_id = impl.plugin_id
             for each in result if type(result) is list else _as_sequence(result):
-                if not isinstance(each, expected):
-                    raise _wrong_type(impl, each, expected, many=True)
+                if (kind := type(each)) is not known:
+                    if not isinstance(each, expected):
+                        raise _wrong_type(impl, each, expected, many=True)
+                    known = kind
                 found.append(_owned(Owned, (plugin_id, each)))
     return found
 

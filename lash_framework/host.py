@@ -5,8 +5,9 @@ A host is one object; two of them in one process share nothing but the plugins' 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from lash_framework.composition import Composition, compose
@@ -14,8 +15,9 @@ from lash_framework.hooks import Owned, collect_sync
 from lash_framework.implementations import HookImpl, hook_table
 from lash_framework.lifespans import CLOSE_LIMIT_S, Lifespans, Make
 from lash_framework.modes import ModeTable, extend, merge
-from lash_framework.plugins import LoadFailure, LoadReport, failure_of, load_plugins
+from lash_framework.plugins import LoadedPlugin, LoadFailure, LoadReport, failure_of, load_plugins
 from lash_framework.registrations import drop, register
+from lash_framework.settings import Settings, plugin_settings
 from lash_hookspecs.contexts import HostContext
 from lash_hookspecs.errors import ConfigurationError, PluginError, nearest
 from lash_hookspecs.llm import ProviderSpec
@@ -30,7 +32,8 @@ class PluginHost:
 
     `plugins` are modules or objects with hooks, besides the installed ones. `disabled` ids are not loaded, `only`
     (None: no limit) chooses among the installed ones. `modes` are the application's own, or `Owned("lash.toml", mode)`,
-    the lower layer first. `options` are the plugins', by id.
+    the lower layer first. `options` are the plugins', by id; `read_options` makes them an instance of the class that a
+    plugin has for them, and knows where each was said.
 
     A plugin that can't be loaded, or collides with another one, is a row of `report`; only `strict` makes it a
     `ConfigurationError`. Modes that collide with each other are a `PluginConflictError`.
@@ -44,10 +47,12 @@ class PluginHost:
         only: Iterable[str] | None = None,
         modes: Sequence[Owned[Mode] | Mode] = (),
         options: Mapping[str, Mapping[str, Any]] | None = None,
+        read_options: Callable[[str, type], Any] | None = None,
         strict: bool = False,
         close_limit_s: float = CLOSE_LIMIT_S,
     ) -> None:
         self._options = dict(options or {})
+        self._read_options = read_options or partial(plugin_settings, settings=Settings(plugin=self._options), env={})
         self._manager, report = load_plugins(plugins, disabled=disabled, only=only)
         self._registrations = register(self._manager, report)
         self._table, self._extensions = self._settle_modes(modes)
@@ -83,9 +88,14 @@ class PluginHost:
         known = self._compositions.get(mode_id)
         if known is None:
             resolved = extend(merge(self._table.chain(mode_id)), self._extensions.get(mode_id, ()))
-            known = compose(self._manager, self._registrations, resolved, self._options)
+            known = compose(self._manager, self._registrations, resolved, self._options_of)
             self._compositions[mode_id] = known
         return known
+
+    def _options_of(self, plugin: LoadedPlugin) -> Any:
+        if plugin.info.options is None:
+            return self._options.get(plugin.plugin_id, {})
+        return self._read_options(plugin.plugin_id, plugin.info.options)
 
     # ---- lifespans --------------------------------------------------------------------------------------------------
 
@@ -105,11 +115,11 @@ class PluginHost:
         a later call tries again.
         """
         return await self._lifespans.enter(
-            {impl.plugin_id: self._lifespan(impl) for impl in composition.hooks["lash_lifespan"]}
+            {impl.plugin_id: self._lifespan(impl, composition) for impl in composition.hooks["lash_lifespan"]}
         )
 
-    def _lifespan(self, impl: HookImpl) -> Make:
-        host = HostContext(plugin_id=impl.plugin_id, options=self._options.get(impl.plugin_id, {}))
+    def _lifespan(self, impl: HookImpl, composition: Composition) -> Make:
+        host = HostContext(plugin_id=impl.plugin_id, options=composition.options[impl.plugin_id])
         return lambda: impl.function(*impl.pick({"host": host}))
 
     async def aclose(self) -> None:

@@ -73,7 +73,10 @@ def _require_text(text: str) -> None:
 
 def input_hash(turn_input: TurnInput) -> str:
     """What makes two inputs the same question."""
-    plain: dict[str, Any] = unstructure(attrs.evolve(turn_input, image_blobs={}, mode_extension=None))
+    told = turn_input
+    if told.image_blobs or told.mode_extension is not None:
+        told = attrs.evolve(told, image_blobs={}, mode_extension=None)  # hashed in their own ways
+    plain: dict[str, Any] = unstructure(told)
     plain["images"] = {name: attachment_id(data) for name, data in turn_input.image_blobs.items()}
     plain["mode_extension"] = _tagged(turn_input.mode_extension)
     inputs = turn_input.context.plugin_inputs

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
@@ -26,7 +27,7 @@ from lash_framework.provenance import TOML
 from lash_framework.providers import Providers, split_model
 from lash_framework.resident import Resident
 from lash_framework.session import APPLICATION, Session
-from lash_framework.settings import Settings, load_settings, provider_settings, store_settings
+from lash_framework.settings import Settings, load_settings, plugin_settings, provider_settings, store_settings
 from lash_framework.sourcing import STORED, attribute, policy_settings
 from lash_framework.sync import run_anywhere
 from lash_framework.tool_calls import Validator
@@ -155,6 +156,7 @@ class Lash:
             only=settings.plugins.only,
             modes=tuple(Owned(TOML, mode) for mode in settings.modes.values()),
             options=settings.plugin,
+            read_options=partial(plugin_settings, settings=settings),
         )
         host.composition(settings.mode)  # fails now, by name, rather than at the first turn
         split_model(settings.model or DEFAULT_MODEL, host.providers)

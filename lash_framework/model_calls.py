@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import cache
 from operator import is_not
 from typing import Any
@@ -11,19 +12,25 @@ from attrs import evolve, fields, has
 
 from lash_framework.effects import envelope
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
+from lash_framework.machine import stamp_response
 from lash_framework.stream import ActivityStream
 from lash_framework.turn_plan import TurnPlan
-from lash_hookspecs.effects import (
-    LlmCallCommand,
-    LlmCallOutcome,
-    RuntimeEffectEnvelope,
-    RuntimeEffectOutcome,
-    RuntimeScope,
-    expect,
-)
+from lash_hookspecs.effect_commands import LlmCallCommand
+from lash_hookspecs.effect_outcomes import LlmCallOutcome, RuntimeEffectOutcome, expect
+from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
-from lash_hookspecs.llm import LlmAttachment, LlmCallError, LlmRequest, LlmResponse, TokenUsage
-from lash_hookspecs.turns import LlmCall
+from lash_hookspecs.llm import (
+    ImageBlock,
+    LlmAttachment,
+    LlmBlock,
+    LlmCallError,
+    LlmMessage,
+    LlmRequest,
+    LlmResponse,
+    TextBlock,
+    TokenUsage,
+)
+from lash_hookspecs.turn_effects import LlmCall
 
 __all__ = ["ask_model"]
 
@@ -34,13 +41,10 @@ async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, sco
     """Ask the turn's model. What the user must mend (`ConfigurationError`) is raised; other failures are outcomes."""
 
     async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-        try:
-            request = await _with_bytes(plan, effect.request)  # a store's failure is raised: nothing is committed
-        except LlmCallFailed as failed:
-            return LlmCallOutcome(failed.error, text_streamed=stream.text_streamed)
+        request, lost = await _with_bytes(plan, effect.request)  # a store's failure is raised: nothing is committed
         result: LlmResponse | LlmCallError
         try:
-            result = _answer(plan.provider_id, await plan.provider.complete(request, stream.receive))
+            result = _answer(plan, await plan.provider.complete(request, stream.receive))
         except ConfigurationError:
             raise
         except BaseException as error:
@@ -54,19 +58,19 @@ async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, sco
                 # Nobody knows how far the call had come.
                 result = LlmCallError(message=text, usage=TokenUsage(at_least=True))
         # What was paid for is kept: a lone surrogate in it would make the commit fail.
-        return LlmCallOutcome(_storable(result), text_streamed=stream.text_streamed)
+        return LlmCallOutcome(_storable(result), stream.text_streamed, lost)
 
     wrapped = envelope(scope, LlmCallCommand(plan.provider_id, effect.request), str(effect.id))
     return expect(await plan.controller.execute(wrapped, run), LlmCallOutcome)
 
 
-def _answer(provider_id: str, answer: object) -> LlmResponse | LlmCallError:
-    """What the provider returned, or that it is no answer."""
+def _answer(plan: TurnPlan, answer: object) -> LlmResponse | LlmCallError:
+    """What the provider returned, its opaque state stamped with where it is from; or that it is no answer."""
     if isinstance(answer, LlmResponse):
-        return answer
+        return stamp_response(answer, plan.route)
     what = "None" if answer is None else f"a `{type(answer).__name__}`"
     return LlmCallError(
-        message=f"provider `{provider_id}` returned {what}, where a `LlmResponse` was expected",
+        message=f"provider `{plan.provider_id}` returned {what}, where a `LlmResponse` was expected",
         usage=TokenUsage(at_least=True),
     )
 
@@ -91,14 +95,29 @@ def _field_names(cls: type) -> tuple[str, ...]:
     return tuple(each.name for each in fields(cls)) if has(cls) else ()
 
 
-async def _with_bytes(plan: TurnPlan, request: LlmRequest) -> LlmRequest:
-    """The request with its attachments' bytes, which no record holds."""
+async def _with_bytes(plan: TurnPlan, request: LlmRequest) -> tuple[LlmRequest, tuple[str, ...]]:
+    """The request with its attachments' bytes, which no record holds, and the ids of those that are lost.
+
+    In the place of a lost one the model reads that it is: every later request has it too, and none would be answered.
+    """
     if not request.attachments:
-        return request
-    loaded = []
-    for each in request.attachments:
+        return request, ()
+    attachments, lost = [], {}
+    for index, each in enumerate(request.attachments):
         data = each.data or await plan.get_blob(each.reference.id)
         if data is None:
-            raise LlmCallFailed(LlmCallError(message=f"attachment `{each.reference.id}` is not in the store"))
-        loaded.append(LlmAttachment(reference=each.reference, data=data))
-    return evolve(request, attachments=tuple(loaded))
+            lost[index] = each.reference.id
+        attachments.append(LlmAttachment(reference=each.reference, data=data or b""))
+    messages = request.messages
+    if lost:
+        messages = tuple(_told_of_lost(message, lost) for message in messages)
+    return evolve(request, messages=messages, attachments=tuple(attachments)), tuple(dict.fromkeys(lost.values()))
+
+
+def _told_of_lost(message: LlmMessage, lost: Mapping[int, str]) -> LlmMessage:
+    def shown(block: LlmBlock) -> LlmBlock:
+        is_lost = isinstance(block, ImageBlock) and block.attachment_idx in lost
+        return TextBlock(text="[An image was here. It is lost.]") if is_lost else block
+
+    blocks = tuple(map(shown, message.blocks))
+    return message if blocks == message.blocks else LlmMessage(message.role, blocks)

@@ -13,12 +13,21 @@ from attrs import evolve, field, fields
 
 from lash_framework.hooks import Owned
 from lash_framework.provenance import APPLICATION, Provenance
-from lash_hookspecs.errors import ConfigurationError, PluginConflictError, UnknownName, nearest
+from lash_hookspecs.errors import CodecError, ConfigurationError, PluginConflictError, UnknownName, nearest
 from lash_hookspecs.modes import Mode, ModeDriver, ModeExtension
 from lash_hookspecs.prompts import PromptLayer
 from lash_hookspecs.values import frozen
 
-__all__ = ["ModeTable", "ResolvedMode", "check_extension", "extend", "load_extension", "merge", "store_extension"]
+__all__ = [
+    "ModeTable",
+    "ResolvedMode",
+    "check_extension",
+    "driver_options",
+    "extend",
+    "load_extension",
+    "merge",
+    "store_extension",
+]
 
 
 class ModeTable:
@@ -216,6 +225,31 @@ def _prompt_rows(owner: str, layer: PromptLayer, where: str) -> list[Provenance]
             first_line = (each.title or each.content.strip()).partition("\n")[0]
             rows.append(Provenance("prompt", slot.value, owner, f"{where}: {first_line[:80]}"))
     return rows
+
+
+# ---- options --------------------------------------------------------------------------------------------------------
+
+
+def driver_options(mode: Mode, values: Mapping[str, Any]) -> Any:
+    """Options as the mode's driver takes them: of the class that it declared, or the mapping as it stands.
+
+    Raises `ConfigurationError` for an option that the class doesn't have, and for a value that doesn't fit.
+    """
+    declared = mode.driver.options if mode.driver is not None else None
+    if declared is None:
+        return values
+    known = [each.name for each in fields(declared)]
+    for key in values:
+        if key not in known:
+            raise ConfigurationError(f"mode `{mode.mode_id}` has no option `{key}`: {nearest(key, known)}")
+    if not values:
+        return declared()
+    from lash_hookspecs.codec import structure
+
+    try:
+        return structure(dict(values), declared)
+    except CodecError as error:
+        raise ConfigurationError(f"an option of mode `{mode.mode_id}` doesn't fit: {error}") from error
 
 
 # ---- turn and session extensions as data ----------------------------------------------------------------------------

@@ -7,20 +7,23 @@ collect contributions, and it doesn't know which layer is whose.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from enum import StrEnum
 from hashlib import sha256
 
 from attrs import evolve
 
 from lash_hookspecs.prompts import (
     BuiltinEntry,
+    DroppedPiece,
+    DropReason,
     PromptBuiltin,
     PromptContribution,
     PromptEntry,
     PromptLayer,
+    PromptPiece,
     PromptSection,
     PromptSlot,
     PromptTemplate,
+    RenderedPrompt,
     SlotEntry,
     TextEntry,
 )
@@ -29,14 +32,10 @@ from lash_hookspecs.values import frozen
 __all__ = [
     "DEFAULT_TEMPLATE",
     "KERNEL_OWNER",
-    "DropReason",
-    "DroppedPiece",
     "OwnedContribution",
     "OwnedLayer",
     "PromptInputs",
-    "PromptPiece",
     "PromptRenderer",
-    "RenderedPrompt",
     "render_prompt",
     "resolve_layers",
 ]
@@ -110,50 +109,6 @@ class PromptInputs:
     callable_tools: frozenset[str] = frozenset()
     execution_prompt: str = ""
     execution_owner: str = KERNEL_OWNER
-
-
-@frozen(kw_only=True)
-class PromptPiece:
-    """Whose words stand at `text[start:end]`, counted in characters. Several owners said the same, or one.
-
-    `section` is its heading; `slot` is None for texts of the template and builtins. `sha256` in hex, of UTF-8 bytes.
-    """
-
-    owners: tuple[str, ...]
-    start: int
-    end: int
-    sha256: str
-    section: str | None = None
-    slot: PromptSlot | None = None
-    title: str | None = None
-
-
-class DropReason(StrEnum):
-    """Why a contribution isn't in the prompt."""
-
-    BLANK = "blank"
-    GATED = "gated"
-    RESET = "reset"
-    NO_PLACE = "no_place"
-
-
-@frozen(kw_only=True)
-class DroppedPiece:
-    """A contribution that isn't in the prompt, and why: blank, no tool of its gate, reset by a layer, no such slot."""
-
-    owner: str
-    slot: PromptSlot
-    title: str | None
-    reason: DropReason
-
-
-@frozen(kw_only=True)
-class RenderedPrompt:
-    """A system prompt, where each of its pieces came from, and what was left out."""
-
-    text: str
-    pieces: tuple[PromptPiece, ...]
-    dropped: tuple[DroppedPiece, ...] = ()
 
 
 # ---- what is said ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ import anyio
 import attrs
 from attrs import evolve
 
-from lash_framework.garbage import collector_paused
 from lash_framework.history import Conversation, restore
 from lash_framework.state import PluginStates
 from lash_hookspecs.errors import SessionBusy, SessionDeleted
@@ -85,11 +84,10 @@ class Resident:
     async def conversation(self) -> Conversation:
         """The conversation, loaded if it isn't there. Raises `StoreCorrupt` and `SessionDeleted`."""
         if self._conversation is None:
-            with collector_paused():
-                loaded = await self.lash.store.load_session(self.id)
-                if loaded is None:
-                    raise SessionDeleted(self.id)
-                self._conversation = restore(loaded)
+            loaded = await self.lash.store.load_session(self.id)
+            if loaded is None:
+                raise SessionDeleted(self.id)
+            self._conversation = restore(loaded)
             self.head = self._conversation.head
             self._take_stored(self._conversation.policy)
         return self._conversation

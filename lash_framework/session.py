@@ -15,7 +15,7 @@ from attrs import evolve
 
 from lash_framework.history import new_nodes
 from lash_framework.hooks import chain, observe
-from lash_framework.modes import load_extension
+from lash_framework.modes import driver_options, load_extension
 from lash_framework.providers import split_model
 from lash_framework.resident import Resident
 from lash_framework.running import RunningTurn
@@ -117,7 +117,9 @@ class Session:
         """Raise `ConfigurationError` for a policy that no turn could run with."""
         host = self._resident.lash.host
         split_model(policy.model, host.providers)
-        load_extension(host.composition(policy.mode_id).mode, "session", policy.extension)
+        mode = host.composition(policy.mode_id).mode
+        load_extension(mode, "session", policy.extension)
+        driver_options(mode, {**mode.options, **policy.options})
 
     async def _take_policy(self, wanted: SessionPolicy) -> None:
         previous = self.policy

@@ -18,6 +18,8 @@ __all__ = ["STORED", "Sourced", "attribute", "effective_settings", "policy_setti
 
 STORED = "stored with the session"
 
+_NOTHING_SAID = GenerationOptions()
+
 Sourced = tuple[str, str, str]
 """Key, value as text, source."""
 
@@ -36,6 +38,8 @@ def policy_settings(policy: SessionPolicy) -> dict[str, Any]:
 
 
 def _generation(options: GenerationOptions) -> dict[str, Any]:
+    if options == _NOTHING_SAID:
+        return {}
     return {f"generation.{key}": value for key, value in unstructure(options).items()}
 
 

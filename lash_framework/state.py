@@ -114,13 +114,16 @@ class PluginStates:
             self.scopes[plugin_id].state = state
 
     def recorded(self, mark: Mark) -> dict[str, Any]:
-        """The states that changed since the mark, as plain data, for the record of the effect that changed them."""
-        from lash_hookspecs.codec import unstructure
+        """The states that changed since the mark, as plain data, for the record of the effect that changed them.
+
+        Raises `PluginError` for a state that can't be stored.
+        """
+        from orjson import loads
 
         return {
-            plugin_id: unstructure(_Stored(self.composition.states[plugin_id].version, self.scopes[plugin_id].state))
+            plugin_id: loads(_encode(plugin_id, self.composition.states[plugin_id], state))
             for plugin_id, before in mark.items()
-            if self.scopes[plugin_id].state is not before
+            if (state := self.scopes[plugin_id].state) is not before
         }
 
     def replay(self, recorded: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from lash_framework.faults import storable_text
 from lash_hookspecs.activity import (
     AssistantProseDelta,
     AssistantReasoningDelta,
@@ -27,11 +28,9 @@ from lash_hookspecs.activity import (
 )
 from lash_hookspecs.llm import AttemptReset, LlmStreamEvent, RetryStatus, StreamDelta, StreamReasoningDelta
 from lash_hookspecs.tools import CompletedToolCall
-from lash_hookspecs.turns import (
+from lash_hookspecs.turn_events import (
     ChildTokenUsage,
     ErrorEvent,
-    FinalValue,
-    Finished,
     InjectedMessagesCommitted,
     LlmRequestEvent,
     PluginEvent,
@@ -40,13 +39,35 @@ from lash_hookspecs.turns import (
     TextDelta,
     TokenUsageEvent,
     ToolCallEvent,
-    ToolValue,
     TurnOutcomeEvent,
 )
+from lash_hookspecs.turn_outcomes import FinalValue, Finished, ToolValue
 
 __all__ = ["ActivityStream", "Sink"]
 
 Sink = Callable[[Sequence[TurnActivity]], Awaitable[None]]
+
+
+class _Text:
+    """Text that comes in pieces, in whole characters: half of a surrogate pair waits for the other half.
+
+    Services that escape their JSON may cut between the two; no file and no terminal takes one alone.
+    """
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def take(self, piece: str) -> str:
+        """What can be shown with this piece."""
+        if not self._half and piece.isascii():
+            return piece
+        text = self._half + piece
+        self._half = text[-1] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        return storable_text(text[:-1] if self._half else text)
+
+    def forget(self) -> None:
+        """What was shown is taken back; its half has no other half any more."""
+        self._half = ""
 
 
 class ActivityStream:
@@ -60,6 +81,7 @@ class ActivityStream:
         self._started: set[str] = set()
         self._completed: set[str] = set()
         self._waiting: list[TurnActivity] = []
+        self._prose, self._reasoning = _Text(), _Text()
         self.text_streamed = False
 
     # ---- from the machine -------------------------------------------------------------------------------------------
@@ -69,6 +91,7 @@ class ActivityStream:
         if isinstance(event, LlmRequestEvent):
             self._model_call = f"{self._turn_id}:model:{event.protocol_iteration}"
             self.text_streamed = False
+            self._forget_halves()
         if self._sink is not None:
             for correlation, shown in self._translate(event):
                 self._queue(correlation, shown)
@@ -98,13 +121,15 @@ class ActivityStream:
                 return [(None, child)]
             case ToolCallEvent(call_id=call_id) if call_id not in self._completed:
                 # Calls that never ran (their arguments were no JSON object), or were cancelled, still begin and end.
-                began = ToolCallStarted(call_id=call_id, name=event.name, args=event.args)
+                parent = event.parent_call_id
+                began = ToolCallStarted(call_id=call_id, name=event.name, args=event.args, parent_call_id=parent)
                 ended = ToolCallCompleted(
                     call_id=call_id,
                     name=event.name,
                     args=event.args,
                     output=event.output,
                     duration_ms=event.duration_ms,
+                    parent_call_id=parent,
                 )
                 return [(call_id, ended)] if call_id in self._started else [(call_id, began), (call_id, ended)]
             case InjectedMessagesCommitted(messages=messages, checkpoint=checkpoint):
@@ -156,18 +181,24 @@ class ActivityStream:
             kind = type(event)
             if kind is StreamDelta:
                 self.text_streamed = self.text_streamed or watched
-                if watched:
-                    self._queue(call, AssistantProseDelta(event.text))  # type: ignore[union-attr]  # by its type
+                if watched and (text := self._prose.take(event.text)):  # type: ignore[union-attr]  # by its type
+                    self._queue(call, AssistantProseDelta(text))
             elif not watched:
                 continue
             elif kind is StreamReasoningDelta:
-                self._queue(call, AssistantReasoningDelta(event.text))  # type: ignore[union-attr]  # by its type
+                if text := self._reasoning.take(event.text):  # type: ignore[union-attr]  # by its type
+                    self._queue(call, AssistantReasoningDelta(text))
             elif kind is AttemptReset:
                 self.text_streamed = False
+                self._forget_halves()
                 self._queue(call, ModelAttemptReset())
             elif kind is RetryStatus:
                 self._queue(call, event)  # type: ignore[arg-type]  # by its type
         await self.flush()
+
+    def _forget_halves(self) -> None:
+        self._prose.forget()
+        self._reasoning.forget()
 
     # ---- to the watcher ---------------------------------------------------------------------------------------------
 

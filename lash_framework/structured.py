@@ -13,7 +13,7 @@ from lash_hookspecs.errors import CodecError, ConfigurationError
 from lash_hookspecs.llm import JsonSchemaOutput
 from lash_hookspecs.sessions import AssembledTurn, TurnIssue
 from lash_hookspecs.toolkit import json_schema
-from lash_hookspecs.turns import AssistantMessage, FinalValue, Finished, Stopped, StopReason
+from lash_hookspecs.turn_outcomes import AssistantMessage, FinalValue, Finished, Stopped, StopReason
 from lash_hookspecs.values import frozen
 
 __all__ = ["OutputWish", "output_wish", "take_output"]

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
+from attrs import define, evolve, field
 
 from lash_framework.effects import envelope
 from lash_framework.faults import is_failure
 from lash_framework.machine import TurnMachine
 from lash_framework.stream import ActivityStream
-from lash_framework.tool_calls import cancelled_call, lost_call, perform
-from lash_framework.turn_plan import TurnPlan
-from lash_hookspecs.effects import (
-    RuntimeEffectEnvelope,
-    RuntimeEffectOutcome,
-    RuntimeScope,
-    ToolCallCommand,
-    ToolCallDone,
-    ToolCallEffectOutcome,
-    child_key,
-    expect,
+from lash_framework.tool_calls import (
+    attached,
+    cancelled_call,
+    lost_call,
+    perform,
+    too_deep_call,
+    without_attachment,
 )
+from lash_framework.turn_plan import TurnPlan
+from lash_hookspecs.effect_commands import ToolCallCommand
+from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome, ToolCallDone, ToolCallEffectOutcome, expect
+from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope, child_key
 from lash_hookspecs.errors import EffectControllerError
 from lash_hookspecs.tools import (
     CompletedToolCall,
@@ -34,11 +35,38 @@ from lash_hookspecs.tools import (
     ToolError,
     ToolFailureClass,
 )
-from lash_hookspecs.turns import ToolCalls, ToolResults
+from lash_hookspecs.turn_effects import ToolCalls, ToolResults
 
 __all__ = ["ToolBatch"]
 
 log = logging.getLogger("lash.tools")
+
+
+MAX_DEPTH = 8
+"""How deep tools may call tools: deep enough for any that ends, an end for one that calls itself."""
+
+
+@define(slots=True, eq=False)
+class _Call:
+    """A call that runs, or ran: `callers` are the tools above it, `children` the calls that its tool made, by index."""
+
+    asked: PendingToolCall
+    callers: tuple[str, ...] = ()
+    parent_id: str | None = None
+    children: dict[int, _Call] = field(factory=dict)
+    result: CompletedToolCall | None = None
+
+    def settled(self, otherwise: Callable[[PendingToolCall], CompletedToolCall]) -> CompletedToolCall:
+        """Its result, with its children's; `otherwise` makes one for each call without."""
+        return self.result or self.with_children(otherwise(self.asked), otherwise)
+
+    def with_children(
+        self, done: CompletedToolCall, otherwise: Callable[[PendingToolCall], CompletedToolCall]
+    ) -> CompletedToolCall:
+        """The result, and what its children came to."""
+        if not self.children:
+            return done
+        return evolve(done, children=tuple(each.settled(otherwise) for _, each in sorted(self.children.items())))
 
 
 class ToolBatch:
@@ -47,36 +75,38 @@ class ToolBatch:
     def __init__(self, plan: TurnPlan, stream: ActivityStream) -> None:
         self._plan = plan
         self._stream = stream
-        self._open: tuple[ToolCalls, list[CompletedToolCall | None]] | None = None
+        self._open: tuple[ToolCalls, list[_Call]] | None = None
 
     async def run(self, effect: ToolCalls, scope: RuntimeScope) -> ToolResults:
         """Run all calls at once. Raises `EffectControllerError`; whatever else goes wrong is a call's result."""
-        results: list[CompletedToolCall | None] = [None] * len(effect.calls)
-        self._open = (effect, results)
+        calls = [_Call(each) for each in effect.calls]
+        self._open = (effect, calls)
         faults: list[EffectControllerError] = []
 
-        async def run(index: int, call: PendingToolCall) -> None:
+        async def run(call: _Call) -> None:
             try:
-                results[index] = await self._run_call(call, scope)
+                await self._run_call(call, scope)
             except EffectControllerError as error:
                 faults.append(error)  # kept out of the group, which would wrap it
             except BaseException as error:
                 # A cancellation that nobody asked for would end this task, or the turn, without a word.
                 if isinstance(error, Exception) or not is_failure(error):
                     raise
-                log.warning("the call of tool `%s` ended without a result", call.tool_name, exc_info=error)
+                name = call.asked.tool_name
+                log.warning("the call of tool `%s` ended without a result", name, exc_info=error)
 
-        if len(effect.calls) == 1:
-            await run(0, effect.calls[0])
+        if len(calls) == 1:
+            await run(calls[0])
         else:
             async with anyio.create_task_group() as group:
-                for index, call in enumerate(effect.calls):
-                    group.start_soon(run, index, call)
+                for call in calls:
+                    group.start_soon(run, call)
         if faults:
             raise faults[0]
-        done = tuple(each or lost_call(call) for each, call in zip(results, effect.calls, strict=True))
-        results[:] = done  # the batch stays open until the machine has these, or `settle` hands them over
-        return ToolResults(id=effect.id, results=done)
+        # The batch stays open until the machine has these, or `settle` hands them over.
+        for call in calls:
+            call.result = call.settled(lost_call)
+        return self._results(effect, calls)
 
     def settle(self, machine: TurnMachine) -> None:
         """Answer an open batch with what is done and what was cancelled: a call without a result spoils the history.
@@ -84,59 +114,72 @@ class ToolBatch:
         A machine that has been answered already takes no notice.
         """
         if self._open is not None:
-            effect, results = self._open
+            effect, calls = self._open
             self._open = None
-            settled = tuple(each or cancelled_call(call) for each, call in zip(results, effect.calls, strict=True))
-            machine.respond(ToolResults(id=effect.id, results=settled))
+            machine.respond(self._results(effect, calls))
 
-    async def _run_call(
-        self, call: PendingToolCall, scope: RuntimeScope, parent: str | None = None, key: str | None = None
-    ) -> CompletedToolCall:
-        plan = self._plan
-        owned = plan.composition.tools.get(call.tool_name)
+    def _results(self, effect: ToolCalls, calls: list[_Call]) -> ToolResults:
+        return ToolResults(id=effect.id, results=tuple(each.settled(cancelled_call) for each in calls))
+
+    async def _run_call(self, call: _Call, scope: RuntimeScope, key: str | None = None) -> CompletedToolCall:
+        plan, asked = self._plan, call.asked
+        owned = plan.composition.tools.get(asked.tool_name)
         prepared = PreparedToolCall(
-            call_id=call.call_id,
-            tool_name=call.tool_name,
-            args=call.args,
+            call_id=asked.call_id,
+            tool_name=asked.tool_name,
+            args=asked.args,
             plugin_id=owned.plugin_id if owned else "",
             effect=owned.tool.manifest.effect if owned else ToolEffect.PURE,  # what isn't there does nothing
-            replay=call.replay,
+            replay=asked.replay,
         )
-        wrapped = envelope(scope, ToolCallCommand(prepared), call.call_id, key=key)
+        wrapped = envelope(scope, ToolCallCommand(prepared), asked.call_id, key=key)
         faults: list[EffectControllerError] = []  # of the call's children, whatever the tool makes of them
 
-        async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-            await self._stream.tool_started(call.call_id, call.tool_name, call.args, parent)
+        async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.parent_id)
             done = await perform(
                 plan.composition,
                 plan.validators,
-                call,
-                lambda owner: self._context(call, scope, owner, asked.key, faults),
+                asked,
+                lambda owner: self._context(call, scope, owner, envelope.key, faults),
             )
             if faults:
                 raise faults[0]
-            await self._stream.tool_completed(done, parent)
-            return ToolCallEffectOutcome(ToolCallDone(done))
+            for each in attached(done):
+                if await plan.get_blob(each.id) is None:
+                    done = without_attachment(asked, each, done.duration_ms)
+                    break
+            await self._stream.tool_completed(done, call.parent_id)
+            return ToolCallEffectOutcome(ToolCallDone(call.with_children(done, lost_call)))
 
         outcome = expect(await plan.controller.execute(wrapped, run), ToolCallEffectOutcome)
-        return outcome.launch.result
+        call.result = outcome.launch.result
+        return call.result
 
-    def _context(
-        self, call: PendingToolCall, scope: RuntimeScope, owner: str, key: str, faults: list[EffectControllerError]
+    async def _context(
+        self, call: _Call, scope: RuntimeScope, owner: str, key: str, faults: list[EffectControllerError]
     ) -> ToolCallContext:
-        corner = self._plan.states.scopes[owner]
-        taken: set[int] = set()
+        await self._plan.enter()
+        corner, asked = self._plan.states.scopes[owner], call.asked
+        callers = (*call.callers, asked.tool_name)
 
         async def call_tool(index: int, name: str, args: Mapping[str, Any]) -> CompletedToolCall:
-            if index in taken:
+            if index in call.children:
                 text = (
                     f"`call_tool` was called twice with index {index}; each child of a call needs an index of its own"
                 )
                 raise ToolError(text, code="duplicate_child_index", failure_class=ToolFailureClass.INTERNAL)
-            taken.add(index)
-            child = PendingToolCall(call_id=f"{call.call_id}:{index:02d}", tool_name=name, args=args)
+            child = _Call(
+                PendingToolCall(call_id=f"{asked.call_id}:{index:02d}", tool_name=name, args=args),
+                callers,
+                asked.call_id,
+            )
+            call.children[index] = child
+            if len(callers) >= MAX_DEPTH:
+                child.result = too_deep_call(child.asked, callers)
+                return child.result
             try:
-                return await self._run_call(child, scope, call.call_id, child_key(key, owner, index))
+                return await self._run_call(child, scope, child_key(key, owner, index))
             except EffectControllerError as error:
                 faults.append(error)
                 raise
@@ -144,8 +187,8 @@ class ToolBatch:
         return ToolCallContext(
             session_id=self._plan.session_id,
             turn_id=self._plan.turn_id,
-            call_id=call.call_id,
-            tool_name=call.tool_name,
+            call_id=asked.call_id,
+            tool_name=asked.tool_name,
             plugin_id=owner,
             idempotency_key=key,
             host=corner.host,

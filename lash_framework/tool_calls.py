@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -18,6 +18,7 @@ from lash_framework.composition import Composition
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, LashError, nearest
+from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.tools import (
     AttachmentPart,
     CompletedToolCall,
@@ -37,7 +38,17 @@ from lash_hookspecs.tools import (
     ToolManifest,
 )
 
-__all__ = ["cancelled_call", "failure", "lost_call", "model_return", "perform", "schema_fault"]
+__all__ = [
+    "attached",
+    "cancelled_call",
+    "failure",
+    "lost_call",
+    "model_return",
+    "perform",
+    "schema_fault",
+    "too_deep_call",
+    "without_attachment",
+]
 
 log = logging.getLogger("lash.tools")
 
@@ -89,6 +100,29 @@ def lost_call(call: PendingToolCall) -> CompletedToolCall:
     return completed(call, failure("no_result", text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
 
 
+def attached(call: CompletedToolCall) -> Sequence[AttachmentRef]:
+    """What is attached to a call's result."""
+    outcome = call.output.outcome
+    return () if isinstance(outcome, ToolCallCancelled) else outcome.attachments
+
+
+def without_attachment(call: PendingToolCall, reference: AttachmentRef, duration_ms: int) -> CompletedToolCall:
+    """A call whose result names bytes that the store doesn't have: nobody could ever look at it."""
+    text = f"`{call.tool_name}` returned the attachment `{reference.id}`, which is not in the store"
+    output = failure("unknown_attachment", text, ToolFailureClass.INTERNAL, ToolFailureSource.TOOL)
+    return completed(call, output, duration_ms)
+
+
+def too_deep_call(call: PendingToolCall, callers: Sequence[str]) -> CompletedToolCall:
+    """A call that isn't made, because tools have called tools too deep by now."""
+    first, *_, last = callers
+    text = (
+        f"`{call.tool_name}` was not called: tools called one another {len(callers)} deep, from `{first}` down to "
+        f"`{last}`; a tool that calls itself must come to an end"
+    )
+    return completed(call, failure("call_too_deep", text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
+
+
 def schema_fault(schema: Mapping[str, Any]) -> Validator:
     """A checker for arguments: the first fault in words, or None. The schema is compiled once."""
     import jsonschema_rs  # here because compiling schemas is rare and the module is large
@@ -109,7 +143,7 @@ async def perform(
     composition: Composition,
     validators: dict[str, Validator],
     call: PendingToolCall,
-    ctx: Callable[[str], ToolCallContext],
+    ctx: Callable[[str], Awaitable[ToolCallContext]],
 ) -> CompletedToolCall:
     """Run a call to its end. `ctx` makes the tool's context from its plugin's id."""
     owned = composition.tools.get(call.tool_name)
@@ -136,7 +170,7 @@ async def perform(
     result: object = None
     try:
         with anyio.move_on_after(manifest.timeout_s) as scope:
-            result = await owned.tool.call(ctx(owned.plugin_id), call.args)
+            result = await owned.tool.call(await ctx(owned.plugin_id), call.args)
         output = _timeout(manifest) if scope.cancelled_caught else _output(result)
     except BaseException as error:
         pass_on(error)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -18,55 +17,44 @@ import anyio.lowlevel
 from attrs import evolve
 
 from lash_framework.assembly import TurnAssembler
-from lash_framework.directives import DIRECTIVES, Sorted, sort_directives
-from lash_framework.effects import envelope
-from lash_framework.environment import current_environment
-from lash_framework.hooks import Owned, collect
+from lash_framework.directives import Sorted, sort_directives
+from lash_framework.hooks import Bind, HookImpl
 from lash_framework.inputs import user_message
-from lash_framework.machine import TurnMachine, TurnMachineConfig, TurnStart
+from lash_framework.machine import ChatProjector, TurnMachine, TurnMachineConfig, TurnStart
 from lash_framework.model_calls import ask_model
-from lash_framework.prompt import RenderedPrompt
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_batch import ToolBatch
-from lash_framework.turn_errors import controller_failed, driver_failed, plugin_failed
+from lash_framework.turn_errors import attachment_lost, controller_failed, driver_failed, plugin_failed
+from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
 from lash_framework.turn_plan import DEFAULT_MAX_TURNS, CancelGate, TurnPlan
-from lash_hookspecs.checkpoints import CheckpointDelivery, CheckpointKind
-from lash_hookspecs.contexts import CheckpointHookContext, TurnCall, TurnHookContext
+from lash_hookspecs.checkpoints import CheckpointKind
+from lash_hookspecs.contexts import TurnCall, TurnHookContext
 from lash_hookspecs.directives import AbortTurn
-from lash_hookspecs.effects import (
-    CheckpointCommand,
-    CheckpointOutcome,
-    RuntimeEffectEnvelope,
-    RuntimeEffectOutcome,
-    RuntimeScope,
-    SyncEnvironmentCommand,
-    SyncEnvironmentOutcome,
-    expect,
-)
-from lash_hookspecs.errors import EffectControllerError, PluginError
-from lash_hookspecs.llm import TokenUsage
+from lash_hookspecs.effect_outcomes import HookFailure, HookRecord
+from lash_hookspecs.effects import RuntimeScope
+from lash_hookspecs.errors import EffectControllerError
+from lash_hookspecs.llm import LlmToolSpec, TokenUsage
 from lash_hookspecs.messages import Message
+from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sessions import AssembledTurn, SessionStateEnvelope, TurnIssue
-from lash_hookspecs.turns import (
+from lash_hookspecs.turn_effects import (
     Checkpoint,
     CheckpointDone,
     Done,
     Effect,
     Emit,
     EnvironmentSynced,
-    ErrorEvent,
     ExecCode,
     ExecDone,
     ExecutionEnvironmentSync,
     LlmCall,
     LlmComplete,
     Log,
-    Stopped,
-    StopReason,
     SyncExecutionEnvironment,
-    ToolCallEvent,
     ToolCalls,
 )
+from lash_hookspecs.turn_events import ErrorEvent, ToolCallEvent
+from lash_hookspecs.turn_outcomes import Stopped, StopReason
 
 __all__ = ["TurnRun"]
 
@@ -74,7 +62,7 @@ log = logging.getLogger("lash.turn")
 
 
 class TurnRun:
-    """Runs a plan once. Afterwards: what to store, the turn as `assembled`, the `prompt` as rendered.
+    """Runs a plan once. Afterwards: what to store, the turn as `assembled`, the `prompt` as rendered, and the times.
 
     `late` are messages of `lash_after_turn`; `hook_failed` says that a hook's failure ended the turn.
     """
@@ -83,7 +71,8 @@ class TurnRun:
         self.plan = plan
         self.assembler = TurnAssembler()
         self.prompt: RenderedPrompt = RenderedPrompt(text="", pieces=())
-        self.started_at_ms = time.time_ns() // 1_000_000
+        self.started_at_ms = 0
+        self.finished_at_ms = 0
         self.late: list[Message] = []
         self.hook_failed = False
         self._forced: Stopped | None = None
@@ -92,8 +81,9 @@ class TurnRun:
         self._gate = gate
         self._machine: TurnMachine | None = None
         self._abort: AbortTurn | None = None
-        self._user: Message | None = None
+        self._user = user_message(plan.turn_id, plan.turn_input, plan.images)
         self._calls = ToolBatch(plan, stream)
+        self._hooks = TurnHooks(plan, self._bind)
 
     # ---- the whole turn ---------------------------------------------------------------------------------------------
 
@@ -108,7 +98,8 @@ class TurnRun:
                 scope.cancel()
             machine = await self._begin()
             await self._drive(machine)
-            await self._after_turn()
+            await self._end(self.plan.composition.hooks["lash_after_turn"])
+            await self._stream.flush()
             # The promise is settled here: from now on a cancel comes too late.
             self._gate.sealed = not self._gate.requested
         self._gate.scope = None
@@ -118,13 +109,16 @@ class TurnRun:
             self._gate.reason = "deadline"
         self._stop_cancelled()
         with anyio.CancelScope(shield=True):
+            if not self.finished_at_ms:
+                await self._end(())  # hooks have no say in a turn that was cancelled
+            self.started_at_ms = self.started_at_ms or self.finished_at_ms
             await self._stream.flush()
 
     @property
     def machine(self) -> TurnMachine:
         """The machine; there is one as soon as `run` has returned."""
         if self._machine is None:
-            self._machine = self._new_machine("", ())
+            self._machine = self._new_machine("", (), ())
         return self._machine
 
     @property
@@ -153,27 +147,29 @@ class TurnRun:
     # ---- the start --------------------------------------------------------------------------------------------------
 
     async def _begin(self) -> TurnMachine:
-        plan = self.plan
-        images = {name: await plan.put_image(data) for name, data in plan.turn_input.image_blobs.items()}
-        self._user = user_message(plan.turn_id, plan.turn_input, images)
-        hooks = plan.composition.hooks
-        injected: tuple[Message, ...] = ()
         try:
-            if hooks["lash_lifespan"]:
-                plan.states.attach_hosts(await plan.hosts())
-            if hooks["lash_before_turn"]:
-                directives = await collect(hooks["lash_before_turn"], self._bind(TurnHookContext), item=DIRECTIVES)
-                injected = self._take(directives).messages(f"{plan.turn_id}:before_turn", self._is_known)
-            environment = await self._environment()
-        except PluginError as error:
-            self.machine.fail_turn(self._plugin_failure(error))
+            begun = await self._hooks.start()
+        except EffectControllerError as error:
+            self.started_at_ms = time.time_ns() // 1_000_000
+            self.machine.fail_turn(controller_failed(error))
             return self.machine
-        self._machine = self._new_machine(environment.system_prompt, injected)
+        self.started_at_ms = begun.started_at_ms
+        found = self._take(begun.hooks)
+        if begun.hooks.failure is not None:
+            self._fail_turn(self.machine, begun.hooks.failure)
+            return self.machine
+        self.prompt = begun.prompt
+        injected: tuple[Message, ...] = ()
+        if begun.hooks.directives:
+            injected = found.messages(f"{self.plan.turn_id}:before_turn", self._is_known)
+        self._machine = machine = self._new_machine(begun.prompt.text, begun.tool_specs, injected)
         if self._abort is not None:
-            self._abort_turn(self._machine)
-        return self._machine
+            self._abort_turn(machine)
+        return machine
 
-    def _new_machine(self, system_prompt: str, injected: tuple[Message, ...]) -> TurnMachine:
+    def _new_machine(
+        self, system_prompt: str, tool_specs: tuple[LlmToolSpec, ...], injected: tuple[Message, ...]
+    ) -> TurnMachine:
         plan = self.plan
         mode, policy, context = plan.composition.mode, plan.policy, plan.turn_input.context
         generation = context.generation.over(policy.generation.over(mode.generation))
@@ -183,26 +179,22 @@ class TurnRun:
             session_id=plan.session_id,
             turn_id=plan.turn_id,
             model=plan.model,
+            projector=ChatProjector(plan.route),
             sync_execution_environment=driver.sync_execution_environment if driver else True,
             max_context_tokens=plan.capability.context_window,
             max_turns=policy.max_turns or mode.max_turns or DEFAULT_MAX_TURNS,
             model_variant=context.model_variant or policy.model_variant,
             generation=generation,
             autonomous=policy.autonomous,
-            tool_specs=plan.composition.tool_specs,
+            tool_specs=tool_specs,
             system_prompt=system_prompt,
             output_spec=plan.turn_input.output,
-            options={**mode.options, **policy.options, **plan.turn_input.mode_turn_options.values},
+            options=plan.options,
             turn_extension=plan.turn_input.mode_extension,
             session_extension=plan.session_extension,
         )
-        user = () if self._user is None else (self._user,)
-        start = TurnStart(base=plan.conversation.messages, messages=(*user, *injected), events=plan.conversation.events)
-        return TurnMachine(config, start)
-
-    async def _environment(self) -> ExecutionEnvironmentSync:
-        self.prompt, synced = await current_environment(self.plan, self._bind(TurnHookContext))
-        return synced
+        base, events = plan.conversation.messages, plan.conversation.events
+        return TurnMachine(config, TurnStart(base=base, messages=(self._user, *injected), events=events))
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
@@ -238,27 +230,29 @@ class TurnRun:
     async def _perform(self, machine: TurnMachine, effect: Effect) -> None:
         try:
             match effect:
-                case SyncExecutionEnvironment(id=id):
-                    synced = await self._sync(effect)
-                    response: Any = EnvironmentSynced(id=id, update=synced.update, error=synced.error)
+                case SyncExecutionEnvironment():
+                    response: Any = await self._sync(effect)
                 case LlmCall(id=id):
                     await anyio.lowlevel.checkpoint()  # a model that never waits must not outrun cancel and deadline
                     self._is_asking = True
                     answered = await ask_model(self.plan, self._stream, effect, self._scope())
                     self._is_asking = False
+                    self._note_lost(answered.lost_attachments)
                     response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
                 case ToolCalls():
                     response = await self._calls.run(effect, self._scope())
                 case Checkpoint(id=id, kind=kind):
-                    response = CheckpointDone(id=id, delivery=await self._checkpoint(id, kind))
+                    hooks = (await self._hooks.checkpoint(self._scope(), str(id), kind)).hooks
+                    found = self._take(hooks)
+                    if hooks.failure is not None:
+                        self._fail_turn(machine, hooks.failure)
+                        return
+                    response = CheckpointDone(id=id, delivery=found.delivery)
                 case ExecCode(id=id):
                     response = ExecDone(id=id, result="this composition has no plugin that runs code")
         except EffectControllerError as error:
             self._calls.settle(machine)
             machine.fail_turn(controller_failed(error))
-            return
-        except PluginError as error:
-            machine.fail_turn(self._plugin_failure(error))
             return
         if self._abort is not None:
             if isinstance(response, CheckpointDone) and response.delivery.messages:
@@ -270,6 +264,11 @@ class TurnRun:
         except Exception as error:
             machine.fail_turn(driver_failed(error))
 
+    def _note_lost(self, attachments: tuple[str, ...]) -> None:
+        for issue in map(attachment_lost, attachments):
+            if issue not in self.assembler.issues:
+                self.assembler.issues.append(issue)
+
     def _scope(self) -> RuntimeScope:
         plan = self.plan
         return RuntimeScope(
@@ -279,39 +278,43 @@ class TurnRun:
             protocol_iteration=self.machine.protocol_iteration,
         )
 
-    # ---- effects, live ----------------------------------------------------------------------------------------------
+    # ---- effects with hooks in them ---------------------------------------------------------------------------------
 
-    async def _sync(self, effect: SyncExecutionEnvironment) -> SyncEnvironmentOutcome:
-        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-            if not effect.update_machine_config:
-                return SyncEnvironmentOutcome()
-            try:
-                return SyncEnvironmentOutcome(update=await self._environment())
-            except PluginError as error:
-                self.hook_failed = True
-                return SyncEnvironmentOutcome(error=str(error))
+    async def _sync(self, effect: SyncExecutionEnvironment) -> EnvironmentSynced:
+        if not effect.update_machine_config:
+            return EnvironmentSynced(id=effect.id)  # the turn's start has said it all: there is nobody to ask
+        synced = await self._hooks.sync(self._scope(), str(effect.id))
+        if synced.hooks.failure is not None:
+            self.hook_failed = True
+            return EnvironmentSynced(id=effect.id, error=synced.hooks.failure.message)
+        self.prompt = synced.prompt
+        update = ExecutionEnvironmentSync(system_prompt=synced.prompt.text, tool_specs=synced.tool_specs)
+        return EnvironmentSynced(id=effect.id, update=update)
 
-        command = SyncEnvironmentCommand(effect.update_machine_config)
-        wrapped = envelope(self._scope(), command, str(effect.id))
-        return expect(await self.plan.controller.execute(wrapped, run), SyncEnvironmentOutcome)
-
-    async def _checkpoint(self, effect_id: int, kind: CheckpointKind) -> CheckpointDelivery:
-        hooks = self.plan.composition.hooks["lash_checkpoint"]
-
-        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-            if not hooks:
-                return CheckpointOutcome(CheckpointDelivery())
-            directives = await collect(hooks, self._bind(CheckpointHookContext, kind=kind), item=DIRECTIVES)
-            return CheckpointOutcome(self._take(directives).delivery)
-
-        wrapped = envelope(self._scope(), CheckpointCommand(kind), str(effect_id))
-        return expect(await self.plan.controller.execute(wrapped, run), CheckpointOutcome).delivery
+    async def _end(self, hooks: tuple[HookImpl, ...]) -> None:
+        """The turn's end. Messages are stored with it; an abort or a failure changes how it ended."""
+        try:
+            ended = await self._hooks.end(hooks, self.assembled, self.started_at_ms)
+        except EffectControllerError as error:
+            self.finished_at_ms = max(time.time_ns() // 1_000_000, self.started_at_ms)
+            self._end_failed(controller_failed(error))
+            return
+        self.finished_at_ms = ended.finished_at_ms
+        if ended.hooks is NO_HOOKS:
+            return
+        found = self._take(ended.hooks)
+        if ended.hooks.failure is not None:
+            self.fail(ended.hooks.failure)
+            return
+        self.late.extend(found.messages(f"{self.plan.turn_id}:after_turn", self._is_known))
+        if self._abort is not None:
+            self.assembler.outcome = Stopped(StopReason.PLUGIN_ABORT)
 
     # ---- hooks ------------------------------------------------------------------------------------------------------
 
     def _bind(
         self, context: type[TurnHookContext], kind: CheckpointKind | None = None, *, read_only: bool = False
-    ) -> Callable[[str], object]:
+    ) -> Bind:
         plan = self.plan
 
         @cache  # made for the first who is called, if there is one
@@ -334,13 +337,13 @@ class TurnRun:
             scopes = {key: evolve(each, read_only=True) for key, each in scopes.items()}
         return lambda plugin_id: context(scopes[plugin_id], call())
 
-    def observers_binding(self) -> Callable[[str], object]:
+    def observers_binding(self) -> Bind:
         """Contexts for hooks that only watch."""
         return self._bind(TurnHookContext, read_only=True)
 
-    def _take(self, directives: list[Owned[Any]]) -> Sorted:
-        """Sort directives, show events, and note an abort, which the loop carries out."""
-        found = sort_directives(directives)
+    def _take(self, record: HookRecord) -> Sorted:
+        """Sort a record's directives, show events, and note an abort, which the loop carries out."""
+        found = sort_directives(record.directives)
         for event in found.events:
             self._fold(event)
         if found.abort is not None:
@@ -357,28 +360,18 @@ class TurnRun:
         if not machine.finish_with_outcome(Stopped(StopReason.PLUGIN_ABORT)):
             self._forced = Stopped(StopReason.PLUGIN_ABORT)  # its messages used the last iteration up
 
-    async def _after_turn(self) -> None:
-        """Run `lash_after_turn`. Messages are stored with the turn; an abort or a failure changes how it ended."""
-        hooks = self.plan.composition.hooks["lash_after_turn"]
-        if not hooks:
-            return
-        try:
-            directives = await collect(hooks, self._bind(TurnHookContext), item=DIRECTIVES, turn=self.assembled())
-            self.late.extend(self._take(directives).messages(f"{self.plan.turn_id}:after_turn", self._is_known))
-            if self._abort is not None:
-                self.assembler.outcome = Stopped(StopReason.PLUGIN_ABORT)
-        except PluginError as error:
-            self.fail(error)
-        await self._stream.flush()
-
-    def fail(self, error: PluginError) -> None:
+    def fail(self, failure: HookFailure) -> None:
         """End a turn that is over as failed: what a hook did at its end can't be kept."""
-        self._fold(self._plugin_failure(error))
+        self.hook_failed = True
+        self._end_failed(plugin_failed(failure))
+
+    def _end_failed(self, event: ErrorEvent) -> None:
+        self._fold(event)
         self.assembler.outcome = Stopped(StopReason.RUNTIME_ERROR)
 
-    def _plugin_failure(self, error: PluginError) -> ErrorEvent:
+    def _fail_turn(self, machine: TurnMachine, failure: HookFailure) -> None:
         self.hook_failed = True
-        return plugin_failed(error)
+        machine.fail_turn(plugin_failed(failure))
 
     def assembled(self) -> AssembledTurn:
         """The turn as it stands; its place in the session is the one before it, until it is committed."""

@@ -39,7 +39,6 @@ def prepare_commit(
     components: Mapping[str, ComponentEntry],
     input_hash: str,
     explained: tuple[bytes, str],
-    now_ms: int,
     budget: CommitBudget,
 ) -> tuple[AssembledTurn, RuntimeCommit]:
     """The turn with its place in the session, and the one commit that stores all of it.
@@ -50,6 +49,7 @@ def prepare_commit(
     plan = run.plan
     before = plan.conversation
     operation = OperationId("turn", plan.turn_id)
+    now_ms = run.finished_at_ms
     nodes = new_nodes(before.head, operation, run.new_messages, run.machine.events[len(before.events) :], now_ms)
     usage = _usage(plan.policy.model, turn)
     record, record_id = explained

@@ -1,22 +1,25 @@
-"""What ends a turn from the host's side, as the event that tells of it."""
+"""What goes wrong in a turn on the host's side, as the event or the issue that tells of it."""
 
 from __future__ import annotations
 
 import logging
 
-from lash_hookspecs.errors import ConfigurationError, EffectControllerError, PluginError
-from lash_hookspecs.turns import ErrorEnvelope, ErrorEvent
+from lash_hookspecs.effect_outcomes import HookFailure
+from lash_hookspecs.errors import ConfigurationError, EffectControllerError
+from lash_hookspecs.sessions import TurnIssue
+from lash_hookspecs.turn_events import ErrorEnvelope, ErrorEvent
 
-__all__ = ["controller_failed", "driver_failed", "plugin_failed"]
+__all__ = ["attachment_lost", "controller_failed", "driver_failed", "plugin_failed"]
 
 log = logging.getLogger("lash.turn")
 
 
-def plugin_failed(error: PluginError) -> ErrorEvent:
+def plugin_failed(failure: HookFailure) -> ErrorEvent:
     """A hook failed."""
-    log.warning("%s", error, exc_info=error)
-    envelope = ErrorEnvelope(kind="plugin", code=error.hook, user_message=str(error), plugin_id=error.plugin_id)
-    return ErrorEvent(str(error), envelope)
+    envelope = ErrorEnvelope(
+        kind="plugin", code=failure.hook, user_message=failure.message, plugin_id=failure.plugin_id
+    )
+    return ErrorEvent(failure.message, envelope)
 
 
 def controller_failed(error: EffectControllerError) -> ErrorEvent:
@@ -32,3 +35,9 @@ def driver_failed(error: Exception) -> ErrorEvent:
     log.error("the protocol driver failed", exc_info=error)
     text = f"the mode's protocol driver failed: {error}"
     return ErrorEvent(text, ErrorEnvelope(kind="protocol_driver", code=type(error).__name__, user_message=text))
+
+
+def attachment_lost(id: str) -> TurnIssue:
+    """The bytes of an attachment aren't in the store. It stops nobody."""
+    text = f"attachment `{id}` is not in the store; the model was told that it is lost: send it again if it matters"
+    return TurnIssue(kind="attachment", code="attachment_lost", message=text, blocking=False)

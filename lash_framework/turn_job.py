@@ -5,12 +5,12 @@ It decides what the turn depends on, runs it, and writes everything at once; wha
 
 from __future__ import annotations
 
+import logging
 import math
-import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, TypedDict
-from uuid import uuid4
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import anyio
 import anyio.lowlevel
@@ -19,9 +19,9 @@ from attrs import evolve
 from lash_framework.assembly import with_observers_issues
 from lash_framework.explain import explain_record
 from lash_framework.history import Conversation
-from lash_framework.hooks import observe
+from lash_framework.hooks import HookIssue, observe
 from lash_framework.inputs import input_hash, media_type_of, normalized
-from lash_framework.modes import load_extension
+from lash_framework.modes import driver_options, load_extension
 from lash_framework.prompt import OwnedLayer
 from lash_framework.providers import split_model
 from lash_framework.sourcing import effective_settings
@@ -32,10 +32,11 @@ from lash_framework.turn import TurnRun
 from lash_framework.turn_commit import conversation_after, prepare_commit
 from lash_framework.turn_plan import CancelGate, TurnPlan
 from lash_hookspecs.codec import decode
+from lash_hookspecs.effect_outcomes import HookFailure
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import ConfigurationError, PluginError, SessionBusy, TurnCancelled, TurnConflict
 from lash_hookspecs.llm import GenerationOptions
-from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.messages import AttachmentRef, ProviderRoute
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, TurnInput
 from lash_hookspecs.stores import ComponentEntry, OperationId
 
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from lash_framework.resident import Resident
 
 __all__ = ["TurnJob", "TurnOptions"]
+
+log = logging.getLogger("lash.turn")
 
 LOCK_POLL_S = 0.05
 """How often a waiting run asks for another process's lock, in seconds."""
@@ -73,7 +76,7 @@ class TurnJob:
         if turn_id is not None and not turn_id.strip():
             raise ConfigurationError("the turn id is blank; leave it out to get a fresh one")
         self.session = session
-        self.turn_id = turn_id or uuid4().hex
+        self.turn_id = turn_id or token_hex(16)
         self.gate = CancelGate()
         self._known = turn_id is not None
         self._wish: OutputWish | None = output_wish(output) if output is not None else None
@@ -101,20 +104,24 @@ class TurnJob:
                     run, turn = await self._run_held(sink)
         finally:
             self.gate.sealed = True  # whatever happened: from now on a cancel comes too late
-        committed = run.plan.composition.hooks["lash_turn_committed"]
-        if committed:
-            issues = await observe(committed, run.observers_binding(), turn=turn)
-            turn = with_observers_issues(turn, issues)
+        if run.plan.composition.hooks["lash_turn_committed"]:
+            turn = with_observers_issues(turn, await self._observed(run, turn))
         return self._shaped(turn)
+
+    async def _observed(self, run: TurnRun, turn: AssembledTurn) -> list[HookIssue]:
+        """Tell those who watch commits; what goes wrong there is an issue, and the commit stands."""
+        try:
+            await run.plan.enter()
+        except PluginError as error:
+            return [HookIssue(plugin_id=error.plugin_id, hook=error.hook, message=str(error))]
+        hooks = run.plan.composition.hooks["lash_turn_committed"]
+        return await observe(hooks, run.observers_binding(), turn=turn)
 
     @asynccontextmanager
     async def _in_line(self) -> AsyncIterator[None]:
-        """Where no other turn of the session runs. Waiting for it can be cancelled, and takes from the deadline."""
+        """Where no other turn of the session runs."""
         line = self.session.line
-        with anyio.CancelScope(deadline=self._deadline) as waiting:
-            self.gate.scope = waiting
-            if self.gate.requested:
-                waiting.cancel()
+        with self._before_the_turn() as waiting:
             if waiting.cancel_called:
                 await anyio.lowlevel.checkpoint()  # a line that is free is taken without asking for a cancel
             await line.acquire()
@@ -123,14 +130,36 @@ class TurnJob:
             except BaseException:
                 line.release()
                 raise
-        self.gate.scope = None
-        if waiting.cancelled_caught:
-            raise TurnCancelled(f"turn `{self.turn_id}` was cancelled before it began; nothing was asked or stored")
         try:
             with held:
                 yield
         finally:
             line.release()
+
+    @contextmanager
+    def _before_the_turn(self) -> Iterator[anyio.CancelScope]:
+        """For what takes time before the turn: it can be cancelled, takes from the deadline, and leaves nothing."""
+        with anyio.CancelScope(deadline=self._deadline) as waiting:
+            self.gate.scope = waiting
+            if self.gate.requested:
+                waiting.cancel()
+            yield waiting
+        self.gate.scope = None
+        if waiting.cancelled_caught:
+            raise TurnCancelled(f"turn `{self.turn_id}` was cancelled before it began; nothing was asked or stored")
+
+    async def _images(self) -> dict[str, AttachmentRef]:
+        """The input's images, put into the store. Only their names cross the effect boundary.
+
+        This is before the turn, and in no record of it: a blob is named by its content, so that a turn that is run
+        again stores the same once more, which changes nothing.
+        """
+        put = self.session.lash.store.put_blob
+        with self._before_the_turn():
+            blobs = self._input.image_blobs
+            return {
+                name: await put(data, media_type_of(data) or "application/octet-stream") for name, data in blobs.items()
+            }
 
     async def _lock(self) -> AbstractContextManager[None]:
         session = self.session
@@ -165,7 +194,8 @@ class TurnJob:
         states = await session.states(composition, keep=True)
         before = states.mark()
         try:
-            plan = self._plan(composition, policy, conversation, states)
+            images = await self._images() if self._input.image_blobs else {}
+            plan = self._plan(composition, policy, conversation, states, images)
             run = TurnRun(plan, ActivityStream(self.turn_id, sink), self.gate)
             await run.run(self._deadline)
             components = self._components(run, before)
@@ -182,11 +212,9 @@ class TurnJob:
                     (composition, plan.policy.model, run.prompt, settings),
                     lambda: explain_record(composition, plan.policy.model, run.prompt, settings),
                 ),
-                now_ms=max(time.time_ns() // 1_000_000, run.started_at_ms),
                 budget=lash.budget,
             )
-            with anyio.CancelScope(shield=True):
-                await lash.store.commit(commit)
+            await lash.store.commit(commit)  # to its end, once it is on its way: the port's promise
         except BaseException:
             states.rollback(before)
             raise
@@ -200,12 +228,25 @@ class TurnJob:
             try:
                 return states.components(previous)
             except PluginError as error:
-                run.fail(error)
+                log.warning("%s", error, exc_info=error)
+                run.fail(HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error)))
         states.rollback(before)
         return states.components(previous)
 
+    def _options(self, composition: Composition, policy: SessionPolicy) -> Any:
+        """The driver's options: the mode's, the session's over them, and the turn's over those."""
+        more = {**policy.options, **self._input.mode_turn_options.values}
+        if not more:
+            return composition.driver_options
+        return driver_options(composition.mode, {**composition.mode.options, **more})
+
     def _plan(
-        self, composition: Composition, policy: SessionPolicy, conversation: Conversation, states: PluginStates
+        self,
+        composition: Composition,
+        policy: SessionPolicy,
+        conversation: Conversation,
+        states: PluginStates,
+        images: Mapping[str, AttachmentRef],
     ) -> TurnPlan:
         session, lash = self.session, self.session.lash
         context = self._input.context
@@ -227,6 +268,9 @@ class TurnJob:
             session_id=session.id,
             turn_id=self.turn_id,
             turn_input=self._input,
+            input_hash=self._input_hash,
+            images=images,
+            options=self._options(composition, policy),
             session_extension=load_extension(composition.mode, "session", policy.extension),
             policy=policy if chosen == policy.model else evolve(policy, model=chosen),
             composition=composition,
@@ -236,14 +280,12 @@ class TurnJob:
             model=model,
             provider=provider,
             capability=capability,
+            route=ProviderRoute(provider_id, capability.endpoint, model),
             controller=lash.effects.scoped(scope),
+            scope=scope,
             layers=tuple(layers),
             renderer=lash.renderer(composition),
             validators=lash.validators(composition),
             hosts=lambda: lash.host.enter(composition),
-            put_image=self._put_image,
             get_blob=lash.store.get_blob,
         )
-
-    async def _put_image(self, data: bytes) -> AttachmentRef:
-        return await self.session.lash.store.put_blob(data, media_type_of(data) or "application/octet-stream")

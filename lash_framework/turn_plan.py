@@ -13,9 +13,9 @@ from lash_framework.history import Conversation
 from lash_framework.prompt import OwnedLayer, PromptRenderer
 from lash_framework.state import PluginStates
 from lash_framework.tool_calls import Validator
-from lash_hookspecs.effects import EffectController
+from lash_hookspecs.effects import EffectController, RuntimeScope
 from lash_hookspecs.llm import ModelCapability, Provider
-from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.messages import AttachmentRef, ProviderRoute
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.values import frozen
 
@@ -27,12 +27,19 @@ DEFAULT_MAX_TURNS = 100
 
 @frozen(kw_only=True)
 class TurnPlan:
-    """All that a turn depends on, decided before it starts."""
+    """All that a turn depends on, decided before it starts.
+
+    `images` are the input's, which are in the store already: nothing that crosses the effect boundary holds bytes.
+    `scope` is the turn's, outside of its iterations.
+    """
 
     session_id: str
     turn_id: str
     turn_input: TurnInput
+    input_hash: str
+    images: Mapping[str, AttachmentRef]
     session_extension: Any
+    options: Any
     policy: SessionPolicy
     composition: Composition
     conversation: Conversation
@@ -41,13 +48,22 @@ class TurnPlan:
     model: str
     provider: Provider
     capability: ModelCapability
+    route: ProviderRoute
     controller: EffectController
+    scope: RuntimeScope
     layers: tuple[OwnedLayer, ...]
     renderer: PromptRenderer
     validators: dict[str, Validator]
     hosts: Callable[[], Awaitable[Mapping[str, Any]]]
-    put_image: Callable[[bytes], Awaitable[AttachmentRef]]
     get_blob: Callable[[str], Awaitable[bytes | None]]
+
+    async def enter(self) -> None:
+        """Have at hand what the plugins hold for the host, before code of theirs runs. Raises `PluginError`.
+
+        Whatever runs live asks for it: in a turn that goes on from records, nobody knows which effect is the first.
+        """
+        if self.composition.hooks["lash_lifespan"]:
+            self.states.attach_hosts(await self.hosts())
 
 
 @define(slots=True, eq=False)

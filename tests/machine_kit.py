@@ -50,35 +50,27 @@ from lash_hookspecs.tools import (
     ToolControl,
     ToolFailureClass,
 )
-from lash_hookspecs.turns import (
-    AssistantMessage,
+from lash_hookspecs.turn_effects import (
     Checkpoint,
     CheckpointDone,
     Done,
-    DriverContextView,
     Effect,
     Emit,
     EnvironmentSynced,
-    ErrorEnvelope,
-    ErrorEvent,
     ExecCode,
     ExecDone,
     ExecutionEnvironmentSync,
-    Finished,
     LlmCall,
     LlmComplete,
-    MachineSnapshot,
-    PrepareIteration,
     Response,
-    StartCheckpoint,
-    StartLlm,
-    Step,
-    Stopped,
-    StopReason,
     SyncExecutionEnvironment,
     ToolCalls,
     ToolResults,
 )
+from lash_hookspecs.turn_events import ErrorEnvelope, ErrorEvent
+from lash_hookspecs.turn_outcomes import AssistantMessage, Finished, Stopped, StopReason
+from lash_hookspecs.turn_snapshot import MachineSnapshot
+from lash_hookspecs.turn_steps import DriverContextView, PrepareIteration, StartCheckpoint, StartLlm, Step
 
 TOOL = {"type": "object", "properties": {}}
 PICTURE = AttachmentRef(id="sha256:" + "0" * 64, media_type="image/png", size=3)

@@ -73,6 +73,7 @@ BLOCKING = ErrorEvent("broken", ErrorEnvelope(kind="runtime", user_message="brok
 
 @pytest.mark.statement(73)
 def test_text_that_was_only_streamed_is_not_the_answer() -> None:
+    """Streamed-only text is never assistant output."""
     turn = assembled(TextDelta("half an ans"), *ended(Stopped(StopReason.INCOMPLETE)), messages=(user("q"),))
     assert turn.text == ""
     assert turn.assistant_output.state is OutputState.EMPTY_OUTPUT
@@ -80,6 +81,7 @@ def test_text_that_was_only_streamed_is_not_the_answer() -> None:
 
 @pytest.mark.statement(74)
 def test_what_the_machine_said_beats_recovery() -> None:
+    """An explicit outcome beats recovery and adds no recovery issue."""
     turn = assembled(*ended(Finished(AssistantMessage("said"))), messages=(user("q"), assistant("something else")))
     assert turn.text == "said"
     assert turn.errors == ()
@@ -92,12 +94,14 @@ def test_what_the_machine_said_beats_recovery() -> None:
     ids=["text", "object", "null"],
 )
 def test_a_final_value_is_shown_as_text(value: object, text: str) -> None:
+    """A FinalValue object renders as indented JSON; a string as is."""
     assert assembled(*ended(Finished(FinalValue(value)))).text == text
     assert assembled(*ended(Finished(ToolValue("t", value)))).text == text
 
 
 @pytest.mark.statement(76)
 def test_without_an_outcome_the_last_answer_is_taken_and_said_so() -> None:
+    """Without an outcome, the last assistant message after the latest user message is recovered."""
     turn = assembled(DoneEvent(), messages=(user("q"), assistant("found")))
     assert turn.outcome == Finished(AssistantMessage("found"))
     assert [each.code for each in turn.errors] == [RECOVERED]
@@ -106,6 +110,7 @@ def test_without_an_outcome_the_last_answer_is_taken_and_said_so() -> None:
 
 @pytest.mark.statement(77)
 def test_a_cancelled_turn_never_takes_an_earlier_answer() -> None:
+    """Cancelled turns never reuse an answer from before the latest user message."""
     history = (user("old"), assistant("old answer"), user("new"))
     turn = assembled(*ended(Stopped(StopReason.CANCELLED)), messages=history, cancelled=True)
     assert turn.outcome == Stopped(StopReason.CANCELLED)
@@ -114,6 +119,7 @@ def test_a_cancelled_turn_never_takes_an_earlier_answer() -> None:
 
 @pytest.mark.statement(78)
 def test_a_recovered_answer_has_no_tool_calls_in_it() -> None:
+    """Recovered text excludes the content of tool calls."""
     message = Message(
         id="m",
         role=MessageRole.ASSISTANT,
@@ -127,6 +133,7 @@ def test_a_recovered_answer_has_no_tool_calls_in_it() -> None:
 
 @pytest.mark.statement(79)
 def test_a_turn_that_never_said_done_is_a_runtime_error_unless_the_policy_says_otherwise() -> None:
+    """A missing Done stops the turn as a runtime error."""
     turn = assembled(messages=(user("q"), assistant("a")))
     assert turn.outcome == Stopped(StopReason.RUNTIME_ERROR)
     assert "missing_done" in [each.code for each in turn.errors]
@@ -136,6 +143,7 @@ def test_a_turn_that_never_said_done_is_a_runtime_error_unless_the_policy_says_o
 
 @pytest.mark.statement(80)
 def test_a_blocking_issue_with_a_failed_tool_is_a_tool_failure() -> None:
+    """A blocking error plus a failed tool record stops the turn as a tool failure."""
     assert assembled(tool_event(FAILED), BLOCKING, DoneEvent()).outcome == Stopped(StopReason.TOOL_FAILURE)
     worked = tool_event(ToolCallOutput(ToolCallSuccess(1)))
     assert assembled(worked, BLOCKING, DoneEvent()).outcome == Stopped(StopReason.RUNTIME_ERROR)
@@ -152,6 +160,7 @@ def test_a_limit_is_never_found_by_reading_text() -> None:
 
 @pytest.mark.statement(83)
 def test_an_error_keeps_what_its_envelope_says() -> None:
+    """What an error envelope says, whether it is worth a retry included, is in the issue."""
     envelope = ErrorEnvelope(
         kind="llm_provider",
         code="429",

@@ -14,7 +14,7 @@ from lash_framework.cli import main
 from lash_framework.cli.app import COMMANDS, cli
 from lash_framework.cli.exits import ExitCode, Interrupted, ReaderLeft, State, exit_code_of, settle
 from lash_hookspecs import errors
-from lash_hookspecs.turns import AssistantMessage, Finished, Handoff, Stopped, StopReason
+from lash_hookspecs.turn_outcomes import AssistantMessage, Finished, Handoff, Stopped, StopReason
 
 DOCS = Path(__file__).parent.parent / "docs" / "reference" / "cli.md"
 

@@ -29,7 +29,7 @@ from lash_hookspecs.tools import (
     ToolCallSuccess,
     ToolFailureClass,
 )
-from lash_hookspecs.turns import AssistantMessage, Finished, Handoff, Stopped, StopReason, TurnOutcome
+from lash_hookspecs.turn_outcomes import AssistantMessage, Finished, Handoff, Stopped, StopReason, TurnOutcome
 
 Shown = Callable[[Sequence[tuple[str, a.TurnEvent]]], tuple[str, str]]
 

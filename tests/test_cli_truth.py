@@ -20,7 +20,7 @@ from lash_framework.cli.prompts import read_prompt
 from lash_hookspecs.errors import TurnCancelled, TurnInterrupted
 from lash_hookspecs.llm import LlmTerminalReason
 from lash_hookspecs.sessions import TurnIssue
-from lash_hookspecs.turns import Stopped, StopReason
+from lash_hookspecs.turn_outcomes import Stopped, StopReason
 
 ONE_CALL = '[[reply]]\ntext = "First."\ntool_calls = [{{ name = "{name}" }}]\n[[reply]]\ntext = "Done."\n'
 

@@ -78,11 +78,11 @@ async def recorded(turn_id: str = "t", **options: Any) -> RecordingHost:
 
 
 @pytest.mark.statement(22, page="effects")
-async def test_model_calls_tools_checkpoints_and_syncs_each_cross_once() -> None:
+async def test_start_model_calls_tools_checkpoints_syncs_and_end_each_cross_once() -> None:
     host = await recorded()
     assert sorted(host.kinds) == sorted(
         [
-            "sync_execution_environment",  # before the first iteration
+            "turn_start",
             "llm_call",
             "tool_call",
             "tool_call",
@@ -90,6 +90,7 @@ async def test_model_calls_tools_checkpoints_and_syncs_each_cross_once() -> None
             "sync_execution_environment",
             "llm_call",
             "checkpoint",  # before completion
+            "turn_end",
         ]
     )
     assert host.scopes == [RuntimeScope(session_id="s", turn_id="t", turn_index=0)]

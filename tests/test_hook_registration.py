@@ -16,6 +16,7 @@ from lash_hookspecs import (
     ConfigurationError,
     EnqueueMessages,
     Mode,
+    ModeDriver,
     ModeExtension,
     PluginError,
     PluginInfo,
@@ -30,6 +31,7 @@ from lash_hookspecs import (
     hookimpl,
     tool,
 )
+from lash_plugin_mode_standard.driver import StandardDriver
 from lash_plugin_provider_scripted import ScriptedSettings
 from lash_plugin_store_sql.store import open_store
 
@@ -290,12 +292,28 @@ async def test_hook_lash_modes_that_raises_is_a_row() -> None:
 # ---- lash_mode_extensions -------------------------------------------------------------------------------------------
 
 
+@frozen
+class ToneOptions:
+    """Options of a mode's driver."""
+
+    tone: str = "plain"
+
+
+class Toned(Plugin):
+    """Offers the mode `toned`: like `standard`, with an option."""
+
+    @hookimpl
+    def lash_modes(self) -> list[Mode]:
+        driver = ModeDriver(make=StandardDriver, options=ToneOptions)
+        return [Mode(mode_id="toned", driver=driver)]
+
+
 async def test_hook_lash_mode_extensions_is_asked_for_every_mode_and_adds_to_it() -> None:
-    class Tone(Plugin):
+    class Tone(Toned):
         @hookimpl
         def lash_mode_extensions(self, mode: Mode) -> ModeExtension | None:
             self.calls.append((mode.mode_id, mode.driver is not None))
-            if mode.mode_id != "standard":
+            if mode.mode_id != "toned":
                 return None
             layer = PromptLayer().with_contribution(PromptContribution(content="Speak softly."))
             return ModeExtension(plugins=("helper",), prompt=layer, options={"tone": "soft"})
@@ -307,13 +325,14 @@ async def test_hook_lash_mode_extensions_is_asked_for_every_mode_and_adds_to_it(
 
     tone, helper, model = Tone("tone"), Helper("helper", enabled_by_default=False), Told(["One.", "Two."])
     async with opened(tone, helper, Brief("brief"), says=model) as lash:
-        turn = await (await lash.session("plain")).run("Hello")
+        turn = await (await lash.session("soft", mode="toned")).run("Hello")
         await (await lash.session("short", mode="brief")).run("Hello")
         explained = await lash.explain(turn.turn_id)
-        options = lash.host.composition("standard").mode.options
-    assert sorted(tone.calls) == [("brief", True), ("standard", True)]
-    assert helper.calls == ["standard"]
-    assert options["tone"] == "soft"
+        composition = lash.host.composition("toned")
+    assert sorted(tone.calls) == [("brief", True), ("standard", True), ("toned", True)]
+    assert helper.calls == ["toned"]
+    assert composition.mode.options["tone"] == "soft"
+    assert composition.driver_options == ToneOptions("soft")
     assert "Speak softly." in system_prompt(model, 0)
     assert "Speak softly." not in system_prompt(model, 1)
     (piece,) = [each for each in explained.prompt if "Speak softly." in each.text]
@@ -321,15 +340,15 @@ async def test_hook_lash_mode_extensions_is_asked_for_every_mode_and_adds_to_it(
 
 
 async def test_hook_lash_mode_extensions_never_overrules_an_option_of_the_mode(tmp_path: Path) -> None:
-    class Tone(Plugin):
+    class Tone(Toned):
         @hookimpl
-        def lash_mode_extensions(self, mode: Mode) -> ModeExtension:
-            return ModeExtension(options={"tone": "soft"})
+        def lash_mode_extensions(self, mode: Mode) -> ModeExtension | None:
+            return None if mode.mode_id == "standard" else ModeExtension(options={"tone": "soft"})
 
-    toml = '[modes.loud]\nextends = "standard"\noptions = { tone = "loud" }\n'
+    toml = '[modes.loud]\nextends = "toned"\noptions = { tone = "loud" }\n'
     async with opened(Tone(), toml=toml, folder=tmp_path) as lash:
         assert lash.host.composition("loud").mode.options["tone"] == "loud"
-        assert lash.host.composition("standard").mode.options["tone"] == "soft"
+        assert lash.host.composition("toned").mode.options["tone"] == "soft"
 
 
 async def test_hook_lash_mode_extensions_that_disagree_conflict() -> None:

@@ -158,12 +158,12 @@ def test_a_package_declares_what_it_imports(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("lash_hookspecs.turns", "import lash_framework"),
-        ("lash_hookspecs.turns", "from lash_framework.machine import Machine"),
-        ("lash_hookspecs.turns", "from lash_plugin_store_sql.plugin import lash_stores"),
-        ("lash_hookspecs.turns", "def f():\n    import lash_provider_kit"),
-        ("lash_hookspecs.turns", "from lash_hookspecs import testing"),
-        ("lash_hookspecs.turns", "from hypothesis import given"),
+        ("lash_hookspecs.turn_steps", "import lash_framework"),
+        ("lash_hookspecs.turn_steps", "from lash_framework.machine import Machine"),
+        ("lash_hookspecs.turn_steps", "from lash_plugin_store_sql.plugin import lash_stores"),
+        ("lash_hookspecs.turn_steps", "def f():\n    import lash_provider_kit"),
+        ("lash_hookspecs.turn_steps", "from lash_hookspecs import testing"),
+        ("lash_hookspecs.turn_steps", "from hypothesis import given"),
         ("lash_framework.runtime", "import lash_plugin_store_sql.plugin as store"),
         ("lash_framework.runtime", "from lash_provider_kit import Client"),
         ("lash_framework.machine", "import anyio"),

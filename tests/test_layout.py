@@ -24,7 +24,6 @@ LONG_MODULES: dict[str, str] = {
     "hookspecs/lash_hookspecs/__init__.py": "only names: once for type checkers, once for loading at first use",
     "hookspecs/lash_hookspecs/llm.py": "request, response, stream and failure of one call refer to each other",
     "hookspecs/lash_hookspecs/stores.py": "the commit and the ports that take it are read as one page",
-    "hookspecs/lash_hookspecs/turns.py": "a turn's values, machine states and effects form one closed set of unions",
     "lash_framework/machine/machine.py": "every change of the machine's state, to be read beside its table",
 }
 

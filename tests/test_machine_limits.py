@@ -31,26 +31,10 @@ from lash_hookspecs.checkpoints import CheckpointDelivery, CheckpointKind
 from lash_hookspecs.errors import ConfigurationError, DriverError
 from lash_hookspecs.messages import MessageRole, PluginOrigin
 from lash_hookspecs.tools import InvalidToolCall
-from lash_hookspecs.turns import (
-    AssistantMessage,
-    Checkpoint,
-    ErrorEvent,
-    Finished,
-    Handoff,
-    InjectedMessagesCommitted,
-    LlmCall,
-    LlmComplete,
-    PrepareIteration,
-    Progress,
-    StartCheckpoint,
-    StartTools,
-    Step,
-    Stopped,
-    StopReason,
-    SyncExecutionEnvironment,
-    TextDelta,
-    ToolCalls,
-)
+from lash_hookspecs.turn_effects import Checkpoint, LlmCall, LlmComplete, Progress, SyncExecutionEnvironment, ToolCalls
+from lash_hookspecs.turn_events import ErrorEvent, InjectedMessagesCommitted, TextDelta
+from lash_hookspecs.turn_outcomes import AssistantMessage, Finished, Handoff, Stopped, StopReason
+from lash_hookspecs.turn_steps import PrepareIteration, StartCheckpoint, StartTools, Step
 
 # ---- deliveries -----------------------------------------------------------------------------------------------------
 

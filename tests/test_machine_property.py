@@ -50,37 +50,34 @@ from lash_hookspecs.tools import (
     ToolCallCancelled,
     ToolCallOutput,
 )
-from lash_hookspecs.turns import (
-    AssistantMessage,
+from lash_hookspecs.turn_effects import (
     Checkpoint,
     CheckpointDone,
     Done,
-    DriverContextView,
     Effect,
     EnvironmentSynced,
-    ErrorEvent,
     ExecCode,
     ExecDone,
     ExecutionEnvironmentSync,
-    Finished,
-    Handoff,
     LlmCall,
     LlmComplete,
-    MachineSnapshot,
-    PrepareIteration,
     ProtocolEvent,
     Response,
+    SyncExecutionEnvironment,
+    ToolCalls,
+    ToolResults,
+)
+from lash_hookspecs.turn_events import ErrorEvent, TextDelta
+from lash_hookspecs.turn_outcomes import AssistantMessage, Finished, Handoff, Stopped, StopReason
+from lash_hookspecs.turn_snapshot import MachineSnapshot
+from lash_hookspecs.turn_steps import (
+    DriverContextView,
+    PrepareIteration,
     StartCheckpoint,
     StartExec,
     StartLlm,
     StartTools,
     Step,
-    Stopped,
-    StopReason,
-    SyncExecutionEnvironment,
-    TextDelta,
-    ToolCalls,
-    ToolResults,
 )
 
 VISITED: set[tuple[State, str, State]] = set()
@@ -215,7 +212,7 @@ class Twins(RuleBasedStateMachine):
     )
     def begin(self, script, sync, limit):
         self.script = script
-        self.options = {"sync_execution_environment": sync, "max_turns": limit, "emit_llm_trace": bool(limit)}
+        self.options = {"sync_execution_environment": sync, "max_turns": limit}
         self.turns = 0
         self.history = MessageSequence([user("before", "b0")])
         self.open_turn(news=limit == 1)

@@ -29,23 +29,20 @@ from lash_hookspecs.codec import decode, encode, structure
 from lash_hookspecs.errors import CodecError
 from lash_hookspecs.llm import LlmCallError, LlmTerminalReason, LlmToolSpec, ProviderFailureKind
 from lash_hookspecs.tools import ExecResponse, InvalidToolCall
-from lash_hookspecs.turns import (
+from lash_hookspecs.turn_effects import (
     Checkpoint,
     ExecCode,
     ExecDone,
     ExecutionEnvironmentSync,
-    Handoff,
     LlmCall,
     LlmComplete,
-    MachineSnapshot,
-    PrepareIteration,
     Progress,
-    StartExec,
-    StartTools,
-    Step,
     ToolCalls,
     ToolResults,
 )
+from lash_hookspecs.turn_outcomes import Handoff
+from lash_hookspecs.turn_snapshot import MachineSnapshot
+from lash_hookspecs.turn_steps import PrepareIteration, StartExec, StartTools, Step
 
 BATCH = (pending("c1", "state 1"), pending("c2", "state 2"))
 TOOLS_THEN_ANSWER = {

@@ -37,21 +37,9 @@ from lash_hookspecs.llm import (
 )
 from lash_hookspecs.messages import MessageRole, PartKind, ProviderReasoningMeta, ResponseTextMeta
 from lash_hookspecs.tools import FailControl, FinishControl
-from lash_hookspecs.turns import (
-    AssistantMessage,
-    Checkpoint,
-    Done,
-    ErrorEvent,
-    Finished,
-    LlmCall,
-    LlmResponseEvent,
-    Stopped,
-    StopReason,
-    TextDelta,
-    ToolCalls,
-    ToolFailed,
-    ToolValue,
-)
+from lash_hookspecs.turn_effects import Checkpoint, Done, LlmCall, ToolCalls
+from lash_hookspecs.turn_events import ErrorEvent, LlmResponseEvent, TextDelta
+from lash_hookspecs.turn_outcomes import AssistantMessage, Finished, Stopped, StopReason, ToolFailed, ToolValue
 from lash_plugin_mode_standard import plugin
 from lash_plugin_mode_standard.driver import StandardDriver
 

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from lash_framework.machine import CONTINUATIONS, TABLE, State, TurnMachine
-from lash_hookspecs.turns import Continuation
+from lash_hookspecs.turn_steps import Continuation
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 

@@ -38,35 +38,23 @@ from lash_hookspecs.errors import EffectControllerError
 from lash_hookspecs.llm import LlmTerminalReason, LlmToolSpec, ProviderFailureKind, TokenUsage
 from lash_hookspecs.messages import MessageRole
 from lash_hookspecs.tools import ExecResponse, InvalidToolCall, ToolCallCancelled, ToolCallOutput, ToolFailureClass
-from lash_hookspecs.turns import (
-    AssistantMessage,
+from lash_hookspecs.turn_effects import (
     CheckpointDone,
     Done,
-    ErrorEvent,
     ExecCode,
     ExecutionEnvironmentSync,
-    Finished,
-    Handoff,
     LlmCall,
     LlmComplete,
-    LlmDebug,
-    LlmErrorLog,
     Log,
-    PrepareIteration,
     Progress,
     ProtocolEvent,
-    StartExec,
-    StartTools,
-    Step,
-    Stopped,
-    StopReason,
     SyncExecutionEnvironment,
-    TextDelta,
-    TokenUsageEvent,
-    ToolCallEvent,
     ToolCalls,
     ToolResults,
 )
+from lash_hookspecs.turn_events import ErrorEvent, LlmErrorLog, TextDelta, TokenUsageEvent, ToolCallEvent
+from lash_hookspecs.turn_outcomes import AssistantMessage, Finished, Handoff, Stopped, StopReason
+from lash_hookspecs.turn_steps import PrepareIteration, StartExec, StartTools, Step
 
 RECORD = ProtocolEvent(plugin_id="mode-code", payload={"n": 1})
 
@@ -466,12 +454,3 @@ def test_usage_adds_up():
     assert first.cumulative == first.usage == USAGE
     assert second.cumulative == turn.usage == USAGE + second.usage
     assert (turn.usage.input, turn.usage.output, turn.usage.total, turn.usage.at_least) == (20, 55, 85, True)
-
-
-@pytest.mark.parametrize("wanted", [True, False])
-def test_a_trace_is_logged_only_if_wanted(wanted):
-    """Whole calls go to the log when tracing is on, and nowhere when it is off."""
-    trace = play(machine(emit_llm_trace=wanted), says("yes", usage=USAGE, request_body="{}"))
-    logged = [each.event for each in trace.of(Log)]
-    full = LlmDebug(session_id="s", protocol_iteration=0, usage=USAGE, response_text="yes", request_body="{}")
-    assert logged == ([full] if wanted else [])

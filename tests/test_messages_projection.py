@@ -48,7 +48,7 @@ from lash_hookspecs.messages import (
     ResponseTextMeta,
     Summarized,
 )
-from lash_hookspecs.turns import LlmCall
+from lash_hookspecs.turn_effects import LlmCall
 
 USER, ASSISTANT, SYSTEM, EVENT = MessageRole.USER, MessageRole.ASSISTANT, MessageRole.SYSTEM, MessageRole.EVENT
 SPEC = LlmToolSpec(name="look", description="", input_schema={"type": "object"})

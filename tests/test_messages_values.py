@@ -27,7 +27,7 @@ from lash_hookspecs.tools import (
     ToolRetryNever,
     ToolRetrySafe,
 )
-from lash_hookspecs.turns import ErrorEnvelope
+from lash_hookspecs.turn_events import ErrorEnvelope
 
 USER, ASSISTANT, SYSTEM, EVENT = MessageRole.USER, MessageRole.ASSISTANT, MessageRole.SYSTEM, MessageRole.EVENT
 

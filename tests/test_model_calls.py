@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from agents import MODEL, NoSettings, agent, plugin
+from attrs import evolve
 
 from lash_framework import Lash
 from lash_framework.settings import load_settings
@@ -22,7 +23,11 @@ from lash_hookspecs import (
     LlmEventSender,
     LlmRequest,
     LlmResponse,
+    ModelCapability,
+    ProviderReasoningMeta,
+    ProviderRoute,
     ProviderSpec,
+    ReasoningBlock,
     ReasoningOutput,
     Stopped,
     StopReason,
@@ -135,3 +140,53 @@ async def test_a_provider_that_cant_be_opened_is_named_with_its_plugin(open_it: 
             await session.run("q")
     assert str(caught.value) == f"provider `test` of plugin `maker` can't be opened: {shown}"
     assert (caught.value.__cause__ is not None) is ("Error" in shown or "Exit" in shown)
+
+
+# ---- opaque state ---------------------------------------------------------------------------------------------------
+
+
+class Thinks(ScriptedProvider):
+    """A provider that wants its encrypted reasoning back, and whose model `far` is served elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda request: f"answer to {len(request.messages)}")
+
+    def capability(self, model: str) -> ModelCapability:
+        return ModelCapability(endpoint=f"https://{'far' if model == 'far' else 'near'}.example/v1")
+
+    async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
+        answer = await super().complete(request, send)
+        state = ProviderReasoningMeta(encrypted_content=f"sealed by {request.model}")
+        return evolve(answer, parts=(ReasoningOutput(text="hm", replay=state), *answer.parts))
+
+    def went_back(self) -> list[str | None]:
+        """What of the sealed reasoning the last request brought back."""
+        blocks = [block for message in self.requests[-1].messages for block in message.blocks]
+        return [each.replay.encrypted_content for each in blocks if isinstance(each, ReasoningBlock) and each.replay]
+
+
+@pytest.mark.statement(61)
+async def test_opaque_state_goes_back_to_the_model_and_endpoint_it_came_from_and_to_nobody_else() -> None:
+    """Foreign replay is dropped, same-route replay kept."""
+    model = Thinks()
+    async with agent(model) as lash:
+        session = await lash.session("s")
+        await session.run("one")
+        await session.run("two")
+        assert model.went_back() == ["sealed by model"]
+        for other in ("test:other", "test:far"):
+            await session.configure(model=other)
+            await session.run("three")
+            assert model.went_back() == []
+        assert sum("answer to" in str(each) for each in model.requests[-1].messages) == 3  # the words stay
+        await session.configure(model=MODEL)
+        await session.run("four")
+        assert model.went_back() == ["sealed by model", "sealed by model"]
+        stamps = {
+            part.reasoning_meta.origin for m in await session.messages() for part in m.parts if part.reasoning_meta
+        }
+    assert stamps == {
+        ProviderRoute("test", "https://near.example/v1", "model"),
+        ProviderRoute("test", "https://near.example/v1", "other"),
+        ProviderRoute("test", "https://far.example/v1", "far"),
+    }

@@ -10,8 +10,6 @@ from hypothesis import given, strategies as st
 
 from lash_framework.prompt import (
     KERNEL_OWNER,
-    DroppedPiece,
-    DropReason,
     OwnedContribution,
     OwnedLayer,
     PromptInputs,
@@ -21,6 +19,8 @@ from lash_framework.prompt import (
 )
 from lash_hookspecs.prompts import (
     BuiltinEntry,
+    DroppedPiece,
+    DropReason,
     PromptBuiltin,
     PromptContribution,
     PromptLayer,

@@ -14,9 +14,11 @@ from agents import agent, plugin
 from attrs import frozen
 
 from lash_framework.composition import Composition
-from lash_framework.tool_calls import perform
+from lash_framework.tool_calls import model_return, perform
 from lash_hookspecs import (
     AssembledTurn,
+    AttachmentPart,
+    AttachmentRef,
     EffectController,
     EffectControllerError,
     EffectRunner,
@@ -30,7 +32,9 @@ from lash_hookspecs import (
     RuntimeScope,
     Stopped,
     StopReason,
+    TextPart,
     ToolCallCommand,
+    ToolCallCompleted,
     ToolCallContext,
     ToolCallFailure,
     ToolCallOutput,
@@ -56,8 +60,9 @@ async def outcomes(*tools: FunctionTool, calls: int = 1) -> list[Any]:
         turn = await session.run("q")
         assert isinstance(turn.outcome, Finished)
         assert (await session.run("and now?")).text == "Still here."
-    assert len(turn.tool_calls) == calls
-    return [each.output.outcome for each in turn.tool_calls]
+    own = [each for each in turn.tool_calls if each.parent_call_id is None]
+    assert len(own) == calls
+    return [each.output.outcome for each in own]
 
 
 async def failed(*tools: FunctionTool) -> ToolCallFailure:
@@ -103,6 +108,10 @@ async def test_a_tool_that_calls_sys_exit_ends_its_call_and_not_the_program(is_a
     assert (failure.code, failure.message) == ("tool_raised", "SystemExit: 3")
 
 
+async def no_context(owner: str) -> Any:
+    """For tools that don't look at it."""
+
+
 async def test_an_interrupt_in_a_tool_is_the_users_and_passes_through() -> None:
     @tool
     async def interrupted() -> str:
@@ -113,7 +122,7 @@ async def test_an_interrupt_in_a_tool_is_the_users_and_passes_through() -> None:
         composition: Composition = lash.host.composition("standard")
         call = PendingToolCall(call_id="c", tool_name="interrupted", args={})
         with pytest.raises(KeyboardInterrupt):
-            await perform(composition, {}, call, lambda owner: None)  # type: ignore[arg-type,return-value]  # unread
+            await perform(composition, {}, call, no_context)
 
 
 async def test_a_cancel_wins_over_what_a_tools_own_tasks_raise_while_they_end() -> None:
@@ -138,7 +147,7 @@ async def test_a_cancel_wins_over_what_a_tools_own_tasks_raise_while_they_end() 
         composition: Composition = lash.host.composition("standard")
         call = PendingToolCall(call_id="c", tool_name="messy", args={})
         with anyio.CancelScope() as scope:
-            await perform(composition, {}, call, lambda owner: None)  # type: ignore[arg-type,return-value]  # unread
+            await perform(composition, {}, call, no_context)
             await anyio.lowlevel.checkpoint()
     assert scope.cancelled_caught
 
@@ -322,6 +331,84 @@ async def test_a_call_that_ends_without_a_result_is_told_as_failed_and_never_lef
     assert turn.text == "Done."
     codes = [each.output.outcome.code for each in turn.tool_calls if isinstance(each.output.outcome, ToolCallFailure)]
     assert codes == ["no_result"] * calls
+
+
+@pytest.mark.statement(67)
+def test_the_text_of_a_failure_comes_before_what_is_attached_to_it() -> None:
+    """Failure text precedes its raw attachments."""
+    image = AttachmentRef(id="sha256:0", media_type="image/png", size=3)
+    outcome = ToolCallFailure(
+        failure_class=ToolFailureClass.EXECUTION, code="blurred", message="can't be read", attachments=(image,)
+    )
+    parts = model_return("c", "scan", outcome).parts
+    assert parts == (TextPart("Error: can't be read"), AttachmentPart(image))
+
+
+# ---- tools that call tools ------------------------------------------------------------------------------------------
+
+
+def told(turn: AssembledTurn) -> list[tuple[str, str | None, str, str | None, str]]:
+    """A turn's calls: id, parent, tool, owner, status."""
+    return [
+        (each.call_id, each.parent_call_id, each.tool_name, each.plugin_id, each.output.outcome.tag)
+        for each in turn.tool_calls
+    ]
+
+
+async def test_the_calls_that_a_tool_made_are_the_turns_too_after_it_and_with_its_id() -> None:
+    """They used to show in the stream only: `lash run --json` told of a `batch`, and not of what had been done."""
+    children = [{"tool": "add", "parameters": {"a": 1, "b": n}} for n in range(2)] + [{"tool": "ad", "parameters": {}}]
+    script = [Reply(tool_calls=[Call("batch", {"calls": children}, "b"), Call("add", {"a": 5, "b": 5}, "c")]), "Done."]
+    async with agent(script, tools=[add]) as lash:
+        session = await lash.session("s")
+        turn = await session.run("q")
+        (stored,) = (await lash.load_history("s")).turns
+    assert told(turn) == [
+        ("b", None, "batch", "mode-standard", "success"),
+        ("b:00", "b", "add", "application", "success"),
+        ("b:01", "b", "add", "application", "success"),
+        ("b:02", "b", "ad", None, "failure"),
+        ("c", None, "add", "application", "success"),
+    ]
+    assert stored.tool_calls == turn.tool_calls
+
+
+async def test_of_a_batch_that_is_cancelled_the_calls_that_ended_are_told_with_what_they_returned() -> None:
+    started = anyio.Event()
+
+    @tool
+    async def slow() -> str:
+        """Never ends."""
+        started.set()
+        await anyio.sleep_forever()
+        return ""
+
+    children = [{"tool": "add", "parameters": {"a": 1, "b": 1}}, {"tool": "slow", "parameters": {}}]
+    async with agent([Reply(tool_calls=[Call("batch", {"calls": children}, "b")])], tools=[add, slow]) as lash:
+        session = await lash.session("s")
+        async with session.turn("q") as running:
+            async for each in running:
+                if isinstance(each.event, ToolCallCompleted) and each.event.name == "add":
+                    await started.wait()
+                    running.cancel()
+            turn = await running.result()
+    assert [row[0] + " " + row[-1] for row in told(turn)] == ["b cancelled", "b:00 success", "b:01 cancelled"]
+
+
+async def test_a_tool_that_calls_itself_for_ever_comes_to_an_end_that_names_it() -> None:
+    """It used to end in the interpreter's recursion limit, somewhere else, and without a word of the tool."""
+
+    @tool
+    async def again(ctx: ToolCallContext, n: int = 0) -> Any:
+        """Call this very tool."""
+        assert ctx.call_tool is not None
+        done = await ctx.call_tool(0, "again", {"n": n + 1})
+        return done.output.outcome.value if isinstance(done.output.outcome, ToolCallSuccess) else str(done.output)
+
+    (outcome,) = await outcomes(again)
+    assert isinstance(outcome, ToolCallSuccess)
+    assert "`again` was not called: tools called one another 8 deep" in outcome.value
+    assert "a tool that calls itself must come to an end" in outcome.value
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from lash_hookspecs import (
     EnqueueMessages,
     GenerationOptions,
     LlmRequest,
+    MessageRole,
     Mode,
     OutputState,
     SessionAppendNode,
@@ -35,6 +36,7 @@ from lash_hookspecs import (
     StopReason,
     ToolCallFailure,
     TurnCancelled,
+    TurnInput,
     TurnInterrupted,
     tool,
 )
@@ -397,7 +399,13 @@ async def test_what_was_enqueued_beside_an_abort_at_a_checkpoint_is_kept() -> No
         assert [each.text for each in await session.messages()] == ["q", "a", "remember"]
 
 
-async def test_state_that_can_not_be_stored_fails_the_turn_by_name_and_keeps_the_answer() -> None:
+@pytest.mark.parametrize(
+    ("hook", "kept"),
+    [("lash_before_turn", ["q"]), ("lash_checkpoint", ["q", "paid"]), ("lash_after_turn", ["q", "paid"])],
+)
+async def test_state_that_can_not_be_stored_fails_the_turn_at_the_hook_that_set_it(hook: str, kept: list[str]) -> None:
+    """It used to be found at the commit, when the model had been asked in vain. What was paid for is kept."""
+
     @frozen
     class Odd:
         value: Any = None
@@ -405,15 +413,17 @@ async def test_state_that_can_not_be_stored_fails_the_turn_by_name_and_keeps_the
     def lash_session_state() -> SessionStateSpec:
         return SessionStateSpec(state=Odd)
 
-    def lash_before_turn(ctx: Any) -> None:
+    def set_odd(ctx: Any) -> None:
         ctx.set_state(Odd(object()))
 
-    async with agent(["paid"], plugins=[plugin("odd", lash_session_state, lash_before_turn)]) as lash:
+    set_odd.__name__ = hook
+    async with agent(["paid"], plugins=[plugin("odd", lash_session_state, set_odd)]) as lash:
         session = await lash.session()
         turn = await session.run("q")
         assert turn.outcome == Stopped(StopReason.RUNTIME_ERROR)
         assert turn.errors[0].plugin_id == "odd"
-        assert [each.text for each in await session.messages()] == ["q", "paid"]
+        assert "object" in turn.errors[0].message
+        assert [each.text for each in await session.messages()] == kept
 
 
 async def test_a_lifespan_is_there_for_hooks_of_the_session_too() -> None:
@@ -501,3 +511,39 @@ async def test_what_is_damaged_is_named_in_an_export_that_saves_the_rest(tmp_pat
     assert [each.text.partition(":")[0] for each in export.messages] == ["q", "[unreadable"]
     assert len(export.unreadable) == 1
     assert len(export.turns) == 1
+
+
+class SlowBlobs:
+    """A store of somebody else's: that of the host, whose blobs travel far."""
+
+    def __init__(self, near: Any) -> None:
+        self.near = near
+        self.began, self.arrives = anyio.Event(), anyio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.near, name)
+
+    async def put_blob(self, data: bytes, media_type: str) -> Any:
+        self.began.set()
+        await self.arrives.wait()
+        return await self.near.put_blob(data, media_type)
+
+
+@pytest.mark.parametrize("by", ["cancel", "deadline"])
+async def test_a_turn_that_is_cancelled_while_its_images_are_stored_never_began(by: str) -> None:
+    """It used to be committed without its input."""
+    given = TurnInput.text("look").with_image("dot", b"\x89PNG\r\n\x1a\n" + bytes(8))
+    async with agent(["an answer", "never"]) as lash:
+        far = lash.store = SlowBlobs(lash.store)  # type: ignore[assignment]  # it has what the port asks for
+        session = await lash.session("s")
+        async with session.turn(given, turn_id="t", deadline_s=0.01 if by == "deadline" else None) as running:
+            await far.began.wait()
+            if by == "cancel":
+                assert running.cancel()
+            with pytest.raises(TurnCancelled, match="before it began"):
+                await running.result()
+        assert list(await session.messages()) == []
+        far.arrives.set()
+        turn = await session.run(given, turn_id="t")
+        assert turn.text == "an answer"
+        assert [each.role for each in await session.messages()] == [MessageRole.USER, MessageRole.ASSISTANT]

@@ -14,6 +14,7 @@ from agents import agent, plugin
 from attrs import evolve, frozen
 
 from lash_framework import Lash
+from lash_framework.turn_plan import CancelGate
 from lash_hookspecs import (
     AbortTurn,
     AppendedNodes,
@@ -26,7 +27,9 @@ from lash_hookspecs import (
     FinalValue,
     Finished,
     LlmCallError,
+    LlmEventSender,
     LlmRequest,
+    LlmResponse,
     LlmRole,
     MessageRole,
     Mode,
@@ -43,6 +46,7 @@ from lash_hookspecs import (
     StaleBranch,
     Stopped,
     StopReason,
+    StreamDelta,
     TextBlock,
     TokenUsage,
     ToolCallCompleted,
@@ -54,6 +58,7 @@ from lash_hookspecs import (
     Usage,
     tool,
 )
+from lash_plugin_provider_scripted import ScriptedProvider
 from lash_plugin_provider_scripted.script import Call, Reply
 
 PNG = base64.b64decode(
@@ -162,6 +167,38 @@ async def test_break_cancels_and_the_turn_is_committed_as_cancelled() -> None:
         assert [each.text for each in await session.messages()] == ["q"]
 
 
+class Halting(ScriptedProvider):
+    """A model that says half of its answer and then nothing more."""
+
+    async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
+        await send([StreamDelta("Half of an")])
+        await anyio.sleep_forever()
+        raise AssertionError("unreachable")
+
+
+@pytest.mark.statement(82)
+async def test_a_cancel_that_was_asked_for_is_no_failure_of_the_model_and_stores_no_half_answer() -> None:
+    """Requested cancellation adds no llm_provider issue and commits no partial text."""
+    async with agent(Halting([])) as lash:
+        session = await lash.session("s")
+        with anyio.fail_after(5):
+            async with session.turn("q") as running:
+                async for each in running:
+                    if isinstance(each.event, AssistantProseDelta):
+                        assert running.cancel()
+                turn = await running.result()
+        assert (turn.outcome, turn.errors, turn.text) == (Stopped(StopReason.CANCELLED), (), "")
+        assert [each.text for each in await session.messages()] == ["q"]
+
+
+async def test_a_turn_that_nobody_limits_ends_after_a_hundred_iterations() -> None:
+    """A model and a tool that keep each other busy must not do so for ever."""
+    async with agent(lambda request: Reply(tool_calls=[Call("add", {"a": 1, "b": 1})]), tools=[add]) as lash:
+        turn = await (await lash.session()).run("q")
+    assert turn.outcome == Stopped(StopReason.MAX_TURNS)
+    assert turn.execution.llm_calls == 100
+
+
 async def test_cancel_keeps_finished_tool_results_and_answers_the_others() -> None:
     """A conversation that ends in calls without results would be refused by model services ever after."""
     slow_started = anyio.Event()
@@ -179,6 +216,7 @@ async def test_cancel_keeps_finished_tool_results_and_answers_the_others() -> No
         with anyio.fail_after(5):
             async with session.turn("go") as running:
                 async for each in running:
+                    # The other call ends by this cancel: when that is shown, the turn may be over already.
                     if isinstance(each.event, ToolCallCompleted) and each.event.name == "add":
                         await slow_started.wait()
                         assert running.cancel("enough")
@@ -227,8 +265,13 @@ async def test_an_outer_cancel_scope_interrupts_and_commits_nothing() -> None:
         assert list(await session.messages()) == []
 
 
+@pytest.mark.statement(86)
 async def test_cancel_after_the_end_comes_too_late() -> None:
-    """Statement 86 as far as it applies: one winner."""
+    """Cancel and completion have one winner; the first request's reason stays."""
+    gate = CancelGate()
+    assert gate.request("first")
+    assert gate.request("second")
+    assert gate.reason == "first"
     async with agent(["done"]) as lash:
         async with (await lash.session()).turn("q") as running:
             turn = await running.result()
@@ -320,6 +363,8 @@ async def test_an_image_reaches_the_model_as_bytes_and_the_store_once() -> None:
 
 @pytest.mark.statement(84)
 async def test_an_abort_before_the_turn_keeps_what_was_enqueued_and_asks_no_model() -> None:
+    """An abort in `lash_before_turn` gives PluginAbort and keeps injected messages."""
+
     def lash_before_turn(ctx: Any) -> list[Any]:
         return [EnqueueMessages.note("remember"), AbortTurn("closed", "not today")]
 

@@ -48,6 +48,22 @@ def optional_text(instance: object, attribute: Attribute[Any], value: object) ->
     _require_encodable(instance, attribute, value)
 
 
+def optional_class_of_defaults(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """An attrs class that can be made without arguments, or None."""
+    import attrs
+
+    if value is None:
+        return
+    needed: list[str] = []
+    if isinstance(value, type) and attrs.has(value):
+        needed = [each.name for each in attrs.fields(value) if each.init and each.default is attrs.NOTHING]
+        if not needed:
+            return
+    what = f"`{value.__name__}`, whose `{needed[0]}` has no default" if needed else repr(value)  # type: ignore[attr-defined]  # a class
+    where = f"`{type(instance).__name__}.{attribute.name}`"
+    raise TypeError(f"{where} must be an attrs class whose every field has a default, and is {what}")
+
+
 def flag(instance: object, attribute: Attribute[Any], value: object) -> None:
     """True or False."""
     if not isinstance(value, bool):

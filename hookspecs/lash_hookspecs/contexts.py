@@ -6,7 +6,7 @@ session. It is made anew for every call, so it holds nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -17,7 +17,7 @@ from lash_hookspecs.errors import PluginError
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.tools import ToolManifest
-from lash_hookspecs.turns import TerminationPolicy
+from lash_hookspecs.turn_outcomes import TerminationPolicy
 from lash_hookspecs.values import frozen
 
 __all__ = [
@@ -38,10 +38,10 @@ T = TypeVar("T")
 
 @frozen(kw_only=True)
 class HostContext:
-    """For `lash_lifespan`: the plugin's id and its options from `lash.toml` (`[plugin.<id>]`)."""
+    """For `lash_lifespan`: the plugin's id and its options from `lash.toml` (`[plugin.<id>]`), as in `HookContext`."""
 
     plugin_id: str
-    options: Mapping[str, Any] = field(factory=dict)
+    options: Any = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -50,7 +50,7 @@ class CompositionContext:
 
     plugin_id: str
     mode_id: str
-    options: Mapping[str, Any] = field(factory=dict)
+    options: Any = field(factory=dict)
 
 
 @define(slots=True, eq=False)
@@ -63,7 +63,7 @@ class PluginScope:
 
     plugin_id: str
     host: Any = None
-    options: Mapping[str, Any] = field(factory=dict)
+    options: Any = field(factory=dict)
     state: Any = None
     state_type: type | None = None
     read_only: bool = False
@@ -88,8 +88,8 @@ class HookContext:
         return self._scope.host
 
     @property
-    def options(self) -> Mapping[str, Any]:
-        """The plugin's options."""
+    def options(self) -> Any:
+        """The plugin's options: an instance of its class for them (`PluginInfo.options`), without one the table."""
         return self._scope.options
 
     @property

@@ -10,7 +10,15 @@ from lash_hookspecs import _checks as checks
 from lash_hookspecs.messages import MessageRole, PluginMessage
 from lash_hookspecs.values import frozen
 
-__all__ = ["AbortTurn", "CheckpointDirective", "EmitEvents", "EnqueueMessages", "SurfaceEvent", "TurnDirective"]
+__all__ = [
+    "AbortTurn",
+    "CheckpointDirective",
+    "EmitEvents",
+    "EnqueueMessages",
+    "OwnedDirective",
+    "SurfaceEvent",
+    "TurnDirective",
+]
 
 
 @frozen
@@ -62,3 +70,11 @@ class EmitEvents:
 
 TurnDirective = Union[AbortTurn, EnqueueMessages, EmitEvents]
 CheckpointDirective = Union[AbortTurn, EnqueueMessages, EmitEvents]
+
+
+@frozen
+class OwnedDirective:
+    """A directive, and the plugin whose hook returned it."""
+
+    plugin_id: str
+    directive: TurnDirective

@@ -192,6 +192,7 @@ class LlmTextMessage(LlmMessage):
 
     @property
     def blocks(self) -> tuple[LlmBlock, ...]:
+        """The one block."""
         try:
             return self._kept_blocks
         except AttributeError:
@@ -200,6 +201,7 @@ class LlmTextMessage(LlmMessage):
 
     @property
     def memo(self) -> dict[str, Any]:
+        """As of every message."""
         try:
             return self._kept_memo
         except AttributeError:
@@ -534,13 +536,15 @@ LlmEventSender = Callable[[Sequence[LlmStreamEvent]], Awaitable[None]]
 class ModelCapability:
     """What a model can do, as its provider or the user's settings say; never guessed from its name.
 
-    `context_window` in tokens; None means not known.
+    `context_window` in tokens; None means not known. `endpoint` names the service that answers, a URL without secrets
+    say: opaque state of an answer goes back only to the endpoint that it came from.
     """
 
     context_window: int | None = None
     structured_output: bool = True
     images: bool = True
     reasoning_efforts: tuple[str, ...] = ()
+    endpoint: str = ""
 
 
 @runtime_checkable

@@ -7,9 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from attrs import field
 
+from lash_hookspecs import _checks as checks
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.prompts import PromptContribution, PromptLayer
-from lash_hookspecs.turns import ProtocolDriver
+from lash_hookspecs.turn_steps import ProtocolDriver
 from lash_hookspecs.values import frozen
 
 __all__ = [
@@ -57,7 +58,8 @@ class ModeDriver:
     `make()` is called once per composition and returns a stateless driver. `accepts_turn_extension` and
     `accepts_session_extension` list the classes (by id) that it understands; everything else is refused by name.
     `execution_prompt` tells the model how to act in this mode. `sync_execution_environment`: whether prompt and tools
-    are brought up to date between iterations.
+    are brought up to date between iterations. `options` is a frozen attrs class whose every field has a default: the
+    driver gets an instance of it then, and an option that it doesn't have is refused by name.
     """
 
     make: Callable[[], ProtocolDriver]
@@ -65,7 +67,7 @@ class ModeDriver:
     sync_execution_environment: bool = True
     turn_extensions: Mapping[str, type] = field(factory=dict)
     session_extensions: Mapping[str, type] = field(factory=dict)
-    options: type | None = None
+    options: type | None = field(default=None, validator=checks.optional_class_of_defaults)
 
 
 @frozen(kw_only=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from attrs import field
+
+from lash_hookspecs import _checks as checks
 from lash_hookspecs.values import frozen
 
 __all__ = ["HOOK_API", "PluginInfo", "SessionStateSpec"]
@@ -20,6 +23,8 @@ class PluginInfo:
     `api` is a PEP 440 specifier that `HOOK_API` must satisfy. `requires` are plugin ids without which it can't work,
     `after` ids (present or not) whose hooks run before its own, `conflicts` ids that can't be on with it, `replaces`
     ids whose claims it takes over. `enabled_by_default`: whether every mode has it, or only modes that name it.
+    `options` is a frozen attrs class whose every field has a default: `ctx.options` is an instance of it then, and a
+    key in `[plugin.<id>]` that it doesn't have, or a value of another type, is an error that names it.
     """
 
     id: str
@@ -31,6 +36,7 @@ class PluginInfo:
     replaces: tuple[str, ...] = ()
     enabled_by_default: bool = True
     summary: str = ""
+    options: type | None = field(default=None, validator=checks.optional_class_of_defaults)
 
 
 @frozen(kw_only=True)

@@ -16,13 +16,17 @@ from lash_hookspecs.values import frozen
 
 __all__ = [
     "BuiltinEntry",
+    "DropReason",
+    "DroppedPiece",
     "PromptBuiltin",
     "PromptContribution",
     "PromptEntry",
     "PromptLayer",
+    "PromptPiece",
     "PromptSection",
     "PromptSlot",
     "PromptTemplate",
+    "RenderedPrompt",
     "SlotEntry",
     "SlotLayer",
     "TextEntry",
@@ -153,3 +157,50 @@ class PromptLayer:
                 else SlotLayer(reset=below.reset, contributions=below.contributions + mine.contributions)
             )
         return PromptLayer(template=self.template or lower.template, slots=slots)
+
+
+# ---- rendered ------------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class PromptPiece:
+    """Whose words stand at `text[start:end]`, counted in characters. Several owners said the same, or one.
+
+    `section` is its heading; `slot` is None for texts of the template and builtins. `sha256` in hex, of UTF-8 bytes.
+    """
+
+    owners: tuple[str, ...]
+    start: int
+    end: int
+    sha256: str
+    section: str | None = None
+    slot: PromptSlot | None = None
+    title: str | None = None
+
+
+class DropReason(StrEnum):
+    """Why a contribution isn't in the prompt."""
+
+    BLANK = "blank"
+    GATED = "gated"
+    RESET = "reset"
+    NO_PLACE = "no_place"
+
+
+@frozen(kw_only=True)
+class DroppedPiece:
+    """A contribution that isn't in the prompt, and why: blank, no tool of its gate, reset by a layer, no such slot."""
+
+    owner: str
+    slot: PromptSlot
+    title: str | None
+    reason: DropReason
+
+
+@frozen(kw_only=True)
+class RenderedPrompt:
+    """A system prompt, where each of its pieces came from, and what was left out."""
+
+    text: str = ""
+    pieces: tuple[PromptPiece, ...] = ()
+    dropped: tuple[DroppedPiece, ...] = ()

@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Union
 from attrs import evolve, field
 
 from lash_hookspecs import _checks as checks
-from lash_hookspecs.llm import GenerationOptions, LlmOutputSpec, LlmTerminalReason, TokenUsage
+from lash_hookspecs.llm import GenerationOptions, LlmOutputSpec, LlmTerminalReason, ProviderFailureKind, TokenUsage
 from lash_hookspecs.messages import Message, MessageRole
 from lash_hookspecs.modes import ModeTurnOptions
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
 from lash_hookspecs.tools import ToolCallRecord
-from lash_hookspecs.turns import Finished, ProtocolEvent, TurnOutcome
+from lash_hookspecs.turn_effects import ProtocolEvent
+from lash_hookspecs.turn_outcomes import Finished, TurnOutcome
 from lash_hookspecs.values import frozen
 
 __all__ = [
@@ -169,6 +170,7 @@ class TurnIssue:
     code: str | None = None
     terminal_reason: LlmTerminalReason | None = None
     retryable: bool | None = None
+    provider_failure_kind: ProviderFailureKind | None = None
     raw: str | None = None
     plugin_id: str | None = None
     blocking: bool = True

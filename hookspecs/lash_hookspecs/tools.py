@@ -85,7 +85,8 @@ class ToolCallContext:
     """What a running tool may know of its call. `state` is its plugin's session state, to read.
 
     `call_tool(index, name, args)` runs another tool of the session as a child of this call (the `batch` tool does so)
-    and returns its completed call; a child's id is `<call id>:<two-digit index>`.
+    and returns its completed call; a child's id is `<call id>:<two-digit index>`. Children may have children, up to
+    a depth that no sensible tool comes near.
     """
 
     session_id: str
@@ -314,7 +315,10 @@ class PreparedToolCall:
 
 @frozen(kw_only=True)
 class CompletedToolCall:
-    """A call with its result. `duration_ms` in whole milliseconds, from the record of the call."""
+    """A call with its result. `duration_ms` in whole milliseconds, from the record of the call.
+
+    `children` are the calls that the tool made meanwhile, in the order of their indexes; no model is shown them.
+    """
 
     call_id: str
     tool_name: str
@@ -323,11 +327,15 @@ class CompletedToolCall:
     model_return: ModelToolReturn
     duration_ms: int = 0
     replay: ProviderReplayMeta | None = None
+    children: tuple[CompletedToolCall, ...] = ()
 
 
 @frozen(kw_only=True)
 class ToolCallRecord:
-    """A call as the assembled turn reports it. `plugin_id` names the owner of the tool."""
+    """A call as the assembled turn reports it. `plugin_id` names the owner of the tool.
+
+    `parent_call_id` names the call whose tool made this one; None if it was the model.
+    """
 
     call_id: str
     tool_name: str
@@ -335,6 +343,7 @@ class ToolCallRecord:
     output: ToolCallOutput
     duration_ms: int = 0
     plugin_id: str | None = None
+    parent_call_id: str | None = None
 
 
 @frozen(kw_only=True)

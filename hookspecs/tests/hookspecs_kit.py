@@ -233,7 +233,13 @@ def values(tp: Any) -> st.SearchStrategy[Any]:
     if attrs.has(origin):
         fields = [each for each in attrs.fields(attrs.resolve_types(origin)) if each.init]
         made = {each.alias: st.deferred(lambda each=each: values(each.type)) for each in fields}
-        return st.builds(origin, **made | dict.fromkeys(_FROM_ONE.get(origin, ()), _POSITIVE))
+        made |= dict.fromkeys(_FROM_ONE.get(origin, ()), _POSITIVE)
+        # A class that holds itself does so one level deep here, or values would never end.
+        for each in fields:
+            if origin in get_args(each.type):
+                leaf = st.builds(origin, **made | {each.alias: st.just(())})
+                made[each.alias] = st.lists(leaf, max_size=2).map(tuple)
+        return st.builds(origin, **made)
     if origin is frozenset:
         return st.frozensets(values(args[0]), max_size=2)
     if origin is tuple and args[1:] != (...,):

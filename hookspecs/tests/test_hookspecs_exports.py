@@ -26,7 +26,7 @@ NOT_EXPORTED = {
     "canonical": {"plain_json"},  # for the codec
     "codec": {"tag_field", "tag_of"},  # for the modules beside it
     "specs": {"hook", *HOOKS},  # implemented by their names, declared nowhere else
-    "turns": {"WaitingEffect"},  # the type of one field
+    "turn_effects": {"WaitingEffect"},  # the type of one field
 }
 
 
@@ -129,7 +129,7 @@ def described() -> list[tuple[str, Any]]:
 
 
 # Named like what they give, in a port that says it as a whole.
-SPEAK_FOR_THEMSELVES = re.compile(r"turns\.DriverContextView\.\w+")
+SPEAK_FOR_THEMSELVES = re.compile(r"turn_steps\.DriverContextView\.\w+")
 
 
 @pytest.mark.parametrize(("name", "value"), described(), ids=lambda each: each if isinstance(each, str) else "")

@@ -101,17 +101,20 @@ LAYERS = {
 @pytest.mark.statement(68)
 @pytest.mark.parametrize(("layer", "expected"), LAYERS.values(), ids=LAYERS)
 def test_slots_append_or_are_replaced(layer: PromptLayer, expected: list[str]) -> None:
+    """Slots append, also after a replace."""
     assert texts(layer) == expected
 
 
 @pytest.mark.statement(68)
 def test_the_last_template_wins() -> None:
+    """The later template wins."""
     assert PromptLayer(template=B).over(PromptLayer(template=A)).template is B
     assert PromptLayer().over(PromptLayer(template=A)).template is A
 
 
 @pytest.mark.statement(68)
 def test_clearing_a_slot_leaves_the_others_alone() -> None:
+    """A clear affects one slot."""
     below = ONE.with_contribution(said("hello", INTRO))
     assert texts(below.without_slot(GUIDANCE), INTRO) == ["hello"]
     assert texts(PromptLayer().without_slot(GUIDANCE).over(below), INTRO) == ["hello"]
@@ -119,6 +122,7 @@ def test_clearing_a_slot_leaves_the_others_alone() -> None:
 
 @pytest.mark.statement(68)
 def test_replacing_a_slot_moves_contributions_there() -> None:
+    """Replace normalises the slot."""
     layer = PromptLayer().with_slot(INTRO, said("x", GUIDANCE), said("y", INTRO))
     assert [each.slot for each in layer.slots[INTRO].contributions] == [INTRO, INTRO]
     assert layer.slots[INTRO].reset

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from lash_hookspecs.turns import TurnOutcome
+    from lash_hookspecs.turn_outcomes import TurnOutcome
 
 __all__ = [
     "ExitCode",

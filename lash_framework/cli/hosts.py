@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lash_framework.cli.options import Invocation
@@ -20,6 +21,7 @@ def open_host(invocation: Invocation) -> PluginHost:
     from lash_framework.hooks import Owned
     from lash_framework.host import PluginHost
     from lash_framework.provenance import TOML
+    from lash_framework.settings import plugin_settings
 
     settings = invocation.settings
     return PluginHost(
@@ -27,6 +29,7 @@ def open_host(invocation: Invocation) -> PluginHost:
         only=settings.plugins.only,
         modes=tuple(Owned(TOML, mode) for mode in settings.modes.values()),
         options=settings.plugin,
+        read_options=partial(plugin_settings, settings=settings),
     )
 
 

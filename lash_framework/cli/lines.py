@@ -95,7 +95,7 @@ def problems(turn: AssembledTurn, said: Sequence[str] = ()) -> Iterator[str]:
 
     Notes that were `said` before, by the log, aren't repeated.
     """
-    from lash_hookspecs.turns import Handoff, Stopped
+    from lash_hookspecs.turn_outcomes import Handoff, Stopped
 
     blocking = False
     for issue in turn.errors:

@@ -11,11 +11,8 @@ from lash_hookspecs.llm import (
     ProviderFailureKind,
     TextOutput,
 )
-from lash_hookspecs.turns import (
-    ErrorEnvelope,
-    ErrorEvent,
-    StopReason,
-)
+from lash_hookspecs.turn_events import ErrorEnvelope, ErrorEvent
+from lash_hookspecs.turn_outcomes import StopReason
 
 __all__ = ["ENDING_REASONS", "answer_text", "call_error_event", "ending_event", "refine_reason", "shorten_raw"]
 

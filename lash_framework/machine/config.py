@@ -12,7 +12,8 @@ from lash_framework.machine.sequence import MessageSequence
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import GenerationOptions, LlmOutputSpec, LlmToolSpec
 from lash_hookspecs.messages import Message, MessageRole, TurnCause, text_message
-from lash_hookspecs.turns import ProtocolDriver, ProtocolEvent
+from lash_hookspecs.turn_effects import ProtocolEvent
+from lash_hookspecs.turn_steps import ProtocolDriver
 from lash_hookspecs.values import frozen
 
 __all__ = ["TurnMachineConfig", "TurnStart", "turn_limit_message"]
@@ -55,7 +56,6 @@ class TurnMachineConfig:
     autonomous: bool = False
     tool_specs: tuple[LlmToolSpec, ...] = ()
     system_prompt: str = ""
-    emit_llm_trace: bool = False
     output_spec: LlmOutputSpec | None = None
     options: Any = None
     turn_extension: Any = None

@@ -10,7 +10,7 @@ from lash_framework.machine.projection import ProjectionView
 from lash_framework.machine.sequence import MessageSequence
 from lash_hookspecs.llm import LlmRequest, LlmRequestScope, LlmToolSpec
 from lash_hookspecs.messages import Message, TurnCause
-from lash_hookspecs.turns import ProtocolEvent
+from lash_hookspecs.turn_effects import ProtocolEvent
 from lash_hookspecs.values import frozen
 
 __all__ = ["DriverContext"]

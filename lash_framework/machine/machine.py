@@ -20,55 +20,52 @@ from lash_framework.machine.context import DriverContext
 from lash_framework.machine.deliveries import Accepted, accept_delivery
 from lash_framework.machine.sequence import MessageSequence
 from lash_framework.machine.snapshot import restore_run, start_run, take_snapshot
-from lash_framework.machine.steps import check_step, merge_results, split_calls
+from lash_framework.machine.steps import call_events, check_step, merge_results, split_calls
 from lash_framework.machine.table import TABLE, State, Trigger
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmTerminalReason, TokenUsage
 from lash_hookspecs.messages import Message, TurnCause
 from lash_hookspecs.tools import CompletedToolCall, ExecResponse
-from lash_hookspecs.turns import (
+from lash_hookspecs.turn_effects import (
     Checkpoint,
     CheckpointDone,
-    CheckpointResumeAction,
     Done,
-    DoneEvent,
     Effect,
     EnvironmentSynced,
-    ErrorEnvelope,
-    ErrorEvent,
     ExecCode,
     ExecDone,
-    Finished,
-    Handoff,
-    InjectedMessagesCommitted,
     LlmCall,
     LlmComplete,
-    LlmDebug,
-    LlmErrorLog,
-    LlmRequestEvent,
-    LlmResponseEvent,
     Log,
-    MachineSnapshot,
-    PrepareIteration,
     Progress,
     ProtocolEvent,
     Response,
+    SyncExecutionEnvironment,
+    ToolCalls,
+    ToolResults,
+)
+from lash_hookspecs.turn_events import (
+    DoneEvent,
+    ErrorEnvelope,
+    ErrorEvent,
+    InjectedMessagesCommitted,
+    LlmErrorLog,
+    LlmRequestEvent,
+    LlmResponseEvent,
+    TextDelta,
+    TokenUsageEvent,
+    TurnOutcomeEvent,
+)
+from lash_hookspecs.turn_outcomes import Finished, Handoff, Stopped, StopReason, TurnOutcome
+from lash_hookspecs.turn_snapshot import MachineSnapshot, Waiting
+from lash_hookspecs.turn_steps import (
+    CheckpointResumeAction,
+    PrepareIteration,
     StartCheckpoint,
     StartExec,
     StartLlm,
     StartTools,
     Step,
-    Stopped,
-    StopReason,
-    SyncExecutionEnvironment,
-    TextDelta,
-    TokenUsageEvent,
-    ToolCallEvent,
-    ToolCalls,
-    ToolResults,
-    TurnOutcome,
-    TurnOutcomeEvent,
-    Waiting,
 )
 
 __all__ = ["TurnMachine"]
@@ -275,12 +272,12 @@ class TurnMachine:
         self._take(step, "prepare_protocol_iteration", may_repeat=False, may_reject=False)
 
     def _ask_llm(self, waiting: Waiting, answer: LlmResponse, streamed: bool) -> None:
-        self._account(answer)
+        self._spend(answer.usage)
         step = self._config.driver.handle_llm_success(self._context(), answer, streamed, waiting.driver_state)
         self._take(step, "handle_llm_success")
 
     def _end_by_reason(self, waiting: Waiting, answer: LlmResponse, streamed: bool) -> None:
-        self._account(answer)
+        self._spend(answer.usage)
         text = answer_text(answer)
         if text.strip() and not streamed:
             self._run.emit([TextDelta(text)])
@@ -302,16 +299,7 @@ class TurnMachine:
         self._finish(Stopped(StopReason.PROVIDER_ERROR))
 
     def _ask_tools(self, results: tuple[CompletedToolCall, ...]) -> None:
-        self._run.emit(
-            ToolCallEvent(
-                call_id=each.call_id,
-                name=each.tool_name,
-                args=each.args,
-                output=each.output,
-                duration_ms=each.duration_ms,
-            )
-            for each in results
-        )
+        self._run.emit(call_events(results))
         step = self._config.driver.handle_tool_results(self._context(), results)
         self._take(step, "handle_tool_results", may_reject=self._run.waiting is not None)
 
@@ -369,20 +357,6 @@ class TurnMachine:
         run = self._run
         run.usage = run.usage + usage
         run.emit([TokenUsageEvent(protocol_iteration=run.protocol_iteration, usage=usage, cumulative=run.usage)])
-
-    def _account(self, answer: LlmResponse) -> None:
-        self._spend(answer.usage)
-        run, iteration = self._run, self._run.protocol_iteration
-        if self._config.emit_llm_trace:
-            debug = LlmDebug(
-                session_id=self._config.session_id,
-                protocol_iteration=iteration,
-                usage=answer.usage,
-                response_text=answer_text(answer),
-                provider_usage=answer.provider_usage,
-                request_body=answer.request_body,
-            )
-            run.queue(Log(debug))
 
     def _accept(self, response: CheckpointDone) -> Accepted:
         run = self._run

@@ -33,30 +33,33 @@ def render_stored(data: Any) -> LlmMessage | None:
         return None
     if type(id) is not str or type(parts) is not list or len(data) != 3:
         return None
-    if len(parts) == 1:
+    if len(parts) == 1:  # nearly all of a long history
         block = _plain(parts[0], role)
         if type(block) is str:
-            return llm_text(speaker, block)
+            return llm_text(speaker, block) if block else None
         return None if block is None else LlmMessage(speaker, (block,))  # type: ignore[arg-type]  # it is no text
     blocks: list[LlmBlock] = []
     for part in parts:
         block = _plain(part, role)
         if block is None:
             return None
-        blocks.append(TextBlock(text=block) if isinstance(block, str) else block)
+        if block:
+            blocks.append(TextBlock(text=block) if isinstance(block, str) else block)
     kinds = {type(block) for block in blocks}
     # Of a user's message results come first: the projection sorts them.
     return LlmMessage(speaker, tuple(blocks)) if kinds and kinds != {TextBlock, ToolResultBlock} else None
 
 
 def _plain(part: Any, role: str) -> str | LlmBlock | None:
-    """A part's text, or its block if it is a call or a result; None if it isn't plain, or a text that isn't shown."""
+    """A part's text, empty if nothing of it is shown, or the block of a call or a result; None if it isn't plain."""
     try:
         id, kind, content = _text(part)
         if type(id) is not str or type(content) is not str:
             return None
         if len(part) == 3:
-            return content if kind in _TEXTS and content and not content.isspace() else None
+            if kind in _TEXTS:
+                return "" if content.isspace() else content
+            return "" if kind == "reasoning" else None  # no state of its provider's: it is for people
         call_id, name = _call(part)
         if len(part) != 5 or type(call_id) is not str or type(name) is not str or (role, kind) not in _CALLS:
             return None

@@ -48,7 +48,7 @@ from lash_hookspecs.messages import (
     Summarized,
     TurnCause,
 )
-from lash_hookspecs.turns import ProtocolEvent
+from lash_hookspecs.turn_effects import ProtocolEvent
 from lash_hookspecs.values import frozen
 
 __all__ = ["ChatProjector", "ContextProjector", "ProjectionView", "prune_weight", "render_message"]

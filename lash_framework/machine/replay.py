@@ -61,6 +61,8 @@ def strip_foreign_replay(message: LlmMessage, route: ProviderRoute) -> LlmMessag
 
     What was stripped is remembered in `message.memo`, so that the same object comes back for the same route.
     """
+    if not any(map(_has_state, message.blocks)):
+        return message  # as nearly always, and a whole history comes by here
     key = f"route:{route.provider_id}\n{route.endpoint}\n{route.model}"
     if key in message.memo:
         return message.memo[key]  # type: ignore[no-any-return]  # memo holds anything; this key holds messages
@@ -70,6 +72,13 @@ def strip_foreign_replay(message: LlmMessage, route: ProviderRoute) -> LlmMessag
     stripped = LlmMessage(message.role, blocks) if blocks else None
     message.memo[key] = stripped
     return stripped
+
+
+def _has_state(block: LlmBlock) -> bool:
+    kind = type(block)
+    if kind is TextBlock:
+        return block.response_meta is not None  # type: ignore[union-attr]  # by its type
+    return kind is ReasoningBlock or (kind is ToolCallBlock and block.replay is not None)  # type: ignore[union-attr]
 
 
 def _own(block: LlmBlock, route: ProviderRoute) -> LlmBlock | None:

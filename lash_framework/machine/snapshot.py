@@ -16,15 +16,10 @@ from lash_framework.machine.table import State
 from lash_hookspecs.errors import CodecError
 from lash_hookspecs.llm import LlmToolSpec, TokenUsage
 from lash_hookspecs.messages import Message, TurnCause
-from lash_hookspecs.turns import (
-    Effect,
-    Emit,
-    MachineSnapshot,
-    ProtocolEvent,
-    SessionEvent,
-    TurnOutcome,
-    Waiting,
-)
+from lash_hookspecs.turn_effects import Effect, Emit, ProtocolEvent
+from lash_hookspecs.turn_events import SessionEvent
+from lash_hookspecs.turn_outcomes import TurnOutcome
+from lash_hookspecs.turn_snapshot import MachineSnapshot, Waiting
 
 __all__ = ["Run", "restore_run", "start_run", "take_snapshot"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from lash_framework.machine.sequence import MessageSequence
 from lash_framework.machine.table import CONTINUATIONS
@@ -18,19 +18,13 @@ from lash_hookspecs.tools import (
     ToolFailureClass,
     ToolFailureSource,
 )
-from lash_hookspecs.turns import (
-    Finished,
-    Handoff,
-    PrepareIteration,
-    StartCheckpoint,
-    StartTools,
-    Step,
-    Stopped,
-    ToolCalls,
-    Waiting,
-)
+from lash_hookspecs.turn_effects import ToolCalls
+from lash_hookspecs.turn_events import ToolCallEvent
+from lash_hookspecs.turn_outcomes import Finished, Handoff, Stopped
+from lash_hookspecs.turn_snapshot import Waiting
+from lash_hookspecs.turn_steps import PrepareIteration, StartCheckpoint, StartTools, Step
 
-__all__ = ["check_step", "merge_results", "reject", "split_calls"]
+__all__ = ["call_events", "check_step", "merge_results", "reject", "split_calls"]
 
 
 def check_step(
@@ -123,3 +117,18 @@ def merge_results(waiting: Waiting, results: Sequence[CompletedToolCall]) -> tup
     for index, result in waiting.rejected:  # ascending, so each insertion finds its final place
         merged.insert(index, result)
     return tuple(merged)
+
+
+def call_events(results: Iterable[CompletedToolCall], parent_call_id: str | None = None) -> Iterator[ToolCallEvent]:
+    """What is shown of calls that ended: each, and after it the calls that its tool made."""
+    for each in results:
+        yield ToolCallEvent(
+            call_id=each.call_id,
+            name=each.tool_name,
+            args=each.args,
+            output=each.output,
+            duration_ms=each.duration_ms,
+            parent_call_id=parent_call_id,
+        )
+        if each.children:
+            yield from call_events(each.children, each.call_id)

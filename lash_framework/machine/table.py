@@ -17,16 +17,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-from lash_hookspecs.turns import (
-    Finished,
-    Handoff,
-    PrepareIteration,
-    StartCheckpoint,
-    StartExec,
-    StartLlm,
-    StartTools,
-    Stopped,
-)
+from lash_hookspecs.turn_outcomes import Finished, Handoff, Stopped
+from lash_hookspecs.turn_steps import PrepareIteration, StartCheckpoint, StartExec, StartLlm, StartTools
 from lash_hookspecs.values import frozen
 
 __all__ = ["CONTINUATIONS", "TABLE", "Row", "State", "Trigger"]

@@ -24,25 +24,9 @@ from lash_hookspecs.tools import (
     PendingToolCall,
     TextPart,
 )
-from lash_hookspecs.turns import (
-    AssistantMessage,
-    DriverContextView,
-    ErrorEnvelope,
-    ErrorEvent,
-    Finished,
-    LlmResponseEvent,
-    PrepareIteration,
-    SessionEvent,
-    StartCheckpoint,
-    StartLlm,
-    StartTools,
-    Step,
-    Stopped,
-    StopReason,
-    TextDelta,
-    ToolFailed,
-    ToolValue,
-)
+from lash_hookspecs.turn_events import ErrorEnvelope, ErrorEvent, LlmResponseEvent, SessionEvent, TextDelta
+from lash_hookspecs.turn_outcomes import AssistantMessage, Finished, Stopped, StopReason, ToolFailed, ToolValue
+from lash_hookspecs.turn_steps import DriverContextView, PrepareIteration, StartCheckpoint, StartLlm, StartTools, Step
 
 __all__ = ["StandardDriver"]
 

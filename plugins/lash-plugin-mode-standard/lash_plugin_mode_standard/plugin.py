@@ -10,7 +10,7 @@ from lash_hookspecs.plugins import PluginInfo
 
 if TYPE_CHECKING:
     from lash_hookspecs.tools import Tool
-    from lash_hookspecs.turns import ProtocolDriver
+    from lash_hookspecs.turn_steps import ProtocolDriver
 
 
 def _driver() -> ProtocolDriver:
@@ -26,9 +26,10 @@ def lash_plugin_info() -> PluginInfo:
 
 @hookimpl
 def lash_modes() -> list[Mode]:
+    from lash_plugin_mode_standard.options import StandardOptions
     from lash_plugin_mode_standard.prompts import EXECUTION_PROMPT
 
-    driver = ModeDriver(make=_driver, execution_prompt=EXECUTION_PROMPT)
+    driver = ModeDriver(make=_driver, execution_prompt=EXECUTION_PROMPT, options=StandardOptions)
     return [Mode(mode_id="standard", driver=driver, summary="A model calls native tools until it has answered.")]
 
 

@@ -6,8 +6,9 @@ wire differ in dozens of small ways; each tolerance here says whose way it is.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import orjson
@@ -90,7 +91,7 @@ class ChatDecoder:
             self.done = True
             return
         try:
-            chunk = orjson.loads(data)
+            chunk = _json(data)
         except ValueError as exc:
             raise _unreadable(f"sent an event that is no JSON ({exc})", MALFORMED_EVENT, data) from None
         try:
@@ -102,7 +103,7 @@ class ChatDecoder:
         """Take an answer that came in one piece."""
         self._streamed = False
         try:
-            document = orjson.loads(body)
+            document = _json(body)
         except ValueError as exc:
             raise _unreadable(f"sent an answer that is no JSON ({exc})", MALFORMED_EVENT, body) from None
         try:
@@ -307,3 +308,20 @@ def _unreadable(message: str, code: str, data: bytes) -> AttemptFailed:
 
 def _dump(value: Any) -> str:
     return orjson.dumps(value).decode()
+
+
+def _json(data: bytes) -> Any:
+    """JSON as services write it: one that escapes its text may cut it between the halves of a surrogate pair."""
+    try:
+        return orjson.loads(data)
+    except ValueError as refused:
+        if b"\\ud" not in data.lower():
+            raise
+        try:
+            return json.loads(data, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            raise refused from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")

@@ -66,6 +66,7 @@ class OpenAiChatProvider:
             structured_output=settings.structured_output,
             images=settings.images,
             reasoning_efforts=settings.reasoning_efforts,
+            endpoint=base_url.partition("?")[0],  # some gateways want their key in the query
         )
         self._service = StreamingService(
             provider=provider_id,

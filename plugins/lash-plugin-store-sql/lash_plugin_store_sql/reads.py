@@ -6,19 +6,16 @@ Rows that break a rule are a `StoreCorrupt` that names the table and the key; no
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import orjson
 
 from lash_hookspecs.canonical import content_hash
-from lash_hookspecs.errors import SessionDeleted, StoreCorrupt
+from lash_hookspecs.errors import SessionDeleted
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.sessions import TokenLedgerEntry
 from lash_hookspecs.stores import (
     LoadedSession,
-    NodeKind,
-    NodePath,
     OperationId,
     Receipt,
     SessionHead,
@@ -28,10 +25,10 @@ from lash_hookspecs.stores import (
 )
 from lash_hookspecs.values import frozen
 from lash_plugin_store_sql.driver import Row, Tx
+from lash_plugin_store_sql.path import load_path
 from lash_plugin_store_sql.plan import HeadFacts
-from lash_plugin_store_sql.schema import key
+from lash_plugin_store_sql.schema import corrupt, key
 
-_KINDS = {kind.value: kind for kind in NodeKind}
 _RECEIPT = (
     "receipts.key, scope, op_key, intent_hash, input_hash, receipts.leaf, first_generation, node_count, "
     "committed_at_ms, result"
@@ -45,11 +42,6 @@ class Session:
 
     no: int
     head: HeadFacts
-
-
-def corrupt(table: str, place: object, what: str) -> StoreCorrupt:
-    """The error for a row that breaks a rule."""
-    return StoreCorrupt(f"table `{table}`, {place}: {what}; nothing was changed")
 
 
 def packed(id: str) -> bytes | None:
@@ -191,9 +183,10 @@ def load_session(tx: Tx, session_id: str, all_frames: bool) -> LoadedSession | N
     session = find_session(tx, session_id)
     if session is None:
         return None
+    first = 0 if all_frames else max(session.head.frame_generation, 0)
     return LoadedSession(
         head=_head(tx, session_id, session),
-        nodes=_load_nodes(tx, session_id, session, 0 if all_frames else max(session.head.frame_generation, 0)),
+        nodes=load_path(tx, session_id, session.no, session.head, first),
         components=_bodies(tx, session, "component"),
         usage=tuple(
             TokenLedgerEntry(source=source, model=model, usage=usage_of(counters))
@@ -202,82 +195,6 @@ def load_session(tx: Tx, session_id: str, all_frames: bool) -> LoadedSession | N
             )
         ),
     )
-
-
-def _load_nodes(tx: Tx, session_id: str, session: Session, first: int) -> NodePath:
-    """The nodes of a range that ends at the leaf: one scan, each row held against the one before.
-
-    By columns, in C: a loop over ten thousand rows would take as long as fetching them.
-    """
-    head = session.head
-    if head.leaf is None:
-        return NodePath(None, (), (), (), (), ())
-    span = (key(session.no, first), key(session.no, head.leaf_generation))
-    rows = tx.rows(f"SELECT {_NODE} FROM nodes WHERE key BETWEEN ? AND ? ORDER BY key", span)
-    # Keys differ, so where there are as many rows as places, none is missing.
-    if len(rows) != head.leaf_generation - first + 1:
-        raise _node_fault(tx, session_id, session, first)
-    raw_ids, parents, names, timestamps, frame_keys, bodies, frames = zip(*rows, strict=True)
-    kinds = [_KINDS[name] for name in names if name in _KINDS]
-    opens = NodeKind.FRAME_OPEN  # an enum's member is found slowly
-    opened = [at for at, kind in enumerate(kinds) if kind is opens]
-    expected: list[int] = []
-    for at, end in pairwise([*opened, len(rows)]):
-        expected += [first + at] * (end - at)
-    sound = (
-        len(kinds) == len(rows)
-        and _all_are(bytes, raw_ids)
-        and _all_are(bytes, bodies)
-        and _all_are(int, timestamps)
-        and parents[1:] == raw_ids[:-1]
-        and (parents[0] is None if first == 0 else type(parents[0]) is bytes)
-        and frames == tuple(expected)
-        and opened == [at for at, frame_key in enumerate(frame_keys) if frame_key is not None]
-    )
-    ids = list(map(bytes.hex, raw_ids)) if sound else []
-    if not sound or ids[-1] != head.leaf or (first == head.frame_generation and ids[0] != head.frame):
-        raise _node_fault(tx, session_id, session, first)
-    return NodePath(parents[0] and parents[0].hex(), ids, kinds, timestamps, frame_keys, bodies)
-
-
-def _all_are(cls: type, values: Sequence[object]) -> bool:
-    return list(map(type, values)).count(cls) == len(values)
-
-
-def _node_fault(tx: Tx, session_id: str, session: Session, first: int) -> StoreCorrupt:
-    """What is wrong with a range of nodes, and where: the same rules, row by row."""
-    head = session.head
-    rows = tx.rows(
-        f"SELECT {_NODE}, key FROM nodes WHERE key BETWEEN ? AND ? ORDER BY key",
-        (key(session.no, first), key(session.no, head.leaf_generation)),
-    )
-    wanted, frame = first, first
-    previous = rows[0][1] if rows and first else None
-    for raw_id, parent, name, timestamp_ms, frame_key, body, frame_generation, node_key in rows:
-        kind = _KINDS.get(name)
-        opens = kind is NodeKind.FRAME_OPEN
-        if opens:
-            frame = wanted
-        if (
-            node_key != key(session.no, wanted)
-            or parent != previous
-            or frame_generation != frame
-            or kind is None
-            or type(body) is not bytes
-            or type(raw_id) is not bytes
-            or type(timestamp_ms) is not int
-            or (frame_key is not None) != opens
-        ):
-            return corrupt("nodes", f"session `{session_id}`, generation {wanted}", _NODE_RULES)
-        previous = raw_id
-        wanted += 1
-    if first == head.frame_generation and rows and rows[0][0].hex() != head.frame:
-        return corrupt("nodes", f"session `{session_id}`, generation {first}", "it isn't the frame that the head names")
-    return corrupt("nodes", f"session `{session_id}`", "the path from its frame to its leaf isn't whole")
-
-
-_NODE = "node_id, parent, kind, timestamp_ms, frame_key, body, frame_generation"
-_NODE_RULES = "a gap, or a row with a wrong parent, frame, kind, time stamp or body"
 
 
 def node_generation(tx: Tx, session_no: int, id: str) -> int | None:
@@ -334,9 +251,10 @@ def find_turn(tx: Tx, turn_id: str) -> Sequence[tuple[str, Receipt]]:
     rows = tx.rows(
         f"SELECT sessions.session_id, {_RECEIPT} FROM receipts JOIN sessions ON sessions.no = (receipts.key >> 32) "
         "WHERE receipts.scope = 'turn' AND receipts.op_key >= ? AND receipts.op_key < ? "
-        "ORDER BY receipts.op_key, receipts.key LIMIT 10",
+        "ORDER BY receipts.op_key LIMIT 10",
         (turn_id, turn_id + "\U0010ffff"),
     )
+    rows.sort(key=lambda row: (row[3], row[1]))  # those of one id in the order of their sessions
     return [(row[0], _receipts(tx, [row[1:]])[0]) for row in rows]
 
 

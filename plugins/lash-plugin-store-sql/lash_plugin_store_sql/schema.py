@@ -7,9 +7,9 @@ without a second index. `generation` is a node's depth: the first node has 0, an
 
 from __future__ import annotations
 
-from lash_hookspecs.errors import StoreVersionError
+from lash_hookspecs.errors import StoreCorrupt, StoreVersionError
 
-__all__ = ["APPLICATION_ID", "DDL", "MAX_GENERATION", "VERSION", "is_fresh", "key", "span"]
+__all__ = ["APPLICATION_ID", "DDL", "MAX_GENERATION", "VERSION", "corrupt", "is_fresh", "key", "span"]
 
 APPLICATION_ID = 0x6C617368
 """The letters `lash`, in the place that SQLite's file header keeps for the application."""
@@ -27,6 +27,11 @@ def key(session_no: int, place: int) -> int:
 def span(session_no: int) -> tuple[int, int]:
     """The first and the last key that a session can have."""
     return key(session_no, 0), key(session_no, MAX_GENERATION)
+
+
+def corrupt(table: str, place: object, what: str) -> StoreCorrupt:
+    """The error for a row that breaks a rule."""
+    return StoreCorrupt(f"table `{table}`, {place}: {what}; nothing was changed")
 
 
 # Hashes are kept as 32 raw bytes. `refs` says which blobs a session uses and as what: a checkpoint `component` by its
@@ -78,8 +83,8 @@ DDL = (
         result BLOB NOT NULL
     )
     """,
-    "CREATE UNIQUE INDEX receipts_by_operation ON receipts ((key >> 32), scope, op_key)",
-    "CREATE INDEX receipts_by_turn ON receipts (op_key) WHERE scope = 'turn'",
+    # The session comes last, so that it finds a turn of any session too.
+    "CREATE UNIQUE INDEX receipts_by_operation ON receipts (op_key, scope, (key >> 32))",
     "CREATE TABLE blobs (no INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, put_at_ms INTEGER, data BLOB NOT NULL)",
     "CREATE INDEX blobs_on_the_way ON blobs (put_at_ms) WHERE put_at_ms IS NOT NULL",
     """

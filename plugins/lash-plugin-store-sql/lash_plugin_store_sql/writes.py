@@ -208,7 +208,8 @@ def _execute_refs(tx: Tx, no: int, writes: Writes) -> None:
     for (kind, name), ref in writes.refs.items():
         tx.write(
             "INSERT INTO refs (session_no, kind, name, hash, version) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (session_no, kind, name) DO UPDATE SET hash = excluded.hash, version = excluded.version",
+            "ON CONFLICT (session_no, kind, name) DO UPDATE SET hash = excluded.hash, version = excluded.version "
+            "WHERE (hash, version) IS NOT (excluded.hash, excluded.version)",  # adopted again: no page is touched
             (no, kind, name, _raw(ref.hash), ref.version),
         )
     for kind, name in writes.dropped:

@@ -25,6 +25,7 @@ from lash_plugin_store_sql.settings import SqlSettings
 from lash_plugin_store_sql.sqlite import SqliteDriver
 from lash_plugin_store_sql.store import SqlStore
 
+KEEPING = ("INSERT", "UPDATE")
 HISTORIES = (10, 100, 1_000, 10_000)
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # counted on the store's threads
@@ -103,6 +104,27 @@ async def test_a_turn_costs_the_same_at_any_length_of_history() -> None:
     statements, size = readings[0]
     # The figures themselves, so that a change of them is seen and meant.
     assert (len(statements), sum(max(rows, 0) for _, rows in statements), size) == (29, 35, 2_091)
+
+
+async def test_an_ordinary_turn_writes_five_rows() -> None:
+    """Provenance that is adopted again isn't one of them, so its table and its index keep their pages."""
+    meter, scribe = Meter(), Scribe()
+    store = await opened(meter)
+    record = b"who said what"
+    await scribe.write(store, scribe.turn("a", "b", blobs=(record,), usage=spent("turn")))
+    meter.reading()
+    await scribe.write(store, scribe.turn("c", "d", adopted_blobs=(attachment_id(record),), usage=spent("turn")))
+    statements, _ = meter.reading()
+    written = {sql.split("(")[0].split(" SET")[0].strip(): rows for sql, rows in statements if sql[:6] in KEEPING}
+    assert written == {
+        "UPDATE sessions": 1,
+        "INSERT INTO nodes": 2,
+        "INSERT INTO receipts": 1,
+        "INSERT INTO refs": 0,
+        "INSERT INTO usage": 1,
+    }
+    assert len(statements) == 13
+    await store.aclose()
 
 
 async def test_reading_costs_the_same_at_any_length_of_history() -> None:

@@ -222,18 +222,20 @@ class StreamingService:
                     feed(data, batch)
             except AttemptFailed as exc:
                 failure = exc
+            deadline = scope.deadline
             if batch:
                 # The deadline is the service's: a listener that takes its time is neither counted nor cut off.
-                deadline, scope.deadline = scope.deadline, math.inf
+                scope.deadline = math.inf
                 began = time.monotonic()
                 await send(batch)
-                scope.deadline = deadline + time.monotonic() - began
+                deadline += time.monotonic() - began
             # Half an event at the end is the sign of a cut, which is judged below, rather than of bad data.
             if failure is not None and not (ended and failure.error.code == MALFORMED_EVENT):
                 raise failure
             if decoder.done and not draining:
                 draining = True
-                scope.deadline = min(scope.deadline, anyio.current_time() + _DRAIN_S)
+                deadline = min(deadline, anyio.current_time() + _DRAIN_S)
+            scope.deadline = deadline  # once: each change is a timer more
         if cut is not None and not decoder.complete:
             raise cut.observed(_progress(decoder))
         if not any_event and not strict and parser.received:

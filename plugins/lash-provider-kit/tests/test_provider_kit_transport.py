@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import socket
+import socketserver
 import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import anyio
@@ -565,6 +567,88 @@ async def test_certificates_are_verified(monkeypatch: pytest.MonkeyPatch, tmp_pa
         friend = Client(server.url)
         assert (await friend.call()).full_text == "a"
         await friend.service.aclose()
+
+
+class Tunnel(socketserver.ThreadingTCPServer):
+    """A proxy for https: told to connect somewhere, it connects to `inner`, and then passes bytes on both ways."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, inner: int) -> None:
+        super().__init__(("127.0.0.1", 0), Through)
+        self.inner = inner
+        self.asked: list[bytes] = []
+        self.seen = b""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Tunnel]:
+        thread = threading.Thread(target=self.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.shutdown()
+            thread.join()
+            self.server_close()
+
+
+class Through(socketserver.StreamRequestHandler):
+    server: Tunnel
+
+    def handle(self) -> None:
+        self.server.asked.append(self.rfile.readline().strip())
+        while self.rfile.readline().strip():
+            pass
+        with socket.create_connection(("127.0.0.1", self.server.inner)) as inner:
+            self.wfile.write(b"HTTP/1.1 200 connected\r\n\r\n")
+            back = threading.Thread(target=self.pump, args=(inner, self.connection))
+            back.start()
+            self.pump(self.connection, inner)
+            back.join()
+
+    def pump(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self.server.seen += data
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+
+async def test_https_goes_through_a_proxy_as_a_tunnel_that_can_read_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """The proxy is told the host's name and port; the certificate is the host's, and the key stays inside."""
+    trustme = pytest.importorskip("trustme", reason="trustme isn't installed: no certificates to test with")
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("model.example").configure_cert(context)
+    trusted = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    for name in ("no_proxy", "NO_PROXY", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    with (
+        ChatServer(words("a", "end"), words("b", "end"), tls=context) as server,
+        Tunnel(int(server.origin.rpartition(":")[2])).running() as proxy,
+    ):
+        monkeypatch.setenv("https_proxy", proxy.url)
+        stranger = Client("https://model.example/v1")
+        assert (await stranger.failure()).code == "certificate_rejected"
+        await stranger.service.aclose()
+        monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+        client = Client("https://model.example/v1")
+        assert (await client.call()).full_text == "a"
+        assert (await client.call()).full_text == "b"
+        assert client.service.transport.backend == "proxy"
+        await client.service.aclose()
+    assert set(proxy.asked) == {b"CONNECT model.example:443 HTTP/1.1"}
+    assert server.requests[0].target == "/v1"
+    assert SECRET.encode() not in proxy.seen
 
 
 def test_importing_the_kit_imports_no_http_library() -> None:

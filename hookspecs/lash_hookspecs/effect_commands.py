@@ -1,0 +1,138 @@
+"""What may be asked of the effect boundary: kinds, and a command for each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar, Union
+
+from lash_hookspecs.checkpoints import CheckpointKind
+from lash_hookspecs.llm import LlmRequest
+from lash_hookspecs.tools import PreparedToolCall
+from lash_hookspecs.values import frozen
+
+__all__ = [
+    "CheckpointCommand",
+    "DirectCommand",
+    "ExecCodeCommand",
+    "LlmCallCommand",
+    "RuntimeEffectCommand",
+    "RuntimeEffectKind",
+    "SleepCommand",
+    "SyncEnvironmentCommand",
+    "ToolCallCommand",
+    "TurnEndCommand",
+    "TurnStartCommand",
+]
+
+
+class RuntimeEffectKind(StrEnum):
+    """What kinds of effect there are."""
+
+    TURN_START = "turn_start"
+    TURN_END = "turn_end"
+    LLM_CALL = "llm_call"
+    DIRECT = "direct"
+    TOOL_CALL = "tool_call"
+    PROCESS = "process"
+    EXEC_CODE = "exec_code"
+    CHECKPOINT = "checkpoint"
+    SYNC_EXECUTION_ENVIRONMENT = "sync_execution_environment"
+    SLEEP = "sleep"
+    AWAIT_EVENT = "await_event"
+
+
+@frozen
+class TurnStartCommand:
+    """Begin the turn: ask the plugins for what comes before the first model call. The hash is the input's."""
+
+    tag: ClassVar[str] = "turn_start"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TURN_START
+    input_hash: str
+
+
+@frozen
+class TurnEndCommand:
+    """End the turn: show the plugins what it was, and say when it was over."""
+
+    tag: ClassVar[str] = "turn_end"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TURN_END
+
+
+@frozen
+class LlmCallCommand:
+    """Ask the turn's model."""
+
+    tag: ClassVar[str] = "llm_call"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.LLM_CALL
+    provider_id: str
+    request: LlmRequest
+
+
+@frozen
+class DirectCommand:
+    """Ask a model outside the turn's conversation; its usage counts under `usage_source`."""
+
+    tag: ClassVar[str] = "direct"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.DIRECT
+    provider_id: str
+    request: LlmRequest
+    usage_source: str
+
+
+@frozen
+class ToolCallCommand:
+    """Run a tool."""
+
+    tag: ClassVar[str] = "tool_call"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TOOL_CALL
+    call: PreparedToolCall
+
+
+@frozen
+class ExecCodeCommand:
+    """Run code."""
+
+    tag: ClassVar[str] = "exec_code"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.EXEC_CODE
+    language: str
+    code: str
+
+
+@frozen
+class CheckpointCommand:
+    """Run the plugins' checkpoint hooks."""
+
+    tag: ClassVar[str] = "checkpoint"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.CHECKPOINT
+    checkpoint: CheckpointKind
+
+
+@frozen
+class SyncEnvironmentCommand:
+    """Bring prompt and tools up to date."""
+
+    tag: ClassVar[str] = "sync_execution_environment"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.SYNC_EXECUTION_ENVIRONMENT
+    update_machine_config: bool
+
+
+@frozen
+class SleepCommand:
+    """Wait, in milliseconds."""
+
+    tag: ClassVar[str] = "sleep"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.SLEEP
+    duration_ms: int
+
+
+RuntimeEffectCommand = Union[
+    TurnStartCommand,
+    TurnEndCommand,
+    LlmCallCommand,
+    DirectCommand,
+    ToolCallCommand,
+    ExecCodeCommand,
+    CheckpointCommand,
+    SyncEnvironmentCommand,
+    SleepCommand,
+]

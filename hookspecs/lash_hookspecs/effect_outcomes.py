@@ -1,0 +1,186 @@
+"""What came of an effect: an outcome for each command, and in it the record of the hooks that ran within.
+
+An outcome is plain data and whole: whoever replays it gets from it everything that the live execution brought about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar, Union
+
+from attrs import field
+
+from lash_hookspecs.directives import OwnedDirective
+from lash_hookspecs.effect_commands import RuntimeEffectKind
+from lash_hookspecs.errors import EffectControllerError
+from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmToolSpec
+from lash_hookspecs.prompts import RenderedPrompt
+from lash_hookspecs.sessions import SessionPolicy
+from lash_hookspecs.tools import CompletedToolCall, ExecResponse
+from lash_hookspecs.values import frozen
+
+__all__ = [
+    "CheckpointOutcome",
+    "DirectOutcome",
+    "ExecCodeOutcome",
+    "HookFailure",
+    "HookRecord",
+    "LlmCallOutcome",
+    "RuntimeEffectOutcome",
+    "SleepOutcome",
+    "SyncEnvironmentOutcome",
+    "ToolCallDone",
+    "ToolCallEffectOutcome",
+    "TurnEndOutcome",
+    "TurnStartOutcome",
+    "expect",
+]
+
+
+@frozen(kw_only=True)
+class HookFailure:
+    """The hook that raised, or returned nonsense. `message` names all of it, for people."""
+
+    plugin_id: str
+    hook: str
+    message: str
+
+
+@frozen(kw_only=True)
+class HookRecord:
+    """What the hooks within one effect did: all that a replay needs so as to call none of them.
+
+    `directives` are what they returned, by plugin, in order. `states` are the plugin states that they changed, each as
+    plain data with its version. After a `failure` nothing else was called.
+    """
+
+    directives: tuple[OwnedDirective, ...] = ()
+    states: Mapping[str, Any] = field(factory=dict)
+    failure: HookFailure | None = None
+
+
+@frozen(kw_only=True)
+class TurnStartOutcome:
+    """What the turn runs with; prompt and tools mean nothing if a hook failed. `started_at_ms`: since 1970."""
+
+    tag: ClassVar[str] = "turn_start"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TURN_START
+    started_at_ms: int
+    policy: SessionPolicy
+    prompt: RenderedPrompt = RenderedPrompt()
+    tool_specs: tuple[LlmToolSpec, ...] = ()
+    hooks: HookRecord = HookRecord()
+
+
+@frozen(kw_only=True)
+class TurnEndOutcome:
+    """When the turn was over, and what the hooks at its end did. `finished_at_ms`: since 1970."""
+
+    tag: ClassVar[str] = "turn_end"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TURN_END
+    finished_at_ms: int
+    hooks: HookRecord = HookRecord()
+
+
+@frozen
+class LlmCallOutcome:
+    """The answer, or why there is none. `text_streamed`: watchers saw the text while it came.
+
+    `lost_attachments` are ids whose bytes the store doesn't have; the model read so in their place.
+    """
+
+    tag: ClassVar[str] = "llm_call"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.LLM_CALL
+    result: LlmResponse | LlmCallError
+    text_streamed: bool = False
+    lost_attachments: tuple[str, ...] = ()
+
+
+@frozen
+class DirectOutcome:
+    """The answer, or why there is none."""
+
+    tag: ClassVar[str] = "direct"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.DIRECT
+    result: LlmResponse | LlmCallError
+
+
+@frozen
+class ToolCallDone:
+    """The call ended."""
+
+    tag: ClassVar[str] = "done"
+    result: CompletedToolCall
+
+
+@frozen
+class ToolCallEffectOutcome:
+    """How the call was launched. (A launch that waits for somebody comes with durable waits.)"""
+
+    tag: ClassVar[str] = "tool_call"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TOOL_CALL
+    launch: ToolCallDone
+
+
+@frozen
+class ExecCodeOutcome:
+    """What the code did; text says why it could not run."""
+
+    tag: ClassVar[str] = "exec_code"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.EXEC_CODE
+    result: ExecResponse | str
+
+
+@frozen(kw_only=True)
+class CheckpointOutcome:
+    """What the plugins' checkpoint hooks did."""
+
+    tag: ClassVar[str] = "checkpoint"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.CHECKPOINT
+    hooks: HookRecord = HookRecord()
+
+
+@frozen(kw_only=True)
+class SyncEnvironmentOutcome:
+    """Prompt and tools as they are now; they mean nothing if a hook failed."""
+
+    tag: ClassVar[str] = "sync_execution_environment"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.SYNC_EXECUTION_ENVIRONMENT
+    prompt: RenderedPrompt = RenderedPrompt()
+    tool_specs: tuple[LlmToolSpec, ...] = ()
+    hooks: HookRecord = HookRecord()
+
+
+@frozen
+class SleepOutcome:
+    """The time is over."""
+
+    tag: ClassVar[str] = "sleep"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.SLEEP
+
+
+RuntimeEffectOutcome = Union[
+    TurnStartOutcome,
+    TurnEndOutcome,
+    LlmCallOutcome,
+    DirectOutcome,
+    ToolCallEffectOutcome,
+    ExecCodeOutcome,
+    CheckpointOutcome,
+    SyncEnvironmentOutcome,
+    SleepOutcome,
+]
+
+O = TypeVar("O")  # noqa: E741  # the conventional name for an outcome's type here
+
+
+def expect(outcome: RuntimeEffectOutcome, kind: type[O]) -> O:
+    """The outcome as the kind that was asked for. Raises `runtime_effect_wrong_outcome` naming both kinds."""
+    if isinstance(outcome, kind):
+        return outcome
+    wanted: Any = kind
+    # A controller is foreign code: what it returned may be anything.
+    given = getattr(outcome, "kind", type(outcome).__name__)
+    raise EffectControllerError(
+        "runtime_effect_wrong_outcome", f"expected outcome `{wanted.kind}`, the controller returned `{given}`"
+    )

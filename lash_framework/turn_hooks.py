@@ -1,0 +1,211 @@
+"""A turn's effects that have hooks in them: called once, recorded by owner, and from then on taken from the record.
+
+An outcome that comes from a record (of a journal, of another process) brings the plugins' states along: the hooks that
+changed them aren't called again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from attrs import define
+
+from lash_framework.directives import DIRECTIVES, enqueued, owned_directives
+from lash_framework.effects import envelope
+from lash_framework.environment import current_prompt
+from lash_framework.hooks import Bind, HookImpl, Owned, collect
+from lash_framework.turn_plan import TurnPlan
+from lash_hookspecs.checkpoints import CheckpointKind
+from lash_hookspecs.contexts import CheckpointHookContext, TurnHookContext
+from lash_hookspecs.directives import OwnedDirective
+from lash_hookspecs.effect_commands import (
+    CheckpointCommand,
+    RuntimeEffectCommand,
+    SyncEnvironmentCommand,
+    TurnEndCommand,
+    TurnStartCommand,
+)
+from lash_hookspecs.effect_outcomes import (
+    CheckpointOutcome,
+    HookFailure,
+    HookRecord,
+    RuntimeEffectOutcome,
+    SyncEnvironmentOutcome,
+    TurnEndOutcome,
+    TurnStartOutcome,
+    expect,
+)
+from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
+from lash_hookspecs.errors import EffectControllerError, PluginError
+from lash_hookspecs.prompts import PromptContribution, RenderedPrompt
+from lash_hookspecs.sessions import AssembledTurn
+
+__all__ = ["NO_HOOKS", "TurnHooks"]
+
+log = logging.getLogger("lash.turn")
+
+NO_HOOKS = HookRecord()
+"""The record where no hook had anything to say."""
+
+
+class _WithHooks(Protocol):
+    @property
+    def hooks(self) -> HookRecord: ...
+
+
+O = TypeVar("O", bound=_WithHooks)  # noqa: E741  # the conventional name for an outcome's type here
+
+
+@define(slots=True)
+class _Recording:
+    """A record while it is made."""
+
+    directives: tuple[OwnedDirective, ...] = ()
+    record: HookRecord = NO_HOOKS
+
+
+class TurnHooks:
+    """The effects of one turn that run hooks. `bind` makes the hooks' contexts, from the turn as it stands.
+
+    Every method raises `EffectControllerError` if the boundary failed; a hook's own failure is in the outcome.
+    """
+
+    def __init__(self, plan: TurnPlan, bind: Callable[..., Bind]) -> None:
+        self._plan = plan
+        self._bind = bind
+
+    async def start(self) -> TurnStartOutcome:
+        """What the turn runs with: decided here, whole, before the first model call."""
+        plan = self._plan
+
+        async def live() -> TurnStartOutcome:
+            started_at_ms = time.time_ns() // 1_000_000
+            hooks = plan.composition.hooks
+            before = hooks["lash_before_turn"]
+            prompt, record = RenderedPrompt(), NO_HOOKS
+            if before or hooks["lash_prompt_contributions"] or hooks["lash_lifespan"]:
+                with self._recording() as made:
+                    await plan.enter()
+                    if before:
+                        made.directives = await self._collect(before, self._bind(TurnHookContext))
+                    prompt = current_prompt(plan, await self._contributions())
+                record = made.record
+            else:
+                prompt = current_prompt(plan)
+            return TurnStartOutcome(
+                started_at_ms=started_at_ms,
+                policy=plan.policy,
+                prompt=prompt,
+                tool_specs=plan.composition.tool_specs,
+                hooks=record,
+            )
+
+        begun = await self._ask(plan.scope, TurnStartCommand(plan.input_hash), "turn_start", TurnStartOutcome, live)
+        if begun.policy is not plan.policy and begun.policy != plan.policy:
+            text = f"turn `{plan.turn_id}` was begun with another policy, and goes on only with that one"
+            raise EffectControllerError("runtime_effect_policy", text)
+        return begun
+
+    async def sync(self, scope: RuntimeScope, effect_id: str) -> SyncEnvironmentOutcome:
+        """Prompt and tools, as they are now."""
+        plan = self._plan
+
+        async def live() -> SyncEnvironmentOutcome:
+            specs = plan.composition.tool_specs
+            if not plan.composition.hooks["lash_prompt_contributions"]:
+                return SyncEnvironmentOutcome(prompt=current_prompt(plan), tool_specs=specs)
+            prompt = RenderedPrompt()
+            with self._recording() as made:
+                await plan.enter()
+                prompt = current_prompt(plan, await self._contributions())
+            return SyncEnvironmentOutcome(prompt=prompt, tool_specs=specs, hooks=made.record)
+
+        return await self._ask(scope, SyncEnvironmentCommand(True), effect_id, SyncEnvironmentOutcome, live)
+
+    async def checkpoint(self, scope: RuntimeScope, effect_id: str, kind: CheckpointKind) -> CheckpointOutcome:
+        """What `lash_checkpoint` has to say."""
+        plan = self._plan
+
+        async def live() -> CheckpointOutcome:
+            hooks = plan.composition.hooks["lash_checkpoint"]
+            if not hooks:
+                return CheckpointOutcome()
+            with self._recording() as made:
+                await plan.enter()
+                made.directives = await self._collect(hooks, self._bind(CheckpointHookContext, kind=kind))
+            return CheckpointOutcome(hooks=made.record)
+
+        return await self._ask(scope, CheckpointCommand(kind), effect_id, CheckpointOutcome, live)
+
+    async def end(
+        self, hooks: tuple[HookImpl, ...], assembled: Callable[[], AssembledTurn], started_at_ms: int
+    ) -> TurnEndOutcome:
+        """What `lash_after_turn` makes of the turn, and when it was over: never before it began."""
+        plan = self._plan
+
+        async def live() -> TurnEndOutcome:
+            record = NO_HOOKS
+            if hooks:
+                with self._recording() as made:
+                    await plan.enter()
+                    made.directives = await self._collect(hooks, self._bind(TurnHookContext), turn=assembled())
+                record = made.record
+            return TurnEndOutcome(finished_at_ms=max(time.time_ns() // 1_000_000, started_at_ms), hooks=record)
+
+        return await self._ask(plan.scope, TurnEndCommand(), "turn_end", TurnEndOutcome, live)
+
+    # ---- what all of them do ----------------------------------------------------------------------------------------
+
+    async def _collect(self, hooks: tuple[HookImpl, ...], bind: Bind, **given: Any) -> tuple[OwnedDirective, ...]:
+        found = owned_directives(await collect(hooks, bind, item=DIRECTIVES, **given))
+        for plugin_id, message in enqueued(found):
+            for each in message.images:
+                if await self._plan.get_blob(each.id) is None:
+                    raise PluginError(plugin_id, "EnqueueMessages", f"image `{each.id}` is not in the store")
+        return found
+
+    async def _contributions(self) -> list[Owned[Any]]:
+        hooks = self._plan.composition.hooks["lash_prompt_contributions"]
+        return await collect(hooks, self._bind(TurnHookContext), item=PromptContribution) if hooks else []
+
+    @contextmanager
+    def _recording(self) -> Iterator[_Recording]:
+        """Where hooks are called; `record` is then what they did. A `PluginError` ends it, and is recorded too."""
+        states = self._plan.states
+        before = states.mark()
+        made, changed, failure = _Recording(), {}, None
+        try:
+            yield made
+            changed = states.recorded(before)
+        except PluginError as error:
+            log.warning("%s", error, exc_info=error)
+            failure = HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error))
+        made.record = HookRecord(directives=made.directives, states=changed, failure=failure)
+
+    async def _ask(
+        self,
+        scope: RuntimeScope,
+        command: RuntimeEffectCommand,
+        effect_id: str,
+        wanted: type[O],
+        live: Callable[[], Awaitable[O]],
+    ) -> O:
+        """Send the command across the effect boundary; a recorded outcome brings its states along."""
+        made: O | None = None
+
+        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            nonlocal made
+            made = await live()
+            return made  # type: ignore[return-value]  # the outcomes with hooks are among them
+
+        outcome = expect(await self._plan.controller.execute(envelope(scope, command, effect_id), run), wanted)
+        if outcome is not made and outcome.hooks.states:
+            try:
+                self._plan.states.replay(outcome.hooks.states)
+            except PluginError as error:
+                raise EffectControllerError("runtime_effect_states", str(error)) from error
+        return outcome

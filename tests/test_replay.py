@@ -1,0 +1,289 @@
+"""Law 1, replay equals live: from its records a turn is committed again, byte for byte, and nothing is run.
+
+The effect host here is what any third party could write against the public port: it keeps each outcome as encoded bytes
+under its key, and answers from them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from agents import agent, plugin
+from attrs import define, evolve, field, frozen
+
+from lash_framework import Lash
+from lash_hookspecs import (
+    AbortTurn,
+    CheckpointKind,
+    EffectController,
+    EffectControllerError,
+    EffectRunner,
+    EmitEvents,
+    EnqueueMessages,
+    LlmRequest,
+    OperationId,
+    PromptContribution,
+    PromptSlot,
+    RuntimeEffectEnvelope,
+    RuntimeEffectOutcome,
+    RuntimeScope,
+    SessionStateSpec,
+    SurfaceEvent,
+    ToolCallStarted,
+    TurnInput,
+    decode,
+    encode,
+    tool,
+)
+from lash_plugin_provider_scripted import Call, Reply
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
+
+
+@define
+class Records:
+    """A host that runs and records what was never asked before, and answers the rest from its records."""
+
+    outcomes: dict[str, bytes] = field(factory=dict)
+    asked: dict[str, bytes] = field(factory=dict)
+    ran: list[str] = field(factory=list)
+
+    def scoped(self, scope: RuntimeScope) -> EffectController:
+        return _Controller(self)
+
+    def up_to(self, length: int) -> Records:
+        """What a process left behind that died after its first outcomes."""
+        kept = list(self.outcomes)[:length]
+        return Records({key: self.outcomes[key] for key in kept}, {key: self.asked[key] for key in kept})
+
+
+@frozen
+class _Controller:
+    records: Records
+    durable: bool = True
+
+    async def execute(self, envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
+        records, key, asked = self.records, envelope.key, encode(envelope)
+        if key not in records.outcomes:
+            outcome = await run(envelope)
+            records.ran.append(envelope.command.kind)
+            records.outcomes[key], records.asked[key] = encode(outcome), asked
+            return outcome
+        if records.asked[key] != asked:
+            raise EffectControllerError("mismatch", f"{records.asked[key]!r} was asked before, now {asked!r}")
+        return decode(RuntimeEffectOutcome, records.outcomes[key])  # type: ignore[arg-type]  # a union is a type here
+
+
+# ---- a turn with something of everything ----------------------------------------------------------------------------
+
+
+@frozen
+class Count:
+    """What the plugin of these tests remembers: how often each of its hooks was called."""
+
+    calls: tuple[str, ...] = ()
+
+
+@define
+class World:
+    """A host whose every part counts its calls and says something else each time, so that a repetition shows."""
+
+    calls: Counter[str] = field(factory=Counter)
+    at: str | None = None
+    fault: str | None = None
+
+    def happened(self, what: str) -> str:
+        self.calls[what] += 1
+        return f"{what} {uuid4().hex}"
+
+    def faults(self, hook: str) -> list[AbortTurn]:
+        if hook != self.at:
+            return []
+        if self.fault == "raises":
+            raise RuntimeError("it is broken")
+        return [AbortTurn("enough", self.happened("abort"))]
+
+    async def model(self, request: LlmRequest) -> Reply:
+        said = self.happened("model")
+        results = sum(block.tag == "tool_result" for message in request.messages for block in message.blocks)
+        if results:
+            return Reply(text=said)
+        children = [{"tool": "lucky", "parameters": {}}, {"tool": "lucky", "parameters": {}}]
+        return Reply(text=said, tool_calls=[Call("lucky", {}, "a"), Call("batch", {"calls": children}, "b")])
+
+    @asynccontextmanager
+    async def open(self) -> Any:
+        world = self
+
+        @tool
+        async def lucky() -> str:
+            """Something new, every time."""
+            return world.happened("tool")
+
+        @asynccontextmanager
+        async def lash_lifespan(host: Any) -> Any:
+            yield "resource"
+
+        def remember(ctx: Any, hook: str) -> None:
+            assert ctx.host == "resource"
+            ctx.set_state(Count((*ctx.state.calls, world.happened(hook))))
+
+        def lash_session_state() -> SessionStateSpec:
+            return SessionStateSpec(state=Count)
+
+        def lash_before_turn(ctx: Any) -> list[Any]:
+            remember(ctx, "lash_before_turn")
+            news = EmitEvents((SurfaceEvent(name="news", payload={"n": 1}),))
+            note = EnqueueMessages.note(world.happened("note"), transient=True)
+            return [EnqueueMessages.note(world.happened("note")), note, news, *world.faults("lash_before_turn")]
+
+        async def lash_prompt_contributions(ctx: Any) -> PromptContribution:
+            remember(ctx, "lash_prompt_contributions")
+            world.faults("lash_prompt_contributions")
+            return PromptContribution(content=world.happened("prompt"), slot=PromptSlot.GUIDANCE)
+
+        async def lash_checkpoint(ctx: Any) -> list[Any]:
+            remember(ctx, "lash_checkpoint")
+            found: list[Any] = [EnqueueMessages.note(world.happened("note"), transient=True)]
+            if ctx.kind is CheckpointKind.BEFORE_COMPLETION:
+                found = [EnqueueMessages.note(world.happened("note"))] if ctx.iteration == 1 else []
+                found += world.faults("lash_checkpoint")
+            return found
+
+        def lash_after_turn(ctx: Any, turn: Any) -> list[Any]:
+            remember(ctx, "lash_after_turn")
+            return [EnqueueMessages.note(world.happened("note")), *world.faults("lash_after_turn")]
+
+        hooks = [lash_lifespan, lash_session_state, lash_before_turn, lash_prompt_contributions, lash_checkpoint]
+        mine = plugin("mine", *hooks, lash_after_turn)
+        async with agent(self.model, tools=[lucky], plugins=[mine]) as lash:
+            yield lash
+
+
+async def turn_of(lash: Lash, records: Records) -> Any:
+    """The turn, with everything that was committed of it."""
+    lash.effects = records
+    session = await lash.session("s")
+    turn = await session.run(TurnInput.text("Look").with_image("i", PNG), turn_id="t")
+    loaded = await lash.store.load_session("s")
+    receipt = await lash.store.load_receipt("s", OperationId("turn", "t"))
+    assert loaded is not None
+    assert receipt is not None
+    assert turn.explain_ref is not None
+    explained = await lash.store.get_blob(turn.explain_ref)
+    return turn, (loaded.head, list(loaded.nodes), loaded.components, loaded.usage, receipt.result, explained)
+
+
+HOOKS = ["lash_before_turn", "lash_prompt_contributions", "lash_checkpoint", "lash_after_turn"]
+ENDS = [(None, None), *((hook, "raises") for hook in HOOKS)]
+ENDS += [(hook, "aborts") for hook in HOOKS if hook != "lash_prompt_contributions"]
+
+
+@pytest.mark.parametrize(("at", "fault"), ENDS)
+async def test_law_1_replay_equals_live_to_the_byte_and_calls_no_hook_no_model_and_no_tool(
+    at: str | None, fault: str | None
+) -> None:
+    live, again, records = World(at=at, fault=fault), World(at=at, fault=fault), Records()
+    async with live.open() as lash:
+        turn, committed = await turn_of(lash, records)
+    assert turn.is_success is (at is None)
+    assert live.calls["lash_before_turn"] == 1
+    assert turn.started_at_ms
+    assert turn.finished_at_ms >= turn.started_at_ms
+    replay = evolve(records, ran=[])
+    async with again.open() as lash:  # another process, an empty database
+        _, recommitted = await turn_of(lash, replay)
+    assert recommitted == committed
+    assert replay.ran == []
+    assert again.calls == {}
+
+
+async def test_a_turn_goes_on_live_from_wherever_its_records_end() -> None:
+    """Hooks that were recorded aren't called again, what they did to the state is there, and so are host resources."""
+    whole, records = World(), Records()
+    async with whole.open() as lash:
+        _, (_, nodes, *_) = await turn_of(lash, records)
+    assert records.ran[0] == "turn_start"
+    assert records.ran[-1] == "turn_end"
+    for length in range(len(records.outcomes)):
+        world, left = World(), records.up_to(length)
+        async with world.open() as lash:
+            turn, (_, resumed, components, *_) = await turn_of(lash, left)
+        assert turn.is_success
+        assert left.ran == records.ran[length:]
+        assert world.calls["lash_before_turn"] == (length == 0)
+        assert [each.node_id for each in resumed] == [each.node_id for each in nodes]
+        remembered = decode(_Stored, components["plugin/mine"].body).state.calls
+        assert [each.split()[0] for each in remembered] == [
+            "lash_before_turn",
+            "lash_prompt_contributions",
+            "lash_checkpoint",
+            "lash_prompt_contributions",
+            "lash_checkpoint",
+            "lash_prompt_contributions",
+            "lash_checkpoint",
+            "lash_after_turn",
+        ]
+
+
+@frozen
+class _Stored:
+    version: int
+    state: Count
+
+
+async def test_replay_shows_what_was_recorded_though_nothing_is_streamed_again() -> None:
+    live, records = World(), Records()
+    async with live.open() as lash:
+        await turn_of(lash, records)
+    async with World().open() as lash:
+        lash.effects = records
+        given = TurnInput.text("Look").with_image("i", PNG)
+        async with (await lash.session("s")).turn(given, turn_id="t") as running:
+            events = [activity.event async for activity in running]
+            turn = await running.result()
+    started = [each.call_id for each in events if isinstance(each, ToolCallStarted)]
+    assert started[:2] == ["a", "b"]
+    assert turn.is_success
+
+
+async def test_a_recorded_start_is_refused_by_name_where_the_sessions_policy_is_another_now() -> None:
+    records = Records()
+    async with World().open() as lash:
+        await turn_of(lash, records)
+    async with World().open() as lash:
+        lash.effects = records
+        session = await lash.session("s", max_turns=7)
+        turn = await session.run(TurnInput.text("Look").with_image("i", PNG), turn_id="t")
+    assert turn.errors[0].code == "runtime_effect_policy"
+    assert "another policy" in turn.errors[0].message
+
+
+async def test_a_recorded_state_that_the_installed_plugin_can_not_read_is_refused_by_name() -> None:
+    records, numbers = Records(), count()
+
+    @frozen
+    class Newer:
+        calls: tuple[str, ...] = ()
+
+    def opened(version: int) -> Any:
+        def lash_session_state() -> SessionStateSpec:
+            return SessionStateSpec(state=Newer, version=version)
+
+        def lash_before_turn(ctx: Any) -> None:
+            ctx.set_state(Newer((str(next(numbers)),)))
+
+        return agent(["hello"], plugins=[plugin("mine", lash_session_state, lash_before_turn)])
+
+    for version in (2, 1):
+        async with opened(version) as lash:
+            lash.effects = records
+            turn = await (await lash.session("s")).run("q", turn_id="t")
+    assert turn.errors[0].code == "runtime_effect_states"
+    assert "plugin `mine`" in turn.errors[0].message
+    assert next(numbers) == 1
