@@ -1,20 +1,21 @@
-"""What a start costs: `lash --help` against bare imports, and each further plugin.
+"""What a start costs: `lash --help` and the kernel's import against bare imports, and each further plugin.
 
 Run: `python bench/bench_startup.py`.
 
 Every figure is the median of interleaved runs, each in a process of its own; `min` is given too, because on a shared
 machine the median also measures the neighbours. Plugins are made in a temporary folder that is put on PYTHONPATH.
 
-Last results (2 shared and busy cores, Python 3.11.7, Linux, 41 runs each, bytecode cached):
+Last results (2 shared and very busy cores, Python 3.11.7, Linux, 11 runs each, bytecode cached):
 
                                                  median ms    min ms
-import click, pluggy, importlib_metadata             221.6     101.7
-lash --help                                          168.5      76.0
-lash --help, 40 further plugins                      168.6      83.1
-lash plugins list                                    648.7     297.4
-lash plugins list, 40 further plugins                703.2     323.1
-median: --help is 0.76 of the bare imports; a further plugin costs it 0.00 ms, and `plugins list` 1.36 ms
-min: --help is 0.75 of the bare imports; a further plugin costs it 0.18 ms, and `plugins list` 0.64 ms
+import click, pluggy, importlib_metadata             225.0     199.5
+lash --help                                          178.0     130.2
+lash --help, 40 further plugins                      177.6     144.1
+lash plugins list                                    591.6     471.3
+lash plugins list, 40 further plugins                707.3     516.9
+import of the kernel's dependencies                  393.5     282.5
+import lash_framework                                 79.8      48.0
+from lash_framework import Lash                      586.9     462.9
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ from statistics import median
 RUNS = 41
 FURTHER = 40
 BARE = [sys.executable, "-c", "import click, pluggy, importlib_metadata"]
+NEEDED = "anyio, attrs, cattrs, importlib_metadata, jsonschema_rs, orjson, platformdirs, pluggy"  # by the kernel
+DEPENDENCIES = [sys.executable, "-c", f"import {NEEDED}"]
+PACKAGE = [sys.executable, "-c", "import lash_framework"]
+KERNEL = [sys.executable, "-c", "from lash_framework import Lash"]
 HELP = [sys.executable, "-m", "lash_framework.cli", "--help"]
 LIST = [sys.executable, "-m", "lash_framework.cli", "plugins", "list"]
 
@@ -79,17 +84,22 @@ def main() -> None:
                 f"lash --help, {FURTHER} further plugins": (HELP, more),
                 "lash plugins list": (LIST, {}),
                 f"lash plugins list, {FURTHER} further plugins": (LIST, more),
+                "import of the kernel's dependencies": (DEPENDENCIES, {}),
+                "import lash_framework": (PACKAGE, {}),
+                "from lash_framework import Lash": (KERNEL, {}),
             }
         )
     print(f"{'':48}{'median ms':>10}{'min ms':>10}")
     for name, each in times.items():
         print(f"{name:48}{median(each):10.1f}{min(each):10.1f}")
-    bare, short, long, listed, listed_more = times.values()
+    bare, short, long, listed, listed_more, needed, package, kernel = times.values()
     for label, figure in (("median", median), ("min", min)):
         print(
             f"{label}: --help is {figure(short) / figure(bare):.2f} of the bare imports; a further plugin costs it "
             f"{(figure(long) - figure(short)) / FURTHER:.2f} ms, and `plugins list` "
-            f"{(figure(listed_more) - figure(listed)) / FURTHER:.2f} ms"
+            f"{(figure(listed_more) - figure(listed)) / FURTHER:.2f} ms; `import lash_framework` is "
+            f"{figure(package) / figure(needed):.2f} of its dependencies', with `Lash` "
+            f"{figure(kernel) / figure(needed):.2f}"
         )
 
 

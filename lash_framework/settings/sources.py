@@ -61,15 +61,15 @@ def read_file(path: Path, shown: str) -> tuple[dict[str, Any], dict[tuple[str, .
 
 # ---- lines of keys --------------------------------------------------------------------------------------------------
 
-_HEADER = re.compile(r"""\s*\[\[?((?:[^\[\]"'=]|"[^"]*"|'[^']*')+)\]\]?\s*(?:#.*)?$""")
-_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_.\- \t]|"[^"]*"|'[^']*')+?)\s*=""")
-_TOKEN = re.compile(
-    r"'''(?:.|\n)*?'''"
+# As texts: without a file there is nothing to look for, and compiling these takes longer than reading one.
+_HEADER = r"""\s*\[\[?((?:[^\[\]"'=]|"[^"]*"|'[^']*')+)\]\]?\s*(?:#.*)?$"""
+_KEY = r"""\s*((?:[A-Za-z0-9_.\- \t]|"[^"]*"|'[^']*')+?)\s*="""
+_TOKEN = (
+    r"(?s)'''(?:.|\n)*?'''"
     + r'|"""(?:\\.|[^\\])*?"""'
     + r"|'[^'\n]*'"
     + r'|"(?:\\.|[^"\\\n])*"'
-    + r"|\#[^\n]*|[\[\]{}\n]|.",
-    re.DOTALL,
+    + r"|\#[^\n]*|[\[\]{}\n]|."
 )
 
 
@@ -84,14 +84,14 @@ def key_lines(text: str) -> dict[tuple[str, ...], int]:
     prefix: tuple[str, ...] = ()
     counts: dict[tuple[str, ...], int] = {}
     for number, statement in _statements(text):
-        if header := _HEADER.match(statement):
+        if header := re.match(_HEADER, statement):
             prefix = key_path(header[1])
             lines.setdefault(prefix, number)
             if statement.lstrip().startswith("[["):
                 counts[prefix] = counts.get(prefix, -1) + 1
                 prefix = (*prefix, str(counts[prefix]))
                 lines[prefix] = number
-        elif key := _KEY.match(statement):
+        elif key := re.match(_KEY, statement):
             lines.setdefault(prefix + key_path(key[1]), number)
     return lines
 
@@ -99,7 +99,7 @@ def key_lines(text: str) -> dict[tuple[str, ...], int]:
 def _statements(text: str) -> Iterator[tuple[int, str]]:
     """Headers and `key = value` pairs, each with the number of its first line; a value may span several lines."""
     start, number, depth, begin = 1, 1, 0, 0
-    for token in _TOKEN.finditer(text):
+    for token in re.finditer(_TOKEN, text):
         piece = token[0]
         if piece == "\n" and depth == 0:
             yield start, text[begin : token.start()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from attrs import field
@@ -18,6 +18,11 @@ DEFAULT_BASE_URL = "https://api.openai.com/v1"
 def _setting(default: Any, help: str, *, env: tuple[str, ...] = (), secret: bool = False, check: Any = None) -> Any:
     metadata = {"help": help, **({"env": env} if env else {}), **({"secret": True} if secret else {})}
     return field(default=default, repr=not secret, metadata=metadata, validator=check)
+
+
+def _tuple(value: Iterable[str]) -> tuple[str, ...]:
+    # attrs looks at a converter's signature, and at that of the builtin `tuple` for several milliseconds.
+    return tuple(value)
 
 
 @frozen(kw_only=True)
@@ -45,7 +50,7 @@ class OpenAiChatSettings:
     images: bool = _setting(True, "whether the model takes images")
     structured_output: bool = _setting(True, "whether the service takes `response_format`")
     reasoning_efforts: tuple[str, ...] = field(
-        default=(), converter=tuple, metadata={"help": "the efforts that the model takes; empty: any is passed on"}
+        default=(), converter=_tuple, metadata={"help": "the efforts that the model takes; empty: any is passed on"}
     )
     reasoning_replay: Literal["omit", "reasoning_content", "reasoning"] = _setting(
         "omit",

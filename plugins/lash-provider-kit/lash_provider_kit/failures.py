@@ -158,13 +158,10 @@ _CODES: Mapping[str, _Verdict] = {
     "string_above_max_length": (_Kind.VALIDATION, False, _ERROR),
 }
 
-_RATE_WORDS = re.compile(
-    r"(?i)rate.?limit|too many requests|per (?:minute|hour|day|second)|\b[tr]p[md]\b|throttl|quota"
-)
-_HARD_QUOTA = re.compile(
-    r"(?i)exceeded your current quota|insufficient (?:quota|credit|balance|funds)|credit balance|billing"
-)
-_OVERFLOW = re.compile(
+# As texts: most processes see no failure, and compiling these takes longer than loading this module.
+_RATE_WORDS = r"(?i)rate.?limit|too many requests|per (?:minute|hour|day|second)|\b[tr]p[md]\b|throttl|quota"
+_HARD_QUOTA = r"(?i)exceeded your current quota|insufficient (?:quota|credit|balance|funds)|credit balance|billing"
+_OVERFLOW = (
     r"(?i)(?:maximum|max) context (?:length|size)|context[ _](?:length|window|size)|prompt is too long"
     r"|input is too long|too many (?:input )?tokens|reduce the length of the (?:messages|prompt|input)"
     r"|longer than the model.s context"
@@ -202,12 +199,14 @@ def classify(said: ServiceError, status: int | None) -> _Verdict:
     if said.code or kind not in (_Kind.UNKNOWN, _Kind.VALIDATION, _Kind.QUOTA):
         return kind, retryable, _ERROR
     if kind is _Kind.QUOTA:
-        return kind, retryable and not _HARD_QUOTA.search(said.message), _ERROR
-    if _RATE_WORDS.search(said.message):
+        return kind, retryable and not re.search(_HARD_QUOTA, said.message), _ERROR
+    if re.search(_RATE_WORDS, said.message):
         return (
-            (_Kind.QUOTA, not _HARD_QUOTA.search(said.message), _ERROR) if status is None else (kind, retryable, _ERROR)
+            (_Kind.QUOTA, not re.search(_HARD_QUOTA, said.message), _ERROR)
+            if status is None
+            else (kind, retryable, _ERROR)
         )
-    if _OVERFLOW.search(said.message):
+    if re.search(_OVERFLOW, said.message):
         return _Kind.VALIDATION, False, LlmTerminalReason.CONTEXT_OVERFLOW
     return kind, retryable, _ERROR
 
