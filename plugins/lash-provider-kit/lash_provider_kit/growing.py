@@ -14,7 +14,7 @@ import httpx
 
 __all__ = ["FEW", "GrowingTransport"]
 
-FEW = 16
+FEW = 4
 """So many calls, one after the other, are served by the first transport."""
 
 
