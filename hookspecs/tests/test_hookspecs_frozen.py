@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import linecache
 import pickle
-import subprocess
-import sys
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
@@ -18,7 +13,7 @@ import pytest
 from attrs import field
 from hookspecs_kit import ATTRS_CLASSES
 
-from lash_hookspecs import PluginScope, TokenUsage
+from lash_hookspecs import PluginScope
 from lash_hookspecs.values import frozen
 
 Decorator = Callable[..., Any]
@@ -138,76 +133,6 @@ def test_they_are_attrs_classes() -> None:
         One(1).value = 2  # type: ignore[misc]  # that is the point
 
 
-# ---- when attrs is asked --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[type]:
-    """The classes that attrs was given."""
-    given: list[type] = []
-    original = attrs.frozen
-
-    def spy(cls: type, **options: Any) -> Any:
-        given.append(cls)
-        return original(cls, **options)
-
-    monkeypatch.setattr(attrs, "frozen", spy)
-    return given
-
-
-FIRST_USES: dict[str, Callable[[Any], object]] = {
-    "an object": lambda cls: cls(1),
-    "an object of a subclass": lambda cls: type("Sub", (cls,), {})(1),
-    "its fields": attrs.fields,
-    "whether it is one": attrs.has,
-    "its signature": inspect.signature,
-    "a stored object": lambda cls: cls.__new__(cls).__setstate__({"x": 1}),
-    "an object made past the constructor": lambda cls: cls.__new__(cls) == 1,
-    "its hash": lambda cls: cls.__hash__,
-    "a subclass that is an attrs class": lambda cls: attrs.define(type("Sub", (cls,), {}), slots=False),
-}
-
-
-@pytest.mark.parametrize("use", FIRST_USES.values(), ids=FIRST_USES)
-def test_attrs_is_asked_once_and_not_before_the_class_is_used(asked: list[type], use: Callable[[Any], object]) -> None:
-    made = point(frozen)
-    assert len(asked) == 0
-    use(made)
-    assert len(asked) == 1
-    assert made(1) == made(1)
-    assert attrs.has(made)
-    assert len(asked) == 1
-
-
-def test_an_object_made_past_the_constructor_cannot_be_changed() -> None:
-    made = point(frozen)
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        made.__new__(made).x = 1
-
-
-def test_help_shows_what_the_constructor_takes() -> None:
-    assert str(inspect.signature(point(frozen))) == str(inspect.signature(point(attrs.frozen)))
-
-
-def test_a_new_process_reads_what_another_one_pickled() -> None:
-    code = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read()))"
-    sent = pickle.dumps(TokenUsage(input=3))
-    done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
-    assert done.stdout.decode().strip() == repr(TokenUsage(input=3))
-
-
-def test_many_threads_may_make_the_first_object() -> None:
-    made = point(frozen)
-    barrier = threading.Barrier(8)
-
-    def make(number: int) -> Any:
-        barrier.wait()
-        return made(number % 2, ())
-
-    with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(make, range(8)))) == 2
-
-
 def test_only_constructors_are_compiled_in_the_contract() -> None:
     """Every process declares all of these: what attrs compiles for them is most of the import."""
     for cls in ATTRS_CLASSES:
@@ -215,3 +140,12 @@ def test_only_constructors_are_compiled_in_the_contract() -> None:
             continue
         source = "".join(linecache.getlines(cls.__init__.__code__.co_filename))
         assert source.count("def ") == source.count("def __init__(") == 1, f"{cls.__name__} has attrs' own methods"
+
+
+def test_a_key_function_of_a_field_is_refused() -> None:
+    """It would be passed over otherwise, and unequal things be equal or equal ones not."""
+    with pytest.raises(TypeError, match=r"name.*attrs.frozen"):
+
+        @frozen
+        class Named:
+            name: str = attrs.field(eq=str.lower)

@@ -12,7 +12,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     import gc
 
     # What is made while modules are imported stays: looking for garbage among it takes a twentieth of a start.
+    before = gc.get_threshold()
     gc.set_threshold(200_000)
-    from lash_framework.cli.app import run
+    try:
+        from lash_framework.cli.app import run
 
-    return run(argv)
+        return run(argv)
+    finally:
+        gc.set_threshold(*before)
