@@ -19,17 +19,8 @@ from lash_hookspecs.effect_commands import LlmCallCommand
 from lash_hookspecs.effect_outcomes import LlmCallOutcome, RuntimeEffectOutcome, expect
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
-from lash_hookspecs.llm import (
-    ImageBlock,
-    LlmAttachment,
-    LlmBlock,
-    LlmCallError,
-    LlmMessage,
-    LlmRequest,
-    LlmResponse,
-    TextBlock,
-    TokenUsage,
-)
+from lash_hookspecs.llm import LlmAttachment, LlmCallError, LlmRequest, LlmResponse, TokenUsage
+from lash_hookspecs.llm_messages import ImageBlock, LlmBlock, LlmMessage, TextBlock
 from lash_hookspecs.turn_effects import LlmCall
 
 __all__ = ["ask_model"]

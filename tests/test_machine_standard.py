@@ -25,16 +25,8 @@ from machine_kit import (
 )
 
 from lash_framework.machine import TurnMachine
-from lash_hookspecs.llm import (
-    ImageBlock,
-    LlmResponse,
-    LlmRole,
-    ReasoningBlock,
-    ReasoningOutput,
-    TextBlock,
-    TextOutput,
-    ToolResultBlock,
-)
+from lash_hookspecs.llm import LlmResponse, ReasoningOutput, TextOutput
+from lash_hookspecs.llm_messages import ImageBlock, LlmRole, ReasoningBlock, TextBlock, ToolResultBlock
 from lash_hookspecs.messages import MessageRole, PartKind, ProviderReasoningMeta, ResponseTextMeta
 from lash_hookspecs.tools import FailControl, FinishControl
 from lash_hookspecs.turn_effects import Checkpoint, Done, LlmCall, ToolCalls

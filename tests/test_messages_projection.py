@@ -20,21 +20,23 @@ from lash_framework.machine import (
 from lash_framework.machine.projection import render_message
 from lash_hookspecs.llm import (
     GenerationOptions,
-    ImageBlock,
     JsonObjectOutput,
-    LlmMessage,
     LlmRequest,
     LlmRequestScope,
     LlmResponse,
-    LlmRole,
     LlmToolChoice,
     LlmToolSpec,
-    ReasoningBlock,
     ReasoningOutput,
-    TextBlock,
     TextOutput,
-    ToolCallBlock,
     ToolCallOutputPart,
+)
+from lash_hookspecs.llm_messages import (
+    ImageBlock,
+    LlmMessage,
+    LlmRole,
+    ReasoningBlock,
+    TextBlock,
+    ToolCallBlock,
     ToolResultBlock,
 )
 from lash_hookspecs.messages import (

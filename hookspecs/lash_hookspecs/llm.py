@@ -6,60 +6,47 @@ whole answer again, so that who doesn't listen loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
-from itertools import chain
 from typing import Any, ClassVar, Protocol, Union, runtime_checkable
 
 from attrs import field
 
 from lash_hookspecs import _checks as checks
+from lash_hookspecs.llm_messages import LlmMessage, LlmMessages
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
-from lash_hookspecs.sequences import LazySequence
 from lash_hookspecs.values import frozen
 
 __all__ = [
     "AttemptReset",
     "GenerationOptions",
-    "ImageBlock",
     "JsonObjectOutput",
     "JsonSchemaOutput",
     "LlmAttachment",
-    "LlmBlock",
     "LlmCallError",
     "LlmEventSender",
-    "LlmMessage",
-    "LlmMessages",
     "LlmOutputPart",
     "LlmOutputSpec",
     "LlmRequest",
     "LlmRequestScope",
     "LlmResponse",
-    "LlmRole",
     "LlmStreamEvent",
     "LlmTerminalReason",
-    "LlmTextMessage",
     "LlmToolChoice",
     "LlmToolSpec",
-    "MessageRun",
     "ModelCapability",
     "Provider",
     "ProviderContext",
     "ProviderFailureKind",
     "ProviderSpec",
-    "ReasoningBlock",
     "ReasoningOutput",
     "RetryStatus",
     "StreamDelta",
     "StreamReasoningDelta",
     "StreamUsage",
-    "TextBlock",
     "TextOutput",
     "TokenUsage",
-    "ToolCallBlock",
     "ToolCallOutputPart",
-    "ToolResultBlock",
-    "llm_text",
 ]
 
 
@@ -100,183 +87,6 @@ class TokenUsage:
 
 
 # ---- the request ----------------------------------------------------------------------------------------------------
-
-
-class LlmRole(StrEnum):
-    """Who speaks, as a model knows it: events are told by `USER`."""
-
-    USER = "user"
-    ASSISTANT = "assistant"
-    SYSTEM = "system"
-
-
-@frozen(kw_only=True)
-class TextBlock:
-    """Text. `cache_breakpoint` marks the end of a prefix that is worth caching."""
-
-    tag: ClassVar[str] = "text"
-    text: str
-    response_meta: ResponseTextMeta | None = None
-    cache_breakpoint: bool = False
-
-
-@frozen(kw_only=True)
-class ImageBlock:
-    """An image: `attachment` is the reference; the request's `attachments` hold its bytes by that id."""
-
-    tag: ClassVar[str] = "image"
-    attachment_idx: int
-    attachment: AttachmentRef | None = None
-
-
-@frozen(kw_only=True)
-class ToolCallBlock:
-    """A tool call that the model made. `input_json` is the raw JSON text of its arguments."""
-
-    tag: ClassVar[str] = "tool_call"
-    call_id: str
-    tool_name: str
-    input_json: str
-    replay: ProviderReplayMeta | None = None
-
-
-@frozen(kw_only=True)
-class ToolResultBlock:
-    """What a tool call returned, as the model sees it."""
-
-    tag: ClassVar[str] = "tool_result"
-    call_id: str
-    content: str
-    tool_name: str | None = None
-
-
-@frozen(kw_only=True)
-class ReasoningBlock:
-    """Reasoning that goes back to the provider which made it."""
-
-    tag: ClassVar[str] = "reasoning"
-    text: str
-    replay: ProviderReasoningMeta | None = None
-
-
-LlmBlock = Union[TextBlock, ImageBlock, ToolCallBlock, ToolResultBlock, ReasoningBlock]
-
-
-@frozen
-class LlmMessage:
-    """One message on its way to a model.
-
-    `memo` is for whoever derives something costly from this immutable value (a provider: its encoding on the wire),
-    keyed by who derived it; it takes no part in equality and is never stored.
-    """
-
-    role: LlmRole
-    blocks: tuple[LlmBlock, ...]
-    memo: dict[str, Any] = field(factory=dict, eq=False, repr=False, init=False)
-
-
-class LlmTextMessage(LlmMessage):
-    """A message of one text block, which is made when somebody reads it, as is `memo`: a long history has thousands.
-
-    Equal to the `LlmMessage` that holds the same; `attrs.evolve` and copies make one of that class.
-    """
-
-    __slots__ = ("_kept_blocks", "_kept_memo", "text")
-
-    text: str
-    _kept_blocks: tuple[LlmBlock, ...]
-    _kept_memo: dict[str, Any]
-
-    def __new__(cls, role: LlmRole, blocks: tuple[LlmBlock, ...]) -> LlmMessage:  # type: ignore[misc]  # see above
-        return LlmMessage(role, blocks)
-
-    @property
-    def blocks(self) -> tuple[LlmBlock, ...]:
-        """The one block."""
-        try:
-            return self._kept_blocks
-        except AttributeError:
-            object.__setattr__(self, "_kept_blocks", (TextBlock(text=self.text),))
-            return self._kept_blocks
-
-    @property
-    def memo(self) -> dict[str, Any]:
-        """As of every message."""
-        try:
-            return self._kept_memo
-        except AttributeError:
-            object.__setattr__(self, "_kept_memo", {})
-            return self._kept_memo
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LlmMessage):
-            return NotImplemented
-        return self.role == other.role and self.blocks == other.blocks
-
-    __hash__ = LlmMessage.__hash__
-
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return LlmMessage, (self.role, self.blocks)
-
-
-# attrs' `__init__` sets the fields of a frozen value through `object.__setattr__`, which takes four times as long.
-_new: Callable[[type[LlmTextMessage]], LlmTextMessage] = object.__new__
-_set_role = LlmMessage.role.__set__  # type: ignore[attr-defined]  # a slot, until there is an instance
-_set_text = LlmTextMessage.text.__set__  # type: ignore[attr-defined]  # the same
-
-
-def llm_text(role: LlmRole, text: str) -> LlmTextMessage:
-    """A message of one text."""
-    message = _new(LlmTextMessage)
-    _set_role(message, role)
-    _set_text(message, text)
-    return message
-
-
-@frozen
-class MessageRun:
-    """Messages that stay together from one request to the next.
-
-    `memo` is for whoever derives something costly from all of them, such as a provider their joined encoding: keyed by
-    who derived it, no part of equality, never stored.
-    """
-
-    messages: tuple[LlmMessage, ...]
-    memo: dict[str, Any] = field(factory=dict, eq=False, repr=False, init=False)
-
-
-class LlmMessages(LazySequence[LlmMessage]):
-    """The messages of a request: a sequence that is made of runs.
-
-    A conversation is sent whole with every request, and grows at its end. Its earlier messages come in runs that are
-    the same objects each time, few of them however long it is (their number grows with the logarithm), so who reads
-    `runs`, and keeps what it derives in their memos, pays for what is new only.
-    """
-
-    __slots__ = ("_length", "runs")
-
-    def __init__(self, runs: Iterable[MessageRun]) -> None:
-        self.runs = tuple(runs)
-        self._length = sum(len(run.messages) for run in self.runs)
-
-    @classmethod
-    def of(cls, messages: Iterable[LlmMessage]) -> LlmMessages:
-        """These messages as one run, or just as they are if they come in runs already."""
-        return messages if isinstance(messages, cls) else cls([MessageRun(tuple(messages))])
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[LlmMessage]:
-        return chain.from_iterable(run.messages for run in self.runs)
-
-    def entry(self, at: int) -> LlmMessage:
-        """The message at a place."""
-        for run in self.runs:
-            if at < len(run.messages):
-                break
-            at -= len(run.messages)
-        return run.messages[at]
 
 
 def _in_runs(messages: Iterable[LlmMessage]) -> LlmMessages:

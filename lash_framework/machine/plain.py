@@ -9,7 +9,15 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Any
 
-from lash_hookspecs.llm import LlmBlock, LlmMessage, LlmRole, TextBlock, ToolCallBlock, ToolResultBlock, llm_text
+from lash_hookspecs.llm_messages import (
+    LlmBlock,
+    LlmMessage,
+    LlmRole,
+    TextBlock,
+    ToolCallBlock,
+    ToolResultBlock,
+    llm_text,
+)
 
 __all__ = ["render_stored"]
 

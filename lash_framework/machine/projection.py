@@ -15,17 +15,19 @@ from lash_framework.machine.replay import has_reasoning_replay, strip_foreign_re
 from lash_framework.machine.sequence import RENDERED, MessageSequence
 from lash_hookspecs.llm import (
     GenerationOptions,
-    ImageBlock,
     LlmAttachment,
-    LlmBlock,
-    LlmMessage,
-    LlmMessages,
     LlmOutputSpec,
     LlmRequest,
     LlmRequestScope,
-    LlmRole,
     LlmToolChoice,
     LlmToolSpec,
+)
+from lash_hookspecs.llm_messages import (
+    ImageBlock,
+    LlmBlock,
+    LlmMessage,
+    LlmMessages,
+    LlmRole,
     MessageRun,
     ReasoningBlock,
     TextBlock,

@@ -10,18 +10,14 @@ from typing import TypeVar
 
 from attrs import evolve
 
-from lash_hookspecs.llm import (
+from lash_hookspecs.llm import LlmOutputPart, LlmResponse, ReasoningOutput, TextOutput, ToolCallOutputPart
+from lash_hookspecs.llm_messages import (
     ImageBlock,
     LlmBlock,
     LlmMessage,
-    LlmOutputPart,
-    LlmResponse,
     ReasoningBlock,
-    ReasoningOutput,
     TextBlock,
-    TextOutput,
     ToolCallBlock,
-    ToolCallOutputPart,
     ToolResultBlock,
 )
 from lash_hookspecs.messages import ProviderReasoningMeta, ProviderReplayMeta, ProviderRoute, ResponseTextMeta

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Protocol, Self, TypeAlias, TypeVar
 
-from lash_hookspecs.llm import LlmMessage
+from lash_hookspecs.llm_messages import LlmMessage
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sequences import LazySequence
 

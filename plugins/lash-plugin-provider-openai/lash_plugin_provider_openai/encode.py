@@ -17,20 +17,22 @@ import orjson
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
     GenerationOptions,
-    ImageBlock,
     JsonObjectOutput,
     LlmAttachment,
     LlmCallError,
-    LlmMessage,
-    LlmMessages,
     LlmOutputSpec,
     LlmRequest,
-    LlmRole,
-    LlmTextMessage,
     LlmToolChoice,
     LlmToolSpec,
-    MessageRun,
     ProviderFailureKind,
+)
+from lash_hookspecs.llm_messages import (
+    ImageBlock,
+    LlmMessage,
+    LlmMessages,
+    LlmRole,
+    LlmTextMessage,
+    MessageRun,
     ReasoningBlock,
     TextBlock,
     ToolCallBlock,

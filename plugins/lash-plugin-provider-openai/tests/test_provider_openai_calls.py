@@ -15,13 +15,10 @@ import pytest
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import (
     AttemptReset,
-    ImageBlock,
     LlmAttachment,
     LlmCallError,
-    LlmMessage,
     LlmRequest,
     LlmResponse,
-    LlmRole,
     LlmStreamEvent,
     LlmTerminalReason,
     LlmToolSpec,
@@ -30,11 +27,11 @@ from lash_hookspecs.llm import (
     ProviderFailureKind,
     RetryStatus,
     StreamDelta,
-    TextBlock,
     TextOutput,
     TokenUsage,
     ToolCallOutputPart,
 )
+from lash_hookspecs.llm_messages import ImageBlock, LlmMessage, LlmRole, TextBlock
 from lash_hookspecs.messages import AttachmentRef
 from lash_plugin_provider_openai import OpenAiChatProvider, OpenAiChatSettings, plugin
 from lash_provider_kit.testing import (

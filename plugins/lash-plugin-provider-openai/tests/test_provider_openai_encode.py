@@ -16,20 +16,22 @@ from hypothesis import given, strategies as st
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
     GenerationOptions,
-    ImageBlock,
     JsonObjectOutput,
     JsonSchemaOutput,
     LlmAttachment,
+    LlmOutputSpec,
+    LlmRequest,
+    LlmToolChoice,
+    LlmToolSpec,
+    ProviderFailureKind,
+)
+from lash_hookspecs.llm_messages import (
+    ImageBlock,
     LlmBlock,
     LlmMessage,
     LlmMessages,
-    LlmOutputSpec,
-    LlmRequest,
     LlmRole,
-    LlmToolChoice,
-    LlmToolSpec,
     MessageRun,
-    ProviderFailureKind,
     ReasoningBlock,
     TextBlock,
     ToolCallBlock,

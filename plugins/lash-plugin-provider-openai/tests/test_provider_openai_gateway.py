@@ -31,20 +31,22 @@ from attrs import evolve
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
     GenerationOptions,
-    ImageBlock,
     LlmAttachment,
-    LlmMessage,
     LlmRequest,
     LlmResponse,
-    LlmRole,
     LlmStreamEvent,
     LlmTerminalReason,
     LlmToolSpec,
     ProviderFailureKind,
     StreamDelta,
+    ToolCallOutputPart,
+)
+from lash_hookspecs.llm_messages import (
+    ImageBlock,
+    LlmMessage,
+    LlmRole,
     TextBlock,
     ToolCallBlock,
-    ToolCallOutputPart,
     ToolResultBlock,
 )
 from lash_hookspecs.messages import AttachmentRef

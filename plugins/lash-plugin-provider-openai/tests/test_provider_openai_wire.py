@@ -19,28 +19,30 @@ from attrs import frozen
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
     GenerationOptions,
-    ImageBlock,
     JsonObjectOutput,
     JsonSchemaOutput,
     LlmAttachment,
-    LlmBlock,
     LlmCallError,
-    LlmMessage,
     LlmOutputSpec,
     LlmRequest,
     LlmResponse,
-    LlmRole,
     LlmStreamEvent,
     LlmTerminalReason,
     LlmToolChoice,
     LlmToolSpec,
     ProviderFailureKind,
-    ReasoningBlock,
     ReasoningOutput,
     StreamDelta,
+    ToolCallOutputPart,
+)
+from lash_hookspecs.llm_messages import (
+    ImageBlock,
+    LlmBlock,
+    LlmMessage,
+    LlmRole,
+    ReasoningBlock,
     TextBlock,
     ToolCallBlock,
-    ToolCallOutputPart,
     ToolResultBlock,
 )
 from lash_hookspecs.messages import AttachmentRef

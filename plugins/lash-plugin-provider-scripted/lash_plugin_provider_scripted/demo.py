@@ -6,7 +6,8 @@ process goes on with the same words.
 
 from __future__ import annotations
 
-from lash_hookspecs.llm import LlmRequest, LlmRole, TextBlock, TokenUsage, ToolCallBlock, ToolResultBlock
+from lash_hookspecs.llm import LlmRequest, TokenUsage
+from lash_hookspecs.llm_messages import LlmRole, TextBlock, ToolCallBlock, ToolResultBlock
 from lash_plugin_provider_scripted.script import Call, Reply
 
 __all__ = ["demo_reply"]

@@ -16,7 +16,6 @@ from lash_hookspecs.llm import (
     LlmOutputPart,
     LlmRequest,
     LlmResponse,
-    LlmRole,
     LlmStreamEvent,
     LlmTerminalReason,
     ModelCapability,
@@ -29,6 +28,7 @@ from lash_hookspecs.llm import (
     TextOutput,
     ToolCallOutputPart,
 )
+from lash_hookspecs.llm_messages import LlmRole
 from lash_hookspecs.values import frozen
 from lash_plugin_provider_scripted.demo import demo_reply
 from lash_plugin_provider_scripted.script import Reply, ReplyFunction, Script, load_script

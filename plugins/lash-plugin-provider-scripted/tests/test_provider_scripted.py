@@ -14,12 +14,9 @@ from attrs import evolve
 
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import (
-    LlmBlock,
     LlmCallError,
-    LlmMessage,
     LlmRequest,
     LlmResponse,
-    LlmRole,
     LlmStreamEvent,
     LlmTerminalReason,
     LlmToolSpec,
@@ -29,11 +26,16 @@ from lash_hookspecs.llm import (
     StreamDelta,
     StreamReasoningDelta,
     StreamUsage,
-    TextBlock,
     TextOutput,
     TokenUsage,
-    ToolCallBlock,
     ToolCallOutputPart,
+)
+from lash_hookspecs.llm_messages import (
+    LlmBlock,
+    LlmMessage,
+    LlmRole,
+    TextBlock,
+    ToolCallBlock,
     ToolResultBlock,
 )
 from lash_plugin_provider_scripted import Call, Reply, ScriptedProvider, ScriptedSettings, load_script, plugin
