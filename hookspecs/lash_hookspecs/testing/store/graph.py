@@ -51,6 +51,16 @@ for _damage in (
     _damaged_graph(f"D.04-{_damage}", _damage)
 
 
+@CASES.case("D.04-revision", Corruption.HEAD_REVISION)
+async def _damaged_revision(harness: StoreHarness) -> None:
+    """A revision below zero is corrupt for who asks for nothing else, too."""
+    store, scribe = await harness.open(), Scribe()
+    await scribe.write(store, scribe.turn("one"))
+    await harness.corrupt(Corruption.HEAD_REVISION, "s1")
+    with raises(StoreCorrupt):
+        await store.load_revision("s1")
+
+
 @CASES.case("D.04-duplicate", Corruption.RECEIPT_GONE)
 async def _duplicate_node(harness: StoreHarness) -> None:
     """A commit whose nodes exist, though its receipt is lost, is refused instead of doubling them."""
