@@ -20,10 +20,17 @@ from cattrs import Converter
 from cattrs.errors import ClassValidationError, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from lash_hookspecs.canonical import plain_json
+from lash_hookspecs.canonical import LEVELS, plain_json
 from lash_hookspecs.errors import CodecError, UnknownTag
 
-__all__ = ["decode", "encode", "structure", "unstructure"]
+__all__ = ["MAX_NESTING", "decode", "encode", "structure", "unstructure"]
+
+MAX_NESTING = 200
+"""How deep a value may be nested that a model or a tool made: a call's arguments, its result, a structured answer.
+
+What is stored of it is deeper: about 30 levels are the turn, and calls in calls around it, and JSON ends at 254. So it
+is refused while the turn can still say so, and not when the turn is stored.
+"""
 
 T = TypeVar("T")
 
@@ -362,10 +369,13 @@ def _first_fault(error: BaseException, path: str) -> tuple[BaseException, str]:
     return error, path
 
 
-def encode(value: Any) -> bytes:
-    """A value as compact JSON. Raises `CodecError` for what JSON can't say: NaN, lone surrogates, foreign objects."""
+def encode(value: Any, *, levels: int = LEVELS) -> bytes:
+    """A value as compact JSON. Raises `CodecError` for what JSON can't say: NaN, lone surrogates, foreign objects.
+
+    And for what is nested deeper than `levels`: `MAX_NESTING` for what will be a part of something larger.
+    """
     try:
-        return plain_json(unstructure(value))
+        return plain_json(unstructure(value), levels)
     except RecursionError as error:
         raise CodecError("can't be stored: it is nested too deeply, or holds itself") from error
     except (TypeError, ValueError) as error:

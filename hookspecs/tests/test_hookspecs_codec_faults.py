@@ -15,6 +15,7 @@ import pytest
 from attrs import field, frozen, validators
 
 from lash_hookspecs import (
+    MAX_NESTING,
     AttachmentRef,
     CodecError,
     GenerationOptions,
@@ -84,6 +85,12 @@ def test_what_json_cant_say_is_refused(wrap: Any, value: object) -> None:
     """Else it would come back as another value: NaN as null, a date as text."""
     with pytest.raises(CodecError):
         encode(wrap(value))
+
+
+def test_a_part_is_refused_where_the_whole_would_be_too_deep() -> None:
+    assert encode(nested(MAX_NESTING), levels=MAX_NESTING) == encode(nested(MAX_NESTING))
+    with pytest.raises(CodecError, match="can't be stored: it is nested more than 200 levels deep"):
+        encode(nested(MAX_NESTING + 1), levels=MAX_NESTING)
 
 
 def test_a_value_is_refused_for_bytes_that_belong_in_a_blob() -> None:
