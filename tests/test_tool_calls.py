@@ -408,6 +408,21 @@ async def test_a_tool_may_use_an_index_for_one_child_only() -> None:
     assert failure.message.startswith("`call_tool` was called twice with index 0")
 
 
+async def test_arguments_of_a_child_that_no_store_can_hold_are_the_callers_failure() -> None:
+    """They used to come as far as the commit, and `run` raised."""
+
+    @tool
+    async def careless(ctx: ToolCallContext) -> str:
+        """Pass on what isn't data."""
+        assert ctx.call_tool is not None
+        await ctx.call_tool(0, "add", {"a": object(), "b": 2})
+        return ""
+
+    failure = await failed(careless)
+    assert failure.code == "unencodable_arguments"
+    assert failure.message.startswith("the arguments of the call of `add` have no JSON form: can't be stored")
+
+
 @frozen
 class _LosesCalls(_RefusesChildren):
     """One whose tool calls end in a cancellation that nobody asked for."""
