@@ -8,7 +8,7 @@ import attrs
 import orjson
 from attrs import evolve
 
-from lash_hookspecs.codec import structure
+from lash_hookspecs.codec import MAX_NESTING, encode, structure
 from lash_hookspecs.errors import CodecError, ConfigurationError
 from lash_hookspecs.llm import JsonSchemaOutput
 from lash_hookspecs.sessions import AssembledTurn, TurnIssue
@@ -33,6 +33,7 @@ class OutputWish:
                 try:
                     value = orjson.loads(text)
                     structure(value, self.cls)
+                    encode(value, levels=MAX_NESTING)
                 except (ValueError, CodecError) as error:
                     message = f"the answer is no `{self.cls.__name__}`: {error}"
                     issue = TurnIssue(kind="structured_output", code="invalid_output", message=message)

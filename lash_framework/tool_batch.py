@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
+import orjson
 from attrs import define, evolve, field
 
 from lash_framework.effects import envelope
@@ -22,10 +23,11 @@ from lash_framework.tool_calls import (
     without_attachment,
 )
 from lash_framework.turn_plan import TurnPlan
+from lash_hookspecs.codec import MAX_NESTING, encode
 from lash_hookspecs.effect_commands import ToolCallCommand
 from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome, ToolCallDone, ToolCallEffectOutcome, expect
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope, child_key
-from lash_hookspecs.errors import EffectControllerError
+from lash_hookspecs.errors import CodecError, EffectControllerError
 from lash_hookspecs.tools import (
     CompletedToolCall,
     PendingToolCall,
@@ -169,6 +171,12 @@ class ToolBatch:
                     f"`call_tool` was called twice with index {index}; each child of a call needs an index of its own"
                 )
                 raise ToolError(text, code="duplicate_child_index", failure_class=ToolFailureClass.INTERNAL)
+            try:
+                # Through JSON and back, like a result: they are stored, and the caller keeps its own.
+                args = orjson.loads(encode(args, levels=MAX_NESTING))
+            except CodecError as error:
+                text = f"the arguments of the call of `{name}` have no JSON form: {error}"
+                raise ToolError(text, code="unencodable_arguments", failure_class=ToolFailureClass.INTERNAL) from error
             child = _Call(
                 PendingToolCall(call_id=f"{asked.call_id}:{index:02d}", tool_name=name, args=args),
                 callers,

@@ -16,7 +16,7 @@ import orjson
 from lash_framework.catalog import OwnedTool
 from lash_framework.composition import Composition
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
-from lash_hookspecs.codec import decode, encode
+from lash_hookspecs.codec import MAX_NESTING, decode, encode
 from lash_hookspecs.errors import CodecError, LashError, nearest
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.tools import (
@@ -202,7 +202,7 @@ def _output(result: object) -> ToolCallOutput:
     """The result as storable data. Raises `ToolError` if it has no JSON form."""
     try:
         # Through JSON and back: what is stored is what the model sees, and nobody can change it afterwards.
-        data = encode(result)
+        data = encode(result, levels=MAX_NESTING)
         if isinstance(result, ToolCallOutput):
             return decode(ToolCallOutput, data)
         return ToolCallOutput(ToolCallSuccess(orjson.loads(data)))

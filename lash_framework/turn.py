@@ -29,7 +29,6 @@ from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
 from lash_framework.turn_plan import DEFAULT_MAX_TURNS, CancelGate, TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.contexts import TurnCall, TurnHookContext
-from lash_hookspecs.directives import AbortTurn
 from lash_hookspecs.effect_outcomes import HookFailure, HookRecord
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import EffectControllerError
@@ -80,7 +79,6 @@ class TurnRun:
         self._stream = stream
         self._gate = gate
         self._machine: TurnMachine | None = None
-        self._abort: AbortTurn | None = None
         self._user = user_message(plan.turn_id, plan.turn_input, plan.images)
         self._calls = ToolBatch(plan, stream)
         self._hooks = TurnHooks(plan, self._bind)
@@ -163,7 +161,7 @@ class TurnRun:
         if begun.hooks.directives:
             injected = found.messages(f"{self.plan.turn_id}:before_turn", self._is_known)
         self._machine = machine = self._new_machine(begun.prompt.text, begun.tool_specs, injected)
-        if self._abort is not None:
+        if found.abort is not None:
             self._abort_turn(machine)
         return machine
 
@@ -228,6 +226,7 @@ class TurnRun:
         self._stream.show(event)
 
     async def _perform(self, machine: TurnMachine, effect: Effect) -> None:
+        aborts = False
         try:
             match effect:
                 case SyncExecutionEnvironment():
@@ -247,22 +246,21 @@ class TurnRun:
                     if hooks.failure is not None:
                         self._fail_turn(machine, hooks.failure)
                         return
-                    response = CheckpointDone(id=id, delivery=found.delivery)
+                    response, aborts = CheckpointDone(id=id, delivery=found.delivery), found.abort is not None
                 case ExecCode(id=id):
                     response = ExecDone(id=id, result="this composition has no plugin that runs code")
         except EffectControllerError as error:
             self._calls.settle(machine)
             machine.fail_turn(controller_failed(error))
             return
-        if self._abort is not None:
-            if isinstance(response, CheckpointDone) and response.delivery.messages:
-                machine.respond(response)  # what was enqueued beside the abort is kept
-            self._abort_turn(machine)
-            return
         try:
-            machine.respond(response)
+            if not aborts or response.delivery.messages:  # what was enqueued beside an abort is kept
+                machine.respond(response)
         except Exception as error:
             machine.fail_turn(driver_failed(error))
+            return
+        if aborts:
+            self._abort_turn(machine)
 
     def _note_lost(self, attachments: tuple[str, ...]) -> None:
         for issue in map(attachment_lost, attachments):
@@ -307,7 +305,7 @@ class TurnRun:
             self.fail(ended.hooks.failure)
             return
         self.late.extend(found.messages(f"{self.plan.turn_id}:after_turn", self._is_known))
-        if self._abort is not None:
+        if found.abort is not None:
             self.assembler.outcome = Stopped(StopReason.PLUGIN_ABORT)
 
     # ---- hooks ------------------------------------------------------------------------------------------------------
@@ -342,13 +340,13 @@ class TurnRun:
         return self._bind(TurnHookContext, read_only=True)
 
     def _take(self, record: HookRecord) -> Sorted:
-        """Sort a record's directives, show events, and note an abort, which the loop carries out."""
+        """Sort a record's directives, show events, and tell of an abort, which the caller carries out."""
         found = sort_directives(record.directives)
         for event in found.events:
             self._fold(event)
         if found.abort is not None:
-            plugin_id, self._abort = found.abort
-            issue = TurnIssue(kind="plugin", code=self._abort.code, message=self._abort.message, plugin_id=plugin_id)
+            plugin_id, abort = found.abort
+            issue = TurnIssue(kind="plugin", code=abort.code, message=abort.message, plugin_id=plugin_id)
             self.assembler.issues.append(issue)
         return found
 
@@ -356,7 +354,6 @@ class TurnRun:
         return self.machine.messages.position_of(message_id) is not None
 
     def _abort_turn(self, machine: TurnMachine) -> None:
-        self._abort = None
         if not machine.finish_with_outcome(Stopped(StopReason.PLUGIN_ABORT)):
             self._forced = Stopped(StopReason.PLUGIN_ABORT)  # its messages used the last iteration up
 

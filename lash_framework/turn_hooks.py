@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -194,7 +194,13 @@ class TurnHooks:
         wanted: type[O],
         live: Callable[[], Awaitable[O]],
     ) -> O:
-        """Send the command across the effect boundary; a recorded outcome brings its states along."""
+        """Send the command across the effect boundary; a recorded outcome brings its states along.
+
+        What hooks did to the states counts only with the outcome that holds it: it is undone where none came back (the
+        turn was cancelled meanwhile, or the record could not be written), and where another one did.
+        """
+        states = self._plan.states
+        before = states.mark()
         made: O | None = None
 
         async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
@@ -202,10 +208,18 @@ class TurnHooks:
             made = await live()
             return made  # type: ignore[return-value]  # the outcomes with hooks are among them
 
-        outcome = expect(await self._plan.controller.execute(envelope(scope, command, effect_id), run), wanted)
-        if outcome is not made and outcome.hooks.states:
-            try:
-                self._plan.states.replay(outcome.hooks.states)
-            except PluginError as error:
-                raise EffectControllerError("runtime_effect_states", str(error)) from error
+        try:
+            outcome = expect(await self._plan.controller.execute(envelope(scope, command, effect_id), run), wanted)
+            if outcome is not made:
+                states.rollback(before)
+                self._replay(outcome.hooks.states)
+        except BaseException:
+            states.rollback(before)
+            raise
         return outcome
+
+    def _replay(self, recorded: Mapping[str, Any]) -> None:
+        try:
+            self._plan.states.replay(recorded)
+        except PluginError as error:
+            raise EffectControllerError("runtime_effect_states", str(error)) from error

@@ -7,11 +7,13 @@ under its key, and answers from them.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 from uuid import uuid4
 
+import anyio
 import pytest
 from agents import agent, plugin
 from attrs import define, evolve, field, frozen
@@ -20,6 +22,7 @@ from lash_framework import Lash
 from lash_hookspecs import (
     AbortTurn,
     CheckpointKind,
+    CheckpointOutcome,
     EffectController,
     EffectControllerError,
     EffectRunner,
@@ -33,6 +36,8 @@ from lash_hookspecs import (
     RuntimeEffectOutcome,
     RuntimeScope,
     SessionStateSpec,
+    Stopped,
+    StopReason,
     SurfaceEvent,
     ToolCallStarted,
     TurnInput,
@@ -287,3 +292,120 @@ async def test_a_recorded_state_that_the_installed_plugin_can_not_read_is_refuse
     assert turn.errors[0].code == "runtime_effect_states"
     assert "plugin `mine`" in turn.errors[0].message
     assert next(numbers) == 1
+
+
+# ---- a change that no record holds ----------------------------------------------------------------------------------
+
+
+def remembering(then: Callable[[str], Awaitable[None]]) -> Any:
+    """A plugin whose hooks remember that they were called, and then do what the test says."""
+
+    def lash_session_state() -> SessionStateSpec:
+        return SessionStateSpec(state=Count)
+
+    async def called(ctx: Any, hook: str) -> None:
+        ctx.set_state(Count((*ctx.state.calls, hook)))
+        await then(hook)
+
+    async def lash_before_turn(ctx: Any) -> None:
+        await called(ctx, "lash_before_turn")
+
+    async def lash_prompt_contributions(ctx: Any) -> None:
+        await called(ctx, "lash_prompt_contributions")
+
+    async def lash_checkpoint(ctx: Any) -> None:
+        await called(ctx, "lash_checkpoint")
+
+    async def lash_after_turn(ctx: Any, turn: Any) -> None:
+        await called(ctx, "lash_after_turn")
+
+    hooks = [lash_before_turn, lash_prompt_contributions, lash_checkpoint, lash_after_turn]
+    return plugin("mine", lash_session_state, *hooks)
+
+
+async def remembered(lash: Lash) -> list[str]:
+    loaded = await lash.store.load_session("s")
+    assert loaded is not None
+    component = loaded.components.get("plugin/mine")
+    return list(decode(_Stored, component.body).state.calls) if component else []
+
+
+UNRECORDED = {
+    # where the turn's record ends: what is remembered of the effects before it
+    "lash_before_turn": [],
+    "lash_prompt_contributions": [],
+    "lash_checkpoint": ["lash_before_turn", "lash_prompt_contributions"],
+    "lash_after_turn": ["lash_before_turn", "lash_prompt_contributions", "lash_checkpoint"],
+}
+
+
+@pytest.mark.parametrize(("where", "kept"), UNRECORDED.items(), ids=UNRECORDED)
+async def test_what_a_hook_changed_before_the_turn_was_cancelled_in_it_is_undone(where: str, kept: list[str]) -> None:
+    """The effect has no record: a replay, which ends before it, would leave the state without the change."""
+    records, began = Records(), anyio.Event()
+
+    async def then(hook: str) -> None:
+        if hook == where:
+            began.set()
+            await anyio.sleep_forever()
+
+    async with agent(["Hello."], plugins=[remembering(then)]) as lash:
+        lash.effects = records
+        async with (await lash.session("s")).turn("q", turn_id="t") as running, anyio.create_task_group() as group:
+
+            async def cancel() -> None:
+                await began.wait()
+                running.cancel()
+
+            group.start_soon(cancel)
+            turn = await running.result()
+        assert turn.outcome == Stopped(StopReason.CANCELLED)
+        assert await remembered(lash) == kept
+
+
+@frozen
+class Lossy:
+    """A host whose records get lost: the effect is run, and what came of it, or another outcome, is not kept."""
+
+    at: str
+    instead: RuntimeEffectOutcome | None = None
+    durable: bool = True
+
+    def scoped(self, scope: RuntimeScope) -> EffectController:
+        return self
+
+    async def execute(self, envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
+        outcome = await run(envelope)
+        if envelope.command.kind != self.at:
+            return outcome
+        if self.instead is None:
+            raise EffectControllerError("lost", "the record could not be written")
+        return self.instead
+
+
+async def nothing_more(hook: str) -> None:
+    pass
+
+
+LOST = {
+    "turn_start": ["lash_after_turn"],
+    "checkpoint": ["lash_before_turn", "lash_prompt_contributions", "lash_after_turn"],
+    "turn_end": ["lash_before_turn", "lash_prompt_contributions", "lash_checkpoint"],
+}
+
+
+@pytest.mark.parametrize(("at", "kept"), LOST.items(), ids=LOST)
+async def test_what_hooks_changed_in_an_effect_whose_record_is_lost_is_undone(at: str, kept: list[str]) -> None:
+    async with agent(["Hello."], plugins=[remembering(nothing_more)]) as lash:
+        lash.effects = Lossy(at)
+        turn = await (await lash.session("s")).run("q")
+        assert turn.errors[0].code == "lost"
+        assert await remembered(lash) == kept
+
+
+async def test_where_another_process_was_first_its_outcome_counts_and_not_what_hooks_changed_here() -> None:
+    async with agent(["Hello."], plugins=[remembering(nothing_more)]) as lash:
+        lash.effects = Lossy("checkpoint", CheckpointOutcome())
+        turn = await (await lash.session("s")).run("q")
+        assert turn.is_success
+        assert await remembered(lash) == ["lash_before_turn", "lash_prompt_contributions", "lash_after_turn"]

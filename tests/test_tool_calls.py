@@ -16,6 +16,7 @@ from attrs import frozen
 from lash_framework.composition import Composition
 from lash_framework.tool_calls import model_return, perform
 from lash_hookspecs import (
+    MAX_NESTING,
     AssembledTurn,
     AttachmentPart,
     AttachmentRef,
@@ -41,6 +42,8 @@ from lash_hookspecs import (
     ToolCallSuccess,
     ToolError,
     ToolFailureClass,
+    decode,
+    encode,
     tool,
 )
 from lash_plugin_provider_scripted.script import Call, Reply
@@ -241,6 +244,100 @@ async def test_an_error_whose_text_no_store_can_hold_is_told_without_what_breaks
     assert (failure.code, failure.message) == ("odd", "half \ufffd of it")
 
 
+def nested(levels: int) -> Any:
+    value: Any = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+DEEP = [0, 1, 40, 50, 53, 54, 55, 60, 2_000]
+"""Levels more than are taken. Between 200 and 254 the value alone has a JSON form, and the turn around it has none."""
+
+
+@pytest.mark.parametrize("more", DEEP)
+async def test_what_is_nested_too_deeply_is_a_failed_call_and_not_the_end_of_the_turn(more: int) -> None:
+    """From 250 levels on, the call passed, and the turn could not be stored: `run` raised, what was paid was lost."""
+    taken = more == 0
+
+    @tool
+    async def giving() -> Any:
+        """Return it."""
+        return nested(MAX_NESTING + more)
+
+    @tool
+    async def taking(x: Any) -> str:
+        """Take it."""
+        return "taken"
+
+    @tool
+    async def passing(ctx: ToolCallContext) -> Any:
+        """Pass it on."""
+        assert ctx.call_tool is not None
+        return (await ctx.call_tool(0, "taking", {"x": nested(MAX_NESTING - 1 + more)})).output.outcome.tag
+
+    given = '{"x":' + "[" * (MAX_NESTING - 1 + more) + "]" * (MAX_NESTING - 1 + more) + "}"
+    script = [Reply(tool_calls=[Call("giving"), Call("taking", given), Call("passing")]), "Done."]
+    async with agent(script, tools=[giving, taking, passing]) as lash:
+        turn = await (await lash.session("s")).run("q")
+    assert isinstance(turn.outcome, Finished)
+    found = [each.output.outcome for each in turn.tool_calls if each.parent_call_id is None]
+    codes = [each.code if isinstance(each, ToolCallFailure) else "taken" for each in found]
+    wanted = ["unencodable_result", "invalid_tool_arguments", "unencodable_arguments"]
+    assert codes == (["taken"] * 3 if taken else wanted)
+
+
+@frozen
+class _Keeps:
+    """An effect host, and its own controller, that writes down what was asked and what came of it."""
+
+    durable: bool = True
+
+    def scoped(self, scope: RuntimeScope) -> EffectController:
+        return self
+
+    async def execute(self, envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
+        encode(envelope)
+        outcome = await run(envelope)
+        return decode(RuntimeEffectOutcome, encode(outcome))  # type: ignore[arg-type]  # a union is a type here
+
+
+async def test_the_deepest_that_is_taken_fits_into_the_deepest_calls_and_their_records() -> None:
+    """`MAX_NESTING` leaves room for all that lies around a value."""
+
+    @tool
+    async def again(ctx: ToolCallContext, x: Any) -> Any:
+        """Call itself for as long as it may."""
+        assert ctx.call_tool is not None
+        await ctx.call_tool(0, "again", {"x": x})
+        failure = ToolCallFailure(failure_class=ToolFailureClass.IO, code="c", message="m", raw=nested(MAX_NESTING - 2))
+        return ToolCallOutput(failure)
+
+    given = '{"x":' + "[" * (MAX_NESTING - 1) + "]" * (MAX_NESTING - 1) + "}"
+    async with agent([Reply(tool_calls=[Call("again", given)]), "Done."], tools=[again]) as lash:
+        lash.effects = _Keeps()
+        session = await lash.session("s")
+        turn = await session.run("q", turn_id="t")
+        assert isinstance(turn.outcome, Finished)
+        assert [each.output.outcome.code for each in turn.tool_calls] == [*["c"] * 8, "call_too_deep"]  # type: ignore[union-attr]  # failures, all of them
+        assert await session.run("q", turn_id="t") == turn
+
+
+@pytest.mark.parametrize(("more", "fits"), [(0, True), (1, False), (52, False)])
+async def test_a_structured_answer_that_is_nested_too_deeply_stops_the_turn_as_incomplete(
+    more: int, fits: bool
+) -> None:
+    @frozen
+    class Answer:
+        x: Any
+
+    levels = MAX_NESTING - 1 + more
+    async with agent(['{"x":' + "[" * levels + "]" * levels + "}"]) as lash:
+        turn = await (await lash.session("s")).run("q", output=Answer)
+    assert turn.is_success is fits
+    assert [each.code for each in turn.errors] == ([] if fits else ["invalid_output"])
+
+
 # ---- children -------------------------------------------------------------------------------------------------------
 
 
@@ -309,6 +406,21 @@ async def test_a_tool_may_use_an_index_for_one_child_only() -> None:
     failure = await failed(twice)
     assert failure.code == "duplicate_child_index"
     assert failure.message.startswith("`call_tool` was called twice with index 0")
+
+
+async def test_arguments_of_a_child_that_no_store_can_hold_are_the_callers_failure() -> None:
+    """They used to come as far as the commit, and `run` raised."""
+
+    @tool
+    async def careless(ctx: ToolCallContext) -> str:
+        """Pass on what isn't data."""
+        assert ctx.call_tool is not None
+        await ctx.call_tool(0, "add", {"a": object(), "b": 2})
+        return ""
+
+    failure = await failed(careless)
+    assert failure.code == "unencodable_arguments"
+    assert failure.message.startswith("the arguments of the call of `add` have no JSON form: can't be stored")
 
 
 @frozen

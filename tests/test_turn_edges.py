@@ -50,6 +50,13 @@ class Count:
     turns: int = 0
 
 
+@frozen
+class Odd:
+    """A state that may hold what no store can."""
+
+    value: Any = None
+
+
 def lash_session_state() -> SessionStateSpec:
     return SessionStateSpec(state=Count)
 
@@ -399,16 +406,39 @@ async def test_what_was_enqueued_beside_an_abort_at_a_checkpoint_is_kept() -> No
         assert [each.text for each in await session.messages()] == ["q", "a", "remember"]
 
 
+@pytest.mark.parametrize("where", ["lash_before_turn", "lash_checkpoint"])
+async def test_a_turn_that_fails_where_a_hook_aborts_it_has_failed_whatever_comes_after(where: str) -> None:
+    """The abort was still noted when `lash_after_turn` had been called, and took the failure's place."""
+
+    def aborting(ctx: Any) -> list[Any]:
+        ctx.set_state(Odd(object() if where == "lash_checkpoint" else None))  # found when the effect is recorded
+        return [AbortTurn("enough", "stop")]
+
+    def lash_session_state() -> SessionStateSpec:
+        return SessionStateSpec(state=Odd)
+
+    def lash_prompt_contributions(ctx: Any) -> None:
+        if where == "lash_before_turn":
+            raise RuntimeError("it is broken")
+
+    def lash_after_turn(ctx: Any, turn: Any) -> None:
+        assert turn.outcome == Stopped(StopReason.RUNTIME_ERROR)
+
+    aborting.__name__ = where
+    mine = plugin("mine", lash_session_state, aborting, lash_prompt_contributions, lash_after_turn)
+    async with agent(["a"], plugins=[mine]) as lash:
+        turn = await (await lash.session()).run("q")
+    assert turn.outcome == Stopped(StopReason.RUNTIME_ERROR)
+    assert turn.errors[0].code == "enough"
+    assert len([each for each in turn.errors if each.blocking]) == 2
+
+
 @pytest.mark.parametrize(
     ("hook", "kept"),
     [("lash_before_turn", ["q"]), ("lash_checkpoint", ["q", "paid"]), ("lash_after_turn", ["q", "paid"])],
 )
 async def test_state_that_can_not_be_stored_fails_the_turn_at_the_hook_that_set_it(hook: str, kept: list[str]) -> None:
     """It used to be found at the commit, when the model had been asked in vain. What was paid for is kept."""
-
-    @frozen
-    class Odd:
-        value: Any = None
 
     def lash_session_state() -> SessionStateSpec:
         return SessionStateSpec(state=Odd)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         CheckpointKind as CheckpointKind,
     )
     from lash_hookspecs.codec import (
+        MAX_NESTING as MAX_NESTING,
         decode as decode,
         encode as encode,
         structure as structure,
@@ -449,6 +450,7 @@ _MODULES = {
         "CheckpointKind",
     ),
     "codec": (
+        "MAX_NESTING",
         "decode",
         "encode",
         "structure",

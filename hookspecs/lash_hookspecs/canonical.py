@@ -16,37 +16,41 @@ __all__ = ["canonical_bytes", "chain_hash", "content_hash", "stable_hash"]
 
 _VERSION = 1
 
+LEVELS = 254
+"""How deep lists and objects may lie in one another: what orjson writes."""
+
 
 def canonical_bytes(value: Any) -> bytes:
     """Plain data as canonical JSON.
 
-    Raises `CodecError` for NaN, infinities, lone surrogates, integers beyond 64 bits, other keys than text.
+    Raises `CodecError` for NaN, infinities, lone surrogates, integers beyond 64 bits, and more than 254 lists and
+    objects in one another. A key is a `str` and nothing else: an enum's member is refused, though it be text.
     """
     try:
         return plain_json(value)
-    except RecursionError as error:
-        raise CodecError("no canonical form: it is nested too deeply") from error
     except (TypeError, ValueError) as error:
         raise CodecError(f"no canonical form: {error}") from error
 
 
-def plain_json(value: Any) -> bytes:
-    """Plain data as JSON, keys sorted. Raises `TypeError`, `ValueError` or `RecursionError` for anything else."""
+def plain_json(value: Any, levels: int = LEVELS) -> bytes:
+    """Plain data as JSON, keys sorted. Raises `TypeError` or `ValueError` for anything else, and what is deeper."""
     import orjson  # when something is encoded: plugins are looked for without it
 
-    _require_plain(value)
+    _require_plain(value, levels, levels)
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 
-def _require_plain(data: Any) -> None:
+def _require_plain(data: Any, left: int, levels: int) -> None:
     # orjson writes NaN and infinities as null, dates and UUIDs as text: what comes back would be another value.
     if isinstance(data, (dict, list, tuple)):
+        if not left:
+            raise ValueError(f"it is nested more than {levels} levels deep, or holds itself")
         for inner in data.values() if isinstance(data, dict) else data:
             if type(inner) not in _PLAIN:
-                _require_plain(inner)
+                _require_plain(inner, left - 1, levels)
     elif isinstance(data, float):
         if not isfinite(data):
             raise ValueError(f"{data} is no finite number")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
-from contextlib import suppress
 from enum import StrEnum
 from functools import cache
+from operator import length_hint
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
 
 import attrs
@@ -20,10 +20,17 @@ from cattrs import Converter
 from cattrs.errors import ClassValidationError, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from lash_hookspecs.canonical import plain_json
+from lash_hookspecs.canonical import LEVELS, plain_json
 from lash_hookspecs.errors import CodecError, UnknownTag
 
-__all__ = ["decode", "encode", "structure", "unstructure"]
+__all__ = ["MAX_NESTING", "decode", "encode", "structure", "unstructure"]
+
+MAX_NESTING = 200
+"""How deep a value may be nested that a model or a tool made: a call's arguments, its result, a structured answer.
+
+What is stored of it is deeper: about 30 levels are the turn, and calls in calls around it, and JSON ends at 254. So it
+is refused while the turn can still say so, and not when the turn is stored.
+"""
 
 T = TypeVar("T")
 
@@ -233,12 +240,17 @@ def _structure_collection(converter: Converter, tp: Any) -> Callable[[Any, Any],
             raise CodecError(f"expected a list, got {type(data).__name__}")
         if row is not None and len(row) != len(data):
             raise CodecError(f"expected {len(row)} entries, got {len(data)}")
-        if row is None and data:
-            hook, inner = converter.get_structure_hook(args[0]), args[0]
-            with suppress(Exception):  # whatever it is, what follows finds it again, and its place
-                return make([hook(item, inner) for item in data])
-        entries = enumerate(zip(data, row or args[:1] * len(data), strict=True))
-        return make(_each(converter, tp, [(index, item, inner) for index, (item, inner) in entries]))
+        if row is not None:
+            entries = enumerate(zip(data, row, strict=True))
+            return make(_each(converter, tp, ((index, item, inner) for index, (item, inner) in entries)))
+        inner, items = args[0], iter(data)
+        hook = converter.get_structure_hook(inner)
+        try:
+            values = [hook(item, inner) for item in items]
+        except Exception as error:
+            # The iterator knows how far it came: a second pass would double the work at every level of what is nested.
+            raise _fault(tp, len(data) - length_hint(items) - 1, inner, error) from None
+        return make(values)
 
     return structure_all
 
@@ -256,17 +268,20 @@ def _structure_mapping(converter: Converter, tp: Any) -> Callable[[Any, Any], An
 
 
 def _each(converter: Converter, tp: Any, entries: Iterable[tuple[int | str, Any, Any]]) -> list[Any]:
-    """Every entry as a value of its type; faults are reported with their place, as cattrs itself does."""
-    values, faults = [], []
+    """Every entry as a value of its type."""
+    values = []
     for place, item, inner in entries:
         try:
             values.append(converter.structure(item, inner))
         except Exception as error:
-            error.__notes__ = [*getattr(error, "__notes__", []), IterableValidationNote(f"at {place}", place, inner)]
-            faults.append(error)
-    if faults:
-        raise IterableValidationError(f"while structuring {tp}", faults, tp)
+            raise _fault(tp, place, inner, error) from None
     return values
+
+
+def _fault(tp: Any, place: int | str, inner: Any, error: Exception) -> IterableValidationError:
+    """The first fault among entries, with its place, as cattrs itself tells of it."""
+    error.__notes__ = [*getattr(error, "__notes__", []), IterableValidationNote(f"at {place}", place, inner)]
+    return IterableValidationError(f"while structuring {tp}", [error], tp)
 
 
 # ---- unions that carry no tag ---------------------------------------------------------------------------------------
@@ -354,10 +369,13 @@ def _first_fault(error: BaseException, path: str) -> tuple[BaseException, str]:
     return error, path
 
 
-def encode(value: Any) -> bytes:
-    """A value as compact JSON. Raises `CodecError` for what JSON can't say: NaN, lone surrogates, foreign objects."""
+def encode(value: Any, *, levels: int = LEVELS) -> bytes:
+    """A value as compact JSON. Raises `CodecError` for what JSON can't say: NaN, lone surrogates, foreign objects.
+
+    And for what is nested deeper than `levels`: `MAX_NESTING` for what will be a part of something larger.
+    """
     try:
-        return plain_json(unstructure(value))
+        return plain_json(unstructure(value), levels)
     except RecursionError as error:
         raise CodecError("can't be stored: it is nested too deeply, or holds itself") from error
     except (TypeError, ValueError) as error:

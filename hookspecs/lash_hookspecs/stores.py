@@ -389,7 +389,8 @@ class SessionStore(Protocol):
     Every method that takes a session's id, but for `delete_session` and `session_was_deleted`, raises `SessionDeleted`
     for one that was deleted. All raise `StoreUnavailable` when the store can't be reached or written (nothing is
     half-written then), `StoreCorrupt` when stored data breaks its rules, `Contended` when a lock stayed busy. A write
-    that was submitted is awaited to its end, whatever is cancelled meanwhile.
+    that was submitted is awaited to its end, whatever is cancelled meanwhile: when its call ends, it is there whole, or
+    never will be.
     """
 
     async def create_session(self, meta: SessionMeta) -> bool:

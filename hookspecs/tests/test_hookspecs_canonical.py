@@ -151,6 +151,17 @@ def test_circles_and_depth_are_refused() -> None:
             stable_hash("lash.test", value)
 
 
+def test_the_deepest_that_has_a_canonical_form() -> None:
+    """254 lists and objects in one another, whatever they are: that is what orjson writes."""
+    for wrap in (lambda inner: [inner], lambda inner: (inner,), lambda inner: {"a": inner}):
+        value: Any = 0.5
+        for _ in range(254):
+            value = wrap(value)
+        assert canonical_bytes(value).count(b"0.5") == 1
+        with pytest.raises(CodecError, match="no canonical form: it is nested more than 254 levels deep"):
+            canonical_bytes(wrap(value))
+
+
 @given(st.lists(st.text(max_size=3), min_size=2, max_size=2, unique=True), st.text(max_size=3))
 def test_a_chain_tells_its_links_apart(links: list[str], start: str) -> None:
     one, other = (content_hash(each.encode()) for each in links)

@@ -15,6 +15,7 @@ import pytest
 from attrs import field, frozen, validators
 
 from lash_hookspecs import (
+    MAX_NESTING,
     AttachmentRef,
     CodecError,
     GenerationOptions,
@@ -86,6 +87,12 @@ def test_what_json_cant_say_is_refused(wrap: Any, value: object) -> None:
         encode(wrap(value))
 
 
+def test_a_part_is_refused_where_the_whole_would_be_too_deep() -> None:
+    assert encode(nested(MAX_NESTING), levels=MAX_NESTING) == encode(nested(MAX_NESTING))
+    with pytest.raises(CodecError, match="can't be stored: it is nested more than 200 levels deep"):
+        encode(nested(MAX_NESTING + 1), levels=MAX_NESTING)
+
+
 def test_a_value_is_refused_for_bytes_that_belong_in_a_blob() -> None:
     reference = AttachmentRef("sha256:0", "image/png", 3)
     request = LlmRequest(model="m", messages=(), attachments=(LlmAttachment(reference=reference, data=b"png"),))
@@ -140,6 +147,36 @@ def test_a_wrong_shape_is_refused_with_its_place(tp: Any, data: Any, path: str, 
     assert caught.value.path.endswith(path)
     assert text in str(caught.value)
     assert path in "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+
+
+class Counted(str):
+    """A text that knows how often one was read."""
+
+    read = 0
+
+    def __new__(cls, text: str) -> Counted:
+        cls.read += 1
+        return super().__new__(cls, text)
+
+
+@frozen
+class Nested:
+    label: Counted
+    level: int = 0
+    below: tuple[Nested, ...] = ()
+
+
+def test_a_damaged_value_is_read_once_however_deep_the_damage_is() -> None:
+    """A list used to be read a second time for the place of its fault, and so did every list in it: 2 ** depth."""
+    depth = 12
+    data: dict[str, Any] = {"label": "x", "level": "damaged"}
+    for _ in range(depth):
+        data = {"label": "x", "below": [{"label": "sound"}, data, {"label": "after it"}]}
+    Counted.read = 0
+    with pytest.raises(CodecError) as caught:
+        structure(data, Nested)
+    assert caught.value.path == "Nested" + ".below[1]" * depth + ".level"
+    assert Counted.read <= 2 * depth + 1
 
 
 BROKEN = ["", "{", "nope", "[1,]", '{"a":NaN}', '"\\ud800"', b"\xff", b'{"id":"m","role":"user"} x', "[" * 2_000]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lash_hookspecs.checkpoints import CheckpointKind
-from lash_hookspecs.codec import encode
+from lash_hookspecs.codec import MAX_NESTING, encode
 from lash_hookspecs.errors import CodecError, DriverError
 from lash_hookspecs.llm import LlmOutputPart, LlmResponse, ReasoningOutput, TextOutput, ToolCallOutputPart
 from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, ProviderReasoningMeta, text_message
@@ -161,7 +161,8 @@ def parse_call(part: ToolCallOutputPart) -> PendingToolCall | InvalidToolCall:
     """A call with its arguments, or an invalid one if they are no JSON object that can be stored."""
     try:
         args = json.loads(part.input_json)
-        encode(args)  # Python reads more than JSON can say: NaN, endless numbers, lone surrogates
+        # Python reads more than JSON can say: NaN, endless numbers, lone surrogates.
+        encode(args, levels=MAX_NESTING)
     except (ValueError, RecursionError, CodecError):
         args = None
     if isinstance(args, dict):

@@ -139,7 +139,9 @@ def load_revision(tx: Tx, session_id: str) -> int | None:
     """The head's revision, in one statement where there is a session."""
     row = tx.row("SELECT head_revision FROM sessions WHERE session_id = ?", (session_id,))
     if row is not None:
-        return int(row[0])
+        if type(row[0]) is not int or row[0] < 0:
+            raise corrupt("sessions", f"`{session_id}`", f"its revision is {row[0]!r:.80}")
+        return row[0]
     if was_deleted(tx, session_id):
         raise SessionDeleted(session_id)
     return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio.lowlevel
 import pytest
 from attrs import evolve
 
@@ -155,6 +157,15 @@ async def commit_and_forget_the_receipt(store: SqlStore, commit: RuntimeCommit) 
     return evolve(result, receipt_replayed=False)
 
 
+async def commit_later_if_cancelled(store: SqlStore, commit: RuntimeCommit) -> CommitResult:
+    async def later() -> CommitResult:
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        return await store.commit(commit)
+
+    return await asyncio.shield(asyncio.create_task(later()))  # the call ends at once, the write goes on
+
+
 async def everything_is_on_the_path(store: SqlStore, session_id: str, node_id: str) -> bool:
     return True
 
@@ -181,6 +192,7 @@ LIES: list[tuple[str, Callable[..., Any], set[str]]] = [
     ("commit", commit_without_usage, {"A1.06", "A3.05", "A3.06", "A3.07", "A3.08", "A3.09", "D.09", "D.10"}),
     ("commit", commit_without_budget, {"A1.19", "A1.20"}),
     ("commit", commit_and_forget_the_receipt, {"A2.01", "A2.03", "A2.07", "A3.09"}),
+    ("commit", commit_later_if_cancelled, {"D.10-settled"}),
     ("is_on_path", everything_is_on_the_path, {"A1.07", "C.10", "D.07"}),
     ("delete_session", delete_nothing, {"C.03", "C.06", "C.08", "C.09", "C.16", "C.25"}),
     ("create_session", always_new, {"C.06", "C.13"}),

@@ -315,6 +315,19 @@ async def test_a_frame_that_the_head_does_not_name_is_corrupt(tmp_path: Path) ->
     await store.aclose()
 
 
+@pytest.mark.parametrize("revision", ["'abc'", "x'00'", "1.5", "-1"])
+async def test_a_revision_that_is_no_number_is_corrupt_for_whoever_asks(revision: str, tmp_path: Path) -> None:
+    """It is what every turn asks first; text used to come out of it as a bare `ValueError`."""
+    path, scribe = tmp_path / "lash.db", Scribe()
+    store = await opened(path)
+    await scribe.write(store, scribe.turn("a"))
+    run(path, f"UPDATE sessions SET head_revision = {revision}")
+    for ask in (store.load_revision, store.load_head, store.load_session):
+        with pytest.raises(StoreCorrupt, match="table `sessions`, `s1`: its revision"):
+            await ask("s1")
+    await store.aclose()
+
+
 # ---- calls ----------------------------------------------------------------------------------------------------------
 
 

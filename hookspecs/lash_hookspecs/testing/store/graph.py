@@ -8,13 +8,15 @@ from attrs import evolve
 
 from lash_hookspecs.errors import CommitRefused, StoreCorrupt
 from lash_hookspecs.llm import TokenUsage
-from lash_hookspecs.stores import ComponentChanged, OperationId, node_id
+from lash_hookspecs.stores import CommitResult, ComponentChanged, OperationId, RuntimeCommit, node_id
 from lash_hookspecs.testing.store.kit import (
     Cases,
     Corruption,
     Scribe,
     StoreHarness,
     bodies,
+    components_of,
+    everything,
     raises,
     refused,
     same,
@@ -49,6 +51,16 @@ for _damage in (
     Corruption.HEAD_REVISION,
 ):
     _damaged_graph(f"D.04-{_damage}", _damage)
+
+
+@CASES.case("D.04-revision", Corruption.HEAD_REVISION)
+async def _damaged_revision(harness: StoreHarness) -> None:
+    """A revision below zero is corrupt for who asks for nothing else, too."""
+    store, scribe = await harness.open(), Scribe()
+    await scribe.write(store, scribe.turn("one"))
+    await harness.corrupt(Corruption.HEAD_REVISION, "s1")
+    with raises(StoreCorrupt):
+        await store.load_revision("s1")
 
 
 @CASES.case("D.04-duplicate", Corruption.RECEIPT_GONE)
@@ -147,3 +159,40 @@ async def _cancelled_append(harness: StoreHarness) -> None:
     same(result.receipt.node_ids, (commit.nodes[0].node_id,))
     same(await usage_of(store), {("turn", "m"): TokenUsage(output=4)})
     same(await bodies(store), [b"{}", b"one", b"note"])
+
+
+@CASES.case("D.10-settled")
+async def _cancelled_commits(harness: StoreHarness) -> None:
+    """When a cancelled commit's call ends, the commit is there whole, or never will be; one that returned is there."""
+    store, after = await harness.open(), Scribe("after")
+    returned: dict[str, CommitResult] = {}
+
+    async def send(commit: RuntimeCommit) -> None:
+        returned[commit.session_id] = await store.commit(commit)
+
+    for steps in range(4):
+        parts = {"a": ComponentChanged(b"part")}
+        commits = [
+            Scribe(f"s{steps}-{number}").turn("one", components=parts, usage=spent(TokenUsage(output=4)), result=b"r")
+            for number in range(8)
+        ]
+        async with anyio.create_task_group() as group:
+            for commit in commits:
+                group.start_soon(send, commit)
+            for _ in range(steps):
+                await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+        ended = [await everything(store, each.session_id) for each in commits]
+        await after.write(store, after.turn(f"after {steps}"))  # what is still on its way is there by then
+        same([await everything(store, each.session_id) for each in commits], ended)
+        for commit in commits:
+            id = commit.session_id
+            receipt = await store.load_receipt(id, commit.operation)
+            if receipt is None:
+                same((await store.load_meta(id), id in returned), (None, False))
+                continue
+            same(receipt, returned[id].receipt if id in returned else receipt)
+            same((receipt.result, receipt.node_ids), (b"r", tuple(node.node_id for node in commit.nodes)))
+            same(await bodies(store, id), [b"{}", b"one"])
+            same(await usage_of(store, id), {("turn", "m"): TokenUsage(output=4)})
+            same(await components_of(store, id), {"a": b"part"})
