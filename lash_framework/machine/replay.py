@@ -74,7 +74,9 @@ def _has_state(block: LlmBlock) -> bool:
     kind = type(block)
     if kind is TextBlock:
         return block.response_meta is not None  # type: ignore[union-attr]  # by its type
-    return kind is ReasoningBlock or (kind is ToolCallBlock and block.replay is not None)  # type: ignore[union-attr]  # by its kind
+    if kind is ToolCallBlock:
+        return block.replay is not None  # type: ignore[union-attr]  # by its type
+    return kind is ReasoningBlock
 
 
 def _own(block: LlmBlock, route: ProviderRoute) -> LlmBlock | None:
