@@ -10,8 +10,12 @@ from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import httpx
+from yarl import URL
 
 __all__ = ["AiohttpTransport"]
+
+# What aiohttp would say of itself where the caller says nothing; httpx's own connections add no header either.
+_UNASKED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -32,8 +36,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             data = request.stream
         response = await self._session.request(
             request.method,
-            str(request.url),
+            _as_written(request.url),
             headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
+            skip_auto_headers=_UNASKED,
             data=data,
             allow_redirects=False,
         )
@@ -48,6 +53,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
+
+
+def _as_written(url: httpx.URL) -> URL:
+    """The URL that httpx's connections ask for.
+
+    `encoded` keeps yarl from writing it anew, `%3A` as `:`. Name and password stay out: aiohttp would make a header of
+    them, or refuse the request for having one.
+    """
+    return URL(f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}", encoded=True)
 
 
 class _Content(httpx.AsyncByteStream):
