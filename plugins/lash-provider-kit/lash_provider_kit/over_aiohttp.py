@@ -1,15 +1,17 @@
 """aiohttp's connections as an httpx transport.
 
-Times are the session's, not the request's. Errors stay aiohttp's own, which say more than what httpx has for them; they
-are `aiohttp.ClientError` or `OSError`.
+Times are the session's, not the request's, but for the writing of a body, which aiohttp doesn't time. Errors stay
+aiohttp's own, which say more than what httpx has for them; they are `aiohttp.ClientError` or `OSError`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import httpx
+from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 __all__ = ["AiohttpTransport"]
@@ -21,8 +23,9 @@ _UNASKED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends requests over a session, which is made with the first one: aiohttp wants a running loop for that."""
 
-    def __init__(self, make_session: Callable[[], aiohttp.ClientSession]) -> None:
+    def __init__(self, make_session: Callable[[], aiohttp.ClientSession], *, write_s: float) -> None:
         self._make_session = make_session
+        self._write_s = write_s
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -30,10 +33,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if self._session is None:
             self._session = self._make_session()
         try:
-            data: bytes | httpx.AsyncByteStream = request.content
+            data: bytes | _Body = request.content
         except httpx.RequestNotRead:
             assert isinstance(request.stream, httpx.AsyncByteStream)
-            data = request.stream
+            data = _Body(request.stream, self._write_s)
         response = await self._session.request(
             request.method,
             _as_written(request.url),
@@ -53,6 +56,38 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
+
+
+class WriteTimeout(TimeoutError):
+    """The service took nothing of a body for too long."""
+
+
+class _Body(aiohttp.Payload):
+    """A body whose pieces must each be taken in time: aiohttp waits for ever, and times only what comes after it."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, write_s: float) -> None:
+        super().__init__(stream)
+        self._stream = stream
+        self._write_s = write_s
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise TypeError("a streamed body is written, never shown")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        transport, now = writer.transport, asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(None) as limit:
+                async for piece in self._stream:
+                    limit.reschedule(now() + self._write_s)
+                    await writer.write(piece)
+                limit.reschedule(now() + self._write_s)
+                await writer.drain()
+        except BaseException as exc:
+            if transport is not None:
+                transport.abort()  # closing it would wait until the rest is taken
+            if isinstance(exc, TimeoutError):
+                raise WriteTimeout from None
+            raise
 
 
 def _as_written(url: httpx.URL) -> URL:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import anyio
+import anyio.to_thread
 import pytest
 
-from lash_provider_kit import growing
+from lash_hookspecs.llm import ProviderFailureKind
+from lash_provider_kit import AttemptFailed, growing
 from lash_provider_kit.transport import HttpTransport, Timeouts, chunks_of, close_response
 
 
@@ -83,3 +86,41 @@ async def test_both_write_the_same_request(
     assert second[0] == first[0]
     assert sorted(second) == sorted(first)  # the order of headers means nothing
     assert len(first) == 1 + len(headers) + 2 + 2  # request line; host, content-length; empty line, body
+
+
+@pytest.mark.parametrize("few", [growing.FEW, 0], ids=["few", "many"])
+@pytest.mark.parametrize(
+    ("pieces", "stalled"),
+    [
+        ([b"x" * 48_000], "it sent nothing for 0.3 s"),
+        ([b"x" * 65_536], "it sent nothing for 0.3 s"),
+        ([b"x" * 16_000_000], "it took nothing more of the request for 0.3 s"),
+        ([b"x" * 1_000] * 16_000, "it took nothing more of the request for 0.3 s"),
+    ],
+    ids=["small", "medium", "large", "many small"],
+)
+async def test_a_service_that_does_not_read_is_given_up(
+    pieces: list[bytes], stalled: str, few: int, anyio_backend_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiohttp begins to count once the body is written: a large one waited for the deadline of the whole attempt."""
+    monkeypatch.setattr(growing, "FEW", few)
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # the system accepts, and takes what fits its buffers
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        transport = HttpTransport(provider="prov", url=url, headers={}, timeouts=Timeouts(chunk_s=0.3))
+        with anyio.fail_after(10), pytest.raises(AttemptFailed) as caught:
+            await transport.post(pieces)
+        error = caught.value.error
+        assert (error.kind, error.code, error.retryable) == (ProviderFailureKind.TIMEOUT, "timeout", True)
+        assert error.message == f"prov: {url} didn't answer in time: {stalled}"
+        assert transport.backend == ("aiohttp" if (anyio_backend_name, few) == ("asyncio", 0) else "httpx")
+        # The connection is closed although nothing was taken: reading what there is comes to its end.
+        connection, _ = listener.accept()
+        await anyio.to_thread.run_sync(read_to_the_end, connection)
+        await transport.aclose()
+
+
+def read_to_the_end(connection: socket.socket) -> None:
+    connection.settimeout(5)
+    with connection, suppress(ConnectionResetError):
+        while connection.recv(1_000_000):
+            pass
