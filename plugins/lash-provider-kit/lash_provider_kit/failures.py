@@ -14,13 +14,16 @@ import ssl
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from attrs import evolve
 
 from lash_hookspecs.llm import LlmCallError, LlmTerminalReason, ProviderFailureKind, TokenUsage
 from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from lash_provider_kit.transport import Timeouts
 
 __all__ = [
     "AttemptFailed",
@@ -235,7 +238,7 @@ def retry_after_seconds(headers: Mapping[str, str], now: float) -> float | None:
 # ---- exceptions -----------------------------------------------------------------------------------------------------
 
 
-def transport_failure(exc: BaseException, url: str, provider: str) -> AttemptFailed:
+def transport_failure(exc: BaseException, url: str, provider: str, times: Timeouts) -> AttemptFailed:
     """What an exception of the HTTP library means. Nothing of a response has been seen, unless the exception says so.
 
     Where the request may have been sent, what it cost is unknown; where no connection came about, nothing was spent.
@@ -278,8 +281,17 @@ def transport_failure(exc: BaseException, url: str, provider: str) -> AttemptFai
     ):
         return failed(f"the connection to {url} broke: {why}", _Kind.TRANSPORT, "connection_broken").charged()
     if any(isinstance(each, TimeoutError) for each in chain) or any(name.endswith("Timeout") for name in names):
-        failure = failed(f"{url} didn't answer in time: {why}", _Kind.TIMEOUT, "timeout")
-        return failure if names & {"ConnectTimeout", "ConnectionTimeoutError"} else failure.charged()
+        connecting = bool(names & {"ConnectTimeout", "ConnectionTimeoutError"})
+        if errno.ETIMEDOUT in numbers:
+            what = why  # the system's own limit, not ours
+        elif connecting:
+            what = f"no connection came about within {times.connect_s:g} s"
+        elif "WriteTimeout" in names:
+            what = f"it took nothing more of the request for {times.chunk_s:g} s"
+        else:
+            what = f"it sent nothing for {times.chunk_s:g} s"
+        failure = failed(f"{url} didn't answer in time: {what}", _Kind.TIMEOUT, "timeout")
+        return failure if connecting else failure.charged()
     failure = failed(f"{url} can't be reached: {why}", _Kind.TRANSPORT, "transport_failed")
     unreachable = numbers & {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
     return failure if unreachable or names & {"ConnectError", "ClientConnectorError"} else failure.charged()

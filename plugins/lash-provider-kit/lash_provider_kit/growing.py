@@ -7,12 +7,15 @@ opened only when they pay: as soon as two calls overlap, or after a few in a row
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
 
 __all__ = ["FEW", "GrowingTransport"]
+
+log = logging.getLogger("lash.provider")
 
 FEW = 4
 """So many calls, one after the other, are served by the first transport."""
@@ -21,23 +24,28 @@ FEW = 4
 class GrowingTransport:
     """A transport over a first one, and from some call on over a second one, which is made then.
 
-    What runs on the first one ends there, undisturbed; then its idle connections are closed.
+    What runs on the first one ends there, undisturbed; then its idle connections are closed. Where the second one can't
+    be imported, the first one goes on.
     """
 
     def __init__(self, first: httpx.AsyncBaseTransport, second: Callable[[], httpx.AsyncBaseTransport]) -> None:
         self._first = first
-        self._make_second = second
+        self._make_second: Callable[[], httpx.AsyncBaseTransport] | None = second
         self._second: httpx.AsyncBaseTransport | None = None
         self._calls = 0
         self._running = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send it over whichever serves now."""
-        if self._second is None:
-            if self._calls < FEW and not self._running:
-                return await self._by_first(request)
-            self._second = self._make_second()
+        if self._make_second is not None and (self._running or self._calls >= FEW):
+            make, self._make_second = self._make_second, None  # it is tried once
+            try:
+                self._second = make()
+            except ImportError as exc:
+                log.warning("httpx's connections carry all calls, since those for many can't be imported: %s", exc)
             await self._retire_first()
+        if self._second is None:
+            return await self._by_first(request)
         return await self._second.handle_async_request(request)
 
     async def aclose(self) -> None:
@@ -65,7 +73,10 @@ class GrowingTransport:
 
     async def _retire_first(self) -> None:
         if self._second is not None and not self._running:
-            await self._first.aclose()
+            try:
+                await self._first.aclose()
+            except Exception as exc:  # whoever makes a call now has nothing to do with it
+                log.warning("httpx's connections, no longer needed, couldn't be closed: %r", exc)
 
 
 class _Told(httpx.AsyncByteStream):

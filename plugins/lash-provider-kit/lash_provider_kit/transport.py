@@ -11,7 +11,7 @@ cookies and no auth flow, and a redirected request would carry the key to anothe
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import cache
 from importlib.util import find_spec
@@ -39,8 +39,11 @@ __all__ = ["HttpTransport", "Timeouts"]
 # (60 s and up), because a call that meets a connection just closed fails without having been seen.
 _KEEPALIVE_S = 30.0
 _CLOSE_S = 2.0
-# Joining less than this costs less than writing it piece by piece.
-_JOINED = 64 * 1024
+# Joining less than this costs less than writing it piece by piece. It also fits, with the headers, into the 64 KiB that
+# asyncio takes without waiting: so that aiohttp, which times no writing, times the silence from there on.
+_JOINED = 48 * 1024
+# What has to be taken within `chunk_s`: little enough for a slow network.
+_STEP = 1024 * 1024
 
 
 @frozen(kw_only=True)
@@ -98,7 +101,7 @@ class HttpTransport:
         Raise it outside of the `except`, so that nothing chains the library's exception to it: aiohttp's errors hold
         the request's headers, and show them, key included.
         """
-        return transport_failure(exc, self.url, self._provider)
+        return transport_failure(exc, self.url, self._provider, self._timeouts)
 
     async def aclose(self) -> None:
         """Close all connections; the next request would open new ones."""
@@ -122,14 +125,20 @@ class HttpTransport:
             def __init__(self, pieces: Sequence[bytes]) -> None:
                 self._pieces = pieces
 
-            async def __aiter__(self) -> AsyncIterator[bytes]:
-                for piece in self._pieces:
-                    yield piece
+            # Not a generator: one that a failure leaves halfway would be the garbage collector's.
+            def __aiter__(self) -> AsyncIterator[bytes]:
+                self._steps = few_pieces(self._pieces)
+                return self
+
+            async def __anext__(self) -> bytes:
+                if (step := next(self._steps, None)) is not None:
+                    return step
+                raise StopAsyncIteration
 
         def request(body: Sequence[bytes]) -> httpx.Request:
             size = sum(map(len, body))
             large = size > _JOINED
-            stream = Pieces(few_pieces(body)) if large else httpx.ByteStream(b"".join(body))
+            stream = Pieces(body) if large else httpx.ByteStream(b"".join(body))
             sized = httpx.Headers([*headers, (b"content-length", b"%d" % size)])
             # With `stream`, httpx works no headers out; with `content` that takes longer than all else here.
             made = httpx.Request("POST", url, headers=sized, stream=stream, extensions={"timeout": timeout})
@@ -195,16 +204,18 @@ class HttpTransport:
                 auto_decompress=False,
             )
 
-        return AiohttpTransport(session)
+        return AiohttpTransport(session, write_s=times.chunk_s)
 
 
-def few_pieces(pieces: Sequence[bytes]) -> list[bytes]:
-    """The same bytes in as few writes as pay: what is small is joined with small neighbours, large ones stay alone."""
-    few: list[bytes] = []
+def few_pieces(pieces: Sequence[bytes]) -> Iterator[bytes]:
+    """The same bytes in as few writes as pay: what is small is joined with small neighbours, large ones stay alone.
+
+    Very large ones are cut: a write is timed, and one that goes on isn't stalled.
+    """
     for is_large, group in groupby(pieces, lambda piece: len(piece) > _JOINED):
-        neighbours = list(group)
-        few += neighbours if is_large else [b"".join(neighbours)]
-    return few
+        for piece in group if is_large else [b"".join(group)]:
+            for start in range(0, len(piece), _STEP):
+                yield piece[start : start + _STEP]  # the piece itself, where that is all of it
 
 
 @cache

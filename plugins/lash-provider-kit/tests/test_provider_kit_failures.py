@@ -19,6 +19,7 @@ from lash_provider_kit.failures import (
     retry_after_seconds,
     transport_failure,
 )
+from lash_provider_kit.transport import Timeouts
 
 K = ProviderFailureKind
 ERROR, OVERFLOW = LlmTerminalReason.PROVIDER_ERROR, LlmTerminalReason.CONTEXT_OVERFLOW
@@ -194,7 +195,7 @@ class ReadTimeout(Exception):
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_exceptions(exc: Exception, kind: ProviderFailureKind, code: str, retryable: bool, final: bool) -> None:
-    failure = transport_failure(exc, "http://host/v1", "prov")
+    failure = transport_failure(exc, "http://host/v1", "prov", Timeouts())
     assert (failure.error.kind, failure.error.code, failure.error.retryable) == (kind, code, retryable)
     assert failure.final is final
     assert failure.seen is Seen.NOTHING

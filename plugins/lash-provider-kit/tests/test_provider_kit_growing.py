@@ -7,10 +7,12 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
+import httpx
 import pytest
 
 from lash_provider_kit import AttemptFailed
@@ -137,6 +139,43 @@ async def test_closing_closes_what_is_idle_on_both() -> None:
         assert await call(other) == sse("d")
         assert server.open_connections == 1
         await other.aclose()
+
+
+async def test_an_aiohttp_that_cannot_be_imported_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fast: str
+) -> None:
+    """It is there, so it was counted on: from the fifth call on all of them failed."""
+    (tmp_path / "aiohttp.py").write_text("raise ImportError('built for another Python')")
+    monkeypatch.delitem(sys.modules, "aiohttp", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with ChatServer() as server:
+        server.default = raw(sse("a"))
+        transport = transport_to(server.url)
+        for _ in range(FEW + 3):
+            assert await call(transport) == sse("a")
+        assert (transport.backend, server.connections) == ("httpx", 1)
+        await transport.aclose()
+    assert caplog.text.count("built for another Python") == (1 if fast == "aiohttp" else 0)
+
+
+async def test_connections_that_cannot_be_closed_are_no_failure_of_a_new_call(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fast: str
+) -> None:
+    with ChatServer() as server:
+        server.default = raw(sse("a"))
+        transport = transport_to(server.url)
+        for _ in range(FEW):
+            await call(transport)
+
+        async def broken(self: httpx.AsyncHTTPTransport) -> None:
+            raise OSError("the old connection is stuck")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(httpx.AsyncHTTPTransport, "aclose", broken)
+            assert await call(transport) == sse("a")
+        assert transport.backend == fast
+        await transport.aclose()
+    assert caplog.text.count("the old connection is stuck") == (1 if fast == "aiohttp" else 0)
 
 
 def test_one_call_imports_no_second_library() -> None:

@@ -1,0 +1,126 @@
+"""httpx's connections and aiohttp's do the same: the bytes of a request, and what becomes of one that nobody reads.
+
+A process goes over from the first ones to the others after a few calls, and nobody must be able to tell.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from lash_hookspecs.llm import ProviderFailureKind
+from lash_provider_kit import AttemptFailed, growing
+from lash_provider_kit.transport import HttpTransport, Timeouts, chunks_of, close_response
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@contextmanager
+def recording() -> Iterator[tuple[str, list[bytes]]]:
+    """An address, and the requests that come there, byte by byte as they come; one connection each."""
+    seen: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return  # the test is over
+            with connection:
+                request = b""
+                while not request.endswith(b"\r\n\r\n{}"):
+                    request += connection.recv(65_536) or b"cut off\r\n\r\n{}"
+                seen.append(request)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}", seen
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+PATHS = [
+    "/v1/chat/completions",
+    "/model/anthropic.claude-v2%3A1/invoke",
+    "/%40team/a%2Cb/%7Euser/%2F/%2e%2e/x",
+    "/v1?version=2024%3A01&at=%40&tilde=%7E&plus=a+b&space=%20&empty=",
+    "/ü/a b?q=ü&c=a:b@c,d~e",
+    "",
+]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Accept": "a/b", "User-Agent": "lash", "X-Two": "b"}], ids=["none", "some"])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("user", ["", "name:secret@"], ids=["", "user"])
+async def test_both_write_the_same_request(
+    user: str, path: str, headers: dict[str, str], anyio_backend_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the fifth call on `/model/a%3A1` was `/model/a:1`, and `User-Agent: Python/3.11 aiohttp/3.14` came along."""
+    backends = []
+    with recording() as (address, seen):
+        for few in (growing.FEW, 0):
+            monkeypatch.setattr(growing, "FEW", few)
+            url = f"http://{user}{address}{path}"
+            transport = HttpTransport(provider="prov", url=url, headers=headers, timeouts=Timeouts())
+            response = await transport.post([b"{", b"}"])
+            await close_response(response, chunks_of(response), transport.errors)
+            backends.append(transport.backend)
+            await transport.aclose()
+    assert backends == ["httpx", "aiohttp" if anyio_backend_name == "asyncio" else "httpx"]
+    first, second = [request.split(b"\r\n") for request in seen]
+    assert second[0] == first[0]
+    assert sorted(second) == sorted(first)  # the order of headers means nothing
+    assert len(first) == 1 + len(headers) + 2 + 2  # request line; host, content-length; empty line, body
+
+
+@pytest.mark.parametrize("few", [growing.FEW, 0], ids=["few", "many"])
+@pytest.mark.parametrize(
+    ("pieces", "stalled"),
+    [
+        ([b"x" * 48_000], "it sent nothing for 0.3 s"),
+        ([b"x" * 65_536], "it sent nothing for 0.3 s"),
+        ([b"x" * 16_000_000], "it took nothing more of the request for 0.3 s"),
+        ([b"x" * 1_000] * 16_000, "it took nothing more of the request for 0.3 s"),
+    ],
+    ids=["small", "medium", "large", "many small"],
+)
+async def test_a_service_that_does_not_read_is_given_up(
+    pieces: list[bytes], stalled: str, few: int, anyio_backend_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiohttp begins to count once the body is written: a large one waited for the deadline of the whole attempt."""
+    monkeypatch.setattr(growing, "FEW", few)
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # the system accepts, and takes what fits its buffers
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        transport = HttpTransport(provider="prov", url=url, headers={}, timeouts=Timeouts(chunk_s=0.3))
+        with anyio.fail_after(10), pytest.raises(AttemptFailed) as caught:
+            await transport.post(pieces)
+        error = caught.value.error
+        assert (error.kind, error.code, error.retryable) == (ProviderFailureKind.TIMEOUT, "timeout", True)
+        assert error.message == f"prov: {url} didn't answer in time: {stalled}"
+        assert transport.backend == ("aiohttp" if (anyio_backend_name, few) == ("asyncio", 0) else "httpx")
+        # The connection is closed although nothing was taken: reading what there is comes to its end.
+        connection, _ = listener.accept()
+        await anyio.to_thread.run_sync(read_to_the_end, connection)
+        await transport.aclose()
+
+
+def read_to_the_end(connection: socket.socket) -> None:
+    connection.settimeout(5)
+    with connection, suppress(ConnectionResetError):
+        while connection.recv(1_000_000):
+            pass
