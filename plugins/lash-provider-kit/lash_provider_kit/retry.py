@@ -118,6 +118,12 @@ def _refusal(policy: RetryPolicy, failure: AttemptFailed, throttled: bool) -> Ll
     return None
 
 
+def _reason(failure: AttemptFailed, seconds: float) -> str:
+    """Why there is a wait, and that the service asked for a longer one, if it did."""
+    asked = failure.retry_after or 0.0
+    return f"{failure.error.message}{f' (the service asked for {asked:.0f} s)' if asked > seconds else ''}"
+
+
 async def with_retries(
     policy: RetryPolicy,
     attempt: Callable[[], Awaitable[LlmResponse]],
@@ -147,7 +153,7 @@ async def with_retries(
             wait_seconds=step.seconds,
             attempt=state.attempt,
             max_attempts=policy.max_attempts,
-            reason=failure.error.message,
+            reason=_reason(failure, step.seconds),
         )
         await send([*events, status])
         state = step.state
