@@ -361,6 +361,12 @@ def test_a_turn_that_never_began_is_cancelled(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "lash: interrupted; nothing of the turn was committed\n"
 
 
+def test_a_tool_that_ends_the_program_is_a_tool_that_failed(lash: Cli) -> None:
+    done = lash.run("run", "hi", *with_tool(lash, "raise SystemExit(130)"))
+    assert (done.code, done.out) == (0, "First.\nDone.\n")
+    assert "act() failed: SystemExit: 130" in done.err
+
+
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
 def test_a_foreign_exit_code_does_not_become_ours(lash: Cli, form: tuple[str, ...]) -> None:
     done = lash.run("run", "hi", *with_tool(lash, "return ''", top="import sys; sys.exit(130)"), *form)

@@ -222,7 +222,7 @@ def _transport() -> str:
     if proxies:
         return f"httpx, through the environment's {proxies[0]} proxy"
     if find_spec("aiohttp") is not None:
-        return "aiohttp below httpx (asyncio)"
+        return "httpx, and aiohttp (asyncio) once calls overlap or are more than a few"
     return "httpx; `pip install lash-provider-kit[fast]` is faster with many calls at once"
 
 

@@ -36,9 +36,10 @@ RetryMode = Literal["charge_safe", "lenient", "off"]
 class RetryPolicy:
     """How often and how long to try; all times in seconds.
 
-    `charge_safe` never risks paying twice; `lenient` also repeats 5xx answers and streams that were cut after output;
-    `off` makes one attempt. A throttle that names its wait costs no attempt, as long as such waits are fewer than
-    `courtesy_waits` and together at most `courtesy_total_s`.
+    `charge_safe` repeats nothing of which an answer was seen (a request that timed out may still have been charged);
+    `lenient` also repeats 5xx answers and streams that were cut after output; `off` makes one attempt. A throttle that
+    names its wait costs no attempt, as long as such waits are fewer than `courtesy_waits` and together at most
+    `courtesy_total_s`.
     """
 
     mode: RetryMode = field(default="charge_safe", validator=in_(("charge_safe", "lenient", "off")))
