@@ -19,6 +19,9 @@ LIVE_CALLS_VARIABLE = "LASH_ALLOW_LIVE_CALLS"
 def split_model(model: str, known: Mapping[str, Owned[ProviderSpec]]) -> tuple[str, str]:
     """`provider:name` as its two halves. Raises `ConfigurationError` that says what to type."""
     provider_id, colon, name = model.partition(":")
+    if not model.strip():
+        example = next((f"`{each}:NAME`" for each in known if each != "scripted"), "`provider:name`")
+        raise ConfigurationError(f"model `{model}` is empty: type {example}, or `scripted:demo` to work offline")
     if not colon:
         shown = next((f"`{each}:{model}`" for each in known if each != "scripted"), "`provider:name`")
         raise ConfigurationError(f"model `{model}` names no provider: type {shown}, or `scripted:demo` to work offline")

@@ -34,6 +34,7 @@ BAD = {
     "unknown provider": Bad(("hi", "--model", "scrpted:demo"), "unknown provider `scrpted`: did you mean `scripted`?"),
     "model without provider": Bad(("hi", "--model", "gpt-5"), "type `openai-chat:gpt-5`, or `scripted:demo`"),
     "model without name": Bad(("hi", "--model", "openai-chat:"), "has no name after the colon"),
+    "empty model": Bad(("hi", "--model", ""), "model `` is empty: type `openai-chat:NAME`, or `scripted:demo`"),
     "unknown script": Bad(("hi", "--model", "scripted:nope"), "neither `scripted:demo` nor the path"),
     "unknown mode": Bad(("hi", "--mode", "standrad"), "unknown mode `standrad`: did you mean `standard`?"),
     "unknown plugin": Bad(
@@ -139,6 +140,39 @@ def test_a_mistake_in_lash_toml_is_named_with_file_and_line(lash: Cli) -> None:
     )
     lash.write("lash.toml", "\nmodel = \n")
     assert lash.run("run", "hi").err.startswith("lash: lash.toml: Invalid value (at line 2")
+
+
+@pytest.mark.parametrize(
+    ("toml", "says"),
+    [
+        ('model = "nope:x"', "lash.toml:1: unknown provider `nope`: known: "),
+        ('\nmodel = "gpt-5"', "lash.toml:2: model `gpt-5` names no provider: type "),
+        ('\n\nmode = "a"', "lash.toml:3: unknown mode `a`: known: `standard`"),
+    ],
+)
+def test_a_model_or_mode_in_lash_toml_that_is_not_there_is_named_with_its_line(
+    lash: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], toml: str, says: str
+) -> None:
+    lash.write("lash.toml", toml)
+    done = lash.here(monkeypatch, capsys, "run", "hi")
+    assert (done.code, done.err.startswith(f"lash: {says}")) == (2, True), done.err
+    assert says in lash.here(monkeypatch, capsys, "doctor").out
+    typed = lash.here(monkeypatch, capsys, "run", "hi", "--model", "no:x", "--mode", "standard")
+    assert typed.err.startswith("lash: unknown provider `no`"), "what was typed needs no place"
+
+
+def test_a_mode_that_is_gone_is_named_with_its_session_and_the_way_out(lash: Cli) -> None:
+    lash.write("lash.toml", '[modes.review]\nextends = "standard"\n')
+    assert lash.run("run", "hi", "--session", "s", "--mode", "review").code == 0
+    lash.write("lash.toml", "")
+    for command in (("run", "hi"), ("chat",)):
+        done = lash.run(*command, "--session", "s")
+        assert (done.code, done.err) == (
+            2,
+            "lash: session `s`: unknown mode `review`: known: `standard`; it had that mode before, "
+            "`--mode standard` runs it in `standard`\n",
+        )
+    assert lash.run("run", "hi", "--session", "s", "--mode", "standard").code == 0
 
 
 def test_a_secret_in_a_wrong_setting_is_not_repeated(lash: Cli) -> None:

@@ -84,10 +84,29 @@ def test_lines_are_edited_and_remembered(lash: Cli) -> None:
 def test_a_failed_turn_leaves_the_chat_usable(lash: Cli) -> None:
     script = lash.write("script.toml", '[[reply]]\ntext = "x"\nerror = "on fire"\n')
     done = lash.run("chat", "--session", "s", "--model", f"scripted:{script}", stdin=b"one\n/session\ntwo\n")
-    assert done.code == 0
+    assert done.code == 1
     assert done.err.count("on fire") >= 1
     assert "-m lash_framework chat --session s" in done.out
     assert len(lash.run("sessions", "show", "s", "--json").object["turns"]) == 2
+
+
+FAILS = '[[reply]]\ntext = "x"\nerror = "on fire"\n'
+ANSWERS = '[[reply]]\ntext = "Fine."\n'
+ENDINGS = {
+    "all finished": (("scripted:script.toml", ANSWERS * 2), b"one\ntwo\n", 0),
+    "nothing said": (("scripted:script.toml", ANSWERS), b"", 0),
+    "all stopped": (("scripted:script.toml", FAILS * 2), b"one\ntwo\n", 1),
+    "one stopped": (("scripted:script.toml", FAILS + ANSWERS), b"one\ntwo\n/quit\n", 1),
+    "no key": (("openai-chat:gpt-5", ""), b"one\ntwo\n", 2),
+}
+
+
+@pytest.mark.parametrize("case", ENDINGS)
+def test_a_pipe_is_told_how_its_turns_ended(lash: Cli, case: str) -> None:
+    (model, script), lines, code = ENDINGS[case]
+    lash.write("script.toml", script)
+    done = lash.run("chat", "--model", model, stdin=lines)
+    assert done.code == code, done.err
 
 
 def test_a_pipe_gives_one_turn_a_line(lash: Cli) -> None:

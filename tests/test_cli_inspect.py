@@ -75,6 +75,18 @@ def test_sessions_are_listed_shown_exported_and_deleted(lash: Cli) -> None:
     assert (spent.code, "was deleted; session ids are single-use" in spent.err) == (2, True)
 
 
+def test_a_list_that_is_cut_says_so(
+    lash: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abc":
+        lash.here(monkeypatch, capsys, "run", "hi", "--session", name)
+    for form, count in (((), 3), (("--json",), None)):
+        cut = lash.here(monkeypatch, capsys, "sessions", "list", "--limit", "2", *form)
+        assert cut.err == "lash: 1 more; `--limit 3` lists them all\n"
+        assert len(cut.object if form else cut.out.splitlines()) == (count or 2)
+    assert lash.here(monkeypatch, capsys, "sessions", "list", "--limit", "3").err == ""
+
+
 def test_deleting_asks_on_a_terminal(lash: Cli) -> None:
     lash.run("run", "hi", "--session", "s")
     for key, code in (("n", 130), ("y", 0)):
@@ -134,7 +146,9 @@ def test_why_tells_a_plugins_place_or_its_traceback(lash: Cli) -> None:
     lash.write("lash.toml", '[plugins]\ndisabled = ["extra"]\n')
     off = lash.run("plugins", "why", "extra", env=env)
     assert "extra is switched off" in off.out
-    assert "`plugins.disabled` in lash.toml:2" in off.out
+    assert off.out.endswith("set by:       `plugins.disabled` in lash.toml:2\n")
+    lash.write("lash.toml", '[plugins]\nonly = ["store-sql"]\n')
+    assert lash.run("plugins", "why", "extra", env=env).out.endswith("set by:       `plugins.only` in lash.toml:2\n")
     unknown = lash.run("plugins", "why", "extr", env=env)
     assert (unknown.code, unknown.err) == (2, "lash: unknown plugin `extr`: did you mean `extra`?\n")
 
@@ -237,16 +251,39 @@ def test_doctor_finds_every_broken_thing_and_shows_no_key(lash: Cli) -> None:
     )
     assert broken.code == 1
     states = {(each["check"], each["state"]) for each in broken.object}
-    assert {("plugin wrecked", "broken"), ("store", "broken"), ("mode", "broken"), ("key", "broken")} <= states
+    assert {("plugin wrecked", "broken"), ("mode", "broken"), ("key", "broken")} <= states
+    assert ("store", "not checked: see mode") in {(each["check"], each["found"]) for each in broken.object}
     assert "did you mean `standard`?" in broken.out
     assert any("LASH_MODLE" in each["found"] for each in broken.object)
     assert any("OPENAI_API_KEY" in each["remedy"] for each in broken.object)
+
+    store = lash.run("doctor", "--json", "--store", f"sqlite:///{lash.folder / 'notes.db'}")
+    assert ("store", "broken") in {(each["check"], each["state"]) for each in store.object}
 
     keyed = lash.run("doctor", "--model", "openai-chat:gpt-5", env={"OPENAI_API_KEY": "sk-very-secret"})
     assert keyed.code == 0, keyed.out
     assert "a key for `openai-chat` is there (not shown, not tried)" in keyed.out
     assert "sk-very-secret" not in keyed.out + keyed.err
     assert "aiohttp" in keyed.out or "httpx" in keyed.out
+
+
+@pytest.mark.parametrize("folder", ["a file", "proc"])
+def test_doctor_says_where_no_store_can_be_made(lash: Cli, folder: str) -> None:
+    """It promised one "at the first turn", where `lash run` exits with 2."""
+    (lash.folder / "data").write_text("a file, where the folder should be")
+    env = {"LASH_STORE": ""} if folder == "a file" else {"LASH_STORE": "sqlite:////proc/x.db"}
+    assert lash.run("run", "hi", env=env).code == 2
+    [store] = [each for each in lash.run("doctor", "--json", env=env).object if each["check"] == "store"]
+    assert (store["state"], store["found"].startswith("none can be made at ")) == ("broken", True), store
+    assert "--store sqlite:///FILE.db" in store["remedy"]
+
+
+def test_doctor_tells_one_mistake_once(lash: Cli) -> None:
+    lash.write("lash.toml", "modle = 1\n")
+    rows = lash.run("doctor", "--json").object
+    assert [each["check"] for each in rows if each["state"] == "broken"] == ["settings"]
+    unchecked = {each["check"] for each in rows if each["found"] == "not checked: see settings"}
+    assert unchecked == {"plugins", "names", "mode", "store", "model"}
 
 
 def test_the_demo_is_a_real_turn_that_can_be_looked_at(lash: Cli) -> None:

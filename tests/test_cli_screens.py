@@ -114,6 +114,19 @@ def test_a_broken_off_answer_and_a_retry_are_said() -> None:
     assert plain(events[1:]) == ("Whole.\n", retry), "nothing was shown, so nothing is taken back"
 
 
+def test_the_same_wait_time_and_again_is_one_line() -> None:
+    status = RetryStatus(wait_seconds=1.0, attempt=1, max_attempts=4, reason="p: 429")
+    other = RetryStatus(wait_seconds=2.0, attempt=2, max_attempts=4, reason="p: 429")
+    events: list[tuple[str, a.TurnEvent]] = [("m", each) for each in (status, status, status, other)]
+    lines = [
+        "p: 429; asking again in 1.0 s (attempt 1 of 4 failed)\n",
+        "p: 429; asking again in 2.0 s (attempt 2 of 4 failed)\n",
+    ]
+    assert plain(events)[1] == "".join(lines)
+    assert plain([*events[:2], ("n", a.ModelRequestStarted(protocol_iteration=1)), ("n", status)])[1] == lines[0] * 2
+    assert [line in " ".join(terminal(events).split()) for line in ("in 1.0 s", "in 2.0 s")] == [True, True]
+
+
 def test_reasoning_is_shown_on_demand() -> None:
     events: list[tuple[str, a.TurnEvent]] = [
         ("m", a.AssistantReasoningDelta("Hm.")),

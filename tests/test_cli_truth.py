@@ -262,14 +262,19 @@ def test_a_busy_session_is_waited_for(lash: Cli) -> None:
     first = lash.start("run", "hi", "--jsonl", "--session", "s", *script)
     assert first.stdout is not None
     assert any(b"tool_call_started" in line for line in first.stdout)
-    second = lash.start("run", "hi", "-v", "--session", "s", "--model", "scripted:demo", "--wait")
+    waiting = ("run", "hi", "--session", "s", "--model", "scripted:demo", "--wait")
+    second = lash.start(*waiting)
     assert second.stderr is not None
-    assert any(b"session s opened" in line for line in second.stderr)
-    gate.write_text("x")
+    assert b"lash: waiting for session s, which runs a turn elsewhere\n" in iter(second.stderr.readline, b"")
+    with Terminal(lash, *waiting) as third:
+        third.wait_for("waiting for session s …")
+        gate.write_text("x")
+        third.wait_for('You said: "hi"')
+        assert third.ended()[0] == 0
     first.communicate()
-    second.communicate()
+    assert b"waiting" not in second.communicate()[1], "it is said once"
     assert (first.returncode, second.returncode) == (0, 0)
-    assert len(lash.run("sessions", "show", "s", "--json").object["turns"]) == 2
+    assert len(lash.run("sessions", "show", "s", "--json").object["turns"]) == 3
 
 
 # ---- what is typed --------------------------------------------------------------------------------------------------
@@ -354,6 +359,12 @@ def test_a_turn_that_never_began_is_cancelled(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "lash: cancelled before it began; nothing was asked or stored\n"
     assert settle(TurnInterrupted("x"), State()) == 130
     assert capsys.readouterr().err == "lash: interrupted; nothing of the turn was committed\n"
+
+
+def test_a_tool_that_ends_the_program_is_a_tool_that_failed(lash: Cli) -> None:
+    done = lash.run("run", "hi", *with_tool(lash, "raise SystemExit(130)"))
+    assert (done.code, done.out) == (0, "First.\nDone.\n")
+    assert "act() failed: SystemExit: 130" in done.err
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])

@@ -37,8 +37,9 @@ from docs_kit import (
 
 from lash_framework import Lash, Session
 from lash_framework.turn_job import TurnOptions
-from lash_hookspecs import AssembledTurn, LashError, StopReason, TurnEvent, specs
+from lash_hookspecs import AssembledTurn, LashError, Mode, PluginInfo, PromptContribution, StopReason, TurnEvent, specs
 from lash_hookspecs.specs import HOOKS, HookRunnerKind
+from lash_plugin_provider_scripted import Reply
 from lash_provider_kit.testing import ChatServer
 
 HOOKS_PAGE = ROOT / "docs" / "reference" / "hooks.md"
@@ -173,6 +174,21 @@ def test_the_page_explains_every_runner() -> None:
     text = HOOKS_PAGE.read_text(encoding="utf-8")
     used = {policy.runner for policy in HOOKS.values()}
     assert [kind.value for kind in HookRunnerKind if kind in used and f"| {kind.value} |" not in text] == []
+
+
+FIELD_TABLES = {
+    PluginInfo: HOOKS_PAGE,
+    Mode: HOOKS_PAGE,
+    PromptContribution: HOOKS_PAGE,
+    Reply: ROOT / "docs" / "how-to" / "test-an-agent.md",
+}
+
+
+@pytest.mark.parametrize("cls", FIELD_TABLES, ids=lambda cls: cls.__name__)
+def test_the_fields_of_what_a_reader_makes_are_listed(cls: type[attrs.AttrsInstance]) -> None:
+    _, _, table = FIELD_TABLES[cls].read_text(encoding="utf-8").partition(f"| field of `{cls.__name__}` |")
+    listed = "".join(line.split("|")[1] for line in table.partition("\n\n")[0].splitlines()[2:])
+    assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(each.name for each in attrs.fields(cls))
 
 
 # ---- the page of the Python interface -------------------------------------------------------------------------------

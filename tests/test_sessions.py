@@ -15,6 +15,7 @@ import pytest
 from agents import MODEL, agent, plugin
 
 from lash_framework import Lash
+from lash_framework.settings import load_settings
 from lash_hookspecs import (
     ConfigurationError,
     GenerationOptions,
@@ -214,3 +215,18 @@ async def test_what_is_said_for_an_open_session_counts_from_its_next_turn_on() -
         await session.run("q")
         assert session.policy.max_turns == 4
     assert ["Speak Latin." in each for each in prompts] == [False, True]
+
+
+async def test_what_is_said_of_a_session_sticks_and_what_is_said_of_the_host_does_not(tmp_path: Path) -> None:
+    """As `docs/reference/python.md` has it: `--system` and `Lash.open` speak of as long as the `Lash` is open."""
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    settings = load_settings(env={}, cwd=tmp_path)
+    async with Lash.open(url, settings=settings, model="scripted:demo", instructions="Of the host.") as lash:
+        session = await lash.session("s", instructions="Of the session.", max_turns=3)
+        await session.run("hi")
+    async with Lash.open(url, settings=settings) as lash:
+        session = await lash.session("s")
+        explained = await lash.explain((await session.run("again")).turn_id)
+    assert session.policy.max_turns == 3
+    said = [each.text for each in explained.prompt]
+    assert [any(text in each for each in said) for text in ("Of the session.", "Of the host.")] == [True, False]

@@ -106,6 +106,43 @@ def test_code_overrides_and_says_so(tmp_path: Path) -> None:
         settings.override("code", modle="x")
 
 
+SOURCES = {
+    "a table that only an option names a member of": (
+        "",
+        {"sets": ["provider.openai-chta.base_url=x"]},
+        "provider.openai-chta",
+        "--set provider.openai-chta.base_url",
+    ),
+    "a table beside another": (
+        "[provider.a]\nx = 1",
+        {"sets": ["provider.b.x=1"]},
+        "provider.b",
+        "--set provider.b.x",
+    ),
+    "a mode that only a variable names": (
+        "",
+        {"env": {"LASH_MODES__Q__EXTENDS": "x"}},
+        "modes.q",
+        "env LASH_MODES__Q__EXTENDS",
+    ),
+    "the strongest member": (
+        "",
+        {"env": {"LASH_MODES__Q__EXTENDS": "x"}, "sets": ["modes.q.max_turns=2"]},
+        "modes.q",
+        "--set modes.q.max_turns",
+    ),
+    "a key that isn't set in a table that is": ("[plugins]\ndisabled = ['a']", {}, "plugins.only", "default"),
+    "the key that is": ("[plugins]\ndisabled = ['a']", {}, "plugins.disabled", "lash.toml:2"),
+    "a member of a value": ("[provider.a]\nx = { y = 1 }", {}, "provider.a.x.y", "lash.toml:2"),
+}
+
+
+@pytest.mark.parametrize("case", SOURCES, ids=str)
+def test_the_source_is_of_what_was_really_written(case: str, tmp_path: Path) -> None:
+    toml, others, path, source = SOURCES[case]
+    assert load(tmp_path, toml, **others).source_of(path) == source
+
+
 def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
     assert load(tmp_path, 'model = "a:b"', env={"LASH_MODEL": ""}).model == "a:b"
 

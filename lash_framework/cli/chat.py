@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lash_framework.cli.exits import ExitCode, Interrupted, complain, told
+from lash_framework.cli.exits import ExitCode, Interrupted, code_of_error, complain, exit_code_of, told
 from lash_framework.cli.options import Invocation, common_with
 from lash_framework.cli.screens import screen_for
 from lash_framework.cli.streams import own_stdout
@@ -70,7 +70,7 @@ def chat(
         portal.wrap_async_context_manager(invocation.open(tools=load_tools(tools), existing=continue_)) as lash,
     ):
         session_id = portal.call(invocation.latest_session_id, lash) if continue_ else invocation.session
-        session = portal.call(lash.session, session_id)
+        session = portal.call(invocation.session_in, lash, session_id)
         invocation.tell(lash, session)
         with _line_editing():
             return _Conversation(invocation, portal, lash, session, reasoning, wait).run()
@@ -91,6 +91,7 @@ class _Conversation:
         self._reasoning = reasoning
         self._interactive = sys.stdin.isatty()
         self._bytes_read = 0
+        self._codes: set[ExitCode] = set()  # of the turns
         if hasattr(sys.stdin, "reconfigure"):
             # What can't be decoded is found by `_read`, which can say where it stood.
             sys.stdin.reconfigure(errors="surrogateescape")
@@ -105,7 +106,7 @@ class _Conversation:
             except EOFError:
                 if self._interactive:
                     click.echo()
-                return self._leave(ExitCode.FINISHED)
+                return self._leave(self._code())
             except KeyboardInterrupt:
                 click.echo()
                 if warned or not self._interactive:
@@ -116,7 +117,7 @@ class _Conversation:
             warned = False
             text = line.strip()
             if text in ("/quit", "/exit"):
-                return self._leave(ExitCode.FINISHED)
+                return self._leave(self._code())
             if text == "/help":
                 click.echo(HELP)
             elif text == "/session":
@@ -155,10 +156,12 @@ class _Conversation:
             gate = Gate()
             work = partial(run_turn, self._session, text, screen, gate, wait=self._wait, logs=self._logs)
             try:
-                self._result(self._portal.start_task_soon(work), gate)
+                turn = self._result(self._portal.start_task_soon(work), gate)
+                self._codes.add(exit_code_of(turn.outcome))
             except LashError as error:
                 screen.close()
                 complain(told(error))
+                self._codes.add(code_of_error(error) or ExitCode.STOPPED)
             finally:
                 screen.close()
 
@@ -173,6 +176,12 @@ class _Conversation:
             except KeyboardInterrupt:
                 future.cancel()
                 raise Interrupted(signal.SIGINT) from None
+
+    def _code(self) -> ExitCode:
+        """A person has seen how the turns ended; a program is told: what they have in common, or that one failed."""
+        if self._interactive or self._codes <= {ExitCode.FINISHED}:
+            return ExitCode.FINISHED
+        return next(iter(self._codes)) if len(self._codes) == 1 else ExitCode.STOPPED
 
     def _leave(self, code: ExitCode) -> int:
         if self._interactive:

@@ -15,7 +15,7 @@ import click
 
 from lash_framework.cli.exits import ExitCode
 from lash_framework.cli.hosts import composed, explained, open_host, read_report
-from lash_framework.cli.options import Invocation, common
+from lash_framework.cli.options import ANOTHER_PLACE, Invocation, common
 from lash_framework.cli.output import print_json
 from lash_framework.cli.slips import mode_faults, provider_faults, slips
 from lash_framework.cli.tables import print_table
@@ -43,7 +43,10 @@ class Finding(NamedTuple):
 @common
 def doctor(invocation: Invocation, as_json: bool) -> int:
     """What is wrong with this installation. Calls no model. Exit code 1 if something is broken."""
-    findings = [finding for name, check in CHECKS.items() for finding in _guarded(name, check, invocation)]
+    findings: list[Finding] = []
+    faults: dict[str, str] = {}
+    for name, check in CHECKS.items():
+        findings += _guarded(name, check, invocation, faults)
     if as_json:
         print_json([each._asdict() for each in findings])
     else:
@@ -54,11 +57,19 @@ def doctor(invocation: Invocation, as_json: bool) -> int:
     return ExitCode.STOPPED if any(each.state == BROKEN for each in findings) else ExitCode.FINISHED
 
 
-def _guarded(name: str, check: Callable[[Invocation], Iterator[Finding]], invocation: Invocation) -> Iterator[Finding]:
+def _guarded(
+    name: str, check: Callable[[Invocation], Iterator[Finding]], invocation: Invocation, faults: dict[str, str]
+) -> Iterator[Finding]:
+    """What a check finds. `faults` maps what kept a check from its end to the first that met it, which tells it."""
     try:
         yield from check(invocation)
     except Exception as error:
-        yield Finding(name, BROKEN, str(error) or type(error).__name__)
+        fault = str(error) or type(error).__name__
+        if fault in faults:
+            yield Finding(name, NOTE, f"not checked: see {faults[fault]}")
+        else:
+            faults[fault] = name
+            yield Finding(name, BROKEN, fault)
 
 
 # ---- checks ---------------------------------------------------------------------------------------------------------
@@ -126,10 +137,12 @@ def _store(invocation: Invocation) -> Iterator[Finding]:
     if (missing := invocation.missing_database()) is not None:
         folder = Path(missing).expanduser().absolute().parent
         known = folder.exists() or folder.parent.exists() or invocation.settings.source_of("store") == "default"
-        if known:
-            yield Finding("store", OK, f"none yet at {missing}: the first turn makes it")
-        else:
+        if not known:
             yield Finding("store", BROKEN, f"there is no directory `{folder}` for {missing}", "create it")
+        elif (fault := _why_unwritable(folder)) is not None:
+            yield Finding("store", BROKEN, f"none can be made at {missing}: {fault}", ANOTHER_PLACE)
+        else:
+            yield Finding("store", OK, f"none yet at {missing}: the first turn makes it")
         return
 
     async def work() -> Finding:
@@ -144,17 +157,29 @@ def _store(invocation: Invocation) -> Iterator[Finding]:
     yield anyio.run(work)
 
 
+def _why_unwritable(folder: Path) -> str | None:
+    """Why nothing can be made in a folder, or in the nearest above it that is there; None if something can."""
+    from tempfile import TemporaryFile
+
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    try:
+        with TemporaryFile(dir=there):  # asking for permissions tells nothing of read-only disks, or to root
+            return None
+    except OSError as error:
+        return f"`{there}`: {error.strerror or error}"
+
+
 def _model(invocation: Invocation) -> Iterator[Finding]:
     from lash_framework.lash import DEFAULT_MODEL
     from lash_framework.providers import split_model
-    from lash_hookspecs.errors import UnknownName
+    from lash_hookspecs.errors import ConfigurationError
 
     settings = invocation.settings
     chosen = settings.model or DEFAULT_MODEL
     host = open_host(invocation)
     try:
         provider_id, _ = split_model(chosen, host.providers)
-    except UnknownName as error:
+    except ConfigurationError as error:
         raise explained(invocation, error) from error
     owned = host.providers[provider_id]
     source = settings.source_of("model")
@@ -197,7 +222,7 @@ def _transport() -> str:
     if proxies:
         return f"httpx, through the environment's {proxies[0]} proxy"
     if find_spec("aiohttp") is not None:
-        return "aiohttp below httpx (asyncio)"
+        return "httpx, and aiohttp (asyncio) once calls overlap or are more than a few"
     return "httpx; `pip install lash-provider-kit[fast]` is faster with many calls at once"
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "OutputFailed",
     "ReaderLeft",
     "State",
+    "code_of_error",
     "complain",
     "exit_code_of",
     "leave",
@@ -99,6 +100,14 @@ def exit_code_of(outcome: TurnOutcome) -> ExitCode:
     return ExitCode.CANCELLED if getattr(outcome, "reason", None) == "cancelled" else ExitCode.STOPPED
 
 
+def code_of_error(error: BaseException) -> ExitCode | None:
+    """The exit code of an error of ours; None for any other."""
+    from lash_hookspecs.errors import LashError
+
+    named = next((_BY_ERROR[each.__name__] for each in type(error).__mro__ if each.__name__ in _BY_ERROR), None)
+    return ExitCode.STOPPED if named is None and isinstance(error, LashError) else named
+
+
 def settle(error: BaseException, state: State) -> int:
     """Say what happened, once, and return the exit code. With `-vv` the traceback is shown as well."""
     error = _innermost(error)
@@ -130,15 +139,11 @@ def settle(error: BaseException, state: State) -> int:
 
 
 def _settle_error(error: BaseException, state: State) -> int:
-    from lash_hookspecs.errors import LashError
-
-    names = [each.__name__ for each in type(error).__mro__]
-    code = next((_BY_ERROR[name] for name in names if name in _BY_ERROR), None)
-    if code is not None or isinstance(error, LashError):
+    if (code := code_of_error(error)) is not None:
         complain(told(error))
         for note in getattr(error, "__notes__", ()):
             complain(note)
-        return ExitCode.STOPPED if code is None else code
+        return code
     if isinstance(error, (OSError, OutputFailed)):
         _drop_stdout()
         complain(_of_the_system(error) if isinstance(error, OSError) else str(error))

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from lash_framework.composition import Composition
     from lash_framework.host import PluginHost
     from lash_framework.plugins import LoadReport
-    from lash_hookspecs.errors import UnknownName
+    from lash_framework.settings import Settings
+    from lash_hookspecs.errors import ConfigurationError, UnknownName
 
-__all__ = ["composed", "explained", "open_host", "read_report"]
+__all__ = ["composed", "explained", "open_host", "read_report", "switched_off_by"]
 
 
 def open_host(invocation: Invocation) -> PluginHost:
@@ -27,7 +28,10 @@ def open_host(invocation: Invocation) -> PluginHost:
     return PluginHost(
         disabled=settings.plugins.disabled,
         only=settings.plugins.only,
-        modes=tuple(Owned(TOML, mode) for mode in settings.modes.values()),
+        modes=tuple(
+            Owned(TOML if settings.is_from_file(f"modes.{name}") else "the settings", mode)
+            for name, mode in settings.modes.items()
+        ),
         options=settings.plugin,
         read_options=partial(plugin_settings, settings=settings),
     )
@@ -48,24 +52,30 @@ def read_report(invocation: Invocation) -> tuple[LoadReport, str | None]:
 
 def composed(invocation: Invocation, host: PluginHost, mode_id: str) -> Composition:
     """What a mode switches on. An unknown name is explained as by `explained`."""
-    from lash_hookspecs.errors import UnknownName
+    from lash_hookspecs.errors import ConfigurationError
 
     try:
         return host.composition(mode_id)
-    except UnknownName as error:
+    except ConfigurationError as error:
         raise explained(invocation, error) from error
 
 
 _OFFERED = ("mode", "provider", "store scheme")  # what plugins bring
 
 
-def explained(invocation: Invocation, error: UnknownName) -> UnknownName:
-    """The error, saying which plugins are off or failed if the name may be one of theirs."""
+def explained(invocation: Invocation, error: ConfigurationError) -> ConfigurationError:
+    """The error, saying where a wrong name is written, and which plugins are off or failed if it may be of theirs."""
+    from lash_hookspecs.errors import UnknownName
+
+    if isinstance(error, UnknownName) and error.kind in _OFFERED:
+        error = _with_absent(invocation, error)
+    return _placed(invocation.settings, error)
+
+
+def _with_absent(invocation: Invocation, error: UnknownName) -> UnknownName:
     from lash_framework.cli.slips import main_names
     from lash_hookspecs.errors import UnknownName
 
-    if error.kind not in _OFFERED:
-        return error
     report, _ = read_report(invocation)
     if error.kind == "provider":
         names = main_names(open_host(invocation).providers)
@@ -81,12 +91,35 @@ def explained(invocation: Invocation, error: UnknownName) -> UnknownName:
     return UnknownName(error.kind, error.name, hint=f"nothing offers it; {', '.join(absent)}; see `lash plugins list`")
 
 
+def switched_off_by(settings: Settings, plugin_id: str) -> str:
+    """Which setting keeps a plugin that is off from being loaded."""
+    only = settings.plugins.only
+    return "plugins.only" if only is not None and plugin_id not in only else "plugins.disabled"
+
+
+def _placed(settings: Settings, error: ConfigurationError) -> ConfigurationError:
+    """The error, beginning with the place of the model or mode that it is about, unless that was typed just now."""
+    from lash_framework.settings import Rank
+    from lash_hookspecs.errors import UnknownName
+
+    model = settings.model or ""
+    named = (error.kind, error.name) if isinstance(error, UnknownName) else None
+    about = {
+        "mode": named == ("mode", settings.mode),
+        "model": named == ("provider", model.partition(":")[0]) or str(error).startswith(f"model `{model}` "),
+    }
+    for key, meant in about.items():
+        if meant and settings.origin_of(key).rank in (Rank.FILE, Rank.ENVIRONMENT):
+            error.args = (f"{settings.source_of(key)}: {error}",)
+    return error
+
+
 def _switched_off(invocation: Invocation, report: LoadReport) -> str:
     """Names with the places that switched them off, one place after the other."""
     settings = invocation.settings
     by_place: dict[str, list[str]] = {}
     for each in report.blocked:
-        key = "plugins.disabled" if each.plugin_id in settings.plugins.disabled else "plugins.only"
-        by_place.setdefault(settings.source_of(key), []).append(f"`{each.plugin_id}`")
+        place = settings.source_of(switched_off_by(settings, each.plugin_id))
+        by_place.setdefault(place, []).append(f"`{each.plugin_id}`")
     listed = ", ".join(f"{', '.join(names)} ({place})" for place, names in by_place.items())
     return f"these plugins are off: {listed}"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lash_hookspecs.llm import RetryStatus, TokenUsage
     from lash_hookspecs.sessions import AssembledTurn
 
-__all__ = ["call_line", "clean", "footer", "problems", "retry_line", "shortened", "usage_text"]
+__all__ = ["call_line", "clean", "footer", "problems", "retry_line", "shortened", "usage_text", "waiting_line"]
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _ARGUMENT, _RESULT = 60, 200  # characters; more makes a line that wraps on every terminal
@@ -59,6 +59,11 @@ def retry_line(event: RetryStatus) -> str:
         f"{clean(event.reason)}; asking again in {event.wait_seconds:.1f} s "
         f"(attempt {event.attempt} of {event.max_attempts} failed)"
     )
+
+
+def waiting_line(session_id: str) -> str:
+    """What keeps a turn from its beginning."""
+    return f"waiting for session {clean(session_id)}"
 
 
 def usage_text(usage: TokenUsage) -> str:

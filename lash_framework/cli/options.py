@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lash_framework.settings import Settings
     from lash_hookspecs.tools import Tool
 
-__all__ = ["Invocation", "common", "common_with", "program"]
+__all__ = ["ANOTHER_PLACE", "Invocation", "common", "common_with", "program"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,10 +68,10 @@ class Invocation:
     async def open(self, *, tools: Sequence[Tool] = (), existing: bool = False) -> AsyncIterator[Lash]:
         """A `Lash` with these settings; with `existing`, no database is made where there is none.
 
-        An unknown name is explained by the plugins that are off, if it may be one of theirs.
+        An unknown name is explained by where it is written, and by the plugins that are off if it may be of theirs.
         """
         from lash_framework.lash import Lash
-        from lash_hookspecs.errors import ConfigurationError, StoreUnavailable, UnknownName
+        from lash_hookspecs.errors import ConfigurationError, StoreUnavailable
 
         if existing and (missing := self.missing_database()) is not None:
             raise ConfigurationError(f"there is no database at `{missing}`; `lash run` makes one there")
@@ -82,14 +82,28 @@ class Invocation:
                 opened = True
                 self._tell_log(lash)
                 yield lash
-        except UnknownName as error:
+        except ConfigurationError as error:
             from lash_framework.cli.hosts import explained
 
             raise explained(self, error) from error
         except StoreUnavailable as error:
             if opened or not self._has_default_store():
                 raise
-            raise StoreUnavailable(f"{error}; {_ANOTHER_PLACE}") from error
+            raise StoreUnavailable(f"{error}; {ANOTHER_PLACE}") from error
+
+    async def session_in(self, lash: Lash, session_id: str | None) -> Session:
+        """The session, made if it is new. A mode that is stored with it, and gone, is told with the way out."""
+        from lash_framework.cli.hosts import explained
+        from lash_hookspecs.errors import ConfigurationError, UnknownName
+
+        try:
+            return await lash.session(session_id)
+        except UnknownName as error:
+            if error.kind != "mode" or error.name == self.settings.mode:
+                raise
+            text = f"session `{session_id}`: {explained(self, error)}"
+            mode = self.settings.mode
+            raise ConfigurationError(f"{text}; it had that mode before, `--mode {mode}` runs it in `{mode}`") from error
 
     def missing_database(self) -> str | None:
         """The path of the SQLite database that isn't there yet; None if it is, or if the store is another one."""
@@ -168,7 +182,7 @@ class Invocation:
             raise StoreUnavailable(f"`{folder}` can't be made: {error.strerror or error}") from error
 
 
-_ANOTHER_PLACE = "choose another place with `--store sqlite:///FILE.db` or LASH_STORE"
+ANOTHER_PLACE = "choose another place with `--store sqlite:///FILE.db` or LASH_STORE"
 
 
 def program() -> str:

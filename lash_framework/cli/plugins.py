@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lash_framework.cli.exits import ExitCode, complain
-from lash_framework.cli.hosts import read_report
+from lash_framework.cli.hosts import read_report, switched_off_by
 from lash_framework.cli.lines import clean, shortened
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
@@ -112,9 +112,8 @@ def why(invocation: Invocation, name: str) -> int:
             heading(f"{name} is switched off")
             click.echo(f"distribution: {blocked.distribution or '-'}")
             click.echo(f"reason:       {blocked.reason}")
-            for key in ("plugins.disabled", "plugins.only"):
-                if invocation.settings.origin_of(key).rank:
-                    click.echo(f"set by:       `{key}` in {invocation.settings.source_of(key)}")
+            key = switched_off_by(invocation.settings, name)
+            click.echo(f"set by:       `{key}` in {invocation.settings.source_of(key)}")
             return ExitCode.FINISHED
     known = [row["id"] for row in _rows(report)]
     hint = None if known else "no plugin is installed"

@@ -104,7 +104,7 @@ def _run(invocation: Invocation, text: str, tools: tuple[str, ...], screen: Scre
         job.gate = gate
         async with invocation.open(tools=load_tools(tools), existing=job.continues) as lash:
             session_id = await invocation.latest_session_id(lash) if job.continues else job.session_id
-            session = await lash.session(session_id)
+            session = await invocation.session_in(lash, session_id)
             job.session_id = session.id
             invocation.tell(lash, session)
             try:

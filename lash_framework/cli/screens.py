@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from lash_framework.cli.exits import complain
-from lash_framework.cli.lines import call_line, footer, problems, retry_line
+from lash_framework.cli.lines import call_line, footer, problems, retry_line, waiting_line
 from lash_framework.cli.streams import same_file
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ class Screen:
         handler: Any = getattr(self, f"on_{activity.event.tag}", None)
         if handler is not None:
             handler(activity.event, activity.correlation_id)
+
+    def wait_for(self, session_id: str) -> None:
+        """Another process runs a turn on the session."""
+        complain(f"{waiting_line(session_id)}, which runs a turn elsewhere")
 
     def end(self, turn: AssembledTurn, location: str | None = None, *, said: Sequence[str] = ()) -> None:
         """The turn is committed; `said` are the warnings that the log has shown."""
@@ -46,6 +50,7 @@ class PlainScreen(Screen):
         self._notes = notes
         self._row: str | None = None  # whose text stands on the unfinished line
         self._text_shown = False
+        self._retry = ""  # the line of the last wait
         self._together = same_file(out, sys.stderr)
 
     def on_assistant_prose_delta(self, event: Any, correlation_id: str) -> None:
@@ -57,6 +62,10 @@ class PlainScreen(Screen):
         self._out.write(event.text)
         self._out.flush()
 
+    def on_model_request_started(self, event: Any, correlation_id: str) -> None:
+        """What a provider waits for from now on is news."""
+        self._retry = ""
+
     def on_model_attempt_reset(self, event: Any, correlation_id: str) -> None:
         """What has left through a pipe can't be taken back, so it is said."""
         if self._row == correlation_id:
@@ -64,9 +73,11 @@ class PlainScreen(Screen):
             self.note("the text above broke off; the answer starts again")
 
     def on_retry_status(self, event: Any, correlation_id: str) -> None:
-        """The provider waits before it asks again."""
+        """The provider waits before it asks again; where it is told to wait so time and again, one line is enough."""
         self._break()
-        self.note(retry_line(event))
+        if (line := retry_line(event)) != self._retry:
+            self._retry = line
+            self.note(line)
 
     def on_tool_call_completed(self, event: Any, correlation_id: str) -> None:
         """One line per call."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lash_framework.cli.exits import complain
 from lash_framework.cli.lines import clean, shortened, usage_text
 from lash_framework.cli.options import Invocation, common, common_with
 from lash_framework.cli.output import print_json, turn_object, usage_object
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from lash_framework.archive import HistoryExport
     from lash_framework.lash import Lash
     from lash_hookspecs.messages import Message
+    from lash_hookspecs.stores import SessionSummary
 
 __all__ = ["sessions"]
 
 T = TypeVar("T")
+
+_ALL = 100_000  # sessions
 
 
 @click.group()
@@ -52,7 +56,7 @@ async def _matching(lash: Lash, given: str) -> str:
     """The session with this id, or the only one whose id begins so. Raises `ConfigurationError`."""
     if await lash.store.load_head(given) is not None:
         return given
-    ids = [each.session_id for each in await lash.list_sessions(limit=100_000)]
+    ids = [each.session_id for each in await lash.list_sessions(limit=_ALL)]
     found = [each for each in ids if each.startswith(given)]
     if not found:
         raise _unknown(given, ids)
@@ -84,10 +88,14 @@ def _history(invocation: Invocation, given: str | None) -> HistoryExport:
 def list_(invocation: Invocation, limit: int, as_json: bool) -> None:
     """Sessions, the latest used first."""
 
-    async def work(lash: Lash) -> tuple[Any, str]:
-        return await lash.list_sessions(limit=limit), lash.location
+    async def work(lash: Lash) -> tuple[Sequence[SessionSummary], int, str]:
+        found = await lash.list_sessions(limit=limit + 1)
+        count = len(found if len(found) <= limit else await lash.list_sessions(limit=_ALL))
+        return found[:limit], count, lash.location
 
-    found, location = _with_lash(invocation, work)
+    found, count, location = _with_lash(invocation, work)
+    if count > limit:
+        complain(f"{count - limit} more; `--limit {count}` lists them all")
     if as_json:
         print_json(
             [
@@ -210,7 +218,7 @@ def delete(invocation: Invocation, session_id: str | None, yes: bool) -> None:
 
     async def work(lash: Lash) -> None:
         if not await lash.delete_session(chosen):
-            raise _unknown(chosen, [each.session_id for each in await lash.list_sessions(limit=100_000)])
+            raise _unknown(chosen, [each.session_id for each in await lash.list_sessions(limit=_ALL)])
 
     _with_lash(invocation, work)
     click.echo(f"deleted {chosen}")

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from lash_framework.cli.lines import call_line, call_text, clean, footer, problems, retry_line
+from lash_framework.cli.lines import call_line, call_text, clean, footer, problems, retry_line, waiting_line
 from lash_framework.cli.screens import Screen
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class TerminalScreen(Screen):
         self._status: Status | None = None
         self._row: tuple[str, str] | None = None
         self._text_shown = False
+        self._retry = ""  # the line of the last wait
         self._tools: dict[str, str] = {}
 
     # ---- text -------------------------------------------------------------------------------------------------------
@@ -58,14 +59,22 @@ class TerminalScreen(Screen):
 
     # ---- waiting ----------------------------------------------------------------------------------------------------
 
+    def wait_for(self, session_id: str) -> None:
+        """Another process runs a turn on the session."""
+        self._break()
+        self._spin(f"{waiting_line(session_id)} …")
+
     def on_model_request_started(self, event: Any, correlation_id: str) -> None:
         """A model is asked."""
         self._break()
+        self._retry = ""
         self._spin("waiting for the model …")
 
     def on_retry_status(self, event: Any, correlation_id: str) -> None:
         """The provider waits before it asks again."""
-        self.note(retry_line(event), "yellow")
+        if (line := retry_line(event)) != self._retry:
+            self._retry = line
+            self.note(line, "yellow")
         self._spin(f"waiting {event.wait_seconds:.1f} s …")
 
     def on_tool_call_started(self, event: Any, correlation_id: str) -> None:

@@ -95,10 +95,11 @@ class Gate:
         self._wanted = False
 
     def attach(self, running: RunningTurn) -> None:
-        """A turn runs."""
+        """A turn runs. One that was asked to end while another ran in its place is asked again."""
         self.running = running
         self.turn_id = running.turn_id
-        if self._wanted:
+        if self._wanted or self._asked:
+            self._asked = False
             self.cancel()
 
     def cancel_when_it_runs(self) -> None:
@@ -134,7 +135,13 @@ async def run_turn(
     started = time.monotonic()
     try:
         with nullcontext() if logs is None else logs.beside(screen.make_room):
-            turn, failed = await _show_turn(session, given, screen, gate, turn_id, wait)
+            try:
+                turn, failed = await _show_turn(session, given, screen, gate, turn_id)
+            except SessionBusy:
+                if not wait:
+                    raise
+                screen.wait_for(session.id)
+                turn, failed = await _show_turn(session, given, screen, gate, turn_id, wait=True)
             seconds = time.monotonic() - started
             log.info("turn %s ended after %.2f s: %s", turn.turn_id, seconds, usage_text(turn.usage))
     except SessionBusy as error:
@@ -160,7 +167,7 @@ async def run_turn(
 
 
 async def _show_turn(
-    session: Session, given: TurnInput | str, screen: Screen, gate: Gate, turn_id: str | None, wait: bool
+    session: Session, given: TurnInput | str, screen: Screen, gate: Gate, turn_id: str | None, *, wait: bool = False
 ) -> tuple[AssembledTurn, OSError | None]:
     """The committed turn, and the output's failure if there was one."""
     failed: OSError | None = None

@@ -91,12 +91,19 @@ class Settings:
     warnings: tuple[str, ...] = ()
 
     def origin_of(self, path: str) -> Origin:
-        """Where the value at a dotted path, or the table that holds it, came from."""
+        """Where the value at a dotted path came from: of a table its strongest member, of a member else its table."""
+        nowhere = Origin("default", Rank.DEFAULT)
+        if path in BY_PATH:  # the table around it may be there for another key
+            return self.origins.get(path, nowhere)
         while path:
             if (origin := self.origins.get(path)) is not None:
                 return origin
+            # A variable or an option names a member alone.
+            members = [each for key, each in self.origins.items() if key.startswith(f"{path}.")]
+            if members:
+                return max(members, key=lambda each: each.rank)
             path = path.rpartition(".")[0]
-        return Origin("default", Rank.DEFAULT)
+        return nowhere
 
     def source_of(self, path: str) -> str:
         """The same for people: `lash.toml:3`, `env LASH_MODEL`, `--model`, `default`."""

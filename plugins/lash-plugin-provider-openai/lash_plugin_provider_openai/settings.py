@@ -70,7 +70,7 @@ class OpenAiChatSettings:
     deadline_s: float = _setting(300.0, "for a whole attempt, whatever keeps arriving", check=gt(0))
     retry: Literal["charge_safe", "lenient", "off"] = _setting(
         "charge_safe",
-        "`charge_safe` repeats only what can't have been charged; `lenient` also 5xx and cut answers",
+        "`charge_safe` repeats only where no answer was seen; `lenient` also 5xx and cut answers",
         check=in_(("charge_safe", "lenient", "off")),
     )
     max_attempts: int = _setting(4, "how often a call is tried, courtesy waits aside", check=ge(1))

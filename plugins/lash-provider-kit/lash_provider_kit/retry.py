@@ -36,9 +36,10 @@ RetryMode = Literal["charge_safe", "lenient", "off"]
 class RetryPolicy:
     """How often and how long to try; all times in seconds.
 
-    `charge_safe` never risks paying twice; `lenient` also repeats 5xx answers and streams that were cut after output;
-    `off` makes one attempt. A throttle that names its wait costs no attempt, as long as such waits are fewer than
-    `courtesy_waits` and together at most `courtesy_total_s`.
+    `charge_safe` repeats nothing of which an answer was seen (a request that timed out may still have been charged);
+    `lenient` also repeats 5xx answers and streams that were cut after output; `off` makes one attempt. A throttle that
+    names its wait costs no attempt, as long as such waits are fewer than `courtesy_waits` and together at most
+    `courtesy_total_s`.
     """
 
     mode: RetryMode = field(default="charge_safe", validator=in_(("charge_safe", "lenient", "off")))
@@ -118,6 +119,12 @@ def _refusal(policy: RetryPolicy, failure: AttemptFailed, throttled: bool) -> Ll
     return None
 
 
+def _reason(failure: AttemptFailed, seconds: float) -> str:
+    """Why there is a wait, and that the service asked for a longer one, if it did."""
+    asked = failure.retry_after or 0.0
+    return f"{failure.error.message}{f' (the service asked for {asked:.0f} s)' if asked > seconds else ''}"
+
+
 async def with_retries(
     policy: RetryPolicy,
     attempt: Callable[[], Awaitable[LlmResponse]],
@@ -147,7 +154,7 @@ async def with_retries(
             wait_seconds=step.seconds,
             attempt=state.attempt,
             max_attempts=policy.max_attempts,
-            reason=failure.error.message,
+            reason=_reason(failure, step.seconds),
         )
         await send([*events, status])
         state = step.state

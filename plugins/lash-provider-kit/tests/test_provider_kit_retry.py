@@ -142,6 +142,23 @@ async def test_every_wait_shows_in_the_stream_before_it_begins() -> None:
     ]
 
 
+async def test_a_wait_that_is_shorter_than_asked_for_says_so() -> None:
+    reasons: list[str] = []
+
+    async def attempt() -> LlmResponse:
+        raise failure(Seen.RESPONSE, status=429, retry_after=3600)
+
+    async def sleep(seconds: float) -> None:
+        assert seconds == 60.0
+
+    async def send(events: Sequence[LlmStreamEvent]) -> None:
+        reasons.extend(each.reason for each in events if isinstance(each, RetryStatus))
+
+    with pytest.raises(LlmCallFailed):
+        await with_retries(RetryPolicy(), attempt, send, sleep)
+    assert set(reasons) == {"m (the service asked for 3600 s)"}
+
+
 async def test_failure_after_output_is_typed_even_with_one_attempt() -> None:
     async def attempt() -> LlmResponse:
         raise failure(Seen.OUTPUT)
