@@ -81,6 +81,12 @@ class _Said:
     generation: GenerationOptions | None
     extension: object
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The policy's fields that it is about."""
+        told = {**self.fields, "generation": self.generation, "prompt": self.instructions, "extension": self.extension}
+        return frozenset(name for name, value in told.items() if value is not None)
+
 
 class _Application:
     """The plugin that stands for the application: the tools that it gave in code."""
@@ -220,7 +226,7 @@ class Lash:
         given = {"model": model, "mode_id": mode, "max_turns": max_turns}
         said = _Said(fields=given, instructions=instructions, generation=generation, extension=extension)
         if session_id is not None and (known := self._sessions.get(session_id)) is not None:
-            await known.set_policy(self._policy(known.policy, said))
+            await known.set_policy(self._policy(known.policy, said), said.names)
             return known
         id = session_id or uuid4().hex
         head = await self.store.load_head(id) if session_id is not None else None
@@ -238,14 +244,15 @@ class Lash:
         # Somebody else may have opened it while we waited; the first one stays, and hears what was said here.
         winner = self._sessions.setdefault(id, session)
         if winner is not session:
-            await winner.set_policy(self._policy(winner.policy, said))
+            await winner.set_policy(self._policy(winner.policy, said), said.names)
         return winner
 
     def _resident(self, head: SessionHead, stored: SessionPolicy | None, said: _Said) -> Resident:
         """A session in memory with its policy: what is stored, under the settings, under what the caller says."""
-        settled = self._settled(stored)
+        fields = self._said_in_settings(stored)
+        settled = evolve(stored or SessionPolicy(model=DEFAULT_MODEL), **fields)
         policy = self._policy(settled, said)
-        resident = Resident(self, head, policy, stored)
+        resident = Resident(self, head, policy, said.names.union(fields))
         if stored is not None:
             attribute(resident.sources, None, stored, STORED)
         for key, value in policy_settings(settled).items():
@@ -254,17 +261,19 @@ class Lash:
         attribute(resident.sources, settled, policy, APPLICATION)
         return resident
 
-    def _settled(self, stored: SessionPolicy | None) -> SessionPolicy:
-        """What is stored with the session, under what the settings say: a default says nothing."""
-        base = stored or SessionPolicy(model=DEFAULT_MODEL)
+    def _said_in_settings(self, stored: SessionPolicy | None) -> dict[str, Any]:
+        """What the settings say of a session's policy, over what is stored with it: a default says nothing."""
         fields = {"model": "model", "mode_id": "mode", "max_turns": "max_turns"}
-        said = {
+        said: dict[str, Any] = {
             name: value
             for name, key in fields.items()
             if (value := getattr(self.settings, key)) is not None
             and (stored is None or self.sources.get(key, "default") != "default")
         }
-        return evolve(base, generation=self.settings.generation.over(base.generation), **said)
+        if self.settings.generation != GenerationOptions():
+            generation = self.settings.generation
+            said["generation"] = generation.over(stored.generation) if stored is not None else generation
+        return said
 
     def _policy(self, base: SessionPolicy, said: _Said) -> SessionPolicy:
         """The policy with what a caller says now."""
