@@ -16,6 +16,7 @@ import anyio
 from attrs import evolve
 
 from lash_framework.archive import HistoryExport, explain_turn, load_history
+from lash_framework.arguments import OPENED_WITH, SESSION_WITH, check_arguments
 from lash_framework.composition import Composition
 from lash_framework.effects import InlineEffectHost
 from lash_framework.explain import Explanation
@@ -144,17 +145,18 @@ class Lash:
         """Open a host: find plugins, open the store. Everything has a default.
 
         `store`: a URL, `sqlite:///agent.db` for instance. `model`: `provider:name`. `tools`: functions made with
-        `@tool`, or plain typed functions. `plugins`: objects with hooks, besides those that are installed. `settings`,
-        or else `lash.toml` (found from the current folder upwards, or at `config`) and the environment, fill in the
-        rest.
+        `@tool`, or plain typed functions. `plugins`: objects with hooks, besides those that are installed; one that
+        can't be loaded is an error here, where an installed one is only a row of `lash.host.report`. `settings`, or
+        else `lash.toml` (found from the current folder upwards, or at `config`) and the environment, fill in the rest.
         Raises `ConfigurationError` for what can't work, `StoreUnavailable` and `StoreVersionError` for the store.
         """
         if require_durable:
             raise CapabilityMissing("`require_durable=True`: the inline effect host keeps no journal")
+        given = {"store": store, "model": model, "mode": mode, "instructions": instructions, "max_turns": max_turns}
+        more = {"tools": tools, "plugins": plugins, "settings": settings, "config": config}
+        check_arguments({**given, **more}, OPENED_WITH, where="Lash.open")
         settings = settings if settings is not None else load_settings(config)
-        settings = settings.override(
-            "code", store=store, model=model, mode=mode, instructions=instructions, max_turns=max_turns
-        )
+        settings = settings.override("code", **given)
         application = _Application([_as_tool(each) for each in tools])
         host = PluginHost(
             [*plugins, application] if tools else plugins,
@@ -164,6 +166,7 @@ class Lash:
             options=settings.plugin,
             read_options=partial(plugin_settings, settings=settings),
         )
+        host.report.require_code()
         host.composition(settings.mode)  # fails now, by name, rather than at the first turn
         split_model(settings.model or DEFAULT_MODEL, host.providers)
         providers = Providers(host.providers, lambda spec: provider_settings(spec, settings))
@@ -221,6 +224,9 @@ class Lash:
         `extension` is data for the mode's driver, of a class that it declared. Raises `SessionDeleted` for an id that
         was deleted.
         """
+        texts = {"session_id": session_id, "model": model, "mode": mode, "instructions": instructions}
+        numbers = {"max_turns": max_turns, "generation": generation}
+        check_arguments({**texts, **numbers}, SESSION_WITH, where="Lash.session")
         if session_id is not None and not session_id.strip():
             raise ConfigurationError("the session id is blank; leave it out to get a fresh one")
         given = {"model": model, "mode_id": mode, "max_turns": max_turns}

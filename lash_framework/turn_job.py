@@ -16,6 +16,7 @@ import anyio
 import anyio.lowlevel
 from attrs import evolve
 
+from lash_framework.arguments import TURN_WITH, check_arguments
 from lash_framework.assembly import with_observers_issues
 from lash_framework.explain import explain_record
 from lash_framework.history import Conversation
@@ -72,6 +73,7 @@ class TurnJob:
     """One turn from its acceptance to its commit."""
 
     def __init__(self, session: Resident, given: TurnInput | str, options: TurnOptions) -> None:
+        check_arguments(options, TURN_WITH, where="session.run")
         turn_id, output, generation = options.get("turn_id"), options.get("output"), options.get("generation")
         if turn_id is not None and not turn_id.strip():
             raise ConfigurationError("the turn id is blank; leave it out to get a fresh one")
@@ -89,6 +91,8 @@ class TurnJob:
         self._input = turn_input
         self._input_hash = input_hash(turn_input)
         deadline_s = options.get("deadline_s")
+        if deadline_s is not None and math.isnan(deadline_s):
+            raise ConfigurationError("`session.run`: `deadline_s` is not a number")
         self._deadline = math.inf if deadline_s is None else anyio.current_time() + deadline_s
         self._wait = options.get("wait", False)
 
