@@ -20,7 +20,7 @@ from lash_framework.arguments import OPENED_WITH, SESSION_WITH, check_arguments
 from lash_framework.composition import Composition
 from lash_framework.effects import InlineEffectHost
 from lash_framework.explain import Explanation
-from lash_framework.hooks import HookIssue, Owned
+from lash_framework.hooks import Owned
 from lash_framework.host import PluginHost
 from lash_framework.modes import load_extension, store_extension
 from lash_framework.prompt import PromptRenderer
@@ -342,11 +342,6 @@ class Lash:
             data = make()
             last = self._explained = (parts, data, attachment_id(data))
         return last[1], last[2]
-
-    def warn(self, issues: Sequence[HookIssue]) -> None:
-        """Observers that failed outside a turn: said in the log, since no result can carry them."""
-        for each in issues:
-            log.warning("plugin `%s`, hook `%s`: %s", each.plugin_id, each.hook, each.message)
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ class Session:
         self._resident.say(wanted)
         if changed and wanted != previous:
             bind = await self._binding("configured", wanted, read_only=True)
-            self._resident.lash.warn(await observe(changed, bind, previous=previous, current=wanted))
+            await observe(changed, bind, previous=previous, current=wanted)
 
     async def opened(self, reason: str) -> None:
         """Tell the plugins that the session is `created` or `opened`; `Lash.session` calls it once."""
@@ -154,7 +154,7 @@ class Session:
             await self._take_policy(self.policy)
         if hooks["lash_session_opened"]:
             bind = await self._binding(reason, self.policy, read_only=True)
-            self._resident.lash.warn(await observe(hooks["lash_session_opened"], bind))
+            await observe(hooks["lash_session_opened"], bind)
 
     async def _binding(self, reason: str, policy: SessionPolicy, *, read_only: bool = False) -> Callable[[str], object]:
         """Contexts for hooks outside a turn, of the composition that the policy asks for."""

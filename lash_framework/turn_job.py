@@ -19,6 +19,7 @@ from attrs import evolve
 from lash_framework.arguments import TURN_WITH, check_arguments
 from lash_framework.assembly import with_observers_issues
 from lash_framework.explain import explain_record
+from lash_framework.faults import IN_RESULT
 from lash_framework.history import Conversation
 from lash_framework.hooks import HookIssue, observe
 from lash_framework.inputs import input_hash, media_type_of, normalized
@@ -232,7 +233,7 @@ class TurnJob:
             try:
                 return states.components(previous)
             except PluginError as error:
-                log.warning("%s", error, exc_info=error)
+                log.warning("%s", error, exc_info=error, extra=IN_RESULT)
                 run.fail(HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error)))
         states.rollback(before)
         return states.components(previous)
