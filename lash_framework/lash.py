@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -218,7 +217,7 @@ class Lash:
         max_turns: int | None = None,
         extension: object = None,
     ) -> Session:
-        """The session with this id, created if it is new; without an id, a new one.
+        """The session with this id; without an id, a new one. What is new is in the store from its first commit on.
 
         What is given here, or set in code, environment or `lash.toml`, wins over what is stored with the session.
         `extension` is data for the mode's driver, of a class that it declared. Raises `SessionDeleted` for an id that
@@ -239,7 +238,6 @@ class Lash:
         reason = "opened"
         if head is None:
             reason = "created"
-            await self.store.create_session(SessionMeta(session_id=id, created_at_ms=time.time_ns() // 1_000_000))
             head = SessionHead(session_id=id)
         stored = decode(SessionPolicy, head.config) if head.config else None
         resident = self._resident(head, stored, said)
@@ -314,7 +312,9 @@ class Lash:
         if held is None:
             raise SessionBusy(f"session `{session_id}` is running a turn; delete it when that has ended")
         with held:
-            self._sessions.pop(session_id, None)
+            known = self._sessions.pop(session_id, None)
+            if known is not None and not known.is_stored:  # who holds it must not bring it back
+                await self.store.create_session(SessionMeta(session_id=session_id, created_at_ms=0))
             return await self.store.delete_session(session_id)
 
     async def load_history(self, session_id: str) -> HistoryExport:

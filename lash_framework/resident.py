@@ -19,7 +19,7 @@ from lash_framework.sourcing import STORED, attribute
 from lash_framework.state import PluginStates
 from lash_hookspecs.errors import SessionBusy, SessionDeleted
 from lash_hookspecs.sessions import SessionPolicy
-from lash_hookspecs.stores import SessionHead
+from lash_hookspecs.stores import LoadedSession, SessionHead
 
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
@@ -91,8 +91,9 @@ class Resident:
         """The conversation, loaded if it isn't there. Raises `StoreCorrupt` and `SessionDeleted`."""
         if self._conversation is None:
             loaded = await self.lash.store.load_session(self.id)
-            if loaded is None:
+            if loaded is None and self.head.head_revision:
                 raise SessionDeleted(self.id)
+            loaded = loaded or LoadedSession(head=self.head)  # a new one, which its first commit makes known
             self._conversation = restore(loaded)
             self.head = self._conversation.head
             self._take_stored(self._conversation.policy)
@@ -102,7 +103,7 @@ class Resident:
         """The conversation as it stands in the store now: loaded again only if somebody else moved the head."""
         if self._conversation is not None:
             revision = await self.lash.store.load_revision(self.id)
-            if revision != self._conversation.head.head_revision:
+            if (revision or 0) != self._conversation.head.head_revision:
                 self.forget()
         return await self.conversation()
 

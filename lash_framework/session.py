@@ -66,6 +66,11 @@ class Session:
         return self._resident.policy
 
     @property
+    def is_stored(self) -> bool:
+        """Whether anything was committed yet, as far as is known here."""
+        return self._resident.head.head_revision > 0
+
+    @property
     def composition(self) -> Composition:
         """The plugins, tools and driver of its mode, resolved."""
         return self._resident.composition
