@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lash_hookspecs.values import frozen
 
@@ -28,6 +28,7 @@ class Candidate:
     version: str | None = None
     entry_point: EntryPoint | None = None
     plugin: object = None
+    source: Literal["entry point", "code"] = "entry point"
 
 
 def installed() -> tuple[list[Candidate], list[Unreadable]]:

@@ -8,9 +8,12 @@ of a task that it awaited.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-__all__ = ["failure_text", "is_failure", "leaves", "pass_on", "storable_text"]
+__all__ = ["IN_RESULT", "failure_text", "is_failure", "leaves", "pass_on", "storable_text"]
+
+IN_RESULT: Mapping[str, object] = {"in_result": True}
+"""What marks a record of the log whose text is in the turn's result too: who shows that needs no record."""
 
 
 def is_failure(error: BaseException) -> bool:

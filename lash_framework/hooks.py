@@ -60,7 +60,7 @@ class Owned(NamedTuple, Generic[T]):
 
 @frozen(kw_only=True)
 class HookIssue:
-    """What went wrong in an observer: it stopped nobody."""
+    """What went wrong in an observer: it stopped nobody, and the log has told it. `message` names plugin and hook."""
 
     plugin_id: str
     hook: str
@@ -105,6 +105,8 @@ def _warn_of_slow(impl: HookImpl, took_s: float, outcome: object) -> None:
     # others work meanwhile, so that its duration says nothing.
     if hasattr(outcome, "__await__") and not impl.never_suspends:
         return
+    if impl.registers:
+        return  # it is to be called before anybody else works, and must not suspend
     _log.warning(
         "plugin `%s`, hook `%s`: blocked everything else for %.2f s; make it suspend, or move the work to a thread",
         impl.plugin_id,
@@ -333,12 +335,12 @@ async def _all_at_once(
         await work()
     if tasks.cancel_scope.cancelled_caught:
         for impl in unfinished.values():
-            message = f"took longer than {time_limit_s:g} s and was cancelled"
-            issues.append(HookIssue(plugin_id=impl.plugin_id, hook=impl.hook, message=message))
+            text = f"took longer than {time_limit_s:g} s and was cancelled"
+            issues.append(_issue(impl, PluginError(impl.plugin_id, impl.hook, text)))
 
 
 def _issue(impl: HookImpl, error: BaseException) -> HookIssue:
     """An observer's exception as an issue. Re-raises what isn't the observer's own: a cancellation, an interrupt."""
-    pass_on(error)
-    _log.warning("plugin `%s`, hook `%s`: %s", impl.plugin_id, impl.hook, failure_text(error), exc_info=error)
-    return HookIssue(plugin_id=impl.plugin_id, hook=impl.hook, message=failure_text(error))
+    failure = _failure(impl, error)
+    _log.warning("%s", failure, exc_info=error)
+    return HookIssue(plugin_id=impl.plugin_id, hook=impl.hook, message=str(failure))

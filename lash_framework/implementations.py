@@ -14,7 +14,7 @@ from typing import Any
 import pluggy
 from attrs import field
 
-from lash_hookspecs.specs import HOOKS
+from lash_hookspecs.specs import HOOKS, HookRunnerKind
 from lash_hookspecs.values import frozen
 
 __all__ = ["HookImpl", "hook_table"]
@@ -45,7 +45,8 @@ def _picker(argnames: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Sequence
 class HookImpl:
     """One plugin's implementation of one hook. `argnames` are what it asks for, in the order of its parameters.
 
-    `never_suspends`: it is a coroutine function in which there is nothing to await.
+    `never_suspends`: it is a coroutine function in which there is nothing to await. `registers`: of a hook that is only
+    called when a host starts or a mode is composed.
     """
 
     plugin_id: str
@@ -55,6 +56,7 @@ class HookImpl:
     takes_ctx: bool = field(init=False, eq=False, repr=False)
     takes_only_ctx: bool = field(init=False, eq=False, repr=False)
     never_suspends: bool = field(init=False, eq=False, repr=False)
+    registers: bool = field(init=False, eq=False, repr=False)
     pick: Callable[[Mapping[str, Any]], Sequence[Any]] = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -63,6 +65,7 @@ class HookImpl:
             "takes_ctx": "ctx" in self.argnames,
             "takes_only_ctx": self.argnames == ("ctx",),
             "never_suspends": _never_suspends(self.function),
+            "registers": self.hook in HOOKS and HOOKS[self.hook].runner is HookRunnerKind.REGISTER,
             "pick": _picker(self.argnames),
         }
         for name, value in derived.items():

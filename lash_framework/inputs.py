@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from lash_framework.arguments import shown
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.codec import unstructure
 from lash_hookspecs.errors import ConfigurationError
@@ -45,12 +46,18 @@ def normalized(given: TurnInput | str) -> TurnInput:
     but not given (or the other way round), and bytes that are no image.
     """
     turn_input = TurnInput.text(given) if isinstance(given, str) else given
-    items = tuple(each for each in turn_input.items if not (isinstance(each, TextItem) and not each.text.strip()))
+    if not isinstance(turn_input, TurnInput):
+        raise ConfigurationError(f"the turn's input is {shown(given)}; expected is text or a `TurnInput`")
+    items = tuple(each for each in turn_input.items if not (isinstance(each, TextItem) and not _text_of(each).strip()))
     if not items:
         raise ConfigurationError("the turn's input is empty: give it some text or an image")
     for each in items:
         if isinstance(each, TextItem):
             _require_text(each.text)
+        elif not isinstance(each, ImageRefItem):
+            raise ConfigurationError(
+                f"an item of the turn's input is {shown(each)}; expected is a `TextItem` or an image"
+            )
     wanted = {each.id for each in items if isinstance(each, ImageRefItem)}
     missing, unused = wanted - turn_input.image_blobs.keys(), turn_input.image_blobs.keys() - wanted
     if missing or unused:
@@ -60,6 +67,12 @@ def normalized(given: TurnInput | str) -> TurnInput:
         if media_type_of(data) is None:
             raise ConfigurationError(f"image `{name}` is no JPEG, PNG, GIF or WebP")
     return turn_input if items == turn_input.items else attrs.evolve(turn_input, items=items)
+
+
+def _text_of(item: TextItem) -> str:
+    if not isinstance(item.text, str):
+        raise ConfigurationError(f"a text of the turn's input is {shown(item.text)}; expected is text")
+    return item.text
 
 
 def _require_text(text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -16,10 +15,11 @@ import anyio
 from attrs import evolve
 
 from lash_framework.archive import HistoryExport, explain_turn, load_history
+from lash_framework.arguments import OPENED_WITH, SESSION_WITH, check_arguments
 from lash_framework.composition import Composition
 from lash_framework.effects import InlineEffectHost
 from lash_framework.explain import Explanation
-from lash_framework.hooks import HookIssue, Owned
+from lash_framework.hooks import Owned
 from lash_framework.host import PluginHost
 from lash_framework.modes import load_extension, store_extension
 from lash_framework.prompt import PromptRenderer
@@ -81,6 +81,12 @@ class _Said:
     generation: GenerationOptions | None
     extension: object
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The policy's fields that it is about."""
+        told = {**self.fields, "generation": self.generation, "prompt": self.instructions, "extension": self.extension}
+        return frozenset(name for name, value in told.items() if value is not None)
+
 
 class _Application:
     """The plugin that stands for the application: the tools that it gave in code."""
@@ -138,17 +144,18 @@ class Lash:
         """Open a host: find plugins, open the store. Everything has a default.
 
         `store`: a URL, `sqlite:///agent.db` for instance. `model`: `provider:name`. `tools`: functions made with
-        `@tool`, or plain typed functions. `plugins`: objects with hooks, besides those that are installed. `settings`,
-        or else `lash.toml` (found from the current folder upwards, or at `config`) and the environment, fill in the
-        rest.
+        `@tool`, or plain typed functions. `plugins`: objects with hooks, besides those that are installed; one that
+        can't be loaded is an error here, where an installed one is only a row of `lash.host.report`. `settings`, or
+        else `lash.toml` (found from the current folder upwards, or at `config`) and the environment, fill in the rest.
         Raises `ConfigurationError` for what can't work, `StoreUnavailable` and `StoreVersionError` for the store.
         """
         if require_durable:
             raise CapabilityMissing("`require_durable=True`: the inline effect host keeps no journal")
+        given = {"store": store, "model": model, "mode": mode, "instructions": instructions, "max_turns": max_turns}
+        more = {"tools": tools, "plugins": plugins, "settings": settings, "config": config}
+        check_arguments({**given, **more}, OPENED_WITH, where="Lash.open")
         settings = settings if settings is not None else load_settings(config)
-        settings = settings.override(
-            "code", store=store, model=model, mode=mode, instructions=instructions, max_turns=max_turns
-        )
+        settings = settings.override("code", **given)
         application = _Application([_as_tool(each) for each in tools])
         host = PluginHost(
             [*plugins, application] if tools else plugins,
@@ -158,6 +165,7 @@ class Lash:
             options=settings.plugin,
             read_options=partial(plugin_settings, settings=settings),
         )
+        host.report.require_code()
         host.composition(settings.mode)  # fails now, by name, rather than at the first turn
         split_model(settings.model or DEFAULT_MODEL, host.providers)
         providers = Providers(host.providers, lambda spec: provider_settings(spec, settings))
@@ -209,25 +217,27 @@ class Lash:
         max_turns: int | None = None,
         extension: object = None,
     ) -> Session:
-        """The session with this id, created if it is new; without an id, a new one.
+        """The session with this id; without an id, a new one. What is new is in the store from its first commit on.
 
         What is given here, or set in code, environment or `lash.toml`, wins over what is stored with the session.
         `extension` is data for the mode's driver, of a class that it declared. Raises `SessionDeleted` for an id that
         was deleted.
         """
+        texts = {"session_id": session_id, "model": model, "mode": mode, "instructions": instructions}
+        numbers = {"max_turns": max_turns, "generation": generation}
+        check_arguments({**texts, **numbers}, SESSION_WITH, where="Lash.session")
         if session_id is not None and not session_id.strip():
             raise ConfigurationError("the session id is blank; leave it out to get a fresh one")
         given = {"model": model, "mode_id": mode, "max_turns": max_turns}
         said = _Said(fields=given, instructions=instructions, generation=generation, extension=extension)
         if session_id is not None and (known := self._sessions.get(session_id)) is not None:
-            await known.set_policy(self._policy(known.policy, said))
+            await known.set_policy(self._policy(known.policy, said), said.names)
             return known
         id = session_id or uuid4().hex
         head = await self.store.load_head(id) if session_id is not None else None
         reason = "opened"
         if head is None:
             reason = "created"
-            await self.store.create_session(SessionMeta(session_id=id, created_at_ms=time.time_ns() // 1_000_000))
             head = SessionHead(session_id=id)
         stored = decode(SessionPolicy, head.config) if head.config else None
         resident = self._resident(head, stored, said)
@@ -238,14 +248,15 @@ class Lash:
         # Somebody else may have opened it while we waited; the first one stays, and hears what was said here.
         winner = self._sessions.setdefault(id, session)
         if winner is not session:
-            await winner.set_policy(self._policy(winner.policy, said))
+            await winner.set_policy(self._policy(winner.policy, said), said.names)
         return winner
 
     def _resident(self, head: SessionHead, stored: SessionPolicy | None, said: _Said) -> Resident:
         """A session in memory with its policy: what is stored, under the settings, under what the caller says."""
-        settled = self._settled(stored)
+        fields = self._said_in_settings(stored)
+        settled = evolve(stored or SessionPolicy(model=DEFAULT_MODEL), **fields)
         policy = self._policy(settled, said)
-        resident = Resident(self, head, policy, stored)
+        resident = Resident(self, head, policy, said.names.union(fields))
         if stored is not None:
             attribute(resident.sources, None, stored, STORED)
         for key, value in policy_settings(settled).items():
@@ -254,17 +265,19 @@ class Lash:
         attribute(resident.sources, settled, policy, APPLICATION)
         return resident
 
-    def _settled(self, stored: SessionPolicy | None) -> SessionPolicy:
-        """What is stored with the session, under what the settings say: a default says nothing."""
-        base = stored or SessionPolicy(model=DEFAULT_MODEL)
+    def _said_in_settings(self, stored: SessionPolicy | None) -> dict[str, Any]:
+        """What the settings say of a session's policy, over what is stored with it: a default says nothing."""
         fields = {"model": "model", "mode_id": "mode", "max_turns": "max_turns"}
-        said = {
+        said: dict[str, Any] = {
             name: value
             for name, key in fields.items()
             if (value := getattr(self.settings, key)) is not None
             and (stored is None or self.sources.get(key, "default") != "default")
         }
-        return evolve(base, generation=self.settings.generation.over(base.generation), **said)
+        if self.settings.generation != GenerationOptions():
+            generation = self.settings.generation
+            said["generation"] = generation.over(stored.generation) if stored is not None else generation
+        return said
 
     def _policy(self, base: SessionPolicy, said: _Said) -> SessionPolicy:
         """The policy with what a caller says now."""
@@ -299,7 +312,9 @@ class Lash:
         if held is None:
             raise SessionBusy(f"session `{session_id}` is running a turn; delete it when that has ended")
         with held:
-            self._sessions.pop(session_id, None)
+            known = self._sessions.pop(session_id, None)
+            if known is not None and not known.is_stored:  # who holds it must not bring it back
+                await self.store.create_session(SessionMeta(session_id=session_id, created_at_ms=0))
             return await self.store.delete_session(session_id)
 
     async def load_history(self, session_id: str) -> HistoryExport:
@@ -327,11 +342,6 @@ class Lash:
             data = make()
             last = self._explained = (parts, data, attachment_id(data))
         return last[1], last[2]
-
-    def warn(self, issues: Sequence[HookIssue]) -> None:
-        """Observers that failed outside a turn: said in the log, since no result can carry them."""
-        for each in issues:
-            log.warning("plugin `%s`, hook `%s`: %s", each.plugin_id, each.hook, each.message)
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------

@@ -6,22 +6,21 @@ others, and the host, go on. What plugins offer, and how a mode puts them togeth
 
 from __future__ import annotations
 
-import inspect
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import pluggy
 from attrs import evolve, field
 
 from lash_framework.discovery import Candidate, installed
+from lash_framework.hook_checks import hook_faults, marked
 from lash_framework.ordering import CycleError, dependents_of_missing, plugin_order
 from lash_framework.versions import satisfies
 from lash_hookspecs import specs
 from lash_hookspecs.errors import ConfigurationError, nearest
 from lash_hookspecs.markers import PROJECT
 from lash_hookspecs.plugins import HOOK_API, PluginInfo
-from lash_hookspecs.specs import HOOKS, HookRunnerKind
 from lash_hookspecs.values import frozen
 
 __all__ = ["BlockedPlugin", "LoadFailure", "LoadReport", "LoadedPlugin", "Stage", "load_plugins"]
@@ -30,8 +29,6 @@ Stage = Literal[
     "metadata", "import", "info", "api", "hooks", "registration", "requires", "order", "selection", "options"
 ]
 """Where a plugin failed. `metadata`: its distribution can't be read. `selection`: it was asked for and isn't there."""
-
-_SPEC_MARK = f"{PROJECT}_spec"
 
 
 @frozen(kw_only=True)
@@ -53,12 +50,16 @@ class LoadedPlugin:
 
 @frozen(kw_only=True)
 class LoadFailure:
-    """A plugin that was left out: where it failed, why, and what can be done. `traceback` is empty without one."""
+    """A plugin that was left out: where it failed, why, and what can be done. `traceback` is empty without one.
+
+    `from_code`: the application passed it as an object.
+    """
 
     plugin_id: str
     distribution: str | None
     stage: Stage
     message: str
+    from_code: bool = False
     traceback: str = field(default="", repr=False)
     remedy: str = ""
 
@@ -101,6 +102,13 @@ class LoadReport:
         if self.failed:
             rows = "\n  ".join(f"`{each.plugin_id}` ({each.stage}): {each.message}" for each in self.failed)
             raise ConfigurationError(f"{len(self.failed)} plugin(s) failed to load:\n  {rows}")
+
+    def require_code(self) -> None:
+        """Raise `ConfigurationError` if a plugin failed that the application passed: its author is the one who asks."""
+        faults = [each for each in self.failed if each.from_code]
+        if faults:
+            rows = "\n  ".join(f"`{each.plugin_id}` ({each.stage}): {each.message}; {each.remedy}" for each in faults)
+            raise ConfigurationError(f"`plugins=`: what can't be loaded was passed:\n  {rows}")
 
 
 class _Refused(Exception):
@@ -180,7 +188,13 @@ def failure_of(
         )
     trace = "".join(traceback.format_exception(error)) if error is not None else ""
     return LoadFailure(
-        plugin_id=plugin_id, distribution=distribution, stage=stage, message=message, traceback=trace, remedy=remedy
+        plugin_id=plugin_id,
+        distribution=distribution,
+        stage=stage,
+        message=message,
+        from_code=plugin.source == "code",
+        traceback=trace,
+        remedy=remedy,
     )
 
 
@@ -202,7 +216,7 @@ class _Loader:
 
     def load_object(self, plugin: object) -> None:
         """Load what the application passed."""
-        self._try(Candidate(_name_of(plugin), plugin=plugin))
+        self._try(Candidate(_name_of(plugin), plugin=plugin, source="code"))
 
     def load_installed(self) -> None:
         """Load what is installed, sorted by id and distribution, so that the outcome doesn't depend on the disk."""
@@ -264,7 +278,9 @@ class _Loader:
     def _admit(self, candidate: Candidate, plugin: object, info: PluginInfo) -> None:
         """Check what it is made for and what it implements, and register it."""
         _check_api(info)
-        _check_hooks(self._manager, plugin)
+        faults = hook_faults(self._manager, plugin, needs_one=candidate.source == "code")
+        if faults:
+            raise _Refused("hooks", "; ".join(faults))
         taken = self._loaded.get(info.id)
         if taken is not None and taken.plugin is not plugin:
             raise _Refused("registration", f"the id `{info.id}` is taken by another plugin of {taken.origin}")
@@ -275,7 +291,7 @@ class _Loader:
             plugin=plugin,
             distribution=candidate.distribution,
             version=candidate.version or info.version,
-            source="code" if candidate.entry_point is None else "entry point",
+            source=candidate.source,
         )
 
 
@@ -300,16 +316,8 @@ def _name_of(plugin: object) -> str:
     return name if isinstance(name, str) else type(plugin).__name__
 
 
-def _marked(manager: pluggy.PluginManager, plugin: object) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Attribute, hook and options of everything that is marked as an implementation."""
-    for attribute in dir(plugin):
-        options = manager.parse_hookimpl_opts(plugin, attribute)
-        if options is not None:
-            yield attribute, options.get("specname") or attribute, options
-
-
 def _info_of(manager: pluggy.PluginManager, plugin: object, candidate: Candidate) -> PluginInfo:
-    for attribute, hook, _ in _marked(manager, plugin):
+    for attribute, hook, _ in marked(manager, plugin):
         if hook == "lash_plugin_info":
             info = _attempt("info", getattr(plugin, attribute))
             break
@@ -333,31 +341,6 @@ def _check_api(info: PluginInfo) -> None:
         raise _Refused("api", f"its `api` can't be read: {error}") from error
     if not fits:
         raise _Refused("api", f"it is made for hook API `{info.api}`, and this host has {here}")
-
-
-def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
-    """Refuse what pluggy would accept in silence: unknown names, forgotten markers, hooks that can't be awaited."""
-    faults = []
-    marked = list(_marked(manager, plugin))
-    for attribute, hook, options in marked:
-        function = getattr(plugin, attribute)
-        policy = HOOKS.get(hook)
-        if policy is None:
-            if not options.get("optionalhook"):
-                faults.append(f"`{hook}` is no hook: {nearest(hook, HOOKS)}")
-        elif options.get("wrapper") or options.get("hookwrapper"):
-            faults.append(f"`{hook}` is marked as a wrapper, which lash doesn't have: use a hook that is a chain")
-        elif policy.runner is HookRunnerKind.LIFESPAN and inspect.isasyncgenfunction(function):
-            faults.append(f"`{hook}` must be a context manager: put `@asynccontextmanager` below `@hookimpl`")
-        elif (policy.sync or policy.runner is HookRunnerKind.LIFESPAN) and inspect.iscoroutinefunction(function):
-            faults.append(f"`{hook}` is called without awaiting: make it a plain `def`")
-    faults += [
-        f"`{name}` has a hook's name but no `@hookimpl`: mark it, or call it something else"
-        for name in sorted(HOOKS.keys() - {attribute for attribute, _, _ in marked})
-        if inspect.isroutine(member := inspect.getattr_static(plugin, name, None)) and not hasattr(member, _SPEC_MARK)
-    ]
-    if faults:
-        raise _Refused("hooks", "; ".join(faults))
 
 
 def _register(manager: pluggy.PluginManager, plugin: object, plugin_id: str) -> None:

@@ -5,7 +5,7 @@ Shared by the `Session` that applications hold and the job that runs a turn on i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -15,10 +15,11 @@ import attrs
 from attrs import evolve
 
 from lash_framework.history import Conversation, restore
+from lash_framework.sourcing import STORED, attribute
 from lash_framework.state import PluginStates
 from lash_hookspecs.errors import SessionBusy, SessionDeleted
 from lash_hookspecs.sessions import SessionPolicy
-from lash_hookspecs.stores import SessionHead
+from lash_hookspecs.stores import LoadedSession, SessionHead
 
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
@@ -26,21 +27,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Resident"]
 
+_FIELDS = tuple(each.name for each in attrs.fields(SessionPolicy))
+
 _running: ContextVar[tuple[Resident, ...]] = ContextVar("lash_running_sessions", default=())
 """The sessions whose turns this code is a part of: a tool or hook must not wait for the turn that waits for it."""
 
 
 class Resident:
-    """One session in memory. `policy` is how its next turn runs; it is stored with that turn."""
+    """One session in memory. `policy` is how its next turn runs; it is stored with that turn.
 
-    __slots__ = ("_conversation", "_line", "_states", "_stored_policy", "head", "lash", "policy", "sources")
+    `said` are the policy's fields that were said here and aren't stored yet: also one that was said to be what it was.
+    """
 
-    def __init__(self, lash: Lash, head: SessionHead, policy: SessionPolicy, stored: SessionPolicy | None) -> None:
+    __slots__ = ("_conversation", "_line", "_states", "head", "lash", "policy", "said", "sources")
+
+    def __init__(self, lash: Lash, head: SessionHead, policy: SessionPolicy, said: Iterable[str]) -> None:
         self.lash = lash
         self.head = head
         self.policy = policy
+        self.said = frozenset(said)
         self.sources: dict[str, str] = {}
-        self._stored_policy = stored
         self._conversation: Conversation | None = None
         self._states: PluginStates | None = None
         self._line: anyio.Lock | None = None
@@ -85,8 +91,9 @@ class Resident:
         """The conversation, loaded if it isn't there. Raises `StoreCorrupt` and `SessionDeleted`."""
         if self._conversation is None:
             loaded = await self.lash.store.load_session(self.id)
-            if loaded is None:
+            if loaded is None and self.head.head_revision:
                 raise SessionDeleted(self.id)
+            loaded = loaded or LoadedSession(head=self.head)  # a new one, which its first commit makes known
             self._conversation = restore(loaded)
             self.head = self._conversation.head
             self._take_stored(self._conversation.policy)
@@ -96,7 +103,7 @@ class Resident:
         """The conversation as it stands in the store now: loaded again only if somebody else moved the head."""
         if self._conversation is not None:
             revision = await self.lash.store.load_revision(self.id)
-            if revision != self._conversation.head.head_revision:
+            if (revision or 0) != self._conversation.head.head_revision:
                 self.forget()
         return await self.conversation()
 
@@ -105,25 +112,32 @@ class Resident:
         self._conversation = conversation
         self._states = states
         self.head = conversation.head
-        self._stored_policy = conversation.policy
+        if self.said:
+            self.stored(conversation.policy)
 
     def forget(self) -> None:
         """Keep nothing; the next turn loads what the store has."""
         self._conversation = None
         self._states = None
 
+    # ---- the policy -------------------------------------------------------------------------------------------------
+
+    def say(self, policy: SessionPolicy, fields: Iterable[str] = ()) -> None:
+        """Run with this policy from the next turn on; `fields` were said, besides those that it changes."""
+        self.said = self.said.union(fields, _differing(self.policy, policy))
+        self.policy = policy
+
+    def stored(self, policy: SessionPolicy | None) -> None:
+        """What was said is in the store now, except for what was said anew meanwhile."""
+        self.said &= frozenset(_FIELDS if policy is None else _differing(self.policy, policy))
+
     def _take_stored(self, stored: SessionPolicy | None) -> None:
-        """Follow what another host stored, except where something else was said here since."""
-        if stored is None or stored == self._stored_policy:
+        """Follow what another host stored, except for what was said here."""
+        if stored is None:
             return
-        base = self._stored_policy
-        mine = {
-            each.name: getattr(self.policy, each.name)
-            for each in attrs.fields(SessionPolicy)
-            if base is None or getattr(self.policy, each.name) != getattr(base, each.name)
-        }
-        self.policy = evolve(stored, **mine)
-        self._stored_policy = stored
+        policy = evolve(stored, **{name: getattr(self.policy, name) for name in self.said})
+        attribute(self.sources, self.policy, policy, STORED)
+        self.policy = policy
 
     # ---- the plugins ------------------------------------------------------------------------------------------------
 
@@ -136,3 +150,7 @@ class Resident:
         if keep:
             self._states = made
         return made
+
+
+def _differing(one: SessionPolicy, other: SessionPolicy) -> list[str]:
+    return [name for name in _FIELDS if getattr(one, name) != getattr(other, name)]

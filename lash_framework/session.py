@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from attrs import evolve
@@ -66,6 +66,11 @@ class Session:
         return self._resident.policy
 
     @property
+    def is_stored(self) -> bool:
+        """Whether anything was committed yet, as far as is known here."""
+        return self._resident.head.head_revision > 0
+
+    @property
     def composition(self) -> Composition:
         """The plugins, tools and driver of its mode, resolved."""
         return self._resident.composition
@@ -103,13 +108,17 @@ class Session:
             wanted = evolve(self.policy, **changes)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"session `{self.id}` can't be configured so: {error}") from None
-        return await self.set_policy(wanted)
+        return await self.set_policy(wanted, changes)
 
-    async def set_policy(self, wanted: SessionPolicy, source: str = APPLICATION) -> SessionPolicy:
-        """Replace the policy from the next turn on, after the plugins had their say; returns what it is then."""
+    async def set_policy(self, wanted: SessionPolicy, said: Iterable[str] = ()) -> SessionPolicy:
+        """Replace the policy from the next turn on, after the plugins had their say; returns what it is then.
+
+        The fields that it changes, and those that were `said`, win over what another host stores until then.
+        """
+        self._resident.say(self.policy, said)
         if wanted != self.policy:
             self._check(wanted)
-            attribute(self._resident.sources, self.policy, wanted, source)
+            attribute(self._resident.sources, self.policy, wanted, APPLICATION)
             await self._take_policy(wanted)
         return self.policy
 
@@ -138,10 +147,10 @@ class Session:
             else:
                 attribute(self._resident.sources, wanted, decided, f"plugin {', '.join(by)}")
                 wanted = decided
-        self._resident.policy = wanted
+        self._resident.say(wanted)
         if changed and wanted != previous:
             bind = await self._binding("configured", wanted, read_only=True)
-            self._resident.lash.warn(await observe(changed, bind, previous=previous, current=wanted))
+            await observe(changed, bind, previous=previous, current=wanted)
 
     async def opened(self, reason: str) -> None:
         """Tell the plugins that the session is `created` or `opened`; `Lash.session` calls it once."""
@@ -150,7 +159,7 @@ class Session:
             await self._take_policy(self.policy)
         if hooks["lash_session_opened"]:
             bind = await self._binding(reason, self.policy, read_only=True)
-            self._resident.lash.warn(await observe(hooks["lash_session_opened"], bind))
+            await observe(hooks["lash_session_opened"], bind)
 
     async def _binding(self, reason: str, policy: SessionPolicy, *, read_only: bool = False) -> Callable[[str], object]:
         """Contexts for hooks outside a turn, of the composition that the policy asks for."""
@@ -178,7 +187,7 @@ class Session:
         async with resident.line:
             conversation = await resident.fresh()
             operation = OperationId("append", request.operation_id)
-            now = time.time_ns() // 1_000_000
+            policy, now = self.policy, time.time_ns() // 1_000_000
             nodes = new_nodes(
                 conversation.head,
                 operation,
@@ -191,7 +200,7 @@ class Session:
                 operation=operation,
                 expected_head_revision=None,
                 committed_at_ms=now,
-                config=encode(self.policy),
+                config=encode(policy),
                 nodes=nodes,
                 turn_index=conversation.head.turn_index,
                 requires_ancestor_node_id=request.requires_ancestor_node_id,
@@ -199,6 +208,7 @@ class Session:
             )
             try:
                 receipt = (await resident.lash.store.commit(commit)).receipt
+                resident.stored(policy)
             except CommitRefused as refused:
                 if refused.code != "ancestor" or request.requires_ancestor_node_id is None:
                     raise

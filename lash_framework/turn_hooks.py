@@ -17,6 +17,7 @@ from attrs import define
 from lash_framework.directives import DIRECTIVES, enqueued, owned_directives
 from lash_framework.effects import envelope
 from lash_framework.environment import current_prompt
+from lash_framework.faults import IN_RESULT
 from lash_framework.hooks import Bind, HookImpl, Owned, collect
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
@@ -182,7 +183,7 @@ class TurnHooks:
             yield made
             changed = states.recorded(before)
         except PluginError as error:
-            log.warning("%s", error, exc_info=error)
+            log.warning("%s", error, exc_info=error, extra=IN_RESULT)
             failure = HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error))
         made.record = HookRecord(directives=made.directives, states=changed, failure=failure)
 

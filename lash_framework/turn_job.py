@@ -16,8 +16,10 @@ import anyio
 import anyio.lowlevel
 from attrs import evolve
 
+from lash_framework.arguments import TURN_WITH, check_arguments
 from lash_framework.assembly import with_observers_issues
 from lash_framework.explain import explain_record
+from lash_framework.faults import IN_RESULT
 from lash_framework.history import Conversation
 from lash_framework.hooks import HookIssue, observe
 from lash_framework.inputs import input_hash, media_type_of, normalized
@@ -72,6 +74,7 @@ class TurnJob:
     """One turn from its acceptance to its commit."""
 
     def __init__(self, session: Resident, given: TurnInput | str, options: TurnOptions) -> None:
+        check_arguments(options, TURN_WITH, where="session.run")
         turn_id, output, generation = options.get("turn_id"), options.get("output"), options.get("generation")
         if turn_id is not None and not turn_id.strip():
             raise ConfigurationError("the turn id is blank; leave it out to get a fresh one")
@@ -89,6 +92,8 @@ class TurnJob:
         self._input = turn_input
         self._input_hash = input_hash(turn_input)
         deadline_s = options.get("deadline_s")
+        if deadline_s is not None and math.isnan(deadline_s):
+            raise ConfigurationError("`session.run`: `deadline_s` is not a number")
         self._deadline = math.inf if deadline_s is None else anyio.current_time() + deadline_s
         self._wait = options.get("wait", False)
 
@@ -228,7 +233,7 @@ class TurnJob:
             try:
                 return states.components(previous)
             except PluginError as error:
-                log.warning("%s", error, exc_info=error)
+                log.warning("%s", error, exc_info=error, extra=IN_RESULT)
                 run.fail(HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error)))
         states.rollback(before)
         return states.components(previous)

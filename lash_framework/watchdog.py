@@ -54,11 +54,11 @@ class Watchdog:
                 impl = frame.f_locals.get("impl")
                 if isinstance(impl, HookImpl):
                     log.warning(
-                        "plugin `%s`, hook `%s`: has blocked everything else for over %.1f s and still does; make it "
-                        "suspend, or move the work to a thread",
+                        "plugin `%s`, hook `%s`: has blocked everything else for over %.1f s and still does; %s",
                         impl.plugin_id,
                         impl.hook,
                         self._interval_s,
+                        "do less in it" if impl.registers else "make it suspend, or move the work to a thread",
                     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 from lash_framework import Lash
@@ -12,7 +15,18 @@ from lash_framework.settings import load_settings
 from lash_hookspecs import AssembledTurn, PluginInfo, ProviderSpec, Stopped, hookimpl
 from lash_plugin_provider_scripted import Reply, ScriptedProvider, ScriptedSettings
 
-__all__ = ["MEMORY", "Plugin", "Told", "asked", "failure", "file_store", "opened", "system_prompt"]
+__all__ = [
+    "MEMORY",
+    "Plugin",
+    "Told",
+    "asked",
+    "failure",
+    "file_store",
+    "installed",
+    "opened",
+    "opened_with_installed",
+    "system_prompt",
+]
 
 MEMORY = "sqlite:///:memory:"
 
@@ -43,6 +57,35 @@ class Plugin:
     @hookimpl
     def lash_plugin_info(self) -> PluginInfo:
         return self.info
+
+
+@contextmanager
+def installed(plugins: Mapping[str, object]) -> Iterator[None]:
+    """Plugins by id, installed for a while: each a distribution of its own with an entry point, as pip leaves them."""
+    module = ModuleType("installed_for_a_test")
+    vars(module).update(plugins)
+    with TemporaryDirectory() as folder:
+        for id in plugins:
+            info = Path(folder) / f"installed_{id}-1.0.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: installed-{id}\nVersion: 1.0\n")
+            (info / "entry_points.txt").write_text(f"[lash]\n{id} = {module.__name__}:{id}\n")
+        sys.modules[module.__name__] = module
+        sys.path.insert(0, folder)
+        try:
+            yield
+        finally:
+            sys.path.remove(folder)
+            del sys.modules[module.__name__]
+
+
+@asynccontextmanager
+async def opened_with_installed(*plugins: object, **options: Any) -> AsyncIterator[Lash]:
+    """A host that finds these installed, and so lives with those of them that are broken."""
+    by_id = {each.info.id if isinstance(each, Plugin) else type(each).__name__: each for each in plugins}
+    with installed(by_id):
+        async with opened(**options) as lash:
+            yield lash
 
 
 @asynccontextmanager

@@ -255,3 +255,11 @@ def test_a_retry_shows_in_a_pipe_and_on_a_terminal(lash: Cli) -> None:
         terminal.wait_for("asking again in")
         terminal.wait_for("Here I am.")
         assert terminal.ended()[0] == 0
+
+
+def test_a_run_that_could_not_begin_leaves_no_session(lash: Cli) -> None:
+    """Each of these used to add an empty row to `sessions list`."""
+    assert lash.run("run", "hi", "--model", "openai-chat:m").code == 2  # no key
+    assert lash.run("run", "hi", "--model", "scripted:absent.toml").code == 2
+    assert lash.run("run", "hi", "--session", "s", "--model", "scripted:absent.toml").code == 2
+    assert lash.run("sessions", "list", "--json").object == []

@@ -227,7 +227,7 @@ def test_sigterm_interrupts_and_commits_nothing(lash: Cli) -> None:
     assert last["outcome"] == {"type": "none"}
     assert last["turn_id"]
     assert err == b"lash: terminated; nothing of the turn was committed\n"
-    assert lash.run("sessions", "show", "s", "--json").object["turns"] == []
+    assert lash.run("sessions", "list", "--json").object == []
 
 
 @pytest.mark.parametrize("form", [(), ("--jsonl",)], ids=["text", "jsonl"])

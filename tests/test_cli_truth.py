@@ -9,9 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from agents import plugin
 from cli_kit import Cli, Terminal
+from hook_kit import installed
 from test_cli_screens import turn
 
 from lash_framework.cli.exits import State, settle
@@ -374,3 +377,24 @@ def test_a_foreign_exit_code_does_not_become_ours(lash: Cli, form: tuple[str, ..
     assert "ended the program (SystemExit: 130)" in done.err
     if form:
         assert done.object["outcome"] == {"type": "none"}
+
+
+# ---- hooks that fail ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hook", ["lash_before_turn", "lash_turn_committed"])
+def test_a_hook_that_failed_is_told_once_with_its_name(
+    lash: Cli, hook: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was a warning of the log, and then the turn's error with the plugin's name twice or without the hook."""
+
+    def fail(ctx: Any) -> None:
+        raise KeyError("k")
+
+    fail.__name__ = hook
+    with installed({"words": plugin("words", fail)}):
+        done = lash.here(monkeypatch, capsys, "run", "--json", "--model", "scripted:demo", "q")
+    text = f"plugin `words`, hook `{hook}`: KeyError: 'k'"
+    assert done.err.count("KeyError") == done.err.count("`words`") == 1
+    assert text in done.err
+    assert [each["message"] for each in done.object["errors"]] == [text]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve, frozen
-from hook_kit import Plugin, Told, failure, file_store, opened, system_prompt
+from hook_kit import Plugin, Told, failure, file_store, opened, opened_with_installed, system_prompt
 
 from lash_framework import Lash
 from lash_framework.plugins import LoadFailure
@@ -122,7 +122,7 @@ async def test_hook_lash_plugin_info_that_raises_is_a_row() -> None:
         def lash_plugin_info(self) -> PluginInfo:
             raise RuntimeError("it is broken")
 
-    async with opened(Bad()) as lash:
+    async with opened_with_installed(Bad()) as lash:
         assert row(lash, "Bad").stage == "info"
         assert "it is broken" in row(lash, "Bad").traceback
         assert (await (await lash.session("one")).run("Hello")).is_success
@@ -141,7 +141,7 @@ async def test_hook_lash_plugin_info_that_can_not_be_met_is_a_row(info: dict[str
     class mine(Plugin):  # named like its id, by which it is known before it has told it
         pass
 
-    async with opened(mine(**info)) as lash:
+    async with opened_with_installed(mine(**info)) as lash:
         assert row(lash, "mine").stage == stage
         assert row(lash, "mine").remedy
 
@@ -175,7 +175,7 @@ async def test_hook_lash_providers_offers_models_by_its_id(tmp_path: Path) -> No
 
 
 async def test_hook_lash_providers_of_two_plugins_for_one_id_leave_the_later_one_out() -> None:
-    async with opened(Parrot("a"), Parrot("b"), model="parrot:grey") as lash:
+    async with opened_with_installed(Parrot("a"), Parrot("b"), model="parrot:grey") as lash:
         assert "plugin `a`" in row(lash, "b").message
         assert (await (await lash.session("one")).run("Hello")).is_success
 
@@ -186,7 +186,7 @@ async def test_hook_lash_providers_that_raises_is_a_row() -> None:
         def lash_providers(self) -> list[ProviderSpec]:
             return self.fail()
 
-    async with opened(Bad()) as lash:
+    async with opened_with_installed(Bad()) as lash:
         assert row(lash, "mine").stage == "registration"
         assert (await (await lash.session("one")).run("Hello")).is_success
 
@@ -197,7 +197,7 @@ async def test_hook_lash_providers_that_returns_something_else_is_a_row() -> Non
         def lash_providers(self) -> Any:
             return ["parrot"]
 
-    async with opened(Bad()) as lash:
+    async with opened_with_installed(Bad()) as lash:
         assert "returned a `str`" in row(lash, "mine").message
 
 
@@ -224,7 +224,7 @@ async def test_hook_lash_stores_offers_a_store_by_its_scheme() -> None:
 
 async def test_hook_lash_stores_of_two_plugins_for_one_scheme_leave_the_later_one_out() -> None:
     first, second = Shelf("a"), Shelf("b")
-    async with opened(first, second, store="shelf:upper") as lash:
+    async with opened_with_installed(first, second, store="shelf:upper") as lash:
         assert "plugin `a`" in row(lash, "b").message
     assert (len(first.calls), second.calls) == (1, [])
 
@@ -235,10 +235,10 @@ async def test_hook_lash_stores_that_raises_is_a_row() -> None:
         def lash_stores(self) -> list[StoreSpec]:
             return self.fail()
 
-    async with opened(Bad()) as lash:
+    async with opened_with_installed(Bad()) as lash:
         assert row(lash, "mine").stage == "registration"
     with pytest.raises(UnknownName):
-        async with opened(Bad(), store="shelf:upper"):
+        async with opened_with_installed(Bad(), store="shelf:upper"):
             pass
 
 
@@ -274,7 +274,7 @@ async def test_hook_lash_modes_can_be_changed_in_lash_toml_under_its_own_name(tm
 
 
 async def test_hook_lash_modes_of_two_plugins_for_one_id_leave_the_later_one_out() -> None:
-    async with opened(Brief("a"), Brief("b"), mode="brief") as lash:
+    async with opened_with_installed(Brief("a"), Brief("b"), mode="brief") as lash:
         assert "plugin `a`" in row(lash, "b").message
 
 
@@ -284,7 +284,7 @@ async def test_hook_lash_modes_that_raises_is_a_row() -> None:
         def lash_modes(self) -> list[Mode]:
             return self.fail()
 
-    async with opened(Bad()) as lash:
+    async with opened_with_installed(Bad()) as lash:
         assert row(lash, "mine").stage == "registration"
         assert (await (await lash.session("one")).run("Hello")).is_success
 
@@ -368,7 +368,7 @@ async def test_hook_lash_mode_extensions_that_raises_is_a_row() -> None:
         def lash_mode_extensions(self, mode: Mode) -> ModeExtension:
             return self.fail()
 
-    async with opened(Bad()) as lash:
+    async with opened_with_installed(Bad()) as lash:
         assert row(lash, "mine").stage == "registration"
         assert (await (await lash.session("one")).run("Hello")).is_success
 
@@ -531,7 +531,7 @@ async def test_hook_lash_session_state_that_can_be_changed_in_place_is_a_row() -
         def lash_session_state(self) -> SessionStateSpec:
             return SessionStateSpec(state=Loose)
 
-    async with opened(Bad()) as lash:
+    async with opened_with_installed(Bad()) as lash:
         assert "frozen" in row(lash, "mine").message
 
 
@@ -542,6 +542,66 @@ async def test_hook_lash_session_state_that_raises_is_a_row(caplog: pytest.LogCa
             return self.fail()
 
     with caplog.at_level(logging.WARNING):
-        async with opened(Bad()) as lash:
+        async with opened_with_installed(Bad()) as lash:
             assert row(lash, "mine").stage == "registration"
             assert (await (await lash.session("one")).run("Hello")).is_success
+
+
+# ---- broken plugins that were passed in code ------------------------------------------------------------------------
+
+
+class Misspelt(Plugin):
+    @hookimpl
+    def lash_checkpiont(self, ctx: Any) -> None:
+        pass
+
+
+class WrongArgument(Plugin):
+    @hookimpl
+    def lash_before_turn(self, context: Any) -> None:
+        pass
+
+
+class Awaited(Plugin):
+    @hookimpl
+    async def lash_tools(self) -> list[Any]:
+        return []
+
+
+class NoAttrs(Plugin):
+    @hookimpl
+    def lash_session_state(self) -> SessionStateSpec:
+        return SessionStateSpec(state=dict)
+
+
+class Unmarked:
+    def lash_checkpiont(self, ctx: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "said"),
+    [
+        (Misspelt(), "mine", "`lash_checkpiont` is no hook: did you mean `lash_checkpoint`?"),
+        (WrongArgument(), "mine", "context"),
+        (Awaited(), "mine", "`lash_tools` is called without awaiting: make it a plain `def`"),
+        (NoAttrs(), "mine", "lash_session_state"),
+        (Unmarked(), "Unmarked", "`lash_checkpiont` is no hook: did you mean `lash_checkpoint`?"),
+        (None, "NoneType", "`None` has no hook"),
+        ("hello", "str", "`'hello'` has no hook"),
+        (Plugin("lonely", requires=("absent",)), "lonely", "requires the plugin `absent`"),
+    ],
+)
+async def test_a_broken_plugin_that_is_passed_in_code_is_an_error(given: object, name: str, said: str) -> None:
+    """It used to be a row that nobody looked at: the host worked, and the plugin did nothing."""
+    with pytest.raises(ConfigurationError) as raised:
+        async with opened(given):
+            pass
+    assert f"`{name}` (" in str(raised.value)
+    assert said in str(raised.value)
+
+
+async def test_a_broken_plugin_that_is_installed_stops_nobody() -> None:
+    async with opened_with_installed(Misspelt()) as lash:
+        assert row(lash, "mine").stage == "hooks"
+        assert (await (await lash.session("one")).run("Hello")).is_success

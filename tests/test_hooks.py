@@ -254,9 +254,9 @@ async def test_no_observer_is_silenced_by_another() -> None:
     issues = await observe(impls(one, note, two, note_later, group, note_later), bind)
     assert sorted(called) == ["ctx of p1", "ctx of p3", "ctx of p5"]
     assert {each.plugin_id: each.message for each in issues} == {
-        "p0": "ValueError: one",
-        "p2": "ValueError: two",
-        "p4": "OSError",
+        "p0": "plugin `p0`, hook `lash_x`: ValueError: one",
+        "p2": "plugin `p2`, hook `lash_x`: ValueError: two",
+        "p4": "plugin `p4`, hook `lash_x`: OSError",
     }
     assert {each.hook for each in issues} == {"lash_x"}
 
@@ -338,9 +338,9 @@ async def test_what_takes_too_long_is_cancelled_and_named() -> None:
     with anyio.fail_after(10):
         issues = await observe(impls(forever, returns(1), raises(OSError()), forever), bind, time_limit_s=0.01)
     assert sorted((each.plugin_id, each.message) for each in issues) == [
-        ("p0", "took longer than 0.01 s and was cancelled"),
-        ("p2", "OSError"),
-        ("p3", "took longer than 0.01 s and was cancelled"),
+        ("p0", "plugin `p0`, hook `lash_x`: took longer than 0.01 s and was cancelled"),
+        ("p2", "plugin `p2`, hook `lash_x`: OSError"),
+        ("p3", "plugin `p3`, hook `lash_x`: took longer than 0.01 s and was cancelled"),
     ]
     assert sorted(map(str, finished)) == ["ctx of p0", "ctx of p3"]
 
@@ -392,6 +392,17 @@ async def test_who_blocks_everybody_is_named(runner: str, clock: list[float], ca
         "plugin `p0`, hook `lash_x`: blocked everything else for 1.00 s",
         "plugin `p1`, hook `lash_x`: blocked everything else for 2.00 s",
     ]
+
+
+def test_a_hook_that_registers_is_not_told_to_suspend(clock: list[float], caplog: Any) -> None:
+    """It runs before there is anybody to block, and an `async def` would be refused."""
+
+    def slow() -> None:
+        clock[0] += 1
+
+    with caplog.at_level(logging.WARNING, "lash.hooks"):
+        collect_sync(tuple(HookImpl("p", slow, (), hook) for hook in ("lash_stores", "lash_modes", "lash_tools")), None)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(
@@ -455,7 +466,7 @@ async def test_a_hook_that_calls_sys_exit_fails_and_ends_no_program(
 
 async def test_a_hook_that_calls_sys_exit_is_passed_over_where_failures_are() -> None:
     (issue,) = await observe(impls(leaves_the_program), bind)
-    assert issue.message == "SystemExit: 3"
+    assert issue.message == "plugin `p0`, hook `lash_x`: SystemExit: 3"
     with pytest.raises(PluginError, match="SystemExit"):
         collect_sync(impls(leaves_the_program), bind)
     assert await chain(impls(leaves_the_program), bind, 1, argname="value", expects=int, on_error="keep") == 1

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from agents import agent, plugin
 from attrs import frozen
+from hook_kit import installed
 
 from lash_framework.settings import load_settings
 from lash_hookspecs import (
@@ -105,10 +106,11 @@ async def test_a_class_that_can_not_be_made_of_nothing_is_a_row_of_the_report(op
     def lash_plugin_info() -> PluginInfo:
         return PluginInfo(id="wanting", options=options)
 
-    async with agent(["hi"], plugins=[SimpleNamespace(lash_plugin_info=lash_plugin_info)]) as lash:
-        (row,) = [each for each in lash.host.report.failed if "PluginInfo.options" in each.message]
-        assert said in row.message
-        assert (await (await lash.session()).run("q")).is_success
+    with installed({"wanting": SimpleNamespace(lash_plugin_info=lash_plugin_info)}):
+        async with agent(["hi"]) as lash:
+            (row,) = [each for each in lash.host.report.failed if "PluginInfo.options" in each.message]
+            assert said in row.message
+            assert (await (await lash.session()).run("q")).is_success
 
 
 # ---- modes ----------------------------------------------------------------------------------------------------------

@@ -21,8 +21,12 @@ from lash_hookspecs import (
     GenerationOptions,
     LlmRequest,
     SessionBusy,
+    SessionDeleted,
     SessionPolicy,
     StoreCorrupt,
+    TextItem,
+    TurnContext,
+    TurnInput,
     UnknownName,
 )
 
@@ -193,6 +197,28 @@ async def test_a_damaged_row_is_named_and_hurts_only_its_own_session(tmp_path: P
 async def test_one_session_object_per_id_while_it_is_held() -> None:
     async with agent([]) as lash:
         assert await lash.session("s") is await lash.session("s")
+
+
+async def test_a_session_is_in_the_store_from_its_first_commit_on() -> None:
+    """A run that failed before its turn (no key, a wrong setting) used to leave an empty session behind."""
+    async with agent(["a"]) as lash:
+        session = await lash.session("s")
+        with pytest.raises(ConfigurationError):
+            await session.run(TurnInput(items=(TextItem("q"),), context=TurnContext(model="nobody:x")))
+        assert await lash.list_sessions() == []
+        await session.run("q")
+        (listed,) = await lash.list_sessions()
+        assert (listed.session_id, listed.turn_index) == ("s", 1)
+
+
+async def test_a_session_that_is_deleted_before_its_first_turn_does_not_come_back() -> None:
+    async with agent([]) as lash:
+        session = await lash.session("s")
+        assert await lash.delete_session("s")
+        with pytest.raises(SessionDeleted):
+            await session.run("q")
+        with pytest.raises(SessionDeleted):
+            await lash.session("s")
 
 
 async def test_a_blank_session_id_is_refused() -> None:

@@ -111,6 +111,18 @@ async def test_a_tool_that_calls_sys_exit_ends_its_call_and_not_the_program(is_a
     assert (failure.code, failure.message) == ("tool_raised", "SystemExit: 3")
 
 
+async def test_an_interrupt_in_a_tools_thread_is_its_own_failure() -> None:
+    """No Ctrl-C arrives in a worker thread, so nobody pressed it. It used to end the program in asyncio's insides."""
+
+    @tool
+    def gives_up() -> str:
+        """As a library does that was made for scripts."""
+        raise KeyboardInterrupt
+
+    failure = await failed(gives_up)
+    assert (failure.code, failure.message) == ("tool_raised", "KeyboardInterrupt")
+
+
 async def no_context(owner: str) -> Any:
     """For tools that don't look at it."""
 

@@ -358,6 +358,39 @@ async def test_two_hosts_do_not_overwrite_each_others_settings(tmp_path: Path) -
         assert (here.policy.max_turns, here.policy.generation.seed) == (5, 1)
 
 
+async def test_a_model_that_was_said_wins_also_if_it_was_the_stored_one(tmp_path: Path) -> None:
+    """Said to be what it was already, it looked like nothing said; then another host's model was asked and paid."""
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    async with agent(["1", "2", "3"], store=url) as one, agent(["a", "b"], store=url) as two:
+        here = await one.session("s", model="test:said")
+        await here.run("q")
+        there = await two.session("s", model="test:said")  # as it is stored at opening
+        await here.configure(model="test:other")
+        await here.run("q")
+        await there.run("q")
+        assert there.policy.model == "test:said"
+        assert await two.session("s", model="test:said") is there  # as it is on the session that is open
+        await here.configure(model="test:other")
+        await here.run("q")
+        await there.run("q")
+        assert there.policy.model == "test:said"
+        await here.append(AppendSessionNodesRequest(operation_id="o", nodes=(SessionAppendNode.user("n", "more"),)))
+        await here.messages()
+        assert here.policy.model == "test:said"  # what it said itself is stored since its turn: the latest word holds
+
+
+async def test_what_the_settings_say_wins_over_what_another_host_stores_before_the_turn(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    async with agent(["1", "2"], store=url) as one, agent(["3"], store=url, max_turns=7) as two:
+        here = await one.session("s", max_turns=7)
+        await here.run("q")
+        there = await two.session("s")
+        await here.configure(max_turns=9, generation=GenerationOptions(seed=1))
+        await here.run("q")
+        await there.run("q")
+        assert (there.policy.max_turns, there.policy.generation.seed) == (7, 1)
+
+
 async def test_a_session_that_was_deleted_elsewhere_asks_no_model(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'a.db'}"
     async with agent(["a"], store=url) as one, agent([], store=url) as two:

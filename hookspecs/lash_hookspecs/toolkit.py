@@ -41,6 +41,15 @@ _SCALARS: dict[Any, dict[str, Any]] = {
 }
 
 
+def _uninterrupted(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    """Call it in a worker thread. No Ctrl-C arrives there: a `KeyboardInterrupt` is the function's own failure."""
+    try:
+        return function(**given)
+    except KeyboardInterrupt as error:
+        text = f"KeyboardInterrupt: {error}".removesuffix(": ")
+        raise ToolError(text, code="tool_raised", failure_class=ToolFailureClass.INTERNAL) from error
+
+
 def json_schema(tp: Any) -> dict[str, Any]:
     """The JSON Schema of a Python type. Raises `ConfigurationError` for types that have no JSON form."""
     return _schema(tp, ())
@@ -167,7 +176,7 @@ class FunctionTool:
         from lash_hookspecs._threads import run_in_thread
 
         # A thread can't be stopped; an abandoned one ends by itself, or with the process, and its result is dropped.
-        return await run_in_thread(partial(self.function, **given))
+        return await run_in_thread(partial(_uninterrupted, self.function, given))
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

@@ -110,7 +110,8 @@ def problems(turn: AssembledTurn, said: Sequence[str] = ()) -> Iterator[str]:
         if issue.blocking and issue.terminal_reason == "output_limit":
             yield _CUT
             continue
-        owner = f"plugin `{issue.plugin_id}`: " if issue.plugin_id else ""
+        named = not issue.plugin_id or f"plugin `{issue.plugin_id}`" in issue.message
+        owner = "" if named else f"plugin `{issue.plugin_id}`: "
         yield f"{'' if issue.blocking else 'note: '}{owner}{clean(issue.message)}"
     if isinstance(turn.outcome, Stopped):
         reason = str(turn.outcome.reason)

@@ -21,12 +21,15 @@ class LineHandler(logging.Handler):
     def __init__(self, verbosity: int) -> None:
         super().__init__()
         self.said: list[str] = []
+        self._verbose = verbosity > 0
         self._tracebacks = verbosity >= 2
         self._make_room: Callable[[], None] | None = None
         self._format = logging.Formatter()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One record."""
+        """One record; without `-v` none that the turn's end tells anyhow."""
+        if not self._verbose and getattr(record, "in_result", False):
+            return
         try:
             if self._make_room is not None:
                 self._make_room()

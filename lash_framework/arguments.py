@@ -1,0 +1,60 @@
+"""Arguments that a caller gives: their names and types, checked before anything else happens. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lash_framework.settings import Settings
+from lash_hookspecs.errors import ConfigurationError, nearest
+from lash_hookspecs.llm import GenerationOptions
+
+__all__ = ["OPENED_WITH", "SESSION_WITH", "TURN_WITH", "check_arguments", "shown"]
+
+Expected = tuple[type | tuple[type, ...], str]
+"""The class of an argument, and how to say it."""
+
+_SAID: Mapping[str, Expected] = {
+    "model": (str, "text, `provider:name`"),
+    "mode": (str, "a mode's name"),
+    "instructions": (str, "text"),
+    "max_turns": (int, "a whole number"),
+}
+OPENED_WITH: Mapping[str, Expected] = {
+    **_SAID,
+    "store": (str, "a URL, such as `sqlite:///agent.db`"),
+    "tools": (Iterable, "a list of tools and functions"),
+    "plugins": (Iterable, "a list of objects with hooks"),
+    "settings": (Settings, "a `Settings`, as from `load_settings()`"),
+    "config": ((str, Path), "the path of a settings file"),
+}
+SESSION_WITH: Mapping[str, Expected] = {
+    **_SAID,
+    "session_id": (str, "text"),
+    "generation": (GenerationOptions, "a `GenerationOptions(…)`"),
+}
+TURN_WITH: Mapping[str, Expected] = {
+    "turn_id": (str, "text"),
+    "output": (type, "an attrs class"),
+    "generation": (GenerationOptions, "a `GenerationOptions(…)`"),
+    "deadline_s": ((int, float), "a number of seconds"),
+    "wait": (bool, "True or False"),
+}
+
+
+def check_arguments(given: Mapping[str, Any], expected: Mapping[str, Expected], *, where: str) -> None:
+    """Raise `ConfigurationError` for a name that isn't expected, or a value of another type; None is no value."""
+    for name, value in given.items():
+        if name not in expected:
+            raise ConfigurationError(f"`{where}` has no option `{name}`: {nearest(name, expected)}")
+        classes, words = expected[name]
+        fits = isinstance(value, classes) and (not isinstance(value, bool) or classes is bool)  # True is an int, too
+        if value is not None and not fits:
+            raise ConfigurationError(f"`{where}`: `{name}` is {shown(value)}; expected is {words}")
+
+
+def shown(value: object) -> str:
+    """A value and its class, for people."""
+    text = repr(value)
+    return f"`{text if len(text) <= 80 else text[:79] + '…'}`, a `{type(value).__name__}`"

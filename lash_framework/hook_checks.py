@@ -1,0 +1,61 @@
+"""What is wrong with a plugin's hooks, before pluggy would accept it in silence. Nothing is called here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pluggy
+
+from lash_hookspecs.errors import nearest
+from lash_hookspecs.markers import PROJECT
+from lash_hookspecs.specs import HOOKS, HookRunnerKind
+
+__all__ = ["hook_faults", "marked"]
+
+_SPEC_MARK = f"{PROJECT}_spec"
+
+
+def marked(manager: pluggy.PluginManager, plugin: object) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Attribute, hook and options of everything that is marked as an implementation."""
+    for attribute in dir(plugin):
+        options = manager.parse_hookimpl_opts(plugin, attribute)
+        if options is not None:
+            yield attribute, options.get("specname") or attribute, options
+
+
+def hook_faults(manager: pluggy.PluginManager, plugin: object, *, needs_one: bool) -> list[str]:
+    """Unknown names, forgotten markers, hooks that can't be awaited; and, if it `needs_one`, that there is no hook."""
+    found = list(marked(manager, plugin))
+    faults = [text for attribute, hook, options in found if (text := _fault(plugin, attribute, hook, options))]
+    faults += [
+        f"`{name}` has a hook's name but no `@hookimpl`: mark it, or call it something else"
+        for name in sorted(HOOKS.keys() - {attribute for attribute, _, _ in found})
+        if inspect.isroutine(member := inspect.getattr_static(plugin, name, None)) and not hasattr(member, _SPEC_MARK)
+    ]
+    return faults if found or faults or not needs_one else _no_hook(plugin)
+
+
+def _fault(plugin: object, attribute: str, hook: str, options: Mapping[str, Any]) -> str | None:
+    function = getattr(plugin, attribute)
+    policy = HOOKS.get(hook)
+    if policy is None:
+        return None if options.get("optionalhook") else f"`{hook}` is no hook: {nearest(hook, HOOKS)}"
+    if options.get("wrapper") or options.get("hookwrapper"):
+        return f"`{hook}` is marked as a wrapper, which lash doesn't have: use a hook that is a chain"
+    if policy.runner is HookRunnerKind.LIFESPAN and inspect.isasyncgenfunction(function):
+        return f"`{hook}` must be a context manager: put `@asynccontextmanager` below `@hookimpl`"
+    if (policy.sync or policy.runner is HookRunnerKind.LIFESPAN) and inspect.iscoroutinefunction(function):
+        return f"`{hook}` is called without awaiting: make it a plain `def`"
+    return None
+
+
+def _no_hook(plugin: object) -> list[str]:
+    """Somebody passed it in order to have it do something."""
+    slips = [name for name in dir(plugin) if name.startswith("lash_") and callable(getattr(plugin, name, None))]
+    seen = repr(plugin)
+    return [
+        f"`{seen if len(seen) <= 80 else seen[:79] + '…'}` has no hook: mark its functions with `@hookimpl`",
+        *(f"`{name}` is no hook: {nearest(name, HOOKS)}" for name in slips),
+    ]
