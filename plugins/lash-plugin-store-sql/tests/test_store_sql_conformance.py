@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import anyio
 import anyio.lowlevel
 import pytest
 from attrs import evolve
@@ -157,13 +158,19 @@ async def commit_and_forget_the_receipt(store: SqlStore, commit: RuntimeCommit) 
     return evolve(result, receipt_replayed=False)
 
 
-async def commit_later_if_cancelled(store: SqlStore, commit: RuntimeCommit) -> CommitResult:
-    async def later() -> CommitResult:
-        for _ in range(10):
-            await anyio.lowlevel.checkpoint()
-        return await store.commit(commit)
+LATE: WeakKeyDictionary[SqlStore, list[RuntimeCommit]] = WeakKeyDictionary()
 
-    return await asyncio.shield(asyncio.create_task(later()))  # the call ends at once, the write goes on
+
+async def commit_later_if_cancelled(store: SqlStore, commit: RuntimeCommit) -> CommitResult:
+    late = LATE.setdefault(store, [])
+    while late:
+        await store.commit(late.pop())
+    try:
+        await anyio.lowlevel.checkpoint()
+    except anyio.get_cancelled_exc_class():
+        late.append(commit)  # to be written with whatever comes next
+        raise
+    return await store.commit(commit)
 
 
 async def everything_is_on_the_path(store: SqlStore, session_id: str, node_id: str) -> bool:
