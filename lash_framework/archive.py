@@ -46,13 +46,19 @@ async def load_history(store: SessionStore, session_id: str) -> HistoryExport:
         policy = decode(SessionPolicy, loaded.head.config) if loaded.head.config else None
     except CodecError as error:
         unreadable.append(f"the session's configuration: {error}")
-    turns = []
+    turns, ran = [], loaded.head.turn_index
+    if ran and not loaded.nodes:
+        unreadable.append(f"none of the messages of {ran} turns is in the store")
+    receipts = 0
     for receipt in await store.list_receipts(session_id, limit=loaded.head.head_revision + 1):
         if receipt.operation.scope == "turn":
+            receipts += 1
             try:
                 turns.append(decode(AssembledTurn, receipt.result))
             except CodecError as error:
                 unreadable.append(f"turn {receipt.operation.key}: {error}")
+    if receipts < ran:
+        unreadable.append(f"{ran - receipts} of {ran} turns are not in the store")
     return HistoryExport(
         session_id=session_id,
         policy=policy,

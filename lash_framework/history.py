@@ -60,6 +60,12 @@ def restore(loaded: LoadedSession) -> Conversation:
     message is made before somebody reads it.
     """
     nodes, session_id = NodePath.of(loaded.nodes), loaded.head.session_id
+    if loaded.head.turn_index and not len(nodes):
+        # Every turn stores its input: this one isn't empty, its messages are lost.
+        raise StoreCorrupt(
+            f"session `{session_id}` ran {loaded.head.turn_index} turns, and none of their messages is in the store: "
+            "it is damaged; take a backup, or go on in a new session"
+        )
     is_message, is_event = NodeKind.MESSAGE, NodeKind.EVENT
     places = [at for at, kind in enumerate(nodes.kinds) if kind is is_message]
     bodies = [nodes.bodies[at] for at in places]

@@ -194,6 +194,26 @@ async def test_a_damaged_row_is_named_and_hurts_only_its_own_session(tmp_path: P
         assert await lash.delete_session("hurt")
 
 
+async def test_a_session_that_lost_its_messages_is_damaged_and_not_empty(tmp_path: Path) -> None:
+    """Noise over a page made a session look new: its next turn went on without a history, and said nothing."""
+    path = tmp_path / "a.db"
+    async with agent(["a"], store=f"sqlite:///{path}") as lash:
+        await (await lash.session("s")).run("q")
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("UPDATE sessions SET leaf = NULL, leaf_generation = -1, frame = NULL, frame_generation = -1")
+    database.execute("DELETE FROM nodes")
+    database.execute("DELETE FROM receipts")
+    database.close()
+    async with agent(["b"], store=f"sqlite:///{path}") as lash:
+        with pytest.raises(StoreCorrupt, match="session `s` ran 1 turns, and none of their messages"):
+            await (await lash.session("s")).run("q")
+        history = await lash.load_history("s")
+        assert history.unreadable == (
+            "none of the messages of 1 turns is in the store",
+            "1 of 1 turns are not in the store",
+        )
+
+
 async def test_one_session_object_per_id_while_it_is_held() -> None:
     async with agent([]) as lash:
         assert await lash.session("s") is await lash.session("s")
