@@ -38,7 +38,10 @@ async def test_a_turns_options_are_checked(options: dict[str, Any], said: str) -
             session.turn("q", **options)
 
 
-@pytest.mark.parametrize("given", [None, 5, b"q", ["q"], TurnInput(items=("q",)), TurnInput(items=(TextItem(5),))])  # type: ignore[arg-type]
+WRONG: list[Any] = [None, 5, b"q", ["q"], TurnInput(items=("q",)), TurnInput(items=(TextItem(5),))]  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize("given", WRONG)
 async def test_what_is_no_input_is_said_to_be_none(given: Any) -> None:
     async with agent([]) as lash:
         with pytest.raises(ConfigurationError, match=r"input is .*; expected is"):

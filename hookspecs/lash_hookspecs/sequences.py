@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from operator import eq
 from typing import TypeVar, overload
@@ -19,9 +20,9 @@ class LazySequence(Sequence[T]):
 
     __slots__ = ()
 
+    @abstractmethod
     def entry(self, at: int) -> T:
         """The entry at a place that there is."""
-        raise NotImplementedError
 
     @overload
     def __getitem__(self, index: int) -> T: ...

@@ -80,8 +80,15 @@ def test_a_request_takes_any_sequence_and_keeps_runs() -> None:
 
 def test_a_lazy_sequence_says_what_it_is() -> None:
     assert repr(in_runs([[llm_text(LlmRole.USER, "hi")]])) == "<LlmMessages of 1>"
-    with pytest.raises(NotImplementedError):
-        LazySequence.entry(in_runs([]), 0)
+
+
+def test_a_lazy_sequence_without_entries_of_its_own_cant_be_made() -> None:
+    class Empty(LazySequence[int]):
+        def __len__(self) -> int:
+            return 0
+
+    with pytest.raises(TypeError, match="entry"):
+        Empty()  # type: ignore[abstract]  # the slip that is tested
 
 
 # ---- a message of one text ------------------------------------------------------------------------------------------
