@@ -111,6 +111,7 @@ if TYPE_CHECKING:
     from lash_hookspecs.errors import (
         BudgetExceeded as BudgetExceeded,
         CapabilityMissing as CapabilityMissing,
+        ClaimLost as ClaimLost,
         CodecError as CodecError,
         CommitRefused as CommitRefused,
         ConfigurationError as ConfigurationError,
@@ -118,7 +119,9 @@ if TYPE_CHECKING:
         DriverError as DriverError,
         EffectControllerError as EffectControllerError,
         HeadConflict as HeadConflict,
+        InboxConflict as InboxConflict,
         LashError as LashError,
+        LeaseLost as LeaseLost,
         LlmCallFailed as LlmCallFailed,
         PluginConflictError as PluginConflictError,
         PluginError as PluginError,
@@ -130,12 +133,43 @@ if TYPE_CHECKING:
         StoreError as StoreError,
         StoreUnavailable as StoreUnavailable,
         StoreVersionError as StoreVersionError,
+        TurnBlocked as TurnBlocked,
         TurnCancelled as TurnCancelled,
         TurnConflict as TurnConflict,
         TurnInterrupted as TurnInterrupted,
+        TurnSuspended as TurnSuspended,
         UnknownName as UnknownName,
         UnknownTag as UnknownTag,
         nearest as nearest,
+    )
+    from lash_hookspecs.inbox import (
+        CancelOutcome as CancelOutcome,
+        Inbox as Inbox,
+        InboxItem as InboxItem,
+        InboxState as InboxState,
+        Ingress as Ingress,
+        NewInboxItem as NewInboxItem,
+    )
+    from lash_hookspecs.journal import (
+        Journal as Journal,
+        TurnBegin as TurnBegin,
+        TurnBegun as TurnBegun,
+        TurnClaim as TurnClaim,
+        TurnCommitted as TurnCommitted,
+    )
+    from lash_hookspecs.journal_rows import (
+        JournalRow as JournalRow,
+        JournalStatus as JournalStatus,
+        Settlement as Settlement,
+    )
+    from lash_hookspecs.leases import (
+        Lease as Lease,
+        LeaseAcquired as LeaseAcquired,
+        LeaseBusy as LeaseBusy,
+        LeaseClaim as LeaseClaim,
+        LeaseHolder as LeaseHolder,
+        Leases as Leases,
+        ProcessStamp as ProcessStamp,
     )
     from lash_hookspecs.llm import (
         AttemptReset as AttemptReset,
@@ -247,7 +281,9 @@ if TYPE_CHECKING:
         SlotLayer as SlotLayer,
         TextEntry as TextEntry,
     )
-    from lash_hookspecs.sequences import LazySequence as LazySequence
+    from lash_hookspecs.sequences import (
+        LazySequence as LazySequence,
+    )
     from lash_hookspecs.services import (
         SessionGraphService as SessionGraphService,
         SessionLifecycleService as SessionLifecycleService,
@@ -417,7 +453,9 @@ if TYPE_CHECKING:
         StartTools as StartTools,
         Step as Step,
     )
-    from lash_hookspecs.values import frozen as frozen
+    from lash_hookspecs.values import (
+        frozen as frozen,
+    )
 
 _MODULES = {
     "activity": (
@@ -522,6 +560,7 @@ _MODULES = {
     "errors": (
         "BudgetExceeded",
         "CapabilityMissing",
+        "ClaimLost",
         "CodecError",
         "CommitRefused",
         "ConfigurationError",
@@ -529,7 +568,9 @@ _MODULES = {
         "DriverError",
         "EffectControllerError",
         "HeadConflict",
+        "InboxConflict",
         "LashError",
+        "LeaseLost",
         "LlmCallFailed",
         "PluginConflictError",
         "PluginError",
@@ -541,12 +582,43 @@ _MODULES = {
         "StoreError",
         "StoreUnavailable",
         "StoreVersionError",
+        "TurnBlocked",
         "TurnCancelled",
         "TurnConflict",
         "TurnInterrupted",
+        "TurnSuspended",
         "UnknownName",
         "UnknownTag",
         "nearest",
+    ),
+    "inbox": (
+        "CancelOutcome",
+        "Inbox",
+        "InboxItem",
+        "InboxState",
+        "Ingress",
+        "NewInboxItem",
+    ),
+    "journal": (
+        "Journal",
+        "TurnBegin",
+        "TurnBegun",
+        "TurnClaim",
+        "TurnCommitted",
+    ),
+    "journal_rows": (
+        "JournalRow",
+        "JournalStatus",
+        "Settlement",
+    ),
+    "leases": (
+        "Lease",
+        "LeaseAcquired",
+        "LeaseBusy",
+        "LeaseClaim",
+        "LeaseHolder",
+        "Leases",
+        "ProcessStamp",
     ),
     "llm": (
         "AttemptReset",

@@ -17,6 +17,8 @@
     ├── SessionBusy                 another turn holds the session
     ├── TurnCancelled               cancelled before it began: nothing was asked or stored
     ├── TurnInterrupted             ended from outside: nothing was committed
+    ├── TurnSuspended               waits for somebody; goes on once its keys are resolved
+    ├── TurnBlocked                 can't go on: says why, and how to end it
     └── StoreError                  the store refused or failed
         ├── HeadConflict            somebody else committed first: reload
         ├── ReceiptConflict         same operation id, other content
@@ -24,6 +26,9 @@
         ├── SessionMismatch         a commit for another session than the bound one
         ├── CommitRefused           the commit breaks a rule of the graph (has a code)
         ├── BudgetExceeded          the commit is larger than its budget
+        ├── LeaseLost               the session is somebody else's now: nothing was written
+        ├── ClaimLost               an inbox item is not to be had any more
+        ├── InboxConflict           same source key, other content
         ├── StoreCorrupt            stored data breaks its own rules
         ├── StoreVersionError       the database is newer than this software, or no database of ours
         ├── StoreUnavailable        can't be opened or written (permission, full disk, dead peer)
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BudgetExceeded",
     "CapabilityMissing",
+    "ClaimLost",
     "CodecError",
     "CommitRefused",
     "ConfigurationError",
@@ -49,7 +55,9 @@ __all__ = [
     "DriverError",
     "EffectControllerError",
     "HeadConflict",
+    "InboxConflict",
     "LashError",
+    "LeaseLost",
     "LlmCallFailed",
     "PluginConflictError",
     "PluginError",
@@ -61,9 +69,11 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "StoreVersionError",
+    "TurnBlocked",
     "TurnCancelled",
     "TurnConflict",
     "TurnInterrupted",
+    "TurnSuspended",
     "UnknownName",
     "UnknownTag",
     "nearest",
@@ -174,6 +184,33 @@ class TurnInterrupted(LashError):
     """The turn was ended from outside before its commit; nothing of it was stored."""
 
 
+class TurnSuspended(LashError):
+    """The turn waits for somebody, and holds neither lease nor process. `keys` are what it waits for."""
+
+    def __init__(self, session_id: str, turn_id: str, keys: Sequence[str]) -> None:
+        self.session_id = session_id
+        self.turn_id = turn_id
+        self.keys = tuple(keys)
+        listed = ", ".join(f"`{key}`" for key in self.keys)
+        super().__init__(
+            f"turn `{turn_id}` of session `{session_id}` waits for {listed}: see `lash pending list`, answer with "
+            f"`lash pending resolve KEY`, then `lash resume {session_id}`"
+        )
+
+
+class TurnBlocked(LashError):
+    """The turn can't go on; nothing more is tried until somebody decides. `reason` says why."""
+
+    def __init__(self, session_id: str, turn_id: str, reason: str) -> None:
+        self.session_id = session_id
+        self.turn_id = turn_id
+        self.reason = reason
+        super().__init__(
+            f"turn `{turn_id}` of session `{session_id}` can't go on: {reason}. Mend that and run `lash resume "
+            f"{session_id}`, or keep what is recorded of it with `lash resume {session_id} --abandon {turn_id}`"
+        )
+
+
 class StoreError(LashError):
     """Base of everything that a store raises."""
 
@@ -216,6 +253,26 @@ class CommitRefused(StoreError):
 
 class BudgetExceeded(StoreError):
     """The commit is larger than its row or byte budget; measured before the transaction."""
+
+
+class LeaseLost(StoreError):
+    """The lease lapsed or is another holder's, who has what was recorded; nothing was written."""
+
+
+class ClaimLost(StoreError):
+    """Items of the inbox are not to be had: cancelled, settled, or claimed by a successor. Nothing was written."""
+
+    def __init__(self, session_id: str, nos: Sequence[int]) -> None:
+        self.session_id = session_id
+        self.nos = tuple(nos)
+        listed = ", ".join(map(str, self.nos))
+        super().__init__(
+            f"session `{session_id}`: inbox items {listed} were cancelled, settled or taken by another run"
+        )
+
+
+class InboxConflict(StoreError):
+    """The source key was accepted before with other content; choose another, or send the same."""
 
 
 class StoreCorrupt(StoreError):

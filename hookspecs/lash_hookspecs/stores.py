@@ -18,6 +18,7 @@ from attrs import field
 
 from lash_hookspecs.canonical import content_hash, stable_hash
 from lash_hookspecs.errors import StoreCorrupt
+from lash_hookspecs.journal_rows import Settlement
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sequences import LazySequence
@@ -63,6 +64,9 @@ class Capability(StrEnum):
     SESSIONS = "sessions"
     BLOBS = "blobs"
     LOCKS = "locks"
+    LEASES = "leases"
+    INBOX = "inbox"
+    JOURNAL = "journal"
 
 
 class NodeKind(StrEnum):
@@ -181,7 +185,7 @@ class RuntimeCommit:
     `expected_head_revision` None (appends), only `requires_ancestor_node_id` guards the place, and the first node's
     parent may be out of date: the store puts it on the current leaf (ids don't depend on parents). Its `config` and
     `turn_index` may be out of date too: they count only where the session has no commit yet. A session that nobody
-    created is created by its first commit.
+    created is created by its first commit. `settles` is for turns that were begun from the inbox.
     """
 
     session_id: str
@@ -199,6 +203,7 @@ class RuntimeCommit:
     result: bytes = b""
     requires_ancestor_node_id: str | None = None
     budget: CommitBudget = CommitBudget()
+    settles: Settlement | None = None
 
 
 def intent_hash(commit: RuntimeCommit) -> str:

@@ -26,11 +26,14 @@ from lash_hookspecs import (
     CompositionContext,
     HookPolicy,
     HostContext,
+    InboxItem,
+    JournalRow,
     LoadedSession,
     MessageRun,
     Mode,
     ModeDriver,
     ModeExtension,
+    NewInboxItem,
     NodeRecord,
     PluginInfo,
     PluginScope,
@@ -42,11 +45,15 @@ from lash_hookspecs import (
     SessionCall,
     SessionHead,
     SessionStateSpec,
+    Settlement,
     StoreContext,
     StoredComponent,
     StoreSpec,
     ToolCallContext,
+    TurnBegin,
+    TurnBegun,
     TurnCall,
+    TurnCommitted,
 )
 
 MODULES: dict[str, ModuleType] = {
@@ -86,6 +93,13 @@ NEVER_STORED: dict[type, str] = {
     RuntimeCommit: _COLUMNS,
     SessionHead: _COLUMNS,
     StoredComponent: _COLUMNS,
+    InboxItem: _COLUMNS,
+    NewInboxItem: _COLUMNS,
+    JournalRow: _COLUMNS,
+    Settlement: _COLUMNS,
+    TurnBegin: _COLUMNS,
+    TurnBegun: _COLUMNS,
+    TurnCommitted: _COLUMNS,
 }
 
 

@@ -1,0 +1,97 @@
+"""The journal: what a turn that isn't committed yet has done, so that another process can go on with it.
+
+A journal belongs to an inbox item, which is the turn's; it is one list in order. A row is an effect that came to its
+end, or the intent of one that must not run twice unasked. The turn's commit retires its journal or keeps it for replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol, Union
+
+from lash_hookspecs.inbox import InboxItem, NewInboxItem
+from lash_hookspecs.journal_rows import JournalRow
+from lash_hookspecs.leases import Lease, LeaseBusy, LeaseHolder
+from lash_hookspecs.stores import Receipt
+from lash_hookspecs.values import frozen
+
+__all__ = ["Journal", "TurnBegin", "TurnBegun", "TurnClaim", "TurnCommitted"]
+
+
+@frozen(kw_only=True)
+class TurnBegin:
+    """Accept an input, take the session, and claim what is to run next: one transaction.
+
+    Without `item`, only what is there is claimed: for recovery. `nonce`: see `Leases.claim_lease`. `wait`: accept the
+    item even if the session is busy; without it, a busy session accepts nothing.
+    """
+
+    session_id: str
+    holder: LeaseHolder
+    nonce: str
+    ttl_ms: int
+    item: NewInboxItem | None = None
+    wait: bool = False
+
+
+@frozen(kw_only=True)
+class TurnBegun:
+    """The session is ours. `item` is to run now: the oldest whose turn was begun, else the oldest that may start one.
+
+    It need not be the one that was accepted with it: those before it come first. `rows` is its journal so far, in
+    order. `item` None: there is nothing to do, and the lease was let go of (or never taken).
+    """
+
+    tag: ClassVar[str] = "begun"
+    head_revision: int
+    lease: Lease | None = None
+    item: InboxItem | None = None
+    rows: tuple[JournalRow, ...] = ()
+    displaced: Lease | None = None
+
+
+@frozen
+class TurnCommitted:
+    """The item's turn was committed before; nothing was done."""
+
+    tag: ClassVar[str] = "committed"
+    receipt: Receipt
+
+
+TurnClaim = Union[TurnBegun, TurnCommitted, LeaseBusy]
+
+
+class Journal(Protocol):
+    """The journals of all turns. Every method raises `SessionDeleted` for a deleted session."""
+
+    async def begin_turn(self, begin: TurnBegin) -> TurnClaim:
+        """See `TurnBegin`. In this order: deleted? committed? lease, item accepted, next item claimed.
+
+        An item in state `claimed`, `suspended` or `blocked` is before every pending one, and is claimed anew: its
+        `attempts` rises if that is under another generation. An item that was accepted before with another content hash
+        is an `InboxConflict`, also if its turn was committed.
+        """
+        ...
+
+    async def append_journal(
+        self, lease: Lease, no: int, rows: Sequence[JournalRow], *, claims: Sequence[int] = ()
+    ) -> None:
+        """Write rows at the end of the item's journal, each in the place of an intent with its key if there is one.
+
+        All or nothing, with `claims`: items that the turn takes at a checkpoint, which are `claimed` for it from now
+        on. Raises `LeaseLost` if the fence doesn't hold, `ClaimLost` if an item of `claims` is not to be had, and
+        `StoreCorrupt` if a row has the key of one that isn't an intent.
+        """
+        ...
+
+    async def load_journal(self, session_id: str, turn_id: str) -> Sequence[JournalRow]:
+        """A turn's journal, in order; empty if it has none (any more)."""
+        ...
+
+    async def park_turn(self, lease: Lease, no: int, *, blocked: str | None = None) -> None:
+        """Leave the turn as it is and let go of the lease: as `suspended`, or as `blocked` with the reason."""
+        ...
+
+    async def drop_journals(self, *, before_ms: int) -> int:
+        """Forget the journals of turns that were committed before this time, and settled items; how many turns."""
+        ...
