@@ -42,7 +42,8 @@ class Composition:
 
     `key` is a stable hash of mode, plugins with versions, and options. `hooks` has every hook's implementations in the
     order in which they are called, () for none. `tools` are all of them; `manifests`, and `tool_specs` for the model,
-    those that the model may call. `prompt_layers` are the pieces of `mode.prompt`, the lowest first.
+    those that the model may call. `prompt_layers` are the pieces of `mode.prompt`, the lowest first. `versions` are the
+    plugins', by id, and `turn_inputs` the classes of what a caller may say to them with a turn.
     """
 
     key: str
@@ -60,6 +61,8 @@ class Composition:
     options: Mapping[str, Any] = field(repr=False)
     driver_options: Any = field(repr=False)
     prompt_layers: tuple[Owned[PromptLayer], ...] = field(repr=False)
+    versions: Mapping[str, str] = field(repr=False)
+    turn_inputs: Mapping[str, type] = field(repr=False)
     provenance: tuple[Provenance, ...] = field(repr=False)
 
     def check_turn_extension(self, value: object) -> str | None:
@@ -122,6 +125,8 @@ def compose(
         options=mine,
         driver_options=chosen,
         prompt_layers=resolved.prompts,
+        versions={each.plugin_id: each.info.version for each in plugins.values()},
+        turn_inputs={key: each.info.turn_input for key, each in plugins.items() if each.info.turn_input is not None},
         provenance=(*resolved.provenance, *plugin_rows, *catalog.provenance),
     )
 
