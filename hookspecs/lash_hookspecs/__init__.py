@@ -171,6 +171,10 @@ if TYPE_CHECKING:
         Leases as Leases,
         ProcessStamp as ProcessStamp,
     )
+    from lash_hookspecs.liveness import (
+        is_gone as is_gone,
+        process_stamp as process_stamp,
+    )
     from lash_hookspecs.llm import (
         AttemptReset as AttemptReset,
         GenerationOptions as GenerationOptions,
@@ -619,6 +623,10 @@ _MODULES = {
         "LeaseHolder",
         "Leases",
         "ProcessStamp",
+    ),
+    "liveness": (
+        "is_gone",
+        "process_stamp",
     ),
     "llm": (
         "AttemptReset",

@@ -92,9 +92,12 @@ class CancelOutcome(StrEnum):
     REQUESTED = "requested"
     """Its turn runs (or was interrupted) and will end as cancelled, unless it completes first."""
     ALREADY_REQUESTED = "already_requested"
+    TAKEN = "taken"
+    """Too late: another item's turn took it at a checkpoint, and `turn_id` says which; cancel that one."""
     COMPLETED = "completed"
     """Too late: it was done."""
     UNKNOWN = "unknown"
+    """The session has no such item (any more)."""
 
 
 class Inbox(Protocol):
