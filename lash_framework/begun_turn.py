@@ -1,6 +1,6 @@
 """A turn that was begun with a journal: run live, gone on with from its records, or left for somebody to decide.
 
-Its four ends: committed (finished or cancelled), interrupted (the journal stays, and the next who opens the session goes
+Its four ends: committed (finished or cancelled), interrupted (the journal stays, and who opens the session next goes
 on), suspended (it waits for a person), blocked (it can't go on).
 """
 
@@ -44,7 +44,7 @@ from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
 if TYPE_CHECKING:
     from lash_framework.resident import Resident
 
-__all__ = ["MAX_ATTEMPTS", "run_begun"]
+__all__ = ["MAX_ATTEMPTS", "run_begun", "what_was_accepted"]
 
 log = logging.getLogger("lash.turn")
 
@@ -75,11 +75,15 @@ async def run_begun(
     if item.reason is not None and not (force or abandon):
         await journalling.park(lease, item.no, blocked=item.reason)
         raise TurnBlocked(session.id, item.turn_id or "", item.reason)
+    if item.fruitless >= MAX_ATTEMPTS and not (force or abandon):
+        text = f"its process died {item.fruitless} times in a row before anything more was recorded"
+        await journalling.park(lease, item.no, blocked=text)
+        raise TurnBlocked(session.id, item.turn_id or "", text)
     is_fresh = request is not None and item.attempts == 1 and not begun.rows
     try:
         policy: SessionPolicy | None = None
         if request is None or not is_fresh:
-            known, policy = _what_was_accepted(session, item, begun.rows)
+            known, policy = what_was_accepted(session, item, begun.rows)
             request = known if request is None else evolve(known, turn_input=request.turn_input, wish=request.wish)
         if item.cancel_reason is not None:
             gate.request(item.cancel_reason)
@@ -125,7 +129,7 @@ async def run_begun(
     return run, turn
 
 
-def _what_was_accepted(
+def what_was_accepted(
     session: Resident, item: InboxItem, rows: tuple[JournalRow, ...]
 ) -> tuple[TurnRequest, SessionPolicy]:
     """The request as it was accepted, and the policy that the turn began with, or will."""

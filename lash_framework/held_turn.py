@@ -72,7 +72,7 @@ class HeldTurn:
         queued: Queued = _nothing,
         abandon: bool = False,
     ) -> tuple[TurnRun, AssembledTurn]:
-        """Run it to its commit, with the session's policy if none is given; `revision` is the head's, if it is known."""
+        """Run it to its commit, with the session's policy if none is given; `revision` is the head's, if known."""
         session, lash, request = self._session, self._session.lash, self._request
         conversation = await session.fresh(revision)
         policy = policy or session.policy

@@ -117,7 +117,7 @@ class Session:
         return await abandon(self._resident, turn_id)
 
     async def cancel(self, reason: str = "cancelled by the caller") -> CancelRequest | None:
-        """Ask for the end of the session's turn, whichever process runs it; None if none runs, waits or was interrupted.
+        """Ask for the end of the session's turn, whichever process runs it; None if there is none.
 
         `await request.won()` tells whether it ended as cancelled. A turn of this process is cancelled more directly by
         `RunningTurn.cancel`.

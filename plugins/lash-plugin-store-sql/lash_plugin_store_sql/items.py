@@ -33,7 +33,7 @@ ITEM = (
     # An item keeps the id of its own turn until it is settled: whoever took it may give it back.
     "CASE WHEN taken_by IS NULL OR settled_at_ms IS NOT NULL THEN inbox.turn_id "
     "ELSE (SELECT taker.turn_id FROM inbox AS taker WHERE taker.no = inbox.taken_by) END, "
-    "claim_generation, attempts, reason, cancel_reason, taken_by"
+    "claim_generation, attempts, fruitless, reason, cancel_reason, taken_by"
 )
 
 LEAN = ITEM.replace("payload", "x''")
@@ -46,13 +46,13 @@ _WAITS = "session_no = ? AND settled_at_ms IS NULL AND state = 'pending'"
 def item_of(session_id: str, row: Row) -> Item:
     """An item from its columns."""
     no, source_key, ingress, state, content_hash, payload, accepted, available, turn_id, *claim, taken_by = row
-    generation, attempts, reason, cancel_reason = claim
-    numbers = (no, accepted, available, generation, attempts)
+    generation, attempts, fruitless, reason, cancel_reason = claim
+    numbers = (no, accepted, available, generation, attempts, fruitless)
     try:
         known = (Ingress(ingress), InboxState(state))
     except ValueError as error:
         raise corrupt("inbox", f"item {no}", f"ingress {ingress!r:.80}, state {state!r:.80}") from error
-    if not all(type(each) is int for each in numbers) or generation < 0 or attempts < 0 or type(payload) is not bytes:
+    if not all(type(each) is int for each in numbers) or min(numbers[3:]) < 0 or type(payload) is not bytes:
         raise corrupt("inbox", f"item {no}", "its numbers are none, or a claim's generation or attempts are below zero")
     item = InboxItem(
         no=no,
@@ -67,6 +67,7 @@ def item_of(session_id: str, row: Row) -> Item:
         available_at_ms=available,
         claim_generation=generation,
         attempts=attempts,
+        fruitless=fruitless,
         reason=reason,
         cancel_reason=cancel_reason,
     )
@@ -209,11 +210,11 @@ def accept(
     )
 
 
-def claim_for_turn(tx: Tx, session_no: int, no: int, generation: int, attempts: int) -> None:
+def claim_for_turn(tx: Tx, session_no: int, no: int, generation: int, attempts: int, fruitless: int) -> None:
     """Claim a stored item whose turn is begun, and with it what its turn took before."""
     tx.write(
-        "UPDATE inbox SET state = 'claimed', claim_generation = ?, attempts = ? WHERE no = ?",
-        (generation, attempts, no),
+        "UPDATE inbox SET state = 'claimed', claim_generation = ?, attempts = ?, fruitless = ? WHERE no = ?",
+        (generation, attempts, fruitless, no),
     )
     tx.write(
         "UPDATE inbox SET claim_generation = ? "

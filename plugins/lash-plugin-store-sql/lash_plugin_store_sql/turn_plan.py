@@ -28,6 +28,7 @@ __all__ = [
     "LeaseFacts",
     "conflict",
     "fenced",
+    "fruitless",
     "is_live",
     "is_ours",
     "lease_end",
@@ -233,6 +234,13 @@ def plan_begin(begin: TurnBegin, facts: BeginFacts) -> Union[Committed, Busy, Be
         return Busy(held=granted.held, accepts=accepts and begin.wait)
     runs_new = facts.next is None and accepts and new is not None and new.available_at_ms <= facts.now_ms
     return Begin(grant=granted, accepts=accepts, claims=facts.next, runs_new=runs_new)
+
+
+def fruitless(stored: InboxItem, *, died: bool, progressed: bool) -> int:
+    """How many attempts at an item's turn died in a row without recording anything, once another one begins."""
+    if not died:
+        return stored.fruitless
+    return 0 if progressed else stored.fruitless + 1
 
 
 def conflict(session_id: str, source_key: str, accepted: InboxItem) -> InboxConflict:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from attrs import evolve
 
-from lash_hookspecs.errors import ClaimLost, StoreCorrupt
+from lash_hookspecs.errors import ClaimLost, CommitRefused, StoreCorrupt
 from lash_hookspecs.inbox import CancelOutcome, InboxItem, InboxState, NewInboxItem
 from lash_hookspecs.journal import TurnBegin, TurnBegun, TurnClaim, TurnCommitted
 from lash_hookspecs.journal_rows import JournalRow
@@ -31,7 +31,7 @@ from lash_plugin_store_sql.items import (
 )
 from lash_plugin_store_sql.leases import LEASE, holder_gone, lease_facts, write_grant, write_release
 from lash_plugin_store_sql.reads import Session, find_receipt, find_session, require_not_deleted
-from lash_plugin_store_sql.rows import append_rows, load_rows
+from lash_plugin_store_sql.rows import append_rows, drop_rows, has_rows, load_rows
 from lash_plugin_store_sql.schema import span
 from lash_plugin_store_sql.turn_plan import (
     Begin,
@@ -42,6 +42,7 @@ from lash_plugin_store_sql.turn_plan import (
     LeaseFacts,
     conflict,
     fenced,
+    fruitless,
     is_ours,
     lease_end,
     lost_claims,
@@ -217,9 +218,17 @@ def _begin(tx: Tx, begin: TurnBegin, plan: Begin, session: Session | None, now_m
     rows: tuple[JournalRow, ...] = ()
     item = None
     if stored is not None:
-        item = evolve(stored, state=InboxState.CLAIMED, claim_generation=lease.generation, attempts=plan.attempts)
+        died = plan.grant.displaced is not None and stored.attempts > 0
+        progressed = died and has_rows(tx, stored.no, stored.claim_generation)
+        item = evolve(
+            stored,
+            state=InboxState.CLAIMED,
+            claim_generation=lease.generation,
+            attempts=plan.attempts,
+            fruitless=fruitless(stored, died=died, progressed=progressed),
+        )
         if item != stored:
-            claim_for_turn(tx, session_no, item.no, lease.generation, plan.attempts)
+            claim_for_turn(tx, session_no, item.no, lease.generation, item.attempts, item.fruitless)
         if stored.attempts:
             rows = load_rows(tx, item.no)
     if plan.accepts and new is not None:
@@ -272,12 +281,21 @@ def _fenced_item(tx: Tx, lease: Lease, no: int, now_ms: int) -> tuple[int, Inbox
     return row[6], stored.item, last
 
 
-def park_turn(tx: Tx, lease: Lease, no: int, blocked: str | None, clock: Clock) -> None:
-    """Leave the turn as it is, without the lease."""
+def park_turn(tx: Tx, lease: Lease, no: int, state: InboxState, reason: str | None, clock: Clock) -> None:
+    """Leave the turn as it is, or forget it, without the lease."""
+    if state not in (InboxState.SUSPENDED, InboxState.BLOCKED, InboxState.CANCELLED):
+        raise CommitRefused("park_state", f"a turn is parked as suspended, blocked or cancelled, not as {state.value}")
     tx.lock(lease.session_id)
-    session_no, _, _ = _fenced_item(tx, lease, no, clock())
-    state = InboxState.SUSPENDED if blocked is None else InboxState.BLOCKED
-    tx.write("UPDATE inbox SET state = ?, reason = ? WHERE no = ?", (state.value, blocked, no))
+    now_ms = clock()
+    session_no, _, _ = _fenced_item(tx, lease, no, now_ms)
+    if state is InboxState.CANCELLED:
+        tx.write(
+            "UPDATE inbox SET state = 'cancelled', cancel_reason = ?, settled_at_ms = ?, payload = x'' WHERE no = ?",
+            (reason, now_ms, no),
+        )
+        drop_rows(tx, no)
+    else:
+        tx.write("UPDATE inbox SET state = ?, reason = ?, fruitless = 0 WHERE no = ?", (state.value, reason, no))
     write_release(tx, session_no)
 
 
