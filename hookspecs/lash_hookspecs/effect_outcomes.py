@@ -133,11 +133,12 @@ class ExecCodeOutcome:
 
 @frozen(kw_only=True)
 class CheckpointOutcome:
-    """What the plugins' checkpoint hooks did."""
+    """What the plugins' checkpoint hooks did. `taken` are the numbers of the inbox items that it delivered."""
 
     tag: ClassVar[str] = "checkpoint"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.CHECKPOINT
     hooks: HookRecord = HookRecord()
+    taken: tuple[int, ...] = ()
 
 
 @frozen(kw_only=True)
