@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ from lash_hookspecs.llm import JsonSchemaOutput
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
 
 if TYPE_CHECKING:
+    from lash_framework.lash import Lash
     from lash_framework.resident import Resident
 
 __all__ = ["MAX_ATTEMPTS", "run_begun", "what_was_accepted"]
@@ -83,16 +85,23 @@ async def run_begun(
     try:
         policy: SessionPolicy | None = None
         if request is None or not is_fresh:
-            known, policy = what_was_accepted(session, item, begun.rows)
+            known, policy = what_was_accepted(session.lash, item, begun.rows)
             request = known if request is None else evolve(known, turn_input=request.turn_input, wish=request.wish)
         if item.cancel_reason is not None:
             gate.request(item.cancel_reason)
         controller: JournalController
+        more = {
+            "tool_owners": session.lash.host.composition((policy or session.policy).mode_id).tool_owners,
+            "persistent": journalling.store.persistent,
+        }
         if abandon:
-            controller = RecordedOnly(begun.rows)
+            controller = RecordedOnly(begun.rows, **more)
         else:
-            append = partial(journalling.store.append_journal, lease, item.no)
-            controller = JournalController(begun.rows, append, attempt=item.attempts)
+
+            async def append(rows: Sequence[JournalRow], claims: Sequence[int]) -> None:
+                await journalling.store.append_journal(lease, item.no, rows, claims=claims)
+
+            controller = JournalController(begun.rows, append, attempt=item.attempts, **more)
 
         def settle(run: TurnRun) -> Settlement:
             rows = controller.held if journalling.keep else ()
@@ -129,11 +138,9 @@ async def run_begun(
     return run, turn
 
 
-def what_was_accepted(
-    session: Resident, item: InboxItem, rows: tuple[JournalRow, ...]
-) -> tuple[TurnRequest, SessionPolicy]:
+def what_was_accepted(lash: Lash, item: InboxItem, rows: Sequence[JournalRow]) -> tuple[TurnRequest, SessionPolicy]:
     """The request as it was accepted, and the policy that the turn began with, or will."""
-    request, accepted = restored(item, session.lash.host.composition)
+    request, accepted = restored(item, lash.host.composition)
     output = request.turn_input.output
     if isinstance(output, JsonSchemaOutput):
         request = evolve(request, wish=OutputWish(None, output))

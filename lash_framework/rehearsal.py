@@ -6,13 +6,14 @@ whether what is installed now would go on with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
+from lash_framework.accepted import AcceptedTurn
 from lash_framework.begun_turn import what_was_accepted
 from lash_framework.held_turn import HeldTurn
 from lash_framework.journal import RecordedOnly
@@ -117,13 +118,15 @@ class _DryStore:
         return CommitResult(receipt=receipt)
 
 
-async def _replay(lash: Lash, store: _DryStore, item: InboxItem, controller: RecordedOnly) -> None:
+async def _replay(
+    lash: Lash, store: _DryStore, item: InboxItem, rows: Sequence[JournalRow], controller: RecordedOnly
+) -> None:
     """Run the turn from its records. Raises whatever ends it before its commit."""
     dry: Any = copy(lash)
     dry.store = store
     loaded = await store.load_session(item.session_id)
     head = loaded.head if loaded is not None else SessionHead(session_id=item.session_id)
-    request, policy = what_was_accepted(dry, item, controller.rows)
+    request, policy = what_was_accepted(lash, item, rows)
     session = Resident(dry, head, policy, ())
     await HeldTurn(session, request, CancelGate()).run(controller, None, policy=policy)
 
@@ -131,10 +134,10 @@ async def _replay(lash: Lash, store: _DryStore, item: InboxItem, controller: Rec
 async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
     """Replay an unfinished turn as far as its records go."""
     rows: Sequence[JournalRow] = await lash.store.load_journal(item.session_id, item.turn_id or "")
-    controller = RecordedOnly(rows)
+    controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item))
     verdict, reason = Verdict.SAFE, ""
     try:
-        await _replay(lash, _DryStore(lash.store), item, controller)
+        await _replay(lash, _DryStore(lash.store), item, rows, controller)
     except (EffectUnrecorded, EffectsSuspended) as end:
         reason = str(end)
     except ReplayError as error:
@@ -153,9 +156,14 @@ async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
     )
 
 
-def _changed_versions(lash: Lash, item: InboxItem) -> tuple[tuple[str, str, str], ...]:
-    from lash_framework.accepted import AcceptedTurn
+def _tool_owners(lash: Lash, item: InboxItem) -> Mapping[str, str]:
+    try:
+        return lash.host.composition(decode(AcceptedTurn, item.payload).policy.mode_id).tool_owners
+    except ConfigurationError:
+        return {}
 
+
+def _changed_versions(lash: Lash, item: InboxItem) -> tuple[tuple[str, str, str], ...]:
     accepted = decode(AcceptedTurn, item.payload)
     try:
         now = lash.host.composition(accepted.policy.mode_id).versions
@@ -180,8 +188,9 @@ async def replay_turn(lash: Lash, session_id: str, receipt: Receipt) -> Replayed
         hint = "its journal wasn't kept: turns that run with `durability.keep_journal_h` above 0 keep theirs"
         raise UnknownName("journal of turn", turn_id, hint=hint)
     past, nodes = await _before(lash, session_id, receipt)
-    store, controller = _DryStore(lash.store, past), RecordedOnly(rows)
-    await _replay(lash, store, item, controller)
+    store = _DryStore(lash.store, past)
+    controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item), persistent=lash.store.persistent)
+    await _replay(lash, store, item, rows, controller)
     (commit,) = store.commits
     turn = decode(AssembledTurn, commit.result)
     stored = decode(AssembledTurn, receipt.result)

@@ -90,7 +90,7 @@ class TurnHooks:
             prompt, record = RenderedPrompt(), NO_HOOKS
             if before or hooks["lash_prompt_contributions"] or hooks["lash_lifespan"]:
                 with self._recording() as made:
-                    await plan.enter()
+                    await self._enter()
                     if before:
                         made.directives = await self._collect(before, self._bind(TurnHookContext))
                     prompt = current_prompt(plan, await self._contributions())
@@ -121,7 +121,7 @@ class TurnHooks:
                 return SyncEnvironmentOutcome(prompt=current_prompt(plan), tool_specs=specs)
             prompt = RenderedPrompt()
             with self._recording() as made:
-                await plan.enter()
+                await self._enter()
                 prompt = current_prompt(plan, await self._contributions())
             return SyncEnvironmentOutcome(prompt=prompt, tool_specs=specs, hooks=made.record)
 
@@ -136,7 +136,7 @@ class TurnHooks:
             queued = await plan.queued()
             if hooks:
                 with self._recording() as made:
-                    await plan.enter()
+                    await self._enter()
                     made.directives = await self._collect(hooks, self._bind(CheckpointHookContext, kind=kind))
                 record = made.record
             taken, inputs = tuple(no for no, _ in queued), tuple(message for _, message in queued)
@@ -159,7 +159,7 @@ class TurnHooks:
             record = NO_HOOKS
             if hooks:
                 with self._recording() as made:
-                    await plan.enter()
+                    await self._enter()
                     made.directives = await self._collect(hooks, self._bind(TurnHookContext), turn=assembled())
                 record = made.record
             return TurnEndOutcome(finished_at_ms=max(time.time_ns() // 1_000_000, started_at_ms), hooks=record)
@@ -167,6 +167,11 @@ class TurnHooks:
         return await self._ask(plan.scope, TurnEndCommand(), "turn_end", TurnEndOutcome, live)
 
     # ---- what all of them do ----------------------------------------------------------------------------------------
+
+    async def _enter(self) -> None:
+        """Before code of plugins runs: a reply that was paid for must not hang on a slow hook."""
+        await self._plan.controller.flush()
+        await self._plan.enter()
 
     async def _collect(self, hooks: tuple[HookImpl, ...], bind: Bind, **given: Any) -> tuple[OwnedDirective, ...]:
         found = owned_directives(await collect(hooks, bind, item=DIRECTIVES, **given))

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from lash_framework import Lash
 from lash_framework.settings import load_settings
-from lash_hookspecs import Provider, ProviderSpec, hookimpl
+from lash_hookspecs import Provider, ProviderSpec, RuntimeEffectEnvelope, hookimpl
 from lash_hookspecs.plugins import PluginInfo
 from lash_plugin_provider_scripted import ScriptedProvider
 from lash_plugin_provider_scripted.script import Script
@@ -39,6 +39,17 @@ def model_plugin(provider: Provider) -> object:
         return [ProviderSpec(provider_id="test", settings=NoSettings, open=lambda _: provider, live=False)]
 
     return plugin("test-model", lash_providers)
+
+
+@frozen
+class Unwritten:
+    """The part of an effect controller that one without a queue of writes has no use for."""
+
+    async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
+        """Nothing is written ahead."""
+
+    async def flush(self) -> None:
+        """Nothing is held back."""
 
 
 @asynccontextmanager

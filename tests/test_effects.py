@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from agents import agent
+from agents import Unwritten, agent
 from attrs import define, field, frozen
 
 from lash_framework import Lash
@@ -50,7 +50,7 @@ class RecordingHost:
 
 
 @frozen
-class _Recording:
+class _Recording(Unwritten):
     host: RecordingHost
     durable: bool = False
 
@@ -143,7 +143,7 @@ async def test_children_of_a_batch_have_keys_of_their_own_below_their_parents() 
 
 
 @frozen
-class _WrongAnswers:
+class _WrongAnswers(Unwritten):
     """A controller that answers model calls with the outcome of a sleep."""
 
     durable: bool = False
@@ -167,7 +167,7 @@ async def test_a_controller_that_answers_with_the_wrong_kind_fails_the_turn_by_n
 
 
 @frozen
-class _Remembered:
+class _Remembered(Unwritten):
     """A controller that answers model calls from a record, without running anything."""
 
     durable: bool = True

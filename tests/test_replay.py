@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import anyio
 import pytest
-from agents import agent, plugin
+from agents import Unwritten, agent, plugin
 from attrs import define, evolve, field, frozen
 
 from lash_framework import Lash
@@ -68,7 +68,7 @@ class Records:
 
 
 @frozen
-class _Controller:
+class _Controller(Unwritten):
     records: Records
     durable: bool = True
 
@@ -364,7 +364,7 @@ async def test_what_a_hook_changed_before_the_turn_was_cancelled_in_it_is_undone
 
 
 @frozen
-class Lossy:
+class Lossy(Unwritten):
     """A host whose records get lost: the effect is run, and what came of it, or another outcome, is not kept."""
 
     at: str

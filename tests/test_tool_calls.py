@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from agents import agent, plugin
+from agents import Unwritten, agent, plugin
 from attrs import frozen
 
 from lash_framework.composition import Composition
@@ -300,7 +300,7 @@ async def test_what_is_nested_too_deeply_is_a_failed_call_and_not_the_end_of_the
 
 
 @frozen
-class _Keeps:
+class _Keeps(Unwritten):
     """An effect host, and its own controller, that writes down what was asked and what came of it."""
 
     durable: bool = True
@@ -354,7 +354,7 @@ async def test_a_structured_answer_that_is_nested_too_deeply_stops_the_turn_as_i
 
 
 @frozen
-class _RefusesChildren:
+class _RefusesChildren(Unwritten):
     """An effect host, and its own controller, that refuses the calls that tools make."""
 
     durable: bool = False

@@ -20,6 +20,7 @@ import attrs
 from lash_hookspecs.canonical import canonical_bytes
 from lash_hookspecs.errors import CodecError, ConfigurationError
 from lash_hookspecs.tools import (
+    OnUnknown,
     ToolActivation,
     ToolCallContext,
     ToolEffect,
@@ -107,6 +108,7 @@ class FunctionTool:
         description: str | None = None,
         timeout_s: float | None = None,
         effect: ToolEffect = ToolEffect.UNSAFE,
+        on_unknown: OnUnknown = OnUnknown.FAIL,
         activation: ToolActivation = ToolActivation.ALWAYS,
     ) -> None:
         if not inspect.isroutine(function):
@@ -130,6 +132,7 @@ class FunctionTool:
             input_schema=self._schema(arguments),
             timeout_s=timeout_s,
             effect=effect,
+            on_unknown=on_unknown,
             activation=activation,
         )
 
@@ -213,12 +216,14 @@ def tool(
     description: str | None = None,
     timeout_s: float | None = None,
     effect: ToolEffect = ToolEffect.UNSAFE,
+    on_unknown: OnUnknown = OnUnknown.FAIL,
     activation: ToolActivation = ToolActivation.ALWAYS,
 ) -> Callable[[Callable[..., Any]], FunctionTool]: ...
 def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a tool of a typed function, with or without options.
 
-    `timeout_s` bounds a call, in seconds. `effect` says what repeating it does. Raises `ConfigurationError` for a
+    `timeout_s` bounds a call, in seconds. `effect` says what repeating it does, `on_unknown` what
+    becomes of an unsafe call after a crash. Raises `ConfigurationError` for a
     parameter that JSON can't carry.
     """
     if function is None:
