@@ -93,7 +93,7 @@ def restored(item: InboxItem, composition_of: Any) -> tuple[TurnRequest, Accepte
     composition: Composition = composition_of(accepted.policy.mode_id)
     turn_input = accepted.turn_input
     if accepted.extension is not None or accepted.plugin_inputs:
-        inputs = {}
+        inputs: dict[str, Any] = {}
         for plugin_id, data in accepted.plugin_inputs.items():
             declared = composition.turn_inputs.get(plugin_id)
             if declared is None:

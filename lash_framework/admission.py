@@ -11,24 +11,25 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
-from lash_hookspecs.liveness import process_stamp
 
 from lash_framework.accepted import TurnRequest, accepted_bytes
 from lash_framework.lease_keeper import LeaseKeeper
 from lash_hookspecs.errors import InboxConflict, LeaseLost, SessionBusy, StoreError, TurnConflict
-from lash_hookspecs.inbox import InboxState, Ingress, NewInboxItem
-from lash_hookspecs.journal import TurnBegin, TurnBegun, TurnCommitted
-from lash_hookspecs.leases import Lease, LeaseBusy, LeaseHolder
+from lash_hookspecs.inbox import Inbox, InboxState, Ingress, NewInboxItem
+from lash_hookspecs.journal import Journal, TurnBegin, TurnBegun, TurnCommitted
+from lash_hookspecs.leases import Lease, LeaseBusy, LeaseHolder, Leases
+from lash_hookspecs.liveness import process_stamp
+from lash_hookspecs.stores import Blobs, SessionStore, Store
 from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
     from lash_hookspecs.sessions import SessionPolicy
 
-__all__ = ["BUSY_POLL_S", "Journalling", "busy", "new_holder"]
+__all__ = ["BUSY_POLL_S", "DurableStore", "Journalling", "busy", "new_holder"]
 
 log = logging.getLogger("lash.turn")
 
@@ -49,11 +50,15 @@ def new_holder() -> LeaseHolder:
     return LeaseHolder(owner="lash", incarnation=token_hex(8), executor="turns", process=process_stamp())
 
 
+class DurableStore(Store, SessionStore, Blobs, Leases, Inbox, Journal, Protocol):
+    """A store with which turns survive their process."""
+
+
 @frozen(eq=False)
 class Journalling:
     """What a host needs to run turns with a journal. `keep`: journals stay after their turn was committed."""
 
-    store: Any
+    store: DurableStore
     holder: LeaseHolder
     keeper: LeaseKeeper
     keep: bool = False

@@ -89,19 +89,19 @@ async def run_begun(
             request = known if request is None else evolve(known, turn_input=request.turn_input, wish=request.wish)
         if item.cancel_reason is not None:
             gate.request(item.cancel_reason)
+        owners = session.lash.host.composition((policy or session.policy).mode_id).tool_owners
+        persistent = journalling.store.persistent
         controller: JournalController
-        more = {
-            "tool_owners": session.lash.host.composition((policy or session.policy).mode_id).tool_owners,
-            "persistent": journalling.store.persistent,
-        }
         if abandon:
-            controller = RecordedOnly(begun.rows, **more)
+            controller = RecordedOnly(begun.rows, tool_owners=owners, persistent=persistent)
         else:
 
             async def append(rows: Sequence[JournalRow], claims: Sequence[int]) -> None:
                 await journalling.store.append_journal(lease, item.no, rows, claims=claims)
 
-            controller = JournalController(begun.rows, append, attempt=item.attempts, **more)
+            controller = JournalController(
+                begun.rows, append, attempt=item.attempts, tool_owners=owners, persistent=persistent
+            )
 
         def settle(run: TurnRun) -> Settlement:
             rows = controller.held if journalling.keep else ()

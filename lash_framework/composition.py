@@ -42,8 +42,8 @@ class Composition:
 
     `key` is a stable hash of mode, plugins with versions, and options. `hooks` has every hook's implementations in the
     order in which they are called, () for none. `tools` are all of them; `manifests`, and `tool_specs` for the model,
-    those that the model may call. `prompt_layers` are the pieces of `mode.prompt`, the lowest first. `versions` are the
-    plugins', by id, `turn_inputs` the classes of what a caller may say to them with a turn; `tool_owners` has each tool's plugin.
+    those that the model may call. `prompt_layers` are the pieces of `mode.prompt`, the lowest first. By plugin id:
+    `versions`, and in `turn_inputs` the class of what a caller may say with a turn; by tool: `tool_owners`.
     """
 
     key: str

@@ -70,8 +70,8 @@ class JournalController:
     """One turn's way through the effect boundary, with a journal.
 
     `rows` are what earlier attempts recorded; `attempt` counts from 1; `tool_owners` names each tool's plugin, for
-    the message of a mismatch; `persistent` is whether the journal outlives the process. Afterwards `replayed`, `ran` and `unknown` are the labels of what was answered, what was
-    run, and what a crash left unknown, in order.
+    the message of a mismatch; `persistent` is whether the journal outlives the process. Afterwards `replayed`, `ran`
+    and `unknown` are the labels of what was answered, what was run, and what a crash left unknown, in order.
 
     Raises what `append` raised, from then on for everything; `JournalRefusal` if a row isn't what is asked
     (`runtime_effect_mismatch`) or can't be read (`runtime_effect_corrupt`); `EffectSuspended`.

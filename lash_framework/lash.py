@@ -211,6 +211,14 @@ class Lash:
         turn: AssembledTurn = run_anywhere(run)
         return turn
 
+    def require_journal(self, what: str) -> Journalling:
+        """What turns with a journal need. Raises `CapabilityMissing` for `what` where there is none."""
+        if self.journalling is None:
+            raise CapabilityMissing(
+                f"{what} needs a journal: set `durability.effects` to `journal`, and use a store that can keep one"
+            )
+        return self.journalling
+
     # ---- sessions ---------------------------------------------------------------------------------------------------
 
     @property

@@ -18,7 +18,7 @@ __all__ = ["queued_inputs"]
 
 async def queued_inputs(session: Resident) -> Sequence[tuple[int, Message]]:
     """The items that a checkpoint may deliver, in order, as finished messages. Nearly always there are none."""
-    store = session.lash.store
+    store = session.lash.require_journal("a checkpoint's look into the inbox").store
     if not await store.has_pending(session.id, Ingress.CHECKPOINT):
         return ()
     waiting = await store.list_inbox(session.id, states=frozenset({InboxState.PENDING}))

@@ -22,7 +22,7 @@ from lash_framework.turn import TurnRun
 from lash_framework.turn_job import watched
 from lash_framework.turn_plan import CancelGate
 from lash_hookspecs.codec import decode
-from lash_hookspecs.errors import CapabilityMissing, LashError, SessionBusy, UnknownName
+from lash_hookspecs.errors import LashError, SessionBusy, UnknownName
 from lash_hookspecs.inbox import InboxItem, InboxState, Ingress
 from lash_hookspecs.journal import TurnBegun
 from lash_hookspecs.sessions import AssembledTurn, TurnInput
@@ -128,7 +128,7 @@ class CancelRequest:
 
 async def cancel(session: Resident, reason: str) -> CancelRequest | None:
     """Ask durably for the end of the turn that runs, or was interrupted; None if there is none."""
-    store = session.lash.store
+    store = session.lash.require_journal("`session.cancel`").store
     for item in await store.list_inbox(session.id):
         if item.state is not InboxState.PENDING or item.turn_id is not None:
             await store.cancel_items(session.id, [item.no], reason)
@@ -158,17 +158,16 @@ async def recover_quietly(session: Resident) -> None:
 async def enqueue(session: Resident, given: TurnInput | str, ingress: Ingress, source_key: str | None) -> InboxItem:
     """Accept an input, and see to it that somebody runs it: a turn that runs here, or a task in the background."""
     lash = session.lash
-    if lash.journalling is None:
-        raise CapabilityMissing("`session.enqueue` needs a journal; this host has `durability.effects = inline`")
+    journalling = lash.require_journal("`session.enqueue`")
     turn_input = normalized(given)
     request = TurnRequest(turn_id=token_hex(16), turn_input=turn_input, input_hash=input_hash(turn_input))
     held = HeldTurn(session, request, CancelGate())
     held.check()
     request = evolve(request, images=await stored_images(lash.store, turn_input))
-    item = lash.journalling.item(
+    item = journalling.item(
         session.id, request, session.policy, session.composition, ingress=ingress, source_key=source_key
     )
-    accepted = await lash.store.enqueue(item)
+    accepted = await journalling.store.enqueue(item)
     if lash.background is not None:
         # In line behind a turn that runs, which most likely takes it meanwhile.
         lash.background.start_soon(_drain, session, name=f"lash inbox of {session.id}")

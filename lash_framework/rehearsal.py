@@ -133,7 +133,9 @@ async def _replay(
 
 async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
     """Replay an unfinished turn as far as its records go."""
-    rows: Sequence[JournalRow] = await lash.store.load_journal(item.session_id, item.turn_id or "")
+    rows: Sequence[JournalRow] = await lash.require_journal("a rehearsal").store.load_journal(
+        item.session_id, item.turn_id or ""
+    )
     controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item))
     verdict, reason = Verdict.SAFE, ""
     try:
@@ -181,17 +183,18 @@ async def replay_turn(lash: Lash, session_id: str, receipt: Receipt) -> Replayed
     record, which says what was installed and set where, is taken over. Raises `UnknownName` if its journal wasn't kept.
     """
     turn_id = receipt.operation.key
-    settled = await lash.store.list_inbox(session_id, states=frozenset({InboxState.COMPLETED}), limit=1_000_000)
+    store = lash.require_journal("a replay").store
+    settled = await store.list_inbox(session_id, states=frozenset({InboxState.COMPLETED}), limit=1_000_000)
     item = next((each for each in settled if each.turn_id == turn_id and each.payload), None)
-    rows = await lash.store.load_journal(session_id, turn_id)
+    rows = await store.load_journal(session_id, turn_id)
     if item is None or not rows:
         hint = "its journal wasn't kept: turns that run with `durability.keep_journal_h` above 0 keep theirs"
         raise UnknownName("journal of turn", turn_id, hint=hint)
     past, nodes = await _before(lash, session_id, receipt)
-    store = _DryStore(lash.store, past)
+    dry = _DryStore(lash.store, past)
     controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item), persistent=lash.store.persistent)
-    await _replay(lash, store, item, rows, controller)
-    (commit,) = store.commits
+    await _replay(lash, dry, item, rows, controller)
+    (commit,) = dry.commits
     turn = decode(AssembledTurn, commit.result)
     stored = decode(AssembledTurn, receipt.result)
     turn = evolve(turn, explain_ref=stored.explain_ref)

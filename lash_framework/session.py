@@ -126,7 +126,7 @@ class Session:
 
     async def inbox(self) -> Sequence[InboxItem]:
         """What is accepted and not settled, in order."""
-        return await self._resident.lash.store.list_inbox(self.id)
+        return await self._resident.lash.require_journal("`session.inbox`").store.list_inbox(self.id)
 
     # ---- reading and changing ---------------------------------------------------------------------------------------
 

@@ -51,7 +51,8 @@ def resume(invocation: Invocation, session_id: str | None, abandon: str | None, 
 
 async def _waiting(lash: Lash) -> Sequence[str]:
     """Sessions with something that isn't settled."""
-    return list(dict.fromkeys(each.session_id for each in await lash.store.list_inbox()))
+    waiting = await lash.require_journal("`lash resume`").store.list_inbox()
+    return list(dict.fromkeys(each.session_id for each in waiting))
 
 
 async def _resume(lash: Lash, session_ids: Sequence[str]) -> int:
