@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 from attrs import evolve
 
 from lash_framework.admission import BUSY_POLL_S, Journalling, busy, new_holder
-from lash_framework.archive import HistoryExport, explain_turn, load_history
+from lash_framework.archive import HistoryExport, explain_turn, find_turn, load_history
 from lash_framework.arguments import OPENED_WITH, SESSION_WITH, check_arguments
 from lash_framework.composition import Composition
 from lash_framework.effects import InlineEffectHost
@@ -25,6 +25,7 @@ from lash_framework.hooks import Owned
 from lash_framework.host import PluginHost
 from lash_framework.lease_keeper import LeaseKeeper
 from lash_framework.modes import load_extension, store_extension
+from lash_framework.pending import PendingCall, pending_calls, resolve
 from lash_framework.prompt import PromptRenderer
 from lash_framework.provenance import TOML
 from lash_framework.providers import Providers, split_model
@@ -61,6 +62,9 @@ from lash_hookspecs.stores import (
 from lash_hookspecs.toolkit import FunctionTool
 from lash_hookspecs.tools import Tool
 from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from lash_framework.rehearsal import Rehearsal, Replayed
 
 __all__ = ["DEFAULT_MODEL", "Lash"]
 
@@ -356,6 +360,36 @@ class Lash:
             await anyio.sleep(BUSY_POLL_S)
         with held:
             yield
+
+    async def pending(self) -> Sequence[PendingCall]:
+        """Calls that a crash left unknown and that wait for a person, of all sessions."""
+        return await pending_calls(self.require_journal("`lash pending`"))
+
+    async def resolve(self, key: str, *, result: object = None, error: str | None = None) -> PendingCall:
+        """Say what became of a pending call: its result, or why it failed. A beginning of the key is enough.
+
+        The turn goes on with `Session.recover`. Raises `UnknownName`, and `SessionBusy` while the turn runs.
+        """
+        return await resolve(self.require_journal("`lash pending`"), key, result=result, error=error)
+
+    async def replay(self, turn_id: str, session_id: str | None = None) -> Replayed:
+        """Replay a committed turn from its journal: nothing is executed, nothing is written.
+
+        A beginning of the id is enough if it is unique. Raises `UnknownName` for a turn that isn't known, or whose
+        journal wasn't kept.
+        """
+        from lash_framework.rehearsal import replay_turn  # few want it
+
+        found = await find_turn(self.store, turn_id, session_id)
+        return await replay_turn(self, *found)
+
+    async def upgrade_check(self, session_id: str | None = None) -> Sequence[Rehearsal]:
+        """What would become of unfinished turns with what is installed now; nothing is executed or written."""
+        from lash_framework.rehearsal import rehearse  # few want it
+
+        waiting = await self.require_journal("`lash upgrade-check`").store.list_inbox(session_id)
+        begun = [each for each in waiting if each.attempts and each.turn_id is not None]
+        return [await rehearse(self, each) for each in begun]
 
     async def load_history(self, session_id: str) -> HistoryExport:
         """A session, whole, with placeholders for what can't be read. Raises `UnknownName` if there is none."""
