@@ -1,0 +1,169 @@
+"""The turn that the crash matrix kills: parallel tools, a failure that is retried, guidance, a queued input.
+
+It is the same agent for tests in this process and for processes that are really killed (`crash_children.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+from agents import agent, plugin
+from attrs import evolve, frozen
+
+from lash_framework import Lash
+from lash_framework.testing.crash_matrix import Subject
+from lash_hookspecs import (
+    CheckpointKind,
+    EnqueueMessages,
+    JournalStatus,
+    LlmRequest,
+    SessionStateSpec,
+    ToolError,
+    tool,
+)
+from lash_plugin_provider_scripted import Call, Reply
+
+SESSION, TURN = "crash", "turn-1"
+
+
+class World:
+    """What the outside remembers, in a file beside the database: a line for each deed, whoever did it."""
+
+    def __init__(self, url: str) -> None:
+        self.path = Path(url.removeprefix("sqlite:///")).with_name("world")
+
+    def note(self, deed: str) -> None:
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            os.write(file, f"{deed}\n".encode())  # in one go, and kept whatever becomes of the process
+        finally:
+            os.close(file)
+
+    @property
+    def deeds(self) -> Counter[str]:
+        return Counter(self.path.read_text().splitlines() if self.path.exists() else ())
+
+
+@frozen
+class Guidance:
+    """What the plugin `guide` remembers."""
+
+    given: int = 0
+
+
+def guide(world: World) -> object:
+    """Gives its guidance once in a session, after the first tools, and remembers that it did."""
+
+    def lash_session_state() -> SessionStateSpec:
+        return SessionStateSpec(state=Guidance)
+
+    async def lash_checkpoint(ctx: Any) -> list[Any]:
+        if ctx.kind is not CheckpointKind.AFTER_WORK or ctx.state.given:
+            return []
+        world.note("guidance")
+        ctx.set_state(evolve(ctx.state, given=ctx.state.given + 1))
+        return [EnqueueMessages.note("Be brief.")]
+
+    return plugin("guide", lash_session_state, lash_checkpoint)
+
+
+class Turnstile:
+    """Lets tools that run at once end one by one, each when the outcome of the one before it is durable.
+
+    So the journal is written in the same steps each time, and a golden trace is the same trace twice.
+    """
+
+    def __init__(self, lash: Lash) -> None:
+        self._begun: list[str] = []
+        self._durable: dict[str, anyio.Event] = {}
+        append = lash.store.append_journal
+
+        async def append_journal(lease: Any, no: int, rows: Any, **options: Any) -> None:
+            await append(lease, no, rows, **options)
+            for row in rows:
+                for name in self._begun:
+                    if row.status is JournalStatus.DONE and f"`{name}`" in row.label:
+                        self._durable[name].set()
+
+        lash.store.append_journal = append_journal
+
+    async def wait(self, name: str) -> None:
+        """End once those are durable that began before, in this process."""
+        before = self._begun[-1:]
+        self._begun.append(name)
+        self._durable[name] = anyio.Event()
+        for each in before:
+            await self._durable[each].wait()
+
+
+def tools(world: World, opened: list[Turnstile]) -> list[Any]:
+    """Three that run at once, and one that fails at first."""
+
+    async def together(name: str) -> str:
+        world.note(name)
+        await opened[0].wait(name)
+        return f"{name} is done"
+
+    @tool(effect="pure")
+    async def look() -> str:
+        "Look."
+        return await together("look")
+
+    @tool(effect="idempotent")
+    async def note() -> str:
+        "Note."
+        return await together("note")
+
+    @tool(effect="unsafe")
+    async def charge() -> str:
+        "Charge."
+        return await together("charge")
+
+    @tool(effect="idempotent")
+    async def fetch(attempt: int) -> str:
+        "Fetch; the first attempt fails."
+        world.note(f"fetch {attempt}")
+        if attempt == 1:
+            raise ToolError("the line is busy")
+        return "fetched"
+
+    return [look, note, charge, fetch]
+
+
+@asynccontextmanager
+async def crash_agent(url: str) -> AsyncIterator[Lash]:
+    """A host for the turn. The model's answer says what it was told: guidance and the queued input, each how often."""
+    world = World(url)
+    opened: list[Lash] = []
+    turnstiles: list[Turnstile] = []
+
+    async def say(request: LlmRequest) -> Reply:
+        said = sum(message.role == "assistant" for message in request.messages)
+        world.note(f"model {said + 1}")
+        match said:
+            case 0:
+                calls = [Call("look", {}, "look"), Call("note", {}, "note"), Call("charge", {}, "charge")]
+                return Reply(text="At once.", tool_calls=calls)
+            case 1:
+                session = await opened[0].session(SESSION)
+                await session.enqueue("And hurry.", source_key="hurry")
+                return Reply(text="Now fetch.", tool_calls=[Call("fetch", {"attempt": 1}, "fetch-1")])
+            case 2:
+                return Reply(text="Once more.", tool_calls=[Call("fetch", {"attempt": 2}, "fetch-2")])
+        texts = [block.text for message in request.messages for block in message.blocks if hasattr(block, "text")]
+        told = {each: sum(each in text for text in texts) for each in ("Be brief.", "And hurry.")}
+        return Reply(text=f"All is done: {told}", deltas=["All is ", f"done: {told}"])
+
+    async with agent(say, store=url, tools=tools(world, turnstiles), plugins=[guide(world)]) as lash:
+        opened.append(lash)
+        turnstiles.append(Turnstile(lash))
+        yield lash
+
+
+SUBJECT = Subject(open_host=crash_agent, prompt="Do it all.", session_id=SESSION, turn_id=TURN)
