@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from agents import agent, plugin
 from attrs import evolve, frozen
 
 from lash_framework import Lash
+from lash_framework.settings import load_settings
 from lash_framework.testing.crash_matrix import Subject
+from lash_framework.testing.crash_verdicts import Ending
 from lash_hookspecs import (
     CheckpointKind,
     EnqueueMessages,
@@ -30,6 +32,43 @@ from lash_hookspecs import (
 from lash_plugin_provider_scripted import Call, Reply
 
 SESSION, TURN = "crash", "turn-1"
+
+
+DEEDS = ("model 1", "look", "note", "charge", "guidance", "model 2", "fetch 1", "model 3", "fetch 2", "model 4")
+"""What the turn does to the outside, each once."""
+
+
+@frozen
+class Row:
+    """What became of one crash. `found` is what the survivor found: nothing, or the turn accepted, or committed.
+
+    `twice` and `never` are the deeds that were done so; all others were done once. `unknown` are the calls of which the
+    model was told that nobody knows. `usage` is exact, or at least.
+    """
+
+    found: str
+    twice: str = "-"
+    never: str = "-"
+    unknown: str = "-"
+    usage: str = "exact"
+
+
+def row_of(ending: Ending, world: World) -> Row:
+    """What became of a crash, by what a survivor and the outside say."""
+    deeds = world.deeds
+    odd = {each: count for each, count in deeds.items() if count > 2 or each not in DEEDS}
+    assert not odd, odd
+    return Row(
+        found="committed" if ending.was_committed else "accepted" if ending.was_accepted else "nothing",
+        twice=_list(each for each in DEEDS if deeds[each] == 2),
+        never=_list(each for each in DEEDS if not deeds[each]),
+        unknown=_list(each.tool_name for each in ending.turn.tool_calls if "nobody knows" in str(each.output)),
+        usage="at least" if ending.turn.usage.at_least else "exact",
+    )
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "-"
 
 
 class World:
@@ -57,7 +96,7 @@ class Guidance:
     given: int = 0
 
 
-def guide(world: World) -> object:
+def guide(world: World, more: Callable[[], Awaitable[object]]) -> object:
     """Gives its guidance once in a session, after the first tools, and remembers that it did."""
 
     def lash_session_state() -> SessionStateSpec:
@@ -67,6 +106,7 @@ def guide(world: World) -> object:
         if ctx.kind is not CheckpointKind.AFTER_WORK or ctx.state.given:
             return []
         world.note("guidance")
+        await more()
         ctx.set_state(evolve(ctx.state, given=ctx.state.given + 1))
         return [EnqueueMessages.note("Be brief.")]
 
@@ -136,8 +176,12 @@ def tools(world: World, opened: list[Turnstile]) -> list[Any]:
     return [look, note, charge, fetch]
 
 
+async def _nothing(lash: Lash) -> None:
+    """What the hook does besides, where nobody asks for more."""
+
+
 @asynccontextmanager
-async def crash_agent(url: str) -> AsyncIterator[Lash]:
+async def crash_agent(url: str, after_guidance: Callable[[Lash], Awaitable[object]] = _nothing) -> AsyncIterator[Lash]:
     """A host for the turn. The model's answer says what it was told: guidance and the queued input, each how often."""
     world = World(url)
     opened: list[Lash] = []
@@ -160,10 +204,17 @@ async def crash_agent(url: str) -> AsyncIterator[Lash]:
         told = {each: sum(each in text for text in texts) for each in ("Be brief.", "And hurry.")}
         return Reply(text=f"All is done: {told}", deltas=["All is ", f"done: {told}"])
 
-    async with agent(say, store=url, tools=tools(world, turnstiles), plugins=[guide(world)]) as lash:
+    plugins = [guide(world, lambda: after_guidance(opened[0]))]
+    options: Any = {"tools": tools(world, turnstiles), "plugins": plugins, "settings": _few_plugins()}
+    async with agent(say, store=url, **options) as lash:
         opened.append(lash)
         turnstiles.append(Turnstile(lash))
         yield lash
+
+
+def _few_plugins() -> Any:
+    settings = load_settings(env={})
+    return evolve(settings, plugins=evolve(settings.plugins, only=("mode-standard", "store-sql")))
 
 
 SUBJECT = Subject(open_host=crash_agent, prompt="Do it all.", session_id=SESSION, turn_id=TURN)
