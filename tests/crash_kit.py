@@ -205,16 +205,18 @@ async def crash_agent(url: str, after_guidance: Callable[[Lash], Awaitable[objec
         return Reply(text=f"All is done: {told}", deltas=["All is ", f"done: {told}"])
 
     plugins = [guide(world, lambda: after_guidance(opened[0]))]
-    options: Any = {"tools": tools(world, turnstiles), "plugins": plugins, "settings": _few_plugins()}
+    options: Any = {"tools": tools(world, turnstiles), "plugins": plugins, "settings": _settings()}
     async with agent(say, store=url, **options) as lash:
         opened.append(lash)
         turnstiles.append(Turnstile(lash))
         yield lash
 
 
-def _few_plugins() -> Any:
+def _settings() -> Any:
+    """Few plugins, and no waiting for the disk: what a process wrote outlives it in either way."""
     settings = load_settings(env={})
-    return evolve(settings, plugins=evolve(settings.plugins, only=("mode-standard", "store-sql")))
+    few = evolve(settings.plugins, only=("mode-standard", "store-sql"))
+    return evolve(settings, plugins=few, store_options={"synchronous": "normal"})
 
 
 SUBJECT = Subject(open_host=crash_agent, prompt="Do it all.", session_id=SESSION, turn_id=TURN)

@@ -190,9 +190,7 @@ async def crash_at_every_effect(
     states are those of the golden turn, and usage too, "at least" where a reply's record was lost. Raises
     `AssertionError` that names the place.
     """
-    subject = Subject(
-        open_host=open_host, prompt=normalized(prompt), session_id=session_id, turn_id=turn_id, mode=mode
-    )
+    subject = Subject(open_host=open_host, prompt=normalized(prompt), session_id=session_id, turn_id=turn_id, mode=mode)
     with tempfile.TemporaryDirectory(prefix="lash-crash-") as folder:
         golden, trace = await golden_run(subject, _url(database, folder, 0))
         crashes = []
