@@ -140,10 +140,8 @@ class JournalController:
             case Fate.REFUSE, Mismatch():
                 assert row is not None  # there is nothing else that could differ
                 raise mismatch(row, asked, label)
-            case Fate.SUSPEND, _:
-                raise EffectSuspended(key, label)
-            case Fate.UNKNOWN, _:
-                return await self._unknown(envelope, asked)
+            case (Fate.SUSPEND | Fate.UNKNOWN) as what, _:
+                return await self._uncertain(what, envelope, asked)
         return await self._live(envelope, asked, run)
 
     async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
@@ -214,8 +212,10 @@ class JournalController:
         if kind in DURABLE_AT_ONCE or claims:
             await self._records.write()
 
-    async def _unknown(self, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
-        """Answer, for good, that nobody knows whether it happened."""
+    async def _uncertain(self, what: Fate, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
+        """Wait for a person, or answer, for good, that nobody knows whether it happened."""
+        if what is Fate.SUSPEND:
+            raise EffectSuspended(envelope.key, effect_label(envelope))
         outcome: RuntimeEffectOutcome
         if isinstance(envelope.command, ToolCallCommand):
             call = envelope.command.call
@@ -281,7 +281,7 @@ class RecordedOnly(JournalController):
     async def _live(self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner) -> RuntimeEffectOutcome:
         raise EffectUnrecorded(effect_label(envelope))
 
-    async def _unknown(self, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
+    async def _uncertain(self, what: Fate, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
         raise EffectUnrecorded(effect_label(envelope))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
 import orjson
+from anyio.abc import TaskGroup
 from attrs import define, evolve, field
 
 from lash_framework.effects import envelope
@@ -53,13 +55,17 @@ MAX_DEPTH = 8
 
 @define(slots=True, eq=False)
 class _Call:
-    """A call that runs, or ran: `callers` are the tools above it, `children` the calls that its tool made, by index."""
+    """A call that runs, or ran: `callers` are the tools above it, `children` the calls that its tool made, by index.
+
+    `twin` counts the calls of one answer that have one id.
+    """
 
     asked: PendingToolCall
     callers: tuple[str, ...] = ()
     parent_id: str | None = None
     children: dict[int, _Call] = field(factory=dict)
     result: CompletedToolCall | None = None
+    twin: int = 1
 
     def settled(self, otherwise: Callable[[PendingToolCall], CompletedToolCall]) -> CompletedToolCall:
         """Its result, with its children's; `otherwise` makes one for each call without."""
@@ -112,18 +118,25 @@ class ToolBatch:
         """
         calls = [_Call(each) for each in effect.calls]
         self._open = (effect, calls)
+        # A service may give one id to several calls of an answer: each is an effect of its own all the same.
+        seen: Counter[str] = Counter()
+        for each in calls:
+            seen[each.asked.call_id] += 1
+            each.twin = seen[each.asked.call_id]
         asked = [self._envelope(call, scope) for call in calls]
         await self._plan.controller.prepare(asked)
         ends = _Ends()
+        group: TaskGroup | None = None
 
-        async def run(call: _Call, envelope: RuntimeEffectEnvelope) -> None:
+        async def run(call: _Call, wrapped: RuntimeEffectEnvelope) -> None:
             try:
-                await self._run_call(call, scope, envelope)
+                await self._run_call(call, scope, wrapped)
             except (EffectControllerError, EffectsSuspended) as error:
                 ends.add(error)  # kept out of the group, which would wrap it
             except Exception as error:
                 ends.broken.append(error)
-                group.cancel_scope.cancel()
+                if group is not None:
+                    group.cancel_scope.cancel()
             except BaseException as error:
                 # A cancellation that nobody asked for would end this task, or the turn, without a word.
                 if not is_failure(error):
@@ -131,12 +144,12 @@ class ToolBatch:
                 name = call.asked.tool_name
                 log.warning("the call of tool `%s` ended without a result", name, exc_info=error)
 
-        async with anyio.create_task_group() as group:
-            if len(calls) == 1:
-                await run(calls[0], asked[0])
-            else:
-                for call, envelope in zip(calls, asked, strict=True):
-                    group.start_soon(run, call, envelope)
+        if len(calls) == 1:
+            await run(calls[0], asked[0])
+        else:
+            async with anyio.create_task_group() as group:
+                for call, wrapped in zip(calls, asked, strict=True):
+                    group.start_soon(run, call, wrapped)
         ends.pass_on()
         # The batch stays open until the machine has these, or `settle` hands them over.
         for call in calls:
@@ -168,7 +181,8 @@ class ToolBatch:
             on_unknown=owned.tool.manifest.on_unknown if owned else OnUnknown.FAIL,
             replay=asked.replay,
         )
-        return envelope(scope, ToolCallCommand(prepared), asked.call_id, key=key)
+        effect_id = asked.call_id if call.twin == 1 else f"{asked.call_id}#{call.twin}"
+        return envelope(scope, ToolCallCommand(prepared), effect_id, key=key)
 
     async def _run_call(self, call: _Call, scope: RuntimeScope, wrapped: RuntimeEffectEnvelope) -> CompletedToolCall:
         plan, asked = self._plan, call.asked
