@@ -232,6 +232,7 @@ class OnlyRecords:
         return RecordedOnly(self.rows)
 
 
+@pytest.mark.statement(16, page="effects")
 async def test_with_records_only_a_turn_ends_in_the_same_bytes_or_says_where_they_end() -> None:
     host = JournalHost()
     async with World().open() as lash:
