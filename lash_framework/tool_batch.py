@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,17 +54,13 @@ MAX_DEPTH = 8
 
 @define(slots=True, eq=False)
 class _Call:
-    """A call that runs, or ran: `callers` are the tools above it, `children` the calls that its tool made, by index.
-
-    `twin` counts the calls of one answer that have one id.
-    """
+    """A call that runs, or ran: `callers` are the tools above it, `children` the calls that its tool made, by index."""
 
     asked: PendingToolCall
     callers: tuple[str, ...] = ()
     parent_id: str | None = None
     children: dict[int, _Call] = field(factory=dict)
     result: CompletedToolCall | None = None
-    twin: int = 1
 
     def settled(self, otherwise: Callable[[PendingToolCall], CompletedToolCall]) -> CompletedToolCall:
         """Its result, with its children's; `otherwise` makes one for each call without."""
@@ -118,11 +113,6 @@ class ToolBatch:
         """
         calls = [_Call(each) for each in effect.calls]
         self._open = (effect, calls)
-        # A service may give one id to several calls of an answer: each is an effect of its own all the same.
-        seen: Counter[str] = Counter()
-        for each in calls:
-            seen[each.asked.call_id] += 1
-            each.twin = seen[each.asked.call_id]
         asked = [self._envelope(call, scope) for call in calls]
         await self._plan.controller.prepare(asked)
         ends = _Ends()
@@ -181,8 +171,7 @@ class ToolBatch:
             on_unknown=owned.tool.manifest.on_unknown if owned else OnUnknown.FAIL,
             replay=asked.replay,
         )
-        effect_id = asked.call_id if call.twin == 1 else f"{asked.call_id}#{call.twin}"
-        return envelope(scope, ToolCallCommand(prepared), effect_id, key=key)
+        return envelope(scope, ToolCallCommand(prepared), asked.call_id, key=key)
 
     async def _run_call(self, call: _Call, scope: RuntimeScope, wrapped: RuntimeEffectEnvelope) -> CompletedToolCall:
         plan, asked = self._plan, call.asked
