@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from agents import agent
+from agents import agent, plugin
 from journal_kit import JournalHost, Killed, MemoryJournal
 from test_replay import ENDS, World, turn_of
 
@@ -65,16 +65,17 @@ async def test_a_turn_that_is_killed_at_any_write_ends_like_one_that_is_not(afte
         assert [each.node_id for each in resumed] == [each.node_id for each in nodes]
 
 
-async def test_every_prefix_of_the_rows_is_a_place_to_go_on_from() -> None:
+@pytest.mark.parametrize(("at", "fault"), ENDS)
+async def test_every_prefix_of_the_rows_is_a_place_to_go_on_from(at: str | None, fault: str | None) -> None:
     whole = JournalHost()
-    async with World().open() as lash:
+    async with World(at=at, fault=fault).open() as lash:
         _, (_, nodes, *_) = await turn_of(lash, whole)  # type: ignore[arg-type]  # any host will do
     rows = whole.committed().rows
     for length in range(len(rows) + 1):
-        world, host = World(), JournalHost(MemoryJournal(rows[:length]), attempt=2)
+        world, host = World(at=at, fault=fault), JournalHost(MemoryJournal(rows[:length]), attempt=2)
         async with world.open() as lash:
             turn, (_, resumed, *_) = await turn_of(lash, host)  # type: ignore[arg-type]  # the same
-        assert turn.is_success
+        assert turn.is_success is (at is None)
         assert host.controller is not None
         assert not {row.label for row in rows[:length]} & set(host.controller.ran)
         assert [each.node_id for each in resumed] == [each.node_id for each in nodes]
@@ -192,6 +193,18 @@ async def test_eight_tools_that_end_together_cost_two_writes_and_their_intents_o
     assert host.controller is not None
     assert len(hooks) <= 1
     assert [row.kind for row in host.controller.held][-2:] == ["checkpoint", "turn_end"]
+
+
+async def test_a_paid_reply_is_durable_before_a_slow_hook_of_a_plugin_runs() -> None:
+    host, found = JournalHost(), []
+
+    async def lash_checkpoint(ctx: Any) -> None:
+        found.append([row.kind for row in host.journal.rows])
+
+    async with agent(["Hello."], plugins=[plugin("slow", lash_checkpoint)]) as lash:
+        lash.effects = host
+        await (await lash.session("s")).run("q", turn_id="t")
+    assert found == [["turn_start", "llm_call"]]
 
 
 # ---- children -------------------------------------------------------------------------------------------------------
