@@ -151,7 +151,9 @@ def test_a_run_behind_another_prompt_or_another_run_is_hashed_anew() -> None:
     shared = MessageRun(tuple(history(4)))
     ahead = MessageRun((llm_text(LlmRole.USER, "first"),))
     prompt = MessageRun((llm_text(LlmRole.SYSTEM, "Be brief."),))
-    for runs in ([shared], [ahead, shared], [prompt, shared], [prompt, ahead, shared], [shared, shared], [shared]):
+    orders = [[shared], [ahead, shared], [prompt, shared], [prompt, ahead, shared], [shared, shared], [shared]]
+    news = [MessageRun((llm_text(LlmRole.USER, text),)) for text in ("one", "two")]
+    for runs in [*orders, [shared, news[0]], [shared, news[1]], [shared, *news]]:
         assert hash_of(request(LlmMessages(runs))) == hash_of(request([m for run in runs for m in run.messages]))
 
 
@@ -170,6 +172,25 @@ def test_the_hash_is_the_same_in_another_process() -> None:
     given = [sys.executable, "-c", code, str(Path(__file__).parent)]
     found = subprocess.run(given, env=environment, capture_output=True, text=True, check=True).stdout.strip()
     assert found == ",".join(map(hash_of, [*COMMANDS, *OTHERS.values()]))
+
+
+HASHES = {
+    "turn_start": "6cc6d009362b0c1f",
+    "turn_end": "fe1d8f9005d47a38",
+    "llm_call": "7f299a95af124329",
+    "direct": "aa548b7a31d9a85d",
+    "tool_call": "abf9a84b56bae810",
+    "exec_code": "3bd5edfcc46acb2e",
+    "checkpoint": "cd5ea580fa68b32f",
+    "sync_execution_environment": "b1ddd3bfa3cbd211",
+    "sleep": "e4bb805ea7effe5e",
+}
+
+
+def test_hashes_are_those_that_journals_hold_already() -> None:
+    """Whoever changes one makes each unfinished turn of the version before a mismatch: the changelog must say so."""
+    assert {kind: hash_of(command)[:16] for kind, (command, _) in ASKED.items()} == HASHES
+    assert hash_of(BASE)[:16] == "4502f1333d1e8d8f"
 
 
 # ---- what it costs --------------------------------------------------------------------------------------------------
