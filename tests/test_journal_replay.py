@@ -88,12 +88,12 @@ async def test_every_prefix_of_the_rows_is_a_place_to_go_on_from(at: str | None,
 
 
 class Bank:
-    """Eight tools of all purities, and how often each was called; it may be killed in any of them."""
+    """Eight tools of all purities, and how often each was called; any of them may hang."""
 
     def __init__(self) -> None:
         self.calls: dict[str, int] = {}
-        self.dies_in: str | None = None
-        self.died = anyio.Event()
+        self.hang: set[str] = set()
+        self.hung = anyio.Event()
 
     def tools(self) -> list[Any]:
         effects = [*ToolEffect, *ToolEffect, ToolEffect.UNSAFE, ToolEffect.UNSAFE]
@@ -105,8 +105,9 @@ class Bank:
             """Do something."""
             self.calls[name] = self.calls.get(name, 0) + 1
             await anyio.lowlevel.checkpoint()
-            if name == self.dies_in:
-                self.died.set()
+            if name in self.hang:
+                if {each for each in self.calls if each in self.hang} == self.hang:
+                    self.hung.set()
                 await anyio.sleep_forever()
             return name
 
@@ -195,6 +196,17 @@ async def test_eight_tools_that_end_together_cost_two_writes_and_their_intents_o
     assert [row.kind for row in host.controller.held][-2:] == ["checkpoint", "turn_end"]
 
 
+async def test_a_journal_that_can_not_be_written_stops_the_calls_that_still_run() -> None:
+    """A lost lease: another process has the turn now. What failed comes out as it is, in no group."""
+    bank, host = Bank(), JournalHost(MemoryJournal(dies_at=1))
+    bank.hang = {"t1"}
+    async with agent(EIGHT, tools=bank.tools()) as lash:
+        lash.effects = host
+        with pytest.raises(Killed):
+            await (await lash.session("s")).run("q", turn_id="t")
+    assert bank.calls["t1"] == 1
+
+
 async def test_a_paid_reply_is_durable_before_a_slow_hook_of_a_plugin_runs() -> None:
     host, found = JournalHost(), []
 
@@ -212,16 +224,16 @@ async def test_a_paid_reply_is_durable_before_a_slow_hook_of_a_plugin_runs() -> 
 
 async def test_a_child_that_waits_for_a_person_suspends_the_turn_after_its_siblings_have_ended() -> None:
     bank = Bank()
-    bank.dies_in = "t7"
+    bank.hang = {"t0", "t7"}
     calls = [{"tool": "t7", "parameters": {}}, {"tool": "t0", "parameters": {}}]
     model, host = script(Call("batch", {"calls": calls}, "b")), JournalHost()
     async with agent(model, tools=bank.tools()) as lash, anyio.create_task_group() as group:
         lash.effects = host
         session = await lash.session("s")
         group.start_soon(partial(session.run, "q", turn_id="t"))
-        await bank.died.wait()
+        await bank.hung.wait()
         group.cancel_scope.cancel()
-    bank.dies_in, host = None, host.again()
+    bank.hang, host = set(), host.again()
     async with agent(model, tools=bank.tools()) as lash:
         lash.effects = host
         with pytest.raises(EffectsSuspended, match=r"`t7` \(b:00\)"):
@@ -229,7 +241,7 @@ async def test_a_child_that_waits_for_a_person_suspends_the_turn_after_its_sibli
     done = [row.label for row in host.journal.rows if row.status == "done"]
     assert "tool_call `t0` (b:01)" in done
     assert "tool_call `batch` (b)" not in done
-    assert bank.calls["t7"] == 1
+    assert bank.calls == {"t0": 2, "t7": 1}
 
 
 # ---- records only ---------------------------------------------------------------------------------------------------
