@@ -40,7 +40,7 @@ from lash_hookspecs.effect_outcomes import (
     TurnStartOutcome,
 )
 from lash_hookspecs.effects import EffectController, EffectRunner, RuntimeEffectEnvelope
-from lash_hookspecs.errors import CodecError, EffectControllerError
+from lash_hookspecs.errors import ClaimLost, CodecError, EffectControllerError
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, ToolEffect
@@ -70,8 +70,8 @@ class JournalController:
     """One turn's way through the effect boundary, with a journal.
 
     `rows` are what earlier attempts recorded; `attempt` counts from 1; `tool_owners` names each tool's plugin, for
-    the message of a mismatch. Afterwards `replayed`, `ran` and `unknown` are the labels of what was answered, what was
-    run, and what a crash left unknown, in order.
+    the message of a mismatch; `persistent` is whether the journal outlives the process. Afterwards `replayed`, `ran`
+    and `unknown` are the labels of what was answered, what was run, and what a crash left unknown, in order.
 
     Raises what `append` raised, from then on for everything; `JournalRefusal` if a row isn't what is asked
     (`runtime_effect_mismatch`) or can't be read (`runtime_effect_corrupt`); `EffectSuspended`.
@@ -84,7 +84,9 @@ class JournalController:
         *,
         attempt: int = 1,
         tool_owners: Mapping[str, str] | None = None,
+        persistent: bool = True,
     ) -> None:
+        self._persistent = persistent
         self.replayed: list[str] = []
         self.ran: list[str] = []
         self.unknown: list[str] = []
@@ -100,8 +102,8 @@ class JournalController:
 
     @property
     def durable(self) -> bool:
-        """Whether each effect so far is in the journal, or held for the next write or the commit."""
-        return self._records.failure is None
+        """Whether each effect so far is in a journal that outlives us, or held for the next write or the commit."""
+        return self._persistent and self._records.failure is None
 
     @property
     def held(self) -> tuple[JournalRow, ...]:
@@ -203,8 +205,16 @@ class JournalController:
         claims: Sequence[int] = (),
     ) -> None:
         kind = envelope.command.kind
-        self._records.add(self._row(envelope, asked, status, body), external=kind in EXTERNAL, claims=claims)
-        if kind in DURABLE_AT_ONCE or claims:
+        row = self._row(envelope, asked, status, body)
+        if claims:
+            try:
+                await self._records.claim(row, claims)
+            except ClaimLost:
+                self._asked.discard(row.key)  # it may be asked again, and answer otherwise
+                raise
+            return
+        self._records.add(row, external=kind in EXTERNAL)
+        if kind in DURABLE_AT_ONCE:
             await self._records.write()
 
     async def _uncertain(self, what: Fate, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
@@ -267,8 +277,10 @@ class JournalController:
 class RecordedOnly(JournalController):
     """A journal that runs nothing and writes nothing: `EffectUnrecorded` is raised where the rows end."""
 
-    def __init__(self, rows: Iterable[JournalRow], *, tool_owners: Mapping[str, str] | None = None) -> None:
-        super().__init__(rows, _refuse, tool_owners=tool_owners)
+    def __init__(
+        self, rows: Iterable[JournalRow], *, tool_owners: Mapping[str, str] | None = None, persistent: bool = True
+    ) -> None:
+        super().__init__(rows, _refuse, tool_owners=tool_owners, persistent=persistent)
 
     async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
         """Nothing is written."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import orjson
 
 from lash_framework.envelope_hash import Asked, owner_of
-from lash_hookspecs.errors import EffectControllerError, LashError
+from lash_hookspecs.errors import LashError, ReplayError
 from lash_hookspecs.journal_rows import JournalRow
 
 __all__ = [
@@ -30,7 +30,7 @@ SHOWN = 8
 """How many paths a message names."""
 
 
-class JournalRefusal(EffectControllerError):
+class JournalRefusal(ReplayError):
     """The journal can't answer, and won't guess. `label` names the effect; `paths` are those that differ, if any do."""
 
     def __init__(self, code: str, message: str, *, label: str, paths: tuple[str, ...] = ()) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
 from lash_framework.journal_errors import JournalRefusal
+from lash_hookspecs.errors import ClaimLost
 from lash_hookspecs.journal_rows import JournalRow
 
 __all__ = ["Append", "JournalQueue"]
@@ -36,13 +37,25 @@ class JournalQueue:
         """What no write was begun for."""
         return tuple(self._held)
 
-    def add(self, row: JournalRow, *, external: bool = False, claims: Iterable[int] = ()) -> None:
+    def add(self, row: JournalRow, *, external: bool = False) -> None:
         """Put a record at the end. `external` marks the outcome of an effect outside."""
         self._held.append(row)
-        self._claims.extend(claims)
         self._added += 1
         if external:
             self._external = self._added
+
+    async def claim(self, row: JournalRow, claims: Sequence[int]) -> None:
+        """Write a record together with the claim of inbox items, after all before it.
+
+        `ClaimLost` means that an item isn't to be had: then the record isn't there, and everything else goes on.
+        """
+        await self.write()
+        while self._writing is not None:
+            await self._writing.wait()
+        self._held.append(row)
+        self._claims.extend(claims)
+        self._added += 1
+        await self.write()
 
     async def write(self) -> None:
         """Have everything durable that was added so far."""
@@ -71,6 +84,9 @@ class JournalQueue:
             with anyio.CancelScope(shield=True):  # a submitted write is awaited: nobody knows otherwise what is there
                 await self._append(rows, claims)
             self._written += len(rows)
+        except ClaimLost:
+            self._written += len(rows)  # `claim` put them there alone: they are gone, and nobody waits for them
+            raise
         except Exception as error:
             self.failure = error
             raise

@@ -41,6 +41,7 @@ from lash_hookspecs.tools import (
 __all__ = [
     "attached",
     "cancelled_call",
+    "completed",
     "failure",
     "lost_call",
     "model_return",

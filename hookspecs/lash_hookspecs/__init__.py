@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ModelAttemptReset as ModelAttemptReset,
         ModelRequestStarted as ModelRequestStarted,
         PluginSurface as PluginSurface,
+        QueuedInputAccepted as QueuedInputAccepted,
         QueuedMessagesCommitted as QueuedMessagesCommitted,
         SubmittedValue as SubmittedValue,
         ToolCallCompleted as ToolCallCompleted,
@@ -126,6 +127,7 @@ if TYPE_CHECKING:
         PluginConflictError as PluginConflictError,
         PluginError as PluginError,
         ReceiptConflict as ReceiptConflict,
+        ReplayError as ReplayError,
         SessionBusy as SessionBusy,
         SessionDeleted as SessionDeleted,
         SessionMismatch as SessionMismatch,
@@ -170,6 +172,10 @@ if TYPE_CHECKING:
         LeaseHolder as LeaseHolder,
         Leases as Leases,
         ProcessStamp as ProcessStamp,
+    )
+    from lash_hookspecs.liveness import (
+        is_gone as is_gone,
+        process_stamp as process_stamp,
     )
     from lash_hookspecs.llm import (
         AttemptReset as AttemptReset,
@@ -468,6 +474,7 @@ _MODULES = {
         "ModelAttemptReset",
         "ModelRequestStarted",
         "PluginSurface",
+        "QueuedInputAccepted",
         "QueuedMessagesCommitted",
         "SubmittedValue",
         "ToolCallCompleted",
@@ -576,6 +583,7 @@ _MODULES = {
         "PluginConflictError",
         "PluginError",
         "ReceiptConflict",
+        "ReplayError",
         "SessionBusy",
         "SessionDeleted",
         "SessionMismatch",
@@ -620,6 +628,10 @@ _MODULES = {
         "LeaseHolder",
         "Leases",
         "ProcessStamp",
+    ),
+    "liveness": (
+        "is_gone",
+        "process_stamp",
     ),
     "llm": (
         "AttemptReset",

@@ -65,7 +65,9 @@ class InboxItem:
     """An accepted item. `no` rises in the order of acceptance, over all sessions, and is never used again.
 
     `turn_id` is the turn that it starts, or that took it. `attempts` counts how often a turn was begun for it, each
-    time under a new generation. `cancel_reason` is set once somebody asked that its turn be cancelled.
+    time under a new generation, `fruitless` how many of these in a row died (nobody let go of the lease) and recorded
+    nothing. `reason` says why its turn is blocked, or was. `cancel_reason` is set once somebody asked that its turn be
+    cancelled.
     """
 
     no: int
@@ -80,6 +82,7 @@ class InboxItem:
     available_at_ms: int = 0
     claim_generation: int = 0
     attempts: int = 0
+    fruitless: int = 0
     reason: str | None = None
     cancel_reason: str | None = None
 
@@ -92,9 +95,12 @@ class CancelOutcome(StrEnum):
     REQUESTED = "requested"
     """Its turn runs (or was interrupted) and will end as cancelled, unless it completes first."""
     ALREADY_REQUESTED = "already_requested"
+    TAKEN = "taken"
+    """Too late: another item's turn took it at a checkpoint, and `turn_id` says which; cancel that one."""
     COMPLETED = "completed"
     """Too late: it was done."""
     UNKNOWN = "unknown"
+    """The session has no such item (any more)."""
 
 
 class Inbox(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Protocol, Union
 
-from lash_hookspecs.inbox import InboxItem, NewInboxItem
+from lash_hookspecs.inbox import InboxItem, InboxState, NewInboxItem
 from lash_hookspecs.journal_rows import JournalRow
 from lash_hookspecs.leases import Lease, LeaseBusy, LeaseHolder
 from lash_hookspecs.stores import Receipt
@@ -88,8 +88,12 @@ class Journal(Protocol):
         """A turn's journal, in order; empty if it has none (any more)."""
         ...
 
-    async def park_turn(self, lease: Lease, no: int, *, blocked: str | None = None) -> None:
-        """Leave the turn as it is and let go of the lease: as `suspended`, or as `blocked` with the reason."""
+    async def park_turn(self, lease: Lease, no: int, *, state: InboxState, reason: str | None = None) -> None:
+        """Let go of the lease, and leave the turn as `suspended`, or as `blocked` with the reason; or forget it.
+
+        Forgotten (`cancelled`) is a turn that could never run as it was asked. Raises like `append_journal`, and
+        `CommitRefused` with the code `park_state` for another state.
+        """
         ...
 
     async def drop_journals(self, *, before_ms: int) -> int:

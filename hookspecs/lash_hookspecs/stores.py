@@ -1,9 +1,9 @@
 """The store port: a session's graph, its head, receipts, and what a commit is.
 
 A store deals in encoded bytes: it never looks into a node's body, a checkpoint component or a receipt's result. All
-that it decides is in `SessionStore.commit`, in this order: budget, deleted?, receipt (replay or conflict), ancestor,
-head revision, graph rules, references; then it writes everything at once. The head's revision is the only authority to
-publish.
+that it decides is in `SessionStore.commit`, in this order: budget, deleted?, receipt (replay or conflict), claims of
+inbox items, ancestor, head revision, graph rules, references; then it writes everything at once. The head's revision is
+the only authority to publish.
 """
 
 from __future__ import annotations
@@ -432,11 +432,12 @@ class SessionStore(Protocol):
     async def commit(self, commit: RuntimeCommit) -> CommitResult:
         """Write everything or nothing. See the module's text for the order of decisions.
 
-        Raises `ReceiptConflict`, `HeadConflict`, `BudgetExceeded`, and `CommitRefused` with one of these codes:
-        `session_id` (blank), `ancestor` (the required node isn't on the active path), `node_duplicate` (twice in the
-        commit), `node_id` (not what the operation or the frame's key makes it), `node_exists`, `topology` (a wrong
-        parent), `frame_missing` (the session's first node is no `FRAME_OPEN`), `component_ref`, `blob_ref` (unknown),
-        `integer_range` (a number, or a usage total, that 64 bits don't hold), `text` (one that isn't valid Unicode).
+        Raises `ReceiptConflict`, `ClaimLost` and `SessionMismatch` (see `Settlement`), `HeadConflict`,
+        `BudgetExceeded`, and `CommitRefused` with one of these codes: `session_id` (blank), `ancestor` (the required
+        node isn't on the active path), `node_duplicate` (twice in the commit), `node_id` (not what the operation or the
+        frame's key makes it), `node_exists`, `topology` (a wrong parent), `frame_missing` (the session's first node is
+        no `FRAME_OPEN`), `component_ref`, `blob_ref` (unknown), `integer_range` (a number, or a usage total, that 64
+        bits don't hold), `text` (one that isn't valid Unicode).
         """
         ...
 
@@ -492,6 +493,11 @@ class Store(Protocol):
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What it can do."""
+        ...
+
+    @property
+    def persistent(self) -> bool:
+        """Whether what it holds outlives the process."""
         ...
 
     @property

@@ -1,7 +1,7 @@
 """Every decision about a commit, as a function of the commit and of facts: no SQL, no clock, no threads.
 
-The order of decisions is the port's: deleted? receipt → ancestor → head → graph rules → references → ranges. The first
-that objects ends it.
+The order of decisions is the port's: deleted? receipt → claims → ancestor → head → graph rules → references → ranges.
+The first that objects ends it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import ComponentChanged, NodeKind, NodeRecord, Receipt, RuntimeCommit
 from lash_hookspecs.values import frozen
 from lash_plugin_store_sql.draft import CONFIG, Draft, Ref, Slot, blank
+from lash_plugin_store_sql.schema import INT_MAX
+from lash_plugin_store_sql.turn_plan import Item, settlement_error
 
 __all__ = [
     "COUNTERS",
@@ -33,7 +35,6 @@ __all__ = [
 UsageKey = tuple[str, str]
 """(source, model)"""
 
-INT_MAX = (1 << 63) - 1
 _GENERATION_MAX = (1 << 32) - 1
 
 COUNTERS = ("input", "output", "cache_read_input", "cache_write_input", "reasoning_output")
@@ -56,7 +57,8 @@ class Facts:
     """All that the database knows and a decision needs.
 
     `taken` are those of the commit's node ids that exist, `refs` the session's components and config, `usage` the
-    totals of the commit's (source, model) pairs, `blobs` those of the commit's and the adopted hashes that are stored.
+    totals of the commit's (source, model) pairs, `blobs` those of the commit's and the adopted hashes that are stored,
+    `items` the inbox items that the commit settles.
     """
 
     deleted: bool = False
@@ -68,6 +70,7 @@ class Facts:
     refs: Mapping[Slot, Ref] = field(factory=dict)
     usage: Mapping[UsageKey, TokenUsage] = field(factory=dict)
     blobs: frozenset[str] = frozenset()
+    items: Mapping[int, Item] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -132,6 +135,13 @@ def plan_commit(draft: Draft, facts: Facts) -> Union[Writes, Replay, Refusal]:
 def _session_id(draft: Draft, facts: Facts) -> Iterator[StoreError]:
     if blank(draft.commit.session_id):
         yield CommitRefused("session_id", "a session id must not be blank")
+
+
+def _claims(draft: Draft, facts: Facts) -> Iterator[StoreError]:
+    settles = draft.commit.settles
+    error = None if settles is None else settlement_error(draft.commit, settles, facts.items)
+    if error is not None:
+        yield error
 
 
 def _ancestor(draft: Draft, facts: Facts) -> Iterator[StoreError]:
@@ -234,6 +244,7 @@ def _times(commit: RuntimeCommit) -> Iterator[tuple[int, str, object]]:
 
 _RULES: tuple[Callable[[Draft, Facts], Iterator[StoreError]], ...] = (
     _session_id,
+    _claims,
     _ancestor,
     _head,
     _unique,

@@ -25,9 +25,11 @@ from lash_hookspecs.stores import (
 )
 from lash_hookspecs.values import frozen
 from lash_plugin_store_sql.driver import Row, Tx
+from lash_plugin_store_sql.leases import LEASE, lease_facts
 from lash_plugin_store_sql.path import load_path
 from lash_plugin_store_sql.plan import HeadFacts
 from lash_plugin_store_sql.schema import corrupt, key
+from lash_plugin_store_sql.turn_plan import LeaseFacts
 
 _RECEIPT = (
     "receipts.key, scope, op_key, intent_hash, input_hash, receipts.leaf, first_generation, node_count, "
@@ -42,6 +44,7 @@ class Session:
 
     no: int
     head: HeadFacts
+    lease: LeaseFacts = LeaseFacts()
 
 
 def packed(id: str) -> bytes | None:
@@ -74,15 +77,15 @@ def find_session(tx: Tx, session_id: str) -> Session | None:
     """The session's row; None if there is none. Raises `SessionDeleted` for a spent id."""
     row = tx.row(
         "SELECT no, head_revision, leaf, leaf_generation, sessions.frame, sessions.frame_generation, turn_index, "
-        "nodes.node_id FROM sessions LEFT JOIN nodes ON nodes.key = (sessions.no << 32 | sessions.leaf_generation) "
+        f"nodes.node_id, {LEASE} "
+        "FROM sessions LEFT JOIN nodes ON nodes.key = (sessions.no << 32 | sessions.leaf_generation) "
         "WHERE session_id = ?",
         (session_id,),
     )
     if row is None:
-        if was_deleted(tx, session_id):
-            raise SessionDeleted(session_id)
+        require_not_deleted(tx, session_id)
         return None
-    no, revision, leaf, leaf_generation, frame, frame_generation, turn_index, last_node = row
+    no, revision, leaf, leaf_generation, frame, frame_generation, turn_index, last_node, *lease = row
     sound = (
         type(revision) is type(turn_index) is type(leaf_generation) is type(frame_generation) is int
         and revision >= 0
@@ -103,7 +106,7 @@ def find_session(tx: Tx, session_id: str) -> Session | None:
         frame=frame.hex() if frame is not None else None,
         frame_generation=frame_generation,
     )
-    return Session(no=no, head=head)
+    return Session(no=no, head=head, lease=lease_facts(session_id, lease))
 
 
 def _is_hash(value: object, *, optional: bool = False) -> bool:
@@ -113,6 +116,12 @@ def _is_hash(value: object, *, optional: bool = False) -> bool:
 def was_deleted(tx: Tx, session_id: str) -> bool:
     """Whether the id is spent."""
     return tx.row("SELECT 1 FROM tombstones WHERE session_id = ?", (session_id,)) is not None
+
+
+def require_not_deleted(tx: Tx, session_id: str) -> None:
+    """Raise `SessionDeleted` for a spent id."""
+    if was_deleted(tx, session_id):
+        raise SessionDeleted(session_id)
 
 
 def load_meta(tx: Tx, session_id: str) -> SessionMeta | None:
@@ -142,8 +151,7 @@ def load_revision(tx: Tx, session_id: str) -> int | None:
         if type(row[0]) is not int or row[0] < 0:
             raise corrupt("sessions", f"`{session_id}`", f"its revision is {row[0]!r:.80}")
         return row[0]
-    if was_deleted(tx, session_id):
-        raise SessionDeleted(session_id)
+    require_not_deleted(tx, session_id)
     return None
 
 

@@ -1,31 +1,34 @@
 """The tables, and the fence that keeps us off databases which aren't ours or are newer than this code.
 
-Two keys are packed: a node's is `session number << 32 | generation`, a receipt's `session number << 32 | revision`. So
-a session's nodes lie side by side in the table itself, in order, and the range from its frame to its leaf is one scan
-without a second index. `generation` is a node's depth: the first node has 0, and a path has no gaps.
+Three keys are packed: a node's is `session number << 32 | generation`, a receipt's `session number << 32 | revision`, a
+journal row's `inbox number << 32 | ordinal`. So a session's nodes lie side by side in the table itself, in order, and
+the range from its frame to its leaf is one scan without a second index; a turn's journal is one range too, to be read
+and to be dropped. `generation` is a node's depth: the first node has 0, and a path has no gaps.
 """
 
 from __future__ import annotations
 
 from lash_hookspecs.errors import StoreCorrupt, StoreVersionError
 
-__all__ = ["APPLICATION_ID", "DDL", "MAX_GENERATION", "VERSION", "corrupt", "is_fresh", "key", "span"]
+__all__ = ["APPLICATION_ID", "DDL", "INT_MAX", "MAX_GENERATION", "VERSION", "corrupt", "is_fresh", "key", "span"]
 
 APPLICATION_ID = 0x6C617368
 """The letters `lash`, in the place that SQLite's file header keeps for the application."""
 
 VERSION = 1
 
+INT_MAX = (1 << 63) - 1
+
 MAX_GENERATION = (1 << 32) - 1
 
 
 def key(session_no: int, place: int) -> int:
-    """The packed key of a session's node (by generation) or receipt (by revision)."""
+    """The packed key of a session's node (by generation) or receipt (by revision), or of an item's journal row."""
     return session_no << 32 | place
 
 
 def span(session_no: int) -> tuple[int, int]:
-    """The first and the last key that a session can have."""
+    """The first and the last key that a session (or an inbox item) can have."""
     return key(session_no, 0), key(session_no, MAX_GENERATION)
 
 
@@ -37,6 +40,10 @@ def corrupt(table: str, place: object, what: str) -> StoreCorrupt:
 # Hashes are kept as 32 raw bytes. `refs` says which blobs a session uses and as what: a checkpoint `component` by its
 # key, the `config`, a `blob` (attachment) by its id. A blob without refs is reclaimed at once, unless somebody put it
 # there a short while ago and may still be on the way to adopt it: `put_at_ms` is then set.
+#
+# A session's lease lies in its row, which every turn reads and writes anyway. `lease_token` is NULL while nobody holds
+# it; it is the nonce of the claim that made it. An inbox item is open until `settled_at_ms` is set; `taken_by` is the
+# item whose turn took it at a checkpoint.
 DDL = (
     """
     CREATE TABLE sessions (
@@ -51,7 +58,13 @@ DDL = (
         leaf BLOB,
         leaf_generation INTEGER NOT NULL,
         frame BLOB,
-        frame_generation INTEGER NOT NULL
+        frame_generation INTEGER NOT NULL,
+        lease_generation INTEGER NOT NULL DEFAULT 0,
+        lease_token TEXT,
+        lease_holder TEXT,
+        lease_claimed_at_ms INTEGER,
+        lease_expires_at_ms INTEGER,
+        lease_displaced TEXT
     )
     """,
     "CREATE INDEX sessions_by_use ON sessions (updated_at_ms)",
@@ -112,6 +125,44 @@ DDL = (
         PRIMARY KEY (session_no, source, model)
     ) WITHOUT ROWID
     """,
+    """
+    CREATE TABLE inbox (
+        no INTEGER PRIMARY KEY AUTOINCREMENT,
+        session_no INTEGER NOT NULL,
+        source_key TEXT NOT NULL,
+        ingress TEXT NOT NULL,
+        state TEXT NOT NULL,
+        content_hash TEXT NOT NULL,
+        payload BLOB NOT NULL,
+        accepted_at_ms INTEGER NOT NULL,
+        available_at_ms INTEGER NOT NULL,
+        turn_id TEXT,
+        claim_generation INTEGER NOT NULL DEFAULT 0,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        fruitless INTEGER NOT NULL DEFAULT 0,
+        reason TEXT,
+        cancel_reason TEXT,
+        taken_by INTEGER,
+        settled_at_ms INTEGER,
+        UNIQUE (session_no, source_key)
+    )
+    """,
+    # What is open is a handful, however long the history: this index stays a page or two.
+    "CREATE INDEX inbox_open ON inbox (session_no, state) WHERE settled_at_ms IS NULL",
+    """
+    CREATE TABLE journal (
+        key INTEGER PRIMARY KEY,
+        replay_key BLOB NOT NULL,
+        generation INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        status TEXT NOT NULL,
+        envelope_hash BLOB NOT NULL,
+        label TEXT NOT NULL,
+        digests BLOB NOT NULL,
+        body BLOB NOT NULL
+    )
+    """,
+    "CREATE UNIQUE INDEX journal_by_key ON journal ((key >> 32), replay_key)",
 )
 
 

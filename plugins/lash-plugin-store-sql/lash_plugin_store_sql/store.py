@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 
@@ -11,6 +11,10 @@ import anyio.to_thread
 
 from lash_hookspecs.canonical import content_hash
 from lash_hookspecs.errors import ConfigurationError
+from lash_hookspecs.inbox import CancelOutcome, InboxItem, InboxState, Ingress, NewInboxItem
+from lash_hookspecs.journal import TurnBegin, TurnClaim
+from lash_hookspecs.journal_rows import JournalRow
+from lash_hookspecs.leases import Lease, LeaseClaim, LeaseHolder
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.stores import (
     Capability,
@@ -24,7 +28,7 @@ from lash_hookspecs.stores import (
     SessionSummary,
     StoreContext,
 )
-from lash_plugin_store_sql import reads, writes
+from lash_plugin_store_sql import items, reads, settle, turns, writes
 from lash_plugin_store_sql.draft import draft, measure
 from lash_plugin_store_sql.driver import Driver
 from lash_plugin_store_sql.locks import MemoryLocks, file_locks
@@ -51,7 +55,7 @@ async def open_store(context: StoreContext) -> SqlStore:
 class SqlStore:
     """An open store. Made by `open_store`."""
 
-    capabilities = frozenset({Capability.SESSIONS, Capability.BLOBS, Capability.LOCKS})
+    capabilities = frozenset(Capability)
 
     def __init__(self, driver: Driver, locks: MemoryLocks, now_ms: Callable[[], int]) -> None:
         self._driver = driver
@@ -66,10 +70,15 @@ class SqlStore:
         locks: MemoryLocks,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> SqlStore:
-        """Open the database behind a driver. The clock serves deletions and blobs; a commit brings its own times."""
+        """Open the database behind a driver. The clock is for leases, deletions, blobs; commits bring their times."""
         store = cls(driver, locks, now_ms)
         await store._lanes.open()
         return store
+
+    @property
+    def persistent(self) -> bool:
+        """Whether it is a file."""
+        return self._driver.readers > 0
 
     @property
     def location(self) -> str:
@@ -145,3 +154,66 @@ class SqlStore:
     def try_lock(self, session_id: str) -> AbstractContextManager[None] | None:
         self._lanes.require_open()
         return self._locks.try_lock(session_id)
+
+    # ---- leases: see the port ----
+
+    async def claim_lease(self, session_id: str, holder: LeaseHolder, *, nonce: str, ttl_ms: int) -> LeaseClaim:
+        return await self._lanes.write(
+            lambda tx: turns.claim_lease(tx, session_id, holder, nonce, ttl_ms, self._now_ms)
+        )
+
+    async def renew_lease(self, lease: Lease, *, ttl_ms: int) -> Lease:
+        return await self._lanes.write(lambda tx: turns.renew_lease(tx, lease, ttl_ms, self._now_ms))
+
+    async def release_lease(self, lease: Lease) -> bool:
+        return await self._lanes.write(lambda tx: turns.release_lease(tx, lease))
+
+    async def load_lease(self, session_id: str) -> Lease | None:
+        return await self._lanes.read(lambda tx: turns.load_lease(tx, session_id))
+
+    # ---- inbox: see the port ----
+
+    async def enqueue(self, item: NewInboxItem) -> InboxItem:
+        return await self._lanes.write(lambda tx: turns.enqueue(tx, item, self._now_ms), len(item.payload))
+
+    async def list_inbox(
+        self, session_id: str | None = None, *, states: frozenset[InboxState] | None = None, limit: int = 1000
+    ) -> Sequence[InboxItem]:
+        return await self._lanes.read(lambda tx: items.list_inbox(tx, session_id, states, limit))
+
+    async def has_pending(self, session_id: str, ingress: Ingress) -> bool:
+        return await self._lanes.glance(lambda tx: items.has_pending(tx, session_id, ingress, self._now_ms()))
+
+    async def cancel_items(self, session_id: str, nos: Sequence[int], reason: str) -> Mapping[int, CancelOutcome]:
+        return await self._lanes.write(lambda tx: turns.cancel_items(tx, session_id, nos, reason, self._now_ms))
+
+    async def cancel_suffix(self, session_id: str, anchor: int, reason: str) -> Mapping[int, CancelOutcome]:
+        return await self._lanes.write(lambda tx: turns.cancel_suffix(tx, session_id, anchor, reason, self._now_ms))
+
+    async def cancel_requested(self, lease: Lease, no: int) -> str | None:
+        return await self._lanes.glance(lambda tx: turns.cancel_requested(tx, lease, no))
+
+    # ---- journal: see the port ----
+
+    async def begin_turn(self, begin: TurnBegin) -> TurnClaim:
+        size = len(begin.item.payload) if begin.item is not None else 0
+        return await self._lanes.write(lambda tx: turns.begin_turn(tx, begin, self._now_ms), size)
+
+    async def append_journal(
+        self, lease: Lease, no: int, rows: Sequence[JournalRow], *, claims: Sequence[int] = ()
+    ) -> None:
+        size = sum(len(row.body) + len(row.digests) for row in rows)
+        await self._lanes.write(lambda tx: turns.append_journal(tx, lease, no, rows, claims, self._now_ms), size)
+
+    async def load_journal(self, session_id: str, turn_id: str) -> Sequence[JournalRow]:
+        return await self._lanes.read(lambda tx: turns.load_journal(tx, session_id, turn_id))
+
+    async def park_turn(self, lease: Lease, no: int, *, state: InboxState, reason: str | None = None) -> None:
+        await self._lanes.write(lambda tx: turns.park_turn(tx, lease, no, state, reason, self._now_ms))
+
+    async def drop_journals(self, *, before_ms: int) -> int:
+        turns_dropped, more = 0, True
+        while more:  # in small transactions, so that nobody waits for long
+            count, more = await self._lanes.write(lambda tx: settle.drop_journals(tx, before_ms))
+            turns_dropped += count
+        return turns_dropped

@@ -14,8 +14,8 @@ from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import CommitResult, RuntimeCommit, SessionMeta
 from lash_plugin_store_sql.draft import Draft, Ref, blank
 from lash_plugin_store_sql.driver import Tx
+from lash_plugin_store_sql.leases import RELEASED
 from lash_plugin_store_sql.plan import (
-    INT_MAX,
     Facts,
     Refusal,
     Replay,
@@ -33,7 +33,9 @@ from lash_plugin_store_sql.reads import (
     packed,
     usage_of,
 )
-from lash_plugin_store_sql.schema import key, span
+from lash_plugin_store_sql.schema import INT_MAX, key, span
+from lash_plugin_store_sql.settle import items_of, settle, settle_again
+from lash_plugin_store_sql.turn_plan import is_ours
 
 GRACE_MS = 24 * 60 * 60 * 1000
 """How long bytes that were put, and adopted by no session, are kept for whoever is on the way to adopt them."""
@@ -57,9 +59,13 @@ def commit(tx: Tx, draft: Draft) -> CommitResult:
         case Refusal(error):
             raise error
         case Replay(receipt):
+            if draft.commit.settles is not None and session is not None:
+                settle_again(tx, session, draft.commit.settles, facts.items, receipt)
             return CommitResult(receipt=receipt, receipt_replayed=True)
         case Writes() as writes:
-            _execute(tx, draft.commit, writes, session)
+            no = _execute(tx, draft.commit, writes, session)
+            if draft.commit.settles is not None:
+                settle(tx, no, draft.commit.settles, facts.items, writes.receipt)
             return CommitResult(receipt=writes.receipt)
 
 
@@ -70,7 +76,7 @@ def _facts(tx: Tx, draft: Draft, session: Session | None) -> Facts:
         return Facts(known=False, blobs=blobs)
     receipt = find_receipt(tx, session.no, commit.operation)
     if receipt is not None:
-        return Facts(head=session.head, receipt=receipt)
+        return Facts(head=session.head, receipt=receipt, items=items_of(tx, session, commit))
     required = commit.requires_ancestor_node_id
     return Facts(
         head=session.head,
@@ -85,6 +91,7 @@ def _facts(tx: Tx, draft: Draft, session: Session | None) -> Facts:
         },
         usage=_usage(tx, session.no, {(delta.source, delta.model) for delta in commit.usage}),
         blobs=blobs,
+        items=items_of(tx, session, commit),
     )
 
 
@@ -124,16 +131,18 @@ def _usage(tx: Tx, session_no: int, pairs: Iterable[UsageKey]) -> Mapping[UsageK
     return totals
 
 
-def _execute(tx: Tx, commit: RuntimeCommit, writes: Writes, session: Session | None) -> None:
+def _execute(tx: Tx, commit: RuntimeCommit, writes: Writes, session: Session | None) -> int:
+    """The session's number."""
     if session is None:
         meta = SessionMeta(session_id=commit.session_id, created_at_ms=commit.committed_at_ms)
-        no = _insert_session(tx, meta)
+        no = insert_session(tx, meta)
     else:
         no = session.no
-    head = writes.head
+    head, settles = writes.head, commit.settles
+    ends = settles is not None and session is not None and is_ours(session.lease.lease, settles.lease)
     tx.write(
         "UPDATE sessions SET updated_at_ms = ?, head_revision = ?, turn_index = ?, leaf = ?, leaf_generation = ?, "
-        "frame = ?, frame_generation = ? WHERE no = ?",
+        f"frame = ?, frame_generation = ?{f', {RELEASED}' if ends else ''} WHERE no = ?",
         (
             commit.committed_at_ms,
             head.revision,
@@ -200,6 +209,7 @@ def _execute(tx: Tx, commit: RuntimeCommit, writes: Writes, session: Session | N
                 int(usage.at_least),
             ),
         )
+    return no
 
 
 def _execute_refs(tx: Tx, no: int, writes: Writes) -> None:
@@ -236,18 +246,19 @@ def _raw(id: str | None) -> bytes | None:
 
 def create_session(tx: Tx, meta: SessionMeta) -> bool:
     """Make the session known; False if it was."""
-    if blank(meta.session_id):
-        raise CommitRefused("session_id", "a session id must not be blank")
     if not -INT_MAX <= meta.created_at_ms <= INT_MAX:
         raise CommitRefused("integer_range", f"created_at_ms is {meta.created_at_ms}; it must fit 64 bits")
     tx.lock(meta.session_id)
     if find_session(tx, meta.session_id) is not None:
         return False
-    _insert_session(tx, meta)
+    insert_session(tx, meta)
     return True
 
 
-def _insert_session(tx: Tx, meta: SessionMeta) -> int:
+def insert_session(tx: Tx, meta: SessionMeta) -> int:
+    """Make a session known that wasn't; its number."""
+    if blank(meta.session_id):
+        raise CommitRefused("session_id", "a session id must not be blank")
     tx.write(
         "INSERT INTO sessions (session_id, parent_session_id, labels, created_at_ms, updated_at_ms, head_revision, "
         "turn_index, leaf_generation, frame_generation) VALUES (?, ?, ?, ?, ?, 0, 0, -1, -1)",
@@ -274,7 +285,8 @@ def delete_session(tx: Tx, session_id: str, now_ms: int) -> bool:
     if session is None:
         return False
     hashes = {row[0] for row in tx.rows("SELECT hash FROM refs WHERE session_no = ?", (session.no,))}
-    for table in ("refs", "usage"):
+    tx.write("DELETE FROM journal WHERE (key >> 32) IN (SELECT no FROM inbox WHERE session_no = ?)", (session.no,))
+    for table in ("refs", "usage", "inbox"):
         tx.write(f"DELETE FROM {table} WHERE session_no = ?", (session.no,))
     for table in ("nodes", "receipts"):
         tx.write(f"DELETE FROM {table} WHERE key BETWEEN ? AND ?", span(session.no))

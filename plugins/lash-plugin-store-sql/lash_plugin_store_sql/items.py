@@ -1,0 +1,244 @@
+"""What the inbox holds, read and written: rows to values, and every statement that names the table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from lash_hookspecs.errors import CommitRefused
+from lash_hookspecs.inbox import InboxItem, InboxState, Ingress, NewInboxItem
+from lash_plugin_store_sql.driver import Row, Tx
+from lash_plugin_store_sql.reads import chunks, find_session, marks
+from lash_plugin_store_sql.schema import corrupt
+from lash_plugin_store_sql.turn_plan import BEGUN, OPEN, Item
+
+__all__ = [
+    "LEAN",
+    "accept",
+    "claim_for_turn",
+    "find_by_key",
+    "find_items",
+    "find_next",
+    "find_settled",
+    "give_back",
+    "has_pending",
+    "item_of",
+    "list_inbox",
+    "refuse_unfit",
+    "take",
+    "waiting_after",
+]
+
+ITEM = (
+    "inbox.no, source_key, ingress, state, content_hash, payload, accepted_at_ms, available_at_ms, "
+    # An item keeps the id of its own turn until it is settled: whoever took it may give it back.
+    "CASE WHEN taken_by IS NULL OR settled_at_ms IS NOT NULL THEN inbox.turn_id "
+    "ELSE (SELECT taker.turn_id FROM inbox AS taker WHERE taker.no = inbox.taken_by) END, "
+    "claim_generation, attempts, fruitless, reason, cancel_reason, taken_by"
+)
+
+LEAN = ITEM.replace("payload", "x''")
+"""The same, without the payload, where only the state counts."""
+
+_TEXTS = ", ".join(f"'{state}'" for state in sorted(BEGUN))
+_WAITS = "session_no = ? AND settled_at_ms IS NULL AND state = 'pending'"
+
+
+def item_of(session_id: str, row: Row) -> Item:
+    """An item from its columns."""
+    no, source_key, ingress, state, content_hash, payload, accepted, available, turn_id, *claim, taken_by = row
+    generation, attempts, fruitless, reason, cancel_reason = claim
+    numbers = (no, accepted, available, generation, attempts, fruitless)
+    try:
+        known = (Ingress(ingress), InboxState(state))
+    except ValueError as error:
+        raise corrupt("inbox", f"item {no}", f"ingress {ingress!r:.80}, state {state!r:.80}") from error
+    if not all(type(each) is int for each in numbers) or min(numbers[3:]) < 0 or type(payload) is not bytes:
+        raise corrupt("inbox", f"item {no}", "its numbers are none, or a claim's generation or attempts are below zero")
+    item = InboxItem(
+        no=no,
+        session_id=session_id,
+        source_key=source_key,
+        ingress=known[0],
+        state=known[1],
+        content_hash=content_hash,
+        payload=payload,
+        accepted_at_ms=accepted,
+        turn_id=turn_id,
+        available_at_ms=available,
+        claim_generation=generation,
+        attempts=attempts,
+        fruitless=fruitless,
+        reason=reason,
+        cancel_reason=cancel_reason,
+    )
+    return Item(item=item, taken_by=taken_by)
+
+
+# ---- finding --------------------------------------------------------------------------------------------------------
+
+
+def find_by_key(tx: Tx, session_id: str, session_no: int, source_key: str) -> InboxItem | None:
+    """The item that was accepted under a source key."""
+    row = tx.row(f"SELECT {ITEM} FROM inbox WHERE session_no = ? AND source_key = ?", (session_no, source_key))
+    return None if row is None else item_of(session_id, row).item
+
+
+def find_next(tx: Tx, session_id: str, session_no: int, now_ms: int) -> InboxItem | None:
+    """The item that is to be done next: the oldest whose turn was begun, else the oldest that waits and may start."""
+    row = tx.row(
+        f"SELECT {ITEM} FROM inbox WHERE no = coalesce("
+        f"(SELECT no FROM inbox WHERE session_no = ? AND settled_at_ms IS NULL AND state IN ({_TEXTS}) "
+        "AND taken_by IS NULL ORDER BY no LIMIT 1), "
+        f"(SELECT no FROM inbox WHERE {_WAITS} AND available_at_ms <= ? ORDER BY no LIMIT 1))",
+        (session_no, session_no, now_ms),
+    )
+    return None if row is None else item_of(session_id, row).item
+
+
+def find_items(tx: Tx, session_id: str, session_no: int, nos: Collection[int]) -> Mapping[int, Item]:
+    """Those of the items that are the session's, by number, without their payloads."""
+    rows = [
+        row
+        for piece in chunks(list(nos))
+        for row in tx.rows(
+            f"SELECT {LEAN} FROM inbox WHERE no IN ({marks(len(piece))}) AND session_no = ?", (*piece, session_no)
+        )
+    ]
+    return {row[0]: item_of(session_id, row) for row in rows}
+
+
+def find_settled(tx: Tx, session_id: str, session_no: int, no: int, applied: Sequence[int]) -> Mapping[int, Item]:
+    """A turn's item, those that it is said to have used, and those that it took, without their payloads."""
+    own = [no, *applied]
+    first, *rest = chunks(own)
+    rows = tx.rows(
+        f"SELECT {LEAN} FROM inbox WHERE no IN ({marks(len(first))}) AND session_no = ? UNION SELECT {LEAN} FROM inbox "
+        "WHERE session_no = ? AND settled_at_ms IS NULL AND state = 'claimed' AND taken_by = ?",
+        (*first, session_no, session_no, no),
+    )
+    found = {row[0]: item_of(session_id, row) for row in rows}
+    return {**found, **find_items(tx, session_id, session_no, [each for piece in rest for each in piece])}
+
+
+def waiting_after(tx: Tx, session_no: int, anchor: int) -> list[int]:
+    """The numbers of the items after this one that wait."""
+    return [
+        no for (no,) in tx.rows(f"SELECT no FROM inbox WHERE {_WAITS} AND no > ? ORDER BY no", (session_no, anchor))
+    ]
+
+
+def has_pending(tx: Tx, session_id: str, ingress: Ingress, now_ms: int) -> bool:
+    """Whether an item waits that could be delivered so: what is for a checkpoint can be a turn too."""
+    only = "AND ingress = 'checkpoint' " if ingress is Ingress.CHECKPOINT else ""
+    row = tx.row(
+        f"SELECT EXISTS (SELECT 1 FROM inbox WHERE session_no = sessions.no AND settled_at_ms IS NULL "
+        f"AND state = 'pending' {only}AND available_at_ms <= ?) FROM sessions WHERE session_id = ?",
+        (now_ms, session_id),
+    )
+    if row is None:
+        find_session(tx, session_id)  # says so if it was deleted
+        return False
+    return bool(row[0])
+
+
+def list_inbox(tx: Tx, session_id: str | None, states: frozenset[InboxState] | None, limit: int) -> Sequence[InboxItem]:
+    """Items in order, of one session or of all."""
+    wanted = sorted(OPEN if states is None else states)
+    # The index of open items serves whoever asks for nothing else.
+    where = [f"state IN ({marks(len(wanted))})", *(["settled_at_ms IS NULL"] if set(wanted) <= OPEN else [])]
+    params: list[object] = [*wanted]
+    if session_id is not None:
+        session = find_session(tx, session_id)
+        if session is None:
+            return ()
+        where.append("session_no = ?")
+        params.append(session.no)
+    rows = tx.rows(
+        f"SELECT sessions.session_id, {ITEM} FROM inbox JOIN sessions ON sessions.no = inbox.session_no "
+        f"WHERE {' AND '.join(where)} ORDER BY inbox.no LIMIT ?",
+        (*params, limit),
+    )
+    return [item_of(row[0], row[1:]).item for row in rows]
+
+
+# ---- accepting and claiming -----------------------------------------------------------------------------------------
+
+
+def refuse_unfit(session_id: str, new: NewInboxItem | None) -> None:
+    """Raise for an item that belongs elsewhere, or to no session at all."""
+    if new is not None and new.session_id != session_id:
+        raise CommitRefused("session_id", f"the item is for session `{new.session_id}`, the turn for `{session_id}`")
+    if new is not None and not new.source_key:
+        raise CommitRefused("source_key", f"an item for session `{session_id}` has no source key")
+
+
+def accept(
+    tx: Tx, session_no: int, new: NewInboxItem, state: InboxState, generation: int = 0, attempts: int = 0
+) -> InboxItem:
+    """Store a new item, waiting or claimed at once."""
+    row = tx.row(
+        "INSERT INTO inbox (session_no, source_key, ingress, state, content_hash, payload, accepted_at_ms, "
+        "available_at_ms, turn_id, claim_generation, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING no",
+        (
+            session_no,
+            new.source_key,
+            new.ingress.value,
+            state.value,
+            new.content_hash,
+            new.payload,
+            new.accepted_at_ms,
+            new.available_at_ms,
+            new.turn_id,
+            generation,
+            attempts,
+        ),
+    )
+    assert row is not None  # inserted just now
+    return InboxItem(
+        no=row[0],
+        session_id=new.session_id,
+        source_key=new.source_key,
+        ingress=new.ingress,
+        state=state,
+        content_hash=new.content_hash,
+        payload=new.payload,
+        accepted_at_ms=new.accepted_at_ms,
+        turn_id=new.turn_id,
+        available_at_ms=new.available_at_ms,
+        claim_generation=generation,
+        attempts=attempts,
+    )
+
+
+def claim_for_turn(tx: Tx, session_no: int, no: int, generation: int, attempts: int, fruitless: int) -> None:
+    """Claim a stored item whose turn is begun, and with it what its turn took before."""
+    tx.write(
+        "UPDATE inbox SET state = 'claimed', claim_generation = ?, attempts = ?, fruitless = ? WHERE no = ?",
+        (generation, attempts, fruitless, no),
+    )
+    tx.write(
+        "UPDATE inbox SET claim_generation = ? "
+        "WHERE session_no = ? AND settled_at_ms IS NULL AND state = 'claimed' AND taken_by = ?",
+        (generation, session_no, no),
+    )
+
+
+def take(tx: Tx, session_no: int, generation: int, taker: int, nos: Iterable[int], now_ms: int) -> int:
+    """Claim waiting items, which are for a checkpoint, for another item's turn; how many of them were to be had."""
+    return sum(
+        tx.write(
+            "UPDATE inbox SET state = 'claimed', claim_generation = ?, taken_by = ? "
+            f"WHERE no = ? AND {_WAITS} AND ingress = 'checkpoint' AND available_at_ms <= ?",
+            (generation, taker, no, session_no, now_ms),
+        )
+        for no in nos
+    )
+
+
+def give_back(tx: Tx, session_no: int, taker: int, nos: Iterable[int]) -> None:
+    """Let items that a turn took and didn't use wait again."""
+    tx.write_many(
+        "UPDATE inbox SET state = 'pending', claim_generation = 0, taken_by = NULL "
+        "WHERE no = ? AND session_no = ? AND taken_by = ?",
+        [(no, session_no, taker) for no in nos],
+    )

@@ -1,0 +1,97 @@
+"""The journal's rows, read and written: every statement that names the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lash_hookspecs.errors import CommitRefused, StoreCorrupt
+from lash_hookspecs.journal_rows import JournalRow, JournalStatus
+from lash_plugin_store_sql.driver import Row, Tx
+from lash_plugin_store_sql.reads import packed
+from lash_plugin_store_sql.schema import MAX_GENERATION, corrupt, key, span
+
+__all__ = ["append_rows", "drop_rows", "has_rows", "load_rows"]
+
+_ROW = "replay_key, kind, status, envelope_hash, body, digests, label"
+
+
+def load_rows(tx: Tx, no: int) -> tuple[JournalRow, ...]:
+    """An item's journal, in order."""
+    return tuple(map(_row_of, tx.rows(f"SELECT {_ROW} FROM journal WHERE key BETWEEN ? AND ? ORDER BY key", span(no))))
+
+
+def _row_of(row: Row) -> JournalRow:
+    replay_key, kind, status, envelope_hash, body, digests, label = row
+    hashes = (replay_key, envelope_hash)
+    if not all(type(each) is bytes and len(each) == 32 for each in hashes) or status not in _STATUSES:
+        raise corrupt("journal", f"effect `{label}`", f"status {status!r:.80}, or its key or hash is none")
+    if not type(body) is type(digests) is bytes:
+        raise corrupt("journal", f"effect `{label}`", "its body or its digests are no bytes")
+    return JournalRow(
+        key=replay_key.hex(),
+        kind=kind,
+        status=JournalStatus(status),
+        envelope_hash=envelope_hash.hex(),
+        body=body,
+        digests=digests,
+        label=label,
+    )
+
+
+_STATUSES = frozenset(JournalStatus)
+
+
+def append_rows(tx: Tx, no: int, generation: int, rows: Sequence[JournalRow], last: int | None) -> None:
+    """Write rows after the key `last`, each in the place of an intent with its replay key if there is one.
+
+    A row that is there already, written under this generation, stays: whoever writes it again lost the answer.
+    """
+    place = key(no, 0) - 1 if last is None else last
+    if place + len(rows) > key(no, MAX_GENERATION):
+        raise CommitRefused("integer_range", f"a turn's journal holds at most {MAX_GENERATION:,} rows")
+    written = [
+        tx.write(
+            f"INSERT INTO journal (key, generation, {_ROW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT ((key >> 32), replay_key) DO UPDATE SET generation = excluded.generation, "
+            "kind = excluded.kind, status = excluded.status, envelope_hash = excluded.envelope_hash, "
+            "body = excluded.body, digests = excluded.digests, label = excluded.label WHERE journal.status = 'intent'",
+            (at, generation, *columns),
+        )
+        for at, columns in enumerate(map(_columns, rows), place + 1)
+    ]
+    for row in (row for row, count in zip(rows, written, strict=True) if not count):
+        _require_the_same(tx, no, generation, row)
+
+
+def _columns(row: JournalRow) -> Sequence[object]:
+    hashes = [packed(each) for each in (row.key, row.envelope_hash)]
+    if not all(each is not None and len(each) == 32 for each in hashes):
+        raise CommitRefused(
+            "journal_row",
+            f"effect `{row.label or row.kind}`: key `{row.key}` and hash `{row.envelope_hash}` must be SHA-256 in hex",
+        )
+    replay_key, envelope_hash = hashes
+    return replay_key, row.kind, row.status.value, envelope_hash, row.body, row.digests, row.label
+
+
+def _require_the_same(tx: Tx, no: int, generation: int, row: JournalRow) -> None:
+    found = tx.row(
+        f"SELECT generation, {_ROW} FROM journal WHERE (key >> 32) = ? AND replay_key = ?", (no, packed(row.key))
+    )
+    assert found is not None  # it stood in the way just now
+    if _row_of(found[1:]) != row or found[0] != generation:
+        raise StoreCorrupt(
+            f"table `journal`, item {no}: the effect `{row.label or row.kind}` with the key `{row.key}` is recorded "
+            f"already, as {found[3]} under generation {found[0]}; nothing was changed"
+        )
+
+
+def has_rows(tx: Tx, no: int, generation: int) -> bool:
+    """Whether anything was recorded under this generation."""
+    sql = "SELECT 1 FROM journal WHERE key BETWEEN ? AND ? AND generation = ? LIMIT 1"
+    return tx.row(sql, (*span(no), generation)) is not None
+
+
+def drop_rows(tx: Tx, no: int) -> None:
+    """Forget an item's journal."""
+    tx.write("DELETE FROM journal WHERE key BETWEEN ? AND ?", span(no))
