@@ -167,7 +167,7 @@ async def test_what_a_checkpoint_took_from_the_inbox_is_claimed_with_its_record(
         return CheckpointOutcome(taken=(4, 7))
 
     await controller.execute(asked("checkpoint"), run)
-    assert [shown(rows) for rows in journal.writes] == ["turn_start checkpoint"]
+    assert [shown(rows) for rows in journal.writes] == ["turn_start", "checkpoint"]
     assert journal.claims == [4, 7]
 
 

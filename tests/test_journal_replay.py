@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from agents import agent, plugin
+from agents import inline_agent, plugin
 from journal_kit import JournalHost, Killed, MemoryJournal
 from test_replay import ENDS, World, turn_of
 
@@ -141,7 +141,7 @@ async def killed_and_resumed(dies_at: int | None, after: bool) -> None:
     """A process dies at a write, another goes on: nothing recorded runs again, and nothing unsafe runs twice."""
     bank = Bank()
     first = JournalHost(MemoryJournal(dies_at=dies_at, after=after))
-    async with agent(EIGHT, tools=bank.tools()) as lash:
+    async with inline_agent(EIGHT, tools=bank.tools()) as lash:
         lash.effects = first
         try:
             await (await lash.session("s")).run("q", turn_id="t")
@@ -151,7 +151,7 @@ async def killed_and_resumed(dies_at: int | None, after: bool) -> None:
             return
     second, before, done = first.again(), dict(bank.calls), done_in(first.journal)
     suspended: tuple[str, ...] = ()
-    async with agent(EIGHT, tools=bank.tools()) as lash:
+    async with inline_agent(EIGHT, tools=bank.tools()) as lash:
         lash.effects = second
         try:
             turn = await (await lash.session("s")).run("q", turn_id="t")
@@ -180,7 +180,7 @@ async def test_a_batch_of_eight_killed_at_a_write_runs_no_unsafe_tool_twice(dies
 
 async def test_eight_tools_that_end_together_cost_two_writes_and_their_intents_one() -> None:
     bank, host = Bank(), JournalHost()
-    async with agent(EIGHT, tools=bank.tools()) as lash:
+    async with inline_agent(EIGHT, tools=bank.tools()) as lash:
         lash.effects = host
         await (await lash.session("s")).run("q", turn_id="t")
     intents, first, rest, *hooks = host.journal.writes
@@ -200,7 +200,7 @@ async def test_a_journal_that_can_not_be_written_stops_the_calls_that_still_run(
     """A lost lease: another process has the turn now. What failed comes out as it is, in no group."""
     bank, host = Bank(), JournalHost(MemoryJournal(dies_at=1))
     bank.hang = {"t1"}
-    async with agent(EIGHT, tools=bank.tools()) as lash:
+    async with inline_agent(EIGHT, tools=bank.tools()) as lash:
         lash.effects = host
         with pytest.raises(Killed):
             await (await lash.session("s")).run("q", turn_id="t")
@@ -213,7 +213,7 @@ async def test_a_paid_reply_is_durable_before_a_slow_hook_of_a_plugin_runs() -> 
     async def lash_checkpoint(ctx: Any) -> None:
         found.append([row.kind for row in host.journal.rows])
 
-    async with agent(["Hello."], plugins=[plugin("slow", lash_checkpoint)]) as lash:
+    async with inline_agent(["Hello."], plugins=[plugin("slow", lash_checkpoint)]) as lash:
         lash.effects = host
         await (await lash.session("s")).run("q", turn_id="t")
     assert found == [["turn_start", "llm_call"]]
@@ -227,14 +227,14 @@ async def test_a_child_that_waits_for_a_person_suspends_the_turn_after_its_sibli
     bank.hang = {"t0", "t7"}
     calls = [{"tool": "t7", "parameters": {}}, {"tool": "t0", "parameters": {}}]
     model, host = script(Call("batch", {"calls": calls}, "b")), JournalHost()
-    async with agent(model, tools=bank.tools()) as lash, anyio.create_task_group() as group:
+    async with inline_agent(model, tools=bank.tools()) as lash, anyio.create_task_group() as group:
         lash.effects = host
         session = await lash.session("s")
         group.start_soon(partial(session.run, "q", turn_id="t"))
         await bank.hung.wait()
         group.cancel_scope.cancel()
     bank.hang, host = set(), host.again()
-    async with agent(model, tools=bank.tools()) as lash:
+    async with inline_agent(model, tools=bank.tools()) as lash:
         lash.effects = host
         with pytest.raises(EffectsSuspended, match=r"`t7` \(b:00\)"):
             await (await lash.session("s")).run("q", turn_id="t")
