@@ -433,10 +433,11 @@ class SessionStore(Protocol):
         """Write everything or nothing. See the module's text for the order of decisions.
 
         Raises `ReceiptConflict`, `ClaimLost` (see `Settlement`), `SessionMismatch` (so does it), `HeadConflict`,
-        `BudgetExceeded`, and `CommitRefused` with one of these codes: `session_id` (blank), `ancestor` (the required node isn't on
-        the active path), `node_duplicate` (twice in the commit), `node_id` (not what the operation or the frame's key makes it), `node_exists`, `topology` (a wrong
-        parent), `frame_missing` (the session's first node is no `FRAME_OPEN`), `component_ref`, `blob_ref` (unknown),
-        `integer_range` (a number, or a usage total, that 64 bits don't hold), `text` (one that isn't valid Unicode).
+        `BudgetExceeded`, and `CommitRefused` with one of these codes: `session_id` (blank), `ancestor` (the required
+        node isn't on the active path), `node_duplicate` (twice in the commit), `node_id` (not what the operation or the
+        frame's key makes it), `node_exists`, `topology` (a wrong parent), `frame_missing` (the session's first node is
+        no `FRAME_OPEN`), `component_ref`, `blob_ref` (unknown), `integer_range` (a number, or a usage total, that 64
+        bits don't hold), `text` (one that isn't valid Unicode).
         """
         ...
 

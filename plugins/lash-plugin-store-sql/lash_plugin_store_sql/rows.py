@@ -86,6 +86,6 @@ def _require_the_same(tx: Tx, no: int, generation: int, row: JournalRow) -> None
         )
 
 
-def drop_rows(tx: Tx, no: int) -> None:
-    """Forget an item's journal."""
-    tx.write("DELETE FROM journal WHERE key BETWEEN ? AND ?", span(no))
+def drop_rows(tx: Tx, *nos: int) -> None:
+    """Forget the journals of items."""
+    tx.write_many("DELETE FROM journal WHERE key BETWEEN ? AND ?", [span(no) for no in nos])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,12 @@ import pytest
 from attrs import evolve
 
 from lash_hookspecs.errors import LashError
-from lash_hookspecs.stores import CommitBudget, CommitResult, LoadedSession, RuntimeCommit, SessionMeta, StoreContext
+from lash_hookspecs.stores import CommitBudget, CommitResult, LoadedSession, RuntimeCommit, SessionMeta
 from lash_hookspecs.testing.store import NOT_APPLICABLE, Corruption, StoreCase, store_cases
+from lash_plugin_store_sql.locks import MemoryLocks, file_locks
 from lash_plugin_store_sql.settings import SqlSettings
-from lash_plugin_store_sql.store import SqlStore, open_store
+from lash_plugin_store_sql.sqlite import SqliteDriver
+from lash_plugin_store_sql.store import SqlStore
 
 # What each kind of damage is, in SQL; `:no` is the session's number.
 NO = "(SELECT no FROM sessions WHERE session_id = :id)"
@@ -43,15 +46,31 @@ DAMAGE = {
 QUICK = SqlSettings(synchronous="normal")  # no case here is about a loss of power
 
 
+class Clock:
+    """The time, and how far we are ahead of it."""
+
+    def __init__(self) -> None:
+        self._ahead_ms = 0
+
+    def __call__(self) -> int:
+        return time.time_ns() // 1_000_000 + self._ahead_ms
+
+    def advance(self, ms: int) -> None:
+        self._ahead_ms += ms
+
+
 class FileHarness:
     """A database in a file, with any number of stores open on it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stores: list[SqlStore] = []
+        self._clock = Clock()
+        self.advance = self._clock.advance
 
     async def open(self) -> SqlStore:
-        store = await open_store(StoreContext(url=f"sqlite:///{self._path}", settings=QUICK))
+        locks = file_locks(f"{self._path}-locks")
+        store = await SqlStore.open(SqliteDriver(str(self._path), QUICK), locks, self._clock)
         self._stores.append(store)
         return store
 
@@ -76,10 +95,12 @@ class MemoryHarness:
 
     def __init__(self) -> None:
         self._store: SqlStore | None = None
+        self._clock = Clock()
+        self.advance = self._clock.advance
 
     async def open(self) -> SqlStore:
         if self._store is None:
-            self._store = await open_store(StoreContext(url="sqlite://"))
+            self._store = await SqlStore.open(SqliteDriver(None, QUICK), MemoryLocks(), self._clock)
         return self._store
 
     async def reopen(self) -> SqlStore:
@@ -93,8 +114,8 @@ class MemoryHarness:
             await self._store.aclose()
 
 
-FILE_CASES = store_cases(SqlStore.capabilities)
-MEMORY_CASES = store_cases(SqlStore.capabilities, reopen=False, corruptions=())
+FILE_CASES = store_cases(SqlStore.capabilities, clock=True)
+MEMORY_CASES = store_cases(SqlStore.capabilities, reopen=False, clock=True, corruptions=())
 
 
 @pytest.fixture

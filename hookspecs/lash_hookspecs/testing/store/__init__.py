@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.stores import Capability
-from lash_hookspecs.testing.store import checkpoints, graph, lifecycle, receipts, sessions
+from lash_hookspecs.testing.store import checkpoints, graph, inbox, journal, leases, lifecycle, receipts, sessions
 from lash_hookspecs.testing.store.conformance import Corrupt, Open, pytest_of
 from lash_hookspecs.testing.store.kit import Corruption, Need, Scribe, StoreCase, StoreHarness
 
@@ -35,7 +35,6 @@ NOT_APPLICABLE = {
     "A2.08": "a session's nodes never leave its active path: there are no forks or rewinds yet",
     "A2.10": "there are no receipts of an older kind: this is the first format",
     "A2.11": "the receipt's encoding has one version; a newer database is refused as a whole when it is opened",
-    "A2.15": "queue claims belong to the inbox, which isn't a part of this port",
     "D.06": "the service over appends is the kernel's, and so is its test",
     "D.08": "the service over appends is the kernel's, and so is its test",
 }
@@ -46,11 +45,13 @@ def store_cases(
     capabilities: Collection[Capability],
     *,
     reopen: bool = True,
+    clock: bool = False,
     corruptions: Collection[Corruption] = tuple(Corruption),
 ) -> list[StoreCase]:
     """The cases for a store with these capabilities, in the order of their ids.
 
-    `reopen` is False for a store whose data ends with its last handle; `corruptions` are those that the harness can do.
+    `reopen` is False for a store whose data ends with its last handle; `clock` says that the harness can `advance`;
+    `corruptions` are those that it can do.
     Raises `ConfigurationError` for a store without `sessions`: all cases are about them.
     """
     named = frozenset(capabilities)
@@ -58,8 +59,9 @@ def store_cases(
         raise ConfigurationError(f"no capability of a store: {', '.join(sorted(map(repr, unknown)))}")
     if Capability.SESSIONS not in named:
         raise ConfigurationError("a store without the capability `sessions` can't be tested: every case needs it")
-    offered = {*named, *corruptions, *([Need.REOPEN] if reopen else [])}
-    every = [case for part in (sessions, receipts, checkpoints, lifecycle, graph) for case in part.CASES.all]
+    offered = {*named, *corruptions, *([Need.REOPEN] if reopen else []), *([Need.CLOCK] if clock else [])}
+    parts = (sessions, receipts, checkpoints, lifecycle, graph, leases, inbox, journal)
+    every = [case for part in parts for case in part.CASES.all]
     return sorted((case for case in every if case.needs <= offered), key=lambda case: case.id)
 
 

@@ -10,6 +10,9 @@ from typing import Any, Protocol
 import anyio
 from attrs import define, field
 
+from lash_hookspecs.inbox import Inbox
+from lash_hookspecs.journal import Journal
+from lash_hookspecs.leases import Leases
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import (
     Blobs,
@@ -90,9 +93,14 @@ class StoreHarness(Protocol):
         """Damage a session's stored data."""
         ...
 
+    def advance(self, ms: int) -> None:
+        """Let the clock of every handle, open or not, be that much further; only where there is such a clock."""
+        ...
+
 
 class Need(StrEnum):
     REOPEN = "reopen"
+    CLOCK = "clock"
 
 
 Run = Callable[[StoreHarness], Awaitable[None]]
@@ -128,11 +136,17 @@ class _Checked:
     async def corrupt(self, kind: Corruption, session_id: str) -> None:
         await self._harness.corrupt(kind, session_id)
 
+    def advance(self, ms: int) -> None:
+        self._harness.advance(ms)
+
 
 _PORTS: dict[str, type] = {
     Capability.SESSIONS: SessionStore,
     Capability.BLOBS: Blobs,
     Capability.LOCKS: SessionLocks,
+    Capability.LEASES: Leases,
+    Capability.INBOX: Inbox,
+    Capability.JOURNAL: Journal,
 }
 
 
