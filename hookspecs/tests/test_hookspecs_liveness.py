@@ -15,8 +15,6 @@ from lash_hookspecs.liveness import is_gone, process_stamp
 pytestmark = pytest.mark.skipif(process_stamp() is None, reason="this system keeps no start times of processes")
 
 ASKED = "from lash_hookspecs.liveness import *; m = process_stamp(); print(m.boot, m.pid, m.started, flush=1); input()"
-    "from lash_hookspecs.liveness import *; m = process_stamp(); print(m.boot, m.pid, m.started, flush=True); input()"
-)
 
 
 def own() -> ProcessStamp:
