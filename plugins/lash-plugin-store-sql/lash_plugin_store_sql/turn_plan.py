@@ -30,6 +30,7 @@ __all__ = [
     "fenced",
     "is_live",
     "is_ours",
+    "is_parked",
     "lease_end",
     "lost_claims",
     "plan_begin",
@@ -162,6 +163,14 @@ def plan_cancel(stored: Item | None) -> CancelOutcome:
     if stored.taken_by is not None:
         return CancelOutcome.TAKEN
     return CancelOutcome.REQUESTED if stored.item.cancel_reason is None else CancelOutcome.ALREADY_REQUESTED
+
+
+def is_parked(stored: Item | None, lease: Lease, state: InboxState, reason: str | None) -> bool:
+    """Whether the item was left in this state under this lease, and nobody begun it since."""
+    if stored is None:
+        return False
+    item = stored.item
+    return (item.state, item.reason, item.claim_generation) == (state, reason, lease.generation)
 
 
 # ---- turns ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from attrs import evolve
 
-from lash_hookspecs.errors import ClaimLost, StoreCorrupt
+from lash_hookspecs.errors import ClaimLost, LeaseLost, StoreCorrupt
 from lash_hookspecs.inbox import CancelOutcome, InboxItem, InboxState, NewInboxItem
 from lash_hookspecs.journal import TurnBegin, TurnBegun, TurnClaim, TurnCommitted
 from lash_hookspecs.journal_rows import JournalRow
@@ -43,6 +43,7 @@ from lash_plugin_store_sql.turn_plan import (
     conflict,
     fenced,
     is_ours,
+    is_parked,
     lease_end,
     lost_claims,
     plan_begin,
@@ -275,10 +276,20 @@ def _fenced_item(tx: Tx, lease: Lease, no: int, now_ms: int) -> tuple[int, Inbox
 def park_turn(tx: Tx, lease: Lease, no: int, blocked: str | None, clock: Clock) -> None:
     """Leave the turn as it is, without the lease."""
     tx.lock(lease.session_id)
-    session_no, _, _ = _fenced_item(tx, lease, no, clock())
     state = InboxState.SUSPENDED if blocked is None else InboxState.BLOCKED
+    try:
+        session_no, _, _ = _fenced_item(tx, lease, no, clock())
+    except LeaseLost:
+        if is_parked(_item(tx, lease.session_id, no), lease, state, blocked):
+            return  # by ourselves, and the answer was lost
+        raise
     tx.write("UPDATE inbox SET state = ?, reason = ? WHERE no = ?", (state.value, blocked, no))
     write_release(tx, session_no)
+
+
+def _item(tx: Tx, session_id: str, no: int) -> Item | None:
+    session = find_session(tx, session_id)
+    return None if session is None else find_items(tx, session_id, session.no, [no]).get(no)
 
 
 def load_journal(tx: Tx, session_id: str, turn_id: str) -> Sequence[JournalRow]:

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 from attrs import evolve
 
-from lash_hookspecs.errors import ClaimLost, CommitRefused, InboxConflict, SessionDeleted
+from lash_hookspecs.errors import ClaimLost, CommitRefused, InboxConflict, LeaseLost, SessionDeleted
 from lash_hookspecs.inbox import CancelOutcome, InboxItem, InboxState, Ingress
 from lash_hookspecs.journal import TurnBegun, TurnCommitted
 from lash_hookspecs.leases import LeaseBusy
@@ -195,6 +195,28 @@ async def _cancel_states(harness: StoreHarness) -> None:
         )
         same(await store.cancel_requested(lease, item.no), "enough")
         same((await mine.begin(store))[1].cancel_reason, "enough")
+
+
+@CASES.case("A6.07-park", INBOX, JOURNAL)
+async def _parked(harness: StoreHarness) -> None:
+    """A turn that is left holds no lease and says why; leaving it again as before is fine, anything else is refused."""
+    store, mine, theirs = await harness.open(), Runner("mine"), Runner("theirs")
+    lease, item = await mine.begin(store, new_item("a"))
+    await store.append_journal(lease, item.no, [effect("x")])
+    for _ in range(2):
+        await store.park_turn(lease, item.no, blocked="a plugin is gone")
+    left = (await listed(store, "s1"))[0]
+    same((left.state, left.reason, await store.load_lease("s1")), (InboxState.BLOCKED, "a plugin is gone", None))
+    for other in (None, "another reason"):
+        with raises(LeaseLost):
+            await store.park_turn(lease, item.no, blocked=other)
+    begun = await theirs.tried(store, new_item("b"))
+    same((begun.item.no, begun.item.attempts, begun.rows), (item.no, 2, (effect("x"),)))
+    with raises(LeaseLost):
+        await store.park_turn(lease, item.no, blocked="a plugin is gone")
+    await store.park_turn(begun.lease, item.no)
+    left = (await listed(store, "s1"))[0]
+    same((left.state, left.reason), (InboxState.SUSPENDED, None))
 
 
 @CASES.case("A6.08", INBOX, JOURNAL)

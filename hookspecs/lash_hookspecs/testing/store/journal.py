@@ -1,4 +1,4 @@
-"""The journal (group L, as far as a store is concerned), and what a turn's commit settles (groups A2.15, B, F)."""
+"""The journal (group L, as far as a store is concerned)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from attrs import evolve
 from lash_hookspecs.errors import (
     ClaimLost,
     CommitRefused,
-    HeadConflict,
     LeaseLost,
     SessionMismatch,
     StoreCorrupt,
@@ -19,20 +18,20 @@ from lash_hookspecs.inbox import InboxState
 from lash_hookspecs.journal_rows import JournalStatus
 from lash_hookspecs.stores import Capability
 from lash_hookspecs.testing.store.inbox import ALL, note
-from lash_hookspecs.testing.store.kit import Cases, Need, Scribe, StoreHarness, everything, raises, same
+from lash_hookspecs.testing.store.kit import (
+    Cases,
+    Need,
+    Scribe,
+    StoreHarness,
+    raises,
+    same,
+)
 from lash_hookspecs.testing.store.runner import LONG, Runner, effect, listed, new_item
 
 __all__ = ["CASES"]
 
 CASES = Cases()
 INBOX, JOURNAL = Capability.INBOX, Capability.JOURNAL
-
-
-async def turns_of(store: Any, session_id: str = "s1") -> tuple[object, ...]:
-    """Everything of the session: what was committed, its items, its lease."""
-    items = await listed(store, session_id, states=ALL)
-    journals = [await store.load_journal(session_id, each.turn_id or "") for each in items]
-    return await everything(store, session_id), items, journals, await store.load_lease(session_id)
 
 
 @CASES.case("L.01", JOURNAL)
@@ -240,97 +239,3 @@ async def _reclaimed(harness: StoreHarness) -> None:
     await store.append_journal(begun.lease, item.no, [effect("b"), effect("c")])
     same(list(await store.load_journal("s1", "t-k1")), [effect("a"), effect("b"), effect("c")])
     await scribe.write(store, theirs.commit(scribe, begun.lease, begun.item, "one"))
-
-
-@CASES.case("A2.15", INBOX, JOURNAL)
-async def _settled_with_the_receipt(harness: StoreHarness) -> None:
-    """Completing claims and writing the receipt are one: a commit that is refused settles nothing, another one all."""
-    store, mine, scribe = await harness.open(), Runner(), Scribe()
-    lease, item = await mine.begin(store, new_item())
-    taken = await store.enqueue(note("n"))
-    await store.append_journal(lease, item.no, [effect("a")], claims=[taken.no])
-    before = await turns_of(store)
-    commit = mine.commit(scribe, lease, item, "one", applied=(taken.no,))
-    with raises(HeadConflict):
-        await store.commit(evolve(commit, expected_head_revision=7))
-    same(await turns_of(store), before)
-    result = await scribe.write(store, commit)
-    same(await store.load_receipt("s1", commit.operation), result.receipt)
-    settled = await listed(store, "s1", states=ALL)
-    same([(each.state, each.turn_id) for each in settled], [(InboxState.COMPLETED, "t-k1")] * 2)
-    same((await store.load_lease("s1"), list(await store.load_journal("s1", "t-k1"))), (None, []))
-
-
-@CASES.case("B.01", INBOX, JOURNAL)
-async def _recovered_once(harness: StoreHarness) -> None:
-    """A dead holder's item is recovered by one of those who try at once."""
-    stores = [await harness.open() for _ in range(2)]
-    _, item = await Runner("dead").lapsed(stores[0], new_item())
-    claims: list[Any] = []
-
-    async def recover(index: int, store: Any) -> None:
-        claims.append(await Runner(f"host{index}").tried(store))
-
-    async with anyio.create_task_group() as group:
-        for index, store in enumerate(stores * 3):
-            group.start_soon(recover, index, store)
-    same([each.item.no for each in claims if each.tag == "begun"], [item.no])
-    same([each.tag for each in claims].count("busy"), 5)
-
-
-@CASES.case("B.03", INBOX, JOURNAL)
-async def _settled_once(harness: StoreHarness) -> None:
-    """A commit settles its claims once: another turn can't settle them again, nor the same turn under another id."""
-    store, mine, scribe = await harness.open(), Runner(), Scribe()
-    lease, item = await mine.begin(store, new_item())
-    await scribe.write(store, mine.commit(scribe, lease, item, "one"))
-    before = await turns_of(store)
-    with raises(ClaimLost):
-        await store.commit(mine.commit(scribe, lease, evolve(item, turn_id="t-other"), "two"))
-    later, next_item = await mine.begin(store, new_item("k2"))
-    with raises(ClaimLost):
-        await store.commit(mine.commit(scribe, later, next_item, "two", applied=(item.no,)))
-    await store.park_turn(later, next_item.no)
-    same((await turns_of(store))[0], before[0])
-
-
-@CASES.case("B.04", INBOX, JOURNAL)
-async def _replayed_commit(harness: StoreHarness) -> None:
-    """A commit whose answer was lost is answered by its receipt, and what it settled stays settled."""
-    store, mine, scribe = await harness.open(), Runner(), Scribe()
-    lease, item = await mine.begin(store, new_item())
-    commit = mine.commit(scribe, lease, item, "one")
-    first = await scribe.write(store, commit)
-    before = await turns_of(store)
-    again = await store.commit(commit)
-    same((again.receipt, again.receipt_replayed), (first.receipt, True))
-    same(await turns_of(store), before)
-    successor = await mine.lease(store)
-    same((await store.commit(commit)).receipt_replayed, True)
-    same(await store.load_lease("s1"), successor)
-
-
-@CASES.case("B.04-late", INBOX, JOURNAL)
-async def _replay_settles(harness: StoreHarness) -> None:
-    """A receipt that is replayed for a turn which is begun again still settles the item and lets go of the lease."""
-    store, mine, scribe = await harness.open(), Runner(), Scribe()
-    lease, item = await mine.begin(store, new_item())
-    commit = mine.commit(scribe, lease, item, "one")
-    await scribe.write(store, evolve(commit, settles=None))
-    same((await listed(store, "s1"), await store.load_lease("s1")), ([item], lease))
-    same((await store.commit(commit)).receipt_replayed, True)
-    same((await listed(store, "s1"), await store.load_lease("s1")), ([], None))
-
-
-@CASES.case("F.06", INBOX, JOURNAL)
-async def _competing(harness: StoreHarness) -> None:
-    """Commits of one revision serialise: the turn that comes second is refused whole, and can be run again."""
-    store, mine, scribe, other = await harness.open(), Runner(), Scribe(), Scribe()
-    lease, item = await mine.begin(store, new_item())
-    await other.write(store, other.turn("somebody else's"))
-    before = await turns_of(store)
-    with raises(HeadConflict):
-        await store.commit(mine.commit(scribe, lease, item, "mine"))
-    same(await turns_of(store), before)
-    await other.write(store, mine.commit(other, lease, item, "mine, again"))
-    same((await listed(store, "s1"), await store.load_revision("s1")), ([], 2))
