@@ -1,8 +1,8 @@
 """A program that kills real processes: `python crash_children.py FOLDER`. Prints a line of JSON for each place.
 
 Its first process runs the turn once, which imports everything, and then only forks: it has no event loop and no other
-thread by then, so a child is as good as a new process. A child runs the turn and is killed (SIGKILL, by its own hand) at its place; at the end one more child
-survives all of them, one by one.
+thread by then, so a child is as good as a new process. A child runs the turn and is killed (SIGKILL, by its own hand)
+at its place; at the end one more child survives all of them, one by one.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ async def survivor(folder: Path, points: list[CrashPoint]) -> None:
         except AssertionError as error:
             fault = str(error)
         row = asdict(row_of(ending, World(url)))
-        print(json.dumps({"point": asdict(point), "row": row, "fault": fault, "text": ending.turn.text}), flush=True)
+        told = {"point": asdict(point), "row": row, "fault": fault, "text": ending.turn.text}
+        os.write(1, f"{json.dumps(told)}\n".encode())
 
 
 def _started(line: str) -> Started:

@@ -1,9 +1,9 @@
 """The crash matrix: one turn, killed at every place that it passes, and what has become of it each time.
 
 The turn (`crash_kit`) has three tools at once, a tool that fails and is called again, a hook that gives guidance once,
-an input that is queued meanwhile, and replies that are streamed. Its golden trace generates the places; the tables below
-say, reviewed, what follows from a crash at each of them. A place without a row fails `test_the_trace_is_the_reviewed_one`.
-Here the crash is one of this process; `test_crash_processes` kills real ones, and holds them to the same tables.
+an input that is queued meanwhile, and replies that are streamed. Its golden trace generates the places; the tables
+below say, reviewed, what follows from a crash at each of them. A place without a row fails a test. Here the crash is
+one of this process; `test_crash_processes` kills real ones, and holds them to the same tables.
 """
 
 from __future__ import annotations
