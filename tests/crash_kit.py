@@ -219,4 +219,10 @@ def _settings() -> Any:
     return evolve(settings, plugins=few, store_options={"synchronous": "normal"})
 
 
+def url_in(folder: Path) -> str:
+    """A database in a new folder."""
+    folder.mkdir()
+    return f"sqlite:///{folder}/lash.db"
+
+
 SUBJECT = Subject(open_host=crash_agent, prompt="Do it all.", session_id=SESSION, turn_id=TURN)

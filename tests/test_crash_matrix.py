@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from crash_kit import SUBJECT, Row, World, crash_agent, row_of
+from crash_kit import SUBJECT, Row, World, crash_agent, row_of, url_in
 
 from lash_framework.testing import CrashPoint, When
 from lash_framework.testing.crash_matrix import golden_run
@@ -200,11 +200,6 @@ def drift(trace: Sequence[CrashPoint]) -> list[str]:
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio runs tasks in a new order each time
 SHARDS = 6
-
-
-def url_in(folder: Path) -> str:
-    folder.mkdir()
-    return f"sqlite:///{folder}/lash.db"
 
 
 async def test_the_trace_is_the_reviewed_one(tmp_path: Path) -> None:
