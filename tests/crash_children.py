@@ -1,8 +1,8 @@
-"""A program that kills real processes: `python crash_children.py FOLDER`. Prints a line of JSON for each place.
+"""Programs that are killed, or that stop themselves: `python crash_children.py PROGRAM …`. They print lines of JSON.
 
-Its first process runs the turn once, which imports everything, and then only forks: it has no event loop and no other
-thread by then, so a child is as good as a new process. A child runs the turn and is killed (SIGKILL, by its own hand)
-at its place; at the end one more child survives all of them, one by one.
+`matrix FOLDER` kills a process at every place. Its first process runs the turn once, which imports everything, and then
+only forks: it has no event loop and no other thread by then, so a child is as good as a new process. A child runs the
+turn and is killed (SIGKILL, by its own hand) at its place; at the end one more child survives all of them, one by one.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any
 
 import anyio
 from attrs import asdict
-from crash_kit import SUBJECT, World, row_of
+from crash_kit import SESSION, SUBJECT, TURN, World, paused_agent, row_of
 
 from lash_framework.testing.crash_matrix import golden_run
-from lash_framework.testing.crash_points import CrashPoint, Started, Watch
+from lash_framework.testing.crash_points import CrashPoint, Started, Watch, When
 from lash_framework.testing.crash_verdicts import judge
-from lash_hookspecs import RuntimeEffectKind, ToolEffect
+from lash_hookspecs import LashError, RuntimeEffectKind, ToolEffect
 
 AT_ONCE = 3
 
@@ -106,7 +106,8 @@ async def trace(folder: Path, points: list[CrashPoint]) -> None:
     points.extend((await golden_run(SUBJECT, url_of(folder / "golden")))[1])
 
 
-def main(folder: Path) -> None:
+def main(given: str) -> None:
+    folder = Path(given)
     points: list[CrashPoint] = []
     run(trace, folder, points)
     assert threading.active_count() == 1
@@ -131,5 +132,33 @@ def main(folder: Path) -> None:
         raise SystemExit("the survivor failed")
 
 
+# ---- single processes -----------------------------------------------------------------------------------------------
+
+
+def dies(place: str, name: str, when: str, nth: str) -> None:
+    """Run the turn in a folder, and be killed at a place."""
+    run(victim, Path(place), CrashPoint(name, When(when), int(nth)))
+
+
+def pauses(place: str, where: str, ttl_s: str) -> None:
+    """Run a turn under a lease of so many seconds, and stop oneself: `in the model`, or before a call of the store.
+
+    Says what became of the turn once somebody woke the process up.
+    """
+    run(_pauses, url_of(Path(place)), where, float(ttl_s))
+
+
+async def _pauses(url: str, where: str, ttl_s: float) -> None:
+    async with paused_agent(url, "the first", where, ttl_s) as lash:
+        try:
+            turn = await (await lash.session(SESSION, recover=False)).run("Go.", turn_id=TURN)
+            told = {"text": turn.text}
+        except LashError as error:
+            told = {"error": type(error).__name__, "message": str(error)}
+    os.write(1, f"{json.dumps(told)}\n".encode())
+
+
+PROGRAMS: dict[str, Callable[..., None]] = {"matrix": main, "dies": dies, "pauses": pauses}
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    PROGRAMS[sys.argv[1]](*sys.argv[2:])

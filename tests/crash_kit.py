@@ -6,6 +6,7 @@ It is the same agent for tests in this process and for processes that are really
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -217,6 +218,42 @@ def _settings() -> Any:
     settings = load_settings(env={})
     few = evolve(settings.plugins, only=("mode-standard", "store-sql"))
     return evolve(settings, plugins=few, store_options={"synchronous": "normal"})
+
+
+@asynccontextmanager
+async def paused_agent(url: str, who: str, where: str = "", ttl_s: float = 30) -> AsyncIterator[Lash]:
+    """A host whose process stops itself once: in the model, or before a call of the store."""
+    stops = [where]
+
+    def stop(here: str) -> None:
+        if here in stops:
+            stops.clear()
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    @tool(effect="idempotent")
+    async def step() -> str:
+        "Take a step."
+        World(url).note(f"step of {who}")
+        return "done"
+
+    def say(request: LlmRequest) -> Reply:
+        stop("in the model")
+        if any(message.role == "assistant" for message in request.messages):
+            return Reply(text=f"I am {who}.")
+        return Reply(text="One step.", tool_calls=[Call("step", {}, "step")])
+
+    settings = _settings()
+    settings = evolve(settings, durability=evolve(settings.durability, lease_ttl_s=ttl_s))
+    async with agent(say, store=url, tools=[step], settings=settings) as lash:
+        for name in ("append_journal", "commit"):
+            method = getattr(lash.store, name)
+
+            async def call(*args: Any, _name: str = name, _method: Any = method, **options: Any) -> Any:
+                stop(_name)
+                return await _method(*args, **options)
+
+            setattr(lash.store, name, call)
+        yield lash
 
 
 def url_in(folder: Path) -> str:

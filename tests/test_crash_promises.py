@@ -88,7 +88,7 @@ async def test_whoever_goes_on_may_be_killed_too(first: CrashPoint, second: Cras
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_queued_input_stays_with_the_turn_that_took_it(tmp_path: Path) -> None:
-    """Claimed with the checkpoint's record, it is said to the turn that is gone on with, and becomes none of its own."""
+    """Claimed with the checkpoint's record, it is said to the turn that goes on, and becomes none of its own."""
     url = url_in(tmp_path / "one")
     await killed(SUBJECT, url, CrashPoint("store append_journal", AFTER, 7))
     async with SUBJECT.open_host(url) as lash:
@@ -148,12 +148,16 @@ async def by_an_outer_cancel_scope(lash: Lash, steps: Steps) -> None:
 
 async def by_an_exception_in_the_callers_loop(lash: Lash, steps: Steps) -> None:
     session = await lash.session("one")
-    with pytest.raises(RuntimeError, match="of the caller"):
+
+    async def watch() -> None:
         async with session.turn("Go.", turn_id="t") as running:
             async for activity in running:
                 if activity.event.tag == "tool_call_started":
                     await steps.begun.wait()
                     raise RuntimeError("of the caller")
+
+    with pytest.raises(RuntimeError, match="of the caller"):
+        await watch()
 
 
 async def by_the_hosts_end(lash: Lash, steps: Steps) -> None:
