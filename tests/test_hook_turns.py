@@ -259,7 +259,7 @@ async def test_hook_lash_checkpoint_comes_after_work_and_before_completion() -> 
         async def lash_checkpoint(self, ctx: Any) -> None:
             self.calls.append((ctx.kind, ctx.iteration, ctx.messages[-1].role))
 
-    plugin = Noted(turn_input=Wish)
+    plugin = Noted()
     async with opened(plugin, says=[SHOUT, "Done."]) as lash:
         await (await lash.session("one")).run("Hello")
     (after_work, before_completion) = plugin.calls
@@ -443,7 +443,7 @@ async def test_hook_lash_turn_committed_is_told_after_the_commit() -> None:
             stored = (await self.lash.load_history(ctx.session_id)).turns
             self.calls.append((turn.turn_id, turn.text, [each.turn_id for each in stored]))
 
-    plugin = Noted(turn_input=Wish)
+    plugin = Noted()
     async with opened(plugin) as lash:
         plugin.lash = lash
         await (await lash.session("one")).run("Hello", turn_id="first")
@@ -456,7 +456,7 @@ async def test_hook_lash_turn_committed_is_not_told_again_of_a_turn_that_was_sto
         async def lash_turn_committed(self, turn: AssembledTurn) -> None:
             self.calls.append(turn.turn_id)
 
-    plugin = Noted(turn_input=Wish)
+    plugin = Noted()
     async with opened(plugin) as lash:
         session = await lash.session("one")
         turns = [await session.run("Hello", turn_id="first") for _ in range(2)]
