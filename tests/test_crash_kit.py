@@ -74,6 +74,15 @@ async def test_an_agent_survives_a_crash_anywhere_in_one_line() -> None:
     assert f"after effect llm_call 2 of iteration 0: {twice}" in lines
 
 
+async def test_the_calls_of_a_batch_survive_one_by_one() -> None:
+    """The mode's tool `batch` has a row of its own, and one for each call that it makes."""
+    calls = '{"calls": [{"tool": "look", "parameters": {}}, {"tool": "charge", "parameters": {}}]}'
+    say = by_round(Reply(tool_calls=[Call("batch", calls, "b")]), "Both are done.")
+    report = await crash_at_every_effect(opens(say, tools=[look, charge]), "Go.", points=effects)
+    assert report.golden.turn.text == "Both are done."
+    assert {each.unknown for each in report.crashes} == {(), ("tool_call `charge` (b:01)",)}
+
+
 async def test_a_call_that_waits_for_a_person_is_resolved_as_failed() -> None:
     @tool(name="charge", effect="unsafe", on_unknown="wait")
     async def asks() -> str:
