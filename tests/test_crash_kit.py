@@ -160,6 +160,30 @@ async def test_an_unsafe_tool_that_is_run_twice_is_noticed() -> None:
         await crash_at_every_effect(open_host, "Go.", points=effects)
 
 
+async def test_a_turn_that_nobody_can_go_on_with_is_noticed() -> None:
+    """The next process has another idea of what the tool is, so that what is recorded isn't what it would do."""
+    kinds = count()
+
+    @asynccontextmanager
+    async def open_host(url: str) -> AsyncIterator[Lash]:
+        changing = tool(name="charge", effect="idempotent" if next(kinds) % 2 else "unsafe")(_charge)
+        async with opens(TWO_CALLS, tools=[look, changing])(url) as lash:
+            yield lash
+
+    with pytest.raises(AssertionError, match=r"^killed .*: a new host couldn't end the turn: .* can't go on: .*charge"):
+        await crash_at_every_effect(open_host, "Go.", points=effects)
+
+
+async def _charge() -> str:
+    "Charge."
+    return "charged"
+
+
+async def test_choosing_no_place_at_all_proves_nothing() -> None:
+    with pytest.raises(AssertionError, match=r"`points` chose none of the \d+ places that turn `crash` passes"):
+        await crash_at_every_effect(opens(TWO_CALLS, tools=[look, charge]), "Go.", points=lambda point: False)
+
+
 async def test_a_host_whose_turns_die_with_it_is_refused() -> None:
     with pytest.raises(CapabilityMissing, match="a crash that is survived needs a journal"):
         await crash_at_every_effect(opens(TWO_CALLS, tools=[look, charge], effects="inline"), "Go.")

@@ -21,7 +21,7 @@ from lash_framework.recovery import RecoveredTurn
 from lash_framework.testing.crash_points import CrashPoint, Started, Watch
 from lash_framework.testing.crash_seams import watch_host
 from lash_framework.testing.crash_verdicts import Ending, judge
-from lash_hookspecs.errors import TurnSuspended
+from lash_hookspecs.errors import LashError, TurnSuspended
 from lash_hookspecs.sessions import AssembledTurn, TurnInput
 from lash_hookspecs.stores import OperationId
 from lash_hookspecs.values import frozen
@@ -193,11 +193,17 @@ async def crash_at_every_effect(
     subject = Subject(open_host=open_host, prompt=normalized(prompt), session_id=session_id, turn_id=turn_id, mode=mode)
     with tempfile.TemporaryDirectory(prefix="lash-crash-") as folder:
         golden, trace = await golden_run(subject, _url(database, folder, 0))
+        chosen = [each for each in trace if points is None or points(each)]
+        if not chosen:
+            raise AssertionError(f"`points` chose none of the {len(trace)} places that turn `{turn_id}` passes")
         crashes = []
-        for number, point in enumerate(filter(points, trace), 1):
+        for number, point in enumerate(chosen, 1):
             watch, url = Watch(point), _url(database, folder, number)
             await subject.live(url, watch)
-            ending = await subject.survive(url)
+            try:
+                ending = await subject.survive(url)
+            except LashError as error:
+                raise AssertionError(f"killed {point}: a new host couldn't end the turn: {error}") from error
             judge(point, golden, ending, watch.started)
             crash = Crash(point=point, reached=watch.dead, ending=ending, started=tuple(watch.started))
             for check in checks:
