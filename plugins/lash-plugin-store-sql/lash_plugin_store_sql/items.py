@@ -122,7 +122,7 @@ def find_settled(tx: Tx, session_id: str, session_no: int, no: int, applied: Seq
     own = [no, *applied]
     first, *rest = chunks(own)
     rows = tx.rows(
-        f"SELECT {LEAN} FROM inbox WHERE no IN ({marks(len(first))}) AND session_no = ? UNION SELECT {LEAN} FROM inbox "
+        f"SELECT {LEAN} FROM inbox WHERE no IN ({marks(len(first))}) AND session_no = ? UNION ALL SELECT {LEAN} FROM inbox "
         "WHERE session_no = ? AND settled_at_ms IS NULL AND state = 'claimed' AND taken_by = ?",
         (*first, session_no, session_no, no),
     )
@@ -131,10 +131,8 @@ def find_settled(tx: Tx, session_id: str, session_no: int, no: int, applied: Seq
 
 
 def waiting_after(tx: Tx, session_no: int, anchor: int) -> list[int]:
-    """The numbers of the items after this one that wait."""
-    return [
-        no for (no,) in tx.rows(f"SELECT no FROM inbox WHERE {_WAITS} AND no > ? ORDER BY no", (session_no, anchor))
-    ]
+    """The numbers of the items after this one that wait, in order."""
+    return sorted(no for (no,) in tx.rows(f"SELECT no FROM inbox WHERE {_WAITS} AND no > ?", (session_no, anchor)))
 
 
 def has_pending(tx: Tx, session_id: str, ingress: Ingress, now_ms: int) -> bool:
