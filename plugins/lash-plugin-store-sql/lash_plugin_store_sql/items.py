@@ -122,7 +122,8 @@ def find_settled(tx: Tx, session_id: str, session_no: int, no: int, applied: Seq
     own = [no, *applied]
     first, *rest = chunks(own)
     rows = tx.rows(
-        f"SELECT {LEAN} FROM inbox WHERE no IN ({marks(len(first))}) AND session_no = ? UNION ALL SELECT {LEAN} FROM inbox "
+        f"SELECT {LEAN} FROM inbox WHERE no IN ({marks(len(first))}) AND session_no = ? UNION ALL "
+        f"SELECT {LEAN} FROM inbox "
         "WHERE session_no = ? AND settled_at_ms IS NULL AND state = 'claimed' AND taken_by = ?",
         (*first, session_no, session_no, no),
     )

@@ -169,7 +169,7 @@ class SqlStore:
     # ---- inbox: see the port ----
 
     async def enqueue(self, item: NewInboxItem) -> InboxItem:
-        return await self._lanes.write(lambda tx: turns.enqueue(tx, item, self._now_ms), len(item.payload))
+        return await self._lanes.write(lambda tx: turns.enqueue(tx, item), len(item.payload))
 
     async def list_inbox(
         self, session_id: str | None = None, *, states: frozenset[InboxState] | None = None, limit: int = 1000

@@ -106,14 +106,14 @@ def _known(tx: Tx, session_id: str, session: Session | None, now_ms: int) -> int
 # ---- inbox ----------------------------------------------------------------------------------------------------------
 
 
-def enqueue(tx: Tx, new: NewInboxItem, clock: Clock) -> InboxItem:
+def enqueue(tx: Tx, new: NewInboxItem) -> InboxItem:
     """Accept an item, or find it accepted."""
     refuse_unfit(new.session_id, new)
     tx.lock(new.session_id)
     session = find_session(tx, new.session_id)
     found = None if session is None else find_by_key(tx, new.session_id, session.no, new.source_key)
     if found is None:
-        return accept(tx, _known(tx, new.session_id, session, clock()), new, InboxState.PENDING)
+        return accept(tx, _known(tx, new.session_id, session, new.accepted_at_ms), new, InboxState.PENDING)
     if found.content_hash != new.content_hash:
         raise conflict(new.session_id, new.source_key, found)
     return found
@@ -214,7 +214,7 @@ def _begin(tx: Tx, begin: TurnBegin, plan: Begin, session: Session | None, now_m
         if session is not None and session.lease.lease is not None:
             write_release(tx, session.no)  # it was ours, or nobody's any more
         return TurnBegun(head_revision=revision)
-    session_no = _known(tx, begin.session_id, session, now_ms)
+    session_no = _known(tx, begin.session_id, session, now_ms if new is None else new.accepted_at_ms)
     rows: tuple[JournalRow, ...] = ()
     item = None
     if stored is not None:
