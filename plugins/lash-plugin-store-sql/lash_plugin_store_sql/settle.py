@@ -8,7 +8,7 @@ from lash_hookspecs.journal_rows import Settlement
 from lash_hookspecs.stores import Receipt, RuntimeCommit
 from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.items import find_settled, give_back
-from lash_plugin_store_sql.leases import write_release
+from lash_plugin_store_sql.lease_row import write_release
 from lash_plugin_store_sql.reads import Session, chunks, marks
 from lash_plugin_store_sql.rows import append_rows, drop_rows
 from lash_plugin_store_sql.schema import span

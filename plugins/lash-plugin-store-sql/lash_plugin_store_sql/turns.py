@@ -1,21 +1,17 @@
-"""What the ports of leases, inbox and journal ask for: each function one transaction, as in `writes`.
-
-Facts in, `turn_plan` decides, writes out. The clock is asked inside the transaction: a write may have stood in line.
-"""
+"""Turns and their journals as the port has them: each function one transaction, as in `leases`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from attrs import evolve
 
 from lash_hookspecs.errors import ClaimLost, LeaseLost, StoreCorrupt
-from lash_hookspecs.inbox import CancelOutcome, InboxItem, InboxState, NewInboxItem
+from lash_hookspecs.inbox import InboxItem, InboxState
 from lash_hookspecs.journal import TurnBegin, TurnBegun, TurnClaim, TurnCommitted
 from lash_hookspecs.journal_rows import JournalRow
-from lash_hookspecs.leases import Lease, LeaseAcquired, LeaseBusy, LeaseClaim, LeaseHolder
-from lash_hookspecs.stores import OperationId, SessionMeta
+from lash_hookspecs.leases import Lease, LeaseBusy
+from lash_hookspecs.stores import OperationId
 from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.items import (
     LEAN,
@@ -27,9 +23,9 @@ from lash_plugin_store_sql.items import (
     item_of,
     refuse_unfit,
     take,
-    waiting_after,
 )
-from lash_plugin_store_sql.leases import LEASE, holder_gone, lease_facts, write_grant, write_release
+from lash_plugin_store_sql.lease_row import LEASE, holder_gone, lease_facts, write_grant, write_release
+from lash_plugin_store_sql.leases import Clock, known
 from lash_plugin_store_sql.reads import Session, find_receipt, find_session, require_not_deleted
 from lash_plugin_store_sql.rows import append_rows, load_rows
 from lash_plugin_store_sql.schema import span
@@ -40,136 +36,11 @@ from lash_plugin_store_sql.turn_plan import (
     Committed,
     Item,
     LeaseFacts,
-    conflict,
     fenced,
-    is_ours,
     is_parked,
-    lease_end,
     lost_claims,
     plan_begin,
-    plan_cancel,
-    plan_lease,
 )
-from lash_plugin_store_sql.writes import insert_session
-
-Clock: TypeAlias = Callable[[], int]
-
-
-# ---- leases ---------------------------------------------------------------------------------------------------------
-
-
-def claim_lease(tx: Tx, session_id: str, holder: LeaseHolder, nonce: str, ttl_ms: int, clock: Clock) -> LeaseClaim:
-    """Take the session if it is to be had."""
-    tx.lock(session_id)
-    now_ms, session = clock(), find_session(tx, session_id)
-    facts = session.lease if session is not None else LeaseFacts()
-    granted = plan_lease(session_id, holder, nonce, ttl_ms, facts, now_ms, gone=holder_gone(facts))
-    if isinstance(granted, LeaseBusy):
-        return granted
-    write_grant(tx, _known(tx, session_id, session, now_ms), granted)
-    return LeaseAcquired(granted.lease, granted.displaced)
-
-
-def renew_lease(tx: Tx, lease: Lease, ttl_ms: int, clock: Clock) -> Lease:
-    """A later end, if it is ours and live."""
-    tx.lock(lease.session_id)
-    now_ms, session = clock(), find_session(tx, lease.session_id)
-    held = fenced(session.lease if session is not None else LeaseFacts(), lease, now_ms)
-    expires = max(held.expires_at_ms, lease_end(ttl_ms, now_ms))
-    tx.write("UPDATE sessions SET lease_expires_at_ms = ? WHERE session_id = ?", (expires, lease.session_id))
-    return evolve(held, expires_at_ms=expires)
-
-
-def release_lease(tx: Tx, lease: Lease) -> bool:
-    """Let go of it, if it is ours, lapsed or not."""
-    tx.lock(lease.session_id)
-    session = find_session(tx, lease.session_id)
-    if session is None or not is_ours(session.lease.lease, lease):
-        return False
-    write_release(tx, session.no)
-    return True
-
-
-def load_lease(tx: Tx, session_id: str) -> Lease | None:
-    """The lease as stored."""
-    session = find_session(tx, session_id)
-    return None if session is None else session.lease.lease
-
-
-def _known(tx: Tx, session_id: str, session: Session | None, now_ms: int) -> int:
-    """The session's number; who wasn't known is from now on."""
-    if session is not None:
-        return session.no
-    return insert_session(tx, SessionMeta(session_id=session_id, created_at_ms=now_ms))
-
-
-# ---- inbox ----------------------------------------------------------------------------------------------------------
-
-
-def enqueue(tx: Tx, new: NewInboxItem) -> InboxItem:
-    """Accept an item, or find it accepted."""
-    refuse_unfit(new.session_id, new)
-    tx.lock(new.session_id)
-    session = find_session(tx, new.session_id)
-    found = None if session is None else find_by_key(tx, new.session_id, session.no, new.source_key)
-    if found is None:
-        return accept(tx, _known(tx, new.session_id, session, new.accepted_at_ms), new, InboxState.PENDING)
-    if found.content_hash != new.content_hash:
-        raise conflict(new.session_id, new.source_key, found)
-    return found
-
-
-def cancel_items(tx: Tx, session_id: str, nos: Sequence[int], reason: str, clock: Clock) -> Mapping[int, CancelOutcome]:
-    """Cancel each as far as it can be."""
-    tx.lock(session_id)
-    session = find_session(tx, session_id)
-    if session is None:
-        return dict.fromkeys(nos, CancelOutcome.UNKNOWN)
-    items = find_items(tx, session_id, session.no, nos)
-    return _cancel(tx, nos, items, reason, clock())
-
-
-def cancel_suffix(tx: Tx, session_id: str, anchor: int, reason: str, clock: Clock) -> Mapping[int, CancelOutcome]:
-    """Cancel an item as far as it can be, and all later ones that wait; nothing if there is no such item."""
-    tx.lock(session_id)
-    session = find_session(tx, session_id)
-    items = {} if session is None else find_items(tx, session_id, session.no, [anchor])
-    if session is None or not items:
-        return {anchor: CancelOutcome.UNKNOWN}
-    nos = [anchor, *waiting_after(tx, session.no, anchor)]
-    return _cancel(tx, nos, find_items(tx, session_id, session.no, nos), reason, clock())
-
-
-def _cancel(
-    tx: Tx, nos: Iterable[int], items: Mapping[int, Item], reason: str, now_ms: int
-) -> Mapping[int, CancelOutcome]:
-    outcomes = {no: plan_cancel(items.get(no)) for no in nos}
-    waiting = [no for no, each in items.items() if each.item.state is InboxState.PENDING]
-    tx.write_many(
-        "UPDATE inbox SET state = 'cancelled', cancel_reason = ?, settled_at_ms = ?, payload = x'' WHERE no = ?",
-        [(reason, now_ms, no) for no in waiting],
-    )
-    asked = [no for no, outcome in outcomes.items() if outcome is CancelOutcome.REQUESTED]
-    tx.write_many("UPDATE inbox SET cancel_reason = ? WHERE no = ?", [(reason, no) for no in asked])
-    return outcomes
-
-
-def cancel_requested(tx: Tx, lease: Lease, no: int) -> str | None:
-    """Why the item's turn should end, in one statement."""
-    row = tx.row(
-        "SELECT cancel_reason FROM sessions LEFT JOIN inbox ON inbox.no = ? AND inbox.session_no = sessions.no "
-        "WHERE session_id = ?",
-        (no, lease.session_id),
-    )
-    if row is None:
-        require_not_deleted(tx, lease.session_id)
-        return None
-    reason = row[0]
-    assert reason is None or isinstance(reason, str)
-    return reason
-
-
-# ---- turns ----------------------------------------------------------------------------------------------------------
 
 
 def begin_turn(tx: Tx, begin: TurnBegin, clock: Clock) -> TurnClaim:
@@ -214,7 +85,7 @@ def _begin(tx: Tx, begin: TurnBegin, plan: Begin, session: Session | None, now_m
         if session is not None and session.lease.lease is not None:
             write_release(tx, session.no)  # it was ours, or nobody's any more
         return TurnBegun(head_revision=revision)
-    session_no = _known(tx, begin.session_id, session, now_ms if new is None else new.accepted_at_ms)
+    session_no = known(tx, begin.session_id, session, now_ms if new is None else new.accepted_at_ms)
     rows: tuple[JournalRow, ...] = ()
     item = None
     if stored is not None:
