@@ -10,14 +10,14 @@ from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.items import (
     accept,
     find_by_key,
-    find_items,
+    find_claims,
     refuse_unfit,
     waiting_after,
 )
 from lash_plugin_store_sql.leases import Clock, known
 from lash_plugin_store_sql.reads import find_session, require_not_deleted
 from lash_plugin_store_sql.turn_plan import (
-    Item,
+    Claim,
     conflict,
     plan_cancel,
 )
@@ -42,7 +42,7 @@ def cancel_items(tx: Tx, session_id: str, nos: Sequence[int], reason: str, clock
     session = find_session(tx, session_id)
     if session is None:
         return dict.fromkeys(nos, CancelOutcome.UNKNOWN)
-    items = find_items(tx, session_id, session.no, nos)
+    items = find_claims(tx, session.no, nos)
     return _cancel(tx, nos, items, reason, clock())
 
 
@@ -50,18 +50,18 @@ def cancel_suffix(tx: Tx, session_id: str, anchor: int, reason: str, clock: Cloc
     """Cancel an item as far as it can be, and all later ones that wait; nothing if there is no such item."""
     tx.lock(session_id)
     session = find_session(tx, session_id)
-    items = {} if session is None else find_items(tx, session_id, session.no, [anchor])
+    items = {} if session is None else find_claims(tx, session.no, [anchor])
     if session is None or not items:
         return {anchor: CancelOutcome.UNKNOWN}
     nos = [anchor, *waiting_after(tx, session.no, anchor)]
-    return _cancel(tx, nos, find_items(tx, session_id, session.no, nos), reason, clock())
+    return _cancel(tx, nos, find_claims(tx, session.no, nos), reason, clock())
 
 
 def _cancel(
-    tx: Tx, nos: Iterable[int], items: Mapping[int, Item], reason: str, now_ms: int
+    tx: Tx, nos: Iterable[int], items: Mapping[int, Claim], reason: str, now_ms: int
 ) -> Mapping[int, CancelOutcome]:
     outcomes = {no: plan_cancel(items.get(no)) for no in nos}
-    waiting = [no for no, each in items.items() if each.item.state is InboxState.PENDING]
+    waiting = [no for no, each in items.items() if each.state is InboxState.PENDING]
     tx.write_many(
         "UPDATE inbox SET state = 'cancelled', cancel_reason = ?, settled_at_ms = ?, payload = x'' WHERE no = ?",
         [(reason, now_ms, no) for no in waiting],

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 from attrs import evolve
 
-from lash_hookspecs.errors import ClaimLost, LeaseLost, StoreCorrupt
-from lash_hookspecs.inbox import InboxItem, InboxState
+from lash_hookspecs.errors import ClaimLost, LeaseLost
+from lash_hookspecs.inbox import InboxState
 from lash_hookspecs.journal import TurnBegin, TurnBegun, TurnClaim, TurnCommitted
 from lash_hookspecs.journal_rows import JournalRow
 from lash_hookspecs.leases import Lease, LeaseBusy
 from lash_hookspecs.stores import OperationId
 from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.items import (
-    LEAN,
+    CLAIM,
     accept,
     claim_for_turn,
+    claim_of,
     find_by_key,
-    find_items,
+    find_claims,
     find_next,
-    item_of,
     refuse_unfit,
     take,
 )
@@ -33,8 +33,8 @@ from lash_plugin_store_sql.turn_plan import (
     Begin,
     BeginFacts,
     Busy,
+    Claim,
     Committed,
-    Item,
     LeaseFacts,
     fenced,
     is_parked,
@@ -112,19 +112,19 @@ def append_journal(
     """Write rows, and claim what the turn takes, if the fence holds."""
     tx.lock(lease.session_id)
     now_ms = clock()
-    session_no, item, last = _fenced_item(tx, lease, no, now_ms)
+    session_no, claim, last = _fenced_item(tx, lease, no, now_ms)
     wanted = list(dict.fromkeys(claims))
     if wanted and take(tx, session_no, lease.generation, no, wanted, now_ms) < len(wanted):
-        items = {no: Item(item=item), **find_items(tx, lease.session_id, session_no, wanted)}
+        items = {no: claim, **find_claims(tx, session_no, wanted)}
         if lost := lost_claims(lease.generation, no, wanted, items):
             raise ClaimLost(lease.session_id, lost)
     append_rows(tx, no, lease.generation, rows, last)
 
 
-def _fenced_item(tx: Tx, lease: Lease, no: int, now_ms: int) -> tuple[int, InboxItem, int | None]:
-    """The session's number, the item that the lease's turn runs, and its journal's last key: all in one statement."""
+def _fenced_item(tx: Tx, lease: Lease, no: int, now_ms: int) -> tuple[int, Claim, int | None]:
+    """The session's number, the claim on the lease's turn, and its journal's last key: all in one statement."""
     row = tx.row(
-        f"SELECT {LEASE}, sessions.no, {LEAN}, (SELECT max(key) FROM journal WHERE key BETWEEN ? AND ?) "
+        f"SELECT {LEASE}, sessions.no, (SELECT max(key) FROM journal WHERE key BETWEEN ? AND ?), {CLAIM} "
         "FROM sessions LEFT JOIN inbox ON inbox.no = ? AND inbox.session_no = sessions.no WHERE session_id = ?",
         (*span(no), no, lease.session_id),
     )
@@ -133,15 +133,11 @@ def _fenced_item(tx: Tx, lease: Lease, no: int, now_ms: int) -> tuple[int, Inbox
         fenced(LeaseFacts(), lease, now_ms)
         raise AssertionError("nobody holds a lease on a session that isn't there")
     fenced(lease_facts(lease.session_id, row[:6]), lease, now_ms)
-    if row[7] is None:
+    session_no, last, item_no, *_ = row[6:]
+    claims = {} if item_no is None else {no: claim_of(row[8:])}
+    if lost_claims(lease.generation, no, (), claims):
         raise ClaimLost(lease.session_id, [no])
-    stored = item_of(lease.session_id, row[7:-1])
-    if lost_claims(lease.generation, no, (), {no: stored}):
-        raise ClaimLost(lease.session_id, [no])
-    last = row[-1]
-    if last is not None and type(last) is not int:
-        raise StoreCorrupt(f"table `journal`, item {no}: a key is no number")
-    return row[6], stored.item, last
+    return session_no, claims[no], last
 
 
 def park_turn(tx: Tx, lease: Lease, no: int, blocked: str | None, clock: Clock) -> None:
@@ -151,16 +147,13 @@ def park_turn(tx: Tx, lease: Lease, no: int, blocked: str | None, clock: Clock) 
     try:
         session_no, _, _ = _fenced_item(tx, lease, no, clock())
     except LeaseLost:
-        if is_parked(_item(tx, lease.session_id, no), lease, state, blocked):
+        session = find_session(tx, lease.session_id)
+        stored = {} if session is None else find_claims(tx, session.no, [no])
+        if is_parked(stored.get(no), lease, state, blocked):
             return  # by ourselves, and the answer was lost
         raise
     tx.write("UPDATE inbox SET state = ?, reason = ? WHERE no = ?", (state.value, blocked, no))
     write_release(tx, session_no)
-
-
-def _item(tx: Tx, session_id: str, no: int) -> Item | None:
-    session = find_session(tx, session_id)
-    return None if session is None else find_items(tx, session_id, session.no, [no]).get(no)
 
 
 def load_journal(tx: Tx, session_id: str, turn_id: str) -> Sequence[JournalRow]:

@@ -48,7 +48,7 @@ async def listed(store: Any, session_id: str | None = None, **options: Any) -> l
 
 def tries(what: str) -> Iterator[None]:
     """Again and again, for what happens within milliseconds of real time; a store that never does it fails."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 5
     while time.monotonic() < end:
         yield
     raise AssertionError(f"it never happened: {what}")
