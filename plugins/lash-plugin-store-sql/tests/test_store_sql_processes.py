@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -19,7 +20,9 @@ from lash_hookspecs.stores import OperationId, StoreContext
 from lash_hookspecs.testing.store import Scribe
 from lash_hookspecs.testing.store.runner import Runner, effect
 from lash_plugin_store_sql.locks import MemoryLocks, OfdLocks, PosixLocks, file_locks
-from lash_plugin_store_sql.store import open_store
+from lash_plugin_store_sql.settings import SqlSettings
+from lash_plugin_store_sql.sqlite import SqliteDriver
+from lash_plugin_store_sql.store import SqlStore, open_store
 
 CHILDREN = Path(__file__).with_name("store_sql_children.py")
 
@@ -183,11 +186,13 @@ async def test_a_process_that_was_stopped_for_too_long_writes_nothing_over_its_s
     start: Start, tmp_path: Path
 ) -> None:
     path = tmp_path / "lash.db"
-    child = start("turn", path, 1)
+    child = start("turn", path, 60_000)
     assert child.stdout is not None
     assert child.stdout.readline().split() == ["begun", "1"]
     os.kill(child.pid, signal.SIGSTOP)
-    store, scribe, runner = await open_store(StoreContext(url=f"sqlite:///{path}")), Scribe(), Runner("parent")
+    scribe, runner = Scribe(), Runner("parent")
+    driver = SqliteDriver(str(path), SqlSettings())
+    store = await SqlStore.open(driver, MemoryLocks(), lambda: time.time_ns() // 1_000_000 + 60_000)  # in a minute
     begun = await runner.tried(store)
     await store.append_journal(begun.lease, begun.item.no, [effect("unsure", body=b"the parent's")])
     os.kill(child.pid, signal.SIGCONT)

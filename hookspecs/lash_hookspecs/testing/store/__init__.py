@@ -122,9 +122,10 @@ def conformance(
 
     `open_store` gets a folder, empty at the first time and another one for each case, and opens a store whose data
     lies there (or under a name made from the folder's). `reopen=False` says that nothing is kept: the data ends with
-    the store. `advance` lets the clock of all stores be so many milliseconds further; without it, cases about times that
-    no test would wait for are left out. `corrupt` damages a session in such a folder, in the ways of `corruptions`;
-    without it, the cases about damage are left out. Each case runs on asyncio and on trio. The extra `testing` brings pytest and trio.
+    the store. `advance` lets the clock of all stores be so many milliseconds further; without it, cases about times
+    that no test would wait for are left out. `corrupt` damages a session in such a folder, in the ways of
+    `corruptions`; without it, the cases about damage are left out. Each case runs on asyncio and on trio. The extra
+    `testing` brings pytest and trio.
     """
     cases = store_cases(
         capabilities,

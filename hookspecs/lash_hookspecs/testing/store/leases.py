@@ -115,6 +115,7 @@ async def _linearizable(harness: StoreHarness) -> None:
     stores = [await harness.open(), await harness.open()]
     mine = Runner("mine")
     made = [await mine.lease(stores[0])]
+    seen: list[tuple[object, object]] = []  # what was got, and what it ought to be
 
     async def rotate(store: Any) -> None:
         for _ in range(5):
@@ -127,14 +128,15 @@ async def _linearizable(harness: StoreHarness) -> None:
             try:
                 renewed = await store.renew_lease(lease, ttl_ms=LONG)
             except LeaseLost:
-                same((await store.load_lease("s1")).token == lease.token, False)
+                seen.append(((await store.load_lease("s1")).token == lease.token, False))
             else:
-                same((renewed.token, renewed.generation), (lease.token, 1))
+                seen.append(((renewed.token, renewed.generation), (lease.token, 1)))
 
     async with anyio.create_task_group() as group:
         for store in stores:
             group.start_soon(rotate, store)
             group.start_soon(renew, store)
+    same([got for got, _ in seen], [wanted for _, wanted in seen])
     same(len({lease.token for lease in made}), 11)
     same({(lease.generation, lease.claimed_at_ms) for lease in made}, {(1, made[0].claimed_at_ms)})
     held = await stores[0].load_lease("s1")
