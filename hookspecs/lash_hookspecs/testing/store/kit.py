@@ -127,7 +127,10 @@ class StoreCase:
 
     async def run(self, harness: StoreHarness) -> None:
         """Check it. Raises `AssertionError` if it doesn't hold, or if the store lacks a method of its ports."""
-        await self._run(_Checked(harness))
+        try:
+            await self._run(_Checked(harness))
+        except (AttributeError, TypeError) as error:  # a None, for example, where there should be something
+            raise AssertionError(f"the store gave something else than its port says: {error}") from error
 
 
 @frozen
