@@ -16,7 +16,7 @@ from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, SessionUsageRe
 from lash_hookspecs.stores import Blobs, Receipt, SessionStore
 from lash_hookspecs.values import frozen
 
-__all__ = ["HistoryExport", "explain_turn", "load_history"]
+__all__ = ["HistoryExport", "explain_turn", "find_turn", "load_history"]
 
 
 class _Readable(SessionStore, Blobs, Protocol):
@@ -70,7 +70,12 @@ async def load_history(store: SessionStore, session_id: str) -> HistoryExport:
 
 
 async def explain_turn(store: _Readable, turn_id: str, session_id: str | None = None) -> Explanation:
-    """The stored provenance of a turn; a beginning of its id is enough if it is unique.
+    """The stored provenance of a turn. Raises like `find_turn`."""
+    return await _explained(store, *await find_turn(store, turn_id, session_id))
+
+
+async def find_turn(store: _Readable, turn_id: str, session_id: str | None = None) -> tuple[str, Receipt]:
+    """The session of a committed turn, and its receipt; a beginning of its id is enough if it is unique.
 
     Raises `UnknownName` if there is no such turn, `ConfigurationError` if there are several.
     """
@@ -83,7 +88,7 @@ async def explain_turn(store: _Readable, turn_id: str, session_id: str | None = 
     if len(found) > 1:
         some = ", ".join(f"`{receipt.operation.key}` (session `{session}`)" for session, receipt in found[:5])
         raise ConfigurationError(f"turn `{turn_id}` is ambiguous: {some}; name the session as well")
-    return await _explained(store, *found[0])
+    return found[0]
 
 
 async def _explained(store: Blobs, session_id: str, receipt: Receipt) -> Explanation:

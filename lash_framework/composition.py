@@ -42,7 +42,8 @@ class Composition:
 
     `key` is a stable hash of mode, plugins with versions, and options. `hooks` has every hook's implementations in the
     order in which they are called, () for none. `tools` are all of them; `manifests`, and `tool_specs` for the model,
-    those that the model may call. `prompt_layers` are the pieces of `mode.prompt`, the lowest first.
+    those that the model may call. `prompt_layers` are the pieces of `mode.prompt`, the lowest first. By plugin id:
+    `versions`, and in `turn_inputs` the class of what a caller may say with a turn; by tool: `tool_owners`.
     """
 
     key: str
@@ -60,6 +61,9 @@ class Composition:
     options: Mapping[str, Any] = field(repr=False)
     driver_options: Any = field(repr=False)
     prompt_layers: tuple[Owned[PromptLayer], ...] = field(repr=False)
+    versions: Mapping[str, str] = field(repr=False)
+    turn_inputs: Mapping[str, type] = field(repr=False)
+    tool_owners: Mapping[str, str] = field(repr=False)
     provenance: tuple[Provenance, ...] = field(repr=False)
 
     def check_turn_extension(self, value: object) -> str | None:
@@ -122,6 +126,9 @@ def compose(
         options=mine,
         driver_options=chosen,
         prompt_layers=resolved.prompts,
+        versions={each.plugin_id: each.info.version for each in plugins.values()},
+        turn_inputs={key: each.info.turn_input for key, each in plugins.items() if each.info.turn_input is not None},
+        tool_owners={name: owned.plugin_id for name, owned in catalog.tools.items()},
         provenance=(*resolved.provenance, *plugin_rows, *catalog.provenance),
     )
 

@@ -5,6 +5,8 @@ Turns run on it say `durable: false`. The journal host, which answers from recor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lash_hookspecs.effect_commands import RuntimeEffectCommand
 from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome
 from lash_hookspecs.effects import (
@@ -55,6 +57,12 @@ class _InlineController:
                 f"the executor of `{envelope.command.kind}` returned an outcome of `{outcome.kind}`",
             )
         return outcome
+
+    async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
+        """Nothing is written."""
+
+    async def flush(self) -> None:
+        """Nothing is held back."""
 
 
 @frozen

@@ -17,9 +17,9 @@ from lash_hookspecs.codec import unstructure
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.messages import AttachmentRef, Message, MessageRole, Part, PartKind
 from lash_hookspecs.sessions import ImageRefItem, TextItem, TurnInput
-from lash_hookspecs.stores import attachment_id
+from lash_hookspecs.stores import Blobs, attachment_id
 
-__all__ = ["input_hash", "media_type_of", "normalized", "user_message"]
+__all__ = ["input_hash", "media_type_of", "normalized", "stored_images", "user_message"]
 
 # First bytes of the image formats that model services take.
 _IMAGE_SIGNATURES: Sequence[tuple[bytes, int, str]] = (
@@ -99,6 +99,14 @@ def input_hash(turn_input: TurnInput) -> str:
 
 def _tagged(value: Any) -> Any:
     return None if value is None else [type(value).__name__, unstructure(value)]
+
+
+async def stored_images(store: Blobs, turn_input: TurnInput) -> dict[str, AttachmentRef]:
+    """The input's images, put into the store, by name."""
+    return {
+        name: await store.put_blob(data, media_type_of(data) or "application/octet-stream")
+        for name, data in turn_input.image_blobs.items()
+    }
 
 
 def user_message(turn_id: str, turn_input: TurnInput, images: Mapping[str, AttachmentRef]) -> Message:

@@ -7,24 +7,29 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
+from anyio.abc import TaskGroup
 from attrs import evolve
 
-from lash_framework.archive import HistoryExport, explain_turn, load_history
+from lash_framework.admission import BUSY_POLL_S, Journalling, busy, new_holder
+from lash_framework.archive import HistoryExport, explain_turn, find_turn, load_history
 from lash_framework.arguments import OPENED_WITH, SESSION_WITH, check_arguments
 from lash_framework.composition import Composition
 from lash_framework.effects import InlineEffectHost
 from lash_framework.explain import Explanation
 from lash_framework.hooks import Owned
 from lash_framework.host import PluginHost
+from lash_framework.lease_keeper import LeaseKeeper
 from lash_framework.modes import load_extension, store_extension
+from lash_framework.pending import PendingCall, pending_calls, resolve
 from lash_framework.prompt import PromptRenderer
 from lash_framework.provenance import TOML
 from lash_framework.providers import Providers, split_model
+from lash_framework.recovery import recover_quietly
 from lash_framework.resident import Resident
 from lash_framework.session import APPLICATION, Session
 from lash_framework.settings import Settings, load_settings, plugin_settings, provider_settings, store_settings
@@ -57,6 +62,9 @@ from lash_hookspecs.stores import (
 from lash_hookspecs.toolkit import FunctionTool
 from lash_hookspecs.tools import Tool
 from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from lash_framework.rehearsal import Rehearsal, Replayed
 
 __all__ = ["DEFAULT_MODEL", "Lash"]
 
@@ -107,13 +115,21 @@ class Lash:
     """An open host. Get one with `async with Lash.open(…) as lash`."""
 
     def __init__(
-        self, settings: Settings, host: PluginHost, store: _FullStore, providers: Providers, effects: EffectHost
+        self,
+        settings: Settings,
+        host: PluginHost,
+        store: _FullStore,
+        providers: Providers,
+        journalling: Journalling | None = None,
+        background: TaskGroup | None = None,
     ) -> None:
         self.settings = settings
         self.host = host
         self.store = store
         self.providers = providers
-        self.effects = effects
+        self.journalling = journalling
+        self.effects: EffectHost = InlineEffectHost()
+        self.background = background
         self.budget = CommitBudget()
         self.layer = _instructions_layer(settings)
         self.sources = {path: _spoken_by(origin.label) for path, origin in settings.origins.items()}
@@ -147,10 +163,9 @@ class Lash:
         `@tool`, or plain typed functions. `plugins`: objects with hooks, besides those that are installed; one that
         can't be loaded is an error here, where an installed one is only a row of `lash.host.report`. `settings`, or
         else `lash.toml` (found from the current folder upwards, or at `config`) and the environment, fill in the rest.
-        Raises `ConfigurationError` for what can't work, `StoreUnavailable` and `StoreVersionError` for the store.
+        `require_durable`: refuse a store or a setting with which turns don't survive their process. Raises
+        `ConfigurationError` for what can't work, `StoreUnavailable` and `StoreVersionError` for the store.
         """
-        if require_durable:
-            raise CapabilityMissing("`require_durable=True`: the inline effect host keeps no journal")
         given = {"store": store, "model": model, "mode": mode, "instructions": instructions, "max_turns": max_turns}
         more = {"tools": tools, "plugins": plugins, "settings": settings, "config": config}
         check_arguments({**given, **more}, OPENED_WITH, where="Lash.open")
@@ -175,7 +190,8 @@ class Lash:
             stack.push_async_callback(_shielded, opened.aclose)
             stack.push_async_callback(_shielded, providers.aclose)
             await stack.enter_async_context(host.run())
-            yield cls(settings, host, opened, providers, InlineEffectHost())
+            journalling = await _journalling(settings, opened, stack, require_durable=require_durable)
+            yield cls(settings, host, opened, providers, journalling, await stack.enter_async_context(_background()))
 
     @staticmethod
     def run_sync(
@@ -199,6 +215,14 @@ class Lash:
         turn: AssembledTurn = run_anywhere(run)
         return turn
 
+    def require_journal(self, what: str) -> Journalling:
+        """What turns with a journal need. Raises `CapabilityMissing` for `what` where there is none."""
+        if self.journalling is None:
+            raise CapabilityMissing(
+                f"{what} needs a journal: set `durability.effects` to `journal`, and use a store that can keep one"
+            )
+        return self.journalling
+
     # ---- sessions ---------------------------------------------------------------------------------------------------
 
     @property
@@ -216,12 +240,14 @@ class Lash:
         generation: GenerationOptions | None = None,
         max_turns: int | None = None,
         extension: object = None,
+        recover: bool | None = None,
     ) -> Session:
         """The session with this id; without an id, a new one. What is new is in the store from its first commit on.
 
         What is given here, or set in code, environment or `lash.toml`, wins over what is stored with the session.
-        `extension` is data for the mode's driver, of a class that it declared. Raises `SessionDeleted` for an id that
-        was deleted.
+        `extension` is data for the mode's driver, of a class that it declared. With `recover` (by default as the
+        setting `durability.recover` says) what was begun or accepted on it, and not committed, is run to its end first,
+        unless somebody else does so; what can't go on is logged. Raises `SessionDeleted` for an id that was deleted.
         """
         texts = {"session_id": session_id, "model": model, "mode": mode, "instructions": instructions}
         numbers = {"max_turns": max_turns, "generation": generation}
@@ -249,6 +275,8 @@ class Lash:
         winner = self._sessions.setdefault(id, session)
         if winner is not session:
             await winner.set_policy(self._policy(winner.policy, said), said.names)
+        elif reason == "opened" and (self.settings.durability.recover if recover is None else recover):
+            await recover_quietly(resident)
         return winner
 
     def _resident(self, head: SessionHead, stored: SessionPolicy | None, said: _Said) -> Resident:
@@ -308,14 +336,60 @@ class Lash:
 
         Raises `SessionBusy` while a turn runs on it, here or elsewhere.
         """
-        held = self.store.try_lock(session_id)
-        if held is None:
-            raise SessionBusy(f"session `{session_id}` is running a turn; delete it when that has ended")
-        with held:
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self.holding(session_id))
+            except SessionBusy as error:
+                text = f"session `{session_id}` is running a turn; delete it when that has ended"
+                raise SessionBusy(text) from error
             known = self._sessions.pop(session_id, None)
             if known is not None and not known.is_stored:  # who holds it must not bring it back
                 await self.store.create_session(SessionMeta(session_id=session_id, created_at_ms=0))
             return await self.store.delete_session(session_id)
+
+    @asynccontextmanager
+    async def holding(self, session_id: str, *, wait: bool = False) -> AsyncIterator[None]:
+        """Hold a session for something else than a turn. Raises `SessionBusy` if somebody runs it; or waits."""
+        if self.journalling is not None:
+            async with self.journalling.lease(session_id, wait=wait):
+                yield
+            return
+        while (held := self.store.try_lock(session_id)) is None:
+            if not wait:
+                raise busy(session_id)
+            await anyio.sleep(BUSY_POLL_S)
+        with held:
+            yield
+
+    async def pending(self) -> Sequence[PendingCall]:
+        """Calls that a crash left unknown and that wait for a person, of all sessions."""
+        return await pending_calls(self.require_journal("`lash pending`"))
+
+    async def resolve(self, key: str, *, result: object = None, error: str | None = None) -> PendingCall:
+        """Say what became of a pending call: its result, or why it failed. A beginning of the key is enough.
+
+        The turn goes on with `Session.recover`. Raises `UnknownName`, and `SessionBusy` while the turn runs.
+        """
+        return await resolve(self.require_journal("`lash pending`"), key, result=result, error=error)
+
+    async def replay(self, turn_id: str, session_id: str | None = None) -> Replayed:
+        """Replay a committed turn from its journal: nothing is executed, nothing is written.
+
+        A beginning of the id is enough if it is unique. Raises `UnknownName` for a turn that isn't known, or whose
+        journal wasn't kept.
+        """
+        from lash_framework.rehearsal import replay_turn  # few want it
+
+        found = await find_turn(self.store, turn_id, session_id)
+        return await replay_turn(self, *found)
+
+    async def upgrade_check(self, session_id: str | None = None) -> Sequence[Rehearsal]:
+        """What would become of unfinished turns with what is installed now; nothing is executed or written."""
+        from lash_framework.rehearsal import rehearse  # few want it
+
+        waiting = await self.require_journal("`lash upgrade-check`").store.list_inbox(session_id)
+        begun = [each for each in waiting if each.attempts and each.turn_id is not None]
+        return [await rehearse(self, each) for each in begun]
 
     async def load_history(self, session_id: str) -> HistoryExport:
         """A session, whole, with placeholders for what can't be read. Raises `UnknownName` if there is none."""
@@ -381,6 +455,41 @@ async def _open_store(settings: Settings, host: PluginHost) -> _FullStore:
         raise CapabilityMissing(f"the store for `{scheme}:` lacks {', '.join(sorted(missing))}")
     full: _FullStore = opened
     return full
+
+
+async def _journalling(
+    settings: Settings, store: Any, stack: AsyncExitStack, *, require_durable: bool
+) -> Journalling | None:
+    """What turns need that survive their process; None where they are committed at their end only."""
+    chosen = settings.durability
+    missing = {Capability.LEASES, Capability.INBOX, Capability.JOURNAL} - store.capabilities
+    reason = None
+    if chosen.effects != "journal":
+        reason = f"`durability.effects` is `{chosen.effects}` ({settings.source_of('durability.effects')})"
+    elif missing:
+        reason = f"the store `{store.location}` lacks {', '.join(sorted(missing))}"
+    elif not store.persistent:
+        reason = f"the store `{store.location}` doesn't outlive the process"
+    if reason is not None and require_durable:
+        raise CapabilityMissing(f"`require_durable=True`: {reason}")
+    if chosen.effects != "journal" or missing:
+        return None
+    keeper = LeaseKeeper(store, max(int(chosen.lease_ttl_s * 1000), 1))
+    await stack.enter_async_context(keeper.run())
+    return Journalling(store, new_holder(), keeper, keep=chosen.keep_journal_h > 0)
+
+
+@asynccontextmanager
+async def _background() -> AsyncIterator[TaskGroup]:
+    """Where work runs that nobody waits for; it is interrupted when the host closes."""
+    # Told of no error, the group raises none of its own, so that the body's comes out as it is.
+    group = anyio.create_task_group()
+    await group.__aenter__()
+    try:
+        yield group
+    finally:
+        group.cancel_scope.cancel()
+        await group.__aexit__(None, None, None)
 
 
 async def _shielded(close: Callable[[], Any]) -> None:

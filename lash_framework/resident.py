@@ -99,10 +99,14 @@ class Resident:
             self._take_stored(self._conversation.policy)
         return self._conversation
 
-    async def fresh(self) -> Conversation:
-        """The conversation as it stands in the store now: loaded again only if somebody else moved the head."""
+    async def fresh(self, revision: int | None = None) -> Conversation:
+        """The conversation as it stands in the store now: loaded again only if somebody else moved the head.
+
+        `revision` is the head's, if the caller knows it.
+        """
         if self._conversation is not None:
-            revision = await self.lash.store.load_revision(self.id)
+            if revision is None:
+                revision = await self.lash.store.load_revision(self.id)
             if (revision or 0) != self._conversation.head.head_revision:
                 self.forget()
         return await self.conversation()

@@ -17,6 +17,7 @@ from lash_framework.history import new_nodes
 from lash_framework.hooks import chain, observe
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.providers import split_model
+from lash_framework.recovery import CancelRequest, RecoveredTurn, abandon, cancel, enqueue, recover
 from lash_framework.resident import Resident
 from lash_framework.running import RunningTurn
 from lash_framework.sourcing import attribute
@@ -24,6 +25,7 @@ from lash_framework.turn_job import TurnJob, TurnOptions
 from lash_hookspecs.codec import encode
 from lash_hookspecs.contexts import SessionCall, SessionHookContext
 from lash_hookspecs.errors import CommitRefused, ConfigurationError
+from lash_hookspecs.inbox import InboxItem, Ingress
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import (
     AppendedNodes,
@@ -87,6 +89,44 @@ class Session:
         Leaving the block early cancels the turn; an exception interrupts it.
         """
         return RunningTurn(TurnJob(self._resident, given, options), self)
+
+    async def recover(self, *, force: bool = False) -> Sequence[RecoveredTurn]:
+        """Go on with what was begun or accepted and isn't committed, oldest first; returns these turns.
+
+        What is recorded is neither run nor paid again. `force`: try a turn again that is blocked. Raises `SessionBusy`
+        if somebody else runs the session, `TurnSuspended` or `TurnBlocked` for a turn that stands in the way.
+        """
+        return await recover(self._resident, force=force)
+
+    async def enqueue(
+        self, given: TurnInput | str, *, ingress: Ingress = Ingress.CHECKPOINT, source_key: str | None = None
+    ) -> InboxItem:
+        """Accept an input durably, and return at once.
+
+        A turn that runs here takes it at its next checkpoint (or not, with `Ingress.NEXT_TURN`); otherwise it is a turn
+        of its own, which runs in the background after those before it. The same `source_key` again is the same item;
+        with another input it is an `InboxConflict`. Raises `CapabilityMissing` without a journal.
+        """
+        return await enqueue(self._resident, given, ingress, source_key)
+
+    async def abandon(self, turn_id: str) -> RecoveredTurn:
+        """Commit what is recorded of a turn that can't go on, as stopped (`abandoned`); nothing more of it is run.
+
+        A beginning of the id is enough. Raises `UnknownName` if it isn't the turn that comes first, and `SessionBusy`.
+        """
+        return await abandon(self._resident, turn_id)
+
+    async def cancel(self, reason: str = "cancelled by the caller") -> CancelRequest | None:
+        """Ask for the end of the session's turn, whichever process runs it; None if there is none.
+
+        `await request.won()` tells whether it ended as cancelled. A turn of this process is cancelled more directly by
+        `RunningTurn.cancel`.
+        """
+        return await cancel(self._resident, reason)
+
+    async def inbox(self) -> Sequence[InboxItem]:
+        """What is accepted and not settled, in order."""
+        return await self._resident.lash.require_journal("`session.inbox`").store.list_inbox(self.id)
 
     # ---- reading and changing ---------------------------------------------------------------------------------------
 
@@ -184,7 +224,7 @@ class Session:
         """Append messages or protocol events outside a turn, once per operation id; waits for a running turn."""
         resident = self._resident
         resident.refuse_from_within()
-        async with resident.line:
+        async with resident.line, resident.lash.holding(self.id, wait=True):
             conversation = await resident.fresh()
             operation = OperationId("append", request.operation_id)
             policy, now = self.policy, time.time_ns() // 1_000_000

@@ -16,6 +16,7 @@ from lash_hookspecs.activity import (
     ModelAttemptReset,
     ModelRequestStarted,
     PluginSurface,
+    QueuedInputAccepted,
     QueuedMessagesCommitted,
     SubmittedValue,
     ToolCallCompleted,
@@ -26,7 +27,9 @@ from lash_hookspecs.activity import (
     TurnEvent,
     Usage,
 )
+from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.llm import AttemptReset, LlmStreamEvent, RetryStatus, StreamDelta, StreamReasoningDelta
+from lash_hookspecs.messages import Message
 from lash_hookspecs.tools import CompletedToolCall
 from lash_hookspecs.turn_events import (
     ChildTokenUsage,
@@ -95,6 +98,11 @@ class ActivityStream:
         if self._sink is not None:
             for correlation, shown in self._translate(event):
                 self._queue(correlation, shown)
+
+    def show_queued(self, messages: tuple[Message, ...], items: tuple[int, ...], checkpoint: CheckpointKind) -> None:
+        """Queue that the turn took what users said meanwhile."""
+        if self._sink is not None:
+            self._queue(None, QueuedInputAccepted(messages=messages, items=items, checkpoint=checkpoint))
 
     def _translate(self, event: SessionEvent) -> list[tuple[str | None, TurnEvent]]:
         match event:

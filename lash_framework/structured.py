@@ -8,6 +8,7 @@ import attrs
 import orjson
 from attrs import evolve
 
+from lash_framework.tool_calls import schema_fault
 from lash_hookspecs.codec import MAX_NESTING, encode, structure
 from lash_hookspecs.errors import CodecError, ConfigurationError
 from lash_hookspecs.llm import JsonSchemaOutput
@@ -21,9 +22,12 @@ __all__ = ["OutputWish", "output_wish", "take_output"]
 
 @frozen
 class OutputWish:
-    """The class that was asked for and the schema that the model gets."""
+    """The schema that the model gets, and the class that was asked for; None where only its schema is known.
 
-    cls: type
+    That is so for a turn that another process goes on with: the class was its caller's.
+    """
+
+    cls: type | None
     spec: JsonSchemaOutput
 
     def parse(self, turn: AssembledTurn) -> AssembledTurn:
@@ -32,15 +36,21 @@ class OutputWish:
             case Finished(finish=AssistantMessage(text=text)):
                 try:
                     value = orjson.loads(text)
-                    structure(value, self.cls)
+                    self._check(value)
                     encode(value, levels=MAX_NESTING)
                 except (ValueError, CodecError) as error:
-                    message = f"the answer is no `{self.cls.__name__}`: {error}"
+                    message = f"the answer is no `{self.spec.name}`: {error}"
                     issue = TurnIssue(kind="structured_output", code="invalid_output", message=message)
                     return evolve(turn, outcome=Stopped(StopReason.INCOMPLETE), errors=(*turn.errors, issue))
                 return evolve(turn, outcome=Finished(FinalValue(value)), output_value=value)
             case _:
                 return turn
+
+    def _check(self, value: object) -> None:
+        if self.cls is not None:
+            structure(value, self.cls)
+        elif (fault := schema_fault(self.spec.schema)(value)) is not None:
+            raise ValueError(fault)
 
 
 def output_wish(cls: type) -> OutputWish:
@@ -53,6 +63,6 @@ def output_wish(cls: type) -> OutputWish:
 
 def take_output(wish: OutputWish, turn: AssembledTurn) -> AssembledTurn:
     """The turn as the caller gets it: its `output_value` an instance instead of plain data."""
-    if turn.output_value is None or isinstance(turn.output_value, wish.cls):
+    if wish.cls is None or turn.output_value is None or isinstance(turn.output_value, wish.cls):
         return turn
     return evolve(turn, output_value=structure(turn.output_value, wish.cls))

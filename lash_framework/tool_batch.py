@@ -8,10 +8,12 @@ from typing import Any
 
 import anyio
 import orjson
+from anyio.abc import TaskGroup
 from attrs import define, evolve, field
 
 from lash_framework.effects import envelope
 from lash_framework.faults import is_failure
+from lash_framework.journal_errors import EffectsSuspended
 from lash_framework.machine import TurnMachine
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_calls import (
@@ -20,6 +22,7 @@ from lash_framework.tool_calls import (
     lost_call,
     perform,
     too_deep_call,
+    waiting_call,
     without_attachment,
 )
 from lash_framework.turn_plan import TurnPlan
@@ -30,6 +33,7 @@ from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope, child_ke
 from lash_hookspecs.errors import CodecError, EffectControllerError
 from lash_hookspecs.tools import (
     CompletedToolCall,
+    OnUnknown,
     PendingToolCall,
     PreparedToolCall,
     ToolCallContext,
@@ -71,6 +75,28 @@ class _Call:
         return evolve(done, children=tuple(each.settled(otherwise) for _, each in sorted(self.children.items())))
 
 
+@define(slots=True, eq=False)
+class _Ends:
+    """Why calls have no result: the boundary broke, refused something, or waits for a person. In this order."""
+
+    broken: list[Exception] = field(factory=list)
+    faults: list[EffectControllerError] = field(factory=list)
+    waiting: dict[str, str] = field(factory=dict)
+
+    def add(self, error: EffectControllerError | EffectsSuspended) -> None:
+        if isinstance(error, EffectsSuspended):
+            self.waiting |= error.waiting
+        else:
+            self.faults.append(error)
+
+    def pass_on(self) -> None:
+        """Raise the first of them, or all that wait."""
+        for error in (*self.broken, *self.faults):
+            raise error
+        if self.waiting:
+            raise EffectsSuspended(self.waiting)
+
+
 class ToolBatch:
     """Runs a turn's batches, one after the other. An open one can be settled when the turn ends before it."""
 
@@ -80,31 +106,41 @@ class ToolBatch:
         self._open: tuple[ToolCalls, list[_Call]] | None = None
 
     async def run(self, effect: ToolCalls, scope: RuntimeScope) -> ToolResults:
-        """Run all calls at once. Raises `EffectControllerError`; whatever else goes wrong is a call's result."""
+        """Run all calls at once. Whatever goes wrong with one is its result.
+
+        Raises `EffectControllerError`, or `EffectsSuspended`, once all calls have ended; whatever else the effect
+        boundary raises (its store can't write) stops the other calls.
+        """
         calls = [_Call(each) for each in effect.calls]
         self._open = (effect, calls)
-        faults: list[EffectControllerError] = []
+        asked = [self._envelope(call, scope) for call in calls]
+        await self._plan.controller.prepare(asked)
+        ends = _Ends()
+        group: TaskGroup | None = None
 
-        async def run(call: _Call) -> None:
+        async def run(call: _Call, wrapped: RuntimeEffectEnvelope) -> None:
             try:
-                await self._run_call(call, scope)
-            except EffectControllerError as error:
-                faults.append(error)  # kept out of the group, which would wrap it
+                await self._run_call(call, scope, wrapped)
+            except (EffectControllerError, EffectsSuspended) as error:
+                ends.add(error)  # kept out of the group, which would wrap it
+            except Exception as error:
+                ends.broken.append(error)
+                if group is not None:
+                    group.cancel_scope.cancel()
             except BaseException as error:
                 # A cancellation that nobody asked for would end this task, or the turn, without a word.
-                if isinstance(error, Exception) or not is_failure(error):
+                if not is_failure(error):
                     raise
                 name = call.asked.tool_name
                 log.warning("the call of tool `%s` ended without a result", name, exc_info=error)
 
         if len(calls) == 1:
-            await run(calls[0])
+            await run(calls[0], asked[0])
         else:
             async with anyio.create_task_group() as group:
-                for call in calls:
-                    group.start_soon(run, call)
-        if faults:
-            raise faults[0]
+                for call, wrapped in zip(calls, asked, strict=True):
+                    group.start_soon(run, call, wrapped)
+        ends.pass_on()
         # The batch stays open until the machine has these, or `settle` hands them over.
         for call in calls:
             call.result = call.settled(lost_call)
@@ -123,19 +159,23 @@ class ToolBatch:
     def _results(self, effect: ToolCalls, calls: list[_Call]) -> ToolResults:
         return ToolResults(id=effect.id, results=tuple(each.settled(cancelled_call) for each in calls))
 
-    async def _run_call(self, call: _Call, scope: RuntimeScope, key: str | None = None) -> CompletedToolCall:
-        plan, asked = self._plan, call.asked
-        owned = plan.composition.tools.get(asked.tool_name)
+    def _envelope(self, call: _Call, scope: RuntimeScope, key: str | None = None) -> RuntimeEffectEnvelope:
+        asked = call.asked
+        owned = self._plan.composition.tools.get(asked.tool_name)
         prepared = PreparedToolCall(
             call_id=asked.call_id,
             tool_name=asked.tool_name,
             args=asked.args,
             plugin_id=owned.plugin_id if owned else "",
             effect=owned.tool.manifest.effect if owned else ToolEffect.PURE,  # what isn't there does nothing
+            on_unknown=owned.tool.manifest.on_unknown if owned else OnUnknown.FAIL,
             replay=asked.replay,
         )
-        wrapped = envelope(scope, ToolCallCommand(prepared), asked.call_id, key=key)
-        faults: list[EffectControllerError] = []  # of the call's children, whatever the tool makes of them
+        return envelope(scope, ToolCallCommand(prepared), asked.call_id, key=key)
+
+    async def _run_call(self, call: _Call, scope: RuntimeScope, wrapped: RuntimeEffectEnvelope) -> CompletedToolCall:
+        plan, asked = self._plan, call.asked
+        ends = _Ends()  # of the call's children, whatever the tool makes of them
 
         async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
             await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.parent_id)
@@ -143,10 +183,9 @@ class ToolBatch:
                 plan.composition,
                 plan.validators,
                 asked,
-                lambda owner: self._context(call, scope, owner, envelope.key, faults),
+                lambda owner: self._context(call, scope, owner, envelope.key, ends),
             )
-            if faults:
-                raise faults[0]
+            ends.pass_on()
             for each in attached(done):
                 if await plan.get_blob(each.id) is None:
                     done = without_attachment(asked, each, done.duration_ms)
@@ -158,9 +197,7 @@ class ToolBatch:
         call.result = outcome.launch.result
         return call.result
 
-    async def _context(
-        self, call: _Call, scope: RuntimeScope, owner: str, key: str, faults: list[EffectControllerError]
-    ) -> ToolCallContext:
+    async def _context(self, call: _Call, scope: RuntimeScope, owner: str, key: str, ends: _Ends) -> ToolCallContext:
         await self._plan.enter()
         corner, asked = self._plan.states.scopes[owner], call.asked
         callers = (*call.callers, asked.tool_name)
@@ -187,10 +224,15 @@ class ToolBatch:
                 child.result = too_deep_call(child.asked, callers)
                 return child.result
             try:
-                return await self._run_call(child, scope, child_key(key, owner, index))
+                return await self._run_call(child, scope, self._envelope(child, scope, child_key(key, owner, index)))
             except EffectControllerError as error:
-                faults.append(error)
+                ends.add(error)
                 raise
+            except EffectsSuspended as error:
+                # The tool goes on to its end, so that its other children do, and then its own result is dropped.
+                ends.add(error)
+                child.result = waiting_call(child.asked)
+                return child.result
 
         return ToolCallContext(
             session_id=self._plan.session_id,

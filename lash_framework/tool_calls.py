@@ -41,12 +41,15 @@ from lash_hookspecs.tools import (
 __all__ = [
     "attached",
     "cancelled_call",
+    "completed",
     "failure",
     "lost_call",
     "model_return",
     "perform",
     "schema_fault",
     "too_deep_call",
+    "unknown_call",
+    "waiting_call",
     "without_attachment",
 ]
 
@@ -98,6 +101,21 @@ def lost_call(call: PendingToolCall) -> CompletedToolCall:
     """A call that ended without a result, though nobody cancelled the turn."""
     text = f"`{call.tool_name}` ended without a result"
     return completed(call, failure("no_result", text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
+
+
+def unknown_call(call: PendingToolCall) -> CompletedToolCall:
+    """A call that a process began and died in, so that nobody knows whether it happened. It isn't made again."""
+    text = (
+        f"`{call.tool_name}` was interrupted by a crash: it may or may not have happened, and nobody knows. "
+        "Find out before you do it again."
+    )
+    return completed(call, failure("unknown_after_crash", text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
+
+
+def waiting_call(call: PendingToolCall) -> CompletedToolCall:
+    """What a tool is told of a child that a person must decide on. Nobody else reads it: the turn is suspended."""
+    text = f"`{call.tool_name}` waits for a person to decide"
+    return completed(call, failure("suspended", text, ToolFailureClass.UNAVAILABLE, ToolFailureSource.RUNTIME))
 
 
 def attached(call: CompletedToolCall) -> Sequence[AttachmentRef]:

@@ -20,6 +20,7 @@ from lash_framework.assembly import TurnAssembler
 from lash_framework.directives import Sorted, sort_directives
 from lash_framework.hooks import Bind, HookImpl
 from lash_framework.inputs import user_message
+from lash_framework.journal_errors import EffectUnrecorded
 from lash_framework.machine import ChatProjector, TurnMachine, TurnMachineConfig, TurnStart
 from lash_framework.model_calls import ask_model
 from lash_framework.stream import ActivityStream
@@ -31,7 +32,7 @@ from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.contexts import TurnCall, TurnHookContext
 from lash_hookspecs.effect_outcomes import HookFailure, HookRecord
 from lash_hookspecs.effects import RuntimeScope
-from lash_hookspecs.errors import EffectControllerError
+from lash_hookspecs.errors import EffectControllerError, LashError, ReplayError
 from lash_hookspecs.llm import LlmToolSpec, TokenUsage
 from lash_hookspecs.messages import Message
 from lash_hookspecs.prompts import RenderedPrompt
@@ -63,7 +64,8 @@ log = logging.getLogger("lash.turn")
 class TurnRun:
     """Runs a plan once. Afterwards: what to store, the turn as `assembled`, the `prompt` as rendered, and the times.
 
-    `late` are messages of `lash_after_turn`; `hook_failed` says that a hook's failure ended the turn.
+    `applied` are the inbox items that it took, `late` are messages of `lash_after_turn`; `hook_failed` says that a
+    hook's failure ended the turn.
     """
 
     def __init__(self, plan: TurnPlan, stream: ActivityStream, gate: CancelGate) -> None:
@@ -74,6 +76,7 @@ class TurnRun:
         self.finished_at_ms = 0
         self.late: list[Message] = []
         self.hook_failed = False
+        self.applied: tuple[int, ...] = ()
         self._forced: Stopped | None = None
         self._is_asking = False
         self._stream = stream
@@ -85,18 +88,24 @@ class TurnRun:
 
     # ---- the whole turn ---------------------------------------------------------------------------------------------
 
-    async def run(self, deadline: float = math.inf) -> None:
+    async def run(self, deadline: float = math.inf, *, abandon: bool = False) -> None:
         """Run to `Done`, until `deadline` on the event loop's clock.
 
-        Returns also when cancelled through the gate, or by the deadline; an outer cancellation comes out as it is.
+        Returns also when cancelled through the gate, or by the deadline; an outer cancellation comes out as it is. With
+        `abandon`, a turn whose records end, or say something else, is over there, as stopped.
         """
         with anyio.CancelScope(deadline=deadline) as scope:
             self._gate.scope = scope
             if self._gate.requested:
                 scope.cancel()
-            machine = await self._begin()
-            await self._drive(machine)
-            await self._end(self.plan.composition.hooks["lash_after_turn"])
+            try:
+                machine = await self._begin()
+                await self._drive(machine)
+                await self._end(self.plan.composition.hooks["lash_after_turn"])
+            except (EffectUnrecorded, ReplayError) as error:
+                if not abandon:
+                    raise
+                self._stop_abandoned(error)
             await self._stream.flush()
             # The promise is settled here: from now on a cancel comes too late.
             self._gate.sealed = not self._gate.requested
@@ -105,7 +114,7 @@ class TurnRun:
             return
         if self._gate.reason is None:
             self._gate.reason = "deadline"
-        self._stop_cancelled()
+        self._stop(StopReason.CANCELLED)
         with anyio.CancelScope(shield=True):
             if not self.finished_at_ms:
                 await self._end(())  # hooks have no say in a turn that was cancelled
@@ -129,13 +138,22 @@ class TurnRun:
         """What the turn added for good."""
         return tuple(each for each in (*self.machine.turn_messages, *self.late) if not each.is_transient)
 
-    def _stop_cancelled(self) -> None:
+    def _stop_abandoned(self, error: LashError) -> None:
+        text = f"the turn was abandoned: {error}"
+        self.assembler.issues.append(TurnIssue(kind="runtime", code="abandoned", message=text))
+        self._stop(StopReason.ABANDONED)
+        now_ms = time.time_ns() // 1_000_000
+        self.started_at_ms = self.started_at_ms or now_ms
+        self.finished_at_ms = self.finished_at_ms or max(now_ms, self.started_at_ms)
+
+    def _stop(self, reason: StopReason) -> None:
+        """End the turn where it stands, with what is known of its calls."""
         machine = self.machine
         try:
             self._calls.settle(machine)
         except Exception as error:
-            log.error("the protocol driver failed on the results of a cancelled turn", exc_info=error)
-        machine.finish_with_outcome(Stopped(StopReason.CANCELLED))
+            log.error("the protocol driver failed on the results of a stopped turn", exc_info=error)
+        machine.finish_with_outcome(Stopped(reason))
         if self._is_asking:
             self.assembler.usage += TokenUsage(at_least=True)  # what the call has cost by now, nobody knows
         while (effect := machine.poll()) is not None:
@@ -147,6 +165,8 @@ class TurnRun:
     async def _begin(self) -> TurnMachine:
         try:
             begun = await self._hooks.start()
+        except ReplayError:
+            raise  # it can't go on, so nothing of it is committed
         except EffectControllerError as error:
             self.started_at_ms = time.time_ns() // 1_000_000
             self.machine.fail_turn(controller_failed(error))
@@ -241,20 +261,28 @@ class TurnRun:
                 case ToolCalls():
                     response = await self._calls.run(effect, self._scope())
                 case Checkpoint(id=id, kind=kind):
-                    hooks = (await self._hooks.checkpoint(self._scope(), str(id), kind)).hooks
-                    found = self._take(hooks)
+                    reached = await self._hooks.checkpoint(self._scope(), str(id), kind)
+                    hooks, found = reached.hooks, self._take(reached.hooks)
+                    if reached.taken:
+                        self.applied += reached.taken
+                        self._stream.show_queued(reached.inputs, reached.taken, kind)
                     if hooks.failure is not None:
                         self._fail_turn(machine, hooks.failure)
                         return
-                    response, aborts = CheckpointDone(id=id, delivery=found.delivery), found.abort is not None
+                    delivery = evolve(found.delivery, inputs=reached.inputs) if reached.inputs else found.delivery
+                    response, aborts = CheckpointDone(id=id, delivery=delivery), found.abort is not None
                 case ExecCode(id=id):
                     response = ExecDone(id=id, result="this composition has no plugin that runs code")
+        except ReplayError:
+            raise  # it can't go on, so nothing of it is committed
         except EffectControllerError as error:
             self._calls.settle(machine)
             machine.fail_turn(controller_failed(error))
             return
         try:
-            if not aborts or response.delivery.messages:  # what was enqueued beside an abort is kept
+            if (
+                not aborts or response.delivery.messages or response.delivery.inputs
+            ):  # what was enqueued beside an abort is kept
                 machine.respond(response)
         except Exception as error:
             machine.fail_turn(driver_failed(error))
@@ -293,6 +321,8 @@ class TurnRun:
         """The turn's end. Messages are stored with it; an abort or a failure changes how it ended."""
         try:
             ended = await self._hooks.end(hooks, self.assembled, self.started_at_ms)
+        except ReplayError:
+            raise  # it can't go on, so nothing of it is committed
         except EffectControllerError as error:
             self.finished_at_ms = max(time.time_ns() // 1_000_000, self.started_at_ms)
             self._end_failed(controller_failed(error))

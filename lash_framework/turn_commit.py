@@ -9,6 +9,7 @@ from attrs import evolve
 from lash_framework.history import Conversation, new_nodes
 from lash_framework.turn import TurnRun
 from lash_hookspecs.codec import encode
+from lash_hookspecs.journal_rows import Settlement
 from lash_hookspecs.sessions import (
     AssembledTurn,
     SessionPolicy,
@@ -40,6 +41,7 @@ def prepare_commit(
     input_hash: str,
     explained: tuple[bytes, str],
     budget: CommitBudget,
+    settles: Settlement | None = None,
 ) -> tuple[AssembledTurn, RuntimeCommit]:
     """The turn with its place in the session, and the one commit that stores all of it.
 
@@ -84,6 +86,7 @@ def prepare_commit(
         input_hash=input_hash,
         result=encode(turn),
         budget=budget,
+        settles=settles,
     )
     return turn, commit
 

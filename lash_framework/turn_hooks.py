@@ -41,7 +41,7 @@ from lash_hookspecs.effect_outcomes import (
     expect,
 )
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
-from lash_hookspecs.errors import EffectControllerError, PluginError
+from lash_hookspecs.errors import ClaimLost, PluginError, ReplayError
 from lash_hookspecs.prompts import PromptContribution, RenderedPrompt
 from lash_hookspecs.sessions import AssembledTurn
 
@@ -90,7 +90,7 @@ class TurnHooks:
             prompt, record = RenderedPrompt(), NO_HOOKS
             if before or hooks["lash_prompt_contributions"] or hooks["lash_lifespan"]:
                 with self._recording() as made:
-                    await plan.enter()
+                    await self._enter()
                     if before:
                         made.directives = await self._collect(before, self._bind(TurnHookContext))
                     prompt = current_prompt(plan, await self._contributions())
@@ -108,7 +108,7 @@ class TurnHooks:
         begun = await self._ask(plan.scope, TurnStartCommand(plan.input_hash), "turn_start", TurnStartOutcome, live)
         if begun.policy is not plan.policy and begun.policy != plan.policy:
             text = f"turn `{plan.turn_id}` was begun with another policy, and goes on only with that one"
-            raise EffectControllerError("runtime_effect_policy", text)
+            raise ReplayError("runtime_effect_policy", text)
         return begun
 
     async def sync(self, scope: RuntimeScope, effect_id: str) -> SyncEnvironmentOutcome:
@@ -121,7 +121,7 @@ class TurnHooks:
                 return SyncEnvironmentOutcome(prompt=current_prompt(plan), tool_specs=specs)
             prompt = RenderedPrompt()
             with self._recording() as made:
-                await plan.enter()
+                await self._enter()
                 prompt = current_prompt(plan, await self._contributions())
             return SyncEnvironmentOutcome(prompt=prompt, tool_specs=specs, hooks=made.record)
 
@@ -132,15 +132,22 @@ class TurnHooks:
         plan = self._plan
 
         async def live() -> CheckpointOutcome:
-            hooks = plan.composition.hooks["lash_checkpoint"]
-            if not hooks:
-                return CheckpointOutcome()
-            with self._recording() as made:
-                await plan.enter()
-                made.directives = await self._collect(hooks, self._bind(CheckpointHookContext, kind=kind))
-            return CheckpointOutcome(hooks=made.record)
+            hooks, record = plan.composition.hooks["lash_checkpoint"], NO_HOOKS
+            queued = await plan.queued()
+            if hooks:
+                with self._recording() as made:
+                    await self._enter()
+                    made.directives = await self._collect(hooks, self._bind(CheckpointHookContext, kind=kind))
+                record = made.record
+            taken, inputs = tuple(no for no, _ in queued), tuple(message for _, message in queued)
+            return CheckpointOutcome(hooks=record, taken=taken, inputs=inputs)
 
-        return await self._ask(scope, CheckpointCommand(kind), effect_id, CheckpointOutcome, live)
+        while True:
+            try:
+                return await self._ask(scope, CheckpointCommand(kind), effect_id, CheckpointOutcome, live)
+            except ClaimLost as error:
+                # Cancelled between the look and the claim: look again.
+                log.info("%s", error)
 
     async def end(
         self, hooks: tuple[HookImpl, ...], assembled: Callable[[], AssembledTurn], started_at_ms: int
@@ -152,7 +159,7 @@ class TurnHooks:
             record = NO_HOOKS
             if hooks:
                 with self._recording() as made:
-                    await plan.enter()
+                    await self._enter()
                     made.directives = await self._collect(hooks, self._bind(TurnHookContext), turn=assembled())
                 record = made.record
             return TurnEndOutcome(finished_at_ms=max(time.time_ns() // 1_000_000, started_at_ms), hooks=record)
@@ -160,6 +167,11 @@ class TurnHooks:
         return await self._ask(plan.scope, TurnEndCommand(), "turn_end", TurnEndOutcome, live)
 
     # ---- what all of them do ----------------------------------------------------------------------------------------
+
+    async def _enter(self) -> None:
+        """Before code of plugins runs: a reply that was paid for must not hang on a slow hook."""
+        await self._plan.controller.flush()
+        await self._plan.enter()
 
     async def _collect(self, hooks: tuple[HookImpl, ...], bind: Bind, **given: Any) -> tuple[OwnedDirective, ...]:
         found = owned_directives(await collect(hooks, bind, item=DIRECTIVES, **given))
@@ -223,4 +235,4 @@ class TurnHooks:
         try:
             self._plan.states.replay(recorded)
         except PluginError as error:
-            raise EffectControllerError("runtime_effect_states", str(error)) from error
+            raise ReplayError("runtime_effect_states", str(error)) from error

@@ -1,57 +1,52 @@
-"""One turn of a session, from its acceptance to its commit.
-
-It decides what the turn depends on, runs it, and writes everything at once; what the session keeps in memory follows.
-"""
+"""One turn of a session as its caller asked for it: in line, admitted, run, and told to those who watch commits."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import anyio
 import anyio.lowlevel
 from attrs import evolve
 
+from lash_framework.accepted import TurnRequest
+from lash_framework.admission import BUSY_POLL_S, Journalling, busy
 from lash_framework.arguments import TURN_WITH, check_arguments
 from lash_framework.assembly import with_observers_issues
-from lash_framework.explain import explain_record
-from lash_framework.faults import IN_RESULT
-from lash_framework.history import Conversation
+from lash_framework.begun_turn import run_begun
+from lash_framework.held_turn import HeldTurn
 from lash_framework.hooks import HookIssue, observe
-from lash_framework.inputs import input_hash, media_type_of, normalized
-from lash_framework.modes import driver_options, load_extension
-from lash_framework.prompt import OwnedLayer
-from lash_framework.providers import split_model
-from lash_framework.sourcing import effective_settings
-from lash_framework.state import Mark, PluginStates
-from lash_framework.stream import ActivityStream, Sink
-from lash_framework.structured import OutputWish, output_wish, take_output
+from lash_framework.inputs import input_hash, normalized, stored_images
+from lash_framework.stream import Sink
+from lash_framework.structured import output_wish, take_output
 from lash_framework.turn import TurnRun
-from lash_framework.turn_commit import conversation_after, prepare_commit
-from lash_framework.turn_plan import CancelGate, TurnPlan
+from lash_framework.turn_plan import CancelGate
 from lash_hookspecs.codec import decode
-from lash_hookspecs.effect_outcomes import HookFailure
 from lash_hookspecs.effects import RuntimeScope
-from lash_hookspecs.errors import ConfigurationError, PluginError, SessionBusy, TurnCancelled, TurnConflict
+from lash_hookspecs.errors import (
+    ConfigurationError,
+    PluginError,
+    TurnBlocked,
+    TurnCancelled,
+    TurnConflict,
+    TurnSuspended,
+)
+from lash_hookspecs.journal import TurnCommitted
 from lash_hookspecs.llm import GenerationOptions
-from lash_hookspecs.messages import AttachmentRef, ProviderRoute
-from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, TurnInput
-from lash_hookspecs.stores import ComponentEntry, OperationId
+from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.sessions import AssembledTurn, TurnInput
+from lash_hookspecs.stores import OperationId, Receipt
 
 if TYPE_CHECKING:
-    from lash_framework.composition import Composition
     from lash_framework.resident import Resident
 
-__all__ = ["TurnJob", "TurnOptions"]
+__all__ = ["TurnJob", "TurnOptions", "watched"]
 
 log = logging.getLogger("lash.turn")
-
-LOCK_POLL_S = 0.05
-"""How often a waiting run asks for another process's lock, in seconds."""
 
 
 class TurnOptions(TypedDict, total=False):
@@ -82,15 +77,16 @@ class TurnJob:
         self.turn_id = turn_id or token_hex(16)
         self.gate = CancelGate()
         self._known = turn_id is not None
-        self._wish: OutputWish | None = output_wish(output) if output is not None else None
+        wish = output_wish(output) if output is not None else None
         turn_input = normalized(given)
-        if self._wish is not None:
-            turn_input = evolve(turn_input, output=self._wish.spec)
+        if wish is not None:
+            turn_input = evolve(turn_input, output=wish.spec)
         if generation is not None:
             context = turn_input.context
             turn_input = evolve(turn_input, context=evolve(context, generation=generation.over(context.generation)))
-        self._input = turn_input
-        self._input_hash = input_hash(turn_input)
+        self._request = TurnRequest(
+            turn_id=self.turn_id, turn_input=turn_input, input_hash=input_hash(turn_input), wish=wish
+        )
         deadline_s = options.get("deadline_s")
         if deadline_s is not None and math.isnan(deadline_s):
             raise ConfigurationError("`session.run`: `deadline_s` is not a number")
@@ -100,44 +96,84 @@ class TurnJob:
     async def run(self, sink: Sink | None) -> AssembledTurn:
         """Run and commit; tell those who watch commits when others may go on."""
         self.session.refuse_from_within()
+        journalling = self.session.lash.journalling
         try:
             async with self._in_line():
-                stored = await self._stored() if self._known else None
-                if stored is not None:
-                    return stored
                 with self.session.running():
-                    run, turn = await self._run_held(sink)
+                    ended = await (
+                        self._run_locked(sink) if journalling is None else self._run_begun(journalling, sink)
+                    )
         finally:
             self.gate.sealed = True  # whatever happened: from now on a cancel comes too late
-        if run.plan.composition.hooks["lash_turn_committed"]:
-            turn = with_observers_issues(turn, await self._observed(run, turn))
-        return self._shaped(turn)
+        if isinstance(ended, Receipt):
+            return self._stored(ended)
+        return self._shaped(await watched(*ended))
 
-    async def _observed(self, run: TurnRun, turn: AssembledTurn) -> list[HookIssue]:
-        """Tell those who watch commits; what goes wrong there is an issue, and the commit stands."""
+    # ---- with a journal ---------------------------------------------------------------------------------------------
+
+    async def _run_begun(self, journalling: Journalling, sink: Sink | None) -> tuple[TurnRun, AssembledTurn] | Receipt:
+        session, request = self.session, self._request
+        await session.fresh()
+        held = HeldTurn(session, request, self.gate)
+        held.check()
+        request = evolve(request, images=await self._images())
+        item = journalling.item(session.id, request, session.policy, session.composition)
+        accepted = False
         try:
-            await run.plan.enter()
-        except PluginError as error:
-            return [HookIssue(plugin_id=error.plugin_id, hook=error.hook, message=str(error))]
-        hooks = run.plan.composition.hooks["lash_turn_committed"]
-        return await observe(hooks, run.observers_binding(), turn=turn)
+            while True:
+                with self._before_the_turn():
+                    begun = await journalling.begin(session.id, item, wait=self._wait)
+                    accepted = True
+                if isinstance(begun, TurnCommitted):
+                    return begun.receipt
+                if begun.item is not None and begun.item.turn_id == self.turn_id:
+                    break
+                with self._before_the_turn():
+                    # Whatever was begun or accepted before comes first.
+                    await watched(*await run_begun(session, journalling, begun, None, CancelGate()))
+        except (TurnCancelled, TurnSuspended, TurnBlocked):
+            if accepted:
+                await journalling.take_back(session.id, self.turn_id)
+            raise
+        return await run_begun(session, journalling, begun, request, self.gate, deadline=self._deadline, sink=sink)
+
+    # ---- without one ------------------------------------------------------------------------------------------------
+
+    async def _run_locked(self, sink: Sink | None) -> tuple[TurnRun, AssembledTurn] | Receipt:
+        session = self.session
+        lash = session.lash
+        with self._before_the_turn():
+            lock = await self._lock()
+        with lock:
+            if self._known:
+                receipt = await lash.store.load_receipt(session.id, OperationId("turn", self.turn_id))
+                if receipt is not None:
+                    return receipt
+            await session.fresh()
+            request = evolve(self._request, images=await self._images())
+            scope = RuntimeScope(session_id=session.id, turn_id=self.turn_id)
+            return await HeldTurn(session, request, self.gate, self._deadline).run(lash.effects.scoped(scope), sink)
+
+    async def _lock(self) -> AbstractContextManager[None]:
+        session = self.session
+        while (held := session.lash.store.try_lock(session.id)) is None:
+            if not self._wait:
+                raise busy(session.id)
+            await anyio.sleep(BUSY_POLL_S)
+        return held
+
+    # ---- around the turn --------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _in_line(self) -> AsyncIterator[None]:
-        """Where no other turn of the session runs."""
+        """Where no other turn of this process runs on the session."""
         line = self.session.line
         with self._before_the_turn() as waiting:
             if waiting.cancel_called:
                 await anyio.lowlevel.checkpoint()  # a line that is free is taken without asking for a cancel
             await line.acquire()
-            try:
-                held = await self._lock()
-            except BaseException:
-                line.release()
-                raise
         try:
-            with held:
-                yield
+            yield
         finally:
             line.release()
 
@@ -159,138 +195,34 @@ class TurnJob:
         This is before the turn, and in no record of it: a blob is named by its content, so that a turn that is run
         again stores the same once more, which changes nothing.
         """
-        put = self.session.lash.store.put_blob
+        turn_input = self._request.turn_input
+        if not turn_input.image_blobs:
+            return {}
         with self._before_the_turn():
-            blobs = self._input.image_blobs
-            return {
-                name: await put(data, media_type_of(data) or "application/octet-stream") for name, data in blobs.items()
-            }
+            return await stored_images(self.session.lash.store, turn_input)
 
-    async def _lock(self) -> AbstractContextManager[None]:
-        session = self.session
-        while (held := session.lash.store.try_lock(session.id)) is None:
-            if not self._wait:
-                raise SessionBusy(
-                    f"session `{session.id}` is running a turn elsewhere (in another process, or another host of this "
-                    "one); pass `wait=True` to wait for it, or use another session"
-                )
-            await anyio.sleep(LOCK_POLL_S)
-        return held
-
-    async def _stored(self) -> AssembledTurn | None:
-        lash, session = self.session.lash, self.session
-        receipt = await lash.store.load_receipt(session.id, OperationId("turn", self.turn_id))
-        if receipt is None:
-            return None
-        if receipt.input_hash != self._input_hash:
+    def _stored(self, receipt: Receipt) -> AssembledTurn:
+        if receipt.input_hash != self._request.input_hash:
             raise TurnConflict(
-                f"turn `{self.turn_id}` of session `{session.id}` was committed with another input; "
+                f"turn `{self.turn_id}` of session `{self.session.id}` was committed with another input; "
                 "choose another turn id, or send the same input to get the stored turn"
             )
         return self._shaped(decode(AssembledTurn, receipt.result))
 
     def _shaped(self, turn: AssembledTurn) -> AssembledTurn:
-        return take_output(self._wish, turn) if self._wish is not None else turn
+        wish = self._request.wish
+        return take_output(wish, turn) if wish is not None else turn
 
-    async def _run_held(self, sink: Sink | None) -> tuple[TurnRun, AssembledTurn]:
-        session, lash = self.session, self.session.lash
-        conversation = await session.fresh()
-        composition, policy = session.composition, session.policy
-        states = await session.states(composition, keep=True)
-        before = states.mark()
-        try:
-            images = await self._images() if self._input.image_blobs else {}
-            plan = self._plan(composition, policy, conversation, states, images)
-            run = TurnRun(plan, ActivityStream(self.turn_id, sink), self.gate)
-            await run.run(self._deadline)
-            components = self._components(run, before)
-            settings = effective_settings(
-                composition.mode, composition.mode_owner, policy, session.sources, plan.turn_input
-            )
-            turn, commit = prepare_commit(
-                run,
-                self._wish.parse(run.assembled()) if self._wish is not None else run.assembled(),
-                policy=policy,
-                components=components,
-                input_hash=self._input_hash,
-                explained=lash.explained(
-                    (composition, plan.policy.model, run.prompt, settings),
-                    lambda: explain_record(composition, plan.policy.model, run.prompt, settings),
-                ),
-                budget=lash.budget,
-            )
-            await lash.store.commit(commit)  # to its end, once it is on its way: the port's promise
-        except BaseException:
-            states.rollback(before)
-            raise
-        session.remember(conversation_after(run, turn, commit, policy), states)
-        return run, turn
 
-    def _components(self, run: TurnRun, before: Mark) -> dict[str, ComponentEntry]:
-        """What the plugins remember, for the commit; a failed hook's turn leaves it as it was."""
-        states, previous = run.plan.states, run.plan.conversation.components
-        if not run.hook_failed:
-            try:
-                return states.components(previous)
-            except PluginError as error:
-                log.warning("%s", error, exc_info=error, extra=IN_RESULT)
-                run.fail(HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error)))
-        states.rollback(before)
-        return states.components(previous)
-
-    def _options(self, composition: Composition, policy: SessionPolicy) -> Any:
-        """The driver's options: the mode's, the session's over them, and the turn's over those."""
-        more = {**policy.options, **self._input.mode_turn_options.values}
-        if not more:
-            return composition.driver_options
-        return driver_options(composition.mode, {**composition.mode.options, **more})
-
-    def _plan(
-        self,
-        composition: Composition,
-        policy: SessionPolicy,
-        conversation: Conversation,
-        states: PluginStates,
-        images: Mapping[str, AttachmentRef],
-    ) -> TurnPlan:
-        session, lash = self.session, self.session.lash
-        context = self._input.context
-        chosen = context.model or policy.model
-        provider_id, model = split_model(chosen, lash.host.providers)
-        provider = lash.providers.get(provider_id)
-        capability = lash.providers.capability(provider_id, model)
-        if self._wish is not None and not capability.structured_output:
-            raise ConfigurationError(f"model `{chosen}` doesn't offer structured output; ask without `output=`")
-        composition.check_turn_extension(self._input.mode_extension)
-        layers = [
-            OwnedLayer(lash.layer_source, lash.layer),
-            *(OwnedLayer(owner, layer) for owner, layer in composition.prompt_layers),
-            OwnedLayer("session", policy.prompt),
-            OwnedLayer("turn", context.prompt),
-        ]
-        scope = RuntimeScope(session_id=session.id, turn_id=self.turn_id, turn_index=conversation.head.turn_index)
-        return TurnPlan(
-            session_id=session.id,
-            turn_id=self.turn_id,
-            turn_input=self._input,
-            input_hash=self._input_hash,
-            images=images,
-            options=self._options(composition, policy),
-            session_extension=load_extension(composition.mode, "session", policy.extension),
-            policy=policy if chosen == policy.model else evolve(policy, model=chosen),
-            composition=composition,
-            conversation=conversation,
-            states=states,
-            provider_id=provider_id,
-            model=model,
-            provider=provider,
-            capability=capability,
-            route=ProviderRoute(provider_id, capability.endpoint, model),
-            controller=lash.effects.scoped(scope),
-            scope=scope,
-            layers=tuple(layers),
-            renderer=lash.renderer(composition),
-            validators=lash.validators(composition),
-            hosts=lambda: lash.host.enter(composition),
-            get_blob=lash.store.get_blob,
-        )
+async def watched(run: TurnRun, turn: AssembledTurn) -> AssembledTurn:
+    """Tell those who watch commits; what goes wrong there is an issue, and the commit stands."""
+    hooks = run.plan.composition.hooks["lash_turn_committed"]
+    if not hooks:
+        return turn
+    try:
+        await run.plan.enter()
+    except PluginError as error:
+        issues = [HookIssue(plugin_id=error.plugin_id, hook=error.hook, message=str(error))]
+    else:
+        issues = await observe(hooks, run.observers_binding(), turn=turn)
+    return with_observers_issues(turn, issues)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -15,7 +15,7 @@ from lash_framework.state import PluginStates
 from lash_framework.tool_calls import Validator
 from lash_hookspecs.effects import EffectController, RuntimeScope
 from lash_hookspecs.llm import ModelCapability, Provider
-from lash_hookspecs.messages import AttachmentRef, ProviderRoute
+from lash_hookspecs.messages import AttachmentRef, Message, ProviderRoute
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.values import frozen
 
@@ -30,7 +30,8 @@ class TurnPlan:
     """All that a turn depends on, decided before it starts.
 
     `images` are the input's, which are in the store already: nothing that crosses the effect boundary holds bytes.
-    `scope` is the turn's, outside of its iterations.
+    `scope` is the turn's, outside of its iterations. `queued` looks into the session's inbox: what users said
+    meanwhile, by the item's number.
     """
 
     session_id: str
@@ -56,6 +57,7 @@ class TurnPlan:
     validators: dict[str, Validator]
     hosts: Callable[[], Awaitable[Mapping[str, Any]]]
     get_blob: Callable[[str], Awaitable[bytes | None]]
+    queued: Callable[[], Awaitable[Sequence[tuple[int, Message]]]]
 
     async def enter(self) -> None:
         """Have at hand what the plugins hold for the host, before code of theirs runs. Raises `PluginError`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +11,7 @@ from attrs import frozen
 
 from lash_framework import Lash
 from lash_framework.settings import load_settings
-from lash_hookspecs import Provider, ProviderSpec, hookimpl
+from lash_hookspecs import Provider, ProviderSpec, RuntimeEffectEnvelope, hookimpl
 from lash_hookspecs.plugins import PluginInfo
 from lash_plugin_provider_scripted import ScriptedProvider
 from lash_plugin_provider_scripted.script import Script
@@ -41,6 +41,17 @@ def model_plugin(provider: Provider) -> object:
     return plugin("test-model", lash_providers)
 
 
+@frozen
+class Unwritten:
+    """The part of an effect controller that one without a queue of writes has no use for."""
+
+    async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
+        """Nothing is written ahead."""
+
+    async def flush(self) -> None:
+        """Nothing is held back."""
+
+
 @asynccontextmanager
 async def agent(
     script: Script | Provider, *, store: str = "sqlite://", plugins: Sequence[object] = (), **options: Any
@@ -50,3 +61,8 @@ async def agent(
     options.setdefault("settings", load_settings(env={}))
     async with Lash.open(store, model=MODEL, plugins=[model_plugin(provider), *plugins], **options) as lash:
         yield lash
+
+
+def inline_agent(script: Script | Provider, **options: Any) -> AbstractAsyncContextManager[Lash]:
+    """A host without a journal, whose effect host a test can replace."""
+    return agent(script, settings=load_settings(env={}, sets=["durability.effects=inline"]), **options)

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from agents import agent, plugin
+from agents import Unwritten, agent, inline_agent, plugin
 from attrs import frozen
 
 from lash_framework.composition import Composition
@@ -39,6 +39,7 @@ from lash_hookspecs import (
     ToolCallContext,
     ToolCallFailure,
     ToolCallOutput,
+    ToolCallStarted,
     ToolCallSuccess,
     ToolError,
     ToolFailureClass,
@@ -300,7 +301,7 @@ async def test_what_is_nested_too_deeply_is_a_failed_call_and_not_the_end_of_the
 
 
 @frozen
-class _Keeps:
+class _Keeps(Unwritten):
     """An effect host, and its own controller, that writes down what was asked and what came of it."""
 
     durable: bool = True
@@ -326,7 +327,7 @@ async def test_the_deepest_that_is_taken_fits_into_the_deepest_calls_and_their_r
         return ToolCallOutput(failure)
 
     given = '{"x":' + "[" * (MAX_NESTING - 1) + "]" * (MAX_NESTING - 1) + "}"
-    async with agent([Reply(tool_calls=[Call("again", given)]), "Done."], tools=[again]) as lash:
+    async with inline_agent([Reply(tool_calls=[Call("again", given)]), "Done."], tools=[again]) as lash:
         lash.effects = _Keeps()
         session = await lash.session("s")
         turn = await session.run("q", turn_id="t")
@@ -354,7 +355,7 @@ async def test_a_structured_answer_that_is_nested_too_deeply_stops_the_turn_as_i
 
 
 @frozen
-class _RefusesChildren:
+class _RefusesChildren(Unwritten):
     """An effect host, and its own controller, that refuses the calls that tools make."""
 
     durable: bool = False
@@ -397,7 +398,7 @@ async def test_a_child_that_the_effect_boundary_refused_ends_the_turn_whatever_t
         await ask(ctx)
         return "as if nothing had happened"
 
-    async with agent([Reply(tool_calls=[Call("parent")] * calls), "never asked"], tools=[parent, add]) as lash:
+    async with inline_agent([Reply(tool_calls=[Call("parent")] * calls), "never asked"], tools=[parent, add]) as lash:
         lash.effects = _RefusesChildren()
         turn: AssembledTurn = await (await lash.session("s")).run("q")
     assert turn.outcome == Stopped(StopReason.RUNTIME_ERROR)
@@ -449,7 +450,7 @@ class _LosesCalls(_RefusesChildren):
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_call_that_ends_without_a_result_is_told_as_failed_and_never_left_out(calls: int) -> None:
     """A call in the history without its result would make every later model call of the session fail."""
-    async with agent([Reply(tool_calls=[Call("add", {"a": 1, "b": 2})] * calls), "Done."], tools=[add]) as lash:
+    async with inline_agent([Reply(tool_calls=[Call("add", {"a": 1, "b": 2})] * calls), "Done."], tools=[add]) as lash:
         lash.effects = _LosesCalls()
         turn = await (await lash.session("s")).run("q")
     assert turn.text == "Done."
@@ -510,9 +511,12 @@ async def test_of_a_batch_that_is_cancelled_the_calls_that_ended_are_told_with_w
     children = [{"tool": "add", "parameters": {"a": 1, "b": 1}}, {"tool": "slow", "parameters": {}}]
     async with agent([Reply(tool_calls=[Call("batch", {"calls": children}, "b")])], tools=[add, slow]) as lash:
         session = await lash.session("s")
+        seen: set[tuple[str, str]] = set()
         async with session.turn("q") as running:
             async for each in running:
-                if isinstance(each.event, ToolCallCompleted) and each.event.name == "add":
+                if isinstance(each.event, ToolCallStarted | ToolCallCompleted):
+                    seen.add((each.event.tag, each.event.name))
+                if {("tool_call_completed", "add"), ("tool_call_started", "slow")} <= seen:
                     await started.wait()
                     running.cancel()
             turn = await running.result()

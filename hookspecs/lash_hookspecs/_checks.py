@@ -48,6 +48,14 @@ def optional_text(instance: object, attribute: Attribute[Any], value: object) ->
     _require_encodable(instance, attribute, value)
 
 
+def optional_attrs_class(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """An attrs class, or None."""
+    import attrs
+
+    if value is not None and not (isinstance(value, type) and attrs.has(value)):
+        raise TypeError(f"`{type(instance).__name__}.{attribute.name}` must be an attrs class, and is {value!r}")
+
+
 def optional_class_of_defaults(instance: object, attribute: Attribute[Any], value: object) -> None:
     """An attrs class that can be made without arguments, or None."""
     import attrs

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Union
 
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.llm import RetryStatus, TokenUsage
-from lash_hookspecs.messages import PluginMessage
+from lash_hookspecs.messages import Message, PluginMessage
 from lash_hookspecs.tools import ToolCallOutput
 from lash_hookspecs.values import frozen
 
@@ -24,6 +24,7 @@ __all__ = [
     "ModelAttemptReset",
     "ModelRequestStarted",
     "PluginSurface",
+    "QueuedInputAccepted",
     "QueuedMessagesCommitted",
     "SubmittedValue",
     "ToolCallCompleted",
@@ -172,6 +173,16 @@ class QueuedMessagesCommitted:
     checkpoint: CheckpointKind
 
 
+@frozen(kw_only=True)
+class QueuedInputAccepted:
+    """The turn took what users said while it ran. `items` are the numbers in the session's inbox."""
+
+    tag: ClassVar[str] = "queued_input_accepted"
+    messages: tuple[Message, ...]
+    items: tuple[int, ...]
+    checkpoint: CheckpointKind
+
+
 @frozen
 class TurnError:
     """Something went wrong; the turn's `errors` say more."""
@@ -195,6 +206,7 @@ TurnEvent = Union[
     ChildUsage,
     RetryStatus,
     PluginSurface,
+    QueuedInputAccepted,
     QueuedMessagesCommitted,
     TurnError,
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from lash_hookspecs.messages import PluginMessage, TurnCause
+from lash_hookspecs.messages import Message, PluginMessage, TurnCause
 from lash_hookspecs.values import frozen
 
 __all__ = ["CheckpointDelivery", "CheckpointKind"]
@@ -23,8 +23,12 @@ class CheckpointKind(StrEnum):
 
 @frozen(kw_only=True)
 class CheckpointDelivery:
-    """What a checkpoint adds: messages that stay, messages for this turn's prompts only, and news."""
+    """What a checkpoint adds: what users said meanwhile, messages that stay, messages for this turn only, and news.
 
+    `inputs` are finished messages of users, from the session's inbox.
+    """
+
+    inputs: tuple[Message, ...] = ()
     messages: tuple[PluginMessage, ...] = ()
     transient_messages: tuple[PluginMessage, ...] = ()
     turn_causes: tuple[TurnCause, ...] = ()

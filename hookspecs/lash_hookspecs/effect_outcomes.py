@@ -14,6 +14,7 @@ from lash_hookspecs.directives import OwnedDirective
 from lash_hookspecs.effect_commands import RuntimeEffectKind
 from lash_hookspecs.errors import EffectControllerError
 from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmToolSpec
+from lash_hookspecs.messages import Message
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sessions import SessionPolicy
 from lash_hookspecs.tools import CompletedToolCall, ExecResponse
@@ -133,11 +134,17 @@ class ExecCodeOutcome:
 
 @frozen(kw_only=True)
 class CheckpointOutcome:
-    """What the plugins' checkpoint hooks did."""
+    """What the plugins' checkpoint hooks did, and what users said meanwhile.
+
+    `taken` are the numbers of the inbox items that the checkpoint delivers, `inputs` what they say: the record and the
+    claim of these items are one write.
+    """
 
     tag: ClassVar[str] = "checkpoint"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.CHECKPOINT
     hooks: HookRecord = HookRecord()
+    taken: tuple[int, ...] = ()
+    inputs: tuple[Message, ...] = ()
 
 
 @frozen(kw_only=True)

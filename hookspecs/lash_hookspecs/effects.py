@@ -7,7 +7,7 @@ answers from a record. A domain failure (a model refused, a tool failed) is insi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, Protocol
 
 from attrs import field
@@ -141,6 +141,14 @@ class EffectController(Protocol):
 
     async def execute(self, envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
         """Run the envelope, or answer from a record of it."""
+        ...
+
+    async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
+        """The effects of a batch are about to start: what must be written before them is written, once."""
+        ...
+
+    async def flush(self) -> None:
+        """Something slow comes: make durable what came before, as far as the outside knows of it."""
         ...
 
 

@@ -12,6 +12,7 @@
     ├── PluginError                 a plugin's hook failed; names plugin and hook
     ├── DriverError                 a protocol driver broke its contract
     ├── EffectControllerError       an effect envelope or outcome was refused (has a code)
+    │   └── ReplayError             a turn can't go on from its records
     ├── LlmCallFailed               a model call failed; carries an `LlmCallError` value
     ├── TurnConflict                same turn id, other input
     ├── SessionBusy                 another turn holds the session
@@ -62,6 +63,7 @@ __all__ = [
     "PluginConflictError",
     "PluginError",
     "ReceiptConflict",
+    "ReplayError",
     "SessionBusy",
     "SessionDeleted",
     "SessionMismatch",
@@ -158,6 +160,10 @@ class EffectControllerError(LashError):
     def __init__(self, code: str, message: str) -> None:
         self.code = code
         super().__init__(f"{code}: {message}")
+
+
+class ReplayError(EffectControllerError):
+    """A turn can't go on from its records: they say something else, or can't be read. Nothing of it is committed."""
 
 
 class LlmCallFailed(LashError):

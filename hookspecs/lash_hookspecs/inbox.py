@@ -65,8 +65,9 @@ class InboxItem:
     """An accepted item. `no` rises in the order of acceptance, over all sessions, and is never used again.
 
     `turn_id` is the turn that it starts, or the one that took it. `attempts` counts how often a turn was begun for it,
-    each time under a new generation. `cancel_reason` is set once somebody asked that its turn be cancelled. `payload`
-    is empty once the item is settled, unless its turn's journal is kept.
+    each time under a new generation, `fruitless` how many of these in a row died (nobody let go of the lease) and
+    recorded nothing. `reason` says why its turn is blocked, or was. `cancel_reason` is set once somebody asked that its
+    turn be cancelled. `payload` is empty once the item is settled, unless its turn's journal is kept.
     """
 
     no: int
@@ -81,6 +82,7 @@ class InboxItem:
     available_at_ms: int = 0
     claim_generation: int = 0
     attempts: int = 0
+    fruitless: int = 0
     reason: str | None = None
     cancel_reason: str | None = None
 

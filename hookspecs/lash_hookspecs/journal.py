@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Protocol, Union
 
-from lash_hookspecs.inbox import InboxItem, NewInboxItem
+from lash_hookspecs.inbox import InboxItem, InboxState, NewInboxItem
 from lash_hookspecs.journal_rows import JournalRow
 from lash_hookspecs.leases import Lease, LeaseBusy, LeaseHolder
 from lash_hookspecs.stores import Receipt
@@ -92,10 +92,14 @@ class Journal(Protocol):
         """A turn's journal, in order; empty if it has none (any more)."""
         ...
 
-    async def park_turn(self, lease: Lease, no: int, *, blocked: str | None = None) -> None:
-        """Leave the turn as it is and let go of the lease: as `suspended`, or as `blocked` with the reason.
+    async def park_turn(
+        self, lease: Lease, no: int, *, state: InboxState = InboxState.SUSPENDED, reason: str | None = None
+    ) -> None:
+        """Let go of the lease, and leave the turn as `suspended`, or as `blocked` with the reason; or forget it.
 
-        Raises `LeaseLost` or `ClaimLost`, but not if we did it before and nobody has begun the turn since.
+        Forgotten (`cancelled`) is a turn that could never run as it was asked; what it took waits again. Raises
+        `LeaseLost` or `ClaimLost`, but not if we did the same before and nobody has begun the turn since, and
+        `CommitRefused` with the code `park_state` for another state.
         """
         ...
 

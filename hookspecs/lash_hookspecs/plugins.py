@@ -24,7 +24,9 @@ class PluginInfo:
     `after` ids (present or not) whose hooks run before its own, `conflicts` ids that can't be on with it, `replaces`
     ids whose claims it takes over. `enabled_by_default`: whether every mode has it, or only modes that name it.
     `options` is a frozen attrs class whose every field has a default: `ctx.options` is an instance of it then, and a
-    key in `[plugin.<id>]` that it doesn't have, or a value of another type, is an error that names it.
+    key in `[plugin.<id>]` that it doesn't have, or a value of another type, is an error that names it. `turn_input` is
+    the attrs class of what a caller may say to it with a turn (`TurnContext.plugin_inputs`, `ctx.plugin_input`): it is
+    stored with the turn's input, under the plugin's id.
     """
 
     id: str
@@ -37,6 +39,7 @@ class PluginInfo:
     enabled_by_default: bool = True
     summary: str = ""
     options: type | None = field(default=None, validator=checks.optional_class_of_defaults)
+    turn_input: type | None = field(default=None, validator=checks.optional_attrs_class)
 
 
 @frozen(kw_only=True)

@@ -432,7 +432,7 @@ class SessionStore(Protocol):
     async def commit(self, commit: RuntimeCommit) -> CommitResult:
         """Write everything or nothing. See the module's text for the order of decisions.
 
-        Raises `ReceiptConflict`, `ClaimLost` (see `Settlement`), `SessionMismatch` (so does it), `HeadConflict`,
+        Raises `ReceiptConflict`, `ClaimLost` and `SessionMismatch` (see `Settlement`), `HeadConflict`,
         `BudgetExceeded`, and `CommitRefused` with one of these codes: `session_id` (blank), `ancestor` (the required
         node isn't on the active path), `node_duplicate` (twice in the commit), `node_id` (not what the operation or the
         frame's key makes it), `node_exists`, `topology` (a wrong parent), `frame_missing` (the session's first node is
@@ -493,6 +493,11 @@ class Store(Protocol):
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What it can do."""
+        ...
+
+    @property
+    def persistent(self) -> bool:
+        """Whether what it holds outlives the process."""
         ...
 
     @property

@@ -13,13 +13,14 @@ import inspect
 import types
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, overload
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 import attrs
 
 from lash_hookspecs.canonical import canonical_bytes
-from lash_hookspecs.errors import CodecError, ConfigurationError
+from lash_hookspecs.errors import CodecError, ConfigurationError, nearest
 from lash_hookspecs.tools import (
+    OnUnknown,
     ToolActivation,
     ToolCallContext,
     ToolEffect,
@@ -29,6 +30,8 @@ from lash_hookspecs.tools import (
 )
 
 __all__ = ["FunctionTool", "json_schema", "tool"]
+
+E = TypeVar("E", bound=enum.Enum)
 
 _SCALARS: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
@@ -96,6 +99,16 @@ def _attrs_schema(cls: type, within: tuple[type, ...]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
+def _member(kind: type[E], value: E | str, function: Callable[..., Any]) -> E:
+    """The enum's member, which may be given as its text."""
+    try:
+        return kind(value)
+    except ValueError:
+        known = nearest(str(value), [each.value for each in kind])
+        text = f"tool `{function.__name__}`: `{value}` is no {kind.__name__}: {known}"
+        raise ConfigurationError(text) from None
+
+
 class FunctionTool:
     """A tool made of a function. It can still be called as that function."""
 
@@ -106,8 +119,9 @@ class FunctionTool:
         name: str | None = None,
         description: str | None = None,
         timeout_s: float | None = None,
-        effect: ToolEffect = ToolEffect.UNSAFE,
-        activation: ToolActivation = ToolActivation.ALWAYS,
+        effect: ToolEffect | str = ToolEffect.UNSAFE,
+        on_unknown: OnUnknown | str = OnUnknown.FAIL,
+        activation: ToolActivation | str = ToolActivation.ALWAYS,
     ) -> None:
         if not inspect.isroutine(function):
             raise ConfigurationError(f"`@tool` is for functions, not for {function!r}; options are given by name")
@@ -129,8 +143,9 @@ class FunctionTool:
             description=inspect.cleandoc(description or function.__doc__ or ""),
             input_schema=self._schema(arguments),
             timeout_s=timeout_s,
-            effect=effect,
-            activation=activation,
+            effect=_member(ToolEffect, effect, function),
+            on_unknown=_member(OnUnknown, on_unknown, function),
+            activation=_member(ToolActivation, activation, function),
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -212,14 +227,15 @@ def tool(
     name: str | None = None,
     description: str | None = None,
     timeout_s: float | None = None,
-    effect: ToolEffect = ToolEffect.UNSAFE,
-    activation: ToolActivation = ToolActivation.ALWAYS,
+    effect: ToolEffect | str = ToolEffect.UNSAFE,
+    on_unknown: OnUnknown | str = OnUnknown.FAIL,
+    activation: ToolActivation | str = ToolActivation.ALWAYS,
 ) -> Callable[[Callable[..., Any]], FunctionTool]: ...
 def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a tool of a typed function, with or without options.
 
-    `timeout_s` bounds a call, in seconds. `effect` says what repeating it does. Raises `ConfigurationError` for a
-    parameter that JSON can't carry.
+    `timeout_s` bounds a call, in seconds. `effect` says what repeating it does, `on_unknown` what becomes of an unsafe
+    call after a crash; both may be given as text. Raises `ConfigurationError` for a parameter that JSON can't carry.
     """
     if function is None:
         return partial(FunctionTool, **options)

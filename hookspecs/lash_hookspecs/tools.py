@@ -24,6 +24,7 @@ __all__ = [
     "InvalidToolCall",
     "ModelToolReturn",
     "ModelToolReturnPart",
+    "OnUnknown",
     "PendingToolCall",
     "PreparedToolCall",
     "TextPart",
@@ -67,6 +68,16 @@ class ToolEffect(StrEnum):
     UNSAFE = "unsafe"
 
 
+class OnUnknown(StrEnum):
+    """What becomes of an unsafe call when a process died after it was to start, and nobody knows whether it happened.
+
+    `FAIL` (the default): the model is told so, as a failure with code `unknown_after_crash`. `WAIT`: a person decides.
+    """
+
+    FAIL = "fail"
+    WAIT = "wait"
+
+
 @frozen(kw_only=True)
 class ToolManifest:
     """What is known of a tool without running it. The schemas are JSON Schema objects; `timeout_s` in seconds."""
@@ -77,6 +88,7 @@ class ToolManifest:
     output_schema: Mapping[str, Any] | None = None
     activation: ToolActivation = ToolActivation.ALWAYS
     effect: ToolEffect = ToolEffect.UNSAFE
+    on_unknown: OnUnknown = OnUnknown.FAIL
     timeout_s: float | None = None
 
 
@@ -303,13 +315,17 @@ class InvalidToolCall:
 
 @frozen(kw_only=True)
 class PreparedToolCall:
-    """A call as it crosses the effect boundary: final arguments, the owner of the tool, and what repeating it does."""
+    """A call as it crosses the effect boundary: final arguments, the owner of the tool, and what repeating it does.
+
+    `on_unknown` is the tool's policy of now; it is no part of what is asked.
+    """
 
     call_id: str
     tool_name: str
     args: Mapping[str, Any]
     plugin_id: str
     effect: ToolEffect = ToolEffect.UNSAFE
+    on_unknown: OnUnknown = OnUnknown.FAIL
     replay: ProviderReplayMeta | None = None
 
 

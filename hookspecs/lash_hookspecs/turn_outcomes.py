@@ -64,6 +64,8 @@ class StopReason(StrEnum):
     RUNTIME_ERROR = "runtime_error"
     SUBMITTED_ERROR = "submitted_error"
     TOOL_ERROR = "tool_error"
+    ABANDONED = "abandoned"
+    """Somebody decided that a turn which couldn't go on is over: what was recorded of it is kept."""
 
 
 @frozen

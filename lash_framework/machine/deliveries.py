@@ -43,12 +43,13 @@ def accept_delivery(
     id_prefix: str,
     count: int,
 ) -> Accepted:
-    """Decide what is added: messages, then transient ones, then causes.
+    """Decide what is added: what users said, messages, transient ones, then causes.
 
     Left out are messages that aren't the user's or the system's, that say nothing, or whose id is known (a redelivery),
     and causes that are known. Messages without an id are called `<id_prefix><n>`, n counting on from `count`.
     """
     known = {cause.id for cause in active}
+    inputs = [each for each in delivery.inputs if conversation.position_of(each.id) is None]
     messages: list[Message] = []
     injected: list[PluginMessage] = []
     offered = [*delivery.messages, *(_transient(each) for each in delivery.transient_messages)]
@@ -66,7 +67,7 @@ def accept_delivery(
             known.add(cause.id)
             causes.append(cause)
             messages.append(cause.to_event_message())
-    return Accepted(messages=tuple(messages), turn_causes=tuple(causes), injected=tuple(injected))
+    return Accepted(messages=(*inputs, *messages), turn_causes=tuple(causes), injected=tuple(injected))
 
 
 def _transient(message: PluginMessage) -> PluginMessage:

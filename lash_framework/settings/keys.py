@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from lash_hookspecs.values import frozen
 
@@ -55,6 +55,15 @@ KEYS = (
     Key(path="generation.temperature", type=float, help="sampling temperature"),
     Key(path="generation.seed", type=int, help="sampling seed, where the provider has one"),
     Key(path="generation.stop_sequences", type=tuple[str, ...], help="texts that end an answer"),
+    Key(
+        path="durability.effects",
+        type=Literal["journal", "inline"],
+        help="`journal`: turns survive their process; `inline`: they are committed at their end only",
+        default="journal",
+    ),
+    Key(path="durability.recover", type=bool, help="go on with interrupted turns when a session is opened"),
+    Key(path="durability.lease_ttl_s", type=float, help="seconds after which a silent holder loses its session"),
+    Key(path="durability.keep_journal_h", type=float, help="hours for which `lash replay` can replay a turn"),
     Key(path="plugins.disabled", type=tuple[str, ...], help="plugins that are not even imported"),
     Key(path="plugins.only", type=tuple[str, ...], help="the only plugins that are imported"),
 )

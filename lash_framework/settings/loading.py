@@ -19,7 +19,7 @@ from lash_framework.settings.keys import (
 )
 from lash_framework.settings.sources import display_path, find_file, lookup_line, read_file, split_setting, toml_value
 from lash_framework.settings.typed import Mismatch, from_text, from_value, inside
-from lash_framework.settings.values import Origin, PluginChoice, Rank, Settings
+from lash_framework.settings.values import Durability, Origin, PluginChoice, Rank, Settings
 from lash_hookspecs.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
@@ -209,6 +209,7 @@ class _Loading:
         if "generation" in tree:
             plain["generation"] = _generation(tree["generation"])
         return Settings(
+            durability=Durability(**tree.get("durability", {})),
             plugins=PluginChoice(**tree.get("plugins", {})),
             provider=tree.get("provider", {}),
             plugin=tree.get("plugin", {}),

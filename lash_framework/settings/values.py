@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve, field, frozen
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lash_hookspecs.llm import GenerationOptions
     from lash_hookspecs.modes import Mode
 
-__all__ = ["Origin", "PluginChoice", "Rank", "Settings", "default_store", "redacted_url"]
+__all__ = ["Durability", "Origin", "PluginChoice", "Rank", "Settings", "default_store", "redacted_url"]
 
 
 class Rank(IntEnum):
@@ -43,6 +43,19 @@ class PluginChoice:
 
     disabled: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
+
+
+@frozen(kw_only=True)
+class Durability:
+    """How turns survive. `lease_ttl_s`: after so many silent seconds a session's holder is taken for dead.
+
+    With `keep_journal_h` above 0 the journals of committed turns stay for so many hours, for `lash replay`.
+    """
+
+    effects: Literal["journal", "inline"] = "journal"
+    recover: bool = True
+    lease_ttl_s: float = 30.0
+    keep_journal_h: float = 0.0
 
 
 def default_store() -> str:
@@ -81,6 +94,7 @@ class Settings:
     instructions: str | None = None
     max_turns: int | None = None
     generation: GenerationOptions = field(factory=_no_generation)
+    durability: Durability = Durability()
     plugins: PluginChoice = PluginChoice()
     provider: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
     plugin: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)

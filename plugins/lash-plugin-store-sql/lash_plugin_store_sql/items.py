@@ -20,6 +20,7 @@ __all__ = [
     "find_claims",
     "find_next",
     "find_settled",
+    "forget",
     "give_back",
     "has_pending",
     "list_inbox",
@@ -35,7 +36,7 @@ ITEM = (
     f"{CLAIM}, source_key, ingress, content_hash, payload, accepted_at_ms, available_at_ms, "
     # An item keeps the id of its own turn until it is settled: whoever took it may give it back.
     "CASE WHEN taken_by IS NULL OR settled_at_ms IS NOT NULL THEN inbox.turn_id "
-    "ELSE (SELECT taker.turn_id FROM inbox AS taker WHERE taker.no = inbox.taken_by) END, attempts"
+    "ELSE (SELECT taker.turn_id FROM inbox AS taker WHERE taker.no = inbox.taken_by) END, attempts, fruitless"
 )
 """All that everybody sees of it."""
 
@@ -78,11 +79,11 @@ def item_of(session_id: str, row: Row) -> InboxItem:
     """An item, from the columns of `ITEM`."""
     (no, *claim), content = row[:6], row[6:]
     stands = claim_of((no, *claim))
-    source_key, ingress, content_hash, payload, accepted_at_ms, available_at_ms, turn_id, attempts = content
-    numbers = (no, accepted_at_ms, available_at_ms, attempts)
+    source_key, ingress, content_hash, payload, accepted_at_ms, available_at_ms, turn_id, *counts = content
+    numbers = (no, accepted_at_ms, available_at_ms, *counts)
     if ingress not in _INGRESSES or type(payload) is not bytes:
         raise corrupt("inbox", f"item {no}", f"ingress {ingress!r:.80}, or its payload is no bytes")
-    if not all(type(each) is int for each in numbers) or attempts < 0:
+    if not all(type(each) is int for each in numbers) or min(counts) < 0:
         raise corrupt("inbox", f"item {no}", "its times or its attempts are no numbers, or below zero")
     return InboxItem(
         no=no,
@@ -96,7 +97,8 @@ def item_of(session_id: str, row: Row) -> InboxItem:
         turn_id=turn_id,
         available_at_ms=available_at_ms,
         claim_generation=stands.generation,
-        attempts=attempts,
+        attempts=counts[0],
+        fruitless=counts[1],
         reason=stands.reason,
         cancel_reason=stands.cancel_reason,
     )
@@ -236,11 +238,11 @@ def accept(
     )
 
 
-def claim_for_turn(tx: Tx, session_no: int, no: int, generation: int, attempts: int) -> None:
+def claim_for_turn(tx: Tx, session_no: int, no: int, generation: int, attempts: int, fruitless: int) -> None:
     """Claim a stored item whose turn is begun, and with it what its turn took before."""
     tx.write(
-        "UPDATE inbox SET state = 'claimed', claim_generation = ?, attempts = ? WHERE no = ?",
-        (generation, attempts, no),
+        "UPDATE inbox SET state = 'claimed', claim_generation = ?, attempts = ?, fruitless = ? WHERE no = ?",
+        (generation, attempts, fruitless, no),
     )
     tx.write(
         "UPDATE inbox SET claim_generation = ? "
@@ -261,10 +263,19 @@ def take(tx: Tx, session_no: int, generation: int, taker: int, nos: Iterable[int
     )
 
 
-def give_back(tx: Tx, session_no: int, taker: int, nos: Iterable[int]) -> None:
-    """Let items that a turn took and didn't use wait again."""
-    tx.write_many(
+def give_back(tx: Tx, session_no: int, taker: int) -> None:
+    """Let items that a turn took, and that aren't settled, wait again."""
+    tx.write(
         "UPDATE inbox SET state = 'pending', claim_generation = 0, taken_by = NULL "
-        "WHERE no = ? AND session_no = ? AND taken_by = ?",
-        [(no, session_no, taker) for no in nos],
+        "WHERE session_no = ? AND settled_at_ms IS NULL AND state = 'claimed' AND taken_by = ?",
+        (session_no, taker),
     )
+
+
+def forget(tx: Tx, session_no: int, no: int, reason: str | None, now_ms: int) -> None:
+    """Cancel an item whose turn was begun; what it took waits again."""
+    tx.write(
+        "UPDATE inbox SET state = 'cancelled', cancel_reason = ?, settled_at_ms = ?, payload = x'' WHERE no = ?",
+        (reason, now_ms, no),
+    )
+    give_back(tx, session_no, no)

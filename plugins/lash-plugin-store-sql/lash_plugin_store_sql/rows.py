@@ -10,7 +10,7 @@ from lash_plugin_store_sql.driver import Row, Tx
 from lash_plugin_store_sql.reads import packed
 from lash_plugin_store_sql.schema import MAX_GENERATION, corrupt, key, span
 
-__all__ = ["append_rows", "drop_rows", "load_rows"]
+__all__ = ["append_rows", "drop_rows", "has_rows", "load_rows"]
 
 _ROW = "replay_key, kind, status, envelope_hash, body, digests, label"
 
@@ -84,6 +84,12 @@ def _require_the_same(tx: Tx, no: int, generation: int, row: JournalRow) -> None
             f"table `journal`, item {no}: the effect `{row.label or row.kind}` with the key `{row.key}` is recorded "
             f"already, as {found[3]} under generation {found[0]}; nothing was changed"
         )
+
+
+def has_rows(tx: Tx, no: int, generation: int) -> bool:
+    """Whether anything was recorded under this generation."""
+    sql = "SELECT 1 FROM journal WHERE key BETWEEN ? AND ? AND generation = ? LIMIT 1"
+    return tx.row(sql, (*span(no), generation)) is not None
 
 
 def drop_rows(tx: Tx, *nos: int) -> None:

@@ -139,6 +139,7 @@ DDL = (
         turn_id TEXT,
         claim_generation INTEGER NOT NULL DEFAULT 0,
         attempts INTEGER NOT NULL DEFAULT 0,
+        fruitless INTEGER NOT NULL DEFAULT 0,
         reason TEXT,
         cancel_reason TEXT,
         taken_by INTEGER,

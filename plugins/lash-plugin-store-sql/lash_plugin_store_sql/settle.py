@@ -37,8 +37,8 @@ def settle(tx: Tx, session_no: int, settles: Settlement, items: Mapping[int, Cla
             f"WHERE no IN ({marks(len(piece))})",
             (receipt.committed_at_ms, receipt.operation.key, *piece),
         )
-    if left := items.keys() - set(done):
-        give_back(tx, session_no, settles.item, left)
+    if items.keys() - set(done):
+        give_back(tx, session_no, settles.item)
     if not settles.keep_journal:
         drop_rows(tx, settles.item)
     elif settles.rows:

@@ -76,6 +76,11 @@ class SqlStore:
         return store
 
     @property
+    def persistent(self) -> bool:
+        """Whether it is a file."""
+        return self._driver.readers > 0
+
+    @property
     def location(self) -> str:
         """The file's path, or `memory`."""
         return self._driver.location
@@ -203,8 +208,10 @@ class SqlStore:
     async def load_journal(self, session_id: str, turn_id: str) -> Sequence[JournalRow]:
         return await self._lanes.read(lambda tx: turns.load_journal(tx, session_id, turn_id))
 
-    async def park_turn(self, lease: Lease, no: int, *, blocked: str | None = None) -> None:
-        await self._lanes.write(lambda tx: turns.park_turn(tx, lease, no, blocked, self._now_ms))
+    async def park_turn(
+        self, lease: Lease, no: int, *, state: InboxState = InboxState.SUSPENDED, reason: str | None = None
+    ) -> None:
+        await self._lanes.write(lambda tx: turns.park_turn(tx, lease, no, state, reason, self._now_ms))
 
     async def drop_journals(self, *, before_ms: int) -> int:
         turns_dropped, more = 0, True

@@ -28,6 +28,7 @@ __all__ = [
     "LeaseFacts",
     "conflict",
     "fenced",
+    "fruitless",
     "is_live",
     "is_ours",
     "is_parked",
@@ -170,7 +171,10 @@ def plan_cancel(stored: Claim | None) -> CancelOutcome:
 
 def is_parked(stored: Claim | None, lease: Lease, state: InboxState, reason: str | None) -> bool:
     """Whether the item was left in this state under this lease, and nobody has begun it since."""
-    return stored is not None and (stored.state, stored.reason, stored.generation) == (state, reason, lease.generation)
+    if stored is None:
+        return False
+    said = stored.cancel_reason if state is InboxState.CANCELLED else stored.reason
+    return (stored.state, said, stored.generation) == (state, reason, lease.generation)
 
 
 # ---- turns ----------------------------------------------------------------------------------------------------------
@@ -242,6 +246,13 @@ def plan_begin(begin: TurnBegin, facts: BeginFacts) -> Union[Committed, Busy, Be
         return Busy(held=granted.held, accepts=accepts and begin.wait)
     runs_new = facts.next is None and accepts and new is not None and new.available_at_ms <= facts.now_ms
     return Begin(grant=granted, accepts=accepts, claims=facts.next, runs_new=runs_new)
+
+
+def fruitless(stored: InboxItem, *, died: bool, progressed: bool) -> int:
+    """How many attempts at an item's turn died in a row without recording anything, once another one begins."""
+    if not died:
+        return stored.fruitless
+    return 0 if progressed else stored.fruitless + 1
 
 
 def conflict(session_id: str, source_key: str, accepted: InboxItem) -> InboxConflict:

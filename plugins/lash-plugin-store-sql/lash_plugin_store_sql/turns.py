@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from attrs import evolve
 
-from lash_hookspecs.errors import ClaimLost, LeaseLost
-from lash_hookspecs.inbox import InboxState
+from lash_hookspecs.errors import ClaimLost, CommitRefused, LeaseLost
+from lash_hookspecs.inbox import InboxItem, InboxState
 from lash_hookspecs.journal import TurnBegin, TurnBegun, TurnClaim, TurnCommitted
 from lash_hookspecs.journal_rows import JournalRow
 from lash_hookspecs.leases import Lease, LeaseBusy
@@ -21,13 +21,14 @@ from lash_plugin_store_sql.items import (
     find_by_key,
     find_claims,
     find_next,
+    forget,
     refuse_unfit,
     take,
 )
 from lash_plugin_store_sql.lease_row import LEASE, holder_gone, lease_facts, write_grant, write_release
 from lash_plugin_store_sql.leases import Clock, known
 from lash_plugin_store_sql.reads import Session, find_receipt, find_session, require_not_deleted
-from lash_plugin_store_sql.rows import append_rows, load_rows
+from lash_plugin_store_sql.rows import append_rows, drop_rows, has_rows, load_rows
 from lash_plugin_store_sql.schema import span
 from lash_plugin_store_sql.turn_plan import (
     Begin,
@@ -37,6 +38,7 @@ from lash_plugin_store_sql.turn_plan import (
     Committed,
     LeaseFacts,
     fenced,
+    fruitless,
     is_parked,
     lost_claims,
     plan_begin,
@@ -89,9 +91,9 @@ def _begin(tx: Tx, begin: TurnBegin, plan: Begin, session: Session | None, now_m
     rows: tuple[JournalRow, ...] = ()
     item = None
     if stored is not None:
-        item = evolve(stored, state=InboxState.CLAIMED, claim_generation=lease.generation, attempts=plan.attempts)
+        item = _claimed(tx, plan, stored)
         if item != stored:
-            claim_for_turn(tx, session_no, item.no, lease.generation, plan.attempts)
+            claim_for_turn(tx, session_no, item.no, lease.generation, item.attempts, item.fruitless)
         if stored.attempts:
             rows = load_rows(tx, item.no)
     if plan.accepts and new is not None:
@@ -104,6 +106,20 @@ def _begin(tx: Tx, begin: TurnBegin, plan: Begin, session: Session | None, now_m
         return TurnBegun(head_revision=revision)
     write_grant(tx, session_no, plan.grant)
     return TurnBegun(head_revision=revision, lease=lease, item=item, rows=rows, displaced=plan.grant.displaced)
+
+
+def _claimed(tx: Tx, plan: Begin, stored: InboxItem) -> InboxItem:
+    """The item once the begin has claimed it: the same again, if this is a begin's second try."""
+    grant = plan.grant
+    died = grant.writes and grant.displaced is not None and stored.attempts > 0
+    progressed = died and has_rows(tx, stored.no, stored.claim_generation)
+    return evolve(
+        stored,
+        state=InboxState.CLAIMED,
+        claim_generation=grant.lease.generation,
+        attempts=plan.attempts,
+        fruitless=fruitless(stored, died=died, progressed=progressed),
+    )
 
 
 def append_journal(
@@ -140,19 +156,25 @@ def _fenced_item(tx: Tx, lease: Lease, no: int, now_ms: int) -> tuple[int, Claim
     return session_no, claims[no], last
 
 
-def park_turn(tx: Tx, lease: Lease, no: int, blocked: str | None, clock: Clock) -> None:
-    """Leave the turn as it is, without the lease."""
+def park_turn(tx: Tx, lease: Lease, no: int, state: InboxState, reason: str | None, clock: Clock) -> None:
+    """Leave the turn as it is, or forget it, without the lease."""
+    if state not in (InboxState.SUSPENDED, InboxState.BLOCKED, InboxState.CANCELLED):
+        raise CommitRefused("park_state", f"a turn is parked as suspended, blocked or cancelled, not as {state.value}")
     tx.lock(lease.session_id)
-    state = InboxState.SUSPENDED if blocked is None else InboxState.BLOCKED
+    now_ms = clock()
     try:
-        session_no, _, _ = _fenced_item(tx, lease, no, clock())
+        session_no, _, _ = _fenced_item(tx, lease, no, now_ms)
     except LeaseLost:
         session = find_session(tx, lease.session_id)
         stored = {} if session is None else find_claims(tx, session.no, [no])
-        if is_parked(stored.get(no), lease, state, blocked):
+        if is_parked(stored.get(no), lease, state, reason):
             return  # by ourselves, and the answer was lost
         raise
-    tx.write("UPDATE inbox SET state = ?, reason = ? WHERE no = ?", (state.value, blocked, no))
+    if state is InboxState.CANCELLED:
+        forget(tx, session_no, no, reason, now_ms)
+        drop_rows(tx, no)
+    else:
+        tx.write("UPDATE inbox SET state = ?, reason = ?, fruitless = 0 WHERE no = ?", (state.value, reason, no))
     write_release(tx, session_no)
 
 

@@ -281,7 +281,7 @@ async def something_waits(store: SqlStore, session_id: str, ingress: Ingress) ->
     return True
 
 
-async def park_in_words(store: SqlStore, lease: Lease, no: int, *, blocked: str | None = None) -> None:
+async def park_in_words(store: SqlStore, lease: Lease, no: int, **how: Any) -> None:
     pass
 
 

@@ -17,7 +17,7 @@ from attrs import define, field
 from store_sql_faults import Fault, FaultyDriver, Plan
 
 from lash_hookspecs.errors import StoreUnavailable
-from lash_hookspecs.inbox import CancelOutcome
+from lash_hookspecs.inbox import CancelOutcome, InboxState
 from lash_hookspecs.journal_rows import JournalStatus
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import ComponentChanged, OperationId, SessionMeta, UsageDelta
@@ -99,7 +99,7 @@ class Bench:
             "cancel_suffix": lambda store: store.cancel_suffix("s1", said.no, "enough"),
             "begin_turn": lambda store: store.begin_turn(begin),
             "append_journal": lambda store: store.append_journal(lease, item.no, rows, claims=[said.no]),
-            "park_turn": lambda store: store.park_turn(lease, item.no, blocked="why"),
+            "park_turn": lambda store: store.park_turn(lease, item.no, state=InboxState.BLOCKED, reason="why"),
             "drop_journals": lambda store: store.drop_journals(before_ms=1 << 62),
         }
 

@@ -369,7 +369,7 @@ class Machine(RuleBasedStateMachine):
         session = self.model[run.session_id]
         item = session.items[run.item.source_key]
         state = InboxState.BLOCKED if blocked else InboxState.SUSPENDED
-        answer = self.ask(lambda: self.stores[store].park_turn(run.lease, run.item.no, blocked=blocked))
+        answer = self.ask(lambda: self.stores[store].park_turn(run.lease, run.item.no, state=state, reason=blocked))
         if not session.holds(run.lease, self.now):
             again = (item.state, item.generation) == (state, run.lease.generation)
             assert answer is (None if again else LeaseLost)

@@ -1,0 +1,113 @@
+"""A turn's input as it is accepted: all that another process needs to run the turn, as data.
+
+Image bytes are in the store by then; extensions and plugin inputs are told by the id of their registered class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import evolve, field
+
+from lash_framework.composition import Composition
+from lash_framework.modes import load_extension, store_extension
+from lash_framework.structured import OutputWish
+from lash_hookspecs.codec import decode, encode, structure, unstructure
+from lash_hookspecs.errors import CodecError, ConfigurationError, StoreCorrupt
+from lash_hookspecs.inbox import InboxItem
+from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.sessions import SessionPolicy, TurnInput
+from lash_hookspecs.values import frozen
+
+__all__ = ["AcceptedTurn", "TurnRequest", "accepted_bytes", "restored"]
+
+
+@frozen(kw_only=True)
+class TurnRequest:
+    """What a turn is asked with. `images` are the input's, in the store by name; `wish` is the caller's class."""
+
+    turn_id: str
+    turn_input: TurnInput
+    input_hash: str
+    images: Mapping[str, AttachmentRef] = field(factory=dict)
+    wish: OutputWish | None = None
+
+
+@frozen(kw_only=True)
+class AcceptedTurn:
+    """The payload of an inbox item. `plugins` are the versions of those that were there, by id, for upgrade checks."""
+
+    turn_input: TurnInput
+    policy: SessionPolicy
+    images: Mapping[str, AttachmentRef] = field(factory=dict)
+    extension: Mapping[str, Any] | None = None
+    plugin_inputs: Mapping[str, Any] = field(factory=dict)
+    plugins: Mapping[str, str] = field(factory=dict)
+
+
+def accepted_bytes(request: TurnRequest, policy: SessionPolicy, composition: Composition) -> bytes:
+    """The request as data. Raises `ConfigurationError`, by name, for what no other process could read again."""
+    given = request.turn_input
+    inputs = given.context.plugin_inputs
+    bare = given
+    if given.image_blobs or given.mode_extension is not None or inputs:
+        bare = evolve(given, image_blobs={}, mode_extension=None, context=evolve(given.context, plugin_inputs={}))
+    accepted = AcceptedTurn(
+        turn_input=bare,
+        policy=policy,
+        images=request.images,
+        extension=store_extension(composition.mode, "turn", given.mode_extension),
+        plugin_inputs={plugin_id: _stored_input(composition, plugin_id, value) for plugin_id, value in inputs.items()},
+        plugins=composition.versions,
+    )
+    try:
+        return encode(accepted)
+    except CodecError as error:
+        raise ConfigurationError(f"the input of turn `{request.turn_id}` can't be stored: {error}") from error
+
+
+def _stored_input(composition: Composition, plugin_id: str, value: object) -> Any:
+    declared = composition.turn_inputs.get(plugin_id)
+    if declared is None or type(value) is not declared:
+        known = f"takes a `{declared.__name__}`" if declared else "declared none: `PluginInfo(turn_input=…)` does"
+        raise ConfigurationError(
+            f"the input for plugin `{plugin_id}` is a `{type(value).__name__}`, and the plugin {known}"
+        )
+    try:
+        return unstructure(value)
+    except CodecError as error:
+        raise ConfigurationError(f"the input for plugin `{plugin_id}` can't be stored: {error}") from error
+
+
+def restored(item: InboxItem, composition_of: Any) -> tuple[TurnRequest, AcceptedTurn]:
+    """What was accepted, as a request; `composition_of` gives a mode's composition.
+
+    Raises `StoreCorrupt` for a payload that can't be read, and `ConfigurationError` for a mode, an extension or a
+    plugin's input that isn't known here any more.
+    """
+    try:
+        accepted = decode(AcceptedTurn, item.payload)
+    except CodecError as error:
+        raise StoreCorrupt(f"inbox item {item.no} of session `{item.session_id}` can't be read: {error}") from error
+    composition: Composition = composition_of(accepted.policy.mode_id)
+    turn_input = accepted.turn_input
+    if accepted.extension is not None or accepted.plugin_inputs:
+        inputs: dict[str, Any] = {}
+        for plugin_id, data in accepted.plugin_inputs.items():
+            declared = composition.turn_inputs.get(plugin_id)
+            if declared is None:
+                raise ConfigurationError(f"the turn has an input for plugin `{plugin_id}`, which takes none here")
+            inputs[plugin_id] = structure(data, declared)
+        turn_input = evolve(
+            turn_input,
+            mode_extension=load_extension(composition.mode, "turn", accepted.extension),
+            context=evolve(turn_input.context, plugin_inputs=inputs),
+        )
+    request = TurnRequest(
+        turn_id=item.turn_id or item.source_key,
+        turn_input=turn_input,
+        input_hash=item.content_hash,
+        images=accepted.images,
+    )
+    return request, accepted

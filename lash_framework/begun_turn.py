@@ -1,0 +1,170 @@
+"""A turn that was begun with a journal: run live, gone on with from its records, or left for somebody to decide.
+
+Its four ends: committed (finished or cancelled), interrupted (the journal stays, and who opens the session next goes
+on), suspended (it waits for a person), blocked (it can't go on).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from lash_framework.accepted import TurnRequest, restored
+from lash_framework.admission import Journalling
+from lash_framework.held_turn import HeldTurn
+from lash_framework.journal import JournalController, RecordedOnly
+from lash_framework.journal_errors import EffectsSuspended
+from lash_framework.queued_inputs import queued_inputs
+from lash_framework.stream import Sink
+from lash_framework.structured import OutputWish
+from lash_framework.turn import TurnRun
+from lash_framework.turn_plan import CancelGate
+from lash_hookspecs.codec import decode
+from lash_hookspecs.effect_commands import RuntimeEffectKind
+from lash_hookspecs.effect_outcomes import TurnStartOutcome
+from lash_hookspecs.errors import (
+    CodecError,
+    ConfigurationError,
+    LashError,
+    ReplayError,
+    StoreCorrupt,
+    TurnBlocked,
+    TurnSuspended,
+)
+from lash_hookspecs.inbox import InboxItem
+from lash_hookspecs.journal import TurnBegun
+from lash_hookspecs.journal_rows import JournalRow, JournalStatus, Settlement
+from lash_hookspecs.llm import JsonSchemaOutput
+from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
+
+if TYPE_CHECKING:
+    from lash_framework.lash import Lash
+    from lash_framework.resident import Resident
+
+__all__ = ["MAX_ATTEMPTS", "run_begun", "what_was_accepted"]
+
+log = logging.getLogger("lash.turn")
+
+MAX_ATTEMPTS = 3
+"""How often a turn that can't go on is tried before somebody has to decide."""
+
+
+async def run_begun(
+    session: Resident,
+    journalling: Journalling,
+    begun: TurnBegun,
+    request: TurnRequest | None,
+    gate: CancelGate,
+    *,
+    deadline: float = math.inf,
+    sink: Sink | None = None,
+    force: bool = False,
+    abandon: bool = False,
+) -> tuple[TurnRun, AssembledTurn]:
+    """Run a turn that was begun to its commit; without a `request`, what was accepted is run.
+
+    `force`: also if it was blocked. `abandon`: run nothing, and commit what is recorded as stopped.
+    Raises `TurnSuspended` and `TurnBlocked`; after anything else that is raised, the turn was interrupted.
+    """
+    lease, item = begun.lease, begun.item
+    assert lease is not None  # both come with a turn
+    assert item is not None
+    if item.reason is not None and not (force or abandon):
+        await journalling.park(lease, item.no, blocked=item.reason)
+        raise TurnBlocked(session.id, item.turn_id or "", item.reason)
+    if item.fruitless >= MAX_ATTEMPTS and not (force or abandon):
+        text = f"its process died {item.fruitless} times in a row before anything more was recorded"
+        await journalling.park(lease, item.no, blocked=text)
+        raise TurnBlocked(session.id, item.turn_id or "", text)
+    is_fresh = request is not None and item.attempts == 1 and not begun.rows
+    try:
+        policy: SessionPolicy | None = None
+        if request is None or not is_fresh:
+            known, policy = what_was_accepted(session.lash, item, begun.rows)
+            request = known if request is None else evolve(known, turn_input=request.turn_input, wish=request.wish)
+        if item.cancel_reason is not None:
+            gate.request(item.cancel_reason)
+        owners = session.lash.host.composition((policy or session.policy).mode_id).tool_owners
+        persistent = journalling.store.persistent
+        controller: JournalController
+        if abandon:
+            controller = RecordedOnly(begun.rows, tool_owners=owners, persistent=persistent)
+        else:
+
+            async def append(rows: Sequence[JournalRow], claims: Sequence[int]) -> None:
+                await journalling.store.append_journal(lease, item.no, rows, claims=claims)
+
+            controller = JournalController(
+                begun.rows, append, attempt=item.attempts, tool_owners=owners, persistent=persistent
+            )
+
+        def settle(run: TurnRun) -> Settlement:
+            rows = controller.held if journalling.keep else ()
+            return Settlement(
+                lease=lease, item=item.no, applied=run.applied, keep_journal=journalling.keep, rows=tuple(rows)
+            )
+
+        held = HeldTurn(session, request, gate, deadline)
+        with journalling.keeper.holding(lease, item.no, gate):
+            run, turn = await held.run(
+                controller,
+                sink,
+                policy=policy,
+                revision=begun.head_revision,
+                settle=settle,
+                queued=partial(queued_inputs, session),
+                abandon=abandon,
+            )
+    except EffectsSuspended as waiting:
+        await journalling.park(lease, item.no)
+        raise TurnSuspended(session.id, item.turn_id or "", waiting.keys) from None
+    except ReplayError as error:
+        raise await _stuck(journalling, begun, error) from error
+    except (ConfigurationError, StoreCorrupt) as error:
+        if is_fresh:
+            await journalling.withdraw(lease, item.no)
+            raise
+        raise await _stuck(journalling, begun, error) from error
+    except BaseException:
+        await journalling.let_go(lease)
+        raise
+    if policy is not None:
+        session.forget()  # what is stored now says how the next turn runs, but for what was said here
+    return run, turn
+
+
+def what_was_accepted(lash: Lash, item: InboxItem, rows: Sequence[JournalRow]) -> tuple[TurnRequest, SessionPolicy]:
+    """The request as it was accepted, and the policy that the turn began with, or will."""
+    request, accepted = restored(item, lash.host.composition)
+    output = request.turn_input.output
+    if isinstance(output, JsonSchemaOutput):
+        request = evolve(request, wish=OutputWish(None, output))
+    first = rows[0] if rows else None
+    if first is None or first.kind != RuntimeEffectKind.TURN_START or first.status is not JournalStatus.DONE:
+        return request, accepted.policy
+    try:
+        begun_with = decode(TurnStartOutcome, first.body)
+    except CodecError as error:
+        text = f"the first record of turn `{item.turn_id}` can't be read: {error}"
+        raise ReplayError("runtime_effect_corrupt", text) from error
+    if request.turn_input.context.model is None:
+        return request, begun_with.policy
+    return request, evolve(begun_with.policy, model=accepted.policy.model)  # the turn's own model isn't the session's
+
+
+async def _stuck(journalling: Journalling, begun: TurnBegun, error: LashError) -> TurnBlocked:
+    """Leave a turn that can't go on: for the next attempt, or, after the last one, for a person."""
+    lease, item = begun.lease, begun.item
+    assert lease is not None  # both come with a turn
+    assert item is not None
+    if item.attempts >= MAX_ATTEMPTS:
+        await journalling.park(lease, item.no, blocked=str(error))
+    else:
+        await journalling.let_go(lease)
+    log.warning("turn %s of session `%s` can't go on: %s", item.turn_id, item.session_id, error)
+    return TurnBlocked(item.session_id, item.turn_id or "", str(error))

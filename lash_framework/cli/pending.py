@@ -1,0 +1,95 @@
+"""`lash pending list|resolve`: calls that a crash left unknown, and that wait for a person."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lash_framework.cli.options import Invocation, common
+from lash_framework.cli.output import print_json
+from lash_framework.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from lash_framework.lash import Lash
+    from lash_framework.pending import PendingCall
+
+__all__ = ["pending"]
+
+T = TypeVar("T")
+
+
+@click.group()
+def pending() -> None:
+    """Calls that wait for a person: nobody knows whether they happened."""
+
+
+def _with_lash(invocation: Invocation, work: Callable[[Lash], Awaitable[T]]) -> T:
+    import anyio
+
+    async def run() -> T:
+        async with invocation.open(existing=True) as lash:
+            return await work(lash)
+
+    return anyio.run(run)
+
+
+@pending.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
+@common
+def list_(invocation: Invocation, as_json: bool) -> None:
+    """What waits, of all sessions, the oldest first."""
+
+    async def work(lash: Lash) -> tuple[Sequence[PendingCall], str]:
+        return await lash.pending(), lash.location
+
+    found, location = _with_lash(invocation, work)
+    if as_json:
+        print_json(
+            [
+                {
+                    "key": each.key,
+                    "session_id": each.session_id,
+                    "turn_id": each.turn_id,
+                    "tool": each.tool_name,
+                    "call_id": each.call_id,
+                    "args": each.args,
+                }
+                for each in found
+            ]
+        )
+        return
+    rows = [
+        (each.key[:12], each.session_id, each.turn_id, each.tool_name, json.dumps(each.args, ensure_ascii=False)[:60])
+        for each in found
+    ]
+    print_table(("key", "session", "turn", "tool", "arguments"), rows, empty=f"nothing waits in {location}")
+
+
+@pending.command()
+@click.argument("key")
+@click.option("--result", metavar="JSON", help="It happened, and this is its result: JSON, or else plain text.")
+@click.option("--error", metavar="TEXT", help="It did not happen, or failed: what the model should read.")
+@common
+def resolve(invocation: Invocation, key: str, result: str | None, error: str | None) -> None:
+    """Say what became of the call KEY; a beginning of the key is enough. Then `lash resume` goes on."""
+    if (result is None) == (error is None):
+        raise click.UsageError("say either --result or --error", click.get_current_context())
+
+    async def work(lash: Lash) -> PendingCall:
+        if error is not None:
+            return await lash.resolve(key, error=error)
+        return await lash.resolve(key, result=_value(result or ""))
+
+    done = _with_lash(invocation, work)
+    again = invocation.again(f"resume {done.session_id}")
+    click.echo(f"resolved {done.tool_name} of turn {done.turn_id}; `{again}` goes on with it")
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

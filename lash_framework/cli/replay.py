@@ -1,0 +1,91 @@
+"""`lash replay`, `lash upgrade-check`: turns from their records alone; nothing is executed and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from lash_framework.cli.exits import ExitCode
+from lash_framework.cli.options import Invocation, common_with
+from lash_framework.cli.output import print_json
+from lash_framework.cli.tables import print_table
+from lash_framework.cli.tool_files import load_tools
+
+if TYPE_CHECKING:
+    from lash_framework.rehearsal import Rehearsal, Replayed
+
+__all__ = ["replay", "upgrade_check"]
+
+_TOOLS = click.option(
+    "--tools", metavar="FILE.py", multiple=True, help="Python file with functions marked @tool; repeatable."
+)
+
+
+@click.command()
+@click.argument("turn_id", metavar="TURN")
+@_TOOLS
+@common_with("The session, if the beginning of the turn's id is not enough.")
+def replay(invocation: Invocation, turn_id: str, tools: tuple[str, ...]) -> int:
+    """Replay the committed turn TURN from its journal, and compare it with what was committed.
+
+    Its journal must have been kept: see the setting `durability.keep_journal_h`. Exit codes: 0 the same bytes, 1 not.
+    """
+    import anyio
+
+    async def work() -> Replayed:
+        async with invocation.open(tools=load_tools(tools), existing=True) as lash:
+            return await lash.replay(turn_id, invocation.session)
+
+    replayed = anyio.run(work)
+    for number, label in enumerate(replayed.effects, 1):
+        click.echo(f"{number:4}  {label}")
+    count = len(replayed.effects)
+    if replayed.differences:
+        click.echo(f"{count} effects from the journal, none executed: {' and '.join(replayed.differences)} differ")
+        return ExitCode.STOPPED
+    click.echo(f"{count} effects from the journal, none executed: the same {replayed.size:,} bytes")
+    return ExitCode.FINISHED
+
+
+@click.command("upgrade-check")
+@_TOOLS
+@click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
+@common_with("Only this session.")
+def upgrade_check(invocation: Invocation, tools: tuple[str, ...], as_json: bool) -> int:
+    """Would unfinished turns go on with the plugins, versions and modes that are installed now?
+
+    Each is replayed from its records; nothing is executed and nothing is written. `safe`: it goes on; `mismatch`: it
+    would stop at that effect; `old_set`: finish it with the plugins that it began with. Exit codes: 0 all are safe,
+    1 one is not.
+    """
+    import anyio
+
+    async def work() -> tuple[Sequence[Rehearsal], str]:
+        async with invocation.open(tools=load_tools(tools), existing=True) as lash:
+            return await lash.upgrade_check(invocation.session), lash.location
+
+    found, location = anyio.run(work)
+    if as_json:
+        print_json(
+            [
+                {
+                    "session_id": each.session_id,
+                    "turn_id": each.turn_id,
+                    "verdict": each.verdict.value,
+                    "at_effect": each.at,
+                    "reason": each.reason,
+                    "versions": [list(change) for change in each.versions],
+                }
+                for each in found
+            ]
+        )
+    else:
+        rows = [(each.session_id, each.turn_id, each.verdict.value, each.at) for each in found]
+        print_table(("session", "turn", "verdict", "at effect"), rows, empty=f"no unfinished turns in {location}")
+        for each in found:
+            changes = "; ".join(f"plugin {id} was {before}, is {now}" for id, before, now in each.versions)
+            for line in filter(None, (each.reason, changes)):
+                click.echo(f"{each.turn_id}: {line}")
+    return ExitCode.FINISHED if all(each.verdict == "safe" for each in found) else ExitCode.STOPPED

@@ -1,0 +1,138 @@
+"""`lash resume`, `lash cancel`: what becomes of turns that were begun and aren't committed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from lash_framework.cli.exits import ExitCode, complain, told
+from lash_framework.cli.lines import usage_text
+from lash_framework.cli.options import Invocation, common_with
+from lash_framework.cli.tool_files import load_tools
+
+if TYPE_CHECKING:
+    from lash_framework.cli.turns import Gate
+    from lash_framework.lash import Lash
+
+__all__ = ["cancel", "resume"]
+
+
+@click.command()
+@click.argument("session_id", required=False, metavar="SESSION")
+@click.option("--abandon", metavar="TURN", help="Run nothing more of this turn: commit what is recorded, as stopped.")
+@click.option("--tools", metavar="FILE.py", multiple=True, help="Python file with functions marked @tool; repeatable.")
+@common_with("The session, in place of SESSION.")
+def resume(invocation: Invocation, session_id: str | None, abandon: str | None, tools: tuple[str, ...]) -> int:
+    """Go on with interrupted turns: of SESSION, or of all sessions.
+
+    What is recorded is neither run nor paid again. A turn that is blocked is tried once more.
+
+    Exit codes: 0 all are committed, 1 one can't go on, 3 one waits for somebody.
+    """
+    import anyio
+
+    from lash_framework.cli.turns import with_signals
+
+    chosen = session_id or invocation.session
+    if abandon is not None and chosen is None:
+        raise click.UsageError("--abandon needs the SESSION too")
+
+    async def work(gate: Gate) -> int:
+        async with invocation.open(tools=load_tools(tools), existing=True) as lash:
+            if abandon is not None:
+                assert chosen is not None  # checked above
+                return await _abandon(lash, chosen, abandon)
+            return await _resume(lash, [chosen] if chosen else await _waiting(lash))
+
+    return anyio.run(with_signals, work)
+
+
+async def _waiting(lash: Lash) -> Sequence[str]:
+    """Sessions with something that isn't settled."""
+    waiting = await lash.require_journal("`lash resume`").store.list_inbox()
+    return list(dict.fromkeys(each.session_id for each in waiting))
+
+
+async def _resume(lash: Lash, session_ids: Sequence[str]) -> int:
+    from lash_hookspecs.errors import LashError, SessionBusy, TurnSuspended
+
+    if not session_ids:
+        click.echo(f"nothing to resume in {lash.location}")
+    code, count = ExitCode.FINISHED, 0
+    for session_id in session_ids:
+        try:
+            session = await lash.session(session_id, recover=False)
+            recovered = await session.recover(force=True)
+        except SessionBusy:
+            click.echo(f"{session_id}: a turn runs elsewhere, which goes on with all of it")
+            continue
+        except LashError as error:
+            complain(f"{session_id}: {told(error)}")
+            code = max(code, ExitCode.SUSPENDED if isinstance(error, TurnSuspended) else ExitCode.STOPPED)
+            continue
+        for each in recovered:
+            turn, count = each.turn, count + 1
+            click.echo(
+                f"{session_id}: turn {turn.turn_id} is committed ({_ending(turn.outcome)}, {usage_text(turn.usage)}): "
+                f"{each.replayed} effects from its records, {len(each.ran)} run now"
+            )
+            if turn.assistant_output.safe_text:
+                click.echo(turn.assistant_output.safe_text)
+        if not recovered and len(session_ids) == 1:
+            click.echo(f"{session_id}: nothing to resume")
+    return code
+
+
+def _ending(outcome: object) -> str:
+    tag = getattr(outcome, "tag", "finished")
+    return f"stopped: {getattr(outcome, 'reason', '')}" if tag == "stopped" else str(tag)
+
+
+async def _abandon(lash: Lash, session_id: str, turn_id: str) -> int:
+    session = await lash.session(session_id, recover=False)
+    ended = await session.abandon(turn_id)
+    click.echo(
+        f"{session_id}: turn {ended.turn.turn_id} is committed as stopped, with {ended.replayed} recorded effects; "
+        "nothing was run"
+    )
+    return ExitCode.FINISHED
+
+
+@click.command()
+@click.argument("session_id", required=False, metavar="SESSION")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until it has ended.")
+@common_with("The session, in place of SESSION.")
+def cancel(invocation: Invocation, session_id: str | None, wait: bool) -> int:
+    """Cancel the turn that runs, or was interrupted, on SESSION, whichever process runs it.
+
+    It is committed as cancelled, with what it had done. Exit codes: 0 cancelled, 1 it completed first, or none runs.
+    """
+    import anyio
+
+    chosen = session_id or invocation.session
+    if chosen is None:
+        raise click.UsageError("which session? Name one; `lash sessions list` lists them", click.get_current_context())
+
+    async def work() -> int:
+        async with invocation.open(existing=True) as lash:
+            return await _cancel(lash, chosen, wait)
+
+    return anyio.run(work)
+
+
+async def _cancel(lash: Lash, session_id: str, wait: bool) -> int:
+    session = await lash.session(session_id, recover=False)
+    asked = await session.cancel("cancelled with `lash cancel`")
+    if asked is None:
+        click.echo(f"{session_id}: no turn runs or waits")
+        return ExitCode.STOPPED
+    click.echo(f"{session_id}: asked turn {asked.turn_id} to end")
+    if not wait:
+        return ExitCode.FINISHED
+    if await asked.won():
+        click.echo(f"{session_id}: turn {asked.turn_id} is committed as cancelled")
+        return ExitCode.FINISHED
+    click.echo(f"{session_id}: turn {asked.turn_id} had completed first")
+    return ExitCode.STOPPED

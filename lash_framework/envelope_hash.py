@@ -1,0 +1,270 @@
+"""The hash of what an effect is asked, and beside it a short digest for each piece, so that a difference has a name.
+
+Both are the same in every process, and however a conversation is split into runs. Attachments count by reference, and
+memos and callbacks not at all. A request costs what is new in it: a run of messages keeps the state of the hash behind
+it, and a long message its digest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from typing import Any
+
+from attrs import define, field, fields
+
+from lash_hookspecs.canonical import stable_hash
+from lash_hookspecs.codec import encode, unstructure
+from lash_hookspecs.effect_commands import DirectCommand, LlmCallCommand, RuntimeEffectCommand, ToolCallCommand
+from lash_hookspecs.llm import GenerationOptions, LlmRequest, LlmToolSpec
+from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, LlmTextMessage, TextBlock
+from lash_hookspecs.prompts import RenderedPrompt
+
+__all__ = ["Asked", "EnvelopeHasher", "message_digest", "owner_of"]
+
+MEMO = "lash.envelope-hash"
+SHORT = 1024
+"""Texts up to this length are hashed anew each time: a memo for each would cost more than that."""
+NEWS = 8
+"""How many messages of a turn's first request have a digest of their own: what is new there, nobody says."""
+DIGITS = 12
+
+_SPECS_KEPT = 1024
+
+
+def _short(data: bytes) -> str:
+    return sha256(data).hexdigest()[:DIGITS]
+
+
+def _owned(path: str, owner: str | None) -> str:
+    """A path with the plugin whose piece it is."""
+    return f"{path}@{owner}" if owner else path
+
+
+def owner_of(path: str) -> str | None:
+    """The plugin whose piece is at a path, if it says so."""
+    return path.rpartition("@")[2] if "@" in path else None
+
+
+# ---- messages -------------------------------------------------------------------------------------------------------
+
+
+def message_digest(message: LlmMessage) -> bytes:
+    """The digest of one message: short texts are hashed, of all others it is remembered in the memo."""
+    text = message.text if type(message) is LlmTextMessage else _only_text(message)
+    if text is not None and len(text) <= SHORT:
+        return _text_digest(message.role, text)
+    known: bytes | None = message.memo.get(MEMO)
+    if known is None:
+        known = sha256(b"message\n" + encode(message)).digest() if text is None else _text_digest(message.role, text)
+        message.memo[MEMO] = known
+    return known
+
+
+def _only_text(message: LlmMessage) -> str | None:
+    """The text of a message that is nothing else, so that it has one digest whichever class it is of."""
+    if len(message.blocks) != 1:
+        return None
+    block = message.blocks[0]
+    if not isinstance(block, TextBlock) or block.response_meta is not None or block.cache_breakpoint:
+        return None
+    return block.text
+
+
+def _text_digest(role: LlmRole, text: str) -> bytes:
+    return sha256(f"text\n{role}\n{text}".encode("utf-8", "surrogatepass")).digest()
+
+
+@define(slots=True)
+class _Chain:
+    """The state of the hash behind a run, and what it was before it. Who copies a request shares it."""
+
+    before: tuple[bytes, int]
+    state: Any
+
+    def __deepcopy__(self, memo: object) -> _Chain:
+        return self  # it is never changed, and hashes can't be copied by everybody
+
+
+def _chained(messages: LlmMessages, first: int) -> bytes:
+    """The hash of the messages from `first` (0 or 1) on. Each run remembers the state behind it."""
+    state = sha256(b"lash.messages\n")
+    for run in messages.runs:
+        before = (state.digest(), first)
+        known: _Chain | None = run.memo.get(MEMO)
+        if known is None or known.before != before:
+            state.update(b"".join(map(message_digest, run.messages[first:] if first else run.messages)))
+            run.memo[MEMO] = _Chain(before, state.copy())
+        else:
+            state = known.state.copy()
+        if run.messages:
+            first = 0
+    return state.digest()
+
+
+# ---- tools ----------------------------------------------------------------------------------------------------------
+
+_specs: dict[int, tuple[LlmToolSpec, bytes]] = {}
+
+
+def _spec_digest(spec: LlmToolSpec) -> bytes:
+    """The digest of a tool as the model is told of it; the same objects are in every request."""
+    known = _specs.get(id(spec))  # a spec holds dicts, so it is no key itself
+    if known is None:
+        if len(_specs) >= _SPECS_KEPT:
+            _specs.clear()
+        known = _specs[id(spec)] = (spec, sha256(encode(spec)).digest())
+    return known[1]
+
+
+# ---- envelopes ------------------------------------------------------------------------------------------------------
+
+
+@define(slots=True)
+class Asked:
+    """What an effect was asked: the hash of it, and a short digest for each piece by its path, when somebody wants it.
+
+    A path is `what/which`, and `what/which@plugin` where it is known whose piece it is.
+    """
+
+    hash: str
+    _pieces: Iterator[tuple[str, str]]
+    _digests: dict[str, str] | None = None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each piece. The history as a whole is one of them."""
+        if self._digests is None:
+            self._digests = dict(self._pieces)
+        return self._digests
+
+
+@define(slots=True)
+class EnvelopeHasher:
+    """Hashes the effects of one turn, in their order: it follows which prompt is shown, and which messages are new.
+
+    `tool_owners` names the plugin of each tool, where that is known.
+    """
+
+    tool_owners: Mapping[str, str] = field(factory=dict)
+    _prompt: RenderedPrompt = field(factory=RenderedPrompt)
+    _seen: int | None = None
+
+    def note_prompt(self, prompt: RenderedPrompt) -> None:
+        """The prompt that the next requests show, with the owners of its pieces."""
+        self._prompt = prompt
+
+    def ask(self, command: RuntimeEffectCommand) -> Asked:
+        """The hash and the digests of what the command asks."""
+        if isinstance(command, LlmCallCommand):
+            seen, self._seen = self._seen, len(command.request.messages)
+            return self._request(command, seen)
+        if isinstance(command, DirectCommand):
+            return self._request(command, None)
+        data = unstructure(command)
+        owner = None
+        if isinstance(command, ToolCallCommand):
+            data["call"].pop("on_unknown", None)  # what to do after a crash is not what was asked
+            owner = command.call.plugin_id
+        return Asked(stable_hash("lash.effect", data), _paths(data, owner))
+
+    def _request(self, command: LlmCallCommand | DirectCommand, seen: int | None) -> Asked:
+        request = command.request
+        messages = LlmMessages.of(request.messages)
+        # The prompt may be another in every request. It stands apart, so that the history behind it keeps its hash.
+        system = messages[0] if len(messages) and messages[0].role is LlmRole.SYSTEM else None
+        head = {
+            "provider": command.provider_id,
+            "usage_source": command.usage_source if isinstance(command, DirectCommand) else None,
+            "model": request.model,
+            "model_variant": request.model_variant,
+            "tool_choice": request.tool_choice.value,
+            "generation": {each.name: unstructure(getattr(request.generation, each.name)) for each in _GENERATION},
+            "scope": unstructure(request.scope),
+            "output": unstructure(request.output_spec),
+        }
+        whole = {
+            "kind": command.kind.value,
+            "head": head,
+            "prompt": message_digest(system).hex() if system is not None else None,
+            "messages": _chained(messages, 0 if system is None else 1).hex(),
+            "attachments": [[each.reference.id, each.reference.media_type] for each in request.attachments],
+            "tools": [_spec_digest(each).hex() for each in request.tools],
+        }
+        return Asked(
+            stable_hash("lash.effect", whole),
+            _pieces(request, system, messages, whole, seen, self._prompt, self.tool_owners),
+        )
+
+
+def _pieces(
+    request: LlmRequest,
+    system: LlmMessage | None,
+    messages: LlmMessages,
+    whole: Mapping[str, Any],
+    seen: int | None,
+    prompt: RenderedPrompt,
+    tool_owners: Mapping[str, str],
+) -> Iterator[tuple[str, str]]:
+    """`seen`: how many messages this turn's request before had."""
+    yield from _paths(whole["head"], None)
+    yield "attachments", _short(encode(whole["attachments"]))
+    if system is not None:
+        yield from _prompt_pieces(prompt, system, whole["prompt"])
+    for spec in request.tools:
+        yield _owned(f"tools/{spec.name}", tool_owners.get(spec.name)), _spec_digest(spec).hex()[:DIGITS]
+    yield "tools/order", _short(encode([each.name for each in request.tools]))
+    start = max(0, len(messages) - NEWS) if seen is None else min(seen, len(messages))
+    for at, message in _from(messages, start):
+        if message is not system:
+            yield f"messages/{at}", message_digest(message).hex()[:DIGITS]
+    yield "messages/all", whole["messages"][:DIGITS]
+
+
+_GENERATION = fields(GenerationOptions)
+
+
+def _from(messages: LlmMessages, start: int) -> Iterator[tuple[int, LlmMessage]]:
+    at = 0
+    for run in messages.runs:
+        end = at + len(run.messages)
+        for index in range(max(start, at), end):
+            yield index, run.messages[index - at]
+        at = end
+
+
+def _prompt_pieces(prompt: RenderedPrompt, system: LlmMessage, digest: str) -> Iterator[tuple[str, str]]:
+    """A digest for each piece of the prompt, if that is what is shown; else of the whole."""
+    if system.blocks != (TextBlock(text=prompt.text),):
+        yield "prompt", digest[:DIGITS]
+        return
+    ordinals: Counter[str] = Counter()
+    order = []
+    for piece in prompt.pieces:
+        owner = "+".join(piece.owners)
+        place = f"prompt/{piece.slot or piece.section or 'text'}"
+        ordinals[_owned(place, owner)] += 1  # an owner's own, so that one plugin more shifts nobody else's
+        path = _owned(f"{place}/{ordinals[_owned(place, owner)]}", owner)
+        order.append(path)
+        yield path, piece.sha256[:DIGITS]
+    yield "prompt/text", digest[:DIGITS]
+    yield "prompt/order", _short(encode(order))
+
+
+def _paths(data: Mapping[str, Any], owner: str | None) -> Iterator[tuple[str, str]]:
+    """A digest for each field, and for the fields of objects in it. The plugin's own part is marked as its."""
+    for key, value in data.items():
+        if key == "call" and isinstance(value, dict):
+            for name, part in value.items():
+                if name == "args":
+                    yield from ((f"args/{each}", _short(encode(part[each]))) for each in part)
+                else:
+                    yield _owned(name, owner if name in _OF_THE_TOOL else None), _short(encode(part))
+        elif isinstance(value, dict):
+            yield from ((f"{key}/{each}", _short(encode(value[each]))) for each in value)
+        else:
+            yield key, _short(encode(value))
+
+
+_OF_THE_TOOL = ("tool_name", "effect", "plugin_id")

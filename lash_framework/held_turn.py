@@ -1,0 +1,185 @@
+"""A turn on a session that is held: from what it depends on to its commit."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from lash_framework.accepted import TurnRequest
+from lash_framework.explain import explain_record
+from lash_framework.faults import IN_RESULT
+from lash_framework.history import Conversation
+from lash_framework.modes import driver_options, load_extension
+from lash_framework.prompt import OwnedLayer
+from lash_framework.providers import split_model
+from lash_framework.sourcing import effective_settings
+from lash_framework.state import Mark, PluginStates
+from lash_framework.stream import ActivityStream, Sink
+from lash_framework.turn import TurnRun
+from lash_framework.turn_commit import conversation_after, prepare_commit
+from lash_framework.turn_plan import CancelGate, TurnPlan
+from lash_hookspecs.effect_outcomes import HookFailure
+from lash_hookspecs.effects import EffectController, RuntimeScope
+from lash_hookspecs.errors import ConfigurationError, PluginError
+from lash_hookspecs.journal_rows import Settlement
+from lash_hookspecs.messages import Message, ProviderRoute
+from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
+from lash_hookspecs.stores import ComponentEntry
+
+if TYPE_CHECKING:
+    from lash_framework.composition import Composition
+    from lash_framework.resident import Resident
+
+__all__ = ["HeldTurn"]
+
+log = logging.getLogger("lash.turn")
+
+Settle = Callable[[TurnRun], Settlement | None]
+Queued = Callable[[], Awaitable[Sequence[tuple[int, Message]]]]
+
+
+async def _nothing() -> Sequence[tuple[int, Message]]:
+    return ()
+
+
+class HeldTurn:
+    """Runs a request on a session that nobody else runs, and commits it. `deadline` is on the event loop's clock."""
+
+    def __init__(self, session: Resident, request: TurnRequest, gate: CancelGate, deadline: float = math.inf) -> None:
+        self._session = session
+        self._request = request
+        self._gate = gate
+        self._deadline = deadline
+
+    def check(self) -> None:
+        """Raise `ConfigurationError` for a request that can't run, before it is accepted."""
+        self._chosen(self._session.policy)
+        self._options(self._session.composition, self._session.policy)
+        self._session.composition.check_turn_extension(self._request.turn_input.mode_extension)
+
+    async def run(
+        self,
+        controller: EffectController,
+        sink: Sink | None,
+        *,
+        policy: SessionPolicy | None = None,
+        revision: int | None = None,
+        settle: Settle = lambda run: None,
+        queued: Queued = _nothing,
+        abandon: bool = False,
+    ) -> tuple[TurnRun, AssembledTurn]:
+        """Run it to its commit, with the session's policy if none is given; `revision` is the head's, if known."""
+        session, lash, request = self._session, self._session.lash, self._request
+        conversation = await session.fresh(revision)
+        policy = policy or session.policy
+        composition = lash.host.composition(policy.mode_id)
+        states = await session.states(composition, keep=True)
+        before = states.mark()
+        try:
+            plan = self._plan(composition, policy, conversation, states, controller, queued)
+            run = TurnRun(plan, ActivityStream(request.turn_id, sink), self._gate)
+            await run.run(self._deadline, abandon=abandon)
+            components = self._components(run, before)
+            settings = effective_settings(
+                composition.mode, composition.mode_owner, policy, session.sources, plan.turn_input
+            )
+            turn, commit = prepare_commit(
+                run,
+                request.wish.parse(run.assembled()) if request.wish is not None else run.assembled(),
+                policy=policy,
+                components=components,
+                input_hash=request.input_hash,
+                explained=lash.explained(
+                    (composition, plan.policy.model, run.prompt, settings),
+                    lambda: explain_record(composition, plan.policy.model, run.prompt, settings),
+                ),
+                budget=lash.budget,
+                settles=settle(run),
+            )
+            await lash.store.commit(commit)  # to its end, once it is on its way: the port's promise
+        except BaseException:
+            states.rollback(before)
+            raise
+        session.remember(conversation_after(run, turn, commit, policy), states)
+        return run, turn
+
+    def _components(self, run: TurnRun, before: Mark) -> dict[str, ComponentEntry]:
+        """What the plugins remember, for the commit; a failed hook's turn leaves it as it was."""
+        states, previous = run.plan.states, run.plan.conversation.components
+        if not run.hook_failed:
+            try:
+                return states.components(previous)
+            except PluginError as error:
+                log.warning("%s", error, exc_info=error, extra=IN_RESULT)
+                run.fail(HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error)))
+        states.rollback(before)
+        return states.components(previous)
+
+    # ---- what the turn depends on -----------------------------------------------------------------------------------
+
+    def _options(self, composition: Composition, policy: SessionPolicy) -> Any:
+        """The driver's options: the mode's, the session's over them, and the turn's over those."""
+        more = {**policy.options, **self._request.turn_input.mode_turn_options.values}
+        if not more:
+            return composition.driver_options
+        return driver_options(composition.mode, {**composition.mode.options, **more})
+
+    def _chosen(self, policy: SessionPolicy) -> Mapping[str, Any]:
+        """The model that answers: the plan's fields about it."""
+        lash, request = self._session.lash, self._request
+        chosen = request.turn_input.context.model or policy.model
+        provider_id, model = split_model(chosen, lash.host.providers)
+        capability = lash.providers.capability(provider_id, model)
+        if request.wish is not None and not capability.structured_output:
+            raise ConfigurationError(f"model `{chosen}` doesn't offer structured output; ask without `output=`")
+        return {
+            "policy": policy if chosen == policy.model else evolve(policy, model=chosen),
+            "provider_id": provider_id,
+            "model": model,
+            "provider": lash.providers.get(provider_id),
+            "capability": capability,
+            "route": ProviderRoute(provider_id, capability.endpoint, model),
+        }
+
+    def _plan(
+        self,
+        composition: Composition,
+        policy: SessionPolicy,
+        conversation: Conversation,
+        states: PluginStates,
+        controller: EffectController,
+        queued: Queued,
+    ) -> TurnPlan:
+        session, lash, request = self._session, self._session.lash, self._request
+        composition.check_turn_extension(request.turn_input.mode_extension)
+        layers = [
+            OwnedLayer(lash.layer_source, lash.layer),
+            *(OwnedLayer(owner, layer) for owner, layer in composition.prompt_layers),
+            OwnedLayer("session", policy.prompt),
+            OwnedLayer("turn", request.turn_input.context.prompt),
+        ]
+        return TurnPlan(
+            session_id=session.id,
+            turn_id=request.turn_id,
+            turn_input=request.turn_input,
+            input_hash=request.input_hash,
+            images=request.images,
+            options=self._options(composition, policy),
+            session_extension=load_extension(composition.mode, "session", policy.extension),
+            composition=composition,
+            conversation=conversation,
+            states=states,
+            controller=controller,
+            scope=RuntimeScope(session_id=session.id, turn_id=request.turn_id, turn_index=conversation.head.turn_index),
+            layers=tuple(layers),
+            renderer=lash.renderer(composition),
+            validators=lash.validators(composition),
+            hosts=lambda: lash.host.enter(composition),
+            get_blob=lash.store.get_blob,
+            queued=queued,
+            **self._chosen(policy),
+        )

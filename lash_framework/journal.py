@@ -1,0 +1,353 @@
+"""The effect boundary's journal host, for one turn: answers from its rows, runs what has none, and records that.
+
+No store is in here: `append` writes rows at the journal's end. Records are one queue, so that a durable record implies
+all before it; whoever needs one durable waits for the write that it is in, and one write is on its way at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from attrs import evolve
+
+from lash_framework.envelope_hash import Asked, EnvelopeHasher
+from lash_framework.journal_decisions import (
+    Corrupt,
+    Failed,
+    Fate,
+    Mismatch,
+    Recorded,
+    decide,
+    encode_error,
+    fate,
+    repeatability,
+)
+from lash_framework.journal_errors import EffectSuspended, EffectUnrecorded, JournalRefusal, mismatch
+from lash_framework.journal_queue import Append, JournalQueue
+from lash_framework.tool_calls import unknown_call
+from lash_hookspecs.canonical import canonical_bytes
+from lash_hookspecs.codec import decode, encode
+from lash_hookspecs.effect_commands import RuntimeEffectCommand, RuntimeEffectKind, ToolCallCommand
+from lash_hookspecs.effect_outcomes import (
+    CheckpointOutcome,
+    ExecCodeOutcome,
+    HookRecord,
+    LlmCallOutcome,
+    RuntimeEffectOutcome,
+    SyncEnvironmentOutcome,
+    ToolCallDone,
+    ToolCallEffectOutcome,
+    TurnStartOutcome,
+)
+from lash_hookspecs.effects import EffectController, EffectRunner, RuntimeEffectEnvelope
+from lash_hookspecs.errors import ClaimLost, CodecError, EffectControllerError
+from lash_hookspecs.journal_rows import JournalRow, JournalStatus
+from lash_hookspecs.llm import TokenUsage
+from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, ToolEffect
+
+__all__ = ["JournalController", "RecordedOnly", "effect_label"]
+
+_K = RuntimeEffectKind
+
+EXTERNAL = frozenset({_K.LLM_CALL, _K.DIRECT, _K.TOOL_CALL, _K.EXEC_CODE, _K.SLEEP, _K.PROCESS, _K.AWAIT_EVENT})
+"""What happens outside of the turn. All else is internal: it can be done again if its record is lost."""
+DURABLE_AT_ONCE = frozenset({_K.DIRECT, _K.TOOL_CALL, _K.EXEC_CODE, _K.PROCESS, _K.AWAIT_EVENT})
+"""What is answered only when its record is durable. A model's reply need only be so before the next external effect."""
+
+
+def effect_label(envelope: RuntimeEffectEnvelope) -> str:
+    """An effect for people."""
+    command, id = envelope.command, envelope.invocation.subject.effect_id
+    match command:
+        case ToolCallCommand(call=call):
+            return f"tool_call `{call.tool_name}` ({id})"
+    iteration = envelope.invocation.scope.protocol_iteration
+    where = "" if iteration is None else f" of iteration {iteration}"
+    return command.kind.value if id == command.kind else f"{command.kind} {id}{where}"
+
+
+class JournalController:
+    """One turn's way through the effect boundary, with a journal.
+
+    `rows` are what earlier attempts recorded; `attempt` counts from 1; `tool_owners` names each tool's plugin, for
+    the message of a mismatch; `persistent` is whether the journal outlives the process. Afterwards `replayed`, `ran`
+    and `unknown` are the labels of what was answered, what was run, and what a crash left unknown, in order.
+
+    Raises what `append` raised, from then on for everything; `JournalRefusal` if a row isn't what is asked
+    (`runtime_effect_mismatch`) or can't be read (`runtime_effect_corrupt`); `EffectSuspended`.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[JournalRow],
+        append: Append,
+        *,
+        attempt: int = 1,
+        tool_owners: Mapping[str, str] | None = None,
+        persistent: bool = True,
+    ) -> None:
+        self._persistent = persistent
+        self.replayed: list[str] = []
+        self.ran: list[str] = []
+        self.unknown: list[str] = []
+        self._unasked = {row.key: row for row in rows}
+        self._asked: set[str] = set()
+        self._records = JournalQueue(append)
+        self._hasher = EnvelopeHasher(tool_owners or {})
+        self._prepared: dict[str, Asked] = {}
+        self._intents: set[str] = set()
+        self._within: set[str] = set()
+        # Who died before us may have paid for a reply whose record was lost.
+        self._usage_unknown = attempt > 1
+
+    @property
+    def durable(self) -> bool:
+        """Whether each effect so far is in a journal that outlives us, or held for the next write or the commit."""
+        return self._persistent and self._records.failure is None
+
+    @property
+    def held(self) -> tuple[JournalRow, ...]:
+        """The records that aren't written: the turn's commit makes them needless, or takes them along."""
+        return self._records.held
+
+    @property
+    def rows_left(self) -> tuple[JournalRow, ...]:
+        """Recorded rows that nobody asked for; without the calls within a replayed call, which holds their results."""
+        return tuple(row for row in self._unasked.values() if not (self._within and _call_id(row) in self._within))
+
+    # ---- the port ---------------------------------------------------------------------------------------------------
+
+    async def execute(self, envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
+        """Answer from the row, or run it and record what came of it."""
+        if self._records.failure is not None:
+            raise self._records.failure
+        key, label = envelope.key, effect_label(envelope)
+        if key in self._asked:
+            raise EffectControllerError("runtime_effect_key_reused", f"{label} was asked for twice under one key")
+        self._asked.add(key)
+        asked = self._prepared.pop(key, None) or self._ask(envelope)
+        row = self._unasked.pop(key, None)
+        decision = decide(row, asked.hash)
+        match fate(decision, envelope.command), decision:
+            case Fate.REPLAY, Recorded(outcome=outcome):
+                self.replayed.append(label)
+                self._note(outcome)
+                return outcome
+            case Fate.REPLAY, Failed(error=error):
+                self.replayed.append(label)
+                raise error
+            case Fate.REFUSE, Corrupt(reason=reason):
+                text = f"the record of {label} is broken: {reason}"
+                raise JournalRefusal("runtime_effect_corrupt", text, label=label)
+            case Fate.REFUSE, Mismatch():
+                assert row is not None  # there is nothing else that could differ
+                raise mismatch(row, asked, label)
+            case (Fate.SUSPEND | Fate.UNKNOWN) as what, _:
+                return await self._uncertain(what, envelope, asked)
+        return await self._live(envelope, asked, run)
+
+    async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
+        """Write what must be durable before these start, the intents of the unsafe ones included, at once."""
+        fresh = [each for each in envelopes if each.key not in self._unasked and each.key not in self._asked]
+        for each in fresh:
+            self._prepared[each.key] = self._ask(each)
+        await self._before([(each, self._prepared[each.key]) for each in fresh])
+
+    async def flush(self) -> None:
+        """Have the outcomes of external effects durable, and with them all before them."""
+        await self._records.write_external()
+
+    # ---- live -------------------------------------------------------------------------------------------------------
+
+    async def _before(self, effects: Sequence[tuple[RuntimeEffectEnvelope, Asked]]) -> None:
+        """Have durable what these may not start without."""
+        repeats = {repeatability(each.command) for each, _ in effects if each.command.kind in EXTERNAL}
+        for each, asked in effects:
+            if repeatability(each.command) is ToolEffect.UNSAFE and each.key not in self._intents:
+                self._intents.add(each.key)
+                self._records.add(self._row(each, asked, JournalStatus.INTENT, encode(each.command)))
+        if repeats - {ToolEffect.PURE}:
+            await self._records.write()
+        elif repeats:
+            await self._records.write_external()
+
+    async def _live(self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner) -> RuntimeEffectOutcome:
+        command, label = envelope.command, effect_label(envelope)
+        await self._before([(envelope, asked)])
+        unknown_usage = self._takes_unknown_usage(command.kind)
+        self.ran.append(label)
+        try:
+            outcome = await run(envelope)
+            if outcome.kind is not command.kind:
+                raise EffectControllerError(
+                    "runtime_effect_wrong_outcome",
+                    f"the executor of `{command.kind}` returned an outcome of `{outcome.kind}`",
+                )
+            if unknown_usage and isinstance(outcome, LlmCallOutcome):
+                outcome = _at_least(outcome)
+            body = _encoded(outcome, f"{label}{_of(command)}")
+        except JournalRefusal:
+            raise  # of an effect within this one: it isn't the outcome of this
+        except EffectControllerError as error:
+            await self._record(envelope, asked, JournalStatus.FAILED, encode_error(error))
+            raise
+        claims = outcome.taken if isinstance(outcome, CheckpointOutcome) else ()
+        await self._record(envelope, asked, JournalStatus.DONE, body, claims)
+        self._note(outcome)
+        return outcome
+
+    async def _record(
+        self,
+        envelope: RuntimeEffectEnvelope,
+        asked: Asked,
+        status: JournalStatus,
+        body: bytes,
+        claims: Sequence[int] = (),
+    ) -> None:
+        kind = envelope.command.kind
+        row = self._row(envelope, asked, status, body)
+        if claims:
+            try:
+                await self._records.claim(row, claims)
+            except ClaimLost:
+                self._asked.discard(row.key)  # it may be asked again, and answer otherwise
+                raise
+            return
+        self._records.add(row, external=kind in EXTERNAL)
+        if kind in DURABLE_AT_ONCE:
+            await self._records.write()
+
+    async def _uncertain(self, what: Fate, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
+        """Wait for a person, or answer, for good, that nobody knows whether it happened."""
+        if what is Fate.SUSPEND:
+            raise EffectSuspended(envelope.key, effect_label(envelope))
+        outcome: RuntimeEffectOutcome
+        if isinstance(envelope.command, ToolCallCommand):
+            call = envelope.command.call
+            asked_call = PendingToolCall(
+                call_id=call.call_id, tool_name=call.tool_name, args=call.args, replay=call.replay
+            )
+            outcome = ToolCallEffectOutcome(ToolCallDone(unknown_call(asked_call)))
+        else:
+            text = "unknown_after_crash: the code was interrupted by a crash; what it did, nobody knows"
+            outcome = ExecCodeOutcome(text)
+        self._takes_unknown_usage(envelope.command.kind)
+        self.unknown.append(effect_label(envelope))
+        await self._record(envelope, asked, JournalStatus.DONE, encode(outcome))
+        return outcome
+
+    def _takes_unknown_usage(self, kind: RuntimeEffectKind) -> bool:
+        """Whether this is a model call that a killed process may have paid for: the first external one unrecorded.
+
+        Once an external effect started, every model call before it was durable.
+        """
+        if kind not in EXTERNAL:
+            return False
+        unknown, self._usage_unknown = self._usage_unknown, False
+        return unknown and kind is RuntimeEffectKind.LLM_CALL
+
+    # ---- rows -------------------------------------------------------------------------------------------------------
+
+    def _ask(self, envelope: RuntimeEffectEnvelope) -> Asked:
+        try:
+            return self._hasher.ask(envelope.command)
+        except CodecError as error:
+            text = f"{effect_label(envelope)}{_of(envelope.command)} can't be written down: {error}"
+            raise EffectControllerError("runtime_effect_unencodable", text) from error
+
+    def _note(self, outcome: RuntimeEffectOutcome) -> None:
+        match outcome:
+            case TurnStartOutcome(prompt=prompt) | SyncEnvironmentOutcome(prompt=prompt):
+                self._hasher.note_prompt(prompt)
+            case ToolCallEffectOutcome(launch=ToolCallDone(result=result)):
+                self._within.update(_descendants(result))
+
+    def _row(self, envelope: RuntimeEffectEnvelope, asked: Asked, status: JournalStatus, body: bytes) -> JournalRow:
+        return JournalRow(
+            key=envelope.key,
+            kind=envelope.command.kind.value,
+            status=status,
+            envelope_hash=asked.hash,
+            body=body,
+            digests=canonical_bytes(asked.digests),
+            label=effect_label(envelope),
+        )
+
+
+class RecordedOnly(JournalController):
+    """A journal that runs nothing and writes nothing: `EffectUnrecorded` is raised where the rows end."""
+
+    def __init__(
+        self, rows: Iterable[JournalRow], *, tool_owners: Mapping[str, str] | None = None, persistent: bool = True
+    ) -> None:
+        super().__init__(rows, _refuse, tool_owners=tool_owners, persistent=persistent)
+
+    async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
+        """Nothing is written."""
+
+    async def _live(self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner) -> RuntimeEffectOutcome:
+        raise EffectUnrecorded(effect_label(envelope))
+
+    async def _uncertain(self, what: Fate, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
+        raise EffectUnrecorded(effect_label(envelope))
+
+
+async def _refuse(rows: Sequence[JournalRow], claims: Sequence[int]) -> None:
+    raise AssertionError("unreachable: nothing is recorded here")
+
+
+# ---- outcomes -------------------------------------------------------------------------------------------------------
+
+
+def _at_least(outcome: LlmCallOutcome) -> LlmCallOutcome:
+    """The outcome of a call that somebody may have paid for before."""
+    usage = (outcome.result.usage or TokenUsage()) + TokenUsage(at_least=True)
+    return evolve(outcome, result=evolve(outcome.result, usage=usage))
+
+
+def _encoded(outcome: RuntimeEffectOutcome, label: str) -> bytes:
+    try:
+        return encode(outcome)
+    except CodecError as error:
+        hooks = getattr(outcome, "hooks", None)
+        owner = _culprit(hooks) if isinstance(hooks, HookRecord) else None
+        whose = f", of plugin `{owner}`," if owner else ""
+        text = f"the outcome of {label}{whose} can't be recorded: {error}"
+        raise EffectControllerError("runtime_effect_unencodable", text) from error
+
+
+def _culprit(hooks: HookRecord) -> str | None:
+    """The plugin whose part of a record has no encoding."""
+    parts = [*((each.plugin_id, each) for each in hooks.directives), *hooks.states.items()]
+    for plugin_id, part in parts:
+        try:
+            encode(part)
+        except CodecError:
+            return plugin_id
+    return None
+
+
+def _of(command: RuntimeEffectCommand) -> str:
+    return f" of plugin `{command.call.plugin_id}`" if isinstance(command, ToolCallCommand) else ""
+
+
+def _descendants(call: CompletedToolCall) -> Iterator[str]:
+    for child in call.children:
+        yield child.call_id
+        yield from _descendants(child)
+
+
+def _call_id(row: JournalRow) -> str | None:
+    """The id of the call that a row is about, if it is one and can be read."""
+    if row.kind != RuntimeEffectKind.TOOL_CALL:
+        return None
+    try:
+        if row.status is JournalStatus.INTENT:
+            return decode(ToolCallCommand, row.body).call.call_id
+        return decode(ToolCallEffectOutcome, row.body).launch.result.call_id
+    except CodecError:
+        return None
+
+
+def _conforms(controller: JournalController) -> EffectController:
+    return controller  # a type checker holds the class against the port here

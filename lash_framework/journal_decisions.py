@@ -1,0 +1,184 @@
+"""What a journal's row means for the effect that is asked for now. Pure; every decision of the journal is made here.
+
+`decide` reads the row, `fate` says what to do about it. What isn't known is never guessed.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar, Union
+
+from lash_framework.faults import storable_text
+from lash_hookspecs.codec import decode, encode
+from lash_hookspecs.effect_commands import (
+    ExecCodeCommand,
+    RuntimeEffectCommand,
+    ToolCallCommand,
+)
+from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome
+from lash_hookspecs.errors import CodecError, EffectControllerError
+from lash_hookspecs.journal_rows import JournalRow, JournalStatus
+from lash_hookspecs.tools import OnUnknown, ToolEffect
+from lash_hookspecs.values import frozen
+
+__all__ = [
+    "Absent",
+    "Corrupt",
+    "Decision",
+    "Failed",
+    "Fate",
+    "Intended",
+    "Mismatch",
+    "Recorded",
+    "RecordedError",
+    "decide",
+    "encode_error",
+    "fate",
+    "repeatability",
+]
+
+
+@frozen
+class RecordedError:
+    """A failure of the boundary itself, as a row holds it."""
+
+    code: str
+    message: str
+
+
+def encode_error(error: EffectControllerError) -> bytes:
+    """The body of a failed row."""
+    return encode(RecordedError(error.code, storable_text(str(error).removeprefix(f"{error.code}: "))))
+
+
+# ---- what the row says ----------------------------------------------------------------------------------------------
+
+
+@frozen
+class Absent:
+    """There is no row: it never started, or it may start again."""
+
+    tag: ClassVar[str] = "absent"
+
+
+@frozen
+class Intended:
+    """It was about to start; whether it did, nobody knows."""
+
+    tag: ClassVar[str] = "intent"
+
+
+@frozen
+class Recorded:
+    """It was done, and this came of it."""
+
+    tag: ClassVar[str] = "outcome"
+    outcome: RuntimeEffectOutcome
+
+
+@frozen
+class Failed:
+    """The boundary failed, and fails again."""
+
+    tag: ClassVar[str] = "error"
+    error: EffectControllerError
+
+
+@frozen
+class Mismatch:
+    """Something else was asked under this key."""
+
+    tag: ClassVar[str] = "mismatch"
+
+
+@frozen
+class Corrupt:
+    """The row can't be what this program, or one like it, wrote."""
+
+    tag: ClassVar[str] = "corrupt"
+    reason: str
+
+
+Decision = Union[Absent, Intended, Recorded, Failed, Mismatch, Corrupt]
+
+
+def decide(row: JournalRow | None, envelope_hash: str) -> Decision:
+    """What the row means for an envelope with its key and this hash. Another hash outranks whatever the status is."""
+    if row is None:
+        return Absent()
+    if row.envelope_hash != envelope_hash:
+        return Mismatch()
+    match row.status:
+        case JournalStatus.INTENT:
+            return Intended()
+        case JournalStatus.DONE:
+            return _outcome(row)
+        case JournalStatus.FAILED:
+            return _error(row)
+    return Corrupt(f"its status is {row.status!r}, which this version doesn't know")
+
+
+def _outcome(row: JournalRow) -> Decision:
+    if not row.body:
+        return Corrupt("it is done, and has no outcome")
+    try:
+        outcome: RuntimeEffectOutcome = decode(RuntimeEffectOutcome, row.body)  # type: ignore[arg-type]  # a union is a type here
+    except CodecError as error:
+        return Corrupt(f"its outcome can't be read: {error}")
+    if outcome.kind != row.kind:
+        return Corrupt(f"it is of kind `{row.kind}`, and its outcome of `{outcome.kind}`")
+    return Recorded(outcome)
+
+
+def _error(row: JournalRow) -> Decision:
+    if not row.body:
+        return Corrupt("it failed, and has no error")
+    try:
+        error = decode(RecordedError, row.body)
+    except CodecError as fault:
+        return Corrupt(f"its error can't be read: {fault}")
+    return Failed(EffectControllerError(error.code, error.message))
+
+
+# ---- what follows ---------------------------------------------------------------------------------------------------
+
+
+class Fate(StrEnum):
+    """What to do about an effect that is asked for."""
+
+    RUN = "run"
+    """Run it: for the first time, or again if a process died in it."""
+    REPLAY = "replay"
+    """Answer from the row."""
+    UNKNOWN = "unknown_after_crash"
+    """Record that nobody knows whether it happened, and go on with that."""
+    SUSPEND = "suspend"
+    """Nobody knows whether it happened, and a person is to decide."""
+    REFUSE = "refuse"
+    """The turn can't go on with this row."""
+
+
+def repeatability(command: RuntimeEffectCommand) -> ToolEffect:
+    """What a second execution would do to the world. Code is unsafe; models, hooks and sleeps may run again."""
+    match command:
+        case ToolCallCommand(call=call):
+            return call.effect
+        case ExecCodeCommand():
+            return ToolEffect.UNSAFE
+    return ToolEffect.PURE
+
+
+def fate(decision: Decision, command: RuntimeEffectCommand) -> Fate:
+    """What the decision means for this command."""
+    match decision:
+        case Absent():
+            return Fate.RUN
+        case Recorded() | Failed():
+            return Fate.REPLAY
+        case Intended():
+            if repeatability(command) is not ToolEffect.UNSAFE:
+                return Fate.RUN
+            waits = isinstance(command, ToolCallCommand) and command.call.on_unknown is OnUnknown.WAIT
+            return Fate.SUSPEND if waits else Fate.UNKNOWN
+        case Mismatch() | Corrupt():
+            return Fate.REFUSE

@@ -1,0 +1,112 @@
+"""Why a journal refuses to go on, and how a turn stops without an end.
+
+A `JournalRefusal` is the journal's own word and is never recorded: the turn goes on from the same rows once whatever
+caused it is put right. `EffectSuspended` and `EffectUnrecorded` aren't failures at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import orjson
+
+from lash_framework.envelope_hash import Asked, owner_of
+from lash_hookspecs.errors import LashError, ReplayError
+from lash_hookspecs.journal_rows import JournalRow
+
+__all__ = [
+    "EffectSuspended",
+    "EffectUnrecorded",
+    "EffectsSuspended",
+    "JournalRefusal",
+    "differing_paths",
+    "mismatch",
+]
+
+log = logging.getLogger("lash.journal")
+
+SHOWN = 8
+"""How many paths a message names."""
+
+
+class JournalRefusal(ReplayError):
+    """The journal can't answer, and won't guess. `label` names the effect; `paths` are those that differ, if any do."""
+
+    def __init__(self, code: str, message: str, *, label: str, paths: tuple[str, ...] = ()) -> None:
+        self.label = label
+        self.paths = paths
+        super().__init__(code, message)
+
+
+class EffectsSuspended(LashError):
+    """The turn can't go on before a person decided on these. `waiting` has the label of each by its replay key."""
+
+    def __init__(self, waiting: Mapping[str, str]) -> None:
+        self.waiting = dict(waiting)
+        what = ", ".join(self.waiting.values())
+        super().__init__(f"a crash interrupted {what}; a person must say whether it happened")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The replay keys of what waits."""
+        return tuple(self.waiting)
+
+
+class EffectSuspended(EffectsSuspended):
+    """One effect of an unsafe tool waits for a person."""
+
+    def __init__(self, key: str, label: str) -> None:
+        super().__init__({key: label})
+
+
+class EffectUnrecorded(LashError):
+    """The records end here, and nothing is to be run."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        super().__init__(f"there is no record of {label}, and nothing is run here")
+
+
+# ---- the difference -------------------------------------------------------------------------------------------------
+
+
+def differing_paths(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """The paths whose digests aren't the same, those that are only on one side among them; sorted."""
+    return tuple(sorted(path for path in {**before, **now} if before.get(path) != now.get(path)))
+
+
+def mismatch(row: JournalRow, asked: Asked, label: str) -> JournalRefusal:
+    """Another thing was asked under this key: how many of its pieces differ, which, and whose they are."""
+    before = _digests(row)
+    now = asked.digests
+    paths = differing_paths(before, now)
+    hashes = f"the record is of {row.envelope_hash}, and now {asked.hash} is asked"
+    if not before:
+        text = f"{label} is not what was recorded: {hashes}; the record has no digests to compare"
+    elif not paths:
+        text = (
+            f"{label} is not what was recorded: {hashes}, although all {len(now)} pieces have the same digests; "
+            "the record was altered, or this version of lash hashes differently"
+        )
+    else:
+        shown = ", ".join(map(_named, paths[:SHOWN]))
+        more = f", … and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+        differ = "1 path differs" if len(paths) == 1 else f"{len(paths)} paths differ"
+        text = f"{label} is not what was recorded: {differ}: {shown}{more}; {hashes}"
+    for path in paths:
+        log.debug("%s: %s was %s, is %s", label, path, before.get(path, "absent"), now.get(path, "absent"))
+    return JournalRefusal("runtime_effect_mismatch", text, label=label, paths=paths)
+
+
+def _named(path: str) -> str:
+    owner = owner_of(path)
+    return f"`{path.rpartition('@')[0]}` of plugin `{owner}`" if owner else f"`{path}`"
+
+
+def _digests(row: JournalRow) -> dict[str, str]:
+    try:
+        found = orjson.loads(row.digests) if row.digests else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

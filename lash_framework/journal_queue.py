@@ -1,0 +1,99 @@
+"""The queue of a journal's records: one write is on its way at a time, and who comes meanwhile joins the next."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+
+from lash_framework.journal_errors import JournalRefusal
+from lash_hookspecs.errors import ClaimLost
+from lash_hookspecs.journal_rows import JournalRow
+
+__all__ = ["Append", "JournalQueue"]
+
+Append = Callable[[Sequence[JournalRow], Sequence[int]], Awaitable[None]]
+"""Writes rows, and claims inbox items by their numbers, in one transaction. Raises the store's errors."""
+
+
+class JournalQueue:
+    """The queue of records that are to be written, and the one write on its way.
+
+    After a write that failed nothing is written any more: everything raises what it raised.
+    """
+
+    def __init__(self, append: Append) -> None:
+        self._append = append
+        self._held: list[JournalRow] = []
+        self._claims: list[int] = []
+        self._added = 0
+        self._written = 0
+        self._external = 0
+        self._writing: anyio.Event | None = None
+        self.failure: Exception | None = None
+
+    @property
+    def held(self) -> tuple[JournalRow, ...]:
+        """What no write was begun for."""
+        return tuple(self._held)
+
+    def add(self, row: JournalRow, *, external: bool = False) -> None:
+        """Put a record at the end. `external` marks the outcome of an effect outside."""
+        self._held.append(row)
+        self._added += 1
+        if external:
+            self._external = self._added
+
+    async def claim(self, row: JournalRow, claims: Sequence[int]) -> None:
+        """Write a record together with the claim of inbox items, after all before it.
+
+        `ClaimLost` means that an item isn't to be had: then the record isn't there, and everything else goes on.
+        """
+        await self.write()
+        assert self._writing is None  # a checkpoint overlaps no other effect,
+        assert not self._held  # so the record is alone, and nothing else is lost with it
+        self._held.append(row)
+        self._claims.extend(claims)
+        self._added += 1
+        await self.write()
+
+    async def write(self) -> None:
+        """Have everything durable that was added so far."""
+        await self._up_to(self._added)
+
+    async def write_external(self) -> None:
+        """Have every external outcome durable that was added so far."""
+        await self._up_to(self._external)
+
+    async def _up_to(self, wanted: int) -> None:
+        while True:
+            if self.failure is not None:
+                raise self.failure
+            if self._written >= wanted:
+                return
+            if self._writing is None:
+                await self._write_once()
+            else:
+                await self._writing.wait()
+
+    async def _write_once(self) -> None:
+        rows, self._held = self._held, []
+        claims, self._claims = self._claims, []
+        done = self._writing = anyio.Event()
+        try:
+            with anyio.CancelScope(shield=True):  # a submitted write is awaited: nobody knows otherwise what is there
+                await self._append(rows, claims)
+            self._written += len(rows)
+        except ClaimLost:
+            self._written += len(rows)  # `claim` put them there alone: they are gone, and nobody waits for them
+            raise
+        except Exception as error:
+            self.failure = error
+            raise
+        except BaseException:
+            text = "a write was interrupted, so nobody knows what the journal holds"
+            self.failure = JournalRefusal("runtime_effect_journal", text, label="the journal")
+            raise
+        finally:
+            self._writing = None
+            done.set()

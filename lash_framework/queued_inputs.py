@@ -1,0 +1,30 @@
+"""What users said to a session while its turn ran, ready for the turn's next checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lash_framework.accepted import restored
+from lash_framework.inputs import user_message
+from lash_hookspecs.inbox import InboxState, Ingress
+from lash_hookspecs.messages import Message
+
+if TYPE_CHECKING:
+    from lash_framework.resident import Resident
+
+__all__ = ["queued_inputs"]
+
+
+async def queued_inputs(session: Resident) -> Sequence[tuple[int, Message]]:
+    """The items that a checkpoint may deliver, in order, as finished messages. Nearly always there are none."""
+    store = session.lash.require_journal("a checkpoint's look into the inbox").store
+    if not await store.has_pending(session.id, Ingress.CHECKPOINT):
+        return ()
+    waiting = await store.list_inbox(session.id, states=frozenset({InboxState.PENDING}))
+    found = []
+    for item in waiting:
+        if item.ingress is Ingress.CHECKPOINT:
+            request, _ = restored(item, session.lash.host.composition)
+            found.append((item.no, user_message(request.turn_id, request.turn_input, request.images)))
+    return found

@@ -1,0 +1,178 @@
+"""Going on with what was begun or accepted on a session, and isn't committed: after a crash, or from its inbox."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+import anyio
+from attrs import evolve
+
+from lash_framework.accepted import TurnRequest
+from lash_framework.admission import BUSY_POLL_S
+from lash_framework.begun_turn import run_begun
+from lash_framework.held_turn import HeldTurn
+from lash_framework.inputs import input_hash, normalized, stored_images
+from lash_framework.journal import JournalController
+from lash_framework.stream import Sink
+from lash_framework.turn import TurnRun
+from lash_framework.turn_job import watched
+from lash_framework.turn_plan import CancelGate
+from lash_hookspecs.codec import decode
+from lash_hookspecs.errors import LashError, SessionBusy, UnknownName
+from lash_hookspecs.inbox import InboxItem, InboxState, Ingress
+from lash_hookspecs.journal import TurnBegun
+from lash_hookspecs.sessions import AssembledTurn, TurnInput
+from lash_hookspecs.stores import OperationId
+from lash_hookspecs.turn_outcomes import Stopped, StopReason
+from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from lash_framework.resident import Resident
+
+__all__ = ["CancelRequest", "RecoveredTurn", "abandon", "cancel", "enqueue", "recover", "recover_quietly"]
+
+log = logging.getLogger("lash.session")
+
+
+@frozen(kw_only=True)
+class RecoveredTurn:
+    """A turn that was gone on with, and committed. `replayed` counts its records, `ran` names what was run now."""
+
+    turn: AssembledTurn
+    replayed: int
+    ran: tuple[str, ...]
+
+
+async def recover(
+    session: Resident, *, force: bool = False, gate: CancelGate | None = None, sink: Sink | None = None
+) -> Sequence[RecoveredTurn]:
+    """Run everything that waits in the session's inbox, oldest first, and return the turns, committed.
+
+    `force`: try a blocked turn again. Raises `SessionBusy` if somebody else runs the session, `TurnSuspended` and
+    `TurnBlocked` for a turn that stands in the way of those behind it.
+    """
+    journalling = session.lash.journalling
+    if journalling is None:
+        return ()
+    session.refuse_from_within()
+    ended: list[RecoveredTurn] = []
+    async with session.line:
+        with session.running():
+            while True:
+                begun = await journalling.begin(session.id, None)
+                if not isinstance(begun, TurnBegun) or begun.item is None:
+                    return ended
+                ended.append(
+                    await _recovered(
+                        *await run_begun(
+                            session, journalling, begun, None, gate or CancelGate(), sink=sink, force=force
+                        )
+                    )
+                )
+
+
+async def _recovered(run: TurnRun, turn: AssembledTurn) -> RecoveredTurn:
+    turn = await watched(run, turn)
+    controller = run.plan.controller
+    assert isinstance(controller, JournalController)  # whatever is begun has a journal
+    return RecoveredTurn(turn=turn, replayed=len(controller.replayed), ran=tuple(controller.ran))
+
+
+async def abandon(session: Resident, turn_id: str) -> RecoveredTurn:
+    """Run nothing more of a turn that was begun: commit what is recorded, as stopped.
+
+    Raises `UnknownName` if it isn't the turn that the session would go on with, and `SessionBusy`.
+    """
+    journalling = session.lash.journalling
+    async with session.line:
+        begun = await journalling.begin(session.id, None) if journalling is not None else None
+        if journalling is None or not isinstance(begun, TurnBegun) or begun.item is None or begun.lease is None:
+            raise UnknownName("turn", turn_id, hint=f"nothing of session `{session.id}` waits to be gone on with")
+        found = begun.item.turn_id or ""
+        if not found.startswith(turn_id):
+            await journalling.let_go(begun.lease)
+            raise UnknownName("turn", turn_id, hint=f"session `{session.id}` would go on with turn `{found}`")
+        return await _recovered(*await run_begun(session, journalling, begun, None, CancelGate(), abandon=True))
+
+
+@frozen
+class CancelRequest:
+    """A cancel that was asked for durably: whoever runs the turn, now or later, sees it."""
+
+    session: Resident
+    item: InboxItem
+
+    @property
+    def turn_id(self) -> str:
+        """The turn that should end."""
+        return self.item.turn_id or ""
+
+    async def won(self) -> bool:
+        """Wait for the turn's end: whether it ended as cancelled. A turn that nobody runs is ended here."""
+        store = self.session.lash.store
+        while True:
+            receipt = await store.load_receipt(self.session.id, OperationId("turn", self.turn_id))
+            if receipt is not None:
+                return decode(AssembledTurn, receipt.result).outcome == Stopped(StopReason.CANCELLED)
+            with suppress(SessionBusy):
+                await recover(self.session)
+                if await store.load_receipt(self.session.id, OperationId("turn", self.turn_id)) is None:
+                    return True  # it was never begun
+                continue
+            await anyio.sleep(BUSY_POLL_S)
+
+
+async def cancel(session: Resident, reason: str) -> CancelRequest | None:
+    """Ask durably for the end of the turn that runs, or was interrupted; None if there is none."""
+    store = session.lash.require_journal("`session.cancel`").store
+    for item in await store.list_inbox(session.id):
+        if item.state is not InboxState.PENDING or item.turn_id is not None:
+            await store.cancel_items(session.id, [item.no], reason)
+            return CancelRequest(session, item)
+    return None
+
+
+async def recover_quietly(session: Resident) -> None:
+    """The same for whoever opens a session: what stands in the way is logged, and comes up with the next turn."""
+    try:
+        recovered = await recover(session)
+    except SessionBusy:
+        return  # whoever runs it goes on with all of it
+    except LashError as error:
+        log.warning("%s", error)
+        return
+    for each in recovered:
+        log.info(
+            "turn %s of session `%s` is committed: %d effects from its records, %d run now",
+            each.turn.turn_id,
+            session.id,
+            each.replayed,
+            len(each.ran),
+        )
+
+
+async def enqueue(session: Resident, given: TurnInput | str, ingress: Ingress, source_key: str | None) -> InboxItem:
+    """Accept an input, and see to it that somebody runs it: a turn that runs here, or a task in the background."""
+    lash = session.lash
+    journalling = lash.require_journal("`session.enqueue`")
+    turn_input = normalized(given)
+    request = TurnRequest(turn_id=token_hex(16), turn_input=turn_input, input_hash=input_hash(turn_input))
+    held = HeldTurn(session, request, CancelGate())
+    held.check()
+    request = evolve(request, images=await stored_images(lash.store, turn_input))
+    item = journalling.item(
+        session.id, request, session.policy, session.composition, ingress=ingress, source_key=source_key
+    )
+    accepted = await journalling.store.enqueue(item)
+    if lash.background is not None:
+        # In line behind a turn that runs, which most likely takes it meanwhile.
+        lash.background.start_soon(_drain, session, name=f"lash inbox of {session.id}")
+    return accepted
+
+
+async def _drain(session: Resident) -> None:
+    await recover_quietly(session)
