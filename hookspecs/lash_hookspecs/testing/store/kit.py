@@ -182,7 +182,9 @@ class Cases:
 
         def register(run: Run) -> Run:
             statement = " ".join((run.__doc__ or "").split())
-            self.all.append(StoreCase(id, statement, frozenset((Capability.SESSIONS, *needs)), run))
+            # A journal is an inbox item's, and written under a lease.
+            implied = (Capability.LEASES, Capability.INBOX) if Capability.JOURNAL in needs else ()
+            self.all.append(StoreCase(id, statement, frozenset((Capability.SESSIONS, *needs, *implied)), run))
             return run
 
         return register
