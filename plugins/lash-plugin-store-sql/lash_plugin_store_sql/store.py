@@ -30,7 +30,7 @@ from lash_hookspecs.stores import (
 )
 from lash_plugin_store_sql import inbox, items, leases, reads, settle, turns, writes
 from lash_plugin_store_sql.draft import draft, measure
-from lash_plugin_store_sql.driver import Driver
+from lash_plugin_store_sql.driver import Driver, StatementSeen
 from lash_plugin_store_sql.locks import MemoryLocks, file_locks
 from lash_plugin_store_sql.settings import SqlSettings
 from lash_plugin_store_sql.sqlite import SqliteDriver, database_path
@@ -84,6 +84,10 @@ class SqlStore:
     def location(self) -> str:
         """The file's path, or `memory`."""
         return self._driver.location
+
+    def on_statement(self, seen: StatementSeen | None) -> None:
+        """Have `seen` told of each statement from now on, on the thread that ran it: to count, or to crash there."""
+        self._driver.seen = seen
 
     async def aclose(self) -> None:
         """Finish waiting writes and let go of everything; fine to call twice."""
