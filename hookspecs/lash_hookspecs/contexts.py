@@ -30,7 +30,6 @@ __all__ = [
     "SessionHookContext",
     "TurnCall",
     "TurnHookContext",
-    "binding",
     "declared_state",
 ]
 
