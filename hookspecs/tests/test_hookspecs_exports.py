@@ -94,7 +94,7 @@ def loaded_by(statement: str) -> set[str]:
     [
         ("import lash_hookspecs", set()),
         ("from lash_hookspecs import hookimpl", {"markers"}),
-        ("from lash_hookspecs import specs", {"specs", "markers", "values"}),
+        ("from lash_hookspecs import specs", {"specs", "markers", "values", "_plain_values"}),
     ],
 )
 def test_a_plugin_that_only_needs_the_marker_loads_nothing_else(statement: str, ours: set[str]) -> None:
