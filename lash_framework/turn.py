@@ -232,7 +232,7 @@ class TurnRun:
                 case SyncExecutionEnvironment():
                     response: Any = await self._sync(effect)
                 case LlmCall(id=id):
-                    await anyio.lowlevel.checkpoint()  # a model that never waits must not outrun cancel and deadline
+                    await self._let_cancel_in(machine)
                     self._is_asking = True
                     answered = await ask_model(self.plan, self._stream, effect, self._scope())
                     self._is_asking = False
@@ -261,6 +261,13 @@ class TurnRun:
             return
         if aborts:
             self._abort_turn(machine)
+
+    async def _let_cancel_in(self, machine: TurnMachine) -> None:
+        """A model that never waits must not outrun cancel and deadline, nor keep others from working."""
+        if machine.protocol_iteration:
+            await anyio.lowlevel.checkpoint()
+        else:  # nobody was kept waiting yet: a pass of the event loop can be saved
+            await anyio.lowlevel.checkpoint_if_cancelled()
 
     def _note_lost(self, attachments: tuple[str, ...]) -> None:
         for issue in map(attachment_lost, attachments):
