@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lash_framework import inputs
 from lash_framework.inputs import input_hash
@@ -14,6 +14,7 @@ from lash_hookspecs.codec import unstructure
 NOTHING_ELSE = {"images": {}, "mode_extension": None, "plugin_inputs": {}}
 
 
+@settings(deadline=None)  # the first example imports the converter
 @given(st.lists(st.text(st.characters(codec="utf-8")), max_size=3))
 def test_text_has_the_hash_that_the_codec_gives_it(texts: list[str]) -> None:
     given_input = TurnInput(items=tuple(map(TextItem, texts)))
