@@ -114,8 +114,11 @@ class Subject:
             if not watch.dead:  # whatever a killed process still says, nobody hears
                 raise
 
-    async def survive(self, url: str) -> Ending:
-        """What a process left, and how its turn ends with a new host: recovered, then asked for once more."""
+    async def survive(self, url: str, *, force: bool = False) -> Ending:
+        """What a process left, and how its turn ends with a new host: recovered, then asked for once more.
+
+        `force`: also if it is blocked.
+        """
         watch = Watch()
         async with self.open_host(url) as lash:
             store: Any = lash.store
@@ -125,7 +128,7 @@ class Subject:
             was_accepted = bool(await store.list_inbox(self.session_id))
             watch_host(lash, watch)
             session = await self._session(lash)
-            recovered = await self._recovered(lash, session)
+            recovered = await self._recovered(lash, session, force)
             turn = await session.run(self.prompt, turn_id=self.turn_id)
             loaded = await store.load_session(self.session_id)
             return Ending(
@@ -149,9 +152,9 @@ class Subject:
     async def _session(self, lash: Lash) -> Session:
         return await lash.session(self.session_id, mode=self.mode, recover=False)
 
-    async def _recovered(self, lash: Lash, session: Session) -> Sequence[RecoveredTurn]:
+    async def _recovered(self, lash: Lash, session: Session, force: bool) -> Sequence[RecoveredTurn]:
         try:
-            return await session.recover()
+            return await session.recover(force=force)
         except TurnSuspended as waiting:
             for key in waiting.keys:
                 await lash.resolve(key, error="nobody knows whether it happened")
