@@ -324,8 +324,14 @@ class Lash:
         return policy
 
     async def list_sessions(self, *, limit: int = 100) -> Sequence[SessionSummary]:
-        """Sessions, the latest used first."""
-        return await self.store.list_sessions(limit=limit)
+        """Sessions, the latest used first; those in which nothing was committed, or is to be done, apart."""
+        found = await self.store.list_sessions(limit=limit)
+        if all(each.head_revision for each in found):
+            return found
+        waits: set[str] = set()
+        if self.journalling is not None:
+            waits = {each.session_id for each in await self.journalling.store.list_inbox()}
+        return [each for each in found if each.head_revision or each.session_id in waits]
 
     async def latest_session_id(self) -> str | None:
         """The session that was used last; None if there is none."""
@@ -336,6 +342,8 @@ class Lash:
 
         Raises `SessionBusy` while a turn runs on it, here or elsewhere.
         """
+        if session_id not in self._sessions and await self.store.load_head(session_id) is None:
+            return await self.store.delete_session(session_id)  # unknown, or deleted before: nobody can be running it
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(self.holding(session_id))
