@@ -112,6 +112,7 @@ class Slot:
         os.kill(self.pid, signal.SIGSTOP)
         _, status = os.waitpid(self.pid, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
+            self.pid = 0
             raise RuntimeError(f"worker {self._number} ended by itself, with {status}; see `errors.txt`")
         active = self.shared.active()
         os.kill(self.pid, signal.SIGKILL)

@@ -234,14 +234,17 @@ class Worker:
 
     async def _through(self, session: Any, run: Callable[[], Awaitable[Any]]) -> Any:
         """Run it, and be the person who decides what is left open."""
+        blocked = False
         while True:
             try:
+                if blocked:
+                    await session.recover(force=True)
                 return await run()
             except TurnSuspended as waits:
                 await self._decide(waits.session_id)
             except TurnBlocked as error:
                 self._acks.write(event="blocked", session=error.session_id, turn=error.turn_id, why=error.reason)
-                await session.recover(force=True)
+                blocked = True
 
     async def _decide(self, session_id: str) -> None:
         """Look into the tools' log, as a person would look into an account."""

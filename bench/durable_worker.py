@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,6 +31,8 @@ TURNS = 5
 SESSIONS, SESSION_TURNS = 200, 2
 LONG, SHORT_HISTORY, PAIRS = 10_000, 10, 150
 EFFECTS = 1000
+THINKING_S = 3.0
+"""How long the model takes, on average, where many sessions run: else all would stand in line for the CPU."""
 
 
 # ---- contenders -----------------------------------------------------------------------------------------------------
@@ -235,12 +238,16 @@ async def never_idle() -> dict[str, float]:
 
     SqlStore.commit = timed  # type: ignore[method-assign] # to measure
 
+    async def thoughtful(request: Any) -> Any:
+        await asyncio.sleep(THINKING_S * (0.5 + random.random()))
+        return a_tool_round(request)
+
     async def busy() -> None:
         while True:  # noqa: ASYNC110 - to keep the loop busy
             await asyncio.sleep(0)
 
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
-        async with in_process(f"sqlite:///{folder}/busy.db", a_tool_round) as lash:
+        async with in_process(f"sqlite:///{folder}/busy.db", thoughtful) as lash:
             spinning = asyncio.create_task(busy())
 
             async def one(number: int) -> None:
@@ -260,7 +267,7 @@ async def recording(database: str) -> dict[str, Any]:
     def reply(request: Any) -> Any:
         from lash_plugin_provider_scripted.script import Call, Reply
 
-        if len(request.messages) > EFFECTS:
+        if len(request.messages) > EFFECTS // 2:  # two messages and four records a round
             print(orjson.dumps({"messages": len(request.messages)}).decode(), flush=True)
             os._exit(0)
         return Reply(tool_calls=[Call("lookup", {"name": "item"}, f"call-{len(request.messages)}")])
