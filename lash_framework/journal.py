@@ -25,7 +25,6 @@ from lash_framework.journal_decisions import (
 from lash_framework.journal_errors import EffectSuspended, EffectUnrecorded, JournalRefusal, mismatch
 from lash_framework.journal_queue import Append, JournalQueue
 from lash_framework.tool_calls import unknown_call
-from lash_hookspecs.canonical import canonical_bytes
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.effect_commands import RuntimeEffectCommand, RuntimeEffectKind, ToolCallCommand
 from lash_hookspecs.effect_outcomes import (
@@ -274,7 +273,7 @@ class JournalController:
             status=status,
             envelope_hash=asked.hash,
             body=body,
-            digests=canonical_bytes(asked.digests),
+            digests=asked.written,
             label=effect_label(envelope),
         )
 
