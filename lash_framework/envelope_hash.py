@@ -85,16 +85,28 @@ def _text_digest(role: LlmRole, text: str) -> bytes:
     return sha256(f"text\n{role}\n{text}".encode("utf-8", "surrogatepass")).digest()
 
 
+@define(slots=True)
+class _Chain:
+    """The state of the hash behind a run, and what it was before it. Who copies a request shares it."""
+
+    before: tuple[bytes, int]
+    state: Any
+
+    def __deepcopy__(self, memo: object) -> _Chain:
+        return self  # it is never changed, and hashes can't be copied by everybody
+
+
 def _chained(messages: LlmMessages, first: int) -> bytes:
     """The hash of the messages from `first` (0 or 1) on. Each run remembers the state behind it."""
     state = sha256(b"lash.messages\n")
     for run in messages.runs:
         before = (state.digest(), first)
-        known = run.memo.get(MEMO)
-        if known is None or known[0] != before:
+        known: _Chain | None = run.memo.get(MEMO)
+        if known is None or known.before != before:
             state.update(b"".join(map(message_digest, run.messages[first:] if first else run.messages)))
-            known = run.memo[MEMO] = (before, state.copy())
-        state = known[1].copy()
+            run.memo[MEMO] = _Chain(before, state.copy())
+        else:
+            state = known.state.copy()
         if run.messages:
             first = 0
     return state.digest()

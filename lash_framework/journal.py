@@ -141,10 +141,8 @@ class JournalController:
             case Fate.REFUSE, Mismatch():
                 assert row is not None  # there is nothing else that could differ
                 raise mismatch(row, asked, label)
-            case Fate.SUSPEND, _:
-                raise EffectSuspended(key, label)
-            case Fate.UNKNOWN, _:
-                return await self._unknown(envelope, asked)
+            case (Fate.SUSPEND | Fate.UNKNOWN) as what, _:
+                return await self._uncertain(what, envelope, asked)
         return await self._live(envelope, asked, run)
 
     async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
@@ -152,7 +150,7 @@ class JournalController:
         fresh = [each for each in envelopes if each.key not in self._unasked and each.key not in self._asked]
         for each in fresh:
             self._prepared[each.key] = self._ask(each)
-        await self._before(fresh)
+        await self._before([(each, self._prepared[each.key]) for each in fresh])
 
     async def flush(self) -> None:
         """Have the outcomes of external effects durable, and with them all before them."""
@@ -160,26 +158,21 @@ class JournalController:
 
     # ---- live -------------------------------------------------------------------------------------------------------
 
-    async def _before(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
+    async def _before(self, effects: Sequence[tuple[RuntimeEffectEnvelope, Asked]]) -> None:
         """Have durable what these may not start without."""
-        external = [each for each in envelopes if each.command.kind in EXTERNAL]
-        if not external:
-            return
-        effects = {repeatability(each.command) for each in external}
-        for each in external:
+        repeats = {repeatability(each.command) for each, _ in effects if each.command.kind in EXTERNAL}
+        for each, asked in effects:
             if repeatability(each.command) is ToolEffect.UNSAFE and each.key not in self._intents:
                 self._intents.add(each.key)
-                self._records.add(self._row(each, self._prepared[each.key], JournalStatus.INTENT, encode(each.command)))
-        if effects - {ToolEffect.PURE}:
+                self._records.add(self._row(each, asked, JournalStatus.INTENT, encode(each.command)))
+        if repeats - {ToolEffect.PURE}:
             await self._records.write()
-        else:
+        elif repeats:
             await self._records.write_external()
 
     async def _live(self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner) -> RuntimeEffectOutcome:
         command, label = envelope.command, effect_label(envelope)
-        self._prepared[envelope.key] = asked
-        await self._before([envelope])
-        del self._prepared[envelope.key]
+        await self._before([(envelope, asked)])
         unknown_usage = self._takes_unknown_usage(command.kind)
         self.ran.append(label)
         try:
@@ -223,8 +216,10 @@ class JournalController:
         if kind in DURABLE_AT_ONCE:
             await self._records.write()
 
-    async def _unknown(self, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
-        """Answer, for good, that nobody knows whether it happened."""
+    async def _uncertain(self, what: Fate, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
+        """Wait for a person, or answer, for good, that nobody knows whether it happened."""
+        if what is Fate.SUSPEND:
+            raise EffectSuspended(envelope.key, effect_label(envelope))
         outcome: RuntimeEffectOutcome
         if isinstance(envelope.command, ToolCallCommand):
             call = envelope.command.call
@@ -292,7 +287,7 @@ class RecordedOnly(JournalController):
     async def _live(self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner) -> RuntimeEffectOutcome:
         raise EffectUnrecorded(effect_label(envelope))
 
-    async def _unknown(self, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
+    async def _uncertain(self, what: Fate, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
         raise EffectUnrecorded(effect_label(envelope))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import orjson
+from anyio.abc import TaskGroup
 from attrs import define, evolve, field
 
 from lash_framework.effects import envelope
@@ -115,15 +116,17 @@ class ToolBatch:
         asked = [self._envelope(call, scope) for call in calls]
         await self._plan.controller.prepare(asked)
         ends = _Ends()
+        group: TaskGroup | None = None
 
-        async def run(call: _Call, envelope: RuntimeEffectEnvelope) -> None:
+        async def run(call: _Call, wrapped: RuntimeEffectEnvelope) -> None:
             try:
-                await self._run_call(call, scope, envelope)
+                await self._run_call(call, scope, wrapped)
             except (EffectControllerError, EffectsSuspended) as error:
                 ends.add(error)  # kept out of the group, which would wrap it
             except Exception as error:
                 ends.broken.append(error)
-                group.cancel_scope.cancel()
+                if group is not None:
+                    group.cancel_scope.cancel()
             except BaseException as error:
                 # A cancellation that nobody asked for would end this task, or the turn, without a word.
                 if not is_failure(error):
@@ -131,12 +134,12 @@ class ToolBatch:
                 name = call.asked.tool_name
                 log.warning("the call of tool `%s` ended without a result", name, exc_info=error)
 
-        async with anyio.create_task_group() as group:
-            if len(calls) == 1:
-                await run(calls[0], asked[0])
-            else:
-                for call, envelope in zip(calls, asked, strict=True):
-                    group.start_soon(run, call, envelope)
+        if len(calls) == 1:
+            await run(calls[0], asked[0])
+        else:
+            async with anyio.create_task_group() as group:
+                for call, wrapped in zip(calls, asked, strict=True):
+                    group.start_soon(run, call, wrapped)
         ends.pass_on()
         # The batch stays open until the machine has these, or `settle` hands them over.
         for call in calls:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,3 +61,8 @@ async def agent(
     options.setdefault("settings", load_settings(env={}))
     async with Lash.open(store, model=MODEL, plugins=[model_plugin(provider), *plugins], **options) as lash:
         yield lash
+
+
+def inline_agent(script: Script | Provider, **options: Any) -> AbstractAsyncContextManager[Lash]:
+    """A host without a journal, whose effect host a test can replace."""
+    return agent(script, settings=load_settings(env={}, sets=["durability.effects=inline"]), **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from agents import Unwritten, agent
+from agents import Unwritten, agent, inline_agent
 from attrs import define, field, frozen
 
 from lash_framework import Lash
@@ -71,7 +71,7 @@ SCRIPT = [Reply(tool_calls=[Call("double", {"x": 1}, "c1"), Call("double", {"x":
 
 async def recorded(turn_id: str = "t", **options: Any) -> RecordingHost:
     host = RecordingHost()
-    async with agent(SCRIPT, tools=[double], **options) as lash:
+    async with inline_agent(SCRIPT, tools=[double], **options) as lash:
         lash.effects = host
         await (await lash.session("s")).run("q", turn_id=turn_id)
     return host
@@ -93,7 +93,7 @@ async def test_start_model_calls_tools_checkpoints_syncs_and_end_each_cross_once
             "turn_end",
         ]
     )
-    assert host.scopes == [RuntimeScope(session_id="s", turn_id="t", turn_index=0)]
+    assert host.scopes == [RuntimeScope(session_id="s", turn_id="t")]
 
 
 @pytest.mark.statement(23, page="effects")
@@ -128,7 +128,7 @@ async def test_the_models_envelope_holds_the_request_but_no_attachments_bytes() 
 async def test_children_of_a_batch_have_keys_of_their_own_below_their_parents() -> None:
     calls = [{"tool": "double", "parameters": {"x": 1}}, {"tool": "double", "parameters": {"x": 5}}]
     host = RecordingHost()
-    async with agent([Reply(tool_calls=[Call("batch", {"calls": calls}, "b")]), "done"], tools=[double]) as lash:
+    async with inline_agent([Reply(tool_calls=[Call("batch", {"calls": calls}, "b")]), "done"], tools=[double]) as lash:
         lash.effects = host
         turn = await (await lash.session("s")).run("q")
     ids = {
@@ -157,7 +157,7 @@ class _WrongAnswers(Unwritten):
 
 @pytest.mark.statement(9, page="effects")
 async def test_a_controller_that_answers_with_the_wrong_kind_fails_the_turn_by_name() -> None:
-    async with agent(["never"]) as lash:
+    async with inline_agent(["never"]) as lash:
         lash.effects = _WrongAnswers()
         turn = await (await lash.session()).run("q")
         assert turn.outcome == Stopped(StopReason.RUNTIME_ERROR)
@@ -183,7 +183,7 @@ class _Remembered(Unwritten):
 
 @pytest.mark.statement(25, page="effects")
 async def test_a_controller_may_answer_without_running_and_the_result_says_that_it_is_durable() -> None:
-    async with agent([]) as lash:
+    async with inline_agent([]) as lash:
         lash.effects = _Remembered()
         turn = await (await lash.session()).run("q")
         assert turn.text == "from the record"

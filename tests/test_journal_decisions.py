@@ -10,7 +10,19 @@ from journal_kit import Killed, MemoryJournal
 
 from lash_framework.effects import envelope
 from lash_framework.journal import JournalController
-from lash_framework.journal_decisions import RecordedError, decide, encode_error
+from lash_framework.journal_decisions import (
+    Absent,
+    Corrupt,
+    Decision,
+    Failed,
+    Intended,
+    Mismatch,
+    Recorded,
+    RecordedError,
+    decide,
+    encode_error,
+    fate,
+)
 from lash_framework.journal_errors import EffectSuspended
 from lash_hookspecs import (
     CheckpointCommand,
@@ -166,6 +178,27 @@ CRASHES: dict[tuple[str, str, str], list[str]] = {
     ("checkpoint", "pure", "fail"): HELD,
     ("sync_execution_environment", "pure", "fail"): HELD,
 }
+
+
+PURE, IDEMPOTENT, UNSAFE = (tool_call(each) for each in ToolEffect)
+PATIENT, CODE, MODEL = tool_call(ToolEffect.UNSAFE, OnUnknown.WAIT), *(ASKED[k][0] for k in ("exec_code", "llm_call"))
+OUTCOME, REFUSED = Recorded(SleepOutcome()), EffectControllerError("c", "m")
+FATES: list[tuple[Decision, Any, str]] = [
+    *((Absent(), each, "run") for each in (PURE, IDEMPOTENT, UNSAFE, PATIENT, CODE, MODEL)),
+    *((OUTCOME, each, "replay") for each in (PURE, UNSAFE, PATIENT, MODEL)),
+    *((Failed(REFUSED), each, "replay") for each in (PURE, UNSAFE, PATIENT, MODEL)),
+    *((Mismatch(), each, "refuse") for each in (PURE, UNSAFE, PATIENT, MODEL)),
+    *((Corrupt("broken"), each, "refuse") for each in (PURE, UNSAFE, PATIENT, MODEL)),
+    # Nobody writes an intent for what may run again; if there is one, it still may.
+    *((Intended(), each, "run") for each in (PURE, IDEMPOTENT, MODEL)),
+    *((Intended(), each, "unknown_after_crash") for each in (UNSAFE, CODE)),
+    (Intended(), PATIENT, "suspend"),
+]
+
+
+@pytest.mark.parametrize(("decision", "command", "wanted"), FATES)
+def test_what_follows_from_a_decision(decision: Decision, command: Any, wanted: str) -> None:
+    assert fate(decision, command) == wanted
 
 
 def test_the_table_of_crashes_has_every_kind_that_there_is() -> None:

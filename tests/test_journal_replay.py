@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from agents import agent
+from agents import inline_agent, plugin
 from journal_kit import JournalHost, Killed, MemoryJournal
 from test_replay import ENDS, World, turn_of
 
@@ -65,16 +65,17 @@ async def test_a_turn_that_is_killed_at_any_write_ends_like_one_that_is_not(afte
         assert [each.node_id for each in resumed] == [each.node_id for each in nodes]
 
 
-async def test_every_prefix_of_the_rows_is_a_place_to_go_on_from() -> None:
+@pytest.mark.parametrize(("at", "fault"), ENDS)
+async def test_every_prefix_of_the_rows_is_a_place_to_go_on_from(at: str | None, fault: str | None) -> None:
     whole = JournalHost()
-    async with World().open() as lash:
+    async with World(at=at, fault=fault).open() as lash:
         _, (_, nodes, *_) = await turn_of(lash, whole)  # type: ignore[arg-type]  # any host will do
     rows = whole.committed().rows
     for length in range(len(rows) + 1):
-        world, host = World(), JournalHost(MemoryJournal(rows[:length]), attempt=2)
+        world, host = World(at=at, fault=fault), JournalHost(MemoryJournal(rows[:length]), attempt=2)
         async with world.open() as lash:
             turn, (_, resumed, *_) = await turn_of(lash, host)  # type: ignore[arg-type]  # the same
-        assert turn.is_success
+        assert turn.is_success is (at is None)
         assert host.controller is not None
         assert not {row.label for row in rows[:length]} & set(host.controller.ran)
         assert [each.node_id for each in resumed] == [each.node_id for each in nodes]
@@ -87,12 +88,12 @@ async def test_every_prefix_of_the_rows_is_a_place_to_go_on_from() -> None:
 
 
 class Bank:
-    """Eight tools of all purities, and how often each was called; it may be killed in any of them."""
+    """Eight tools of all purities, and how often each was called; any of them may hang."""
 
     def __init__(self) -> None:
         self.calls: dict[str, int] = {}
-        self.dies_in: str | None = None
-        self.died = anyio.Event()
+        self.hang: set[str] = set()
+        self.hung = anyio.Event()
 
     def tools(self) -> list[Any]:
         effects = [*ToolEffect, *ToolEffect, ToolEffect.UNSAFE, ToolEffect.UNSAFE]
@@ -104,8 +105,9 @@ class Bank:
             """Do something."""
             self.calls[name] = self.calls.get(name, 0) + 1
             await anyio.lowlevel.checkpoint()
-            if name == self.dies_in:
-                self.died.set()
+            if name in self.hang:
+                if {each for each in self.calls if each in self.hang} == self.hang:
+                    self.hung.set()
                 await anyio.sleep_forever()
             return name
 
@@ -139,7 +141,7 @@ async def killed_and_resumed(dies_at: int | None, after: bool) -> None:
     """A process dies at a write, another goes on: nothing recorded runs again, and nothing unsafe runs twice."""
     bank = Bank()
     first = JournalHost(MemoryJournal(dies_at=dies_at, after=after))
-    async with agent(EIGHT, tools=bank.tools()) as lash:
+    async with inline_agent(EIGHT, tools=bank.tools()) as lash:
         lash.effects = first
         try:
             await (await lash.session("s")).run("q", turn_id="t")
@@ -149,7 +151,7 @@ async def killed_and_resumed(dies_at: int | None, after: bool) -> None:
             return
     second, before, done = first.again(), dict(bank.calls), done_in(first.journal)
     suspended: tuple[str, ...] = ()
-    async with agent(EIGHT, tools=bank.tools()) as lash:
+    async with inline_agent(EIGHT, tools=bank.tools()) as lash:
         lash.effects = second
         try:
             turn = await (await lash.session("s")).run("q", turn_id="t")
@@ -178,7 +180,7 @@ async def test_a_batch_of_eight_killed_at_a_write_runs_no_unsafe_tool_twice(dies
 
 async def test_eight_tools_that_end_together_cost_two_writes_and_their_intents_one() -> None:
     bank, host = Bank(), JournalHost()
-    async with agent(EIGHT, tools=bank.tools()) as lash:
+    async with inline_agent(EIGHT, tools=bank.tools()) as lash:
         lash.effects = host
         await (await lash.session("s")).run("q", turn_id="t")
     intents, first, rest, *hooks = host.journal.writes
@@ -194,29 +196,52 @@ async def test_eight_tools_that_end_together_cost_two_writes_and_their_intents_o
     assert [row.kind for row in host.controller.held][-2:] == ["checkpoint", "turn_end"]
 
 
+async def test_a_journal_that_can_not_be_written_stops_the_calls_that_still_run() -> None:
+    """A lost lease: another process has the turn now. What failed comes out as it is, in no group."""
+    bank, host = Bank(), JournalHost(MemoryJournal(dies_at=1))
+    bank.hang = {"t1"}
+    async with inline_agent(EIGHT, tools=bank.tools()) as lash:
+        lash.effects = host
+        with pytest.raises(Killed):
+            await (await lash.session("s")).run("q", turn_id="t")
+    assert bank.calls["t1"] == 1
+
+
+async def test_a_paid_reply_is_durable_before_a_slow_hook_of_a_plugin_runs() -> None:
+    host, found = JournalHost(), []
+
+    async def lash_checkpoint(ctx: Any) -> None:
+        found.append([row.kind for row in host.journal.rows])
+
+    async with inline_agent(["Hello."], plugins=[plugin("slow", lash_checkpoint)]) as lash:
+        lash.effects = host
+        await (await lash.session("s")).run("q", turn_id="t")
+    assert found == [["turn_start", "llm_call"]]
+
+
 # ---- children -------------------------------------------------------------------------------------------------------
 
 
 async def test_a_child_that_waits_for_a_person_suspends_the_turn_after_its_siblings_have_ended() -> None:
     bank = Bank()
-    bank.dies_in = "t7"
+    bank.hang = {"t0", "t7"}
     calls = [{"tool": "t7", "parameters": {}}, {"tool": "t0", "parameters": {}}]
     model, host = script(Call("batch", {"calls": calls}, "b")), JournalHost()
-    async with agent(model, tools=bank.tools()) as lash, anyio.create_task_group() as group:
+    async with inline_agent(model, tools=bank.tools()) as lash, anyio.create_task_group() as group:
         lash.effects = host
         session = await lash.session("s")
         group.start_soon(partial(session.run, "q", turn_id="t"))
-        await bank.died.wait()
+        await bank.hung.wait()
         group.cancel_scope.cancel()
-    bank.dies_in, host = None, host.again()
-    async with agent(model, tools=bank.tools()) as lash:
+    bank.hang, host = set(), host.again()
+    async with inline_agent(model, tools=bank.tools()) as lash:
         lash.effects = host
         with pytest.raises(EffectsSuspended, match=r"`t7` \(b:00\)"):
             await (await lash.session("s")).run("q", turn_id="t")
     done = [row.label for row in host.journal.rows if row.status == "done"]
     assert "tool_call `t0` (b:01)" in done
     assert "tool_call `batch` (b)" not in done
-    assert bank.calls["t7"] == 1
+    assert bank.calls == {"t0": 2, "t7": 1}
 
 
 # ---- records only ---------------------------------------------------------------------------------------------------
@@ -232,6 +257,7 @@ class OnlyRecords:
         return RecordedOnly(self.rows)
 
 
+@pytest.mark.statement(16, page="effects")
 async def test_with_records_only_a_turn_ends_in_the_same_bytes_or_says_where_they_end() -> None:
     host = JournalHost()
     async with World().open() as lash:

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from agents import Unwritten, agent, plugin
+from agents import Unwritten, agent, inline_agent, plugin
 from attrs import frozen
 
 from lash_framework.composition import Composition
@@ -326,7 +326,7 @@ async def test_the_deepest_that_is_taken_fits_into_the_deepest_calls_and_their_r
         return ToolCallOutput(failure)
 
     given = '{"x":' + "[" * (MAX_NESTING - 1) + "]" * (MAX_NESTING - 1) + "}"
-    async with agent([Reply(tool_calls=[Call("again", given)]), "Done."], tools=[again]) as lash:
+    async with inline_agent([Reply(tool_calls=[Call("again", given)]), "Done."], tools=[again]) as lash:
         lash.effects = _Keeps()
         session = await lash.session("s")
         turn = await session.run("q", turn_id="t")
@@ -397,7 +397,7 @@ async def test_a_child_that_the_effect_boundary_refused_ends_the_turn_whatever_t
         await ask(ctx)
         return "as if nothing had happened"
 
-    async with agent([Reply(tool_calls=[Call("parent")] * calls), "never asked"], tools=[parent, add]) as lash:
+    async with inline_agent([Reply(tool_calls=[Call("parent")] * calls), "never asked"], tools=[parent, add]) as lash:
         lash.effects = _RefusesChildren()
         turn: AssembledTurn = await (await lash.session("s")).run("q")
     assert turn.outcome == Stopped(StopReason.RUNTIME_ERROR)
@@ -449,7 +449,7 @@ class _LosesCalls(_RefusesChildren):
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_call_that_ends_without_a_result_is_told_as_failed_and_never_left_out(calls: int) -> None:
     """A call in the history without its result would make every later model call of the session fail."""
-    async with agent([Reply(tool_calls=[Call("add", {"a": 1, "b": 2})] * calls), "Done."], tools=[add]) as lash:
+    async with inline_agent([Reply(tool_calls=[Call("add", {"a": 1, "b": 2})] * calls), "Done."], tools=[add]) as lash:
         lash.effects = _LosesCalls()
         turn = await (await lash.session("s")).run("q")
     assert turn.text == "Done."

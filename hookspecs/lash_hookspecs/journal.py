@@ -88,7 +88,9 @@ class Journal(Protocol):
         """A turn's journal, in order; empty if it has none (any more)."""
         ...
 
-    async def park_turn(self, lease: Lease, no: int, *, state: InboxState, reason: str | None = None) -> None:
+    async def park_turn(
+        self, lease: Lease, no: int, *, state: InboxState = InboxState.SUSPENDED, reason: str | None = None
+    ) -> None:
         """Let go of the lease, and leave the turn as `suspended`, or as `blocked` with the reason; or forget it.
 
         Forgotten (`cancelled`) is a turn that could never run as it was asked. Raises like `append_journal`, and

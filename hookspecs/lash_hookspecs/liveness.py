@@ -40,12 +40,14 @@ def _stamp_of(pid: int) -> ProcessStamp | None:
 
 
 def _place() -> str | None:
-    """The machine's boot and our namespace of process ids; neither changes while a process lives."""
+    """Our machine's boot and our namespaces of process ids and of time; none changes while a process lives."""
     if sys.platform != "linux":
         return None
     try:
+        if int(Path("/proc/self/stat").read_bytes().split(None, 1)[0]) != os.getpid():
+            return None  # these are the records of another namespace
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+        return "/".join([boot, *(str(Path(f"/proc/self/ns/{each}").stat().st_ino) for each in ("pid", "time"))])
     except (OSError, ValueError):
         return None
 

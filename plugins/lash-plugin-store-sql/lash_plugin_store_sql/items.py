@@ -42,6 +42,20 @@ LEAN = ITEM.replace("payload", "x''")
 _TEXTS = ", ".join(f"'{state}'" for state in sorted(BEGUN))
 _WAITS = "session_no = ? AND settled_at_ms IS NULL AND state = 'pending'"
 
+_BEGUN_NEXT = (
+    f"SELECT min(no) FROM inbox WHERE session_no = ? AND settled_at_ms IS NULL AND state IN ({_TEXTS}) "
+    "AND taken_by IS NULL"
+)
+
+# The first of each ingress, as the index has them: a long queue isn't walked through.
+_WAITING_NEXT = "SELECT min(no) FROM ({})".format(
+    " UNION ALL ".join(
+        f"SELECT * FROM (SELECT no FROM inbox WHERE {_WAITS} AND ingress = '{each}' AND available_at_ms <= ? "
+        "ORDER BY no LIMIT 1)"
+        for each in Ingress
+    )
+)
+
 
 def item_of(session_id: str, row: Row) -> Item:
     """An item from its columns."""
@@ -86,11 +100,8 @@ def find_by_key(tx: Tx, session_id: str, session_no: int, source_key: str) -> In
 def find_next(tx: Tx, session_id: str, session_no: int, now_ms: int) -> InboxItem | None:
     """The item that is to be done next: the oldest whose turn was begun, else the oldest that waits and may start."""
     row = tx.row(
-        f"SELECT {ITEM} FROM inbox WHERE no = coalesce("
-        f"(SELECT no FROM inbox WHERE session_no = ? AND settled_at_ms IS NULL AND state IN ({_TEXTS}) "
-        "AND taken_by IS NULL ORDER BY no LIMIT 1), "
-        f"(SELECT no FROM inbox WHERE {_WAITS} AND available_at_ms <= ? ORDER BY no LIMIT 1))",
-        (session_no, session_no, now_ms),
+        f"SELECT {ITEM} FROM inbox WHERE no = coalesce(({_BEGUN_NEXT}), ({_WAITING_NEXT}))",
+        (session_no, *(session_no, now_ms) * len(Ingress)),
     )
     return None if row is None else item_of(session_id, row).item
 
@@ -129,11 +140,12 @@ def waiting_after(tx: Tx, session_no: int, anchor: int) -> list[int]:
 
 def has_pending(tx: Tx, session_id: str, ingress: Ingress, now_ms: int) -> bool:
     """Whether an item waits that could be delivered so: what is for a checkpoint can be a turn too."""
-    only = "AND ingress = 'checkpoint' " if ingress is Ingress.CHECKPOINT else ""
+    kinds = [Ingress.CHECKPOINT] if ingress is Ingress.CHECKPOINT else list(Ingress)
     row = tx.row(
-        f"SELECT EXISTS (SELECT 1 FROM inbox WHERE session_no = sessions.no AND settled_at_ms IS NULL "
-        f"AND state = 'pending' {only}AND available_at_ms <= ?) FROM sessions WHERE session_id = ?",
-        (now_ms, session_id),
+        "SELECT EXISTS (SELECT 1 FROM inbox WHERE session_no = sessions.no AND settled_at_ms IS NULL "
+        f"AND state = 'pending' AND ingress IN ({marks(len(kinds))}) AND available_at_ms <= ?) "
+        "FROM sessions WHERE session_id = ?",
+        (*kinds, now_ms, session_id),
     )
     if row is None:
         find_session(tx, session_id)  # says so if it was deleted

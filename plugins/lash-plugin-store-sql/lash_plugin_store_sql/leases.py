@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from lash_hookspecs.errors import CommitRefused
 from lash_hookspecs.leases import Lease, LeaseHolder, ProcessStamp
 from lash_hookspecs.liveness import is_gone
 from lash_plugin_store_sql.driver import Tx
@@ -74,7 +75,10 @@ def _values(holder: LeaseHolder) -> dict[str, Any]:
 
 
 def _text(values: dict[str, Any]) -> str:
-    return orjson.dumps(values).decode()
+    try:
+        return orjson.dumps(values).decode()
+    except TypeError as error:
+        raise CommitRefused("text", f"a lease's holder can't be stored: {error}") from error
 
 
 def holder_gone(facts: LeaseFacts) -> bool:

@@ -92,6 +92,6 @@ def has_rows(tx: Tx, no: int, generation: int) -> bool:
     return tx.row(sql, (*span(no), generation)) is not None
 
 
-def drop_rows(tx: Tx, no: int) -> None:
-    """Forget an item's journal."""
-    tx.write("DELETE FROM journal WHERE key BETWEEN ? AND ?", span(no))
+def drop_rows(tx: Tx, *nos: int) -> None:
+    """Forget the journals of items."""
+    tx.write_many("DELETE FROM journal WHERE key BETWEEN ? AND ?", [span(no) for no in nos])

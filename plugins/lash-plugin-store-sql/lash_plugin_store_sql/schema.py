@@ -148,7 +148,7 @@ DDL = (
     )
     """,
     # What is open is a handful, however long the history: this index stays a page or two.
-    "CREATE INDEX inbox_open ON inbox (session_no, state) WHERE settled_at_ms IS NULL",
+    "CREATE INDEX inbox_open ON inbox (session_no, state, ingress) WHERE settled_at_ms IS NULL",
     """
     CREATE TABLE journal (
         key INTEGER PRIMARY KEY,

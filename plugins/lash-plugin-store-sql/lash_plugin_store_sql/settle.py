@@ -60,8 +60,6 @@ def drop_journals(tx: Tx, before_ms: int) -> tuple[int, bool]:
         "SELECT no, state = 'completed' AND taken_by IS NULL FROM inbox WHERE settled_at_ms < ? LIMIT ?",
         (before_ms, _DROPPED),
     )
-    for no, is_turn in rows:
-        if is_turn:
-            drop_rows(tx, no)
+    drop_rows(tx, *(no for no, is_turn in rows if is_turn))
     tx.write_many("DELETE FROM inbox WHERE no = ?", [(no,) for no, _ in rows])
     return sum(is_turn for _, is_turn in rows), len(rows) == _DROPPED

@@ -208,7 +208,9 @@ class SqlStore:
     async def load_journal(self, session_id: str, turn_id: str) -> Sequence[JournalRow]:
         return await self._lanes.read(lambda tx: turns.load_journal(tx, session_id, turn_id))
 
-    async def park_turn(self, lease: Lease, no: int, *, state: InboxState, reason: str | None = None) -> None:
+    async def park_turn(
+        self, lease: Lease, no: int, *, state: InboxState = InboxState.SUSPENDED, reason: str | None = None
+    ) -> None:
         await self._lanes.write(lambda tx: turns.park_turn(tx, lease, no, state, reason, self._now_ms))
 
     async def drop_journals(self, *, before_ms: int) -> int:

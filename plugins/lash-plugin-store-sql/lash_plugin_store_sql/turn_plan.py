@@ -31,6 +31,7 @@ __all__ = [
     "fruitless",
     "is_live",
     "is_ours",
+    "is_parked",
     "lease_end",
     "lost_claims",
     "plan_begin",
@@ -163,6 +164,15 @@ def plan_cancel(stored: Item | None) -> CancelOutcome:
     if stored.taken_by is not None:
         return CancelOutcome.TAKEN
     return CancelOutcome.REQUESTED if stored.item.cancel_reason is None else CancelOutcome.ALREADY_REQUESTED
+
+
+def is_parked(stored: Item | None, lease: Lease, state: InboxState, reason: str | None) -> bool:
+    """Whether the item was left in this state under this lease, and nobody begun it since."""
+    if stored is None:
+        return False
+    item = stored.item
+    said = item.cancel_reason if state is InboxState.CANCELLED else item.reason
+    return (item.state, said, item.claim_generation) == (state, reason, lease.generation)
 
 
 # ---- turns ----------------------------------------------------------------------------------------------------------

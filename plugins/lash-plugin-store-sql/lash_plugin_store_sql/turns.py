@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from attrs import evolve
 
-from lash_hookspecs.errors import ClaimLost, CommitRefused, StoreCorrupt
+from lash_hookspecs.errors import ClaimLost, CommitRefused, LeaseLost, StoreCorrupt
 from lash_hookspecs.inbox import CancelOutcome, InboxItem, InboxState, NewInboxItem
 from lash_hookspecs.journal import TurnBegin, TurnBegun, TurnClaim, TurnCommitted
 from lash_hookspecs.journal_rows import JournalRow
@@ -44,6 +44,7 @@ from lash_plugin_store_sql.turn_plan import (
     fenced,
     fruitless,
     is_ours,
+    is_parked,
     lease_end,
     lost_claims,
     plan_begin,
@@ -287,7 +288,12 @@ def park_turn(tx: Tx, lease: Lease, no: int, state: InboxState, reason: str | No
         raise CommitRefused("park_state", f"a turn is parked as suspended, blocked or cancelled, not as {state.value}")
     tx.lock(lease.session_id)
     now_ms = clock()
-    session_no, _, _ = _fenced_item(tx, lease, no, now_ms)
+    try:
+        session_no, _, _ = _fenced_item(tx, lease, no, now_ms)
+    except LeaseLost:
+        if is_parked(_item(tx, lease.session_id, no), lease, state, reason):
+            return  # by ourselves, and the answer was lost
+        raise
     if state is InboxState.CANCELLED:
         tx.write(
             "UPDATE inbox SET state = 'cancelled', cancel_reason = ?, settled_at_ms = ?, payload = x'' WHERE no = ?",
@@ -297,6 +303,11 @@ def park_turn(tx: Tx, lease: Lease, no: int, state: InboxState, reason: str | No
     else:
         tx.write("UPDATE inbox SET state = ?, reason = ?, fruitless = 0 WHERE no = ?", (state.value, reason, no))
     write_release(tx, session_no)
+
+
+def _item(tx: Tx, session_id: str, no: int) -> Item | None:
+    session = find_session(tx, session_id)
+    return None if session is None else find_items(tx, session_id, session.no, [no]).get(no)
 
 
 def load_journal(tx: Tx, session_id: str, turn_id: str) -> Sequence[JournalRow]:

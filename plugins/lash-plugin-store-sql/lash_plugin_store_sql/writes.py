@@ -33,6 +33,7 @@ from lash_plugin_store_sql.reads import (
     packed,
     usage_of,
 )
+from lash_plugin_store_sql.rows import drop_rows
 from lash_plugin_store_sql.schema import INT_MAX, key, span
 from lash_plugin_store_sql.settle import items_of, settle, settle_again
 from lash_plugin_store_sql.turn_plan import is_ours
@@ -285,7 +286,7 @@ def delete_session(tx: Tx, session_id: str, now_ms: int) -> bool:
     if session is None:
         return False
     hashes = {row[0] for row in tx.rows("SELECT hash FROM refs WHERE session_no = ?", (session.no,))}
-    tx.write("DELETE FROM journal WHERE (key >> 32) IN (SELECT no FROM inbox WHERE session_no = ?)", (session.no,))
+    drop_rows(tx, *(no for (no,) in tx.rows("SELECT no FROM inbox WHERE session_no = ?", (session.no,))))
     for table in ("refs", "usage", "inbox"):
         tx.write(f"DELETE FROM {table} WHERE session_no = ?", (session.no,))
     for table in ("nodes", "receipts"):

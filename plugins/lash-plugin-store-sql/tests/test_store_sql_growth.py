@@ -10,6 +10,8 @@ from typing import Any
 import attrs
 import pytest
 
+from lash_hookspecs.inbox import Ingress
+from lash_hookspecs.journal_rows import JournalStatus
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import (
     ComponentChanged,
@@ -20,6 +22,7 @@ from lash_hookspecs.stores import (
     attachment_id,
 )
 from lash_hookspecs.testing.store import Scribe
+from lash_hookspecs.testing.store.runner import Runner, effect, new_item
 from lash_plugin_store_sql.locks import MemoryLocks
 from lash_plugin_store_sql.settings import SqlSettings
 from lash_plugin_store_sql.sqlite import SqliteDriver
@@ -125,6 +128,39 @@ async def test_an_ordinary_turn_writes_five_rows() -> None:
     }
     assert len(statements) == 13
     await store.aclose()
+
+
+async def a_durable_turn(store: SqlStore, scribe: Scribe, runner: Runner, key: str, meter: Meter) -> list[int]:
+    """Begin, record an intent and its outcome, and commit; how many statements each of the four took."""
+    meter.reading()
+    lease, item = await runner.begin(store, new_item(key))
+    counts = [len(meter.reading()[0])]
+    for status in (JournalStatus.INTENT, JournalStatus.DONE):
+        await store.append_journal(lease, item.no, [effect("a", status)])
+        counts.append(len(meter.reading()[0]))
+    await scribe.write(store, runner.commit(scribe, lease, item, "x"))
+    return [*counts, len(meter.reading()[0])]
+
+
+async def test_a_durable_turn_costs_the_same_at_any_length_of_history() -> None:
+    """BEGIN and COMMIT included: six more for the begin, two for each row, three for the settlement."""
+    readings = []
+    for history in HISTORIES:
+        meter, scribe, runner = Meter(), Scribe(), Runner()
+        store = await opened(meter)
+        await with_history(store, scribe, history)
+        for index in range(min(history // 10, 100)):
+            await a_durable_turn(store, scribe, runner, f"k{index:09}", meter)
+        meter.reading()
+        await scribe.write(store, scribe.turn("x", operation=OperationId("turn", "without-a-claim")))
+        plain = len(meter.reading()[0])
+        begin, *rows, commit = await a_durable_turn(store, scribe, runner, "k-last", meter)
+        readings.append((begin, rows, commit - plain))
+        assert await store.list_inbox() == []
+        assert not await store.has_pending("s1", Ingress.NEXT_TURN)
+        assert len(meter.reading()[0]) == 3 + 3  # in memory, a glance is a read
+        await store.aclose()
+    assert readings == [(2 + 6, [2 + 2, 2 + 2], 3)] * len(HISTORIES)
 
 
 async def test_reading_costs_the_same_at_any_length_of_history() -> None:

@@ -23,7 +23,19 @@ from collections.abc import Awaitable, Callable, Collection
 
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.stores import Capability
-from lash_hookspecs.testing.store import checkpoints, graph, lifecycle, receipts, sessions
+from lash_hookspecs.testing.store import (
+    checkpoints,
+    graph,
+    inbox,
+    journal,
+    leases,
+    lifecycle,
+    numbers,
+    queue,
+    receipts,
+    sessions,
+    settlement,
+)
 from lash_hookspecs.testing.store.conformance import Corrupt, Open, pytest_of
 from lash_hookspecs.testing.store.kit import Corruption, Need, Scribe, StoreCase, StoreHarness
 
@@ -35,22 +47,56 @@ NOT_APPLICABLE = {
     "A2.08": "a session's nodes never leave its active path: there are no forks or rewinds yet",
     "A2.10": "there are no receipts of an older kind: this is the first format",
     "A2.11": "the receipt's encoding has one version; a newer database is refused as a whole when it is opened",
-    "A2.15": "queue claims belong to the inbox, which isn't a part of this port",
+    "A5.02": "there is one inbox with one order: inputs, commands and queued work can't disagree",
+    "A5.06": "claims name their items one by one and take all or none; there are no merge keys that end a run of them",
+    "A5.07": "there are no commands in the inbox: what changes a session is an append, a turn or a call",
+    "A5.13": "the kernel groups what it takes at a checkpoint; a turn starts from one item, so there is no merge key",
+    "A5.17": "a turn that was begun is begun again before anything that waits, and meets no boundary on the way",
+    "A5.18": "the store knows no policy of draining: who claims names what it claims",
+    "A5.19": "the store knows no limit of a claim, and a turn is begun again with all that it took",
+    "A5.21": "there are no processes that could wake a session yet",
+    "A5.25": "a boundary is the ingress or the time from which an item is available: see A5.08 and A5.15",
+    "A5.27": "whether a transaction is opened shows inside the store only; its own tests count them",
+    "B.06": "a store reports no sweeps: bytes go with their last user, in the same transaction",
+    "B.07": "there is no collection from roots that could be partial",
+    "B.08": "a failure is raised, never returned as a report",
+    "B.09": "there are no levers beside `drop_journals`; a store without it lacks the capability",
     "D.06": "the service over appends is the kernel's, and so is its test",
     "D.08": "the service over appends is the kernel's, and so is its test",
+    "E.02": "a negative head revision is a case of the graph: D.04-revision",
+    "E.06": "there are no triggers yet",
+    "F.07": "claims can't be out of order: each names its items, in any order, and takes all or none",
+    "L.04": "there are no processes yet, whose journals could be retired",
 }
 """Catalogue ids that have no meaning for this port, with the reason."""
+
+
+_PARTS = (
+    sessions,
+    receipts,
+    checkpoints,
+    lifecycle,
+    graph,
+    leases,
+    queue,
+    inbox,
+    journal,
+    settlement,
+    numbers,
+)
 
 
 def store_cases(
     capabilities: Collection[Capability],
     *,
     reopen: bool = True,
+    clock: bool = False,
     corruptions: Collection[Corruption] = tuple(Corruption),
 ) -> list[StoreCase]:
     """The cases for a store with these capabilities, in the order of their ids.
 
-    `reopen` is False for a store whose data ends with its last handle; `corruptions` are those that the harness can do.
+    `reopen` is False for a store whose data ends with its last handle; `clock` says that the harness can `advance`;
+    `corruptions` are those that it can do.
     Raises `ConfigurationError` for a store without `sessions`: all cases are about them.
     """
     named = frozenset(capabilities)
@@ -58,8 +104,8 @@ def store_cases(
         raise ConfigurationError(f"no capability of a store: {', '.join(sorted(map(repr, unknown)))}")
     if Capability.SESSIONS not in named:
         raise ConfigurationError("a store without the capability `sessions` can't be tested: every case needs it")
-    offered = {*named, *corruptions, *([Need.REOPEN] if reopen else [])}
-    every = [case for part in (sessions, receipts, checkpoints, lifecycle, graph) for case in part.CASES.all]
+    offered = {*named, *corruptions, *([Need.REOPEN] if reopen else []), *([Need.CLOCK] if clock else [])}
+    every = [case for part in _PARTS for case in part.CASES.all]
     return sorted((case for case in every if case.needs <= offered), key=lambda case: case.id)
 
 

@@ -38,6 +38,9 @@ class FolderHarness:
         assert self._corrupt is not None, "cases that need damage are left out without `corrupt`"
         await self._corrupt(self._folder, kind, session_id)
 
+    def advance(self, ms: int) -> None:
+        raise NotImplementedError("cases that need another clock are left out")
+
     async def aclose(self) -> None:
         while self._stores:
             store = self._stores.pop()

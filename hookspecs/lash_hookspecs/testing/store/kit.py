@@ -10,6 +10,9 @@ from typing import Any, Protocol
 import anyio
 from attrs import define, field
 
+from lash_hookspecs.inbox import Inbox
+from lash_hookspecs.journal import Journal
+from lash_hookspecs.leases import Leases
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import (
     Blobs,
@@ -59,7 +62,10 @@ class Corruption(StrEnum):
     another parent, `NODE_FRAME` another frame, `NODE_KIND` a kind that doesn't exist; `HEAD_LEAF` makes the head name a
     leaf that isn't there, `HEAD_NO_LEAF` none though there are nodes, `HEAD_REVISION` a revision below zero;
     `RECEIPT_NODES` makes the latest receipt claim one node more than there is; `RECEIPT_GONE` removes it;
-    `COMPONENT_GONE` removes the body of a checkpoint component, `COMPONENT_BODY` replaces it by other bytes.
+    `COMPONENT_GONE` removes the body of a checkpoint component, `COMPONENT_BODY` replaces it by other bytes;
+    `LEASE_GENERATION` makes the lease's generation negative, `LEASE_HOLDER` its holder unreadable, `LEASE_SPENT` makes
+    it the last generation there is; `ITEM_GENERATION` makes the generation of an inbox item's claim negative,
+    `ITEM_STATE` gives the item a state that doesn't exist, `ROW_STATUS` does so to a journal row.
     """
 
     NODE_GAP = "node_gap"
@@ -73,6 +79,12 @@ class Corruption(StrEnum):
     RECEIPT_GONE = "receipt_gone"
     COMPONENT_GONE = "component_gone"
     COMPONENT_BODY = "component_body"
+    LEASE_GENERATION = "lease_generation"
+    LEASE_HOLDER = "lease_holder"
+    LEASE_SPENT = "lease_spent"
+    ITEM_GENERATION = "item_generation"
+    ITEM_STATE = "item_state"
+    ROW_STATUS = "row_status"
 
 
 class StoreHarness(Protocol):
@@ -90,9 +102,14 @@ class StoreHarness(Protocol):
         """Damage a session's stored data."""
         ...
 
+    def advance(self, ms: int) -> None:
+        """Let the clock of every handle, open or not, be that much further; only where there is such a clock."""
+        ...
+
 
 class Need(StrEnum):
     REOPEN = "reopen"
+    CLOCK = "clock"
 
 
 Run = Callable[[StoreHarness], Awaitable[None]]
@@ -128,11 +145,17 @@ class _Checked:
     async def corrupt(self, kind: Corruption, session_id: str) -> None:
         await self._harness.corrupt(kind, session_id)
 
+    def advance(self, ms: int) -> None:
+        self._harness.advance(ms)
+
 
 _PORTS: dict[str, type] = {
     Capability.SESSIONS: SessionStore,
     Capability.BLOBS: Blobs,
     Capability.LOCKS: SessionLocks,
+    Capability.LEASES: Leases,
+    Capability.INBOX: Inbox,
+    Capability.JOURNAL: Journal,
 }
 
 

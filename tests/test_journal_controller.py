@@ -1,0 +1,558 @@
+"""The journal's controller: what it writes when, what it waits for, and what it refuses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+from attrs import evolve
+from hypothesis import given, settings, strategies as st
+from journal_kit import Killed, MemoryJournal
+from test_journal_decisions import ASKED, CALL, REQUEST, SCOPE
+
+from lash_framework.effects import envelope
+from lash_framework.envelope_hash import EnvelopeHasher
+from lash_framework.journal import DURABLE_AT_ONCE, EXTERNAL, JournalController
+from lash_framework.journal_errors import EffectSuspended, JournalRefusal, differing_paths
+from lash_hookspecs import (
+    CheckpointCommand,
+    CheckpointKind,
+    CheckpointOutcome,
+    EffectControllerError,
+    EmitEvents,
+    ExecCodeCommand,
+    HookRecord,
+    JournalRow,
+    JournalStatus,
+    LlmCallCommand,
+    LlmCallError,
+    LlmCallOutcome,
+    LlmRole,
+    LlmToolSpec,
+    OnUnknown,
+    OwnedDirective,
+    PreparedToolCall,
+    PromptPiece,
+    RenderedPrompt,
+    RuntimeEffectEnvelope,
+    RuntimeEffectKind,
+    RuntimeEffectOutcome,
+    SleepOutcome,
+    SurfaceEvent,
+    SyncEnvironmentCommand,
+    SyncEnvironmentOutcome,
+    TokenUsage,
+    ToolCallCommand,
+    ToolCallDone,
+    ToolCallEffectOutcome,
+    ToolCallOutput,
+    ToolCallSuccess,
+    ToolEffect,
+    llm_text,
+)
+
+
+async def answer(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+    return ASKED[asked.command.kind][1]
+
+
+async def never(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+    raise AssertionError("unreachable: it is recorded, or refused")
+
+
+def call(name: str, effect: ToolEffect, on_unknown: OnUnknown = OnUnknown.FAIL, **args: Any) -> RuntimeEffectEnvelope:
+    prepared = PreparedToolCall(
+        call_id=name, tool_name=name, args=args, plugin_id="bank", effect=effect, on_unknown=on_unknown
+    )
+    return envelope(SCOPE, ToolCallCommand(prepared), name)
+
+
+def asked(name: str, id: str = "1") -> RuntimeEffectEnvelope:
+    match name:
+        case "pure" | "idempotent" | "unsafe":
+            return call(f"{name}-{id}", ToolEffect(name))
+        case "llm":
+            return envelope(SCOPE, LlmCallCommand("p", REQUEST), id)
+        case "code":
+            return envelope(SCOPE, ExecCodeCommand("python", "1"), id)
+    return envelope(SCOPE, ASKED[name][0], id)
+
+
+# ---- what is written when -------------------------------------------------------------------------------------------
+
+WRITES: dict[str, tuple[str, list[str]]] = {
+    # effects one after the other, as `name`: what is written, each write with the kinds of its rows (`?` an intent)
+    "nothing is written for a turn without tools": ("turn_start llm checkpoint turn_end", []),
+    "a tool's outcome takes all before it along": ("turn_start pure", ["turn_start pure"]),
+    "a reply is durable before a tool starts": ("turn_start llm pure", ["turn_start llm", "pure"]),
+    "and before the next model call": ("llm llm", ["llm"]),
+    "internal records need not be": ("turn_start checkpoint llm", []),
+    "a durable outcome needs no write before the next effect": ("pure pure llm", ["pure", "pure"]),
+    "internal records wait for the next outcome": ("pure checkpoint pure", ["pure", "checkpoint pure"]),
+    "an idempotent tool starts after all before it": ("checkpoint idempotent", ["checkpoint", "idempotent"]),
+    "an unsafe one writes its intent with that": ("checkpoint unsafe", ["checkpoint unsafe?", "unsafe"]),
+    "code is unsafe": ("llm code", ["llm code?", "code"]),
+    "an intent is written though nothing is held": ("unsafe", ["unsafe?", "unsafe"]),
+    "a direct call is durable at once": ("llm direct", ["llm", "direct"]),
+    "a sleep is held, as a model's reply is": ("llm sleep llm", ["llm", "sleep"]),
+}
+
+
+def shown(rows: list[str]) -> str:
+    names = {"llm_call": "llm", "exec_code": "code"}
+    found = []
+    for row in rows:
+        label, _, status = row.rpartition(": ")
+        name = label.split("`")[1].split("-")[0] if "`" in label else label.split()[0]
+        found.append(names.get(name, name) + ("?" if status == "intent" else ""))
+    return " ".join(found)
+
+
+@pytest.mark.parametrize(("effects", "wanted"), WRITES.values(), ids=WRITES)
+async def test_what_is_written_when(effects: str, wanted: list[str]) -> None:
+    journal = MemoryJournal()
+    controller = JournalController((), journal.append)
+    for number, name in enumerate(effects.split()):
+        await controller.execute(asked(name, str(number)), answer)
+    assert [shown(rows) for rows in journal.writes] == wanted
+    assert controller.durable
+    held = [row.label for row in controller.held]
+    assert [row.label for row in journal.rows] + held == controller.ran
+
+
+EFFECTS = ["turn_start", "llm", "pure", "idempotent", "unsafe", "code", "direct", "checkpoint", "sleep", "flush"]
+
+
+@given(st.lists(st.sampled_from(EFFECTS), max_size=12))
+@settings(deadline=None, max_examples=60)
+async def test_the_rules_of_the_order_hold_for_any_effects(effects: list[str]) -> None:
+    journal = MemoryJournal()
+    controller = JournalController((), journal.append)
+    order: list[str] = []
+
+    async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        durable = [row.label for row in journal.rows if row.status is JournalStatus.DONE]
+        assert durable == order[: len(durable)]  # a durable record implies all before it
+        before, kind = order, envelope.command.kind
+        if kind in EXTERNAL:
+            paid = [label for label in before if label.split()[0] in EXTERNAL]
+            assert set(paid) <= set(durable)
+        if isinstance(envelope.command, ExecCodeCommand) or "unsafe" in str(envelope.command):
+            assert journal.rows[-1].status is JournalStatus.INTENT
+            assert durable == before
+        if "idempotent" in str(envelope.command):
+            assert durable == before
+        order.append(controller.ran[-1])
+        return await answer(envelope)
+
+    for number, name in enumerate(effects):
+        if name == "flush":
+            await controller.flush()
+            assert not [row for row in controller.held if row.kind in EXTERNAL]
+        else:
+            question = asked(name, str(number))
+            await controller.execute(question, run)
+            assert (question.command.kind not in DURABLE_AT_ONCE) or controller.held == ()
+
+
+async def test_what_a_checkpoint_took_from_the_inbox_is_claimed_with_its_record() -> None:
+    journal = MemoryJournal()
+    controller = JournalController((), journal.append)
+    await controller.execute(asked("turn_start"), answer)
+
+    async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        return CheckpointOutcome(taken=(4, 7))
+
+    await controller.execute(asked("checkpoint"), run)
+    assert [shown(rows) for rows in journal.writes] == ["turn_start", "checkpoint"]
+    assert journal.claims == [4, 7]
+
+
+# ---- several at once ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("effect", ToolEffect)
+async def test_eight_calls_that_end_together_cost_two_writes(effect: ToolEffect) -> None:
+    journal = MemoryJournal()
+    controller = JournalController((), journal.append)
+    calls = [call(f"t{number}", effect) for number in range(8)]
+    started, go = 0, anyio.Event()
+
+    async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        nonlocal started
+        started += 1
+        if started == 8:
+            go.set()
+        await go.wait()
+        return await answer(envelope)
+
+    await controller.prepare(calls)
+    before = len(journal.writes)
+    assert before == (effect is ToolEffect.UNSAFE)
+    async with anyio.create_task_group() as group:
+        for each in calls:
+            group.start_soon(controller.execute, each, run)
+    assert sorted(map(len, journal.writes[before:])) == [1, 7]
+
+
+async def test_a_batch_is_prepared_in_one_write_and_recorded_calls_not_at_all() -> None:
+    journal = MemoryJournal()
+    first = JournalController((), journal.append)
+    done, fresh = call("done", ToolEffect.UNSAFE), [call(f"t{number}", each) for number, each in enumerate(ToolEffect)]
+    await first.execute(done, answer)
+    journal.writes.clear()
+    second = JournalController(journal.rows, journal.append)
+    await second.execute(asked("turn_start"), answer)
+    await second.prepare([done, *fresh])
+    assert journal.writes == [["turn_start 1 of iteration 0: done", "tool_call `t2` (t2): intent"]]
+    for each in [done, *fresh]:
+        await second.execute(each, answer)
+    assert second.replayed == ["tool_call `done` (done)"]
+
+
+async def test_a_write_that_failed_ends_the_journal_for_all_with_the_same_error() -> None:
+    journal = MemoryJournal(dies_at=0)
+    controller = JournalController((), journal.append)
+    errors: list[BaseException] = []
+
+    async def execute(name: str) -> None:
+        try:
+            await controller.execute(call(name, ToolEffect.PURE), answer)
+        except Killed as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as group:
+        for name in "abc":
+            group.start_soon(execute, name)
+    for later in ("turn_end", "llm"):
+        with pytest.raises(Killed) as raised:
+            await controller.execute(asked(later), never)
+        errors.append(raised.value)
+    with pytest.raises(Killed):
+        await controller.prepare([call("d", ToolEffect.UNSAFE)])
+    with pytest.raises(Killed):
+        await controller.flush()
+    assert len(errors) == 5
+    assert len(set(map(id, errors))) == 1
+    assert journal.rows == []
+    assert not controller.durable
+
+
+async def test_a_submitted_write_is_awaited_though_its_caller_is_cancelled() -> None:
+    journal, writing, may_end = MemoryJournal(), anyio.Event(), anyio.Event()
+
+    async def append(rows: Any, claims: Any) -> None:
+        writing.set()
+        await may_end.wait()
+        await journal.append(rows, claims)
+
+    controller = JournalController((), append)
+    async with anyio.create_task_group() as group:
+        group.start_soon(controller.execute, call("a", ToolEffect.PURE), answer)
+        await writing.wait()
+        group.cancel_scope.cancel()
+        may_end.set()
+    assert [row.label for row in journal.rows] == ["tool_call `a` (a)"]
+    assert controller.durable
+
+
+# ---- answers from rows ----------------------------------------------------------------------------------------------
+
+
+async def recorded(*questions: RuntimeEffectEnvelope, run: Any = answer, owners: Any = None) -> list[JournalRow]:
+    """The rows of a process that came to its end."""
+    journal = MemoryJournal()
+    controller = JournalController((), journal.append, tool_owners=owners)
+    for each in questions:
+        try:
+            await controller.execute(each, run)
+        except EffectControllerError:
+            continue
+    return [*journal.rows, *controller.held]
+
+
+@pytest.mark.statement(11, page="effects")
+@pytest.mark.statement(25, page="effects")
+@pytest.mark.parametrize("kind", ASKED)
+async def test_a_done_row_of_every_kind_is_the_outcome_and_runs_nothing(kind: str) -> None:
+    """`process` and `await_event` come with durable waits."""
+    rows = await recorded(asked(kind))
+    journal = MemoryJournal(rows)
+    controller = JournalController(rows, journal.append)
+    assert await controller.execute(asked(kind), never) == ASKED[kind][1]
+    assert len(controller.replayed) == 1
+    assert controller.ran == []
+    assert journal.writes == []
+
+
+@pytest.mark.statement(12, page="effects")
+async def test_a_failed_row_raises_its_error_again() -> None:
+    async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        raise EffectControllerError("broken", "no way")
+
+    rows = await recorded(asked("pure"), run=run)
+    assert [row.status for row in rows] == ["failed"]
+    journal = MemoryJournal(rows)
+    with pytest.raises(EffectControllerError, match=r"^broken: no way$"):
+        await JournalController(rows, journal.append).execute(asked("pure"), never)
+
+
+@pytest.mark.statement(9, page="effects")
+async def test_an_executors_wrong_outcome_is_a_failure_of_the_boundary() -> None:
+    async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        return SleepOutcome()
+
+    with pytest.raises(EffectControllerError, match=r"runtime_effect_wrong_outcome.*`checkpoint`.*`sleep`"):
+        await JournalController((), MemoryJournal().append).execute(asked("checkpoint"), run)
+
+
+@pytest.mark.statement(13, page="effects")
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"body": b""}, "it is done, and has no outcome"),
+        ({"body": b"{"}, "its outcome can't be read"),
+        ({"status": "of_tomorrow"}, "its status is 'of_tomorrow'"),
+        ({"status": JournalStatus.FAILED, "body": b""}, "it failed, and has no error"),
+    ],
+)
+async def test_a_row_that_can_not_be_read_is_refused_by_name_and_nothing_runs(changes: Any, reason: str) -> None:
+    (row,) = await recorded(asked("pure"))
+    controller = JournalController([evolve(row, **changes)], MemoryJournal().append)
+    with pytest.raises(JournalRefusal, match=f"runtime_effect_corrupt: the record of tool_call `pure-1`.*{reason}"):
+        await controller.execute(asked("pure"), never)
+
+
+async def test_a_refusal_within_a_call_is_not_recorded_as_that_calls_outcome() -> None:
+    """Put right what caused it, and the turn goes on from the same rows."""
+    rows = await recorded(call("child", ToolEffect.PURE, x=1))
+    journal = MemoryJournal(list(rows))
+    controller = JournalController(rows, journal.append)
+
+    async def parent(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        return await controller.execute(call("child", ToolEffect.PURE, x=2), never)
+
+    with pytest.raises(JournalRefusal):
+        await controller.execute(call("parent", ToolEffect.PURE), parent)
+    assert journal.rows == rows
+    assert controller.held == ()
+
+
+async def test_a_key_that_is_asked_for_twice_is_refused() -> None:
+    controller = JournalController((), MemoryJournal().append)
+    await controller.execute(asked("llm"), answer)
+    with pytest.raises(EffectControllerError, match="runtime_effect_key_reused: llm_call 1"):
+        await controller.execute(asked("llm"), never)
+
+
+async def test_rows_that_nobody_asked_for_are_told_but_for_those_within_a_replayed_call() -> None:
+    child = evolve(CALL, call_id="p:00", tool_name="c")
+    parent = ToolCallEffectOutcome(ToolCallDone(evolve(CALL, call_id="p", tool_name="p", children=(child,))))
+
+    async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        whole = envelope.invocation.subject.effect_id == "p"
+        return parent if whole else ToolCallEffectOutcome(ToolCallDone(child))
+
+    rows = await recorded(call("p:00", ToolEffect.PURE), call("p", ToolEffect.PURE), run=run)
+    rows += await recorded(asked("checkpoint"))
+    controller = JournalController(rows, MemoryJournal().append)
+    assert len(controller.rows_left) == 3
+    await controller.execute(call("p", ToolEffect.PURE), never)
+    assert [row.label for row in controller.rows_left] == ["checkpoint 1 of iteration 0"]
+
+
+async def test_a_call_that_waits_for_a_person_says_which_and_leaves_its_intent() -> None:
+    journal = MemoryJournal(dies_at=1)
+    question = call("pay", ToolEffect.UNSAFE, OnUnknown.WAIT)
+    with pytest.raises(Killed):
+        await JournalController((), journal.append).execute(question, answer)
+    rows = list(journal.rows)
+    with pytest.raises(EffectSuspended, match=r"tool_call `pay` \(pay\)") as raised:
+        await JournalController(rows, journal.append, attempt=2).execute(question, never)
+    assert raised.value.keys == (question.key,)
+    assert journal.rows == rows
+
+
+# ---- what can't be recorded -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("question", "outcome", "named"),
+    [
+        (
+            call("add", ToolEffect.PURE),
+            ToolCallEffectOutcome(ToolCallDone(evolve(CALL, output=ToolCallOutput(ToolCallSuccess(object()))))),
+            "tool_call `add` (add) of plugin `bank`",
+        ),
+        (
+            asked("checkpoint"),
+            CheckpointOutcome(
+                hooks=HookRecord(
+                    directives=(
+                        OwnedDirective("fine", EmitEvents((SurfaceEvent(name="n", payload=1),))),
+                        OwnedDirective("mine", EmitEvents((SurfaceEvent(name="n", payload=object()),))),
+                    )
+                )
+            ),
+            "of plugin `mine`",
+        ),
+        (asked("checkpoint"), CheckpointOutcome(hooks=HookRecord(states={"mine": {1: 2}})), "of plugin `mine`"),
+    ],
+    ids=["tool", "directive", "state"],
+)
+async def test_an_outcome_that_can_not_be_encoded_names_whose_it_is_and_replays_as_that_error(
+    question: RuntimeEffectEnvelope, outcome: RuntimeEffectOutcome, named: str
+) -> None:
+    async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        return outcome
+
+    with pytest.raises(EffectControllerError) as raised:
+        await JournalController((), MemoryJournal().append).execute(question, run)
+    assert raised.value.code == "runtime_effect_unencodable"
+    assert named in str(raised.value)
+    rows = await recorded(question, run=run)
+    with pytest.raises(EffectControllerError) as again:
+        await JournalController(rows, MemoryJournal().append).execute(question, never)
+    assert str(again.value) == str(raised.value)
+
+
+async def test_arguments_that_can_not_be_hashed_are_refused_before_anything_runs() -> None:
+    with pytest.raises(EffectControllerError, match=r"runtime_effect_unencodable: tool_call `add`.*plugin `bank`"):
+        await JournalController((), MemoryJournal().append).execute(call("add", ToolEffect.PURE, x=object()), never)
+
+
+# ---- usage ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("attempt", "effects", "wanted"),
+    [
+        (1, "llm llm", [False, False]),
+        (2, "llm llm", [True, False]),  # once
+        (2, "turn_start checkpoint llm llm", [True, False]),  # their records may be lost with the reply's
+        (2, "pure llm", [False]),  # it was durable before the tool began
+        (3, "llm", [True]),
+    ],
+)
+async def test_a_model_call_that_a_killed_process_may_have_paid_for_makes_the_usage_at_least(
+    attempt: int, effects: str, wanted: list[bool]
+) -> None:
+    controller = JournalController((), MemoryJournal().append, attempt=attempt)
+    outcomes = [await controller.execute(asked(each, str(n)), answer) for n, each in enumerate(effects.split())]
+    assert [each.result.usage.at_least for each in outcomes if isinstance(each, LlmCallOutcome)] == wanted  # type: ignore[union-attr]  # answers
+
+
+async def test_the_usage_of_a_failed_call_is_unknown_too_and_the_record_says_so() -> None:
+    async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        return LlmCallOutcome(LlmCallError(message="down"))
+
+    journal = MemoryJournal()
+    controller = JournalController((), journal.append, attempt=2)
+    outcome: Any = await controller.execute(asked("llm"), run)
+    assert outcome.result.usage == TokenUsage(at_least=True)
+    again = JournalController(controller.held, journal.append, attempt=3)
+    assert await again.execute(asked("llm"), never) == outcome
+
+
+# ---- mismatch -------------------------------------------------------------------------------------------------------
+
+
+async def refused(before: RuntimeEffectEnvelope, now: RuntimeEffectEnvelope, **changes: Any) -> JournalRefusal:
+    (row,) = await recorded(before)
+    controller = JournalController([evolve(row, **changes)], MemoryJournal().append)
+    with pytest.raises(JournalRefusal) as raised:
+        await controller.execute(now, never)
+    assert raised.value.code == "runtime_effect_mismatch"
+    return raised.value
+
+
+@pytest.mark.statement(10, page="effects")
+@pytest.mark.statement(18, page="effects")
+async def test_a_mismatch_has_both_hashes_and_names_what_differs_without_values(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="lash.journal")
+    before = call("pay", ToolEffect.UNSAFE, amount=1, to="Ann", old=None)
+    now = call("pay", ToolEffect.UNSAFE, amount=2, to="Ann", new={"secret": "hush"})
+    error = await refused(before, now)
+    old, new = (EnvelopeHasher().ask(each.command).hash for each in (before, now))
+    assert str(error) == (
+        "runtime_effect_mismatch: tool_call `pay` (pay) is not what was recorded: 3 paths differ: "
+        f"`args/amount`, `args/new`, `args/old`; the record is of {old}, and now {new} is asked"
+    )
+    assert error.paths == ("args/amount", "args/new", "args/old")
+    assert "hush" not in caplog.text
+    digest = EnvelopeHasher().ask(now.command).digests["args/new"]
+    assert f"args/new was absent, is {digest}" in caplog.text
+
+
+@pytest.mark.statement(19, page="effects")
+async def test_a_mismatch_counts_all_paths_and_shows_eight() -> None:
+    error = await refused(
+        call("pay", ToolEffect.PURE), call("pay", ToolEffect.PURE, **{f"a{n:02d}": n for n in range(11)})
+    )
+    assert ": 11 paths differ: `args/a00`, " in str(error)
+    assert "`args/a07`, … and 3 more; the record" in str(error)
+    assert "a08" not in str(error)
+    assert len(error.paths) == 11
+
+
+@pytest.mark.statement(21, page="effects")
+async def test_another_hash_with_equal_digests_says_that_nothing_explains_it() -> None:
+    question = call("pay", ToolEffect.PURE)
+    error = await refused(question, question, envelope_hash="0" * 64)
+    assert "although all" in str(error)
+    assert "the record was altered, or this version of lash hashes differently" in str(error)
+    error = await refused(question, question, envelope_hash="0" * 64, digests=b"")
+    assert "has no digests to compare" in str(error)
+
+
+async def test_a_mismatch_of_a_request_names_the_plugins_whose_pieces_changed() -> None:
+    def turn(rule: str, tool: str, said: str) -> tuple[list[RuntimeEffectEnvelope], Callable[..., Any]]:
+        piece = PromptPiece(owners=("rules",), start=0, end=len(rule), sha256=rule[:1] * 64, section="Guidance")
+        prompt = RenderedPrompt(text=rule, pieces=(piece,))
+        messages = [llm_text(LlmRole.SYSTEM, rule), llm_text(LlmRole.USER, said)]
+        spec = LlmToolSpec(name="add", description=tool, input_schema={})
+        request = evolve(REQUEST, messages=messages, tools=(spec,))
+        questions = [
+            envelope(SCOPE, SyncEnvironmentCommand(True), "0"),
+            envelope(SCOPE, LlmCallCommand("p", request), "1"),
+        ]
+
+        async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            if envelope.command.kind is RuntimeEffectKind.LLM_CALL:
+                return await answer(envelope)
+            return SyncEnvironmentOutcome(prompt=prompt)
+
+        return questions, run
+
+    questions, run = turn("Be kind.", "Add.", "Hi")
+    rows = await recorded(*questions, run=run, owners={"add": "maths"})
+    (sync, now), run = turn("be brief.", "Sum.", "Ho")
+    controller = JournalController(rows[1:], MemoryJournal().append, tool_owners={"add": "maths"})
+    await controller.execute(sync, run)
+    with pytest.raises(JournalRefusal) as raised:
+        await controller.execute(now, never)
+    assert (
+        "5 paths differ: `messages/1`, `messages/all`, `prompt/Guidance/1` of plugin `rules`, `prompt/text`, "
+        "`tools/add` of plugin `maths`; "
+    ) in str(raised.value)
+
+
+PATHS = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("12"))
+
+
+@given(PATHS, PATHS)
+def test_the_difference_is_what_is_added_removed_or_changed(before: dict[str, str], now: dict[str, str]) -> None:
+    paths = differing_paths(before, now)
+    assert (paths == ()) is (before == now)
+    assert set(paths) == {key for key, _ in set(before.items()) ^ set(now.items())}
+
+
+async def test_a_checkpoint_command_is_hashed_by_its_kind() -> None:
+    other = envelope(SCOPE, CheckpointCommand(CheckpointKind.BEFORE_COMPLETION), "1")
+    error = await refused(asked("checkpoint"), other)
+    assert error.paths == ("checkpoint",)
