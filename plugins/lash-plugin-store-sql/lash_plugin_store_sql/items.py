@@ -222,11 +222,13 @@ def accept(
     )
 
 
-def claim_for_turn(tx: Tx, session_no: int, no: int, generation: int, attempts: int, fruitless: int) -> None:
+def claim_for_turn(tx: Tx, session_no: int, item: InboxItem) -> None:
     """Claim a stored item whose turn is begun, and with it what its turn took before."""
+    generation, no = item.claim_generation, item.no
     tx.write(
-        "UPDATE inbox SET state = 'claimed', claim_generation = ?, attempts = ?, fruitless = ? WHERE no = ?",
-        (generation, attempts, fruitless, no),
+        "UPDATE inbox SET state = 'claimed', claim_generation = ?, attempts = ?, fruitless = ?, reason = ? "
+        "WHERE no = ?",
+        (generation, item.attempts, item.fruitless, item.reason, no),
     )
     tx.write(
         "UPDATE inbox SET claim_generation = ? "

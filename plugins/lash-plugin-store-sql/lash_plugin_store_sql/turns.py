@@ -227,9 +227,11 @@ def _begin(tx: Tx, begin: TurnBegin, plan: Begin, session: Session | None, now_m
             claim_generation=lease.generation,
             attempts=plan.attempts,
             fruitless=fruitless(stored, died=died, progressed=progressed),
+            # Whoever claimed it before went on in spite of the reason: it is one no more.
+            reason=stored.reason if stored.state is InboxState.BLOCKED else None,
         )
         if item != stored:
-            claim_for_turn(tx, session_no, item.no, lease.generation, item.attempts, item.fruitless)
+            claim_for_turn(tx, session_no, item)
         if stored.attempts:
             rows = load_rows(tx, item.no)
     if plan.accepts and new is not None:
