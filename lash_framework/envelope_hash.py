@@ -230,8 +230,7 @@ class EnvelopeHasher:
         attachments = [[each.reference.id, each.reference.media_type] for each in request.attachments]
         whole = {
             "kind": command.kind.value,
-            "head": head,
-            "scope": scope,
+            "head": {**head, "scope": scope},
             "prompt": prompt,
             "messages": chained,
             "attachments": attachments,

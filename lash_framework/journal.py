@@ -256,7 +256,7 @@ class JournalController:
 
     def _note(self, outcome: RuntimeEffectOutcome) -> None:
         match outcome:
-            case TurnStartOutcome(prompt=prompt) | SyncEnvironmentOutcome(prompt=prompt):
+            case TurnStartOutcome(prompt=prompt) | SyncEnvironmentOutcome(unchanged=False, prompt=prompt):
                 self._hasher.note_prompt(prompt)
             case ToolCallEffectOutcome(launch=ToolCallDone(result=result)):
                 self._within.update(_descendants(result))
