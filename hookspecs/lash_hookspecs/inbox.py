@@ -66,8 +66,8 @@ class InboxItem:
 
     `turn_id` is the turn that it starts, or that took it. `attempts` counts how often a turn was begun for it, each
     time under a new generation, `fruitless` how many of these in a row died (nobody let go of the lease) and recorded
-    nothing. `reason` says why its turn is blocked, or was. `cancel_reason` is set once somebody asked that its turn be
-    cancelled.
+    nothing. `reason` says why its turn is blocked; who begins it next is told, and who follows them isn't.
+    `cancel_reason` is set once somebody asked that its turn be cancelled.
     """
 
     no: int
@@ -107,7 +107,11 @@ class Inbox(Protocol):
     """The inboxes of all sessions. Every method raises `SessionDeleted` for a deleted session."""
 
     async def enqueue(self, item: NewInboxItem) -> InboxItem:
-        """Accept an item, or find it accepted. Raises `InboxConflict`. A session that wasn't known is from now on."""
+        """Accept an item, or find it accepted. Raises `InboxConflict`. A session that wasn't known is from now on.
+
+        A settled item may be forgotten if its turn's receipt has its key and its hash: it is told from that then, with
+        the number 0.
+        """
         ...
 
     async def list_inbox(

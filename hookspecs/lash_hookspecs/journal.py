@@ -69,7 +69,7 @@ class Journal(Protocol):
 
         An item in state `claimed`, `suspended` or `blocked` is before every pending one, and is claimed anew: its
         `attempts` rises if that is under another generation. An item that was accepted before with another content hash
-        is an `InboxConflict`, also if its turn was committed.
+        is an `InboxConflict`, also if its turn was committed; of one that was forgotten there is the receipt to look at.
         """
         ...
 

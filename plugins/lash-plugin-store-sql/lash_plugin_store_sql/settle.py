@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lash_hookspecs.inbox import InboxItem
 from lash_hookspecs.journal_rows import Settlement
 from lash_hookspecs.stores import Receipt, RuntimeCommit
 from lash_plugin_store_sql.driver import Tx
@@ -30,6 +31,10 @@ def items_of(tx: Tx, session: Session | None, commit: RuntimeCommit) -> Mapping[
 def settle(tx: Tx, session_no: int, settles: Settlement, items: Mapping[int, Item], receipt: Receipt) -> None:
     """Settle the turn's items; those that it took and didn't use wait again."""
     done = [settles.item, *settles.applied]
+    forgotten = [] if settles.keep_journal else [no for no in done if _is_told_by(receipt, items[no].item)]
+    if forgotten:
+        tx.write_many("DELETE FROM inbox WHERE no = ?", [(no,) for no in forgotten])
+    done = [no for no in done if no not in forgotten]
     payload = "" if settles.keep_journal else ", payload = x''"  # who replays a turn needs what it was asked
     for piece in chunks(done):
         tx.write(
@@ -37,13 +42,18 @@ def settle(tx: Tx, session_no: int, settles: Settlement, items: Mapping[int, Ite
             f"WHERE no IN ({marks(len(piece))})",
             (receipt.committed_at_ms, receipt.operation.key, *piece),
         )
-    if left := items.keys() - set(done):
+    if left := items.keys() - {settles.item, *settles.applied}:
         give_back(tx, session_no, settles.item, left)
     if not settles.keep_journal:
         drop_rows(tx, settles.item)
     elif settles.rows:
         last = tx.row("SELECT max(key) FROM journal WHERE key BETWEEN ? AND ?", span(settles.item))
         append_rows(tx, settles.item, settles.lease.generation, settles.rows, None if last is None else last[0])
+
+
+def _is_told_by(receipt: Receipt, item: InboxItem) -> bool:
+    """Whether the turn's receipt is all the evidence that an item needs: it has its key and its hash."""
+    return item.source_key == item.turn_id == receipt.operation.key and item.content_hash == receipt.input_hash
 
 
 def settle_again(tx: Tx, session: Session, settles: Settlement, items: Mapping[int, Item], receipt: Receipt) -> None:
