@@ -14,6 +14,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
+from attrs import evolve
 
 from lash_framework.accepted import TurnRequest, accepted_bytes
 from lash_framework.lease_keeper import LeaseKeeper
@@ -119,10 +120,11 @@ class Journalling:
 
     @asynccontextmanager
     async def lease(self, session_id: str, *, wait: bool = False) -> AsyncIterator[Lease]:
-        """Hold the session without a turn. Raises `SessionBusy`."""
+        """Hold the session without a turn. Raises `SessionBusy`, also while a turn of this host runs on it."""
         nonce = token_hex(8)
+        holder = evolve(self.holder, executor=nonce)  # nobody's lease is taken over, not even our own
         while isinstance(
-            claim := await self.store.claim_lease(session_id, self.holder, nonce=nonce, ttl_ms=self.keeper.ttl_ms),
+            claim := await self.store.claim_lease(session_id, holder, nonce=nonce, ttl_ms=self.keeper.ttl_ms),
             LeaseBusy,
         ):
             if not wait:

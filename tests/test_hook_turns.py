@@ -90,7 +90,7 @@ async def test_hook_lash_before_turn_is_told_of_the_turn() -> None:
             )
             self.calls.append((ctx.plugin_input(Wish), ctx.plugin_input(dict), ctx.policy.model))
 
-    plugin = Noted()
+    plugin = Noted(turn_input=Wish)
     given = TurnInput.text("Hello")
     async with opened(plugin, says=["One.", "Two."]) as lash:
         session = await lash.session("one")

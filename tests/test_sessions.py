@@ -99,15 +99,16 @@ async def test_who_waits_goes_on_where_the_other_process_left_off(tmp_path: Path
             assert texts == ["slow question", "slow answer", "quick question", "quick answer"]
 
 
-async def test_a_killed_process_leaves_no_lock_and_no_half_turn(tmp_path: Path) -> None:
+async def test_a_killed_process_leaves_no_lock_and_its_turn_is_gone_on_with(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'a.db'}"
     with other_process(url) as process:
         process.kill()
         process.wait()
-        async with agent(["answer"], store=url) as lash:
+        async with agent(["late answer", "answer"], store=url) as lash:
             session = await lash.session("s")
             await session.run("question")
-            assert [each.text for each in await session.messages()] == ["question", "answer"]
+            texts = [each.text for each in await session.messages()]
+            assert texts == ["slow question", "late answer", "question", "answer"]
 
 
 async def test_what_is_configured_is_stored_with_the_next_turn(tmp_path: Path) -> None:

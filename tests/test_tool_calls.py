@@ -39,6 +39,7 @@ from lash_hookspecs import (
     ToolCallContext,
     ToolCallFailure,
     ToolCallOutput,
+    ToolCallStarted,
     ToolCallSuccess,
     ToolError,
     ToolFailureClass,
@@ -510,9 +511,12 @@ async def test_of_a_batch_that_is_cancelled_the_calls_that_ended_are_told_with_w
     children = [{"tool": "add", "parameters": {"a": 1, "b": 1}}, {"tool": "slow", "parameters": {}}]
     async with agent([Reply(tool_calls=[Call("batch", {"calls": children}, "b")])], tools=[add, slow]) as lash:
         session = await lash.session("s")
+        seen: set[tuple[str, str]] = set()
         async with session.turn("q") as running:
             async for each in running:
-                if isinstance(each.event, ToolCallCompleted) and each.event.name == "add":
+                if isinstance(each.event, ToolCallStarted | ToolCallCompleted):
+                    seen.add((each.event.tag, each.event.name))
+                if {("tool_call_completed", "add"), ("tool_call_started", "slow")} <= seen:
                     await started.wait()
                     running.cancel()
             turn = await running.result()

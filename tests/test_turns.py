@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from agents import agent, plugin
+from agents import agent, inline_agent, plugin
 from attrs import evolve, frozen
 
 from lash_framework import Lash
@@ -237,7 +237,7 @@ async def test_a_deadline_cancels() -> None:
 
 
 async def test_an_exception_in_the_callers_loop_interrupts_and_commits_nothing() -> None:
-    async with agent(waiting_model(anyio.Event())) as lash:
+    async with inline_agent(waiting_model(anyio.Event())) as lash:
         session = await lash.session("s")
 
         async def watch() -> None:
@@ -417,7 +417,7 @@ async def test_plugin_state_is_taken_back_when_the_turn_does_not_commit() -> Non
     async def answer(request: LlmRequest) -> str:
         return "ok" if texts(request)[-1][1] == "go" else await model(request)
 
-    async with agent(answer, plugins=[plugin("counter", lash_session_state, lash_before_turn)]) as lash:
+    async with inline_agent(answer, plugins=[plugin("counter", lash_session_state, lash_before_turn)]) as lash:
         session = await lash.session()
         await session.run("go")
         async with anyio.create_task_group() as group:
