@@ -1,7 +1,9 @@
-"""What a turn with a journal costs, counted in statements, rows and bytes: figures, so that a change is seen and meant."""
+"""What a turn with a journal costs, counted in statements, rows and bytes: a change is to be seen, and meant."""
 
 from __future__ import annotations
 
+import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from agents import agent, plugin
 
 from lash_framework import envelope_hash
 from lash_framework.settings import load_settings
-from lash_hookspecs import LlmRequest, Store, StoreContext, StoreSpec, tool
+from lash_hookspecs import Store, StoreContext, StoreSpec, tool
 from lash_plugin_provider_scripted.script import Call, Reply
 from lash_plugin_store_sql.locks import MemoryLocks
 from lash_plugin_store_sql.settings import SqlSettings
@@ -63,12 +65,81 @@ def shout(text: str) -> str:
     return text.upper()
 
 
-def rounds(request: LlmRequest) -> Reply:
-    """Four rounds with one tool, then an answer."""
-    done = 0
-    for message in reversed(request.messages):
-        if message.role == "user" and getattr(message.blocks[0], "call_id", None) is None:
-            break
-        done += getattr(message.blocks[0], "content", None) is not None or message.role == "tool"
-    calls = sum(1 for each in request.messages if getattr(each.blocks[0], "tool_name", None)) % (ROUNDS + 1)
-    return Reply(text="done") if calls == ROUNDS else Reply(tool_calls=[Call("shout", {"text": "hey"}, "call")])
+SCRIPT = [*[Reply(tool_calls=[Call("shout", {"text": "hey"})])] * ROUNDS, Reply(text="done")] * 4
+
+
+async def test_a_turn_of_four_rounds_is_ten_writes_and_nearly_all_of_them_two_statements() -> None:
+    seen = Transactions()
+    async with agent(SCRIPT, store="metered://", plugins=[metered(seen)], tools=[shout], settings=ALONE) as lash:
+        session = await lash.session("s")
+        for _ in range(2):
+            await session.run("hello")
+        seen.done.clear()
+        turn = await session.run("hello")
+    assert turn.durable
+    begin, *records, commit = [[verb for verb, *_ in each] for each in seen.done[:10]]
+    assert begin == ["SELECT", "SELECT", "INSERT inbox", "UPDATE sessions"]
+    assert records == [["SELECT", "INSERT journal"]] * 2 * ROUNDS
+    assert [each for each in commit if each != "SELECT"] == [
+        "UPDATE sessions",
+        "INSERT nodes",
+        "INSERT receipts",
+        "INSERT refs",
+        "INSERT usage",
+        "DELETE inbox",
+        "DELETE journal",
+    ]
+    rows = [count for each in seen.done for verb, count, _ in each if verb == "INSERT journal"]
+    # The start, a reply and an intent; an outcome; from then on a checkpoint and a look at the environment before them.
+    assert rows == [3, 1, 4, 1, 4, 1, 4, 1]
+
+
+async def test_a_record_says_what_is_new() -> None:
+    """A prompt as long as a book is in the record of the turn's start, and in no other."""
+    seen, long = Transactions(), "All that one could want to know. " * 1000
+    plugins, options = [metered(seen)], {"tools": [shout], "instructions": long, "settings": ALONE}
+    async with agent(SCRIPT, store="metered://", plugins=plugins, **options) as lash:
+        session = await lash.session("s")
+        await session.run("hello")
+        seen.done.clear()
+        await session.run("hello")
+    start, *others = [size for each in seen.done for verb, _, size in each if verb == "INSERT journal"]
+    assert start > len(long)
+    assert max(others) < 4000
+
+
+async def test_what_requests_of_a_turn_have_in_common_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: Counter[str] = Counter()
+
+    def counted(name: str) -> Any:
+        function = getattr(envelope_hash, name)
+
+        def call(*args: Any) -> Any:
+            made[name] += 1
+            return function(*args)
+
+        return call
+
+    parts = ("_head_of", "_tools_of", "_prompt_pieces")
+    for name in parts:
+        monkeypatch.setattr(envelope_hash, name, counted(name))  # counters around our own functions
+    async with agent(SCRIPT, tools=[shout], settings=ALONE) as lash:
+        await (await lash.session("s")).run("hello")
+    assert made == dict.fromkeys(parts, 1)
+
+
+async def test_a_session_of_many_turns_leaves_nothing_but_its_turns(tmp_path: Path) -> None:
+    """No row of journal or inbox stays, and the file is no larger than twice what there is to say."""
+    path = tmp_path / "a.db"
+    async with agent(SCRIPT * 30, store=f"sqlite:///{path}", tools=[shout], settings=ALONE) as lash:
+        session = await lash.session("s")
+        for number in range(100):
+            await session.run("What is in stock? " * 5, turn_id=f"turn-{number}")
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    count = "SELECT (SELECT count(*) FROM inbox), (SELECT count(*) FROM journal)"
+    assert db.execute(count).fetchone() == (0, 0)
+    sums = ("sum(length(body)) FROM nodes", "sum(length(result)) FROM receipts", "sum(length(data)) FROM blobs")
+    payload = sum(db.execute(f"SELECT {each}").fetchone()[0] for each in sums)
+    db.close()
+    assert path.stat().st_size <= 2 * payload
