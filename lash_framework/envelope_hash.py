@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from hashlib import sha256
+from operator import is_
 from typing import Any
 
 from attrs import define, field, fields
@@ -96,15 +97,35 @@ class _Chain:
         return self  # it is never changed, and hashes can't be copied by everybody
 
 
-def _chained(messages: LlmMessages, first: int) -> bytes:
-    """The hash of the messages from `first` (0 or 1) on. Each run remembers the state behind it."""
+@define(slots=True)
+class _Tail:
+    """The last messages of a request, which come in a new run each time, and the chain behind them."""
+
+    messages: tuple[LlmMessage, ...] = ()
+    chain: _Chain | None = None
+
+    def begins(self, messages: tuple[LlmMessage, ...], before: tuple[bytes, int]) -> bool:
+        """Whether these messages, behind that, are the ones of the request before with more at their end."""
+        known = self.messages
+        same = self.chain is not None and self.chain.before == before and len(known) <= len(messages)
+        return same and all(map(is_, known, messages))
+
+
+def _chained(messages: LlmMessages, first: int, tail: _Tail) -> bytes:
+    """The hash of the messages from `first` (0 or 1) on. Each run remembers the state behind it, and so does `tail`."""
     state = sha256(b"lash.messages\n")
     for run in messages.runs:
         before = (state.digest(), first)
         known: _Chain | None = run.memo.get(MEMO)
         if known is None or known.before != before:
-            state.update(b"".join(map(message_digest, run.messages[first:] if first else run.messages)))
-            run.memo[MEMO] = _Chain(before, state.copy())
+            new = run.messages[first:] if first else run.messages
+            if tail.begins(run.messages, before):
+                assert tail.chain is not None  # it has begun
+                state, new = tail.chain.state.copy(), run.messages[len(tail.messages) :]
+            state.update(b"".join(map(message_digest, new)))
+            known = run.memo[MEMO] = _Chain(before, state.copy())
+            if len(run.messages) > first:
+                tail.messages, tail.chain = run.messages, known
         else:
             state = known.state.copy()
         if run.messages:
@@ -190,6 +211,7 @@ class EnvelopeHasher:
     _head: _Kept = field(factory=_Kept)
     _tools: _Kept = field(factory=_Kept)
     _shown: _Kept = field(factory=_Kept)
+    _tail: _Tail = field(factory=_Tail)
 
     def note_prompt(self, prompt: RenderedPrompt) -> None:
         """The prompt that the next requests show, with the owners of its pieces."""
@@ -226,7 +248,7 @@ class EnvelopeHasher:
         scope = unstructure(request.scope)
         prompt = message_digest(system).hex() if system is not None else None
         tools, tool_pieces = self._tools.make(request.tools, lambda: _tools_of(request.tools, self.tool_owners))
-        chained = _chained(messages, 0 if system is None else 1).hex()
+        chained = _chained(messages, 0 if system is None else 1, self._tail).hex()
         attachments = [[each.reference.id, each.reference.media_type] for each in request.attachments]
         whole = {
             "kind": command.kind.value,
