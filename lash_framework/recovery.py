@@ -40,10 +40,10 @@ log = logging.getLogger("lash.session")
 
 @frozen(kw_only=True)
 class RecoveredTurn:
-    """A turn that was gone on with, and committed. `replayed` counts its records, `ran` names what was run now."""
+    """A turn that was gone on with, and committed: what was `replayed` from its records, and what was run now."""
 
     turn: AssembledTurn
-    replayed: int
+    replayed: tuple[str, ...]
     ran: tuple[str, ...]
 
 
@@ -79,7 +79,7 @@ async def _recovered(run: TurnRun, turn: AssembledTurn) -> RecoveredTurn:
     turn = await watched(run, turn)
     controller = run.plan.controller
     assert isinstance(controller, JournalController)  # whatever is begun has a journal
-    return RecoveredTurn(turn=turn, replayed=len(controller.replayed), ran=tuple(controller.ran))
+    return RecoveredTurn(turn=turn, replayed=tuple(controller.replayed), ran=tuple(controller.ran))
 
 
 async def abandon(session: Resident, turn_id: str) -> RecoveredTurn:
@@ -150,7 +150,7 @@ async def recover_quietly(session: Resident) -> None:
             "turn %s of session `%s` is committed: %d effects from its records, %d run now",
             each.turn.turn_id,
             session.id,
-            each.replayed,
+            len(each.replayed),
             len(each.ran),
         )
 

@@ -1,22 +1,34 @@
-"""`lash demo`: a real turn through all layers, offline."""
+"""`lash demo`: a real turn through all layers, offline, whose process is killed in the middle of a tool round.
+
+The turn begins in a worker, a process of its own. Its tool `add` waits until the result of `now` is in the journal, and
+then kills the worker with SIGKILL. This process goes on with the turn, and tells what was replayed and what ran.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from secrets import token_hex
+from typing import TYPE_CHECKING
 
 import click
 
-from lash_framework.cli.exits import exit_code_of
+from lash_framework.cli.exits import ExitCode, exit_code_of
 from lash_framework.cli.options import Invocation, common_with, program
 from lash_framework.cli.screens import Screen, screen_for
 from lash_framework.cli.streams import own_stdout
 
 if TYPE_CHECKING:
     from lash_framework.cli.turns import Gate
+    from lash_framework.lash import Lash
+    from lash_framework.recovery import RecoveredTurn
     from lash_hookspecs.sessions import AssembledTurn
     from lash_hookspecs.toolkit import FunctionTool
 
@@ -25,7 +37,7 @@ __all__ = ["demo"]
 QUESTION = "What time is it in UTC, and what is 19 + 23?"
 
 
-def demo_tools() -> list[FunctionTool]:
+def demo_tools(before_adding: Callable[[], Awaitable[None]] | None = None) -> list[FunctionTool]:
     """The two tools that the demo's model calls at once."""
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -43,18 +55,21 @@ def demo_tools() -> list[FunctionTool]:
     @tool(effect=ToolEffect.PURE)
     async def add(a: float, b: float) -> float:
         """The sum of two numbers."""
+        if before_adding is not None:
+            await before_adding()
         return a + b
 
     return [now, add]
 
 
 @click.command()
+@click.option("--worker", metavar="TURN", hidden=True, help="Run this turn, and die in it.")
 @common_with("The session; made if there is none.")
-def demo(invocation: Invocation) -> int:
-    """Run a real turn on the screen, offline: a scripted model, two tools at once, a SQLite database."""
-    import anyio
+def demo(invocation: Invocation, worker: str | None) -> int:
+    """Run a real turn on the screen, offline, kill its process halfway, and go on with it.
 
-    from lash_framework.cli.turns import run_turn, with_signals
+    A scripted model, two tools at once, a SQLite database.
+    """
     from lash_framework.settings import Rank
 
     if invocation.settings.origin_of("store").rank is not Rank.CALLER:
@@ -62,21 +77,16 @@ def demo(invocation: Invocation) -> int:
         invocation.override("lash demo", store=f"sqlite:///{folder / 'lash-demo.db'}")
     if invocation.settings.origin_of("model").rank is not Rank.CALLER:
         invocation.override("lash demo", model="scripted:demo")
-
-    async def work(screen: Screen, out: IO[str], gate: Gate) -> AssembledTurn:
-        async with invocation.open(tools=demo_tools()) as lash:
-            settings = invocation.settings
-            click.secho(f"model {settings.model}, mode {settings.mode}, tools now and add", out, dim=True)
-            click.echo(f"> {QUESTION}", out)
-            session = await lash.session(invocation.session)
-            return await run_turn(session, QUESTION, screen, gate, logs=invocation.logs, location=lash.location)
-
-    with own_stdout() as out:
-        screen = screen_for(out, notes_on_stdout=True)
-        try:
-            turn = anyio.run(with_signals, partial(work, screen, out))
-        finally:
-            screen.close()
+    if worker is not None:
+        return _work(invocation, worker)
+    settings = invocation.settings
+    session_id, turn_id = invocation.session or token_hex(8), token_hex(16)
+    click.secho(f"model {settings.model}, mode {settings.mode}, tools now and add", dim=True)
+    click.echo(f"> {QUESTION}")
+    killed = _run_worker(invocation, session_id, turn_id)
+    if killed is None:
+        return ExitCode.STOPPED  # the worker said why
+    turn = _go_on(invocation, session_id, turn_id, killed)
     click.echo("\nType next:")
     for line in (
         invocation.again(f"explain {turn.turn_id[:8]}"),
@@ -85,3 +95,95 @@ def demo(invocation: Invocation) -> int:
     ):
         click.echo(f"  {line}")
     return exit_code_of(turn.outcome)
+
+
+# ---- the worker, which dies -----------------------------------------------------------------------------------------
+
+
+def _run_worker(invocation: Invocation, session_id: str, turn_id: str) -> int | None:
+    """Begin the turn in another process; its number if it was killed, 0 if it came to its end, None if it failed."""
+    settings = invocation.settings
+    command = [sys.executable, "-m", "lash_framework", "demo", "--worker", turn_id, "--session", session_id]
+    command += ["--store", settings.store, "--model", settings.model or "", "--mode", settings.mode]
+    with subprocess.Popen([*command, *invocation.passed_on]) as process:
+        code = process.wait()
+    if code == -signal.SIGKILL:
+        return process.pid
+    return 0 if code == 0 else None
+
+
+def _work(invocation: Invocation, turn_id: str) -> int:
+    """Run the turn until a tool kills us."""
+    import anyio
+
+    from lash_framework.cli.turns import run_turn, with_signals
+
+    async def work(screen: Screen, gate: Gate) -> AssembledTurn:
+        hosts: list[Lash] = []
+
+        async def die() -> None:
+            (lash,) = hosts
+            store = lash.require_journal("the demo").store
+            # The journal is in a database, which sets no event.
+            while not any("`now`" in row.label for row in await store.load_journal(session.id, turn_id)):  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+            sys.stdout.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        async with invocation.open(tools=demo_tools(die)) as lash:
+            hosts.append(lash)
+            session = await lash.session(invocation.session)
+            return await run_turn(session, QUESTION, screen, gate, turn_id=turn_id, logs=invocation.logs)
+
+    with own_stdout() as out:
+        screen = screen_for(out, notes_on_stdout=True)
+        try:
+            turn = anyio.run(with_signals, partial(work, screen))
+        finally:
+            screen.close()
+    return exit_code_of(turn.outcome)
+
+
+# ---- whoever goes on ------------------------------------------------------------------------------------------------
+
+
+def _go_on(invocation: Invocation, session_id: str, turn_id: str, killed: int) -> AssembledTurn:
+    """Go on with the turn here, and tell what that took."""
+    import anyio
+
+    from lash_hookspecs.codec import decode
+    from lash_hookspecs.sessions import AssembledTurn
+    from lash_hookspecs.stores import OperationId
+
+    async def recover() -> tuple[list[RecoveredTurn], AssembledTurn, str]:
+        async with invocation.open(tools=demo_tools()) as lash:
+            session = await lash.session(session_id, recover=False)
+            recovered = list(await session.recover())
+            receipt = await lash.store.load_receipt(session_id, OperationId("turn", turn_id))
+            assert receipt is not None  # the worker, or we, committed it
+            return recovered, decode(AssembledTurn, receipt.result), lash.location
+
+    if killed:
+        click.secho(f"\n✗ process {killed} was killed (SIGKILL) while `add` ran", fg="red")
+        click.secho(f"… process {os.getpid()} goes on with the turn", dim=True)
+    recovered, turn, location = anyio.run(recover)
+    for each in recovered:
+        _tell("from the journal", each.replayed)
+        _tell("run now", each.ran)
+        click.echo(f"\n{turn.text}\n")
+        asked = sum(label.startswith("llm_call") for label in each.ran)
+        paid = sum(label.startswith("llm_call") for label in each.replayed)
+        click.secho(
+            f"✓ committed in {location}: {asked + paid} model calls, {paid} before the kill and {asked} after it; "
+            "nothing that was recorded was run or paid twice",
+            fg="green",
+        )
+    if not recovered:
+        click.echo("the turn came to its end before it could be killed: its model didn't call the tool `add`")
+    return turn
+
+
+def _tell(what: str, labels: tuple[str, ...]) -> None:
+    click.echo(f"  {what}:")
+    for label in labels:
+        click.echo(f"    {label}")

@@ -64,6 +64,14 @@ class Invocation:
             complain(f"warning: {warning}")
         return settings
 
+    @property
+    def passed_on(self) -> list[str]:
+        """The options from which another process gets the same settings, but for store, model, mode and session."""
+        passed = [part for each in self._given["sets"] for part in ("--set", each)]
+        if self._given["config"] is not None:
+            passed += ["--config", self._given["config"]]
+        return [*passed, "--no-plugins"] if self._given["no_plugins"] else passed
+
     @asynccontextmanager
     async def open(self, *, tools: Sequence[Tool] = (), existing: bool = False) -> AsyncIterator[Lash]:
         """A `Lash` with these settings; with `existing`, no database is made where there is none.

@@ -76,7 +76,7 @@ async def _resume(lash: Lash, session_ids: Sequence[str]) -> int:
             turn, count = each.turn, count + 1
             click.echo(
                 f"{session_id}: turn {turn.turn_id} is committed ({_ending(turn.outcome)}, {usage_text(turn.usage)}): "
-                f"{each.replayed} effects from its records, {len(each.ran)} run now"
+                f"{len(each.replayed)} effects from its records, {len(each.ran)} run now"
             )
             if turn.assistant_output.safe_text:
                 click.echo(turn.assistant_output.safe_text)
@@ -93,10 +93,8 @@ def _ending(outcome: object) -> str:
 async def _abandon(lash: Lash, session_id: str, turn_id: str) -> int:
     session = await lash.session(session_id, recover=False)
     ended = await session.abandon(turn_id)
-    click.echo(
-        f"{session_id}: turn {ended.turn.turn_id} is committed as stopped, with {ended.replayed} recorded effects; "
-        "nothing was run"
-    )
+    count = len(ended.replayed)
+    click.echo(f"{session_id}: turn {ended.turn.turn_id} is committed as stopped, with {count} recorded effects")
     return ExitCode.FINISHED
 
 
