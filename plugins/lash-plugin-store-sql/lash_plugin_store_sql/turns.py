@@ -51,6 +51,7 @@ from lash_plugin_store_sql.turn_plan import (
     plan_begin,
     plan_cancel,
     plan_lease,
+    reason_for,
 )
 from lash_plugin_store_sql.writes import insert_session
 
@@ -252,8 +253,7 @@ def _begin(tx: Tx, begin: TurnBegin, plan: Begin, session: Session | None, now_m
             claim_generation=lease.generation,
             attempts=plan.attempts,
             fruitless=fruitless(stored, died=died, progressed=progressed),
-            # Whoever claimed it before went on in spite of the reason: it is one no more.
-            reason=stored.reason if stored.state is InboxState.BLOCKED else None,
+            reason=reason_for(stored, lease.generation),
         )
         if item != stored:
             claim_for_turn(tx, session_no, item)
