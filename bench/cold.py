@@ -1,30 +1,37 @@
-"""A new process that goes on with a session of 5,000 turns: `python bench/cold.py CONTENDER URL DATABASE [REQUEST]`.
+"""A new process that goes on with a session of 5,000 turns.
 
-Prints the seconds from its first line to the committed turn, and of these from the end of the imports.
+Run: `python bench/cold.py CONTENDER URL DATABASE MODULES [REQUEST]`. Prints the seconds that loading the session and
+one turn took, once the contender was open. MODULES is a file: if it is there, all modules that it names are imported
+before the contender is opened; if it is not, it is written at the end, with what was imported by then.
 """
 
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
 import time
+from pathlib import Path
+from typing import Any
 
-STARTED = time.perf_counter()
-
-import asyncio  # noqa: E402 - the clock runs already
-import json  # noqa: E402
-import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-from contenders import loaded, opened  # noqa: E402
+from contenders import imported, loaded, modules, opened
 
 
-async def main(contender: str, url: str, database: str, request: str | None = None) -> None:
+async def main(contender: str, url: str, database: Path, request: dict[str, Any] | None) -> None:
     """One turn."""
-    told = loaded(request)
-    async with opened(contender, url, Path(database), told) as agent:
-        entered = time.perf_counter()
+    async with opened(contender, url, database, request) as agent:
+        wall, cpu = time.perf_counter(), time.process_time()
         session = await agent.session("long")
         await session.run("And now?")
-        done = time.perf_counter()
-    print(json.dumps({"wall": done - STARTED, "opened": entered - STARTED, "turn": done - entered}))
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(json.dumps({"wall": wall, "cpu": cpu}))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    chosen, address, path, listed, *more = sys.argv[1:]
+    known = Path(listed)
+    if known.exists():
+        imported(chosen, json.loads(known.read_bytes()))
+    asyncio.run(main(chosen, address, Path(path), loaded(*more)))
+    if not known.exists():
+        known.write_text(json.dumps(modules()), encoding="utf-8")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from raw import CLIENTS, Database, RawAgent, Shown, lookup
 
-__all__ = ["LASH", "Agent", "Session", "loaded", "opened"]
+__all__ = ["LASH", "Agent", "Session", "imported", "loaded", "modules", "opened"]
 
 LASH = "lash"
 
@@ -77,6 +79,21 @@ def loaded(path: str | None = None) -> dict[str, Any] | None:
     return json.loads(Path(path).read_bytes()) if path else None
 
 
+def modules() -> list[str]:
+    """What a contender has imported by now, for a later process of it to import at its start."""
+    return [name for name, module in sys.modules.items() if getattr(module, "__spec__", None) is not None]
+
+
+def imported(contender: str, names: list[str]) -> None:
+    """Import all of these: whatever a contender puts off until its first request it has then, too."""
+    if contender == LASH:
+        from lash_provider_kit.lean_httpx import import_httpx
+
+        import_httpx()
+    for name in names:
+        import_module(name)
+
+
 @asynccontextmanager
 async def opened(
     contender: str, url: str, database: Path, request: dict[str, Any] | None = None, *, threaded: bool = False
@@ -100,7 +117,7 @@ async def opened(
     base = {name: value for name, value in request.items() if name != "messages"}
     system = [each for each in request["messages"] if each["role"] == "system"]
     client = CLIENTS[contender](f"{url}/chat/completions")
-    store = Database(database, threaded=threaded)
+    store = Database(database, client.json, threaded=threaded)
     try:
         yield _RawAgent(RawAgent(client, store, base, system))
     finally:

@@ -44,7 +44,7 @@ FIGURES: Mapping[str, Figure] = {
     "stream": Figure("2,000 deltas, per delta", "µs", 1e6, "long", [Target(35.0)]),
     "history": Figure("next turn after 5,000, warm", "ms", 1e3, "text", [Target(0.5, HTTPX)]),
     "cold": Figure("next turn after 5,000, new process", "ms", 1e3, "text", [Target(0.8, HTTPX)]),
-    "reload": Figure("the same without start and imports", "ms", 1e3, "text", [Target(0.8, HTTPX)]),
+    "reload": Figure("the same, all imported before: reload and turn", "ms", 1e3, "text", [Target(0.8, HTTPX)]),
     "idle": Figure("an open idle session", "bytes", 1.0, "", [Target(4096)], (LASH,)),
     "files": Figure("file descriptors of 1,000 open sessions", "", 1.0, "", [Target(0)], (LASH,)),
     "open": Figure("opening a session, store apart", "µs", 1.0, "", [Target(100)], (LASH,)),

@@ -1,13 +1,16 @@
 """What a competent engineer writes by hand: one agent over plain httpx, and one over aiohttp; sqlite3 below both.
 
 The history is a list of the wire's own messages; a turn's new ones are rows, written in one FULL commit with the
-session's totals. Both use orjson, keep connections open, and read the stream in the way that is usual for httpx
-(`aiter_lines`) and quickest for aiohttp (whole reads, split at blank lines): that one is the floor that we know.
+session's totals. Both keep connections open. The one is plain: httpx's own `json=`, `json.loads` for what comes back,
+`json` for what is stored, lines read in the usual way (`aiter_lines`). The other is the floor that we know: aiohttp,
+orjson, whole reads that are split at blank lines. `raw httpx with orjson` is the plain one with orjson for json, to see
+what that makes of the quotients.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -25,11 +28,25 @@ async def lookup(name: str) -> str:
     return f"{name} is in stock"
 
 
-class Client(Protocol):
-    """One HTTP library."""
+class Json(Protocol):
+    """One library for JSON."""
 
-    def events(self, body: bytes) -> AsyncIterator[bytes | str]:
-        """POST `body`; the data of each event."""
+    def dumps(self, value: Any, /) -> str | bytes:
+        """A value as JSON."""
+        ...
+
+    def loads(self, text: str | bytes, /) -> Any:
+        """A value from JSON."""
+        ...
+
+
+class Client(Protocol):
+    """One HTTP library, and what goes with it for JSON."""
+
+    json: Json
+
+    def events(self, request: Any) -> AsyncIterator[bytes | str]:
+        """POST `request`; the data of each event."""
         ...
 
     async def aclose(self) -> None:
@@ -39,6 +56,8 @@ class Client(Protocol):
 
 class HttpxClient:
     """Plain httpx."""
+
+    json: Json = json
 
     def __init__(self, url: str) -> None:
         # httpx imports rich and click where they are installed. They are here because of lash's command line; whoever
@@ -51,10 +70,14 @@ class HttpxClient:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         self._client = httpx.AsyncClient(limits=limits, timeout=120.0)
         self._url = url
-        self._headers = {"content-type": "application/json", "accept": "text/event-stream"}
+        self._headers = {"accept": "text/event-stream"}
 
-    async def events(self, body: bytes) -> AsyncIterator[bytes | str]:
-        async with self._client.stream("POST", self._url, content=body, headers=self._headers) as response:
+    def _body(self, request: Any) -> dict[str, Any]:
+        return {"json": request}
+
+    async def events(self, request: Any) -> AsyncIterator[bytes | str]:
+        body = self._body(request)
+        async with self._client.stream("POST", self._url, headers=self._headers, **body) as response:
             response.raise_for_status()
             async for line in response.aiter_lines():
                 if line.startswith("data: "):
@@ -64,8 +87,23 @@ class HttpxClient:
         await self._client.aclose()
 
 
+class OrjsonHttpxClient(HttpxClient):
+    """httpx with orjson."""
+
+    json: Json = orjson
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._headers["content-type"] = "application/json"
+
+    def _body(self, request: Any) -> dict[str, Any]:
+        return {"content": orjson.dumps(request)}
+
+
 class AiohttpClient:
     """aiohttp."""
+
+    json: Json = orjson
 
     def __init__(self, url: str) -> None:
         import aiohttp
@@ -75,7 +113,8 @@ class AiohttpClient:
         self._url = url
         self._headers = {"content-type": "application/json", "accept": "text/event-stream"}
 
-    async def events(self, body: bytes) -> AsyncIterator[bytes | str]:
+    async def events(self, request: Any) -> AsyncIterator[bytes | str]:
+        body = orjson.dumps(request)
         async with self._session.post(self._url, data=body, headers=self._headers) as response:
             response.raise_for_status()
             rest = b""
@@ -89,7 +128,11 @@ class AiohttpClient:
         await self._session.close()
 
 
-CLIENTS: dict[str, Callable[[str], Client]] = {"raw httpx": HttpxClient, "raw aiohttp": AiohttpClient}
+CLIENTS: dict[str, Callable[[str], Client]] = {
+    "raw httpx": HttpxClient,
+    "raw httpx with orjson": OrjsonHttpxClient,
+    "raw aiohttp": AiohttpClient,
+}
 
 DDL = """
 CREATE TABLE IF NOT EXISTS sessions (id TEXT PRIMARY KEY, turns INTEGER, input INTEGER, output INTEGER);
@@ -102,7 +145,8 @@ CREATE TABLE IF NOT EXISTS messages (
 class Database:
     """Sessions in SQLite: WAL, FULL. `threaded` moves commits off the event loop, for many sessions at once."""
 
-    def __init__(self, path: Path, *, threaded: bool) -> None:
+    def __init__(self, path: Path, json: Json, *, threaded: bool) -> None:
+        self._json = json
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
@@ -126,7 +170,7 @@ class Database:
                 "input = input + excluded.input, output = output + excluded.output",
                 (session, turn + 1, usage["prompt_tokens"], usage["completion_tokens"]),
             )
-            rows = [(session, turn, at, orjson.dumps(each)) for at, each in enumerate(messages)]
+            rows = [(session, turn, at, self._json.dumps(each)) for at, each in enumerate(messages)]
             db.executemany("INSERT INTO messages VALUES (?, ?, ?, ?)", rows)
             db.execute("COMMIT")
         except BaseException:
@@ -137,7 +181,7 @@ class Database:
         """How many turns there were, and their messages."""
         rows = self._db.execute("SELECT body FROM messages WHERE session = ? ORDER BY turn, at", (session,)).fetchall()
         found = self._db.execute("SELECT turns FROM sessions WHERE id = ?", (session,)).fetchone()
-        return (found[0] if found else 0), [orjson.loads(body) for (body,) in rows]
+        return (found[0] if found else 0), [self._json.loads(body) for (body,) in rows]
 
     def close(self) -> None:
         """Close it."""
@@ -166,10 +210,11 @@ class RawAgent:
         calls: dict[int, Any] = {}
         usage: dict[str, int] = {}
         finish = None
-        async for data in self._client.events(orjson.dumps({**self._base, "messages": messages})):
+        loads = self._client.json.loads
+        async for data in self._client.events({**self._base, "messages": messages}):
             if data in ("[DONE]", b"[DONE]"):
                 continue
-            chunk = orjson.loads(data)
+            chunk = loads(data)
             if chunk.get("usage"):
                 usage = chunk["usage"]
             if not chunk["choices"]:
@@ -217,7 +262,7 @@ class RawAgent:
             for call in message["tool_calls"]:
                 function = call["function"]
                 try:
-                    result = await lookup(**orjson.loads(function["arguments"]))
+                    result = await lookup(**self._client.json.loads(function["arguments"]))
                 except Exception as error:
                     result = f"Error: {error}"
                 new.append({"role": "tool", "tool_call_id": call["id"], "content": result})

@@ -114,12 +114,17 @@ def add(samples: Samples, contender: str, **measured: float) -> None:
 class Bench:
     """One run: a server, a folder for databases, and what lash asks for, which the others then ask for too."""
 
-    def __init__(self, server: Server, folder: Path, count: int) -> None:
+    def __init__(self, server: Server, folder: Path, count: int, *, orjson_httpx: bool = False) -> None:
         self._server = server
+        self._orjson_httpx = orjson_httpx
         self._folder = folder
         self._count = count
         self._request = folder / "request.json"
         self._filled: dict[str, Path] = {}
+
+    def _name(self, contender: str) -> str:
+        """What a contender's process is told to be."""
+        return f"{HTTPX} with orjson" if contender == HTTPX and self._orjson_httpx else contender
 
     def run(self, name: str) -> dict[str, Samples]:
         """The samples of a figure, and of those that come with it."""
@@ -143,7 +148,7 @@ class Bench:
         with ExitStack() as stack:
             for contender in figure.contenders:
                 database = self._database(contender, name)
-                arguments = [contender, name, self._server.url(figure.path), str(database)]
+                arguments = [self._name(contender), name, self._server.url(figure.path), str(database)]
                 if contender != LASH:
                     arguments.append(str(self._request))
                 workers[contender] = Child(script("worker.py", *arguments))
@@ -168,7 +173,7 @@ class Bench:
         """A database with the session of 5,000 turns."""
         path = self._folder / f"filled-{contender.replace(' ', '-')}.db"
         if not path.exists():
-            arguments = [contender, self._server.url("text"), str(path)]
+            arguments = [self._name(contender), self._server.url("text"), str(path)]
             if contender != LASH:
                 self.filled(LASH)
                 arguments.append(str(self._request))
@@ -178,7 +183,10 @@ class Bench:
         return path
 
     def cold(self) -> dict[str, Samples]:
-        """New processes that take turns; the first of each writes bytecode and isn't counted."""
+        """New processes that take turns: whole ones, and such as import everything before the clock starts.
+
+        The first of each writes bytecode, lists its imports, and isn't counted.
+        """
         whole: Samples = {}
         inner: Samples = {}
         contenders = FIGURES["cold"].contenders
@@ -186,19 +194,28 @@ class Bench:
         asked: dict[str, Any] = {}
         for number in range(self._count + 1):
             for contender in contenders:
-                arguments = [contender, self._server.url("text"), str(databases[contender])]
-                if contender != LASH:
-                    arguments.append(str(self._request))
+                listed = self._folder / f"modules-{contender.replace(' ', '-')}.json"
+                unlisted = listed.with_suffix(".new")
+                arguments = [self._name(contender), self._server.url("text"), str(databases[contender])]
+                request = [] if contender == LASH else [str(self._request)]
+                unlisted.unlink(missing_ok=True)
                 before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-                ran = subprocess.run(
-                    script("cold.py", *arguments), check=True, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+                subprocess.run(
+                    script("cold.py", *arguments, str(unlisted), *request),
+                    check=True,
+                    env=ENVIRONMENT,
+                    stdout=subprocess.DEVNULL,
                 )
                 wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
                 cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
                 asked[contender] = self._server.get("/last")["body"]
-                if number:
-                    add(whole, contender, wall=wall, cpu=cpu)
-                    add(inner, contender, wall=orjson.loads(ran.stdout)["turn"])
+                if not number:
+                    unlisted.rename(listed)
+                    continue
+                add(whole, contender, wall=wall, cpu=cpu)
+                again = script("cold.py", *arguments, str(listed), *request)
+                ran = subprocess.run(again, check=True, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+                add(inner, contender, **orjson.loads(ran.stdout))
             check_same("cold", asked)
         return {"cold": whole, "reload": inner}
 
@@ -350,6 +367,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results here; figures that aren't run are kept")
     parser.add_argument("--dir", type=Path, help="where databases are made")
     parser.add_argument("--others", action="store_true", help=f"also run {' and '.join(OTHERS)}")
+    parser.add_argument("--orjson-httpx", action="store_true", help="raw httpx with orjson; printed only")
     parser.add_argument("--table", action="store_true", help="only print the table of the committed results")
     parser.add_argument("--write", action="store_true", help="with --table: into the README")
     options = parser.parse_args()
@@ -359,6 +377,8 @@ def main() -> None:
         else:
             print(report(orjson.loads(RESULTS.read_bytes())))
         return
+    if options.orjson_httpx and options.json:
+        parser.error("the committed results are those of plain httpx")
     count = QUICK if options.quick else options.samples
     results: dict[str, Any] = {"figures": {}}
     if options.json and options.json.exists():
@@ -366,7 +386,7 @@ def main() -> None:
     server = Server()
     with closing(server), tempfile.TemporaryDirectory(dir=options.dir) as folder:
         results["machine"] = machine(Path(folder), server, count)
-        bench = Bench(server, Path(folder), count)
+        bench = Bench(server, Path(folder), count, orjson_httpx=options.orjson_httpx)
         for name in dict.fromkeys(GROUPS.get(each, each) for each in options.only or FIGURES):
             results["figures"] |= rounded(bench.run(name))
             save(results, options.json)  # what comes later may fail

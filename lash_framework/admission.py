@@ -17,6 +17,7 @@ import anyio
 from attrs import evolve
 
 from lash_framework.accepted import TurnRequest, accepted_bytes
+from lash_framework.journal import Around, straight
 from lash_framework.lease_keeper import LeaseKeeper
 from lash_hookspecs.errors import InboxConflict, LeaseLost, SessionBusy, StoreError, TurnConflict
 from lash_hookspecs.inbox import Inbox, InboxState, Ingress, NewInboxItem
@@ -57,12 +58,16 @@ class DurableStore(Store, SessionStore, Blobs, Leases, Inbox, Journal, Protocol)
 
 @frozen(eq=False)
 class Journalling:
-    """What a host needs to run turns with a journal. `keep`: journals stay after their turn was committed."""
+    """What a host needs to run turns with a journal. `keep`: journals stay after their turn was committed.
+
+    `around` stands where effects are executed; tests put a crash there.
+    """
 
     store: DurableStore
     holder: LeaseHolder
     keeper: LeaseKeeper
     keep: bool = False
+    around: Around = straight
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
     def item(

@@ -100,7 +100,12 @@ async def run_begun(
                 await journalling.store.append_journal(lease, item.no, rows, claims=claims)
 
             controller = JournalController(
-                begun.rows, append, attempt=item.attempts, tool_owners=owners, persistent=persistent
+                begun.rows,
+                append,
+                attempt=item.attempts,
+                tool_owners=owners,
+                persistent=persistent,
+                around=journalling.around,
             )
 
         def settle(run: TurnRun) -> Settlement:

@@ -48,7 +48,7 @@ class Sorted:
         return tuple(_as_message(id, each) for id, each in named.items() if not is_known(id))
 
 
-def owned_directives(found: Sequence[Owned[TurnDirective]]) -> tuple[OwnedDirective, ...]:
+def owned_directives(found: Sequence[tuple[str, TurnDirective]]) -> tuple[OwnedDirective, ...]:
     """What hooks returned, as a record holds it: each message in its plugin's name.
 
     Raises `PluginError` for a message in a role that plugins may not take, and for what can't be stored.

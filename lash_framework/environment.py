@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lash_framework.hooks import Owned
 from lash_framework.prompt import OwnedContribution, PromptInputs
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.prompts import RenderedPrompt
@@ -13,13 +12,13 @@ from lash_hookspecs.prompts import RenderedPrompt
 __all__ = ["current_prompt"]
 
 
-def current_prompt(plan: TurnPlan, offered: Sequence[Owned[Any]] = ()) -> RenderedPrompt:
+def current_prompt(plan: TurnPlan, offered: Sequence[tuple[str, Any]] = ()) -> RenderedPrompt:
     """The prompt with its provenance. `offered` are the plugins' contributions of now."""
     driver = plan.composition.mode.driver
     inputs = PromptInputs(
         layers=plan.layers,
         contributions=(
-            *(OwnedContribution(each.plugin_id, each.value) for each in offered),
+            *(OwnedContribution(plugin_id, each) for plugin_id, each in offered),
             *_of_extension("session extension", plan.session_extension),
             *_of_extension("turn extension", plan.turn_input.mode_extension),
         ),

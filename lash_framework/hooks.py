@@ -47,9 +47,6 @@ Bind = Callable[[str], object]
 
 _log = logging.getLogger("lash.hooks")
 
-# Skips the named tuple's own constructor, which is half of the cost of collecting a result.
-_owned = tuple.__new__
-
 
 class Owned(NamedTuple, Generic[T]):
     """A value, and the id of the plugin that it is from."""
@@ -129,19 +126,23 @@ def _as_sequence(result: Any) -> Sequence[Any]:
 
 async def collect(
     impls: tuple[HookImpl, ...], bind: Bind | None, *, item: type | tuple[type, ...] | None = None, **kwargs: Any
-) -> list[Owned[Any]]:
+) -> list[tuple[str, Any]]:
     """All in order, results concatenated: each may return None, one item, or a sequence of items.
 
-    Raises `PluginError` for the first that raises, or returns what is no `item`; the later ones aren't called.
+    An item comes as a pair with the plugin's id. Raises `PluginError` for the first that raises, or returns what is no
+    `item`; the later ones aren't called.
     """
-    found: list[Owned[Any]] = []
+    found: list[tuple[str, Any]] = []
     expected = object if item is None else item
     known = None  # the class of the last item: the next one is nearly always of the same
     started = perf_counter()
     for impl in impls:
-        arguments = (bind(impl.plugin_id),) if impl.takes_only_ctx and bind else _arguments(impl, bind, kwargs)
+        if impl.takes_only_ctx and bind is not None:
+            ctx, arguments = bind(impl.plugin_id), None
+        else:
+            arguments = _arguments(impl, bind, kwargs)
         try:
-            result = outcome = impl.function(*arguments)
+            result = outcome = impl.function(ctx) if arguments is None else impl.function(*arguments)
             if type(outcome) is CoroutineType:
                 result = await outcome
             elif outcome is not None:
@@ -152,14 +153,20 @@ async def collect(
         before, started = started, perf_counter()
         if started - before > SLOW_S:
             _warn_of_slow(impl, started - before, outcome)
-        if result is not None:
-            plugin_id = impl.plugin_id
-            for each in result if type(result) is list else _as_sequence(result):
-                if (kind := type(each)) is not known:
-                    if not isinstance(each, expected):
-                        raise _wrong_type(impl, each, expected, many=True)
-                    known = kind
-                found.append(_owned(Owned, (plugin_id, each)))
+        if result is None:
+            continue
+        if type(result) is list and len(result) == 1:  # as most do that have something to say
+            each = result[0]
+            if type(each) is not known:
+                if not isinstance(each, expected):
+                    raise _wrong_type(impl, each, expected, many=True)
+                known = type(each)
+            found.append((impl.plugin_id, each))
+            continue
+        for each in _as_sequence(result):
+            if not isinstance(each, expected):
+                raise _wrong_type(impl, each, expected, many=True)
+            found.append((impl.plugin_id, each))
     return found
 
 

@@ -89,12 +89,20 @@ def input_hash(turn_input: TurnInput) -> str:
     told = turn_input
     if told.image_blobs or told.mode_extension is not None:
         told = attrs.evolve(told, image_blobs={}, mode_extension=None)  # hashed in their own ways
-    plain: dict[str, Any] = unstructure(told)
+    plain = _plain(told)
     plain["images"] = {name: attachment_id(data) for name, data in turn_input.image_blobs.items()}
     plain["mode_extension"] = _tagged(turn_input.mode_extension)
     inputs = turn_input.context.plugin_inputs
     plain["plugin_inputs"] = {name: _tagged(value) for name, value in inputs.items()}
     return stable_hash("lash.turn-input", plain)
+
+
+def _plain(told: TurnInput) -> dict[str, Any]:
+    # Text alone is what most inputs are, and what it is stored as is known here: the codec is for all the rest.
+    if told.items and told == TurnInput(items=tuple(each for each in told.items if isinstance(each, TextItem))):
+        return {"items": [{"type": TextItem.tag, "text": each.text} for each in told.items]}  # type: ignore[union-attr]
+    plain: dict[str, Any] = unstructure(told)
+    return plain
 
 
 def _tagged(value: Any) -> Any:

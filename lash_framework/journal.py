@@ -6,7 +6,7 @@ all before it; whoever needs one durable waits for the write that it is in, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 from attrs import evolve
 
@@ -44,14 +44,23 @@ from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, ToolEffect
 
-__all__ = ["JournalController", "RecordedOnly", "effect_label"]
+__all__ = ["Around", "JournalController", "RecordedOnly", "effect_label", "straight"]
 
 _K = RuntimeEffectKind
+
+Around = Callable[[RuntimeEffectEnvelope, EffectRunner], Awaitable[RuntimeEffectOutcome]]
+"""Stands where an effect is executed: what must be durable before it is, and its outcome isn't recorded yet."""
+
 
 EXTERNAL = frozenset({_K.LLM_CALL, _K.DIRECT, _K.TOOL_CALL, _K.EXEC_CODE, _K.SLEEP, _K.PROCESS, _K.AWAIT_EVENT})
 """What happens outside of the turn. All else is internal: it can be done again if its record is lost."""
 DURABLE_AT_ONCE = frozenset({_K.DIRECT, _K.TOOL_CALL, _K.EXEC_CODE, _K.PROCESS, _K.AWAIT_EVENT})
 """What is answered only when its record is durable. A model's reply need only be so before the next external effect."""
+
+
+async def straight(envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
+    """Nothing stands there."""
+    return await run(envelope)
 
 
 def effect_label(envelope: RuntimeEffectEnvelope) -> str:
@@ -69,7 +78,8 @@ class JournalController:
     """One turn's way through the effect boundary, with a journal.
 
     `rows` are what earlier attempts recorded; `attempt` counts from 1; `tool_owners` names each tool's plugin, for
-    the message of a mismatch; `persistent` is whether the journal outlives the process. Afterwards `replayed`, `ran`
+    the message of a mismatch; `persistent` is whether the journal outlives the process; `around` is called in the place
+    of each effect that is executed, and executes it. Afterwards `replayed`, `ran`
     and `unknown` are the labels of what was answered, what was run, and what a crash left unknown, in order.
 
     Raises what `append` raised, from then on for everything; `JournalRefusal` if a row isn't what is asked
@@ -84,8 +94,10 @@ class JournalController:
         attempt: int = 1,
         tool_owners: Mapping[str, str] | None = None,
         persistent: bool = True,
+        around: Around = straight,
     ) -> None:
         self._persistent = persistent
+        self._around = around
         self.replayed: list[str] = []
         self.ran: list[str] = []
         self.unknown: list[str] = []
@@ -176,7 +188,7 @@ class JournalController:
         unknown_usage = self._takes_unknown_usage(command.kind)
         self.ran.append(label)
         try:
-            outcome = await run(envelope)
+            outcome = await self._around(envelope, run)
             if outcome.kind is not command.kind:
                 raise EffectControllerError(
                     "runtime_effect_wrong_outcome",

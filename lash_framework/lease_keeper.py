@@ -44,7 +44,7 @@ class LeaseKeeper:
 
     def __init__(self, store: _Store, ttl_ms: int) -> None:
         self.ttl_ms = ttl_ms
-        self._store = store
+        self.store = store
         self._held: list[_Held] = []
         self._busy = anyio.Event()
 
@@ -91,8 +91,8 @@ class LeaseKeeper:
         try:
             if anyio.current_time() >= held.renew_at:
                 held.renew_at = anyio.current_time() + self.ttl_ms / 3000
-                held.lease = await self._store.renew_lease(held.lease, ttl_ms=self.ttl_ms)
-            reason = await self._store.cancel_requested(held.lease, held.no)
+                held.lease = await self.store.renew_lease(held.lease, ttl_ms=self.ttl_ms)
+            reason = await self.store.cancel_requested(held.lease, held.no)
         except LeaseLost as error:
             held.lost = error
             if held.scope is not None:

@@ -175,4 +175,5 @@ async def enqueue(session: Resident, given: TurnInput | str, ingress: Ingress, s
 
 
 async def _drain(session: Resident) -> None:
-    await recover_quietly(session)
+    with session.apart():
+        await recover_quietly(session)

@@ -76,6 +76,16 @@ class Resident:
                 "use another session, or `EnqueueMessages`"
             )
 
+    @staticmethod
+    @contextmanager
+    def apart() -> Iterator[None]:
+        """What happens inside is a part of nobody's turn, though a tool or hook may have started it."""
+        token = _running.set(())
+        try:
+            yield
+        finally:
+            _running.reset(token)
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Mark what happens inside as a part of this session's turn."""

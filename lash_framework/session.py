@@ -23,7 +23,7 @@ from lash_framework.running import RunningTurn
 from lash_framework.sourcing import attribute
 from lash_framework.turn_job import TurnJob, TurnOptions
 from lash_hookspecs.codec import encode
-from lash_hookspecs.contexts import SessionCall, SessionHookContext
+from lash_hookspecs.contexts import SessionCall, SessionHookContext, binding
 from lash_hookspecs.errors import CommitRefused, ConfigurationError
 from lash_hookspecs.inbox import InboxItem, Ingress
 from lash_hookspecs.messages import Message
@@ -218,7 +218,7 @@ class Session:
         scopes = states.scopes
         if read_only:
             scopes = {key: evolve(each, read_only=True) for key, each in scopes.items()}
-        return lambda plugin_id: SessionHookContext(scopes[plugin_id], call)
+        return binding(SessionHookContext, scopes, call)
 
     async def append(self, request: AppendSessionNodesRequest) -> AppendSessionNodesResult:
         """Append messages or protocol events outside a turn, once per operation id; waits for a running turn."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from functools import cache
 from typing import Any
 
 import anyio
@@ -29,7 +28,7 @@ from lash_framework.turn_errors import attachment_lost, controller_failed, drive
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
 from lash_framework.turn_plan import DEFAULT_MAX_TURNS, CancelGate, TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
-from lash_hookspecs.contexts import TurnCall, TurnHookContext
+from lash_hookspecs.contexts import TurnCall, TurnHookContext, binding
 from lash_hookspecs.effect_outcomes import HookFailure, HookRecord
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import EffectControllerError, LashError, ReplayError
@@ -84,6 +83,7 @@ class TurnRun:
         self._machine: TurnMachine | None = None
         self._user = user_message(plan.turn_id, plan.turn_input, plan.images)
         self._calls = ToolBatch(plan, stream)
+        self._bound: dict[type[TurnHookContext], tuple[TurnCall, Bind]] = {}
         self._hooks = TurnHooks(plan, self._bind)
 
     # ---- the whole turn ---------------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class TurnRun:
                 case SyncExecutionEnvironment():
                     response: Any = await self._sync(effect)
                 case LlmCall(id=id):
-                    await anyio.lowlevel.checkpoint()  # a model that never waits must not outrun cancel and deadline
+                    await self._let_cancel_in(machine)
                     self._is_asking = True
                     answered = await ask_model(self.plan, self._stream, effect, self._scope())
                     self._is_asking = False
@@ -289,6 +289,13 @@ class TurnRun:
             return
         if aborts:
             self._abort_turn(machine)
+
+    async def _let_cancel_in(self, machine: TurnMachine) -> None:
+        """A model that never waits must not outrun cancel and deadline, nor keep others from working."""
+        if machine.protocol_iteration:
+            await anyio.lowlevel.checkpoint()
+        else:  # nobody was kept waiting yet: a pass of the event loop can be saved
+            await anyio.lowlevel.checkpoint_if_cancelled()
 
     def _note_lost(self, attachments: tuple[str, ...]) -> None:
         for issue in map(attachment_lost, attachments):
@@ -340,34 +347,33 @@ class TurnRun:
 
     # ---- hooks ------------------------------------------------------------------------------------------------------
 
-    def _bind(
-        self, context: type[TurnHookContext], kind: CheckpointKind | None = None, *, read_only: bool = False
-    ) -> Bind:
+    def _bind(self, context: type[TurnHookContext], kind: CheckpointKind | None = None) -> Bind:
+        """Contexts for the hooks of one call, made only where there are some: a turn's are made once."""
+        if context not in self._bound:
+            call = self._call()
+            self._bound[context] = call, binding(context, self.plan.states.scopes, call)
+        call, bind = self._bound[context]
+        call.iteration, call.messages, call.kind = self.machine.protocol_iteration, self.machine.messages, kind
+        return bind
+
+    def _call(self) -> TurnCall:
         plan = self.plan
-
-        @cache  # made for the first who is called, if there is one
-        def call() -> TurnCall:
-            return TurnCall(
-                session_id=plan.session_id,
-                mode_id=plan.composition.mode.mode_id,
-                policy=plan.policy,
-                turn_index=plan.conversation.head.turn_index,
-                turn_id=plan.turn_id,
-                turn_input=plan.turn_input,
-                iteration=self.machine.protocol_iteration,
-                messages=self.machine.messages,
-                tools=plan.composition.manifests,
-                kind=kind,
-            )
-
-        scopes = plan.states.scopes
-        if read_only:
-            scopes = {key: evolve(each, read_only=True) for key, each in scopes.items()}
-        return lambda plugin_id: context(scopes[plugin_id], call())
+        return TurnCall(
+            session_id=plan.session_id,
+            mode_id=plan.composition.mode.mode_id,
+            policy=plan.policy,
+            turn_index=plan.conversation.head.turn_index,
+            turn_id=plan.turn_id,
+            turn_input=plan.turn_input,
+            iteration=self.machine.protocol_iteration,
+            messages=self.machine.messages,
+            tools=plan.composition.manifests,
+        )
 
     def observers_binding(self) -> Bind:
         """Contexts for hooks that only watch."""
-        return self._bind(TurnHookContext, read_only=True)
+        scopes = {key: evolve(each, read_only=True) for key, each in self.plan.states.scopes.items()}
+        return binding(TurnHookContext, scopes, self._call())
 
     def _take(self, record: HookRecord) -> Sorted:
         """Sort a record's directives, show events, and tell of an abort, which the caller carries out."""

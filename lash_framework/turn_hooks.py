@@ -18,7 +18,7 @@ from lash_framework.directives import DIRECTIVES, enqueued, owned_directives
 from lash_framework.effects import envelope
 from lash_framework.environment import current_prompt
 from lash_framework.faults import IN_RESULT
-from lash_framework.hooks import Bind, HookImpl, Owned, collect
+from lash_framework.hooks import Bind, HookImpl, collect
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.contexts import CheckpointHookContext, TurnHookContext
@@ -193,7 +193,7 @@ class TurnHooks:
                     raise PluginError(plugin_id, "EnqueueMessages", f"image `{each.id}` is not in the store")
         return found
 
-    async def _contributions(self) -> list[Owned[Any]]:
+    async def _contributions(self) -> list[tuple[str, Any]]:
         hooks = self._plan.composition.hooks["lash_prompt_contributions"]
         return await collect(hooks, self._bind(TurnHookContext), item=PromptContribution) if hooks else []
 

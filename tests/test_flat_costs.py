@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -104,3 +105,27 @@ async def test_a_turn_costs_the_same_statements_rows_and_renderings_at_any_histo
         assert renderings == first[2] == 4
         # What is written holds counters (revision, turn index, usage, generation, inbox number) whose digits grow.
         assert abs(size - first[1]) <= 10 * len(str(HISTORIES[-1]))
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_turn_takes_few_passes_of_the_event_loop() -> None:
+    """Each costs two system calls and more; what is left is the commit's way to its thread and back."""
+    selector: Any = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]  # where each pass looks
+    passes = 0
+    select = selector.select
+
+    def counted(timeout: float | None = None) -> Any:
+        nonlocal passes
+        passes += 1
+        return select(timeout)
+
+    async with agent(lambda request: "a") as lash:
+        session = await lash.session("s")
+        await session.run("first")
+        selector.select = counted
+        try:
+            for _ in range(20):
+                await session.run("again")
+        finally:
+            del selector.select
+    assert passes / 20 < 4.5

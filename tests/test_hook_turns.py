@@ -255,14 +255,19 @@ async def test_hook_lash_prompt_contributions_that_raise_later_fail_the_turn_too
 
 async def test_hook_lash_checkpoint_comes_after_work_and_before_completion() -> None:
     class Noted(Shouting):
+        contexts: list[Any]
+
         @hookimpl
         async def lash_checkpoint(self, ctx: Any) -> None:
             self.calls.append((ctx.kind, ctx.iteration, ctx.messages[-1].role))
+            self.contexts.append(ctx)
 
     plugin = Noted()
+    plugin.contexts = []
     async with opened(plugin, says=[SHOUT, "Done."]) as lash:
         await (await lash.session("one")).run("Hello")
     (after_work, before_completion) = plugin.calls
+    assert plugin.contexts[0] is plugin.contexts[1]  # a turn makes one per plugin, and brings it up to date
     assert after_work[:2] == (CheckpointKind.AFTER_WORK, 1)
     # The answer is there already when its checkpoint comes.
     assert before_completion == (CheckpointKind.BEFORE_COMPLETION, 1, MessageRole.ASSISTANT)

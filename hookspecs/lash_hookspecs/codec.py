@@ -1,4 +1,4 @@
-"""The converters between values and the data that reaches disk or wire.
+"""The four functions between values and the data that reaches disk or wire; `_converter` says how.
 
 Unions are tagged like the seeds' (`type`, `op`, `status`, `kind`; snake_case names); optional fields that are absent
 and empty collections are left out. Loading builds plain values only: an unknown tag is an `UnknownTag`, wrong shapes
@@ -7,21 +7,16 @@ are a `CodecError` with the path, a field that isn't known is passed over, and n
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
-from enum import StrEnum
 from functools import cache
-from operator import length_hint
-from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import attrs
 import orjson
-from cattrs import Converter
-from cattrs.errors import ClassValidationError, IterableValidationError, IterableValidationNote
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from lash_hookspecs.canonical import LEVELS, plain_json
 from lash_hookspecs.errors import CodecError, UnknownTag
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 __all__ = ["MAX_NESTING", "decode", "encode", "structure", "unstructure"]
 
@@ -62,274 +57,11 @@ def tag_of(cls: Any) -> str | None:
     return tag if isinstance(tag, str) else None
 
 
-def _is_union(tp: Any) -> bool:
-    return get_origin(tp) in (Union, types.UnionType)
-
-
-def _tagged_members(tp: Any) -> list[type] | None:
-    """The tagged classes of a union, or None if it isn't one of ours."""
-    if not _is_union(tp):
-        return None
-    members = [arg for arg in get_args(tp) if arg is not type(None)]
-    if len(members) >= 2 and all(attrs.has(member) and tag_of(member) is not None for member in members):
-        return members
-    return None
-
-
-def _omitted(attribute: attrs.Attribute[Any]) -> bool:
-    """Whether the field is left out when it has its default: only for defaults that mean "nothing"."""
-    default = attribute.default
-    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # Factory is a class at runtime
-        return default.factory in (dict, list, tuple, frozenset)  # type: ignore[union-attr]  # narrowed just above
-    default_type: Any = type(default)
-    if attrs.has(default_type):
-        return all(_omitted(each) or each.default == 0 for each in attrs.fields(default_type))
-    return default is None or default is False or (default_type in (tuple, frozenset, bytes) and not default)
-
-
-def _union_name(tp: Any) -> str:
-    return " | ".join(member.__name__ for member in get_args(tp))
-
-
-def _make_converter() -> Converter:
-    from lash_hookspecs.activity import TurnActivity
-
-    converter = Converter(detailed_validation=True, forbid_extra_keys=False, prefer_attrib_converters=False)
-
-    def unstructure_class(cls: type) -> Callable[[Any], Any]:
-        fields = {
-            each.name: override(omit=True) if not each.init else override(omit_if_default=_omitted(each))
-            for each in attrs.fields(attrs.resolve_types(cls))
-        }
-        plain: Any = make_dict_unstructure_fn(cls, converter, **fields)  # type: ignore[arg-type]  # overrides are kwargs
-        tag = tag_of(cls)
-        if tag is None:
-            return lambda value: plain(value)
-        name = tag_field(cls)
-        return lambda value: {name: tag, **plain(value)}
-
-    def structure_class(cls: type) -> Callable[[Any, Any], Any]:
-        fields = {each.name: override(omit=True) for each in attrs.fields(attrs.resolve_types(cls)) if not each.init}
-        plain: Any = make_dict_structure_fn(cls, converter, **fields)  # type: ignore[arg-type]  # overrides are kwargs
-        tag, name = tag_of(cls), tag_field(cls)
-
-        def structure_one(data: Any, tp: Any) -> Any:
-            if not isinstance(data, Mapping):
-                raise CodecError(f"expected an object for {cls.__name__}, got {type(data).__name__}")
-            if tag is not None and data.get(name, tag) != tag:
-                # A union of one, such as `RuntimeSubject`: a newer lash may know more members.
-                raise UnknownTag(cls.__name__, name, data[name], [tag])
-            return plain(data, tp)
-
-        return structure_one
-
-    def structure_union(tp: Any) -> Callable[[Any, Any], Any]:
-        members = _tagged_members(tp) or []
-        by_tag = {str(tag_of(member)): member for member in members}
-        names = sorted({tag_field(member) for member in members})
-        optional = type(None) in get_args(tp)
-
-        def structure_one(data: Any, _: Any) -> Any:
-            if data is None and optional:
-                return None
-            if not isinstance(data, Mapping):
-                raise CodecError(f"expected an object for {_union_name(tp)}, got {type(data).__name__}")
-            for name in names:
-                tag = data.get(name)
-                member = by_tag.get(tag) if isinstance(tag, str) else None
-                if member is not None and tag_field(member) == name:
-                    return converter.structure(data, member)
-            raise UnknownTag(_union_name(tp), names[0], data.get(names[0]), by_tag)
-
-        return structure_one
-
-    def structure_lenient_enum(data: Any, tp: type[StrEnum]) -> StrEnum:
-        if not isinstance(data, str):
-            raise CodecError(f"expected text for {tp.__name__}, got {type(data).__name__}")
-        # A newer peer may know more names; enums that have an UNKNOWN member say so instead of failing.
-        found = tp._value2member_map_.get(data)  # `tp(data)` takes ten times as long
-        if found is not None:
-            return found  # type: ignore[return-value]  # the map is of plain enums
-        if "UNKNOWN" in tp.__members__:
-            return tp["UNKNOWN"]
-        raise UnknownTag(tp.__name__, "value", data, [str(member.value) for member in tp])
-
-    def structure_number(data: Any, tp: type) -> Any:
-        if isinstance(data, bool) or not isinstance(data, (int, float) if issubclass(tp, float) else int):
-            raise CodecError(f"expected {tp.__name__}, got {type(data).__name__}")
-        return tp(data)
-
-    def structure_text(data: Any, tp: type) -> Any:
-        if not isinstance(data, str):
-            raise CodecError(f"expected text, got {type(data).__name__}")
-        return tp(data)
-
-    def structure_flag(data: Any, _: Any) -> bool:
-        if not isinstance(data, bool):
-            raise CodecError(f"expected true or false, got {type(data).__name__}")
-        return data
-
-    def refuse_bytes(*_: Any) -> NoReturn:
-        raise CodecError("raw bytes can't be stored in a value: store a blob and refer to it")
-
-    def unstructure_activity(value: TurnActivity) -> dict[str, Any]:
-        return {"id": value.id, "correlation_id": value.correlation_id, **converter.unstructure(value.event)}
-
-    def structure_activity(data: Any, tp: type[TurnActivity]) -> TurnActivity:
-        # The event's own fields are among these; what belongs to the activity is unknown to it and passed over.
-        activity: TurnActivity = plain_activity({**data, "event": data} if isinstance(data, Mapping) else data, tp)
-        return activity
-
-    # For subclasses as well: an enum of a plugin's may be text or a number, and is made of it.
-    converter.register_structure_hook(str, structure_text)
-    converter.register_structure_hook(bool, structure_flag)
-    converter.register_structure_hook(int, structure_number)
-    converter.register_structure_hook(float, structure_number)
-    converter.register_unstructure_hook(bytes, refuse_bytes)
-    converter.register_structure_hook(bytes, refuse_bytes)
-    # cattrs takes a text enum for text and leaves the member as it is, which is no key of an object.
-    converter.register_unstructure_hook(StrEnum, lambda member: member.value)
-    converter.register_structure_hook(StrEnum, structure_lenient_enum)
-    converter.register_structure_hook_factory(lambda tp: _tagged_members(tp) is not None, structure_union)
-    converter.register_structure_hook_factory(attrs.has, structure_class)
-    converter.register_unstructure_hook_factory(attrs.has, unstructure_class)
-    # A union's members are told apart by what they are, so the declared type must not decide how they are written.
-    converter.register_unstructure_hook_func(_is_union, lambda value: converter.unstructure(value))
-    converter.register_structure_hook_factory(_is_plain_union, lambda tp: _structure_plain_union(converter, tp))
-    converter.register_structure_hook_factory(_is_collection, lambda tp: _structure_collection(converter, tp))
-    converter.register_structure_hook_factory(_is_mapping, lambda tp: _structure_mapping(converter, tp))
-    converter.register_unstructure_hook_func(_is_set, lambda value: sorted(map(converter.unstructure, value)))
-    converter.register_unstructure_hook_func(_is_row, lambda value: [converter.unstructure(each) for each in value])
-    plain_activity = structure_class(TurnActivity)
-    converter.register_unstructure_hook(TurnActivity, unstructure_activity)
-    converter.register_structure_hook(TurnActivity, structure_activity)
-    return converter
-
-
-# ---- collections ----------------------------------------------------------------------------------------------------
-# cattrs takes whatever can be iterated for a list, so that the text "abc" would be read as three texts.
-
-_COLLECTIONS = {list: list, tuple: tuple, set: set, frozenset: frozenset, Sequence: list, AbstractSet: frozenset}
-_COLLECTIONS[Iterable] = list
-
-
-def _is_collection(tp: Any) -> bool:
-    return get_origin(tp) in _COLLECTIONS
-
-
-def _is_mapping(tp: Any) -> bool:
-    return get_origin(tp) in (dict, Mapping)
-
-
-def _is_set(tp: Any) -> bool:
-    return get_origin(tp) in (set, frozenset, AbstractSet)
-
-
-def _is_row(tp: Any) -> bool:
-    """A tuple whose places have a type each, such as `tuple[int, CompletedToolCall]`."""
-    return get_origin(tp) is tuple and get_args(tp)[1:] != (...,)
-
-
-def _structure_collection(converter: Converter, tp: Any) -> Callable[[Any, Any], Any]:
-    make: Any = _COLLECTIONS[get_origin(tp)]
-    args = get_args(tp) or (() if get_origin(tp) is tuple else (Any,))
-    row = args if _is_row(tp) else None
-
-    def structure_all(data: Any, _: Any) -> Any:
-        if not isinstance(data, (list, tuple)):
-            raise CodecError(f"expected a list, got {type(data).__name__}")
-        if row is not None and len(row) != len(data):
-            raise CodecError(f"expected {len(row)} entries, got {len(data)}")
-        if row is not None:
-            entries = enumerate(zip(data, row, strict=True))
-            return make(_each(converter, tp, ((index, item, inner) for index, (item, inner) in entries)))
-        inner, items = args[0], iter(data)
-        hook = converter.get_structure_hook(inner)
-        try:
-            values = [hook(item, inner) for item in items]
-        except Exception as error:
-            # The iterator knows how far it came: a second pass would double the work at every level of what is nested.
-            raise _fault(tp, len(data) - length_hint(items) - 1, inner, error) from None
-        return make(values)
-
-    return structure_all
-
-
-def _structure_mapping(converter: Converter, tp: Any) -> Callable[[Any, Any], Any]:
-    key_type, value_type = get_args(tp) or (Any, Any)
-
-    def structure_all(data: Any, _: Any) -> Any:
-        if not isinstance(data, Mapping):
-            raise CodecError(f"expected an object, got {type(data).__name__}")
-        keys = _each(converter, tp, [(repr(key), key, key_type) for key in data])
-        return dict(zip(keys, _each(converter, tp, [(repr(key), data[key], value_type) for key in data]), strict=True))
-
-    return structure_all
-
-
-def _each(converter: Converter, tp: Any, entries: Iterable[tuple[int | str, Any, Any]]) -> list[Any]:
-    """Every entry as a value of its type."""
-    values = []
-    for place, item, inner in entries:
-        try:
-            values.append(converter.structure(item, inner))
-        except Exception as error:
-            raise _fault(tp, place, inner, error) from None
-    return values
-
-
-def _fault(tp: Any, place: int | str, inner: Any, error: Exception) -> IterableValidationError:
-    """The first fault among entries, with its place, as cattrs itself tells of it."""
-    error.__notes__ = [*getattr(error, "__notes__", []), IterableValidationNote(f"at {place}", place, inner)]
-    return IterableValidationError(f"while structuring {tp}", [error], tp)
-
-
-# ---- unions that carry no tag ---------------------------------------------------------------------------------------
-
-
-def _is_plain_union(tp: Any) -> bool:
-    """Unions with one untagged side, such as `LlmResponse | LlmCallError` and `ExecResponse | str`."""
-    return _is_union(tp) and _tagged_members(tp) is None and len(_non_none(tp)) >= 2
-
-
-def _non_none(tp: Any) -> list[Any]:
-    return [arg for arg in get_args(tp) if arg is not type(None)]
-
-
-def _structure_plain_union(converter: Converter, tp: Any) -> Callable[[Any, Any], Any]:
-    """Tell members apart by their shape: the first class whose own fields the data has, or the first type that fits."""
-    members = _non_none(tp)
-    classes = sorted((each for each in members if attrs.has(each)), key=lambda cls: -len(_required(cls)))
-    others = [each for each in members if not attrs.has(each)]
-
-    def structure_one(data: Any, _: Any) -> Any:
-        if data is None and type(None) in get_args(tp):
-            return None
-        if isinstance(data, Mapping):
-            for cls in classes:
-                if _required(cls) <= data.keys():
-                    return converter.structure(data, cls)
-        for other in sorted(others, key=lambda other: type(data) is not other):
-            try:
-                return converter.structure(data, other)
-            except Exception:  # not this one; the text below says it for all of them
-                continue
-        raise CodecError(f"no member of {_union_name(tp)} has this shape")
-
-    return structure_one
-
-
-@cache
-def _required(cls: type) -> frozenset[str]:
-    return frozenset(each.name for each in attrs.fields(cls) if each.default is attrs.NOTHING and each.init)
-
-
-# ---- the four functions ---------------------------------------------------------------------------------------------
-
-
 @cache
 def _converter() -> Converter:
-    return _make_converter()
+    from lash_hookspecs._converter import make_converter  # it takes a while, and a first model call needs none of it
+
+    return make_converter()
 
 
 def unstructure(value: Any) -> Any:
@@ -343,30 +75,14 @@ def structure(data: Any, tp: type[T]) -> T:
     try:
         return _converter().structure(data, tp)
     except Exception as error:
-        cause, path = _first_fault(error, root)
+        from lash_hookspecs._converter import first_fault
+
+        cause, path = first_fault(error, root)
         if isinstance(cause, UnknownTag):
             cause.path = path
             cause.add_note(f"at {path}")
             raise cause from None
         raise CodecError(str(cause), path) from error
-
-
-def _first_fault(error: BaseException, path: str) -> tuple[BaseException, str]:
-    if isinstance(error, ClassValidationError):
-        with_notes, without = error.group_exceptions()
-        if with_notes:
-            inner, note = with_notes[0]
-            return _first_fault(inner, f"{path}.{note.name}")
-        return (without[0] if without else error), path
-    if isinstance(error, IterableValidationError):
-        with_places, without_places = error.group_exceptions()
-        if with_places:
-            member, place = with_places[0]
-            return _first_fault(member, f"{path}[{place.index}]")
-        return (without_places[0] if without_places else error), path
-    if isinstance(error, KeyError):
-        return CodecError(f"field {error} is missing"), path
-    return error, path
 
 
 def encode(value: Any, *, levels: int = LEVELS) -> bytes:

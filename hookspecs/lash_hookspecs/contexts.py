@@ -1,12 +1,12 @@
 """What a hook is told when it is called: one `ctx`, bound to the plugin that implements the hook.
 
 A context is two references: the call, shared by all implementations, and the plugin's own corner (`PluginScope`) of the
-session. It is made anew for every call, so it holds nothing else.
+session. It holds nothing else: `binding` makes one per plugin. A turn's serve all of its calls, one after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -72,10 +72,9 @@ class PluginScope:
 class HookContext:
     """What every hook of a session gets."""
 
-    __slots__ = ("_scope",)
-
-    def __init__(self, scope: PluginScope) -> None:
-        self._scope = scope
+    __slots__ = ("_call", "_scope")
+    _scope: PluginScope
+    _call: SessionCall
 
     @property
     def plugin_id(self) -> str:
@@ -116,7 +115,7 @@ class HookContext:
         self._scope.state = new
 
 
-@frozen(kw_only=True, slots=True)
+@define(kw_only=True, slots=True, eq=False)
 class SessionCall:
     """What a session-level call is about, shared by all implementations. `reason`: `created`, `opened`, `forked`."""
 
@@ -130,11 +129,7 @@ class SessionCall:
 class SessionHookContext(HookContext):
     """For hooks outside a turn."""
 
-    __slots__ = ("_call",)
-
-    def __init__(self, scope: PluginScope, call: SessionCall) -> None:
-        self._scope = scope
-        self._call = call
+    __slots__ = ()
 
     @property
     def session_id(self) -> str:
@@ -162,9 +157,12 @@ class SessionHookContext(HookContext):
         return self._call.reason
 
 
-@frozen(kw_only=True, slots=True)
+@define(kw_only=True, slots=True, eq=False)
 class TurnCall(SessionCall):
-    """What a turn-level call is about. `messages` is the conversation as it stands, transient notes included."""
+    """What a turn-level call is about. `messages` is the conversation as it stands, transient notes included.
+
+    A turn goes on, and brings `iteration`, `messages` and `kind` up to date before each call.
+    """
 
     turn_id: str
     turn_input: TurnInput
@@ -180,10 +178,6 @@ class TurnHookContext(SessionHookContext):
 
     __slots__ = ()
     _call: TurnCall
-
-    def __init__(self, scope: PluginScope, call: TurnCall) -> None:
-        self._scope = scope
-        self._call = call
 
     @property
     def turn_id(self) -> str:
@@ -226,6 +220,19 @@ class CheckpointHookContext(TurnHookContext):
         """Which checkpoint it is."""
         assert self._call.kind is not None  # set by whoever runs checkpoints
         return self._call.kind
+
+
+C = TypeVar("C", bound=HookContext)
+
+
+def binding(context: type[C], scopes: Mapping[str, PluginScope], call: SessionCall) -> Callable[[str], C]:
+    """From a plugin's id to its `context`, always the same one. A turn's contexts need a `TurnCall`."""
+    contexts = {}
+    for plugin_id, scope in scopes.items():
+        ctx = contexts[plugin_id] = context()  # without an `__init__`, which would double the price
+        ctx._scope = scope
+        ctx._call = call
+    return contexts.__getitem__
 
 
 def declared_state(state_type: type) -> Any:

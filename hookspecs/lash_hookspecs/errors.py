@@ -39,7 +39,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -84,6 +83,8 @@ __all__ = [
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A clause that suggests the most similar known name, or lists what there is."""
+    from difflib import get_close_matches  # when a name was wrong, which is rare
+
     names = sorted(known)
     close = get_close_matches(name, names, n=1, cutoff=0.6)
     if close:

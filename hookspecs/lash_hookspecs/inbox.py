@@ -64,10 +64,11 @@ class NewInboxItem:
 class InboxItem:
     """An accepted item. `no` rises in the order of acceptance, over all sessions, and is never used again.
 
-    `turn_id` is the turn that it starts, or that took it. `attempts` counts how often a turn was begun for it, each
-    time under a new generation, `fruitless` how many of these in a row died (nobody let go of the lease) and recorded
-    nothing. `reason` says why its turn is blocked; who begins it next is told, and who follows them isn't.
-    `cancel_reason` is set once somebody asked that its turn be cancelled.
+    `turn_id` is the turn that it starts, or the one that took it. `attempts` counts how often a turn was begun for it,
+    each time under a new generation, `fruitless` how many of these in a row died (nobody let go of the lease) and
+    recorded nothing. `reason` says why its turn is blocked; who begins it next is told, and who follows them isn't.
+    `cancel_reason` is set once somebody asked that its turn be cancelled. `payload` is empty once the item is settled,
+    unless its turn's journal is kept.
     """
 
     no: int
@@ -111,6 +112,8 @@ class Inbox(Protocol):
 
         A settled item may be forgotten if its turn's receipt has its key and its hash: it is told from that then, with
         the number 0.
+
+        Raises `CommitRefused` with one of these codes: `session_id` or `source_key` (there is none), `integer_range`.
         """
         ...
 
@@ -121,7 +124,10 @@ class Inbox(Protocol):
         ...
 
     async def has_pending(self, session_id: str, ingress: Ingress) -> bool:
-        """Whether an item waits that could be delivered so; asked at every checkpoint, so be quick."""
+        """Whether an item waits, and is available, that could be delivered so; asked at every checkpoint, so be quick.
+
+        What is for a checkpoint can be a turn of its own too, so `NEXT_TURN` asks for both.
+        """
         ...
 
     async def cancel_items(self, session_id: str, nos: Sequence[int], reason: str) -> Mapping[int, CancelOutcome]:
@@ -129,7 +135,10 @@ class Inbox(Protocol):
         ...
 
     async def cancel_suffix(self, session_id: str, anchor: int, reason: str) -> Mapping[int, CancelOutcome]:
-        """Cancel this item and every later one of the session that still waits: all in one transaction."""
+        """Cancel this item and every later one of the session that still waits: all in one transaction.
+
+        The answer names these. Without such an item, it is `unknown` and nothing is cancelled.
+        """
         ...
 
     async def cancel_requested(self, lease: Lease, no: int) -> str | None:

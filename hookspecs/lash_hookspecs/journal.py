@@ -67,9 +67,12 @@ class Journal(Protocol):
     async def begin_turn(self, begin: TurnBegin) -> TurnClaim:
         """See `TurnBegin`. In this order: deleted? committed? lease, item accepted, next item claimed.
 
-        An item in state `claimed`, `suspended` or `blocked` is before every pending one, and is claimed anew: its
-        `attempts` rises if that is under another generation. An item that was accepted before with another content hash
-        is an `InboxConflict`, also if its turn was committed; of one that was forgotten there is the receipt to look at.
+        An item in state `claimed`, `suspended` or `blocked` is before every pending one, and is claimed anew, with what
+        its turn took: its `attempts` rises if that is under another generation. An item that was accepted before with
+        another content hash is an `InboxConflict`, also if its turn was committed; of one that was forgotten there is
+        the receipt to look at. One that was taken and applied by
+        another turn is answered with that turn's receipt; one that was cancelled, or isn't available yet, is left as it
+        is. Raises what `claim_lease` and `enqueue` raise.
         """
         ...
 
@@ -78,9 +81,11 @@ class Journal(Protocol):
     ) -> None:
         """Write rows at the end of the item's journal, each in the place of an intent with its key if there is one.
 
-        All or nothing, with `claims`: items that the turn takes at a checkpoint, which are `claimed` for it from now
-        on. Raises `LeaseLost` if the fence doesn't hold, `ClaimLost` if an item of `claims` is not to be had, and
-        `StoreCorrupt` if a row has the key of one that isn't an intent.
+        All or nothing, with `claims`: items for a checkpoint, which are `claimed` for the turn from now on. The same
+        call again, by the same generation, is fine and changes nothing: for who doesn't know whether it arrived. Raises
+        `LeaseLost` if the fence doesn't hold, `ClaimLost` if the item isn't ours or one of `claims` is not to be had,
+        `StoreCorrupt` if a row has the key of another one that isn't an intent, and `CommitRefused` with the code
+        `journal_row` if a key or hash is none.
         """
         ...
 
@@ -93,11 +98,15 @@ class Journal(Protocol):
     ) -> None:
         """Let go of the lease, and leave the turn as `suspended`, or as `blocked` with the reason; or forget it.
 
-        Forgotten (`cancelled`) is a turn that could never run as it was asked. Raises like `append_journal`, and
+        Forgotten (`cancelled`) is a turn that could never run as it was asked; what it took waits again. Raises
+        `LeaseLost` or `ClaimLost`, but not if we did the same before and nobody has begun the turn since, and
         `CommitRefused` with the code `park_state` for another state.
         """
         ...
 
     async def drop_journals(self, *, before_ms: int) -> int:
-        """Forget the journals of turns that were committed before this time, and settled items; how many turns."""
+        """Forget the journals of turns that were committed before this time, and items settled before; how many turns.
+
+        A dropped item's source key can be used again; its turn's receipt still says that it was committed.
+        """
         ...

@@ -23,7 +23,7 @@ class JournalStatus(StrEnum):
 
 @frozen(kw_only=True)
 class JournalRow:
-    """One effect of a turn. `key` is its replay key, `envelope_hash` what was asked; both are SHA-256 in hex.
+    """One effect of a turn. `key` is its replay key, `envelope_hash` what was asked: SHA-256 in lower-case hex.
 
     `body` is the encoded outcome or error; an intent has the encoded command, for people. `digests` is canonical JSON:
     a short digest for each piece of what was asked, by its path, so that a mismatch can be explained although the
@@ -43,10 +43,11 @@ class JournalRow:
 class Settlement:
     """What a turn's commit settles besides: its inbox item, those it took at checkpoints, its journal, its lease.
 
-    The commit is refused with `ClaimLost` if a successor claimed one of the items meanwhile. Otherwise a lease that
-    lapsed doesn't stand in its way: the head's revision alone publishes. Afterwards the items are `completed`, the
-    lease is released if it is still ours, and the journal is gone; with `keep_journal` it stays, `rows` at its end,
-    until `drop_journals`.
+    The commit is refused with `ClaimLost` if a successor claimed one of the items meanwhile, or one wasn't the turn's
+    at all, and with `SessionMismatch` if the lease is another session's. Otherwise a lease that lapsed doesn't stand in
+    its way: the head's revision alone publishes. Afterwards the items are `completed`, what the turn took and isn't in
+    `applied` waits again, the lease is released if it is still ours, and the journal is gone; with `keep_journal` it
+    stays, `rows` at its end, until `drop_journals`. A receipt that is replayed settles what nobody else has meanwhile.
     """
 
     lease: Lease

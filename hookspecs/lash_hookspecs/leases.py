@@ -44,7 +44,8 @@ class LeaseHolder:
 class Lease:
     """The right to run a session's turn. Times are milliseconds since 1970, by the store's clock.
 
-    A store accepts it as a fence if session, holder, generation and token are the stored ones and it has not expired.
+    A store accepts it as a fence if session, holder (but for its process), generation and token are the stored ones,
+    and the stored one has not expired. `token` tells claims of one generation apart; a store may take the nonce for it.
     """
 
     session_id: str
@@ -85,7 +86,9 @@ class Leases(Protocol):
         """Take the session, if it is free, its lease lapsed, its holder provably gone, or the holder ourselves.
 
         Fresh acquisition makes a new generation (from 1); taking our own live lease again changes the token and the
-        expiry only. The same `nonce` again gives the same answer: for who doesn't know whether a claim arrived.
+        expiry only. The same `nonce` again, while the lease lives, gives the same answer: for who doesn't know whether
+        a claim arrived. Raises `CommitRefused` with the code `nonce` (there is none) or `integer_range` (a time that
+        isn't above 0, or doesn't fit; or all generations were used, which locks the session for good).
         """
         ...
 

@@ -47,7 +47,8 @@ def _place() -> str | None:
         if int(Path("/proc/self/stat").read_bytes().split(None, 1)[0]) != os.getpid():
             return None  # these are the records of another namespace
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        return "/".join([boot, *(str(Path(f"/proc/self/ns/{each}").stat().st_ino) for each in ("pid", "time"))])
+        spaces = [Path("/proc/self/ns/pid"), Path("/proc/self/ns/time")]  # the latter only since Linux 5.6
+        return "/".join([boot, *(str(each.stat().st_ino) for each in spaces if each is spaces[0] or each.exists())])
     except (OSError, ValueError):
         return None
 
@@ -85,6 +86,6 @@ def _exists(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:
+    except (OSError, OverflowError):
         return True
     return True

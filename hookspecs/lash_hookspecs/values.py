@@ -1,8 +1,9 @@
 """`frozen`, as attrs has it, for a contract of some hundred classes that every process imports.
 
 attrs writes the source of `__init__`, `__repr__`, `__eq__` and `__hash__` for each class and compiles it, which is most
-of what a class costs. The last three work alike for every class; here they are closures over the names of its fields,
-and only `__init__` is compiled. A plugin's own classes are few: it may use attrs itself.
+of what a class costs. The last three work alike for every class; here they are closures over the names of its fields.
+Constructors differ in the names alone where a class has only plain fields, as most have: `_plain_values` makes these.
+What is less plain is made by attrs, with its constructor. A plugin's own classes are few: it may use attrs itself.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from reprlib import recursive_repr
 from typing import TYPE_CHECKING, Any
 
 import attrs
+
+from lash_hookspecs._plain_values import is_plain, plain_class
 
 __all__ = ["frozen"]
 
@@ -29,7 +32,10 @@ else:
         if cls is None:
             return lambda cls: frozen(cls, eq=eq, **options)
         own = vars(cls)
-        made = attrs.frozen(cls, eq=False, repr=False, **options)
+        if is_plain(cls, options):
+            made = plain_class(cls, kw_only=options.get("kw_only", False))
+        else:
+            made = attrs.frozen(cls, eq=False, repr=False, **options)
         fields = attrs.fields(made)
         if keyed := [each.name for each in fields if each.eq_key is not None]:
             raise TypeError(f"`{cls.__qualname__}.{keyed[0]}`: `field(eq=KEY)` needs `attrs.frozen`")

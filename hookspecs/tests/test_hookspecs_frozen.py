@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import linecache
 import pickle
 from collections.abc import Callable
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
+from weakref import ref
 
 import attrs
 import pytest
 from attrs import field
 from hookspecs_kit import ATTRS_CLASSES
 
-from lash_hookspecs import PluginScope
+from lash_hookspecs import PluginScope, SessionCall, TurnCall
 from lash_hookspecs.values import frozen
 
 Decorator = Callable[..., Any]
@@ -133,13 +136,154 @@ def test_they_are_attrs_classes() -> None:
         One(1).value = 2  # type: ignore[misc]  # that is the point
 
 
-def test_only_constructors_are_compiled_in_the_contract() -> None:
+def compiled_for(cls: type) -> str:
+    """The source that attrs wrote for this class."""
+    return "".join(linecache.getlines(cls.__init__.__code__.co_filename))  # type: ignore[misc]  # only read
+
+
+def test_next_to_nothing_is_compiled_in_the_contract() -> None:
     """Every process declares all of these: what attrs compiles for them is most of the import."""
-    for cls in ATTRS_CLASSES:
-        if cls is PluginScope:  # it changes, and so is no value
-            continue
-        source = "".join(linecache.getlines(cls.__init__.__code__.co_filename))
+    values = [cls for cls in ATTRS_CLASSES if cls not in (PluginScope, SessionCall, TurnCall)]  # these change
+    compiled = [cls for cls in values if compiled_for(cls)]
+    assert len(compiled) < len(values) / 4
+    for cls in compiled:
+        source = compiled_for(cls)
         assert source.count("def ") == source.count("def __init__(") == 1, f"{cls.__name__} has attrs' own methods"
+
+
+# ---- plain ones -----------------------------------------------------------------------------------------------------
+
+
+def plain(decorator: Decorator, **options: Any) -> Any:
+    """A class with every kind of plain field and of method, made by the one or by the other."""
+
+    class Plain:
+        """A class."""
+
+        tag: ClassVar[str] = "plain"
+        first: int
+        second: str | None = None
+        third: tuple[int, ...] = ()
+
+        def method(self) -> int:
+            return self.first
+
+        @property
+        def double(self) -> int:
+            return self.first * 2
+
+        @classmethod
+        def of(cls, first: int) -> Any:
+            return cls(first=first)
+
+        @staticmethod
+        def one() -> int:
+            return 1
+
+    return decorator(**options)(Plain)
+
+
+each_kind = pytest.mark.parametrize("kw_only", [False, True], ids=["positional", "keywords"])
+
+
+@each_kind
+def test_a_plain_class_is_the_one_that_attrs_makes(kw_only: bool) -> None:
+    ours, theirs = plain(frozen, kw_only=kw_only), plain(attrs.frozen, kw_only=kw_only)
+    assert not compiled_for(ours)
+    assert vars(theirs).keys() - vars(ours).keys() == {"__ne__"}  # which Python has itself
+    assert not vars(ours).keys() - vars(theirs).keys()
+    for name in ("__doc__", "__slots__", "__match_args__", "__qualname__", "__module__", "__annotations__", "tag"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert tuple(attrs.fields(ours)) == tuple(attrs.fields(theirs))
+    assert attrs.fields(ours).second == attrs.fields(theirs).second
+    assert not hasattr(attrs.fields(ours), "fourth")
+    assert inspect.signature(ours) == inspect.signature(theirs)
+    assert ours.__init__.__annotations__ == theirs.__init__.__annotations__
+    assert (ours.of(2).method(), ours.of(2).double, ours.one()) == (2, 4, 1)
+    assert attrs.asdict(ours.of(2)) == attrs.asdict(theirs.of(2))
+    assert attrs.evolve(ours.of(2), third=(1,)) == ours(first=2, third=(1,))
+    assert ref(value := ours.of(2))() is value
+
+
+WRONG: dict[str, Callable[[Any], Any]] = {
+    "missing": lambda cls: cls(),
+    "too many": lambda cls: cls(1, 2, 3, 4),
+    "unknown": lambda cls: cls(first=1, fourth=4),
+    "changed": lambda cls: setattr(cls(first=1), "first", 2),
+    "deleted": lambda cls: delattr(cls(first=1), "first"),
+    "new": lambda cls: setattr(cls(first=1), "fourth", 2),
+}
+
+
+@each_kind
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_what_is_wrong_with_a_plain_class_is_said_as_attrs_says_it(wrong: Callable[[Any], Any], kw_only: bool) -> None:
+    said = []
+    for decorator in (frozen, attrs.frozen):
+        with pytest.raises((TypeError, AttributeError)) as caught:
+            wrong(plain(decorator, kw_only=kw_only))
+        said.append((type(caught.value), str(caught.value)))
+    assert said[0] == said[1]
+
+
+def cached(decorator: Decorator) -> Any:
+    class Cached:
+        value: int
+
+        @cached_property
+        def double(self) -> int:
+            return self.value * 2
+
+    return decorator(Cached)
+
+
+def naming_itself(decorator: Decorator) -> Any:
+    class Named:
+        value: int
+
+        @property
+        def mine(self) -> bool:
+            return isinstance(self, __class__)  # type: ignore[name-defined]  # the compiler knows it
+
+    return decorator(Named)
+
+
+def with_hidden(decorator: Decorator) -> Any:
+    class Hidden:
+        _value: int = 0
+
+    return decorator(Hidden)
+
+
+def checked(decorator: Decorator) -> Any:
+    class Checked:
+        value: int = 0
+        seen: list[int] = attrs.Factory(list)
+
+        def __attrs_post_init__(self) -> None:
+            self.seen.append(self.value)
+
+    return decorator(Checked)
+
+
+@both
+def test_what_is_less_plain_is_made_by_attrs(decorator: Decorator) -> None:
+    assert cached(decorator)(2).double == 4
+    assert naming_itself(decorator)(2).mine is True
+    assert with_hidden(decorator)(value=1)._value == 1
+    assert checked(decorator)(3).seen == [3]
+    for make in (cached, naming_itself, with_hidden, checked):
+        assert compiled_for(make(decorator)), make.__name__
+
+
+@both
+def test_an_optional_field_before_a_required_one_is_refused(decorator: Decorator) -> None:
+    with pytest.raises(ValueError, match="No mandatory attributes allowed after an attribute with a default value"):
+
+        @decorator
+        class Wrong:
+            first: int = 0
+            second: str
 
 
 def test_a_key_function_of_a_field_is_refused() -> None:

@@ -50,6 +50,7 @@ def test_a_child_is_gone_once_it_ended_and_was_killed_or_not() -> None:
         ({"boot": "another boot, another machine, or another container"}, False),
         ({"boot": "another", "pid": 2**22 + 1}, False),
         ({"pid": 2**22 + 1}, True),  # more than there can be
+        ({"pid": 1 << 40}, False),  # no number of a process at all
         ({"pid": 0}, False),
         ({"pid": -1}, False),
     ],

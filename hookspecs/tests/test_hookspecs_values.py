@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import pytest
@@ -66,6 +66,9 @@ from lash_hookspecs import (
     nearest,
     text_message,
 )
+from lash_hookspecs.contexts import binding
+
+C = TypeVar("C", bound=HookContext)
 
 GUIDANCE, INTRO = PromptSlot.GUIDANCE, PromptSlot.INTRO
 
@@ -325,8 +328,12 @@ def call(**changes: Any) -> TurnCall:
     )
 
 
+def bound(context: type[C], corner: PluginScope, about: TurnCall) -> C:
+    return binding(context, {"plan": corner}, about)("plan")
+
+
 def test_a_context_shows_the_call_and_the_plugins_corner() -> None:
-    ctx = CheckpointHookContext(scope(), call(reason="opened", iteration=2, turn_index=3))
+    ctx = bound(CheckpointHookContext, scope(), call(reason="opened", iteration=2, turn_index=3))
     assert (ctx.plugin_id, ctx.host, ctx.options, ctx.state) == ("plan", "host", {"a": 1}, Counter())
     assert (ctx.session_id, ctx.mode_id, ctx.policy.model, ctx.reason) == ("s", "standard", "m:x", "opened")
     assert (ctx.turn_id, ctx.iteration, ctx.turn_index, ctx.kind) == ("t", 2, 3, CheckpointKind.AFTER_WORK)
@@ -337,7 +344,7 @@ def test_a_context_shows_the_call_and_the_plugins_corner() -> None:
 
 def test_a_new_state_takes_the_place_of_the_old_one() -> None:
     corner = scope()
-    first, second = HookContext(corner), HookContext(corner)
+    first, second = bound(HookContext, corner, call()), bound(HookContext, corner, call())
     first.set_state(Counter(1))
     assert second.state == corner.state == Counter(1)
 
@@ -357,23 +364,34 @@ def test_a_state_of_another_kind_is_refused(corner: PluginScope, new: Any, text:
     """The error names the plugin, and the old state stays."""
     before = corner.state
     with pytest.raises(PluginError, match=f"plugin `plan`, hook `lash_session_state`: .*{text}") as caught:
-        HookContext(corner).set_state(new)
+        bound(HookContext, corner, call()).set_state(new)
     assert (caught.value.plugin_id, caught.value.hook) == ("plan", "lash_session_state")
     assert corner.state is before
 
 
 def test_a_context_takes_no_attributes_of_a_plugins() -> None:
-    """It is made anew for every call: what a plugin hung on it would be gone at the next."""
+    """What it hung on one would be gone with the turn: what lasts is its state."""
     with pytest.raises(AttributeError):
-        HookContext(scope()).remembered = 1  # type: ignore[attr-defined]  # that is the point
+        bound(HookContext, scope(), call()).remembered = 1  # type: ignore[attr-defined]  # that is the point
+
+
+def test_a_plugin_has_one_context_for_all_calls_of_a_turn_which_follows_them() -> None:
+    """Making one for each call was most of what calling ten hooks cost."""
+    about = call(iteration=0)
+    bind = binding(TurnHookContext, {"plan": scope(), "other": scope()}, about)
+    ctx = bind("plan")
+    about.iteration = 1
+    assert bind("plan") is ctx
+    assert bind("other") is not ctx
+    assert ctx.iteration == 1
 
 
 def test_a_plugin_sees_only_its_own_typed_input() -> None:
     given = TurnInput(context=TurnContext(plugin_inputs={"plan": Counter(3), "other": Demanding(1)}))
-    ctx = TurnHookContext(scope(), call(turn_input=given))
+    ctx = bound(TurnHookContext, scope(), call(turn_input=given))
     assert ctx.plugin_input(Counter) == Counter(3)
     assert ctx.plugin_input(Demanding) is None
-    assert TurnHookContext(scope(), call()).plugin_input(Counter) is None
+    assert bound(TurnHookContext, scope(), call()).plugin_input(Counter) is None
 
 
 def test_a_first_state_is_made_of_defaults() -> None:

@@ -85,7 +85,12 @@ class Connection(Tx, Protocol):
 
 
 class Driver(Protocol):
-    """A database that connections can be opened to."""
+    """A database that connections can be opened to.
+
+    `seen` is told of each statement on the thread that ran it, and what it raises is raised there.
+    """
+
+    seen: StatementSeen | None
 
     @property
     def location(self) -> str:

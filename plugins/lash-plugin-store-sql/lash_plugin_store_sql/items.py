@@ -9,36 +9,37 @@ from lash_hookspecs.inbox import InboxItem, InboxState, Ingress, NewInboxItem
 from lash_plugin_store_sql.driver import Row, Tx
 from lash_plugin_store_sql.reads import chunks, find_session, marks
 from lash_plugin_store_sql.schema import corrupt
-from lash_plugin_store_sql.turn_plan import BEGUN, OPEN, Item
+from lash_plugin_store_sql.turn_plan import BEGUN, OPEN, Claim
 
 __all__ = [
-    "LEAN",
+    "CLAIM",
     "accept",
     "claim_for_turn",
+    "claim_of",
     "find_by_key",
-    "find_items",
+    "find_claims",
     "find_next",
     "find_settled",
+    "forget",
     "give_back",
     "has_pending",
     "is_known",
-    "item_of",
     "list_inbox",
     "refuse_unfit",
     "take",
     "waiting_after",
 ]
 
+CLAIM = "inbox.no, state, claim_generation, taken_by, reason, cancel_reason"
+"""What decisions need of an item."""
+
 ITEM = (
-    "inbox.no, source_key, ingress, state, content_hash, payload, accepted_at_ms, available_at_ms, "
+    f"{CLAIM}, source_key, ingress, content_hash, payload, accepted_at_ms, available_at_ms, "
     # An item keeps the id of its own turn until it is settled: whoever took it may give it back.
     "CASE WHEN taken_by IS NULL OR settled_at_ms IS NOT NULL THEN inbox.turn_id "
-    "ELSE (SELECT taker.turn_id FROM inbox AS taker WHERE taker.no = inbox.taken_by) END, "
-    "claim_generation, attempts, fruitless, reason, cancel_reason, taken_by"
+    "ELSE (SELECT taker.turn_id FROM inbox AS taker WHERE taker.no = inbox.taken_by) END, attempts, fruitless"
 )
-
-LEAN = ITEM.replace("payload", "x''")
-"""The same, without the payload, where only the state counts."""
+"""All that everybody sees of it."""
 
 _TEXTS = ", ".join(f"'{state}'" for state in sorted(BEGUN))
 _WAITS = "session_no = ? AND settled_at_ms IS NULL AND state = 'pending'"
@@ -58,35 +59,53 @@ _WAITING_NEXT = "SELECT min(no) FROM ({})".format(
 )
 
 
-def item_of(session_id: str, row: Row) -> Item:
-    """An item from its columns."""
-    no, source_key, ingress, state, content_hash, payload, accepted, available, turn_id, *claim, taken_by = row
-    generation, attempts, fruitless, reason, cancel_reason = claim
-    numbers = (no, accepted, available, generation, attempts, fruitless)
-    try:
-        known = (Ingress(ingress), InboxState(state))
-    except ValueError as error:
-        raise corrupt("inbox", f"item {no}", f"ingress {ingress!r:.80}, state {state!r:.80}") from error
-    if not all(type(each) is int for each in numbers) or min(numbers[3:]) < 0 or type(payload) is not bytes:
-        raise corrupt("inbox", f"item {no}", "its numbers are none, or a claim's generation or attempts are below zero")
-    item = InboxItem(
-        no=no,
-        session_id=session_id,
-        source_key=source_key,
-        ingress=known[0],
-        state=known[1],
-        content_hash=content_hash,
-        payload=payload,
-        accepted_at_ms=accepted,
-        turn_id=turn_id,
-        available_at_ms=available,
-        claim_generation=generation,
-        attempts=attempts,
-        fruitless=fruitless,
+def claim_of(row: Row) -> Claim:
+    """Where an item stands, from the columns of `CLAIM`."""
+    no, state, generation, taken_by, reason, cancel_reason = row
+    if state not in _STATES or type(generation) is not int or generation < 0:
+        raise corrupt("inbox", f"item {no}", f"state {state!r:.80}, claimed under the generation {generation!r:.80}")
+    return Claim(
+        state=InboxState(state),
+        generation=generation,
+        taken_by=taken_by,
         reason=reason,
         cancel_reason=cancel_reason,
     )
-    return Item(item=item, taken_by=taken_by)
+
+
+_STATES = frozenset(InboxState)
+
+
+def item_of(session_id: str, row: Row) -> InboxItem:
+    """An item, from the columns of `ITEM`."""
+    (no, *claim), content = row[:6], row[6:]
+    stands = claim_of((no, *claim))
+    source_key, ingress, content_hash, payload, accepted_at_ms, available_at_ms, turn_id, *counts = content
+    numbers = (no, accepted_at_ms, available_at_ms, *counts)
+    if ingress not in _INGRESSES or type(payload) is not bytes:
+        raise corrupt("inbox", f"item {no}", f"ingress {ingress!r:.80}, or its payload is no bytes")
+    if not all(type(each) is int for each in numbers) or min(counts) < 0:
+        raise corrupt("inbox", f"item {no}", "its times or its attempts are no numbers, or below zero")
+    return InboxItem(
+        no=no,
+        session_id=session_id,
+        source_key=source_key,
+        ingress=Ingress(ingress),
+        state=stands.state,
+        content_hash=content_hash,
+        payload=payload,
+        accepted_at_ms=accepted_at_ms,
+        turn_id=turn_id,
+        available_at_ms=available_at_ms,
+        claim_generation=stands.generation,
+        attempts=counts[0],
+        fruitless=counts[1],
+        reason=stands.reason,
+        cancel_reason=stands.cancel_reason,
+    )
+
+
+_INGRESSES = frozenset(Ingress)
 
 
 # ---- finding --------------------------------------------------------------------------------------------------------
@@ -95,7 +114,7 @@ def item_of(session_id: str, row: Row) -> Item:
 def find_by_key(tx: Tx, session_id: str, session_no: int, source_key: str) -> InboxItem | None:
     """The item that was accepted under a source key."""
     row = tx.row(f"SELECT {ITEM} FROM inbox WHERE session_no = ? AND source_key = ?", (session_no, source_key))
-    return None if row is None else item_of(session_id, row).item
+    return None if row is None else item_of(session_id, row)
 
 
 def is_known(tx: Tx, session_no: int, new: NewInboxItem) -> bool:
@@ -116,39 +135,36 @@ def find_next(tx: Tx, session_id: str, session_no: int, now_ms: int) -> InboxIte
         f"SELECT {ITEM} FROM inbox WHERE no = coalesce(({_BEGUN_NEXT}), ({_WAITING_NEXT}))",
         (session_no, *(session_no, now_ms) * len(Ingress)),
     )
-    return None if row is None else item_of(session_id, row).item
+    return None if row is None else item_of(session_id, row)
 
 
-def find_items(tx: Tx, session_id: str, session_no: int, nos: Collection[int]) -> Mapping[int, Item]:
-    """Those of the items that are the session's, by number, without their payloads."""
-    rows = [
-        row
+def find_claims(tx: Tx, session_no: int, nos: Collection[int]) -> Mapping[int, Claim]:
+    """Where those of the items stand that are the session's, by number."""
+    return {
+        row[0]: claim_of(row)
         for piece in chunks(list(nos))
         for row in tx.rows(
-            f"SELECT {LEAN} FROM inbox WHERE no IN ({marks(len(piece))}) AND session_no = ?", (*piece, session_no)
+            f"SELECT {CLAIM} FROM inbox WHERE no IN ({marks(len(piece))}) AND session_no = ?", (*piece, session_no)
         )
-    ]
-    return {row[0]: item_of(session_id, row) for row in rows}
+    }
 
 
-def find_settled(tx: Tx, session_id: str, session_no: int, no: int, applied: Sequence[int]) -> Mapping[int, Item]:
-    """A turn's item, those that it is said to have used, and those that it took, without their payloads."""
-    own = [no, *applied]
-    first, *rest = chunks(own)
+def find_settled(tx: Tx, session_no: int, no: int, applied: Sequence[int]) -> Mapping[int, Claim]:
+    """Where a turn's item stands, those that it is said to have used, and those that it took."""
+    first, *rest = chunks([no, *applied])
     rows = tx.rows(
-        f"SELECT {LEAN} FROM inbox WHERE no IN ({marks(len(first))}) AND session_no = ? UNION SELECT {LEAN} FROM inbox "
-        "WHERE session_no = ? AND settled_at_ms IS NULL AND state = 'claimed' AND taken_by = ?",
+        f"SELECT {CLAIM} FROM inbox WHERE no IN ({marks(len(first))}) AND session_no = ? UNION ALL "
+        f"SELECT {CLAIM} FROM inbox WHERE session_no = ? AND settled_at_ms IS NULL AND state = 'claimed' "
+        "AND taken_by = ?",
         (*first, session_no, session_no, no),
     )
-    found = {row[0]: item_of(session_id, row) for row in rows}
-    return {**found, **find_items(tx, session_id, session_no, [each for piece in rest for each in piece])}
+    found = {row[0]: claim_of(row) for row in rows}
+    return {**found, **find_claims(tx, session_no, [each for piece in rest for each in piece])}
 
 
 def waiting_after(tx: Tx, session_no: int, anchor: int) -> list[int]:
-    """The numbers of the items after this one that wait."""
-    return [
-        no for (no,) in tx.rows(f"SELECT no FROM inbox WHERE {_WAITS} AND no > ? ORDER BY no", (session_no, anchor))
-    ]
+    """The numbers of the items after this one that wait, in order."""
+    return sorted(no for (no,) in tx.rows(f"SELECT no FROM inbox WHERE {_WAITS} AND no > ?", (session_no, anchor)))
 
 
 def has_pending(tx: Tx, session_id: str, ingress: Ingress, now_ms: int) -> bool:
@@ -183,7 +199,7 @@ def list_inbox(tx: Tx, session_id: str | None, states: frozenset[InboxState] | N
         f"WHERE {' AND '.join(where)} ORDER BY inbox.no LIMIT ?",
         (*params, limit),
     )
-    return [item_of(row[0], row[1:]).item for row in rows]
+    return [item_of(row[0], row[1:]) for row in rows]
 
 
 # ---- accepting and claiming -----------------------------------------------------------------------------------------
@@ -262,10 +278,19 @@ def take(tx: Tx, session_no: int, generation: int, taker: int, nos: Iterable[int
     )
 
 
-def give_back(tx: Tx, session_no: int, taker: int, nos: Iterable[int]) -> None:
-    """Let items that a turn took and didn't use wait again."""
-    tx.write_many(
+def give_back(tx: Tx, session_no: int, taker: int) -> None:
+    """Let items that a turn took, and that aren't settled, wait again."""
+    tx.write(
         "UPDATE inbox SET state = 'pending', claim_generation = 0, taken_by = NULL "
-        "WHERE no = ? AND session_no = ? AND taken_by = ?",
-        [(no, session_no, taker) for no in nos],
+        "WHERE session_no = ? AND settled_at_ms IS NULL AND state = 'claimed' AND taken_by = ?",
+        (session_no, taker),
     )
+
+
+def forget(tx: Tx, session_no: int, no: int, reason: str | None, now_ms: int) -> None:
+    """Cancel an item whose turn was begun; what it took waits again."""
+    tx.write(
+        "UPDATE inbox SET state = 'cancelled', cancel_reason = ?, settled_at_ms = ?, payload = x'' WHERE no = ?",
+        (reason, now_ms, no),
+    )
+    give_back(tx, session_no, no)

@@ -1,130 +1,72 @@
-"""The lease in a session's row: its columns to values and back, and what the port says about leases.
+"""Leases as the port has them: each function one transaction, as in `writes`.
 
-`reads.find_session` reads these columns with the rest of the row, and a commit writes them with the head.
+Facts in, `turn_plan` decides, writes out. The clock is asked inside the transaction: a write may have stood in line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable
+from typing import TypeAlias
 
-import orjson
+from attrs import evolve
 
-from lash_hookspecs.errors import CommitRefused
-from lash_hookspecs.leases import Lease, LeaseHolder, ProcessStamp
-from lash_hookspecs.liveness import is_gone
+from lash_hookspecs.leases import Lease, LeaseAcquired, LeaseBusy, LeaseClaim, LeaseHolder
+from lash_hookspecs.stores import SessionMeta
 from lash_plugin_store_sql.driver import Tx
-from lash_plugin_store_sql.schema import corrupt
-from lash_plugin_store_sql.turn_plan import Grant, LeaseFacts
+from lash_plugin_store_sql.lease_row import holder_gone, write_grant, write_release
+from lash_plugin_store_sql.reads import Session, find_session
+from lash_plugin_store_sql.turn_plan import (
+    LeaseFacts,
+    fenced,
+    is_ours,
+    lease_end,
+    plan_lease,
+)
+from lash_plugin_store_sql.writes import insert_session
 
-__all__ = ["LEASE", "RELEASED", "holder_gone", "holder_text", "lease_facts", "write_grant", "write_release"]
-
-LEASE = "lease_generation, lease_token, lease_holder, lease_claimed_at_ms, lease_expires_at_ms, lease_displaced"
-"""The columns, in the order that `lease_facts` takes them."""
-
-RELEASED = "lease_token = NULL, lease_holder = NULL, lease_displaced = NULL"
-"""What lets go of the lease, in an UPDATE of `sessions`; the generation stays."""
-
-
-def lease_facts(session_id: str, columns: Sequence[Any]) -> LeaseFacts:
-    """What the columns say."""
-    generation, token, holder, claimed_at_ms, expires_at_ms, displaced = columns
-    if type(generation) is not int or generation < 0:
-        raise corrupt("sessions", f"`{session_id}`", f"its lease has the generation {generation!r:.80}")
-    if token is None:
-        return LeaseFacts(generation=generation)
-    if (
-        generation == 0
-        or not type(token) is type(holder) is str
-        or not type(claimed_at_ms) is type(expires_at_ms) is int
-    ):
-        raise corrupt("sessions", f"`{session_id}`", "its lease's columns don't fit together")
-    try:
-        lease = Lease(
-            session_id=session_id,
-            holder=_holder(orjson.loads(holder)),
-            generation=generation,
-            token=token,
-            claimed_at_ms=claimed_at_ms,
-            expires_at_ms=expires_at_ms,
-        )
-        before = None
-        if displaced is not None:
-            values = orjson.loads(displaced)
-            before = Lease(session_id=session_id, holder=_holder(values.pop("holder")), **values)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise corrupt("sessions", f"`{session_id}`", "its lease's holder can't be read") from error
-    return LeaseFacts(generation=generation, lease=lease, displaced=before)
+Clock: TypeAlias = Callable[[], int]
 
 
-def _holder(values: Any) -> LeaseHolder:
-    process = values.pop("process", None)
-    return LeaseHolder(**values, process=None if process is None else ProcessStamp(**process))
+def claim_lease(tx: Tx, session_id: str, holder: LeaseHolder, nonce: str, ttl_ms: int, clock: Clock) -> LeaseClaim:
+    """Take the session if it is to be had."""
+    tx.lock(session_id)
+    now_ms, session = clock(), find_session(tx, session_id)
+    facts = session.lease if session is not None else LeaseFacts()
+    granted = plan_lease(session_id, holder, nonce, ttl_ms, facts, now_ms, gone=holder_gone(facts))
+    if isinstance(granted, LeaseBusy):
+        return granted
+    write_grant(tx, known(tx, session_id, session, now_ms), granted)
+    return LeaseAcquired(granted.lease, granted.displaced)
 
 
-def _values(holder: LeaseHolder) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "owner": holder.owner,
-        "incarnation": holder.incarnation,
-        "executor": holder.executor,
-    }
-    if holder.process is not None:
-        stamp = holder.process
-        values["process"] = {"boot": stamp.boot, "pid": stamp.pid, "started": stamp.started}
-    return values
+def renew_lease(tx: Tx, lease: Lease, ttl_ms: int, clock: Clock) -> Lease:
+    """A later end, if it is ours and live."""
+    tx.lock(lease.session_id)
+    now_ms, session = clock(), find_session(tx, lease.session_id)
+    held = fenced(session.lease if session is not None else LeaseFacts(), lease, now_ms)
+    expires = max(held.expires_at_ms, lease_end(ttl_ms, now_ms))
+    tx.write("UPDATE sessions SET lease_expires_at_ms = ? WHERE session_id = ?", (expires, lease.session_id))
+    return evolve(held, expires_at_ms=expires)
 
 
-@lru_cache(maxsize=64)
-def holder_text(holder: LeaseHolder) -> str:
-    """A holder as its column holds it."""
-    return _text(_values(holder))
+def release_lease(tx: Tx, lease: Lease) -> bool:
+    """Let go of it, if it is ours, lapsed or not."""
+    tx.lock(lease.session_id)
+    session = find_session(tx, lease.session_id)
+    if session is None or not is_ours(session.lease.lease, lease):
+        return False
+    write_release(tx, session.no)
+    return True
 
 
-def _text(values: dict[str, Any]) -> str:
-    try:
-        return orjson.dumps(values).decode()
-    except TypeError as error:
-        raise CommitRefused("text", f"a lease's holder can't be stored: {error}") from error
+def load_lease(tx: Tx, session_id: str) -> Lease | None:
+    """The lease as stored."""
+    session = find_session(tx, session_id)
+    return None if session is None else session.lease.lease
 
 
-def holder_gone(facts: LeaseFacts) -> bool:
-    """Whether the lease's holder is provably no more."""
-    lease = facts.lease
-    return lease is not None and lease.holder.process is not None and is_gone(lease.holder.process)
-
-
-def write_grant(tx: Tx, session_no: int, grant: Grant) -> None:
-    """Store the lease, unless it is stored."""
-    if not grant.writes:
-        return
-    lease, before = grant.lease, grant.displaced
-    displaced = None
-    if before is not None:
-        displaced = _text(
-            {
-                "holder": _values(before.holder),
-                "generation": before.generation,
-                "token": before.token,
-                "claimed_at_ms": before.claimed_at_ms,
-                "expires_at_ms": before.expires_at_ms,
-            }
-        )
-    tx.write(
-        "UPDATE sessions SET lease_generation = ?, lease_token = ?, lease_holder = ?, lease_claimed_at_ms = ?, "
-        "lease_expires_at_ms = ?, lease_displaced = ? WHERE no = ?",
-        (
-            lease.generation,
-            lease.token,
-            holder_text(lease.holder),
-            lease.claimed_at_ms,
-            lease.expires_at_ms,
-            displaced,
-            session_no,
-        ),
-    )
-
-
-def write_release(tx: Tx, session_no: int) -> None:
-    """Let go of whatever lease there is."""
-    tx.write(f"UPDATE sessions SET {RELEASED} WHERE no = ?", (session_no,))
+def known(tx: Tx, session_id: str, session: Session | None, now_ms: int) -> int:
+    """The session's number; who wasn't known is from now on."""
+    if session is not None:
+        return session.no
+    return insert_session(tx, SessionMeta(session_id=session_id, created_at_ms=now_ms))

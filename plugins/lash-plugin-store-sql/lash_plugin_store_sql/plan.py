@@ -17,7 +17,7 @@ from lash_hookspecs.stores import ComponentChanged, NodeKind, NodeRecord, Receip
 from lash_hookspecs.values import frozen
 from lash_plugin_store_sql.draft import CONFIG, Draft, Ref, Slot, blank
 from lash_plugin_store_sql.schema import INT_MAX
-from lash_plugin_store_sql.turn_plan import Item, settlement_error
+from lash_plugin_store_sql.turn_plan import Claim, settlement_error
 
 __all__ = [
     "COUNTERS",
@@ -70,7 +70,7 @@ class Facts:
     refs: Mapping[Slot, Ref] = field(factory=dict)
     usage: Mapping[UsageKey, TokenUsage] = field(factory=dict)
     blobs: frozenset[str] = frozenset()
-    items: Mapping[int, Item] = field(factory=dict)
+    items: Mapping[int, Claim] = field(factory=dict)
 
 
 @frozen(kw_only=True)

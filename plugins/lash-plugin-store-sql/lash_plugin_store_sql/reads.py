@@ -25,7 +25,7 @@ from lash_hookspecs.stores import (
 )
 from lash_hookspecs.values import frozen
 from lash_plugin_store_sql.driver import Row, Tx
-from lash_plugin_store_sql.leases import LEASE, lease_facts
+from lash_plugin_store_sql.lease_row import LEASE, lease_facts
 from lash_plugin_store_sql.path import load_path
 from lash_plugin_store_sql.plan import HeadFacts
 from lash_plugin_store_sql.schema import corrupt, key

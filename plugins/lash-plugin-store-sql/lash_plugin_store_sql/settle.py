@@ -4,37 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lash_hookspecs.inbox import InboxItem
 from lash_hookspecs.journal_rows import Settlement
 from lash_hookspecs.stores import Receipt, RuntimeCommit
 from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.items import find_settled, give_back
-from lash_plugin_store_sql.leases import write_release
+from lash_plugin_store_sql.lease_row import write_release
 from lash_plugin_store_sql.reads import Session, chunks, marks
 from lash_plugin_store_sql.rows import append_rows, drop_rows
 from lash_plugin_store_sql.schema import span
-from lash_plugin_store_sql.turn_plan import Item, is_ours, lost_claims
+from lash_plugin_store_sql.turn_plan import Claim, is_ours, lost_claims
 
 __all__ = ["drop_journals", "items_of", "settle", "settle_again"]
 
 _DROPPED = 500  # settled items for each transaction
 
 
-def items_of(tx: Tx, session: Session | None, commit: RuntimeCommit) -> Mapping[int, Item]:
+def items_of(tx: Tx, session: Session | None, commit: RuntimeCommit) -> Mapping[int, Claim]:
     """The items that the commit settles, as they are, and whatever else its turn took."""
     settles = commit.settles
     if session is None or settles is None:
         return {}
-    return find_settled(tx, commit.session_id, session.no, settles.item, settles.applied)
+    return find_settled(tx, session.no, settles.item, settles.applied)
 
 
-def settle(tx: Tx, session_no: int, settles: Settlement, items: Mapping[int, Item], receipt: Receipt) -> None:
+def settle(tx: Tx, session_no: int, settles: Settlement, items: Mapping[int, Claim], receipt: Receipt) -> None:
     """Settle the turn's items; those that it took and didn't use wait again."""
     done = [settles.item, *settles.applied]
-    forgotten = [] if settles.keep_journal else [no for no in done if _is_told_by(receipt, items[no].item)]
-    if forgotten:
-        tx.write_many("DELETE FROM inbox WHERE no = ?", [(no,) for no in forgotten])
-    done = [no for no in done if no not in forgotten]
+    if not settles.keep_journal and tx.write(
+        # Its turn's receipt has its key and its hash: that is all the evidence that it needs.
+        "DELETE FROM inbox WHERE no = ? AND source_key = turn_id AND turn_id = ? AND content_hash = ?",
+        (settles.item, receipt.operation.key, receipt.input_hash),
+    ):
+        done.remove(settles.item)
     payload = "" if settles.keep_journal else ", payload = x''"  # who replays a turn needs what it was asked
     for piece in chunks(done):
         tx.write(
@@ -42,8 +43,8 @@ def settle(tx: Tx, session_no: int, settles: Settlement, items: Mapping[int, Ite
             f"WHERE no IN ({marks(len(piece))})",
             (receipt.committed_at_ms, receipt.operation.key, *piece),
         )
-    if left := items.keys() - {settles.item, *settles.applied}:
-        give_back(tx, session_no, settles.item, left)
+    if items.keys() - {settles.item, *settles.applied}:
+        give_back(tx, session_no, settles.item)
     if not settles.keep_journal:
         drop_rows(tx, settles.item)
     elif settles.rows:
@@ -51,12 +52,7 @@ def settle(tx: Tx, session_no: int, settles: Settlement, items: Mapping[int, Ite
         append_rows(tx, settles.item, settles.lease.generation, settles.rows, None if last is None else last[0])
 
 
-def _is_told_by(receipt: Receipt, item: InboxItem) -> bool:
-    """Whether the turn's receipt is all the evidence that an item needs: it has its key and its hash."""
-    return item.source_key == item.turn_id == receipt.operation.key and item.content_hash == receipt.input_hash
-
-
-def settle_again(tx: Tx, session: Session, settles: Settlement, items: Mapping[int, Item], receipt: Receipt) -> None:
+def settle_again(tx: Tx, session: Session, settles: Settlement, items: Mapping[int, Claim], receipt: Receipt) -> None:
     """What a commit that was made before may still do: settle what nobody else has, and let go of the lease."""
     if not lost_claims(settles.lease.generation, settles.item, settles.applied, items):
         settle(tx, session.no, settles, items, receipt)

@@ -66,9 +66,9 @@ def database_path(url: str) -> str | None:
 class SqliteConnection:
     """A `Connection`. sqlite3 runs in autocommit mode, so that every BEGIN is ours."""
 
-    def __init__(self, db: sqlite3.Connection, seen: StatementSeen | None) -> None:
+    def __init__(self, db: sqlite3.Connection, driver: SqliteDriver) -> None:
         self._db = db
-        self._seen = seen
+        self._driver = driver
 
     @property
     def in_transaction(self) -> bool:
@@ -83,8 +83,8 @@ class SqliteConnection:
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
         rows = self._db.execute(sql, params).fetchall()
-        if self._seen is not None:
-            self._seen(sql, params, len(rows))
+        if self._driver.seen is not None:
+            self._driver.seen(sql, params, len(rows))
         return rows
 
     def pages(self, sql: str, params: Sequence[Any] = ()) -> Iterator[list[Row]]:
@@ -95,19 +95,19 @@ class SqliteConnection:
                 yield rows
         finally:
             cursor.close()
-            if self._seen is not None:
-                self._seen(sql, params, count)
+            if self._driver.seen is not None:
+                self._driver.seen(sql, params, count)
 
     def write(self, sql: str, params: Sequence[Any] = ()) -> int:
         count = self._db.execute(sql, params).rowcount
-        if self._seen is not None:
-            self._seen(sql, params, count)
+        if self._driver.seen is not None:
+            self._driver.seen(sql, params, count)
         return count
 
     def write_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         self._db.executemany(sql, rows)
-        if self._seen is not None:
-            self._seen(sql, [each for row in rows for each in row], len(rows))
+        if self._driver.seen is not None:
+            self._driver.seen(sql, [each for row in rows for each in row], len(rows))
 
     def begin(self, *, write: bool) -> None:
         self.rollback()  # only if the last one couldn't be ended properly
@@ -141,7 +141,7 @@ class SqliteDriver:
     def __init__(self, path: str | None, settings: SqlSettings, seen: StatementSeen | None = None) -> None:
         self._path = path
         self._settings = settings
-        self._seen = seen
+        self.seen = seen
 
     @property
     def location(self) -> str:
@@ -167,7 +167,7 @@ class SqliteDriver:
         except BaseException:
             db.close()
             raise
-        return SqliteConnection(db, self._seen)
+        return SqliteConnection(db, self)
 
     def connect_near(self) -> SqliteConnection | None:
         # With a log, a reader waits for nobody but whoever recovers it after a crash.
@@ -199,7 +199,7 @@ class SqliteDriver:
         except BaseException:
             db.close()
             raise
-        return SqliteConnection(db, self._seen)
+        return SqliteConnection(db, self)
 
     def _open(self, database: str, **options: Any) -> sqlite3.Connection:
         options.setdefault("timeout", self._settings.busy_timeout_s)

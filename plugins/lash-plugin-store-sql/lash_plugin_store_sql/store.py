@@ -28,9 +28,9 @@ from lash_hookspecs.stores import (
     SessionSummary,
     StoreContext,
 )
-from lash_plugin_store_sql import items, reads, settle, turns, writes
+from lash_plugin_store_sql import inbox, items, leases, reads, settle, turns, writes
 from lash_plugin_store_sql.draft import draft, measure
-from lash_plugin_store_sql.driver import Driver
+from lash_plugin_store_sql.driver import Driver, StatementSeen
 from lash_plugin_store_sql.inplace import InPlace
 from lash_plugin_store_sql.locks import MemoryLocks, file_locks
 from lash_plugin_store_sql.settings import SqlSettings
@@ -85,6 +85,10 @@ class SqlStore:
     def location(self) -> str:
         """The file's path, or `memory`."""
         return self._driver.location
+
+    def on_statement(self, seen: StatementSeen | None) -> None:
+        """Have `seen` told of each statement from now on, on the thread that ran it: to count, or to crash there."""
+        self._driver.seen = seen
 
     async def aclose(self) -> None:
         """Finish waiting writes and let go of everything; fine to call twice."""
@@ -160,22 +164,22 @@ class SqlStore:
 
     async def claim_lease(self, session_id: str, holder: LeaseHolder, *, nonce: str, ttl_ms: int) -> LeaseClaim:
         return await self._lanes.write(
-            lambda tx: turns.claim_lease(tx, session_id, holder, nonce, ttl_ms, self._now_ms)
+            lambda tx: leases.claim_lease(tx, session_id, holder, nonce, ttl_ms, self._now_ms)
         )
 
     async def renew_lease(self, lease: Lease, *, ttl_ms: int) -> Lease:
-        return await self._lanes.write(lambda tx: turns.renew_lease(tx, lease, ttl_ms, self._now_ms))
+        return await self._lanes.write(lambda tx: leases.renew_lease(tx, lease, ttl_ms, self._now_ms))
 
     async def release_lease(self, lease: Lease) -> bool:
-        return await self._lanes.write(lambda tx: turns.release_lease(tx, lease))
+        return await self._lanes.write(lambda tx: leases.release_lease(tx, lease))
 
     async def load_lease(self, session_id: str) -> Lease | None:
-        return await self._lanes.read(lambda tx: turns.load_lease(tx, session_id))
+        return await self._lanes.read(lambda tx: leases.load_lease(tx, session_id))
 
     # ---- inbox: see the port ----
 
     async def enqueue(self, item: NewInboxItem) -> InboxItem:
-        return await self._lanes.write(lambda tx: turns.enqueue(tx, item, self._now_ms), len(item.payload))
+        return await self._lanes.write(lambda tx: inbox.enqueue(tx, item), len(item.payload))
 
     async def list_inbox(
         self, session_id: str | None = None, *, states: frozenset[InboxState] | None = None, limit: int = 1000
@@ -186,13 +190,13 @@ class SqlStore:
         return await self._lanes.glance(lambda tx: items.has_pending(tx, session_id, ingress, self._now_ms()))
 
     async def cancel_items(self, session_id: str, nos: Sequence[int], reason: str) -> Mapping[int, CancelOutcome]:
-        return await self._lanes.write(lambda tx: turns.cancel_items(tx, session_id, nos, reason, self._now_ms))
+        return await self._lanes.write(lambda tx: inbox.cancel_items(tx, session_id, nos, reason, self._now_ms))
 
     async def cancel_suffix(self, session_id: str, anchor: int, reason: str) -> Mapping[int, CancelOutcome]:
-        return await self._lanes.write(lambda tx: turns.cancel_suffix(tx, session_id, anchor, reason, self._now_ms))
+        return await self._lanes.write(lambda tx: inbox.cancel_suffix(tx, session_id, anchor, reason, self._now_ms))
 
     async def cancel_requested(self, lease: Lease, no: int) -> str | None:
-        return await self._lanes.glance(lambda tx: turns.cancel_requested(tx, lease, no))
+        return await self._lanes.glance(lambda tx: inbox.cancel_requested(tx, lease, no))
 
     # ---- journal: see the port ----
 

@@ -22,9 +22,9 @@ __all__ = [
     "Begin",
     "BeginFacts",
     "Busy",
+    "Claim",
     "Committed",
     "Grant",
-    "Item",
     "LeaseFacts",
     "conflict",
     "fenced",
@@ -146,34 +146,36 @@ def lease_end(ttl_ms: int, now_ms: int) -> int:
 
 
 @frozen(kw_only=True)
-class Item:
-    """An item as stored: what everybody sees of it, and whose turn took it at a checkpoint."""
+class Claim:
+    """Where an item stands: its state, the generation of its claim, and the item whose turn took it at a checkpoint."""
 
-    item: InboxItem
+    state: InboxState
+    generation: int = 0
     taken_by: int | None = None
+    reason: str | None = None
+    cancel_reason: str | None = None
 
 
-def plan_cancel(stored: Item | None) -> CancelOutcome:
+def plan_cancel(stored: Claim | None) -> CancelOutcome:
     """What becomes of a request to cancel; only the first two outcomes write anything."""
     if stored is None:
         return CancelOutcome.UNKNOWN
-    match stored.item.state:
+    match stored.state:
         case InboxState.PENDING | InboxState.CANCELLED:
             return CancelOutcome.CANCELLED
         case InboxState.COMPLETED:
             return CancelOutcome.COMPLETED
     if stored.taken_by is not None:
         return CancelOutcome.TAKEN
-    return CancelOutcome.REQUESTED if stored.item.cancel_reason is None else CancelOutcome.ALREADY_REQUESTED
+    return CancelOutcome.REQUESTED if stored.cancel_reason is None else CancelOutcome.ALREADY_REQUESTED
 
 
-def is_parked(stored: Item | None, lease: Lease, state: InboxState, reason: str | None) -> bool:
-    """Whether the item was left in this state under this lease, and nobody begun it since."""
+def is_parked(stored: Claim | None, lease: Lease, state: InboxState, reason: str | None) -> bool:
+    """Whether the item was left in this state under this lease, and nobody has begun it since."""
     if stored is None:
         return False
-    item = stored.item
-    said = item.cancel_reason if state is InboxState.CANCELLED else item.reason
-    return (item.state, said, item.claim_generation) == (state, reason, lease.generation)
+    said = stored.cancel_reason if state is InboxState.CANCELLED else stored.reason
+    return (stored.state, said, stored.generation) == (state, reason, lease.generation)
 
 
 # ---- turns ----------------------------------------------------------------------------------------------------------
@@ -271,7 +273,7 @@ def conflict(session_id: str, source_key: str, accepted: InboxItem) -> InboxConf
     )
 
 
-def settlement_error(commit: RuntimeCommit, settles: Settlement, items: Mapping[int, Item]) -> StoreError | None:
+def settlement_error(commit: RuntimeCommit, settles: Settlement, items: Mapping[int, Claim]) -> StoreError | None:
     """Why a commit can't settle what it says: only if an item isn't its turn's any more; a lapsed lease is none."""
     if settles.lease.session_id != commit.session_id:
         return SessionMismatch(
@@ -282,7 +284,7 @@ def settlement_error(commit: RuntimeCommit, settles: Settlement, items: Mapping[
     return ClaimLost(commit.session_id, lost) if lost else None
 
 
-def lost_claims(generation: int, no: int, taken: Sequence[int], items: Mapping[int, Item]) -> list[int]:
+def lost_claims(generation: int, no: int, taken: Sequence[int], items: Mapping[int, Claim]) -> list[int]:
     """Those of the turn's item and the items that it took which aren't claimed for it under this generation."""
     wanted = {no: None, **dict.fromkeys(taken, no)}
     lost = []
@@ -290,8 +292,8 @@ def lost_claims(generation: int, no: int, taken: Sequence[int], items: Mapping[i
         stored = items.get(each)
         if (
             stored is None
-            or stored.item.state is not InboxState.CLAIMED
-            or stored.item.claim_generation != generation
+            or stored.state is not InboxState.CLAIMED
+            or stored.generation != generation
             or stored.taken_by != taker
         ):
             lost.append(each)

@@ -14,7 +14,7 @@ from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import CommitResult, RuntimeCommit, SessionMeta
 from lash_plugin_store_sql.draft import Draft, Ref, blank
 from lash_plugin_store_sql.driver import Tx
-from lash_plugin_store_sql.leases import RELEASED
+from lash_plugin_store_sql.lease_row import RELEASED
 from lash_plugin_store_sql.plan import (
     Facts,
     Refusal,

@@ -11,18 +11,22 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import anyio
 
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import ComponentChanged, RuntimeCommit, StoreContext, UsageDelta
 from lash_hookspecs.testing.store import Scribe
+from lash_hookspecs.testing.store.runner import Runner, effect, new_item
 from lash_plugin_store_sql.settings import SqlSettings
 from lash_plugin_store_sql.store import SqlStore, open_store
+
+T = TypeVar("T")
 
 BODY = "the quick brown fox " * 50
 
@@ -83,6 +87,29 @@ async def commits(name: str, path: Path | None, **settings: object) -> None:
     await store.aclose()
 
 
+async def durable(name: str, path: Path | None, **settings: object) -> None:
+    """What a durable turn adds to its commit: its begin, a row for each effect, and what the commit settles."""
+    store, scribe, runner = await opened(path, **settings), Scribe(), Runner()
+    times: dict[str, list[float]] = {"begin": [], "a row of 1 kB": [], "the commit": [], "one without it": []}
+
+    async def timed(what: str, call: Awaitable[T]) -> T:
+        start = time.perf_counter()
+        answer = await call
+        times[what].append(time.perf_counter() - start)
+        return answer
+
+    for turn in range(300):
+        lease, item = await timed("begin", runner.begin(store, new_item(f"k{turn}")))
+        for index in range(3):
+            row = effect(f"{index}", body=BODY.encode())
+            await timed("a row of 1 kB", store.append_journal(lease, item.no, [row]))
+        await timed("the commit", scribe.write(store, runner.commit(scribe, lease, item, BODY, BODY)))
+        await timed("one without it", scribe.write(store, scribe.turn(BODY, BODY)))
+    for what, seconds in times.items():
+        tell(f"a durable turn: {what}, {name}", median(seconds) * 1e6, "µs")
+    await store.aclose()
+
+
 async def many_sessions(path: Path, sessions: int = 200, each: int = 5) -> None:
     store, work = await opened(path), [turns(f"s{number}", each) for number in range(sessions)]
 
@@ -124,6 +151,8 @@ def main() -> None:
             partial(commits, "synchronous=FULL", folder / "full.db"),
             partial(commits, "synchronous=NORMAL", folder / "normal.db", synchronous="normal"),
             partial(commits, "in memory", None),
+            partial(durable, "synchronous=FULL", folder / "durable.db"),
+            partial(durable, "in memory", None),
             partial(many_sessions, folder / "many.db"),
             partial(loads, folder / "loads.db"),
         ]

@@ -6,16 +6,21 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
+from attrs import evolve
 
 from lash_hookspecs.errors import LashError
+from lash_hookspecs.journal_rows import JournalStatus
+from lash_hookspecs.liveness import process_stamp
 from lash_hookspecs.stores import StoreContext
 from lash_hookspecs.testing.store import Scribe
+from lash_hookspecs.testing.store.runner import Runner, effect, new_item
 from lash_plugin_store_sql.locks import OfdLocks, PosixLocks
 from lash_plugin_store_sql.store import SqlStore, open_store
 
@@ -132,6 +137,33 @@ async def _full_disk(path: str) -> None:
     await store.aclose()
 
 
+def turn(path: str, ttl_ms: str) -> None:
+    """Begin a turn and record two effects; then, once a line comes, try to go on, and say what happens."""
+
+    async def main() -> None:
+        store, runner = await _opened(path), Runner("child")
+        runner.holder = evolve(runner.holder, process=process_stamp())
+        lease, item = await runner.begin(store, new_item("a"), ttl_ms=int(ttl_ms))
+        await store.append_journal(lease, item.no, [effect("done"), effect("unsure", JournalStatus.INTENT)])
+        say("begun", lease.generation)
+        await anyio.to_thread.run_sync(sys.stdin.readline)
+        commit = runner.commit(Scribe(), lease, item, "by the child")
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.append_journal(lease, item.no, [effect("unsure")]),
+            lambda: store.renew_lease(lease, ttl_ms=1_000),
+            lambda: store.commit(commit),
+        ]
+        for call in calls:
+            try:
+                await call()
+                say("done")
+            except LashError as error:
+                say(type(error).__name__)
+        await store.aclose()
+
+    anyio.run(main)
+
+
 def nobody(path: str) -> None:
     """Give up root's right to write everywhere, then open and commit; say what happens."""
 
@@ -155,7 +187,9 @@ def nobody(path: str) -> None:
     anyio.run(main)
 
 
-PROGRAMS: dict[str, Callable[..., None]] = {each.__name__: each for each in (crowd, stream, hold, full_disk, nobody)}
+PROGRAMS: dict[str, Callable[..., None]] = {
+    each.__name__: each for each in (crowd, stream, hold, full_disk, turn, nobody)
+}
 
 if __name__ == "__main__":
     partial(PROGRAMS[sys.argv[1]], *sys.argv[2:])()

@@ -26,6 +26,7 @@ from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.plugins import PluginInfo
 from lash_hookspecs.stores import SessionMeta, Store, StoreContext, UsageDelta
 from lash_hookspecs.testing.store import Scribe
+from lash_hookspecs.testing.store.runner import Runner, effect, new_item
 from lash_plugin_store_sql import plugin
 from lash_plugin_store_sql.locks import MemoryLocks
 from lash_plugin_store_sql.schema import APPLICATION_ID, VERSION
@@ -252,6 +253,21 @@ DAMAGE = [
     ("blobs", "UPDATE blobs SET data = 'text'", "load_head"),
     ("receipts", "UPDATE receipts SET intent_hash = x'00'", "list_receipts"),
     ("receipts", "UPDATE receipts SET leaf = randomblob(32)", "list_receipts"),
+    ("sessions", "UPDATE sessions SET lease_generation = 'one'", "load_lease"),
+    ("sessions", "UPDATE sessions SET lease_generation = 0", "load_lease"),
+    ("sessions", "UPDATE sessions SET lease_token = 7 + 0.5, lease_holder = NULL", "load_lease"),
+    ("sessions", "UPDATE sessions SET lease_expires_at_ms = NULL", "load_lease"),
+    ("sessions", "UPDATE sessions SET lease_holder = '[]'", "load_lease"),
+    ("sessions", 'UPDATE sessions SET lease_holder = \'{"owner": "x"}\'', "load_lease"),
+    ("sessions", "UPDATE sessions SET lease_displaced = '{}'", "load_lease"),
+    ("inbox", "UPDATE inbox SET ingress = 'surprise'", "list_inbox"),
+    ("inbox", "UPDATE inbox SET payload = 'text'", "list_inbox"),
+    ("inbox", "UPDATE inbox SET attempts = -1", "list_inbox"),
+    ("inbox", "UPDATE inbox SET available_at_ms = 'now'", "list_inbox"),
+    ("inbox", "UPDATE inbox SET claim_generation = 'first'", "list_inbox"),
+    ("journal", "UPDATE journal SET body = 'text'", "load_journal"),
+    ("journal", "UPDATE journal SET replay_key = x'00'", "load_journal"),
+    ("journal", "UPDATE journal SET envelope_hash = 'text'", "load_journal"),
 ]
 
 
@@ -263,9 +279,11 @@ async def test_a_row_that_breaks_its_rules_is_named_by_its_table(
     store = await opened(path)
     usage = (UsageDelta(source="turn", model="m", usage=TokenUsage(input=1)),)
     await scribe.write(store, scribe.turn("hello", usage=usage))
+    lease, item = await Runner().begin(store, new_item())
+    await store.append_journal(lease, item.no, [effect("a")])
     run(path, damage)
     with pytest.raises(StoreCorrupt, match=f"table `{table}`"):
-        await getattr(store, method)("s1")
+        await getattr(store, method)(*(["s1", "t-k1"] if method == "load_journal" else ["s1"]))
     await store.aclose()
 
 

@@ -1,7 +1,8 @@
 """Leases, inbox, journal and commits of two stores on one file, against a model that is as plain as can be.
 
-The laws, F.02 to F.06, F.08, F.09 and F.11: one holder at a time; a claim settles once; only a re-claim supersedes;
-commits serialise; items are applied once and in order; what is refused changes nothing; usage is what was committed.
+The laws (F.02 to F.06, F.08, F.09, F.11, F.12): one holder at a time; a claim settles once; only a re-claim supersedes;
+commits serialise; items are applied once and in order; what is refused changes nothing; usage and attachments are
+those of the commits.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from lash_hookspecs.journal import TurnBegun, TurnCommitted
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.leases import Lease, LeaseBusy
 from lash_hookspecs.llm import TokenUsage
-from lash_hookspecs.stores import OperationId, RuntimeCommit, UsageDelta
+from lash_hookspecs.stores import OperationId, RuntimeCommit, UsageDelta, attachment_id
 from lash_hookspecs.testing.store import Scribe
 from lash_hookspecs.testing.store.runner import Runner, effect, new_item
 from lash_plugin_store_sql.locks import MemoryLocks
@@ -80,6 +81,7 @@ class ModelSession:
     turns: list[str] = field(factory=list)
     bodies: list[bytes] = field(factory=list)
     usage: int = 0
+    pictures: set[bytes] = field(factory=set)
 
     def holds(self, lease: Lease, now: int) -> bool:
         return self.is_of(lease) and now < self.expires
@@ -104,6 +106,11 @@ class Run:
     lease: Lease
     item: InboxItem
     commit: RuntimeCommit | None = None
+
+
+def picture(session_id: str, number: int) -> bytes:
+    """An attachment of the session's own: what a refused commit brought would be seen."""
+    return f"{session_id} {number}".encode()
 
 
 class Machine(RuleBasedStateMachine):
@@ -404,6 +411,7 @@ class Machine(RuleBasedStateMachine):
             body,
             applied=tuple(each.no for each in applied),
             usage=self.spent(used),
+            blobs=(picture(run.session_id, used),),
             expected_head_revision=revision,
         )
         answer = self.ask(lambda: self.stores[store].commit(made))
@@ -421,6 +429,7 @@ class Machine(RuleBasedStateMachine):
         session.turns.append(item.key)
         session.bodies.append(body.encode())
         session.usage += used
+        session.pictures.add(picture(run.session_id, used))
         item.state, item.rows = InboxState.COMPLETED, {}
         for each in taken:
             if each in applied:
@@ -513,6 +522,11 @@ class Machine(RuleBasedStateMachine):
         assert loaded.head.head_revision == len(session.turns)
         assert [node.body for node in loaded.nodes][1:] == session.bodies
         assert sum(entry.usage.input for entry in loaded.usage) == session.usage
+        if self.looks % 8 > 1:  # ten questions
+            return
+        pictures = [picture(session_id, used) for used in range(10)]
+        there = [each for each in pictures if self.ask(lambda each=each: store.get_blob(attachment_id(each)))]
+        assert set(there) == session.pictures
 
 
 def _kind(answer: object) -> str:

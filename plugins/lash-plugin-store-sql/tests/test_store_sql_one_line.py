@@ -55,7 +55,7 @@ async def test_what_a_store_lacks_is_named_at_once(case: StoreCase) -> None:
     with pytest.raises(AssertionError) as caught:
         await case.run(HalfHarness())  # type: ignore[arg-type]  # more isn't reached
     text = str(caught.value)
-    assert text.startswith("Half lacks `Store.location`, `Store.aclose`, ")
+    assert text.startswith("Half lacks `Store.persistent`, `Store.location`, `Store.aclose`, ")
     for name in ("SessionStore.commit", "Blobs.get_blob", "SessionLocks.try_lock"):
         assert f"`{name}`" in text
     assert "create_session" not in text

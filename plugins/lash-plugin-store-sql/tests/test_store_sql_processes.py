@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -12,9 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from lash_hookspecs.leases import LeaseBusy
+from lash_hookspecs.liveness import process_stamp
 from lash_hookspecs.stores import OperationId, StoreContext
+from lash_hookspecs.testing.store import Scribe
+from lash_hookspecs.testing.store.runner import Runner, effect
 from lash_plugin_store_sql.locks import MemoryLocks, OfdLocks, PosixLocks, file_locks
-from lash_plugin_store_sql.store import open_store
+from lash_plugin_store_sql.settings import SqlSettings
+from lash_plugin_store_sql.sqlite import SqliteDriver
+from lash_plugin_store_sql.store import SqlStore, open_store
 
 CHILDREN = Path(__file__).with_name("store_sql_children.py")
 
@@ -152,3 +160,47 @@ def taken(locks: MemoryLocks, session_id: str) -> AbstractContextManager[None]:
     held = locks.try_lock(session_id)
     assert held is not None
     return held
+
+
+@pytest.mark.skipif(process_stamp() is None, reason="this system can't tell which process is gone")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_turn_of_a_killed_process_goes_on_at_once(start: Start, tmp_path: Path) -> None:
+    """With what it recorded; its lease would have been good for an hour."""
+    path = tmp_path / "lash.db"
+    child = start("turn", path, 60 * 60 * 1000)
+    assert child.stdout is not None
+    assert child.stdout.readline().split() == ["begun", "1"]
+    store, scribe, runner = await open_store(StoreContext(url=f"sqlite:///{path}")), Scribe(), Runner("parent")
+    assert isinstance(await runner.tried(store), LeaseBusy)  # it lives
+    child.kill()
+    child.wait()
+    begun = await runner.tried(store)
+    assert (begun.lease.generation, begun.displaced.holder.owner, begun.item.attempts) == (2, "child", 2)
+    assert [(row.label, row.status) for row in begun.rows] == [("done", "done"), ("unsure", "intent")]
+    await scribe.write(store, runner.commit(scribe, begun.lease, begun.item, "by the parent"))
+    await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_process_that_was_stopped_for_too_long_writes_nothing_over_its_successor(
+    start: Start, tmp_path: Path
+) -> None:
+    path = tmp_path / "lash.db"
+    child = start("turn", path, 60_000)
+    assert child.stdout is not None
+    assert child.stdout.readline().split() == ["begun", "1"]
+    os.kill(child.pid, signal.SIGSTOP)
+    scribe, runner = Scribe(), Runner("parent")
+    driver = SqliteDriver(str(path), SqlSettings())
+    store = await SqlStore.open(driver, MemoryLocks(), lambda: time.time_ns() // 1_000_000 + 60_000)  # in a minute
+    begun = await runner.tried(store)
+    await store.append_journal(begun.lease, begun.item.no, [effect("unsure", body=b"the parent's")])
+    os.kill(child.pid, signal.SIGCONT)
+    out, _ = child.communicate("go on\n")
+    assert out.split() == ["LeaseLost", "LeaseLost", "ClaimLost"]
+    assert [row.body for row in await store.load_journal("s1", "t-a")] == [b"outcome", b"the parent's"]
+    await scribe.write(store, runner.commit(scribe, begun.lease, begun.item, "by the parent"))
+    loaded = await store.load_session("s1")
+    assert loaded is not None
+    assert [node.body for node in loaded.nodes] == [b"{}", b"by the parent"]
+    await store.aclose()

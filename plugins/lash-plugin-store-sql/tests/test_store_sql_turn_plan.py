@@ -20,9 +20,9 @@ from lash_plugin_store_sql.turn_plan import (
     Begin,
     BeginFacts,
     Busy,
+    Claim,
     Committed,
     Grant,
-    Item,
     LeaseFacts,
     fenced,
     plan_begin,
@@ -196,7 +196,7 @@ CANCELS: list[tuple[InboxState, int | None, str | None, CancelOutcome]] = [
 
 @pytest.mark.parametrize(("state", "taken_by", "reason", "outcome"), CANCELS)
 def test_a_cancel(state: InboxState, taken_by: int | None, reason: str | None, outcome: CancelOutcome) -> None:
-    assert plan_cancel(Item(item=item(state, cancel_reason=reason), taken_by=taken_by)) is outcome
+    assert plan_cancel(Claim(state=state, taken_by=taken_by, cancel_reason=reason)) is outcome
 
 
 def test_every_state_has_its_outcome_and_every_outcome_its_state() -> None:
@@ -304,8 +304,9 @@ def test_an_attempt_is_counted_once_for_each_generation(
 
 # ---- settling -------------------------------------------------------------------------------------------------------
 
-MAIN, EXTRA = Item(item=item(S.CLAIMED)), Item(item=item(S.CLAIMED, no=8), taken_by=7)
-SETTLES: list[tuple[dict[int, Item], list[int]]] = [
+MAIN, EXTRA = Claim(state=S.CLAIMED, generation=3), Claim(state=S.CLAIMED, generation=3, taken_by=7)
+UNCLAIMED = [each for each in InboxState if each is not S.CLAIMED]
+SETTLES: list[tuple[dict[int, Claim], list[int]]] = [
     ({7: MAIN, 8: EXTRA}, []),
     ({8: EXTRA}, [7]),
     ({7: MAIN}, [8]),
@@ -313,15 +314,15 @@ SETTLES: list[tuple[dict[int, Item], list[int]]] = [
     ({7: evolve(MAIN, taken_by=6), 8: EXTRA}, [7]),
     ({7: MAIN, 8: evolve(EXTRA, taken_by=6)}, [8]),
     ({7: MAIN, 8: evolve(EXTRA, taken_by=None)}, [8]),
-    *(({7: Item(item=item(state)), 8: EXTRA}, [7]) for state in InboxState if state is not S.CLAIMED),
-    *(({7: MAIN, 8: Item(item=item(state, no=8), taken_by=7)}, [8]) for state in InboxState if state is not S.CLAIMED),
-    ({7: Item(item=item(S.CLAIMED, claim_generation=4)), 8: EXTRA}, [7]),
-    ({7: MAIN, 8: Item(item=item(S.CLAIMED, no=8, claim_generation=2), taken_by=7)}, [8]),
+    *(({7: evolve(MAIN, state=state), 8: EXTRA}, [7]) for state in UNCLAIMED),
+    *(({7: MAIN, 8: evolve(EXTRA, state=state)}, [8]) for state in UNCLAIMED),
+    ({7: evolve(MAIN, generation=4), 8: EXTRA}, [7]),
+    ({7: MAIN, 8: evolve(EXTRA, generation=2)}, [8]),
 ]
 
 
 @pytest.mark.parametrize(("items", "lost"), SETTLES)
-def test_a_settlement_needs_every_claim(items: dict[int, Item], lost: list[int]) -> None:
+def test_a_settlement_needs_every_claim(items: dict[int, Claim], lost: list[int]) -> None:
     commit = Scribe().turn("x", settles=Settlement(lease=lease(left=-1_000), item=7, applied=(8,)))
     assert commit.settles is not None
     error = settlement_error(commit, commit.settles, items)

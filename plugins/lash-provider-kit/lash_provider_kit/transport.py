@@ -27,6 +27,7 @@ from attrs.validators import gt
 
 from lash_hookspecs.values import frozen
 from lash_provider_kit.failures import AttemptFailed, transport_failure
+from lash_provider_kit.lean_httpx import import_httpx
 
 if TYPE_CHECKING:
     import ssl
@@ -110,7 +111,7 @@ class HttpTransport:
             await self._closing.aclose()
 
     def _open(self) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
-        _import_httpx()
+        import_httpx()
         import httpx
 
         url = httpx.URL(self.url)
@@ -225,20 +226,6 @@ def _tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     import httpx
 
     return httpx.create_ssl_context()
-
-
-def _import_httpx() -> None:
-    # httpx's package imports its command line, and that click, rich and pygments where they are installed: two thirds
-    # of its import time, for a program that nobody runs here. A module that is None can't be imported, which httpx
-    # takes for "not installed".
-    import sys
-
-    if "httpx" not in sys.modules:
-        sys.modules["httpx._main"] = None  # type: ignore[assignment] # this is how an import is blocked
-        try:
-            import httpx  # noqa: F401 - for its place in sys.modules
-        finally:
-            del sys.modules["httpx._main"]
 
 
 def chunks_of(response: httpx.Response) -> AsyncIterator[bytes]:

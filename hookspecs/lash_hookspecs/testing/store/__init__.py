@@ -31,12 +31,13 @@ from lash_hookspecs.testing.store import (
     leases,
     lifecycle,
     numbers,
+    parking,
     queue,
     receipts,
     sessions,
     settlement,
 )
-from lash_hookspecs.testing.store.conformance import Corrupt, Open, pytest_of
+from lash_hookspecs.testing.store.conformance import Advance, Corrupt, Open, pytest_of
 from lash_hookspecs.testing.store.kit import Corruption, Need, Scribe, StoreCase, StoreHarness
 
 __all__ = ["NOT_APPLICABLE", "Corruption", "Scribe", "StoreCase", "StoreHarness", "conformance", "store_cases"]
@@ -80,6 +81,7 @@ _PARTS = (
     leases,
     queue,
     inbox,
+    parking,
     journal,
     settlement,
     numbers,
@@ -114,6 +116,7 @@ def conformance(
     *,
     capabilities: Collection[Capability] = frozenset(Capability),
     reopen: bool = True,
+    advance: Advance | None = None,
     corrupt: Corrupt | None = None,
     corruptions: Collection[Corruption] = tuple(Corruption),
 ) -> Callable[..., Awaitable[None]]:
@@ -121,8 +124,15 @@ def conformance(
 
     `open_store` gets a folder, empty at the first time and another one for each case, and opens a store whose data
     lies there (or under a name made from the folder's). `reopen=False` says that nothing is kept: the data ends with
-    the store. `corrupt` damages a session in such a folder, in the ways of `corruptions`; without it, the cases about
-    damage are left out. Each case runs on asyncio and on trio. The extra `testing` brings pytest and trio.
+    the store. `advance` lets the clock of all stores be so many milliseconds further; without it, cases about times
+    that no test would wait for are left out. `corrupt` damages a session in such a folder, in the ways of
+    `corruptions`; without it, the cases about damage are left out. Each case runs on asyncio and on trio. The extra
+    `testing` brings pytest and trio.
     """
-    cases = store_cases(capabilities, reopen=reopen, corruptions=corruptions if corrupt is not None else ())
-    return pytest_of(cases, open_store, corrupt, frozenset(capabilities), keeps=reopen)
+    cases = store_cases(
+        capabilities,
+        reopen=reopen,
+        clock=advance is not None,
+        corruptions=corruptions if corrupt is not None else (),
+    )
+    return pytest_of(cases, open_store, corrupt, advance, frozenset(capabilities), keeps=reopen)

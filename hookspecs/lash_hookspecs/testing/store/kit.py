@@ -127,7 +127,10 @@ class StoreCase:
 
     async def run(self, harness: StoreHarness) -> None:
         """Check it. Raises `AssertionError` if it doesn't hold, or if the store lacks a method of its ports."""
-        await self._run(_Checked(harness))
+        try:
+            await self._run(_Checked(harness))
+        except (AttributeError, TypeError) as error:  # a None, for example, where there should be something
+            raise AssertionError(f"the store gave something else than its port says: {error}") from error
 
 
 @frozen
@@ -179,7 +182,9 @@ class Cases:
 
         def register(run: Run) -> Run:
             statement = " ".join((run.__doc__ or "").split())
-            self.all.append(StoreCase(id, statement, frozenset((Capability.SESSIONS, *needs)), run))
+            # A journal is an inbox item's, and written under a lease.
+            implied = (Capability.LEASES, Capability.INBOX) if Capability.JOURNAL in needs else ()
+            self.all.append(StoreCase(id, statement, frozenset((Capability.SESSIONS, *needs, *implied)), run))
             return run
 
         return register

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
@@ -16,7 +18,7 @@ from lash_hookspecs.leases import Lease, LeaseAcquired, LeaseHolder
 from lash_hookspecs.stores import OperationId, RuntimeCommit
 from lash_hookspecs.testing.store.kit import Scribe
 
-__all__ = ["LONG", "Runner", "effect", "forged", "listed", "new_item"]
+__all__ = ["LONG", "Runner", "effect", "forged", "listed", "new_item", "tries"]
 
 LONG = 10 * 60_000
 """A time that no case outlives."""
@@ -42,6 +44,14 @@ def effect(
 async def listed(store: Any, session_id: str | None = None, **options: Any) -> list[InboxItem]:
     """`list_inbox`, as a list."""
     return list(await store.list_inbox(session_id, **options))
+
+
+def tries(what: str) -> Iterator[None]:
+    """Again and again, for what happens within milliseconds of real time; a store that never does it fails."""
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        yield
+    raise AssertionError(f"it never happened: {what}")
 
 
 @define
@@ -96,11 +106,12 @@ class Runner:
     async def lapsed(self, store: Any, item: NewInboxItem | None = None) -> tuple[Lease, InboxItem]:
         """Begin a turn whose lease has lapsed when this returns, although nobody took it yet."""
         lease, begun = await self.begin(store, item, ttl_ms=1)
-        while True:  # a millisecond, or less
+        for _ in tries("a lease of a millisecond lapses"):
             try:
                 await store.append_journal(lease, begun.no, ())
             except LeaseLost:
-                return lease, begun
+                break
+        return lease, begun
 
 
 def forged(lease: Lease) -> dict[str, Lease]:

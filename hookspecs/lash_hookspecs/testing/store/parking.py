@@ -1,0 +1,104 @@
+"""Turns that are left: parked for somebody, forgotten, or by a holder that died (group A6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lash_hookspecs.errors import CommitRefused, LeaseLost
+from lash_hookspecs.inbox import InboxState
+from lash_hookspecs.stores import Capability
+from lash_hookspecs.testing.store.inbox import note
+from lash_hookspecs.testing.store.kit import Cases, StoreHarness, raises, same
+from lash_hookspecs.testing.store.runner import LONG, Runner, effect, listed, new_item, tries
+
+__all__ = ["CASES"]
+
+CASES = Cases()
+INBOX, JOURNAL = Capability.INBOX, Capability.JOURNAL
+
+
+@CASES.case("A6.07-park", INBOX, JOURNAL)
+async def _parked(harness: StoreHarness) -> None:
+    """A turn that is left holds no lease and says why; leaving it again as before is fine, anything else is refused."""
+    store, mine, theirs = await harness.open(), Runner("mine"), Runner("theirs")
+    lease, item = await mine.begin(store, new_item("a"))
+    await store.append_journal(lease, item.no, [effect("x")])
+    for _ in range(2):
+        await store.park_turn(lease, item.no, state=InboxState.BLOCKED, reason="a plugin is gone")
+    left = (await listed(store, "s1"))[0]
+    same((left.state, left.reason, await store.load_lease("s1")), (InboxState.BLOCKED, "a plugin is gone", None))
+    for other in (None, "another reason"):
+        with raises(LeaseLost):
+            await store.park_turn(lease, item.no, state=InboxState.BLOCKED, reason=other)
+    begun = await theirs.tried(store, new_item("b"))
+    same((begun.item.no, begun.item.attempts, begun.rows), (item.no, 2, (effect("x"),)))
+    with raises(LeaseLost):
+        await store.park_turn(lease, item.no, state=InboxState.BLOCKED, reason="a plugin is gone")
+    await store.park_turn(begun.lease, item.no)
+    left = (await listed(store, "s1"))[0]
+    same((left.state, left.reason), (InboxState.SUSPENDED, None))
+
+
+@CASES.case("A6.07-tried", INBOX, JOURNAL)
+async def _tried_again(harness: StoreHarness) -> None:
+    """Who takes up a blocked turn is told why it is; whoever follows that attempt has a turn like any other."""
+    store, mine, theirs = await harness.open(), Runner("mine"), Runner("theirs")
+    lease, item = await mine.begin(store, new_item("a"))
+    await store.park_turn(lease, item.no, state=InboxState.BLOCKED, reason="a plugin is gone")
+    tried = await theirs.tried(store)
+    same(tried.item.reason, "a plugin is gone")
+    await store.release_lease(tried.lease)
+    same((await mine.tried(store)).item.reason, None)
+    same((await listed(store, "s1"))[0].reason, None)
+
+
+@CASES.case("A6.07-forget", INBOX, JOURNAL)
+async def _forgotten(harness: StoreHarness) -> None:
+    """A turn that is forgotten is cancelled with its reason and its journal is gone; what it took waits again."""
+    store, mine = await harness.open(), Runner()
+    lease, item = await mine.begin(store, new_item("a"))
+    said = await store.enqueue(note("said"))
+    await store.append_journal(lease, item.no, [effect("x")], claims=[said.no])
+    for state in (InboxState.PENDING, InboxState.CLAIMED, InboxState.COMPLETED):
+        with raises(CommitRefused, "park_state"):
+            await store.park_turn(lease, item.no, state=state)
+    for _ in range(2):
+        await store.park_turn(lease, item.no, state=InboxState.CANCELLED, reason="no such model")
+    same((await listed(store, "s1"), await store.load_lease("s1")), ([said], None))
+    gone = (await listed(store, "s1", states=frozenset({InboxState.CANCELLED})))[0]
+    same((gone.no, gone.cancel_reason, list(await store.load_journal("s1", "t-a"))), (item.no, "no such model", []))
+    same((await mine.begin(store))[1].no, said.no)
+
+
+@CASES.case("A6.05-fruitless", INBOX, JOURNAL)
+async def _fruitless(harness: StoreHarness) -> None:
+    """Attempts that died without recording anything are counted in a row; a begin that is made again counts once.
+
+    One that let go of its lease, by itself or by parking, didn't die; one that recorded something ends the row.
+    """
+    store, hosts = await harness.open(), [Runner(f"host{index}") for index in range(7)]
+    await hosts[0].lapsed(store, new_item("a"))
+    counts = []
+    for index, host in enumerate(hosts[1:], 1):
+        begin = host.beginning(ttl_ms=LONG)
+        begun = await store.begin_turn(begin)
+        same(await store.begin_turn(begin), begun)
+        counts.append(begun.item.fruitless)
+        same((await listed(store, "s1"))[0], begun.item)
+        if index == 3:
+            await store.append_journal(begun.lease, begun.item.no, [effect("x")])
+        if index == 5:
+            await store.release_lease(begun.lease)
+        else:
+            await _let_lapse(store, host, begun.item.no)
+    same(counts, [1, 2, 3, 0, 1, 1])
+
+
+async def _let_lapse(store: Any, host: Runner, no: int) -> None:
+    """Take our own lease again, for a millisecond, and wait for its end."""
+    lease = await host.lease(store, ttl_ms=1)
+    for _ in tries("a lease of a millisecond lapses"):
+        try:
+            await store.append_journal(lease, no, ())
+        except LeaseLost:
+            break

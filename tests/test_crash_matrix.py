@@ -1,0 +1,245 @@
+"""The crash matrix: one turn, killed at every place that it passes, and what has become of it each time.
+
+The turn (`crash_kit`) has three tools at once, a tool that fails and is called again, a hook that gives guidance once,
+an input that is queued meanwhile, and replies that are streamed. Its golden trace generates the places; the tables
+below say, reviewed, what follows from a crash at each of them. A place without a row fails a test. Here the crash is
+one of this process; `test_crash_processes` kills real ones, and holds them to the same tables.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from crash_kit import SUBJECT, Row, World, crash_agent, row_of, url_in
+
+from lash_framework.testing import CrashPoint, When
+from lash_framework.testing.crash_matrix import golden_run
+from lash_framework.testing.crash_points import Watch
+from lash_framework.testing.crash_verdicts import judge
+
+# `found` is what the survivor finds, `twice` and `never` are deeds that were done so (all others once), `unknown` the
+# calls of which the model is told that nobody knows. The answer, what plugins remember, and the tokens that were
+# counted are always those of the turn that nobody killed.
+TABLE = """
+place                                                      | found     | twice             | never  | unknown| usage
+# nothing is accepted, so who asks again begins anew
+before store load_session                                  | nothing   | -                 | -      | -      | exact
+before store begin_turn                                    | "         | "                 | "      | "      | "
+# the prompt is kept; whether the model was asked already, a survivor can't tell
+after store begin_turn                                     | accepted  | -                 | -      | -      | at least
+before effect turn_start                                   | "         | "                 | "      | "      | "
+after effect turn_start                                    | "         | "                 | "      | "      | "
+before effect llm_call 2 of iteration 0                    | "         | "                 | "      | "      | "
+# paid, and lost with its record
+after reply 1                                              | accepted  | model 1           | -      | -      | at least
+after reply 1 (2)                                          | "         | "                 | "      | "      | "
+after reply 1 (3)                                          | "         | "                 | "      | "      | "
+after effect llm_call 2 of iteration 0                     | "         | "                 | "      | "      | "
+before store append_journal                                | "         | "                 | "      | "      | "
+# the batch's intents are durable: whether `charge` began, nobody can tell
+after store append_journal                                 | accepted  | -                 | charge | charge | exact
+before effect tool_call `look` (look)                      | "         | "                 | "      | "      | "
+before effect tool_call `note` (note)                      | "         | "                 | "      | "      | "
+before effect tool_call `charge` (charge)                  | "         | "                 | "      | "      | "
+# `look` and `note` may run again, `charge` never does
+after effect tool_call `look` (look)                       | accepted  | look, note        | -      | charge | exact
+before store append_journal (2)                            | "         | "                 | "      | "      | "
+# an outcome that is recorded is not run again
+after store append_journal (2)                             | accepted  | note              | -      | charge | exact
+after effect tool_call `note` (note)                       | "         | "                 | "      | "      | "
+before store append_journal (3)                            | "         | "                 | "      | "      | "
+# an outcome that is recorded is not run again
+after store append_journal (3)                             | accepted  | -                 | -      | charge | exact
+after effect tool_call `charge` (charge)                   | "         | "                 | "      | "      | "
+before store append_journal (4)                            | "         | "                 | "      | "      | "
+# nothing of the batch is uncertain any more
+after store append_journal (4)                             | accepted  | -                 | -      | -      | at least
+before effect checkpoint 4 of iteration 1                  | "         | "                 | "      | "      | "
+before store has_pending                                   | "         | "                 | "      | "      | "
+# the hook is called again, and its guidance is given once
+after effect checkpoint 4 of iteration 1                   | accepted  | guidance          | -      | -      | at least
+before effect sync_execution_environment 5 of iteration 1  | "         | "                 | "      | "      | "
+after effect sync_execution_environment 5 of iteration 1   | "         | "                 | "      | "      | "
+before effect llm_call 6 of iteration 1                    | "         | "                 | "      | "      | "
+# the model's reply and the checkpoint before it are one record's distance away
+before store enqueue                                       | accepted  | guidance, model 2 | -      | -      | at least
+after store enqueue                                        | "         | "                 | "      | "      | "
+after reply 2                                              | "         | "                 | "      | "      | "
+after reply 2 (2)                                          | "         | "                 | "      | "      | "
+after reply 2 (3)                                          | "         | "                 | "      | "      | "
+after effect llm_call 6 of iteration 1                     | "         | "                 | "      | "      | "
+before store append_journal (5)                            | "         | "                 | "      | "      | "
+# killed after its record, the hook is not called again
+after store append_journal (5)                             | accepted  | -                 | -      | -      | exact
+before effect tool_call `fetch` (fetch-1)                  | "         | "                 | "      | "      | "
+# idempotent: again, with the same key
+after effect tool_call `fetch` (fetch-1)                   | accepted  | fetch 1           | -      | -      | exact
+before store append_journal (6)                            | "         | "                 | "      | "      | "
+# a failure is an outcome
+after store append_journal (6)                             | accepted  | -                 | -      | -      | at least
+before effect checkpoint 8 of iteration 2                  | "         | "                 | "      | "      | "
+before store has_pending (2)                               | "         | "                 | "      | "      | "
+before store list_inbox                                    | "         | "                 | "      | "      | "
+after effect checkpoint 8 of iteration 2                   | "         | "                 | "      | "      | "
+before store append_journal (7)                            | "         | "                 | "      | "      | "
+after store append_journal (7)                             | "         | "                 | "      | "      | "
+before effect sync_execution_environment 9 of iteration 2  | "         | "                 | "      | "      | "
+after effect sync_execution_environment 9 of iteration 2   | "         | "                 | "      | "      | "
+before effect llm_call 10 of iteration 2                   | "         | "                 | "      | "      | "
+# the queued input is claimed with the checkpoint's record, once
+after reply 3                                              | accepted  | model 3           | -      | -      | at least
+after reply 3 (2)                                          | "         | "                 | "      | "      | "
+after reply 3 (3)                                          | "         | "                 | "      | "      | "
+after effect llm_call 10 of iteration 2                    | "         | "                 | "      | "      | "
+before store append_journal (8)                            | "         | "                 | "      | "      | "
+after store append_journal (8)                             | accepted  | -                 | -      | -      | exact
+before effect tool_call `fetch` (fetch-2)                  | "         | "                 | "      | "      | "
+after effect tool_call `fetch` (fetch-2)                   | accepted  | fetch 2           | -      | -      | exact
+before store append_journal (9)                            | "         | "                 | "      | "      | "
+after store append_journal (9)                             | accepted  | -                 | -      | -      | at least
+before effect checkpoint 12 of iteration 3                 | "         | "                 | "      | "      | "
+before store has_pending (3)                               | "         | "                 | "      | "      | "
+after effect checkpoint 12 of iteration 3                  | "         | "                 | "      | "      | "
+before effect sync_execution_environment 13 of iteration 3 | "         | "                 | "      | "      | "
+after effect sync_execution_environment 13 of iteration 3  | "         | "                 | "      | "      | "
+before effect llm_call 14 of iteration 3                   | "         | "                 | "      | "      | "
+after reply 4                                              | accepted  | model 4           | -      | -      | at least
+after reply 4 (2)                                          | "         | "                 | "      | "      | "
+after reply 4 (3)                                          | "         | "                 | "      | "      | "
+after effect llm_call 14 of iteration 3                    | "         | "                 | "      | "      | "
+before effect checkpoint 15 of iteration 3                 | "         | "                 | "      | "      | "
+before store has_pending (4)                               | "         | "                 | "      | "      | "
+before store append_journal (10)                           | "         | "                 | "      | "      | "
+# before its completion a turn has everything recorded
+after store append_journal (10)                            | accepted  | -                 | -      | -      | exact
+after effect checkpoint 15 of iteration 3                  | "         | "                 | "      | "      | "
+before effect turn_end                                     | "         | "                 | "      | "      | "
+after effect turn_end                                      | "         | "                 | "      | "      | "
+before store commit                                        | "         | "                 | "      | "      | "
+# committed, and only the answer is lost
+after store commit                                         | committed | -                 | -      | -      | exact
+"""
+
+# Of a write only its COMMIT counts: killed after any other statement, it is as if killed before the call; after COMMIT,
+# as if its answer was lost.
+STATEMENTS = """
+begin_turn 1      | BEGIN IMMEDIATE, SELECT sessions, SELECT tombstones, INSERT INTO sessions, SELECT sessions,
+                  | INSERT INTO inbox, UPDATE sessions, COMMIT
+append_journal 1  | BEGIN IMMEDIATE, SELECT inbox, INSERT INTO journal x3, COMMIT
+append_journal 2  | BEGIN IMMEDIATE, SELECT inbox, INSERT INTO journal, COMMIT
+append_journal 3  | BEGIN IMMEDIATE, SELECT inbox, INSERT INTO journal, COMMIT
+append_journal 4  | BEGIN IMMEDIATE, SELECT inbox, INSERT INTO journal, COMMIT
+enqueue 1         | BEGIN IMMEDIATE, SELECT sessions, SELECT inbox, INSERT INTO inbox, COMMIT
+append_journal 5  | BEGIN IMMEDIATE, SELECT inbox, INSERT INTO journal x3, COMMIT
+append_journal 6  | BEGIN IMMEDIATE, SELECT inbox, INSERT INTO journal, COMMIT
+append_journal 7  | BEGIN IMMEDIATE, SELECT inbox, UPDATE inbox, INSERT INTO journal, COMMIT
+append_journal 8  | BEGIN IMMEDIATE, SELECT inbox, INSERT INTO journal x2, COMMIT
+append_journal 9  | BEGIN IMMEDIATE, SELECT inbox, INSERT INTO journal, COMMIT
+append_journal 10 | BEGIN IMMEDIATE, SELECT inbox, INSERT INTO journal x3, COMMIT
+commit 1          | BEGIN IMMEDIATE, SELECT sessions, SELECT blobs, SELECT receipts, SELECT nodes, SELECT refs,
+                  | SELECT usage, SELECT inbox, UPDATE sessions, INSERT INTO nodes, INSERT INTO receipts,
+                  | INSERT INTO blobs x3, INSERT INTO refs x3, INSERT INTO usage, UPDATE inbox, DELETE FROM journal,
+                  | COMMIT
+"""
+
+
+def reviewed() -> dict[str, Row]:
+    """The row of each place that isn't a statement, in the order of the trace."""
+    found: dict[str, Row] = {}
+    for line in TABLE.splitlines()[2:]:
+        if not line.startswith("#"):
+            place, *cells = (cell.strip() for cell in line.split("|"))
+            found[place] = Row(*cells) if cells[0] != '"' else found[list(found)[-1]]
+    return found
+
+
+def statements() -> dict[str, list[str]]:
+    """The statements of each write."""
+    found: dict[str, list[str]] = {}
+    for line in STATEMENTS.strip().splitlines():
+        call, _, listed = (part.strip() for part in line.partition("|"))
+        for each in filter(None, map(str.strip, listed.split(","))):
+            what, _, times = each.partition(" x")
+            found.setdefault(call or list(found)[-1], []).extend([what] * int(times or 1))
+    return found
+
+
+def row_for(point: CrashPoint) -> Row:
+    """What the tables say of a place."""
+    if point.kind != "sql":
+        return reviewed()[str(point)]
+    call, _, statement = point.name.removeprefix("sql ").partition(": ")
+    name, _, nth = call.partition(" ")
+    when = When.AFTER if statement == "COMMIT" else When.BEFORE
+    return reviewed()[str(CrashPoint(f"store {name}", when, int(nth)))]
+
+
+def drift(trace: Sequence[CrashPoint]) -> list[str]:
+    """How a trace differs from the tables."""
+    places = [str(each) for each in trace if each.kind != "sql"]
+    seen: dict[str, list[str]] = {}
+    for each in trace:
+        if each.kind == "sql":
+            call, _, statement = each.name.removeprefix("sql ").partition(": ")
+            seen.setdefault(call, []).append(statement)
+    rows, writes = list(reviewed()), statements()
+    found = [f"no row for `{each}`" for each in places if each not in rows]
+    found += [f"nothing passes `{each}`" for each in rows if each not in places]
+    if not found and places != rows:
+        found.append("the places are passed in another order")
+    for call in {**writes, **seen}:
+        before, now = Counter(writes.get(call, ())), Counter(seen.get(call, ()))
+        found += [f"no statement `{each}` in the row of `{call}`" for each in now - before]
+        found += [f"`{call}` has no statement `{each}`" for each in before - now]
+    return found
+
+
+pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio runs tasks in a new order each time
+SHARDS = 6
+
+
+async def test_the_trace_is_the_reviewed_one(tmp_path: Path) -> None:
+    """Whoever adds a call of the store, a statement or an effect says here what a crash there leaves."""
+    golden, trace = await golden_run(SUBJECT, url_in(tmp_path / "golden"))
+    assert drift(trace) == []
+    assert len(trace) > 150
+    assert golden.turn.text == "All is done: {'Be brief.': 1, 'And hurry.': 1}"
+    assert golden.turn.durable
+
+
+async def test_trace_drift_is_noticed(tmp_path: Path) -> None:
+    """A hook that asks the store for something, as a kernel might that has learnt to."""
+
+    def open_host(url: str) -> object:
+        return crash_agent(url, after_guidance=lambda lash: lash.store.put_blob(b"new", "text/plain"))
+
+    subject = evolve(SUBJECT, open_host=open_host)
+    _, trace = await golden_run(subject, url_in(tmp_path / "golden"))
+    assert drift(trace) == [
+        "no row for `before store put_blob`",
+        "no row for `after store put_blob`",
+        "no statement `BEGIN IMMEDIATE` in the row of `put_blob 1`",
+        "no statement `INSERT INTO blobs` in the row of `put_blob 1`",
+        "no statement `SELECT blobs` in the row of `put_blob 1`",
+        "no statement `COMMIT` in the row of `put_blob 1`",
+    ]
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("shard", range(SHARDS))
+async def test_a_turn_that_is_killed_anywhere_ends_as_reviewed(shard: int, tmp_path: Path) -> None:
+    """Law 2, at every place, by an error that stops the world: the kit's verdict, and what the outside remembers."""
+    golden, trace = await golden_run(SUBJECT, url_in(tmp_path / "golden"))
+    for number, point in list(enumerate(trace))[shard::SHARDS]:
+        url, watch = url_in(tmp_path / str(number)), Watch(point)
+        await SUBJECT.live(url, watch)
+        assert watch.dead, f"{point} was not passed again"
+        ending = await SUBJECT.survive(url)
+        judge(point, golden, ending, watch.started)
+        assert row_of(ending, World(url)) == row_for(point), str(point)
+        assert ending.turn.text == golden.turn.text, str(point)
+        assert ending.components == golden.components, str(point)

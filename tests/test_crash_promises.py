@@ -1,0 +1,337 @@
+"""What is promised about crashes, each sentence by its name. Real processes are in `test_crash_processes`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from agents import agent, plugin
+from attrs import evolve
+from crash_kit import SESSION, SUBJECT, TURN, World, url_in
+
+from lash_framework import Lash
+from lash_framework.testing.crash_matrix import Subject
+from lash_framework.testing.crash_points import CrashPoint, Watch, When
+from lash_framework.testing.crash_seams import watch_host
+from lash_hookspecs import (
+    InboxState,
+    Ingress,
+    LlmRequest,
+    OperationId,
+    Stopped,
+    StopReason,
+    TurnBlocked,
+    tool,
+)
+from lash_plugin_provider_scripted import Call, Reply
+
+BEFORE, AFTER = When.BEFORE, When.AFTER
+RECORDS_GUIDANCE = "store append_journal"  # its fifth call holds the checkpoint that gives guidance
+
+
+async def killed(subject: Subject, url: str, point: CrashPoint) -> Watch:
+    """Run the subject until it is killed there."""
+    watch = Watch(point)
+    await subject.live(url, watch)
+    assert watch.dead, f"{point} was not passed"
+    return watch
+
+
+# ---- a hook that injects ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(("when", "called"), [(BEFORE, 2), (AFTER, 1)], ids=["before its record", "after its record"])
+async def test_a_hook_that_injects_guidance_once_injects_once(when: When, called: int, tmp_path: Path) -> None:
+    """It keeps in its state that it did. The record brings that along, so that it isn't called again."""
+    url = url_in(tmp_path / "one")
+    await killed(SUBJECT, url, CrashPoint(RECORDS_GUIDANCE, when, 5))
+    ending = await SUBJECT.survive(url)
+    assert [each.text for each in ending.messages].count("Be brief.") == 1
+    assert World(url).deeds["guidance"] == called
+    assert "'Be brief.': 1" in ending.turn.text  # and the model read it once
+
+
+# ---- more than one crash --------------------------------------------------------------------------------------------
+
+ONE_AFTER_THE_OTHER = [
+    (CrashPoint("effect tool_call `look` (look)", AFTER), CrashPoint("effect tool_call `note` (note)", AFTER)),
+    (CrashPoint("store append_journal", AFTER, 1), CrashPoint("sql append_journal 1: COMMIT", AFTER)),
+    (CrashPoint("reply 2", AFTER), CrashPoint("store enqueue", AFTER)),
+    (CrashPoint("store append_journal", AFTER, 7), CrashPoint("store commit", BEFORE)),
+    (CrashPoint("effect turn_end", AFTER), CrashPoint("sql commit 1: DELETE FROM journal", AFTER)),
+    (CrashPoint("sql commit 1: COMMIT", AFTER), None),
+]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(("first", "second"), ONE_AFTER_THE_OTHER, ids=[str(first) for first, _ in ONE_AFTER_THE_OTHER])
+async def test_whoever_goes_on_may_be_killed_too(first: CrashPoint, second: CrashPoint | None, tmp_path: Path) -> None:
+    """Authority passes from hand to hand; what is recorded stays recorded, and what is unsafe is done at most once."""
+    url = url_in(tmp_path / "one")
+    await killed(SUBJECT, url, first)
+    if second is not None:
+        await killed(SUBJECT, url, second)
+    ending = await SUBJECT.survive(url)
+    deeds = World(url).deeds
+    assert deeds["charge"] <= 1
+    assert max(deeds.values()) <= 3
+    assert ending.receipts.count(OperationId("turn", TURN)) == 1
+    assert ending.inbox == ()
+    assert ending.turn.text == "All is done: {'Be brief.': 1, 'And hurry.': 1}"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_queued_input_stays_with_the_turn_that_took_it(tmp_path: Path) -> None:
+    """Claimed with the checkpoint's record, it is said to the turn that goes on, and becomes none of its own."""
+    url = url_in(tmp_path / "one")
+    await killed(SUBJECT, url, CrashPoint("store append_journal", AFTER, 7))
+    async with SUBJECT.open_host(url) as lash:
+        items = await lash.require_journal("this test").store.list_inbox(SESSION)
+        assert [(each.source_key, each.state, each.turn_id) for each in items] == [
+            (TURN, InboxState.CLAIMED, TURN),
+            ("hurry", InboxState.CLAIMED, TURN),
+        ]
+    ending = await SUBJECT.survive(url)
+    assert [each.text for each in ending.messages].count("And hurry.") == 1
+    assert [each.turn.turn_id for each in ending.recovered] == [TURN]
+
+
+# ---- a small agent --------------------------------------------------------------------------------------------------
+
+
+def by_round(*replies: Reply | str) -> Callable[[LlmRequest], Reply | str]:
+    """Says what is next in the conversation, whoever asks."""
+    return lambda request: replies[sum(message.role == "assistant" for message in request.messages)]
+
+
+class Steps:
+    """A tool that can be made to wait, and counts."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.begun = anyio.Event()
+        self.waits = True
+
+        @tool(effect="idempotent")
+        async def step() -> str:
+            "Take a step."
+            self.calls += 1
+            self.begun.set()
+            if self.waits:
+                await anyio.sleep_forever()
+            return "done"
+
+        self.tool = step
+
+    def open(self, url: str, **options: Any) -> AbstractAsyncContextManager[Lash]:
+        say = by_round(Reply(text="One step.", tool_calls=[Call("step", {}, "s1")]), "There.")
+        return agent(say, store=url, tools=[self.tool], **options)
+
+
+# ---- an interrupted turn --------------------------------------------------------------------------------------------
+
+
+async def by_an_outer_cancel_scope(lash: Lash, steps: Steps) -> None:
+    session = await lash.session("one")
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: session.run("Go.", turn_id="t"))
+            await steps.begun.wait()
+            scope.cancel()
+
+
+async def by_an_exception_in_the_callers_loop(lash: Lash, steps: Steps) -> None:
+    session = await lash.session("one")
+
+    async def watch() -> None:
+        async with session.turn("Go.", turn_id="t") as running:
+            async for activity in running:
+                if activity.event.tag == "tool_call_started":
+                    await steps.begun.wait()
+                    raise RuntimeError("of the caller")
+
+    with pytest.raises(RuntimeError, match="of the caller"):
+        await watch()
+
+
+async def by_the_hosts_end(lash: Lash, steps: Steps) -> None:
+    session = await lash.session("one")
+    await session.enqueue("Go.", source_key="t")
+    await steps.begun.wait()
+
+
+INTERRUPTIONS = [by_an_outer_cancel_scope, by_an_exception_in_the_callers_loop, by_the_hosts_end]
+
+
+@pytest.mark.parametrize("interrupt", INTERRUPTIONS, ids=lambda each: each.__name__)
+async def test_an_outer_cancel_scope_or_an_exception_in_the_callers_loop_interrupts(
+    interrupt: Callable[[Lash, Steps], Any], tmp_path: Path
+) -> None:
+    """Nothing is committed, nobody holds the session, and the next host goes on without asking the model again."""
+    url, steps = url_in(tmp_path / "one"), Steps()
+    async with steps.open(url) as lash:
+        await interrupt(lash, steps)
+        if interrupt is not by_the_hosts_end:
+            store = lash.require_journal("this test").store
+            assert await store.list_receipts("one") == []
+            assert await store.load_lease("one") is None
+    steps.waits = False
+    async with steps.open(url) as lash:
+        session = await lash.session("one", recover=False)
+        (item,) = await session.inbox()
+        assert item.state is InboxState.CLAIMED
+        (recovered,) = await session.recover()
+        assert recovered.turn.text == "There."
+        assert "llm_call 2 of iteration 0" not in recovered.ran
+        assert steps.calls == 2  # idempotent: its first call had no outcome
+        assert await session.inbox() == []
+
+
+# ---- a turn that can't go on ----------------------------------------------------------------------------------------
+
+
+async def test_three_attempts_then_blocked_says_why_and_abandon_commits_what_is_recorded(tmp_path: Path) -> None:
+    url, steps = url_in(tmp_path / "one"), Steps()
+    async with steps.open(url) as lash:
+        await by_an_outer_cancel_scope(lash, steps)
+    await spoil(url)
+    steps.waits = False
+    reasons, states = [], []  # the first attempt was the one that was interrupted
+    for _ in range(4):
+        async with steps.open(url) as lash:
+            session = await lash.session("one", recover=False)
+            with pytest.raises(TurnBlocked) as blocked:
+                await session.recover()
+            reasons.append(blocked.value.reason)
+            (item,) = await session.inbox()
+            states.append(item.state)
+    assert "llm_call" in reasons[0]
+    assert len(set(reasons)) == 1
+    assert item.reason == reasons[0]
+    assert states == [InboxState.CLAIMED, InboxState.BLOCKED, InboxState.BLOCKED, InboxState.BLOCKED]
+    assert steps.calls == 1
+    async with steps.open(url) as lash:
+        session = await lash.session("one")  # who opens it isn't in the way of anything
+        with pytest.raises(TurnBlocked):
+            await session.run("And now?")  # and nothing overtakes what came first
+        recovered = await session.abandon("t")
+        assert recovered.turn.outcome == Stopped(StopReason.ABANDONED)
+        assert recovered.ran == ()
+        assert [each.text for each in await session.messages()] == ["Go."]
+        assert await session.inbox() == []
+        assert (await session.run("And now?")).is_success
+    assert steps.calls == 2  # of the new turn
+
+
+async def spoil(url: str) -> None:
+    """Have the record of the model's reply be another's."""
+    database = sqlite3.connect(url.removeprefix("sqlite:///"))
+    with database:
+        done = database.execute("UPDATE journal SET envelope_hash = zeroblob(32) WHERE kind = 'llm_call'").rowcount
+    database.close()
+    assert done == 1
+
+
+# ---- a crash loop ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_turn_that_kills_its_process_is_blocked_after_three_deaths(tmp_path: Path) -> None:
+    """Nothing more is recorded, so each attempt would end like the one before it."""
+    url, steps = url_in(tmp_path / "one"), Steps()
+    steps.waits = False
+    subject = Subject(open_host=steps.open, prompt="Go.", session_id="one", turn_id="t")
+    for _ in range(4):
+        await killed(subject, url, CrashPoint("effect tool_call `step` (s1)", AFTER))
+    async with steps.open(url) as lash:
+        session = await lash.session("one", recover=False)
+        with pytest.raises(TurnBlocked, match="its process died 3 times in a row before anything more was recorded"):
+            await session.recover()
+        assert steps.calls == 4
+        (item,) = await session.inbox()
+        assert item.state is InboxState.BLOCKED
+        (recovered,) = await session.recover(force=True)  # a person says: once more
+        assert recovered.turn.text == "There."
+
+
+async def test_deaths_after_progress_are_no_crash_loop(tmp_path: Path) -> None:
+    url, steps = url_in(tmp_path / "one"), Steps()
+    steps.waits = False
+    subject = Subject(open_host=steps.open, prompt="Go.", session_id="one", turn_id="t")
+    tool_call = "tool_call `step` (s1)"
+    for name in ("turn_start", "turn_start", tool_call, tool_call, tool_call, "turn_end", "turn_end", "turn_end"):
+        await killed(subject, url, CrashPoint(f"effect {name}", AFTER))
+    ending = await subject.survive(url)
+    assert ending.turn.text == "There."
+
+
+# ---- a lease --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_process_that_dies_while_it_renews_its_lease_is_survived(tmp_path: Path) -> None:
+    """What the clock calls has no place in a golden trace, so it has a test of its own."""
+    url, steps, watch = url_in(tmp_path / "one"), Steps(), Watch(CrashPoint("never", AFTER))
+    with anyio.CancelScope() as watch.scope:
+        try:
+            async with steps.open(url, settings=short_lease()) as lash:
+                watch_host(lash, watch, mortal=True)
+                store = lash.require_journal("this test").store
+
+                async def renew_lease(*args: Any, **options: Any) -> None:
+                    watch.dead = True
+                    await watch.stop()
+
+                lash.require_journal("this test").keeper.store.renew_lease = renew_lease
+                assert store is not None
+                await (await lash.session("one")).run("Go.", turn_id="t")
+        except Exception:
+            assert watch.dead
+    assert watch.dead
+    steps.waits = False
+    subject = Subject(open_host=steps.open, prompt="Go.", session_id="one", turn_id="t")
+    assert (await subject.survive(url)).turn.text == "There."
+
+
+def short_lease() -> Any:
+    from lash_framework.settings import load_settings
+
+    settings = load_settings(env={})
+    return evolve(settings, durability=evolve(settings.durability, lease_ttl_s=0.3))
+
+
+# ---- the inbox ------------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_tool_enqueues_as_a_turn_of_its_own_runs_after_its_turn(tmp_path: Path) -> None:
+    """Nobody else has to come by for it."""
+    opened: list[Lash] = []
+    ended = anyio.Event()
+
+    @tool
+    async def remind() -> str:
+        "Say something later."
+        session = await opened[0].session("one")
+        await session.enqueue("And now the rest.", ingress=Ingress.NEXT_TURN, source_key="rest")
+        return "later"
+
+    async def lash_turn_committed(turn: Any) -> None:
+        if turn.text == "The rest is done.":
+            ended.set()
+
+    def say(request: LlmRequest) -> Reply | str:
+        said = sum(message.role == "assistant" for message in request.messages)
+        return [Reply(tool_calls=[Call("remind", {}, "r1")]), "First done.", "The rest is done."][said]
+
+    url = url_in(tmp_path / "one")
+    async with agent(say, store=url, tools=[remind], plugins=[plugin("ends", lash_turn_committed)]) as lash:
+        opened.append(lash)
+        session = await lash.session("one")
+        assert (await session.run("Begin.")).text == "First done."
+        with anyio.fail_after(5):
+            await ended.wait()
+        assert await session.inbox() == []
