@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from attrs import evolve
 
 from lash_framework.admission import BUSY_POLL_S, Journalling, busy
 from lash_framework.archive import HistoryExport, explain_turn, find_turn, load_history
-from lash_framework.arguments import OPENED_WITH, SESSION_WITH, check_arguments
+from lash_framework.arguments import OPENED_WITH, SESSION_WITH, Said, check_arguments
 from lash_framework.composition import Composition
 from lash_framework.effects import InlineEffectHost
 from lash_framework.explain import Explanation
@@ -60,7 +60,6 @@ from lash_hookspecs.stores import (
     attachment_id,
 )
 from lash_hookspecs.tools import Tool
-from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
     from lash_framework.rehearsal import Rehearsal, Replayed
@@ -73,22 +72,6 @@ DEFAULT_MODEL = "scripted:demo"
 """What answers when nobody chose a model: the offline script, so that a first try needs neither key nor network."""
 
 T = TypeVar("T")
-
-
-@frozen(kw_only=True)
-class _Said:
-    """What a caller of `Lash.session` gave; None is nothing."""
-
-    fields: Mapping[str, Any]
-    instructions: str | None
-    generation: GenerationOptions | None
-    extension: object
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The policy's fields that it is about."""
-        told = {**self.fields, "generation": self.generation, "prompt": self.instructions, "extension": self.extension}
-        return frozenset(name for name, value in told.items() if value is not None)
 
 
 class Lash:
@@ -235,7 +218,7 @@ class Lash:
         if session_id is not None and not session_id.strip():
             raise ConfigurationError("the session id is blank; leave it out to get a fresh one")
         given = {"model": model, "mode_id": mode, "max_turns": max_turns}
-        said = _Said(fields=given, instructions=instructions, generation=generation, extension=extension)
+        said = Said(fields=given, instructions=instructions, generation=generation, extension=extension)
         if session_id is not None and (known := self._sessions.get(session_id)) is not None:
             await known.set_policy(self._policy(known.policy, said), said.names)
             return known
@@ -259,7 +242,7 @@ class Lash:
             await recover_quietly(resident)
         return winner
 
-    def _resident(self, head: SessionHead, stored: SessionPolicy | None, said: _Said) -> Resident:
+    def _resident(self, head: SessionHead, stored: SessionPolicy | None, said: Said) -> Resident:
         """A session in memory with its policy: what is stored, under the settings, under what the caller says."""
         fields = self._said_in_settings(stored)
         settled = evolve(stored or SessionPolicy(model=DEFAULT_MODEL), **fields)
@@ -287,7 +270,7 @@ class Lash:
             said["generation"] = generation.over(stored.generation) if stored is not None else generation
         return said
 
-    def _policy(self, base: SessionPolicy, said: _Said) -> SessionPolicy:
+    def _policy(self, base: SessionPolicy, said: Said) -> SessionPolicy:
         """The policy with what a caller says now."""
         try:
             policy = evolve(base, **{name: value for name, value in said.fields.items() if value is not None})

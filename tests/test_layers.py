@@ -188,8 +188,6 @@ def test_the_checker_finds_what_is_wrong(module: str, source: str) -> None:
     [
         ("lash_plugin_store_sql", "import lash_framework.store"),
         ("lash_plugin_store_sql", "from lash_framework import store"),
-        ("lash_plugin_store_sql", "import lash_framework.testing"),
-        ("lash_plugin_store_sql", "from lash_framework.testing import Harness"),
         ("lash_plugin_store_sql", "from lash_framework.machine import Machine"),
         ("lash_plugin_store_sql", "import lash_plugin_mode_standard"),
         ("lash_hookspecs", "from lash_framework import Lash"),
