@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import anyio
@@ -84,6 +85,31 @@ async def test_whoever_goes_on_may_be_killed_too(first: CrashPoint, second: Cras
     assert ending.receipts.count(OperationId("turn", TURN)) == 1
     assert ending.inbox == ()
     assert ending.turn.text == "All is done: {'Be brief.': 1, 'And hurry.': 1}"
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(8, 200))])
+async def test_any_number_of_crashes_anywhere_is_survived(seed: int, tmp_path: Path) -> None:
+    """Each process is killed wherever it has got to by then; the last one is let live."""
+    url, random = url_in(tmp_path / "one"), Random(seed)
+    crashes = 0
+    for _ in range(random.randint(2, 7)):
+        watch = Watch(random.randrange(90))
+        try:
+            await SUBJECT.live(url, watch)
+        except TurnBlocked:
+            break  # three in a row that came to nothing: a person says that it may go on
+        crashes += watch.dead
+    ending = await SUBJECT.survive(url, force=True)
+    deeds = World(url).deeds
+    assert deeds["charge"] <= 1
+    assert max(deeds.values()) <= crashes + 1
+    assert ending.receipts == (OperationId("turn", TURN),)
+    assert ending.inbox == ()
+    assert ending.turn.text == "All is done: {'Be brief.': 1, 'And hurry.': 1}"
+    assert [each.text for each in ending.messages].count("And hurry.") == 1
+    assert (ending.turn.usage.input, ending.turn.usage.output) == (40, 20)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

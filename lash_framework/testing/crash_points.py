@@ -78,11 +78,13 @@ def _ignore(started: Started) -> None:
 class Watch:
     """Notes the places that one turn passes, and the effects that start; at `target` it ends the world.
 
+    A target is a place, or how many places are passed before it.
+
     In this process the world ends so: from then on the store refuses everything, no effect starts, and the tasks in
     `scope` are cancelled, whose cleaning up reaches nothing that lasts. `kill` may do better and end the process.
     """
 
-    target: CrashPoint | None = None
+    target: CrashPoint | int | None = None
     kill: Callable[[], None] | None = None
     on_started: Callable[[Started], None] = _ignore
     passed: list[CrashPoint] = field(factory=list)
@@ -134,7 +136,7 @@ class Watch:
             self._counts[name, when] += 1
             point = CrashPoint(name, when, self._counts[name, when])
             self.passed.append(point)
-            if self.dead or point != self.target:
+            if self.dead or self.target not in (point, len(self.passed) - 1):
                 return self.dead
             if self.kill is not None:
                 self.kill()

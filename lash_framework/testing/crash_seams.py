@@ -137,11 +137,14 @@ class _Statements:
             self._watch.reach_on_thread(f"sql {calls}: {what}", When.AFTER)
 
 
+_INNERMOST = re.compile(r"\([^()]*\)")
 _SHAPE = re.compile(r"\s*(?:(INSERT INTO|UPDATE|DELETE FROM)|SELECT\b.*?\bFROM)\s+(\w+)", re.DOTALL)
 
 
 def _short(sql: str) -> str:
-    """The verb and the first table."""
+    """The verb and the table: the first one outside of all brackets."""
+    while (bare := _INNERMOST.sub("", sql)) != sql:
+        sql = bare
     shape = _SHAPE.match(sql)
     return f"{shape[1] or 'SELECT'} {shape[2]}" if shape else " ".join(sql.split())
 
