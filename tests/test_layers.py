@@ -70,8 +70,8 @@ def violations(module: str, source: str, *, is_test: bool = False) -> list[str]:
             found.append(f"{module}:{line}: `{name}` is relative: write it in full")
         elif top.startswith("lash_") and top not in allowed:
             if is_test and package != "lash_hookspecs" and top == "lash_framework":
-                # Its public face and its kits for tests, none of its insides. Of `from lash_framework import Lash` the second name is
-                # `lash_framework.Lash`: a class is no module.
+                # Its public face and its kits for tests, none of its insides. A class, in `from lash_framework import
+                # Lash`, is no module.
                 parts = name.split(".")
                 if len(parts) == 1 or (len(parts) == 2 and not parts[1].islower()) or parts[1] == "testing":
                     continue
