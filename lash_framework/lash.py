@@ -33,6 +33,7 @@ from lash_framework.opening import (
     open_journalling,
     open_store,
     shielded,
+    spoken_by,
 )
 from lash_framework.pending import PendingCall, pending_calls, resolve
 from lash_framework.prompt import PromptRenderer
@@ -45,6 +46,7 @@ from lash_framework.settings import Settings, load_settings, plugin_settings, pr
 from lash_framework.sourcing import STORED, attribute, policy_settings
 from lash_framework.sync import run_anywhere
 from lash_framework.tool_calls import Validator
+from lash_framework.unfinished import UnfinishedTurn, unfinished_turns
 from lash_framework.watchdog import Watchdog
 from lash_hookspecs.codec import decode
 from lash_hookspecs.effects import EffectHost
@@ -95,7 +97,7 @@ class Lash:
         self.background = background
         self.budget = CommitBudget()
         self.layer = instructions_layer(settings)
-        self.sources = {path: _spoken_by(origin.label) for path, origin in settings.origins.items()}
+        self.sources = {path: spoken_by(origin.label) for path, origin in settings.origins.items()}
         self.layer_source = self.sources.get("instructions", APPLICATION)
         self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
         self._renderers: WeakKeyDictionary[Composition, PromptRenderer] = WeakKeyDictionary()
@@ -131,7 +133,7 @@ class Lash:
         """
         given = {"store": store, "model": model, "mode": mode, "instructions": instructions, "max_turns": max_turns}
         more = {"tools": tools, "plugins": plugins, "settings": settings, "config": config}
-        check_arguments({**given, **more}, OPENED_WITH, where="Lash.open")
+        check_arguments({**given, **more, "require_durable": require_durable}, OPENED_WITH, where="Lash.open")
         settings = settings if settings is not None else load_settings(config)
         settings = settings.override("code", **given)
         application = Application([as_tool(each) for each in tools])
@@ -214,7 +216,7 @@ class Lash:
         """
         texts = {"session_id": session_id, "model": model, "mode": mode, "instructions": instructions}
         numbers = {"max_turns": max_turns, "generation": generation}
-        check_arguments({**texts, **numbers}, SESSION_WITH, where="Lash.session")
+        check_arguments({**texts, **numbers, "recover": recover}, SESSION_WITH, where="Lash.session")
         if session_id is not None and not session_id.strip():
             raise ConfigurationError("the session id is blank; leave it out to get a fresh one")
         given = {"model": model, "mode_id": mode, "max_turns": max_turns}
@@ -354,6 +356,10 @@ class Lash:
         found = await find_turn(self.store, turn_id, session_id)
         return await replay_turn(self, *found)
 
+    async def unfinished(self, session_id: str | None = None) -> Sequence[UnfinishedTurn]:
+        """Turns that were accepted and aren't committed, of one session or of all; none without a journal."""
+        return () if self.journalling is None else await unfinished_turns(self.journalling, session_id)
+
     async def upgrade_check(self, session_id: str | None = None) -> Sequence[Rehearsal]:
         """What would become of unfinished turns with what is installed now; nothing is executed or written."""
         from lash_framework.rehearsal import rehearse  # few want it
@@ -387,11 +393,3 @@ class Lash:
             data = make()
             last = self._explained = (parts, data, attachment_id(data))
         return last[1], last[2]
-
-
-# ---- helpers --------------------------------------------------------------------------------------------------------
-
-
-def _spoken_by(source: str) -> str:
-    """Where a setting came from, with the application by its name."""
-    return APPLICATION if source == "code" else source
