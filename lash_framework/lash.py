@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from attrs import evolve
 
 from lash_framework.admission import BUSY_POLL_S, Journalling, busy
 from lash_framework.archive import HistoryExport, explain_turn, find_turn, load_history
-from lash_framework.arguments import OPENED_WITH, SESSION_WITH, check_arguments
+from lash_framework.arguments import OPENED_WITH, SESSION_WITH, Said, check_arguments
 from lash_framework.composition import Composition
 from lash_framework.effects import InlineEffectHost
 from lash_framework.explain import Explanation
@@ -33,6 +33,7 @@ from lash_framework.opening import (
     open_journalling,
     open_store,
     shielded,
+    spoken_by,
 )
 from lash_framework.pending import PendingCall, pending_calls, resolve
 from lash_framework.prompt import PromptRenderer
@@ -45,6 +46,7 @@ from lash_framework.settings import Settings, load_settings, plugin_settings, pr
 from lash_framework.sourcing import STORED, attribute, policy_settings
 from lash_framework.sync import run_anywhere
 from lash_framework.tool_calls import Validator
+from lash_framework.unfinished import UnfinishedTurn, unfinished_turns
 from lash_framework.watchdog import Watchdog
 from lash_hookspecs.codec import decode
 from lash_hookspecs.effects import EffectHost
@@ -60,7 +62,6 @@ from lash_hookspecs.stores import (
     attachment_id,
 )
 from lash_hookspecs.tools import Tool
-from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
     from lash_framework.rehearsal import Rehearsal, Replayed
@@ -73,22 +74,6 @@ DEFAULT_MODEL = "scripted:demo"
 """What answers when nobody chose a model: the offline script, so that a first try needs neither key nor network."""
 
 T = TypeVar("T")
-
-
-@frozen(kw_only=True)
-class _Said:
-    """What a caller of `Lash.session` gave; None is nothing."""
-
-    fields: Mapping[str, Any]
-    instructions: str | None
-    generation: GenerationOptions | None
-    extension: object
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The policy's fields that it is about."""
-        told = {**self.fields, "generation": self.generation, "prompt": self.instructions, "extension": self.extension}
-        return frozenset(name for name, value in told.items() if value is not None)
 
 
 class Lash:
@@ -112,7 +97,7 @@ class Lash:
         self.background = background
         self.budget = CommitBudget()
         self.layer = instructions_layer(settings)
-        self.sources = {path: _spoken_by(origin.label) for path, origin in settings.origins.items()}
+        self.sources = {path: spoken_by(origin.label) for path, origin in settings.origins.items()}
         self.layer_source = self.sources.get("instructions", APPLICATION)
         self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
         self._renderers: WeakKeyDictionary[Composition, PromptRenderer] = WeakKeyDictionary()
@@ -148,7 +133,7 @@ class Lash:
         """
         given = {"store": store, "model": model, "mode": mode, "instructions": instructions, "max_turns": max_turns}
         more = {"tools": tools, "plugins": plugins, "settings": settings, "config": config}
-        check_arguments({**given, **more}, OPENED_WITH, where="Lash.open")
+        check_arguments({**given, **more, "require_durable": require_durable}, OPENED_WITH, where="Lash.open")
         settings = settings if settings is not None else load_settings(config)
         settings = settings.override("code", **given)
         application = Application([as_tool(each) for each in tools])
@@ -231,11 +216,11 @@ class Lash:
         """
         texts = {"session_id": session_id, "model": model, "mode": mode, "instructions": instructions}
         numbers = {"max_turns": max_turns, "generation": generation}
-        check_arguments({**texts, **numbers}, SESSION_WITH, where="Lash.session")
+        check_arguments({**texts, **numbers, "recover": recover}, SESSION_WITH, where="Lash.session")
         if session_id is not None and not session_id.strip():
             raise ConfigurationError("the session id is blank; leave it out to get a fresh one")
         given = {"model": model, "mode_id": mode, "max_turns": max_turns}
-        said = _Said(fields=given, instructions=instructions, generation=generation, extension=extension)
+        said = Said(fields=given, instructions=instructions, generation=generation, extension=extension)
         if session_id is not None and (known := self._sessions.get(session_id)) is not None:
             await known.set_policy(self._policy(known.policy, said), said.names)
             return known
@@ -259,7 +244,7 @@ class Lash:
             await recover_quietly(resident)
         return winner
 
-    def _resident(self, head: SessionHead, stored: SessionPolicy | None, said: _Said) -> Resident:
+    def _resident(self, head: SessionHead, stored: SessionPolicy | None, said: Said) -> Resident:
         """A session in memory with its policy: what is stored, under the settings, under what the caller says."""
         fields = self._said_in_settings(stored)
         settled = evolve(stored or SessionPolicy(model=DEFAULT_MODEL), **fields)
@@ -287,7 +272,7 @@ class Lash:
             said["generation"] = generation.over(stored.generation) if stored is not None else generation
         return said
 
-    def _policy(self, base: SessionPolicy, said: _Said) -> SessionPolicy:
+    def _policy(self, base: SessionPolicy, said: Said) -> SessionPolicy:
         """The policy with what a caller says now."""
         try:
             policy = evolve(base, **{name: value for name, value in said.fields.items() if value is not None})
@@ -371,6 +356,10 @@ class Lash:
         found = await find_turn(self.store, turn_id, session_id)
         return await replay_turn(self, *found)
 
+    async def unfinished(self, session_id: str | None = None) -> Sequence[UnfinishedTurn]:
+        """Turns that were accepted and aren't committed, of one session or of all; none without a journal."""
+        return () if self.journalling is None else await unfinished_turns(self.journalling, session_id)
+
     async def upgrade_check(self, session_id: str | None = None) -> Sequence[Rehearsal]:
         """What would become of unfinished turns with what is installed now; nothing is executed or written."""
         from lash_framework.rehearsal import rehearse  # few want it
@@ -404,11 +393,3 @@ class Lash:
             data = make()
             last = self._explained = (parts, data, attachment_id(data))
         return last[1], last[2]
-
-
-# ---- helpers --------------------------------------------------------------------------------------------------------
-
-
-def _spoken_by(source: str) -> str:
-    """Where a setting came from, with the application by its name."""
-    return APPLICATION if source == "code" else source

@@ -32,6 +32,7 @@ __all__ = [
     "open_journalling",
     "open_store",
     "shielded",
+    "spoken_by",
 ]
 
 
@@ -97,7 +98,10 @@ async def open_journalling(
         return None
     keeper = LeaseKeeper(store, max(int(chosen.lease_ttl_s * 1000), 1))
     await stack.enter_async_context(keeper.run())
-    return Journalling(store, new_holder(), keeper, keep=chosen.keep_journal_h > 0)
+    journalling = Journalling(store, new_holder(), keeper, keep=chosen.keep_journal_h > 0)
+    if journalling.keep:
+        await store.drop_journals(before_ms=journalling.now_ms() - int(chosen.keep_journal_h * 3_600_000))
+    return journalling
 
 
 @asynccontextmanager
@@ -124,3 +128,8 @@ def instructions_layer(settings: Settings) -> PromptLayer:
         return PromptLayer()
     contribution = PromptContribution(content=settings.instructions, slot=PromptSlot.PROJECT_INSTRUCTIONS)
     return PromptLayer().with_contribution(contribution)
+
+
+def spoken_by(source: str) -> str:
+    """Where a setting came from, with the application by its name."""
+    return APPLICATION if source == "code" else source

@@ -196,7 +196,7 @@ def test_a_busy_session_is_named_and_can_be_used_afterwards(lash: Cli) -> None:
     stuck = lash.run("run", "hi", "--session", "s")
     assert stuck.code == 1
     assert "can't go on" in stuck.err
-    turn_id = stuck.err.partition("--abandon ")[2].split()[0]
+    turn_id = stuck.err.partition("--abandon ")[2].split("`")[0]
     assert lash.run("resume", "s", "--abandon", turn_id).code == 0
     assert lash.run("run", "hi", "--session", "s").code == 0
 
