@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,6 +27,7 @@ from lash_hookspecs import (
     OperationId,
     Stopped,
     StopReason,
+    ToolCallFailure,
     TurnBlocked,
     tool,
 )
@@ -158,6 +160,52 @@ class Steps:
     def open(self, url: str, **options: Any) -> AbstractAsyncContextManager[Lash]:
         say = by_round(Reply(text="One step.", tool_calls=[Call("step", {}, "s1")]), "There.")
         return agent(say, store=url, tools=[self.tool], **options)
+
+
+SESSIONS = [f"s{number}" for number in range(6)]
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(6, 100))])
+async def test_sessions_that_are_written_together_survive_one_by_one(seed: int, tmp_path: Path) -> None:
+    """One process, six turns at once: their writes share transactions, and none has more or less of it than its own."""
+    url = url_in(tmp_path / "one")
+
+    @tool(effect="unsafe")
+    async def charge(session: str) -> str:
+        "Charge."
+        World(url).note(session)
+        return session
+
+    def say(request: LlmRequest) -> Reply | str:
+        session = request.scope.session_id
+        if any(message.role == "assistant" for message in request.messages):
+            return f"I am {session}."
+        return Reply(text="Now.", tool_calls=[Call("charge", {"session": session}, "c")])
+
+    watch = Watch(Random(seed).randrange(40, 300), commits=len(SESSIONS))
+    try:
+        with anyio.CancelScope() as watch.scope:
+            async with agent(say, store=url, tools=[charge]) as lash:
+                watch_host(lash, watch, mortal=True)
+                watch.active = True
+                async with anyio.create_task_group() as group:
+                    for each in SESSIONS:
+                        session = await lash.session(each)
+                        group.start_soon(partial(session.run, "Go.", turn_id=f"t-{each}"))
+    except Exception:
+        assert watch.dead
+    async with agent(say, store=url, tools=[charge]) as lash:
+        for each in SESSIONS:
+            session = await lash.session(each)
+            turn = await session.run("Go.", turn_id=f"t-{each}")
+            (call,) = turn.tool_calls
+            unknown = isinstance(call.output.outcome, ToolCallFailure)
+            assert turn.text == f"I am {each}."
+            assert World(url).deeds[each] <= 1
+            assert World(url).deeds[each] == 1 or unknown
+            assert len(await session.messages()) == 4
+            assert await session.inbox() == []
 
 
 # ---- an interrupted turn --------------------------------------------------------------------------------------------

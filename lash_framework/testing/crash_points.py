@@ -78,7 +78,8 @@ def _ignore(started: Started) -> None:
 class Watch:
     """Notes the places that one turn passes, and the effects that start; at `target` it ends the world.
 
-    A target is a place, or how many places are passed before it.
+    A target is a place, or how many places are passed before it. After so many `commits` nothing is noted any more:
+    what follows isn't a turn's.
 
     In this process the world ends so: from then on the store refuses everything, no effect starts, and the tasks in
     `scope` are cancelled, whose cleaning up reaches nothing that lasts. `kill` may do better and end the process.
@@ -87,6 +88,7 @@ class Watch:
     target: CrashPoint | int | None = None
     kill: Callable[[], None] | None = None
     on_started: Callable[[Started], None] = _ignore
+    commits: int = 1
     passed: list[CrashPoint] = field(factory=list)
     started: list[Started] = field(factory=list)
     scope: anyio.CancelScope | None = None

@@ -96,7 +96,8 @@ class _WatchedStore:
         if not is_timer and not READS.match(name):
             await watch.reach(f"store {name}", When.AFTER)
         if name == "commit":
-            watch.active = False  # whatever comes now isn't the turn's
+            watch.commits -= 1
+            watch.active = watch.active and watch.commits > 0
         return answer
 
 
