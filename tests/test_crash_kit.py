@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from lash_framework import Lash
 from lash_framework.settings import load_settings
 from lash_framework.testing import Crash, CrashPoint, When, crash_at_every_effect
-from lash_hookspecs import CapabilityMissing, LlmRequest, SessionStateSpec, ToolCallFailure, tool
+from lash_hookspecs import CapabilityMissing, Ingress, LlmRequest, SessionStateSpec, ToolCallFailure, tool
 from lash_plugin_provider_scripted import Call, Reply
 
 
@@ -97,6 +97,33 @@ async def test_a_call_that_waits_for_a_person_is_resolved_as_failed() -> None:
         (outcome,) = (each.output.outcome for each in crash.turn.tool_calls if each.tool_name == "charge")
         assert isinstance(outcome, ToolCallFailure)
         assert outcome.code == "resolved_as_failed"
+
+
+async def test_a_turn_that_leaves_another_one_behind_survives_with_it() -> None:
+    """What it enqueued as a turn of its own runs after it, once, whoever ran it."""
+    opened: list[Lash] = []
+
+    @tool(effect="idempotent")
+    async def remind() -> str:
+        "Say something later."
+        session = await opened[-1].session("crash")
+        await session.enqueue("The rest, please.", ingress=Ingress.NEXT_TURN, source_key="rest")
+        return "later"
+
+    say = by_round(Reply(text="Wait.", tool_calls=[Call("remind", {}, "r")]), "For now, done.", "And the rest.")
+
+    @asynccontextmanager
+    async def open_host(url: str) -> AsyncIterator[Lash]:
+        async with opens(say, tools=[remind])(url) as lash:
+            opened.append(lash)
+            yield lash
+
+    seen: list[Crash] = []
+    await crash_at_every_effect(
+        open_host, "Go.", points=lambda point: point.kind in ("effect", "store"), checks=[seen.append]
+    )
+    for crash in seen:
+        assert [each.text for each in crash.ending.messages][-2:] == ["The rest, please.", "And the rest."]
 
 
 async def test_journals_that_are_kept_change_nothing() -> None:

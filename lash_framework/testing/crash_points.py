@@ -55,8 +55,9 @@ class CrashPoint:
 
 @frozen
 class Started:
-    """An effect that began to be executed. `label` is for people; `key` is its replay key."""
+    """An effect that began to be executed, of a turn. `label` is for people; `key` is its replay key."""
 
+    turn_id: str
     key: str
     label: str
     kind: RuntimeEffectKind
@@ -109,7 +110,8 @@ class Watch:
         label = effect_label(envelope)
         await self.reach(f"effect {label}", When.BEFORE)
         command = envelope.command
-        started = Started(envelope.key, label, command.kind, repeatability(command))
+        turn_id = envelope.invocation.scope.turn_id or ""
+        started = Started(turn_id, envelope.key, label, command.kind, repeatability(command))
         self.started.append(started)
         self.on_started(started)
         outcome = await run(envelope)
