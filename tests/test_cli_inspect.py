@@ -47,7 +47,7 @@ BROKEN = "import no_such_module\n"
 def test_sessions_are_listed_shown_exported_and_deleted(lash: Cli) -> None:
     turn = lash.run("run", "What?", "--json", "--session", "s").object
     listed = lash.run("sessions", "list").out.splitlines()
-    assert re.split(r"  +", listed[0]) == ["session", "last used", "turns", "usage"]
+    assert re.split(r"  +", listed[0]) == ["session", "last used", "turns", "unfinished", "usage"]
     assert listed[1].startswith("s  ")
     assert [each["session_id"] for each in lash.run("sessions", "list", "--json").object] == ["s"]
 

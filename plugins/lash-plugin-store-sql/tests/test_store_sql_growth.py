@@ -135,12 +135,13 @@ async def test_an_ordinary_turn_writes_five_rows() -> None:
 async def a_durable_turn(store: SqlStore, scribe: Scribe, runner: Runner, key: str, meter: Meter) -> list[int]:
     """Begin, record an intent and its outcome, and commit; how many statements each of the four took."""
     meter.reading()
-    lease, item = await runner.begin(store, new_item(key))
+    new = new_item(key, turn_id=key)  # its key is its turn's id, as a host's is
+    lease, item = await runner.begin(store, new)
     counts = [len(meter.reading()[0])]
     for status in (JournalStatus.INTENT, JournalStatus.DONE):
         await store.append_journal(lease, item.no, [effect("a", status)])
         counts.append(len(meter.reading()[0]))
-    await scribe.write(store, runner.commit(scribe, lease, item, "x"))
+    await scribe.write(store, runner.commit(scribe, lease, item, "x", input_hash=new.content_hash))
     return [*counts, len(meter.reading()[0])]
 
 
