@@ -111,7 +111,10 @@ def main(given: str) -> None:
     folder = Path(given)
     points: list[CrashPoint] = []
     run(trace, folder, points)
-    assert threading.active_count() == 1
+    for other in threading.enumerate():
+        if other is not threading.main_thread():
+            other.join(30)  # a watchdog notices by itself that its host is closed
+    assert threading.active_count() == 1, threading.enumerate()
     gc.freeze()  # what is there by now is there for good, and no child need look at it
     running: dict[int, CrashPoint] = {}
 
