@@ -28,11 +28,13 @@ OPENED_WITH: Mapping[str, Expected] = {
     "plugins": (Iterable, "a list of objects with hooks"),
     "settings": (Settings, "a `Settings`, as from `load_settings()`"),
     "config": ((str, Path), "the path of a settings file"),
+    "require_durable": (bool, "True or False"),
 }
 SESSION_WITH: Mapping[str, Expected] = {
     **_SAID,
     "session_id": (str, "text"),
     "generation": (GenerationOptions, "a `GenerationOptions(…)`"),
+    "recover": (bool, "True or False"),
 }
 TURN_WITH: Mapping[str, Expected] = {
     "turn_id": (str, "text"),

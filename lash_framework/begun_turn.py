@@ -6,7 +6,6 @@ on), suspended (it waits for a person), blocked (it can't go on).
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
     from lash_framework.resident import Resident
 
 __all__ = ["MAX_ATTEMPTS", "run_begun", "what_was_accepted"]
-
-log = logging.getLogger("lash.turn")
 
 MAX_ATTEMPTS = 3
 """How often a turn that can't go on is tried before somebody has to decide."""
@@ -171,5 +168,4 @@ async def _stuck(journalling: Journalling, begun: TurnBegun, error: LashError) -
         await journalling.park(lease, item.no, blocked=str(error))
     else:
         await journalling.let_go(lease)
-    log.warning("turn %s of session `%s` can't go on: %s", item.turn_id, item.session_id, error)
     return TurnBlocked(item.session_id, item.turn_id or "", str(error))

@@ -36,6 +36,7 @@ from lash_framework.settings import Settings, load_settings, plugin_settings, pr
 from lash_framework.sourcing import STORED, attribute, policy_settings
 from lash_framework.sync import run_anywhere
 from lash_framework.tool_calls import Validator
+from lash_framework.unfinished import UnfinishedTurn, unfinished_turns
 from lash_framework.watchdog import Watchdog
 from lash_hookspecs.codec import decode
 from lash_hookspecs.contexts import CompositionContext
@@ -168,7 +169,8 @@ class Lash:
         """
         given = {"store": store, "model": model, "mode": mode, "instructions": instructions, "max_turns": max_turns}
         more = {"tools": tools, "plugins": plugins, "settings": settings, "config": config}
-        check_arguments({**given, **more}, OPENED_WITH, where="Lash.open")
+        flags = {"require_durable": require_durable}
+        check_arguments({**given, **more, **flags}, OPENED_WITH, where="Lash.open")
         settings = settings if settings is not None else load_settings(config)
         settings = settings.override("code", **given)
         application = _Application([_as_tool(each) for each in tools])
@@ -251,7 +253,7 @@ class Lash:
         """
         texts = {"session_id": session_id, "model": model, "mode": mode, "instructions": instructions}
         numbers = {"max_turns": max_turns, "generation": generation}
-        check_arguments({**texts, **numbers}, SESSION_WITH, where="Lash.session")
+        check_arguments({**texts, **numbers, "recover": recover}, SESSION_WITH, where="Lash.session")
         if session_id is not None and not session_id.strip():
             raise ConfigurationError("the session id is blank; leave it out to get a fresh one")
         given = {"model": model, "mode_id": mode, "max_turns": max_turns}
@@ -336,6 +338,10 @@ class Lash:
 
         Raises `SessionBusy` while a turn runs on it, here or elsewhere.
         """
+        if await self.store.session_was_deleted(session_id):
+            return True
+        if session_id not in self._sessions and await self.store.load_head(session_id) is None:
+            return False  # to hold it would make it known
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(self.holding(session_id))
@@ -382,6 +388,10 @@ class Lash:
 
         found = await find_turn(self.store, turn_id, session_id)
         return await replay_turn(self, *found)
+
+    async def unfinished(self, session_id: str | None = None) -> Sequence[UnfinishedTurn]:
+        """Turns that were accepted and aren't committed, of one session or of all; none without a journal."""
+        return () if self.journalling is None else await unfinished_turns(self.journalling, session_id)
 
     async def upgrade_check(self, session_id: str | None = None) -> Sequence[Rehearsal]:
         """What would become of unfinished turns with what is installed now; nothing is executed or written."""
@@ -476,7 +486,10 @@ async def _journalling(
         return None
     keeper = LeaseKeeper(store, max(int(chosen.lease_ttl_s * 1000), 1))
     await stack.enter_async_context(keeper.run())
-    return Journalling(store, new_holder(), keeper, keep=chosen.keep_journal_h > 0)
+    journalling = Journalling(store, new_holder(), keeper, keep=chosen.keep_journal_h > 0)
+    if journalling.keep:
+        await store.drop_journals(before_ms=journalling.now_ms() - int(chosen.keep_journal_h * 3_600_000))
+    return journalling
 
 
 @asynccontextmanager

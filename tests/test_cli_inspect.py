@@ -47,7 +47,7 @@ BROKEN = "import no_such_module\n"
 def test_sessions_are_listed_shown_exported_and_deleted(lash: Cli) -> None:
     turn = lash.run("run", "What?", "--json", "--session", "s").object
     listed = lash.run("sessions", "list").out.splitlines()
-    assert re.split(r"  +", listed[0]) == ["session", "last used", "turns", "usage"]
+    assert re.split(r"  +", listed[0]) == ["session", "last used", "turns", "unfinished", "usage"]
     assert listed[1].startswith("s  ")
     assert [each["session_id"] for each in lash.run("sessions", "list", "--json").object] == ["s"]
 
@@ -289,7 +289,7 @@ def test_doctor_tells_one_mistake_once(lash: Cli) -> None:
 def test_the_demo_is_a_real_turn_that_can_be_looked_at(lash: Cli) -> None:
     done = lash.run("demo", env={"TMPDIR": str(lash.folder)})
     assert done.code == 0
-    for part in ("→ now(tz=", "→ add(a=19, b=23) = 42", "That is all this demo can do.", "tokens in", "lash-demo.db"):
+    for part in ("→ now(tz=", "- add returned 42", "That is all this demo can do.", "✓ committed in", "lash-demo.db"):
         assert part in done.out
     typed = re.search(r"^  \S+ -m lash_framework (explain \S+ --store \S+)$", done.out, re.MULTILINE)
     assert typed is not None

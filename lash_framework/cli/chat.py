@@ -60,6 +60,7 @@ def chat(
     from anyio.from_thread import start_blocking_portal
 
     from lash_framework.cli.tool_files import load_tools
+    from lash_framework.cli.unfinished import go_on_first
 
     if continue_ and invocation.session is not None:
         raise click.UsageError("--continue and --session exclude each other")
@@ -72,16 +73,26 @@ def chat(
         session_id = portal.call(invocation.latest_session_id, lash) if continue_ else invocation.session
         session = portal.call(invocation.session_in, lash, session_id)
         invocation.tell(lash, session)
+        portal.call(go_on_first, lash, session, tools)
+        again = invocation.resumes(lash, session.id, tools)
         with _line_editing():
-            return _Conversation(invocation, portal, lash, session, reasoning, wait).run()
+            return _Conversation(invocation, portal, lash, session, reasoning, wait, again).run()
 
 
 class _Conversation:
     """Lines in, turns out, until somebody leaves."""
 
     def __init__(
-        self, invocation: Invocation, portal: BlockingPortal, lash: Lash, session: Session, reasoning: bool, wait: bool
+        self,
+        invocation: Invocation,
+        portal: BlockingPortal,
+        lash: Lash,
+        session: Session,
+        reasoning: bool,
+        wait: bool,
+        resumes: str | None,
     ) -> None:
+        self._resumes = resumes
         self._again = invocation.again(f"chat --session {shlex.quote(session.id)}")
         self._logs = invocation.logs
         self._wait = wait
@@ -154,6 +165,7 @@ class _Conversation:
         with own_stdout() as out:
             screen = screen_for(out, reasoning=self._reasoning, notes_on_stdout=True)
             gate = Gate()
+            gate.again = self._resumes
             work = partial(run_turn, self._session, text, screen, gate, wait=self._wait, logs=self._logs)
             try:
                 turn = self._result(self._portal.start_task_soon(work), gate)
@@ -175,7 +187,7 @@ class _Conversation:
                 return future.result()
             except KeyboardInterrupt:
                 future.cancel()
-                raise Interrupted(signal.SIGINT) from None
+                raise Interrupted(signal.SIGINT, self._resumes) from None
 
     def _code(self) -> ExitCode:
         """A person has seen how the turns ended; a program is told: what they have in common, or that one failed."""

@@ -50,11 +50,18 @@ class State:
 
 
 class Interrupted(Exception):
-    """A signal ended the work without a commit; the journal stays."""
+    """A signal ended the work without a commit. `again` is what to type to go on with its turn, if that can be."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, again: str | None = None) -> None:
         self.number = number
+        self.again = again
         super().__init__(signal.Signals(number).name)
+
+    def __str__(self) -> str:
+        how = "terminated" if self.number == signal.SIGTERM else "left"
+        if self.again is None:
+            return f"{how}; nothing of the turn was committed"
+        return f"{how}; the turn is interrupted, and `{self.again}` goes on with it"
 
 
 class ReaderLeft(Exception):
@@ -70,7 +77,7 @@ class OutputFailed(Exception):
 
 _BY_NAME = {
     "TurnCancelled": "cancelled before it began; nothing was asked or stored",
-    "TurnInterrupted": "interrupted; nothing of the turn was committed",
+    "TurnInterrupted": "interrupted; nothing of the turn was committed; `lash resume` goes on with what is recorded",
 }
 _BY_ERROR = {
     "ConfigurationError": ExitCode.USAGE,
@@ -130,9 +137,8 @@ def settle(error: BaseException, state: State) -> int:
         complain("cancelled")
         return ExitCode.CANCELLED
     if isinstance(error, Interrupted):
-        terminated = error.number == signal.SIGTERM
-        complain("terminated; nothing of the turn was committed" if terminated else "left; the turn was not committed")
-        return ExitCode.TERMINATED if terminated else ExitCode.CANCELLED
+        complain(str(error))
+        return ExitCode.TERMINATED if error.number == signal.SIGTERM else ExitCode.CANCELLED
     if _is_closed_pipe(error):
         return _drop_stdout()
     return _settle_error(error, state)

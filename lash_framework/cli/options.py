@@ -99,13 +99,21 @@ class Invocation:
                 raise
             raise StoreUnavailable(f"{error}; {ANOTHER_PLACE}") from error
 
+    def resumes(self, lash: Lash, session_id: str | None, tools: Sequence[str]) -> str | None:
+        """What to type to go on with an interrupted turn of the session; None where turns don't survive."""
+        if session_id is None or lash.journalling is None or not lash.store.persistent:
+            return None
+        named = [shlex.quote(session_id)] if session_id else []  # without, all sessions
+        parts = [*named, *(part for each in tools for part in ("--tools", shlex.quote(each)))]
+        return self.again(f"resume {' '.join(parts)}")
+
     async def session_in(self, lash: Lash, session_id: str | None) -> Session:
-        """The session, made if it is new. A mode that is stored with it, and gone, is told with the way out."""
+        """The session, made if it is new; what was interrupted stays. A mode that is gone is told with the way out."""
         from lash_framework.cli.hosts import explained
         from lash_hookspecs.errors import ConfigurationError, UnknownName
 
         try:
-            return await lash.session(session_id)
+            return await lash.session(session_id, recover=False)
         except UnknownName as error:
             if error.kind != "mode" or error.name == self.settings.mode:
                 raise

@@ -12,6 +12,7 @@ from lash_framework.cli.options import Invocation, common_with
 from lash_framework.cli.output import print_json
 from lash_framework.cli.tables import print_table
 from lash_framework.cli.tool_files import load_tools
+from lash_framework.cli.unfinished import matching
 
 if TYPE_CHECKING:
     from lash_framework.rehearsal import Rehearsal, Replayed
@@ -64,7 +65,8 @@ def upgrade_check(invocation: Invocation, tools: tuple[str, ...], as_json: bool)
 
     async def work() -> tuple[Sequence[Rehearsal], str]:
         async with invocation.open(tools=load_tools(tools), existing=True) as lash:
-            return await lash.upgrade_check(invocation.session), lash.location
+            chosen = await matching(lash, invocation.session) if invocation.session is not None else None
+            return await lash.upgrade_check(chosen), lash.location
 
     found, location = anyio.run(work)
     if as_json:

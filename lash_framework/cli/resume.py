@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from lash_framework.cli.exits import ExitCode, complain, told
-from lash_framework.cli.lines import usage_text
 from lash_framework.cli.options import Invocation, common_with
 from lash_framework.cli.tool_files import load_tools
+from lash_framework.cli.unfinished import committed_line, matching, needs_tools
 
 if TYPE_CHECKING:
     from lash_framework.cli.turns import Gate
@@ -41,10 +41,12 @@ def resume(invocation: Invocation, session_id: str | None, abandon: str | None, 
 
     async def work(gate: Gate) -> int:
         async with invocation.open(tools=load_tools(tools), existing=True) as lash:
+            lash.require_journal("`lash resume`")
+            named = [await matching(lash, chosen)] if chosen is not None else await _waiting(lash)
+            gate.again = invocation.resumes(lash, named[0] if len(named) == 1 else "", tools)
             if abandon is not None:
-                assert chosen is not None  # checked above
-                return await _abandon(lash, chosen, abandon)
-            return await _resume(lash, [chosen] if chosen else await _waiting(lash))
+                return await _abandon(lash, named[0], abandon)
+            return await _resume(lash, named, tools)
 
     return anyio.run(with_signals, work)
 
@@ -55,7 +57,7 @@ async def _waiting(lash: Lash) -> Sequence[str]:
     return list(dict.fromkeys(each.session_id for each in waiting))
 
 
-async def _resume(lash: Lash, session_ids: Sequence[str]) -> int:
+async def _resume(lash: Lash, session_ids: Sequence[str], tools: Sequence[str]) -> int:
     from lash_hookspecs.errors import LashError, SessionBusy, TurnSuspended
 
     if not session_ids:
@@ -69,25 +71,17 @@ async def _resume(lash: Lash, session_ids: Sequence[str]) -> int:
             click.echo(f"{session_id}: a turn runs elsewhere, which goes on with all of it")
             continue
         except LashError as error:
-            complain(f"{session_id}: {told(error)}")
+            complain(f"{session_id}: {told(error)}{needs_tools(error, tools)}")
             code = max(code, ExitCode.SUSPENDED if isinstance(error, TurnSuspended) else ExitCode.STOPPED)
             continue
         for each in recovered:
             turn, count = each.turn, count + 1
-            click.echo(
-                f"{session_id}: turn {turn.turn_id} is committed ({_ending(turn.outcome)}, {usage_text(turn.usage)}): "
-                f"{len(each.replayed)} effects from its records, {len(each.ran)} run now"
-            )
+            click.echo(f"{session_id}: {committed_line(each)}")
             if turn.assistant_output.safe_text:
                 click.echo(turn.assistant_output.safe_text)
         if not recovered and len(session_ids) == 1:
             click.echo(f"{session_id}: nothing to resume")
     return code
-
-
-def _ending(outcome: object) -> str:
-    tag = getattr(outcome, "tag", "finished")
-    return f"stopped: {getattr(outcome, 'reason', '')}" if tag == "stopped" else str(tag)
 
 
 async def _abandon(lash: Lash, session_id: str, turn_id: str) -> int:
@@ -121,6 +115,7 @@ def cancel(invocation: Invocation, session_id: str | None, wait: bool) -> int:
 
 
 async def _cancel(lash: Lash, session_id: str, wait: bool) -> int:
+    session_id = await matching(lash, session_id)
     session = await lash.session(session_id, recover=False)
     asked = await session.cancel("cancelled with `lash cancel`")
     if asked is None:

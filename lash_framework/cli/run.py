@@ -99,14 +99,18 @@ def _run(invocation: Invocation, text: str, tools: tuple[str, ...], screen: Scre
 
     from lash_framework.cli.tool_files import load_tools
     from lash_framework.cli.turns import run_turn, with_signals
+    from lash_framework.cli.unfinished import go_on_first
 
     async def work(gate: Gate) -> AssembledTurn:
         job.gate = gate
         async with invocation.open(tools=load_tools(tools), existing=job.continues) as lash:
-            session_id = await invocation.latest_session_id(lash) if job.continues else job.session_id
-            session = await invocation.session_in(lash, session_id)
+            job.session_id = await invocation.latest_session_id(lash) if job.continues else job.session_id
+            gate.again = invocation.resumes(lash, job.session_id, tools)
+            session = await invocation.session_in(lash, job.session_id)
             job.session_id = session.id
             invocation.tell(lash, session)
+            await go_on_first(lash, session, tools)
+            gate.again = invocation.resumes(lash, session.id, tools)
             try:
                 return await run_turn(
                     session,
@@ -135,7 +139,7 @@ def _settle_in_json(error: BaseException, state: State, job: _Job) -> int:
     kind = type(told).__name__
     message = error.format_message() if isinstance(error, click.ClickException) else str(error)
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
-        kind, message = "Interrupted", "interrupted; nothing of the turn was committed"
+        kind, message = "Interrupted", str(error) or "cancelled"
     evidence = job.gate.evidence if job.gate is not None else None
     print_json(failure_object(job.session_id, job.turn_id, kind, message, evidence))
     return code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,19 +16,18 @@ from lash_framework.cli.lines import clean, shortened, usage_text
 from lash_framework.cli.options import Invocation, common, common_with
 from lash_framework.cli.output import print_json, turn_object, usage_object
 from lash_framework.cli.tables import heading, moment, print_table
-from lash_hookspecs.errors import ConfigurationError, UnknownName, nearest
+from lash_framework.cli.unfinished import ALL, matching, unfinished_line, unknown_session
 
 if TYPE_CHECKING:
     from lash_framework.archive import HistoryExport
     from lash_framework.lash import Lash
+    from lash_framework.unfinished import UnfinishedTurn
     from lash_hookspecs.messages import Message
     from lash_hookspecs.stores import SessionSummary
 
 __all__ = ["sessions"]
 
 T = TypeVar("T")
-
-_ALL = 100_000  # sessions
 
 
 @click.group()
@@ -52,31 +52,12 @@ def _chosen(invocation: Invocation, given: str | None) -> str:
     return session_id
 
 
-async def _matching(lash: Lash, given: str) -> str:
-    """The session with this id, or the only one whose id begins so. Raises `ConfigurationError`."""
-    if await lash.store.load_head(given) is not None:
-        return given
-    ids = [each.session_id for each in await lash.list_sessions(limit=_ALL)]
-    found = [each for each in ids if each.startswith(given)]
-    if not found:
-        raise _unknown(given, ids)
-    if len(found) > 1:
-        some = ", ".join(f"`{each}`" for each in found[:5])
-        raise ConfigurationError(f"session `{given}` is ambiguous: {some}{', …' if len(found) > 5 else ''}")
-    return found[0]
-
-
-def _unknown(given: str, ids: list[str]) -> UnknownName:
-    near = nearest(given, ids)
-    hint = f"{near} " if near.startswith("did you mean") else ""
-    return UnknownName("session", given, hint=f"{hint}`lash sessions list` lists them")
-
-
-def _history(invocation: Invocation, given: str | None) -> HistoryExport:
+def _history(invocation: Invocation, given: str | None) -> tuple[HistoryExport, Sequence[UnfinishedTurn]]:
     chosen = _chosen(invocation, given)
 
-    async def work(lash: Lash) -> HistoryExport:
-        return await lash.load_history(await _matching(lash, chosen))
+    async def work(lash: Lash) -> tuple[HistoryExport, Sequence[UnfinishedTurn]]:
+        session_id = await matching(lash, chosen)
+        return await lash.load_history(session_id), await lash.unfinished(session_id)
 
     return _with_lash(invocation, work)
 
@@ -88,12 +69,15 @@ def _history(invocation: Invocation, given: str | None) -> HistoryExport:
 def list_(invocation: Invocation, limit: int, as_json: bool) -> None:
     """Sessions, the latest used first."""
 
-    async def work(lash: Lash) -> tuple[Sequence[SessionSummary], int, str]:
+    async def work(lash: Lash) -> tuple[Sequence[SessionSummary], int, Sequence[UnfinishedTurn], str]:
         found = await lash.list_sessions(limit=limit + 1)
-        count = len(found if len(found) <= limit else await lash.list_sessions(limit=_ALL))
-        return found[:limit], count, lash.location
+        count = len(found if len(found) <= limit else await lash.list_sessions(limit=ALL))
+        return found[:limit], count, await lash.unfinished(), lash.location
 
-    found, count, location = _with_lash(invocation, work)
+    found, count, unfinished, location = _with_lash(invocation, work)
+    by_session: dict[str, list[UnfinishedTurn]] = {}
+    for each in unfinished:
+        by_session.setdefault(each.session_id, []).append(each)
     if count > limit:
         complain(f"{count - limit} more; `--limit {count}` lists them all")
     if as_json:
@@ -105,13 +89,40 @@ def list_(invocation: Invocation, limit: int, as_json: bool) -> None:
                     "updated_at_ms": each.updated_at_ms,
                     "turns": each.turn_index,
                     "usage": usage_object(each.usage),
+                    "unfinished": [_unfinished_object(turn) for turn in by_session.get(each.session_id, ())],
                 }
                 for each in found
             ]
         )
         return
-    rows = [(each.session_id, moment(each.updated_at_ms), each.turn_index, usage_text(each.usage)) for each in found]
-    print_table(("session", "last used", "turns", "usage"), rows, empty=f"no sessions in {location}")
+    rows = [
+        (
+            each.session_id,
+            moment(each.updated_at_ms),
+            each.turn_index,
+            _states(by_session.get(each.session_id, ())),
+            usage_text(each.usage),
+        )
+        for each in found
+    ]
+    print_table(("session", "last used", "turns", "unfinished", "usage"), rows, empty=f"no sessions in {location}")
+
+
+def _states(unfinished: Sequence[UnfinishedTurn]) -> str:
+    """`interrupted`, and how many others wait behind it."""
+    if not unfinished:
+        return "-"
+    more = len(unfinished) - 1
+    return f"{unfinished[0].state}{f' (+{more})' if more else ''}"
+
+
+def _unfinished_object(turn: UnfinishedTurn) -> dict[str, Any]:
+    return {
+        "turn_id": turn.turn_id,
+        "state": turn.state.value,
+        "attempts": turn.attempts,
+        "reason": turn.reason,
+    }
 
 
 @sessions.command()
@@ -119,10 +130,10 @@ def list_(invocation: Invocation, limit: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
 @common_with("The session, in place of SESSION.")
 def show(invocation: Invocation, session_id: str | None, as_json: bool) -> None:
-    """A session: its turns, with their ids, and what was said."""
-    history = _history(invocation, session_id)
+    """A session: its turns, with their ids, those that aren't finished, and what was said."""
+    history, unfinished = _history(invocation, session_id)
     if as_json:
-        print_json(_export(history))
+        print_json({**_export(history), "unfinished": [_unfinished_object(each) for each in unfinished]})
         return
     heading(f"session {history.session_id}")
     if history.policy is not None:
@@ -133,6 +144,8 @@ def show(invocation: Invocation, session_id: str | None, as_json: bool) -> None:
         for each in history.turns
     ]
     print_table(("turn", "ended", "outcome", "tool calls", "usage"), rows, empty="no turns yet")
+    for each in unfinished:
+        click.echo(unfinished_line(each, invocation.again(f"resume {shlex.quote(history.session_id)}")))
     for message in history.messages:
         for who, text in _said(message):
             click.echo()
@@ -186,7 +199,7 @@ def _markdown(history: HistoryExport) -> str:
 @common_with("The session, in place of SESSION.")
 def export(invocation: Invocation, session_id: str | None, form: str, output: str | None) -> None:
     """A session, whole: as JSON for programs, as Markdown for reading."""
-    history = _history(invocation, session_id)
+    history, _ = _history(invocation, session_id)
     if form == "markdown":
         text = _markdown(history)
     else:
@@ -218,7 +231,7 @@ def delete(invocation: Invocation, session_id: str | None, yes: bool) -> None:
 
     async def work(lash: Lash) -> None:
         if not await lash.delete_session(chosen):
-            raise _unknown(chosen, [each.session_id for each in await lash.list_sessions(limit=_ALL)])
+            raise unknown_session(chosen, [each.session_id for each in await lash.list_sessions(limit=ALL)])
 
     _with_lash(invocation, work)
     click.echo(f"deleted {chosen}")

@@ -1,7 +1,7 @@
 """Running a turn for a person: showing it, and what Ctrl-C, SIGTERM and a closed pipe mean for it.
 
-Ctrl-C asks for a cancel, which is committed. A second one, and SIGTERM, interrupt: nothing is committed. A reader that
-left is a cancel too: nobody wants the rest, but what was paid for is kept.
+Ctrl-C asks for a cancel, which is committed. A second one, and SIGTERM, interrupt: nothing is committed, and with a
+journal `lash resume` goes on. A reader that left is a cancel too: nobody wants the rest, but what was paid for is kept.
 """
 
 from __future__ import annotations
@@ -85,11 +85,15 @@ class Evidence:
 
 
 class Gate:
-    """Where a person's wish to stop meets the turn that runs, if one does. `evidence` is of the latest turn."""
+    """Where a person's wish to stop meets the turn that runs, if one does. `evidence` is of the latest turn.
+
+    `again` is what to type to go on with the turn if it is interrupted; None where there is no journal.
+    """
 
     def __init__(self) -> None:
         self.running: RunningTurn | None = None
         self.turn_id: str | None = None
+        self.again: str | None = None
         self.evidence = Evidence()
         self._asked = False
         self._wanted = False
@@ -155,7 +159,8 @@ async def run_turn(
         had = "the model has answered" if gate.evidence.answered else "the model was asked"
         mend = "make room" if "full" in str(error) else "mend that"
         text = f"{error}{'' if str(error).endswith('?') else ';'}"
-        raise NotCommitted(f"{text} {had}, but the turn was not committed; {mend}, then run it again") from error
+        then = "run it again" if gate.again is None else f"`{gate.again}` goes on with it"
+        raise NotCommitted(f"{text} {had}, but the turn was not committed; {mend}, then {then}") from error
     try:
         if failed is None:
             screen.end(turn, location, said=logs.said if logs is not None else ())
@@ -213,5 +218,5 @@ async def with_signals(work: Callable[[Gate], Awaitable[T]]) -> T:
     if errors:
         raise errors[0]
     if not results:
-        raise Interrupted(numbers[0])
+        raise Interrupted(numbers[0], gate.again)
     return results[0]

@@ -28,7 +28,7 @@ class Key:
     type: Any
     help: str
     default: str = ""
-    minimum: int | None = None
+    minimum: float | None = None
 
 
 @frozen(kw_only=True)
@@ -61,9 +61,26 @@ KEYS = (
         help="`journal`: turns survive their process; `inline`: they are committed at their end only",
         default="journal",
     ),
-    Key(path="durability.recover", type=bool, help="go on with interrupted turns when a session is opened"),
-    Key(path="durability.lease_ttl_s", type=float, help="seconds after which a silent holder loses its session"),
-    Key(path="durability.keep_journal_h", type=float, help="hours for which `lash replay` can replay a turn"),
+    Key(
+        path="durability.recover",
+        type=bool,
+        help="go on with interrupted turns when a session is opened",
+        default="true",
+    ),
+    Key(
+        path="durability.lease_ttl_s",
+        type=float,
+        help="seconds after which a silent holder loses its session",
+        default="30",
+        minimum=0.1,
+    ),
+    Key(
+        path="durability.keep_journal_h",
+        type=float,
+        help="hours for which `lash replay` can replay a turn",
+        default="0",
+        minimum=0,
+    ),
     Key(path="plugins.disabled", type=tuple[str, ...], help="plugins that are not even imported"),
     Key(path="plugins.only", type=tuple[str, ...], help="the only plugins that are imported"),
 )

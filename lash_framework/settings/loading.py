@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -238,9 +239,10 @@ class _Loading:
         return Mode(mode_id=name, **given)
 
 
-def _at_least(minimum: int | None, value: Any, dotted: str, origin: Origin) -> None:
-    if minimum is not None and value < minimum:
-        raise ConfigurationError(f"{origin.label}: `{dotted}` must be at least {minimum}")
+def _at_least(minimum: float | None, value: Any, dotted: str, origin: Origin) -> None:
+    if minimum is not None and not minimum <= value < math.inf:
+        wanted = f"at least {minimum}" if math.isfinite(value) else "a finite number"
+        raise ConfigurationError(f"{origin.label}: `{dotted}` must be {wanted}")
 
 
 def _dotted(path: Sequence[str]) -> str:

@@ -1,0 +1,111 @@
+"""What the command line says of turns that aren't committed, and which session is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lash_framework.cli.exits import complain
+from lash_framework.cli.lines import clean, usage_text
+from lash_hookspecs.errors import ConfigurationError, UnknownName, nearest
+
+if TYPE_CHECKING:
+    from lash_framework.lash import Lash
+    from lash_framework.recovery import RecoveredTurn
+    from lash_framework.session import Session
+    from lash_framework.unfinished import UnfinishedTurn
+
+__all__ = [
+    "ALL",
+    "committed_line",
+    "go_on_first",
+    "matching",
+    "needs_tools",
+    "unfinished_line",
+    "unknown_session",
+]
+
+ALL = 100_000  # sessions
+
+
+# ---- which session --------------------------------------------------------------------------------------------------
+
+
+async def matching(lash: Lash, given: str) -> str:
+    """The session with this id, or the only one whose id begins so. Raises `ConfigurationError`."""
+    if await lash.store.load_head(given) is not None:
+        return given
+    ids = [each.session_id for each in await lash.list_sessions(limit=ALL)]
+    found = [each for each in ids if each.startswith(given)]
+    if not found:
+        raise unknown_session(given, ids)
+    if len(found) > 1:
+        some = ", ".join(f"`{each}`" for each in found[:5])
+        raise ConfigurationError(f"session `{given}` is ambiguous: {some}{', …' if len(found) > 5 else ''}")
+    return found[0]
+
+
+def unknown_session(given: str, ids: list[str]) -> UnknownName:
+    near = nearest(given, ids)
+    hint = f"{near} " if near.startswith("did you mean") else ""
+    return UnknownName("session", given, hint=f"{hint}`lash sessions list` lists them")
+
+
+# ---- turns that aren't committed ------------------------------------------------------------------------------------
+
+
+def committed_line(recovered: RecoveredTurn) -> str:
+    """How an interrupted turn ended, and what that took."""
+    turn = recovered.turn
+    tag = turn.outcome.tag
+    ending = f"stopped: {getattr(turn.outcome, 'reason', '')}" if tag == "stopped" else tag
+    return (
+        f"turn {turn.turn_id} is committed ({ending}, {usage_text(turn.usage)}): "
+        f"{len(recovered.replayed)} effects from its records, {len(recovered.ran)} run now"
+    )
+
+
+def unfinished_line(turn: UnfinishedTurn, again: str) -> str:
+    """Where a turn stands, and what to type."""
+    advice = {
+        "waiting": f"it runs after those before it, or with `{again}`",
+        "running": "it runs right now",
+        "interrupted": f"`{again}` goes on with it",
+        "suspended": f"see `lash pending list`; then `{again}`",
+        "blocked": f"{clean(turn.reason or '')}; mend that and type `{again}`, or `{again} --abandon {turn.turn_id}`",
+    }
+    return f"turn {turn.turn_id} is {turn.state}: {advice[turn.state]}"
+
+
+async def go_on_first(lash: Lash, session: Session, tools: Sequence[str]) -> None:
+    """Go on with what was begun or accepted on the session before, and say so.
+
+    Raises `TurnSuspended` and `TurnBlocked` for a turn that stands in the way. Who runs the session elsewhere goes on
+    with all of it.
+    """
+    from lash_hookspecs.errors import LashError, SessionBusy
+
+    if not lash.settings.durability.recover:
+        return
+    unfinished = await lash.unfinished(session.id)
+    if not unfinished or unfinished[0].state == "running":
+        return
+    if unfinished[0].state in ("interrupted", "waiting"):
+        complain(f"turn {unfinished[0].turn_id} of this session is {unfinished[0].state}: going on with it first")
+    try:
+        recovered = await session.recover()
+    except SessionBusy:
+        return
+    except LashError as error:
+        if hint := needs_tools(error, tools):
+            error.add_note(hint.removeprefix("; "))
+        raise
+    for each in recovered:
+        complain(committed_line(each))
+
+
+def needs_tools(error: Exception, tools: Sequence[str]) -> str:
+    """A clause for a turn that began with tools of a file, and goes on without; empty for others."""
+    if tools or "of plugin `application`" not in str(error):
+        return ""
+    return "; it began with tools of a file: name them again with `--tools`"

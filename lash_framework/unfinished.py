@@ -1,0 +1,82 @@
+"""Turns that were accepted and aren't committed, for people: which there are, and where each stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from lash_hookspecs.inbox import InboxItem, InboxState
+from lash_hookspecs.leases import Lease
+from lash_hookspecs.liveness import is_gone
+from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from lash_framework.admission import Journalling
+
+__all__ = ["TurnState", "UnfinishedTurn", "state_of", "unfinished_turns"]
+
+_ALL = 1_000_000  # items
+
+
+class TurnState(StrEnum):
+    """Where a turn stands that isn't committed."""
+
+    WAITING = "waiting"
+    """Accepted, and not begun."""
+    RUNNING = "running"
+    """Somebody holds its session."""
+    INTERRUPTED = "interrupted"
+    """It was begun, and nobody runs it: whoever opens its session goes on with it."""
+    SUSPENDED = "suspended"
+    """It waits for somebody: `lash pending list`."""
+    BLOCKED = "blocked"
+    """It can't go on; `reason` says why."""
+
+
+@frozen(kw_only=True)
+class UnfinishedTurn:
+    """A turn that was accepted and isn't committed. `attempts` counts how often it was begun."""
+
+    session_id: str
+    turn_id: str
+    state: TurnState
+    attempts: int = 0
+    reason: str | None = None
+
+
+def state_of(item: InboxItem, lease: Lease | None, now_ms: int) -> TurnState | None:
+    """Where the item's turn stands; None for what another turn took at a checkpoint."""
+    if item.state is InboxState.SUSPENDED:
+        return TurnState.SUSPENDED
+    if item.state is InboxState.BLOCKED:
+        return TurnState.BLOCKED
+    if item.state is InboxState.PENDING:
+        return TurnState.WAITING
+    if not item.attempts:
+        return None
+    gone = lease is None or lease.expires_at_ms <= now_ms
+    if gone or (lease is not None and lease.holder.process is not None and is_gone(lease.holder.process)):
+        return TurnState.INTERRUPTED
+    return TurnState.RUNNING
+
+
+async def unfinished_turns(journalling: Journalling, session_id: str | None = None) -> Sequence[UnfinishedTurn]:
+    """All of them, in the order of their acceptance."""
+    store, found = journalling.store, []
+    leases: dict[str, Lease | None] = {}
+    for item in await store.list_inbox(session_id, limit=_ALL):
+        if item.session_id not in leases:
+            leases[item.session_id] = await store.load_lease(item.session_id)
+        state = state_of(item, leases[item.session_id], journalling.now_ms())
+        if state is not None:
+            found.append(
+                UnfinishedTurn(
+                    session_id=item.session_id,
+                    turn_id=item.turn_id or item.source_key,
+                    state=state,
+                    attempts=item.attempts,
+                    reason=item.reason if state is TurnState.BLOCKED else None,
+                )
+            )
+    return found
