@@ -48,7 +48,13 @@ class Logs:
         self.done: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for each in self.tools:
             (self.began if each["event"] == "began" else self.done)[each["x"]].append(each)
-        self.died_at = {each["killed"]: each["at"] for each in self.kills}
+        self._deaths: dict[int, list[float]] = defaultdict(list)
+        for each in self.kills:
+            self._deaths[each["killed"]].append(each["at"])
+
+    def death(self, pid: int, at: float) -> float:
+        """When the process died that had this number at that time: the system gives numbers out again."""
+        return min((each for each in self._deaths[pid] if each > at), default=float("inf"))
 
     def slot_kills(self, slot: str, after: float, before: float) -> int:
         """How often a slot's worker was killed in a span of time."""
@@ -240,7 +246,7 @@ def _result(turn: Turn, x: str, name: str, content: str, logs: Logs) -> Iterator
         if done:
             yield f"{turn.name}: {x} happened, and its result says that it didn't: {done}"
     elif name == "unsafe" and UNKNOWN in content:
-        if not any(each["pid"] in logs.died_at for each in logs.began[x]) and logs.began[x]:
+        if not any(logs.death(each["pid"], each["at"]) < float("inf") for each in logs.began[x]) and logs.began[x]:
             yield f"{turn.name}: {x} is unknown, and nobody died in it: {logs.began[x]}"
     else:
         yield f"{turn.name}: the result of {x} is {content!r}"
@@ -348,7 +354,7 @@ def _tools(logs: Logs) -> Iterator[str]:
         if len({each["key"] for each in began}) > 1:
             yield f"tool {x} was given several keys: {began}"
         for before, after in pairwise(began):
-            if not before["at"] < logs.died_at.get(before["pid"], float("inf")) < after["at"]:
+            if not logs.death(before["pid"], before["at"]) < after["at"]:
                 yield f"tool {x} began again while the process that ran it lived: {before}, {after}"
     for (turn, step), asked in logs.at_position.items():
         slot = turn.removeprefix("note ").split(".")[0]

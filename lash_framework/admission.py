@@ -19,7 +19,7 @@ from attrs import evolve
 from lash_framework.accepted import TurnRequest, accepted_bytes
 from lash_framework.journal import Around, straight
 from lash_framework.lease_keeper import LeaseKeeper
-from lash_hookspecs.errors import InboxConflict, LeaseLost, SessionBusy, StoreError, TurnConflict
+from lash_hookspecs.errors import InboxConflict, LeaseLost, SessionBusy, SessionDeleted, StoreError, TurnConflict
 from lash_hookspecs.inbox import Inbox, InboxState, Ingress, NewInboxItem
 from lash_hookspecs.journal import Journal, TurnBegin, TurnBegun, TurnCommitted
 from lash_hookspecs.leases import Lease, LeaseBusy, LeaseHolder, Leases
@@ -145,6 +145,8 @@ class Journalling:
         with anyio.CancelScope(shield=True):
             try:
                 await self.store.release_lease(lease)
+            except SessionDeleted:
+                return  # its leases went with it
             except StoreError as error:
                 log.warning("the lease of session `%s` wasn't released: %s", lease.session_id, error)
 

@@ -28,12 +28,12 @@ from lash_hookspecs.effect_commands import (
     TurnEndCommand,
 )
 from lash_hookspecs.llm import GenerationOptions, LlmRequest, LlmToolSpec
-from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, LlmTextMessage, TextBlock
+from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, LlmTextMessage, MessageRun, TextBlock
 from lash_hookspecs.prompts import RenderedPrompt
 
 __all__ = ["Asked", "EnvelopeHasher", "message_digest", "owner_of"]
 
-MEMO = "lash.envelope-hash"
+MEMO, TAIL = "lash.envelope-hash", "lash.envelope-hash.tail"
 SHORT = 1024
 """Texts up to this length are hashed anew each time: a memo for each would cost more than that."""
 NEWS = 8
@@ -99,37 +99,44 @@ class _Chain:
 
 @define(slots=True)
 class _Tail:
-    """The last messages of a request, which come in a new run each time, and the chain behind them."""
+    """The last messages of a request, and the chain behind them: they come in a new run each time.
 
-    messages: tuple[LlmMessage, ...] = ()
-    chain: _Chain | None = None
+    So the run before them, which is the same each time, remembers it.
+    """
+
+    messages: tuple[LlmMessage, ...]
+    chain: _Chain
 
     def begins(self, messages: tuple[LlmMessage, ...], before: tuple[bytes, int]) -> bool:
         """Whether these messages, behind that, are the ones of the request before with more at their end."""
         known = self.messages
-        same = self.chain is not None and self.chain.before == before and len(known) <= len(messages)
-        return same and all(map(is_, known, messages))
+        return self.chain.before == before and len(known) <= len(messages) and all(map(is_, known, messages))
+
+    def __deepcopy__(self, memo: object) -> _Tail:
+        return self  # as with a chain
 
 
-def _chained(messages: LlmMessages, first: int, tail: _Tail) -> bytes:
-    """The hash of the messages from `first` (0 or 1) on. Each run remembers the state behind it, and so does `tail`."""
+def _chained(messages: LlmMessages, first: int) -> bytes:
+    """The hash of the messages from `first` (0 or 1) on. Each run remembers the state behind it."""
     state = sha256(b"lash.messages\n")
+    previous: MessageRun | None = None
     for run in messages.runs:
         before = (state.digest(), first)
         known: _Chain | None = run.memo.get(MEMO)
         if known is None or known.before != before:
             new = run.messages[first:] if first else run.messages
-            if tail.begins(run.messages, before):
-                assert tail.chain is not None  # it has begun
+            tail: _Tail | None = None if previous is None else previous.memo.get(TAIL)
+            if tail is not None and tail.begins(run.messages, before):
                 state, new = tail.chain.state.copy(), run.messages[len(tail.messages) :]
             state.update(b"".join(map(message_digest, new)))
             known = run.memo[MEMO] = _Chain(before, state.copy())
-            if len(run.messages) > first:
-                tail.messages, tail.chain = run.messages, known
+            if previous is not None and run is messages.runs[-1]:
+                previous.memo[TAIL] = _Tail(run.messages, known)
         else:
             state = known.state.copy()
         if run.messages:
             first = 0
+        previous = run
     return state.digest()
 
 
@@ -211,7 +218,6 @@ class EnvelopeHasher:
     _head: _Kept = field(factory=_Kept)
     _tools: _Kept = field(factory=_Kept)
     _shown: _Kept = field(factory=_Kept)
-    _tail: _Tail = field(factory=_Tail)
 
     def note_prompt(self, prompt: RenderedPrompt) -> None:
         """The prompt that the next requests show, with the owners of its pieces."""
@@ -248,7 +254,7 @@ class EnvelopeHasher:
         scope = unstructure(request.scope)
         prompt = message_digest(system).hex() if system is not None else None
         tools, tool_pieces = self._tools.make(request.tools, lambda: _tools_of(request.tools, self.tool_owners))
-        chained = _chained(messages, 0 if system is None else 1, self._tail).hex()
+        chained = _chained(messages, 0 if system is None else 1).hex()
         attachments = [[each.reference.id, each.reference.media_type] for each in request.attachments]
         whole = {
             "kind": command.kind.value,

@@ -307,8 +307,10 @@ class Lash:
 
         Raises `SessionBusy` while a turn runs on it, here or elsewhere.
         """
+        if await self.store.session_was_deleted(session_id):
+            return True
         if session_id not in self._sessions and await self.store.load_head(session_id) is None:
-            return await self.store.delete_session(session_id)  # unknown, or deleted before: nobody can be running it
+            return False  # to hold it would make it known
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(self.holding(session_id))

@@ -52,6 +52,7 @@ async def test_what_is_no_input_is_said_to_be_none(given: Any) -> None:
     "options",
     [
         {"store": 5},
+        {"require_durable": "yes"},
         {"store": Path("a.db")},
         {"model": 5},
         {"mode": 5},
@@ -73,7 +74,14 @@ async def test_what_a_host_is_opened_with_is_checked(options: dict[str, Any]) ->
 
 @pytest.mark.parametrize(
     "options",
-    [{"session_id": 5}, {"model": 5}, {"generation": {"temperature": 1}}, {"instructions": 5}, {"max_turns": "x"}],
+    [
+        {"session_id": 5},
+        {"model": 5},
+        {"generation": {"temperature": 1}},
+        {"instructions": 5},
+        {"max_turns": "x"},
+        {"recover": 1},
+    ],
     ids=str,
 )
 async def test_what_a_session_is_opened_with_is_checked(options: dict[str, Any]) -> None:

@@ -80,7 +80,7 @@ def test_every_option_is_documented() -> None:
             command = command.get_command(click.Context(command), name)
         assert command is not None
         for parameter in command.params:
-            if isinstance(parameter, click.Option):
+            if isinstance(parameter, click.Option) and not parameter.hidden:
                 assert f"`{parameter.opts[-1]}" in text, (path, parameter.opts)
 
 
@@ -144,6 +144,12 @@ FAILURES: dict[str, tuple[BaseException, int, str]] = {
     "ctrl-c": (KeyboardInterrupt(), 130, "lash: cancelled\n"),
     "aborted": (click.Abort(), 130, "lash: cancelled\n"),
     "sigterm": (Interrupted(15), 143, "lash: terminated; nothing of the turn was committed\n"),
+    "sigterm with a journal": (
+        Interrupted(15, "lash resume s"),
+        143,
+        "lash: terminated; the turn is interrupted, and `lash resume s` goes on with it\n",
+    ),
+    "second ctrl-c": (Interrupted(2, "lash resume s"), 130, "lash: left; the turn is interrupted, and `lash resume s`"),
     "bug": (ZeroDivisionError("division"), 70, "lash: a bug: ZeroDivisionError: division; run it again with -vv"),
 }
 

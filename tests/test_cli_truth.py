@@ -361,7 +361,9 @@ def test_a_turn_that_never_began_is_cancelled(capsys: pytest.CaptureFixture[str]
     assert settle(TurnCancelled("x"), State()) == 130
     assert capsys.readouterr().err == "lash: cancelled before it began; nothing was asked or stored\n"
     assert settle(TurnInterrupted("x"), State()) == 130
-    assert capsys.readouterr().err == "lash: interrupted; nothing of the turn was committed\n"
+    assert capsys.readouterr().err == (
+        "lash: interrupted; nothing of the turn was committed; `lash resume` goes on with what is recorded\n"
+    )
 
 
 def test_a_tool_that_ends_the_program_is_a_tool_that_failed(lash: Cli) -> None:

@@ -128,6 +128,22 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert [page_id(page) for page in pages() if page not in reached] == []
 
 
+DURABILITY_PAGE = ROOT / "docs" / "explanation" / "durability.md"
+
+
+def test_whatever_is_promised_about_crashes_links_to_a_test_that_is_there() -> None:
+    """A link to a Python file names one of its functions: a test, or a case of the kit for stores."""
+    promised = [(target, name) for target, name in links(DURABILITY_PAGE) if target.endswith(".py")]
+    assert len(promised) > 20
+    lost = []
+    for target, name in promised:
+        path = (DURABILITY_PAGE.parent / target).resolve()
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if not re.search(rf"^(async )?def {name}\(", text, re.MULTILINE):
+            lost.append(f"{target}#{name}")
+    assert lost == []
+
+
 # ---- hooks ----------------------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,10 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "generation.temperature": ("1", 1.0),
     "generation.seed": ("3", 3),
     "generation.stop_sequences": ('["a", "b"]', ("a", "b")),
+    "durability.effects": ('"inline"', "inline"),
+    "durability.recover": ("false", False),
+    "durability.lease_ttl_s": ("5", 5.0),
+    "durability.keep_journal_h": ("24", 24.0),
     "plugins.disabled": ('["a", "b"]', ("a", "b")),
     "plugins.only": ('["a"]', ("a",)),
 }

@@ -30,9 +30,13 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "modes": ("lash_framework.cli.modes", "modes", "Modes, and who added each of their pieces."),
     "explain": ("lash_framework.cli.explain", "explain", "Which plugin put each part of a turn before the model."),
     "replay": ("lash_framework.cli.replay", "replay", "Replay a turn from its journal; nothing is executed."),
-    "upgrade-check": ("lash_framework.cli.replay", "upgrade_check", "Would unfinished turns go on with this set?"),
+    "upgrade-check": (
+        "lash_framework.cli.replay",
+        "upgrade_check",
+        "Whether unfinished turns would go on with this set.",
+    ),
     "doctor": ("lash_framework.cli.doctor", "doctor", "What is wrong with this installation."),
-    "demo": ("lash_framework.cli.demo", "demo", "A real turn, offline: no key, no network."),
+    "demo": ("lash_framework.cli.demo", "demo", "A real turn, offline, killed halfway and gone on with."),
 }
 
 

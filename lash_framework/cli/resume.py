@@ -41,6 +41,7 @@ def resume(invocation: Invocation, session_id: str | None, abandon: str | None, 
 
     async def work(gate: Gate) -> int:
         async with invocation.open(tools=load_tools(tools), existing=True) as lash:
+            lash.require_journal("`lash resume`")
             named = [await matching(lash, chosen)] if chosen is not None else await _waiting(lash)
             gate.again = invocation.resumes(lash, named[0] if len(named) == 1 else "", tools)
             if abandon is not None:

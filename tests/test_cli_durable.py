@@ -1,0 +1,312 @@
+"""`resume`, `cancel`, `pending`, `replay`, `upgrade-check`, and what the other commands say of unfinished turns."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_kit import Cli, Ended
+
+Here = Callable[..., Ended]
+KILLED = -signal.SIGKILL
+
+TOOLS = '''
+import os
+import signal
+from pathlib import Path
+
+from lash_hookspecs import tool
+
+
+def perish():
+    if Path("die").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@tool
+async def pay() -> str:
+    """Unsafe: whoever runs it may be killed in it."""
+    perish()
+    return "paid"
+
+
+@tool(on_unknown="wait")
+async def wire() -> str:
+    """The same; a person decides after a crash."""
+    perish()
+    return "wired"
+'''
+SCRIPT = """
+[[reply]]
+text = "Let me."
+tool_calls = [{{ name = "{tool}" }}]
+[[reply]]
+text = "The second answer."
+[[reply]]
+text = "The third answer."
+"""
+MODEL = ("--model", "scripted:script.toml")
+WITH_TOOLS = ("--tools", "tools.py", *MODEL)
+
+
+@pytest.fixture
+def lash(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+@pytest.fixture
+def here(lash: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    return lambda *args: lash.here(monkeypatch, capsys, *args)
+
+
+def killed_in(lash: Cli, tool: str) -> None:
+    """Turn `t` of session `s` was killed in this tool."""
+    lash.write("tools.py", TOOLS)
+    lash.write("script.toml", SCRIPT.format(tool=tool))
+    die = lash.folder / "die"
+    die.touch()
+    assert lash.run("run", "hi", "--session", "s", "--turn-id", "t", *WITH_TOOLS).code == KILLED
+    die.unlink()
+
+
+def state_in(ended: Ended) -> list[str]:
+    (session,) = [each for each in ended.object if each["session_id"] == "s"]
+    return [each["state"] for each in session["unfinished"]]
+
+
+# ---- an interrupted turn --------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_turn_is_listed_and_goes_on(lash: Cli, here: Here) -> None:
+    killed_in(lash, "pay")
+    assert state_in(here("sessions", "list", "--json")) == ["interrupted"]
+    assert "  interrupted  " in here("sessions", "list").out
+    shown = here("sessions", "show", "s")
+    assert "turn t is interrupted: `" in shown.out
+    assert "resume s --store" not in shown.out  # LASH_STORE says where
+    assert here("sessions", "show", "s", "--json").object["unfinished"] == [
+        {"turn_id": "t", "state": "interrupted", "attempts": 1, "reason": None}
+    ]
+    resumed = here("resume", "s", *WITH_TOOLS)
+    assert resumed.code == 0
+    assert resumed.out.startswith("s: turn t is committed (finished, ")
+    assert "2 effects from its records, " in resumed.out
+    assert resumed.out.endswith("The second answer.\n")
+    assert state_in(here("sessions", "list", "--json")) == []
+    assert here("resume", "s").out == "s: nothing to resume\n"
+    assert here("resume").out.startswith("nothing to resume in ")
+
+
+def test_resume_without_a_session_goes_on_with_all(lash: Cli, here: Here) -> None:
+    killed_in(lash, "pay")
+    ended = here("resume", *WITH_TOOLS)
+    assert (ended.code, ended.out.splitlines()[-1]) == (0, "The second answer.")
+
+
+def test_a_run_on_its_session_goes_on_with_it_first_and_says_what_it_took(lash: Cli, here: Here) -> None:
+    killed_in(lash, "pay")
+    ended = here("run", "And now?", "--session", "s", *WITH_TOOLS)
+    assert ended.code == 0
+    first, second, *_ = ended.err.splitlines()
+    assert first == "lash: turn t of this session is interrupted: going on with it first"
+    assert second.startswith("lash: turn t is committed (finished, ")
+    assert ended.out == "The third answer.\n"
+
+
+def test_a_chat_on_its_session_does_the_same(lash: Cli) -> None:
+    killed_in(lash, "pay")
+    ended = lash.run("chat", "--session", "s", *WITH_TOOLS, stdin=b"And now?\n")
+    assert "turn t of this session is interrupted: going on with it first" in ended.err
+    assert "The third answer." in ended.out
+
+
+def test_sigterm_names_the_command_that_goes_on(lash: Cli) -> None:
+    process = lash.start("run", "hi", "--jsonl", "--session", "s", *lash.slow())
+    _until_the_tool_runs(process)
+    assert state_in(lash.run("sessions", "list", "--json")) == ["running"]
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate()
+    assert process.returncode == 143
+    assert err.startswith(b"lash: terminated; the turn is interrupted, and `")
+    assert err.endswith(b" resume s --tools slow.py` goes on with it\n")
+    told = json.loads(out.splitlines()[-1])["errors"][0]
+    assert told["kind"] == "Interrupted"
+    assert told["message"] in err.decode()
+
+
+def _until_the_tool_runs(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    assert any(b"tool_call_started" in line for line in process.stdout)
+
+
+# ---- cancel ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_turn_of_another_process_is_cancelled_and_committed(lash: Cli) -> None:
+    process = lash.start("run", "hi", "--jsonl", "--session", "s", *lash.slow())
+    _until_the_tool_runs(process)
+    ended = lash.run("cancel", "s")
+    out, _ = process.communicate()
+    assert ended.code == 0, ended.err
+    assert ended.out.endswith("is committed as cancelled\n")
+    assert process.returncode == 130
+    assert json.loads(out.splitlines()[-1])["outcome"] == {"type": "stopped", "reason": "cancelled"}
+    assert lash.run("cancel", "s")[:2] == (1, "s: no turn runs or waits\n")
+
+
+def test_an_interrupted_turn_is_cancelled_here(lash: Cli, here: Here) -> None:
+    killed_in(lash, "pay")
+    ended = here("cancel", "s")
+    assert ended.code == 0, ended.err
+    assert [each["outcome"] for each in here("sessions", "show", "s", "--json").object["turns"]] == [
+        {"type": "stopped", "reason": "cancelled"}
+    ]
+
+
+# ---- a turn that waits for a person ---------------------------------------------------------------------------------
+
+
+def test_a_suspended_turn_is_listed_resolved_and_goes_on(lash: Cli, here: Here) -> None:
+    killed_in(lash, "wire")
+    waits = here("resume", "s", *WITH_TOOLS)
+    assert waits.code == 3
+    assert "see `lash pending list`, answer with `lash pending resolve KEY`, then `lash resume s`" in waits.err
+    assert state_in(here("sessions", "list", "--json")) == ["suspended"]
+    ran = here("run", "And now?", "--session", "s", "--json", *WITH_TOOLS)
+    assert ran.code == 3
+    assert ran.object["session_id"] == "s"
+    assert ran.object["outcome"] == {"type": "none"}
+    assert ran.object["errors"][0]["kind"] == "TurnSuspended"
+    assert ran.err.count("waits for") == 1  # once is enough
+    (call,) = here("pending", "list", "--json").object
+    assert (call["session_id"], call["turn_id"], call["tool"], call["args"]) == ("s", "t", "wire", {})
+    assert call["key"][:12] in here("pending", "list").out
+    resolved = here("pending", "resolve", call["key"][:8], "--result", '"it went through"')
+    assert resolved.code == 0
+    assert "resume s` goes on with it" in resolved.out
+    assert here("pending", "list").out.startswith("nothing waits in ")
+    assert here("resume", "s", *WITH_TOOLS).code == 0
+    (turn,) = here("sessions", "show", "s", "--json").object["turns"]
+    assert turn["tool_calls"][0]["output"]["outcome"]["value"] == "it went through"
+
+
+# ---- a turn that can't go on ----------------------------------------------------------------------------------------
+
+
+def test_a_turn_whose_tools_are_missing_says_so_is_blocked_at_last_and_can_be_abandoned(lash: Cli, here: Here) -> None:
+    killed_in(lash, "pay")
+    check = here("upgrade-check")
+    assert check.code == 1
+    assert "mismatch" in check.out
+    (found,) = here("upgrade-check", "--json", "--tools", "tools.py").object
+    assert (found["verdict"], found["at_effect"]) == ("safe", 3)
+    for _ in range(2):
+        first = here("run", "And now?", "--session", "s", *MODEL)
+        assert first.code == 1
+        assert "it began with tools of a file: name them again with `--tools`" in first.err
+    assert state_in(here("sessions", "list", "--json")) == ["blocked"]
+    assert "resume s --abandon t`" in here("sessions", "show", "s").out
+    blocked = here("run", "And now?", "--session", "s", "--json", *MODEL)
+    assert blocked.code == 1
+    assert blocked.object["errors"][0]["kind"] == "TurnBlocked"
+    assert "`lash resume s --abandon t`" in blocked.err
+    wrong = here("resume", "s", "--abandon", "u")
+    assert (wrong.code, wrong.err) == (2, "lash: unknown turn `u`: session `s` would go on with turn `t`\n")
+    ended = here("resume", "s", "--abandon", "t")
+    assert ended.code == 0
+    assert ended.out == "s: turn t is committed as stopped, with 2 recorded effects\n"
+    assert state_in(here("sessions", "list", "--json")) == []
+
+
+# ---- replay ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_turn_whose_journal_was_kept_is_replayed_to_the_same_bytes(here: Here) -> None:
+    keep = ("--set", "durability.keep_journal_h=1")
+    assert here("run", "hi", "--session", "s", "--turn-id", "kept", *keep).code == 0
+    assert here("run", "hi", "--session", "s", "--turn-id", "gone").code == 0
+    replayed = here("replay", "kept")
+    assert replayed.code == 0
+    assert replayed.out.splitlines()[0].split() == ["1", "turn_start"]
+    assert "effects from the journal, none executed: the same " in replayed.out
+    gone = here("replay", "gone")
+    assert gone.code == 2
+    assert "its journal wasn't kept: turns that run with `durability.keep_journal_h` above 0 keep theirs" in gone.err
+    # Whoever opens the store with that setting later drops what is older.
+    assert here("run", "hi", "--session", "s", "--set", "durability.keep_journal_h=1e-9").code == 0
+    assert here("replay", "kept").code == 2
+
+
+# ---- bad input ------------------------------------------------------------------------------------------------------
+
+COMMANDS = [
+    ("resume",),
+    ("resume", "s"),
+    ("resume", "s", "--abandon", "t"),
+    ("cancel", "s"),
+    ("pending", "list"),
+    ("pending", "resolve", "k", "--result", "1"),
+    ("replay", "t"),
+    ("upgrade-check",),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_without_a_database_none_is_made(command: tuple[str, ...], lash: Cli, here: Here) -> None:
+    ended = here(*command)
+    assert ended.code == 2
+    assert ended.err.startswith("lash: there is no database at `")
+    assert not (lash.folder / "test.db").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_without_a_journal_each_command_says_what_to_set(command: tuple[str, ...], here: Here) -> None:
+    inline = ("--set", "durability.effects=inline")
+    assert here("run", "hi", "--session", "s", "--turn-id", "t", *inline).code == 0
+    ended = here(*command, *inline)
+    assert ended.code == 2
+    assert "needs a journal: set `durability.effects` to `journal`" in ended.err or "unknown turn `t`" in ended.err
+
+
+WRONG = {
+    ("resume", "nobody"): "unknown session `nobody`: `lash sessions list` lists them",
+    ("resume", "--abandon", "t"): "--abandon needs the SESSION too",
+    ("resume", "some", "--abandon", "t"): "unknown turn `t`: nothing of session `some` waits to be gone on with",
+    ("resume", "nobody", "--abandon", "t"): "unknown session `nobody`",
+    ("cancel",): "which session? Name one; `lash sessions list` lists them",
+    ("cancel", "sume"): "unknown session `sume`: did you mean `some`?",
+    ("pending", "resolve", "k", "--result", "1"): "unknown pending call `k`: `lash pending list` lists them",
+    ("pending", "resolve", "", "--result", "1"): "unknown pending call ``: `lash pending list` lists them",
+    ("pending", "resolve", "k"): "say either --result or --error",
+    ("pending", "resolve", "k", "--result", "1", "--error", "2"): "say either --result or --error",
+    ("replay", "nothing"): "unknown turn `nothing`: `lash sessions show SESSION` lists a session's turns",
+    ("upgrade-check", "--session", "nobody"): "unknown session `nobody`",
+    ("run", "hi", "--set", "durability.lease_ttl_s=0"): "`durability.lease_ttl_s` must be at least 0.1",
+    ("run", "hi", "--set", "durability.lease_ttl_s=nan"): "`durability.lease_ttl_s` must be a finite number",
+    ("run", "hi", "--set", "durability.keep_journal_h=-1"): "`durability.keep_journal_h` must be at least 0",
+    ("run", "hi", "--set", "durability.effects=all"): "`durability.effects` must be `journal` or `inline`, not `all`",
+}
+
+
+def test_what_is_wrong_is_named(here: Here) -> None:
+    assert here("run", "hi", "--session", "some").code == 0
+    for command, text in WRONG.items():
+        ended = here(*command)
+        assert (ended.code, text in ended.err) == (2, True), (command, ended)
+        assert ended.err.startswith("lash: ")
+        assert "Traceback" not in ended.err
+
+
+def test_nothing_to_do_is_said(here: Here) -> None:
+    assert here("run", "hi", "--session", "some").code == 0
+    assert here("resume").out.startswith("nothing to resume in ")
+    assert here("resume", "so")[:2] == (0, "some: nothing to resume\n")
+    assert here("cancel", "some")[:2] == (1, "some: no turn runs or waits\n")
+    assert here("pending", "list").out.startswith("nothing waits in ")
+    assert here("pending", "list", "--json").object == []
+    assert here("upgrade-check").out.startswith("no unfinished turns in ")
+    assert here("upgrade-check", "--json").object == []
