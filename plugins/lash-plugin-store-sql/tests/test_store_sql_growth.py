@@ -146,9 +146,9 @@ async def a_durable_turn(store: SqlStore, scribe: Scribe, runner: Runner, key: s
 
 
 async def test_a_durable_turn_costs_the_same_at_any_length_of_history() -> None:
-    """BEGIN and COMMIT included: four more for the begin, two for each write, four for the settlement.
+    """BEGIN and COMMIT included: four more for the begin, two for each write, three for the settlement.
 
-    One of these is for an item that its receipt doesn't tell of, as the kernel's items are told of: it stays.
+    Its receipt tells all of the item, as it does of a host's, so that the item goes.
     """
     readings = []
     for history in HISTORIES:
@@ -166,7 +166,7 @@ async def test_a_durable_turn_costs_the_same_at_any_length_of_history() -> None:
         assert not await store.has_pending("s1", Ingress.NEXT_TURN)
         assert len(meter.reading()[0]) == 3 + 3  # in memory, a glance is a read
         await store.aclose()
-    assert readings == [(2 + 4, [2 + 2, 2 + 2], 4)] * len(HISTORIES)
+    assert readings == [(2 + 4, [2 + 2, 2 + 2], 3)] * len(HISTORIES)
 
 
 async def test_rows_that_come_together_are_one_statement() -> None:
