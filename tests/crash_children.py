@@ -110,6 +110,8 @@ def main(given: str) -> None:
     folder = Path(given)
     points: list[CrashPoint] = []
     run(trace, folder, points)
+    for thread in set(threading.enumerate()) - {threading.current_thread()}:
+        thread.join(30)  # of the pool that the event loop had, and ending
     assert threading.active_count() == 1
     gc.freeze()  # what is there by now is there for good, and no child need look at it
     running: dict[int, CrashPoint] = {}
