@@ -9,8 +9,9 @@ from typing import Any
 from lash_framework.settings import Settings
 from lash_hookspecs.errors import ConfigurationError, nearest
 from lash_hookspecs.llm import GenerationOptions
+from lash_hookspecs.values import frozen
 
-__all__ = ["OPENED_WITH", "SESSION_WITH", "TURN_WITH", "check_arguments", "shown"]
+__all__ = ["OPENED_WITH", "SESSION_WITH", "TURN_WITH", "Said", "check_arguments", "shown"]
 
 Expected = tuple[type | tuple[type, ...], str]
 """The class of an argument, and how to say it."""
@@ -43,6 +44,22 @@ TURN_WITH: Mapping[str, Expected] = {
     "deadline_s": ((int, float), "a number of seconds"),
     "wait": (bool, "True or False"),
 }
+
+
+@frozen(kw_only=True)
+class Said:
+    """What a caller of `Lash.session` gave; None is nothing."""
+
+    fields: Mapping[str, Any]
+    instructions: str | None
+    generation: GenerationOptions | None
+    extension: object
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The policy's fields that it is about."""
+        told = {**self.fields, "generation": self.generation, "prompt": self.instructions, "extension": self.extension}
+        return frozenset(name for name, value in told.items() if value is not None)
 
 
 def check_arguments(given: Mapping[str, Any], expected: Mapping[str, Expected], *, where: str) -> None:

@@ -8,22 +8,32 @@ it, and a long message its digest.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
 from hashlib import sha256
+from operator import is_
 from typing import Any
 
 from attrs import define, field, fields
 
-from lash_hookspecs.canonical import stable_hash
+from lash_hookspecs.canonical import canonical_bytes, stable_hash
 from lash_hookspecs.codec import encode, unstructure
-from lash_hookspecs.effect_commands import DirectCommand, LlmCallCommand, RuntimeEffectCommand, ToolCallCommand
+from lash_hookspecs.effect_commands import (
+    CheckpointCommand,
+    DirectCommand,
+    LlmCallCommand,
+    RuntimeEffectCommand,
+    SyncEnvironmentCommand,
+    ToolCallCommand,
+    TurnEndCommand,
+)
 from lash_hookspecs.llm import GenerationOptions, LlmRequest, LlmToolSpec
-from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, LlmTextMessage, TextBlock
+from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, LlmTextMessage, MessageRun, TextBlock
 from lash_hookspecs.prompts import RenderedPrompt
 
 __all__ = ["Asked", "EnvelopeHasher", "message_digest", "owner_of"]
 
-MEMO = "lash.envelope-hash"
+MEMO, TAIL = "lash.envelope-hash", "lash.envelope-hash.tail"
 SHORT = 1024
 """Texts up to this length are hashed anew each time: a memo for each would cost more than that."""
 NEWS = 8
@@ -87,23 +97,52 @@ class _Chain:
         return self  # it is never changed, and hashes can't be copied by everybody
 
 
+@define(slots=True)
+class _Tail:
+    """The last messages of a request, and the chain behind them: they come in a new run each time.
+
+    So the run before them, which is the same each time, remembers it.
+    """
+
+    messages: tuple[LlmMessage, ...]
+    chain: _Chain
+
+    def begins(self, messages: tuple[LlmMessage, ...], before: tuple[bytes, int]) -> bool:
+        """Whether these messages, behind that, are the ones of the request before with more at their end."""
+        known = self.messages
+        return self.chain.before == before and len(known) <= len(messages) and all(map(is_, known, messages))
+
+    def __deepcopy__(self, memo: object) -> _Tail:
+        return self  # as with a chain
+
+
 def _chained(messages: LlmMessages, first: int) -> bytes:
     """The hash of the messages from `first` (0 or 1) on. Each run remembers the state behind it."""
     state = sha256(b"lash.messages\n")
+    previous: MessageRun | None = None
     for run in messages.runs:
         before = (state.digest(), first)
         known: _Chain | None = run.memo.get(MEMO)
         if known is None or known.before != before:
-            state.update(b"".join(map(message_digest, run.messages[first:] if first else run.messages)))
-            run.memo[MEMO] = _Chain(before, state.copy())
+            new = run.messages[first:] if first else run.messages
+            tail: _Tail | None = None if previous is None else previous.memo.get(TAIL)
+            if tail is not None and tail.begins(run.messages, before):
+                state, new = tail.chain.state.copy(), run.messages[len(tail.messages) :]
+            state.update(b"".join(map(message_digest, new)))
+            known = run.memo[MEMO] = _Chain(before, state.copy())
+            if previous is not None and run is messages.runs[-1]:
+                previous.memo[TAIL] = _Tail(run.messages, known)
         else:
             state = known.state.copy()
         if run.messages:
             first = 0
+        previous = run
     return state.digest()
 
 
 # ---- tools ----------------------------------------------------------------------------------------------------------
+
+Pieces = Iterator[tuple[str, str]]
 
 _specs: dict[int, tuple[LlmToolSpec, bytes]] = {}
 
@@ -129,15 +168,41 @@ class Asked:
     """
 
     hash: str
-    _pieces: Iterator[tuple[str, str]]
-    _digests: dict[str, str] | None = None
+    _pieces: Callable[[], Pieces]
+    _written: bytes | None = None
 
     @property
     def digests(self) -> dict[str, str]:
         """The digest of each piece. The history as a whole is one of them."""
-        if self._digests is None:
-            self._digests = dict(self._pieces)
-        return self._digests
+        return dict(self._pieces())
+
+    @property
+    def written(self) -> bytes:
+        """The same as a row holds it."""
+        if self._written is None:
+            self._written = canonical_bytes(self.digests)
+        return self._written
+
+
+@lru_cache(maxsize=64)
+def _constant(command: TurnEndCommand | CheckpointCommand | SyncEnvironmentCommand) -> Asked:
+    """A command that asks the same in every turn."""
+    data = unstructure(command)
+    return Asked(stable_hash("lash.effect", data), partial(_paths, data, None))
+
+
+@define(slots=True)
+class _Kept:
+    """What was made of a part of a request, as long as the next one has an equal part."""
+
+    of: object = None
+    value: Any = None
+
+    def make(self, of: object, make: Callable[[], Any]) -> Any:
+        """It again, or anew."""
+        if self.value is None or (self.of is not of and self.of != of):
+            self.of, self.value = of, make()
+        return self.value
 
 
 @define(slots=True)
@@ -150,6 +215,9 @@ class EnvelopeHasher:
     tool_owners: Mapping[str, str] = field(factory=dict)
     _prompt: RenderedPrompt = field(factory=RenderedPrompt)
     _seen: int | None = None
+    _head: _Kept = field(factory=_Kept)
+    _tools: _Kept = field(factory=_Kept)
+    _shown: _Kept = field(factory=_Kept)
 
     def note_prompt(self, prompt: RenderedPrompt) -> None:
         """The prompt that the next requests show, with the owners of its pieces."""
@@ -157,69 +225,92 @@ class EnvelopeHasher:
 
     def ask(self, command: RuntimeEffectCommand) -> Asked:
         """The hash and the digests of what the command asks."""
-        if isinstance(command, LlmCallCommand):
-            seen, self._seen = self._seen, len(command.request.messages)
-            return self._request(command, seen)
-        if isinstance(command, DirectCommand):
-            return self._request(command, None)
+        match command:
+            case LlmCallCommand():
+                seen, self._seen = self._seen, len(command.request.messages)
+                return self._request(command, seen)
+            case DirectCommand():
+                return self._request(command, None)
+            case TurnEndCommand() | CheckpointCommand() | SyncEnvironmentCommand():
+                return _constant(command)
         data = unstructure(command)
         owner = None
         if isinstance(command, ToolCallCommand):
             data["call"].pop("on_unknown", None)  # what to do after a crash is not what was asked
             owner = command.call.plugin_id
-        return Asked(stable_hash("lash.effect", data), _paths(data, owner))
+        return Asked(stable_hash("lash.effect", data), partial(_paths, data, owner))
 
     def _request(self, command: LlmCallCommand | DirectCommand, seen: int | None) -> Asked:
         request = command.request
         messages = LlmMessages.of(request.messages)
         # The prompt may be another in every request. It stands apart, so that the history behind it keeps its hash.
         system = messages[0] if len(messages) and messages[0].role is LlmRole.SYSTEM else None
-        head = {
-            "provider": command.provider_id,
-            "usage_source": command.usage_source if isinstance(command, DirectCommand) else None,
-            "model": request.model,
-            "model_variant": request.model_variant,
-            "tool_choice": request.tool_choice.value,
-            "generation": {each.name: unstructure(getattr(request.generation, each.name)) for each in _GENERATION},
-            "scope": unstructure(request.scope),
-            "output": unstructure(request.output_spec),
-        }
+        usage_source = command.usage_source if isinstance(command, DirectCommand) else None
+        set_to = (request.model, request.model_variant, request.tool_choice, request.generation)
+        head, head_pieces = self._head.make(
+            (command.provider_id, usage_source, *set_to, request.output_spec),
+            lambda: _head_of(command.provider_id, usage_source, request),
+        )
+        scope = unstructure(request.scope)
+        prompt = message_digest(system).hex() if system is not None else None
+        tools, tool_pieces = self._tools.make(request.tools, lambda: _tools_of(request.tools, self.tool_owners))
+        chained = _chained(messages, 0 if system is None else 1).hex()
+        attachments = [[each.reference.id, each.reference.media_type] for each in request.attachments]
         whole = {
             "kind": command.kind.value,
-            "head": head,
-            "prompt": message_digest(system).hex() if system is not None else None,
-            "messages": _chained(messages, 0 if system is None else 1).hex(),
-            "attachments": [[each.reference.id, each.reference.media_type] for each in request.attachments],
-            "tools": [_spec_digest(each).hex() for each in request.tools],
+            "head": {**head, "scope": scope},
+            "prompt": prompt,
+            "messages": chained,
+            "attachments": attachments,
+            "tools": tools,
         }
-        return Asked(
-            stable_hash("lash.effect", whole),
-            _pieces(request, system, messages, whole, seen, self._prompt, self.tool_owners),
-        )
+        shown = self._prompt
+
+        def pieces() -> Pieces:
+            """All of them; those of the last request that are the same in this one aren't made again."""
+            yield from head_pieces
+            yield from _paths({"scope": scope}, None)
+            yield "attachments", _short(canonical_bytes(attachments))
+            if system is not None:
+                assert prompt is not None  # there is one
+                yield from self._shown.make((shown, prompt), lambda: tuple(_prompt_pieces(shown, system, prompt)))
+            yield from tool_pieces
+            start = max(0, len(messages) - NEWS) if seen is None else min(seen, len(messages))
+            for at, message in _from(messages, start):
+                if message is not system:
+                    yield f"messages/{at}", message_digest(message).hex()[:DIGITS]
+            yield "messages/all", chained[:DIGITS]
+
+        return Asked(stable_hash("lash.effect", whole), pieces)
 
 
-def _pieces(
-    request: LlmRequest,
-    system: LlmMessage | None,
-    messages: LlmMessages,
-    whole: Mapping[str, Any],
-    seen: int | None,
-    prompt: RenderedPrompt,
-    tool_owners: Mapping[str, str],
-) -> Iterator[tuple[str, str]]:
-    """`seen`: how many messages this turn's request before had."""
-    yield from _paths(whole["head"], None)
-    yield "attachments", _short(encode(whole["attachments"]))
-    if system is not None:
-        yield from _prompt_pieces(prompt, system, whole["prompt"])
-    for spec in request.tools:
-        yield _owned(f"tools/{spec.name}", tool_owners.get(spec.name)), _spec_digest(spec).hex()[:DIGITS]
-    yield "tools/order", _short(encode([each.name for each in request.tools]))
-    start = max(0, len(messages) - NEWS) if seen is None else min(seen, len(messages))
-    for at, message in _from(messages, start):
-        if message is not system:
-            yield f"messages/{at}", message_digest(message).hex()[:DIGITS]
-    yield "messages/all", whole["messages"][:DIGITS]
+def _head_of(
+    provider_id: str, usage_source: str | None, request: LlmRequest
+) -> tuple[Any, tuple[tuple[str, str], ...]]:
+    """All of a request but its prompt, its messages and its tools; and its pieces."""
+    head = {
+        "provider": provider_id,
+        "usage_source": usage_source,
+        "model": request.model,
+        "model_variant": request.model_variant,
+        "tool_choice": request.tool_choice.value,
+        "generation": {each.name: unstructure(getattr(request.generation, each.name)) for each in _GENERATION},
+        "output": unstructure(request.output_spec),
+    }
+    return head, tuple(_paths(head, None))
+
+
+def _tools_of(
+    specs: tuple[LlmToolSpec, ...], owners: Mapping[str, str]
+) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """The digests of a request's tools; and their pieces."""
+    digests = [_spec_digest(each).hex() for each in specs]
+    names = [each.name for each in specs]
+    pieces = [
+        (_owned(f"tools/{name}", owners.get(name)), digest[:DIGITS])
+        for name, digest in zip(names, digests, strict=True)
+    ]
+    return digests, (*pieces, ("tools/order", _short(canonical_bytes(names))))
 
 
 _GENERATION = fields(GenerationOptions)
@@ -234,7 +325,7 @@ def _from(messages: LlmMessages, start: int) -> Iterator[tuple[int, LlmMessage]]
         at = end
 
 
-def _prompt_pieces(prompt: RenderedPrompt, system: LlmMessage, digest: str) -> Iterator[tuple[str, str]]:
+def _prompt_pieces(prompt: RenderedPrompt, system: LlmMessage, digest: str) -> Pieces:
     """A digest for each piece of the prompt, if that is what is shown; else of the whole."""
     if system.blocks != (TextBlock(text=prompt.text),):
         yield "prompt", digest[:DIGITS]
@@ -249,22 +340,22 @@ def _prompt_pieces(prompt: RenderedPrompt, system: LlmMessage, digest: str) -> I
         order.append(path)
         yield path, piece.sha256[:DIGITS]
     yield "prompt/text", digest[:DIGITS]
-    yield "prompt/order", _short(encode(order))
+    yield "prompt/order", _short(canonical_bytes(order))
 
 
-def _paths(data: Mapping[str, Any], owner: str | None) -> Iterator[tuple[str, str]]:
+def _paths(data: Mapping[str, Any], owner: str | None) -> Pieces:
     """A digest for each field, and for the fields of objects in it. The plugin's own part is marked as its."""
     for key, value in data.items():
         if key == "call" and isinstance(value, dict):
             for name, part in value.items():
                 if name == "args":
-                    yield from ((f"args/{each}", _short(encode(part[each]))) for each in part)
+                    yield from ((f"args/{each}", _short(canonical_bytes(part[each]))) for each in part)
                 else:
-                    yield _owned(name, owner if name in _OF_THE_TOOL else None), _short(encode(part))
+                    yield _owned(name, owner if name in _OF_THE_TOOL else None), _short(canonical_bytes(part))
         elif isinstance(value, dict):
-            yield from ((f"{key}/{each}", _short(encode(value[each]))) for each in value)
+            yield from ((f"{key}/{each}", _short(canonical_bytes(value[each]))) for each in value)
         else:
-            yield key, _short(encode(value))
+            yield key, _short(canonical_bytes(value))
 
 
 _OF_THE_TOOL = ("tool_name", "effect", "plugin_id")

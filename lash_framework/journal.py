@@ -25,7 +25,6 @@ from lash_framework.journal_decisions import (
 from lash_framework.journal_errors import EffectSuspended, EffectUnrecorded, JournalRefusal, mismatch
 from lash_framework.journal_queue import Append, JournalQueue
 from lash_framework.tool_calls import unknown_call
-from lash_hookspecs.canonical import canonical_bytes
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.effect_commands import RuntimeEffectCommand, RuntimeEffectKind, ToolCallCommand
 from lash_hookspecs.effect_outcomes import (
@@ -269,7 +268,7 @@ class JournalController:
 
     def _note(self, outcome: RuntimeEffectOutcome) -> None:
         match outcome:
-            case TurnStartOutcome(prompt=prompt) | SyncEnvironmentOutcome(prompt=prompt):
+            case TurnStartOutcome(prompt=prompt) | SyncEnvironmentOutcome(unchanged=False, prompt=prompt):
                 self._hasher.note_prompt(prompt)
             case ToolCallEffectOutcome(launch=ToolCallDone(result=result)):
                 self._within.update(_descendants(result))
@@ -281,7 +280,7 @@ class JournalController:
             status=status,
             envelope_hash=asked.hash,
             body=body,
-            digests=canonical_bytes(asked.digests),
+            digests=asked.written,
             label=effect_label(envelope),
         )
 

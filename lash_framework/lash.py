@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -15,16 +15,26 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import evolve
 
-from lash_framework.admission import BUSY_POLL_S, Journalling, busy, new_holder
+from lash_framework.admission import BUSY_POLL_S, Journalling, busy
 from lash_framework.archive import HistoryExport, explain_turn, find_turn, load_history
-from lash_framework.arguments import OPENED_WITH, SESSION_WITH, check_arguments
+from lash_framework.arguments import OPENED_WITH, SESSION_WITH, Said, check_arguments
 from lash_framework.composition import Composition
 from lash_framework.effects import InlineEffectHost
 from lash_framework.explain import Explanation
 from lash_framework.hooks import Owned
 from lash_framework.host import PluginHost
-from lash_framework.lease_keeper import LeaseKeeper
 from lash_framework.modes import load_extension, store_extension
+from lash_framework.opening import (
+    Application,
+    FullStore,
+    as_tool,
+    background,
+    instructions_layer,
+    open_journalling,
+    open_store,
+    shielded,
+    spoken_by,
+)
 from lash_framework.pending import PendingCall, pending_calls, resolve
 from lash_framework.prompt import PromptRenderer
 from lash_framework.provenance import TOML
@@ -32,37 +42,26 @@ from lash_framework.providers import Providers, split_model
 from lash_framework.recovery import recover_quietly
 from lash_framework.resident import Resident
 from lash_framework.session import APPLICATION, Session
-from lash_framework.settings import Settings, load_settings, plugin_settings, provider_settings, store_settings
+from lash_framework.settings import Settings, load_settings, plugin_settings, provider_settings
 from lash_framework.sourcing import STORED, attribute, policy_settings
 from lash_framework.sync import run_anywhere
 from lash_framework.tool_calls import Validator
 from lash_framework.unfinished import UnfinishedTurn, unfinished_turns
 from lash_framework.watchdog import Watchdog
 from lash_hookspecs.codec import decode
-from lash_hookspecs.contexts import CompositionContext
 from lash_hookspecs.effects import EffectHost
-from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, SessionBusy, UnknownName
+from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, SessionBusy
 from lash_hookspecs.llm import GenerationOptions
-from lash_hookspecs.markers import hookimpl
-from lash_hookspecs.plugins import PluginInfo
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, TurnInput
 from lash_hookspecs.stores import (
-    Blobs,
-    Capability,
     CommitBudget,
     SessionHead,
-    SessionLocks,
     SessionMeta,
-    SessionStore,
     SessionSummary,
-    Store,
-    StoreContext,
     attachment_id,
 )
-from lash_hookspecs.toolkit import FunctionTool
 from lash_hookspecs.tools import Tool
-from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
     from lash_framework.rehearsal import Rehearsal, Replayed
@@ -77,41 +76,6 @@ DEFAULT_MODEL = "scripted:demo"
 T = TypeVar("T")
 
 
-class _FullStore(Store, SessionStore, Blobs, SessionLocks, Protocol):
-    """What the kernel needs of a store."""
-
-
-@frozen(kw_only=True)
-class _Said:
-    """What a caller of `Lash.session` gave; None is nothing."""
-
-    fields: Mapping[str, Any]
-    instructions: str | None
-    generation: GenerationOptions | None
-    extension: object
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The policy's fields that it is about."""
-        told = {**self.fields, "generation": self.generation, "prompt": self.instructions, "extension": self.extension}
-        return frozenset(name for name, value in told.items() if value is not None)
-
-
-class _Application:
-    """The plugin that stands for the application: the tools that it gave in code."""
-
-    def __init__(self, tools: Sequence[Tool]) -> None:
-        self._tools = tools
-
-    @hookimpl
-    def lash_plugin_info(self) -> PluginInfo:
-        return PluginInfo(id=APPLICATION, version="0", summary="What the application gave in code.")
-
-    @hookimpl
-    def lash_tools(self, ctx: CompositionContext) -> Sequence[Tool]:
-        return self._tools
-
-
 class Lash:
     """An open host. Get one with `async with Lash.open(…) as lash`."""
 
@@ -119,7 +83,7 @@ class Lash:
         self,
         settings: Settings,
         host: PluginHost,
-        store: _FullStore,
+        store: FullStore,
         providers: Providers,
         journalling: Journalling | None = None,
         background: TaskGroup | None = None,
@@ -132,8 +96,8 @@ class Lash:
         self.effects: EffectHost = InlineEffectHost()
         self.background = background
         self.budget = CommitBudget()
-        self.layer = _instructions_layer(settings)
-        self.sources = {path: _spoken_by(origin.label) for path, origin in settings.origins.items()}
+        self.layer = instructions_layer(settings)
+        self.sources = {path: spoken_by(origin.label) for path, origin in settings.origins.items()}
         self.layer_source = self.sources.get("instructions", APPLICATION)
         self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
         self._renderers: WeakKeyDictionary[Composition, PromptRenderer] = WeakKeyDictionary()
@@ -169,11 +133,10 @@ class Lash:
         """
         given = {"store": store, "model": model, "mode": mode, "instructions": instructions, "max_turns": max_turns}
         more = {"tools": tools, "plugins": plugins, "settings": settings, "config": config}
-        flags = {"require_durable": require_durable}
-        check_arguments({**given, **more, **flags}, OPENED_WITH, where="Lash.open")
+        check_arguments({**given, **more, "require_durable": require_durable}, OPENED_WITH, where="Lash.open")
         settings = settings if settings is not None else load_settings(config)
         settings = settings.override("code", **given)
-        application = _Application([_as_tool(each) for each in tools])
+        application = Application([as_tool(each) for each in tools])
         host = PluginHost(
             [*plugins, application] if tools else plugins,
             disabled=settings.plugins.disabled,
@@ -188,12 +151,12 @@ class Lash:
         providers = Providers(host.providers, lambda spec: provider_settings(spec, settings))
         async with AsyncExitStack() as stack:
             stack.enter_context(Watchdog())
-            opened = await _open_store(settings, host)
-            stack.push_async_callback(_shielded, opened.aclose)
-            stack.push_async_callback(_shielded, providers.aclose)
+            opened = await open_store(settings, host)
+            stack.push_async_callback(shielded, opened.aclose)
+            stack.push_async_callback(shielded, providers.aclose)
             await stack.enter_async_context(host.run())
-            journalling = await _journalling(settings, opened, stack, require_durable=require_durable)
-            yield cls(settings, host, opened, providers, journalling, await stack.enter_async_context(_background()))
+            journalling = await open_journalling(settings, opened, stack, require_durable=require_durable)
+            yield cls(settings, host, opened, providers, journalling, await stack.enter_async_context(background()))
 
     @staticmethod
     def run_sync(
@@ -257,7 +220,7 @@ class Lash:
         if session_id is not None and not session_id.strip():
             raise ConfigurationError("the session id is blank; leave it out to get a fresh one")
         given = {"model": model, "mode_id": mode, "max_turns": max_turns}
-        said = _Said(fields=given, instructions=instructions, generation=generation, extension=extension)
+        said = Said(fields=given, instructions=instructions, generation=generation, extension=extension)
         if session_id is not None and (known := self._sessions.get(session_id)) is not None:
             await known.set_policy(self._policy(known.policy, said), said.names)
             return known
@@ -281,7 +244,7 @@ class Lash:
             await recover_quietly(resident)
         return winner
 
-    def _resident(self, head: SessionHead, stored: SessionPolicy | None, said: _Said) -> Resident:
+    def _resident(self, head: SessionHead, stored: SessionPolicy | None, said: Said) -> Resident:
         """A session in memory with its policy: what is stored, under the settings, under what the caller says."""
         fields = self._said_in_settings(stored)
         settled = evolve(stored or SessionPolicy(model=DEFAULT_MODEL), **fields)
@@ -309,7 +272,7 @@ class Lash:
             said["generation"] = generation.over(stored.generation) if stored is not None else generation
         return said
 
-    def _policy(self, base: SessionPolicy, said: _Said) -> SessionPolicy:
+    def _policy(self, base: SessionPolicy, said: Said) -> SessionPolicy:
         """The policy with what a caller says now."""
         try:
             policy = evolve(base, **{name: value for name, value in said.fields.items() if value is not None})
@@ -326,8 +289,14 @@ class Lash:
         return policy
 
     async def list_sessions(self, *, limit: int = 100) -> Sequence[SessionSummary]:
-        """Sessions, the latest used first."""
-        return await self.store.list_sessions(limit=limit)
+        """Sessions, the latest used first; those in which nothing was committed, or is to be done, apart."""
+        found = await self.store.list_sessions(limit=limit)
+        if all(each.head_revision for each in found):
+            return found
+        waits: set[str] = set()
+        if self.journalling is not None:
+            waits = {each.session_id for each in await self.journalling.store.list_inbox()}
+        return [each for each in found if each.head_revision or each.session_id in waits]
 
     async def latest_session_id(self) -> str | None:
         """The session that was used last; None if there is none."""
@@ -426,85 +395,3 @@ class Lash:
             data = make()
             last = self._explained = (parts, data, attachment_id(data))
         return last[1], last[2]
-
-
-# ---- helpers --------------------------------------------------------------------------------------------------------
-
-
-def _as_tool(given: Tool | Callable[..., Any]) -> Tool:
-    made: Tool = given if hasattr(given, "manifest") else FunctionTool(given)  # type: ignore[assignment]  # told apart by the attribute
-    return made
-
-
-def _spoken_by(source: str) -> str:
-    """Where a setting came from, with the application by its name."""
-    return APPLICATION if source == "code" else source
-
-
-def _instructions_layer(settings: Settings) -> PromptLayer:
-    if not settings.instructions:
-        return PromptLayer()
-    contribution = PromptContribution(content=settings.instructions, slot=PromptSlot.PROJECT_INSTRUCTIONS)
-    return PromptLayer().with_contribution(contribution)
-
-
-_NEEDED = frozenset({Capability.SESSIONS, Capability.BLOBS, Capability.LOCKS})
-
-
-async def _open_store(settings: Settings, host: PluginHost) -> _FullStore:
-    scheme, separator, _ = settings.store.partition(":")
-    if not separator:
-        raise ConfigurationError(f"store `{settings.store}` is no URL: type for instance `sqlite:///agent.db`")
-    if scheme not in host.stores:
-        raise UnknownName("store scheme", scheme, host.stores)
-    spec = host.stores[scheme].value
-    opened: Any = await spec.open(StoreContext(url=settings.store, settings=store_settings(spec, settings)))
-    missing = _NEEDED - opened.capabilities
-    if missing:
-        await opened.aclose()
-        raise CapabilityMissing(f"the store for `{scheme}:` lacks {', '.join(sorted(missing))}")
-    full: _FullStore = opened
-    return full
-
-
-async def _journalling(
-    settings: Settings, store: Any, stack: AsyncExitStack, *, require_durable: bool
-) -> Journalling | None:
-    """What turns need that survive their process; None where they are committed at their end only."""
-    chosen = settings.durability
-    missing = {Capability.LEASES, Capability.INBOX, Capability.JOURNAL} - store.capabilities
-    reason = None
-    if chosen.effects != "journal":
-        reason = f"`durability.effects` is `{chosen.effects}` ({settings.source_of('durability.effects')})"
-    elif missing:
-        reason = f"the store `{store.location}` lacks {', '.join(sorted(missing))}"
-    elif not store.persistent:
-        reason = f"the store `{store.location}` doesn't outlive the process"
-    if reason is not None and require_durable:
-        raise CapabilityMissing(f"`require_durable=True`: {reason}")
-    if chosen.effects != "journal" or missing:
-        return None
-    keeper = LeaseKeeper(store, max(int(chosen.lease_ttl_s * 1000), 1))
-    await stack.enter_async_context(keeper.run())
-    journalling = Journalling(store, new_holder(), keeper, keep=chosen.keep_journal_h > 0)
-    if journalling.keep:
-        await store.drop_journals(before_ms=journalling.now_ms() - int(chosen.keep_journal_h * 3_600_000))
-    return journalling
-
-
-@asynccontextmanager
-async def _background() -> AsyncIterator[TaskGroup]:
-    """Where work runs that nobody waits for; it is interrupted when the host closes."""
-    # Told of no error, the group raises none of its own, so that the body's comes out as it is.
-    group = anyio.create_task_group()
-    await group.__aenter__()
-    try:
-        yield group
-    finally:
-        group.cancel_scope.cancel()
-        await group.__aexit__(None, None, None)
-
-
-async def _shielded(close: Callable[[], Any]) -> None:
-    with anyio.CancelScope(shield=True):
-        await close()

@@ -18,13 +18,14 @@ __all__ = ["queued_inputs"]
 
 async def queued_inputs(session: Resident) -> Sequence[tuple[int, Message]]:
     """The items that a checkpoint may deliver, in order, as finished messages. Nearly always there are none."""
-    store = session.lash.require_journal("a checkpoint's look into the inbox").store
+    journalling = session.lash.require_journal("a checkpoint's look into the inbox")
+    store = journalling.store
     if not await store.has_pending(session.id, Ingress.CHECKPOINT):
         return ()
     waiting = await store.list_inbox(session.id, states=frozenset({InboxState.PENDING}))
-    found = []
+    found, now_ms = [], journalling.now_ms()
     for item in waiting:
-        if item.ingress is Ingress.CHECKPOINT:
+        if item.ingress is Ingress.CHECKPOINT and item.available_at_ms <= now_ms:
             request, _ = restored(item, session.lash.host.composition)
             found.append((item.no, user_message(request.turn_id, request.turn_input, request.images)))
     return found

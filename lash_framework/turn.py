@@ -20,19 +20,20 @@ from lash_framework.directives import Sorted, sort_directives
 from lash_framework.hooks import Bind, HookImpl
 from lash_framework.inputs import user_message
 from lash_framework.journal_errors import EffectUnrecorded
-from lash_framework.machine import ChatProjector, TurnMachine, TurnMachineConfig, TurnStart
+from lash_framework.machine import TurnMachine
 from lash_framework.model_calls import ask_model
+from lash_framework.new_machine import new_machine
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_batch import ToolBatch
 from lash_framework.turn_errors import attachment_lost, controller_failed, driver_failed, plugin_failed
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
-from lash_framework.turn_plan import DEFAULT_MAX_TURNS, CancelGate, TurnPlan
+from lash_framework.turn_plan import CancelGate, TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.contexts import TurnCall, TurnHookContext, binding
 from lash_hookspecs.effect_outcomes import HookFailure, HookRecord
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import EffectControllerError, LashError, ReplayError
-from lash_hookspecs.llm import LlmToolSpec, TokenUsage
+from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.messages import Message
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sessions import AssembledTurn, SessionStateEnvelope, TurnIssue
@@ -125,7 +126,7 @@ class TurnRun:
     def machine(self) -> TurnMachine:
         """The machine; there is one as soon as `run` has returned."""
         if self._machine is None:
-            self._machine = self._new_machine("", (), ())
+            self._machine = new_machine(self.plan, self._user)
         return self._machine
 
     @property
@@ -180,39 +181,10 @@ class TurnRun:
         injected: tuple[Message, ...] = ()
         if begun.hooks.directives:
             injected = found.messages(f"{self.plan.turn_id}:before_turn", self._is_known)
-        self._machine = machine = self._new_machine(begun.prompt.text, begun.tool_specs, injected)
+        self._machine = machine = new_machine(self.plan, self._user, begun.prompt.text, begun.tool_specs, injected)
         if found.abort is not None:
             self._abort_turn(machine)
         return machine
-
-    def _new_machine(
-        self, system_prompt: str, tool_specs: tuple[LlmToolSpec, ...], injected: tuple[Message, ...]
-    ) -> TurnMachine:
-        plan = self.plan
-        mode, policy, context = plan.composition.mode, plan.policy, plan.turn_input.context
-        generation = context.generation.over(policy.generation.over(mode.generation))
-        driver = mode.driver
-        config = TurnMachineConfig(
-            driver=plan.composition.driver,
-            session_id=plan.session_id,
-            turn_id=plan.turn_id,
-            model=plan.model,
-            projector=ChatProjector(plan.route),
-            sync_execution_environment=driver.sync_execution_environment if driver else True,
-            max_context_tokens=plan.capability.context_window,
-            max_turns=policy.max_turns or mode.max_turns or DEFAULT_MAX_TURNS,
-            model_variant=context.model_variant or policy.model_variant,
-            generation=generation,
-            autonomous=policy.autonomous,
-            tool_specs=tool_specs,
-            system_prompt=system_prompt,
-            output_spec=plan.turn_input.output,
-            options=plan.options,
-            turn_extension=plan.turn_input.mode_extension,
-            session_extension=plan.session_extension,
-        )
-        base, events = plan.conversation.messages, plan.conversation.events
-        return TurnMachine(config, TurnStart(base=base, messages=(self._user, *injected), events=events))
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-from attrs import define
+from attrs import define, evolve
 
 from lash_framework.directives import DIRECTIVES, enqueued, owned_directives
 from lash_framework.effects import envelope
@@ -42,6 +42,7 @@ from lash_hookspecs.effect_outcomes import (
 )
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
 from lash_hookspecs.errors import ClaimLost, PluginError, ReplayError
+from lash_hookspecs.llm import LlmToolSpec
 from lash_hookspecs.prompts import PromptContribution, RenderedPrompt
 from lash_hookspecs.sessions import AssembledTurn
 
@@ -78,6 +79,7 @@ class TurnHooks:
     def __init__(self, plan: TurnPlan, bind: Callable[..., Bind]) -> None:
         self._plan = plan
         self._bind = bind
+        self._shown: tuple[RenderedPrompt, tuple[LlmToolSpec, ...]] | None = None
 
     async def start(self) -> TurnStartOutcome:
         """What the turn runs with: decided here, whole, before the first model call."""
@@ -109,23 +111,33 @@ class TurnHooks:
         if begun.policy is not plan.policy and begun.policy != plan.policy:
             text = f"turn `{plan.turn_id}` was begun with another policy, and goes on only with that one"
             raise ReplayError("runtime_effect_policy", text)
+        self._shown = (begun.prompt, begun.tool_specs)
         return begun
 
     async def sync(self, scope: RuntimeScope, effect_id: str) -> SyncEnvironmentOutcome:
         """Prompt and tools, as they are now."""
-        plan = self._plan
+        plan, shown = self._plan, self._shown
 
         async def live() -> SyncEnvironmentOutcome:
-            specs = plan.composition.tool_specs
-            if not plan.composition.hooks["lash_prompt_contributions"]:
-                return SyncEnvironmentOutcome(prompt=current_prompt(plan), tool_specs=specs)
+            specs, record = plan.composition.tool_specs, NO_HOOKS
             prompt = RenderedPrompt()
-            with self._recording() as made:
-                await self._enter()
-                prompt = current_prompt(plan, await self._contributions())
-            return SyncEnvironmentOutcome(prompt=prompt, tool_specs=specs, hooks=made.record)
+            if plan.composition.hooks["lash_prompt_contributions"]:
+                with self._recording() as made:
+                    await self._enter()
+                    prompt = current_prompt(plan, await self._contributions())
+                record = made.record
+            else:
+                prompt = current_prompt(plan)
+            if (prompt, specs) == shown:
+                return SyncEnvironmentOutcome(unchanged=True, hooks=record)
+            return SyncEnvironmentOutcome(prompt=prompt, tool_specs=specs, hooks=record)
 
-        return await self._ask(scope, SyncEnvironmentCommand(True), effect_id, SyncEnvironmentOutcome, live)
+        synced = await self._ask(scope, SyncEnvironmentCommand(True), effect_id, SyncEnvironmentOutcome, live)
+        if synced.unchanged and shown is not None:
+            return evolve(synced, unchanged=False, prompt=shown[0], tool_specs=shown[1])
+        if synced.hooks.failure is None:
+            self._shown = (synced.prompt, synced.tool_specs)
+        return synced
 
     async def checkpoint(self, scope: RuntimeScope, effect_id: str, kind: CheckpointKind) -> CheckpointOutcome:
         """What `lash_checkpoint` has to say."""

@@ -126,7 +126,9 @@ class TurnJob:
                     accepted = True
                 if isinstance(begun, TurnCommitted):
                     return begun.receipt
-                if begun.item is not None and begun.item.turn_id == self.turn_id:
+                if begun.item is None:
+                    raise TurnCancelled(f"turn `{self.turn_id}` was cancelled before it began, in the session's inbox")
+                if begun.item.turn_id == self.turn_id:
                     break
                 with self._before_the_turn():
                     # Whatever was begun or accepted before comes first.

@@ -94,7 +94,8 @@ async def survivor(folder: Path, points: list[CrashPoint]) -> None:
 
 def _started(line: str) -> Started:
     told = json.loads(line)
-    return Started(told["key"], told["label"], RuntimeEffectKind(told["kind"]), ToolEffect(told["effect"]))
+    kind, effect = RuntimeEffectKind(told["kind"]), ToolEffect(told["effect"])
+    return Started(told["turn_id"], told["key"], told["label"], kind, effect)
 
 
 # ---- the parent -----------------------------------------------------------------------------------------------------

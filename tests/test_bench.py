@@ -30,6 +30,15 @@ def test_the_readme_shows_what_the_results_say() -> None:
     assert f"<!-- table -->\n{report(results())}\n<!-- end -->" in readme
 
 
+def test_the_readme_shows_what_durability_costs() -> None:
+    from durable import FIGURES, RESULTS, report
+
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert found["figures"].keys() == FIGURES.keys()
+    readme = (BENCH / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- durable -->\n{report(found)}\n<!-- end of durable -->" in readme
+
+
 def test_the_results_cover_every_figure_and_name_no_machine() -> None:
     from figures import FIGURES
 

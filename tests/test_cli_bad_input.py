@@ -192,6 +192,12 @@ def test_a_busy_session_is_named_and_can_be_used_afterwards(lash: Cli) -> None:
     assert "session `s` is running a turn elsewhere; pass --wait" in done.err
     process.terminate()
     process.communicate()
+    # Without its tool the turn can't go on; what is recorded of it can be kept.
+    stuck = lash.run("run", "hi", "--session", "s")
+    assert stuck.code == 1
+    assert "can't go on" in stuck.err
+    turn_id = stuck.err.partition("--abandon ")[2].split("`")[0]
+    assert lash.run("resume", "s", "--abandon", turn_id).code == 0
     assert lash.run("run", "hi", "--session", "s").code == 0
 
 

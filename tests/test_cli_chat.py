@@ -57,7 +57,7 @@ def test_sigterm_leaves_and_commits_nothing(lash: Cli) -> None:
         code, rest = terminal.ended()
     assert code == 143
     assert "Traceback" not in rest
-    assert lash.run("sessions", "list", "--json").object == []
+    assert [each["turns"] for each in lash.run("sessions", "list", "--json").object] == [0]
 
 
 def test_lines_are_edited_and_remembered(lash: Cli) -> None:

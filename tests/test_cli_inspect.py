@@ -291,6 +291,12 @@ def test_the_demo_is_a_real_turn_that_can_be_looked_at(lash: Cli) -> None:
     assert done.code == 0
     for part in ("→ now(tz=", "- add returned 42", "That is all this demo can do.", "✓ committed in", "lash-demo.db"):
         assert part in done.out
+    journalled, ran = done.out.partition("from the journal:")[2].split("run now:")
+    assert "tool_call `now`" in journalled
+    assert "llm_call" in journalled
+    assert "tool_call `now`" not in ran
+    assert "tool_call `add`" in ran
+    assert "2 model calls, 1 before the kill and 1 after it; nothing that was recorded was run or paid twice" in ran
     typed = re.search(r"^  \S+ -m lash_framework (explain \S+ --store \S+)$", done.out, re.MULTILINE)
     assert typed is not None
     explained = lash.run(*typed[1].split())

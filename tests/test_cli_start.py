@@ -33,6 +33,7 @@ def at_the_first_connection(folder: Path) -> Any:
         url = f"http://127.0.0.1:{unheard.getsockname()[1]}/v1"
         settings = (f"base_url={url}", "retry=off", "api_key=none")
         options = [f"--set=provider.openai-chat.{each}" for each in settings]
+        options.append("--set=durability.effects=inline")  # an input that is accepted durably needs the codec
         command = [sys.executable, "-c", WATCHED, "run", "hi", "--model=openai-chat:m", *options]
         done = subprocess.run(command, cwd=folder, env=lash.env(), capture_output=True, text=True, check=False)
     assert "connection refused" in done.stderr

@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from lash_framework import Lash
 from lash_framework.settings import load_settings
 from lash_framework.testing import Crash, CrashPoint, When, crash_at_every_effect
-from lash_hookspecs import CapabilityMissing, LlmRequest, SessionStateSpec, ToolCallFailure, tool
+from lash_hookspecs import CapabilityMissing, Ingress, LlmRequest, SessionStateSpec, ToolCallFailure, tool
 from lash_plugin_provider_scripted import Call, Reply
 
 
@@ -74,6 +74,15 @@ async def test_an_agent_survives_a_crash_anywhere_in_one_line() -> None:
     assert f"after effect llm_call 2 of iteration 0: {twice}" in lines
 
 
+async def test_the_calls_of_a_batch_survive_one_by_one() -> None:
+    """The mode's tool `batch` has a row of its own, and one for each call that it makes."""
+    calls = '{"calls": [{"tool": "look", "parameters": {}}, {"tool": "charge", "parameters": {}}]}'
+    say = by_round(Reply(tool_calls=[Call("batch", calls, "b")]), "Both are done.")
+    report = await crash_at_every_effect(opens(say, tools=[look, charge]), "Go.", points=effects)
+    assert report.golden.turn.text == "Both are done."
+    assert {each.unknown for each in report.crashes} == {(), ("tool_call `charge` (b:01)",)}
+
+
 async def test_a_call_that_waits_for_a_person_is_resolved_as_failed() -> None:
     @tool(name="charge", effect="unsafe", on_unknown="wait")
     async def asks() -> str:
@@ -88,6 +97,33 @@ async def test_a_call_that_waits_for_a_person_is_resolved_as_failed() -> None:
         (outcome,) = (each.output.outcome for each in crash.turn.tool_calls if each.tool_name == "charge")
         assert isinstance(outcome, ToolCallFailure)
         assert outcome.code == "resolved_as_failed"
+
+
+async def test_a_turn_that_leaves_another_one_behind_survives_with_it() -> None:
+    """What it enqueued as a turn of its own runs after it, once, whoever ran it."""
+    opened: list[Lash] = []
+
+    @tool(effect="idempotent")
+    async def remind() -> str:
+        "Say something later."
+        session = await opened[-1].session("crash")
+        await session.enqueue("The rest, please.", ingress=Ingress.NEXT_TURN, source_key="rest")
+        return "later"
+
+    say = by_round(Reply(text="Wait.", tool_calls=[Call("remind", {}, "r")]), "For now, done.", "And the rest.")
+
+    @asynccontextmanager
+    async def open_host(url: str) -> AsyncIterator[Lash]:
+        async with opens(say, tools=[remind])(url) as lash:
+            opened.append(lash)
+            yield lash
+
+    seen: list[Crash] = []
+    await crash_at_every_effect(
+        open_host, "Go.", points=lambda point: point.kind in ("effect", "store"), checks=[seen.append]
+    )
+    for crash in seen:
+        assert [each.text for each in crash.ending.messages][-2:] == ["The rest, please.", "And the rest."]
 
 
 async def test_journals_that_are_kept_change_nothing() -> None:
@@ -149,6 +185,30 @@ async def test_an_unsafe_tool_that_is_run_twice_is_noticed() -> None:
     twice = r"executions of tool_call `charge` \(c\), which is unsafe: expected 1, got 2"
     with pytest.raises(AssertionError, match=twice):
         await crash_at_every_effect(open_host, "Go.", points=effects)
+
+
+async def test_a_turn_that_nobody_can_go_on_with_is_noticed() -> None:
+    """The next process has another idea of what the tool is, so that what is recorded isn't what it would do."""
+    kinds = count()
+
+    @asynccontextmanager
+    async def open_host(url: str) -> AsyncIterator[Lash]:
+        changing = tool(name="charge", effect="idempotent" if next(kinds) % 2 else "unsafe")(_charge)
+        async with opens(TWO_CALLS, tools=[look, changing])(url) as lash:
+            yield lash
+
+    with pytest.raises(AssertionError, match=r"^killed .*: a new host couldn't end the turn: .* can't go on: .*charge"):
+        await crash_at_every_effect(open_host, "Go.", points=effects)
+
+
+async def _charge() -> str:
+    "Charge."
+    return "charged"
+
+
+async def test_choosing_no_place_at_all_proves_nothing() -> None:
+    with pytest.raises(AssertionError, match=r"`points` chose none of the \d+ places that turn `crash` passes"):
+        await crash_at_every_effect(opens(TWO_CALLS, tools=[look, charge]), "Go.", points=lambda point: False)
 
 
 async def test_a_host_whose_turns_die_with_it_is_refused() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import anyio
@@ -25,6 +27,7 @@ from lash_hookspecs import (
     OperationId,
     Stopped,
     StopReason,
+    ToolCallFailure,
     TurnBlocked,
     tool,
 )
@@ -86,6 +89,31 @@ async def test_whoever_goes_on_may_be_killed_too(first: CrashPoint, second: Cras
     assert ending.turn.text == "All is done: {'Be brief.': 1, 'And hurry.': 1}"
 
 
+@pytest.mark.chaos
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(8, 200))])
+async def test_any_number_of_crashes_anywhere_is_survived(seed: int, tmp_path: Path) -> None:
+    """Each process is killed wherever it has got to by then; the last one is let live."""
+    url, random = url_in(tmp_path / "one"), Random(seed)
+    crashes = 0
+    for _ in range(random.randint(2, 7)):
+        watch = Watch(random.randrange(90))
+        try:
+            await SUBJECT.live(url, watch)
+        except TurnBlocked:
+            break  # three in a row that came to nothing: a person says that it may go on
+        crashes += watch.dead
+    ending = await SUBJECT.survive(url, force=True)
+    deeds = World(url).deeds
+    assert deeds["charge"] <= 1
+    assert max(deeds.values()) <= crashes + 1
+    assert ending.receipts == (OperationId("turn", TURN),)
+    assert ending.inbox == ()
+    assert ending.turn.text == "All is done: {'Be brief.': 1, 'And hurry.': 1}"
+    assert [each.text for each in ending.messages].count("And hurry.") == 1
+    assert (ending.turn.usage.input, ending.turn.usage.output) == (40, 20)
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_queued_input_stays_with_the_turn_that_took_it(tmp_path: Path) -> None:
     """Claimed with the checkpoint's record, it is said to the turn that goes on, and becomes none of its own."""
@@ -132,6 +160,52 @@ class Steps:
     def open(self, url: str, **options: Any) -> AbstractAsyncContextManager[Lash]:
         say = by_round(Reply(text="One step.", tool_calls=[Call("step", {}, "s1")]), "There.")
         return agent(say, store=url, tools=[self.tool], **options)
+
+
+SESSIONS = [f"s{number}" for number in range(6)]
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(6, 100))])
+async def test_sessions_that_are_written_together_survive_one_by_one(seed: int, tmp_path: Path) -> None:
+    """One process, six turns at once: their writes share transactions, and none has more or less of it than its own."""
+    url = url_in(tmp_path / "one")
+
+    @tool(effect="unsafe")
+    async def charge(session: str) -> str:
+        "Charge."
+        World(url).note(session)
+        return session
+
+    def say(request: LlmRequest) -> Reply | str:
+        session = request.scope.session_id
+        if any(message.role == "assistant" for message in request.messages):
+            return f"I am {session}."
+        return Reply(text="Now.", tool_calls=[Call("charge", {"session": session}, "c")])
+
+    watch = Watch(Random(seed).randrange(40, 300), commits=len(SESSIONS))
+    try:
+        with anyio.CancelScope() as watch.scope:
+            async with agent(say, store=url, tools=[charge]) as lash:
+                watch_host(lash, watch, mortal=True)
+                watch.active = True
+                async with anyio.create_task_group() as group:
+                    for each in SESSIONS:
+                        session = await lash.session(each)
+                        group.start_soon(partial(session.run, "Go.", turn_id=f"t-{each}"))
+    except Exception:
+        assert watch.dead
+    async with agent(say, store=url, tools=[charge]) as lash:
+        for each in SESSIONS:
+            session = await lash.session(each)
+            turn = await session.run("Go.", turn_id=f"t-{each}")
+            (call,) = turn.tool_calls
+            unknown = isinstance(call.output.outcome, ToolCallFailure)
+            assert turn.text == f"I am {each}."
+            assert World(url).deeds[each] <= 1
+            assert World(url).deeds[each] == 1 or unknown
+            assert len(await session.messages()) == 4
+            assert await session.inbox() == []
 
 
 # ---- an interrupted turn --------------------------------------------------------------------------------------------

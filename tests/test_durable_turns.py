@@ -12,7 +12,7 @@ from attrs import evolve
 from lash_framework import Lash
 from lash_framework.settings import Settings, load_settings
 from lash_framework.unfinished import TurnState
-from lash_hookspecs import CapabilityMissing, LlmRequest, ToolCallContext, TurnConflict, tool
+from lash_hookspecs import CapabilityMissing, LlmRequest, ToolCallContext, TurnCancelled, TurnConflict, tool
 from lash_plugin_provider_scripted import Call, Reply
 
 
@@ -147,3 +147,32 @@ async def test_deleting_a_session_that_never_was_makes_none(tmp_path: Path, capl
         assert await lash.delete_session("nobody") is True
         assert await lash.delete_session("nobody") is True
     assert [each.getMessage() for each in caplog.records if each.levelname == "WARNING"] == []
+
+
+async def test_an_input_that_is_cancelled_in_the_inbox_while_its_caller_waits_is_never_begun(tmp_path: Path) -> None:
+    url, begun, go_on = url_in(tmp_path), anyio.Event(), anyio.Event()
+
+    async def slow(request: LlmRequest) -> str:
+        begun.set()
+        await go_on.wait()
+        return "done"
+
+    async def queued(other: Lash) -> None:
+        session = await other.session("s", recover=False)
+        with pytest.raises(TurnCancelled, match="cancelled before it began, in the session's inbox"):
+            await session.run("q", turn_id="queued", wait=True)
+
+    async with agent(slow, store=url) as lash, agent([], store=url) as other:
+        store = lash.require_journal("this test").store
+        session = await lash.session("s")
+        async with anyio.create_task_group() as group:
+            group.start_soon(session.run, "first")
+            await begun.wait()
+            group.start_soon(queued, other)
+            nos: list[int] = []
+            while not nos:
+                nos = [each.no for each in await store.list_inbox("s") if each.turn_id == "queued"]
+            await store.cancel_items("s", nos, "nobody wants it")
+            go_on.set()
+        assert await store.list_inbox("s") == []
+        assert [each.text for each in await session.messages()] == ["first", "done"]

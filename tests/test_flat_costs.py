@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from agents import agent, plugin
+from agents import agent, inline_agent, plugin
 from attrs import define, field
 
 from lash_framework.machine import projection
@@ -119,7 +119,7 @@ async def test_a_turn_takes_few_passes_of_the_event_loop() -> None:
         passes += 1
         return select(timeout)
 
-    async with agent(lambda request: "a") as lash:
+    async with inline_agent(lambda request: "a") as lash:
         session = await lash.session("s")
         await session.run("first")
         selector.select = counted

@@ -36,7 +36,8 @@ def plain_json(value: Any, levels: int = LEVELS) -> bytes:
     """Plain data as JSON, keys sorted. Raises `TypeError` or `ValueError` for anything else, and what is deeper."""
     import orjson  # when something is encoded: plugins are looked for without it
 
-    _require_plain(value, levels, levels)
+    if type(value) not in _PLAIN:
+        _require_plain(value, levels, levels)
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 

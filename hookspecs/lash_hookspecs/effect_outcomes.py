@@ -149,10 +149,14 @@ class CheckpointOutcome:
 
 @frozen(kw_only=True)
 class SyncEnvironmentOutcome:
-    """Prompt and tools as they are now; they mean nothing if a hook failed."""
+    """Prompt and tools as they are now; they mean nothing if a hook failed.
+
+    `unchanged`: they are those of the outcome before, of the turn's start or a synchronization, and aren't said again.
+    """
 
     tag: ClassVar[str] = "sync_execution_environment"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.SYNC_EXECUTION_ENVIRONMENT
+    unchanged: bool = False
     prompt: RenderedPrompt = RenderedPrompt()
     tool_specs: tuple[LlmToolSpec, ...] = ()
     hooks: HookRecord = HookRecord()

@@ -66,8 +66,9 @@ class InboxItem:
 
     `turn_id` is the turn that it starts, or the one that took it. `attempts` counts how often a turn was begun for it,
     each time under a new generation, `fruitless` how many of these in a row died (nobody let go of the lease) and
-    recorded nothing. `reason` says why its turn is blocked, or was. `cancel_reason` is set once somebody asked that its
-    turn be cancelled. `payload` is empty once the item is settled, unless its turn's journal is kept.
+    recorded nothing. `reason` says why its turn is blocked; who begins it next is told, and who follows them isn't.
+    `cancel_reason` is set once somebody asked that its turn be cancelled. `payload` is empty once the item is settled,
+    unless its turn's journal is kept.
     """
 
     no: int
@@ -108,6 +109,9 @@ class Inbox(Protocol):
 
     async def enqueue(self, item: NewInboxItem) -> InboxItem:
         """Accept an item, or find it accepted. Raises `InboxConflict`. A session that wasn't known is from now on.
+
+        A settled item may be forgotten if its turn's receipt has its key and its hash: it is told from that then, with
+        the number 0.
 
         Raises `CommitRefused` with one of these codes: `session_id` or `source_key` (there is none), `integer_range`.
         """

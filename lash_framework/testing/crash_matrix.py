@@ -21,7 +21,7 @@ from lash_framework.recovery import RecoveredTurn
 from lash_framework.testing.crash_points import CrashPoint, Started, Watch
 from lash_framework.testing.crash_seams import watch_host
 from lash_framework.testing.crash_verdicts import Ending, judge
-from lash_hookspecs.errors import TurnSuspended
+from lash_hookspecs.errors import LashError, TurnSuspended
 from lash_hookspecs.sessions import AssembledTurn, TurnInput
 from lash_hookspecs.stores import OperationId
 from lash_hookspecs.values import frozen
@@ -114,8 +114,11 @@ class Subject:
             if not watch.dead:  # whatever a killed process still says, nobody hears
                 raise
 
-    async def survive(self, url: str) -> Ending:
-        """What a process left, and how its turn ends with a new host: recovered, then asked for once more."""
+    async def survive(self, url: str, *, force: bool = False) -> Ending:
+        """What a process left, and how its turn ends with a new host: recovered, then asked for once more.
+
+        `force`: also if it is blocked.
+        """
         watch = Watch()
         async with self.open_host(url) as lash:
             store: Any = lash.store
@@ -125,8 +128,9 @@ class Subject:
             was_accepted = bool(await store.list_inbox(self.session_id))
             watch_host(lash, watch)
             session = await self._session(lash)
-            recovered = await self._recovered(lash, session)
+            recovered = [*await self._recovered(lash, session, force)]
             turn = await session.run(self.prompt, turn_id=self.turn_id)
+            recovered += await self._recovered(lash, session, force)  # what the turn has left to do in the inbox
             loaded = await store.load_session(self.session_id)
             return Ending(
                 turn=turn,
@@ -149,9 +153,9 @@ class Subject:
     async def _session(self, lash: Lash) -> Session:
         return await lash.session(self.session_id, mode=self.mode, recover=False)
 
-    async def _recovered(self, lash: Lash, session: Session) -> Sequence[RecoveredTurn]:
+    async def _recovered(self, lash: Lash, session: Session, force: bool) -> Sequence[RecoveredTurn]:
         try:
-            return await session.recover()
+            return await session.recover(force=force)
         except TurnSuspended as waiting:
             for key in waiting.keys:
                 await lash.resolve(key, error="nobody knows whether it happened")
@@ -193,11 +197,17 @@ async def crash_at_every_effect(
     subject = Subject(open_host=open_host, prompt=normalized(prompt), session_id=session_id, turn_id=turn_id, mode=mode)
     with tempfile.TemporaryDirectory(prefix="lash-crash-") as folder:
         golden, trace = await golden_run(subject, _url(database, folder, 0))
+        chosen = [each for each in trace if points is None or points(each)]
+        if not chosen:
+            raise AssertionError(f"`points` chose none of the {len(trace)} places that turn `{turn_id}` passes")
         crashes = []
-        for number, point in enumerate(filter(points, trace), 1):
+        for number, point in enumerate(chosen, 1):
             watch, url = Watch(point), _url(database, folder, number)
             await subject.live(url, watch)
-            ending = await subject.survive(url)
+            try:
+                ending = await subject.survive(url)
+            except LashError as error:
+                raise AssertionError(f"killed {point}: a new host couldn't end the turn: {error}") from error
             judge(point, golden, ending, watch.started)
             crash = Crash(point=point, reached=watch.dead, ending=ending, started=tuple(watch.started))
             for check in checks:
@@ -211,7 +221,7 @@ async def golden_run(subject: Subject, url: str) -> tuple[Ending, tuple[CrashPoi
     watch = Watch()
     await subject.live(url, watch)
     ending = await subject.survive(url)
-    if ending.started or not ending.was_committed:
+    if not ending.was_committed:
         raise AssertionError(f"turn `{subject.turn_id}` wasn't committed, so there is nothing to compare crashes with")
     return ending, tuple(watch.passed)
 

@@ -55,8 +55,9 @@ class CrashPoint:
 
 @frozen
 class Started:
-    """An effect that began to be executed. `label` is for people; `key` is its replay key."""
+    """An effect that began to be executed, of a turn. `label` is for people; `key` is its replay key."""
 
+    turn_id: str
     key: str
     label: str
     kind: RuntimeEffectKind
@@ -78,13 +79,17 @@ def _ignore(started: Started) -> None:
 class Watch:
     """Notes the places that one turn passes, and the effects that start; at `target` it ends the world.
 
+    A target is a place, or how many places are passed before it. After so many `commits` nothing is noted any more:
+    what follows isn't a turn's.
+
     In this process the world ends so: from then on the store refuses everything, no effect starts, and the tasks in
     `scope` are cancelled, whose cleaning up reaches nothing that lasts. `kill` may do better and end the process.
     """
 
-    target: CrashPoint | None = None
+    target: CrashPoint | int | None = None
     kill: Callable[[], None] | None = None
     on_started: Callable[[Started], None] = _ignore
+    commits: int = 1
     passed: list[CrashPoint] = field(factory=list)
     started: list[Started] = field(factory=list)
     scope: anyio.CancelScope | None = None
@@ -105,7 +110,8 @@ class Watch:
         label = effect_label(envelope)
         await self.reach(f"effect {label}", When.BEFORE)
         command = envelope.command
-        started = Started(envelope.key, label, command.kind, repeatability(command))
+        turn_id = envelope.invocation.scope.turn_id or ""
+        started = Started(turn_id, envelope.key, label, command.kind, repeatability(command))
         self.started.append(started)
         self.on_started(started)
         outcome = await run(envelope)
@@ -134,7 +140,7 @@ class Watch:
             self._counts[name, when] += 1
             point = CrashPoint(name, when, self._counts[name, when])
             self.passed.append(point)
-            if self.dead or point != self.target:
+            if self.dead or self.target not in (point, len(self.passed) - 1):
                 return self.dead
             if self.kill is not None:
                 self.kill()

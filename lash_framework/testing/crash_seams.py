@@ -96,7 +96,8 @@ class _WatchedStore:
         if not is_timer and not READS.match(name):
             await watch.reach(f"store {name}", When.AFTER)
         if name == "commit":
-            watch.active = False  # whatever comes now isn't the turn's
+            watch.commits -= 1
+            watch.active = watch.active and watch.commits > 0
         return answer
 
 
@@ -137,11 +138,14 @@ class _Statements:
             self._watch.reach_on_thread(f"sql {calls}: {what}", When.AFTER)
 
 
+_INNERMOST = re.compile(r"\([^()]*\)")
 _SHAPE = re.compile(r"\s*(?:(INSERT INTO|UPDATE|DELETE FROM)|SELECT\b.*?\bFROM)\s+(\w+)", re.DOTALL)
 
 
 def _short(sql: str) -> str:
-    """The verb and the first table."""
+    """The verb and the table: the first one outside of all brackets."""
+    while (bare := _INNERMOST.sub("", sql)) != sql:
+        sql = bare
     shape = _SHAPE.match(sql)
     return f"{shape[1] or 'SELECT'} {shape[2]}" if shape else " ".join(sql.split())
 

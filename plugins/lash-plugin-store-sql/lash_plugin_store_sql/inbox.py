@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lash_hookspecs.inbox import CancelOutcome, InboxItem, InboxState, NewInboxItem
 from lash_hookspecs.leases import Lease
+from lash_hookspecs.stores import OperationId
 from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.items import (
     accept,
@@ -15,7 +16,7 @@ from lash_plugin_store_sql.items import (
     waiting_after,
 )
 from lash_plugin_store_sql.leases import Clock, known
-from lash_plugin_store_sql.reads import find_session, require_not_deleted
+from lash_plugin_store_sql.reads import Session, find_receipt, find_session, require_not_deleted
 from lash_plugin_store_sql.turn_plan import (
     Claim,
     conflict,
@@ -30,10 +31,32 @@ def enqueue(tx: Tx, new: NewInboxItem) -> InboxItem:
     session = find_session(tx, new.session_id)
     found = None if session is None else find_by_key(tx, new.session_id, session.no, new.source_key)
     if found is None:
+        if session is not None and (settled := _settled(tx, session, new)) is not None:
+            return settled
         return accept(tx, known(tx, new.session_id, session, new.accepted_at_ms), new, InboxState.PENDING)
     if found.content_hash != new.content_hash:
         raise conflict(new.session_id, new.source_key, found)
     return found
+
+
+def _settled(tx: Tx, session: Session, new: NewInboxItem) -> InboxItem | None:
+    """The item as its turn's receipt tells of it, which is all that is left then."""
+    if new.turn_id is None or new.turn_id != new.source_key:
+        return None
+    receipt = find_receipt(tx, session.no, OperationId("turn", new.turn_id))
+    if receipt is None or receipt.input_hash != new.content_hash:
+        return None
+    return InboxItem(
+        no=0,
+        session_id=new.session_id,
+        source_key=new.source_key,
+        ingress=new.ingress,
+        state=InboxState.COMPLETED,
+        content_hash=new.content_hash,
+        payload=b"",
+        accepted_at_ms=new.accepted_at_ms,
+        turn_id=new.turn_id,
+    )
 
 
 def cancel_items(tx: Tx, session_id: str, nos: Sequence[int], reason: str, clock: Clock) -> Mapping[int, CancelOutcome]:

@@ -23,6 +23,7 @@ __all__ = [
     "forget",
     "give_back",
     "has_pending",
+    "is_known",
     "list_inbox",
     "refuse_unfit",
     "take",
@@ -114,6 +115,18 @@ def find_by_key(tx: Tx, session_id: str, session_no: int, source_key: str) -> In
     """The item that was accepted under a source key."""
     row = tx.row(f"SELECT {ITEM} FROM inbox WHERE session_no = ? AND source_key = ?", (session_no, source_key))
     return None if row is None else item_of(session_id, row)
+
+
+def is_known(tx: Tx, session_no: int, new: NewInboxItem) -> bool:
+    """Whether there is anything that a new item must be held against: itself, its turn's receipt, or an open item."""
+    row = tx.row(
+        "SELECT EXISTS (SELECT 1 FROM inbox WHERE session_no = ? AND source_key = ?) "
+        "OR EXISTS (SELECT 1 FROM inbox WHERE session_no = ? AND settled_at_ms IS NULL) "
+        "OR EXISTS (SELECT 1 FROM receipts WHERE (key >> 32) = ? AND scope = 'turn' AND op_key = ?)",
+        (session_no, new.source_key, session_no, session_no, new.turn_id),
+    )
+    assert row is not None  # it always says something
+    return bool(row[0])
 
 
 def find_next(tx: Tx, session_id: str, session_no: int, now_ms: int) -> InboxItem | None:
@@ -238,11 +251,13 @@ def accept(
     )
 
 
-def claim_for_turn(tx: Tx, session_no: int, no: int, generation: int, attempts: int, fruitless: int) -> None:
+def claim_for_turn(tx: Tx, session_no: int, item: InboxItem) -> None:
     """Claim a stored item whose turn is begun, and with it what its turn took before."""
+    generation, no = item.claim_generation, item.no
     tx.write(
-        "UPDATE inbox SET state = 'claimed', claim_generation = ?, attempts = ?, fruitless = ? WHERE no = ?",
-        (generation, attempts, fruitless, no),
+        "UPDATE inbox SET state = 'claimed', claim_generation = ?, attempts = ?, fruitless = ?, reason = ? "
+        "WHERE no = ?",
+        (generation, item.attempts, item.fruitless, item.reason, no),
     )
     tx.write(
         "UPDATE inbox SET claim_generation = ? "

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.schema import corrupt
 from lash_plugin_store_sql.turn_plan import Grant, LeaseFacts
 
-__all__ = ["LEASE", "RELEASED", "holder_gone", "lease_facts", "write_grant", "write_release"]
+__all__ = ["LEASE", "RELEASED", "holder_gone", "holder_text", "lease_facts", "write_grant", "write_release"]
 
 LEASE = "lease_generation, lease_token, lease_holder, lease_claimed_at_ms, lease_expires_at_ms, lease_displaced"
 """The columns, in the order that `lease_facts` takes them."""
@@ -74,6 +75,12 @@ def _values(holder: LeaseHolder) -> dict[str, Any]:
     return values
 
 
+@lru_cache(maxsize=64)
+def holder_text(holder: LeaseHolder) -> str:
+    """A holder as its column has it."""
+    return _text(_values(holder))
+
+
 def _text(values: dict[str, Any]) -> str:
     try:
         return orjson.dumps(values).decode()
@@ -109,7 +116,7 @@ def write_grant(tx: Tx, session_no: int, grant: Grant) -> None:
         (
             lease.generation,
             lease.token,
-            _text(_values(lease.holder)),
+            holder_text(lease.holder),
             lease.claimed_at_ms,
             lease.expires_at_ms,
             displaced,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from lash_hookspecs.errors import CommitRefused, StoreCorrupt
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
@@ -49,18 +50,27 @@ def append_rows(tx: Tx, no: int, generation: int, rows: Sequence[JournalRow], la
     place = key(no, 0) - 1 if last is None else last
     if place + len(rows) > key(no, MAX_GENERATION):
         raise CommitRefused("integer_range", f"a turn's journal holds at most {MAX_GENERATION:,} rows")
-    written = [
-        tx.write(
-            f"INSERT INTO journal (key, generation, {_ROW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT ((key >> 32), replay_key) DO UPDATE SET generation = excluded.generation, "
-            "kind = excluded.kind, status = excluded.status, envelope_hash = excluded.envelope_hash, "
-            "body = excluded.body, digests = excluded.digests, label = excluded.label WHERE journal.status = 'intent'",
-            (at, generation, *columns),
-        )
-        for at, columns in enumerate(map(_columns, rows), place + 1)
-    ]
-    for row in (row for row, count in zip(rows, written, strict=True) if not count):
-        _require_the_same(tx, no, generation, row)
+    places = iter(range(place + 1, place + 1 + len(rows)))
+    for start in range(0, len(rows), _AT_ONCE):
+        piece = rows[start : start + _AT_ONCE]
+        params = [each for row in piece for each in (next(places), generation, *_columns(row))]
+        if tx.write(_insert(len(piece)), params) < len(piece):
+            for row in piece:
+                _require_the_same(tx, no, generation, row)
+
+
+_AT_ONCE = 16
+
+
+@cache
+def _insert(count: int) -> str:
+    """The statement that writes so many rows."""
+    return (
+        f"INSERT INTO journal (key, generation, {_ROW}) VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, ?, ?)'] * count)} "
+        "ON CONFLICT ((key >> 32), replay_key) DO UPDATE SET generation = excluded.generation, kind = excluded.kind, "
+        "status = excluded.status, envelope_hash = excluded.envelope_hash, body = excluded.body, "
+        "digests = excluded.digests, label = excluded.label WHERE journal.status = 'intent'"
+    )
 
 
 def _columns(row: JournalRow) -> Sequence[object]:

@@ -30,6 +30,12 @@ def items_of(tx: Tx, session: Session | None, commit: RuntimeCommit) -> Mapping[
 def settle(tx: Tx, session_no: int, settles: Settlement, items: Mapping[int, Claim], receipt: Receipt) -> None:
     """Settle the turn's items; those that it took and didn't use wait again."""
     done = [settles.item, *settles.applied]
+    if not settles.keep_journal and tx.write(
+        # Its turn's receipt has its key and its hash: that is all the evidence that it needs.
+        "DELETE FROM inbox WHERE no = ? AND source_key = turn_id AND turn_id = ? AND content_hash = ?",
+        (settles.item, receipt.operation.key, receipt.input_hash),
+    ):
+        done.remove(settles.item)
     payload = "" if settles.keep_journal else ", payload = x''"  # who replays a turn needs what it was asked
     for piece in chunks(done):
         tx.write(
@@ -37,7 +43,7 @@ def settle(tx: Tx, session_no: int, settles: Settlement, items: Mapping[int, Cla
             f"WHERE no IN ({marks(len(piece))})",
             (receipt.committed_at_ms, receipt.operation.key, *piece),
         )
-    if items.keys() - set(done):
+    if items.keys() - {settles.item, *settles.applied}:
         give_back(tx, session_no, settles.item)
     if not settles.keep_journal:
         drop_rows(tx, settles.item)

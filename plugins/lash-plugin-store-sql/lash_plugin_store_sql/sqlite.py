@@ -155,7 +155,7 @@ class SqliteDriver:
         if not write:
             return self._reader(self._settings.busy_timeout_s)
         if self._path is None:
-            db = self._open(":memory:")
+            db = self._open(":memory:", check_same_thread=False)
         else:
             self._prepare_place(Path(self._path))
             db = self._open(f"{Path(self._path).absolute().as_uri()}?mode=rwc", uri=True)

@@ -31,6 +31,7 @@ from lash_hookspecs.stores import (
 from lash_plugin_store_sql import inbox, items, leases, reads, settle, turns, writes
 from lash_plugin_store_sql.draft import draft, measure
 from lash_plugin_store_sql.driver import Driver, StatementSeen
+from lash_plugin_store_sql.inplace import InPlace
 from lash_plugin_store_sql.locks import MemoryLocks, file_locks
 from lash_plugin_store_sql.settings import SqlSettings
 from lash_plugin_store_sql.sqlite import SqliteDriver, database_path
@@ -61,7 +62,7 @@ class SqlStore:
         self._driver = driver
         self._locks = locks
         self._now_ms = now_ms
-        self._lanes = Lanes(driver)
+        self._lanes = Lanes(driver) if driver.readers else InPlace(driver)
 
     @classmethod
     async def open(

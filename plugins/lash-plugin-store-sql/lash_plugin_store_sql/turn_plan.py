@@ -37,6 +37,7 @@ __all__ = [
     "plan_begin",
     "plan_cancel",
     "plan_lease",
+    "reason_for",
     "settlement_error",
 ]
 
@@ -253,6 +254,15 @@ def fruitless(stored: InboxItem, *, died: bool, progressed: bool) -> int:
     if not died:
         return stored.fruitless
     return 0 if progressed else stored.fruitless + 1
+
+
+def reason_for(stored: InboxItem, generation: int) -> str | None:
+    """What whoever begins an item's turn under this generation is told of why it was blocked.
+
+    Whoever claimed it before, under another one, went on in spite of that: it is no reason any more.
+    """
+    is_told = stored.state is InboxState.BLOCKED or stored.claim_generation == generation
+    return stored.reason if is_told else None
 
 
 def conflict(session_id: str, source_key: str, accepted: InboxItem) -> InboxConflict:

@@ -22,10 +22,11 @@ from lash_plugin_store_sql.items import (
     find_claims,
     find_next,
     forget,
+    is_known,
     refuse_unfit,
     take,
 )
-from lash_plugin_store_sql.lease_row import LEASE, holder_gone, lease_facts, write_grant, write_release
+from lash_plugin_store_sql.lease_row import LEASE, holder_gone, holder_text, lease_facts, write_grant, write_release
 from lash_plugin_store_sql.leases import Clock, known
 from lash_plugin_store_sql.reads import Session, find_receipt, find_session, require_not_deleted
 from lash_plugin_store_sql.rows import append_rows, drop_rows, has_rows, load_rows
@@ -42,6 +43,7 @@ from lash_plugin_store_sql.turn_plan import (
     is_parked,
     lost_claims,
     plan_begin,
+    reason_for,
 )
 
 
@@ -64,6 +66,8 @@ def _begin_facts(tx: Tx, begin: TurnBegin, session: Session | None, now_ms: int)
     if session is None:
         return BeginFacts(now_ms=now_ms)
     new, accepted, receipt = begin.item, None, None
+    if new is not None and not is_known(tx, session.no, new):
+        return BeginFacts(lease=session.lease, now_ms=now_ms, gone=holder_gone(session.lease))
     if new is not None:
         accepted = find_by_key(tx, begin.session_id, session.no, new.source_key)
         turn_id = new.turn_id if accepted is None else accepted.turn_id
@@ -93,7 +97,7 @@ def _begin(tx: Tx, begin: TurnBegin, plan: Begin, session: Session | None, now_m
     if stored is not None:
         item = _claimed(tx, plan, stored)
         if item != stored:
-            claim_for_turn(tx, session_no, item.no, lease.generation, item.attempts, item.fruitless)
+            claim_for_turn(tx, session_no, item)
         if stored.attempts:
             rows = load_rows(tx, item.no)
     if plan.accepts and new is not None:
@@ -119,6 +123,7 @@ def _claimed(tx: Tx, plan: Begin, stored: InboxItem) -> InboxItem:
         claim_generation=grant.lease.generation,
         attempts=plan.attempts,
         fruitless=fruitless(stored, died=died, progressed=progressed),
+        reason=reason_for(stored, grant.lease.generation),
     )
 
 
@@ -128,13 +133,33 @@ def append_journal(
     """Write rows, and claim what the turn takes, if the fence holds."""
     tx.lock(lease.session_id)
     now_ms = clock()
-    session_no, claim, last = _fenced_item(tx, lease, no, now_ms)
+    session_no, last = _fenced(tx, lease, no, now_ms)
     wanted = list(dict.fromkeys(claims))
     if wanted and take(tx, session_no, lease.generation, no, wanted, now_ms) < len(wanted):
-        items = {no: claim, **find_claims(tx, session_no, wanted)}
+        items = find_claims(tx, session_no, [no, *wanted])
         if lost := lost_claims(lease.generation, no, wanted, items):
             raise ClaimLost(lease.session_id, lost)
     append_rows(tx, no, lease.generation, rows, last)
+
+
+def _fenced(tx: Tx, lease: Lease, no: int, now_ms: int) -> tuple[int, int | None]:
+    """The session's number and the last key of the item's journal, if the lease's turn may write it.
+
+    Every record comes by here, so what holds is seen in the columns; what doesn't is looked at closely, and named.
+    """
+    row = tx.row(
+        "SELECT sessions.no, (SELECT max(key) FROM journal WHERE key BETWEEN ? AND ?), lease_expires_at_ms, "
+        "lease_generation, lease_token, lease_holder, inbox.claim_generation, inbox.state, inbox.taken_by "
+        "FROM sessions JOIN inbox ON inbox.no = ? AND inbox.session_no = sessions.no WHERE session_id = ?",
+        (*span(no), no, lease.session_id),
+    )
+    if row is not None:
+        session_no, last, expires_at_ms, *found = row
+        wanted = [lease.generation, lease.token, holder_text(lease.holder), lease.generation, "claimed", None]
+        if found == wanted and type(expires_at_ms) is int and now_ms < expires_at_ms:
+            return session_no, last
+    session_no, _, last = _fenced_item(tx, lease, no, now_ms)
+    return session_no, last
 
 
 def _fenced_item(tx: Tx, lease: Lease, no: int, now_ms: int) -> tuple[int, Claim, int | None]:

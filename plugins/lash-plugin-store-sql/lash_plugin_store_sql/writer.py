@@ -58,8 +58,7 @@ class Lanes:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._writes: _Inbox = SimpleQueue()
-        # Without readers (a database in memory) the writer serves both.
-        self._reads: _Inbox = SimpleQueue() if driver.readers else self._writes
+        self._reads: _Inbox = SimpleQueue()
         self._readers: list[threading.Thread] = []
         self._idle = _Idle()
         self._writer: threading.Thread | None = None
@@ -209,15 +208,10 @@ def _next_batch(inbox: _Inbox) -> tuple[list[Ticket[Any]], Ticket[Any] | None]:
 
 
 def _run_batch(driver: Driver, connection: Connection, batch: list[Ticket[Any]]) -> None:
-    writes = [ticket for ticket in batch if ticket.writes]
-    alone = [ticket for ticket in batch if not ticket.writes]
-    if len(writes) > 1 and not _run_together(driver, connection, writes):
-        for ticket in writes:
-            ticket.value = ticket.error = None
-        alone = batch
-    elif len(writes) == 1:
-        alone = batch
-    for ticket in alone:
+    if len(batch) > 1 and _run_together(driver, connection, batch):
+        return
+    for ticket in batch:
+        ticket.value = ticket.error = None
         _run_alone(driver, connection, ticket)
 
 

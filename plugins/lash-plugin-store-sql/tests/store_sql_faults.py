@@ -52,9 +52,9 @@ class Plan:
 class FaultyConnection(SqliteConnection):
     """The writer's connection. Everything really happens, until it fails."""
 
-    def __init__(self, db: sqlite3.Connection, plan: Plan) -> None:
-        super().__init__(db, None)
-        self._plan = plan
+    def __init__(self, db: sqlite3.Connection, driver: FaultyDriver) -> None:
+        super().__init__(db, driver)
+        self._plan = driver.plan
         self._statements = 0
 
     def begin(self, *, write: bool) -> None:
@@ -107,4 +107,4 @@ class FaultyDriver(SqliteDriver):
 
     def connect(self, *, write: bool) -> SqliteConnection:
         connection = super().connect(write=write)
-        return FaultyConnection(connection._db, self.plan) if write else connection
+        return FaultyConnection(connection._db, self) if write else connection

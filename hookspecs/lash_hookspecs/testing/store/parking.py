@@ -39,6 +39,19 @@ async def _parked(harness: StoreHarness) -> None:
     same((left.state, left.reason), (InboxState.SUSPENDED, None))
 
 
+@CASES.case("A6.07-tried", INBOX, JOURNAL)
+async def _tried_again(harness: StoreHarness) -> None:
+    """Who takes up a blocked turn is told why it is; whoever follows that attempt has a turn like any other."""
+    store, mine, theirs = await harness.open(), Runner("mine"), Runner("theirs")
+    lease, item = await mine.begin(store, new_item("a"))
+    await store.park_turn(lease, item.no, state=InboxState.BLOCKED, reason="a plugin is gone")
+    tried = await theirs.tried(store)
+    same(tried.item.reason, "a plugin is gone")
+    await store.release_lease(tried.lease)
+    same((await mine.tried(store)).item.reason, None)
+    same((await listed(store, "s1"))[0].reason, None)
+
+
 @CASES.case("A6.07-forget", INBOX, JOURNAL)
 async def _forgotten(harness: StoreHarness) -> None:
     """A turn that is forgotten is cancelled with its reason and its journal is gone; what it took waits again."""

@@ -226,6 +226,24 @@ async def _across_a_gap(harness: StoreHarness) -> None:
     same((await theirs.begin(store, new_item("b")))[1].source_key, "a")
 
 
+@CASES.case("A5.16-taken", *NEEDS, Need.CLOCK)
+async def _taken_is_no_turn(harness: StoreHarness) -> None:
+    """What a turn took is no turn of its own, also if it was accepted before the one that is begun again."""
+    store, mine, theirs = await harness.open(), Runner("mine"), Runner("theirs")
+    first = await store.enqueue(note("later", available_at_ms=(await _now(store)) + LONG))
+    lease, item = await mine.begin(store, new_item("a"), ttl_ms=3 * LONG)
+    harness.advance(LONG)
+    await store.append_journal(lease, item.no, [effect("checkpoint")], claims=[first.no])
+    await store.release_lease(lease)
+    same((first.no < item.no, (await theirs.begin(store))[1].source_key), (True, "a"))
+
+
+async def _now(store: Any) -> int:
+    """The store's time, which a lease tells."""
+    lease = await Runner(session_id="s2").lease(store)
+    return lease.claimed_at_ms
+
+
 @CASES.case("A5.20", *NEEDS)
 async def _all_or_nothing(harness: StoreHarness) -> None:
     """A claim of several takes all or none, and says which were not to be had; what a turn leaves waits again."""

@@ -1,0 +1,293 @@
+"""One life of a worker of the chaos run: it goes on with what the life before left, and then with its script.
+
+It is forked from a parent that has imported everything, and is killed at any moment. In a few bytes of shared memory it
+says how many model replies are coming in, how many tools run, and how many writes of the journal and commits are on
+their way; and, for the next life, which turn each of its sessions has come to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from mmap import mmap
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import orjson
+
+from lash_framework import Lash
+from lash_framework.settings import load_settings
+from lash_hookspecs import tool
+from lash_hookspecs.errors import TurnBlocked, TurnSuspended
+from lash_hookspecs.inbox import Ingress
+from lash_hookspecs.tools import ToolCallContext
+from lash_plugin_provider_openai.provider import OpenAiChatProvider
+from lash_plugin_store_sql.store import SqlStore
+
+PHASES = ("stream", "tool", "journal", "commit")
+LINES, TURNS = 2, 25
+"""How many sessions a worker runs at once, and how many turns each has before the next one is begun."""
+
+SLOT = 64  # bytes of shared memory for each worker
+_READY, _AT = 8, 16
+
+
+class Shared:
+    """A worker's bytes: a counter for each phase, whether it is ready, and the turn that each line has come to."""
+
+    def __init__(self, memory: mmap, slot: int) -> None:
+        self._memory = memory
+        self._start = slot * SLOT
+
+    def reborn(self) -> None:
+        """Forget what the last life was doing."""
+        self._memory[self._start : self._start + _AT] = bytes(_AT)
+
+    def active(self) -> list[str]:
+        """The phases that it is in."""
+        return [name for at, name in enumerate(PHASES) if self._memory[self._start + at]]
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has left its start behind."""
+        return bool(self._memory[self._start + _READY])
+
+    def is_ready(self) -> None:
+        """It has."""
+        self._memory[self._start + _READY] = 1
+
+    @contextmanager
+    def within(self, phase: str) -> Iterator[None]:
+        """Say so while the block runs."""
+        at = self._start + PHASES.index(phase)
+        self._memory[at] += 1
+        try:
+            yield
+        finally:
+            self._memory[at] -= 1
+
+    def turn(self, line: int) -> int:
+        """The turn that a line has come to."""
+        found: int = struct.unpack_from("<I", self._memory, self._start + _AT + 4 * line)[0]
+        return found
+
+    def move_on(self, line: int, turn: int) -> None:
+        """It has come to this one."""
+        struct.pack_into("<I", self._memory, self._start + _AT + 4 * line, turn)
+
+
+class Life(NamedTuple):
+    """All that a worker is told. `last`: run nothing new, only end what was begun or accepted."""
+
+    seed: int
+    slot: int
+    folder: Path
+    url: str
+    shared: Shared
+    last: bool = False
+
+
+class Lines:
+    """A file that many processes append lines to; what was written outlives them."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def write(self, **fields: object) -> None:
+        """A line."""
+        os.write(self._file, orjson.dumps({**fields, "pid": os.getpid(), "at": time.monotonic()}) + b"\n")
+
+
+def session_name(slot: int, line: int, turn: int) -> str:
+    """The session that a turn belongs to."""
+    return f"s{slot}.{line}.{turn // TURNS}"
+
+
+class Script(NamedTuple):
+    """One turn: what the user says, and what they say while it runs, if anything."""
+
+    turn_id: str
+    text: str
+    note: str | None
+    note_after_s: float
+
+
+def script(seed: int, slot: int, line: int, turn: int) -> Script:
+    """The turn with this number; always the same."""
+    turn_id = f"{session_name(slot, line, turn)}-{turn}"
+    chance = Random(f"{seed}/{turn_id}")
+    sizes = [chance.choice((1, 1, 2, 4)) for _ in range(chance.randint(0, 4))]
+    rounds = ["".join(chance.choices("piuw", [4, 3, 4, 1], k=size)) for size in sizes]
+    note = f"note {turn_id}" if chance.random() < 0.2 else None
+    return Script(turn_id, f"do {turn_id} {','.join(rounds) or '-'}", note, chance.uniform(0, 0.08))
+
+
+# ---- tools ----------------------------------------------------------------------------------------------------------
+
+
+def tools(log: Lines, shared: Shared, seed: int) -> list[Any]:
+    """What the model may call. Each says in the log when it begins and what it has done."""
+
+    async def work(name: str, x: str, ctx: ToolCallContext) -> str:
+        with shared.within("tool"):
+            told = {"tool": name, "x": x, "call": ctx.call_id, "key": ctx.idempotency_key}
+            log.write(event="began", **told)
+            await asyncio.sleep(Random(f"{seed}/{x}").uniform(0, 0.008))
+            log.write(event="done", **told)
+        return f"{name} did {x}"
+
+    @tool(effect="pure")
+    async def pure(x: str, ctx: ToolCallContext) -> str:
+        """Look something up."""
+        return await work("pure", x, ctx)
+
+    @tool(effect="idempotent")
+    async def idempotent(x: str, ctx: ToolCallContext) -> str:
+        """Do something under a key."""
+        return await work("idempotent", x, ctx)
+
+    @tool(effect="unsafe")
+    async def unsafe(x: str, ctx: ToolCallContext) -> str:
+        """Do something once."""
+        return await work("unsafe", x, ctx)
+
+    @tool(effect="unsafe", on_unknown="wait")
+    async def waiting(x: str, ctx: ToolCallContext) -> str:
+        """Do something once, and ask somebody if nobody knows."""
+        return await work("waiting", x, ctx)
+
+    return [pure, idempotent, unsafe, waiting]
+
+
+# ---- phases ---------------------------------------------------------------------------------------------------------
+
+
+def marked(method: Callable[..., Awaitable[Any]], phase: str, shared: Shared) -> Callable[..., Awaitable[Any]]:
+    """The method, with its phase told while it runs."""
+
+    async def call(*args: Any, **options: Any) -> Any:
+        with shared.within(phase):
+            return await method(*args, **options)
+
+    return call
+
+
+def mark(shared: Shared) -> None:
+    """Have store and provider tell their phases: this process does nothing else."""
+    SqlStore.append_journal = marked(SqlStore.append_journal, "journal", shared)  # type: ignore[method-assign]
+    SqlStore.begin_turn = marked(SqlStore.begin_turn, "journal", shared)  # type: ignore[method-assign]
+    SqlStore.commit = marked(SqlStore.commit, "commit", shared)  # type: ignore[method-assign]
+    OpenAiChatProvider.complete = marked(OpenAiChatProvider.complete, "stream", shared)  # type: ignore[method-assign]
+
+
+# ---- the life -------------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """Runs the lines of one slot."""
+
+    def __init__(self, life: Life, lash: Lash, acks: Lines) -> None:
+        self._life = life
+        self._lash = lash
+        self._acks = acks
+
+    async def line(self, line: int) -> None:
+        """Go on where the last life of this line was."""
+        life = self._life
+        turn = life.shared.turn(line)
+        session = await self._recovered(session_name(life.slot, line, turn))
+        while not life.last:
+            if session.id != session_name(life.slot, line, turn):
+                session = await self._recovered(session_name(life.slot, line, turn))
+            await self._turn(session, script(life.seed, life.slot, line, turn))
+            turn += 1
+            life.shared.move_on(line, turn)
+
+    async def clear(self) -> None:
+        """End whatever is left in any of the slot's sessions."""
+        for name in {each.session_id for each in await self._lash.store.list_inbox()}:  # type: ignore[attr-defined]
+            if name.startswith(f"s{self._life.slot}."):
+                await self._recovered(name)
+
+    async def _turn(self, session: Any, asked: Script) -> None:
+        note = asyncio.create_task(self._say(session, asked)) if asked.note else None
+        turn = await self._through(session, lambda: session.run(asked.text, turn_id=asked.turn_id))
+        self._acks.write(event="answered", session=session.id, turn=asked.turn_id, text=turn.text)
+        if note is not None:
+            await note
+
+    async def _say(self, session: Any, asked: Script) -> None:
+        await asyncio.sleep(asked.note_after_s)
+        await session.enqueue(asked.note, ingress=Ingress.CHECKPOINT, source_key=asked.note)
+        self._acks.write(event="accepted", session=session.id, note=asked.note)
+
+    async def _recovered(self, name: str) -> Any:
+        session = await self._lash.session(name, recover=False)
+        for each in await self._through(session, session.recover) or ():
+            self._acks.write(event="recovered", session=name, turn=each.turn.turn_id, replayed=each.replayed)
+        return session
+
+    async def _through(self, session: Any, run: Callable[[], Awaitable[Any]]) -> Any:
+        """Run it, and be the person who decides what is left open."""
+        blocked = False
+        while True:
+            try:
+                if blocked:
+                    await session.recover(force=True)
+                return await run()
+            except TurnSuspended as waits:
+                await self._decide(waits.session_id)
+            except TurnBlocked as error:
+                self._acks.write(event="blocked", session=error.session_id, turn=error.turn_id, why=error.reason)
+                blocked = True
+
+    async def _decide(self, session_id: str) -> None:
+        """Look into the tools' log, as a person would look into an account."""
+        done = {each["x"] for each in read(self._life.folder / "tools.jsonl") if each["event"] == "done"}
+        for call in await self._lash.pending():
+            if call.session_id != session_id:
+                continue
+            x = call.args["x"]
+            if x in done:
+                await self._lash.resolve(call.key, result=f"{call.tool_name} did {x}")
+            else:
+                await self._lash.resolve(call.key, error="it did not happen")
+            self._acks.write(event="resolved", session=session_id, x=x, happened=x in done)
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a log, but for one that is being written."""
+    if path.exists():
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            yield orjson.loads(line)
+
+
+async def warm_up(url: str) -> None:
+    """Import all that a life needs, so that each forked one has it."""
+    settings = load_settings(env={}, sets=[f"provider.openai-chat.base_url={url}"])
+    async with Lash.open("sqlite://", model="openai-chat:bench", settings=settings) as lash:
+        await (await lash.session("warm")).run("hello")
+
+
+async def live(life: Life) -> None:
+    """Until it is killed, or has nothing to do any more."""
+    mark(life.shared)
+    log = Lines(life.folder / "tools.jsonl")
+    settings = load_settings(env={}, sets=[f"provider.openai-chat.base_url={life.url}"])
+    async with Lash.open(
+        f"sqlite:///{life.folder / 'chaos.db'}",
+        model="openai-chat:bench",
+        tools=tools(log, life.shared, life.seed),
+        settings=settings,
+        require_durable=True,
+    ) as lash:
+        worker = Worker(life, lash, Lines(life.folder / "acks.jsonl"))
+        life.shared.is_ready()
+        await asyncio.gather(*(worker.line(line) for line in range(LINES)))
+        if life.last:
+            await worker.clear()

@@ -1,0 +1,135 @@
+"""What an open host is made of: its store, what turns with a journal need, work in the background, the application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+from lash_framework.admission import Journalling, new_holder
+from lash_framework.host import PluginHost
+from lash_framework.lease_keeper import LeaseKeeper
+from lash_framework.session import APPLICATION
+from lash_framework.settings import Settings, store_settings
+from lash_hookspecs.contexts import CompositionContext
+from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, UnknownName
+from lash_hookspecs.markers import hookimpl
+from lash_hookspecs.plugins import PluginInfo
+from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
+from lash_hookspecs.stores import Blobs, Capability, SessionLocks, SessionStore, Store, StoreContext
+from lash_hookspecs.toolkit import FunctionTool
+from lash_hookspecs.tools import Tool
+
+__all__ = [
+    "Application",
+    "FullStore",
+    "as_tool",
+    "background",
+    "instructions_layer",
+    "open_journalling",
+    "open_store",
+    "shielded",
+    "spoken_by",
+]
+
+
+class FullStore(Store, SessionStore, Blobs, SessionLocks, Protocol):
+    """What the kernel needs of a store."""
+
+
+class Application:
+    """The plugin that stands for the application: the tools that it gave in code."""
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        self._tools = tools
+
+    @hookimpl
+    def lash_plugin_info(self) -> PluginInfo:
+        return PluginInfo(id=APPLICATION, version="0", summary="What the application gave in code.")
+
+    @hookimpl
+    def lash_tools(self, ctx: CompositionContext) -> Sequence[Tool]:
+        return self._tools
+
+
+def as_tool(given: Tool | Callable[..., Any]) -> Tool:
+    made: Tool = given if hasattr(given, "manifest") else FunctionTool(given)  # type: ignore[assignment]  # told apart by the attribute
+    return made
+
+
+_NEEDED = frozenset({Capability.SESSIONS, Capability.BLOBS, Capability.LOCKS})
+
+
+async def open_store(settings: Settings, host: PluginHost) -> FullStore:
+    scheme, separator, _ = settings.store.partition(":")
+    if not separator:
+        raise ConfigurationError(f"store `{settings.store}` is no URL: type for instance `sqlite:///agent.db`")
+    if scheme not in host.stores:
+        raise UnknownName("store scheme", scheme, host.stores)
+    spec = host.stores[scheme].value
+    opened: Any = await spec.open(StoreContext(url=settings.store, settings=store_settings(spec, settings)))
+    missing = _NEEDED - opened.capabilities
+    if missing:
+        await opened.aclose()
+        raise CapabilityMissing(f"the store for `{scheme}:` lacks {', '.join(sorted(missing))}")
+    full: FullStore = opened
+    return full
+
+
+async def open_journalling(
+    settings: Settings, store: Any, stack: AsyncExitStack, *, require_durable: bool
+) -> Journalling | None:
+    """What turns need that survive their process; None where they are committed at their end only."""
+    chosen = settings.durability
+    missing = {Capability.LEASES, Capability.INBOX, Capability.JOURNAL} - store.capabilities
+    reason = None
+    if chosen.effects != "journal":
+        reason = f"`durability.effects` is `{chosen.effects}` ({settings.source_of('durability.effects')})"
+    elif missing:
+        reason = f"the store `{store.location}` lacks {', '.join(sorted(missing))}"
+    elif not store.persistent:
+        reason = f"the store `{store.location}` doesn't outlive the process"
+    if reason is not None and require_durable:
+        raise CapabilityMissing(f"`require_durable=True`: {reason}")
+    if chosen.effects != "journal" or missing:
+        return None
+    keeper = LeaseKeeper(store, max(int(chosen.lease_ttl_s * 1000), 1))
+    await stack.enter_async_context(keeper.run())
+    journalling = Journalling(store, new_holder(), keeper, keep=chosen.keep_journal_h > 0)
+    if journalling.keep:
+        await store.drop_journals(before_ms=journalling.now_ms() - int(chosen.keep_journal_h * 3_600_000))
+    return journalling
+
+
+@asynccontextmanager
+async def background() -> AsyncIterator[TaskGroup]:
+    """Where work runs that nobody waits for; it is interrupted when the host closes."""
+    # Told of no error, the group raises none of its own, so that the body's comes out as it is.
+    group = anyio.create_task_group()
+    await group.__aenter__()
+    try:
+        yield group
+    finally:
+        group.cancel_scope.cancel()
+        await group.__aexit__(None, None, None)
+
+
+async def shielded(close: Callable[[], Any]) -> None:
+    with anyio.CancelScope(shield=True):
+        await close()
+
+
+def instructions_layer(settings: Settings) -> PromptLayer:
+    """What the settings tell every model."""
+    if not settings.instructions:
+        return PromptLayer()
+    contribution = PromptContribution(content=settings.instructions, slot=PromptSlot.PROJECT_INSTRUCTIONS)
+    return PromptLayer().with_contribution(contribution)
+
+
+def spoken_by(source: str) -> str:
+    """Where a setting came from, with the application by its name."""
+    return APPLICATION if source == "code" else source

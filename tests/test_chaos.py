@@ -1,0 +1,121 @@
+"""A few dozen kills of the chaos run, and what its checker sees: `python -m bench.chaos` does as many as one likes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+KILLS = int(os.environ.get("LASH_CHAOS_KILLS", "60"))
+"""200 take a minute or more on two cores: `LASH_CHAOS_KILLS=200 pytest -m chaos tests/test_chaos.py`."""
+
+pytestmark = [pytest.mark.chaos, pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")]
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that found nothing."""
+    folder = tmp_path_factory.mktemp("chaos") / "run"
+    ran = python("-m", "bench.chaos", f"--kills={KILLS}", f"--dir={folder}")
+    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
+    return folder
+
+
+def found(folder: Path) -> dict[str, Any]:
+    ran = python("bench/chaos_check.py", str(folder))
+    assert ran.returncode == 0, ran.stderr
+    result: dict[str, Any] = json.loads(ran.stdout)
+    return result
+
+
+def test_workers_that_are_killed_lose_nothing_and_pay_nothing_twice(folder: Path) -> None:
+    result = found(folder)
+    assert result["violations"] == []
+    assert result["found"]["turns committed"]
+    assert result["found"]["recorded outcomes seen after a kill"]
+
+
+def test_the_checker_imports_nothing_of_what_it_checks() -> None:
+    ran = python("-c", "import sys; sys.path.insert(0, 'bench'); import chaos_check; print(*sys.modules)")
+    assert not [name for name in ran.stdout.split() if name.partition(".")[0].startswith(("lash", "orjson", "attr"))]
+
+
+def damaged(sql: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        db = sqlite3.connect(folder / "chaos.db")
+        assert db.execute(sql).rowcount > 0
+        db.commit()
+        db.close()
+
+    return damage
+
+
+def line(name: str, pick: Callable[[dict[str, Any]], bool], **changes: Any) -> Callable[[Path], None]:
+    """Write a line of a log once more, as if it had happened again, or otherwise."""
+
+    def damage(folder: Path) -> None:
+        path = folder / name
+        known = next(each for each in map(json.loads, path.read_text().splitlines()) if pick(each))
+        with path.open("a") as file:
+            file.write(json.dumps({**known, "at": 1e12, **changes}) + "\n")
+
+    return damage
+
+
+LAST_TURN = "(SELECT max(key) FROM receipts)"
+DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a lost turn": (damaged(f"DELETE FROM receipts WHERE key = {LAST_TURN}"), "is lost"),
+    "another result": (
+        damaged(f"UPDATE receipts SET result = replace(result, '\"input\":', '\"input\":1') WHERE key = {LAST_TURN}"),
+        "the server reported",
+    ),
+    "a lost node": (damaged("DELETE FROM nodes WHERE key = (SELECT min(key) + 1 FROM nodes)"), "have gaps"),
+    "a tool that ran again": (
+        line("tools.jsonl", lambda each: each["event"] == "began" and each["tool"] == "unsafe"),
+        "began 2 times",
+    ),
+    "a tool that its process ran twice": (
+        line("tools.jsonl", lambda each: each["event"] == "began" and each["tool"] == "pure"),
+        "while the process that ran it lived",
+    ),
+    "an input that nobody answered": (
+        line("acks.jsonl", lambda each: each["event"] == "answered", event="accepted", note="note lost"),
+        "isn't answered",
+    ),
+    "usage of nobody": (damaged("UPDATE usage SET input = input + 1"), "its turns'"),
+    "a lease that stays": (damaged("UPDATE sessions SET lease_token = 'x'"), "a lease was left"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_the_checker_sees(name: str, folder: Path, tmp_path: Path) -> None:
+    damage, seen = DAMAGES[name]
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    damage(copy)
+    assert any(seen in each for each in found(copy)["violations"])
+
+
+def test_the_readme_shows_the_soak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from bench.chaos import PHASES, told
+
+    result = json.loads((ROOT / "bench" / "chaos.json").read_text(encoding="utf-8"))
+    readme = (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
+    shown = "\n".join(told(result))
+    assert f"<!-- chaos -->\n{shown}\n<!-- end of chaos -->" in readme
+    assert result["violations"] == []
+    assert result["kills"] >= 1000
+    assert all(result["hits"][phase] >= result["kills"] / 10 for phase in PHASES)
