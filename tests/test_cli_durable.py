@@ -117,6 +117,13 @@ def test_a_run_on_its_session_goes_on_with_it_first_and_says_what_it_took(lash: 
     assert ended.out == "The third answer.\n"
 
 
+def test_continue_finds_a_session_whose_first_turn_was_interrupted(lash: Cli, here: Here) -> None:
+    killed_in(lash, "pay")
+    ended = here("run", "-c", "And now?", "--json", *WITH_TOOLS)
+    assert ended.code == 0, ended.err
+    assert (ended.object["session_id"], ended.object["text"]) == ("s", "The third answer.")
+
+
 def test_a_chat_on_its_session_does_the_same(lash: Cli) -> None:
     killed_in(lash, "pay")
     ended = lash.run("chat", "--session", "s", *WITH_TOOLS, stdin=b"And now?\n")

@@ -43,24 +43,38 @@ def with_tool(lash: Cli, body: str, *, top: str = "") -> tuple[str, ...]:
     )
 
 
+LONG_REPLY = f"""
+[[reply]]
+text = "{"x" * 400_000}"
+"""
+
 # ---- a turn that the store refuses ----------------------------------------------------------------------------------
 
 
 def test_an_answer_that_could_not_be_stored_is_told_and_kept_in_the_object(lash: Cli) -> None:
     """It used to exit with 2, "nothing was called", and an empty text: what was paid for was gone."""
     # A database that may not grow is a disk that is full, once it holds what every database holds.
-    question = "x" * 400_000
-    full = ("--model", "scripted:demo", "--set", "store_options.max_page_count=60")
-    done = lash.run("run", "--json", *full, stdin=question.encode())
+    model = ("--model", f"scripted:{lash.write('long.toml', LONG_REPLY)}")
+    full = (*model, "--set", "store_options.max_page_count=80")
+    done = lash.run("run", "hi", "--json", "--session", "s", *full)
     assert done.code == 1
-    assert done.err.endswith("; the model has answered, but the turn was not committed; make room, then run it again\n")
+    assert "; the model has answered, but the turn was not committed; make room, then `" in done.err
+    assert done.err.endswith(" resume s` goes on with it\n")
     assert done.object["outcome"] == {"type": "none"}
-    assert done.object["text"].startswith('You said: "x')
+    assert done.object["text"].startswith("xxx")
     assert done.object["usage"]["output"] > 0
     assert done.object["errors"][0]["kind"] == "StoreUnavailable"
-    chat = lash.run("chat", *full, stdin=f"{question}\n".encode())
+    chat = lash.run("chat", "--session", "t", *full, stdin=b"hi\n")
     assert "the model has answered, but the turn was not committed" in chat.err
-    assert lash.run("run", "short", *full).code == 0
+    assert lash.run("run", "short", "--model", "scripted:demo", "--set", "store_options.max_page_count=80").code == 0
+    assert lash.run("resume", "s", *model).code == 0
+
+
+def test_a_question_that_could_not_be_stored_is_not_asked(lash: Cli) -> None:
+    full = ("--model", "scripted:demo", "--set", "store_options.max_page_count=80")
+    done = lash.run("run", "--json", *full, stdin=b"x" * 400_000)
+    assert (done.code, done.object["text"], done.object["usage"]["total"]) == (2, "", 0)
+    assert "the model" not in done.err
 
 
 def test_a_store_that_can_not_be_opened_is_still_a_matter_of_configuration(lash: Cli) -> None:

@@ -137,14 +137,17 @@ class Invocation:
         log.info("store opened: %s", lash.location)
 
     async def latest_session_id(self, lash: Lash) -> str:
-        """The session whose last turn is the latest. Raises `ConfigurationError` if none has any."""
+        """The session whose last turn is the latest, finished or not. Raises `ConfigurationError` if none has any."""
         from lash_hookspecs.errors import ConfigurationError
 
         limit = 20
+        unfinished = {each.session_id for each in await lash.unfinished()}
         while True:
             found = await lash.list_sessions(limit=limit)
-            if (latest := next((each.session_id for each in found if each.turn_index), None)) is not None:
-                return latest
+            if (
+                latest := next((each for each in found if each.turn_index or each.session_id in unfinished), None)
+            ) is not None:
+                return latest.session_id
             if len(found) < limit:
                 raise ConfigurationError(f"--continue: there is no session yet in {lash.location}; leave it out")
             limit *= 10

@@ -20,7 +20,7 @@ __all__ = ["cancel", "resume"]
 
 
 @click.command()
-@click.argument("session_id", required=False, metavar="SESSION")
+@click.argument("session_id", required=False, metavar="[SESSION]")
 @click.option("--abandon", metavar="TURN", help="Run nothing more of this turn: commit what is recorded, as stopped.")
 @click.option("--tools", metavar="FILE.py", multiple=True, help="Python file with functions marked @tool; repeatable.")
 @common_with("The session, in place of SESSION.")
