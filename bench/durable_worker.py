@@ -29,7 +29,7 @@ from server import DELTA, SHORT
 ANSWER = (DELTA * SHORT).rstrip()
 TURNS = 5
 SESSIONS, SESSION_TURNS = 200, 2
-LONG, SHORT_HISTORY, PAIRS = 10_000, 10, 150
+LONG, SHORT_HISTORY, PAIRS = 10_000, 10, 60
 EFFECTS = 1000
 THINKING_S = 3.0
 """How long the model takes, on average, where many sessions run: else all would stand in line for the CPU."""
