@@ -187,8 +187,8 @@ async def crash_at_every_effect(
     `open_host` opens a host on a database, as in `lambda url: Lash.open(url, tools=[…])`; it is called for every
     process that would be one, so what the model says must follow from the request, not from a counter. `points` chooses
     among the places; `checks` are called with each `Crash` after the kit's own, and raise `AssertionError`. `blur`
-    takes out of a text what differs from run to run, such as a time, before it is compared. `database` makes a URL of an
-    empty folder.
+    takes out of a text what differs from run to run, such as a time, before it is compared. `database` makes a URL
+    of an empty folder.
 
     Each time: exactly one turn is committed and no input is stranded; an effect with a recorded outcome isn't executed
     again, an unsafe one never twice; a call that a crash left unknown says so (`unknown_after_crash`), or, if its tool
