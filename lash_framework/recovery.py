@@ -88,6 +88,7 @@ async def abandon(session: Resident, turn_id: str) -> RecoveredTurn:
     Raises `UnknownName` if it isn't the turn that the session would go on with, and `SessionBusy`.
     """
     journalling = session.lash.journalling
+    session.refuse_from_within()
     async with session.line:
         begun = await journalling.begin(session.id, None) if journalling is not None else None
         if journalling is None or not isinstance(begun, TurnBegun) or begun.item is None or begun.lease is None:

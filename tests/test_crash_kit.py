@@ -19,6 +19,8 @@ from lash_framework.testing import Crash, CrashPoint, When, crash_at_every_effec
 from lash_hookspecs import CapabilityMissing, Ingress, LlmRequest, SessionStateSpec, ToolCallFailure, tool
 from lash_plugin_provider_scripted import Call, Reply
 
+pytestmark = pytest.mark.costly
+
 
 def effects(point: CrashPoint) -> bool:
     """Few places, for what has the same answer at all of them."""

@@ -198,7 +198,10 @@ def drift(trace: Sequence[CrashPoint]) -> list[str]:
     return found
 
 
-pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio runs tasks in a new order each time
+pytestmark = [
+    pytest.mark.costly,
+    pytest.mark.parametrize("anyio_backend", ["asyncio"]),  # trio runs tasks in a new order each time
+]
 SHARDS = 6
 
 

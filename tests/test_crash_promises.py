@@ -33,6 +33,8 @@ from lash_hookspecs import (
 )
 from lash_plugin_provider_scripted import Call, Reply
 
+pytestmark = pytest.mark.costly
+
 BEFORE, AFTER = When.BEFORE, When.AFTER
 RECORDS_GUIDANCE = "store append_journal"  # its fifth call holds the checkpoint that gives guidance
 

@@ -20,7 +20,10 @@ from lash_plugin_store_sql.settings import SqlSettings
 from lash_plugin_store_sql.sqlite import SqliteDriver
 from lash_plugin_store_sql.store import SqlStore
 
-pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # counts are the same on every event loop
+pytestmark = [
+    pytest.mark.costly,
+    pytest.mark.parametrize("anyio_backend", ["asyncio"]),  # counts are the same on every event loop
+]
 
 ROUNDS = 4
 ALONE = load_settings(env={}, sets=["plugins.disabled=hello"])  # whose checkpoint hook makes every reply durable

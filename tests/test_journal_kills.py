@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import anyio
+import pytest
 from attrs import define, field, frozen
 from hypothesis import given, settings, strategies as st
 from journal_kit import Killed, MemoryJournal
@@ -20,6 +21,8 @@ from lash_hookspecs import (
     RuntimeEffectOutcome,
     ToolEffect,
 )
+
+pytestmark = pytest.mark.costly
 
 
 @frozen

@@ -80,6 +80,8 @@ from lash_hookspecs.turn_steps import (
     Step,
 )
 
+pytestmark = pytest.mark.costly
+
 VISITED: set[tuple[State, str, State]] = set()
 
 

@@ -5,6 +5,7 @@ commits serialise; items are applied once and in order; what is refused changes 
 those of the commits.
 """
 
+import pytest
 from __future__ import annotations
 
 import sys
@@ -40,6 +41,8 @@ from lash_plugin_store_sql.locks import MemoryLocks
 from lash_plugin_store_sql.settings import SqlSettings
 from lash_plugin_store_sql.sqlite import SqliteDriver
 from lash_plugin_store_sql.store import SqlStore
+
+pytestmark = pytest.mark.costly
 
 ALL = frozenset(InboxState)
 MET: Counter[tuple[str, str]] = Counter()
