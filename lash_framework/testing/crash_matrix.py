@@ -20,7 +20,7 @@ from lash_framework.inputs import normalized
 from lash_framework.recovery import RecoveredTurn
 from lash_framework.testing.crash_points import CrashPoint, Started, Watch
 from lash_framework.testing.crash_seams import watch_host
-from lash_framework.testing.crash_verdicts import Ending, judge
+from lash_framework.testing.crash_verdicts import Blur, Ending, judge
 from lash_hookspecs.errors import LashError, TurnSuspended
 from lash_hookspecs.sessions import AssembledTurn, TurnInput
 from lash_hookspecs.stores import OperationId
@@ -179,14 +179,16 @@ async def crash_at_every_effect(
     mode: str | None = None,
     points: Callable[[CrashPoint], bool] | None = None,
     checks: Iterable[Callable[[Crash], None]] = (),
+    blur: Blur = str,
     database: Callable[[Path], str] = lambda folder: f"sqlite:///{folder}/crash.db",
 ) -> CrashReport:
     """Run a turn, then run it again for each place that it passed, kill it there, and let a new host go on.
 
     `open_host` opens a host on a database, as in `lambda url: Lash.open(url, tools=[…])`; it is called for every
     process that would be one, so what the model says must follow from the request, not from a counter. `points` chooses
-    among the places; `checks` are called with each `Crash` after the kit's own, and raise `AssertionError`. `database`
-    makes a URL from an empty folder.
+    among the places; `checks` are called with each `Crash` after the kit's own, and raise `AssertionError`. `blur` takes
+    out of a text what differs from run to run, such as a time, before it is compared. `database` makes a URL from an
+    empty folder.
 
     Each time: exactly one turn is committed and no input is stranded; an effect with a recorded outcome isn't executed
     again, an unsafe one never twice; a call that a crash left unknown says so (`unknown_after_crash`), or, if its tool
@@ -208,7 +210,7 @@ async def crash_at_every_effect(
                 ending = await subject.survive(url)
             except LashError as error:
                 raise AssertionError(f"killed {point}: a new host couldn't end the turn: {error}") from error
-            judge(point, golden, ending, watch.started)
+            judge(point, golden, ending, watch.started, blur)
             crash = Crash(point=point, reached=watch.dead, ending=ending, started=tuple(watch.started))
             for check in checks:
                 check(crash)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from attrs import evolve
 
 from lash_framework.recovery import RecoveredTurn
 from lash_framework.testing.crash_points import CrashPoint, Started
+from lash_hookspecs.codec import encode
 from lash_hookspecs.effect_commands import RuntimeEffectKind
 from lash_hookspecs.inbox import InboxItem
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
@@ -19,7 +20,11 @@ from lash_hookspecs.stores import OperationId
 from lash_hookspecs.tools import ToolCallFailure, ToolEffect
 from lash_hookspecs.values import frozen
 
-__all__ = ["Ending", "judge"]
+__all__ = ["Blur", "Ending", "judge"]
+
+
+Blur = Callable[[str], str]
+Claims = Iterator[tuple[str, object, object]]
 
 
 @frozen(kw_only=True)
@@ -44,17 +49,17 @@ class Ending:
         return tuple(row for row in self.rows if row.status is JournalStatus.INTENT)
 
 
-def judge(point: CrashPoint, golden: Ending, ending: Ending, victim: Sequence[Started]) -> None:
-    """Raise `AssertionError` for the first thing that isn't as it must be after a crash at `point`."""
-    for what, expected, actual in _claims(golden, ending, victim):
+def judge(point: CrashPoint, golden: Ending, ending: Ending, victim: Sequence[Started], blur: Blur = str) -> None:
+    """Raise `AssertionError` for the first thing that isn't as it must be after a crash at `point`.
+
+    `blur` takes out of a text what differs from run to run.
+    """
+    for what, expected, actual in _claims(golden, ending, victim, blur):
         if expected != actual:
             raise AssertionError(f"killed {point}: {what}: expected {expected!r}, got {actual!r}")
 
 
-Claims = Iterator[tuple[str, object, object]]
-
-
-def _claims(golden: Ending, ending: Ending, victim: Sequence[Started]) -> Claims:
+def _claims(golden: Ending, ending: Ending, victim: Sequence[Started], blur: Blur) -> Claims:
     turn_id = golden.turn.turn_id
     victim = [each for each in victim if each.turn_id == turn_id]
     ending = evolve(ending, started=tuple(each for each in ending.started if each.turn_id == turn_id))
@@ -64,7 +69,7 @@ def _claims(golden: Ending, ending: Ending, victim: Sequence[Started]) -> Claims
     yield from _executions(golden, ending, victim)
     yield from _unknown_calls(ending)
     if not ending.left_unknown:
-        yield from _same(golden, ending)
+        yield from _same(golden, ending, blur)
     yield from _usage(golden, ending, victim)
 
 
@@ -99,17 +104,17 @@ def _is_unknown(outcome: object) -> bool:
     return isinstance(outcome, ToolCallFailure) and outcome.code in ("unknown_after_crash", "resolved_as_failed")
 
 
-def _same(golden: Ending, ending: Ending) -> Claims:
+def _same(golden: Ending, ending: Ending, blur: Blur) -> Claims:
     """Where nothing was uncertain, the turn is the golden one."""
-    yield "the answer", golden.turn.text, ending.turn.text
+    yield "the answer", blur(golden.turn.text), blur(ending.turn.text)
     yield "the outcome", golden.turn.outcome, ending.turn.outcome
-    yield "the tool calls", _calls(golden.turn), _calls(ending.turn)
-    yield from _conversation(golden, ending)
+    yield "the tool calls", _calls(golden.turn, blur), _calls(ending.turn, blur)
+    yield from _conversation(golden, ending, blur)
     yield "what plugins remember", dict(golden.components), dict(ending.components)
     yield "the number of the session's commits", len(golden.receipts), len(ending.receipts)
 
 
-def _conversation(golden: Ending, ending: Ending) -> Claims:
+def _conversation(golden: Ending, ending: Ending, blur: Blur) -> Claims:
     """Message by message, by what they say.
 
     What was queued meanwhile is there once, but perhaps earlier: a checkpoint whose record was lost comes again, and
@@ -117,7 +122,7 @@ def _conversation(golden: Ending, ending: Ending) -> Claims:
     """
     expected, actual = (_of_the_turn(each) for each in (golden, ending))
     for number, (one, other) in enumerate(zip(expected, actual, strict=False), 1):
-        yield f"message {number}", _said(one), _said(other)
+        yield f"message {number}", _said(one, blur), _said(other, blur)
     yield "the number of messages", len(golden.messages), len(ending.messages)
     yield "what was queued", _queued(golden), _queued(ending)
 
@@ -134,12 +139,12 @@ def _is_queued(ending: Ending, message: Message) -> bool:
     return message.id.startswith("m_user_") and message.id != f"m_user_{ending.turn.turn_id}"
 
 
-def _said(message: Message) -> object:
-    return message.role.value, [(part.kind.value, part.tool_call_id, part.content) for part in message.parts]
+def _said(message: Message, blur: Blur) -> object:
+    return message.role.value, [(part.kind.value, part.tool_call_id, blur(part.content)) for part in message.parts]
 
 
-def _calls(turn: AssembledTurn) -> Sequence[object]:
-    return [(each.call_id, each.output) for each in turn.tool_calls]
+def _calls(turn: AssembledTurn, blur: Blur) -> Sequence[object]:
+    return [(each.call_id, blur(encode(each.output).decode())) for each in turn.tool_calls]
 
 
 def _usage(golden: Ending, ending: Ending, victim: Sequence[Started]) -> Claims:
