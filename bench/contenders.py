@@ -103,7 +103,9 @@ async def opened(
         from lash_framework import Lash
         from lash_framework.settings import load_settings
 
-        settings = load_settings(env={}, sets=[f"provider.openai-chat.base_url={url}"])
+        # The others keep no journal either; `durable.py` measures what one costs.
+        sets = [f"provider.openai-chat.base_url={url}", "durability.effects=inline"]
+        settings = load_settings(env={}, sets=sets)
         async with Lash.open(
             f"sqlite:///{database}",
             model="openai-chat:bench",

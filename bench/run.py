@@ -254,6 +254,7 @@ class Bench:
         ]
         store = f"--store=sqlite:///{self._folder / 'request.db'}"
         lash = [sys.executable, "-m", "lash_framework", "run", "hi", "--model=openai-chat:bench", store, *options]
+        lash.append("--set=durability.effects=inline")  # as in `contenders.py`
         made = "import sys, time, httpx; httpx.AsyncClient(); print(time.monotonic())"
         env = {**ENVIRONMENT, "OPENAI_API_KEY": "none"}
         for number in range(self._count + 1):

@@ -99,7 +99,8 @@ async def main(database: str) -> None:
     from lash_framework import Lash
     from lash_framework.settings import load_settings
 
-    async with Lash.open(f"sqlite:///{database}", model="scripted:demo", settings=load_settings(env={})) as lash:
+    settings = load_settings(env={}, sets=["durability.effects=inline"])  # as in `contenders.py`
+    async with Lash.open(f"sqlite:///{database}", model="scripted:demo", settings=settings) as lash:
         found = {**await _opening(lash), **await _idle(lash)}
     print(orjson.dumps(found).decode())
 

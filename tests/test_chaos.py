@@ -63,14 +63,16 @@ def damaged(sql: str) -> Callable[[Path], None]:
     return damage
 
 
-def line(name: str, pick: Callable[[dict[str, Any]], bool], **changes: Any) -> Callable[[Path], None]:
-    """Write a line of a log once more, as if it had happened again, or otherwise."""
+def line(
+    name: str, pick: Callable[[dict[str, Any]], bool], after_s: float = 1e9, **changes: Any
+) -> Callable[[Path], None]:
+    """Write a line of a log once more, as if it had happened again, so much later, or otherwise."""
 
     def damage(folder: Path) -> None:
         path = folder / name
         known = next(each for each in map(json.loads, path.read_text().splitlines()) if pick(each))
         with path.open("a") as file:
-            file.write(json.dumps({**known, "at": 1e12, **changes}) + "\n")
+            file.write(json.dumps({**known, "at": known["at"] + after_s, **changes}) + "\n")
 
     return damage
 
@@ -88,7 +90,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         "began 2 times",
     ),
     "a tool that its process ran twice": (
-        line("tools.jsonl", lambda each: each["event"] == "began" and each["tool"] == "pure"),
+        line("tools.jsonl", lambda each: each["event"] == "began" and each["tool"] == "pure", after_s=1e-6),
         "while the process that ran it lived",
     ),
     "an input that nobody answered": (
