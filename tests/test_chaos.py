@@ -18,7 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("LASH_CHAOS_KILLS", "60"))
 """200 take a minute or more on two cores: `LASH_CHAOS_KILLS=200 pytest -m chaos tests/test_chaos.py`."""
 
-pytestmark = [pytest.mark.chaos, pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")]
+pytestmark = [
+    pytest.mark.costly,
+    pytest.mark.chaos,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked"),
+]
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:

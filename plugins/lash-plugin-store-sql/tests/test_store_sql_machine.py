@@ -5,7 +5,6 @@ commits serialise; items are applied once and in order; what is refused changes 
 those of the commits.
 """
 
-import pytest
 from __future__ import annotations
 
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from anyio.from_thread import start_blocking_portal
 from attrs import define, evolve, field
 from hypothesis import HealthCheck, settings, strategies as st
