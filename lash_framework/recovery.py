@@ -105,6 +105,8 @@ class CancelRequest:
 
     session: Resident
     item: InboxItem
+    keeps: object = None
+    """What holds the session: whoever opens it meanwhile must stand in the same line."""
 
     @property
     def turn_id(self) -> str:
@@ -126,13 +128,16 @@ class CancelRequest:
             await anyio.sleep(BUSY_POLL_S)
 
 
-async def cancel(session: Resident, reason: str) -> CancelRequest | None:
-    """Ask durably for the end of the turn that runs, or was interrupted; None if there is none."""
+async def cancel(session: Resident, reason: str, *, keeps: object) -> CancelRequest | None:
+    """Ask durably for the end of the turn that runs, or was interrupted; None if there is none.
+
+    The request holds on to what it `keeps`: see there.
+    """
     store = session.lash.require_journal("`session.cancel`").store
     for item in await store.list_inbox(session.id):
         if item.state is not InboxState.PENDING or item.turn_id is not None:
             await store.cancel_items(session.id, [item.no], reason)
-            return CancelRequest(session, item)
+            return CancelRequest(session, item, keeps)
     return None
 
 
@@ -155,8 +160,13 @@ async def recover_quietly(session: Resident) -> None:
         )
 
 
-async def enqueue(session: Resident, given: TurnInput | str, ingress: Ingress, source_key: str | None) -> InboxItem:
-    """Accept an input, and see to it that somebody runs it: a turn that runs here, or a task in the background."""
+async def enqueue(
+    session: Resident, given: TurnInput | str, ingress: Ingress, source_key: str | None, *, keeps: object
+) -> InboxItem:
+    """Accept an input, and see to it that somebody runs it: a turn that runs here, or a task in the background.
+
+    The task holds on to what it `keeps`: whoever opens the session meanwhile must stand in the same line.
+    """
     lash = session.lash
     journalling = lash.require_journal("`session.enqueue`")
     turn_input = normalized(given)
@@ -170,10 +180,10 @@ async def enqueue(session: Resident, given: TurnInput | str, ingress: Ingress, s
     accepted = await journalling.store.enqueue(item)
     if lash.background is not None:
         # In line behind a turn that runs, which most likely takes it meanwhile.
-        lash.background.start_soon(_drain, session, name=f"lash inbox of {session.id}")
+        lash.background.start_soon(_drain, session, keeps, name=f"lash inbox of {session.id}")
     return accepted
 
 
-async def _drain(session: Resident) -> None:
+async def _drain(session: Resident, keeps: object) -> None:
     with session.apart():
         await recover_quietly(session)

@@ -107,7 +107,7 @@ class Session:
         of its own, which runs in the background after those before it. The same `source_key` again is the same item;
         with another input it is an `InboxConflict`. Raises `CapabilityMissing` without a journal.
         """
-        return await enqueue(self._resident, given, ingress, source_key)
+        return await enqueue(self._resident, given, ingress, source_key, keeps=self)
 
     async def abandon(self, turn_id: str) -> RecoveredTurn:
         """Commit what is recorded of a turn that can't go on, as stopped (`abandoned`); nothing more of it is run.
@@ -122,7 +122,7 @@ class Session:
         `await request.won()` tells whether it ended as cancelled. A turn of this process is cancelled more directly by
         `RunningTurn.cancel`.
         """
-        return await cancel(self._resident, reason)
+        return await cancel(self._resident, reason, keeps=self)
 
     async def inbox(self) -> Sequence[InboxItem]:
         """What is accepted and not settled, in order."""
