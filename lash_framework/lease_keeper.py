@@ -63,14 +63,14 @@ class LeaseKeeper:
 
     @contextmanager
     def holding(self, lease: Lease, no: int, gate: CancelGate) -> Iterator[None]:
-        """Keep the lease while the block runs. Raises `LeaseLost`, at the end of the block, which is cancelled then."""
+        """Keep the lease while the block runs. Raises `LeaseLost` if the block was cancelled for that."""
         held = _Held(lease, no, gate, anyio.current_time() + self.ttl_ms / 3000)
         self._held.append(held)
         self._busy.set()
         try:
             with anyio.CancelScope() as held.scope:
                 yield
-            if held.lost is not None:
+            if held.lost is not None and held.scope.cancelled_caught:  # else it came to its end all the same
                 raise held.lost
         finally:
             self._held.remove(held)
