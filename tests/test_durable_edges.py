@@ -10,7 +10,8 @@ import pytest
 from agents import agent
 
 from lash_framework import Lash
-from lash_hookspecs import ConfigurationError, Ingress, LlmRequest, TurnBlocked, TurnCancelled, tool
+from lash_framework.accepted import TurnRequest
+from lash_hookspecs import ConfigurationError, Ingress, LlmRequest, TurnBlocked, TurnCancelled, TurnInput, tool
 from lash_hookspecs.turn_outcomes import Stopped, StopReason
 from lash_plugin_provider_scripted import Call, Reply
 
@@ -168,3 +169,46 @@ async def test_a_turn_whose_mode_is_gone_can_be_abandoned(tmp_path: Path) -> Non
         ended = await session.abandon("t")
         assert ended.turn.outcome == Stopped(StopReason.ABANDONED)
         assert (await session.run("And now?")).text == "Done."
+
+
+async def test_what_is_enqueued_beside_another_process_runs_when_that_has_ended(tmp_path: Path) -> None:
+    """Whoever ran the session ended with its own turn, and the input lay there until somebody came by."""
+    begun, go_on = anyio.Event(), anyio.Event()
+
+    async def slow(request: LlmRequest) -> str:
+        begun.set()
+        await go_on.wait()
+        return "done"
+
+    async with agent(slow, store=url_in(tmp_path)) as lash, agent(["later"], store=url_in(tmp_path)) as other:
+        session = await lash.session("s")
+        async with anyio.create_task_group() as group:
+            group.start_soon(session.run, "first")
+            await begun.wait()
+            await (await other.session("s", recover=False)).enqueue("second", ingress=Ingress.NEXT_TURN)
+            await anyio.sleep(0.1)
+            go_on.set()
+        with anyio.fail_after(10):
+            while await session.inbox():  # noqa: ASYNC110  # a database sets no event
+                await anyio.sleep(0.05)
+        texts = [each.text for each in await (await other.session("s")).messages()]
+        assert texts == ["first", "done", "second", "later"]
+
+
+async def test_a_cancel_runs_nothing_that_waits_behind_its_turn(tmp_path: Path) -> None:
+    url, sent = url_in(tmp_path), Sent()
+    await sent.interrupted(url)
+    async with agent(sent.say, store=url, tools=sent.tools) as lash:
+        session = await lash.session("s", recover=False)
+        journalling = lash.require_journal("this test")
+        request = TurnRequest(turn_id="next", turn_input=TurnInput.text("Next."), input_hash="h")
+        await journalling.store.enqueue(journalling.item("s", request, session.policy, session.composition))
+        asked = await session.cancel()
+        assert asked is not None
+        assert await asked.won()
+        assert [each.turn_id for each in await session.inbox()] == ["next"]
+        waiting = await session.cancel()
+        assert waiting is not None
+        assert await waiting.won()
+        assert await session.inbox() == []
+    assert sent.asked == 2
