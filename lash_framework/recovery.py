@@ -53,8 +53,8 @@ class RecoveredTurn:
 async def recover(session: Resident, *, force: bool = False, until: str | None = None) -> Sequence[RecoveredTurn]:
     """Run everything that waits in the session's inbox, oldest first, and return the turns, committed.
 
-    `force`: try a blocked turn again. `until`: no more after this turn. Raises `SessionBusy` if somebody else runs the session, `TurnSuspended` and
-    `TurnBlocked` for a turn that stands in the way of those behind it.
+    `force`: try a blocked turn again. `until`: no more after this turn. Raises `SessionBusy` if somebody else runs the
+    session, `TurnSuspended` and `TurnBlocked` for a turn that stands in the way of those behind it.
     """
     journalling = session.lash.journalling
     if journalling is None:
