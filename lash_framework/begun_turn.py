@@ -28,7 +28,9 @@ from lash_hookspecs.codec import decode
 from lash_hookspecs.effect_commands import RuntimeEffectKind
 from lash_hookspecs.effect_outcomes import TurnStartOutcome
 from lash_hookspecs.errors import (
+    BudgetExceeded,
     CodecError,
+    CommitRefused,
     ConfigurationError,
     LashError,
     ReplayError,
@@ -146,6 +148,14 @@ async def run_begun(
             await journalling.withdraw(lease, item.no)
             raise
         raise await _stuck(journalling, begun, error) from error
+    except (BudgetExceeded, CommitRefused) as error:
+        if recorded_only and begun.rows:  # then without them, so that the session is rid of it
+            log.warning("of turn `%s` no more than its input is kept: %s", item.turn_id, error)
+            return await run_begun(session, journalling, evolve(begun, rows=()), None, gate, abandon=True)
+        if item.attempts >= MAX_ATTEMPTS and not recorded_only:
+            raise await _stuck(journalling, begun, error) from error
+        await journalling.let_go(lease)
+        raise
     except BaseException:
         await journalling.let_go(lease)
         raise

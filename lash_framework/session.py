@@ -24,8 +24,8 @@ from lash_framework.sourcing import attribute
 from lash_framework.turn_job import TurnJob, TurnOptions
 from lash_hookspecs.codec import encode
 from lash_hookspecs.contexts import SessionCall, SessionHookContext, binding
-from lash_hookspecs.errors import CommitRefused, ConfigurationError
-from lash_hookspecs.inbox import InboxItem, Ingress
+from lash_hookspecs.errors import CommitRefused, ConfigurationError, SessionBusy
+from lash_hookspecs.inbox import InboxItem, InboxState, Ingress
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import (
     AppendedNodes,
@@ -48,6 +48,8 @@ log = logging.getLogger("lash.session")
 
 APPLICATION = "application"
 """Who speaks where no plugin does: the code that holds the session."""
+
+_BEGUN = frozenset({InboxState.CLAIMED, InboxState.SUSPENDED, InboxState.BLOCKED})
 
 
 class Session:
@@ -220,11 +222,23 @@ class Session:
             scopes = {key: evolve(each, read_only=True) for key, each in scopes.items()}
         return binding(SessionHookContext, scopes, call)
 
+    async def _require_no_begun_turn(self) -> None:
+        journalling = self._resident.lash.journalling
+        if journalling is not None and await journalling.store.list_inbox(self.id, states=_BEGUN, limit=1):
+            raise SessionBusy(
+                f"a turn of session `{self.id}` was begun and isn't committed: what is appended now would change what "
+                "it has asked, and it could never go on; recover or abandon it first"
+            )
+
     async def append(self, request: AppendSessionNodesRequest) -> AppendSessionNodesResult:
-        """Append messages or protocol events outside a turn, once per operation id; waits for a running turn."""
+        """Append messages or protocol events outside a turn, once per operation id; waits for a running turn.
+
+        Raises `SessionBusy` while a turn is interrupted, suspended or blocked.
+        """
         resident = self._resident
         resident.refuse_from_within()
         async with resident.line, resident.lash.holding(self.id, wait=True):
+            await self._require_no_begun_turn()
             conversation = await resident.fresh()
             operation = OperationId("append", request.operation_id)
             policy, now = self.policy, time.time_ns() // 1_000_000

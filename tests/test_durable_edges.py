@@ -12,6 +12,9 @@ from agents import agent
 from lash_framework import Lash
 from lash_framework.accepted import TurnRequest
 from lash_hookspecs import ConfigurationError, Ingress, LlmRequest, TurnBlocked, TurnCancelled, TurnInput, tool
+from lash_hookspecs.errors import BudgetExceeded, SessionBusy
+from lash_hookspecs.sessions import AppendSessionNodesRequest
+from lash_hookspecs.stores import CommitBudget
 from lash_hookspecs.turn_outcomes import Stopped, StopReason
 from lash_plugin_provider_scripted import Call, Reply
 
@@ -212,3 +215,29 @@ async def test_a_cancel_runs_nothing_that_waits_behind_its_turn(tmp_path: Path) 
         assert await waiting.won()
         assert await session.inbox() == []
     assert sent.asked == 2
+
+
+async def test_nothing_is_appended_under_a_turn_that_was_begun(tmp_path: Path) -> None:
+    """Its requests were others then, and it could never go on."""
+    url, sent = url_in(tmp_path), Sent()
+    await sent.interrupted(url)
+    async with agent(sent.say, store=url, tools=sent.tools) as lash:
+        session = await lash.session("s", recover=False)
+        note = AppendSessionNodesRequest(operation_id="note", nodes=())
+        with pytest.raises(SessionBusy, match="recover or abandon it first"):
+            await session.append(note)
+        (recovered,) = await session.recover()
+        assert recovered.turn.text == "Done."
+
+
+async def test_a_turn_whose_commit_is_refused_is_blocked_at_last_and_can_be_abandoned(tmp_path: Path) -> None:
+    """It was tried for ever, and the session took no other turn."""
+    async with agent(["x" * 40_000, "ok"], store=url_in(tmp_path)) as lash:
+        lash.budget = CommitBudget(max_bytes=30_000)
+        session = await lash.session("s")
+        for error in (BudgetExceeded, BudgetExceeded, TurnBlocked, TurnBlocked):
+            with pytest.raises(error):
+                await session.run("q", turn_id="t")
+        ended = await session.abandon("t")
+        assert ended.turn.outcome == Stopped(StopReason.ABANDONED)
+        assert (await session.run("And now?")).text == "ok"
