@@ -20,7 +20,7 @@ from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.values import frozen
 
-__all__ = ["AcceptedTurn", "TurnRequest", "accepted_bytes", "restored"]
+__all__ = ["AcceptedTurn", "TurnRequest", "accepted_bytes", "bare_request", "restored"]
 
 
 @frozen(kw_only=True)
@@ -111,3 +111,14 @@ def restored(item: InboxItem, composition_of: Any) -> tuple[TurnRequest, Accepte
         images=accepted.images,
     )
     return request, accepted
+
+
+def bare_request(item: InboxItem) -> TurnRequest:
+    """What was said, without all that plugins, modes and models make of it: for a turn that isn't run any more."""
+    try:
+        accepted = decode(AcceptedTurn, item.payload)
+        said, images = TurnInput(items=accepted.turn_input.items), accepted.images
+    except CodecError:
+        said, images = TurnInput.text("[The input of this turn can't be read.]"), {}
+    turn_id = item.turn_id or item.source_key
+    return TurnRequest(turn_id=turn_id, turn_input=said, input_hash=item.content_hash, images=images)

@@ -20,7 +20,7 @@ from lash_framework.accepted import TurnRequest, accepted_bytes
 from lash_framework.journal import Around, straight
 from lash_framework.lease_keeper import LeaseKeeper
 from lash_hookspecs.errors import InboxConflict, LeaseLost, SessionBusy, SessionDeleted, StoreError, TurnConflict
-from lash_hookspecs.inbox import Inbox, InboxState, Ingress, NewInboxItem
+from lash_hookspecs.inbox import Inbox, InboxItem, InboxState, Ingress, NewInboxItem
 from lash_hookspecs.journal import Journal, TurnBegin, TurnBegun, TurnCommitted
 from lash_hookspecs.leases import Lease, LeaseBusy, LeaseHolder, Leases
 from lash_hookspecs.liveness import process_stamp
@@ -158,6 +158,13 @@ class Journalling:
                 await self.store.park_turn(lease, no, state=state, reason=blocked)
             except LeaseLost as error:
                 log.warning("%s", error)  # a successor has it, and will find the same
+
+    async def put_back(self, lease: Lease, item: InboxItem) -> None:
+        """Let go of a turn that is left as it was found: who was told why it is blocked leaves it so."""
+        if item.reason is not None:
+            await self.park(lease, item.no, blocked=item.reason)
+        else:
+            await self.let_go(lease)
 
     async def take_back(self, session_id: str, turn_id: str) -> None:
         """Cancel an item that was accepted and isn't begun: its caller left."""

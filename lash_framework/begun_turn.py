@@ -6,6 +6,7 @@ on), suspended (it waits for a person), blocked (it can't go on).
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from lash_framework.accepted import TurnRequest, restored
+from lash_framework.accepted import TurnRequest, bare_request, restored
 from lash_framework.admission import Journalling
 from lash_framework.held_turn import HeldTurn
 from lash_framework.journal import JournalController, RecordedOnly
@@ -27,7 +28,9 @@ from lash_hookspecs.codec import decode
 from lash_hookspecs.effect_commands import RuntimeEffectKind
 from lash_hookspecs.effect_outcomes import TurnStartOutcome
 from lash_hookspecs.errors import (
+    BudgetExceeded,
     CodecError,
+    CommitRefused,
     ConfigurationError,
     LashError,
     ReplayError,
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
     from lash_framework.resident import Resident
 
 __all__ = ["MAX_ATTEMPTS", "run_begun", "what_was_accepted"]
+
+log = logging.getLogger("lash.turn")
 
 MAX_ATTEMPTS = 3
 """How often a turn that can't go on is tried before somebody has to decide."""
@@ -66,30 +71,41 @@ async def run_begun(
     """Run a turn that was begun to its commit; without a `request`, what was accepted is run.
 
     `force`: also if it was blocked. `abandon`: run nothing, and commit what is recorded as stopped.
+    A turn that was asked to end after it was begun isn't run any more either: its records are committed as cancelled.
     Raises `TurnSuspended` and `TurnBlocked`; after anything else that is raised, the turn was interrupted.
     """
     lease, item = begun.lease, begun.item
     assert lease is not None  # both come with a turn
     assert item is not None
-    if item.reason is not None and not (force or abandon):
+    ends = abandon or item.cancel_reason is not None
+    recorded_only = abandon or (ends and bool(begun.rows))
+    if item.reason is not None and not (force or ends):
         await journalling.park(lease, item.no, blocked=item.reason)
         raise TurnBlocked(session.id, item.turn_id or "", item.reason)
-    if item.fruitless >= MAX_ATTEMPTS and not (force or abandon):
+    if item.fruitless >= MAX_ATTEMPTS and not (force or ends):
         text = f"its process died {item.fruitless} times in a row before anything more was recorded"
         await journalling.park(lease, item.no, blocked=text)
         raise TurnBlocked(session.id, item.turn_id or "", text)
     is_fresh = request is not None and item.attempts == 1 and not begun.rows
+    controller: JournalController | None = None
     try:
         policy: SessionPolicy | None = None
         if request is None or not is_fresh:
-            known, policy = what_was_accepted(session.lash, item, begun.rows)
+            try:
+                known, policy = what_was_accepted(session.lash, item, begun.rows)
+                if recorded_only:
+                    HeldTurn(session, known, gate).check(policy)
+            except (ConfigurationError, StoreCorrupt, ReplayError) as error:
+                if not recorded_only:
+                    raise
+                log.warning("of turn `%s` no more than its input is kept: %s", item.turn_id, error)
+                known, policy = bare_request(item), None
             request = known if request is None else evolve(known, turn_input=request.turn_input, wish=request.wish)
         if item.cancel_reason is not None:
             gate.request(item.cancel_reason)
         owners = session.lash.host.composition((policy or session.policy).mode_id).tool_owners
         persistent = journalling.store.persistent
-        controller: JournalController
-        if abandon:
+        if recorded_only:
             controller = RecordedOnly(begun.rows, tool_owners=owners, persistent=persistent)
         else:
 
@@ -106,7 +122,7 @@ async def run_begun(
             )
 
         def settle(run: TurnRun) -> Settlement:
-            rows = controller.held if journalling.keep else ()
+            rows = controller.held if journalling.keep and controller is not None else ()
             return Settlement(
                 lease=lease, item=item.no, applied=run.applied, keep_journal=journalling.keep, rows=tuple(rows)
             )
@@ -120,7 +136,7 @@ async def run_begun(
                 revision=begun.head_revision,
                 settle=settle,
                 queued=partial(queued_inputs, session),
-                abandon=abandon,
+                recorded_only=recorded_only,
             )
     except EffectsSuspended as waiting:
         await journalling.park(lease, item.no)
@@ -128,10 +144,18 @@ async def run_begun(
     except ReplayError as error:
         raise await _stuck(journalling, begun, error) from error
     except (ConfigurationError, StoreCorrupt) as error:
-        if is_fresh:
+        if is_fresh and not (controller is not None and controller.acted):
             await journalling.withdraw(lease, item.no)
             raise
         raise await _stuck(journalling, begun, error) from error
+    except (BudgetExceeded, CommitRefused) as error:
+        if recorded_only and begun.rows:  # then without them, so that the session is rid of it
+            log.warning("of turn `%s` no more than its input is kept: %s", item.turn_id, error)
+            return await run_begun(session, journalling, evolve(begun, rows=()), None, gate, abandon=True)
+        if item.attempts >= MAX_ATTEMPTS and not recorded_only:
+            raise await _stuck(journalling, begun, error) from error
+        await journalling.let_go(lease)
+        raise
     except BaseException:
         await journalling.let_go(lease)
         raise

@@ -55,11 +55,13 @@ class HeldTurn:
         self._gate = gate
         self._deadline = deadline
 
-    def check(self) -> None:
-        """Raise `ConfigurationError` for a request that can't run, before it is accepted."""
-        self._chosen(self._session.policy)
-        self._options(self._session.composition, self._session.policy)
-        self._session.composition.check_turn_extension(self._request.turn_input.mode_extension)
+    def check(self, policy: SessionPolicy | None = None) -> None:
+        """Raise `ConfigurationError` for a request that can't run, with the session's policy if none is given."""
+        policy = policy or self._session.policy
+        composition = self._session.lash.host.composition(policy.mode_id)
+        self._chosen(policy)
+        self._options(composition, policy)
+        composition.check_turn_extension(self._request.turn_input.mode_extension)
 
     async def run(
         self,
@@ -70,7 +72,7 @@ class HeldTurn:
         revision: int | None = None,
         settle: Settle = lambda run: None,
         queued: Queued = _nothing,
-        abandon: bool = False,
+        recorded_only: bool = False,
     ) -> tuple[TurnRun, AssembledTurn]:
         """Run it to its commit, with the session's policy if none is given; `revision` is the head's, if known."""
         session, lash, request = self._session, self._session.lash, self._request
@@ -82,7 +84,7 @@ class HeldTurn:
         try:
             plan = self._plan(composition, policy, conversation, states, controller, queued)
             run = TurnRun(plan, ActivityStream(request.turn_id, sink), self._gate)
-            await run.run(self._deadline, abandon=abandon)
+            await run.run(self._deadline, recorded_only=recorded_only)
             components = self._components(run, before)
             settings = effective_settings(
                 composition.mode, composition.mode_owner, policy, session.sources, plan.turn_input

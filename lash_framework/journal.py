@@ -122,6 +122,11 @@ class JournalController:
         return self._records.held
 
     @property
+    def acted(self) -> bool:
+        """Whether anything happened outside, or may have, since we began."""
+        return bool(self._intents) or self._records.has_external
+
+    @property
     def rows_left(self) -> tuple[JournalRow, ...]:
         """Recorded rows that nobody asked for; without the calls within a replayed call, which holds their results."""
         return tuple(row for row in self._unasked.values() if not (self._within and _call_id(row) in self._within))

@@ -37,6 +37,11 @@ class JournalQueue:
         """What no write was begun for."""
         return tuple(self._held)
 
+    @property
+    def has_external(self) -> bool:
+        """Whether the outcome of an effect outside was added."""
+        return self._external > 0
+
     def add(self, row: JournalRow, *, external: bool = False) -> None:
         """Put a record at the end. `external` marks the outcome of an effect outside."""
         self._held.append(row)

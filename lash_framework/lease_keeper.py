@@ -6,7 +6,7 @@ One task a host, which sleeps while nothing runs.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import anyio
@@ -63,14 +63,14 @@ class LeaseKeeper:
 
     @contextmanager
     def holding(self, lease: Lease, no: int, gate: CancelGate) -> Iterator[None]:
-        """Keep the lease while the block runs. Raises `LeaseLost`, at the end of the block, which is cancelled then."""
+        """Keep the lease while the block runs. Raises `LeaseLost` if the block was cancelled for that."""
         held = _Held(lease, no, gate, anyio.current_time() + self.ttl_ms / 3000)
         self._held.append(held)
         self._busy.set()
         try:
             with anyio.CancelScope() as held.scope:
                 yield
-            if held.lost is not None:
+            if held.lost is not None and held.scope.cancelled_caught:  # else it came to its end all the same
                 raise held.lost
         finally:
             self._held.remove(held)
@@ -81,22 +81,30 @@ class LeaseKeeper:
                 self._busy = anyio.Event()
                 await self._busy.wait()
             await anyio.sleep(min(LOOK_S, self.ttl_ms / 4000))
+            due = [held for held in self._held if anyio.current_time() >= held.renew_at]
+            if due:
+                # At once, so that they share a commit: one after the other, many would come too late on a slow disk.
+                async with anyio.create_task_group() as group:
+                    for held in due:
+                        group.start_soon(self._look_after, held, self._renew)
             for held in tuple(self._held):
-                try:
-                    await self._look_after(held)
-                except StoreError as error:
-                    log.warning("the lease of session `%s` couldn't be looked after: %s", held.lease.session_id, error)
+                await self._look_after(held, self._look)
 
-    async def _look_after(self, held: _Held) -> None:
+    async def _look_after(self, held: _Held, how: Callable[[_Held], Awaitable[None]]) -> None:
         try:
-            if anyio.current_time() >= held.renew_at:
-                held.renew_at = anyio.current_time() + self.ttl_ms / 3000
-                held.lease = await self.store.renew_lease(held.lease, ttl_ms=self.ttl_ms)
-            reason = await self.store.cancel_requested(held.lease, held.no)
+            await how(held)
         except LeaseLost as error:
             held.lost = error
             if held.scope is not None:
                 held.scope.cancel()
-            return
+        except StoreError as error:
+            log.warning("the lease of session `%s` couldn't be looked after: %s", held.lease.session_id, error)
+
+    async def _renew(self, held: _Held) -> None:
+        held.lease = await self.store.renew_lease(held.lease, ttl_ms=self.ttl_ms)
+        held.renew_at = anyio.current_time() + self.ttl_ms / 3000  # if it failed, the next look tries again
+
+    async def _look(self, held: _Held) -> None:
+        reason = await self.store.cancel_requested(held.lease, held.no)
         if reason is not None:
             held.gate.request(reason)

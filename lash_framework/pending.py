@@ -96,8 +96,8 @@ async def resolve(journalling: Journalling, key: str, *, result: object, error: 
     begun = await journalling.begin(item.session_id, None)
     assert isinstance(begun, TurnBegun)  # nothing was to be accepted
     if begun.lease is None or begun.item is None or begun.item.no != item.no:
-        if begun.lease is not None:
-            await journalling.let_go(begun.lease)
+        if begun.lease is not None and begun.item is not None:
+            await journalling.put_back(begun.lease, begun.item)
         raise UnknownName("pending call", key, hint="its turn went on meanwhile; see `lash pending list`")
     try:
         resolved = evolve(row, status=JournalStatus.DONE, body=body)

@@ -17,13 +17,12 @@ from lash_framework.begun_turn import run_begun
 from lash_framework.held_turn import HeldTurn
 from lash_framework.inputs import input_hash, normalized, stored_images
 from lash_framework.journal import JournalController
-from lash_framework.stream import Sink
 from lash_framework.turn import TurnRun
 from lash_framework.turn_job import watched
 from lash_framework.turn_plan import CancelGate
 from lash_hookspecs.codec import decode
 from lash_hookspecs.errors import LashError, SessionBusy, UnknownName
-from lash_hookspecs.inbox import InboxItem, InboxState, Ingress
+from lash_hookspecs.inbox import CancelOutcome, InboxItem, InboxState, Ingress
 from lash_hookspecs.journal import TurnBegun
 from lash_hookspecs.sessions import AssembledTurn, TurnInput
 from lash_hookspecs.stores import OperationId
@@ -38,6 +37,10 @@ __all__ = ["CancelRequest", "RecoveredTurn", "abandon", "cancel", "enqueue", "re
 log = logging.getLogger("lash.session")
 
 
+DRAIN_POLL_S = 0.25
+"""How often is asked whether a session is free whose inbox waits for that, in seconds."""
+
+
 @frozen(kw_only=True)
 class RecoveredTurn:
     """A turn that was gone on with, and committed: what was `replayed` from its records, and what was run now."""
@@ -47,13 +50,11 @@ class RecoveredTurn:
     ran: tuple[str, ...]
 
 
-async def recover(
-    session: Resident, *, force: bool = False, gate: CancelGate | None = None, sink: Sink | None = None
-) -> Sequence[RecoveredTurn]:
+async def recover(session: Resident, *, force: bool = False, until: str | None = None) -> Sequence[RecoveredTurn]:
     """Run everything that waits in the session's inbox, oldest first, and return the turns, committed.
 
-    `force`: try a blocked turn again. Raises `SessionBusy` if somebody else runs the session, `TurnSuspended` and
-    `TurnBlocked` for a turn that stands in the way of those behind it.
+    `force`: try a blocked turn again. `until`: no more after this turn. Raises `SessionBusy` if somebody else runs the
+    session, `TurnSuspended` and `TurnBlocked` for a turn that stands in the way of those behind it.
     """
     journalling = session.lash.journalling
     if journalling is None:
@@ -67,12 +68,10 @@ async def recover(
                 if not isinstance(begun, TurnBegun) or begun.item is None:
                     return ended
                 ended.append(
-                    await _recovered(
-                        *await run_begun(
-                            session, journalling, begun, None, gate or CancelGate(), sink=sink, force=force
-                        )
-                    )
+                    await _recovered(*await run_begun(session, journalling, begun, None, CancelGate(), force=force))
                 )
+                if ended[-1].turn.turn_id == until:
+                    return ended
 
 
 async def _recovered(run: TurnRun, turn: AssembledTurn) -> RecoveredTurn:
@@ -95,7 +94,7 @@ async def abandon(session: Resident, turn_id: str) -> RecoveredTurn:
             raise UnknownName("turn", turn_id, hint=f"nothing of session `{session.id}` waits to be gone on with")
         found = begun.item.turn_id or ""
         if not found.startswith(turn_id):
-            await journalling.let_go(begun.lease)
+            await journalling.put_back(begun.lease, begun.item)
             raise UnknownName("turn", turn_id, hint=f"session `{session.id}` would go on with turn `{found}`")
         return await _recovered(*await run_begun(session, journalling, begun, None, CancelGate(), abandon=True))
 
@@ -106,6 +105,10 @@ class CancelRequest:
 
     session: Resident
     item: InboxItem
+    waited: bool
+    """Whether it wasn't begun, so that it never will be."""
+    keeps: object = None
+    """What holds the session: whoever opens it meanwhile must stand in the same line."""
 
     @property
     def turn_id(self) -> str:
@@ -115,37 +118,45 @@ class CancelRequest:
     async def won(self) -> bool:
         """Wait for the turn's end: whether it ended as cancelled. A turn that nobody runs is ended here."""
         store = self.session.lash.store
+        if self.waited:
+            return True
         while True:
             receipt = await store.load_receipt(self.session.id, OperationId("turn", self.turn_id))
             if receipt is not None:
                 return decode(AssembledTurn, receipt.result).outcome == Stopped(StopReason.CANCELLED)
             with suppress(SessionBusy):
-                await recover(self.session)
+                await recover(self.session, until=self.turn_id)
                 if await store.load_receipt(self.session.id, OperationId("turn", self.turn_id)) is None:
                     return True  # it was never begun
                 continue
             await anyio.sleep(BUSY_POLL_S)
 
 
-async def cancel(session: Resident, reason: str) -> CancelRequest | None:
-    """Ask durably for the end of the turn that runs, or was interrupted; None if there is none."""
+async def cancel(session: Resident, reason: str, *, keeps: object) -> CancelRequest | None:
+    """Ask durably for the end of the turn that runs, or was interrupted; None if there is none.
+
+    The request holds on to what it `keeps`: see there.
+    """
     store = session.lash.require_journal("`session.cancel`").store
     for item in await store.list_inbox(session.id):
         if item.state is not InboxState.PENDING or item.turn_id is not None:
-            await store.cancel_items(session.id, [item.no], reason)
-            return CancelRequest(session, item)
+            outcomes = await store.cancel_items(session.id, [item.no], reason)
+            return CancelRequest(session, item, outcomes[item.no] is CancelOutcome.CANCELLED, keeps)
     return None
 
 
-async def recover_quietly(session: Resident) -> None:
-    """The same for whoever opens a session: what stands in the way is logged, and comes up with the next turn."""
+async def recover_quietly(session: Resident) -> bool:
+    """The same for whoever opens a session: what stands in the way is logged, and comes up with the next turn.
+
+    False: somebody else runs it, and there may be more to do when they have ended.
+    """
     try:
         recovered = await recover(session)
     except SessionBusy:
-        return  # whoever runs it goes on with all of it
+        return False
     except LashError as error:
         log.warning("%s", error)
-        return
+        return True
     for each in recovered:
         log.info(
             "turn %s of session `%s` is committed: %d effects from its records, %d run now",
@@ -154,10 +165,16 @@ async def recover_quietly(session: Resident) -> None:
             len(each.replayed),
             len(each.ran),
         )
+    return True
 
 
-async def enqueue(session: Resident, given: TurnInput | str, ingress: Ingress, source_key: str | None) -> InboxItem:
-    """Accept an input, and see to it that somebody runs it: a turn that runs here, or a task in the background."""
+async def enqueue(
+    session: Resident, given: TurnInput | str, ingress: Ingress, source_key: str | None, *, keeps: object
+) -> InboxItem:
+    """Accept an input, and see to it that somebody runs it: a turn that runs here, or a task in the background.
+
+    The task holds on to what it `keeps`: whoever opens the session meanwhile must stand in the same line.
+    """
     lash = session.lash
     journalling = lash.require_journal("`session.enqueue`")
     turn_input = normalized(given)
@@ -171,10 +188,11 @@ async def enqueue(session: Resident, given: TurnInput | str, ingress: Ingress, s
     accepted = await journalling.store.enqueue(item)
     if lash.background is not None:
         # In line behind a turn that runs, which most likely takes it meanwhile.
-        lash.background.start_soon(_drain, session, name=f"lash inbox of {session.id}")
+        lash.background.start_soon(_drain, session, keeps, name=f"lash inbox of {session.id}")
     return accepted
 
 
-async def _drain(session: Resident) -> None:
+async def _drain(session: Resident, keeps: object) -> None:
     with session.apart():
-        await recover_quietly(session)
+        while not await recover_quietly(session):  # noqa: ASYNC110  # a database sets no event
+            await anyio.sleep(DRAIN_POLL_S)  # another process ends with its own turn

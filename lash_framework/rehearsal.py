@@ -21,7 +21,7 @@ from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
 from lash_framework.resident import Resident
 from lash_framework.turn_plan import CancelGate
 from lash_hookspecs.codec import decode, encode
-from lash_hookspecs.errors import ConfigurationError, PluginError, ReplayError, StoreCorrupt, UnknownName
+from lash_hookspecs.errors import CodecError, ConfigurationError, PluginError, ReplayError, StoreCorrupt, UnknownName
 from lash_hookspecs.inbox import InboxItem, InboxState
 from lash_hookspecs.journal_rows import JournalRow
 from lash_hookspecs.llm import TokenUsage
@@ -161,12 +161,15 @@ async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
 def _tool_owners(lash: Lash, item: InboxItem) -> Mapping[str, str]:
     try:
         return lash.host.composition(decode(AcceptedTurn, item.payload).policy.mode_id).tool_owners
-    except ConfigurationError:
+    except (ConfigurationError, CodecError):
         return {}
 
 
 def _changed_versions(lash: Lash, item: InboxItem) -> tuple[tuple[str, str, str], ...]:
-    accepted = decode(AcceptedTurn, item.payload)
+    try:
+        accepted = decode(AcceptedTurn, item.payload)
+    except CodecError:
+        return ()  # which the verdict tells
     try:
         now = lash.host.composition(accepted.policy.mode_id).versions
     except ConfigurationError:

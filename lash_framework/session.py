@@ -24,8 +24,8 @@ from lash_framework.sourcing import attribute
 from lash_framework.turn_job import TurnJob, TurnOptions
 from lash_hookspecs.codec import encode
 from lash_hookspecs.contexts import SessionCall, SessionHookContext, binding
-from lash_hookspecs.errors import CommitRefused, ConfigurationError
-from lash_hookspecs.inbox import InboxItem, Ingress
+from lash_hookspecs.errors import CommitRefused, ConfigurationError, SessionBusy
+from lash_hookspecs.inbox import InboxItem, InboxState, Ingress
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import (
     AppendedNodes,
@@ -48,6 +48,8 @@ log = logging.getLogger("lash.session")
 
 APPLICATION = "application"
 """Who speaks where no plugin does: the code that holds the session."""
+
+_BEGUN = frozenset({InboxState.CLAIMED, InboxState.SUSPENDED, InboxState.BLOCKED})
 
 
 class Session:
@@ -107,7 +109,7 @@ class Session:
         of its own, which runs in the background after those before it. The same `source_key` again is the same item;
         with another input it is an `InboxConflict`. Raises `CapabilityMissing` without a journal.
         """
-        return await enqueue(self._resident, given, ingress, source_key)
+        return await enqueue(self._resident, given, ingress, source_key, keeps=self)
 
     async def abandon(self, turn_id: str) -> RecoveredTurn:
         """Commit what is recorded of a turn that can't go on, as stopped (`abandoned`); nothing more of it is run.
@@ -122,7 +124,7 @@ class Session:
         `await request.won()` tells whether it ended as cancelled. A turn of this process is cancelled more directly by
         `RunningTurn.cancel`.
         """
-        return await cancel(self._resident, reason)
+        return await cancel(self._resident, reason, keeps=self)
 
     async def inbox(self) -> Sequence[InboxItem]:
         """What is accepted and not settled, in order."""
@@ -220,11 +222,23 @@ class Session:
             scopes = {key: evolve(each, read_only=True) for key, each in scopes.items()}
         return binding(SessionHookContext, scopes, call)
 
+    async def _require_no_begun_turn(self) -> None:
+        journalling = self._resident.lash.journalling
+        if journalling is not None and await journalling.store.list_inbox(self.id, states=_BEGUN, limit=1):
+            raise SessionBusy(
+                f"a turn of session `{self.id}` was begun and isn't committed: what is appended now would change what "
+                "it has asked, and it could never go on; recover or abandon it first"
+            )
+
     async def append(self, request: AppendSessionNodesRequest) -> AppendSessionNodesResult:
-        """Append messages or protocol events outside a turn, once per operation id; waits for a running turn."""
+        """Append messages or protocol events outside a turn, once per operation id; waits for a running turn.
+
+        Raises `SessionBusy` while a turn is interrupted, suspended or blocked.
+        """
         resident = self._resident
         resident.refuse_from_within()
         async with resident.line, resident.lash.holding(self.id, wait=True):
+            await self._require_no_begun_turn()
             conversation = await resident.fresh()
             operation = OperationId("append", request.operation_id)
             policy, now = self.policy, time.time_ns() // 1_000_000

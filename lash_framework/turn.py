@@ -89,24 +89,30 @@ class TurnRun:
 
     # ---- the whole turn ---------------------------------------------------------------------------------------------
 
-    async def run(self, deadline: float = math.inf, *, abandon: bool = False) -> None:
+    async def run(self, deadline: float = math.inf, *, recorded_only: bool = False) -> None:
         """Run to `Done`, until `deadline` on the event loop's clock.
 
         Returns also when cancelled through the gate, or by the deadline; an outer cancellation comes out as it is. With
-        `abandon`, a turn whose records end, or say something else, is over there, as stopped.
+        `recorded_only`, a turn whose records end, or say something else, is over there: as cancelled, if that was
+        asked for before, else as abandoned.
         """
         with anyio.CancelScope(deadline=deadline) as scope:
-            self._gate.scope = scope
-            if self._gate.requested:
-                scope.cancel()
+            if not recorded_only:  # nothing runs then, and what is recorded belongs to the turn however it ends
+                self._gate.scope = scope
+                if self._gate.requested:
+                    scope.cancel()
             try:
                 machine = await self._begin()
                 await self._drive(machine)
                 await self._end(self.plan.composition.hooks["lash_after_turn"])
             except (EffectUnrecorded, ReplayError) as error:
-                if not abandon:
+                if not recorded_only:
                     raise
-                self._stop_abandoned(error)
+                now_ms = time.time_ns() // 1_000_000
+                self.started_at_ms = self.started_at_ms or now_ms
+                self.finished_at_ms = self.finished_at_ms or max(now_ms, self.started_at_ms)
+                if not self._gate.requested:
+                    self._stop_abandoned(error)
             await self._stream.flush()
             # The promise is settled here: from now on a cancel comes too late.
             self._gate.sealed = not self._gate.requested
@@ -143,9 +149,6 @@ class TurnRun:
         text = f"the turn was abandoned: {error}"
         self.assembler.issues.append(TurnIssue(kind="runtime", code="abandoned", message=text))
         self._stop(StopReason.ABANDONED)
-        now_ms = time.time_ns() // 1_000_000
-        self.started_at_ms = self.started_at_ms or now_ms
-        self.finished_at_ms = self.finished_at_ms or max(now_ms, self.started_at_ms)
 
     def _stop(self, reason: StopReason) -> None:
         """End the turn where it stands, with what is known of its calls."""

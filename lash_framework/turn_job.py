@@ -118,7 +118,7 @@ class TurnJob:
         held.check()
         request = evolve(request, images=await self._images())
         item = journalling.item(session.id, request, session.policy, session.composition)
-        accepted = False
+        accepted = self._wait  # who waits for another process is accepted before that
         try:
             while True:
                 with self._before_the_turn():

@@ -1,0 +1,243 @@
+"""Edges of durable turns: what goes on with a session, and what becomes of work that was done."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import anyio
+import pytest
+from agents import agent
+
+from lash_framework import Lash
+from lash_framework.accepted import TurnRequest
+from lash_hookspecs import ConfigurationError, Ingress, LlmRequest, TurnBlocked, TurnCancelled, TurnInput, tool
+from lash_hookspecs.errors import BudgetExceeded, SessionBusy
+from lash_hookspecs.sessions import AppendSessionNodesRequest
+from lash_hookspecs.stores import CommitBudget
+from lash_hookspecs.turn_outcomes import Stopped, StopReason
+from lash_plugin_provider_scripted import Call, Reply
+
+
+def url_in(folder: Path) -> str:
+    return f"sqlite:///{folder / 'lash.db'}"
+
+
+class Sent:
+    """An unsafe tool that counts, and a tool that never ends the first time."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.asked = 0
+        self.waits = True
+        self.begun = anyio.Event()
+
+        @tool
+        async def send() -> str:
+            "Send it."
+            self.sent += 1
+            return "sent"
+
+        @tool(effect="pure")
+        async def wait() -> str:
+            "Wait."
+            self.begun.set()
+            if self.waits:
+                await anyio.sleep_forever()
+            return "waited"
+
+        self.tools = [send, wait]
+
+    def say(self, request: LlmRequest) -> Reply | str:
+        self.asked += 1
+        said = sum(message.role == "assistant" for message in request.messages)
+        names = ["send", "wait"]
+        return Reply(tool_calls=[Call(names[said], {}, names[said])]) if said < 2 else "Done."
+
+    async def interrupted(self, url: str) -> None:
+        async with agent(self.say, store=url, tools=self.tools) as lash:
+            session = await lash.session("s")
+            async with anyio.create_task_group() as group:
+                group.start_soon(lambda: session.run("Send and wait.", turn_id="t"))
+                await self.begun.wait()
+                group.cancel_scope.cancel()
+        self.waits = False
+
+
+async def test_a_turn_in_the_background_has_its_session_to_itself_though_nobody_holds_that(tmp_path: Path) -> None:
+    """Another object for the session took the lease over, and ran what was running once more."""
+    runs, begun, go_on = 0, anyio.Event(), anyio.Event()
+
+    async def slow(request: LlmRequest) -> str:
+        nonlocal runs
+        runs += 1
+        begun.set()
+        await go_on.wait()
+        return "done"
+
+    async def reopened(lash: Lash) -> None:
+        session = await lash.session("s")
+        await session.recover()
+
+    async with agent(slow, store=url_in(tmp_path)) as lash:
+        await (await lash.session("s")).enqueue("first", ingress=Ingress.NEXT_TURN)
+        await begun.wait()
+        gc.collect()
+        async with anyio.create_task_group() as group:
+            group.start_soon(reopened, lash)
+            await anyio.sleep(0.2)
+            go_on.set()
+        session = await lash.session("s")
+        assert [each.text for each in await session.messages()] == ["first", "done"]
+    assert runs == 1
+
+
+async def test_who_stops_waiting_for_another_process_leaves_nothing_in_the_inbox(tmp_path: Path) -> None:
+    begun, go_on = anyio.Event(), anyio.Event()
+
+    async def slow(request: LlmRequest) -> str:
+        begun.set()
+        await go_on.wait()
+        return "done"
+
+    async with agent(slow, store=url_in(tmp_path)) as lash, agent([], store=url_in(tmp_path)) as other:
+        session = await lash.session("s")
+        async with anyio.create_task_group() as group:
+            group.start_soon(session.run, "first")
+            await begun.wait()
+            waits = await other.session("s", recover=False)
+            with pytest.raises(TurnCancelled, match="nothing was asked or stored"):
+                await waits.run("second", wait=True, deadline_s=0.3)
+            go_on.set()
+        assert await session.inbox() == []
+
+
+async def test_what_was_done_stays_recorded_when_the_model_can_not_be_asked_any_more(tmp_path: Path) -> None:
+    """The turn was forgotten with all that it had done."""
+    mended, sent = False, Sent()
+    sent.waits = False
+
+    def say(request: LlmRequest) -> Reply | str:
+        if sent.sent and not mended:
+            raise ConfigurationError("the key was withdrawn")
+        return sent.say(request)
+
+    async with agent(say, store=url_in(tmp_path), tools=sent.tools) as lash:
+        session = await lash.session("s")
+        with pytest.raises(TurnBlocked, match="the key was withdrawn"):
+            await session.run("Send and wait.", turn_id="t")
+        mended = True
+        (recovered,) = await session.recover()
+        assert recovered.turn.text == "Done."
+    assert sent.sent == 1
+
+
+async def test_a_turn_that_is_cancelled_after_a_crash_keeps_what_is_recorded(tmp_path: Path) -> None:
+    """It was committed empty: what was sent was in no history, and what was paid in no total."""
+    url, sent = url_in(tmp_path), Sent()
+    await sent.interrupted(url)
+    async with agent(sent.say, store=url, tools=sent.tools) as lash:
+        session = await lash.session("s", recover=False)
+        asked = await session.cancel("enough")
+        assert asked is not None
+        assert await asked.won()
+        (turn,) = [await lash.explain("t")] and [await session.run("Send and wait.", turn_id="t")]
+        assert turn.outcome == Stopped(StopReason.CANCELLED)
+        assert [(each.tool_name, each.output.outcome.tag) for each in turn.tool_calls] == [
+            ("send", "success"),
+            ("wait", "cancelled"),
+        ]
+        assert turn.usage.total > 0
+    assert (sent.sent, sent.asked) == (1, 2)
+
+
+async def test_a_turn_whose_mode_is_gone_can_be_abandoned(tmp_path: Path) -> None:
+    """It stood in the way of its session for ever."""
+    from lash_framework.settings import load_settings
+
+    url, sent = url_in(tmp_path), Sent()
+    with_mode = load_settings(env={}, sets=["modes.review.extends=standard"])
+    async with agent(sent.say, store=url, tools=sent.tools, settings=with_mode) as lash:
+        session = await lash.session("s", mode="review")
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: session.run("Send and wait.", turn_id="t"))
+            await sent.begun.wait()
+            group.cancel_scope.cancel()
+    sent.waits = False
+    async with agent(sent.say, store=url, tools=sent.tools) as lash:
+        session = await lash.session("s", recover=False)
+        for _ in range(3):
+            with pytest.raises(TurnBlocked, match="review"):
+                await session.recover()
+        ended = await session.abandon("t")
+        assert ended.turn.outcome == Stopped(StopReason.ABANDONED)
+        assert (await session.run("And now?")).text == "Done."
+
+
+async def test_what_is_enqueued_beside_another_process_runs_when_that_has_ended(tmp_path: Path) -> None:
+    """Whoever ran the session ended with its own turn, and the input lay there until somebody came by."""
+    begun, go_on = anyio.Event(), anyio.Event()
+
+    async def slow(request: LlmRequest) -> str:
+        begun.set()
+        await go_on.wait()
+        return "done"
+
+    async with agent(slow, store=url_in(tmp_path)) as lash, agent(["later"], store=url_in(tmp_path)) as other:
+        session = await lash.session("s")
+        async with anyio.create_task_group() as group:
+            group.start_soon(session.run, "first")
+            await begun.wait()
+            await (await other.session("s", recover=False)).enqueue("second", ingress=Ingress.NEXT_TURN)
+            await anyio.sleep(0.1)
+            go_on.set()
+        with anyio.fail_after(10):
+            while await session.inbox():  # noqa: ASYNC110  # a database sets no event
+                await anyio.sleep(0.05)
+        texts = [each.text for each in await (await other.session("s")).messages()]
+        assert texts == ["first", "done", "second", "later"]
+
+
+async def test_a_cancel_runs_nothing_that_waits_behind_its_turn(tmp_path: Path) -> None:
+    url, sent = url_in(tmp_path), Sent()
+    await sent.interrupted(url)
+    async with agent(sent.say, store=url, tools=sent.tools) as lash:
+        session = await lash.session("s", recover=False)
+        journalling = lash.require_journal("this test")
+        request = TurnRequest(turn_id="next", turn_input=TurnInput.text("Next."), input_hash="h")
+        await journalling.store.enqueue(journalling.item("s", request, session.policy, session.composition))
+        asked = await session.cancel()
+        assert asked is not None
+        assert await asked.won()
+        assert [each.turn_id for each in await session.inbox()] == ["next"]
+        waiting = await session.cancel()
+        assert waiting is not None
+        assert await waiting.won()
+        assert await session.inbox() == []
+    assert sent.asked == 2
+
+
+async def test_nothing_is_appended_under_a_turn_that_was_begun(tmp_path: Path) -> None:
+    """Its requests were others then, and it could never go on."""
+    url, sent = url_in(tmp_path), Sent()
+    await sent.interrupted(url)
+    async with agent(sent.say, store=url, tools=sent.tools) as lash:
+        session = await lash.session("s", recover=False)
+        note = AppendSessionNodesRequest(operation_id="note", nodes=())
+        with pytest.raises(SessionBusy, match="recover or abandon it first"):
+            await session.append(note)
+        (recovered,) = await session.recover()
+        assert recovered.turn.text == "Done."
+
+
+async def test_a_turn_whose_commit_is_refused_is_blocked_at_last_and_can_be_abandoned(tmp_path: Path) -> None:
+    """It was tried for ever, and the session took no other turn."""
+    async with agent(["x" * 40_000, "ok"], store=url_in(tmp_path)) as lash:
+        lash.budget = CommitBudget(max_bytes=30_000)
+        session = await lash.session("s")
+        for error in (BudgetExceeded, BudgetExceeded, TurnBlocked, TurnBlocked):
+            with pytest.raises(error):
+                await session.run("q", turn_id="t")
+        ended = await session.abandon("t")
+        assert ended.turn.outcome == Stopped(StopReason.ABANDONED)
+        assert (await session.run("And now?")).text == "ok"
