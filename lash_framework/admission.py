@@ -19,7 +19,7 @@ from attrs import evolve
 from lash_framework.accepted import TurnRequest, accepted_bytes
 from lash_framework.journal import Around, straight
 from lash_framework.lease_keeper import LeaseKeeper
-from lash_hookspecs.errors import InboxConflict, LeaseLost, SessionBusy, SessionDeleted, StoreError, TurnConflict
+from lash_hookspecs.errors import InboxConflict, SessionBusy, SessionDeleted, StoreError, TurnConflict
 from lash_hookspecs.inbox import Inbox, InboxItem, InboxState, Ingress, NewInboxItem
 from lash_hookspecs.journal import Journal, TurnBegin, TurnBegun, TurnCommitted
 from lash_hookspecs.leases import Lease, LeaseBusy, LeaseHolder, Leases
@@ -156,8 +156,8 @@ class Journalling:
         with anyio.CancelScope(shield=True):
             try:
                 await self.store.park_turn(lease, no, state=state, reason=blocked)
-            except LeaseLost as error:
-                log.warning("%s", error)  # a successor has it, and will find the same
+            except StoreError as error:  # whoever begins it next finds the same
+                log.warning("the turn of inbox item %d wasn't parked: %s", no, error)
 
     async def put_back(self, lease: Lease, item: InboxItem) -> None:
         """Let go of a turn that is left as it was found: who was told why it is blocked leaves it so."""
@@ -167,11 +167,11 @@ class Journalling:
             await self.let_go(lease)
 
     async def take_back(self, session_id: str, turn_id: str) -> None:
-        """Cancel an item that was accepted and isn't begun: its caller left."""
+        """Take back an item that was accepted and isn't begun, without a trace: its turn id may be used again."""
         with anyio.CancelScope(shield=True):
             waiting = await self.store.list_inbox(session_id, states=frozenset({InboxState.PENDING}))
             mine = [each.no for each in waiting if each.turn_id == turn_id]
-            await self.store.cancel_items(session_id, mine, "its caller left before it began")
+            await self.store.cancel_items(session_id, mine, None)
 
     async def withdraw(self, lease: Lease, no: int) -> None:
         """Forget an item whose turn did nothing yet: it could never run as it was asked."""

@@ -157,6 +157,8 @@ async def run_begun(
         await journalling.let_go(lease)
         raise
     except BaseException:
+        if controller is not None:
+            await controller.save()
         await journalling.let_go(lease)
         raise
     if policy is not None:

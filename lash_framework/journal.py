@@ -6,8 +6,10 @@ all before it; whoever needs one durable waits for the write that it is in, and 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
+import anyio
 from attrs import evolve
 
 from lash_framework.envelope_hash import Asked, EnvelopeHasher
@@ -39,12 +41,14 @@ from lash_hookspecs.effect_outcomes import (
     TurnStartOutcome,
 )
 from lash_hookspecs.effects import EffectController, EffectRunner, RuntimeEffectEnvelope
-from lash_hookspecs.errors import ClaimLost, CodecError, EffectControllerError
+from lash_hookspecs.errors import ClaimLost, CodecError, EffectControllerError, LashError
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, ToolEffect
 
 __all__ = ["Around", "JournalController", "RecordedOnly", "effect_label", "straight"]
+
+log = logging.getLogger("lash.turn")
 
 _K = RuntimeEffectKind
 
@@ -172,6 +176,14 @@ class JournalController:
     async def flush(self) -> None:
         """Have the outcomes of external effects durable, and with them all before them."""
         await self._records.write_external()
+
+    async def save(self) -> None:
+        """Write what is held, whatever is being cancelled: the turn is interrupted, and what was paid for is known."""
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._records.write()
+            except LashError as error:
+                log.debug("records of an interrupted turn weren't written: %s", error)
 
     # ---- live -------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import anyio
 from attrs import define
 
 from lash_framework.turn_plan import CancelGate
-from lash_hookspecs.errors import LeaseLost, StoreError
+from lash_hookspecs.errors import LeaseLost
 from lash_hookspecs.inbox import Inbox
 from lash_hookspecs.leases import Lease, Leases
 
@@ -97,7 +97,7 @@ class LeaseKeeper:
             held.lost = error
             if held.scope is not None:
                 held.scope.cancel()
-        except StoreError as error:
+        except Exception as error:  # the host, and the other leases, must not end with it
             log.warning("the lease of session `%s` couldn't be looked after: %s", held.lease.session_id, error)
 
     async def _renew(self, held: _Held) -> None:

@@ -178,6 +178,8 @@ async def enqueue(
     lash = session.lash
     journalling = lash.require_journal("`session.enqueue`")
     turn_input = normalized(given)
+    if turn_input != TurnInput(items=turn_input.items, image_blobs=turn_input.image_blobs):
+        ingress = Ingress.NEXT_TURN  # a model, options, a shape of the answer: a running turn has its own
     request = TurnRequest(turn_id=token_hex(16), turn_input=turn_input, input_hash=input_hash(turn_input))
     held = HeldTurn(session, request, CancelGate())
     held.check()
@@ -194,5 +196,8 @@ async def enqueue(
 
 async def _drain(session: Resident, keeps: object) -> None:
     with session.apart():
-        while not await recover_quietly(session):  # noqa: ASYNC110  # a database sets no event
-            await anyio.sleep(DRAIN_POLL_S)  # another process ends with its own turn
+        try:
+            while not await recover_quietly(session):  # noqa: ASYNC110  # a database sets no event
+                await anyio.sleep(DRAIN_POLL_S)  # another process ends with its own turn
+        except Exception as error:  # nobody waits for this task, and the host must not end with it
+            log.error("the inbox of session `%s` can't be worked off: %s", session.id, error, exc_info=error)

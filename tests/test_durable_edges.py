@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from agents import agent
+from agents import agent, plugin
 
 from lash_framework import Lash
 from lash_framework.accepted import TurnRequest
@@ -241,3 +241,64 @@ async def test_a_turn_whose_commit_is_refused_is_blocked_at_last_and_can_be_aban
         ended = await session.abandon("t")
         assert ended.turn.outcome == Stopped(StopReason.ABANDONED)
         assert (await session.run("And now?")).text == "ok"
+
+
+async def test_a_turn_id_can_be_used_again_after_a_turn_that_did_nothing(tmp_path: Path) -> None:
+    """A missing key, mended, left the turn id cancelled for ever: its item stayed in the inbox."""
+    refuses = [True]
+
+    def say(request: LlmRequest) -> str:
+        if refuses.pop():
+            refuses.append(False)
+            raise ConfigurationError("there is no key")
+        return "ok"
+
+    async with agent(say, store=url_in(tmp_path)) as lash:
+        session = await lash.session("s")
+        with pytest.raises(ConfigurationError):
+            await session.run("q", turn_id="t")
+        assert (await session.run("q", turn_id="t")).text == "ok"
+
+
+async def test_a_turn_id_can_be_used_again_after_its_caller_left_the_line(tmp_path: Path) -> None:
+    url, begun, go_on = url_in(tmp_path), anyio.Event(), anyio.Event()
+
+    async def slow(request: LlmRequest) -> str:
+        begun.set()
+        await go_on.wait()
+        return "done"
+
+    async with agent(slow, store=url) as lash, agent(["late"], store=url) as other:
+        async with anyio.create_task_group() as group:
+            group.start_soon((await lash.session("s")).run, "first")
+            await begun.wait()
+            with pytest.raises(TurnCancelled):
+                await (await other.session("s", recover=False)).run("q", turn_id="t", wait=True, deadline_s=0.2)
+            go_on.set()
+        assert (await (await other.session("s")).run("q", turn_id="t")).text == "late"
+
+
+async def test_a_reply_that_was_paid_for_is_kept_when_the_turn_is_interrupted(tmp_path: Path) -> None:
+    """It waits for the next write; whoever interrupts makes one."""
+    asked: list[str] = []
+    reached, waits = anyio.Event(), [True]
+
+    def say(request: LlmRequest) -> str:
+        asked.append(request.model)
+        return "paid"
+
+    async def lash_after_turn(ctx: object, turn: object) -> None:
+        if waits.pop():
+            waits.append(False)
+            reached.set()
+            await anyio.sleep_forever()
+
+    async with agent(say, store=url_in(tmp_path), plugins=[plugin("slow", lash_after_turn)]) as lash:
+        session = await lash.session("s")
+        async with anyio.create_task_group() as group:
+            group.start_soon(session.run, "q")
+            await reached.wait()
+            group.cancel_scope.cancel()
+        (recovered,) = await session.recover()
+    assert recovered.turn.text == "paid"
+    assert asked == ["model"]

@@ -130,8 +130,14 @@ class Inbox(Protocol):
         """
         ...
 
-    async def cancel_items(self, session_id: str, nos: Sequence[int], reason: str) -> Mapping[int, CancelOutcome]:
-        """Cancel items, each as far as it can be: all in one transaction."""
+    async def cancel_items(
+        self, session_id: str, nos: Sequence[int], reason: str | None
+    ) -> Mapping[int, CancelOutcome]:
+        """Cancel items, each as far as it can be: all in one transaction.
+
+        Without a reason, who sent them takes them back: those that wait leave no trace, and their source keys may be
+        used again; for the others that is `unknown`.
+        """
         ...
 
     async def cancel_suffix(self, session_id: str, anchor: int, reason: str) -> Mapping[int, CancelOutcome]:

@@ -98,9 +98,10 @@ class Journal(Protocol):
     ) -> None:
         """Let go of the lease, and leave the turn as `suspended`, or as `blocked` with the reason; or forget it.
 
-        Forgotten (`cancelled`) is a turn that could never run as it was asked; what it took waits again. Raises
-        `LeaseLost` or `ClaimLost`, but not if we did the same before and nobody has begun the turn since, and
-        `CommitRefused` with the code `park_state` for another state.
+        Forgotten (`cancelled`) is a turn that could never run as it was asked; what it took waits again. Without a
+        reason it leaves no trace, and its source key may be used again. Raises `LeaseLost` or `ClaimLost`, but not if
+        we did the same before and nobody has begun the turn since, and `CommitRefused` with the code `park_state` for
+        another state.
         """
         ...
 

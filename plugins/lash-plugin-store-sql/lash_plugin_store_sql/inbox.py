@@ -10,6 +10,7 @@ from lash_hookspecs.stores import OperationId
 from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.items import (
     accept,
+    cancel_rows,
     find_by_key,
     find_claims,
     refuse_unfit,
@@ -59,13 +60,19 @@ def _settled(tx: Tx, session: Session, new: NewInboxItem) -> InboxItem | None:
     )
 
 
-def cancel_items(tx: Tx, session_id: str, nos: Sequence[int], reason: str, clock: Clock) -> Mapping[int, CancelOutcome]:
-    """Cancel each as far as it can be."""
+def cancel_items(
+    tx: Tx, session_id: str, nos: Sequence[int], reason: str | None, clock: Clock
+) -> Mapping[int, CancelOutcome]:
+    """Cancel each as far as it can be; without a reason only those that wait, and these leave no trace."""
     tx.lock(session_id)
     session = find_session(tx, session_id)
     if session is None:
         return dict.fromkeys(nos, CancelOutcome.UNKNOWN)
     items = find_claims(tx, session.no, nos)
+    if reason is None:
+        waiting = [no for no, each in items.items() if each.state is InboxState.PENDING]
+        cancel_rows(tx, waiting, None, clock())
+        return {no: CancelOutcome.CANCELLED if no in waiting else CancelOutcome.UNKNOWN for no in nos}
     return _cancel(tx, nos, items, reason, clock())
 
 
@@ -85,10 +92,7 @@ def _cancel(
 ) -> Mapping[int, CancelOutcome]:
     outcomes = {no: plan_cancel(items.get(no)) for no in nos}
     waiting = [no for no, each in items.items() if each.state is InboxState.PENDING]
-    tx.write_many(
-        "UPDATE inbox SET state = 'cancelled', cancel_reason = ?, settled_at_ms = ?, payload = x'' WHERE no = ?",
-        [(reason, now_ms, no) for no in waiting],
-    )
+    cancel_rows(tx, waiting, reason, now_ms)
     asked = [no for no, outcome in outcomes.items() if outcome is CancelOutcome.REQUESTED]
     tx.write_many("UPDATE inbox SET cancel_reason = ? WHERE no = ?", [(reason, no) for no in asked])
     return outcomes

@@ -14,6 +14,7 @@ from lash_plugin_store_sql.turn_plan import BEGUN, OPEN, Claim
 __all__ = [
     "CLAIM",
     "accept",
+    "cancel_rows",
     "claim_for_turn",
     "claim_of",
     "find_by_key",
@@ -287,10 +288,18 @@ def give_back(tx: Tx, session_no: int, taker: int) -> None:
     )
 
 
-def forget(tx: Tx, session_no: int, no: int, reason: str | None, now_ms: int) -> None:
-    """Cancel an item whose turn was begun; what it took waits again."""
-    tx.write(
+def cancel_rows(tx: Tx, nos: Sequence[int], reason: str | None, now_ms: int) -> None:
+    """Settle items as cancelled, or, where nobody says why, drop them: their source keys are free again."""
+    if reason is None:
+        tx.write_many("DELETE FROM inbox WHERE no = ?", [(no,) for no in nos])
+        return
+    tx.write_many(
         "UPDATE inbox SET state = 'cancelled', cancel_reason = ?, settled_at_ms = ?, payload = x'' WHERE no = ?",
-        (reason, now_ms, no),
+        [(reason, now_ms, no) for no in nos],
     )
+
+
+def forget(tx: Tx, session_no: int, no: int, reason: str | None, now_ms: int) -> None:
+    """Cancel an item whose turn was begun, without a trace if nobody says why; what it took waits again."""
+    cancel_rows(tx, [no], reason, now_ms)
     give_back(tx, session_no, no)

@@ -189,7 +189,9 @@ class SqlStore:
     async def has_pending(self, session_id: str, ingress: Ingress) -> bool:
         return await self._lanes.glance(lambda tx: items.has_pending(tx, session_id, ingress, self._now_ms()))
 
-    async def cancel_items(self, session_id: str, nos: Sequence[int], reason: str) -> Mapping[int, CancelOutcome]:
+    async def cancel_items(
+        self, session_id: str, nos: Sequence[int], reason: str | None
+    ) -> Mapping[int, CancelOutcome]:
         return await self._lanes.write(lambda tx: inbox.cancel_items(tx, session_id, nos, reason, self._now_ms))
 
     async def cancel_suffix(self, session_id: str, anchor: int, reason: str) -> Mapping[int, CancelOutcome]:

@@ -192,7 +192,8 @@ def park_turn(tx: Tx, lease: Lease, no: int, state: InboxState, reason: str | No
     except LeaseLost:
         session = find_session(tx, lease.session_id)
         stored = {} if session is None else find_claims(tx, session.no, [no])
-        if is_parked(stored.get(no), lease, state, reason):
+        dropped = state is InboxState.CANCELLED and reason is None and no not in stored
+        if dropped or is_parked(stored.get(no), lease, state, reason):
             return  # by ourselves, and the answer was lost
         raise
     if state is InboxState.CANCELLED:

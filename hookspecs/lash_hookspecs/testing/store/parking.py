@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lash_hookspecs.errors import CommitRefused, LeaseLost
-from lash_hookspecs.inbox import InboxState
+from lash_hookspecs.inbox import CancelOutcome, InboxState
 from lash_hookspecs.stores import Capability
 from lash_hookspecs.testing.store.inbox import note
 from lash_hookspecs.testing.store.kit import Cases, StoreHarness, raises, same
@@ -67,7 +67,16 @@ async def _forgotten(harness: StoreHarness) -> None:
     same((await listed(store, "s1"), await store.load_lease("s1")), ([said], None))
     gone = (await listed(store, "s1", states=frozenset({InboxState.CANCELLED})))[0]
     same((gone.no, gone.cancel_reason, list(await store.load_journal("s1", "t-a"))), (item.no, "no such model", []))
-    same((await mine.begin(store))[1].no, said.no)
+    lease, item = await mine.begin(store)
+    same(item.no, said.no)
+    for _ in range(2):
+        await store.park_turn(lease, item.no, state=InboxState.CANCELLED)
+    same(len(await listed(store, "s1", states=frozenset(InboxState))), 1)
+    again = await store.enqueue(note("said"))
+    same((again.state, again.no > said.no), (InboxState.PENDING, True))
+    outcomes = {again.no: CancelOutcome.CANCELLED, item.no: CancelOutcome.UNKNOWN}
+    same(await store.cancel_items("s1", [again.no, item.no], None), outcomes)
+    same((await store.enqueue(note("said"))).state, InboxState.PENDING)
 
 
 @CASES.case("A6.05-fruitless", INBOX, JOURNAL)
