@@ -11,8 +11,10 @@ import pytest
 from agents import agent, inline_agent, plugin
 from attrs import define, field
 
+from lash_framework import lease_keeper
 from lash_framework.machine import projection
 from lash_framework.session import Session
+from lash_framework.settings import load_settings
 from lash_hookspecs import LlmRequest, Message, Store, StoreContext, StoreSpec, tool
 from lash_plugin_provider_scripted.script import Call, Reply
 from lash_plugin_store_sql.locks import MemoryLocks
@@ -86,7 +88,12 @@ async def test_a_turn_costs_the_same_statements_rows_and_renderings_at_any_histo
     monkeypatch.setattr(projection, "render_message", counted)  # a counter around our own function, not a stand-in
     meter = Meter()
     readings = []
-    async with agent(answer, store="metered://", plugins=[metered_store(meter)], tools=[shout]) as lash:
+    # No look after the lease falls into a turn that is metered.
+    settings = load_settings(env={}, sets=["durability.lease_ttl_s=1000000"])
+    monkeypatch.setattr(lease_keeper, "LOOK_S", 1000.0)
+    async with agent(
+        answer, store="metered://", plugins=[metered_store(meter)], tools=[shout], settings=settings
+    ) as lash:
         session = await lash.session("s")
         done = 0
         for history in HISTORIES:
