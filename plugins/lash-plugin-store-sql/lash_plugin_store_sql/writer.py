@@ -37,8 +37,8 @@ class _Last(Ticket[None]):
     __slots__ = ()
 
 
-class _Idle:
-    """How many readers wait for work."""
+class _Unread:
+    """How many reads were asked for and aren't done. Who asks counts: a thread may be on its way to its work."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -60,7 +60,7 @@ class Lanes:
         self._writes: _Inbox = SimpleQueue()
         self._reads: _Inbox = SimpleQueue()
         self._readers: list[threading.Thread] = []
-        self._idle = _Idle()
+        self._unread = _Unread()
         self._writer: threading.Thread | None = None
         self._near: Connection | None = None
         self._glancing = threading.Lock()
@@ -86,8 +86,9 @@ class Lanes:
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on one state of the database."""
         self.require_open()
-        if len(self._readers) < self._driver.readers and self._idle.count <= self._reads.qsize():
-            self._readers.append(_start(_read_lane, self._driver, self._reads, self._idle))
+        if len(self._readers) < self._driver.readers and self._unread.count >= len(self._readers):
+            self._readers.append(_start(_read_lane, self._driver, self._reads, self._unread))
+        self._unread.add(1)
         ticket = Ticket(work, writes=False)
         self._reads.put(ticket)
         return await ticket.outcome()
@@ -147,13 +148,11 @@ def _start(lane: Callable[..., None], *args: object) -> threading.Thread:
 # ---- on the threads -------------------------------------------------------------------------------------------------
 
 
-def _read_lane(driver: Driver, inbox: _Inbox, idle: _Idle) -> None:
+def _read_lane(driver: Driver, inbox: _Inbox, unread: _Unread) -> None:
     """Serve reads until the last; a connection that can't be had fails the read that needed it, and is tried again."""
     connection: Connection | None = None
     while True:
-        idle.add(1)
         ticket = inbox.get()
-        idle.add(-1)
         if isinstance(ticket, _Last):
             break
         try:
@@ -162,6 +161,7 @@ def _read_lane(driver: Driver, inbox: _Inbox, idle: _Idle) -> None:
             ticket.error = as_store_error(error, driver)
         else:
             _run_alone(driver, connection, ticket)
+        unread.add(-1)
         deliver([ticket])
     if connection is not None:
         connection.close()
