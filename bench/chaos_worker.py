@@ -179,10 +179,10 @@ def marked(method: Callable[..., Awaitable[Any]], phase: str, shared: Shared) ->
 
 def mark(shared: Shared) -> None:
     """Have store and provider tell their phases: this process does nothing else."""
-    SqlStore.append_journal = marked(SqlStore.append_journal, "journal", shared)  # type: ignore[method-assign]
-    SqlStore.begin_turn = marked(SqlStore.begin_turn, "journal", shared)  # type: ignore[method-assign]
-    SqlStore.commit = marked(SqlStore.commit, "commit", shared)  # type: ignore[method-assign]
-    OpenAiChatProvider.complete = marked(OpenAiChatProvider.complete, "stream", shared)  # type: ignore[method-assign]
+    SqlStore.append_journal = marked(SqlStore.append_journal, "journal", shared)  # type: ignore[method-assign]  # on purpose
+    SqlStore.begin_turn = marked(SqlStore.begin_turn, "journal", shared)  # type: ignore[method-assign]  # on purpose
+    SqlStore.commit = marked(SqlStore.commit, "commit", shared)  # type: ignore[method-assign]  # on purpose
+    OpenAiChatProvider.complete = marked(OpenAiChatProvider.complete, "stream", shared)  # type: ignore[method-assign]  # on purpose
 
 
 # ---- the life -------------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ class Worker:
 
     async def clear(self) -> None:
         """End whatever is left in any of the slot's sessions."""
-        for name in {each.session_id for each in await self._lash.store.list_inbox()}:  # type: ignore[attr-defined]
+        for name in {each.session_id for each in await self._lash.store.list_inbox()}:  # type: ignore[attr-defined]  # it has one
             if name.startswith(f"s{self._life.slot}."):
                 await self._recovered(name)
 

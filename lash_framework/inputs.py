@@ -100,7 +100,7 @@ def input_hash(turn_input: TurnInput) -> str:
 def _plain(told: TurnInput) -> dict[str, Any]:
     # Text alone is what most inputs are, and what it is stored as is known here: the codec is for all the rest.
     if told.items and told == TurnInput(items=tuple(each for each in told.items if isinstance(each, TextItem))):
-        return {"items": [{"type": TextItem.tag, "text": each.text} for each in told.items]}  # type: ignore[union-attr]
+        return {"items": [{"type": TextItem.tag, "text": each.text} for each in told.items]}  # type: ignore[union-attr]  # texts
     plain: dict[str, Any] = unstructure(told)
     return plain
 

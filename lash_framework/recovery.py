@@ -22,7 +22,7 @@ from lash_framework.turn_job import watched
 from lash_framework.turn_plan import CancelGate
 from lash_hookspecs.codec import decode
 from lash_hookspecs.errors import LashError, SessionBusy, UnknownName
-from lash_hookspecs.inbox import CancelOutcome, InboxItem, InboxState, Ingress
+from lash_hookspecs.inbox import CancelOutcome, InboxItem, Ingress
 from lash_hookspecs.journal import TurnBegun
 from lash_hookspecs.sessions import AssembledTurn, TurnInput
 from lash_hookspecs.stores import OperationId
@@ -138,11 +138,14 @@ async def cancel(session: Resident, reason: str, *, keeps: object) -> CancelRequ
     The request holds on to what it `keeps`: see there.
     """
     store = session.lash.require_journal("`session.cancel`").store
-    for item in await store.list_inbox(session.id):
-        if item.state is not InboxState.PENDING or item.turn_id is not None:
-            outcomes = await store.cancel_items(session.id, [item.no], reason)
-            return CancelRequest(session, item, outcomes[item.no] is CancelOutcome.CANCELLED, keeps)
-    return None
+    items = await store.list_inbox(session.id)
+    item = next((each for each in items if each.attempts), None) or next(
+        iter(items), None
+    )  # one that was begun is first
+    if item is None:
+        return None
+    outcomes = await store.cancel_items(session.id, [item.no], reason)
+    return CancelRequest(session, item, outcomes[item.no] is CancelOutcome.CANCELLED, keeps)
 
 
 async def recover_quietly(session: Resident) -> bool:
