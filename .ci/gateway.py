@@ -1,6 +1,7 @@
 """Make the environment in which the tests find an independent implementation of the Chat Completions protocol.
 
-It stands apart because that package pins its own web framework. `python .ci/gateway.py FOLDER` makes it once.
+It stands apart because that package pins its own web framework. `python .ci/gateway.py FOLDER` makes it once, for all
+environments of tox.
 """
 
 from __future__ import annotations
@@ -9,18 +10,26 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 PACKAGE = "mock-ai-api"
 
 
 def main(folder: Path) -> None:
-    """Make the environment, unless it is there and whole."""
-    whole = folder / "whole"
-    if not whole.exists():
-        venv.create(folder, with_pip=True, clear=True)
-        python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    """Make the environment, unless it is there. It gets its name when it is whole: several may make it at once."""
+    if folder.exists():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as scratch:
+        made = Path(scratch, "made")
+        venv.create(made, with_pip=True)
+        python = made / ("Scripts" if sys.platform == "win32" else "bin") / "python"
         subprocess.run([python, "-m", "pip", "install", "-qq", PACKAGE], check=True)
-        whole.touch()
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another one was quicker
+                raise
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def test_a_figure_that_is_missed_says_by_how_much() -> None:
     assert "no, by 50%; yes" in row
 
 
+@pytest.mark.costly
 def test_a_quick_run_compares_contenders_that_ask_for_the_same(tmp_path: Path) -> None:
     written = tmp_path / "results.json"
     command = [sys.executable, str(BENCH / "run.py"), "--quick", "--only", "rounds", "--json", str(written)]

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import pytest
 from cli_kit import Cli, Terminal
 
+pytestmark = pytest.mark.costly
+
 
 @pytest.fixture
 def lash(tmp_path: Path) -> Cli:

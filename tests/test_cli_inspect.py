@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from cli_kit import Cli, Terminal
 
+pytestmark = pytest.mark.costly
+
 
 @pytest.fixture
 def lash(tmp_path: Path) -> Cli:

@@ -28,6 +28,9 @@ from lash_hookspecs.turn_outcomes import Stopped, StopReason
 ONE_CALL = '[[reply]]\ntext = "First."\ntool_calls = [{{ name = "{name}" }}]\n[[reply]]\ntext = "Done."\n'
 
 
+pytestmark = pytest.mark.costly
+
+
 @pytest.fixture
 def lash(tmp_path: Path) -> Cli:
     return Cli(tmp_path)

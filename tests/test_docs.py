@@ -79,6 +79,7 @@ def run_all(found: list[Snippet], folder: Path, env: dict[str, str]) -> None:
 # ---- blocks ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     "page", [page for page in pages() if any(each.not_run is None for each in snippets(page))], ids=page_id
 )

@@ -74,6 +74,7 @@ async def a_turn(session: Session, number: int) -> None:
     assert turn.text == "HEY, it said."
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # counts are the same on every event loop
 async def test_a_turn_costs_the_same_statements_rows_and_renderings_at_any_history(
     monkeypatch: pytest.MonkeyPatch,

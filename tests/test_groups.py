@@ -67,6 +67,7 @@ def test_a_full_run_is_green_and_counts_statements_once(suite: pytest.Pytester) 
     assert result.ret == pytest.ExitCode.OK
 
 
+@pytest.mark.costly
 def test_the_groups_of_several_processes_are_counted_together(suite: pytest.Pytester) -> None:
     result = suite.runpytest_subprocess("-p", "groups", "-p", "no:cacheprovider", "-n", "2", "--require-groups")
     result.stdout.fnmatch_lines(WHOLE)

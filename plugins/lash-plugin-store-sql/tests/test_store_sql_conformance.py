@@ -325,6 +325,7 @@ LIES: list[tuple[str, Callable[..., Any], set[str]]] = [
 DURABLE = {Capability.LEASES, Capability.INBOX, Capability.JOURNAL}
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize(("method", "lie", "caught"), LIES, ids=[lie.__name__ for _, lie, _ in LIES])
 async def test_the_kit_catches_a_store_that_lies(method: str, lie: Callable[..., Any], caught: set[str]) -> None:

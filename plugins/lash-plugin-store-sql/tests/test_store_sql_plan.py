@@ -203,6 +203,7 @@ def make(step: dict[str, Any], model: Model, turn: int) -> RuntimeCommit | None:
     )
 
 
+@pytest.mark.costly
 def test_every_decision_is_the_models_and_every_write_leaves_what_the_model_has() -> None:
     """And the property got everywhere: one that never meets a decision says nothing about it."""
     met: set[str] = set()
