@@ -133,7 +133,7 @@ append_journal 1  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMI
 append_journal 2  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
 append_journal 3  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
 append_journal 4  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-enqueue 1         | BEGIN IMMEDIATE, SELECT sessions, SELECT inbox, INSERT INTO inbox, COMMIT
+enqueue 1         | BEGIN IMMEDIATE, SELECT sessions, SELECT inbox, SELECT receipts, INSERT INTO inbox, COMMIT
 append_journal 5  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
 append_journal 6  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
 append_journal 7  | BEGIN IMMEDIATE, SELECT sessions, UPDATE inbox, INSERT INTO journal, COMMIT
