@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
@@ -15,6 +14,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from attrs import evolve
+from store_sql_damage import damage
 
 from lash_hookspecs.errors import LashError
 from lash_hookspecs.inbox import CancelOutcome, Ingress
@@ -34,37 +34,9 @@ from lash_hookspecs.stores import (
 )
 from lash_hookspecs.testing.store import NOT_APPLICABLE, Corruption, StoreCase, store_cases
 from lash_plugin_store_sql.locks import MemoryLocks, file_locks
-from lash_plugin_store_sql.schema import INT_MAX
 from lash_plugin_store_sql.settings import SqlSettings
 from lash_plugin_store_sql.sqlite import SqliteDriver
 from lash_plugin_store_sql.store import SqlStore
-
-# What each kind of damage is, in SQL; `:no` is the session's number.
-NO = "(SELECT no FROM sessions WHERE session_id = :id)"
-LEAF = f"({NO} << 32 | (SELECT leaf_generation FROM sessions WHERE session_id = :id))"
-RECEIPT = f"(SELECT max(key) FROM receipts WHERE (key >> 32) = {NO})"
-COMPONENT = f"(SELECT hash FROM refs WHERE session_no = {NO} AND kind = 'component')"
-ITEMS = f"(SELECT no FROM inbox WHERE session_no = {NO})"
-DAMAGE = {
-    Corruption.NODE_GAP: f"DELETE FROM nodes WHERE key = {LEAF} - 1",
-    Corruption.NODE_PARENT: f"UPDATE nodes SET parent = randomblob(32) WHERE key = {LEAF} - 1",
-    Corruption.NODE_FRAME: f"UPDATE nodes SET frame_generation = frame_generation + 1 WHERE key = {LEAF} - 1",
-    Corruption.NODE_KIND: f"UPDATE nodes SET kind = 'surprise' WHERE key = {LEAF} - 1",
-    Corruption.HEAD_LEAF: "UPDATE sessions SET leaf = randomblob(32) WHERE session_id = :id",
-    Corruption.HEAD_NO_LEAF: "UPDATE sessions SET leaf = NULL WHERE session_id = :id",
-    Corruption.HEAD_REVISION: "UPDATE sessions SET head_revision = -1 WHERE session_id = :id",
-    Corruption.RECEIPT_NODES: f"UPDATE receipts SET node_count = node_count + 1 WHERE key = {RECEIPT}",
-    Corruption.RECEIPT_GONE: f"DELETE FROM receipts WHERE key = {RECEIPT}",
-    Corruption.COMPONENT_GONE: f"DELETE FROM blobs WHERE hash = {COMPONENT}",
-    Corruption.COMPONENT_BODY: f"UPDATE blobs SET data = x'00' WHERE hash = {COMPONENT}",
-    Corruption.LEASE_GENERATION: "UPDATE sessions SET lease_generation = -1 WHERE session_id = :id",
-    Corruption.LEASE_HOLDER: "UPDATE sessions SET lease_holder = '{' WHERE session_id = :id",
-    Corruption.LEASE_SPENT: f"UPDATE sessions SET lease_generation = {INT_MAX} WHERE session_id = :id",
-    Corruption.ITEM_GENERATION: f"UPDATE inbox SET claim_generation = -1 WHERE session_no = {NO}",
-    Corruption.ITEM_STATE: f"UPDATE inbox SET state = 'surprise' WHERE session_no = {NO}",
-    Corruption.ROW_STATUS: f"UPDATE journal SET status = 'surprise' WHERE (key >> 32) IN {ITEMS}",
-}
-
 
 QUICK = SqlSettings(synchronous="normal")  # no case here is about a loss of power
 
@@ -102,11 +74,7 @@ class FileHarness:
         return await self.open()
 
     async def corrupt(self, kind: Corruption, session_id: str) -> None:
-        db = sqlite3.connect(self._path, isolation_level=None)
-        try:
-            assert db.execute(DAMAGE[kind], {"id": session_id}).rowcount == 1
-        finally:
-            db.close()
+        damage(self._path, kind, session_id)
 
     async def aclose(self) -> None:
         while self._stores:
