@@ -249,7 +249,8 @@ class Run:
         self._seen |= {row[0] for row in new}
         receipts = self._db.execute(
             "SELECT session_id, op_key, hex(intent_hash), head_revision FROM receipts JOIN sessions "
-            f"ON sessions.no = (receipts.key >> 32) WHERE session_id IN ({marks})",
+            "ON receipts.key BETWEEN sessions.no << 32 AND (sessions.no << 32 | 4294967295) "
+            f"WHERE session_id IN ({marks})",
             sessions,
         ).fetchall()
         return {
