@@ -281,7 +281,7 @@ def told(result: dict[str, Any]) -> Iterator[str]:
     yield "| --- | --- | --- |"
     for name in (*PHASES, ELSEWHERE):
         hits = result["hits"].get(name, 0)
-        yield f"| {name} | {hits:,} | {hits / kills:.0%} |"
+        yield f"| {name} | {hits:,} | {hits / max(kills, 1):.0%} |"
     yield ""
     yield "| found by the checker | |"
     yield "| --- | --- |"
