@@ -5,13 +5,14 @@ again, half the time at any moment and half the time aimed at the phase that was
 with what was interrupted. To know where a kill fell, a worker is stopped first, then what it says of its phases in
 shared memory is read, then it is killed. After each kill, what the database holds of the worker's open turns is noted
 down. In the end `chaos_check.py`, which knows nothing of lash, reads the database, and the logs of the server, the
-tools and the workers.
+tools and the workers. SIGINT ends the killing early, and all the rest is done as ever.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import platform
 import random
@@ -40,8 +41,8 @@ RESULTS = HERE / "chaos.json"
 README = HERE / "README.md"
 BETWEEN = re.compile(r"(?<=<!-- chaos -->\n).*(?=<!-- end of chaos -->)", re.DOTALL)
 
-LIFE_S = 0.6
-"""The longest that a life is let go on before a kill at any moment."""
+LIFE_S = 0.1
+"""How long a life is let go on, on average: most are short, and some are long enough for a turn or two."""
 REACH_S = {"stream": 0.05, "tool": 0.008, "journal": 0.004, "commit": 0.004}
 """An aimed kill falls within this time from the moment when its phase is seen: about as long as one lasts."""
 AIM_S = 2.0
@@ -51,11 +52,13 @@ ELSEWHERE = "elsewhere"
 
 
 class Server:
-    """The model server, with its log."""
+    """The model server, with its log, if it is to keep one."""
 
-    def __init__(self, log: Path) -> None:
-        command = [sys.executable, str(HERE / "server.py"), str(log)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, log: Path | None = None) -> None:
+        command = [sys.executable, str(HERE / "server.py"), *([] if log is None else [str(log)])]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
         assert self._process.stdout is not None
         self._port = int(self._process.stdout.readline())
 
@@ -88,7 +91,7 @@ class Slot:
         now, chance = time.monotonic(), self._run.chance
         self.born_at = now
         self.aim = self._run.wanted() if chance.random() < 0.5 else None
-        self.life = chance.uniform(0, LIFE_S)
+        self.life = chance.expovariate(1 / LIFE_S)
         self.due = now + self.life if self.aim is None and chance.random() < 0.25 else None
         self._armed = False
 
@@ -125,6 +128,7 @@ class Slot:
 
 
 def _be_worker(life: Life) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who stops the run wants its workers killed as ever
     try:
         asyncio.run(live(life))
     except BaseException:
@@ -147,6 +151,9 @@ class Run:
         self._server = Server(folder / "server.jsonl")
         self._slots = [Slot(self, number) for number in range(workers)]
         self._db: sqlite3.Connection | None = None
+        self._seen: set[int] = set()
+        self.stopped = False
+        self.done = 0
 
     def life(self, slot: int, shared: Shared, *, last: bool) -> Life:
         """What a worker is told."""
@@ -157,26 +164,23 @@ class Run:
         return min(PHASES, key=lambda name: self.hits[name])
 
     def kill(self, count: int) -> None:
-        """Kill that many times, and let the workers come to their ends."""
-        asyncio.run(warm_up(self._server.url("text")))
-        while threading.active_count() > 1:  # only a process without threads can be forked, and these are ending
-            time.sleep(0.001)
+        """Kill that many times, or until somebody stops it, and let the workers come to their ends."""
+        self._warm_up()
         for slot in self._slots:
             slot.begin()
             while not slot.shared.ready:  # the first makes the database
                 time.sleep(0.01)
-        done = 0
         try:
-            while done < count:
+            while self.done < count and not self.stopped:
                 now = time.monotonic()
                 for slot in self._slots:
                     if slot.is_due(now):
-                        done += 1
-                        self._note(done, slot, slot.kill())
-                        if done % 50 == 0:
-                            print(f"{done} of {count} kills: {dict(self.hits)}", file=sys.stderr, flush=True)
+                        self.done += 1
+                        self._note(self.done, slot, slot.kill())
+                        if self.done % 50 == 0:
+                            print(f"{self.done} of {count} kills: {dict(self.hits)}", file=sys.stderr, flush=True)
                         slot.begin()
-                time.sleep(0.0002)
+                time.sleep(0.0005)
             for slot in self._slots:
                 self._note(0, slot, slot.kill())
                 slot.begin(last=True)
@@ -189,6 +193,18 @@ class Run:
             if self._db is not None:
                 self._db.close()
             self._server.close()
+
+    def _warm_up(self) -> None:
+        server, folder = Server(), self._folder / "warm"
+        folder.mkdir()
+        try:
+            asyncio.run(warm_up(server.url("scripted"), folder))
+        finally:
+            server.close()
+        while threading.active_count() > 1:  # only a process without threads can be forked, and these are ending
+            time.sleep(0.001)
+        gc.collect()
+        gc.freeze()  # what is there by now is there for good, and no worker need look at it
 
     def _wait(self) -> None:
         """Until the last lives are over."""
@@ -224,18 +240,23 @@ class Run:
             sessions,
         ).fetchall()
         rows = self._db.execute(
-            "SELECT session_id, inbox.turn_id, journal.kind, status, label, body FROM journal JOIN inbox "
-            f"ON inbox.no = (key >> 32) JOIN sessions ON sessions.no = session_no WHERE session_id IN ({marks})",
+            "SELECT key, session_id, inbox.turn_id, journal.kind, label, body FROM journal JOIN inbox "
+            "ON inbox.no = (key >> 32) JOIN sessions ON sessions.no = session_no "
+            f"WHERE status = 'done' AND session_id IN ({marks})",
             sessions,
         ).fetchall()
+        new = [row for row in rows if row[0] not in self._seen]
+        self._seen |= {row[0] for row in new}
         receipts = self._db.execute(
             "SELECT session_id, op_key, hex(intent_hash), head_revision FROM receipts JOIN sessions "
-            f"ON sessions.no = (receipts.key >> 32) WHERE session_id IN ({marks})",
+            "ON receipts.key BETWEEN sessions.no << 32 AND (sessions.no << 32 | 4294967295) "
+            f"WHERE session_id IN ({marks})",
             sessions,
         ).fetchall()
         return {
             "open": open_items,
-            "rows": [[*row, body.decode()] for *row, body in rows],
+            "rows": [[*row, body.decode()] for *row, body in new],
+            "there": [row[0] for row in rows],
             "committed": [each[:3] for each in receipts],
         }
 
@@ -251,14 +272,16 @@ def check(folder: Path) -> dict[str, Any]:
 def told(result: dict[str, Any]) -> Iterator[str]:
     """What the README shows of a result."""
     kills, where = result["kills"], f"{result['python']}, {result['system']}, {result['cpus']} shared cores"
-    took = f"{kills:,} kills of {result['workers']} workers in {result['seconds'] / 60:,.0f} minutes"
+    seconds = result["seconds"]
+    time_taken = f"{seconds / 60:,.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+    took = f"{kills:,} kills of {result['workers']} workers in {time_taken}"
     yield f"{where}: {took}, seed {result['seed']}."
     yield ""
     yield "| the kills fell into | | |"
     yield "| --- | --- | --- |"
     for name in (*PHASES, ELSEWHERE):
         hits = result["hits"].get(name, 0)
-        yield f"| {name} | {hits:,} | {hits / kills:.0%} |"
+        yield f"| {name} | {hits:,} | {hits / max(kills, 1):.0%} |"
     yield ""
     yield "| found by the checker | |"
     yield "| --- | --- |"
@@ -297,6 +320,7 @@ def main() -> int:
             parser.error(f"`{folder}` holds a run; name an empty folder")
         started = time.monotonic()
         run = Run(folder, seed, options.workers)
+        signal.signal(signal.SIGINT, lambda *_: setattr(run, "stopped", True))
         problem = None
         try:
             run.kill(options.kills)
@@ -304,7 +328,7 @@ def main() -> int:
             errors = folder / "errors.txt"
             problem = f"seed {seed}: {error}\n{errors.read_text() if errors.exists() else ''}"
         result = {
-            "kills": options.kills,
+            "kills": run.done,
             "seed": seed,
             "workers": options.workers,
             "seconds": round(time.monotonic() - started, 1),
@@ -322,8 +346,8 @@ def main() -> int:
     for each in result["violations"]:
         print(f"\nVIOLATION (seed {seed}): {each}")
     least = min(PHASES, key=lambda name: run.hits[name])
-    if run.hits[least] < options.kills / 10:
-        print(f"\nonly {run.hits[least]} of {options.kills} kills fell into `{least}`: a tenth is asked for")
+    if run.hits[least] < run.done / 10:
+        print(f"\nonly {run.hits[least]} of {run.done} kills fell into `{least}`: a tenth is asked for")
         return 1
     return 1 if result["violations"] else 0
 

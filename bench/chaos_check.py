@@ -11,6 +11,7 @@ import json
 import re
 import sqlite3
 import sys
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -49,8 +50,10 @@ class Logs:
         for each in self.tools:
             (self.began if each["event"] == "began" else self.done)[each["x"]].append(each)
         self._deaths: dict[int, list[float]] = defaultdict(list)
-        for each in self.kills:
+        self._slot_kills: dict[str, list[float]] = defaultdict(list)
+        for each in self.kills:  # in the order of time
             self._deaths[each["killed"]].append(each["at"])
+            self._slot_kills[each["slot"][0].split(".")[0]].append(each["at"])
 
     def death(self, pid: int, at: float) -> float:
         """When the process died that had this number at that time: the system gives numbers out again."""
@@ -58,7 +61,8 @@ class Logs:
 
     def slot_kills(self, slot: str, after: float, before: float) -> int:
         """How often a slot's worker was killed in a span of time."""
-        return sum(after < each["at"] < before for each in self.kills if each["slot"][0].split(".")[0] == slot)
+        at = self._slot_kills[slot]
+        return bisect_left(at, before) - bisect_right(at, after)
 
 
 class Turn:
@@ -328,12 +332,25 @@ def _inputs(
 
 
 def _not_again(logs: Logs) -> Iterator[str]:
-    """An effect whose outcome was in the journal when a worker was dead is never asked for afterwards."""
+    """An effect whose outcome was in the journal when a worker was dead is never asked for afterwards.
+
+    And the outcome stays there until its turn is committed.
+    """
     calls = {each["call"]: (each["turn"], each["step"]) for each in logs.asked.values()}
+    recorded: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
     for kill in logs.kills:
-        for session, turn_id, kind, status, label, body in kill["rows"]:
-            if status != "done":
+        there = set(kill["there"])
+        committed = {(session, turn_id) for session, turn_id, _ in kill["committed"]}
+        sessions = set(kill["slot"])
+        for session, turn_id in [each for each in recorded if each[0] in sessions]:
+            if (session, turn_id) in committed:
+                del recorded[session, turn_id]
                 continue
+            for key, label in recorded[session, turn_id].items():
+                if key not in there:
+                    yield f"kill {kill['kill']}: session {session}, turn {turn_id}: the record of {label} is lost"
+        for key, session, turn_id, kind, label, body in kill["rows"]:
+            recorded[session, turn_id][key] = label
             again: list[dict[str, Any]] = []
             if kind == "llm_call" and (said := CALL.search(body)):
                 again = logs.at_position[calls[int(said[1])]]
@@ -385,7 +402,7 @@ def _numbers(database: Database, turns: Mapping[tuple[str, str], Turn], logs: Lo
         "tools that ran again (pure, idempotent)": sum(len(each) - 1 for each in logs.began.values()),
         "unsafe calls left unknown": sum(UNKNOWN in each for each in results),
         "unsafe calls that a person decided on": events["resolved"],
-        "recorded outcomes seen after a kill": sum(row[3] == "done" for each in logs.kills for row in each["rows"]),
+        "recorded outcomes seen after a kill": sum(len(each["rows"]) for each in logs.kills),
         "turns that died three times without progress": events["blocked"],
         "bytes of the database": _size(database),
     }

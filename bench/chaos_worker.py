@@ -11,8 +11,9 @@ import asyncio
 import os
 import struct
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from mmap import mmap
 from pathlib import Path
 from random import Random
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from lash_framework import Lash
+from lash_framework import Lash, plugins
 from lash_framework.settings import load_settings
 from lash_hookspecs import tool
 from lash_hookspecs.errors import TurnBlocked, TurnSuspended
@@ -121,7 +122,7 @@ def script(seed: int, slot: int, line: int, turn: int) -> Script:
     """The turn with this number; always the same."""
     turn_id = f"{session_name(slot, line, turn)}-{turn}"
     chance = Random(f"{seed}/{turn_id}")
-    sizes = [chance.choice((1, 1, 2, 4)) for _ in range(chance.randint(0, 4))]
+    sizes = [chance.choice((1, 1, 2, 4)) for _ in range(chance.choice((0, 1, 1, 2, 4)))]
     rounds = ["".join(chance.choices("piuw", [4, 3, 4, 1], k=size)) for size in sizes]
     note = f"note {turn_id}" if chance.random() < 0.2 else None
     return Script(turn_id, f"do {turn_id} {','.join(rounds) or '-'}", note, chance.uniform(0, 0.08))
@@ -208,10 +209,10 @@ class Worker:
             turn += 1
             life.shared.move_on(line, turn)
 
-    async def clear(self) -> None:
-        """End whatever is left in any of the slot's sessions."""
+    async def clear(self, prefix: str) -> None:
+        """End whatever is left in sessions whose name begins so."""
         for name in {each.session_id for each in await self._lash.store.list_inbox()}:  # type: ignore[attr-defined]  # it has one
-            if name.startswith(f"s{self._life.slot}."):
+            if name.startswith(prefix):
                 await self._recovered(name)
 
     async def _turn(self, session: Any, asked: Script) -> None:
@@ -267,16 +268,32 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             yield orjson.loads(line)
 
 
-async def warm_up(url: str) -> None:
-    """Import all that a life needs, so that each forked one has it."""
-    settings = load_settings(env={}, sets=[f"provider.openai-chat.base_url={url}"])
-    async with Lash.open("sqlite://", model="openai-chat:bench", settings=settings) as lash:
-        await (await lash.session("warm")).run("hello")
+async def warm_up(url: str, folder: Path) -> None:
+    """Import, compile and remember all that a life needs, so that each forked one has it.
+
+    A small life, with a server and a database of its own: turns at once, with every tool, and one that is interrupted
+    and gone on with. From then on nobody looks again for what is installed.
+    """
+    plugins.installed = cache(plugins.installed)  # type: ignore[attr-defined]  # it imports it
+    life = Life(0, 0, folder, url, Shared(mmap(-1, SLOT), 0))
+    turns = [(f"warm.{line}", f"do warm.{line} piuw,u,pi,p") for line in range(LINES)]
+    async with host(life) as lash:
+        sessions = [await lash.session(name) for name, _ in turns]
+        both = zip(sessions, turns, strict=True)
+        await asyncio.gather(*(session.run(text, turn_id="first") for session, (_, text) in both))
+        interrupted = asyncio.create_task(sessions[0].run("do warm pu,pppp", turn_id="second"))
+        await asyncio.wait([interrupted], timeout=0.03)
+        interrupted.cancel()
+        await asyncio.wait([interrupted])
+    async with host(life) as lash:
+        await Worker(life, lash, Lines(folder / "acks.jsonl")).clear("warm.")
+        for name, text in turns:
+            await (await lash.session(name)).run(text, turn_id="first")
 
 
-async def live(life: Life) -> None:
-    """Until it is killed, or has nothing to do any more."""
-    mark(life.shared)
+@asynccontextmanager
+async def host(life: Life) -> AsyncIterator[Lash]:
+    """What a life runs its turns with."""
     log = Lines(life.folder / "tools.jsonl")
     settings = load_settings(env={}, sets=[f"provider.openai-chat.base_url={life.url}"])
     async with Lash.open(
@@ -286,8 +303,15 @@ async def live(life: Life) -> None:
         settings=settings,
         require_durable=True,
     ) as lash:
+        yield lash
+
+
+async def live(life: Life) -> None:
+    """Until it is killed, or has nothing to do any more."""
+    mark(life.shared)
+    async with host(life) as lash:
         worker = Worker(life, lash, Lines(life.folder / "acks.jsonl"))
         life.shared.is_ready()
         await asyncio.gather(*(worker.line(line) for line in range(LINES)))
         if life.last:
-            await worker.clear()
+            await worker.clear(f"s{life.slot}.")

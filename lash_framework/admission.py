@@ -123,11 +123,14 @@ class Journalling:
                 raise busy(session_id)
             await anyio.sleep(BUSY_POLL_S)
 
+    def apart(self) -> Journalling:
+        """The same for somebody else in this process: nobody's lease is taken over, not even our own."""
+        return evolve(self, holder=evolve(self.holder, executor=token_hex(8)))
+
     @asynccontextmanager
     async def lease(self, session_id: str, *, wait: bool = False) -> AsyncIterator[Lease]:
         """Hold the session without a turn. Raises `SessionBusy`, also while a turn of this host runs on it."""
-        nonce = token_hex(8)
-        holder = evolve(self.holder, executor=nonce)  # nobody's lease is taken over, not even our own
+        holder, nonce = self.apart().holder, token_hex(8)
         while isinstance(
             claim := await self.store.claim_lease(session_id, holder, nonce=nonce, ttl_ms=self.keeper.ttl_ms),
             LeaseBusy,

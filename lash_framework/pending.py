@@ -72,7 +72,11 @@ def _shown(item: InboxItem, row: JournalRow, command: ToolCallCommand) -> Pendin
 
 
 async def resolve(journalling: Journalling, key: str, *, result: object, error: str | None) -> PendingCall:
-    """Record what became of a call. Raises `UnknownName` for a key that nothing waits under, or more than one does."""
+    """Record what became of a call: the first answer counts.
+
+    Raises `UnknownName` for a key that nothing waits under, or more than one does, and `SessionBusy` while the turn
+    runs or somebody else answers, be it here.
+    """
     waiting = await _waiting(journalling)
     found = [each for each in waiting if each[1].key.startswith(key)]
     if len(found) != 1 or not key:
@@ -93,13 +97,15 @@ async def resolve(journalling: Journalling, key: str, *, result: object, error: 
         body = encode(ToolCallEffectOutcome(ToolCallDone(completed(call, output))), levels=MAX_NESTING)
     except CodecError as fault:
         raise ConfigurationError(f"the result for `{call.tool_name}` has no JSON form: {fault}") from fault
-    begun = await journalling.begin(item.session_id, None)
+    begun = await journalling.apart().begin(item.session_id, None)
     assert isinstance(begun, TurnBegun)  # nothing was to be accepted
     if begun.lease is None or begun.item is None or begun.item.no != item.no:
         if begun.lease is not None and begun.item is not None:
             await journalling.put_back(begun.lease, begun.item)
         raise UnknownName("pending call", key, hint="its turn went on meanwhile; see `lash pending list`")
     try:
+        if row not in begun.rows:
+            raise UnknownName("pending call", key, hint="it was answered meanwhile; see `lash pending list`")
         resolved = evolve(row, status=JournalStatus.DONE, body=body)
         await journalling.store.append_journal(begun.lease, item.no, [resolved])
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from attrs import evolve, frozen
 from lash_framework import Lash
 from lash_framework.settings import load_settings
 from lash_framework.testing.crash_matrix import Subject
+from lash_framework.testing.crash_points import Watch
 from lash_framework.testing.crash_verdicts import Ending
 from lash_hookspecs import (
     CheckpointKind,
@@ -54,15 +55,15 @@ class Row:
     usage: str = "exact"
 
 
-def row_of(ending: Ending, world: World) -> Row:
+def row_of(ending: Ending, world: World, known: Sequence[str] = DEEDS) -> Row:
     """What became of a crash, by what a survivor and the outside say."""
     deeds = world.deeds
-    odd = {each: count for each, count in deeds.items() if count > 2 or each not in DEEDS}
+    odd = {each: count for each, count in deeds.items() if count > 2 or each not in known}
     assert not odd, odd
     return Row(
         found="committed" if ending.was_committed else "accepted" if ending.was_accepted else "nothing",
-        twice=_list(each for each in DEEDS if deeds[each] == 2),
-        never=_list(each for each in DEEDS if not deeds[each]),
+        twice=_list(each for each in known if deeds[each] == 2),
+        never=_list(each for each in known if not deeds[each]),
         unknown=_list(each.tool_name for each in ending.turn.tool_calls if "nobody knows" in str(each.output)),
         usage="at least" if ending.turn.usage.at_least else "exact",
     )
@@ -263,3 +264,68 @@ def url_in(folder: Path) -> str:
 
 
 SUBJECT = Subject(open_host=crash_agent, prompt="Do it all.", session_id=SESSION, turn_id=TURN)
+
+
+# ---- a session's second turn ----------------------------------------------------------------------------------------
+
+
+def counter() -> object:
+    """A plugin that counts the turns which did some work: what it remembers is another thing after each."""
+
+    def lash_session_state() -> SessionStateSpec:
+        return SessionStateSpec(state=Guidance)
+
+    async def lash_checkpoint(ctx: Any) -> list[Any]:
+        if ctx.kind is CheckpointKind.AFTER_WORK:
+            ctx.set_state(evolve(ctx.state, given=ctx.state.given + 1))
+        return []
+
+    return plugin("counter", lash_session_state, lash_checkpoint)
+
+
+@asynccontextmanager
+async def second_agent(url: str) -> AsyncIterator[Lash]:
+    """A host for two turns of one round each. The outside remembers the second one."""
+    world = World(url)
+
+    @tool(effect="idempotent")
+    async def fetch(turn: int) -> str:
+        "Fetch."
+        if turn == 2:
+            world.note("fetch")
+        return "fetched"
+
+    def say(request: LlmRequest) -> Reply:
+        roles = [message.role for message in request.messages if message.role in ("user", "assistant")]
+        turn = sum(message.role == "user" and not _results(message) for message in request.messages)
+        said = roles.count("assistant") - 2 * (turn - 1)
+        if turn == 2:
+            world.note(f"model {said + 1}")
+        if said == 0:
+            return Reply(text="I fetch.", tool_calls=[Call("fetch", {"turn": turn}, f"fetch-{turn}")])
+        return Reply(text=f"Fetched {turn}.")
+
+    async with agent(say, store=url, tools=[fetch], plugins=[counter()], settings=_settings()) as lash:
+        yield lash
+
+
+def _results(message: Any) -> bool:
+    return any(not hasattr(block, "text") for block in message.blocks)
+
+
+FIRST_OF_TWO = Subject(open_host=second_agent, prompt="First.", session_id=SESSION, turn_id=TURN)
+SECOND = Subject(open_host=second_agent, prompt="Second.", session_id=SESSION, turn_id="turn-2")
+SECOND_DEEDS = ("model 1", "fetch", "model 2")
+
+
+async def after_the_first(folder: Path) -> Callable[[str], str]:
+    """Makes databases in new folders, by name, in which the first of the two turns is committed."""
+    await FIRST_OF_TWO.live(url_in(folder / "first"), Watch())
+    content = (folder / "first" / "lash.db").read_bytes()  # it is closed: nothing is left in the log
+
+    def made(name: str) -> str:
+        url = url_in(folder / name)
+        (folder / name / "lash.db").write_bytes(content)
+        return url
+
+    return made

@@ -11,15 +11,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from attrs import evolve
-from crash_kit import SUBJECT, Row, World, crash_agent, row_of, url_in
+from crash_kit import (
+    DEEDS,
+    SECOND,
+    SECOND_DEEDS,
+    SUBJECT,
+    Row,
+    World,
+    after_the_first,
+    crash_agent,
+    row_of,
+    url_in,
+)
 
 from lash_framework.testing import CrashPoint, When
-from lash_framework.testing.crash_matrix import golden_run
+from lash_framework.testing.crash_matrix import Subject, golden_run
 from lash_framework.testing.crash_points import Watch
-from lash_framework.testing.crash_verdicts import judge
+from lash_framework.testing.crash_verdicts import Ending, judge
 
 # `found` is what the survivor finds, `twice` and `never` are deeds that were done so (all others once), `unknown` the
 # calls of which the model is told that nobody knows. The answer, what plugins remember, and the tokens that were
@@ -133,7 +145,7 @@ append_journal 1  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMI
 append_journal 2  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
 append_journal 3  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
 append_journal 4  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-enqueue 1         | BEGIN IMMEDIATE, SELECT sessions, SELECT inbox, INSERT INTO inbox, COMMIT
+enqueue 1         | BEGIN IMMEDIATE, SELECT sessions, SELECT inbox, SELECT receipts, INSERT INTO inbox, COMMIT
 append_journal 5  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
 append_journal 6  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
 append_journal 7  | BEGIN IMMEDIATE, SELECT sessions, UPDATE inbox, INSERT INTO journal, COMMIT
@@ -146,21 +158,83 @@ commit 1          | BEGIN IMMEDIATE, SELECT sessions, SELECT blobs, SELECT recei
                   | UPDATE inbox, DELETE FROM journal, COMMIT
 """
 
+# A session's second turn, of one round: what the session holds is replaced, and what nobody uses then goes.
+SECOND_TABLE = """
+place                                                      | found     | twice             | never  | unknown| usage
+before store load_session                                  | nothing   | -                 | -      | -      | exact
+before store begin_turn                                    | "         | "                 | "      | "      | "
+after store begin_turn                                     | accepted  | -                 | -      | -      | at least
+before effect turn_start                                   | "         | "                 | "      | "      | "
+after effect turn_start                                    | "         | "                 | "      | "      | "
+before effect llm_call 2 of iteration 0                    | "         | "                 | "      | "      | "
+after reply 3                                              | accepted  | model 1           | -      | -      | at least
+after reply 3 (2)                                          | "         | "                 | "      | "      | "
+after reply 3 (3)                                          | "         | "                 | "      | "      | "
+after effect llm_call 2 of iteration 0                     | "         | "                 | "      | "      | "
+before store append_journal                                | "         | "                 | "      | "      | "
+after store append_journal                                 | accepted  | -                 | -      | -      | exact
+before effect tool_call `fetch` (fetch-2)                  | "         | "                 | "      | "      | "
+after effect tool_call `fetch` (fetch-2)                   | accepted  | fetch             | -      | -      | exact
+before store append_journal (2)                            | "         | "                 | "      | "      | "
+after store append_journal (2)                             | accepted  | -                 | -      | -      | at least
+before effect checkpoint 4 of iteration 1                  | "         | "                 | "      | "      | "
+before store has_pending                                   | "         | "                 | "      | "      | "
+after effect checkpoint 4 of iteration 1                   | "         | "                 | "      | "      | "
+before effect sync_execution_environment 5 of iteration 1  | "         | "                 | "      | "      | "
+after effect sync_execution_environment 5 of iteration 1   | "         | "                 | "      | "      | "
+before effect llm_call 6 of iteration 1                    | "         | "                 | "      | "      | "
+after reply 4                                              | accepted  | model 2           | -      | -      | at least
+after reply 4 (2)                                          | "         | "                 | "      | "      | "
+after reply 4 (3)                                          | "         | "                 | "      | "      | "
+after effect llm_call 6 of iteration 1                     | "         | "                 | "      | "      | "
+before effect checkpoint 7 of iteration 1                  | "         | "                 | "      | "      | "
+before store has_pending (2)                               | "         | "                 | "      | "      | "
+before store append_journal (3)                            | "         | "                 | "      | "      | "
+after store append_journal (3)                             | accepted  | -                 | -      | -      | exact
+after effect checkpoint 7 of iteration 1                   | "         | "                 | "      | "      | "
+before effect turn_end                                     | "         | "                 | "      | "      | "
+after effect turn_end                                      | "         | "                 | "      | "      | "
+before store commit                                        | "         | "                 | "      | "      | "
+after store commit                                         | committed | -                 | -      | -      | exact
+"""
 
-def reviewed() -> dict[str, Row]:
+SECOND_STATEMENTS = """
+begin_turn 1      | BEGIN IMMEDIATE, SELECT sessions, SELECT EXISTS OR EXISTS OR EXISTS, INSERT INTO inbox,
+                  | UPDATE sessions, COMMIT
+append_journal 1  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
+append_journal 2  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
+append_journal 3  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
+commit 1          | BEGIN IMMEDIATE, SELECT sessions, SELECT blobs, SELECT receipts, SELECT nodes, SELECT refs,
+                  | SELECT usage, SELECT inbox, UPDATE sessions, INSERT INTO nodes, INSERT INTO receipts,
+                  | INSERT INTO blobs x2, INSERT INTO refs x2, DELETE FROM blobs, INSERT INTO usage,
+                  | DELETE FROM inbox, DELETE FROM journal, COMMIT
+"""
+
+
+class Tables(NamedTuple):
+    """A turn's two tables, as they stand above."""
+
+    places: str
+    statements: str
+
+
+FIRST_TURN, SECOND_TURN = Tables(TABLE, STATEMENTS), Tables(SECOND_TABLE, SECOND_STATEMENTS)
+
+
+def reviewed(tables: Tables = FIRST_TURN) -> dict[str, Row]:
     """The row of each place that isn't a statement, in the order of the trace."""
     found: dict[str, Row] = {}
-    for line in TABLE.splitlines()[2:]:
+    for line in tables.places.splitlines()[2:]:
         if not line.startswith("#"):
             place, *cells = (cell.strip() for cell in line.split("|"))
             found[place] = Row(*cells) if cells[0] != '"' else found[list(found)[-1]]
     return found
 
 
-def statements() -> dict[str, list[str]]:
+def statements(tables: Tables = FIRST_TURN) -> dict[str, list[str]]:
     """The statements of each write."""
     found: dict[str, list[str]] = {}
-    for line in STATEMENTS.strip().splitlines():
+    for line in tables.statements.strip().splitlines():
         call, _, listed = (part.strip() for part in line.partition("|"))
         for each in filter(None, map(str.strip, listed.split(","))):
             what, _, times = each.partition(" x")
@@ -168,17 +242,17 @@ def statements() -> dict[str, list[str]]:
     return found
 
 
-def row_for(point: CrashPoint) -> Row:
+def row_for(point: CrashPoint, tables: Tables = FIRST_TURN) -> Row:
     """What the tables say of a place."""
     if point.kind != "sql":
-        return reviewed()[str(point)]
+        return reviewed(tables)[str(point)]
     call, _, statement = point.name.removeprefix("sql ").partition(": ")
     name, _, nth = call.partition(" ")
     when = When.AFTER if statement == "COMMIT" else When.BEFORE
-    return reviewed()[str(CrashPoint(f"store {name}", when, int(nth)))]
+    return reviewed(tables)[str(CrashPoint(f"store {name}", when, int(nth)))]
 
 
-def drift(trace: Sequence[CrashPoint]) -> list[str]:
+def drift(trace: Sequence[CrashPoint], tables: Tables = FIRST_TURN) -> list[str]:
     """How a trace differs from the tables."""
     places = [str(each) for each in trace if each.kind != "sql"]
     seen: dict[str, list[str]] = {}
@@ -186,7 +260,7 @@ def drift(trace: Sequence[CrashPoint]) -> list[str]:
         if each.kind == "sql":
             call, _, statement = each.name.removeprefix("sql ").partition(": ")
             seen.setdefault(call, []).append(statement)
-    rows, writes = list(reviewed()), statements()
+    rows, writes = list(reviewed(tables)), statements(tables)
     found = [f"no row for `{each}`" for each in places if each not in rows]
     found += [f"nothing passes `{each}`" for each in rows if each not in places]
     if not found and places != rows:
@@ -198,13 +272,12 @@ def drift(trace: Sequence[CrashPoint]) -> list[str]:
     return found
 
 
-pytestmark = [
-    pytest.mark.costly,
-    pytest.mark.parametrize("anyio_backend", ["asyncio"]),  # trio runs tasks in a new order each time
-]
+pytestmark = pytest.mark.costly
+on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio runs tasks in a new order each time
 SHARDS = 6
 
 
+@on_asyncio
 async def test_the_trace_is_the_reviewed_one(tmp_path: Path) -> None:
     """Whoever adds a call of the store, a statement or an effect says here what a crash there leaves."""
     golden, trace = await golden_run(SUBJECT, url_in(tmp_path / "golden"))
@@ -214,6 +287,7 @@ async def test_the_trace_is_the_reviewed_one(tmp_path: Path) -> None:
     assert golden.turn.durable
 
 
+@on_asyncio
 async def test_trace_drift_is_noticed(tmp_path: Path) -> None:
     """A hook that asks the store for something, as a kernel might that has learnt to."""
 
@@ -232,17 +306,91 @@ async def test_trace_drift_is_noticed(tmp_path: Path) -> None:
     ]
 
 
+@on_asyncio
 @pytest.mark.chaos
 @pytest.mark.parametrize("shard", range(SHARDS))
 async def test_a_turn_that_is_killed_anywhere_ends_as_reviewed(shard: int, tmp_path: Path) -> None:
     """Law 2, at every place, by an error that stops the world: the kit's verdict, and what the outside remembers."""
     golden, trace = await golden_run(SUBJECT, url_in(tmp_path / "golden"))
     for number, point in list(enumerate(trace))[shard::SHARDS]:
-        url, watch = url_in(tmp_path / str(number)), Watch(point)
-        await SUBJECT.live(url, watch)
-        assert watch.dead, f"{point} was not passed again"
-        ending = await SUBJECT.survive(url)
-        judge(point, golden, ending, watch.started)
-        assert row_of(ending, World(url)) == row_for(point), str(point)
-        assert ending.turn.text == golden.turn.text, str(point)
-        assert ending.components == golden.components, str(point)
+        await ends_as_reviewed(SUBJECT, url_in(tmp_path / str(number)), point, golden)
+
+
+async def ends_as_reviewed(
+    subject: Subject,
+    url: str,
+    point: CrashPoint,
+    golden: Ending,
+    tables: Tables = FIRST_TURN,
+    deeds: Sequence[str] = DEEDS,
+) -> None:
+    watch = Watch(point)
+    await subject.live(url, watch)
+    assert watch.dead, f"{point} was not passed again"
+    ending = await subject.survive(url)
+    judge(point, golden, ending, watch.started)
+    assert row_of(ending, World(url), deeds) == row_for(point, tables), str(point)
+    assert ending.turn.text == golden.turn.text, str(point)
+    assert ending.components == golden.components, str(point)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_it_ends_so_on_trio_too(tmp_path: Path) -> None:
+    """A sample: before and after the tools that run at once, whose order is trio's, as any order may be."""
+    golden, trace = await golden_run(SUBJECT, url_in(tmp_path / "golden"))
+    places = [str(each) for each in trace]
+    begin, end = places.index("after store append_journal"), places.index("after store append_journal (4)")
+    for number, point in list(enumerate([*trace[: begin + 1], *trace[end:]]))[::6]:
+        await ends_as_reviewed(SUBJECT, url_in(tmp_path / str(number)), point, golden)
+
+
+@on_asyncio
+@pytest.mark.chaos
+async def test_a_sessions_second_turn_ends_as_reviewed(tmp_path: Path) -> None:
+    """It finds what the first one left, and replaces some of it: other statements, and the same law."""
+    url = await after_the_first(tmp_path)
+    golden, trace = await golden_run(SECOND, url("golden"))
+    assert drift(trace, SECOND_TURN) == []
+    assert golden.turn.text == "Fetched 2."
+    for number, point in enumerate(trace):
+        await ends_as_reviewed(SECOND, url(str(number)), point, golden, SECOND_TURN, SECOND_DEEDS)
+
+
+# The reference's list (group M): each of its operations, and a place of ours that is the same one, before or after it.
+# It asks for the lease, the inputs and the head one by one, which is one call here; a lease is renewed beside the turn.
+CATALOGUE = {
+    "claim lease": "store begin_turn",
+    "claim next inputs": "store begin_turn",
+    "head read": "store load_session",
+    "first request": "effect llm_call 2 of iteration 0",
+    "first mid-stream": "reply 1",
+    "tool batch": "store append_journal",
+    "tool attempt": "effect tool_call `charge` (charge)",
+    "checkpoint claim after work": "store append_journal (7)",
+    "second request": "effect llm_call 6 of iteration 1",
+    "second mid-stream": "reply 2",
+    "checkpoint claim before completion": "store has_pending (4)",
+    "final commit": "store commit",
+}
+SCENARIOS = {
+    "renew lease": "test_crash_promises.test_a_process_that_dies_while_it_renews_its_lease_is_survived",
+    "checkpoint executed but not finalised": "test_crash_promises.test_a_hook_that_injects_guidance_once_injects_once",
+    "authority replaced then second crash": "test_crash_promises.test_whoever_goes_on_may_be_killed_too",
+    "active input pinned": "test_crash_promises.test_a_queued_input_stays_with_the_turn_that_took_it",
+    "peer re-claimed row left untouched": (
+        "test_crash_processes.test_a_paused_first_owner_that_wakes_up_cannot_commit_over_its_successor"
+    ),
+}
+
+
+@pytest.mark.parametrize("operation", CATALOGUE)
+def test_every_operation_of_the_catalogue_is_a_place(operation: str) -> None:
+    places = {place.partition(" ")[2] for place in reviewed()}
+    assert CATALOGUE[operation] in places
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_scenario_of_the_catalogue_is_a_test(scenario: str) -> None:
+    module, _, name = SCENARIOS[scenario].partition(".")
+    assert f"async def {name}(" in Path(__file__).with_name(f"{module}.py").read_text()

@@ -12,7 +12,8 @@ from agents import agent, plugin
 from lash_framework import Lash
 from lash_framework.accepted import TurnRequest
 from lash_hookspecs import ConfigurationError, Ingress, LlmRequest, TurnBlocked, TurnCancelled, TurnInput, tool
-from lash_hookspecs.errors import BudgetExceeded, SessionBusy
+from lash_hookspecs.errors import BudgetExceeded, InboxConflict, SessionBusy
+from lash_hookspecs.inbox import InboxState
 from lash_hookspecs.sessions import AppendSessionNodesRequest
 from lash_hookspecs.stores import CommitBudget
 from lash_hookspecs.turn_outcomes import Stopped, StopReason
@@ -302,3 +303,16 @@ async def test_a_reply_that_was_paid_for_is_kept_when_the_turn_is_interrupted(tm
         (recovered,) = await session.recover()
     assert recovered.turn.text == "paid"
     assert asked == ["model"]
+
+
+async def test_what_ran_as_a_turn_is_not_accepted_again_under_the_turns_id(tmp_path: Path) -> None:
+    """A webhook that came as a turn and comes once more as an input, under the same id, ran twice after its commit."""
+    async with agent(["once"], store=url_in(tmp_path)) as lash:
+        session = await lash.session("s")
+        await session.run("hi", turn_id="message-7")
+        told = await session.enqueue("hi", source_key="message-7")
+        assert (told.state, told.turn_id, told.no) == (InboxState.COMPLETED, "message-7", 0)
+        with pytest.raises(InboxConflict, match="a turn `message-7` was committed with other content"):
+            await session.enqueue("something else", source_key="message-7")
+        await session.recover()
+        assert [each.text for each in await session.messages()] == ["hi", "once"]

@@ -62,7 +62,7 @@ class NewInboxItem:
 
 @frozen(kw_only=True)
 class InboxItem:
-    """An accepted item. `no` rises in the order of acceptance, over all sessions, and is never used again.
+    """An accepted item. `no` rises in the order of acceptance, over all sessions, from 1, and is never used again.
 
     `turn_id` is the turn that it starts, or the one that took it. `attempts` counts how often a turn was begun for it,
     each time under a new generation, `fruitless` how many of these in a row died (nobody let go of the lease) and
@@ -110,8 +110,11 @@ class Inbox(Protocol):
     async def enqueue(self, item: NewInboxItem) -> InboxItem:
         """Accept an item, or find it accepted. Raises `InboxConflict`. A session that wasn't known is from now on.
 
-        A settled item may be forgotten if its turn's receipt has its key and its hash: it is told from that then, with
-        the number 0.
+        A settled item may be forgotten if its turn's receipt has its key (as the turn's id) and its hash, since that
+        still knows it: another hash is a conflict, the same one is answered from the receipt. The answer is `completed`
+        then, its `turn_id` is the key, its `no` is 0, and nothing else is known of it: what the call brought stands for
+        ingress and time, and there is neither a payload nor an attempt. No item has the number 0: lists don't have it,
+        and a cancel of it is `unknown`.
 
         Raises `CommitRefused` with one of these codes: `session_id` or `source_key` (there is none), `integer_range`.
         """

@@ -108,6 +108,6 @@ class Journal(Protocol):
     async def drop_journals(self, *, before_ms: int) -> int:
         """Forget the journals of turns that were committed before this time, and items settled before; how many turns.
 
-        A dropped item's source key can be used again; its turn's receipt still says that it was committed.
+        A dropped item's source key can be used again, unless it is its turn's id: the receipt answers for that.
         """
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from lash_hookspecs.errors import InboxConflict
 from lash_hookspecs.inbox import CancelOutcome, InboxItem, InboxState, NewInboxItem
 from lash_hookspecs.leases import Lease
 from lash_hookspecs.stores import OperationId
@@ -41,12 +42,15 @@ def enqueue(tx: Tx, new: NewInboxItem) -> InboxItem:
 
 
 def _settled(tx: Tx, session: Session, new: NewInboxItem) -> InboxItem | None:
-    """The item as its turn's receipt tells of it, which is all that is left then."""
-    if new.turn_id is None or new.turn_id != new.source_key:
+    """The item as its turn's receipt tells of it, which is all that is left then: see `settle`."""
+    receipt = find_receipt(tx, session.no, OperationId("turn", new.source_key))
+    if receipt is None or not receipt.input_hash:
         return None
-    receipt = find_receipt(tx, session.no, OperationId("turn", new.turn_id))
-    if receipt is None or receipt.input_hash != new.content_hash:
-        return None
+    if receipt.input_hash != new.content_hash:
+        raise InboxConflict(
+            f"session `{new.session_id}`: a turn `{new.source_key}` was committed with other content than this item, "
+            "whose source key that is: choose another key, or send the same content"
+        )
     return InboxItem(
         no=0,
         session_id=new.session_id,
@@ -56,7 +60,7 @@ def _settled(tx: Tx, session: Session, new: NewInboxItem) -> InboxItem | None:
         content_hash=new.content_hash,
         payload=b"",
         accepted_at_ms=new.accepted_at_ms,
-        turn_id=new.turn_id,
+        turn_id=new.source_key,
     )
 
 

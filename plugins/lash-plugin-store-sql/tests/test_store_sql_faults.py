@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -199,6 +200,44 @@ async def test_a_statement_that_fails_anywhere(call: str, bench: Bench) -> None:
     assert at > 1
     bench.plan.faults = []
     assert bench.dump() != before
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_store_that_is_opened_again_midway(call: str, bench: Bench, tmp_path: Path) -> None:
+    """After each statement of a call, files as a process leaves them that dies there: all is as before, or all is done.
+
+    And the call, made there, gives what it would have given.
+    """
+    before, places = bench.dump(), list[Path]()
+
+    def left(sql: str, params: object, rows: int) -> None:
+        place = tmp_path / f"{len(places)}"
+        place.mkdir()
+        # By another process: whoever closes a database's file here lets go of SQLite's locks on it.
+        files = [each for each in (bench.path, bench.path.with_name("lash.db-wal")) if each.exists()]
+        subprocess.run(["cp", *files, place], check=True)
+        places.append(place)
+
+    driver = FaultyDriver(str(bench.path), SqlSettings(synchronous="normal", readers=1))
+    driver.plan = bench.plan
+    await bench.store.aclose()
+    bench.store = await SqlStore.open(driver, MemoryLocks(), lambda: bench.now_ms)
+    driver.seen = left
+    wanted = await bench.call(call)
+    driver.seen = None
+    done = bench.dump()
+    assert len(places) > 2  # BEGIN, something, COMMIT
+    for place in places:
+        other = Bench(place / "lash.db")
+        other.calls = bench.calls
+        await other.open()
+        committed = other.dump() == done
+        assert committed or other.dump() == before
+        again = await other.call(call)
+        assert told(again) == (SECOND[call](wanted) if committed and call in SECOND else told(wanted))
+        assert other.dump() == done
+        await other.store.aclose()
+    assert committed
 
 
 @pytest.mark.parametrize("fault", [each for each in Fault if each is not Fault.AFTER_BEGIN])

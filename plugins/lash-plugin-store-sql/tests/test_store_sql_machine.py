@@ -1,4 +1,4 @@
-"""Leases, inbox, journal and commits of two stores on one file, against a model that is as plain as can be.
+"""The persistence machine: leases, inbox, journal and commits of two stores on one file, against a plain model.
 
 The laws (F.02 to F.06, F.08, F.09, F.11, F.12): one holder at a time; a claim settles once; only a re-claim supersedes;
 commits serialise; items are applied once and in order; what is refused changes nothing; usage and attachments are
@@ -36,6 +36,7 @@ from lash_hookspecs.leases import Lease, LeaseBusy
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import OperationId, RuntimeCommit, UsageDelta, attachment_id
 from lash_hookspecs.testing.store import Scribe
+from lash_hookspecs.testing.store.attachments import DAY
 from lash_hookspecs.testing.store.runner import Runner, effect, new_item
 from lash_plugin_store_sql.locks import MemoryLocks
 from lash_plugin_store_sql.settings import SqlSettings
@@ -130,6 +131,7 @@ class Machine(RuleBasedStateMachine):
         self.model = {each: ModelSession() for each in SESSIONS}
         self.runs: list[Run] = []
         self.commits: list[RuntimeCommit] = []
+        self.put: dict[bytes, int] = {}
         self.count = self.looks = 0
 
     def opened(self) -> SqlStore:
@@ -168,6 +170,22 @@ class Machine(RuleBasedStateMachine):
     @rule(ms=st.sampled_from([1, TTL // 2, TTL, 3 * TTL]))
     def time_passes(self, ms: int) -> None:
         self.now += ms
+
+    @rule()
+    def a_day_passes(self) -> None:
+        """What was put and isn't adopted by now may go."""
+        self.now += DAY + 1
+
+    @rule(store=stores, number=st.integers(0, 3))
+    def put_a_picture(self, store: int, number: int) -> None:
+        body = f"put {number}".encode()
+        assert self.ask(lambda: self.stores[store].put_blob(body, "image/png")).id == attachment_id(body)
+        self.put[body] = self.now
+
+    def kept(self) -> set[bytes]:
+        """What was put and must be there: adopted, or put not long ago."""
+        adopted = {body for session in self.model.values() for body in session.pictures}
+        return {body for body, at in self.put.items() if body in adopted or self.now - at <= DAY}
 
     @rule(store=stores)
     def reopen(self, store: int) -> None:
@@ -407,6 +425,7 @@ class Machine(RuleBasedStateMachine):
         scribe = self.scribe(store, run.session_id)
         revision = scribe.revision + stale
         body = self.fresh("turn ")
+        adopted = sorted(self.kept())[:used]
         made = runner.commit(
             scribe,
             run.lease,
@@ -415,6 +434,7 @@ class Machine(RuleBasedStateMachine):
             applied=tuple(each.no for each in applied),
             usage=self.spent(used),
             blobs=(picture(run.session_id, used),),
+            adopted_blobs=tuple(map(attachment_id, adopted)),
             expected_head_revision=revision,
         )
         answer = self.ask(lambda: self.stores[store].commit(made))
@@ -432,7 +452,7 @@ class Machine(RuleBasedStateMachine):
         session.turns.append(item.key)
         session.bodies.append(body.encode())
         session.usage += used
-        session.pictures.add(picture(run.session_id, used))
+        session.pictures |= {picture(run.session_id, used), *adopted}
         item.state, item.rows = InboxState.COMPLETED, {}
         for each in taken:
             if each in applied:
@@ -527,9 +547,11 @@ class Machine(RuleBasedStateMachine):
         assert sum(entry.usage.input for entry in loaded.usage) == session.usage
         if self.looks % 8 > 1:  # ten questions
             return
-        pictures = [picture(session_id, used) for used in range(10)]
-        there = [each for each in pictures if self.ask(lambda each=each: store.get_blob(attachment_id(each)))]
-        assert set(there) == session.pictures
+        pictures = {picture(session_id, used) for used in range(10)}
+        asked = pictures | self.put.keys()
+        there = {each for each in asked if self.ask(lambda each=each: store.get_blob(attachment_id(each)))}
+        assert there & pictures == session.pictures & pictures
+        assert there >= self.kept()
 
 
 def _kind(answer: object) -> str:
@@ -542,6 +564,7 @@ WANTED = {
     "release": {"bool"},
     "enqueue": {"InboxItem", "InboxConflict"},
     "cancel": {"dict"},
+    "put_a_picture": {"AttachmentRef"},
     "begin": {"begun", "busy", "committed"},
     "appended": {"NoneType", "LeaseLost", "ClaimLost"},
     "park": {"NoneType", "LeaseLost"},

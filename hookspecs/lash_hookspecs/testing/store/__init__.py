@@ -24,10 +24,13 @@ from collections.abc import Awaitable, Callable, Collection
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.stores import Capability
 from lash_hookspecs.testing.store import (
+    attachments,
     checkpoints,
+    control,
     graph,
     inbox,
     journal,
+    laws,
     leases,
     lifecycle,
     numbers,
@@ -48,34 +51,39 @@ NOT_APPLICABLE = {
     "A2.08": "a session's nodes never leave its active path: there are no forks or rewinds yet",
     "A2.10": "there are no receipts of an older kind: this is the first format",
     "A2.11": "the receipt's encoding has one version; a newer database is refused as a whole when it is opened",
-    "A5.02": "there is one inbox with one order: inputs, commands and queued work can't disagree",
-    "A5.06": "claims name their items one by one and take all or none; there are no merge keys that end a run of them",
-    "A5.07": "there are no commands in the inbox: what changes a session is an append, a turn or a call",
+    "A5.07": "there are no commands in the inbox; of the two kinds that there are, A5.08 says where each may go",
     "A5.13": "the kernel groups what it takes at a checkpoint; a turn starts from one item, so there is no merge key",
     "A5.17": "a turn that was begun is begun again before anything that waits, and meets no boundary on the way",
     "A5.18": "the store knows no policy of draining: who claims names what it claims",
     "A5.19": "the store knows no limit of a claim, and a turn is begun again with all that it took",
     "A5.21": "there are no processes that could wake a session yet",
-    "A5.25": "a boundary is the ingress or the time from which an item is available: see A5.08 and A5.15",
     "A5.27": "whether a transaction is opened shows inside the store only; its own tests count them",
-    "B.06": "a store reports no sweeps: bytes go with their last user, in the same transaction",
-    "B.07": "there is no collection from roots that could be partial",
-    "B.08": "a failure is raised, never returned as a report",
+    "B.07": "there is no collection from roots that could be partial: bytes go with their last user, see A7.03",
     "B.09": "there are no levers beside `drop_journals`; a store without it lacks the capability",
     "D.06": "the service over appends is the kernel's, and so is its test",
     "D.08": "the service over appends is the kernel's, and so is its test",
-    "E.02": "a negative head revision is a case of the graph: D.04-revision",
     "E.06": "there are no triggers yet",
-    "F.07": "claims can't be out of order: each names its items, in any order, and takes all or none",
+    "F.01": "what a machine finds is found by one: the store's own tests run it, with F.02 to F.12 for its laws",
+    "G.07": "the port lists no bytes: they are found by their id, which the messages hold",
+    "G.08": "the port has neither a head nor a list of bytes that could disagree",
+    "G.18": "there are no processes yet, whose environment could be kept",
+    "G.19": "there are no processes yet, whose environment could be kept",
+    "G.20": "there are no processes yet, whose environment could be kept",
     "L.04": "there are no processes yet, whose journals could be retired",
+    "L.16": "which tools run at once is the kernel's, and its crash matrix replays them; L.15 is the store's part",
+    "L.21": "a turn isn't cut into segments here: its journal is one list; a host over an engine may do so",
 }
 """Catalogue ids that have no meaning for this port, with the reason."""
-
+NOT_APPLICABLE |= dict.fromkeys(
+    (f"L.{number:02}" for number in (*range(8, 15), *range(22, 27))),
+    "what a turn waits for is a row of its journal to the store; the waits are the kernel's, and so are their tests",
+)
 
 _PARTS = (
     sessions,
     receipts,
     checkpoints,
+    attachments,
     lifecycle,
     graph,
     leases,
@@ -84,6 +92,8 @@ _PARTS = (
     parking,
     journal,
     settlement,
+    control,
+    laws,
     numbers,
 )
 
@@ -106,7 +116,7 @@ def store_cases(
         raise ConfigurationError(f"no capability of a store: {', '.join(sorted(map(repr, unknown)))}")
     if Capability.SESSIONS not in named:
         raise ConfigurationError("a store without the capability `sessions` can't be tested: every case needs it")
-    offered = {*named, *corruptions, *([Need.REOPEN] if reopen else []), *([Need.CLOCK] if clock else [])}
+    offered = {*named, *corruptions, Need.REOPEN if reopen else Need.ENDS, *([Need.CLOCK] if clock else [])}
     every = [case for part in _PARTS for case in part.CASES.all]
     return sorted((case for case in every if case.needs <= offered), key=lambda case: case.id)
 

@@ -1,4 +1,4 @@
-"""Checkpoint components, usage and blobs (groups A3 and G)."""
+"""Checkpoint components and usage (group A3)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attrs import evolve
 
 from lash_hookspecs.errors import CommitRefused
 from lash_hookspecs.llm import TokenUsage
-from lash_hookspecs.stores import Blobs, Capability, ComponentChanged, ComponentUnchanged, attachment_id
+from lash_hookspecs.stores import Capability, ComponentChanged, ComponentUnchanged, attachment_id
 from lash_hookspecs.testing.store.kit import (
     INT_MAX,
     Cases,
@@ -162,42 +162,3 @@ async def _reclaims(harness: StoreHarness) -> None:
     for body, stays in ((shared, True), (twice, True), (lone, False)):
         same(await store.get_blob(attachment_id(body)), body if stays else None)
     same((await components_of(store), await components_of(store, "s2")), ({"d": twice}, {"a": shared}))
-
-
-# ---- G: blobs -------------------------------------------------------------------------------------------------------
-
-
-@CASES.case("G.01", Capability.BLOBS)
-async def _blob_round_trip(harness: StoreHarness) -> None:
-    """Bytes come back as they were put, none and many of them too, and their reference describes them."""
-    store: Blobs = await harness.open()
-    for data in (b"", b"\x00\xff" * 7, bytes(range(256)) * 8192):
-        ref = await store.put_blob(data, "image/png")
-        same((ref.id, ref.media_type, ref.size), (attachment_id(data), "image/png", len(data)))
-        same(await store.get_blob(ref.id), data)
-
-
-@CASES.case("G.02", Capability.BLOBS)
-async def _blob_content(harness: StoreHarness) -> None:
-    """Equal bytes have one id, whoever puts them and as what; a commit adopts only what is there."""
-    store, scribe = await harness.open(), Scribe()
-    first, second = await store.put_blob(b"x", "image/png"), await store.put_blob(b"x", "text/plain")
-    same((first.id, second.media_type), (second.id, "text/plain"))
-    for unknown in (attachment_id(b"y"), "x", "sha256:"):
-        async with refused(store, CommitRefused, "blob_ref"):
-            await store.commit(scribe.turn("z", adopted_blobs=(first.id, unknown)))
-    await scribe.write(store, scribe.turn("z", adopted_blobs=(first.id,)))
-
-
-@CASES.case("G.04", Capability.BLOBS)
-async def _blob_unknown(harness: StoreHarness) -> None:
-    """An unknown id, or a text that is none, has no bytes."""
-    store = await harness.open()
-    same([await store.get_blob(id) for id in (attachment_id(b"nothing"), "nonsense", "")], [None] * 3)
-
-
-@CASES.case("G.10", Capability.BLOBS, Need.REOPEN)
-async def _blob_survives(harness: StoreHarness) -> None:
-    """Bytes survive reopening."""
-    ref = await (await harness.open()).put_blob(b"kept", "text/plain")
-    same(await (await harness.reopen()).get_blob(ref.id), b"kept")

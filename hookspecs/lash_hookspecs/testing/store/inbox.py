@@ -253,6 +253,32 @@ async def _evidence(harness: StoreHarness) -> None:
     same(await states(store), {})
 
 
+@CASES.case("A6.10-receipt", INBOX, JOURNAL)
+async def _known_by_its_receipt(harness: StoreHarness) -> None:
+    """An item whose turn's receipt has its key and hash is known after its turn, whether the store still has it or not.
+
+    Whoever sends it again, in whatever way, gets what was done; other content is refused.
+    """
+    store, mine, scribe = await harness.open(), Runner(), Scribe()
+    new = new_item("t-a", turn_id="t-a")
+    lease, item = await mine.begin(store, new)
+    await scribe.write(store, mine.commit(scribe, lease, item, "x", input_hash=item.content_hash))
+    receipt = (await store.list_receipts("s1"))[0]
+    for dropped in (False, True):
+        for again in (new, evolve(new, turn_id="t-other"), note("t-a", content_hash=new.content_hash)):
+            told = await store.enqueue(again)
+            same((told.state, told.turn_id, told.source_key), (InboxState.COMPLETED, "t-a", "t-a"))
+            same(told.no if dropped else told.no in (0, item.no), 0 if dropped else True)
+            outcome = CancelOutcome.COMPLETED if told.no else CancelOutcome.UNKNOWN
+            same(await store.cancel_items("s1", [told.no], "no"), {told.no: outcome})
+        for other in (evolve(new, content_hash="other"), note("t-a", content_hash="other")):
+            with raises(InboxConflict):
+                await store.enqueue(other)
+        same(await mine.tried(store, new), TurnCommitted(receipt))
+        same(await listed(store, "s1"), [])
+        await store.drop_journals(before_ms=1 << 62)
+
+
 @CASES.case("A6.10-numbers", INBOX)
 async def _never_again(harness: StoreHarness) -> None:
     """A number isn't used again, whatever was dropped or deleted."""

@@ -109,6 +109,8 @@ class StoreHarness(Protocol):
 
 class Need(StrEnum):
     REOPEN = "reopen"
+    ENDS = "ends"
+    """The opposite: the data ends with the last handle."""
     CLOCK = "clock"
 
 

@@ -61,6 +61,25 @@ async def _damaged_item(harness: StoreHarness, kind: Corruption) -> None:
     same(await store.load_revision("s1"), 0)
 
 
+@CASES.case("E.02", INBOX, JOURNAL, Corruption.HEAD_REVISION)
+async def _head_revision(harness: StoreHarness) -> None:
+    """A negative revision of the head is corrupt, for those who begin, commit, append and load."""
+    store, mine, scribe = await harness.open(), Runner(), Scribe()
+    await scribe.write(store, scribe.turn("x"))
+    lease, item = await mine.begin(store, new_item())
+    await harness.corrupt(Corruption.HEAD_REVISION, "s1")
+    calls: list[Call] = [
+        lambda: mine.tried(store),
+        lambda: store.commit(mine.commit(scribe, lease, item, "y")),
+        lambda: store.commit(scribe.append("z")),
+        lambda: store.load_session("s1"),
+        lambda: store.load_revision("s1"),
+    ]
+    for call in calls:
+        with raises(StoreCorrupt):
+            await call()
+
+
 @CASES.case("E.03", JOURNAL, Corruption.LEASE_GENERATION)
 async def _lease_fence(harness: StoreHarness) -> None:
     """A lease with a negative generation is corrupt, for those who claim, renew, look, record and load."""

@@ -53,6 +53,24 @@ async def _listed(harness: StoreHarness) -> None:
     same([each.source_key for each in await listed(store, "s1", states=ALL)], ["b", "a", "c", "d"])
 
 
+@CASES.case("A5.02", *NEEDS)
+async def _one_order(harness: StoreHarness) -> None:
+    """However an item is accepted and whatever it is for, it has its place in one order: lists and turns follow it."""
+    store, mine, scribe = await harness.open(), Runner(), Scribe()
+    await store.enqueue(note("a"))
+    await store.enqueue(new_item("b"))
+    lease, item = await mine.begin(store, new_item("c"))
+    await store.enqueue(note("d"))
+    items = await listed(store, "s1")
+    same([each.source_key for each in items], ["a", "b", "c", "d"])
+    same([each.no for each in items], sorted(each.no for each in items))
+    for key in ("a", "b", "c", "d"):
+        same(item.source_key, key)
+        await scribe.write(store, mine.commit(scribe, lease, item, key))
+        if key != "d":
+            lease, item = await mine.begin(store)
+
+
 @CASES.case("A5.03", *NEEDS)
 async def _one_owner(harness: StoreHarness) -> None:
     """Of hosts that begin at once one gets the session and its oldest item, of whichever ingress."""
@@ -95,6 +113,21 @@ async def _by_number(harness: StoreHarness) -> None:
     same(claimed, ["a", "n1", "n3"])
     await scribe.write(store, mine.commit(scribe, lease, item, "x", applied=(notes[1].no, notes[3].no)))
     same(await keys(store), ["n0", "n2", "n4"])
+
+
+@CASES.case("A5.06", *NEEDS)
+async def _no_gap_is_skipped(harness: StoreHarness) -> None:
+    """A claim that names its items in any order keeps theirs; where one isn't to be had, it takes none."""
+    store, mine = await harness.open(), Runner()
+    lease, item = await mine.begin(store, new_item("a"))
+    nos = [(await store.enqueue(note(f"n{index}"))).no for index in range(4)]
+    await store.cancel_items("s1", [nos[2]], "a gap")
+    for claims in (nos, nos[::-1], [nos[3], nos[2]]):
+        with raises(ClaimLost):
+            await store.append_journal(lease, item.no, [effect("x")], claims=claims)
+    same({each.state for each in (await listed(store, "s1"))[1:]}, {InboxState.PENDING})
+    await store.append_journal(lease, item.no, [], claims=[nos[3], nos[0], nos[1]])
+    same(await _of_turn(store, "t-a"), ["a", "n0", "n1", "n3"])
 
 
 @CASES.case("A5.08", *NEEDS)
@@ -306,6 +339,26 @@ async def _together(harness: StoreHarness) -> None:
         await store.append_journal(lease, item.no, [effect("checkpoint")], claims=nos)
     same(await _of_turn(store, "t-a"), ["a", "input", "work"])
     same([row.label for row in await store.load_journal("s1", "t-a")], ["checkpoint"])
+
+
+@CASES.case("A5.25", *NEEDS, Need.CLOCK)
+async def _at_every_checkpoint(harness: StoreHarness) -> None:
+    """At each checkpoint of a turn what isn't for it, or not yet, is neither told of nor to be had."""
+    store, mine = await harness.open(), Runner()
+    lease, item = await mine.begin(store, new_item("a"), ttl_ms=9 * LONG)
+    begun_at = lease.claimed_at_ms
+    own = await store.enqueue(new_item("own"))
+    later = [await store.enqueue(note(f"n{at}", available_at_ms=begun_at + at * LONG)) for at in (1, 2)]
+    for checkpoint in range(4):
+        due = [each for each in later if each.available_at_ms <= begun_at + checkpoint * LONG]
+        same(await store.has_pending("s1", Ingress.CHECKPOINT), bool(due))
+        for each in {own.no, *(each.no for each in later)} - {each.no for each in due}:
+            with raises(ClaimLost):
+                await store.append_journal(lease, item.no, [effect("x")], claims=[each])
+        await store.append_journal(lease, item.no, [effect(f"{checkpoint}")], claims=[each.no for each in due])
+        later = [each for each in later if each not in due]
+        harness.advance(LONG)
+    same(await _of_turn(store, "t-a"), ["a", "n1", "n2"])
 
 
 @CASES.case("A5.26", *NEEDS)

@@ -10,12 +10,14 @@ from attrs import evolve
 from lash_hookspecs.errors import (
     ClaimLost,
     HeadConflict,
+    StoreCorrupt,
 )
 from lash_hookspecs.inbox import InboxState
 from lash_hookspecs.stores import Capability
 from lash_hookspecs.testing.store.inbox import ALL, note
 from lash_hookspecs.testing.store.kit import (
     Cases,
+    Corruption,
     Need,
     Scribe,
     StoreHarness,
@@ -158,6 +160,38 @@ async def _idle(harness: StoreHarness) -> None:
     same((await mine.tried(store)).item, None)
     same(await store.drop_journals(before_ms=1 << 62), 0)
     same(await turns_of(store), before)
+
+
+@CASES.case("B.06", INBOX, JOURNAL)
+async def _reported_sweep(harness: StoreHarness) -> None:
+    """What was dropped is reported as so many turns, is gone, and is neither reported nor dropped again."""
+    store, mine, scribe = await harness.open(), Runner(), Scribe()
+    for key in ("a", "b", "c"):
+        lease, item = await mine.begin(store, new_item(key))
+        await store.append_journal(lease, item.no, [effect("x")])
+        await scribe.write(store, mine.commit(scribe, lease, item, key, keep_journal=True))
+    times = [each.committed_at_ms for each in await store.list_receipts("s1")]  # the newest first
+    same([await store.drop_journals(before_ms=times[0]) for _ in range(2)], [2, 0])
+    same([len(await store.load_journal("s1", f"t-{key}")) for key in "abc"], [0, 0, 1])
+    same([await store.drop_journals(before_ms=times[0] + 1) for _ in range(2)], [1, 0])
+    same(len(await store.list_receipts("s1")), 3)
+
+
+@CASES.case("B.08", INBOX, JOURNAL, Corruption.ROW_STATUS)
+async def _never_an_empty_answer(harness: StoreHarness) -> None:
+    """What can't be read is an error for who asks for it, never an answer with less in it."""
+    store, mine = await harness.open(), Runner()
+    lease, item = await mine.begin(store, new_item())
+    await store.append_journal(lease, item.no, [effect("x")])
+    await harness.corrupt(Corruption.ROW_STATUS, "s1")
+    for _ in range(2):
+        with raises(StoreCorrupt):
+            await store.load_journal("s1", "t-k1")
+    await store.release_lease(lease)
+    for _ in range(2):
+        with raises(StoreCorrupt):
+            await mine.tried(store)
+    same((await listed(store, "s1"), await store.drop_journals(before_ms=1 << 62)), ([item], 0))
 
 
 @CASES.case("B.10", INBOX, JOURNAL)
