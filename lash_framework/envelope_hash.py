@@ -27,7 +27,7 @@ from lash_hookspecs.effect_commands import (
     ToolCallCommand,
     TurnEndCommand,
 )
-from lash_hookspecs.llm import GenerationOptions, LlmRequest, LlmToolSpec
+from lash_hookspecs.llm import GenerationOptions, LlmRequest, LlmRequestScope, LlmToolSpec
 from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, LlmTextMessage, MessageRun, TextBlock
 from lash_hookspecs.prompts import RenderedPrompt
 
@@ -251,7 +251,7 @@ class EnvelopeHasher:
             (command.provider_id, usage_source, *set_to, request.output_spec),
             lambda: _head_of(command.provider_id, usage_source, request),
         )
-        scope = unstructure(request.scope)
+        scope = None if request.scope is None else {name: getattr(request.scope, name) for name in _SCOPE}
         prompt = message_digest(system).hex() if system is not None else None
         tools, tool_pieces = self._tools.make(request.tools, lambda: _tools_of(request.tools, self.tool_owners))
         chained = _chained(messages, 0 if system is None else 1).hex()
@@ -314,6 +314,7 @@ def _tools_of(
 
 
 _GENERATION = fields(GenerationOptions)
+_SCOPE = tuple(each.name for each in fields(LlmRequestScope))  # texts, so this is its plain form
 
 
 def _from(messages: LlmMessages, start: int) -> Iterator[tuple[int, LlmMessage]]:
