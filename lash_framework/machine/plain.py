@@ -16,6 +16,7 @@ from lash_hookspecs.llm_messages import (
     TextBlock,
     ToolCallBlock,
     ToolResultBlock,
+    llm_block,
     llm_text,
 )
 
@@ -45,7 +46,7 @@ def render_stored(data: Any) -> LlmMessage | None:
         block = _plain(parts[0], role)
         if type(block) is str:
             return llm_text(speaker, block) if block else None
-        return None if block is None else LlmMessage(speaker, (block,))  # type: ignore[arg-type]  # it is no text
+        return None if block is None else llm_block(speaker, block)  # type: ignore[arg-type]  # it is no text
     blocks: list[LlmBlock] = []
     for part in parts:
         block = _plain(part, role)
