@@ -80,7 +80,8 @@ class TurnRun:
         self.hook_failed = False
         self.applied: tuple[int, ...] = ()
         self._forced: Stopped | None = None
-        self._is_asking = False
+        self._is_asking = self._has_asked = False
+        self._scoped: RuntimeScope | None = None
         self._stream = stream
         self._gate = gate
         self._machine: TurnMachine | None = None
@@ -232,9 +233,9 @@ class TurnRun:
                 case SyncExecutionEnvironment():
                     response: Any = await self._sync(effect)
                 case LlmCall(id=id):
-                    await self._let_cancel_in(machine)
+                    await self._let_cancel_in()
                     self._is_asking = True
-                    answered = await ask_model(self.plan, self._stream, effect, self._scope())
+                    answered = await ask_model(self.plan, self._stream, effect, self._scope(), self._note_asked)
                     self._is_asking = False
                     self._note_lost(answered.lost_attachments)
                     response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
@@ -270,12 +271,15 @@ class TurnRun:
         if aborts:
             self._abort_turn(machine)
 
-    async def _let_cancel_in(self, machine: TurnMachine) -> None:
+    async def _let_cancel_in(self) -> None:
         """A model that never waits must not outrun cancel and deadline, nor keep others from working."""
-        if machine.protocol_iteration:
+        if self._has_asked:
             await anyio.lowlevel.checkpoint()
-        else:  # nobody was kept waiting yet: a pass of the event loop can be saved
+        else:  # nobody was kept waiting yet, or all came from records: a pass of the event loop can be saved
             await anyio.lowlevel.checkpoint_if_cancelled()
+
+    def _note_asked(self) -> None:
+        self._has_asked = True
 
     def _note_lost(self, attachments: tuple[str, ...]) -> None:
         for issue in map(attachment_lost, attachments):
@@ -283,13 +287,15 @@ class TurnRun:
                 self.assembler.issues.append(issue)
 
     def _scope(self) -> RuntimeScope:
-        plan = self.plan
-        return RuntimeScope(
-            session_id=plan.session_id,
-            turn_id=plan.turn_id,
-            turn_index=plan.conversation.head.turn_index,
-            protocol_iteration=self.machine.protocol_iteration,
-        )
+        plan, iteration = self.plan, self.machine.protocol_iteration
+        if self._scoped is None or self._scoped.protocol_iteration != iteration:
+            self._scoped = RuntimeScope(
+                session_id=plan.session_id,
+                turn_id=plan.turn_id,
+                turn_index=plan.conversation.head.turn_index,
+                protocol_iteration=iteration,
+            )
+        return self._scoped
 
     # ---- effects with hooks in them ---------------------------------------------------------------------------------
 
