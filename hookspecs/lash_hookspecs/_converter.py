@@ -87,7 +87,7 @@ def make_converter(*, tells: bool) -> Converter:
         by_tag = {str(tag_of(member)): member for member in members}
         names = sorted({tag_field(member) for member in members})
         optional = type(None) in get_args(tp)
-        hooks: dict[tuple[str, str], Callable[[Any, Any], Any]] = {}  # of the members that came so far
+        hooks: dict[tuple[str, Any], Callable[[Any, Any], Any]] = {}  # of the members that came so far
 
         def structure_one(data: Any, _: Any) -> Any:
             if data is None and optional:
