@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-import orjson
 from attrs import define, field
 
 from lash_framework.machine import MessageSequence
-from lash_framework.machine.plain import render_stored
+from lash_framework.machine.plain import render_body
 from lash_framework.machine.sequence import Entry
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, StoreCorrupt
@@ -114,20 +113,14 @@ def read_history(head: SessionHead, nodes: NodePath) -> History:
     events = [_read(ProtocolEvent, nodes, session_id, at) for at, kind in enumerate(nodes.kinds) if kind is is_event]
     entries: list[Entry] = []
     ids: list[str] = []
-    parse, render = orjson.loads, render_stored  # at hand for ten thousand messages
+    render, add, name = render_body, entries.append, ids.append  # at hand for ten thousand messages
     for place, body in zip(places, bodies, strict=True):
-        try:
-            data = parse(body)
-        except ValueError:
-            data = None  # the decoder will say what is wrong
-        entry = render(data)
-        if entry is None:
-            message = _read(Message, nodes, session_id, place)
-            entries.append(message)
-            ids.append(message.id)
-        else:
-            entries.append(entry)
-            ids.append(data["id"])
+        found = render(body)
+        if found is None:
+            message = _read(Message, nodes, session_id, place)  # the decoder has the last word, and says what is wrong
+            found = message.id, message
+        name(found[0])
+        add(found[1])
     # What was rendered is sound, so of the nodes only the bodies are kept.
     return History(MessageSequence.restored(entries, ids, lambda at: decode(Message, bodies[at])), tuple(events))
 

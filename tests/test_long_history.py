@@ -18,7 +18,7 @@ from test_messages_projection import view
 from lash_framework import history
 from lash_framework.history import restore
 from lash_framework.machine import ChatProjector, MessageSequence, plain, projection
-from lash_framework.machine.plain import render_stored
+from lash_framework.machine.plain import render_body, render_stored
 from lash_framework.machine.projection import render_message
 from lash_framework.session import Session
 from lash_hookspecs import (
@@ -115,6 +115,7 @@ def test_what_is_rendered_at_once_is_what_the_decoder_would_have_made(data: Any)
     rendered = render_stored(data)
     if rendered is not None:
         assert rendered == render_message(structure(data, Message))[0]
+    assert render_body(orjson.dumps(data)) == (None if rendered is None else (data["id"], rendered))
 
 
 PLAIN = [
@@ -300,7 +301,7 @@ async def test_a_new_process_decodes_nothing_of_a_plain_history_and_parses_it_on
     """The next turn of 1,000 messages; then a second one, which does nothing with those before it."""
     parsed: list[Any] = []
     rendered: list[Message] = []
-    monkeypatch.setattr(history, "render_stored", lambda data: parsed.append(data) or plain.render_stored(data))
+    monkeypatch.setattr(history, "render_body", lambda body: parsed.append(body) or plain.render_body(body))
     real = projection.render_message
     monkeypatch.setattr(projection, "render_message", lambda m, *more: rendered.append(m) or real(m, *more))
     url = f"sqlite:///{tmp_path / 'a.db'}"
@@ -357,7 +358,7 @@ async def test_a_warm_turn_touches_nothing_of_a_long_history(monkeypatch: pytest
 async def test_a_turn_begins_before_any_of_its_history_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read by its first hook is as much after 10 messages as after 1,000, and no message is among it."""
     parsed: list[Any] = []
-    monkeypatch.setattr(history, "render_stored", lambda data: parsed.append(data) or plain.render_stored(data))
+    monkeypatch.setattr(history, "render_body", lambda body: parsed.append(body) or plain.render_body(body))
     meter, readings = Meter(), []
 
     async def lash_before_turn(ctx: Any) -> list[Any]:
