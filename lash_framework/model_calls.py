@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from operator import is_not
 from typing import Any
@@ -29,15 +29,15 @@ log = logging.getLogger("lash.turn")
 
 
 async def ask_model(
-    plan: TurnPlan, stream: ActivityStream, effect: LlmCall, scope: RuntimeScope, note_asked: Callable[[], None]
+    plan: TurnPlan, stream: ActivityStream, effect: LlmCall, scope: RuntimeScope, before: Callable[[], Awaitable[None]]
 ) -> LlmCallOutcome:
     """Ask the turn's model. What the user must mend (`ConfigurationError`) is raised; other failures are outcomes.
 
-    `note_asked` is called unless the answer comes from a record.
+    Nothing happens `before`, and nobody is asked, if the answer comes from a record.
     """
 
     async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-        note_asked()
+        await before()
         request, lost = await _with_bytes(plan, effect.request)  # a store's failure is raised: nothing is committed
         result: LlmResponse | LlmCallError
         try:

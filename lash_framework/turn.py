@@ -233,9 +233,7 @@ class TurnRun:
                 case SyncExecutionEnvironment():
                     response: Any = await self._sync(effect)
                 case LlmCall(id=id):
-                    await self._let_cancel_in()
-                    self._is_asking = True
-                    answered = await ask_model(self.plan, self._stream, effect, self._scope(), self._note_asked)
+                    answered = await ask_model(self.plan, self._stream, effect, self._scope(), self._before_asking)
                     self._is_asking = False
                     self._note_lost(answered.lost_attachments)
                     response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
@@ -271,15 +269,13 @@ class TurnRun:
         if aborts:
             self._abort_turn(machine)
 
-    async def _let_cancel_in(self) -> None:
+    async def _before_asking(self) -> None:
         """A model that never waits must not outrun cancel and deadline, nor keep others from working."""
         if self._has_asked:
             await anyio.lowlevel.checkpoint()
-        else:  # nobody was kept waiting yet, or all came from records: a pass of the event loop can be saved
+        else:  # nobody was kept waiting yet: a pass of the event loop can be saved
             await anyio.lowlevel.checkpoint_if_cancelled()
-
-    def _note_asked(self) -> None:
-        self._has_asked = True
+        self._is_asking = self._has_asked = True
 
     def _note_lost(self, attachments: tuple[str, ...]) -> None:
         for issue in map(attachment_lost, attachments):

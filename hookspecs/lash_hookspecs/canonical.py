@@ -74,7 +74,13 @@ def _require_plain(data: Any, left: int, levels: int) -> None:
 
 def stable_hash(domain: str, value: Any) -> str:
     """SHA-256, in hex, of `[domain, version, value]` in canonical form."""
-    return hashlib.sha256(canonical_bytes([domain, _VERSION, value])).hexdigest()
+    try:
+        if type(value) not in _PLAIN:
+            _require_plain(value, LEVELS - 1, LEVELS)
+        data = _dumps()([domain, _VERSION, value], option=_SORTED)
+    except (TypeError, ValueError) as error:
+        raise CodecError(f"no canonical form: {error}") from error
+    return hashlib.sha256(data).hexdigest()
 
 
 def content_hash(data: bytes) -> str:
