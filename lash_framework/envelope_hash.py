@@ -8,13 +8,14 @@ it, and a long message its digest.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from hashlib import sha256
 from operator import is_
 from typing import Any
 
 from attrs import define, field, fields
+from orjson import dumps as _dumps
 
 from lash_hookspecs.canonical import canonical_bytes, stable_hash
 from lash_hookspecs.codec import encode, unstructure
@@ -27,8 +28,17 @@ from lash_hookspecs.effect_commands import (
     ToolCallCommand,
     TurnEndCommand,
 )
-from lash_hookspecs.llm import GenerationOptions, LlmRequest, LlmToolSpec
-from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, LlmTextMessage, MessageRun, TextBlock
+from lash_hookspecs.llm import GenerationOptions, LlmRequest, LlmRequestScope, LlmToolSpec
+from lash_hookspecs.llm_messages import (
+    LlmMessage,
+    LlmMessages,
+    LlmRole,
+    LlmTextMessage,
+    MessageRun,
+    TextBlock,
+    ToolCallBlock,
+    ToolResultBlock,
+)
 from lash_hookspecs.prompts import RenderedPrompt
 
 __all__ = ["Asked", "EnvelopeHasher", "message_digest", "owner_of"]
@@ -77,13 +87,45 @@ def _only_text(message: LlmMessage) -> str | None:
     if len(message.blocks) != 1:
         return None
     block = message.blocks[0]
-    if not isinstance(block, TextBlock) or block.response_meta is not None or block.cache_breakpoint:
+    if type(block) is not TextBlock or block.response_meta is not None or block.cache_breakpoint:
         return None
     return block.text
 
 
 def _text_digest(role: LlmRole, text: str) -> bytes:
     return sha256(f"text\n{role}\n{text}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _token(message: LlmMessage) -> list[str]:
+    """What stands for a message in the chain: all that it says, if that is short and plain, else its digest."""
+    if type(message) is LlmTextMessage and len(message.text) <= SHORT:
+        return ["text", message.role._value_, message.text]
+    if len(message.blocks) == 1:
+        block, role = message.blocks[0], message.role._value_
+        match block:
+            case TextBlock(text=text, response_meta=None, cache_breakpoint=False) if len(text) <= SHORT:
+                return ["text", role, text]
+            case ToolCallBlock(input_json=text, replay=None) if len(text) <= SHORT:
+                return ["call", role, block.call_id, block.tool_name, text]
+            case ToolResultBlock(content=text, tool_name=str(name)) if len(text) <= SHORT:
+                return ["result", role, block.call_id, name, text]
+    return [message_digest(message).hex()]
+
+
+def _link(messages: Sequence[LlmMessage]) -> bytes:
+    """What these messages add to the chain, however many at once: each one's token in JSON, and a comma."""
+    tokens = list(map(_token, messages))
+    try:
+        return _dumps(tokens)[1:-1] + b","
+    except TypeError:  # a lone surrogate, of which there are no bytes in JSON
+        return b"".join(map(_link_of_any, messages, tokens))
+
+
+def _link_of_any(message: LlmMessage, token: list[str]) -> bytes:
+    try:
+        return _dumps(token) + b","
+    except TypeError:
+        return _dumps([message_digest(message).hex()]) + b","
 
 
 @define(slots=True)
@@ -128,7 +170,8 @@ def _chained(messages: LlmMessages, first: int) -> bytes:
             tail: _Tail | None = None if previous is None else previous.memo.get(TAIL)
             if tail is not None and tail.begins(run.messages, before):
                 state, new = tail.chain.state.copy(), run.messages[len(tail.messages) :]
-            state.update(b"".join(map(message_digest, new)))
+            if new:
+                state.update(_link(new))
             known = run.memo[MEMO] = _Chain(before, state.copy())
             if previous is not None and run is messages.runs[-1]:
                 previous.memo[TAIL] = _Tail(run.messages, known)
@@ -251,7 +294,7 @@ class EnvelopeHasher:
             (command.provider_id, usage_source, *set_to, request.output_spec),
             lambda: _head_of(command.provider_id, usage_source, request),
         )
-        scope = unstructure(request.scope)
+        scope = None if request.scope is None else {name: getattr(request.scope, name) for name in _SCOPE}
         prompt = message_digest(system).hex() if system is not None else None
         tools, tool_pieces = self._tools.make(request.tools, lambda: _tools_of(request.tools, self.tool_owners))
         chained = _chained(messages, 0 if system is None else 1).hex()
@@ -314,6 +357,7 @@ def _tools_of(
 
 
 _GENERATION = fields(GenerationOptions)
+_SCOPE = tuple(each.name for each in fields(LlmRequestScope))  # texts, so this is its plain form
 
 
 def _from(messages: LlmMessages, start: int) -> Iterator[tuple[int, LlmMessage]]:

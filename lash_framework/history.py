@@ -6,13 +6,12 @@ A node's body is the encoded message or protocol event; the store never looks in
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-import orjson
 from attrs import define, field
 
 from lash_framework.machine import MessageSequence
-from lash_framework.machine.plain import render_stored
+from lash_framework.machine.plain import render_body
 from lash_framework.machine.sequence import Entry
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, StoreCorrupt
@@ -23,6 +22,7 @@ from lash_hookspecs.stores import (
     NodeKind,
     NodePath,
     NodeRecord,
+    NodesLater,
     OperationId,
     SessionHead,
     StoredComponent,
@@ -31,39 +31,80 @@ from lash_hookspecs.stores import (
 )
 from lash_hookspecs.turn_effects import ProtocolEvent
 
-__all__ = ["MAIN_FRAME", "Conversation", "new_nodes", "readable_messages", "restore"]
+__all__ = ["MAIN_FRAME", "Conversation", "History", "new_nodes", "read_history", "readable_messages", "restore"]
 
 T = TypeVar("T")
 MAIN_FRAME = "main"
+
+
+class History(NamedTuple):
+    """What was said, and what the protocol remembers."""
+
+    messages: MessageSequence
+    events: tuple[ProtocolEvent, ...]
 
 
 @define(slots=True, eq=False)
 class Conversation:
     """A session in memory: where it stands, what was said, what its plugins and protocol remember.
 
-    `explain_ref` names the last turn's provenance, once a turn was committed here.
+    A stored history is read when a turn first needs it: whoever can wait lets `load` do it, before anything looks at
+    `messages` or `events`, which otherwise read it on the spot. Both raise `StoreCorrupt` naming the node that can't be
+    read. `explain_ref` names the last turn's provenance, once a turn was committed here.
     """
 
     head: SessionHead
-    messages: MessageSequence
-    events: tuple[ProtocolEvent, ...] = ()
+    _history: History | NodesLater
     components: Mapping[str, StoredComponent] = field(factory=dict)
     usage: tuple[TokenLedgerEntry, ...] = ()
     policy: SessionPolicy | None = None
     explain_ref: str | None = None
 
+    @property
+    def messages(self) -> MessageSequence:
+        """What was said."""
+        return self._read().messages
+
+    @property
+    def events(self) -> tuple[ProtocolEvent, ...]:
+        """What the protocol remembers."""
+        return self._read().events
+
+    async def load(self) -> None:
+        """Have the history at hand."""
+        if isinstance(self._history, NodesLater):
+            await self._history.load()
+            self._read()
+
+    def _read(self) -> History:
+        if isinstance(self._history, NodesLater):
+            self._history = read_history(self.head, self._history.path)
+        return self._history
+
 
 def restore(loaded: LoadedSession) -> Conversation:
-    """A loaded session as a conversation. Raises `StoreCorrupt` naming the node that can't be read.
+    """A loaded session as a conversation. Raises `StoreCorrupt` for nodes that are here and can't be read."""
+    head, nodes = loaded.head, loaded.nodes
+    return Conversation(
+        head=head,
+        history=nodes if isinstance(nodes, NodesLater) else read_history(head, NodePath.of(nodes)),
+        components=loaded.components,
+        usage=loaded.usage,
+        policy=_policy(head),
+    )
 
-    Every body is looked at here, so that no turn begins on a history that it can't show; but of what is plain, no
-    message is made before somebody reads it.
+
+def read_history(head: SessionHead, nodes: NodePath) -> History:
+    """What stored nodes say. Raises `StoreCorrupt` naming the node that can't be read.
+
+    Every body is looked at here, so that no model is asked about a history that it can't be shown; but of what is
+    plain, no message is made before somebody reads it.
     """
-    nodes, session_id = NodePath.of(loaded.nodes), loaded.head.session_id
-    if loaded.head.turn_index and not len(nodes):
+    session_id = head.session_id
+    if head.turn_index and not len(nodes):
         # Every turn stores its input: this one isn't empty, its messages are lost.
         raise StoreCorrupt(
-            f"session `{session_id}` ran {loaded.head.turn_index} turns, and none of their messages is in the store: "
+            f"session `{session_id}` ran {head.turn_index} turns, and none of their messages is in the store: "
             "it is damaged; take a backup, or go on in a new session"
         )
     is_message, is_event = NodeKind.MESSAGE, NodeKind.EVENT
@@ -72,29 +113,16 @@ def restore(loaded: LoadedSession) -> Conversation:
     events = [_read(ProtocolEvent, nodes, session_id, at) for at, kind in enumerate(nodes.kinds) if kind is is_event]
     entries: list[Entry] = []
     ids: list[str] = []
-    parse, render = orjson.loads, render_stored  # at hand for ten thousand messages
+    render, add, name = render_body, entries.append, ids.append  # at hand for ten thousand messages
     for place, body in zip(places, bodies, strict=True):
-        try:
-            data = parse(body)
-        except ValueError:
-            data = None  # the decoder will say what is wrong
-        entry = render(data)
-        if entry is None:
-            message = _read(Message, nodes, session_id, place)
-            entries.append(message)
-            ids.append(message.id)
-        else:
-            entries.append(entry)
-            ids.append(data["id"])
-    return Conversation(
-        head=loaded.head,
-        # What was rendered is sound, so of the nodes only the bodies are kept.
-        messages=MessageSequence.restored(entries, ids, lambda at: decode(Message, bodies[at])),
-        events=tuple(events),
-        components=loaded.components,
-        usage=loaded.usage,
-        policy=_policy(loaded.head),
-    )
+        found = render(body)
+        if found is None:
+            message = _read(Message, nodes, session_id, place)  # the decoder has the last word, and says what is wrong
+            found = message.id, message
+        name(found[0])
+        add(found[1])
+    # What was rendered is sound, so of the nodes only the bodies are kept.
+    return History(MessageSequence.restored(entries, ids, lambda at: decode(Message, bodies[at])), tuple(events))
 
 
 def _read(cls: type[T], nodes: NodePath, session_id: str, place: int) -> T:

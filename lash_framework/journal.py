@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 import anyio
+import anyio.lowlevel
 from attrs import evolve
 
 from lash_framework.envelope_hash import Asked, EnvelopeHasher
@@ -60,6 +61,10 @@ EXTERNAL = frozenset({_K.LLM_CALL, _K.DIRECT, _K.TOOL_CALL, _K.EXEC_CODE, _K.SLE
 """What happens outside of the turn. All else is internal: it can be done again if its record is lost."""
 DURABLE_AT_ONCE = frozenset({_K.DIRECT, _K.TOOL_CALL, _K.EXEC_CODE, _K.PROCESS, _K.AWAIT_EVENT})
 """What is answered only when its record is durable. A model's reply need only be so before the next external effect."""
+
+
+BREATH = 32
+"""After how many recorded outcomes others get their turn on the event loop: nothing else waits in a replay."""
 
 
 async def straight(envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
@@ -152,6 +157,8 @@ class JournalController:
             case Fate.REPLAY, Recorded(outcome=outcome):
                 self.replayed.append(label)
                 self._note(outcome)
+                if not len(self.replayed) % BREATH:
+                    await anyio.lowlevel.checkpoint()
                 return outcome
             case Fate.REPLAY, Failed(error=error):
                 self.replayed.append(label)

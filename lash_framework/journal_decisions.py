@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import ClassVar, Union
 
 from lash_framework.faults import storable_text
@@ -122,12 +123,22 @@ def _outcome(row: JournalRow) -> Decision:
     if not row.body:
         return Corrupt("it is done, and has no outcome")
     try:
-        outcome: RuntimeEffectOutcome = decode(RuntimeEffectOutcome, row.body)  # type: ignore[arg-type]  # a union is a type here
+        outcome = (_read_often if len(row.body) <= _OFTEN else _read)(row.body)
     except CodecError as error:
         return Corrupt(f"its outcome can't be read: {error}")
     if outcome.kind != row.kind:
         return Corrupt(f"it is of kind `{row.kind}`, and its outcome of `{outcome.kind}`")
     return Recorded(outcome)
+
+
+def _read(body: bytes) -> RuntimeEffectOutcome:
+    outcome: RuntimeEffectOutcome = decode(RuntimeEffectOutcome, body)  # type: ignore[arg-type]  # a union is a type here
+    return outcome
+
+
+_read_often = lru_cache(maxsize=64)(_read)
+"""Half of a long turn's records say that nobody had anything to say: the same few bytes again and again."""
+_OFTEN = 128
 
 
 def _error(row: JournalRow) -> Decision:

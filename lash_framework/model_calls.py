@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from operator import is_not
 from typing import Any
@@ -28,10 +28,16 @@ __all__ = ["ask_model"]
 log = logging.getLogger("lash.turn")
 
 
-async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, scope: RuntimeScope) -> LlmCallOutcome:
-    """Ask the turn's model. What the user must mend (`ConfigurationError`) is raised; other failures are outcomes."""
+async def ask_model(
+    plan: TurnPlan, stream: ActivityStream, effect: LlmCall, scope: RuntimeScope, before: Callable[[], Awaitable[None]]
+) -> LlmCallOutcome:
+    """Ask the turn's model. What the user must mend (`ConfigurationError`) is raised; other failures are outcomes.
+
+    Nothing happens `before`, and nobody is asked, if the answer comes from a record.
+    """
 
     async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        await before()
         request, lost = await _with_bytes(plan, effect.request)  # a store's failure is raised: nothing is committed
         result: LlmResponse | LlmCallError
         try:

@@ -86,14 +86,14 @@ class _DryStore:
         self._past = past
         self.commits: list[RuntimeCommit] = []
 
-    async def load_session(self, session_id: str) -> LoadedSession | None:
+    async def load_session(self, session_id: str, *, later: bool = False) -> LoadedSession | None:
         if self._past is not None:
             return self._past
-        loaded: LoadedSession | None = await self._store.load_session(session_id)
+        loaded: LoadedSession | None = await self._store.load_session(session_id, later=later)
         return loaded
 
     async def load_revision(self, session_id: str) -> int | None:
-        loaded = await self.load_session(session_id)
+        loaded = await self.load_session(session_id, later=True)
         return None if loaded is None else loaded.head.head_revision
 
     async def get_blob(self, id: str) -> bytes | None:
@@ -124,7 +124,7 @@ async def _replay(
     """Run the turn from its records. Raises whatever ends it before its commit."""
     dry: Any = copy(lash)
     dry.store = store
-    loaded = await store.load_session(item.session_id)
+    loaded = await store.load_session(item.session_id, later=True)
     head = loaded.head if loaded is not None else SessionHead(session_id=item.session_id)
     request, policy = what_was_accepted(lash, item, rows)
     session = Resident(dry, head, policy, ())

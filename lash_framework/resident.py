@@ -98,9 +98,9 @@ class Resident:
     # ---- the conversation -------------------------------------------------------------------------------------------
 
     async def conversation(self) -> Conversation:
-        """The conversation, loaded if it isn't there. Raises `StoreCorrupt` and `SessionDeleted`."""
+        """The conversation, whose history may come later. Raises `StoreCorrupt` and `SessionDeleted`."""
         if self._conversation is None:
-            loaded = await self.lash.store.load_session(self.id)
+            loaded = await self.lash.store.load_session(self.id, later=True)
             if loaded is None and self.head.head_revision:
                 raise SessionDeleted(self.id)
             loaded = loaded or LoadedSession(head=self.head)  # a new one, which its first commit makes known

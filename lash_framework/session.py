@@ -135,7 +135,9 @@ class Session:
 
     async def messages(self) -> Sequence[Message]:
         """The conversation so far."""
-        return (await self._resident.conversation()).messages
+        conversation = await self._resident.conversation()
+        await conversation.load()
+        return conversation.messages
 
     async def usage(self) -> SessionUsageReport:
         """Tokens so far, by source and model."""

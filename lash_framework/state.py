@@ -128,6 +128,8 @@ class PluginStates:
 
     def replay(self, recorded: Mapping[str, Any]) -> None:
         """Take over what `recorded` gave; states of plugins that aren't here are passed over."""
+        if not recorded:
+            return
         from lash_hookspecs.codec import structure
 
         for plugin_id, data in recorded.items():

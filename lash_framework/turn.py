@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -36,6 +37,7 @@ from lash_hookspecs.errors import EffectControllerError, LashError, ReplayError
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.messages import Message
 from lash_hookspecs.prompts import RenderedPrompt
+from lash_hookspecs.sequences import Deferred
 from lash_hookspecs.sessions import AssembledTurn, SessionStateEnvelope, TurnIssue
 from lash_hookspecs.turn_effects import (
     Checkpoint,
@@ -78,7 +80,8 @@ class TurnRun:
         self.hook_failed = False
         self.applied: tuple[int, ...] = ()
         self._forced: Stopped | None = None
-        self._is_asking = False
+        self._is_asking = self._has_asked = False
+        self._scoped: RuntimeScope | None = None
         self._stream = stream
         self._gate = gate
         self._machine: TurnMachine | None = None
@@ -121,8 +124,9 @@ class TurnRun:
             return
         if self._gate.reason is None:
             self._gate.reason = "deadline"
-        self._stop(StopReason.CANCELLED)
         with anyio.CancelScope(shield=True):
+            await self.plan.conversation.load()  # the commit says what it follows
+            self._stop(StopReason.CANCELLED)
             if not self.finished_at_ms:
                 await self._end(())  # hooks have no say in a turn that was cancelled
             self.started_at_ms = self.started_at_ms or self.finished_at_ms
@@ -173,8 +177,10 @@ class TurnRun:
             raise  # it can't go on, so nothing of it is committed
         except EffectControllerError as error:
             self.started_at_ms = time.time_ns() // 1_000_000
+            await self.plan.conversation.load()
             self.machine.fail_turn(controller_failed(error))
             return self.machine
+        await self.plan.conversation.load()  # from here on it is needed; others needn't wait while it is read
         self.started_at_ms = begun.started_at_ms
         found = self._take(begun.hooks)
         if begun.hooks.failure is not None:
@@ -227,9 +233,7 @@ class TurnRun:
                 case SyncExecutionEnvironment():
                     response: Any = await self._sync(effect)
                 case LlmCall(id=id):
-                    await self._let_cancel_in(machine)
-                    self._is_asking = True
-                    answered = await ask_model(self.plan, self._stream, effect, self._scope())
+                    answered = await ask_model(self.plan, self._stream, effect, self._scope(), self._before_asking)
                     self._is_asking = False
                     self._note_lost(answered.lost_attachments)
                     response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
@@ -265,12 +269,13 @@ class TurnRun:
         if aborts:
             self._abort_turn(machine)
 
-    async def _let_cancel_in(self, machine: TurnMachine) -> None:
+    async def _before_asking(self) -> None:
         """A model that never waits must not outrun cancel and deadline, nor keep others from working."""
-        if machine.protocol_iteration:
+        if self._has_asked:
             await anyio.lowlevel.checkpoint()
         else:  # nobody was kept waiting yet: a pass of the event loop can be saved
             await anyio.lowlevel.checkpoint_if_cancelled()
+        self._is_asking = self._has_asked = True
 
     def _note_lost(self, attachments: tuple[str, ...]) -> None:
         for issue in map(attachment_lost, attachments):
@@ -278,13 +283,15 @@ class TurnRun:
                 self.assembler.issues.append(issue)
 
     def _scope(self) -> RuntimeScope:
-        plan = self.plan
-        return RuntimeScope(
-            session_id=plan.session_id,
-            turn_id=plan.turn_id,
-            turn_index=plan.conversation.head.turn_index,
-            protocol_iteration=self.machine.protocol_iteration,
-        )
+        plan, iteration = self.plan, self.machine.protocol_iteration
+        if self._scoped is None or self._scoped.protocol_iteration != iteration:
+            self._scoped = RuntimeScope(
+                session_id=plan.session_id,
+                turn_id=plan.turn_id,
+                turn_index=plan.conversation.head.turn_index,
+                protocol_iteration=iteration,
+            )
+        return self._scoped
 
     # ---- effects with hooks in them ---------------------------------------------------------------------------------
 
@@ -328,11 +335,21 @@ class TurnRun:
             call = self._call()
             self._bound[context] = call, binding(context, self.plan.states.scopes, call)
         call, bind = self._bound[context]
-        call.iteration, call.messages, call.kind = self.machine.protocol_iteration, self.machine.messages, kind
+        call.iteration, call.messages, call.kind = *self._moment(), kind
         return bind
+
+    def _moment(self) -> tuple[int, Sequence[Message]]:
+        """The iteration, and the conversation as it stands: before there is a machine, for who looks at it."""
+        machine = self._machine
+        return (
+            (0, Deferred(lambda: self.machine.messages))
+            if machine is None
+            else (machine.protocol_iteration, machine.messages)
+        )
 
     def _call(self) -> TurnCall:
         plan = self.plan
+        iteration, messages = self._moment()
         return TurnCall(
             session_id=plan.session_id,
             mode_id=plan.composition.mode.mode_id,
@@ -340,8 +357,8 @@ class TurnRun:
             turn_index=plan.conversation.head.turn_index,
             turn_id=plan.turn_id,
             turn_input=plan.turn_input,
-            iteration=self.machine.protocol_iteration,
-            messages=self.machine.messages,
+            iteration=iteration,
+            messages=messages,
             tools=plan.composition.manifests,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from attrs import evolve
 
-from lash_framework.history import Conversation, new_nodes
+from lash_framework.history import Conversation, History, new_nodes
 from lash_framework.turn import TurnRun
 from lash_hookspecs.codec import encode
 from lash_hookspecs.journal_rows import Settlement
@@ -101,6 +101,7 @@ def conversation_after(run: TurnRun, turn: AssembledTurn, commit: RuntimeCommit,
     """What the conversation is once this commit is in, without asking the store."""
     before = run.plan.conversation
     first = commit.nodes[0].node_id if commit.nodes else None
+    messages = run.machine.messages.extended(run.late).without_transient(len(before.messages))
     return Conversation(
         head=SessionHead(
             session_id=before.head.session_id,
@@ -110,8 +111,7 @@ def conversation_after(run: TurnRun, turn: AssembledTurn, commit: RuntimeCommit,
             turn_index=turn.state.turn_index,
             config=commit.config,
         ),
-        messages=run.machine.messages.extended(run.late).without_transient(len(before.messages)),
-        events=run.machine.events,
+        history=History(messages, run.machine.events),
         components=_stored(commit.components or {}, before.components),
         usage=_merged(before.usage, commit.usage),
         policy=policy,

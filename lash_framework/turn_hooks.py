@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-from attrs import define, evolve
+from attrs import define
 
 from lash_framework.directives import DIRECTIVES, enqueued, owned_directives
 from lash_framework.effects import envelope
@@ -134,7 +134,7 @@ class TurnHooks:
 
         synced = await self._ask(scope, SyncEnvironmentCommand(True), effect_id, SyncEnvironmentOutcome, live)
         if synced.unchanged and shown is not None:
-            return evolve(synced, unchanged=False, prompt=shown[0], tool_specs=shown[1])
+            return SyncEnvironmentOutcome(prompt=shown[0], tool_specs=shown[1], hooks=synced.hooks)
         if synced.hooks.failure is None:
             self._shown = (synced.prompt, synced.tool_specs)
         return synced

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -11,7 +13,8 @@ from agents import inline_agent, plugin
 from journal_kit import JournalHost, Killed, MemoryJournal
 from test_replay import ENDS, World, turn_of
 
-from lash_framework.journal import RecordedOnly
+from lash_framework import envelope_hash, journal_decisions
+from lash_framework.journal import BREATH, RecordedOnly
 from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
 from lash_hookspecs import (
     EffectController,
@@ -41,6 +44,58 @@ async def test_replay_equals_live_to_the_byte_and_nothing_is_called(at: str | No
     assert replay.controller.rows_left == ()
     assert replay.journal.writes == []
     assert again.calls == {}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # counts are the same on every event loop
+async def test_a_record_costs_the_same_however_long_its_turn_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each message is hashed once, few outcomes are decoded, and the event loop hardly passes."""
+    made: Counter[str] = Counter()
+
+    def counted(module: Any, name: str) -> None:
+        function = getattr(module, name)
+
+        def call(*args: Any) -> Any:
+            made[name] += 1
+            return function(*args)
+
+        monkeypatch.setattr(module, name, call)  # a counter around our own function, not a stand-in
+
+    for module, name in ((envelope_hash, "_token"), (envelope_hash, "message_digest"), (journal_decisions, "decode")):
+        counted(module, name)
+    selector: Any = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]  # where each pass looks
+    counted(selector, "select")
+
+    @tool
+    async def look(at: int) -> str:
+        """Look."""
+        return f"seen {at}"
+
+    readings = []
+    for rounds in (8, 40, 72):
+        script = [Reply(tool_calls=[Call("look", {"at": at})]) for at in range(rounds)]
+        host = JournalHost()
+        async with inline_agent([*script, Reply(text="done")], tools=[look]) as lash:
+            lash.effects = host
+            await (await lash.session("s")).run("go", turn_id="t")
+        replay = JournalHost(host.committed())
+        async with inline_agent([], tools=[look]) as lash:
+            lash.effects = replay
+            session = await lash.session("s")
+            made.clear()
+            assert (await session.run("go", turn_id="t")).text == "done"
+            readings.append(dict(made))
+        assert replay.controller is not None
+        assert replay.controller.ran == []
+        assert len(replay.controller.replayed) == 4 * rounds + 4
+    _, few, more = readings  # the first one meets what is remembered from then on
+    # A round is a call and its result; they are hashed, and again when messages are joined in a run, which is seldom.
+    assert more.pop("_token") <= 2.5 * 2 * 73
+    # As many outcomes: the round's checkpoint and its environment say nothing new.
+    assert {name: count - few[name] for name, count in more.items()} == {
+        "message_digest": 32,  # the prompt's, which is short
+        "decode": 2 * 32,
+        "select": 4 * 32 / BREATH,
+    }
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before_the_write", "answer_lost"])

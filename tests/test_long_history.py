@@ -9,15 +9,16 @@ from typing import Any
 
 import orjson
 import pytest
-from agents import agent
+from agents import agent, plugin
 from hypothesis import example, given, settings, strategies as st
 from machine_kit import PICTURE
+from test_flat_costs import Meter, metered_store
 from test_messages_projection import view
 
 from lash_framework import history
 from lash_framework.history import restore
 from lash_framework.machine import ChatProjector, MessageSequence, plain, projection
-from lash_framework.machine.plain import render_stored
+from lash_framework.machine.plain import render_body, render_stored
 from lash_framework.machine.projection import render_message
 from lash_framework.session import Session
 from lash_hookspecs import (
@@ -114,6 +115,7 @@ def test_what_is_rendered_at_once_is_what_the_decoder_would_have_made(data: Any)
     rendered = render_stored(data)
     if rendered is not None:
         assert rendered == render_message(structure(data, Message))[0]
+    assert render_body(orjson.dumps(data)) == (None if rendered is None else (data["id"], rendered))
 
 
 PLAIN = [
@@ -299,7 +301,7 @@ async def test_a_new_process_decodes_nothing_of_a_plain_history_and_parses_it_on
     """The next turn of 1,000 messages; then a second one, which does nothing with those before it."""
     parsed: list[Any] = []
     rendered: list[Message] = []
-    monkeypatch.setattr(history, "render_stored", lambda data: parsed.append(data) or plain.render_stored(data))
+    monkeypatch.setattr(history, "render_body", lambda body: parsed.append(body) or plain.render_body(body))
     real = projection.render_message
     monkeypatch.setattr(projection, "render_message", lambda m, *more: rendered.append(m) or real(m, *more))
     url = f"sqlite:///{tmp_path / 'a.db'}"
@@ -353,6 +355,47 @@ async def test_a_warm_turn_touches_nothing_of_a_long_history(monkeypatch: pytest
     assert readings[0] == readings[1] == (2, 2)
 
 
+async def test_a_turn_begins_before_any_of_its_history_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read by its first hook is as much after 10 messages as after 1,000, and no message is among it."""
+    parsed: list[Any] = []
+    monkeypatch.setattr(history, "render_body", lambda body: parsed.append(body) or plain.render_body(body))
+    meter, readings = Meter(), []
+
+    async def lash_before_turn(ctx: Any) -> list[Any]:
+        readings.append((meter.reading()[0], len(parsed)))
+        return []
+
+    plugins = [metered_store(meter), plugin("watcher", lash_before_turn)]
+    async with agent(lambda request: "a", store="metered://", plugins=plugins) as lash:
+        for length in (10, 1_000):
+            session = await lash.session(f"of {length}")
+            await append(session, length)
+            parsed.clear()
+            meter.reading()
+            await session.run("q")
+            assert len(parsed) == length
+    assert readings == [(readings[0][0], 0)] * 2
+
+
+@pytest.mark.parametrize("in_a_file", [False, True])
+async def test_a_hook_that_looks_at_the_history_sees_all_of_it_at_once(tmp_path: Path, in_a_file: bool) -> None:
+    """Also where nothing of it was read: then it is, on the spot."""
+    seen: list[Any] = []
+
+    def lash_before_turn(ctx: Any) -> list[Any]:
+        seen.append(
+            (ctx.iteration, len(ctx.messages), ctx.messages[57], ctx.messages[-1].text, tuple(ctx.messages)[:100])
+        )
+        return []
+
+    store = f"sqlite:///{tmp_path / 'a.db'}" if in_a_file else "sqlite://"
+    async with agent(lambda request: "a", store=store, plugins=[plugin("watcher", lash_before_turn)]) as lash:
+        session = await lash.session("s")
+        await append(session, 100)
+        assert (await session.run("q")).is_success
+    assert seen == [(0, 101, talk(58)[57], "q", tuple(talk(100)))]
+
+
 async def test_a_damaged_message_stops_the_turn_before_any_model_is_asked(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     async with agent([], store=f"sqlite:///{path}") as lash:
@@ -366,4 +409,5 @@ async def test_a_damaged_message_stops_the_turn_before_any_model_is_asked(tmp_pa
     async with agent(lambda request: asked.append(request) or "a", store=f"sqlite:///{path}") as lash:
         with pytest.raises(StoreCorrupt, match=rf"`{node.hex()}` can't be read: .*parts\[0\]\.content"):
             await (await lash.session("s")).run("q")
+        assert not await (await lash.session("s")).inbox()
     assert asked == []

@@ -220,6 +220,7 @@ if TYPE_CHECKING:
         TextBlock as TextBlock,
         ToolCallBlock as ToolCallBlock,
         ToolResultBlock as ToolResultBlock,
+        llm_block as llm_block,
         llm_text as llm_text,
     )
     from lash_hookspecs.markers import (
@@ -288,6 +289,7 @@ if TYPE_CHECKING:
         TextEntry as TextEntry,
     )
     from lash_hookspecs.sequences import (
+        Deferred as Deferred,
         LazySequence as LazySequence,
     )
     from lash_hookspecs.services import (
@@ -334,6 +336,7 @@ if TYPE_CHECKING:
         NodeKind as NodeKind,
         NodePath as NodePath,
         NodeRecord as NodeRecord,
+        NodesLater as NodesLater,
         OperationId as OperationId,
         Receipt as Receipt,
         RuntimeCommit as RuntimeCommit,
@@ -676,6 +679,7 @@ _MODULES = {
         "TextBlock",
         "ToolCallBlock",
         "ToolResultBlock",
+        "llm_block",
         "llm_text",
     ),
     "markers": (
@@ -743,7 +747,7 @@ _MODULES = {
         "SlotLayer",
         "TextEntry",
     ),
-    "sequences": ("LazySequence",),
+    "sequences": ("Deferred", "LazySequence"),
     "services": (
         "SessionGraphService",
         "SessionLifecycleService",
@@ -788,6 +792,7 @@ _MODULES = {
         "NodeKind",
         "NodePath",
         "NodeRecord",
+        "NodesLater",
         "OperationId",
         "Receipt",
         "RuntimeCommit",

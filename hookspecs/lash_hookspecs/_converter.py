@@ -49,11 +49,11 @@ def _union_name(tp: Any) -> str:
     return " | ".join(member.__name__ for member in get_args(tp))
 
 
-def make_converter() -> Converter:
-    """A new converter; `codec` keeps one."""
+def make_converter(*, tells: bool) -> Converter:
+    """A new converter; `codec` keeps one, and one that `tells` where a fault is."""
     from lash_hookspecs.activity import TurnActivity
 
-    converter = Converter(detailed_validation=True, forbid_extra_keys=False, prefer_attrib_converters=False)
+    converter = Converter(detailed_validation=tells, forbid_extra_keys=False, prefer_attrib_converters=False)
 
     def unstructure_class(cls: type) -> Callable[[Any], Any]:
         fields = {
@@ -73,7 +73,7 @@ def make_converter() -> Converter:
         tag, name = tag_of(cls), tag_field(cls)
 
         def structure_one(data: Any, tp: Any) -> Any:
-            if not isinstance(data, Mapping):
+            if type(data) is not dict and not isinstance(data, Mapping):
                 raise CodecError(f"expected an object for {cls.__name__}, got {type(data).__name__}")
             if tag is not None and data.get(name, tag) != tag:
                 # A union of one, such as `RuntimeSubject`: a newer lash may know more members.
@@ -87,17 +87,23 @@ def make_converter() -> Converter:
         by_tag = {str(tag_of(member)): member for member in members}
         names = sorted({tag_field(member) for member in members})
         optional = type(None) in get_args(tp)
+        hooks: dict[tuple[str, Any], Callable[[Any, Any], Any]] = {}  # of the members that came so far
 
         def structure_one(data: Any, _: Any) -> Any:
             if data is None and optional:
                 return None
-            if not isinstance(data, Mapping):
+            if type(data) is not dict and not isinstance(data, Mapping):
                 raise CodecError(f"expected an object for {_union_name(tp)}, got {type(data).__name__}")
             for name in names:
                 tag = data.get(name)
                 member = by_tag.get(tag) if isinstance(tag, str) else None
-                if member is not None and tag_field(member) == name:
-                    return converter.structure(data, member)
+                if member is None:
+                    continue
+                hook = hooks.get((name, tag))
+                if hook is None and tag_field(member) == name:
+                    hook = hooks[name, tag] = converter.get_structure_hook(member)
+                if hook is not None:
+                    return hook(data, member)
             raise UnknownTag(_union_name(tp), names[0], data.get(names[0]), by_tag)
 
         return structure_one
@@ -114,11 +120,15 @@ def make_converter() -> Converter:
         raise UnknownTag(tp.__name__, "value", data, [str(member.value) for member in tp])
 
     def structure_number(data: Any, tp: type) -> Any:
+        if type(data) is tp:
+            return data
         if isinstance(data, bool) or not isinstance(data, (int, float) if issubclass(tp, float) else int):
             raise CodecError(f"expected {tp.__name__}, got {type(data).__name__}")
         return tp(data)
 
     def structure_text(data: Any, tp: type) -> Any:
+        if type(data) is tp:
+            return data
         if not isinstance(data, str):
             raise CodecError(f"expected text, got {type(data).__name__}")
         return tp(data)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, cached_property
 from itertools import dropwhile
-from types import CodeType, FunctionType
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import attrs
@@ -82,7 +82,8 @@ def plain_class(cls: type, *, kw_only: bool) -> Any:
     space["__match_args__"] = () if kw_only else tuple(names)
     space["__attrs_attrs__"] = _Fields(_described(name, annotations[name], defaults, kw_only) for name in names)
     space["__getstate__"], space["__setstate__"] = _pickling(names)
-    init = FunctionType(_constructor(names, cls.__qualname__, kw_only), _GLOBALS, "__init__")
+    setters = tuple(CellType() for _ in names)
+    init = FunctionType(_constructor(names, cls.__qualname__, kw_only), {}, "__init__", None, setters)
     if kw_only:
         init.__kwdefaults__ = defaults
     else:
@@ -90,7 +91,10 @@ def plain_class(cls: type, *, kw_only: bool) -> Any:
     init.__module__ = cls.__module__
     init.__annotations__ = {**{name: annotations[name] for name in names}, "return": None}
     space["__init__"] = init
-    return type(cls.__name__, (), space)
+    made = type(cls.__name__, (), space)
+    for name, cell in zip(names, setters, strict=True):
+        cell.cell_contents = vars(made)[name].__set__
+    return made
 
 
 _FROM_THE_MODEL = {"__setattr__", "__delattr__", "__replace__", "__attrs_props__"}
@@ -120,16 +124,12 @@ def _described(name: str, annotation: str, defaults: Mapping[str, Any], kw_only:
 
 # ---- constructors ---------------------------------------------------------------------------------------------------
 
-_GLOBALS = {"_bound": object.__setattr__.__get__}
-
 
 def _constructor(names: list[str], qualname: str, kw_only: bool) -> CodeType:
     """The code of an `__init__` that sets these."""
     code = _assigning(len(names))
-    renamed = dict(zip(_numbered(len(names)), names, strict=True))
     return code.replace(
-        co_varnames=tuple(renamed.get(each, each) for each in code.co_varnames),
-        co_consts=tuple(renamed.get(each, each) for each in code.co_consts),
+        co_varnames=("self", *names),
         co_qualname=f"{qualname}.__init__",
         co_argcount=1 if kw_only else code.co_argcount,
         co_kwonlyargcount=len(names) if kw_only else 0,
@@ -138,18 +138,14 @@ def _constructor(names: list[str], qualname: str, kw_only: bool) -> CodeType:
 
 @cache
 def _assigning(count: int) -> CodeType:
-    names = _numbered(count)
-    lines = [f"def __init__(self, {', '.join(names)}):", " _set = _bound(self)"]
-    lines += [f" _set('{each}', {each})" for each in names]
+    # Each slot's own setter is free in it: `object.__setattr__`, as attrs has it, looks for the slot anew each time.
+    names, setters = [f"_{index}" for index in range(count)], [f"_set_{index:03}" for index in range(count)]
+    lines = [f"def outer({', '.join(setters)}):", f" def __init__(self, {', '.join(names)}):", "  pass"]
+    lines += [f"  {setter}(self, {name})" for name, setter in zip(names, setters, strict=True)]
     made: dict[str, Any] = {}
-    exec("\n".join(lines), made)
-    code: CodeType = made["__init__"].__code__
+    exec("\n".join([*lines, " return __init__"]), made)
+    code: CodeType = made["outer"](*setters).__code__
     return code
-
-
-def _numbered(count: int) -> list[str]:
-    # No field is called like these: one that begins with an underscore is attrs' affair.
-    return [f"_{index}" for index in range(count)]
 
 
 def _pickling(names: Iterable[str]) -> tuple[Callable[[Any], Any], Callable[[Any, Any], None]]:

@@ -7,6 +7,8 @@ that equal data of different meaning never shares a hash. Changing what this mod
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import cache
 from math import isfinite
 from typing import Any
 
@@ -34,11 +36,19 @@ def canonical_bytes(value: Any) -> bytes:
 
 def plain_json(value: Any, levels: int = LEVELS) -> bytes:
     """Plain data as JSON, keys sorted. Raises `TypeError` or `ValueError` for anything else, and what is deeper."""
-    import orjson  # when something is encoded: plugins are looked for without it
-
     if type(value) not in _PLAIN:
         _require_plain(value, levels, levels)
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return _dumps()(value, option=_SORTED)
+
+
+_SORTED = 1 << 5  # `orjson.OPT_SORT_KEYS`
+
+
+@cache
+def _dumps() -> Callable[..., bytes]:
+    import orjson  # when something is encoded: plugins are looked for without it
+
+    return orjson.dumps
 
 
 _PLAIN = frozenset({str, int, bool, type(None)})
@@ -49,7 +59,10 @@ def _require_plain(data: Any, left: int, levels: int) -> None:
     if isinstance(data, (dict, list, tuple)):
         if not left:
             raise ValueError(f"it is nested more than {levels} levels deep, or holds itself")
-        for inner in data.values() if isinstance(data, dict) else data:
+        values = data.values() if isinstance(data, dict) else data
+        if _PLAIN.issuperset(map(type, values)):  # mostly; and without a loop of ours
+            return
+        for inner in values:
             if type(inner) not in _PLAIN:
                 _require_plain(inner, left - 1, levels)
     elif isinstance(data, float):
@@ -61,7 +74,13 @@ def _require_plain(data: Any, left: int, levels: int) -> None:
 
 def stable_hash(domain: str, value: Any) -> str:
     """SHA-256, in hex, of `[domain, version, value]` in canonical form."""
-    return hashlib.sha256(canonical_bytes([domain, _VERSION, value])).hexdigest()
+    try:
+        if type(value) not in _PLAIN:
+            _require_plain(value, LEVELS - 1, LEVELS)
+        data = _dumps()([domain, _VERSION, value], option=_SORTED)
+    except (TypeError, ValueError) as error:
+        raise CodecError(f"no canonical form: {error}") from error
+    return hashlib.sha256(data).hexdigest()
 
 
 def content_hash(data: bytes) -> str:

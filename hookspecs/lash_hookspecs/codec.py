@@ -58,10 +58,11 @@ def tag_of(cls: Any) -> str | None:
 
 
 @cache
-def _converter() -> Converter:
+def _converter(*, tells: bool = False) -> Converter:
+    """The converter; with `tells`, one whose errors say where the fault is, which takes longer."""
     from lash_hookspecs._converter import make_converter  # it takes a while, and a first model call needs none of it
 
-    return make_converter()
+    return make_converter(tells=tells)
 
 
 def unstructure(value: Any) -> Any:
@@ -71,13 +72,20 @@ def unstructure(value: Any) -> Any:
 
 def structure(data: Any, tp: type[T]) -> T:
     """Plain data as a value of `tp`. Raises `CodecError`, or its subclass `UnknownTag`, with the path of the fault."""
-    root = getattr(tp, "__name__", str(tp))
     try:
         return _converter().structure(data, tp)
+    except Exception:  # it is told apart below
+        return _structure_slowly(data, tp)
+
+
+def _structure_slowly(data: Any, tp: type[T]) -> T:
+    """The same of data that has a fault, to find its place."""
+    try:
+        return _converter(tells=True).structure(data, tp)
     except Exception as error:
         from lash_hookspecs._converter import first_fault
 
-        cause, path = first_fault(error, root)
+        cause, path = first_fault(error, getattr(tp, "__name__", str(tp)))
         if isinstance(cause, UnknownTag):
             cause.path = path
             cause.add_note(f"at {path}")

@@ -25,6 +25,7 @@ __all__ = [
     "TextBlock",
     "ToolCallBlock",
     "ToolResultBlock",
+    "llm_block",
     "llm_text",
 ]
 
@@ -148,7 +149,10 @@ class LlmTextMessage(LlmMessage):
 
 # attrs' `__init__` sets the fields of a frozen value through `object.__setattr__`, which takes four times as long.
 _new: Callable[[type[LlmTextMessage]], LlmTextMessage] = object.__new__
+_make: Callable[[type[LlmMessage]], LlmMessage] = object.__new__
 _set_role = LlmMessage.role.__set__  # type: ignore[attr-defined]  # a slot, until there is an instance
+_set_blocks = LlmMessage.blocks.__set__  # type: ignore[attr-defined]  # the same
+_set_memo = LlmMessage.memo.__set__  # type: ignore[attr-defined]  # the same
 _set_text = LlmTextMessage.text.__set__  # type: ignore[attr-defined]  # the same
 
 
@@ -157,6 +161,15 @@ def llm_text(role: LlmRole, text: str) -> LlmTextMessage:
     message = _new(LlmTextMessage)
     _set_role(message, role)
     _set_text(message, text)
+    return message
+
+
+def llm_block(role: LlmRole, block: LlmBlock) -> LlmMessage:
+    """A message of one block."""
+    message = _make(LlmMessage)
+    _set_role(message, role)
+    _set_blocks(message, (block,))
+    _set_memo(message, {})
     return message
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import eq
 from typing import TypeVar, overload
 
-__all__ = ["LazySequence"]
+__all__ = ["Deferred", "LazySequence"]
 
 T = TypeVar("T", covariant=True)
 
@@ -49,3 +49,30 @@ class LazySequence(Sequence[T]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self)}>"
+
+
+class Deferred(LazySequence[T]):
+    """A sequence that is found when somebody looks at it."""
+
+    __slots__ = ("_find", "_found")
+
+    def __init__(self, find: Callable[[], Sequence[T]]) -> None:
+        self._find = find
+        self._found: Sequence[T] | None = None
+
+    @property
+    def found(self) -> Sequence[T]:
+        """What was found."""
+        if self._found is None:
+            self._found = self._find()
+        return self._found
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.found)
+
+    def entry(self, at: int) -> T:
+        """The entry at a place."""
+        return self.found[at]

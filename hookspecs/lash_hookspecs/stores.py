@@ -37,6 +37,7 @@ __all__ = [
     "NodeKind",
     "NodePath",
     "NodeRecord",
+    "NodesLater",
     "OperationId",
     "Receipt",
     "RuntimeCommit",
@@ -332,6 +333,8 @@ class NodePath(LazySequence[NodeRecord]):
         """These nodes in columns, unless they are so already. Raises `StoreCorrupt` if they are no path."""
         if isinstance(nodes, cls):
             return nodes
+        if isinstance(nodes, NodesLater):
+            return nodes.path
         records = tuple(nodes)
         for above, each in pairwise(records):
             if each.parent_node_id != above.node_id:
@@ -360,11 +363,46 @@ class NodePath(LazySequence[NodeRecord]):
         )
 
 
+class NodesLater(LazySequence[NodeRecord]):
+    """Nodes that are read from the store when somebody looks at them: where they stay encoded until then.
+
+    `load` waits for the store. Whoever can't wait, and looks at a node, has it `read` on the spot. Both raise what
+    `SessionStore.load_session` would have raised: what was stored by then never changes, but it may be damaged or gone.
+    """
+
+    __slots__ = ("_load", "_path", "_read")
+
+    def __init__(self, load: Callable[[], Awaitable[NodePath]], read: Callable[[], NodePath]) -> None:
+        self._load = load
+        self._read = read
+        self._path: NodePath | None = None
+
+    async def load(self) -> NodePath:
+        """The nodes, read once."""
+        if self._path is None:
+            self._path = await self._load()
+        return self._path
+
+    @property
+    def path(self) -> NodePath:
+        """The nodes, on the spot."""
+        if self._path is None:
+            self._path = self._read()
+        return self._path
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    def entry(self, at: int) -> NodeRecord:
+        """The record at a place."""
+        return self.path.entry(at)
+
+
 @frozen(kw_only=True)
 class LoadedSession:
     """A session from its current frame on: head, nodes from the frame's first to the leaf, components, usage totals.
 
-    `nodes` may be a `NodePath`, which costs less than records where there are thousands.
+    `nodes` may be a `NodePath`, which costs less than records where there are thousands, or `NodesLater`.
     """
 
     head: SessionHead
@@ -417,8 +455,13 @@ class SessionStore(Protocol):
         """The head's revision alone: what every turn asks first, to learn whether somebody else wrote; so be quick."""
         ...
 
-    async def load_session(self, session_id: str, *, all_frames: bool = False) -> LoadedSession | None:
-        """The session from its current frame on (or whole); None if there is none."""
+    async def load_session(
+        self, session_id: str, *, all_frames: bool = False, later: bool = False
+    ) -> LoadedSession | None:
+        """The session from its current frame on (or whole); None if there is none.
+
+        With `later`, its nodes may be `NodesLater`: for who asks where it stands, and perhaps never for what was said.
+        """
         ...
 
     async def is_on_path(self, session_id: str, node_id: str) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Any
 
+from orjson import loads
+
 from lash_hookspecs.llm_messages import (
     LlmBlock,
     LlmMessage,
@@ -16,10 +18,11 @@ from lash_hookspecs.llm_messages import (
     TextBlock,
     ToolCallBlock,
     ToolResultBlock,
+    llm_block,
     llm_text,
 )
 
-__all__ = ["render_stored"]
+__all__ = ["render_body", "render_stored"]
 
 _SPEAKERS = {"user": LlmRole.USER, "assistant": LlmRole.ASSISTANT}
 _TEXTS = frozenset({"text", "code", "output", "error", "prose"})
@@ -27,6 +30,33 @@ _CALLS = {("user", "tool_result"), ("assistant", "tool_call")}
 _message = itemgetter("id", "parts", "role")
 _text = itemgetter("id", "kind", "content")
 _call = itemgetter("tool_call_id", "tool_name")
+
+
+def render_body(body: bytes) -> tuple[str, LlmMessage] | None:
+    """The id of a stored message, and what `render_stored` makes of it; None if it isn't plain, or no JSON.
+
+    Messages of one text are found here at once: of a long history they are nearly all.
+    """
+    try:
+        data = loads(body)
+    except ValueError:
+        return None
+    try:
+        id, (part,), role = _message(data)
+        part_id, kind, content = _text(part)
+        if (
+            len(part) == len(data) == 3
+            and kind in _TEXTS
+            and type(id) is type(part_id) is type(content) is str
+            and type(data["parts"]) is list
+            and content
+            and not content.isspace()
+        ):
+            return id, llm_text(_SPEAKERS[role], content)
+    except (KeyError, TypeError, ValueError):
+        pass  # it is of another shape: more parts, a call, anything
+    entry = render_stored(data)
+    return None if entry is None else (data["id"], entry)
 
 
 def render_stored(data: Any) -> LlmMessage | None:
@@ -45,7 +75,7 @@ def render_stored(data: Any) -> LlmMessage | None:
         block = _plain(parts[0], role)
         if type(block) is str:
             return llm_text(speaker, block) if block else None
-        return None if block is None else LlmMessage(speaker, (block,))  # type: ignore[arg-type]  # it is no text
+        return None if block is None else llm_block(speaker, block)  # type: ignore[arg-type]  # it is no text
     blocks: list[LlmBlock] = []
     for part in parts:
         block = _plain(part, role)

@@ -50,6 +50,10 @@ class InPlace:
         """Run `work`, which reads a row, at once."""
         return self._run(work, write=False)
 
+    def read_now(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` on one state of the database, here and now."""
+        return self._run(work, write=False)
+
     async def aclose(self) -> None:
         """Let go of the database, and with it of all that is in it."""
         with self._lock:

@@ -5,10 +5,11 @@ Rows that break a rule are a `StoreCorrupt` that names the table and the key; no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
+from attrs import evolve
 
 from lash_hookspecs.canonical import content_hash
 from lash_hookspecs.errors import SessionDeleted
@@ -16,6 +17,7 @@ from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.sessions import TokenLedgerEntry
 from lash_hookspecs.stores import (
     LoadedSession,
+    NodePath,
     OperationId,
     Receipt,
     SessionHead,
@@ -190,13 +192,25 @@ def checked_body(digest: bytes, data: object) -> bytes:
 
 def load_session(tx: Tx, session_id: str, all_frames: bool) -> LoadedSession | None:
     """The session from its current frame on, or whole."""
+    found = find_loadable(tx, session_id, all_frames)
+    return None if found is None else evolve(found[0], nodes=found[1](tx))
+
+
+def find_loadable(tx: Tx, session_id: str, all_frames: bool) -> tuple[LoadedSession, Callable[[Tx], NodePath]] | None:
+    """The session without its nodes, and what loads these: as they are now, also when others were added."""
     session = find_session(tx, session_id)
     if session is None:
         return None
     first = 0 if all_frames else max(session.head.frame_generation, 0)
-    return LoadedSession(
+
+    def nodes(tx: Tx) -> NodePath:
+        again = find_session(tx, session_id)
+        if again is None or again.no != session.no:
+            raise SessionDeleted(session_id)
+        return load_path(tx, session_id, session.no, session.head, first)
+
+    loaded = LoadedSession(
         head=_head(tx, session_id, session),
-        nodes=load_path(tx, session_id, session.no, session.head, first),
         components=_bodies(tx, session, "component"),
         usage=tuple(
             TokenLedgerEntry(source=source, model=model, usage=usage_of(counters))
@@ -205,6 +219,7 @@ def load_session(tx: Tx, session_id: str, all_frames: bool) -> LoadedSession | N
             )
         ),
     )
+    return loaded, nodes
 
 
 def node_generation(tx: Tx, session_no: int, id: str) -> int | None:

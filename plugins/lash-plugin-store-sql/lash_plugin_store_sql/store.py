@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 import anyio.to_thread
+from attrs import evolve
 
 from lash_hookspecs.canonical import content_hash
 from lash_hookspecs.errors import ConfigurationError
@@ -20,6 +21,7 @@ from lash_hookspecs.stores import (
     Capability,
     CommitResult,
     LoadedSession,
+    NodesLater,
     OperationId,
     Receipt,
     RuntimeCommit,
@@ -109,8 +111,17 @@ class SqlStore:
     async def load_revision(self, session_id: str) -> int | None:
         return await self._lanes.glance(partial(reads.load_revision, session_id=session_id))
 
-    async def load_session(self, session_id: str, *, all_frames: bool = False) -> LoadedSession | None:
-        return await self._lanes.read(partial(reads.load_session, session_id=session_id, all_frames=all_frames))
+    async def load_session(
+        self, session_id: str, *, all_frames: bool = False, later: bool = False
+    ) -> LoadedSession | None:
+        load = partial(reads.load_session, session_id=session_id, all_frames=all_frames)
+        if not later:
+            return await self._lanes.read(load)
+        found = await self._lanes.read(partial(reads.find_loadable, session_id=session_id, all_frames=all_frames))
+        if found is None:
+            return None
+        loaded, nodes = found
+        return evolve(loaded, nodes=NodesLater(lambda: self._lanes.read(nodes), lambda: self._lanes.read_now(nodes)))
 
     async def is_on_path(self, session_id: str, node_id: str) -> bool:
         return await self._lanes.read(partial(reads.is_on_path, session_id=session_id, id=node_id))

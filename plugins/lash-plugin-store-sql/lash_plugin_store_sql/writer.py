@@ -110,6 +110,21 @@ class Lanes:
                 self._glancing.release()
         return await self.read(work)
 
+    def read_now(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` on one state of the database, here and now: for who can't wait for a thread."""
+        self.require_open()
+        try:
+            connection = self._driver.connect(write=False)
+            try:
+                return _transaction(connection, work, write=False)
+            finally:
+                connection.close()
+        except Exception as error:
+            known = as_store_error(error, self._driver)
+            if known is error:
+                raise
+            raise known from error
+
     async def aclose(self) -> None:
         """Finish what waits, and end the threads."""
         if self._closed:
@@ -246,11 +261,16 @@ def _run_together(driver: Driver, connection: Connection, batch: list[Ticket[Any
 
 def _run_alone(driver: Driver, connection: Connection, ticket: Ticket[Any]) -> None:
     try:
-        connection.begin(write=ticket.writes)
-        try:
-            ticket.value = ticket.work(connection)
-            connection.commit()
-        finally:
-            connection.rollback()
+        ticket.value = _transaction(connection, ticket.work, write=ticket.writes)
     except Exception as error:
         ticket.error = as_store_error(error, driver)
+
+
+def _transaction(connection: Connection, work: Callable[[Tx], T], *, write: bool) -> T:
+    connection.begin(write=write)
+    try:
+        value = work(connection)
+        connection.commit()
+    finally:
+        connection.rollback()
+    return value

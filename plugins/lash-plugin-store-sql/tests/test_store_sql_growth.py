@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
+from lash_hookspecs.errors import SessionDeleted, StoreUnavailable
 from lash_hookspecs.inbox import InboxState, Ingress
 from lash_hookspecs.journal import TurnCommitted
 from lash_hookspecs.journal_rows import JournalStatus
@@ -19,6 +20,7 @@ from lash_hookspecs.stores import (
     ComponentChanged,
     ComponentUnchanged,
     NodeRecord,
+    NodesLater,
     OperationId,
     UsageDelta,
     attachment_id,
@@ -306,6 +308,49 @@ async def test_loading_takes_the_same_statements_at_any_length_and_makes_no_reco
         assert [node.parent_node_id for node in loaded.nodes] == [None, *ids[:-1]]
         await store.aclose()
     assert readings == [readings[0]] * len(HISTORIES)
+
+
+@pytest.mark.parametrize("in_a_file", [False, True])
+async def test_a_session_is_opened_without_its_nodes_which_come_later(tmp_path: Path, in_a_file: bool) -> None:
+    """What is read until then is as much at any length; what comes later is what was there then, in one statement."""
+    readings = []
+    for history in HISTORIES[:3]:
+        meter, scribe = Meter(), Scribe()
+        store = await opened(meter, tmp_path / f"{history}.db" if in_a_file else None)
+        await with_history(store, scribe, history)
+        whole = await store.load_session("s1")
+        meter.reading()
+        later = [await store.load_session("s1", later=True) for _ in range(2)]
+        readings.append(meter.reading())
+        await a_turn(store, scribe)
+        meter.reading()
+        for on_the_spot, loaded in enumerate(later):
+            assert whole is not None
+            assert loaded is not None
+            assert isinstance(loaded.nodes, NodesLater)
+            if not on_the_spot:
+                await loaded.nodes.load()
+            assert loaded == whole
+            assert await loaded.nodes.load() is loaded.nodes.path
+            assert len([rows for sql, rows in meter.reading()[0] if rows == len(whole.nodes)]) == 1
+        await store.aclose()
+    assert readings == [readings[0]] * 3
+
+
+async def test_nodes_that_come_later_of_a_session_that_is_gone_say_so() -> None:
+    store, scribe = await opened(Meter()), Scribe()
+    await with_history(store, scribe, 10)
+    loaded = await store.load_session("s1", later=True)
+    assert loaded is not None
+    assert isinstance(loaded.nodes, NodesLater)
+    await store.delete_session("s1")
+    with pytest.raises(SessionDeleted):
+        len(loaded.nodes)
+    with pytest.raises(SessionDeleted):
+        await loaded.nodes.load()
+    await store.aclose()
+    with pytest.raises(StoreUnavailable):
+        await loaded.nodes.load()
 
 
 async def test_no_statement_walks_through_a_table(tmp_path: Path) -> None:
