@@ -20,10 +20,16 @@ def run_anywhere(work: Callable[[], Awaitable[T]], **options: Any) -> T:
 
     `options` are those of `anyio.run`.
     """
-    try:
-        anyio.lowlevel.current_token()
-    except anyio.NoEventLoopError:
+    if not _in_event_loop():
         return anyio.run(work, **options)
     # A notebook's loop can't be entered again, and blocking it is what the caller of a sync function asked for.
     with ThreadPoolExecutor(1, thread_name_prefix="lash-run-sync") as pool:
         return pool.submit(partial(anyio.run, work, **options)).result()
+
+
+def _in_event_loop() -> bool:
+    try:
+        anyio.lowlevel.current_token()
+    except anyio.NoEventLoopError:
+        return False
+    return True

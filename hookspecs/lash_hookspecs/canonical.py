@@ -7,6 +7,8 @@ that equal data of different meaning never shares a hash. Changing what this mod
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import cache, partial
 from math import isfinite
 from typing import Any
 
@@ -34,11 +36,16 @@ def canonical_bytes(value: Any) -> bytes:
 
 def plain_json(value: Any, levels: int = LEVELS) -> bytes:
     """Plain data as JSON, keys sorted. Raises `TypeError` or `ValueError` for anything else, and what is deeper."""
-    import orjson  # when something is encoded: plugins are looked for without it
-
     if type(value) not in _PLAIN:
         _require_plain(value, levels, levels)
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return _dumps()(value)
+
+
+@cache
+def _dumps() -> Callable[[Any], bytes]:
+    import orjson  # when something is encoded: plugins are looked for without it
+
+    return partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
 
 
 _PLAIN = frozenset({str, int, bool, type(None)})
@@ -46,10 +53,11 @@ _PLAIN = frozenset({str, int, bool, type(None)})
 
 def _require_plain(data: Any, left: int, levels: int) -> None:
     # orjson writes NaN and infinities as null, dates and UUIDs as text: what comes back would be another value.
-    if isinstance(data, (dict, list, tuple)):
+    kind = type(data)
+    if kind is dict or kind is list or kind is tuple or isinstance(data, (dict, list, tuple)):
         if not left:
             raise ValueError(f"it is nested more than {levels} levels deep, or holds itself")
-        for inner in data.values() if isinstance(data, dict) else data:
+        for inner in data.values() if kind is dict or isinstance(data, dict) else data:
             if type(inner) not in _PLAIN:
                 _require_plain(inner, left - 1, levels)
     elif isinstance(data, float):

@@ -47,14 +47,14 @@ def _fields(cls: type) -> Callable[[object], tuple[object, ...]]:
 
 @define(eq=False)
 class Writes:
-    """All that was written, call by call: what was asked of the store, and what it answered."""
+    """All that was written, call by call. What the store answered to that comes up again in what follows from it."""
 
     calls: list[bytes] = field(factory=list)
     order: list[str] = field(factory=list)
     _hash: Any = field(factory=hashlib.sha256, init=False)
 
     def note(self, name: str, *what: object) -> None:
-        """One call, or one answer."""
+        """One call, or that it failed."""
         line = canonical([name, what])
         self.calls.append(line)
         self._hash.update(line)
@@ -100,12 +100,10 @@ class SharedStore:
         self._writes.order.append(f"{name} {getattr(about, 'session_id', about if isinstance(about, str) else '')}")
         self._writes.note(name, args, options)
         try:
-            answer = await method(*args, **options)
+            return await method(*args, **options)
         except Exception as error:
             self._writes.note(f"{name} raised", type(error).__name__)
             raise
-        self._writes.note(f"{name} answered", answer)
-        return answer
 
     async def aclose(self) -> None:
         """The store stays for the others, and for who comes after them."""
