@@ -36,6 +36,9 @@ FALLS_BEHIND = 0.25
 """How often a task that could go on is left for the next round, where there is another one to go on."""
 
 
+GRACE_S = 0.2
+"""Before a run is given up in which nothing happens: how long a thread may take to show that it was waited for."""
+
 COLLECTS_EVERY = 20_000
 """Rounds after which garbage is collected: what ends with it should end at the same moment each time."""
 
@@ -64,6 +67,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._stopping = self._closed = False
         self._thread: int | None = None
         self._intruder: str | None = None
+        self._called = threading.Event()
         self._handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
         self._factory: Any = None
         self._generators: WeakSet[AsyncGenerator[Any, Any]] = WeakSet()
@@ -97,6 +101,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             heapq.heappop(timers)
         if not self._ready:
             if not timers:
+                self._called.wait(GRACE_S)
+                self._refuse_threads()
                 self._give_up("nothing will ever happen again, but not everything has ended")
             self._now_s = max(self._now_s, timers[0][0])
         if self._now_s > self._limit_s:
@@ -108,7 +114,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             if not handle.cancelled():
                 handle._run()
         if self._intruder is not None:
-            name, self._intruder = self._intruder, None
+            self._refuse_threads()
+
+    def _refuse_threads(self) -> None:
+        name, self._intruder = self._intruder, None
+        if name is not None:
             self._give_up(f"the thread `{name}` has called, and when it does follows from no seed: use no threads")
 
     def _drawn(self, batch: list[tuple[asyncio.Handle, object]]) -> Iterator[tuple[asyncio.Handle, object]]:
@@ -194,6 +204,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Handle:
         if self._thread is not None and threading.get_ident() != self._thread:
             self._intruder = threading.current_thread().name
+            self._called.set()
         return self.call_soon(callback, *args, context=context)
 
     def call_later(
