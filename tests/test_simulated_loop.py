@@ -29,6 +29,12 @@ from lash_provider_kit.retry import RetryPolicy, with_retries
 HERE = Path(__file__).parent
 
 
+@pytest.fixture(autouse=True)
+def seeds_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LASH_TEST_SEED", "LASH_TEST_SEEDS"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @tool(effect="idempotent")
 async def look(at: str) -> str:
     "Look."
@@ -287,7 +293,6 @@ def test_the_environment_says_how_many_seeds(monkeypatch: pytest.MonkeyPatch) ->
     async def nothing(simulation: Simulation) -> None:
         """Nothing."""
 
-    monkeypatch.delenv("LASH_TEST_SEED", raising=False)
     monkeypatch.setenv("LASH_TEST_SEEDS", "7")
     assert len(explore(nothing, seeds=2).runs) == 7
 

@@ -63,7 +63,7 @@ def make_converter() -> Converter:
         plain: Any = make_dict_unstructure_fn(cls, converter, **fields)  # type: ignore[arg-type]  # overrides are kwargs
         tag = tag_of(cls)
         if tag is None:
-            return plain  # type: ignore[no-any-return]  # cattrs' generated function
+            return lambda value: plain(value)
         name = tag_field(cls)
         return lambda value: {name: tag, **plain(value)}
 

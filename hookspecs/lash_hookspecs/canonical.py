@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from math import isfinite
 from typing import Any
 
@@ -38,14 +38,17 @@ def plain_json(value: Any, levels: int = LEVELS) -> bytes:
     """Plain data as JSON, keys sorted. Raises `TypeError` or `ValueError` for anything else, and what is deeper."""
     if type(value) not in _PLAIN:
         _require_plain(value, levels, levels)
-    return _dumps()(value)
+    return _dumps()(value, option=_SORTED)
+
+
+_SORTED = 1 << 5  # `orjson.OPT_SORT_KEYS`
 
 
 @cache
-def _dumps() -> Callable[[Any], bytes]:
+def _dumps() -> Callable[..., bytes]:
     import orjson  # when something is encoded: plugins are looked for without it
 
-    return partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps
 
 
 _PLAIN = frozenset({str, int, bool, type(None)})
@@ -53,11 +56,13 @@ _PLAIN = frozenset({str, int, bool, type(None)})
 
 def _require_plain(data: Any, left: int, levels: int) -> None:
     # orjson writes NaN and infinities as null, dates and UUIDs as text: what comes back would be another value.
-    kind = type(data)
-    if kind is dict or kind is list or kind is tuple or isinstance(data, (dict, list, tuple)):
+    if isinstance(data, (dict, list, tuple)):
         if not left:
             raise ValueError(f"it is nested more than {levels} levels deep, or holds itself")
-        for inner in data.values() if kind is dict or isinstance(data, dict) else data:
+        values = data.values() if isinstance(data, dict) else data
+        if _PLAIN.issuperset(map(type, values)):  # mostly; and without a loop of ours
+            return
+        for inner in values:
             if type(inner) not in _PLAIN:
                 _require_plain(inner, left - 1, levels)
     elif isinstance(data, float):
