@@ -30,7 +30,10 @@ JOURNAL, INLINE, RAW = "journal", "inline", "raw"
 
 
 class Figure(NamedTuple):
-    """One line of the table. `reached` makes the number that is held against `bound` out of what was measured."""
+    """One line of the table. `reached` makes the number that is held against `bound` out of what was measured.
+
+    `rate` is how many that is in a second, where it is shown.
+    """
 
     title: str
     bound: float
@@ -38,6 +41,7 @@ class Figure(NamedTuple):
     reached: Callable[[Mapping[str, Any]], float]
     path: str = ""
     contenders: tuple[str, ...] = ()
+    rate: Callable[[Mapping[str, Any]], float] | None = None
 
     def told(self, value: float) -> str:
         """A value with its unit."""
@@ -80,7 +84,11 @@ FIGURES: Mapping[str, Figure] = {
     "never_idle": Figure("commit while the loop is never idle, p99", 250, "ms", lambda found: found["p99"] * 1e3),
     "recovery": Figure("recovery after 1,000 effects", 200, "ms", lambda found: median(found["wall"]) * 1e3),
     "simulated": Figure(
-        "a turn with a tool, in memory, CPU", 1000 / 300, "ms", lambda found: 1e3 / max(found["per_cpu_second"])
+        "a simulated turn with a tool, CPU",
+        1000 / 300,
+        "ms",
+        lambda found: 1e3 / max(found["per_cpu_second"]),
+        rate=lambda found: max(found["per_cpu_second"]),
     ),
 }
 TOGETHER = {"size": "flat", "opening": "flat"}  # they need the database that it makes
@@ -183,6 +191,8 @@ def report(results: Mapping[str, Any]) -> str:
         if figure.contenders:
             spans = [_span(found[each]["wall"]) for each in figure.contenders]
             cells[1:] = [spans[0], f"{figure.contenders[1]} {spans[1]}"]
+        if figure.rate is not None:
+            cells[1] = f"{figure.rate(found):.0f} per second of CPU"
         reached = figure.reached(found)
         verdict = "yes" if reached <= figure.bound else f"no, by {reached / figure.bound - 1:.0%}"
         cells += [figure.told(reached), f"≤ {figure.told(figure.bound)}", verdict]

@@ -297,19 +297,35 @@ async def recovering(database: str) -> dict[str, Any]:
     return {"wall": reached[0] - started, "replayed": recovered.replayed}
 
 
+BATCHES, BATCH = 60, 10
+
+
 async def simulated() -> dict[str, float]:
-    """Turns with one tool call, one after the other, in memory."""
-    async with in_process("sqlite://", a_tool_round) as lash:
-        warm = await lash.session("warm")
-        for _ in range(50):
-            await warm.run("hello")
-        session = await lash.session("s")
-        gc.collect()
-        wall, cpu = time.perf_counter(), time.process_time()
-        for number in range(500):
-            await session.run("hello", turn_id=f"turn-{number}")
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return {"per_second": 500 / wall, "per_cpu_second": 500 / cpu}
+    """Turns with one tool call, one after the other, in a simulation: its store, its journal, and the hash of that.
+
+    The best of many batches: what others do on the machine can only make one slower.
+    """
+    from attrs import evolve
+
+    from lash_framework.settings import load_settings
+    from lash_framework.testing import Simulation, simulate
+
+    settings = load_settings(env={})
+    few = evolve(settings.plugins, only=("mode-standard", "store-sql"))
+
+    async def scenario(simulation: Simulation) -> dict[str, float]:
+        wall, cpu = [], []
+        async with in_process("sqlite://", a_tool_round, settings=evolve(settings, plugins=few)) as lash:
+            session = await lash.session("s")
+            for number in range(BATCHES):
+                walls, cpus = time.perf_counter(), time.thread_time()
+                for turn in range(BATCH):
+                    await session.run("hello", turn_id=f"turn-{number}-{turn}")
+                wall.append(time.perf_counter() - walls)
+                cpu.append(time.thread_time() - cpus)
+        return {"per_second": BATCH / min(wall), "per_cpu_second": BATCH / min(cpu)}
+
+    return simulate(scenario, seed=0).value
 
 
 ALONE: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {

@@ -7,10 +7,8 @@ the turn writes. Without one, the operating system's lock keeps other processes 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from secrets import token_hex
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -19,11 +17,11 @@ from attrs import evolve
 from lash_framework.accepted import TurnRequest, accepted_bytes
 from lash_framework.journal import Around, straight
 from lash_framework.lease_keeper import LeaseKeeper
+from lash_framework.world import REAL, World
 from lash_hookspecs.errors import InboxConflict, SessionBusy, SessionDeleted, StoreError, TurnConflict
 from lash_hookspecs.inbox import Inbox, InboxItem, InboxState, Ingress, NewInboxItem
 from lash_hookspecs.journal import Journal, TurnBegin, TurnBegun, TurnCommitted
 from lash_hookspecs.leases import Lease, LeaseBusy, LeaseHolder, Leases
-from lash_hookspecs.liveness import process_stamp
 from lash_hookspecs.stores import Blobs, SessionStore, Store
 from lash_hookspecs.values import frozen
 
@@ -47,9 +45,9 @@ def busy(session_id: str) -> SessionBusy:
     )
 
 
-def new_holder() -> LeaseHolder:
+def new_holder(world: World = REAL) -> LeaseHolder:
     """This host, in this run of it."""
-    return LeaseHolder(owner="lash", incarnation=token_hex(8), executor="turns", process=process_stamp())
+    return LeaseHolder(owner="lash", incarnation=world.token_hex(8), executor="turns", process=world.process())
 
 
 class DurableStore(Store, SessionStore, Blobs, Leases, Inbox, Journal, Protocol):
@@ -68,7 +66,11 @@ class Journalling:
     keeper: LeaseKeeper
     keep: bool = False
     around: Around = straight
-    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    world: World = REAL
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return self.world.now_ms()
 
     def item(
         self,
@@ -103,7 +105,7 @@ class Journalling:
             begin = TurnBegin(
                 session_id=session_id,
                 holder=self.holder,
-                nonce=token_hex(8),
+                nonce=self.world.token_hex(8),
                 ttl_ms=self.keeper.ttl_ms,
                 item=item,
                 wait=wait,
@@ -125,12 +127,12 @@ class Journalling:
 
     def apart(self) -> Journalling:
         """The same for somebody else in this process: nobody's lease is taken over, not even our own."""
-        return evolve(self, holder=evolve(self.holder, executor=token_hex(8)))
+        return evolve(self, holder=evolve(self.holder, executor=self.world.token_hex(8)))
 
     @asynccontextmanager
     async def lease(self, session_id: str, *, wait: bool = False) -> AsyncIterator[Lease]:
         """Hold the session without a turn. Raises `SessionBusy`, also while a turn of this host runs on it."""
-        holder, nonce = self.apart().holder, token_hex(8)
+        holder, nonce = self.apart().holder, self.world.token_hex(8)
         while isinstance(
             claim := await self.store.claim_lease(session_id, holder, nonce=nonce, ttl_ms=self.keeper.ttl_ms),
             LeaseBusy,

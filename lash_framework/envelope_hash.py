@@ -51,10 +51,24 @@ NEWS = 8
 DIGITS = 12
 
 _SPECS_KEPT = 1024
+_WORD = 64
 
 
 def _short(data: bytes) -> str:
     return sha256(data).hexdigest()[:DIGITS]
+
+
+def _digest(value: Any) -> str:
+    """The short digest of plain data."""
+    if type(value) is str and len(value) <= _WORD:
+        return _word_digest(value)
+    return _short(canonical_bytes(value))
+
+
+@lru_cache(maxsize=1024)
+def _word_digest(word: str) -> str:
+    """The same of a short text: names of tools, models and plugins are asked for in every turn."""
+    return _short(canonical_bytes(word))
 
 
 def _owned(path: str, owner: str | None) -> str:
@@ -393,13 +407,13 @@ def _paths(data: Mapping[str, Any], owner: str | None) -> Pieces:
         if key == "call" and isinstance(value, dict):
             for name, part in value.items():
                 if name == "args":
-                    yield from ((f"args/{each}", _short(canonical_bytes(part[each]))) for each in part)
+                    yield from ((f"args/{each}", _digest(part[each])) for each in part)
                 else:
-                    yield _owned(name, owner if name in _OF_THE_TOOL else None), _short(canonical_bytes(part))
+                    yield _owned(name, owner if name in _OF_THE_TOOL else None), _digest(part)
         elif isinstance(value, dict):
-            yield from ((f"{key}/{each}", _short(canonical_bytes(value[each]))) for each in value)
+            yield from ((f"{key}/{each}", _digest(value[each])) for each in value)
         else:
-            yield key, _short(canonical_bytes(value))
+            yield key, _digest(value)
 
 
 _OF_THE_TOOL = ("tool_name", "effect", "plugin_id")

@@ -183,5 +183,6 @@ class HeldTurn:
             hosts=lambda: lash.host.enter(composition),
             get_blob=lash.store.get_blob,
             queued=queued,
+            now_ms=lash.world.now_ms,
             **self._chosen(policy),
         )

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
@@ -48,6 +47,7 @@ from lash_framework.sync import run_anywhere
 from lash_framework.tool_calls import Validator
 from lash_framework.unfinished import UnfinishedTurn, unfinished_turns
 from lash_framework.watchdog import Watchdog
+from lash_framework.world import REAL, World, this_world
 from lash_hookspecs.codec import decode
 from lash_hookspecs.effects import EffectHost
 from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, SessionBusy
@@ -87,6 +87,7 @@ class Lash:
         providers: Providers,
         journalling: Journalling | None = None,
         background: TaskGroup | None = None,
+        world: World = REAL,
     ) -> None:
         self.settings = settings
         self.host = host
@@ -95,6 +96,7 @@ class Lash:
         self.journalling = journalling
         self.effects: EffectHost = InlineEffectHost()
         self.background = background
+        self.world = world
         self.budget = CommitBudget()
         self.layer = instructions_layer(settings)
         self.sources = {path: spoken_by(origin.label) for path, origin in settings.origins.items()}
@@ -151,12 +153,13 @@ class Lash:
         providers = Providers(host.providers, lambda spec: provider_settings(spec, settings))
         async with AsyncExitStack() as stack:
             stack.enter_context(Watchdog())
-            opened = await open_store(settings, host)
+            opened = await open_store(settings, host, world := this_world())
             stack.push_async_callback(shielded, opened.aclose)
             stack.push_async_callback(shielded, providers.aclose)
             await stack.enter_async_context(host.run())
-            journalling = await open_journalling(settings, opened, stack, require_durable=require_durable)
-            yield cls(settings, host, opened, providers, journalling, await stack.enter_async_context(background()))
+            journalling = await open_journalling(settings, opened, stack, require_durable, world)
+            tasks = await stack.enter_async_context(background())
+            yield cls(settings, host, opened, providers, journalling, tasks, world)
 
     @staticmethod
     def run_sync(
@@ -224,7 +227,7 @@ class Lash:
         if session_id is not None and (known := self._sessions.get(session_id)) is not None:
             await known.set_policy(self._policy(known.policy, said), said.names)
             return known
-        id = session_id or uuid4().hex
+        id = session_id or self.world.token_hex(16)
         head = await self.store.load_head(id) if session_id is not None else None
         reason = "opened"
         if head is None:

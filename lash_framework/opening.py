@@ -14,6 +14,7 @@ from lash_framework.host import PluginHost
 from lash_framework.lease_keeper import LeaseKeeper
 from lash_framework.session import APPLICATION
 from lash_framework.settings import Settings, store_settings
+from lash_framework.world import World
 from lash_hookspecs.contexts import CompositionContext
 from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, UnknownName
 from lash_hookspecs.markers import hookimpl
@@ -63,14 +64,15 @@ def as_tool(given: Tool | Callable[..., Any]) -> Tool:
 _NEEDED = frozenset({Capability.SESSIONS, Capability.BLOBS, Capability.LOCKS})
 
 
-async def open_store(settings: Settings, host: PluginHost) -> FullStore:
+async def open_store(settings: Settings, host: PluginHost, world: World) -> FullStore:
     scheme, separator, _ = settings.store.partition(":")
     if not separator:
         raise ConfigurationError(f"store `{settings.store}` is no URL: type for instance `sqlite:///agent.db`")
     if scheme not in host.stores:
         raise UnknownName("store scheme", scheme, host.stores)
     spec = host.stores[scheme].value
-    opened: Any = await spec.open(StoreContext(url=settings.store, settings=store_settings(spec, settings)))
+    context = StoreContext(url=settings.store, settings=store_settings(spec, settings))
+    opened: Any = await world.open_store(spec, context)
     missing = _NEEDED - opened.capabilities
     if missing:
         await opened.aclose()
@@ -80,7 +82,7 @@ async def open_store(settings: Settings, host: PluginHost) -> FullStore:
 
 
 async def open_journalling(
-    settings: Settings, store: Any, stack: AsyncExitStack, *, require_durable: bool
+    settings: Settings, store: Any, stack: AsyncExitStack, require_durable: bool, world: World
 ) -> Journalling | None:
     """What turns need that survive their process; None where they are committed at their end only."""
     chosen = settings.durability
@@ -98,7 +100,7 @@ async def open_journalling(
         return None
     keeper = LeaseKeeper(store, max(int(chosen.lease_ttl_s * 1000), 1))
     await stack.enter_async_context(keeper.run())
-    journalling = Journalling(store, new_holder(), keeper, keep=chosen.keep_journal_h > 0)
+    journalling = Journalling(store, new_holder(world), keeper, keep=chosen.keep_journal_h > 0, world=world)
     if journalling.keep:
         await store.drop_journals(before_ms=journalling.now_ms() - int(chosen.keep_journal_h * 3_600_000))
     return journalling

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import anyio
@@ -183,7 +182,7 @@ async def enqueue(
     turn_input = normalized(given)
     if turn_input != TurnInput(items=turn_input.items, image_blobs=turn_input.image_blobs):
         ingress = Ingress.NEXT_TURN  # a model, options, a shape of the answer: a running turn has its own
-    request = TurnRequest(turn_id=token_hex(16), turn_input=turn_input, input_hash=input_hash(turn_input))
+    request = TurnRequest(turn_id=lash.world.token_hex(16), turn_input=turn_input, input_hash=input_hash(turn_input))
     held = HeldTurn(session, request, CancelGate())
     held.check()
     request = evolve(request, images=await stored_images(lash.store, turn_input))

@@ -7,7 +7,6 @@ Opening one reads its head; its history is loaded when a turn first needs it.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -244,7 +243,7 @@ class Session:
             await self._require_no_begun_turn()
             conversation = await resident.fresh()
             operation = OperationId("append", request.operation_id)
-            policy, now = self.policy, time.time_ns() // 1_000_000
+            policy, now = self.policy, resident.lash.world.now_ms()
             nodes = new_nodes(
                 conversation.head,
                 operation,

@@ -6,7 +6,6 @@ Whatever goes wrong with a call is a result for the model, never an exception of
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -184,7 +183,7 @@ async def perform(
         text = f"the arguments of `{call.tool_name}` don't fit its schema: {fault}"
         output = failure("invalid_arguments", text, ToolFailureClass.INVALID_REQUEST, ToolFailureSource.RUNTIME)
         return completed(call, output)
-    started = time.perf_counter()
+    started = anyio.current_time()
     result: object = None
     try:
         with anyio.move_on_after(manifest.timeout_s) as scope:
@@ -193,7 +192,7 @@ async def perform(
     except BaseException as error:
         pass_on(error)
         output = _raised(owned, error)
-    return completed(call, output, int((time.perf_counter() - started) * 1000))
+    return completed(call, output, int((anyio.current_time() - started) * 1000))
 
 
 def _timeout(manifest: ToolManifest) -> ToolCallOutput:

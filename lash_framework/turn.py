@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,7 +110,7 @@ class TurnRun:
             except (EffectUnrecorded, ReplayError) as error:
                 if not recorded_only:
                     raise
-                now_ms = time.time_ns() // 1_000_000
+                now_ms = self.plan.now_ms()
                 self.started_at_ms = self.started_at_ms or now_ms
                 self.finished_at_ms = self.finished_at_ms or max(now_ms, self.started_at_ms)
                 if not self._gate.requested:
@@ -176,7 +175,7 @@ class TurnRun:
         except ReplayError:
             raise  # it can't go on, so nothing of it is committed
         except EffectControllerError as error:
-            self.started_at_ms = time.time_ns() // 1_000_000
+            self.started_at_ms = self.plan.now_ms()
             await self.plan.conversation.load()
             self.machine.fail_turn(controller_failed(error))
             return self.machine
@@ -313,7 +312,7 @@ class TurnRun:
         except ReplayError:
             raise  # it can't go on, so nothing of it is committed
         except EffectControllerError as error:
-            self.finished_at_ms = max(time.time_ns() // 1_000_000, self.started_at_ms)
+            self.finished_at_ms = max(self.plan.now_ms(), self.started_at_ms)
             self._end_failed(controller_failed(error))
             return
         self.finished_at_ms = ended.finished_at_ms

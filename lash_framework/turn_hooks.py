@@ -7,7 +7,6 @@ changed them aren't called again.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
@@ -86,7 +85,7 @@ class TurnHooks:
         plan = self._plan
 
         async def live() -> TurnStartOutcome:
-            started_at_ms = time.time_ns() // 1_000_000
+            started_at_ms = plan.now_ms()
             hooks = plan.composition.hooks
             before = hooks["lash_before_turn"]
             prompt, record = RenderedPrompt(), NO_HOOKS
@@ -174,7 +173,7 @@ class TurnHooks:
                     await self._enter()
                     made.directives = await self._collect(hooks, self._bind(TurnHookContext), turn=assembled())
                 record = made.record
-            return TurnEndOutcome(finished_at_ms=max(time.time_ns() // 1_000_000, started_at_ms), hooks=record)
+            return TurnEndOutcome(finished_at_ms=max(plan.now_ms(), started_at_ms), hooks=record)
 
         return await self._ask(plan.scope, TurnEndCommand(), "turn_end", TurnEndOutcome, live)
 

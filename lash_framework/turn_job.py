@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from secrets import token_hex
 from typing import TYPE_CHECKING, TypedDict
 
 import anyio
@@ -74,7 +73,7 @@ class TurnJob:
         if turn_id is not None and not turn_id.strip():
             raise ConfigurationError("the turn id is blank; leave it out to get a fresh one")
         self.session = session
-        self.turn_id = turn_id or token_hex(16)
+        self.turn_id = turn_id or session.lash.world.token_hex(16)
         self.gate = CancelGate()
         self._known = turn_id is not None
         wish = output_wish(output) if output is not None else None

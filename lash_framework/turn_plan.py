@@ -58,6 +58,7 @@ class TurnPlan:
     hosts: Callable[[], Awaitable[Mapping[str, Any]]]
     get_blob: Callable[[str], Awaitable[bytes | None]]
     queued: Callable[[], Awaitable[Sequence[tuple[int, Message]]]]
+    now_ms: Callable[[], int]
 
     async def enter(self) -> None:
         """Have at hand what the plugins hold for the host, before code of theirs runs. Raises `PluginError`.

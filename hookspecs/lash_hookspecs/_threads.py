@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
@@ -23,7 +23,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-__all__ = ["AT_ONCE", "run_in_thread"]
+__all__ = ["AT_ONCE", "instead_of_threads", "run_in_thread"]
 
 T = TypeVar("T")
 
@@ -31,6 +31,11 @@ AT_ONCE = 40
 """How many functions of one event loop run at once; further ones wait. Abandoned ones don't count."""
 
 _IDLE_S = 10.0
+
+InsteadOfThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+instead_of_threads: anyio.lowlevel.RunVar[InsteadOfThread] = anyio.lowlevel.RunVar("lash_hookspecs._threads.instead")
+"""What runs a function on this event loop, where no thread should: a simulation, say, whose order must be its own."""
 
 _limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("lash_hookspecs._threads.limiter")
 
@@ -46,6 +51,12 @@ async def run_in_thread(function: Callable[[], T]) -> T:
         limiter = anyio.CapacityLimiter(AT_ONCE)
         _limiter.set(limiter)
     async with limiter:
+        try:
+            instead = instead_of_threads.get()
+        except LookupError:
+            pass
+        else:
+            return await instead(function)  # type: ignore[no-any-return]  # it is what the function returned
         loop = _asyncio_loop()
         if loop is None:
             # Trio's threads are daemons already; its limiter would count abandoned ones until they end.

@@ -555,10 +555,14 @@ class Store(Protocol):
 
 @frozen(kw_only=True)
 class StoreContext:
-    """What a store's factory gets: the URL as typed, and its settings."""
+    """What a store's factory gets: the URL as typed, its settings, and the clock by which leases and the like lapse.
+
+    `now_ms` gives milliseconds since 1970; None stands for the system's clock.
+    """
 
     url: str
     settings: Any = None
+    now_ms: Callable[[], int] | None = None
 
 
 @frozen(kw_only=True)

@@ -11,5 +11,19 @@ from __future__ import annotations
 
 from lash_framework.testing.crash_matrix import Crash, CrashReport, crash_at_every_effect
 from lash_framework.testing.crash_points import CrashPoint, When
+from lash_framework.testing.simulated_loop import SimulationError
+from lash_framework.testing.simulation import Exploration, SimulatedRun, Simulation, explore, simulate
 
-__all__ = ["Crash", "CrashPoint", "CrashReport", "When", "crash_at_every_effect"]
+__all__ = [
+    "Crash",
+    "CrashPoint",
+    "CrashReport",
+    "Exploration",
+    "SimulatedRun",
+    "Simulation",
+    "SimulationError",
+    "When",
+    "crash_at_every_effect",
+    "explore",
+    "simulate",
+]

@@ -73,7 +73,9 @@ class InPlace:
             connection = self._connection
             assert connection is not None  # it is open
             try:
-                connection.begin(write=write)
+                if not write:
+                    return work(connection)  # one state all the same: nobody else can write meanwhile
+                connection.begin(write=True)
                 try:
                     value = work(connection)
                     connection.commit()

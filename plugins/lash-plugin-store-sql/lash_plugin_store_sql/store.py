@@ -45,6 +45,10 @@ __all__ = ["SqlStore", "open_store"]
 _HASHED_IN_PLACE = 1024 * 1024
 
 
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 async def open_store(context: StoreContext) -> SqlStore:
     """Open the database of a `sqlite:` URL, creating it if there is none."""
     settings = context.settings if context.settings is not None else SqlSettings()
@@ -52,7 +56,7 @@ async def open_store(context: StoreContext) -> SqlStore:
         raise ConfigurationError(f"the settings of an SQLite store are `SqlSettings`, not {type(settings).__name__}")
     path = database_path(context.url)
     locks = MemoryLocks() if path is None else file_locks(f"{path}-locks")
-    return await SqlStore.open(SqliteDriver(path, settings), locks)
+    return await SqlStore.open(SqliteDriver(path, settings), locks, context.now_ms or _now_ms)
 
 
 class SqlStore:
@@ -71,7 +75,7 @@ class SqlStore:
         cls,
         driver: Driver,
         locks: MemoryLocks,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = _now_ms,
     ) -> SqlStore:
         """Open the database behind a driver. The clock is for leases, deletions, blobs; commits bring their times."""
         store = cls(driver, locks, now_ms)
