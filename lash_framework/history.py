@@ -115,7 +115,7 @@ def read_history(head: SessionHead, nodes: NodePath) -> History:
     ids: list[str] = []
     render, add, name = render_body, entries.append, ids.append  # at hand for ten thousand messages
     for place, body in zip(places, bodies, strict=True):
-        found = render(body)
+        found: tuple[str, Entry] | None = render(body)
         if found is None:
             message = _read(Message, nodes, session_id, place)  # the decoder has the last word, and says what is wrong
             found = message.id, message
