@@ -8,6 +8,7 @@ from functools import cache
 from operator import is_not
 from typing import Any
 
+import anyio.lowlevel
 from attrs import evolve, fields, has
 
 from lash_framework.effects import envelope
@@ -32,6 +33,7 @@ async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, sco
     """Ask the turn's model. What the user must mend (`ConfigurationError`) is raised; other failures are outcomes."""
 
     async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        stream.catch_up()
         request, lost = await _with_bytes(plan, effect.request)  # a store's failure is raised: nothing is committed
         result: LlmResponse | LlmCallError
         try:
@@ -51,8 +53,20 @@ async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, sco
         # What was paid for is kept: a lone surrogate in it would make the commit fail.
         return LlmCallOutcome(_storable(result), stream.text_streamed, lost)
 
+    await _let_cancel_in(scope)
+    stream.asking = True
     wrapped = envelope(scope, LlmCallCommand(plan.provider_id, effect.request), str(effect.id))
-    return expect(await plan.controller.execute(wrapped, run), LlmCallOutcome)
+    outcome = expect(await plan.controller.execute(wrapped, run), LlmCallOutcome)
+    stream.answered(outcome.text_streamed)
+    return outcome
+
+
+async def _let_cancel_in(scope: RuntimeScope) -> None:
+    """A model that never waits must not outrun cancel and deadline, nor keep others from working."""
+    if scope.protocol_iteration:
+        await anyio.lowlevel.checkpoint()
+    else:  # nobody was kept waiting yet: a pass of the event loop can be saved
+        await anyio.lowlevel.checkpoint_if_cancelled()
 
 
 def _answer(plan: TurnPlan, answer: object) -> LlmResponse | LlmCallError:

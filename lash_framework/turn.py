@@ -12,7 +12,6 @@ import time
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 from attrs import evolve
 
 from lash_framework.assembly import TurnAssembler
@@ -78,7 +77,6 @@ class TurnRun:
         self.hook_failed = False
         self.applied: tuple[int, ...] = ()
         self._forced: Stopped | None = None
-        self._is_asking = False
         self._stream = stream
         self._gate = gate
         self._machine: TurnMachine | None = None
@@ -158,7 +156,7 @@ class TurnRun:
         except Exception as error:
             log.error("the protocol driver failed on the results of a stopped turn", exc_info=error)
         machine.finish_with_outcome(Stopped(reason))
-        if self._is_asking:
+        if self._stream.asking:
             self.assembler.usage += TokenUsage(at_least=True)  # what the call has cost by now, nobody knows
         while (effect := machine.poll()) is not None:
             if isinstance(effect, Emit):
@@ -227,10 +225,7 @@ class TurnRun:
                 case SyncExecutionEnvironment():
                     response: Any = await self._sync(effect)
                 case LlmCall(id=id):
-                    await self._let_cancel_in(machine)
-                    self._is_asking = True
                     answered = await ask_model(self.plan, self._stream, effect, self._scope())
-                    self._is_asking = False
                     self._note_lost(answered.lost_attachments)
                     response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
                 case ToolCalls():
@@ -264,13 +259,6 @@ class TurnRun:
             return
         if aborts:
             self._abort_turn(machine)
-
-    async def _let_cancel_in(self, machine: TurnMachine) -> None:
-        """A model that never waits must not outrun cancel and deadline, nor keep others from working."""
-        if machine.protocol_iteration:
-            await anyio.lowlevel.checkpoint()
-        else:  # nobody was kept waiting yet: a pass of the event loop can be saved
-            await anyio.lowlevel.checkpoint_if_cancelled()
 
     def _note_lost(self, attachments: tuple[str, ...]) -> None:
         for issue in map(attachment_lost, attachments):

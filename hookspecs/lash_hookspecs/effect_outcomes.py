@@ -85,7 +85,7 @@ class TurnEndOutcome:
 
 @frozen
 class LlmCallOutcome:
-    """The answer, or why there is none. `text_streamed`: watchers saw the text while it came.
+    """The answer, or why there is none. `text_streamed`: the text came in pieces, which watchers saw.
 
     `lost_attachments` are ids whose bytes the store doesn't have; the model read so in their place.
     """

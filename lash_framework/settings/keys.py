@@ -81,6 +81,13 @@ KEYS = (
         default="0",
         minimum=0,
     ),
+    Key(
+        path="observers.ring",
+        type=int,
+        help="how many activities of a session are kept for observers who are slow, or come back",
+        default="2048",
+        minimum=1,
+    ),
     Key(path="plugins.disabled", type=tuple[str, ...], help="plugins that are not even imported"),
     Key(path="plugins.only", type=tuple[str, ...], help="the only plugins that are imported"),
 )

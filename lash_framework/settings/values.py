@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lash_hookspecs.llm import GenerationOptions
     from lash_hookspecs.modes import Mode
 
-__all__ = ["Durability", "Origin", "PluginChoice", "Rank", "Settings", "default_store", "redacted_url"]
+__all__ = ["Durability", "Observers", "Origin", "PluginChoice", "Rank", "Settings", "default_store", "redacted_url"]
 
 
 class Rank(IntEnum):
@@ -58,6 +58,13 @@ class Durability:
     keep_journal_h: float = 0.0
 
 
+@frozen(kw_only=True)
+class Observers:
+    """What is kept for those who watch sessions: so many activities of each."""
+
+    ring: int = 2048
+
+
 def default_store() -> str:
     """The URL of the store that is used when none is named: one SQLite file per user."""
     from platformdirs import user_data_path
@@ -95,6 +102,7 @@ class Settings:
     max_turns: int | None = None
     generation: GenerationOptions = field(factory=_no_generation)
     durability: Durability = Durability()
+    observers: Observers = Observers()
     plugins: PluginChoice = PluginChoice()
     provider: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
     plugin: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
