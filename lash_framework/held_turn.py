@@ -189,5 +189,6 @@ class HeldTurn:
             hosts=lambda: lash.host.enter(composition),
             get_blob=lash.store.get_blob,
             queued=queued,
+            keep_partial=lash.settings.durability.partial_text == "keep",
             **self._chosen(policy),
         )

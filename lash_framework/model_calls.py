@@ -14,6 +14,7 @@ from attrs import evolve, fields, has
 from lash_framework.effects import envelope
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
 from lash_framework.machine import stamp_response
+from lash_framework.machine.answers import ENDING_REASONS, answer_text
 from lash_framework.stream import ActivityStream
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.effect_commands import LlmCallCommand
@@ -50,8 +51,9 @@ async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, sco
                 text = f"provider `{plan.provider_id}` failed: {failure_text(error)}"
                 # Nobody knows how far the call had come.
                 result = LlmCallError(message=text, usage=TokenUsage(at_least=True))
+        partial = _partial_text(result, stream) if plan.keep_partial else None
         # What was paid for is kept: a lone surrogate in it would make the commit fail.
-        return LlmCallOutcome(_storable(result), stream.text_streamed, lost)
+        return LlmCallOutcome(_storable(result), stream.text_streamed, lost, partial)
 
     await _let_cancel_in(scope)
     stream.asking = True
@@ -67,6 +69,13 @@ async def _let_cancel_in(scope: RuntimeScope) -> None:
         await anyio.lowlevel.checkpoint()
     else:  # nobody was kept waiting yet: a pass of the event loop can be saved
         await anyio.lowlevel.checkpoint_if_cancelled()
+
+
+def _partial_text(result: LlmResponse | LlmCallError, stream: ActivityStream) -> str | None:
+    """What the model had said when its reply was cut off; None for one that is whole."""
+    if isinstance(result, LlmCallError):
+        return stream.reply()[0] or None
+    return storable_text(answer_text(result)) or None if result.terminal_reason in ENDING_REASONS else None
 
 
 def _answer(plan: TurnPlan, answer: object) -> LlmResponse | LlmCallError:

@@ -33,7 +33,7 @@ from lash_hookspecs.effect_outcomes import HookFailure, HookRecord
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import EffectControllerError, LashError, ReplayError
 from lash_hookspecs.llm import TokenUsage
-from lash_hookspecs.messages import Message
+from lash_hookspecs.messages import Message, MessageRole, PartKind, text_message
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sessions import AssembledTurn, SessionStateEnvelope, TurnIssue
 from lash_hookspecs.turn_effects import (
@@ -63,8 +63,8 @@ log = logging.getLogger("lash.turn")
 class TurnRun:
     """Runs a plan once. Afterwards: what to store, the turn as `assembled`, the `prompt` as rendered, and the times.
 
-    `applied` are the inbox items that it took, `late` are messages of `lash_after_turn`; `hook_failed` says that a
-    hook's failure ended the turn.
+    `applied` are the inbox items that it took, `late` are messages behind those of the machine: a reply that was cut
+    off, and those of `lash_after_turn`. `hook_failed` says that a hook's failure ended the turn.
     """
 
     def __init__(self, plan: TurnPlan, stream: ActivityStream, gate: CancelGate) -> None:
@@ -158,9 +158,19 @@ class TurnRun:
         machine.finish_with_outcome(Stopped(reason))
         if self._stream.asking:
             self.assembler.usage += TokenUsage(at_least=True)  # what the call has cost by now, nobody knows
+            if self.plan.keep_partial:
+                self._keep_partial(self._stream.reply()[0])
         while (effect := machine.poll()) is not None:
             if isinstance(effect, Emit):
                 self._fold(effect.event)
+
+    def _keep_partial(self, text: str) -> None:
+        """Store what there is of a reply that was cut off, which ends the turn."""
+        if text.strip():
+            self.assembler.partial_text = text
+            self.late.append(
+                text_message(f"m_partial_{self.plan.turn_id}", MessageRole.ASSISTANT, text, kind=PartKind.PROSE)
+            )
 
     # ---- the start --------------------------------------------------------------------------------------------------
 
@@ -227,6 +237,7 @@ class TurnRun:
                 case LlmCall(id=id):
                     answered = await ask_model(self.plan, self._stream, effect, self._scope())
                     self._note_lost(answered.lost_attachments)
+                    self._keep_partial(answered.partial_text or "")
                     response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
                 case ToolCalls():
                     response = await self._calls.run(effect, self._scope())

@@ -82,6 +82,12 @@ KEYS = (
         minimum=0,
     ),
     Key(
+        path="durability.partial_text",
+        type=Literal["drop", "keep"],
+        help="what becomes of the text of a reply that is cut off when its turn ends",
+        default="drop",
+    ),
+    Key(
         path="observers.ring",
         type=int,
         help="how many activities of a session are kept for observers who are slow, or come back",

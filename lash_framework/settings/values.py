@@ -50,12 +50,14 @@ class Durability:
     """How turns survive. `lease_ttl_s`: after so many silent seconds a session's holder is taken for dead.
 
     With `keep_journal_h` above 0 the journals of committed turns stay for so many hours, for `lash replay`.
+    `partial_text`: whether a turn that ends with a reply that was cut off keeps what there was of it.
     """
 
     effects: Literal["journal", "inline"] = "journal"
     recover: bool = True
     lease_ttl_s: float = 30.0
     keep_journal_h: float = 0.0
+    partial_text: Literal["drop", "keep"] = "drop"
 
 
 @frozen(kw_only=True)
