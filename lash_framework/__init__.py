@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lash_framework.archive import HistoryExport as HistoryExport
     from lash_framework.lash import Lash as Lash
+    from lash_framework.observing import Observer as Observer
     from lash_framework.running import RunningTurn as RunningTurn
     from lash_framework.session import Session as Session
     from lash_framework.settings import Settings as Settings
@@ -18,12 +19,13 @@ __version__ = "0.1.0"
 _OWNERS = {
     "HistoryExport": "archive",
     "Lash": "lash",
+    "Observer": "observing",
     "RunningTurn": "running",
     "Session": "session",
     "Settings": "settings",
 }
 
-__all__ = ["HistoryExport", "Lash", "RunningTurn", "Session", "Settings"]
+__all__ = ["HistoryExport", "Lash", "Observer", "RunningTurn", "Session", "Settings"]
 
 
 def __getattr__(name: str) -> Any:

@@ -45,9 +45,18 @@ from lash_hookspecs.turn_outcomes import (
     TurnOutcome,
 )
 
-__all__ = ["RECOVERED", "TurnAssembler", "classify_output", "recover_answer", "safe_text", "with_observers_issues"]
+__all__ = [
+    "PARTIAL",
+    "RECOVERED",
+    "TurnAssembler",
+    "classify_output",
+    "recover_answer",
+    "safe_text",
+    "with_observers_issues",
+]
 
 RECOVERED = "assistant_output_recovered_from_state"
+PARTIAL = "partial_text_kept"
 
 _TRACEBACK_HEADER = "Traceback (most recent call last):"
 
@@ -110,7 +119,7 @@ def _outcome_text(outcome: TurnOutcome | None) -> str | None:
 
 @define(slots=True)
 class TurnAssembler:
-    """Folds a turn's events; `assemble` says what it was."""
+    """Folds a turn's events; `assemble` says what it was. `partial_text` is kept of a reply that was cut off."""
 
     tool_calls: list[ToolCallRecord] = field(factory=list)
     issues: list[TurnIssue] = field(factory=list)
@@ -118,6 +127,7 @@ class TurnAssembler:
     outcome: TurnOutcome | None = None
     done: bool = False
     llm_calls: int = 0
+    partial_text: str = ""
     _children: dict[tuple[str, str, str], TokenUsage] = field(factory=dict)
 
     def fold(self, event: SessionEvent, owner: str | None = None) -> None:
@@ -162,7 +172,11 @@ class TurnAssembler:
         """The turn as a whole. `messages` are its own and those before it."""
         issues = list(self.issues)
         raw = None if cancelled else _outcome_text(self.outcome)
-        if raw is None:
+        if raw is None and self.partial_text:
+            raw = self.partial_text
+            text = "the reply was cut off; what there was of it is kept"
+            issues.append(TurnIssue(kind="runtime", code=PARTIAL, message=text, blocking=False))
+        elif raw is None:
             raw = recover_answer(messages) or ""
             if raw:
                 issues.append(

@@ -13,6 +13,7 @@ from lash_framework.accepted import TurnRequest
 from lash_framework.explain import explain_record
 from lash_framework.faults import IN_RESULT
 from lash_framework.history import Conversation
+from lash_framework.journal_errors import EffectsSuspended
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.prompt import OwnedLayer
 from lash_framework.providers import split_model
@@ -22,6 +23,7 @@ from lash_framework.stream import ActivityStream, Sink
 from lash_framework.turn import TurnRun
 from lash_framework.turn_commit import conversation_after, prepare_commit
 from lash_framework.turn_plan import CancelGate, TurnPlan
+from lash_hookspecs.activity import TurnEnd
 from lash_hookspecs.effect_outcomes import HookFailure
 from lash_hookspecs.effects import EffectController, RuntimeScope
 from lash_hookspecs.errors import ConfigurationError, PluginError
@@ -83,7 +85,9 @@ class HeldTurn:
         before = states.mark()
         try:
             plan = self._plan(composition, policy, conversation, states, controller, queued)
-            run = TurnRun(plan, ActivityStream(request.turn_id, sink), self._gate)
+            stream = ActivityStream(request.turn_id, sink, session.feed)
+            run = TurnRun(plan, stream, self._gate)
+            session.feed.begin(run, stream)
             await run.run(self._deadline, recorded_only=recorded_only)
             components = self._components(run, before)
             settings = effective_settings(
@@ -103,10 +107,12 @@ class HeldTurn:
                 settles=settle(run),
             )
             await lash.store.commit(commit)  # to its end, once it is on its way: the port's promise
-        except BaseException:
+        except BaseException as error:
             states.rollback(before)
+            session.feed.close(TurnEnd.SUSPENDED if isinstance(error, EffectsSuspended) else TurnEnd.INTERRUPTED)
             raise
         session.remember(conversation_after(run, turn, commit, policy), states)
+        session.feed.close(TurnEnd.COMMITTED, turn)
         return run, turn
 
     def _components(self, run: TurnRun, before: Mark) -> dict[str, ComponentEntry]:
@@ -184,5 +190,6 @@ class HeldTurn:
             get_blob=lash.store.get_blob,
             queued=queued,
             now_ms=lash.world.now_ms,
+            keep_partial=lash.settings.durability.partial_text == "keep",
             **self._chosen(policy),
         )

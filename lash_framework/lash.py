@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
@@ -40,7 +40,7 @@ from lash_framework.provenance import TOML
 from lash_framework.providers import Providers, split_model
 from lash_framework.recovery import recover_quietly
 from lash_framework.resident import Resident
-from lash_framework.session import APPLICATION, Session
+from lash_framework.session import APPLICATION, Session, end_observers
 from lash_framework.settings import Settings, load_settings, plugin_settings, provider_settings
 from lash_framework.sourcing import STORED, attribute, policy_settings
 from lash_framework.sync import run_anywhere
@@ -72,8 +72,6 @@ log = logging.getLogger("lash")
 
 DEFAULT_MODEL = "scripted:demo"
 """What answers when nobody chose a model: the offline script, so that a first try needs neither key nor network."""
-
-T = TypeVar("T")
 
 
 class Lash:
@@ -159,7 +157,9 @@ class Lash:
             await stack.enter_async_context(host.run())
             journalling = await open_journalling(settings, opened, stack, require_durable, world)
             tasks = await stack.enter_async_context(background())
-            yield cls(settings, host, opened, providers, journalling, tasks, world)
+            lash = cls(settings, host, opened, providers, journalling, tasks, world)
+            stack.callback(end_observers, lash._sessions)
+            yield lash
 
     @staticmethod
     def run_sync(
@@ -320,10 +320,13 @@ class Lash:
             except SessionBusy as error:
                 text = f"session `{session_id}` is running a turn; delete it when that has ended"
                 raise SessionBusy(text) from error
-            known = self._sessions.pop(session_id, None)
+            known = self._sessions.get(session_id)
             if known is not None and not known.is_stored:  # who holds it must not bring it back
                 await self.store.create_session(SessionMeta(session_id=session_id, created_at_ms=0))
-            return await self.store.delete_session(session_id)
+            deleted = await self.store.delete_session(session_id)
+            if (known := self._sessions.pop(session_id, None)) is not None:
+                end_observers({session_id: known}, deleted=True)
+            return deleted
 
     @asynccontextmanager
     async def holding(self, session_id: str, *, wait: bool = False) -> AsyncIterator[None]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from operator import is_not
 from typing import Any
 
+import anyio.lowlevel
 from attrs import evolve, fields, has
 
 from lash_framework.effects import envelope
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
 from lash_framework.machine import stamp_response
+from lash_framework.machine.answers import ENDING_REASONS, answer_text
 from lash_framework.stream import ActivityStream
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.effect_commands import LlmCallCommand
@@ -28,16 +30,13 @@ __all__ = ["ask_model"]
 log = logging.getLogger("lash.turn")
 
 
-async def ask_model(
-    plan: TurnPlan, stream: ActivityStream, effect: LlmCall, scope: RuntimeScope, before: Callable[[], Awaitable[None]]
-) -> LlmCallOutcome:
-    """Ask the turn's model. What the user must mend (`ConfigurationError`) is raised; other failures are outcomes.
-
-    Nothing happens `before`, and nobody is asked, if the answer comes from a record.
-    """
+async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, scope: RuntimeScope) -> LlmCallOutcome:
+    """Ask the turn's model. What the user must mend (`ConfigurationError`) is raised; other failures are outcomes."""
 
     async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-        await before()
+        await _let_cancel_in(stream)
+        stream.asking = stream.has_asked = True
+        stream.catch_up()
         request, lost = await _with_bytes(plan, effect.request)  # a store's failure is raised: nothing is committed
         result: LlmResponse | LlmCallError
         try:
@@ -54,11 +53,29 @@ async def ask_model(
                 text = f"provider `{plan.provider_id}` failed: {failure_text(error)}"
                 # Nobody knows how far the call had come.
                 result = LlmCallError(message=text, usage=TokenUsage(at_least=True))
+        partial = _partial_text(result, stream) if plan.keep_partial else None
         # What was paid for is kept: a lone surrogate in it would make the commit fail.
-        return LlmCallOutcome(_storable(result), stream.text_streamed, lost)
+        return LlmCallOutcome(_storable(result), stream.text_streamed, lost, partial)
 
     wrapped = envelope(scope, LlmCallCommand(plan.provider_id, effect.request), str(effect.id))
-    return expect(await plan.controller.execute(wrapped, run), LlmCallOutcome)
+    outcome = expect(await plan.controller.execute(wrapped, run), LlmCallOutcome)
+    stream.answered(outcome.text_streamed)
+    return outcome
+
+
+async def _let_cancel_in(stream: ActivityStream) -> None:
+    """A model that never waits must not outrun cancel and deadline, nor keep others from working."""
+    if stream.has_asked:
+        await anyio.lowlevel.checkpoint()
+    else:  # nobody was kept waiting yet: a pass of the event loop can be saved
+        await anyio.lowlevel.checkpoint_if_cancelled()
+
+
+def _partial_text(result: LlmResponse | LlmCallError, stream: ActivityStream) -> str | None:
+    """What the model had said when its reply was cut off; None for one that is whole."""
+    if isinstance(result, LlmCallError):
+        return stream.reply()[0] or None
+    return storable_text(answer_text(result)) or None if result.terminal_reason in ENDING_REASONS else None
 
 
 def _answer(plan: TurnPlan, answer: object) -> LlmResponse | LlmCallError:

@@ -15,6 +15,7 @@ import attrs
 from attrs import evolve
 
 from lash_framework.history import Conversation, restore
+from lash_framework.observing import Feed
 from lash_framework.sourcing import STORED, attribute
 from lash_framework.state import PluginStates
 from lash_hookspecs.errors import SessionBusy, SessionDeleted
@@ -37,9 +38,10 @@ class Resident:
     """One session in memory. `policy` is how its next turn runs; it is stored with that turn.
 
     `said` are the policy's fields that were said here and aren't stored yet: also one that was said to be what it was.
+    `feed` is what observers read.
     """
 
-    __slots__ = ("_conversation", "_line", "_states", "head", "lash", "policy", "said", "sources")
+    __slots__ = ("_conversation", "_line", "_states", "feed", "head", "lash", "policy", "said", "sources")
 
     def __init__(self, lash: Lash, head: SessionHead, policy: SessionPolicy, said: Iterable[str]) -> None:
         self.lash = lash
@@ -47,6 +49,7 @@ class Resident:
         self.policy = policy
         self.said = frozenset(said)
         self.sources: dict[str, str] = {}
+        self.feed = Feed(head.session_id, lash.settings.observers.ring, lash.world.token_hex)
         self._conversation: Conversation | None = None
         self._states: PluginStates | None = None
         self._line: anyio.Lock | None = None

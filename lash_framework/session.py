@@ -7,7 +7,7 @@ Opening one reads its head; its history is loaded when a turn first needs it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from attrs import evolve
@@ -15,6 +15,7 @@ from attrs import evolve
 from lash_framework.history import new_nodes
 from lash_framework.hooks import chain, observe
 from lash_framework.modes import driver_options, load_extension
+from lash_framework.observing import Observer
 from lash_framework.providers import split_model
 from lash_framework.recovery import CancelRequest, RecoveredTurn, abandon, cancel, enqueue, recover
 from lash_framework.resident import Resident
@@ -41,7 +42,7 @@ from lash_hookspecs.stores import OperationId, RuntimeCommit
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
 
-__all__ = ["APPLICATION", "Session"]
+__all__ = ["APPLICATION", "Session", "end_observers"]
 
 log = logging.getLogger("lash.session")
 
@@ -131,6 +132,15 @@ class Session:
         return await self._resident.lash.require_journal("`session.inbox`").store.list_inbox(self.id)
 
     # ---- reading and changing ---------------------------------------------------------------------------------------
+
+    def observe(self, cursor: str | None = None) -> Observer:
+        """What this host's turns on the session do, from now on, whoever runs them: `async for item in …`.
+
+        The first item is the session's state. With the `cursor` of an item that was read before, the activities after
+        that one come instead, or an `ObservationGap` with the state if they aren't there any more. No observer slows a
+        turn down. It keeps the session in memory. Raises `InvalidCursor`.
+        """
+        return Observer(self._resident, cursor, keeps=self)
 
     async def messages(self) -> Sequence[Message]:
         """The conversation so far."""
@@ -276,3 +286,9 @@ class Session:
             finally:
                 resident.forget()
         return AppendedNodes(node_ids=receipt.node_ids, leaf_node_id=receipt.leaf_node_id or "")
+
+
+def end_observers(sessions: Mapping[str, Session], *, deleted: bool = False) -> None:
+    """Nothing more comes for observers of these sessions: their host closes, or they are `deleted`."""
+    for each in sessions.values():
+        each._resident.feed.end(deleted=deleted)

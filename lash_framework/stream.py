@@ -1,12 +1,15 @@
 """What watchers see of a turn: events of the machine and of the model's stream, as activities.
 
 Activities are handed on in lists, one per network read or per step of the machine; with nobody watching, none is made.
+What came of the reply that is under way is kept as it came, for whoever begins to watch in the middle of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from attrs import define
 
 from lash_framework.faults import storable_text
 from lash_hookspecs.activity import (
@@ -23,13 +26,17 @@ from lash_hookspecs.activity import (
     ToolCallStarted,
     ToolValueProduced,
     TurnActivity,
+    TurnEnd,
+    TurnEnded,
     TurnError,
     TurnEvent,
+    TurnStarted,
     Usage,
 )
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.llm import AttemptReset, LlmStreamEvent, RetryStatus, StreamDelta, StreamReasoningDelta
 from lash_hookspecs.messages import Message
+from lash_hookspecs.sessions import AssembledTurn
 from lash_hookspecs.tools import CompletedToolCall
 from lash_hookspecs.turn_events import (
     ChildTokenUsage,
@@ -45,6 +52,9 @@ from lash_hookspecs.turn_events import (
     TurnOutcomeEvent,
 )
 from lash_hookspecs.turn_outcomes import FinalValue, Finished, ToolValue
+
+if TYPE_CHECKING:
+    from lash_framework.observing import Feed
 
 __all__ = ["ActivityStream", "Sink"]
 
@@ -68,55 +78,90 @@ class _Text:
         self._half = text[-1] if "\ud800" <= text[-1:] <= "\udbff" else ""
         return storable_text(text[:-1] if self._half else text)
 
-    def forget(self) -> None:
-        """What was shown is taken back; its half has no other half any more."""
-        self._half = ""
+
+@define(slots=True, eq=False)
+class _Call:
+    """A tool call of the batch that runs, or ran last."""
+
+    name: str
+    args: Mapping[str, Any]
+    parent_id: str | None
+    ended: CompletedToolCall | None = None
 
 
 class ActivityStream:
-    """One turn's activities. `text_streamed` tells whether the current model call's text was shown while it came."""
+    """One run of a turn, as activities: for the turn's own iterator (`sink`), and for the session's observers (`feed`).
 
-    def __init__(self, turn_id: str, sink: Sink | None) -> None:
+    `asking`: a model call is under way; `has_asked`: there was one that no record
+    answered. `model_call` is the correlation id of the latest one.
+    """
+
+    def __init__(self, turn_id: str, sink: Sink | None, feed: Feed) -> None:
         self._turn_id = turn_id
         self._sink = sink
+        self._feed = feed
+        # A turn that goes on after a crash must not use the ids again that its first run has shown.
+        self._run = f"{turn_id}:{feed.token_hex(4)}"
         self._count = 0
-        self._model_call = f"{turn_id}:model:0"
-        self._started: set[str] = set()
-        self._completed: set[str] = set()
+        self._calls: dict[str | None, _Call] = {}
         self._waiting: list[TurnActivity] = []
+        self._heard: list[Sequence[LlmStreamEvent]] = []
         self._prose, self._reasoning = _Text(), _Text()
-        self.text_streamed = False
+        self._is_behind = False
+        self.asking = self.has_asked = False
+        self.model_call = f"{self._run}:model:0"
+
+    @property
+    def _is_watched(self) -> bool:
+        return self._sink is not None or self._feed.ring is not None
+
+    # ---- from the turn ----------------------------------------------------------------------------------------------
+
+    def began(self) -> None:
+        """The turn runs; observers are told, and the iterator's owner knows."""
+        self._tell(TurnStarted(self._turn_id))
+
+    def ended(self, end: TurnEnd, turn: AssembledTurn | None = None) -> None:
+        """The turn runs no more."""
+        self.catch_up()
+        self._tell(TurnEnded(turn_id=self._turn_id, end=end, turn=turn))
+
+    def _tell(self, event: TurnEvent) -> None:
+        if self._feed.ring is not None:
+            self._queue(None, event)
+            batch, self._waiting = self._waiting, []
+            self._feed.publish(batch)
 
     # ---- from the machine -------------------------------------------------------------------------------------------
 
     def show(self, event: SessionEvent) -> None:
         """Queue what this event looks like from outside, if anything; `flush` hands it over."""
         if isinstance(event, LlmRequestEvent):
-            self._model_call = f"{self._turn_id}:model:{event.protocol_iteration}"
-            self.text_streamed = False
-            self._forget_halves()
-        if self._sink is not None:
+            self.model_call = f"{self._run}:model:{event.protocol_iteration}"
+            self._calls = {}
+            self._forget_reply()
+        if self._is_watched:
             for correlation, shown in self._translate(event):
                 self._queue(correlation, shown)
 
     def show_queued(self, messages: tuple[Message, ...], items: tuple[int, ...], checkpoint: CheckpointKind) -> None:
         """Queue that the turn took what users said meanwhile."""
-        if self._sink is not None:
+        if self._is_watched:
             self._queue(None, QueuedInputAccepted(messages=messages, items=items, checkpoint=checkpoint))
 
     def _translate(self, event: SessionEvent) -> list[tuple[str | None, TurnEvent]]:
         match event:
             case TextDelta(content=text):
-                return [(self._model_call, AssistantProseDelta(text))]
+                return [(self.model_call, AssistantProseDelta(text))]
             case ReasoningDelta(content=text):
-                return [(self._model_call, AssistantReasoningDelta(text))]
+                return [(self.model_call, AssistantReasoningDelta(text))]
             case LlmRequestEvent(protocol_iteration=iteration):
-                return [(self._model_call, ModelRequestStarted(protocol_iteration=iteration))]
+                return [(self.model_call, ModelRequestStarted(protocol_iteration=iteration))]
             case TokenUsageEvent():
                 usage = Usage(
                     protocol_iteration=event.protocol_iteration, usage=event.usage, cumulative=event.cumulative
                 )
-                return [(self._model_call, usage)]
+                return [(self.model_call, usage)]
             case ChildTokenUsage():
                 child = ChildUsage(
                     session_id=event.session_id,
@@ -127,7 +172,7 @@ class ActivityStream:
                     cumulative=event.cumulative,
                 )
                 return [(None, child)]
-            case ToolCallEvent(call_id=call_id) if call_id not in self._completed:
+            case ToolCallEvent(call_id=call_id) if not (call := self._calls.get(call_id)) or call.ended is None:
                 # Calls that never ran (their arguments were no JSON object), or were cancelled, still begin and end.
                 parent = event.parent_call_id
                 began = ToolCallStarted(call_id=call_id, name=event.name, args=event.args, parent_call_id=parent)
@@ -139,7 +184,7 @@ class ActivityStream:
                     duration_ms=event.duration_ms,
                     parent_call_id=parent,
                 )
-                return [(call_id, ended)] if call_id in self._started else [(call_id, began), (call_id, ended)]
+                return [(call_id, ended)] if call else [(call_id, began), (call_id, ended)]
             case InjectedMessagesCommitted(messages=messages, checkpoint=checkpoint):
                 return [(None, QueuedMessagesCommitted(messages=messages, checkpoint=checkpoint))]
             case PluginEvent():
@@ -159,64 +204,113 @@ class ActivityStream:
         self, call_id: str, name: str, args: Mapping[str, Any], parent_call_id: str | None = None
     ) -> None:
         """A call begins to run."""
-        self._started.add(call_id)
-        if self._sink is not None:
-            started = ToolCallStarted(call_id=call_id, name=name, args=args, parent_call_id=parent_call_id)
-            self._queue(call_id, started)
+        self._calls[call_id] = call = _Call(name, args, parent_call_id)
+        self.catch_up()
+        if self._is_watched:
+            self._queue(call_id, _tool_event(call_id, call))
             await self.flush()
 
-    async def tool_completed(self, call: CompletedToolCall, parent_call_id: str | None = None) -> None:
-        """A call ended."""
-        self._completed.add(call.call_id)
-        if self._sink is not None:
-            ended = ToolCallCompleted(
-                call_id=call.call_id,
-                name=call.tool_name,
-                args=call.args,
-                output=call.output,
-                duration_ms=call.duration_ms,
-                parent_call_id=parent_call_id,
-            )
-            self._queue(call.call_id, ended)
+    async def tool_completed(self, done: CompletedToolCall) -> None:
+        """A call ended that had begun."""
+        call = self._calls[done.call_id]
+        call.ended = done
+        if self._is_watched:
+            self._queue(done.call_id, _tool_event(done.call_id, call))
             await self.flush()
+
+    def tool_calls(self) -> tuple[ToolCallStarted | ToolCallCompleted, ...]:
+        """The calls of the batch that runs, each as it began or as it ended."""
+        return tuple(_tool_event(call_id, call) for call_id, call in self._calls.items())
 
     # ---- from the model's stream ------------------------------------------------------------------------------------
 
     async def receive(self, events: Sequence[LlmStreamEvent]) -> None:
         """Take what one network read brought: an `LlmEventSender`."""
-        call, watched = self._model_call, self._sink is not None
+        self._heard.append(events)
+        if self._sink is None and self._feed.ring is None:  # what nobody watches costs no more than this
+            return
+        call = self.model_call
         for event in events:
             kind = type(event)
             if kind is StreamDelta:
-                self.text_streamed = self.text_streamed or watched
-                if watched and (text := self._prose.take(event.text)):  # type: ignore[union-attr]  # by its type
+                if text := self._prose.take(event.text):  # type: ignore[union-attr]  # by its type
                     self._queue(call, AssistantProseDelta(text))
-            elif not watched:
-                continue
             elif kind is StreamReasoningDelta:
                 if text := self._reasoning.take(event.text):  # type: ignore[union-attr]  # by its type
                     self._queue(call, AssistantReasoningDelta(text))
             elif kind is AttemptReset:
-                self.text_streamed = False
-                self._forget_halves()
+                self._prose, self._reasoning = _Text(), _Text()
                 self._queue(call, ModelAttemptReset())
             elif kind is RetryStatus:
                 self._queue(call, event)  # type: ignore[arg-type]  # by its type
         await self.flush()
 
-    def _forget_halves(self) -> None:
-        self._prose.forget()
-        self._reasoning.forget()
+    @property
+    def text_streamed(self) -> bool:
+        """Whether text of the reply came in pieces, so that whoever watches has it."""
+        for events in reversed(self._heard):
+            for event in reversed(events):
+                if type(event) is StreamDelta:
+                    return True
+                if type(event) is AttemptReset:
+                    return False
+        return False
 
-    # ---- to the watcher ---------------------------------------------------------------------------------------------
+    def reply(self) -> tuple[str, str]:
+        """What came of the reply that is under way, as it is shown: its text, and its reasoning."""
+        prose, reasoning, said, thought = _Text(), _Text(), list[str](), list[str]()
+        for events in self._heard:
+            for event in events:
+                if isinstance(event, StreamDelta):
+                    said.append(prose.take(event.text))
+                elif isinstance(event, StreamReasoningDelta):
+                    thought.append(reasoning.take(event.text))
+                elif isinstance(event, AttemptReset):
+                    prose, reasoning, said, thought = _Text(), _Text(), [], []
+        # Whoever watches from here on may be shown the other half of a character.
+        self._prose, self._reasoning = prose, reasoning
+        return "".join(said), "".join(thought)
+
+    def answered(self, text_streamed: bool) -> None:
+        """The model call is over. One that is answered from its record may have been streamed to others, before."""
+        self._is_behind = self._is_behind or (text_streamed and not self._heard)
+        self.asking = False
+        self._forget_reply()
+
+    def catch_up(self) -> None:
+        """Something runs live: what was answered from records before is told to observers as a gap with the state."""
+        if self._is_behind:
+            self._is_behind = False
+            self._feed.skip()
+
+    def _forget_reply(self) -> None:
+        self._heard = []
+        self._prose, self._reasoning = _Text(), _Text()
+
+    # ---- to the watchers --------------------------------------------------------------------------------------------
 
     def _queue(self, correlation_id: str | None, event: TurnEvent) -> None:
         self._count += 1
-        id = f"{self._turn_id}:{self._count}"
+        id = f"{self._run}:{self._count}"
         self._waiting.append(TurnActivity(id, correlation_id or id, event))
 
     async def flush(self) -> None:
-        """Hand over what waits. Awaiting it is the watcher's back-pressure."""
-        if self._waiting and self._sink is not None:
+        """Hand over what waits. Awaiting it is the back-pressure of the turn's iterator; observers have none."""
+        if self._waiting:
             batch, self._waiting = self._waiting, []
-            await self._sink(batch)
+            self._feed.publish(batch)
+            if self._sink is not None:
+                await self._sink(batch)
+
+
+def _tool_event(call_id: str | None, call: _Call) -> ToolCallStarted | ToolCallCompleted:
+    if call.ended is None:
+        return ToolCallStarted(call_id=call_id, name=call.name, args=call.args, parent_call_id=call.parent_id)
+    return ToolCallCompleted(
+        call_id=call_id,
+        name=call.ended.tool_name,
+        args=call.ended.args,
+        output=call.ended.output,
+        duration_ms=call.ended.duration_ms,
+        parent_call_id=call.parent_id,
+    )

@@ -190,7 +190,7 @@ class ToolBatch:
                 if await plan.get_blob(each.id) is None:
                     done = without_attachment(asked, each, done.duration_ms)
                     break
-            await self._stream.tool_completed(done, call.parent_id)
+            await self._stream.tool_completed(done)
             return ToolCallEffectOutcome(ToolCallDone(call.with_children(done, lost_call)))
 
         outcome = expect(await plan.controller.execute(wrapped, run), ToolCallEffectOutcome)

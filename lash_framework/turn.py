@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 from attrs import evolve
 
 from lash_framework.assembly import TurnAssembler
@@ -34,7 +33,7 @@ from lash_hookspecs.effect_outcomes import HookFailure, HookRecord
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import EffectControllerError, LashError, ReplayError
 from lash_hookspecs.llm import TokenUsage
-from lash_hookspecs.messages import Message
+from lash_hookspecs.messages import Message, MessageRole, PartKind, text_message
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sequences import Deferred
 from lash_hookspecs.sessions import AssembledTurn, SessionStateEnvelope, TurnIssue
@@ -65,8 +64,8 @@ log = logging.getLogger("lash.turn")
 class TurnRun:
     """Runs a plan once. Afterwards: what to store, the turn as `assembled`, the `prompt` as rendered, and the times.
 
-    `applied` are the inbox items that it took, `late` are messages of `lash_after_turn`; `hook_failed` says that a
-    hook's failure ended the turn.
+    `applied` are the inbox items that it took, `late` are messages behind those of the machine: a reply that was cut
+    off, and those of `lash_after_turn`. `hook_failed` says that a hook's failure ended the turn.
     """
 
     def __init__(self, plan: TurnPlan, stream: ActivityStream, gate: CancelGate) -> None:
@@ -79,7 +78,6 @@ class TurnRun:
         self.hook_failed = False
         self.applied: tuple[int, ...] = ()
         self._forced: Stopped | None = None
-        self._is_asking = self._has_asked = False
         self._scoped: RuntimeScope | None = None
         self._stream = stream
         self._gate = gate
@@ -161,11 +159,21 @@ class TurnRun:
         except Exception as error:
             log.error("the protocol driver failed on the results of a stopped turn", exc_info=error)
         machine.finish_with_outcome(Stopped(reason))
-        if self._is_asking:
+        if self._stream.asking:
             self.assembler.usage += TokenUsage(at_least=True)  # what the call has cost by now, nobody knows
+            if self.plan.keep_partial:
+                self._keep_partial(self._stream.reply()[0])
         while (effect := machine.poll()) is not None:
             if isinstance(effect, Emit):
                 self._fold(effect.event)
+
+    def _keep_partial(self, text: str) -> None:
+        """Store what there is of a reply that was cut off, which ends the turn."""
+        if text.strip():
+            self.assembler.partial_text = text
+            self.late.append(
+                text_message(f"m_partial_{self.plan.turn_id}", MessageRole.ASSISTANT, text, kind=PartKind.PROSE)
+            )
 
     # ---- the start --------------------------------------------------------------------------------------------------
 
@@ -232,9 +240,9 @@ class TurnRun:
                 case SyncExecutionEnvironment():
                     response: Any = await self._sync(effect)
                 case LlmCall(id=id):
-                    answered = await ask_model(self.plan, self._stream, effect, self._scope(), self._before_asking)
-                    self._is_asking = False
+                    answered = await ask_model(self.plan, self._stream, effect, self._scope())
                     self._note_lost(answered.lost_attachments)
+                    self._keep_partial(answered.partial_text or "")
                     response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
                 case ToolCalls():
                     response = await self._calls.run(effect, self._scope())
@@ -267,14 +275,6 @@ class TurnRun:
             return
         if aborts:
             self._abort_turn(machine)
-
-    async def _before_asking(self) -> None:
-        """A model that never waits must not outrun cancel and deadline, nor keep others from working."""
-        if self._has_asked:
-            await anyio.lowlevel.checkpoint()
-        else:  # nobody was kept waiting yet: a pass of the event loop can be saved
-            await anyio.lowlevel.checkpoint_if_cancelled()
-        self._is_asking = self._has_asked = True
 
     def _note_lost(self, attachments: tuple[str, ...]) -> None:
         for issue in map(attachment_lost, attachments):

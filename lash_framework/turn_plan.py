@@ -31,7 +31,7 @@ class TurnPlan:
 
     `images` are the input's, which are in the store already: nothing that crosses the effect boundary holds bytes.
     `scope` is the turn's, outside of its iterations. `queued` looks into the session's inbox: what users said
-    meanwhile, by the item's number.
+    meanwhile, by the item's number. `keep_partial`: the text of a reply that is cut off is kept.
     """
 
     session_id: str
@@ -59,6 +59,7 @@ class TurnPlan:
     get_blob: Callable[[str], Awaitable[bytes | None]]
     queued: Callable[[], Awaitable[Sequence[tuple[int, Message]]]]
     now_ms: Callable[[], int]
+    keep_partial: bool
 
     async def enter(self) -> None:
         """Have at hand what the plugins hold for the host, before code of theirs runs. Raises `PluginError`.

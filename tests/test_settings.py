@@ -41,6 +41,8 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "durability.recover": ("false", False),
     "durability.lease_ttl_s": ("5", 5.0),
     "durability.keep_journal_h": ("24", 24.0),
+    "durability.partial_text": ('"keep"', "keep"),
+    "observers.ring": ("16", 16),
     "plugins.disabled": ('["a", "b"]', ("a", "b")),
     "plugins.only": ('["a"]', ("a",)),
 }

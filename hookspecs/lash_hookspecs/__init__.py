@@ -25,8 +25,11 @@ if TYPE_CHECKING:
         ToolCallStarted as ToolCallStarted,
         ToolValueProduced as ToolValueProduced,
         TurnActivity as TurnActivity,
+        TurnEnd as TurnEnd,
+        TurnEnded as TurnEnded,
         TurnError as TurnError,
         TurnEvent as TurnEvent,
+        TurnStarted as TurnStarted,
         Usage as Usage,
     )
     from lash_hookspecs.canonical import (
@@ -121,6 +124,7 @@ if TYPE_CHECKING:
         EffectControllerError as EffectControllerError,
         HeadConflict as HeadConflict,
         InboxConflict as InboxConflict,
+        InvalidCursor as InvalidCursor,
         LashError as LashError,
         LeaseLost as LeaseLost,
         LlmCallFailed as LlmCallFailed,
@@ -265,6 +269,16 @@ if TYPE_CHECKING:
         ModeSessionExtension as ModeSessionExtension,
         ModeTurnExtension as ModeTurnExtension,
         ModeTurnOptions as ModeTurnOptions,
+    )
+    from lash_hookspecs.observation import (
+        GapReason as GapReason,
+        Observation as Observation,
+        ObservationGap as ObservationGap,
+        Observed as Observed,
+        SessionView as SessionView,
+        TurnPhase as TurnPhase,
+        TurnView as TurnView,
+        WaitingTurn as WaitingTurn,
     )
     from lash_hookspecs.plugins import (
         HOOK_API as HOOK_API,
@@ -484,8 +498,11 @@ _MODULES = {
         "ToolCallStarted",
         "ToolValueProduced",
         "TurnActivity",
+        "TurnEnd",
+        "TurnEnded",
         "TurnError",
         "TurnEvent",
+        "TurnStarted",
         "Usage",
     ),
     "canonical": (
@@ -580,6 +597,7 @@ _MODULES = {
         "EffectControllerError",
         "HeadConflict",
         "InboxConflict",
+        "InvalidCursor",
         "LashError",
         "LeaseLost",
         "LlmCallFailed",
@@ -724,6 +742,16 @@ _MODULES = {
         "ModeSessionExtension",
         "ModeTurnExtension",
         "ModeTurnOptions",
+    ),
+    "observation": (
+        "GapReason",
+        "Observation",
+        "ObservationGap",
+        "Observed",
+        "SessionView",
+        "TurnPhase",
+        "TurnView",
+        "WaitingTurn",
     ),
     "plugins": (
         "HOOK_API",

@@ -7,11 +7,13 @@ end of one tool call.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, ClassVar, Union
 
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.llm import RetryStatus, TokenUsage
 from lash_hookspecs.messages import Message, PluginMessage
+from lash_hookspecs.sessions import AssembledTurn
 from lash_hookspecs.tools import ToolCallOutput
 from lash_hookspecs.values import frozen
 
@@ -31,8 +33,11 @@ __all__ = [
     "ToolCallStarted",
     "ToolValueProduced",
     "TurnActivity",
+    "TurnEnd",
+    "TurnEnded",
     "TurnError",
     "TurnEvent",
+    "TurnStarted",
     "Usage",
 ]
 
@@ -191,6 +196,34 @@ class TurnError:
     message: str
 
 
+@frozen
+class TurnStarted:
+    """A turn begins to run, or goes on. Told to observers only: who iterates over a turn has it in hand."""
+
+    tag: ClassVar[str] = "turn_started"
+    turn_id: str
+
+
+class TurnEnd(StrEnum):
+    """How a run of a turn ended."""
+
+    COMMITTED = "committed"
+    INTERRUPTED = "interrupted"
+    """Nothing was committed; with a journal the turn goes on, unless it is blocked."""
+    SUSPENDED = "suspended"
+    """It waits for a person."""
+
+
+@frozen(kw_only=True)
+class TurnEnded:
+    """A turn runs no more. Told to observers only. `turn` is what was committed, if it was."""
+
+    tag: ClassVar[str] = "turn_ended"
+    turn_id: str
+    end: TurnEnd
+    turn: AssembledTurn | None = None
+
+
 TurnEvent = Union[
     ModelRequestStarted,
     AssistantProseDelta,
@@ -209,12 +242,17 @@ TurnEvent = Union[
     QueuedInputAccepted,
     QueuedMessagesCommitted,
     TurnError,
+    TurnStarted,
+    TurnEnded,
 ]
 
 
 @frozen
 class TurnActivity:
-    """One thing that happened in a turn. On the wire the event's fields stand beside the ids."""
+    """One thing that happened in a turn. On the wire the event's fields stand beside the ids.
+
+    `id` is never used again, also not by a later run of the same turn.
+    """
 
     id: str
     correlation_id: str

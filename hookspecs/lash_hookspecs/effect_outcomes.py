@@ -85,9 +85,10 @@ class TurnEndOutcome:
 
 @frozen
 class LlmCallOutcome:
-    """The answer, or why there is none. `text_streamed`: watchers saw the text while it came.
+    """The answer, or why there is none. `text_streamed`: the text came in pieces, which watchers saw.
 
-    `lost_attachments` are ids whose bytes the store doesn't have; the model read so in their place.
+    `lost_attachments` are ids whose bytes the store doesn't have; the model read so in their place. `partial_text` is
+    what is to be kept of a reply that was cut off, where the host keeps that.
     """
 
     tag: ClassVar[str] = "llm_call"
@@ -95,6 +96,7 @@ class LlmCallOutcome:
     result: LlmResponse | LlmCallError
     text_streamed: bool = False
     lost_attachments: tuple[str, ...] = ()
+    partial_text: str | None = None
 
 
 @frozen

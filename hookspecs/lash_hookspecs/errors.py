@@ -14,6 +14,7 @@
     ├── EffectControllerError       an effect envelope or outcome was refused (has a code)
     │   └── ReplayError             a turn can't go on from its records
     ├── LlmCallFailed               a model call failed; carries an `LlmCallError` value
+    ├── InvalidCursor               an observer's cursor that this session never gave out
     ├── TurnConflict                same turn id, other input
     ├── SessionBusy                 another turn holds the session
     ├── TurnCancelled               cancelled before it began: nothing was asked or stored
@@ -56,6 +57,7 @@ __all__ = [
     "EffectControllerError",
     "HeadConflict",
     "InboxConflict",
+    "InvalidCursor",
     "LashError",
     "LeaseLost",
     "LlmCallFailed",
@@ -173,6 +175,17 @@ class LlmCallFailed(LashError):
     def __init__(self, error: LlmCallError) -> None:
         self.error = error
         super().__init__(error.message)
+
+
+class InvalidCursor(LashError):
+    """A cursor that this session never gave out. `cursor` is the text as it was passed."""
+
+    def __init__(self, cursor: str, session_id: str, why: str) -> None:
+        self.cursor = cursor
+        super().__init__(
+            f"session `{session_id}` can't be observed from cursor `{cursor[:80]}`: {why}; pass a cursor as it was "
+            "received, or none to get the session's state"
+        )
 
 
 class TurnConflict(LashError):

@@ -152,7 +152,7 @@ class EnvironmentSynced:
 
 @frozen(kw_only=True)
 class LlmComplete:
-    """The model answered or failed. `text_streamed`: watchers have seen the text already."""
+    """The model answered or failed. `text_streamed`: whoever watches has the text already."""
 
     tag: ClassVar[str] = "llm_complete"
     id: int

@@ -92,7 +92,8 @@ _HINTS = {
 
 _CUT = "the answer was cut at the output limit; raise generation.output_token_cap (or --set "
 _CUT += "generation.output_token_cap=N)"
-_INTERNAL = "assistant_output_recovered_from_state"  # how the result was put together, nothing to act on
+_KEPT = "partial_text_kept"
+_INTERNAL = ("assistant_output_recovered_from_state", _KEPT)  # how the result was put together, nothing to act on
 
 
 def problems(turn: AssembledTurn, said: Sequence[str] = ()) -> Iterator[str]:
@@ -105,7 +106,7 @@ def problems(turn: AssembledTurn, said: Sequence[str] = ()) -> Iterator[str]:
     blocking = False
     for issue in turn.errors:
         blocking = blocking or issue.blocking
-        if not issue.blocking and (issue.code == _INTERNAL or any(issue.message in each for each in said)):
+        if not issue.blocking and (issue.code in _INTERNAL or any(issue.message in each for each in said)):
             continue
         if issue.blocking and issue.terminal_reason == "output_limit":
             yield _CUT
@@ -115,7 +116,9 @@ def problems(turn: AssembledTurn, said: Sequence[str] = ()) -> Iterator[str]:
         yield f"{'' if issue.blocking else 'note: '}{owner}{clean(issue.message)}"
     if isinstance(turn.outcome, Stopped):
         reason = str(turn.outcome.reason)
-        if reason == "cancelled" or (reason in _HINTS and not blocking):
+        if reason == "cancelled" and any(issue.code == _KEPT for issue in turn.errors):
+            yield "cancelled; your message is stored, and the answer as far as it came"
+        elif reason == "cancelled" or (reason in _HINTS and not blocking):
             yield _HINTS[reason]
         elif not blocking:
             yield f"the turn stopped: {reason.replace('_', ' ')}"

@@ -158,6 +158,11 @@ class TurnMachine:
         return self._run.state is State.DONE
 
     @property
+    def unanswered(self) -> Effect | None:
+        """The effect that a response is owed to, if there is one."""
+        return None if self._run.waiting is None else self._run.waiting.effect
+
+    @property
     def outcome(self) -> TurnOutcome | None:
         """How the turn ended, once it has."""
         return self._run.outcome

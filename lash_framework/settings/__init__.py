@@ -7,7 +7,16 @@ the command line or code. Loading imports neither cattrs nor anyio nor httpx.
 from lash_framework.settings.keys import KEYS, MODE_KEYS, TABLES, Key, Table, environment_name
 from lash_framework.settings.loading import load_settings
 from lash_framework.settings.typed import plugin_settings, provider_settings, secret_fields, store_settings
-from lash_framework.settings.values import Durability, Origin, PluginChoice, Rank, Settings, default_store, redacted_url
+from lash_framework.settings.values import (
+    Durability,
+    Observers,
+    Origin,
+    PluginChoice,
+    Rank,
+    Settings,
+    default_store,
+    redacted_url,
+)
 
 __all__ = [
     "KEYS",
@@ -15,6 +24,7 @@ __all__ = [
     "TABLES",
     "Durability",
     "Key",
+    "Observers",
     "Origin",
     "PluginChoice",
     "Rank",

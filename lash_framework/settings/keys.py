@@ -81,6 +81,19 @@ KEYS = (
         default="0",
         minimum=0,
     ),
+    Key(
+        path="durability.partial_text",
+        type=Literal["drop", "keep"],
+        help="what becomes of the text of a reply that is cut off when its turn ends",
+        default="drop",
+    ),
+    Key(
+        path="observers.ring",
+        type=int,
+        help="how many activities of a session are kept for observers who are slow, or come back",
+        default="2048",
+        minimum=1,
+    ),
     Key(path="plugins.disabled", type=tuple[str, ...], help="plugins that are not even imported"),
     Key(path="plugins.only", type=tuple[str, ...], help="the only plugins that are imported"),
 )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lash_hookspecs.llm import GenerationOptions
     from lash_hookspecs.modes import Mode
 
-__all__ = ["Durability", "Origin", "PluginChoice", "Rank", "Settings", "default_store", "redacted_url"]
+__all__ = ["Durability", "Observers", "Origin", "PluginChoice", "Rank", "Settings", "default_store", "redacted_url"]
 
 
 class Rank(IntEnum):
@@ -50,12 +50,21 @@ class Durability:
     """How turns survive. `lease_ttl_s`: after so many silent seconds a session's holder is taken for dead.
 
     With `keep_journal_h` above 0 the journals of committed turns stay for so many hours, for `lash replay`.
+    `partial_text`: whether a turn that ends with a reply that was cut off keeps what there was of it.
     """
 
     effects: Literal["journal", "inline"] = "journal"
     recover: bool = True
     lease_ttl_s: float = 30.0
     keep_journal_h: float = 0.0
+    partial_text: Literal["drop", "keep"] = "drop"
+
+
+@frozen(kw_only=True)
+class Observers:
+    """What is kept for those who watch sessions: so many activities of each."""
+
+    ring: int = 2048
 
 
 def default_store() -> str:
@@ -95,6 +104,7 @@ class Settings:
     max_turns: int | None = None
     generation: GenerationOptions = field(factory=_no_generation)
     durability: Durability = Durability()
+    observers: Observers = Observers()
     plugins: PluginChoice = PluginChoice()
     provider: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
     plugin: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)

@@ -1,0 +1,91 @@
+"""A session's state as an observer gets it who missed something: what is stored, and the turn that runs here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lash_hookspecs.codec import decode
+from lash_hookspecs.errors import SessionDeleted
+from lash_hookspecs.inbox import InboxItem
+from lash_hookspecs.observation import SessionView, TurnPhase, TurnView, WaitingTurn
+from lash_hookspecs.sessions import AssembledTurn
+from lash_hookspecs.stores import SessionHead
+from lash_hookspecs.turn_effects import Checkpoint, ExecCode, LlmCall, ToolCalls
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lash_framework.resident import Resident
+    from lash_framework.stream import ActivityStream
+    from lash_framework.turn import TurnRun
+
+__all__ = ["session_view"]
+
+_PHASES = {
+    LlmCall: TurnPhase.MODEL,
+    ToolCalls: TurnPhase.TOOLS,
+    ExecCode: TurnPhase.CODE,
+    Checkpoint: TurnPhase.CHECKPOINT,
+}
+
+
+async def session_view(session: Resident) -> SessionView:
+    """The session as it is now: when this returns, nothing has happened since. Raises `SessionDeleted`."""
+    feed, lash = session.feed, session.lash
+    while True:
+        ends = feed.ends
+        head = await lash.store.load_head(session.id)
+        if head is None and session.head.head_revision:
+            raise SessionDeleted(session.id)
+        last = await _last_turn(session) if head is not None else None
+        items: Sequence[InboxItem] = ()
+        if lash.journalling is not None:
+            items = await lash.journalling.store.list_inbox(session.id)
+        if feed.ends == ends:
+            break
+    head = head or SessionHead(session_id=session.id)
+    running = None if feed.running is None else _turn_view(*feed.running)
+    if running is not None and last is not None and running.turn_id == last.turn_id:
+        running = None  # its commit is in the store, and it will say so
+    here = "" if running is None else running.turn_id
+    return SessionView(
+        session_id=session.id,
+        head_revision=head.head_revision,
+        turn_index=head.turn_index,
+        last_turn=last,
+        running=running,
+        waiting=tuple(
+            WaitingTurn(turn_id=each.turn_id, state=each.state, reason=each.reason)
+            for each in items
+            if each.turn_id is not None and each.turn_id != here
+        ),
+    )
+
+
+async def _last_turn(session: Resident) -> AssembledTurn | None:
+    """The turn that was committed last. Between turns there may be appends, so it may take a second look."""
+    limit = 1
+    while True:
+        receipts = await session.lash.store.list_receipts(session.id, limit=limit)
+        for each in receipts:
+            if each.operation.scope == "turn":
+                return decode(AssembledTurn, each.result)
+        if len(receipts) < limit:
+            return None
+        limit *= 16
+
+
+def _turn_view(run: TurnRun, stream: ActivityStream) -> TurnView:
+    machine = run.machine
+    phase = TurnPhase.ENDING if machine.is_done else _PHASES.get(type(machine.unanswered), TurnPhase.PREPARING)
+    text, reasoning = stream.reply()
+    return TurnView(
+        turn_id=run.plan.turn_id,
+        phase=phase,
+        protocol_iteration=machine.protocol_iteration,
+        messages=machine.turn_messages,
+        correlation_id=stream.model_call if phase is TurnPhase.MODEL else "",
+        text=text,
+        reasoning=reasoning,
+        tool_calls=stream.tool_calls() if phase is TurnPhase.TOOLS else (),
+    )
