@@ -12,7 +12,7 @@ import anyio
 from attrs import evolve
 
 from lash_framework.accepted import TurnRequest
-from lash_framework.admission import BUSY_POLL_S
+from lash_framework.admission import BUSY_POLL_S, Journalling
 from lash_framework.begun_turn import run_begun
 from lash_framework.held_turn import HeldTurn
 from lash_framework.inputs import input_hash, normalized, stored_images
@@ -86,17 +86,27 @@ async def abandon(session: Resident, turn_id: str) -> RecoveredTurn:
 
     Raises `UnknownName` if it isn't the turn that the session would go on with, and `SessionBusy`.
     """
-    journalling = session.lash.journalling
+    journalling = session.lash.require_journal("`session.abandon`")
     session.refuse_from_within()
     async with session.line:
-        begun = await journalling.begin(session.id, None) if journalling is not None else None
-        if journalling is None or not isinstance(begun, TurnBegun) or begun.item is None or begun.lease is None:
-            raise UnknownName("turn", turn_id, hint=f"nothing of session `{session.id}` waits to be gone on with")
-        found = begun.item.turn_id or ""
-        if not found.startswith(turn_id):
-            await journalling.put_back(begun.lease, begun.item)
-            raise UnknownName("turn", turn_id, hint=f"session `{session.id}` would go on with turn `{found}`")
+        await _require_first(journalling, session.id, turn_id)
+        begun = await journalling.begin(session.id, None)
+        assert isinstance(begun, TurnBegun)  # nothing was to be accepted
+        if begun.item is None or begun.lease is None or not (begun.item.turn_id or "").startswith(turn_id):
+            if begun.lease is not None:
+                await journalling.let_go(begun.lease)
+            raise UnknownName("turn", turn_id, hint=f"session `{session.id}` went on meanwhile")
         return await _recovered(*await run_begun(session, journalling, begun, None, CancelGate(), abandon=True))
+
+
+async def _require_first(journalling: Journalling, session_id: str, turn_id: str) -> None:
+    """Raise `UnknownName` for a turn that isn't the next: before that is claimed, since it must be left as it is."""
+    items = await journalling.store.list_inbox(session_id)
+    first = next((each for each in items if each.attempts), None) or next(iter(items), None)
+    if first is None:
+        raise UnknownName("turn", turn_id, hint=f"nothing of session `{session_id}` waits to be gone on with")
+    if not (first.turn_id or "").startswith(turn_id):
+        raise UnknownName("turn", turn_id, hint=f"session `{session_id}` would go on with turn `{first.turn_id}`")
 
 
 @frozen

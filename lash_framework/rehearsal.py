@@ -16,8 +16,8 @@ from attrs import evolve
 from lash_framework.accepted import AcceptedTurn
 from lash_framework.begun_turn import what_was_accepted
 from lash_framework.held_turn import HeldTurn
-from lash_framework.journal import RecordedOnly
 from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
+from lash_framework.recorded_only import RecordedOnly, recorded_stop
 from lash_framework.resident import Resident
 from lash_framework.turn_plan import CancelGate
 from lash_hookspecs.codec import decode, encode
@@ -36,6 +36,7 @@ from lash_hookspecs.stores import (
     SessionHead,
     attachment_id,
 )
+from lash_hookspecs.turn_outcomes import Stopped, StopReason
 from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
@@ -119,16 +120,29 @@ class _DryStore:
 
 
 async def _replay(
-    lash: Lash, store: _DryStore, item: InboxItem, rows: Sequence[JournalRow], controller: RecordedOnly
+    lash: Lash,
+    store: _DryStore,
+    item: InboxItem,
+    rows: Sequence[JournalRow],
+    controller: RecordedOnly,
+    *,
+    cancelled: bool = False,
 ) -> None:
-    """Run the turn from its records. Raises whatever ends it before its commit."""
+    """Run the turn from its records, to where it was stopped if it was. Raises whatever ends it before its commit.
+
+    `cancelled`: that won after all of it was recorded.
+    """
     dry: Any = copy(lash)
     dry.store = store
     loaded = await store.load_session(item.session_id)
     head = loaded.head if loaded is not None else SessionHead(session_id=item.session_id)
     request, policy = what_was_accepted(lash, item, rows)
     session = Resident(dry, head, policy, ())
-    await HeldTurn(session, request, CancelGate()).run(controller, None, policy=policy)
+    stop, gate = recorded_stop(rows), CancelGate()
+    if cancelled or (stop is not None and stop.reason is StopReason.CANCELLED):
+        gate.request("it was cancelled")
+    ends = controller.end if gate.requested or stop is not None else None
+    await HeldTurn(session, request, gate).run(controller, None, policy=policy, ends=ends, stop=stop)
 
 
 async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
@@ -196,10 +210,11 @@ async def replay_turn(lash: Lash, session_id: str, receipt: Receipt) -> Replayed
     past, nodes = await _before(lash, session_id, receipt)
     dry = _DryStore(lash.store, past)
     controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item), persistent=lash.store.persistent)
-    await _replay(lash, dry, item, rows, controller)
+    stored = decode(AssembledTurn, receipt.result)
+    cancelled = stored.outcome == Stopped(StopReason.CANCELLED)
+    await _replay(lash, dry, item, rows, controller, cancelled=cancelled)
     (commit,) = dry.commits
     turn = decode(AssembledTurn, commit.result)
-    stored = decode(AssembledTurn, receipt.result)
     turn = evolve(turn, explain_ref=stored.explain_ref)
     differences = []
     if encode(turn) != receipt.result:

@@ -49,7 +49,7 @@ log = logging.getLogger("lash.session")
 APPLICATION = "application"
 """Who speaks where no plugin does: the code that holds the session."""
 
-_BEGUN = frozenset({InboxState.CLAIMED, InboxState.SUSPENDED, InboxState.BLOCKED})
+_BEGUN = frozenset({InboxState.CLAIMED, InboxState.SUSPENDED, InboxState.STUCK, InboxState.BLOCKED})
 
 
 class Session:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -17,7 +19,7 @@ from attrs import evolve
 
 from lash_framework.assembly import TurnAssembler
 from lash_framework.directives import Sorted, sort_directives
-from lash_framework.hooks import Bind, HookImpl
+from lash_framework.hooks import HookImpl
 from lash_framework.inputs import user_message
 from lash_framework.journal_errors import EffectUnrecorded
 from lash_framework.machine import TurnMachine
@@ -25,12 +27,11 @@ from lash_framework.model_calls import ask_model
 from lash_framework.new_machine import new_machine
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_batch import ToolBatch
+from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_errors import attachment_lost, controller_failed, driver_failed, plugin_failed
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
 from lash_framework.turn_plan import CancelGate, TurnPlan
-from lash_hookspecs.checkpoints import CheckpointKind
-from lash_hookspecs.contexts import TurnCall, TurnHookContext, binding
-from lash_hookspecs.effect_outcomes import HookFailure, HookRecord
+from lash_hookspecs.effect_outcomes import HookFailure, HookRecord, TurnStop
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import EffectControllerError, LashError, ReplayError
 from lash_hookspecs.llm import TokenUsage
@@ -79,52 +80,55 @@ class TurnRun:
         self.applied: tuple[int, ...] = ()
         self._forced: Stopped | None = None
         self._is_asking = False
+        self._steps = 0
         self._stream = stream
         self._gate = gate
         self._machine: TurnMachine | None = None
         self._user = user_message(plan.turn_id, plan.turn_input, plan.images)
         self._calls = ToolBatch(plan, stream)
-        self._bound: dict[type[TurnHookContext], tuple[TurnCall, Bind]] = {}
-        self._hooks = TurnHooks(plan, self._bind)
+        self.contexts = TurnContexts(plan, lambda: self.machine)
+        self._hooks = TurnHooks(plan, self.contexts.bind)
 
     # ---- the whole turn ---------------------------------------------------------------------------------------------
 
-    async def run(self, deadline: float = math.inf, *, recorded_only: bool = False) -> None:
+    async def run(
+        self, deadline: float = math.inf, *, ends: Callable[[], None] | None = None, stop: TurnStop | None = None
+    ) -> None:
         """Run to `Done`, until `deadline` on the event loop's clock.
 
         Returns also when cancelled through the gate, or by the deadline; an outer cancellation comes out as it is. With
-        `recorded_only`, a turn whose records end, or say something else, is over there: as cancelled, if that was
-        asked for before, else as abandoned.
+        `ends` nothing is run: a turn whose records end, or say something else, is over there, which `ends` is told of:
+        as cancelled, if that was asked for before, else as abandoned; or, with `stop`, where it was stopped before.
         """
+        ended: LashError | None = None
         with anyio.CancelScope(deadline=deadline) as scope:
-            if not recorded_only:  # nothing runs then, and what is recorded belongs to the turn however it ends
+            if ends is None:  # nothing runs then, and what is recorded belongs to the turn however it ends
                 self._gate.scope = scope
                 if self._gate.requested:
                     scope.cancel()
             try:
-                machine = await self._begin()
-                await self._drive(machine)
-                await self._end(self.plan.composition.hooks["lash_after_turn"])
+                if stop is None or stop.steps is not None:
+                    await self._drive(await self._begin(), None if stop is None else stop.steps)
+                if stop is None:
+                    await self._end(self.plan.composition.hooks["lash_after_turn"])
             except (EffectUnrecorded, ReplayError) as error:
-                if not recorded_only:
+                if ends is None or stop is not None:
                     raise
-                now_ms = time.time_ns() // 1_000_000
-                self.started_at_ms = self.started_at_ms or now_ms
-                self.finished_at_ms = self.finished_at_ms or max(now_ms, self.started_at_ms)
-                if not self._gate.requested:
-                    self._stop_abandoned(error)
+                ended = error
+                ends()
             await self._stream.flush()
             # The promise is settled here: from now on a cancel comes too late.
             self._gate.sealed = not self._gate.requested
         self._gate.scope = None
-        if self._gate.sealed:
-            return
-        if self._gate.reason is None:
+        if not self._gate.sealed and self._gate.reason is None:
             self._gate.reason = "deadline"
-        self._stop(StopReason.CANCELLED)
+        stop = stop or self._stopped(ended)
+        if stop is None:
+            return
+        self._stop(stop)
         with anyio.CancelScope(shield=True):
             if not self.finished_at_ms:
-                await self._end(())  # hooks have no say in a turn that was cancelled
+                await self._end((), stop)  # hooks have no say in a turn that was stopped
             self.started_at_ms = self.started_at_ms or self.finished_at_ms
             await self._stream.flush()
 
@@ -145,21 +149,30 @@ class TurnRun:
         """What the turn added for good."""
         return tuple(each for each in (*self.machine.turn_messages, *self.late) if not each.is_transient)
 
-    def _stop_abandoned(self, error: LashError) -> None:
-        text = f"the turn was abandoned: {error}"
-        self.assembler.issues.append(TurnIssue(kind="runtime", code="abandoned", message=text))
-        self._stop(StopReason.ABANDONED)
+    def _stopped(self, ended: LashError | None) -> TurnStop | None:
+        """Where the turn stands, if it was cancelled or its records have `ended`, with what is known of its calls."""
+        if self._gate.sealed and ended is None:
+            return None
+        return TurnStop(
+            reason=StopReason.ABANDONED if self._gate.sealed else StopReason.CANCELLED,
+            steps=None if self._machine is None else self._steps,
+            asking=ended.asked if isinstance(ended, EffectUnrecorded) else self._is_asking,
+            results=self._calls.results,
+            message=f"the turn was abandoned: {ended}" if self._gate.sealed else None,
+        )
 
-    def _stop(self, reason: StopReason) -> None:
-        """End the turn where it stands, with what is known of its calls."""
+    def _stop(self, stop: TurnStop) -> None:
+        """End the turn where it stands."""
         machine = self.machine
+        if stop.message is not None:
+            self.assembler.issues.append(TurnIssue(kind="runtime", code="abandoned", message=stop.message))
         try:
-            self._calls.settle(machine)
+            self._calls.settle(machine, stop.results)
         except Exception as error:
             log.error("the protocol driver failed on the results of a stopped turn", exc_info=error)
-        machine.finish_with_outcome(Stopped(reason))
-        if self._is_asking:
-            self.assembler.usage += TokenUsage(at_least=True)  # what the call has cost by now, nobody knows
+        machine.finish_with_outcome(Stopped(stop.reason))
+        if stop.asking:
+            self.assembler.usage += TokenUsage(at_least=True)
         while (effect := machine.poll()) is not None:
             if isinstance(effect, Emit):
                 self._fold(effect.event)
@@ -191,7 +204,8 @@ class TurnRun:
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
-    async def _drive(self, machine: TurnMachine) -> None:
+    async def _drive(self, machine: TurnMachine, until: int | None = None) -> None:
+        """Poll until it is done, or `until` so many effects are answered."""
         while True:
             try:
                 effect = machine.poll()
@@ -206,8 +220,17 @@ class TurnRun:
                 case Log(event=event):
                     log.debug("%s", event)
                 case SyncExecutionEnvironment() | LlmCall() | ToolCalls() | ExecCode() | Checkpoint():
+                    if isinstance(effect, ToolCalls):
+                        self._calls.open(effect)  # whatever happens from now on, they are answered
+                    if self._steps == until:
+                        if isinstance(effect, ToolCalls):
+                            with suppress(EffectUnrecorded, ReplayError):  # how its calls ended is said with the stop
+                                await self._calls.run(effect, self._scope())
+                        return
                     await self._stream.flush()
                     await self._perform(machine, effect)
+                    self._steps += 1
+                    self._calls.close()
         if self._forced is not None:
             self.assembler.outcome = self._forced
         await self._stream.flush()
@@ -299,10 +322,10 @@ class TurnRun:
         update = ExecutionEnvironmentSync(system_prompt=synced.prompt.text, tool_specs=synced.tool_specs)
         return EnvironmentSynced(id=effect.id, update=update)
 
-    async def _end(self, hooks: tuple[HookImpl, ...]) -> None:
+    async def _end(self, hooks: tuple[HookImpl, ...], stop: TurnStop | None = None) -> None:
         """The turn's end. Messages are stored with it; an abort or a failure changes how it ended."""
         try:
-            ended = await self._hooks.end(hooks, self.assembled, self.started_at_ms)
+            ended = await self._hooks.end(hooks, self.assembled, self.started_at_ms, stop)
         except ReplayError:
             raise  # it can't go on, so nothing of it is committed
         except EffectControllerError as error:
@@ -310,7 +333,7 @@ class TurnRun:
             self._end_failed(controller_failed(error))
             return
         self.finished_at_ms = ended.finished_at_ms
-        if ended.hooks is NO_HOOKS:
+        if ended.hooks is NO_HOOKS or stop is not None:
             return
         found = self._take(ended.hooks)
         if ended.hooks.failure is not None:
@@ -321,34 +344,6 @@ class TurnRun:
             self.assembler.outcome = Stopped(StopReason.PLUGIN_ABORT)
 
     # ---- hooks ------------------------------------------------------------------------------------------------------
-
-    def _bind(self, context: type[TurnHookContext], kind: CheckpointKind | None = None) -> Bind:
-        """Contexts for the hooks of one call, made only where there are some: a turn's are made once."""
-        if context not in self._bound:
-            call = self._call()
-            self._bound[context] = call, binding(context, self.plan.states.scopes, call)
-        call, bind = self._bound[context]
-        call.iteration, call.messages, call.kind = self.machine.protocol_iteration, self.machine.messages, kind
-        return bind
-
-    def _call(self) -> TurnCall:
-        plan = self.plan
-        return TurnCall(
-            session_id=plan.session_id,
-            mode_id=plan.composition.mode.mode_id,
-            policy=plan.policy,
-            turn_index=plan.conversation.head.turn_index,
-            turn_id=plan.turn_id,
-            turn_input=plan.turn_input,
-            iteration=self.machine.protocol_iteration,
-            messages=self.machine.messages,
-            tools=plan.composition.manifests,
-        )
-
-    def observers_binding(self) -> Bind:
-        """Contexts for hooks that only watch."""
-        scopes = {key: evolve(each, read_only=True) for key, each in self.plan.states.scopes.items()}
-        return binding(TurnHookContext, scopes, self._call())
 
     def _take(self, record: HookRecord) -> Sorted:
         """Sort a record's directives, show events, and tell of an abort, which the caller carries out."""

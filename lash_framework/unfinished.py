@@ -27,7 +27,7 @@ class TurnState(StrEnum):
     RUNNING = "running"
     """Somebody holds its session."""
     INTERRUPTED = "interrupted"
-    """It was begun, and nobody runs it: whoever opens its session goes on with it."""
+    """It was begun, and nobody runs it: whoever opens its session goes on with it. `reason` says why it didn't."""
     SUSPENDED = "suspended"
     """It waits for somebody: `lash pending list`."""
     BLOCKED = "blocked"
@@ -51,6 +51,8 @@ def state_of(item: InboxItem, lease: Lease | None, now_ms: int) -> TurnState | N
         return TurnState.SUSPENDED
     if item.state is InboxState.BLOCKED:
         return TurnState.BLOCKED
+    if item.state is InboxState.STUCK:
+        return TurnState.INTERRUPTED
     if item.state is InboxState.PENDING:
         return TurnState.WAITING
     if not item.attempts:
@@ -76,7 +78,7 @@ async def unfinished_turns(journalling: Journalling, session_id: str | None = No
                     turn_id=item.turn_id or item.source_key,
                     state=state,
                     attempts=item.attempts,
-                    reason=item.reason if state is TurnState.BLOCKED else None,
+                    reason=item.reason if item.state in (InboxState.STUCK, InboxState.BLOCKED) else None,
                 )
             )
     return found

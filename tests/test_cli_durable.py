@@ -211,7 +211,7 @@ def test_a_turn_whose_tools_are_missing_says_so_is_blocked_at_last_and_can_be_ab
     assert "mismatch" in check.out
     (found,) = here("upgrade-check", "--json", "--tools", "tools.py").object
     assert (found["verdict"], found["at_effect"]) == ("safe", 3)
-    for _ in range(2):
+    for _ in range(3):
         first = here("run", "And now?", "--session", "s", *MODEL)
         assert first.code == 1
         assert "it began with tools of a file: name them again with `--tools`" in first.err

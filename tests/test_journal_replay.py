@@ -11,8 +11,8 @@ from agents import inline_agent, plugin
 from journal_kit import JournalHost, Killed, MemoryJournal
 from test_replay import ENDS, World, turn_of
 
-from lash_framework.journal import RecordedOnly
 from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
+from lash_framework.recorded_only import RecordedOnly
 from lash_hookspecs import (
     EffectController,
     LlmRequest,

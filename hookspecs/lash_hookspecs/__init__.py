@@ -94,6 +94,7 @@ if TYPE_CHECKING:
         ToolCallEffectOutcome as ToolCallEffectOutcome,
         TurnEndOutcome as TurnEndOutcome,
         TurnStartOutcome as TurnStartOutcome,
+        TurnStop as TurnStop,
         expect as expect,
     )
     from lash_hookspecs.effects import (
@@ -550,6 +551,7 @@ _MODULES = {
         "ToolCallEffectOutcome",
         "TurnEndOutcome",
         "TurnStartOutcome",
+        "TurnStop",
         "expect",
     ),
     "effects": (

@@ -216,9 +216,15 @@ class SqlStore:
         return await self._lanes.read(lambda tx: turns.load_journal(tx, session_id, turn_id))
 
     async def park_turn(
-        self, lease: Lease, no: int, *, state: InboxState = InboxState.SUSPENDED, reason: str | None = None
+        self,
+        lease: Lease,
+        no: int,
+        *,
+        state: InboxState = InboxState.SUSPENDED,
+        reason: str | None = None,
+        fruitless: int = 0,
     ) -> None:
-        await self._lanes.write(lambda tx: turns.park_turn(tx, lease, no, state, reason, self._now_ms))
+        await self._lanes.write(lambda tx: turns.park_turn(tx, lease, no, state, reason, fruitless, self._now_ms))
 
     async def drop_journals(self, *, before_ms: int) -> int:
         turns_dropped, more = 0, True
