@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from lash_framework.tool_calls import completed, failure
+from lash_framework.unfinished import all_items
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
 from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand
 from lash_hookspecs.effect_outcomes import ToolCallDone, ToolCallEffectOutcome
@@ -52,7 +53,7 @@ async def pending_calls(journalling: Journalling) -> Sequence[PendingCall]:
 
 async def _waiting(journalling: Journalling) -> list[tuple[InboxItem, JournalRow, ToolCallCommand]]:
     found = []
-    for item in await journalling.store.list_inbox(states=frozenset({InboxState.SUSPENDED})):
+    async for item in all_items(journalling.store, states=frozenset({InboxState.SUSPENDED})):
         rows = await journalling.store.load_journal(item.session_id, item.turn_id or "")
         open_calls = [each for each in rows if (each.status, each.kind) == (JournalStatus.INTENT, _CALL)]
         found += [(item, row, decode(ToolCallCommand, row.body)) for row in open_calls]
@@ -71,8 +72,13 @@ def _shown(item: InboxItem, row: JournalRow, command: ToolCallCommand) -> Pendin
     )
 
 
-async def resolve(journalling: Journalling, key: str, *, result: object, error: str | None) -> PendingCall:
-    """Record what became of a call. Raises `UnknownName` for a key that nothing waits under, or more than one does."""
+async def resolve(
+    journalling: Journalling, key: str, *, result: object, error: str | None, happened: bool = True
+) -> PendingCall:
+    """Record what became of a call, or that it never `happened`.
+
+    Raises `UnknownName` for a key that nothing waits under, or more than one does.
+    """
     waiting = await _waiting(journalling)
     found = [each for each in waiting if each[1].key.startswith(key)]
     if len(found) != 1 or not key:
@@ -85,7 +91,10 @@ async def resolve(journalling: Journalling, key: str, *, result: object, error: 
         args=command.call.args,
         replay=command.call.replay,
     )
-    if error is not None:
+    if not happened:
+        text = f"`{call.tool_name}` did not happen: the process ended before it, as a person found out"
+        output = failure("did_not_happen", text, ToolFailureClass.UNAVAILABLE, ToolFailureSource.RUNTIME)
+    elif error is not None:
         output = failure("resolved_as_failed", error, ToolFailureClass.EXECUTION, ToolFailureSource.RUNTIME)
     else:
         output = ToolCallOutput(ToolCallSuccess(result))

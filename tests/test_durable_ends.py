@@ -434,3 +434,27 @@ async def test_a_model_call_that_an_interruption_cut_is_known_to_whoever_goes_on
         assert recovered.turn.usage.total == 15
         assert recovered.turn.usage.at_least
         assert not (await session.run("And now?")).usage.at_least
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "reads"),
+    [
+        ({"error": "the bank refused"}, "resolved_as_failed", "the bank refused"),
+        ({"happened": False}, "did_not_happen", "`act` did not happen"),
+    ],
+)
+async def test_the_model_reads_whether_a_call_failed_or_never_happened(
+    said: dict[str, Any], code: str, reads: str, tmp_path: Path
+) -> None:
+    """A call that never happened was told as one that had failed."""
+    left = await interrupted_in(tmp_path, "unsafe", on_unknown=OnUnknown.WAIT)
+    async with left.opened() as session:
+        with pytest.raises(TurnSuspended):
+            await session.recover()
+        (call,) = await session._resident.lash.pending()
+        await session._resident.lash.resolve(call.key, **said)
+        (recovered,) = await session.recover()
+        assert getattr(recovered.turn.tool_calls[-1].output.outcome, "code", "") == code
+        assert (
+            reads in [part.content for each in await session.messages() for part in each.parts if part.tool_call_id][-1]
+        )

@@ -121,9 +121,17 @@ class Inbox(Protocol):
         ...
 
     async def list_inbox(
-        self, session_id: str | None = None, *, states: frozenset[InboxState] | None = None, limit: int = 1000
+        self,
+        session_id: str | None = None,
+        *,
+        states: frozenset[InboxState] | None = None,
+        limit: int = 1000,
+        after: int = 0,
     ) -> Sequence[InboxItem]:
-        """Items in order, of one session or of all; without `states`, those that aren't final."""
+        """Items in order, of one session or of all; without `states`, those that aren't final.
+
+        `after`: only those with a higher number, for who wants more than `limit` of them.
+        """
         ...
 
     async def has_pending(self, session_id: str, ingress: Ingress) -> bool:

@@ -54,8 +54,10 @@ def resume(invocation: Invocation, session_id: str | None, abandon: str | None, 
 
 async def _waiting(lash: Lash) -> Sequence[str]:
     """Sessions with something that isn't settled."""
-    waiting = await lash.require_journal("`lash resume`").store.list_inbox()
-    return list(dict.fromkeys(each.session_id for each in waiting))
+    from lash_framework.unfinished import all_items
+
+    waiting = all_items(lash.require_journal("`lash resume`").store)
+    return list(dict.fromkeys([each.session_id async for each in waiting]))
 
 
 async def _resume(lash: Lash, session_ids: Sequence[str], tools: Sequence[str], gate: Gate) -> int:
