@@ -71,7 +71,7 @@ def unfinished_line(turn: UnfinishedTurn, again: str) -> str:
     advice = {
         "waiting": f"it runs after those before it, or with `{again}`",
         "running": "it runs right now",
-        "interrupted": f"`{again}` goes on with it",
+        "interrupted": f"{f'{clean(turn.reason)}; ' if turn.reason else ''}`{again}` goes on with it",
         "suspended": f"see `lash pending list`; then `{again}`",
         "blocked": f"{clean(turn.reason or '')}; mend that and type `{again}`, or `{again} --abandon {turn.turn_id}`",
     }
