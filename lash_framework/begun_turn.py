@@ -122,7 +122,9 @@ async def run_begun(
                 tool_owners=owners,
                 persistent=persistent,
                 around=journalling.around,
+                when_live=gate.open if begun.rows else None,
             )
+            gate.shut = bool(begun.rows)
 
         def settle(run: TurnRun) -> Settlement:
             rows = controller.held if keep and controller is not None else ()

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 import anyio
+import anyio.lowlevel
 from attrs import evolve
 
 from lash_framework.cut_calls import EXTERNAL, cut_row, is_cut, may_be_cut
@@ -84,7 +85,7 @@ class JournalController:
     plugin, for the message of a mismatch; `persistent` is whether the journal outlives the process; `around` is called
     in the place of each effect that is executed, and executes it. Afterwards `replayed`, `ran` and `unknown` are the
     labels of what was answered, what was run, and what a crash left unknown, in order; `progressed` says that anything
-    was recorded.
+    was recorded. `when_live` is told once, before the first effect that has no record.
 
     Raises what `append` raised, from then on for everything; `JournalRefusal` if a row isn't what is asked
     (`runtime_effect_mismatch`) or can't be read (`runtime_effect_corrupt`); `EffectSuspended`.
@@ -99,7 +100,9 @@ class JournalController:
         tool_owners: Mapping[str, str] | None = None,
         persistent: bool = True,
         around: Around = straight,
+        when_live: Callable[[], None] | None = None,
     ) -> None:
+        self._when_live = when_live
         self._persistent = persistent
         self._around = around
         self.replayed: list[str] = []
@@ -176,6 +179,8 @@ class JournalController:
         fresh = [each for each in envelopes if each.key not in self._unasked and each.key not in self._asked]
         for each in fresh:
             self._prepared[each.key] = self._ask(each)
+        if fresh:
+            await self._go_live()
         await self._before([(each, self._prepared[each.key]) for each in fresh])
 
     async def flush(self) -> None:
@@ -206,8 +211,16 @@ class JournalController:
         elif repeats:
             await self._records.write_external()
 
+    async def _go_live(self) -> None:
+        """From here on it costs: a cancel that waited for that gets its chance."""
+        if self._when_live is not None:
+            tell, self._when_live = self._when_live, None
+            tell()
+            await anyio.lowlevel.checkpoint_if_cancelled()
+
     async def _live(self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner) -> RuntimeEffectOutcome:
         command, label = envelope.command, effect_label(envelope)
+        await self._go_live()
         await self._before([(envelope, asked)])
         unknown_usage = self._takes_unknown_usage(command.kind)
         self.ran.append(label)

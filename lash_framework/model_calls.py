@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from operator import is_not
 from typing import Any
@@ -28,13 +28,19 @@ __all__ = ["ask_model"]
 log = logging.getLogger("lash.turn")
 
 
-async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, scope: RuntimeScope) -> LlmCallOutcome:
-    """Ask the turn's model. What the user must mend (`ConfigurationError`) is raised; other failures are outcomes."""
+async def ask_model(
+    plan: TurnPlan, stream: ActivityStream, effect: LlmCall, scope: RuntimeScope, asks: Callable[[], None]
+) -> LlmCallOutcome:
+    """Ask the turn's model, and tell `asks` once that costs.
+
+    What the user must mend (`ConfigurationError`) is raised; other failures are outcomes.
+    """
 
     async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
         request, lost = await _with_bytes(plan, effect.request)  # a store's failure is raised: nothing is committed
         result: LlmResponse | LlmCallError
         try:
+            asks()
             result = _answer(plan, await plan.provider.complete(request, stream.receive))
         except ConfigurationError:
             raise

@@ -101,11 +101,9 @@ class TurnRun:
         as cancelled, if that was asked for before, else as abandoned; or, with `stop`, where it was stopped before.
         """
         ended: LashError | None = None
-        with anyio.CancelScope(deadline=deadline) as scope:
-            if ends is None:  # nothing runs then, and what is recorded belongs to the turn however it ends
-                self._gate.scope = scope
-                if self._gate.requested:
-                    scope.cancel()
+        with anyio.CancelScope() as scope:
+            if ends is None:  # else nothing runs that could be cancelled
+                self._gate.attach(scope, deadline)
             try:
                 if stop is None or stop.steps is not None:
                     await self._drive(await self._begin(), None if stop is None else stop.steps)
@@ -156,7 +154,8 @@ class TurnRun:
         return TurnStop(
             reason=StopReason.ABANDONED if self._gate.sealed else StopReason.CANCELLED,
             steps=None if self._machine is None else self._steps,
-            asking=ended.asked if isinstance(ended, EffectUnrecorded) else self._is_asking,
+            # Nor does anybody count a reply that is recorded and was to another question.
+            asking=ended.asked if isinstance(ended, EffectUnrecorded) else ended is not None or self._is_asking,
             results=self._calls.results,
             message=f"the turn was abandoned: {ended}" if self._gate.sealed else None,
         )
@@ -251,8 +250,7 @@ class TurnRun:
                     response: Any = await self._sync(effect)
                 case LlmCall(id=id):
                     await self._let_cancel_in(machine)
-                    self._is_asking = True
-                    answered = await ask_model(self.plan, self._stream, effect, self._scope())
+                    answered = await ask_model(self.plan, self._stream, effect, self._scope(), self._asks)
                     self._is_asking = False
                     self._note_lost(answered.lost_attachments)
                     response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
@@ -294,6 +292,9 @@ class TurnRun:
             await anyio.lowlevel.checkpoint()
         else:  # nobody was kept waiting yet: a pass of the event loop can be saved
             await anyio.lowlevel.checkpoint_if_cancelled()
+
+    def _asks(self) -> None:
+        self._is_asking = True
 
     def _note_lost(self, attachments: tuple[str, ...]) -> None:
         for issue in map(attachment_lost, attachments):

@@ -13,6 +13,7 @@ from agents import agent, plugin
 from attrs import define, evolve, field
 
 from lash_framework import Lash
+from lash_framework.recovery import RecoveryGate
 from lash_framework.running import RunningTurn
 from lash_framework.session import Session
 from lash_framework.settings import load_settings
@@ -302,6 +303,28 @@ async def test_a_call_within_a_call_is_known_as_well_as_its_record(
         outcomes = {each.tool_name: each.output.outcome for each in turn.tool_calls}
         codes = {name: getattr(outcome, "code", outcome.tag) for name, outcome in outcomes.items()}
         assert codes == {"batch": "unknown_after_crash", "look": "success", "act": "unknown_after_crash"}
+        assert (await session._resident.lash.replay("t")).differences == ()
+
+
+async def test_a_cancel_while_a_turn_is_replayed_keeps_what_is_recorded(tmp_path: Path) -> None:
+    """It ended the turn in the middle of its records: replies that were paid for, and calls, were in no history."""
+    left, gate = await interrupted_in(tmp_path, "unsafe"), RecoveryGate()
+    async with left.opened() as session:
+        store: Any = session._resident.lash.require_journal("this test").store
+        begin = store.begin_turn
+
+        async def begin_turn(given: Any) -> Any:
+            claim = await begin(given)
+            gate.cancel("enough")
+            return claim
+
+        store.begin_turn = begin_turn
+        (recovered,) = await session.recover(gate=gate)
+        turn = recovered.turn
+        assert turn.outcome == CANCELLED
+        assert [getattr(each.output.outcome, "code", "") for each in turn.tool_calls] == ["", "unknown_after_crash"]
+        assert (turn.usage.total, turn.usage.at_least) == (15, False)
+        assert len(left.model.requests) == 1
         assert (await session._resident.lash.replay("t")).differences == ()
 
 
