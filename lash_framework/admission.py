@@ -192,6 +192,14 @@ class Journalling:
                 raise LeaseLost(f"{error}: another run has the turn, or it was settled") from error
             raise
 
+    async def note(self, lease: Lease, no: int, rows: Sequence[JournalRow]) -> None:
+        """Write rows of a turn that isn't run, if that can be."""
+        with anyio.CancelScope(shield=True):
+            try:
+                await self.append(lease, no, rows, ())
+            except StoreError as error:
+                log.warning("the turn of inbox item %d wasn't written to: %s", no, error)
+
     async def let_go(self, lease: Lease) -> None:
         """Release a lease, whatever is being cancelled; if the store fails, its time will run out."""
         with anyio.CancelScope(shield=True):

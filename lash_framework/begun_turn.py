@@ -16,6 +16,7 @@ from attrs import evolve
 
 from lash_framework.accepted import TurnRequest, bare_request, restored
 from lash_framework.admission import Journalling
+from lash_framework.cut_calls import cut_row, may_be_cut
 from lash_framework.held_turn import HeldTurn
 from lash_framework.journal import JournalController
 from lash_framework.journal_errors import EffectsSuspended, cause
@@ -83,13 +84,14 @@ async def run_begun(
     assert item is not None
     stop = recorded_stop(begun.rows)
     recorded_only = abandon or stop is not None or item.cancel_reason is not None
+    died = begun.displaced is not None  # nobody let go of the lease
     if item.fruitless >= MAX_ATTEMPTS and not (force or recorded_only):
+        if may_be_cut(begun.rows, died=died) and not may_be_cut(begun.rows, died=False):
+            await journalling.note(lease, item.no, [cut_row(len(begun.rows))])
         deaths = f"its process died {item.fruitless} times in a row before anything more was recorded"
         text = item.reason or deaths
         await journalling.park(lease, item.no, InboxState.BLOCKED, reason=text, fruitless=item.fruitless)
         raise TurnBlocked(session.id, item.turn_id or "", text)
-    # Nobody let go of the lease; or nobody did before, when all that was done about it was to count it.
-    died = begun.displaced is not None or (item.fruitless > 0 and item.reason is None)
     is_fresh = request is not None and item.attempts == 1 and not begun.rows
     controller: JournalController | None = None
     keep = journalling.keep and not bare

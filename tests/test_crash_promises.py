@@ -383,6 +383,24 @@ async def test_a_turn_that_kills_its_process_is_blocked_after_three_deaths(tmp_p
         assert recovered.turn.text == "There."
 
 
+async def test_a_turn_that_was_blocked_for_its_deaths_says_at_least_when_it_is_tried_again(
+    tmp_path: Path,
+) -> None:
+    """The deaths were known to whoever blocked the turn, and to nobody who followed."""
+    url, steps = url_in(tmp_path / "one"), Steps()
+    subject = Subject(open_host=steps.open, prompt="Go.", session_id="one", turn_id="t")
+    for _ in range(3):
+        await killed(subject, url, CrashPoint("effect llm_call 2 of iteration 0", AFTER))
+    steps.waits = False
+    async with steps.open(url) as lash:
+        session = await lash.session("one", recover=False)
+        for _ in range(2):
+            with pytest.raises(TurnBlocked, match="its process died 3 times"):
+                await session.recover()
+        (recovered,) = await session.recover(force=True)
+        assert recovered.turn.usage.at_least
+
+
 async def test_deaths_after_progress_are_no_crash_loop(tmp_path: Path) -> None:
     url, steps = url_in(tmp_path / "one"), Steps()
     steps.waits = False
