@@ -16,7 +16,7 @@ from attrs import evolve
 
 from lash_framework.accepted import TurnRequest, bare_request, restored
 from lash_framework.admission import Journalling
-from lash_framework.cut_calls import cut_row, may_be_cut
+from lash_framework.cut_calls import cut_row, is_cut, may_be_cut
 from lash_framework.held_turn import HeldTurn
 from lash_framework.journal import JournalController
 from lash_framework.journal_errors import EffectsSuspended, cause
@@ -83,6 +83,9 @@ async def run_begun(
     assert lease is not None  # both come with a turn
     assert item is not None
     stop = recorded_stop(begun.rows)
+    cancelled = item.cancel_reason
+    if stop is not None and stop.reason is StopReason.CANCELLED:
+        cancelled = cancelled or "it was cancelled before"
     recorded_only = abandon or stop is not None or item.cancel_reason is not None
     died = begun.displaced is not None  # nobody let go of the lease
     if item.fruitless >= MAX_ATTEMPTS and not (force or recorded_only):
@@ -95,6 +98,8 @@ async def run_begun(
     is_fresh = request is not None and item.attempts == 1 and not begun.rows
     controller: JournalController | None = None
     keep = journalling.keep and not bare
+    if abandon and stop is not None:  # it may be the way there that can't be gone
+        stop, keep = None, False
     try:
         policy: SessionPolicy | None = None
         if request is None or not is_fresh:
@@ -106,10 +111,10 @@ async def run_begun(
                 if not recorded_only:
                     raise
                 log.warning("of turn `%s` no more than its input is kept: %s", item.turn_id, error)
-                known, policy, keep = bare_request(item), None, False  # of the records nothing is used
+                known, policy, stop, keep = bare_request(item), None, None, False  # of the records nothing is used
             request = known if request is None else evolve(known, turn_input=request.turn_input, wish=request.wish)
-        if item.cancel_reason is not None or (stop is not None and stop.reason is StopReason.CANCELLED):
-            gate.request(item.cancel_reason or "it was cancelled before")
+        if cancelled is not None:
+            gate.request(cancelled)
         owners = session.lash.host.composition((policy or session.policy).mode_id).tool_owners
         persistent = journalling.store.persistent
         ends = None
@@ -179,7 +184,7 @@ def what_was_accepted(lash: Lash, item: InboxItem, rows: Sequence[JournalRow]) -
     output = request.turn_input.output
     if isinstance(output, JsonSchemaOutput):
         request = evolve(request, wish=OutputWish(None, output))
-    first = rows[0] if rows else None
+    first = next((row for row in rows if not is_cut(row)), None)
     if first is None or first.kind != RuntimeEffectKind.TURN_START or first.status is not JournalStatus.DONE:
         return request, accepted.policy
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from agents import agent, plugin
 from attrs import define, evolve, field
 
 from lash_framework import Lash
+from lash_framework.begun_turn import what_was_accepted
+from lash_framework.cut_calls import cut_row
 from lash_framework.recovery import RecoveryGate
 from lash_framework.running import RunningTurn
 from lash_framework.session import Session
@@ -36,7 +39,10 @@ from lash_hookspecs import (
     ToolCallCompleted,
     ToolCallFailure,
     TurnBlocked,
+    TurnStartOutcome,
     TurnSuspended,
+    decode,
+    encode,
     tool,
 )
 from lash_plugin_provider_scripted import Call, Reply, ScriptedProvider
@@ -397,7 +403,8 @@ async def test_a_turn_that_is_cancelled_in_its_last_hook_has_no_error(tmp_path: 
         assert (await lash.replay("t")).differences == ()
 
 
-async def test_a_cancel_whose_commit_failed_is_a_cancel_when_the_turn_is_taken_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spoilt", [False, True], ids=["its records are whole", "a record is spoilt"])
+async def test_a_cancel_whose_commit_failed_is_a_cancel_when_the_turn_is_taken_up(spoilt: bool, tmp_path: Path) -> None:
     """Its end is recorded, so that whoever goes on neither asks the model nor says that it finished."""
     hook, model = LastHook(), Model("Done.")
     async with agent(model, store=f"sqlite:///{tmp_path}/a.db", plugins=[hook.plugin], settings=KEEPS) as lash:
@@ -411,10 +418,20 @@ async def test_a_cancel_whose_commit_failed_is_a_cancel_when_the_turn_is_taken_u
         session = await lash.session("s")
         with pytest.raises(StoreError):
             await hook.cancelled(session)
-        (recovered,) = await session.recover()
+        if not spoilt:
+            (recovered,) = await session.recover()
+            assert recovered.ran == ()
+            assert (await lash.replay("t")).differences == ()
+        else:  # there is no way to where it was stopped, but one out of it
+            database = sqlite3.connect(tmp_path / "a.db")
+            with database:
+                database.execute("UPDATE journal SET envelope_hash = zeroblob(32) WHERE kind = 'llm_call'")
+            database.close()
+            for _ in range(3):
+                with pytest.raises(TurnBlocked):
+                    await session.recover()
+            recovered = await session.abandon("t")
         assert recovered.turn.outcome == CANCELLED
-        assert recovered.ran == ()
-        assert (await lash.replay("t")).differences == ()
     assert len(model.requests) == 1
 
 
@@ -457,6 +474,20 @@ async def test_a_model_call_that_an_interruption_cut_is_known_to_whoever_goes_on
         assert recovered.turn.usage.total == 15
         assert recovered.turn.usage.at_least
         assert not (await session.run("And now?")).usage.at_least
+
+
+async def test_the_policy_is_found_behind_the_row_of_a_model_call_that_was_cut(tmp_path: Path) -> None:
+    """The first row is that of the death then, and the turn went on with the policy of its acceptance."""
+    left = await interrupted_in(tmp_path, "pure")
+    async with left.opened() as session:
+        lash = session._resident.lash
+        (item,) = await session.inbox()
+        rows = await lash.require_journal("this test").store.load_journal("s", "t")
+        begun_with = decode(TurnStartOutcome, rows[0].body)
+        other = evolve(begun_with, policy=evolve(begun_with.policy, max_turns=7))
+        rows = [cut_row(0), evolve(rows[0], body=encode(other))]
+        _, policy = what_was_accepted(lash, item, rows)
+        assert policy.max_turns == 7
 
 
 @pytest.mark.parametrize(
