@@ -7,9 +7,9 @@ the turn writes. Without one, the operating system's lock keeps other processes 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import anyio
 from attrs import evolve
@@ -18,10 +18,19 @@ from lash_framework.accepted import TurnRequest, accepted_bytes
 from lash_framework.journal import Around, straight
 from lash_framework.lease_keeper import LeaseKeeper
 from lash_framework.world import REAL, World
-from lash_hookspecs.errors import InboxConflict, SessionBusy, SessionDeleted, StoreError, TurnConflict
-from lash_hookspecs.inbox import Inbox, InboxItem, InboxState, Ingress, NewInboxItem
+from lash_hookspecs.errors import (
+    ClaimLost,
+    InboxConflict,
+    LeaseLost,
+    SessionBusy,
+    SessionDeleted,
+    StoreError,
+    TurnConflict,
+)
+from lash_hookspecs.inbox import Inbox, InboxState, Ingress, NewInboxItem
 from lash_hookspecs.journal import Journal, TurnBegin, TurnBegun, TurnCommitted
-from lash_hookspecs.leases import Lease, LeaseBusy, LeaseHolder, Leases
+from lash_hookspecs.journal_rows import JournalRow
+from lash_hookspecs.leases import Lease, LeaseAcquired, LeaseBusy, LeaseHolder, Leases
 from lash_hookspecs.stores import Blobs, SessionStore, Store
 from lash_hookspecs.values import frozen
 
@@ -32,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["BUSY_POLL_S", "DurableStore", "Journalling", "busy", "new_holder"]
 
 log = logging.getLogger("lash.turn")
+
+T = TypeVar("T")
 
 BUSY_POLL_S = 0.05
 """How often a waiting run asks whether the session is free, in seconds."""
@@ -102,6 +113,11 @@ class Journalling:
         turn id that was used with another input.
         """
         while True:
+            if self.keeper.holds(session_id):  # the store would let us take our own lease over
+                if not wait:
+                    raise busy(session_id)
+                await anyio.sleep(BUSY_POLL_S)
+                continue
             begin = TurnBegin(
                 session_id=session_id,
                 holder=self.holder,
@@ -111,7 +127,7 @@ class Journalling:
                 wait=wait,
             )
             try:
-                claim = await self.store.begin_turn(begin)
+                claim = await self._or_let_go(self.store.begin_turn(begin), session_id, self.holder, begin.nonce)
             except InboxConflict as error:
                 assert item is not None
                 raise TurnConflict(
@@ -133,8 +149,11 @@ class Journalling:
     async def lease(self, session_id: str, *, wait: bool = False) -> AsyncIterator[Lease]:
         """Hold the session without a turn. Raises `SessionBusy`, also while a turn of this host runs on it."""
         holder, nonce = self.apart().holder, self.world.token_hex(8)
+        ttl_ms = self.keeper.ttl_ms
         while isinstance(
-            claim := await self.store.claim_lease(session_id, holder, nonce=nonce, ttl_ms=self.keeper.ttl_ms),
+            claim := await self._or_let_go(
+                self.store.claim_lease(session_id, holder, nonce=nonce, ttl_ms=ttl_ms), session_id, holder, nonce
+            ),
             LeaseBusy,
         ):
             if not wait:
@@ -144,6 +163,47 @@ class Journalling:
             yield claim.lease
         finally:
             await self.let_go(claim.lease)
+
+    async def _or_let_go(self, claims: Awaitable[T], session_id: str, holder: LeaseHolder, nonce: str) -> T:
+        """What is claimed; or, if we are cancelled meanwhile, nothing: the store goes on with a write that it has.
+
+        `Task.cancel()`, as `asyncio.wait_for` calls it, comes out of the write with its answer lost.
+        """
+        try:
+            return await claims
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                try:
+                    claim = await self.store.claim_lease(session_id, holder, nonce=nonce, ttl_ms=self.keeper.ttl_ms)
+                    if isinstance(claim, LeaseAcquired):  # the same nonce: the lease that was claimed, if any was
+                        await self.let_go(claim.lease)
+                except StoreError as error:
+                    log.warning("the lease of session `%s` wasn't released: %s", session_id, error)
+            raise
+
+    async def append(self, lease: Lease, no: int, rows: Sequence[JournalRow], claims: Sequence[int]) -> None:
+        """Write rows of the item's turn. Raises `LeaseLost` if somebody else has it, and `ClaimLost` for `claims`.
+
+        A lease that lapsed while nothing of this process ran is renewed, unless somebody took it.
+        """
+        try:
+            try:
+                await self.store.append_journal(lease, no, rows, claims=claims)
+            except LeaseLost:
+                await self.store.renew_lease(lease, ttl_ms=self.keeper.ttl_ms)
+                await self.store.append_journal(lease, no, rows, claims=claims)
+        except ClaimLost as error:
+            if no in error.nos:
+                raise LeaseLost(f"{error}: another run has the turn, or it was settled") from error
+            raise
+
+    async def note(self, lease: Lease, no: int, rows: Sequence[JournalRow]) -> None:
+        """Write rows of a turn that isn't run, if that can be."""
+        with anyio.CancelScope(shield=True):
+            try:
+                await self.append(lease, no, rows, ())
+            except StoreError as error:
+                log.warning("the turn of inbox item %d wasn't written to: %s", no, error)
 
     async def let_go(self, lease: Lease) -> None:
         """Release a lease, whatever is being cancelled; if the store fails, its time will run out."""
@@ -155,21 +215,15 @@ class Journalling:
             except StoreError as error:
                 log.warning("the lease of session `%s` wasn't released: %s", lease.session_id, error)
 
-    async def park(self, lease: Lease, no: int, *, blocked: str | None = None) -> None:
-        """Leave the turn as suspended, or as blocked for this reason, and let go of the session."""
-        state = InboxState.SUSPENDED if blocked is None else InboxState.BLOCKED
+    async def park(
+        self, lease: Lease, no: int, state: InboxState, *, reason: str | None = None, fruitless: int = 0
+    ) -> None:
+        """Leave the turn in this state, for this reason, and let go of the session."""
         with anyio.CancelScope(shield=True):
             try:
-                await self.store.park_turn(lease, no, state=state, reason=blocked)
+                await self.store.park_turn(lease, no, state=state, reason=reason, fruitless=fruitless)
             except StoreError as error:  # whoever begins it next finds the same
                 log.warning("the turn of inbox item %d wasn't parked: %s", no, error)
-
-    async def put_back(self, lease: Lease, item: InboxItem) -> None:
-        """Let go of a turn that is left as it was found: who was told why it is blocked leaves it so."""
-        if item.reason is not None:
-            await self.park(lease, item.no, blocked=item.reason)
-        else:
-            await self.let_go(lease)
 
     async def take_back(self, session_id: str, turn_id: str) -> None:
         """Take back an item that was accepted and isn't begun, without a trace: its turn id may be used again."""

@@ -16,10 +16,12 @@ from attrs import evolve
 
 from lash_framework.accepted import TurnRequest, bare_request, restored
 from lash_framework.admission import Journalling
+from lash_framework.cut_calls import cut_row, is_cut, may_be_cut
 from lash_framework.held_turn import HeldTurn
-from lash_framework.journal import JournalController, RecordedOnly
-from lash_framework.journal_errors import EffectsSuspended
+from lash_framework.journal import JournalController
+from lash_framework.journal_errors import EffectsSuspended, cause
 from lash_framework.queued_inputs import queued_inputs
+from lash_framework.recorded_only import RecordedOnly, recorded_stop
 from lash_framework.stream import Sink
 from lash_framework.structured import OutputWish
 from lash_framework.turn import TurnRun
@@ -38,11 +40,12 @@ from lash_hookspecs.errors import (
     TurnBlocked,
     TurnSuspended,
 )
-from lash_hookspecs.inbox import InboxItem
+from lash_hookspecs.inbox import InboxItem, InboxState
 from lash_hookspecs.journal import TurnBegun
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus, Settlement
 from lash_hookspecs.llm import JsonSchemaOutput
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
+from lash_hookspecs.turn_outcomes import StopReason
 
 if TYPE_CHECKING:
     from lash_framework.lash import Lash
@@ -53,7 +56,7 @@ __all__ = ["MAX_ATTEMPTS", "run_begun", "what_was_accepted"]
 log = logging.getLogger("lash.turn")
 
 MAX_ATTEMPTS = 3
-"""How often a turn that can't go on is tried before somebody has to decide."""
+"""How often in a row a turn may come to nothing, for one reason, before somebody has to decide."""
 
 
 async def run_begun(
@@ -67,27 +70,36 @@ async def run_begun(
     sink: Sink | None = None,
     force: bool = False,
     abandon: bool = False,
+    bare: bool = False,
 ) -> tuple[TurnRun, AssembledTurn]:
     """Run a turn that was begun to its commit; without a `request`, what was accepted is run.
 
-    `force`: also if it was blocked. `abandon`: run nothing, and commit what is recorded as stopped.
+    `force`: also if it was blocked. `abandon`: run nothing, and commit what is recorded as stopped; if that is `bare`,
+    there is nothing to keep of its journal.
     A turn that was asked to end after it was begun isn't run any more either: its records are committed as cancelled.
     Raises `TurnSuspended` and `TurnBlocked`; after anything else that is raised, the turn was interrupted.
     """
     lease, item = begun.lease, begun.item
     assert lease is not None  # both come with a turn
     assert item is not None
-    ends = abandon or item.cancel_reason is not None
-    recorded_only = abandon or (ends and bool(begun.rows))
-    if item.reason is not None and not (force or ends):
-        await journalling.park(lease, item.no, blocked=item.reason)
-        raise TurnBlocked(session.id, item.turn_id or "", item.reason)
-    if item.fruitless >= MAX_ATTEMPTS and not (force or ends):
-        text = f"its process died {item.fruitless} times in a row before anything more was recorded"
-        await journalling.park(lease, item.no, blocked=text)
+    stop = recorded_stop(begun.rows)
+    cancelled = item.cancel_reason
+    if stop is not None and stop.reason is StopReason.CANCELLED:
+        cancelled = cancelled or "it was cancelled before"
+    recorded_only = abandon or stop is not None or item.cancel_reason is not None
+    died = begun.displaced is not None  # nobody let go of the lease
+    if item.fruitless >= MAX_ATTEMPTS and not (force or recorded_only):
+        if may_be_cut(begun.rows, died=died) and not may_be_cut(begun.rows, died=False):
+            await journalling.note(lease, item.no, [cut_row(len(begun.rows))])
+        deaths = f"its process died {item.fruitless} times in a row before anything more was recorded"
+        text = item.reason or deaths
+        await journalling.park(lease, item.no, InboxState.BLOCKED, reason=text, fruitless=item.fruitless)
         raise TurnBlocked(session.id, item.turn_id or "", text)
     is_fresh = request is not None and item.attempts == 1 and not begun.rows
     controller: JournalController | None = None
+    keep = journalling.keep and not bare
+    if abandon and stop is not None:  # it may be the way there that can't be gone
+        stop, keep = None, False
     try:
         policy: SessionPolicy | None = None
         if request is None or not is_fresh:
@@ -99,33 +111,31 @@ async def run_begun(
                 if not recorded_only:
                     raise
                 log.warning("of turn `%s` no more than its input is kept: %s", item.turn_id, error)
-                known, policy = bare_request(item), None
+                known, policy, stop, keep = bare_request(item), None, None, False  # of the records nothing is used
             request = known if request is None else evolve(known, turn_input=request.turn_input, wish=request.wish)
-        if item.cancel_reason is not None:
-            gate.request(item.cancel_reason)
+        if cancelled is not None:
+            gate.request(cancelled)
         owners = session.lash.host.composition((policy or session.policy).mode_id).tool_owners
         persistent = journalling.store.persistent
+        ends = None
         if recorded_only:
-            controller = RecordedOnly(begun.rows, tool_owners=owners, persistent=persistent)
+            controller = only = RecordedOnly(begun.rows, died=died, tool_owners=owners, persistent=persistent)
+            ends = only.end
         else:
-
-            async def append(rows: Sequence[JournalRow], claims: Sequence[int]) -> None:
-                await journalling.store.append_journal(lease, item.no, rows, claims=claims)
-
             controller = JournalController(
                 begun.rows,
-                append,
-                attempt=item.attempts,
+                partial(journalling.append, lease, item.no),
+                died=died,
                 tool_owners=owners,
                 persistent=persistent,
                 around=journalling.around,
+                when_live=gate.open if begun.rows else None,
             )
+            gate.shut = bool(begun.rows)
 
         def settle(run: TurnRun) -> Settlement:
-            rows = controller.held if journalling.keep and controller is not None else ()
-            return Settlement(
-                lease=lease, item=item.no, applied=run.applied, keep_journal=journalling.keep, rows=tuple(rows)
-            )
+            rows = controller.held if keep and controller is not None else ()
+            return Settlement(lease=lease, item=item.no, applied=run.applied, keep_journal=keep, rows=tuple(rows))
 
         held = HeldTurn(session, request, gate, deadline)
         with journalling.keeper.holding(lease, item.no, gate):
@@ -136,25 +146,27 @@ async def run_begun(
                 revision=begun.head_revision,
                 settle=settle,
                 queued=partial(queued_inputs, session),
-                recorded_only=recorded_only,
+                ends=ends,
+                stop=stop,
             )
     except EffectsSuspended as waiting:
-        await journalling.park(lease, item.no)
+        await journalling.park(lease, item.no, InboxState.SUSPENDED)
         raise TurnSuspended(session.id, item.turn_id or "", waiting.keys) from None
-    except ReplayError as error:
-        raise await _stuck(journalling, begun, error) from error
-    except (ConfigurationError, StoreCorrupt) as error:
-        if is_fresh and not (controller is not None and controller.acted):
+    except (ReplayError, ConfigurationError, StoreCorrupt) as error:
+        never_ran = is_fresh and not (controller is not None and controller.acted)
+        if never_ran and not isinstance(error, ReplayError):
             await journalling.withdraw(lease, item.no)
             raise
-        raise await _stuck(journalling, begun, error) from error
+        await _leave(journalling, begun, controller, error)
+        raise TurnBlocked(session.id, item.turn_id or "", str(error)) from error
     except (BudgetExceeded, CommitRefused) as error:
         if recorded_only and begun.rows:  # then without them, so that the session is rid of it
             log.warning("of turn `%s` no more than its input is kept: %s", item.turn_id, error)
-            return await run_begun(session, journalling, evolve(begun, rows=()), None, gate, abandon=True)
-        if item.attempts >= MAX_ATTEMPTS and not recorded_only:
-            raise await _stuck(journalling, begun, error) from error
-        await journalling.let_go(lease)
+            return await run_begun(session, journalling, evolve(begun, rows=()), None, gate, abandon=True, bare=True)
+        if recorded_only:
+            await journalling.let_go(lease)
+        elif await _leave(journalling, begun, controller, error):
+            raise TurnBlocked(session.id, item.turn_id or "", str(error)) from error
         raise
     except BaseException:
         if controller is not None:
@@ -172,7 +184,7 @@ def what_was_accepted(lash: Lash, item: InboxItem, rows: Sequence[JournalRow]) -
     output = request.turn_input.output
     if isinstance(output, JsonSchemaOutput):
         request = evolve(request, wish=OutputWish(None, output))
-    first = rows[0] if rows else None
+    first = next((row for row in rows if not is_cut(row)), None)
     if first is None or first.kind != RuntimeEffectKind.TURN_START or first.status is not JournalStatus.DONE:
         return request, accepted.policy
     try:
@@ -185,13 +197,21 @@ def what_was_accepted(lash: Lash, item: InboxItem, rows: Sequence[JournalRow]) -
     return request, evolve(begun_with.policy, model=accepted.policy.model)  # the turn's own model isn't the session's
 
 
-async def _stuck(journalling: Journalling, begun: TurnBegun, error: LashError) -> TurnBlocked:
-    """Leave a turn that can't go on: for the next attempt, or, after the last one, for a person."""
-    lease, item = begun.lease, begun.item
+async def _leave(
+    journalling: Journalling, begun: TurnBegun, controller: JournalController | None, error: LashError
+) -> bool:
+    """Leave a turn that can't go on: for the next attempt, or, if this was the last one, for a person.
+
+    Only attempts that came to nothing, one after the other and for one reason, count. True: it was the last one.
+    """
+    lease, item, reason = begun.lease, begun.item, str(error)
     assert lease is not None  # both come with a turn
     assert item is not None
-    if item.attempts >= MAX_ATTEMPTS:
-        await journalling.park(lease, item.no, blocked=str(error))
-    else:
-        await journalling.let_go(lease)
-    return TurnBlocked(item.session_id, item.turn_id or "", str(error))
+    if controller is not None:
+        await controller.save()
+    again = item.reason is not None and cause(item.reason) == cause(reason)
+    in_vain = again and not (controller is not None and controller.progressed)
+    count = item.fruitless + 1 if in_vain else 1
+    state = InboxState.BLOCKED if count >= MAX_ATTEMPTS else InboxState.STUCK
+    await journalling.park(lease, item.no, state, reason=reason, fruitless=count)
+    return state is InboxState.BLOCKED

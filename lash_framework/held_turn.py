@@ -24,7 +24,7 @@ from lash_framework.turn import TurnRun
 from lash_framework.turn_commit import conversation_after, prepare_commit
 from lash_framework.turn_plan import CancelGate, TurnPlan
 from lash_hookspecs.activity import TurnEnd
-from lash_hookspecs.effect_outcomes import HookFailure
+from lash_hookspecs.effect_outcomes import HookFailure, TurnStop
 from lash_hookspecs.effects import EffectController, RuntimeScope
 from lash_hookspecs.errors import ConfigurationError, PluginError
 from lash_hookspecs.journal_rows import Settlement
@@ -74,9 +74,13 @@ class HeldTurn:
         revision: int | None = None,
         settle: Settle = lambda run: None,
         queued: Queued = _nothing,
-        recorded_only: bool = False,
+        ends: Callable[[], None] | None = None,
+        stop: TurnStop | None = None,
     ) -> tuple[TurnRun, AssembledTurn]:
-        """Run it to its commit, with the session's policy if none is given; `revision` is the head's, if known."""
+        """Run it to its commit, with the session's policy if none is given; `revision` is the head's, if known.
+
+        With `ends` nothing is run: see `TurnRun.run`.
+        """
         session, lash, request = self._session, self._session.lash, self._request
         conversation = await session.fresh(revision)
         policy = policy or session.policy
@@ -88,7 +92,7 @@ class HeldTurn:
             stream = ActivityStream(request.turn_id, sink, session.feed)
             run = TurnRun(plan, stream, self._gate)
             session.feed.begin(run, stream)
-            await run.run(self._deadline, recorded_only=recorded_only)
+            await run.run(self._deadline, ends=ends, stop=stop)
             components = self._components(run, before)
             settings = effective_settings(
                 composition.mode, composition.mode_owner, policy, session.sources, plan.turn_input

@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 from attrs import evolve
 
+from lash_framework.cut_calls import EXTERNAL, cut_row, is_cut, may_be_cut
 from lash_framework.envelope_hash import Asked, EnvelopeHasher
 from lash_framework.journal_decisions import (
     Corrupt,
@@ -25,7 +26,7 @@ from lash_framework.journal_decisions import (
     fate,
     repeatability,
 )
-from lash_framework.journal_errors import EffectSuspended, EffectUnrecorded, JournalRefusal, mismatch
+from lash_framework.journal_errors import EffectSuspended, JournalRefusal, mismatch
 from lash_framework.journal_queue import Append, JournalQueue
 from lash_framework.tool_calls import unknown_call
 from lash_hookspecs.codec import decode, encode
@@ -47,7 +48,7 @@ from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, ToolEffect
 
-__all__ = ["Around", "JournalController", "RecordedOnly", "effect_label", "straight"]
+__all__ = ["Around", "JournalController", "call_of", "effect_label", "pending", "straight"]
 
 log = logging.getLogger("lash.turn")
 
@@ -57,8 +58,6 @@ Around = Callable[[RuntimeEffectEnvelope, EffectRunner], Awaitable[RuntimeEffect
 """Stands where an effect is executed: what must be durable before it is, and its outcome isn't recorded yet."""
 
 
-EXTERNAL = frozenset({_K.LLM_CALL, _K.DIRECT, _K.TOOL_CALL, _K.EXEC_CODE, _K.SLEEP, _K.PROCESS, _K.AWAIT_EVENT})
-"""What happens outside of the turn. All else is internal: it can be done again if its record is lost."""
 DURABLE_AT_ONCE = frozenset({_K.DIRECT, _K.TOOL_CALL, _K.EXEC_CODE, _K.PROCESS, _K.AWAIT_EVENT})
 """What is answered only when its record is durable. A model's reply need only be so before the next external effect."""
 
@@ -86,10 +85,11 @@ def effect_label(envelope: RuntimeEffectEnvelope) -> str:
 class JournalController:
     """One turn's way through the effect boundary, with a journal.
 
-    `rows` are what earlier attempts recorded; `attempt` counts from 1; `tool_owners` names each tool's plugin, for
-    the message of a mismatch; `persistent` is whether the journal outlives the process; `around` is called in the place
-    of each effect that is executed, and executes it. Afterwards `replayed`, `ran`
-    and `unknown` are the labels of what was answered, what was run, and what a crash left unknown, in order.
+    `rows` are what earlier attempts recorded; `died`: the last of them was killed; `tool_owners` names each tool's
+    plugin, for the message of a mismatch; `persistent` is whether the journal outlives the process; `around` is called
+    in the place of each effect that is executed, and executes it. Afterwards `replayed`, `ran` and `unknown` are the
+    labels of what was answered, what was run, and what a crash left unknown, in order; `progressed` says that anything
+    was recorded. `when_live` is told once, before the first effect that has no record.
 
     Raises what `append` raised, from then on for everything; `JournalRefusal` if a row isn't what is asked
     (`runtime_effect_mismatch`) or can't be read (`runtime_effect_corrupt`); `EffectSuspended`.
@@ -100,25 +100,32 @@ class JournalController:
         rows: Iterable[JournalRow],
         append: Append,
         *,
-        attempt: int = 1,
+        died: bool = False,
         tool_owners: Mapping[str, str] | None = None,
         persistent: bool = True,
         around: Around = straight,
+        when_live: Callable[[], None] | None = None,
     ) -> None:
+        self._when_live = when_live
         self._persistent = persistent
         self._around = around
         self.replayed: list[str] = []
         self.ran: list[str] = []
         self.unknown: list[str] = []
-        self._unasked = {row.key: row for row in rows}
+        self.progressed = False
+        rows = tuple(rows)
+        self._unasked = {row.key: row for row in rows if not is_cut(row)}
+        self._places = len(rows)
         self._asked: set[str] = set()
         self._records = JournalQueue(append)
         self._hasher = EnvelopeHasher(tool_owners or {})
         self._prepared: dict[str, Asked] = {}
         self._intents: set[str] = set()
         self._within: set[str] = set()
-        # Who died before us may have paid for a reply whose record was lost.
-        self._usage_unknown = attempt > 1
+        self._is_asking = False
+        self._usage_unknown = may_be_cut(rows, died=died)
+        if self._usage_unknown and not may_be_cut(rows, died=False):
+            self._note_cut()  # whoever follows us must know, too
 
     @property
     def durable(self) -> bool:
@@ -138,7 +145,7 @@ class JournalController:
     @property
     def rows_left(self) -> tuple[JournalRow, ...]:
         """Recorded rows that nobody asked for; without the calls within a replayed call, which holds their results."""
-        return tuple(row for row in self._unasked.values() if not (self._within and _call_id(row) in self._within))
+        return tuple(row for row in self._unasked.values() if not (self._within and call_of(row) in self._within))
 
     # ---- the port ---------------------------------------------------------------------------------------------------
 
@@ -178,6 +185,8 @@ class JournalController:
         fresh = [each for each in envelopes if each.key not in self._unasked and each.key not in self._asked]
         for each in fresh:
             self._prepared[each.key] = self._ask(each)
+        if fresh:
+            await self._go_live()
         await self._before([(each, self._prepared[each.key]) for each in fresh])
 
     async def flush(self) -> None:
@@ -186,6 +195,8 @@ class JournalController:
 
     async def save(self) -> None:
         """Write what is held, whatever is being cancelled: the turn is interrupted, and what was paid for is known."""
+        if self._is_asking:
+            self._note_cut()
         with anyio.CancelScope(shield=True):
             try:
                 await self._records.write()
@@ -206,13 +217,30 @@ class JournalController:
         elif repeats:
             await self._records.write_external()
 
+    async def _go_live(self) -> None:
+        """From here on it costs: a cancel that waited for that gets its chance."""
+        if self._when_live is not None:
+            tell, self._when_live = self._when_live, None
+            tell()
+            await anyio.lowlevel.checkpoint_if_cancelled()
+
     async def _live(self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner) -> RuntimeEffectOutcome:
         command, label = envelope.command, effect_label(envelope)
+        await self._go_live()
         await self._before([(envelope, asked)])
         unknown_usage = self._takes_unknown_usage(command.kind)
         self.ran.append(label)
         try:
-            outcome = await self._around(envelope, run)
+            try:
+                self._is_asking = command.kind is RuntimeEffectKind.LLM_CALL
+                outcome = await self._around(envelope, run)
+            except anyio.get_cancelled_exc_class():
+                self._asked.discard(envelope.key)  # it has no record: the turn's end is asked for once more
+                raise
+            except Exception:
+                self._is_asking = False
+                raise
+            self._is_asking = False
             if outcome.kind is not command.kind:
                 raise EffectControllerError(
                     "runtime_effect_wrong_outcome",
@@ -241,6 +269,7 @@ class JournalController:
     ) -> None:
         kind = envelope.command.kind
         row = self._row(envelope, asked, status, body)
+        self.progressed = True
         if claims:
             try:
                 await self._records.claim(row, claims)
@@ -258,11 +287,7 @@ class JournalController:
             raise EffectSuspended(envelope.key, effect_label(envelope))
         outcome: RuntimeEffectOutcome
         if isinstance(envelope.command, ToolCallCommand):
-            call = envelope.command.call
-            asked_call = PendingToolCall(
-                call_id=call.call_id, tool_name=call.tool_name, args=call.args, replay=call.replay
-            )
-            outcome = ToolCallEffectOutcome(ToolCallDone(unknown_call(asked_call)))
+            outcome = ToolCallEffectOutcome(ToolCallDone(unknown_call(pending(envelope.command))))
         else:
             text = "unknown_after_crash: the code was interrupted by a crash; what it did, nobody knows"
             outcome = ExecCodeOutcome(text)
@@ -280,6 +305,10 @@ class JournalController:
             return False
         unknown, self._usage_unknown = self._usage_unknown, False
         return unknown and kind is RuntimeEffectKind.LLM_CALL
+
+    def _note_cut(self) -> None:
+        self._records.add(cut_row(self._places))
+        self._places += 1
 
     # ---- rows -------------------------------------------------------------------------------------------------------
 
@@ -307,28 +336,6 @@ class JournalController:
             digests=asked.written,
             label=effect_label(envelope),
         )
-
-
-class RecordedOnly(JournalController):
-    """A journal that runs nothing and writes nothing: `EffectUnrecorded` is raised where the rows end."""
-
-    def __init__(
-        self, rows: Iterable[JournalRow], *, tool_owners: Mapping[str, str] | None = None, persistent: bool = True
-    ) -> None:
-        super().__init__(rows, _refuse, tool_owners=tool_owners, persistent=persistent)
-
-    async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
-        """Nothing is written."""
-
-    async def _live(self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner) -> RuntimeEffectOutcome:
-        raise EffectUnrecorded(effect_label(envelope))
-
-    async def _uncertain(self, what: Fate, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
-        raise EffectUnrecorded(effect_label(envelope))
-
-
-async def _refuse(rows: Sequence[JournalRow], claims: Sequence[int]) -> None:
-    raise AssertionError("unreachable: nothing is recorded here")
 
 
 # ---- outcomes -------------------------------------------------------------------------------------------------------
@@ -372,7 +379,13 @@ def _descendants(call: CompletedToolCall) -> Iterator[str]:
         yield from _descendants(child)
 
 
-def _call_id(row: JournalRow) -> str | None:
+def pending(command: ToolCallCommand) -> PendingToolCall:
+    """The call as the model made it."""
+    call = command.call
+    return PendingToolCall(call_id=call.call_id, tool_name=call.tool_name, args=call.args, replay=call.replay)
+
+
+def call_of(row: JournalRow) -> str | None:
     """The id of the call that a row is about, if it is one and can be read."""
     if row.kind != RuntimeEffectKind.TOOL_CALL:
         return None

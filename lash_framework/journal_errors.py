@@ -14,17 +14,21 @@ import orjson
 from lash_framework.envelope_hash import Asked, owner_of
 from lash_hookspecs.errors import LashError, ReplayError
 from lash_hookspecs.journal_rows import JournalRow
+from lash_hookspecs.tools import CompletedToolCall
 
 __all__ = [
     "EffectSuspended",
     "EffectUnrecorded",
     "EffectsSuspended",
     "JournalRefusal",
+    "cause",
     "differing_paths",
     "mismatch",
 ]
 
 log = logging.getLogger("lash.journal")
+
+_NOT_THE_SAME = " is not what was recorded"
 
 SHOWN = 8
 """How many paths a message names."""
@@ -61,10 +65,15 @@ class EffectSuspended(EffectsSuspended):
 
 
 class EffectUnrecorded(LashError):
-    """The records end here, and nothing is to be run."""
+    """The records end here, and nothing is to be run.
 
-    def __init__(self, label: str) -> None:
+    `left` is what is known of it, if it is a tool call. `asked`: who died here may have paid for a model call.
+    """
+
+    def __init__(self, label: str, *, left: CompletedToolCall | None = None, asked: bool = False) -> None:
         self.label = label
+        self.left = left
+        self.asked = asked
         super().__init__(f"there is no record of {label}, and nothing is run here")
 
 
@@ -83,20 +92,25 @@ def mismatch(row: JournalRow, asked: Asked, label: str) -> JournalRefusal:
     paths = differing_paths(before, now)
     hashes = f"the record is of {row.envelope_hash}, and now {asked.hash} is asked"
     if not before:
-        text = f"{label} is not what was recorded: {hashes}; the record has no digests to compare"
+        text = f"{label}{_NOT_THE_SAME}: {hashes}; the record has no digests to compare"
     elif not paths:
         text = (
-            f"{label} is not what was recorded: {hashes}, although all {len(now)} pieces have the same digests; "
+            f"{label}{_NOT_THE_SAME}: {hashes}, although all {len(now)} pieces have the same digests; "
             "the record was altered, or this version of lash hashes differently"
         )
     else:
         shown = ", ".join(map(_named, paths[:SHOWN]))
         more = f", … and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
         differ = "1 path differs" if len(paths) == 1 else f"{len(paths)} paths differ"
-        text = f"{label} is not what was recorded: {differ}: {shown}{more}; {hashes}"
+        text = f"{label}{_NOT_THE_SAME}: {differ}: {shown}{more}; {hashes}"
     for path in paths:
         log.debug("%s: %s was %s, is %s", label, path, before.get(path, "absent"), now.get(path, "absent"))
     return JournalRefusal("runtime_effect_mismatch", text, label=label, paths=paths)
+
+
+def cause(reason: str) -> str:
+    """What two reasons have in common that are the same but for hashes and paths."""
+    return reason.partition(_NOT_THE_SAME)[0]
 
 
 def _named(path: str) -> str:

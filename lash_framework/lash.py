@@ -45,7 +45,7 @@ from lash_framework.settings import Settings, load_settings, plugin_settings, pr
 from lash_framework.sourcing import STORED, attribute, policy_settings
 from lash_framework.sync import run_anywhere
 from lash_framework.tool_calls import Validator
-from lash_framework.unfinished import UnfinishedTurn, unfinished_turns
+from lash_framework.unfinished import UnfinishedTurn, all_items, unfinished_turns
 from lash_framework.watchdog import Watchdog
 from lash_framework.world import REAL, World, this_world
 from lash_hookspecs.codec import decode
@@ -298,7 +298,7 @@ class Lash:
             return found
         waits: set[str] = set()
         if self.journalling is not None:
-            waits = {each.session_id for each in await self.journalling.store.list_inbox()}
+            waits = {each.session_id async for each in all_items(self.journalling.store)}
         return [each for each in found if each.head_revision or each.session_id in waits]
 
     async def latest_session_id(self) -> str | None:
@@ -346,12 +346,15 @@ class Lash:
         """Calls that a crash left unknown and that wait for a person, of all sessions."""
         return await pending_calls(self.require_journal("`lash pending`"))
 
-    async def resolve(self, key: str, *, result: object = None, error: str | None = None) -> PendingCall:
-        """Say what became of a pending call: its result, or why it failed. A beginning of the key is enough.
+    async def resolve(
+        self, key: str, *, result: object = None, error: str | None = None, happened: bool = True
+    ) -> PendingCall:
+        """Say what became of a pending call: its result, or why it failed, or that it never happened.
 
-        The turn goes on with `Session.recover`. Raises `UnknownName`, and `SessionBusy` while the turn runs.
+        A beginning of the key is enough; `Session.recover` goes on. Raises `UnknownName`, and `SessionBusy`.
         """
-        return await resolve(self.require_journal("`lash pending`"), key, result=result, error=error)
+        journalling = self.require_journal("`lash pending`")
+        return await resolve(journalling, key, result=result, error=error, happened=happened)
 
     async def replay(self, turn_id: str, session_id: str | None = None) -> Replayed:
         """Replay a committed turn from its journal: nothing is executed, nothing is written.
@@ -369,12 +372,10 @@ class Lash:
         return () if self.journalling is None else await unfinished_turns(self.journalling, session_id)
 
     async def upgrade_check(self, session_id: str | None = None) -> Sequence[Rehearsal]:
-        """What would become of unfinished turns with what is installed now; nothing is executed or written."""
-        from lash_framework.rehearsal import rehearse  # few want it
+        """What would become of all unfinished turns with what is installed now; nothing is executed or written."""
+        from lash_framework.rehearsal import rehearse_all  # few want it
 
-        waiting = await self.require_journal("`lash upgrade-check`").store.list_inbox(session_id)
-        begun = [each for each in waiting if each.attempts and each.turn_id is not None]
-        return [await rehearse(self, each) for each in begun]
+        return await rehearse_all(self, session_id)
 
     async def load_history(self, session_id: str) -> HistoryExport:
         """A session, whole, with placeholders for what can't be read. Raises `UnknownName` if there is none."""

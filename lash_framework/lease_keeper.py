@@ -75,6 +75,10 @@ class LeaseKeeper:
         finally:
             self._held.remove(held)
 
+    def holds(self, session_id: str) -> bool:
+        """Whether a turn of this host runs on the session."""
+        return any(each.lease.session_id == session_id for each in self._held)
+
     async def _work(self) -> None:
         while True:
             if not self._held:

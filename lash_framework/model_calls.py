@@ -35,11 +35,12 @@ async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, sco
 
     async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
         await _let_cancel_in(stream)
-        stream.asking = stream.has_asked = True
+        stream.has_asked = True
         stream.catch_up()
         request, lost = await _with_bytes(plan, effect.request)  # a store's failure is raised: nothing is committed
         result: LlmResponse | LlmCallError
         try:
+            stream.asking = True  # it costs
             result = _answer(plan, await plan.provider.complete(request, stream.receive))
         except ConfigurationError:
             raise

@@ -37,6 +37,10 @@ __all__ = [
 ]
 
 
+SETTLED_FOR_H = 30 * 24
+"""How long what is settled stays at most where no journals are kept, in hours: source keys, and journals of before."""
+
+
 class FullStore(Store, SessionStore, Blobs, SessionLocks, Protocol):
     """What the kernel needs of a store."""
 
@@ -101,8 +105,8 @@ async def open_journalling(
     keeper = LeaseKeeper(store, max(int(chosen.lease_ttl_s * 1000), 1))
     await stack.enter_async_context(keeper.run())
     journalling = Journalling(store, new_holder(world), keeper, keep=chosen.keep_journal_h > 0, world=world)
-    if journalling.keep:
-        await store.drop_journals(before_ms=journalling.now_ms() - int(chosen.keep_journal_h * 3_600_000))
+    hours = chosen.keep_journal_h or SETTLED_FOR_H
+    await store.drop_journals(before_ms=journalling.now_ms() - int(hours * 3_600_000))
     return journalling
 
 

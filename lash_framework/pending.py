@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from lash_framework.tool_calls import completed, failure
+from lash_framework.unfinished import all_items
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
-from lash_hookspecs.effect_commands import RuntimeEffectCommand, ToolCallCommand
+from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand
 from lash_hookspecs.effect_outcomes import ToolCallDone, ToolCallEffectOutcome
 from lash_hookspecs.errors import CodecError, ConfigurationError, UnknownName
 from lash_hookspecs.inbox import InboxItem, InboxState
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from lash_framework.admission import Journalling
 
 __all__ = ["PendingCall", "pending_calls", "resolve"]
+
+_CALL = RuntimeEffectKind.TOOL_CALL
 
 
 @frozen(kw_only=True)
@@ -50,12 +53,10 @@ async def pending_calls(journalling: Journalling) -> Sequence[PendingCall]:
 
 async def _waiting(journalling: Journalling) -> list[tuple[InboxItem, JournalRow, ToolCallCommand]]:
     found = []
-    for item in await journalling.store.list_inbox(states=frozenset({InboxState.SUSPENDED})):
-        for row in await journalling.store.load_journal(item.session_id, item.turn_id or ""):
-            if row.status is JournalStatus.INTENT:
-                command: Any = decode(RuntimeEffectCommand, row.body)  # type: ignore[arg-type]  # a union is a type here
-                if isinstance(command, ToolCallCommand):
-                    found.append((item, row, command))
+    async for item in all_items(journalling.store, states=frozenset({InboxState.SUSPENDED})):
+        rows = await journalling.store.load_journal(item.session_id, item.turn_id or "")
+        open_calls = [each for each in rows if (each.status, each.kind) == (JournalStatus.INTENT, _CALL)]
+        found += [(item, row, decode(ToolCallCommand, row.body)) for row in open_calls]
     return found
 
 
@@ -71,8 +72,10 @@ def _shown(item: InboxItem, row: JournalRow, command: ToolCallCommand) -> Pendin
     )
 
 
-async def resolve(journalling: Journalling, key: str, *, result: object, error: str | None) -> PendingCall:
-    """Record what became of a call: the first answer counts.
+async def resolve(
+    journalling: Journalling, key: str, *, result: object, error: str | None, happened: bool = True
+) -> PendingCall:
+    """Record what became of a call, or that it never `happened`: the first answer counts.
 
     Raises `UnknownName` for a key that nothing waits under, or more than one does, and `SessionBusy` while the turn
     runs or somebody else answers, be it here.
@@ -89,7 +92,10 @@ async def resolve(journalling: Journalling, key: str, *, result: object, error: 
         args=command.call.args,
         replay=command.call.replay,
     )
-    if error is not None:
+    if not happened:
+        text = f"`{call.tool_name}` did not happen: the process ended before it, as a person found out"
+        output = failure("did_not_happen", text, ToolFailureClass.UNAVAILABLE, ToolFailureSource.RUNTIME)
+    elif error is not None:
         output = failure("resolved_as_failed", error, ToolFailureClass.EXECUTION, ToolFailureSource.RUNTIME)
     else:
         output = ToolCallOutput(ToolCallSuccess(result))
@@ -100,8 +106,8 @@ async def resolve(journalling: Journalling, key: str, *, result: object, error: 
     begun = await journalling.apart().begin(item.session_id, None)
     assert isinstance(begun, TurnBegun)  # nothing was to be accepted
     if begun.lease is None or begun.item is None or begun.item.no != item.no:
-        if begun.lease is not None and begun.item is not None:
-            await journalling.put_back(begun.lease, begun.item)
+        if begun.lease is not None:
+            await journalling.let_go(begun.lease)
         raise UnknownName("pending call", key, hint="its turn went on meanwhile; see `lash pending list`")
     try:
         if row not in begun.rows:
@@ -109,5 +115,5 @@ async def resolve(journalling: Journalling, key: str, *, result: object, error: 
         resolved = evolve(row, status=JournalStatus.DONE, body=body)
         await journalling.store.append_journal(begun.lease, item.no, [resolved])
     finally:
-        await journalling.park(begun.lease, item.no)
+        await journalling.park(begun.lease, item.no, InboxState.SUSPENDED)
     return _shown(item, row, command)

@@ -16,10 +16,11 @@ from attrs import evolve
 from lash_framework.accepted import AcceptedTurn
 from lash_framework.begun_turn import what_was_accepted
 from lash_framework.held_turn import HeldTurn
-from lash_framework.journal import RecordedOnly
 from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
+from lash_framework.recorded_only import RecordedOnly, recorded_stop
 from lash_framework.resident import Resident
 from lash_framework.turn_plan import CancelGate
+from lash_framework.unfinished import all_items
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, ConfigurationError, PluginError, ReplayError, StoreCorrupt, UnknownName
 from lash_hookspecs.inbox import InboxItem, InboxState
@@ -36,12 +37,15 @@ from lash_hookspecs.stores import (
     SessionHead,
     attachment_id,
 )
+from lash_hookspecs.turn_outcomes import Stopped, StopReason
 from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
     from lash_framework.lash import Lash
 
-__all__ = ["Rehearsal", "Replayed", "Verdict", "rehearse", "replay_turn"]
+__all__ = ["Rehearsal", "Replayed", "Verdict", "judge", "rehearse", "rehearse_all", "replay_turn"]
+
+_ABSENT = "-"  # where a version would be
 
 
 class Verdict(StrEnum):
@@ -119,16 +123,40 @@ class _DryStore:
 
 
 async def _replay(
-    lash: Lash, store: _DryStore, item: InboxItem, rows: Sequence[JournalRow], controller: RecordedOnly
+    lash: Lash,
+    store: _DryStore,
+    item: InboxItem,
+    rows: Sequence[JournalRow],
+    controller: RecordedOnly,
+    *,
+    cancelled: bool = False,
 ) -> None:
-    """Run the turn from its records. Raises whatever ends it before its commit."""
+    """Run the turn from its records, to where it was stopped if it was. Raises whatever ends it before its commit.
+
+    `cancelled`: that won after all of it was recorded.
+    """
     dry: Any = copy(lash)
     dry.store = store
     loaded = await store.load_session(item.session_id, later=True)
     head = loaded.head if loaded is not None else SessionHead(session_id=item.session_id)
     request, policy = what_was_accepted(lash, item, rows)
     session = Resident(dry, head, policy, ())
-    await HeldTurn(session, request, CancelGate()).run(controller, None, policy=policy)
+    stop, gate = recorded_stop(rows), CancelGate()
+    if cancelled or (stop is not None and stop.reason is StopReason.CANCELLED):
+        gate.request("it was cancelled")
+    ends = controller.end if gate.requested or stop is not None else None
+    await HeldTurn(session, request, gate).run(controller, None, policy=policy, ends=ends, stop=stop)
+
+
+async def rehearse_all(lash: Lash, session_id: str | None = None) -> Sequence[Rehearsal]:
+    """What would become of all turns that aren't committed, of one session or of all."""
+    found = []
+    async for item in all_items(lash.require_journal("`lash upgrade-check`").store, session_id):
+        if item.state is InboxState.PENDING:
+            found.append(judge(lash, item))
+        elif item.attempts:  # else it is a part of another's turn
+            found.append(await rehearse(lash, item))
+    return found
 
 
 async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
@@ -158,6 +186,28 @@ async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
     )
 
 
+def judge(lash: Lash, item: InboxItem) -> Rehearsal:
+    """What would become of a turn that is accepted and not begun: whether all that it needs is here."""
+    verdict, reason, versions = Verdict.SAFE, "", _changed_versions(lash, item)
+    try:
+        request, policy = what_was_accepted(lash, item, ())
+        head = SessionHead(session_id=item.session_id)
+        HeldTurn(Resident(lash, head, policy, ()), request, CancelGate()).check(policy)
+    except (ConfigurationError, PluginError, StoreCorrupt) as error:
+        verdict, reason = Verdict.OLD_SET, str(error)
+    else:
+        if gone := [id for id, _, now in versions if now == _ABSENT]:
+            verdict, reason = Verdict.OLD_SET, f"it was accepted with plugins that aren't here: {', '.join(gone)}"
+    return Rehearsal(
+        session_id=item.session_id,
+        turn_id=item.turn_id or item.source_key,
+        verdict=verdict,
+        at=1,
+        reason=reason,
+        versions=versions,
+    )
+
+
 def _tool_owners(lash: Lash, item: InboxItem) -> Mapping[str, str]:
     try:
         return lash.host.composition(decode(AcceptedTurn, item.payload).policy.mode_id).tool_owners
@@ -175,7 +225,7 @@ def _changed_versions(lash: Lash, item: InboxItem) -> tuple[tuple[str, str, str]
     except ConfigurationError:
         now = {}
     both = {**accepted.plugins, **now}
-    changed = [(id, accepted.plugins.get(id, "-"), now.get(id, "-")) for id in sorted(both)]
+    changed = [(id, accepted.plugins.get(id, _ABSENT), now.get(id, _ABSENT)) for id in sorted(both)]
     return tuple(each for each in changed if each[1] != each[2])
 
 
@@ -187,8 +237,8 @@ async def replay_turn(lash: Lash, session_id: str, receipt: Receipt) -> Replayed
     """
     turn_id = receipt.operation.key
     store = lash.require_journal("a replay").store
-    settled = await store.list_inbox(session_id, states=frozenset({InboxState.COMPLETED}), limit=1_000_000)
-    item = next((each for each in settled if each.turn_id == turn_id and each.payload), None)
+    settled = all_items(store, session_id, frozenset({InboxState.COMPLETED}))
+    item = next((each for each in [each async for each in settled] if each.turn_id == turn_id and each.payload), None)
     rows = await store.load_journal(session_id, turn_id)
     if item is None or not rows:
         hint = "its journal wasn't kept: turns that run with `durability.keep_journal_h` above 0 keep theirs"
@@ -196,10 +246,11 @@ async def replay_turn(lash: Lash, session_id: str, receipt: Receipt) -> Replayed
     past, nodes = await _before(lash, session_id, receipt)
     dry = _DryStore(lash.store, past)
     controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item), persistent=lash.store.persistent)
-    await _replay(lash, dry, item, rows, controller)
+    stored = decode(AssembledTurn, receipt.result)
+    cancelled = stored.outcome == Stopped(StopReason.CANCELLED)
+    await _replay(lash, dry, item, rows, controller, cancelled=cancelled)
     (commit,) = dry.commits
     turn = decode(AssembledTurn, commit.result)
-    stored = decode(AssembledTurn, receipt.result)
     turn = evolve(turn, explain_ref=stored.explain_ref)
     differences = []
     if encode(turn) != receipt.result:

@@ -17,9 +17,10 @@ from lash_framework.hooks import chain, observe
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.observing import Observer
 from lash_framework.providers import split_model
-from lash_framework.recovery import CancelRequest, RecoveredTurn, abandon, cancel, enqueue, recover
+from lash_framework.recovery import RecoveredTurn, RecoveryGate, abandon, recover
 from lash_framework.resident import Resident
 from lash_framework.running import RunningTurn
+from lash_framework.session_requests import CancelRequest, cancel, enqueue
 from lash_framework.sourcing import attribute
 from lash_framework.turn_job import TurnJob, TurnOptions
 from lash_hookspecs.codec import encode
@@ -49,7 +50,7 @@ log = logging.getLogger("lash.session")
 APPLICATION = "application"
 """Who speaks where no plugin does: the code that holds the session."""
 
-_BEGUN = frozenset({InboxState.CLAIMED, InboxState.SUSPENDED, InboxState.BLOCKED})
+_BEGUN = frozenset({InboxState.CLAIMED, InboxState.SUSPENDED, InboxState.STUCK, InboxState.BLOCKED})
 
 
 class Session:
@@ -92,13 +93,14 @@ class Session:
         """
         return RunningTurn(TurnJob(self._resident, given, options), self)
 
-    async def recover(self, *, force: bool = False) -> Sequence[RecoveredTurn]:
+    async def recover(self, *, force: bool = False, gate: RecoveryGate | None = None) -> Sequence[RecoveredTurn]:
         """Go on with what was begun or accepted and isn't committed, oldest first; returns these turns.
 
-        What is recorded is neither run nor paid again. `force`: try a turn again that is blocked. Raises `SessionBusy`
-        if somebody else runs the session, `TurnSuspended` or `TurnBlocked` for a turn that stands in the way.
+        What is recorded is neither run nor paid again. `force`: try a turn again that is blocked. `gate.cancel(…)`
+        cancels the turn that runs, and none follows. Raises `SessionBusy` if somebody else runs the session,
+        `TurnSuspended` or `TurnBlocked` for a turn that stands in the way.
         """
-        return await recover(self._resident, force=force)
+        return await recover(self._resident, force=force, gate=gate)
 
     async def enqueue(
         self, given: TurnInput | str, *, ingress: Ingress = Ingress.CHECKPOINT, source_key: str | None = None

@@ -13,7 +13,7 @@ from attrs import define, evolve, field
 
 from lash_framework.effects import envelope
 from lash_framework.faults import is_failure
-from lash_framework.journal_errors import EffectsSuspended
+from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
 from lash_framework.machine import TurnMachine
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_calls import (
@@ -105,14 +105,19 @@ class ToolBatch:
         self._stream = stream
         self._open: tuple[ToolCalls, list[_Call]] | None = None
 
+    def open(self, effect: ToolCalls) -> list[_Call]:
+        """Begin a batch, of which nothing runs yet: if the turn ends before it does, it is settled all the same."""
+        if self._open is None or self._open[0] is not effect:
+            self._open = (effect, [_Call(each) for each in effect.calls])
+        return self._open[1]
+
     async def run(self, effect: ToolCalls, scope: RuntimeScope) -> ToolResults:
         """Run all calls at once. Whatever goes wrong with one is its result.
 
         Raises `EffectControllerError`, or `EffectsSuspended`, once all calls have ended; whatever else the effect
         boundary raises (its store can't write) stops the other calls.
         """
-        calls = [_Call(each) for each in effect.calls]
-        self._open = (effect, calls)
+        calls = self.open(effect)
         asked = [self._envelope(call, scope) for call in calls]
         await self._plan.controller.prepare(asked)
         ends = _Ends()
@@ -123,6 +128,9 @@ class ToolBatch:
                 await self._run_call(call, scope, wrapped)
             except (EffectControllerError, EffectsSuspended) as error:
                 ends.add(error)  # kept out of the group, which would wrap it
+            except EffectUnrecorded as error:
+                call.result = error.left
+                ends.broken.append(error)  # the others may have records
             except Exception as error:
                 ends.broken.append(error)
                 if group is not None:
@@ -146,15 +154,25 @@ class ToolBatch:
             call.result = call.settled(lost_call)
         return self._results(effect, calls)
 
-    def settle(self, machine: TurnMachine) -> None:
-        """Answer an open batch with what is done and what was cancelled: a call without a result spoils the history.
+    def settle(self, machine: TurnMachine, results: tuple[CompletedToolCall, ...] = ()) -> None:
+        """Answer an open batch with these, or what is done and what was cancelled.
 
-        A machine that has been answered already takes no notice.
+        A call without a result spoils the history. A machine that has been answered already takes no notice.
         """
         if self._open is not None:
-            effect, calls = self._open
+            effect = self._open[0]
+            results = results or self.results
             self._open = None
-            machine.respond(self._results(effect, calls))
+            machine.respond(ToolResults(id=effect.id, results=results))
+
+    def close(self) -> None:
+        """The machine has the batch's results."""
+        self._open = None
+
+    @property
+    def results(self) -> tuple[CompletedToolCall, ...]:
+        """What an open batch would be settled with; empty if none is open."""
+        return self._results(*self._open).results if self._open is not None else ()
 
     def _results(self, effect: ToolCalls, calls: list[_Call]) -> ToolResults:
         return ToolResults(id=effect.id, results=tuple(each.settled(cancelled_call) for each in calls))
@@ -190,10 +208,15 @@ class ToolBatch:
                 if await plan.get_blob(each.id) is None:
                     done = without_attachment(asked, each, done.duration_ms)
                     break
+            call.result = call.with_children(done, lost_call)  # it happened, though the turn may be cancelled by now
             await self._stream.tool_completed(done)
-            return ToolCallEffectOutcome(ToolCallDone(call.with_children(done, lost_call)))
+            return ToolCallEffectOutcome(ToolCallDone(call.result))
 
-        outcome = expect(await plan.controller.execute(wrapped, run), ToolCallEffectOutcome)
+        try:
+            outcome = expect(await plan.controller.execute(wrapped, run), ToolCallEffectOutcome)
+        except Exception:
+            call.result = None  # there is no record of it, and there won't be
+            raise
         call.result = outcome.launch.result
         return call.result
 

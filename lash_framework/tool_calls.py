@@ -38,6 +38,7 @@ from lash_hookspecs.tools import (
 )
 
 __all__ = [
+    "UNKNOWN",
     "attached",
     "cancelled_call",
     "completed",
@@ -55,6 +56,9 @@ __all__ = [
 log = logging.getLogger("lash.tools")
 
 Validator = Callable[[Any], str | None]
+
+UNKNOWN = "unknown_after_crash"
+"""The code of a call of which nobody knows whether it happened."""
 
 
 def failure(code: str, message: str, kind: ToolFailureClass, source: ToolFailureSource) -> ToolCallOutput:
@@ -108,7 +112,7 @@ def unknown_call(call: PendingToolCall) -> CompletedToolCall:
         f"`{call.tool_name}` was interrupted by a crash: it may or may not have happened, and nobody knows. "
         "Find out before you do it again."
     )
-    return completed(call, failure("unknown_after_crash", text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
+    return completed(call, failure(UNKNOWN, text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
 
 
 def waiting_call(call: PendingToolCall) -> CompletedToolCall:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -16,7 +17,7 @@ from attrs import evolve
 
 from lash_framework.assembly import TurnAssembler
 from lash_framework.directives import Sorted, sort_directives
-from lash_framework.hooks import Bind, HookImpl
+from lash_framework.hooks import HookImpl
 from lash_framework.inputs import user_message
 from lash_framework.journal_errors import EffectUnrecorded
 from lash_framework.machine import TurnMachine
@@ -24,12 +25,11 @@ from lash_framework.model_calls import ask_model
 from lash_framework.new_machine import new_machine
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_batch import ToolBatch
+from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_errors import attachment_lost, controller_failed, driver_failed, plugin_failed
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
 from lash_framework.turn_plan import CancelGate, TurnPlan
-from lash_hookspecs.checkpoints import CheckpointKind
-from lash_hookspecs.contexts import TurnCall, TurnHookContext, binding
-from lash_hookspecs.effect_outcomes import HookFailure, HookRecord
+from lash_hookspecs.effect_outcomes import HookFailure, HookRecord, TurnStop
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import EffectControllerError, LashError, ReplayError
 from lash_hookspecs.llm import TokenUsage
@@ -79,53 +79,54 @@ class TurnRun:
         self.applied: tuple[int, ...] = ()
         self._forced: Stopped | None = None
         self._scoped: RuntimeScope | None = None
+        self._steps = 0
         self._stream = stream
         self._gate = gate
         self._machine: TurnMachine | None = None
         self._user = user_message(plan.turn_id, plan.turn_input, plan.images)
         self._calls = ToolBatch(plan, stream)
-        self._bound: dict[type[TurnHookContext], tuple[TurnCall, Bind]] = {}
-        self._hooks = TurnHooks(plan, self._bind)
+        self.contexts = TurnContexts(plan, self._moment)
+        self._hooks = TurnHooks(plan, self.contexts.bind)
 
     # ---- the whole turn ---------------------------------------------------------------------------------------------
 
-    async def run(self, deadline: float = math.inf, *, recorded_only: bool = False) -> None:
+    async def run(
+        self, deadline: float = math.inf, *, ends: Callable[[], None] | None = None, stop: TurnStop | None = None
+    ) -> None:
         """Run to `Done`, until `deadline` on the event loop's clock.
 
         Returns also when cancelled through the gate, or by the deadline; an outer cancellation comes out as it is. With
-        `recorded_only`, a turn whose records end, or say something else, is over there: as cancelled, if that was
-        asked for before, else as abandoned.
+        `ends` nothing is run: a turn whose records end, or say something else, is over there, which `ends` is told of:
+        as cancelled, if that was asked for before, else as abandoned; or, with `stop`, where it was stopped before.
         """
-        with anyio.CancelScope(deadline=deadline) as scope:
-            if not recorded_only:  # nothing runs then, and what is recorded belongs to the turn however it ends
-                self._gate.scope = scope
-                if self._gate.requested:
-                    scope.cancel()
+        ended: LashError | None = None
+        with anyio.CancelScope() as scope:
+            if ends is None:  # else nothing runs that could be cancelled
+                self._gate.attach(scope, deadline)
             try:
-                machine = await self._begin()
-                await self._drive(machine)
-                await self._end(self.plan.composition.hooks["lash_after_turn"])
+                if stop is None or stop.steps is not None:
+                    await self._drive(await self._begin(), None if stop is None else stop.steps)
+                if stop is None:
+                    await self._end(self.plan.composition.hooks["lash_after_turn"])
             except (EffectUnrecorded, ReplayError) as error:
-                if not recorded_only:
+                if ends is None or stop is not None:
                     raise
-                now_ms = self.plan.now_ms()
-                self.started_at_ms = self.started_at_ms or now_ms
-                self.finished_at_ms = self.finished_at_ms or max(now_ms, self.started_at_ms)
-                if not self._gate.requested:
-                    self._stop_abandoned(error)
+                ended = error
+                ends()
             await self._stream.flush()
             # The promise is settled here: from now on a cancel comes too late.
             self._gate.sealed = not self._gate.requested
         self._gate.scope = None
-        if self._gate.sealed:
-            return
-        if self._gate.reason is None:
+        if not self._gate.sealed and self._gate.reason is None:
             self._gate.reason = "deadline"
+        stop = stop or self._stopped(ended)
+        if stop is None:
+            return
         with anyio.CancelScope(shield=True):
             await self.plan.conversation.load()  # the commit says what it follows
-            self._stop(StopReason.CANCELLED)
+            self._stop(stop)
             if not self.finished_at_ms:
-                await self._end(())  # hooks have no say in a turn that was cancelled
+                await self._end((), stop)  # hooks have no say in a turn that was stopped
             self.started_at_ms = self.started_at_ms or self.finished_at_ms
             await self._stream.flush()
 
@@ -146,23 +147,33 @@ class TurnRun:
         """What the turn added for good."""
         return tuple(each for each in (*self.machine.turn_messages, *self.late) if not each.is_transient)
 
-    def _stop_abandoned(self, error: LashError) -> None:
-        text = f"the turn was abandoned: {error}"
-        self.assembler.issues.append(TurnIssue(kind="runtime", code="abandoned", message=text))
-        self._stop(StopReason.ABANDONED)
+    def _stopped(self, ended: LashError | None) -> TurnStop | None:
+        """Where the turn stands, if it was cancelled or its records have `ended`, with what is known of its calls."""
+        if self._gate.sealed and ended is None:
+            return None
+        return TurnStop(
+            reason=StopReason.ABANDONED if self._gate.sealed else StopReason.CANCELLED,
+            steps=None if self._machine is None else self._steps,
+            # Nor does anybody count a reply that is recorded and was to another question.
+            asking=ended.asked if isinstance(ended, EffectUnrecorded) else ended is not None or self._stream.asking,
+            results=self._calls.results,
+            partial_text=self._stream.reply()[0] if self.plan.keep_partial and self._stream.asking else "",
+            message=f"the turn was abandoned: {ended}" if self._gate.sealed else None,
+        )
 
-    def _stop(self, reason: StopReason) -> None:
-        """End the turn where it stands, with what is known of its calls."""
+    def _stop(self, stop: TurnStop) -> None:
+        """End the turn where it stands."""
         machine = self.machine
+        if stop.message is not None:
+            self.assembler.issues.append(TurnIssue(kind="runtime", code="abandoned", message=stop.message))
         try:
-            self._calls.settle(machine)
+            self._calls.settle(machine, stop.results)
         except Exception as error:
             log.error("the protocol driver failed on the results of a stopped turn", exc_info=error)
-        machine.finish_with_outcome(Stopped(reason))
-        if self._stream.asking:
-            self.assembler.usage += TokenUsage(at_least=True)  # what the call has cost by now, nobody knows
-            if self.plan.keep_partial:
-                self._keep_partial(self._stream.reply()[0])
+        machine.finish_with_outcome(Stopped(stop.reason))
+        if stop.asking:
+            self.assembler.usage += TokenUsage(at_least=True)
+        self._keep_partial(stop.partial_text)
         while (effect := machine.poll()) is not None:
             if isinstance(effect, Emit):
                 self._fold(effect.event)
@@ -204,7 +215,8 @@ class TurnRun:
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
-    async def _drive(self, machine: TurnMachine) -> None:
+    async def _drive(self, machine: TurnMachine, until: int | None = None) -> None:
+        """Poll until it is done, or `until` so many effects are answered."""
         while True:
             try:
                 effect = machine.poll()
@@ -219,8 +231,17 @@ class TurnRun:
                 case Log(event=event):
                     log.debug("%s", event)
                 case SyncExecutionEnvironment() | LlmCall() | ToolCalls() | ExecCode() | Checkpoint():
+                    if isinstance(effect, ToolCalls):
+                        self._calls.open(effect)  # whatever happens from now on, they are answered
+                    if self._steps == until:
+                        if isinstance(effect, ToolCalls):
+                            with suppress(EffectUnrecorded, ReplayError):  # how its calls ended is said with the stop
+                                await self._calls.run(effect, self._scope())
+                        return
                     await self._stream.flush()
                     await self._perform(machine, effect)
+                    self._steps += 1
+                    self._calls.close()
         if self._forced is not None:
             self.assembler.outcome = self._forced
         await self._stream.flush()
@@ -305,10 +326,10 @@ class TurnRun:
         update = ExecutionEnvironmentSync(system_prompt=synced.prompt.text, tool_specs=synced.tool_specs)
         return EnvironmentSynced(id=effect.id, update=update)
 
-    async def _end(self, hooks: tuple[HookImpl, ...]) -> None:
+    async def _end(self, hooks: tuple[HookImpl, ...], stop: TurnStop | None = None) -> None:
         """The turn's end. Messages are stored with it; an abort or a failure changes how it ended."""
         try:
-            ended = await self._hooks.end(hooks, self.assembled, self.started_at_ms)
+            ended = await self._hooks.end(hooks, self.assembled, self.started_at_ms, stop)
         except ReplayError:
             raise  # it can't go on, so nothing of it is committed
         except EffectControllerError as error:
@@ -316,7 +337,7 @@ class TurnRun:
             self._end_failed(controller_failed(error))
             return
         self.finished_at_ms = ended.finished_at_ms
-        if ended.hooks is NO_HOOKS:
+        if ended.hooks is NO_HOOKS or stop is not None:
             return
         found = self._take(ended.hooks)
         if ended.hooks.failure is not None:
@@ -328,43 +349,12 @@ class TurnRun:
 
     # ---- hooks ------------------------------------------------------------------------------------------------------
 
-    def _bind(self, context: type[TurnHookContext], kind: CheckpointKind | None = None) -> Bind:
-        """Contexts for the hooks of one call, made only where there are some: a turn's are made once."""
-        if context not in self._bound:
-            call = self._call()
-            self._bound[context] = call, binding(context, self.plan.states.scopes, call)
-        call, bind = self._bound[context]
-        call.iteration, call.messages, call.kind = *self._moment(), kind
-        return bind
-
     def _moment(self) -> tuple[int, Sequence[Message]]:
         """The iteration, and the conversation as it stands: before there is a machine, for who looks at it."""
         machine = self._machine
-        return (
-            (0, Deferred(lambda: self.machine.messages))
-            if machine is None
-            else (machine.protocol_iteration, machine.messages)
-        )
-
-    def _call(self) -> TurnCall:
-        plan = self.plan
-        iteration, messages = self._moment()
-        return TurnCall(
-            session_id=plan.session_id,
-            mode_id=plan.composition.mode.mode_id,
-            policy=plan.policy,
-            turn_index=plan.conversation.head.turn_index,
-            turn_id=plan.turn_id,
-            turn_input=plan.turn_input,
-            iteration=iteration,
-            messages=messages,
-            tools=plan.composition.manifests,
-        )
-
-    def observers_binding(self) -> Bind:
-        """Contexts for hooks that only watch."""
-        scopes = {key: evolve(each, read_only=True) for key, each in self.plan.states.scopes.items()}
-        return binding(TurnHookContext, scopes, self._call())
+        if machine is None:
+            return 0, Deferred(lambda: self.machine.messages)
+        return machine.protocol_iteration, machine.messages
 
     def _take(self, record: HookRecord) -> Sorted:
         """Sort a record's directives, show events, and tell of an abort, which the caller carries out."""

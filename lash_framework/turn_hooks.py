@@ -37,6 +37,7 @@ from lash_hookspecs.effect_outcomes import (
     SyncEnvironmentOutcome,
     TurnEndOutcome,
     TurnStartOutcome,
+    TurnStop,
     expect,
 )
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
@@ -161,9 +162,16 @@ class TurnHooks:
                 log.info("%s", error)
 
     async def end(
-        self, hooks: tuple[HookImpl, ...], assembled: Callable[[], AssembledTurn], started_at_ms: int
+        self,
+        hooks: tuple[HookImpl, ...],
+        assembled: Callable[[], AssembledTurn],
+        started_at_ms: int,
+        stop: TurnStop | None = None,
     ) -> TurnEndOutcome:
-        """What `lash_after_turn` makes of the turn, and when it was over: never before it began."""
+        """What `lash_after_turn` makes of the turn, and when it was over: never before it began.
+
+        A turn that was stopped has no hooks at its end, but the record of where.
+        """
         plan = self._plan
 
         async def live() -> TurnEndOutcome:
@@ -173,7 +181,7 @@ class TurnHooks:
                     await self._enter()
                     made.directives = await self._collect(hooks, self._bind(TurnHookContext), turn=assembled())
                 record = made.record
-            return TurnEndOutcome(finished_at_ms=max(plan.now_ms(), started_at_ms), hooks=record)
+            return TurnEndOutcome(finished_at_ms=max(plan.now_ms(), started_at_ms), hooks=record, stop=stop)
 
         return await self._ask(plan.scope, TurnEndCommand(), "turn_end", TurnEndOutcome, live)
 

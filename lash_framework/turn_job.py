@@ -225,5 +225,5 @@ async def watched(run: TurnRun, turn: AssembledTurn) -> AssembledTurn:
     except PluginError as error:
         issues = [HookIssue(plugin_id=error.plugin_id, hook=error.hook, message=str(error))]
     else:
-        issues = await observe(hooks, run.observers_binding(), turn=turn)
+        issues = await observe(hooks, run.contexts.observers(), turn=turn)
     return with_observers_issues(turn, issues)

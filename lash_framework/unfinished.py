@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from lash_hookspecs.inbox import InboxItem, InboxState
+from lash_hookspecs.inbox import Inbox, InboxItem, InboxState
 from lash_hookspecs.leases import Lease
 from lash_hookspecs.liveness import is_gone
 from lash_hookspecs.values import frozen
@@ -14,9 +14,9 @@ from lash_hookspecs.values import frozen
 if TYPE_CHECKING:
     from lash_framework.admission import Journalling
 
-__all__ = ["TurnState", "UnfinishedTurn", "state_of", "unfinished_turns"]
+__all__ = ["TurnState", "UnfinishedTurn", "all_items", "state_of", "unfinished_turns"]
 
-_ALL = 1_000_000  # items
+PAGE = 500  # items at once
 
 
 class TurnState(StrEnum):
@@ -27,7 +27,7 @@ class TurnState(StrEnum):
     RUNNING = "running"
     """Somebody holds its session."""
     INTERRUPTED = "interrupted"
-    """It was begun, and nobody runs it: whoever opens its session goes on with it."""
+    """It was begun, and nobody runs it: whoever opens its session goes on with it. `reason` says why it didn't."""
     SUSPENDED = "suspended"
     """It waits for somebody: `lash pending list`."""
     BLOCKED = "blocked"
@@ -51,6 +51,8 @@ def state_of(item: InboxItem, lease: Lease | None, now_ms: int) -> TurnState | N
         return TurnState.SUSPENDED
     if item.state is InboxState.BLOCKED:
         return TurnState.BLOCKED
+    if item.state is InboxState.STUCK:
+        return TurnState.INTERRUPTED
     if item.state is InboxState.PENDING:
         return TurnState.WAITING
     if not item.attempts:
@@ -61,11 +63,22 @@ def state_of(item: InboxItem, lease: Lease | None, now_ms: int) -> TurnState | N
     return TurnState.RUNNING
 
 
+async def all_items(
+    store: Inbox, session_id: str | None = None, states: frozenset[InboxState] | None = None
+) -> AsyncIterator[InboxItem]:
+    """Items of the inbox, however many there are; without `states`, those that aren't settled."""
+    after = 0
+    while page := await store.list_inbox(session_id, states=states, limit=PAGE, after=after):
+        for item in page:
+            yield item
+        after = page[-1].no
+
+
 async def unfinished_turns(journalling: Journalling, session_id: str | None = None) -> Sequence[UnfinishedTurn]:
     """All of them, in the order of their acceptance."""
     store, found = journalling.store, []
     leases: dict[str, Lease | None] = {}
-    for item in await store.list_inbox(session_id, limit=_ALL):
+    async for item in all_items(store, session_id):
         if item.session_id not in leases:
             leases[item.session_id] = await store.load_lease(item.session_id)
         state = state_of(item, leases[item.session_id], journalling.now_ms())
@@ -76,7 +89,7 @@ async def unfinished_turns(journalling: Journalling, session_id: str | None = No
                     turn_id=item.turn_id or item.source_key,
                     state=state,
                     attempts=item.attempts,
-                    reason=item.reason if state is TurnState.BLOCKED else None,
+                    reason=item.reason if item.state in (InboxState.STUCK, InboxState.BLOCKED) else None,
                 )
             )
     return found

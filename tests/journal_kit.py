@@ -67,7 +67,7 @@ class JournalHost:
     controller: JournalController | None = None
 
     def scoped(self, scope: RuntimeScope) -> EffectController:
-        self.controller = JournalController(self.journal.rows, self.journal.append, attempt=self.attempt)
+        self.controller = JournalController(self.journal.rows, self.journal.append, died=self.attempt > 1)
         return self.controller
 
     def again(self) -> JournalHost:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from cli_kit import Cli, Ended
@@ -174,6 +175,74 @@ def test_an_interrupted_turn_is_cancelled_here(lash: Cli, here: Here) -> None:
     ]
 
 
+WAITS = '''
+import anyio
+from lash_hookspecs import tool
+
+@tool(effect="pure")
+async def wait_long() -> str:
+    """Never returns, whoever runs it."""
+    print("it runs", flush=True)
+    await anyio.sleep_forever()
+'''
+
+
+def interrupted(lash: Cli) -> tuple[str, ...]:
+    """Options for turn `t` of session `s`, which SIGTERM interrupted in a tool that never ends."""
+    options = lash.slow()
+    lash.write("slow.py", WAITS)
+    process = lash.start("run", "hi", "--jsonl", "--session", "s", "--turn-id", "t", *options)
+    _until_the_tool_runs(process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 143
+    return options
+
+
+def stopped(process: subprocess.Popen[bytes], where: IO[bytes] | None, stdin: bytes | None = None) -> tuple[str, str]:
+    """What a process says that gets a Ctrl-C while the tool runs."""
+    assert where is not None
+    assert any(line == b"it runs\n" for line in where)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(stdin)
+    return out.decode(), err.decode()
+
+
+def outcomes(lash: Cli) -> list[str]:
+    turns = lash.run("sessions", "show", "s", "--json").object["turns"]
+    return [each["outcome"].get("reason", each["outcome"]["type"]) for each in turns]
+
+
+def test_ctrl_c_cancels_a_turn_that_is_resumed(lash: Cli) -> None:
+    """It interrupted it, so that the next resume ran it again."""
+    process = lash.start("resume", "s", *interrupted(lash))
+    out, err = stopped(process, process.stdout)
+    assert process.returncode == 130, err
+    assert out.startswith("s: turn t is committed (stopped: cancelled, ")
+    assert outcomes(lash) == ["cancelled"]
+    assert lash.run("resume", "s").out == "s: nothing to resume\n"
+
+
+def test_ctrl_c_cancels_the_turn_that_a_run_goes_on_with_first_and_begins_no_other(lash: Cli) -> None:
+    process = lash.start("run", "And now?", "--session", "s", "--json", *interrupted(lash))
+    out, err = stopped(process, process.stderr)
+    assert process.returncode == 130, err
+    assert json.loads(out)["errors"][0]["kind"] == "TurnCancelled"
+    first, second = err.splitlines()
+    assert first.startswith("lash: turn t is committed (stopped: cancelled, ")
+    assert second == "lash: cancelled before it began; nothing was asked or stored"
+    assert outcomes(lash) == ["cancelled"]
+
+
+def test_ctrl_c_cancels_the_turn_that_a_chat_goes_on_with_first_and_keeps_the_session(lash: Cli) -> None:
+    process = lash.start("chat", "--session", "s", *interrupted(lash), stdin=subprocess.PIPE)
+    out, err = stopped(process, process.stdout, b"And now?\n")
+    assert process.returncode == 1, err  # one turn was cancelled, and one is finished
+    assert "turn t is committed (stopped: cancelled, " in err
+    assert "The second answer." in out
+    assert sorted(outcomes(lash)) == ["cancelled", "finished"]
+
+
 # ---- a turn that waits for a person ---------------------------------------------------------------------------------
 
 
@@ -211,7 +280,7 @@ def test_a_turn_whose_tools_are_missing_says_so_is_blocked_at_last_and_can_be_ab
     assert "mismatch" in check.out
     (found,) = here("upgrade-check", "--json", "--tools", "tools.py").object
     assert (found["verdict"], found["at_effect"]) == ("safe", 3)
-    for _ in range(2):
+    for _ in range(3):
         first = here("run", "And now?", "--session", "s", *MODEL)
         assert first.code == 1
         assert "it began with tools of a file: name them again with `--tools`" in first.err
@@ -288,8 +357,8 @@ WRONG = {
     ("cancel", "sume"): "unknown session `sume`: did you mean `some`?",
     ("pending", "resolve", "k", "--result", "1"): "unknown pending call `k`: `lash pending list` lists them",
     ("pending", "resolve", "", "--result", "1"): "unknown pending call ``: `lash pending list` lists them",
-    ("pending", "resolve", "k"): "say either --result or --error",
-    ("pending", "resolve", "k", "--result", "1", "--error", "2"): "say either --result or --error",
+    ("pending", "resolve", "k"): "say either --result, --error or --not-done",
+    ("pending", "resolve", "k", "--result", "1", "--error", "2"): "say either --result, --error or --not-done",
     ("replay", "nothing"): "unknown turn `nothing`: `lash sessions show SESSION` lists a session's turns",
     ("upgrade-check", "--session", "nobody"): "unknown session `nobody`",
     ("run", "hi", "--set", "durability.lease_ttl_s=0"): "`durability.lease_ttl_s` must be at least 0.1",

@@ -21,6 +21,7 @@ from lash_framework.testing.crash_matrix import Subject
 from lash_framework.testing.crash_points import CrashPoint, Watch, When
 from lash_framework.testing.crash_seams import watch_host
 from lash_hookspecs import (
+    ConfigurationError,
     InboxState,
     Ingress,
     LlmRequest,
@@ -278,8 +279,8 @@ async def test_three_attempts_then_blocked_says_why_and_abandon_commits_what_is_
         await by_an_outer_cancel_scope(lash, steps)
     await spoil(url)
     steps.waits = False
-    reasons, states = [], []  # the first attempt was the one that was interrupted
-    for _ in range(4):
+    reasons, states = [], []  # the attempt that was interrupted doesn't count: it failed at nothing
+    for _ in range(5):
         async with steps.open(url) as lash:
             session = await lash.session("one", recover=False)
             with pytest.raises(TurnBlocked) as blocked:
@@ -290,7 +291,7 @@ async def test_three_attempts_then_blocked_says_why_and_abandon_commits_what_is_
     assert "llm_call" in reasons[0]
     assert len(set(reasons)) == 1
     assert item.reason == reasons[0]
-    assert states == [InboxState.CLAIMED, InboxState.BLOCKED, InboxState.BLOCKED, InboxState.BLOCKED]
+    assert states == [InboxState.STUCK] * 2 + [InboxState.BLOCKED] * 3
     assert steps.calls == 1
     async with steps.open(url) as lash:
         session = await lash.session("one")  # who opens it isn't in the way of anything
@@ -314,6 +315,53 @@ async def spoil(url: str) -> None:
     assert done == 1
 
 
+async def test_another_reason_and_progress_begin_the_count_anew(tmp_path: Path) -> None:
+    """A person who mends one thing after the other isn't told that this was the last attempt."""
+    url, steps = url_in(tmp_path / "one"), Steps()
+    async with steps.open(url) as lash:
+        await by_an_outer_cancel_scope(lash, steps)
+    steps.waits = False
+    counts = []
+    for reason in ("no key", "no key", "no money", "no money", "no key"):
+
+        def say(request: LlmRequest, reason: str = reason) -> str:
+            raise ConfigurationError(reason)
+
+        async with agent(say, store=url, tools=[steps.tool]) as lash:
+            session = await lash.session("one", recover=False)
+            with pytest.raises(TurnBlocked, match=reason):
+                await session.recover()
+            (item,) = await session.inbox()
+            counts.append(item.fruitless)
+            (left,) = await lash.unfinished()
+            assert left.reason == reason
+    assert counts == [1, 2, 1, 2, 1]  # the first one ran the tool
+    assert steps.calls == 2
+
+
+async def test_a_blocked_turn_stays_blocked_if_whoever_takes_it_up_is_killed(tmp_path: Path) -> None:
+    """Between being claimed and being parked again it looked like a turn that was interrupted, and was tried again."""
+    url, steps = url_in(tmp_path / "one"), Steps()
+    async with steps.open(url) as lash:
+        await by_an_outer_cancel_scope(lash, steps)
+    await spoil(url)
+    steps.waits = False
+    subject = Subject(open_host=steps.open, prompt="Go.", session_id="one", turn_id="t")
+    for _ in range(3):
+        async with steps.open(url) as lash:
+            with pytest.raises(TurnBlocked):
+                await (await lash.session("one", recover=False)).recover()
+    for point in (CrashPoint("store begin_turn", AFTER), CrashPoint("store park_turn", BEFORE)):
+        await killed(subject, url, point)
+        async with steps.open(url) as lash:
+            session = await lash.session("one", recover=False)
+            with pytest.raises(TurnBlocked, match="llm_call"):
+                await session.recover()
+            (item,) = await session.inbox()
+            assert item.state is InboxState.BLOCKED
+    assert steps.calls == 1
+
+
 # ---- a crash loop ---------------------------------------------------------------------------------------------------
 
 
@@ -333,6 +381,24 @@ async def test_a_turn_that_kills_its_process_is_blocked_after_three_deaths(tmp_p
         assert item.state is InboxState.BLOCKED
         (recovered,) = await session.recover(force=True)  # a person says: once more
         assert recovered.turn.text == "There."
+
+
+async def test_a_turn_that_was_blocked_for_its_deaths_says_at_least_when_it_is_tried_again(
+    tmp_path: Path,
+) -> None:
+    """The deaths were known to whoever blocked the turn, and to nobody who followed."""
+    url, steps = url_in(tmp_path / "one"), Steps()
+    subject = Subject(open_host=steps.open, prompt="Go.", session_id="one", turn_id="t")
+    for _ in range(3):
+        await killed(subject, url, CrashPoint("effect llm_call 2 of iteration 0", AFTER))
+    steps.waits = False
+    async with steps.open(url) as lash:
+        session = await lash.session("one", recover=False)
+        for _ in range(2):
+            with pytest.raises(TurnBlocked, match="its process died 3 times"):
+                await session.recover()
+        (recovered,) = await session.recover(force=True)
+        assert recovered.turn.usage.at_least
 
 
 async def test_deaths_after_progress_are_no_crash_loop(tmp_path: Path) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from agents import agent, plugin
 
 from lash_framework import Lash
 from lash_framework.accepted import TurnRequest
+from lash_framework.session import Session
 from lash_hookspecs import ConfigurationError, Ingress, LlmRequest, TurnBlocked, TurnCancelled, TurnInput, tool
 from lash_hookspecs.errors import BudgetExceeded, InboxConflict, SessionBusy
 from lash_hookspecs.inbox import InboxState
+from lash_hookspecs.leases import LeaseBusy
 from lash_hookspecs.sessions import AppendSessionNodesRequest
 from lash_hookspecs.stores import CommitBudget
 from lash_hookspecs.turn_outcomes import Stopped, StopReason
@@ -67,7 +71,7 @@ class Sent:
 
 async def test_a_turn_in_the_background_has_its_session_to_itself_though_nobody_holds_that(tmp_path: Path) -> None:
     """Another object for the session took the lease over, and ran what was running once more."""
-    runs, begun, go_on = 0, anyio.Event(), anyio.Event()
+    runs, begun, go_on, opened = 0, anyio.Event(), anyio.Event(), list[Session]()
 
     async def slow(request: LlmRequest) -> str:
         nonlocal runs
@@ -78,6 +82,7 @@ async def test_a_turn_in_the_background_has_its_session_to_itself_though_nobody_
 
     async def reopened(lash: Lash) -> None:
         session = await lash.session("s")
+        opened.append(session)
         await session.recover()
 
     async with agent(slow, store=url_in(tmp_path)) as lash:
@@ -86,7 +91,9 @@ async def test_a_turn_in_the_background_has_its_session_to_itself_though_nobody_
         gc.collect()
         async with anyio.create_task_group() as group:
             group.start_soon(reopened, lash)
-            await anyio.sleep(0.2)
+            with anyio.fail_after(10):
+                while not any(each._resident.line.statistics().tasks_waiting for each in opened):
+                    await anyio.lowlevel.checkpoint()
             go_on.set()
         session = await lash.session("s")
         assert [each.text for each in await session.messages()] == ["first", "done"]
@@ -177,24 +184,41 @@ async def test_a_turn_whose_mode_is_gone_can_be_abandoned(tmp_path: Path) -> Non
 
 async def test_what_is_enqueued_beside_another_process_runs_when_that_has_ended(tmp_path: Path) -> None:
     """Whoever ran the session ended with its own turn, and the input lay there until somebody came by."""
-    begun, go_on = anyio.Event(), anyio.Event()
+    begun, go_on, refused, ended = anyio.Event(), anyio.Event(), anyio.Event(), anyio.Event()
 
     async def slow(request: LlmRequest) -> str:
         begun.set()
         await go_on.wait()
         return "done"
 
-    async with agent(slow, store=url_in(tmp_path)) as lash, agent(["later"], store=url_in(tmp_path)) as other:
+    def lash_turn_committed(turn: Any) -> None:
+        ended.set()
+
+    watching = [plugin("watching", lash_turn_committed)]
+    async with (
+        agent(slow, store=url_in(tmp_path)) as lash,
+        agent(["later"], store=url_in(tmp_path), plugins=watching) as other,
+    ):
+        store: Any = other.require_journal("this test").store
+        begin = store.begin_turn
+
+        async def begin_turn(given: Any) -> Any:
+            claim = await begin(given)
+            if isinstance(claim, LeaseBusy):
+                refused.set()
+            return claim
+
+        store.begin_turn = begin_turn
         session = await lash.session("s")
         async with anyio.create_task_group() as group:
             group.start_soon(session.run, "first")
             await begun.wait()
             await (await other.session("s", recover=False)).enqueue("second", ingress=Ingress.NEXT_TURN)
-            await anyio.sleep(0.1)
+            await refused.wait()
             go_on.set()
         with anyio.fail_after(10):
-            while await session.inbox():  # noqa: ASYNC110  # a database sets no event
-                await anyio.sleep(0.05)
+            await ended.wait()
+        assert await session.inbox() == []
         texts = [each.text for each in await (await other.session("s")).messages()]
         assert texts == ["first", "done", "second", "later"]
 

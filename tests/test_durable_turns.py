@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import anyio
@@ -10,9 +11,20 @@ from agents import agent
 from attrs import evolve
 
 from lash_framework import Lash
+from lash_framework.accepted import TurnRequest
+from lash_framework.opening import SETTLED_FOR_H
 from lash_framework.settings import Settings, load_settings
 from lash_framework.unfinished import TurnState
-from lash_hookspecs import CapabilityMissing, LlmRequest, ToolCallContext, TurnCancelled, TurnConflict, tool
+from lash_hookspecs import (
+    CapabilityMissing,
+    InboxState,
+    LlmRequest,
+    ToolCallContext,
+    TurnCancelled,
+    TurnConflict,
+    TurnInput,
+    tool,
+)
 from lash_plugin_provider_scripted import Call, Reply
 
 
@@ -176,3 +188,73 @@ async def test_an_input_that_is_cancelled_in_the_inbox_while_its_caller_waits_is
             go_on.set()
         assert await store.list_inbox("s") == []
         assert [each.text for each in await session.messages()] == ["first", "done"]
+
+
+async def test_an_upgrade_check_judges_all_turns_those_that_are_not_begun_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only those that were begun were looked at, among the first thousand items."""
+    monkeypatch.setattr("lash_framework.unfinished.PAGE", 2)
+    url, waits = url_in(tmp_path), Waits()
+    await waits.interrupted(url)
+    with_mode = load_settings(env={}, sets=["modes.review.extends=standard"])
+    async with agent(waits.say, store=url, tools=[waits.tool], settings=with_mode) as lash:
+        journalling = lash.require_journal("this test")
+        for number, mode in enumerate(("standard", "review", "standard", "standard")):
+            session = await lash.session(f"s{number}", mode=mode, model="test:m" if number < 3 else "scripted:demo")
+            request = TurnRequest(turn_id=f"t{number}", turn_input=TurnInput.text("Next."), input_hash="h")
+            item = journalling.item(session.id, request, session.policy, session.composition)
+            await journalling.store.enqueue(item)
+    async with agent(waits.say, store=url, tools=[waits.tool]) as lash:
+        before = await journalled(lash)
+        found = await lash.upgrade_check()
+        assert [(each.session_id, each.turn_id, each.verdict.value) for each in found] == [
+            ("s", "t", "safe"),
+            ("s0", "t0", "safe"),
+            ("s1", "t1", "old_set"),
+            ("s2", "t2", "safe"),
+            ("s3", "t3", "safe"),
+        ]
+        assert "review" in found[2].reason
+        assert [each.turn_id for each in await lash.upgrade_check("s1")] == ["t1"]
+        assert await journalled(lash) == before
+        assert len(waits.asked) == 1
+    async with agent(waits.say, store=url) as lash:  # the application's tools are gone
+        gone = {each.turn_id: each.reason for each in await lash.upgrade_check("s0")}
+        assert gone == {"t0": "it was accepted with plugins that aren't here: application"}
+    other = load_settings(env={}, sets=['plugins.disabled=["provider-scripted"]'])
+    async with agent(waits.say, store=url, tools=[waits.tool], settings=other) as lash:
+        (last,) = await lash.upgrade_check("s3")
+        assert last.verdict.value == "old_set"
+        assert "scripted" in last.reason
+
+
+async def journalled(lash: Lash) -> object:
+    """All that turns have left."""
+    store = lash.require_journal("this test").store
+    return await store.list_inbox(), await store.load_journal("s", "t"), await store.list_receipts("s")
+
+
+async def test_what_is_settled_does_not_stay_for_ever(tmp_path: Path) -> None:
+    """Once no journals were kept any more, those that had been stayed; what was cancelled in an inbox always did."""
+    url, states = url_in(tmp_path), frozenset({InboxState.COMPLETED, InboxState.CANCELLED})
+    keeps = load_settings(env={}, sets=["durability.keep_journal_h=1"])
+    async with agent(["kept"], store=url, settings=keeps) as lash:
+        session = await lash.session("s")
+        await session.run("q", turn_id="t")
+        journalling = lash.require_journal("this test")
+        request = TurnRequest(turn_id="never", turn_input=TurnInput.text("Never."), input_hash="h")
+        item = await journalling.store.enqueue(journalling.item("s", request, session.policy, session.composition))
+        await journalling.store.cancel_items("s", [item.no], "nobody wants it")
+    async with agent([], store=url) as lash:
+        store = lash.require_journal("this test").store
+        assert len(await store.list_inbox(states=states)) == 2
+    database = sqlite3.connect(tmp_path / "lash.db")
+    with database:
+        database.execute("UPDATE inbox SET settled_at_ms = settled_at_ms - ?", (SETTLED_FOR_H * 3_600_000,))
+    database.close()
+    async with agent([], store=url) as lash:
+        store = lash.require_journal("this test").store
+        assert await store.list_inbox(states=states) == []
+        assert await store.load_journal("s", "t") == ()
+        assert (await (await lash.session("s")).run("q", turn_id="t")).text == "kept"

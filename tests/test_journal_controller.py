@@ -13,9 +13,10 @@ from hypothesis import given, settings, strategies as st
 from journal_kit import Killed, MemoryJournal
 from test_journal_decisions import ASKED, CALL, REQUEST, SCOPE
 
+from lash_framework.cut_calls import EXTERNAL
 from lash_framework.effects import envelope
 from lash_framework.envelope_hash import EnvelopeHasher
-from lash_framework.journal import DURABLE_AT_ONCE, EXTERNAL, JournalController
+from lash_framework.journal import DURABLE_AT_ONCE, JournalController
 from lash_framework.journal_errors import EffectSuspended, JournalRefusal, differing_paths
 from lash_hookspecs import (
     CheckpointCommand,
@@ -371,7 +372,7 @@ async def test_a_call_that_waits_for_a_person_says_which_and_leaves_its_intent()
         await JournalController((), journal.append).execute(question, answer)
     rows = list(journal.rows)
     with pytest.raises(EffectSuspended, match=r"tool_call `pay` \(pay\)") as raised:
-        await JournalController(rows, journal.append, attempt=2).execute(question, never)
+        await JournalController(rows, journal.append, died=True).execute(question, never)
     assert raised.value.keys == (question.key,)
     assert journal.rows == rows
 
@@ -428,19 +429,18 @@ async def test_arguments_that_can_not_be_hashed_are_refused_before_anything_runs
 
 
 @pytest.mark.parametrize(
-    ("attempt", "effects", "wanted"),
+    ("died", "effects", "wanted"),
     [
-        (1, "llm llm", [False, False]),
-        (2, "llm llm", [True, False]),  # once
-        (2, "turn_start checkpoint llm llm", [True, False]),  # their records may be lost with the reply's
-        (2, "pure llm", [False]),  # it was durable before the tool began
-        (3, "llm", [True]),
+        (False, "llm llm", [False, False]),
+        (True, "llm llm", [True, False]),  # once
+        (True, "turn_start checkpoint llm llm", [True, False]),  # their records may be lost with the reply's
+        (True, "pure llm", [False]),  # it was durable before the tool began
     ],
 )
 async def test_a_model_call_that_a_killed_process_may_have_paid_for_makes_the_usage_at_least(
-    attempt: int, effects: str, wanted: list[bool]
+    died: bool, effects: str, wanted: list[bool]
 ) -> None:
-    controller = JournalController((), MemoryJournal().append, attempt=attempt)
+    controller = JournalController((), MemoryJournal().append, died=died)
     outcomes = [await controller.execute(asked(each, str(n)), answer) for n, each in enumerate(effects.split())]
     assert [each.result.usage.at_least for each in outcomes if isinstance(each, LlmCallOutcome)] == wanted  # type: ignore[union-attr]  # answers
 
@@ -450,10 +450,10 @@ async def test_the_usage_of_a_failed_call_is_unknown_too_and_the_record_says_so(
         return LlmCallOutcome(LlmCallError(message="down"))
 
     journal = MemoryJournal()
-    controller = JournalController((), journal.append, attempt=2)
+    controller = JournalController((), journal.append, died=True)
     outcome: Any = await controller.execute(asked("llm"), run)
     assert outcome.result.usage == TokenUsage(at_least=True)
-    again = JournalController(controller.held, journal.append, attempt=3)
+    again = JournalController(controller.held, journal.append)
     assert await again.execute(asked("llm"), never) == outcome
 
 

@@ -248,7 +248,7 @@ class Crash:
         """What the next process does."""
         before, self.point = self.begun, "none"
         journal = self.journal.left()
-        controller = JournalController(journal.rows, journal.append, attempt=2)
+        controller = JournalController(journal.rows, journal.append, died=True)
         try:
             outcome = await controller.execute(asked, self.run)
         except EffectSuspended:
@@ -258,7 +258,7 @@ class Crash:
             assert self.begun == before
             assert "unknown_after_crash" in str(outcome)
             # It is settled: a third process reads the same.
-            third = JournalController(journal.rows, journal.append, attempt=3)
+            third = JournalController(journal.rows, journal.append, died=True)
             assert await third.execute(asked, self.run) == outcome
             return "unknown"
         if controller.replayed:
@@ -290,7 +290,7 @@ async def test_the_model_reads_of_an_unknown_call_that_it_may_or_may_not_have_ha
     crash = Crash("in_it")
     await crash.first(asked)
     journal = crash.journal.left()
-    outcome: Any = await JournalController(journal.rows, journal.append, attempt=2).execute(asked, crash.run)
+    outcome: Any = await JournalController(journal.rows, journal.append, died=True).execute(asked, crash.run)
     result = outcome.launch.result
     assert isinstance(result.output.outcome, ToolCallFailure)
     assert result.output.outcome.code == "unknown_after_crash"

@@ -51,7 +51,7 @@ class Batch:
         self.journal = self.journal.left()
         self.journal.dies_at, self.journal.after = kill.write, kill.after
         rows = {row.key: row.status for row in self.journal.rows}
-        controller = JournalController(self.journal.rows, self.journal.append, attempt=self.attempt)
+        controller = JournalController(self.journal.rows, self.journal.append, died=self.attempt > 1)
         ended = [anyio.Event() for _ in self.calls]
         waiting: set[str] = set()
         killed = False

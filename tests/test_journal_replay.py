@@ -14,8 +14,9 @@ from journal_kit import JournalHost, Killed, MemoryJournal
 from test_replay import ENDS, World, turn_of
 
 from lash_framework import envelope_hash, journal_decisions
-from lash_framework.journal import BREATH, RecordedOnly
+from lash_framework.journal import BREATH
 from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
+from lash_framework.recorded_only import RecordedOnly
 from lash_hookspecs import (
     EffectController,
     LlmRequest,

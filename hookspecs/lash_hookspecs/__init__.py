@@ -97,6 +97,7 @@ if TYPE_CHECKING:
         ToolCallEffectOutcome as ToolCallEffectOutcome,
         TurnEndOutcome as TurnEndOutcome,
         TurnStartOutcome as TurnStartOutcome,
+        TurnStop as TurnStop,
         expect as expect,
     )
     from lash_hookspecs.effects import (
@@ -570,6 +571,7 @@ _MODULES = {
         "ToolCallEffectOutcome",
         "TurnEndOutcome",
         "TurnStartOutcome",
+        "TurnStop",
         "expect",
     ),
     "effects": (

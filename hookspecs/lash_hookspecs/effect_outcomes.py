@@ -18,6 +18,7 @@ from lash_hookspecs.messages import Message
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sessions import SessionPolicy
 from lash_hookspecs.tools import CompletedToolCall, ExecResponse
+from lash_hookspecs.turn_outcomes import StopReason
 from lash_hookspecs.values import frozen
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ToolCallEffectOutcome",
     "TurnEndOutcome",
     "TurnStartOutcome",
+    "TurnStop",
     "expect",
 ]
 
@@ -74,13 +76,34 @@ class TurnStartOutcome:
 
 
 @frozen(kw_only=True)
+class TurnStop:
+    """Where a turn was stopped from outside (it was cancelled, or abandoned), so that a replay of it ends there too.
+
+    `steps` counts the machine's effects that were answered; None: not even its start has a record. `asking`: a model
+    call was under way, and nobody knows what it has cost. `results` are those of the tool calls that were open;
+    `message` says why nothing more could be replayed of an abandoned turn. `partial_text` is what is kept of its reply.
+    """
+
+    reason: StopReason
+    steps: int | None = None
+    asking: bool = False
+    results: tuple[CompletedToolCall, ...] = ()
+    message: str | None = None
+    partial_text: str = ""
+
+
+@frozen(kw_only=True)
 class TurnEndOutcome:
-    """When the turn was over, and what the hooks at its end did. `finished_at_ms`: since 1970."""
+    """When the turn was over, and what the hooks at its end did, or where it was stopped instead.
+
+    `finished_at_ms`: since 1970.
+    """
 
     tag: ClassVar[str] = "turn_end"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TURN_END
     finished_at_ms: int
     hooks: HookRecord = HookRecord()
+    stop: TurnStop | None = None
 
 
 @frozen

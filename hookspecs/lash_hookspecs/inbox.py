@@ -36,8 +36,10 @@ class InboxState(StrEnum):
     """A turn works on it (or was, when its process died): see `turn_id`."""
     SUSPENDED = "suspended"
     """Its turn waits for somebody, and holds no lease."""
+    STUCK = "stuck"
+    """Its turn couldn't go on, for `reason`, and is tried again."""
     BLOCKED = "blocked"
-    """Its turn can't go on; `reason` says why."""
+    """The same, and it isn't tried again unless somebody says so."""
     COMPLETED = "completed"
     CANCELLED = "cancelled"
 
@@ -65,8 +67,9 @@ class InboxItem:
     """An accepted item. `no` rises in the order of acceptance, over all sessions, from 1, and is never used again.
 
     `turn_id` is the turn that it starts, or the one that took it. `attempts` counts how often a turn was begun for it,
-    each time under a new generation, `fruitless` how many of these in a row died (nobody let go of the lease) and
-    recorded nothing. `reason` says why its turn is blocked; who begins it next is told, and who follows them isn't.
+    each time under a new generation, `fruitless` how many of these in a row came to nothing: they died (nobody let go
+    of the lease), or were parked as such. `reason` says why the last one that was parked couldn't go on. Both are told
+    to whoever begins it, and forgotten once an outcome is recorded.
     `cancel_reason` is set once somebody asked that its turn be cancelled. `payload` is empty once the item is settled,
     unless its turn's journal is kept.
     """
@@ -121,9 +124,17 @@ class Inbox(Protocol):
         ...
 
     async def list_inbox(
-        self, session_id: str | None = None, *, states: frozenset[InboxState] | None = None, limit: int = 1000
+        self,
+        session_id: str | None = None,
+        *,
+        states: frozenset[InboxState] | None = None,
+        limit: int = 1000,
+        after: int = 0,
     ) -> Sequence[InboxItem]:
-        """Items in order, of one session or of all; without `states`, those that aren't final."""
+        """Items in order, of one session or of all; without `states`, those that aren't final.
+
+        `after`: only those with a higher number, for who wants more than `limit` of them.
+        """
         ...
 
     async def has_pending(self, session_id: str, ingress: Ingress) -> bool:

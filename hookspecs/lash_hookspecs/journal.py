@@ -67,10 +67,10 @@ class Journal(Protocol):
     async def begin_turn(self, begin: TurnBegin) -> TurnClaim:
         """See `TurnBegin`. In this order: deleted? committed? lease, item accepted, next item claimed.
 
-        An item in state `claimed`, `suspended` or `blocked` is before every pending one, and is claimed anew, with what
-        its turn took: its `attempts` rises if that is under another generation. An item that was accepted before with
-        another content hash is an `InboxConflict`, also if its turn was committed; of one that was forgotten there is
-        the receipt to look at. One that was taken and applied by
+        An item in state `claimed`, `suspended`, `stuck` or `blocked` is before every pending one, and is claimed anew,
+        with what its turn took: its `attempts` rises if that is under another generation. An item that was accepted
+        before with another content hash is an `InboxConflict`, also if its turn was committed; of one that was
+        forgotten there is the receipt to look at. One that was taken and applied by
         another turn is answered with that turn's receipt; one that was cancelled, or isn't available yet, is left as it
         is. Raises what `claim_lease` and `enqueue` raise.
         """
@@ -94,9 +94,16 @@ class Journal(Protocol):
         ...
 
     async def park_turn(
-        self, lease: Lease, no: int, *, state: InboxState = InboxState.SUSPENDED, reason: str | None = None
+        self,
+        lease: Lease,
+        no: int,
+        *,
+        state: InboxState = InboxState.SUSPENDED,
+        reason: str | None = None,
+        fruitless: int = 0,
     ) -> None:
-        """Let go of the lease, and leave the turn as `suspended`, or as `blocked` with the reason; or forget it.
+        """Let go of the lease, and leave the turn: as `suspended`; as `stuck` or `blocked`, with the reason why it
+        couldn't go on and how many attempts came to nothing by now; or forget it.
 
         Forgotten (`cancelled`) is a turn that could never run as it was asked; what it took waits again. Without a
         reason it leaves no trace, and its source key may be used again. Raises `LeaseLost` or `ClaimLost`, but not if

@@ -93,7 +93,10 @@ class Leases(Protocol):
         ...
 
     async def renew_lease(self, lease: Lease, *, ttl_ms: int) -> Lease:
-        """The lease with a later expiry; its token stays. Raises `LeaseLost` if it isn't ours any more, or lapsed."""
+        """The lease with a later expiry; its token stays. Raises `LeaseLost` if it isn't ours any more.
+
+        One that lapsed, and that nobody took meanwhile, is ours: its holder was held up, and may go on.
+        """
         ...
 
     async def release_lease(self, lease: Lease) -> bool:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from lash_framework.cli.turns import Gate
     from lash_framework.lash import Lash
     from lash_framework.session import Session
-    from lash_hookspecs.sessions import AssembledTurn
 
 __all__ = ["chat"]
+
+T = TypeVar("T")
 
 PROMPT = "› "
 HISTORY_LENGTH = 2000  # lines
@@ -60,6 +61,7 @@ def chat(
     from anyio.from_thread import start_blocking_portal
 
     from lash_framework.cli.tool_files import load_tools
+    from lash_framework.cli.turns import Gate
     from lash_framework.cli.unfinished import go_on_first
 
     if continue_ and invocation.session is not None:
@@ -73,10 +75,11 @@ def chat(
         session_id = portal.call(invocation.latest_session_id, lash) if continue_ else invocation.session
         session = portal.call(invocation.session_in, lash, session_id)
         invocation.tell(lash, session)
-        portal.call(go_on_first, lash, session, tools)
-        again = invocation.resumes(lash, session.id, tools)
+        again, gate = invocation.resumes(lash, session.id, tools), Gate()
+        goes_on = _result(portal, portal.start_task_soon(go_on_first, lash, session, tools, gate), gate, again)
         with _line_editing():
-            return _Conversation(invocation, portal, lash, session, reasoning, wait, again).run()
+            conversation = _Conversation(invocation, portal, lash, session, reasoning, wait, again)
+            return conversation.run([] if goes_on else [ExitCode.CANCELLED])
 
 
 class _Conversation:
@@ -107,7 +110,9 @@ class _Conversation:
             # What can't be decoded is found by `_read`, which can say where it stood.
             sys.stdin.reconfigure(errors="surrogateescape")
 
-    def run(self) -> int:
+    def run(self, codes: Sequence[ExitCode] = ()) -> int:
+        """Until somebody leaves; `codes` are of the turns before."""
+        self._codes.update(codes)
         if self._interactive:
             click.echo(f"session {self._session.id}, model {self._session.policy.model}; /help helps, Ctrl-D leaves")
         warned = False
@@ -168,7 +173,7 @@ class _Conversation:
             gate.again = self._resumes
             work = partial(run_turn, self._session, text, screen, gate, wait=self._wait, logs=self._logs)
             try:
-                turn = self._result(self._portal.start_task_soon(work), gate)
+                turn = _result(self._portal, self._portal.start_task_soon(work), gate, self._resumes)
                 self._codes.add(exit_code_of(turn.outcome))
             except LashError as error:
                 screen.close()
@@ -176,18 +181,6 @@ class _Conversation:
                 self._codes.add(code_of_error(error) or ExitCode.STOPPED)
             finally:
                 screen.close()
-
-    def _result(self, future: Future[AssembledTurn], gate: Gate) -> AssembledTurn:
-        """Wait for the turn: the first Ctrl-C cancels it, the second one gives up waiting and leaves."""
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            self._portal.call(gate.cancel_when_it_runs)
-            try:
-                return future.result()
-            except KeyboardInterrupt:
-                future.cancel()
-                raise Interrupted(signal.SIGINT, self._resumes) from None
 
     def _code(self) -> ExitCode:
         """A person has seen how the turns ended; a program is told: what they have in common, or that one failed."""
@@ -199,6 +192,19 @@ class _Conversation:
         if self._interactive:
             click.echo(f"go on later: {self._again}")
         return code
+
+
+def _result(portal: BlockingPortal, future: Future[T], gate: Gate, resumes: str | None) -> T:
+    """Wait for a turn: the first Ctrl-C cancels it, the second one gives up waiting and leaves."""
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        portal.call(gate.cancel_when_it_runs)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise Interrupted(signal.SIGINT, resumes) from None
 
 
 @contextmanager

@@ -71,14 +71,17 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 @pending.command()
 @click.argument("key")
 @click.option("--result", metavar="JSON", help="It happened, and this is its result: JSON, or else plain text.")
-@click.option("--error", metavar="TEXT", help="It did not happen, or failed: what the model should read.")
+@click.option("--error", metavar="TEXT", help="It happened, and failed: what the model should read.")
+@click.option("--not-done", is_flag=True, help="It did not happen.")
 @common
-def resolve(invocation: Invocation, key: str, result: str | None, error: str | None) -> None:
+def resolve(invocation: Invocation, key: str, result: str | None, error: str | None, not_done: bool) -> None:
     """Say what became of the call KEY; a beginning of the key is enough. Then `lash resume` goes on."""
-    if (result is None) == (error is None):
-        raise click.UsageError("say either --result or --error", click.get_current_context())
+    if (result is not None) + (error is not None) + not_done != 1:
+        raise click.UsageError("say either --result, --error or --not-done", click.get_current_context())
 
     async def work(lash: Lash) -> PendingCall:
+        if not_done:
+            return await lash.resolve(key, happened=False)
         if error is not None:
             return await lash.resolve(key, error=error)
         return await lash.resolve(key, result=_value(result or ""))

@@ -57,9 +57,9 @@ def replay(invocation: Invocation, turn_id: str, tools: tuple[str, ...]) -> int:
 def upgrade_check(invocation: Invocation, tools: tuple[str, ...], as_json: bool) -> int:
     """Would unfinished turns go on with the plugins, versions and modes that are installed now?
 
-    Each is replayed from its records; nothing is executed and nothing is written. `safe`: it goes on; `mismatch`: it
-    would stop at that effect; `old_set`: finish it with the plugins that it began with. Exit codes: 0 all are safe,
-    1 one is not.
+    Each is replayed from its records, or, if it isn't begun, held against what is here; nothing is executed and nothing
+    is written. `safe`: it goes on; `mismatch`: it would stop at that effect; `old_set`: finish it with the plugins that
+    it began with. Exit codes: 0 all are safe, 1 one is not.
     """
     import anyio
 

@@ -27,9 +27,10 @@ __all__ = ["cancel", "resume"]
 def resume(invocation: Invocation, session_id: str | None, abandon: str | None, tools: tuple[str, ...]) -> int:
     """Go on with interrupted turns: of SESSION, or of all sessions.
 
-    What is recorded is neither run nor paid again. A turn that is blocked is tried once more.
+    What is recorded is neither run nor paid again. A turn that is blocked is tried once more. Ctrl-C cancels the turn
+    that runs, which is committed as cancelled; a second one interrupts it.
 
-    Exit codes: 0 all are committed, 1 one can't go on, 3 one waits for somebody.
+    Exit codes: 0 all are committed, 1 one can't go on, 3 one waits for somebody, 130 cancelled.
     """
     import anyio
 
@@ -46,27 +47,31 @@ def resume(invocation: Invocation, session_id: str | None, abandon: str | None, 
             gate.again = invocation.resumes(lash, named[0] if len(named) == 1 else "", tools)
             if abandon is not None:
                 return await _abandon(lash, named[0], abandon)
-            return await _resume(lash, named, tools)
+            return await _resume(lash, named, tools, gate)
 
     return anyio.run(with_signals, work)
 
 
 async def _waiting(lash: Lash) -> Sequence[str]:
     """Sessions with something that isn't settled."""
-    waiting = await lash.require_journal("`lash resume`").store.list_inbox()
-    return list(dict.fromkeys(each.session_id for each in waiting))
+    from lash_framework.unfinished import all_items
+
+    waiting = all_items(lash.require_journal("`lash resume`").store)
+    return list(dict.fromkeys([each.session_id async for each in waiting]))
 
 
-async def _resume(lash: Lash, session_ids: Sequence[str], tools: Sequence[str]) -> int:
+async def _resume(lash: Lash, session_ids: Sequence[str], tools: Sequence[str], gate: Gate) -> int:
+    from lash_framework.recovery import RecoveryGate
     from lash_hookspecs.errors import LashError, SessionBusy, TurnSuspended
 
     if not session_ids:
         click.echo(f"nothing to resume in {lash.location}")
-    code, count = ExitCode.FINISHED, 0
+    code, stops = ExitCode.FINISHED, RecoveryGate()
+    gate.attach(stops)
     for session_id in session_ids:
         try:
             session = await lash.session(session_id, recover=False)
-            recovered = await session.recover(force=True)
+            recovered = await session.recover(force=True, gate=stops)
         except SessionBusy:
             click.echo(f"{session_id}: a turn runs elsewhere, which goes on with all of it")
             continue
@@ -75,10 +80,12 @@ async def _resume(lash: Lash, session_ids: Sequence[str], tools: Sequence[str]) 
             code = max(code, ExitCode.SUSPENDED if isinstance(error, TurnSuspended) else ExitCode.STOPPED)
             continue
         for each in recovered:
-            turn, count = each.turn, count + 1
+            turn = each.turn
             click.echo(f"{session_id}: {committed_line(each)}")
             if turn.assistant_output.safe_text:
                 click.echo(turn.assistant_output.safe_text)
+        if stops.reason is not None:
+            return ExitCode.CANCELLED
         if not recovered and len(session_ids) == 1:
             click.echo(f"{session_id}: nothing to resume")
     return code

@@ -100,6 +100,7 @@ def _run(invocation: Invocation, text: str, tools: tuple[str, ...], screen: Scre
     from lash_framework.cli.tool_files import load_tools
     from lash_framework.cli.turns import run_turn, with_signals
     from lash_framework.cli.unfinished import go_on_first
+    from lash_hookspecs.errors import TurnCancelled
 
     async def work(gate: Gate) -> AssembledTurn:
         job.gate = gate
@@ -109,7 +110,8 @@ def _run(invocation: Invocation, text: str, tools: tuple[str, ...], screen: Scre
             session = await invocation.session_in(lash, job.session_id)
             job.session_id = session.id
             invocation.tell(lash, session)
-            await go_on_first(lash, session, tools)
+            if not await go_on_first(lash, session, tools, gate):
+                raise TurnCancelled("cancelled while the turn before it ran")
             gate.again = invocation.resumes(lash, session.id, tools)
             try:
                 return await run_turn(

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 import anyio.abc
@@ -24,7 +24,6 @@ from lash_hookspecs.errors import LashError, SessionBusy, StoreError
 if TYPE_CHECKING:
     from lash_framework.cli.logs import LineHandler
     from lash_framework.cli.screens import Screen
-    from lash_framework.running import RunningTurn
     from lash_framework.session import Session
     from lash_hookspecs.activity import TurnActivity
     from lash_hookspecs.llm import TokenUsage
@@ -84,6 +83,19 @@ class Evidence:
         return evolve(known, at_least=True) if self._pending else known
 
 
+class Cancellable(Protocol):
+    """A turn that runs, or turns that are gone on with."""
+
+    @property
+    def turn_id(self) -> str | None:
+        """The turn that runs."""
+        ...
+
+    def cancel(self, reason: str) -> bool:
+        """Ask it to end."""
+        ...
+
+
 class Gate:
     """Where a person's wish to stop meets the turn that runs, if one does. `evidence` is of the latest turn.
 
@@ -91,14 +103,14 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self.running: RunningTurn | None = None
+        self.running: Cancellable | None = None
         self.turn_id: str | None = None
         self.again: str | None = None
         self.evidence = Evidence()
         self._asked = False
         self._wanted = False
 
-    def attach(self, running: RunningTurn) -> None:
+    def attach(self, running: Cancellable) -> None:
         """A turn runs. One that was asked to end while another ran in its place is asked again."""
         self.running = running
         self.turn_id = running.turn_id

@@ -10,6 +10,7 @@ from lash_framework.cli.lines import clean, usage_text
 from lash_hookspecs.errors import ConfigurationError, UnknownName, nearest
 
 if TYPE_CHECKING:
+    from lash_framework.cli.turns import Gate
     from lash_framework.lash import Lash
     from lash_framework.recovery import RecoveredTurn
     from lash_framework.session import Session
@@ -70,38 +71,44 @@ def unfinished_line(turn: UnfinishedTurn, again: str) -> str:
     advice = {
         "waiting": f"it runs after those before it, or with `{again}`",
         "running": "it runs right now",
-        "interrupted": f"`{again}` goes on with it",
+        "interrupted": f"{f'{clean(turn.reason)}; ' if turn.reason else ''}`{again}` goes on with it",
         "suspended": f"see `lash pending list`; then `{again}`",
         "blocked": f"{clean(turn.reason or '')}; mend that and type `{again}`, or `{again} --abandon {turn.turn_id}`",
     }
     return f"turn {turn.turn_id} is {turn.state}: {advice[turn.state]}"
 
 
-async def go_on_first(lash: Lash, session: Session, tools: Sequence[str]) -> None:
-    """Go on with what was begun or accepted on the session before, and say so.
+async def go_on_first(lash: Lash, session: Session, tools: Sequence[str], gate: Gate) -> bool:
+    """Go on with what was begun or accepted on the session before, and say so. False: a person stopped that.
 
     Raises `TurnSuspended` and `TurnBlocked` for a turn that stands in the way. Who runs the session elsewhere goes on
     with all of it.
     """
+    from lash_framework.recovery import RecoveryGate
     from lash_hookspecs.errors import LashError, SessionBusy
 
     if not lash.settings.durability.recover:
-        return
+        return True
     unfinished = await lash.unfinished(session.id)
     if not unfinished or unfinished[0].state == "running":
-        return
+        return True
     if unfinished[0].state in ("interrupted", "waiting"):
         complain(f"turn {unfinished[0].turn_id} of this session is {unfinished[0].state}: going on with it first")
+    stops = RecoveryGate()
+    gate.attach(stops)
     try:
-        recovered = await session.recover()
+        recovered = await session.recover(gate=stops)
     except SessionBusy:
-        return
+        return True
     except LashError as error:
         if hint := needs_tools(error, tools):
             error.add_note(hint.removeprefix("; "))
         raise
+    finally:
+        gate.running = None
     for each in recovered:
         complain(committed_line(each))
+    return stops.reason is None
 
 
 def needs_tools(error: Exception, tools: Sequence[str]) -> str:

@@ -183,12 +183,17 @@ def has_pending(tx: Tx, session_id: str, ingress: Ingress, now_ms: int) -> bool:
     return bool(row[0])
 
 
-def list_inbox(tx: Tx, session_id: str | None, states: frozenset[InboxState] | None, limit: int) -> Sequence[InboxItem]:
+def list_inbox(
+    tx: Tx, session_id: str | None, states: frozenset[InboxState] | None, limit: int, after: int
+) -> Sequence[InboxItem]:
     """Items in order, of one session or of all."""
     wanted = sorted(OPEN if states is None else states)
     # The index of open items serves whoever asks for nothing else.
     where = [f"state IN ({marks(len(wanted))})", *(["settled_at_ms IS NULL"] if set(wanted) <= OPEN else [])]
     params: list[object] = [*wanted]
+    if after:
+        where.append("inbox.no > ?")
+        params.append(after)
     if session_id is not None:
         session = find_session(tx, session_id)
         if session is None:

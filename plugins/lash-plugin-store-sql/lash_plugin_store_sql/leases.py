@@ -17,10 +17,10 @@ from lash_plugin_store_sql.lease_row import holder_gone, write_grant, write_rele
 from lash_plugin_store_sql.reads import Session, find_session
 from lash_plugin_store_sql.turn_plan import (
     LeaseFacts,
-    fenced,
     is_ours,
     lease_end,
     plan_lease,
+    unclaimed,
 )
 from lash_plugin_store_sql.writes import insert_session
 
@@ -40,10 +40,10 @@ def claim_lease(tx: Tx, session_id: str, holder: LeaseHolder, nonce: str, ttl_ms
 
 
 def renew_lease(tx: Tx, lease: Lease, ttl_ms: int, clock: Clock) -> Lease:
-    """A later end, if it is ours and live."""
+    """A later end, if it is ours: also if it lapsed, as long as nobody took it."""
     tx.lock(lease.session_id)
     now_ms, session = clock(), find_session(tx, lease.session_id)
-    held = fenced(session.lease if session is not None else LeaseFacts(), lease, now_ms)
+    held = unclaimed(session.lease if session is not None else LeaseFacts(), lease)
     expires = max(held.expires_at_ms, lease_end(ttl_ms, now_ms))
     tx.write("UPDATE sessions SET lease_expires_at_ms = ? WHERE session_id = ?", (expires, lease.session_id))
     return evolve(held, expires_at_ms=expires)

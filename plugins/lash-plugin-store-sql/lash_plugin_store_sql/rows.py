@@ -11,7 +11,7 @@ from lash_plugin_store_sql.driver import Row, Tx
 from lash_plugin_store_sql.reads import packed
 from lash_plugin_store_sql.schema import MAX_GENERATION, corrupt, key, span
 
-__all__ = ["append_rows", "drop_rows", "has_rows", "load_rows"]
+__all__ = ["append_rows", "drop_rows", "has_outcomes", "load_rows"]
 
 _ROW = "replay_key, kind, status, envelope_hash, body, digests, label"
 
@@ -96,9 +96,9 @@ def _require_the_same(tx: Tx, no: int, generation: int, row: JournalRow) -> None
         )
 
 
-def has_rows(tx: Tx, no: int, generation: int) -> bool:
-    """Whether anything was recorded under this generation."""
-    sql = "SELECT 1 FROM journal WHERE key BETWEEN ? AND ? AND generation = ? LIMIT 1"
+def has_outcomes(tx: Tx, no: int, generation: int) -> bool:
+    """Whether any effect came to its end under this generation."""
+    sql = "SELECT 1 FROM journal WHERE key BETWEEN ? AND ? AND generation = ? AND status != 'intent' LIMIT 1"
     return tx.row(sql, (*span(no), generation)) is not None
 
 

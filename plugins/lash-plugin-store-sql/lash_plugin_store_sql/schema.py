@@ -149,6 +149,8 @@ DDL = (
     """,
     # What is open is a handful, however long the history: this index stays a page or two.
     "CREATE INDEX inbox_open ON inbox (session_no, state, ingress) WHERE settled_at_ms IS NULL",
+    # What is settled, and whose turn's receipt doesn't tell of it, is dropped by its age.
+    "CREATE INDEX inbox_settled ON inbox (settled_at_ms) WHERE settled_at_ms IS NOT NULL",
     """
     CREATE TABLE journal (
         key INTEGER PRIMARY KEY,

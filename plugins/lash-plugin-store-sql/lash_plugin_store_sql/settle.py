@@ -14,7 +14,7 @@ from lash_plugin_store_sql.rows import append_rows, drop_rows
 from lash_plugin_store_sql.schema import span
 from lash_plugin_store_sql.turn_plan import Claim, is_ours, lost_claims
 
-__all__ = ["drop_journals", "items_of", "settle", "settle_again"]
+__all__ = ["drop_journals", "has_settled", "items_of", "settle", "settle_again"]
 
 _DROPPED = 500  # settled items for each transaction
 
@@ -58,6 +58,11 @@ def settle_again(tx: Tx, session: Session, settles: Settlement, items: Mapping[i
         settle(tx, session.no, settles, items, receipt)
     if is_ours(session.lease.lease, settles.lease):
         write_release(tx, session.no)
+
+
+def has_settled(tx: Tx, before_ms: int) -> bool:
+    """Whether there is anything to drop: mostly there isn't, and nobody need write for that."""
+    return tx.row("SELECT 1 FROM inbox WHERE settled_at_ms < ? LIMIT 1", (before_ms,)) is not None
 
 
 def drop_journals(tx: Tx, before_ms: int) -> tuple[int, bool]:

@@ -197,9 +197,14 @@ class SqlStore:
         return await self._lanes.write(lambda tx: inbox.enqueue(tx, item), len(item.payload))
 
     async def list_inbox(
-        self, session_id: str | None = None, *, states: frozenset[InboxState] | None = None, limit: int = 1000
+        self,
+        session_id: str | None = None,
+        *,
+        states: frozenset[InboxState] | None = None,
+        limit: int = 1000,
+        after: int = 0,
     ) -> Sequence[InboxItem]:
-        return await self._lanes.read(lambda tx: items.list_inbox(tx, session_id, states, limit))
+        return await self._lanes.read(lambda tx: items.list_inbox(tx, session_id, states, limit, after))
 
     async def has_pending(self, session_id: str, ingress: Ingress) -> bool:
         return await self._lanes.glance(lambda tx: items.has_pending(tx, session_id, ingress, self._now_ms()))
@@ -231,12 +236,18 @@ class SqlStore:
         return await self._lanes.read(lambda tx: turns.load_journal(tx, session_id, turn_id))
 
     async def park_turn(
-        self, lease: Lease, no: int, *, state: InboxState = InboxState.SUSPENDED, reason: str | None = None
+        self,
+        lease: Lease,
+        no: int,
+        *,
+        state: InboxState = InboxState.SUSPENDED,
+        reason: str | None = None,
+        fruitless: int = 0,
     ) -> None:
-        await self._lanes.write(lambda tx: turns.park_turn(tx, lease, no, state, reason, self._now_ms))
+        await self._lanes.write(lambda tx: turns.park_turn(tx, lease, no, state, reason, fruitless, self._now_ms))
 
     async def drop_journals(self, *, before_ms: int) -> int:
-        turns_dropped, more = 0, True
+        turns_dropped, more = 0, await self._lanes.read(lambda tx: settle.has_settled(tx, before_ms))
         while more:  # in small transactions, so that nobody waits for long
             count, more = await self._lanes.write(lambda tx: settle.drop_journals(tx, before_ms))
             turns_dropped += count

@@ -37,11 +37,11 @@ __all__ = [
     "plan_begin",
     "plan_cancel",
     "plan_lease",
-    "reason_for",
     "settlement_error",
+    "unclaimed",
 ]
 
-BEGUN = frozenset({InboxState.CLAIMED, InboxState.SUSPENDED, InboxState.BLOCKED})
+BEGUN = frozenset({InboxState.CLAIMED, InboxState.SUSPENDED, InboxState.STUCK, InboxState.BLOCKED})
 """The states of an item whose turn was begun and hasn't ended."""
 
 OPEN = BEGUN | {InboxState.PENDING}
@@ -86,8 +86,8 @@ def _who(holder: LeaseHolder) -> tuple[str, str, str]:
     return holder.owner, holder.incarnation, holder.executor
 
 
-def fenced(facts: LeaseFacts, lease: Lease, now_ms: int) -> Lease:
-    """The stored lease, if it is this one and live. Raises `LeaseLost`."""
+def unclaimed(facts: LeaseFacts, lease: Lease) -> Lease:
+    """The stored lease, if it is this one, lapsed or not. Raises `LeaseLost`."""
     held = facts.lease
     if held is None or not is_ours(held, lease):
         now = "nobody holds it" if held is None else f"`{held.holder.owner}` holds generation {held.generation}"
@@ -95,10 +95,16 @@ def fenced(facts: LeaseFacts, lease: Lease, now_ms: int) -> Lease:
             f"generation {lease.generation} of the lease on session `{lease.session_id}` is no longer "
             f"`{lease.holder.owner}`'s: {now}; nothing was written"
         )
+    return held
+
+
+def fenced(facts: LeaseFacts, lease: Lease, now_ms: int) -> Lease:
+    """The stored lease, if it is this one and live. Raises `LeaseLost`."""
+    held = unclaimed(facts, lease)
     if not is_live(held, now_ms):
         raise LeaseLost(
             f"the lease on session `{lease.session_id}` (generation {lease.generation}) lapsed "
-            f"{now_ms - held.expires_at_ms:,} ms ago; nothing was written: begin the turn again"
+            f"{now_ms - held.expires_at_ms:,} ms ago; nothing was written: renew it, if nobody has taken it"
         )
     return held
 
@@ -250,19 +256,8 @@ def plan_begin(begin: TurnBegin, facts: BeginFacts) -> Union[Committed, Busy, Be
 
 
 def fruitless(stored: InboxItem, *, died: bool, progressed: bool) -> int:
-    """How many attempts at an item's turn died in a row without recording anything, once another one begins."""
-    if not died:
-        return stored.fruitless
-    return 0 if progressed else stored.fruitless + 1
-
-
-def reason_for(stored: InboxItem, generation: int) -> str | None:
-    """What whoever begins an item's turn under this generation is told of why it was blocked.
-
-    Whoever claimed it before, under another one, went on in spite of that: it is no reason any more.
-    """
-    is_told = stored.state is InboxState.BLOCKED or stored.claim_generation == generation
-    return stored.reason if is_told else None
+    """How many attempts at an item's turn came to nothing in a row, once another one begins."""
+    return 0 if progressed else stored.fruitless + died
 
 
 def conflict(session_id: str, source_key: str, accepted: InboxItem) -> InboxConflict:

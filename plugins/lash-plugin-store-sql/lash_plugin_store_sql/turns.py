@@ -29,7 +29,7 @@ from lash_plugin_store_sql.items import (
 from lash_plugin_store_sql.lease_row import LEASE, holder_gone, holder_text, lease_facts, write_grant, write_release
 from lash_plugin_store_sql.leases import Clock, known
 from lash_plugin_store_sql.reads import Session, find_receipt, find_session, require_not_deleted
-from lash_plugin_store_sql.rows import append_rows, drop_rows, has_rows, load_rows
+from lash_plugin_store_sql.rows import append_rows, drop_rows, has_outcomes, load_rows
 from lash_plugin_store_sql.schema import span
 from lash_plugin_store_sql.turn_plan import (
     Begin,
@@ -43,7 +43,6 @@ from lash_plugin_store_sql.turn_plan import (
     is_parked,
     lost_claims,
     plan_begin,
-    reason_for,
 )
 
 
@@ -116,14 +115,15 @@ def _claimed(tx: Tx, plan: Begin, stored: InboxItem) -> InboxItem:
     """The item once the begin has claimed it: the same again, if this is a begin's second try."""
     grant = plan.grant
     died = grant.writes and grant.displaced is not None and stored.attempts > 0
-    progressed = died and has_rows(tx, stored.no, stored.claim_generation)
+    counts = (died or stored.fruitless > 0) and stored.state is InboxState.CLAIMED  # one that was parked is counted
+    progressed = counts and has_outcomes(tx, stored.no, stored.claim_generation)
     return evolve(
         stored,
         state=InboxState.CLAIMED,
         claim_generation=grant.lease.generation,
         attempts=plan.attempts,
         fruitless=fruitless(stored, died=died, progressed=progressed),
-        reason=reason_for(stored, grant.lease.generation),
+        reason=None if progressed else stored.reason,
     )
 
 
@@ -181,10 +181,13 @@ def _fenced_item(tx: Tx, lease: Lease, no: int, now_ms: int) -> tuple[int, Claim
     return session_no, claims[no], last
 
 
-def park_turn(tx: Tx, lease: Lease, no: int, state: InboxState, reason: str | None, clock: Clock) -> None:
+def park_turn(
+    tx: Tx, lease: Lease, no: int, state: InboxState, reason: str | None, fruitless: int, clock: Clock
+) -> None:
     """Leave the turn as it is, or forget it, without the lease."""
-    if state not in (InboxState.SUSPENDED, InboxState.BLOCKED, InboxState.CANCELLED):
-        raise CommitRefused("park_state", f"a turn is parked as suspended, blocked or cancelled, not as {state.value}")
+    if state in (InboxState.PENDING, InboxState.CLAIMED, InboxState.COMPLETED):
+        text = f"a turn is parked as suspended, stuck, blocked or cancelled, not as {state.value}"
+        raise CommitRefused("park_state", text)
     tx.lock(lease.session_id)
     now_ms = clock()
     try:
@@ -200,7 +203,8 @@ def park_turn(tx: Tx, lease: Lease, no: int, state: InboxState, reason: str | No
         forget(tx, session_no, no, reason, now_ms)
         drop_rows(tx, no)
     else:
-        tx.write("UPDATE inbox SET state = ?, reason = ?, fruitless = 0 WHERE no = ?", (state.value, reason, no))
+        sql = "UPDATE inbox SET state = ?, reason = ?, fruitless = ? WHERE no = ?"
+        tx.write(sql, (state.value, reason, fruitless, no))
     write_release(tx, session_no)
 
 

@@ -234,7 +234,7 @@ class Machine(RuleBasedStateMachine):
         run = self.drawn(data)
         session = self.model[run.session_id]
         answer = self.ask(lambda: self.stores[store].renew_lease(run.lease, ttl_ms=TTL))
-        if session.holds(run.lease, self.now):
+        if session.is_of(run.lease):
             session.expires = max(session.expires, self.now + TTL)
             assert answer == evolve(run.lease, expires_at_ms=session.expires)
         else:

@@ -185,6 +185,7 @@ CANCELS: list[tuple[InboxState, int | None, str | None, CancelOutcome]] = [
     (S.CLAIMED, 6, None, C.TAKEN),
     (S.SUSPENDED, None, None, C.REQUESTED),
     (S.SUSPENDED, None, "before", C.ALREADY_REQUESTED),
+    (S.STUCK, None, None, C.REQUESTED),
     (S.BLOCKED, None, None, C.REQUESTED),
     (S.BLOCKED, None, "before", C.ALREADY_REQUESTED),
     (S.COMPLETED, None, None, C.COMPLETED),

@@ -82,6 +82,7 @@ async def _source_keys(harness: StoreHarness) -> None:
     same((await listed(store, "s1"), await listed(store, "s2")), ([item], [other]))
     same((await store.cancel_items("s2", [item.no], "no"))[item.no], CancelOutcome.UNKNOWN)
     same((await listed(store, limit=1), await listed(store, "nobody")), ([item], []))
+    same((await listed(store, after=item.no), await listed(store, "s1", after=item.no)), ([other], []))
     same((await store.load_revision("s1"), await store.load_meta("nobody")), (0, None))
     for session_id in ("", " "):
         with raises(CommitRefused, "session_id"):

@@ -6,6 +6,7 @@ from typing import Any
 
 from lash_hookspecs.errors import CommitRefused, LeaseLost
 from lash_hookspecs.inbox import CancelOutcome, InboxState
+from lash_hookspecs.journal_rows import JournalStatus
 from lash_hookspecs.stores import Capability
 from lash_hookspecs.testing.store.inbox import note
 from lash_hookspecs.testing.store.kit import Cases, StoreHarness, raises, same
@@ -41,15 +42,26 @@ async def _parked(harness: StoreHarness) -> None:
 
 @CASES.case("A6.07-tried", INBOX, JOURNAL)
 async def _tried_again(harness: StoreHarness) -> None:
-    """Who takes up a blocked turn is told why it is; whoever follows that attempt has a turn like any other."""
+    """Why a turn can't go on, and how often it tried, is told to whoever takes it up, until an outcome is recorded."""
     store, mine, theirs = await harness.open(), Runner("mine"), Runner("theirs")
     lease, item = await mine.begin(store, new_item("a"))
-    await store.park_turn(lease, item.no, state=InboxState.BLOCKED, reason="a plugin is gone")
-    tried = await theirs.tried(store)
-    same(tried.item.reason, "a plugin is gone")
-    await store.release_lease(tried.lease)
-    same((await mine.tried(store)).item.reason, None)
-    same((await listed(store, "s1"))[0].reason, None)
+    for state, vain in ((InboxState.STUCK, 1), (InboxState.BLOCKED, 3)):
+        await store.park_turn(lease, item.no, state=state, reason="a plugin is gone", fruitless=vain)
+        left = (await listed(store, "s1"))[0]
+        same((left.state, left.reason, left.fruitless), (state, "a plugin is gone", vain))
+        for _ in range(2):
+            tried = await theirs.tried(store)
+            same((tried.item.reason, tried.item.fruitless), ("a plugin is gone", vain))
+            await store.release_lease(tried.lease)
+        lease, item = await mine.begin(store)
+    await store.append_journal(lease, item.no, [effect("x", JournalStatus.INTENT)])
+    await store.release_lease(lease)
+    lease, item = await mine.begin(store)
+    same((item.reason, item.fruitless), ("a plugin is gone", 3))
+    await store.append_journal(lease, item.no, [effect("x")])
+    await store.release_lease(lease)
+    for _ in range(2):
+        same([((await mine.tried(store)).item.reason), (await listed(store, "s1"))[0].fruitless], [None, 0])
 
 
 @CASES.case("A6.07-forget", INBOX, JOURNAL)

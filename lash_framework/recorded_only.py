@@ -1,0 +1,115 @@
+"""A journal of which nothing is run: for turns that are ended, or looked at, with what is recorded and no more.
+
+What such a turn says of its open calls is what its records say: an unsafe call with an intent and no outcome may have
+happened, and so may an idempotent one, which has no intent. Nobody guesses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from attrs import evolve
+
+from lash_framework.envelope_hash import Asked
+from lash_framework.journal import JournalController, call_of, effect_label, pending
+from lash_framework.journal_decisions import Fate, repeatability
+from lash_framework.journal_errors import EffectUnrecorded
+from lash_framework.tool_calls import UNKNOWN, cancelled_call, unknown_call
+from lash_hookspecs.codec import decode, encode
+from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand, TurnEndCommand
+from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome, ToolCallEffectOutcome, TurnEndOutcome, TurnStop
+from lash_hookspecs.effects import EffectRunner, RuntimeEffectEnvelope
+from lash_hookspecs.errors import CodecError
+from lash_hookspecs.journal_rows import JournalRow, JournalStatus
+from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, ToolCallFailure, ToolEffect
+
+__all__ = ["RecordedOnly", "recorded_stop"]
+
+
+def recorded_stop(rows: Iterable[JournalRow]) -> TurnStop | None:
+    """Where the turn was stopped from outside, if its journal says that it was."""
+    for row in rows:
+        if row.kind == RuntimeEffectKind.TURN_END and row.status is JournalStatus.DONE:
+            try:
+                return decode(TurnEndOutcome, row.body).stop
+            except CodecError:
+                return None  # which is told where it is asked for
+    return None
+
+
+class RecordedOnly(JournalController):
+    """A journal that runs nothing and writes nothing: `EffectUnrecorded` is raised where the rows end.
+
+    A turn that is stopped there says so with `end`: its end, which asks nobody then, is held for the commit.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[JournalRow],
+        *,
+        died: bool = False,
+        tool_owners: Mapping[str, str] | None = None,
+        persistent: bool = True,
+    ) -> None:
+        super().__init__(rows, _refuse, died=died, tool_owners=tool_owners, persistent=persistent)
+        self._ended = False
+
+    def end(self) -> None:
+        """The turn is stopped: from now on its end may be made."""
+        self._ended = True
+
+    async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
+        """Nothing is written."""
+
+    async def save(self) -> None:
+        """Nothing is written."""
+
+    async def _live(self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner) -> RuntimeEffectOutcome:
+        self._asked.discard(envelope.key)
+        if self._ended and isinstance(envelope.command, TurnEndCommand):
+            outcome = await run(envelope)
+            self._records.add(self._row(envelope, asked, JournalStatus.DONE, encode(outcome)))
+            return outcome
+        # Of an idempotent call no intent is written, so that it may have begun.
+        raise self._unrecorded(envelope, repeatability(envelope.command) is ToolEffect.IDEMPOTENT)
+
+    async def _uncertain(self, what: Fate, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
+        raise self._unrecorded(envelope, True)
+
+    def _unrecorded(self, envelope: RuntimeEffectEnvelope, uncertain: bool) -> EffectUnrecorded:
+        command, label = envelope.command, effect_label(envelope)
+        if isinstance(command, ToolCallCommand):
+            within = self._within_call(command.call.call_id)
+            return EffectUnrecorded(label, left=_left(pending(command), uncertain, within))
+        # Records that nobody needed yet are lost with their process: it may have been further than they are.
+        return EffectUnrecorded(label, asked=self._usage_unknown)
+
+    def _within_call(self, call_id: str) -> list[CompletedToolCall]:
+        """What is known of the calls that a call without a record has made: each below the nearest with one."""
+        rows = {id: row for row in self._unasked.values() if (id := call_of(row)) is not None}
+        below = sorted(id for id in rows if id.startswith(f"{call_id}:"))
+        nearest = [id for id in below if not any(id.startswith(f"{other}:") for other in below)]
+        return [done for id in nearest if (done := self._known(rows[id])) is not None]
+
+    def _known(self, row: JournalRow) -> CompletedToolCall | None:
+        if row.status is JournalStatus.DONE:
+            return decode(ToolCallEffectOutcome, row.body).launch.result
+        if row.status is not JournalStatus.INTENT:
+            return None
+        call = pending(decode(ToolCallCommand, row.body))
+        return _left(call, True, self._within_call(call.call_id))
+
+
+def _left(call: PendingToolCall, uncertain: bool, within: Sequence[CompletedToolCall]) -> CompletedToolCall:
+    """A call without a record: as unknown as it is itself, or as any that it made."""
+    unknown = uncertain or any(map(_is_unknown, within))
+    return evolve(unknown_call(call) if unknown else cancelled_call(call), children=tuple(within))
+
+
+def _is_unknown(call: CompletedToolCall) -> bool:
+    outcome = call.output.outcome
+    return isinstance(outcome, ToolCallFailure) and outcome.code == UNKNOWN
+
+
+async def _refuse(rows: Sequence[JournalRow], claims: Sequence[int]) -> None:
+    raise AssertionError("unreachable: nothing is recorded here")

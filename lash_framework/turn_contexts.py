@@ -1,0 +1,53 @@
+"""What a turn's hooks are told of it: contexts that follow the turn, made once for all calls of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attrs import evolve
+
+from lash_framework.hooks import Bind
+from lash_framework.turn_plan import TurnPlan
+from lash_hookspecs.checkpoints import CheckpointKind
+from lash_hookspecs.contexts import TurnCall, TurnHookContext, binding
+from lash_hookspecs.messages import Message
+
+__all__ = ["TurnContexts"]
+
+
+class TurnContexts:
+    """Makes the contexts of one turn's hooks; `moment` is its iteration, and its messages so far."""
+
+    def __init__(self, plan: TurnPlan, moment: Callable[[], tuple[int, Sequence[Message]]]) -> None:
+        self._plan = plan
+        self._moment = moment
+        self._bound: dict[type[TurnHookContext], tuple[TurnCall, Bind]] = {}
+
+    def bind(self, context: type[TurnHookContext], kind: CheckpointKind | None = None) -> Bind:
+        """Contexts for the hooks of one call, made only where there are some: a turn's are made once."""
+        if context not in self._bound:
+            call = self._call()
+            self._bound[context] = call, binding(context, self._plan.states.scopes, call)
+        call, bind = self._bound[context]
+        call.iteration, call.messages, call.kind = *self._moment(), kind
+        return bind
+
+    def observers(self) -> Bind:
+        """Contexts for hooks that only watch."""
+        scopes = {key: evolve(each, read_only=True) for key, each in self._plan.states.scopes.items()}
+        return binding(TurnHookContext, scopes, self._call())
+
+    def _call(self) -> TurnCall:
+        plan = self._plan
+        iteration, messages = self._moment()
+        return TurnCall(
+            session_id=plan.session_id,
+            mode_id=plan.composition.mode.mode_id,
+            policy=plan.policy,
+            turn_index=plan.conversation.head.turn_index,
+            turn_id=plan.turn_id,
+            turn_input=plan.turn_input,
+            iteration=iteration,
+            messages=messages,
+            tools=plan.composition.manifests,
+        )

@@ -1,0 +1,514 @@
+"""A turn that is ended from outside: cancelled wherever it is and by whoever, or abandoned; and replayed later on."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from agents import agent, plugin
+from attrs import define, evolve, field
+
+from lash_framework import Lash
+from lash_framework.begun_turn import what_was_accepted
+from lash_framework.cut_calls import cut_row
+from lash_framework.recovery import RecoveryGate
+from lash_framework.running import RunningTurn
+from lash_framework.session import Session
+from lash_framework.settings import load_settings
+from lash_hookspecs import (
+    AssembledTurn,
+    AssistantProseDelta,
+    ConfigurationError,
+    InboxState,
+    LlmEventSender,
+    LlmRequest,
+    LlmResponse,
+    OnUnknown,
+    OperationId,
+    RetryStatus,
+    Stopped,
+    StopReason,
+    StoreError,
+    StreamDelta,
+    Tool,
+    ToolCallCompleted,
+    ToolCallFailure,
+    TurnBlocked,
+    TurnStartOutcome,
+    TurnSuspended,
+    decode,
+    encode,
+    tool,
+)
+from lash_plugin_provider_scripted import Call, Reply, ScriptedProvider
+from lash_provider_kit.testing import ChatServer, status, text
+
+CANCELLED = Stopped(StopReason.CANCELLED)
+KEEPS = load_settings(env={}, sets=["durability.keep_journal_h=1"])
+
+
+class Model(ScriptedProvider):
+    """Says the replies one after the other; a reply that is text and then waits is cut there."""
+
+    def __init__(self, *replies: Reply | str, waits_after: str | None = None) -> None:
+        super().__init__(lambda request: replies[sum(each.role == "assistant" for each in request.messages)])
+        self.waits_after = waits_after
+        self.reached = anyio.Event()
+
+    async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
+        if self.waits_after is not None:
+            said, self.waits_after = self.waits_after, None
+            self.requests.append(request)
+            if said:
+                await send([StreamDelta(said)])
+            self.reached.set()
+            await anyio.sleep_forever()
+        return await super().complete(request, send)
+
+
+@define
+class Place:
+    """Where a turn is when it is cancelled: an open host, and how to know that it is there."""
+
+    lash: Lash
+    reached: Callable[[Any], bool] = lambda event: False
+    event: anyio.Event = field(factory=anyio.Event)
+    asked: Callable[[], int] = lambda: 0
+    calls: tuple[tuple[str, str], ...] = ()
+    """How the calls of the turn ended."""
+
+
+Open = Callable[[str], Any]
+
+
+@asynccontextmanager
+async def before_the_first_token(url: str) -> AsyncIterator[Place]:
+    model = Model("Next.", waits_after="")
+    async with agent(model, store=url, settings=KEEPS) as lash:
+        yield Place(lash, event=model.reached, asked=lambda: len(model.requests))
+
+
+@asynccontextmanager
+async def in_the_middle_of_a_reply(url: str) -> AsyncIterator[Place]:
+    model = Model("Next.", waits_after="Half an ")
+    async with agent(model, store=url, settings=KEEPS) as lash:
+        yield Place(lash, event=model.reached, asked=lambda: len(model.requests))
+
+
+@asynccontextmanager
+async def inside_tool_1_of_3(url: str) -> AsyncIterator[Place]:
+    """The first waits; the second is done; the third waits, too."""
+    begun = anyio.Event()
+
+    @tool(effect="unsafe")
+    async def charge() -> str:
+        "Charge."
+        begun.set()
+        await anyio.sleep_forever()
+        return ""
+
+    @tool(effect="idempotent")
+    async def note() -> str:
+        "Note."
+        await begun.wait()
+        return "noted"
+
+    @tool(effect="pure")
+    async def wait() -> str:
+        "Wait."
+        await anyio.sleep_forever()
+        return ""
+
+    calls = [Call("charge", {}, "1"), Call("note", {}, "2"), Call("wait", {}, "3")]
+    model = Model(Reply(text="At once.", tool_calls=calls), "Next.")
+    async with agent(model, store=url, settings=KEEPS, tools=[charge, note, wait]) as lash:
+        yield Place(
+            lash,
+            reached=lambda event: isinstance(event, ToolCallCompleted),
+            asked=lambda: len(model.requests),
+            calls=(("charge", "cancelled"), ("note", "success"), ("wait", "cancelled")),
+        )
+
+
+@asynccontextmanager
+async def during_retry_sleep(url: str) -> AsyncIterator[Place]:
+    with ChatServer(status(429, headers={"retry-after": "50"}), text("Next.")) as server:
+        settings = evolve(KEEPS, provider={"openai-chat": {"base_url": server.url}})
+        async with Lash.open(url, model="openai-chat:m", settings=settings) as lash:
+            yield Place(
+                lash,
+                reached=lambda event: isinstance(event, RetryStatus),
+                asked=lambda: len(server.requests),
+            )
+
+
+async def from_the_same_process(url: str, session: Session, running: RunningTurn) -> None:
+    assert running.cancel("enough")
+
+
+async def from_another_process(url: str, session: Session, running: RunningTurn) -> None:
+    async with agent([], store=url) as other:
+        asked = await (await other.session("s", recover=False)).cancel("enough")
+        assert asked is not None
+        assert await asked.won()
+
+
+async def by_deadline(url: str, session: Session, running: RunningTurn) -> None:
+    scope = running._job.gate.scope
+    assert scope is not None
+    scope.deadline = anyio.current_time()
+
+
+PLACES = [before_the_first_token, in_the_middle_of_a_reply, inside_tool_1_of_3, during_retry_sleep]
+WHO = [from_the_same_process, from_another_process, by_deadline]
+
+
+@pytest.mark.parametrize("cancel", WHO, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("open_at", PLACES, ids=lambda each: each.__name__)
+async def test_a_cancel_wins_once_and_the_history_stays_usable(
+    open_at: Open, cancel: Callable[[str, Session, RunningTurn], Awaitable[None]], tmp_path: Path
+) -> None:
+    url, streamed = f"sqlite:///{tmp_path / 'lash.db'}", ""
+    async with open_at(url) as place:
+        lash: Lash = place.lash
+        session = await lash.session("s")
+        async with session.turn("Go.", turn_id="t") as running, anyio.create_task_group() as group:
+
+            async def canceller() -> None:
+                await place.event.wait()
+                await cancel(url, session, running)
+
+            group.start_soon(canceller)
+            async for activity in running:
+                if isinstance(activity.event, AssistantProseDelta):
+                    streamed += activity.event.text
+                if place.reached(activity.event):
+                    place.event.set()
+            turn = await running.result()
+        # One winner, and the commit says so.
+        assert turn.outcome == CANCELLED
+        assert running.cancel() is False
+        assert [each.operation for each in await lash.store.list_receipts("s")] == [OperationId("turn", "t")]
+        assert await session.inbox() == []
+        assert await lash.store.load_lease("s") is None
+        assert tuple((each.tool_name, each.output.outcome.tag) for each in turn.tool_calls) == place.calls
+        # What was streamed is in the history, whole, or its price is unknown.
+        said = "".join(each.text for each in await session.messages() if each.role == "assistant")
+        assert said == streamed or (said == "" and turn.usage.at_least)
+        # The next turn runs, and the journal ends where the turn did.
+        assert (await session.run("And now?")).text == "Next."
+        asked = place.asked()
+        replayed = await lash.replay("t")
+        assert replayed.differences == ()
+        assert replayed.turn.outcome == CANCELLED
+        assert place.asked() == asked
+
+
+# ---- nobody runs it -------------------------------------------------------------------------------------------------
+
+
+@define
+class Left:
+    """A turn that was interrupted in a tool, which was called once; the model was asked once."""
+
+    url: str
+    tools: tuple[Tool, ...]
+    model: Model
+    calls: int = 0
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Session]:
+        async with agent(self.model, store=self.url, tools=self.tools, settings=KEEPS) as lash:
+            yield await lash.session("s", recover=False)
+
+
+async def interrupted_in(
+    folder: Path, effect: str, *, on_unknown: OnUnknown = OnUnknown.FAIL, batch: bool = False
+) -> Left:
+    begun = anyio.Event()
+
+    @tool(effect=effect, on_unknown=on_unknown)
+    async def act() -> str:
+        "Act."
+        begun.set()
+        await anyio.sleep_forever()
+        return ""
+
+    @tool(effect="pure")
+    async def look() -> str:
+        "Look."
+        return "seen"
+
+    calls = [Call("look", {}, "l"), Call("act", {}, "a")]
+    if batch:
+        children = [{"tool": each.tool_name, "parameters": {}} for each in calls]
+        calls = [Call("batch", {"calls": children}, "b")]
+    left = Left(f"sqlite:///{folder / 'lash.db'}", (act, look), Model(Reply(tool_calls=calls), "Next."))
+    async with left.opened() as session, anyio.create_task_group() as group:
+        group.start_soon(lambda: session.run("Act.", turn_id="t"))
+        await begun.wait()
+        store = session._resident.lash.require_journal("this test").store
+        while not any("look" in row.label for row in await store.load_journal("s", "t")):
+            await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+    return left
+
+
+async def by_abandoning(session: Session) -> None:
+    await session.abandon("t")
+
+
+async def by_a_cancel(session: Session) -> None:
+    asked = await session.cancel("enough")
+    assert asked is not None
+    assert await asked.won()
+
+
+ENDED = {by_abandoning: Stopped(StopReason.ABANDONED), by_a_cancel: CANCELLED}
+EFFECTS = {"unsafe": "unknown_after_crash", "idempotent": "unknown_after_crash", "pure": "cancelled"}
+
+
+@pytest.mark.parametrize(("effect", "becomes"), EFFECTS.items(), ids=EFFECTS)
+@pytest.mark.parametrize("end", ENDED, ids=lambda each: each.__name__)
+async def test_a_call_that_may_have_happened_is_told_as_unknown_and_never_as_cancelled(
+    end: Callable[[Session], Awaitable[None]], effect: str, becomes: str, tmp_path: Path
+) -> None:
+    """The history said of a payment that may have gone through that it was cancelled, and the model paid again."""
+    left = await interrupted_in(tmp_path, effect)
+    async with left.opened() as session:
+        await end(session)
+        turn = await session.run("Act.", turn_id="t")
+        assert turn.outcome == ENDED[end]
+        look, act = (each.output.outcome for each in turn.tool_calls)
+        assert look.tag == "success"
+        assert (act.code if isinstance(act, ToolCallFailure) else act.tag) == becomes
+        assert not turn.usage.at_least  # no model call was under way
+        assert (await session.run("And now?")).text == "Next."
+        results = [part.content for each in await session.messages() for part in each.parts if part.tool_call_id]
+        assert ("nobody knows" in results[-1]) is (becomes != "cancelled")
+        replayed = await session._resident.lash.replay("t")
+        assert replayed.differences == ()
+        assert replayed.effects == ("turn_start", "llm_call 2 of iteration 0", "tool_call `look` (l)", "turn_end")
+    assert len(left.model.requests) == 2
+
+
+@pytest.mark.parametrize("end", ENDED, ids=lambda each: each.__name__)
+async def test_a_call_within_a_call_is_known_as_well_as_its_record(
+    end: Callable[[Session], Awaitable[None]], tmp_path: Path
+) -> None:
+    """The call around it has no record, but may have done what the one within it may have done."""
+    left = await interrupted_in(tmp_path, "unsafe", batch=True)
+    async with left.opened() as session:
+        await end(session)
+        turn = await session.run("Act.", turn_id="t")
+        outcomes = {each.tool_name: each.output.outcome for each in turn.tool_calls}
+        codes = {name: getattr(outcome, "code", outcome.tag) for name, outcome in outcomes.items()}
+        assert codes == {"batch": "unknown_after_crash", "look": "success", "act": "unknown_after_crash"}
+        assert (await session._resident.lash.replay("t")).differences == ()
+
+
+async def test_a_cancel_while_a_turn_is_replayed_keeps_what_is_recorded(tmp_path: Path) -> None:
+    """It ended the turn in the middle of its records: replies that were paid for, and calls, were in no history."""
+    left, gate = await interrupted_in(tmp_path, "unsafe"), RecoveryGate()
+    async with left.opened() as session:
+        store: Any = session._resident.lash.require_journal("this test").store
+        begin = store.begin_turn
+
+        async def begin_turn(given: Any) -> Any:
+            claim = await begin(given)
+            gate.cancel("enough")
+            return claim
+
+        store.begin_turn = begin_turn
+        (recovered,) = await session.recover(gate=gate)
+        turn = recovered.turn
+        assert turn.outcome == CANCELLED
+        assert [getattr(each.output.outcome, "code", "") for each in turn.tool_calls] == ["", "unknown_after_crash"]
+        assert (turn.usage.total, turn.usage.at_least) == (15, False)
+        assert len(left.model.requests) == 1
+        assert (await session._resident.lash.replay("t")).differences == ()
+
+
+@pytest.mark.parametrize("who", ["the same process", "another process"])
+async def test_a_turn_that_waits_for_a_person_can_be_cancelled(who: str, tmp_path: Path) -> None:
+    """No process holds it, so there is no deadline that could come."""
+    left = await interrupted_in(tmp_path, "unsafe", on_unknown=OnUnknown.WAIT)
+    async with left.opened() as session:
+        with pytest.raises(TurnSuspended):
+            await session.recover()
+        if who == "the same process":
+            await by_a_cancel(session)
+        else:
+            async with left.opened() as other:
+                await by_a_cancel(other)
+        turn = await session.run("Act.", turn_id="t")
+        assert turn.outcome == CANCELLED
+        assert [getattr(each.output.outcome, "code", "") for each in turn.tool_calls] == ["", "unknown_after_crash"]
+        assert not turn.usage.at_least
+        assert await session._resident.lash.pending() == []
+        assert (await session.run("And now?")).text == "Next."
+        assert (await session._resident.lash.replay("t")).differences == ()
+
+
+async def test_waiting_for_a_person_three_times_does_not_block_a_turn(tmp_path: Path) -> None:
+    """Each begin counted as an attempt, those that only found that the turn waits among them."""
+    left = await interrupted_in(tmp_path, "unsafe", on_unknown=OnUnknown.WAIT)
+    async with left.opened() as session:
+        for _ in range(4):
+            with pytest.raises(TurnSuspended):
+                await session.recover()
+            (item,) = await session.inbox()
+            assert (item.state, item.fruitless, item.reason) == (InboxState.SUSPENDED, 0, None)
+        (call,) = await session._resident.lash.pending()
+        await session._resident.lash.resolve(call.key, result="done")
+        (recovered,) = await session.recover()
+        assert recovered.turn.text == "Next."
+
+
+# ---- at its very end ------------------------------------------------------------------------------------------------
+
+
+@define
+class LastHook:
+    """A hook at the turn's end in which the turn is cancelled."""
+
+    running: list[RunningTurn] = field(factory=list)
+
+    @property
+    def plugin(self) -> object:
+        async def lash_after_turn(ctx: Any, turn: Any) -> None:
+            self.running[0].cancel()
+            await anyio.sleep_forever()
+
+        return plugin("slow", lash_after_turn)
+
+    async def cancelled(self, session: Session) -> AssembledTurn:
+        self.running.append(session.turn("Go.", turn_id="t"))
+        async with self.running[0] as running:
+            return await running.result()
+
+
+async def test_a_turn_that_is_cancelled_in_its_last_hook_has_no_error(tmp_path: Path) -> None:
+    """Its end was asked for a second time under one key, which was told as an error of the turn."""
+    hook = LastHook()
+    async with agent(["Done."], store=f"sqlite:///{tmp_path}/a.db", plugins=[hook.plugin], settings=KEEPS) as lash:
+        turn = await hook.cancelled(await lash.session("s"))
+        assert turn.outcome == CANCELLED
+        assert [each for each in turn.errors if each.blocking] == []
+        assert (await lash.replay("t")).differences == ()
+
+
+@pytest.mark.parametrize("spoilt", [False, True], ids=["its records are whole", "a record is spoilt"])
+async def test_a_cancel_whose_commit_failed_is_a_cancel_when_the_turn_is_taken_up(spoilt: bool, tmp_path: Path) -> None:
+    """Its end is recorded, so that whoever goes on neither asks the model nor says that it finished."""
+    hook, model = LastHook(), Model("Done.")
+    async with agent(model, store=f"sqlite:///{tmp_path}/a.db", plugins=[hook.plugin], settings=KEEPS) as lash:
+        commit = lash.store.commit
+
+        async def fails(*args: Any) -> Any:
+            lash.store.commit = commit  # type: ignore[method-assign]  # the test's own
+            raise StoreError("the disk is full")
+
+        lash.store.commit = fails  # type: ignore[method-assign]  # the test's own
+        session = await lash.session("s")
+        with pytest.raises(StoreError):
+            await hook.cancelled(session)
+        if not spoilt:
+            (recovered,) = await session.recover()
+            assert recovered.ran == ()
+            assert (await lash.replay("t")).differences == ()
+        else:  # there is no way to where it was stopped, but one out of it
+            database = sqlite3.connect(tmp_path / "a.db")
+            with database:
+                database.execute("UPDATE journal SET envelope_hash = zeroblob(32) WHERE kind = 'llm_call'")
+            database.close()
+            for _ in range(3):
+                with pytest.raises(TurnBlocked):
+                    await session.recover()
+            recovered = await session.abandon("t")
+        assert recovered.turn.outcome == CANCELLED
+    assert len(model.requests) == 1
+
+
+# ---- what it has cost -----------------------------------------------------------------------------------------------
+
+
+async def test_a_turn_that_was_suspended_and_resumed_knows_its_usage(tmp_path: Path) -> None:
+    """It said "at least" for no reason: no model call was under way when it was left, nor was one ever cut."""
+    left = await interrupted_in(tmp_path, "unsafe", on_unknown=OnUnknown.WAIT)
+    async with left.opened() as session:
+        with pytest.raises(TurnSuspended):
+            await session.recover()
+        (call,) = await session._resident.lash.pending()
+        await session._resident.lash.resolve(call.key, result="done")
+        (recovered,) = await session.recover()
+        assert recovered.turn.usage.total == 30
+        assert not recovered.turn.usage.at_least
+
+
+@pytest.mark.parametrize("said", ["", "Half an "], ids=["before its first token", "in the middle"])
+async def test_a_model_call_that_an_interruption_cut_is_known_to_whoever_goes_on(said: str, tmp_path: Path) -> None:
+    """Also if those who took the turn up in between came to nothing themselves."""
+    url, model, no_key = f"sqlite:///{tmp_path / 'lash.db'}", Model("Next.", waits_after=said), True
+    async with agent(model, store=url, settings=KEEPS) as lash, anyio.create_task_group() as group:
+        group.start_soon((await lash.session("s")).run, "Go.")
+        await model.reached.wait()
+        group.cancel_scope.cancel()
+
+    def say(request: LlmRequest) -> str:
+        if no_key:
+            raise ConfigurationError("there is no key")
+        return "Next."
+
+    async with agent(say, store=url, settings=KEEPS) as lash:
+        session = await lash.session("s", recover=False)
+        with pytest.raises(TurnBlocked):
+            await session.recover()
+        no_key = False
+        (recovered,) = await session.recover()
+        assert recovered.turn.usage.total == 15
+        assert recovered.turn.usage.at_least
+        assert not (await session.run("And now?")).usage.at_least
+
+
+async def test_the_policy_is_found_behind_the_row_of_a_model_call_that_was_cut(tmp_path: Path) -> None:
+    """The first row is that of the death then, and the turn went on with the policy of its acceptance."""
+    left = await interrupted_in(tmp_path, "pure")
+    async with left.opened() as session:
+        lash = session._resident.lash
+        (item,) = await session.inbox()
+        rows = await lash.require_journal("this test").store.load_journal("s", "t")
+        begun_with = decode(TurnStartOutcome, rows[0].body)
+        other = evolve(begun_with, policy=evolve(begun_with.policy, max_turns=7))
+        rows = [cut_row(0), evolve(rows[0], body=encode(other))]
+        _, policy = what_was_accepted(lash, item, rows)
+        assert policy.max_turns == 7
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "reads"),
+    [
+        ({"error": "the bank refused"}, "resolved_as_failed", "the bank refused"),
+        ({"happened": False}, "did_not_happen", "`act` did not happen"),
+    ],
+)
+async def test_the_model_reads_whether_a_call_failed_or_never_happened(
+    said: dict[str, Any], code: str, reads: str, tmp_path: Path
+) -> None:
+    """A call that never happened was told as one that had failed."""
+    left = await interrupted_in(tmp_path, "unsafe", on_unknown=OnUnknown.WAIT)
+    async with left.opened() as session:
+        with pytest.raises(TurnSuspended):
+            await session.recover()
+        (call,) = await session._resident.lash.pending()
+        await session._resident.lash.resolve(call.key, **said)
+        (recovered,) = await session.recover()
+        assert getattr(recovered.turn.tool_calls[-1].output.outcome, "code", "") == code
+        assert (
+            reads in [part.content for each in await session.messages() for part in each.parts if part.tool_call_id][-1]
+        )

@@ -1,0 +1,172 @@
+"""Leases of durable turns: who may run, who may go on, and that nobody keeps a session that they don't run."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from agents import agent
+from attrs import evolve
+
+from lash_framework import Lash
+from lash_framework.settings import Settings, load_settings
+from lash_hookspecs import LeaseLost, LlmRequest, SessionBusy, TurnBegun, tool
+from lash_plugin_provider_scripted import Call, Reply
+
+
+def url_in(folder: Path) -> str:
+    return f"sqlite:///{folder / 'lash.db'}"
+
+
+def store_of(lash: Lash) -> Any:
+    return lash.require_journal("this test").store
+
+
+def say(request: LlmRequest) -> Reply | str:
+    said = sum(message.role == "assistant" for message in request.messages)
+    return Reply(tool_calls=[Call("stall", {}, "s")]) if said == 0 else "Done."
+
+
+def short_lease() -> Settings:
+    settings = load_settings(env={})
+    return evolve(settings, durability=evolve(settings.durability, lease_ttl_s=0.1))
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_who_is_cancelled_while_a_turn_is_begun_holds_no_session(tmp_path: Path) -> None:
+    """`asyncio.wait_for` cancels the task and not a scope: the store went on, and its answer, a lease, was lost."""
+    async with agent(["done"], store=url_in(tmp_path)) as lash, agent(["done"], store=url_in(tmp_path)) as other:
+        store = store_of(lash)
+        for name in ("begin_turn", "claim_lease"):
+            claim = getattr(store, name)
+
+            async def cancelled_meanwhile(*args: Any, _name: str = name, _claim: Any = claim, **options: Any) -> Any:
+                setattr(store, _name, _claim)
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+                return await _claim(*args, **options)
+
+            setattr(store, name, cancelled_meanwhile)
+            if name == "begin_turn":
+                session = await lash.session("s")
+                running = asyncio.ensure_future(session.run("q", turn_id="t"))
+            else:
+                running = asyncio.ensure_future(lash.delete_session("s"))
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            assert await store.load_lease("s") is None
+            (turn,) = await lash.unfinished("s")
+            assert turn.state == "interrupted"
+        (recovered,) = await (await other.session("s", recover=False)).recover()
+        assert recovered.turn.text == "done"
+
+
+async def test_a_host_that_runs_a_session_does_not_begin_a_second_turn_on_it(tmp_path: Path) -> None:
+    """It is its own lease that it would take over, so the store has nothing against it."""
+    begun, go_on = anyio.Event(), anyio.Event()
+
+    async def slow(request: LlmRequest) -> str:
+        begun.set()
+        await go_on.wait()
+        return "done"
+
+    async with agent(slow, store=url_in(tmp_path)) as lash:
+        session = await lash.session("s")
+        journalling = lash.require_journal("this test")
+        async with anyio.create_task_group() as group:
+            group.start_soon(session.run, "q")
+            await begun.wait()
+            with pytest.raises(SessionBusy):
+                await journalling.begin("s", None)
+            go_on.set()
+        nothing = await journalling.begin("s", None)
+        assert isinstance(nothing, TurnBegun)
+        assert nothing.item is None
+
+
+@pytest.mark.parametrize("first", ["the keeper", "the turn"])
+async def test_a_host_that_was_held_up_for_too_long_goes_on_unless_it_was_followed(first: str, tmp_path: Path) -> None:
+    """Its event loop was blocked, or its machine slept: the lease had lapsed, and the turn was interrupted for that."""
+    renewed, clock = anyio.Event(), [0]
+
+    @tool(effect="pure")
+    async def stall() -> str:
+        "Take longer than the lease lives."
+        clock[0] += 3_600_000
+        if first == "the keeper":
+            await renewed.wait()
+        return "late"
+
+    settings = short_lease() if first == "the keeper" else load_settings(env={})
+    async with agent(say, store=url_in(tmp_path), tools=[stall], settings=settings) as lash:
+        store = store_of(lash)
+        now_ms, renew = store._now_ms, store.renew_lease
+        store._now_ms = lambda: now_ms() + clock[0]
+
+        async def renew_lease(*args: Any, **options: Any) -> Any:
+            lease = await renew(*args, **options)
+            if clock[0]:
+                renewed.set()
+            return lease
+
+        store.renew_lease = renew_lease
+        assert (await (await lash.session("s")).run("q")).text == "Done."
+        assert renewed.is_set()
+
+
+async def test_a_host_that_was_held_up_and_followed_is_interrupted(tmp_path: Path) -> None:
+    calls = 0
+
+    @tool(effect="pure")
+    async def stall() -> str:
+        "Take longer than the lease lives."
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            other._now_ms = lambda: now_ms() + 3_600_000  # for the other one it lapsed
+            (recovered,) = await (await successor.session("s", recover=False)).recover()
+            assert recovered.turn.text == "Done."
+        return "late"
+
+    async with (
+        agent(say, store=url_in(tmp_path), tools=[stall]) as lash,
+        agent(say, store=url_in(tmp_path), tools=[stall]) as successor,
+    ):
+        other = store_of(successor)
+        now_ms = other._now_ms
+        session = await lash.session("s")
+        with pytest.raises(LeaseLost):
+            await session.run("q", turn_id="t")
+        assert [each.text for each in await (await successor.session("s")).messages()][-1] == "Done."
+    assert calls == 2
+
+
+async def test_a_turn_that_was_taken_from_us_at_a_checkpoint_ends_the_run(tmp_path: Path) -> None:
+    """Its own item was lost, and not one that it wanted to take: the checkpoint looked again, for ever."""
+
+    @tool(effect="pure")
+    async def stall() -> str:
+        "Have something to take."
+        await (await lash.session("s")).enqueue("and this")
+        return "done"
+
+    async with agent(say, store=url_in(tmp_path), tools=[stall]) as lash:
+        store = store_of(lash)
+        append = store.append_journal
+
+        async def append_journal(*args: Any, claims: Any = ()) -> None:
+            if claims:
+                database = sqlite3.connect(tmp_path / "lash.db")
+                with database:
+                    database.execute("UPDATE inbox SET claim_generation = 99 WHERE attempts > 0")
+                database.close()
+            await append(*args, claims=claims)
+
+        store.append_journal = append_journal
+        with anyio.fail_after(20), pytest.raises(LeaseLost, match="another run has the turn"):
+            await (await lash.session("s")).run("q")
