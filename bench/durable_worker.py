@@ -297,7 +297,7 @@ async def recovering(database: str) -> dict[str, Any]:
     return {"wall": reached[0] - started, "replayed": recovered.replayed}
 
 
-BATCHES, BATCH = 60, 10
+BATCHES, BATCH = 200, 5
 
 
 async def simulated() -> dict[str, float]:

@@ -29,6 +29,12 @@ IMPURE = frozenset({
     "threading", "time", "trio",
 })  # fmt: skip
 
+# What follows from no seed: the kernel has it from its `world` alone, so that a simulation can stand in for that.
+CHANCE = frozenset({"datetime", "random", "secrets", "time", "uuid"})
+WORLDLY = ("lash_framework.world", "lash_framework.cli", "lash_framework.testing")
+MEASURED = {"lash_framework.hooks": {"time", "time.perf_counter"}}
+"""How long a hook blocks everybody is told in the log only."""
+
 
 def imports(source: str) -> Iterator[tuple[int, str]]:
     """Line and full dotted name of each module that `source` imports, wherever in the file, typing-only ones too.
@@ -155,6 +161,17 @@ def test_a_package_declares_what_it_imports(folder: Path) -> None:
             if not owners & names:
                 missing.append(f"{module}:{line}: `{top}` is of {', '.join(sorted(owners))}, which is not declared")
     assert missing == []
+
+
+def test_the_kernel_has_time_and_chance_from_its_world_alone() -> None:
+    found = [
+        f"{module}:{line}: `{name}`: take it from `lash.world`"
+        for module, path in modules_of(ROOT)
+        if not any(within(module, each) for each in WORLDLY)
+        for line, name in imports(path.read_text(encoding="utf-8"))
+        if name.partition(".")[0] in CHANCE and name not in MEASURED.get(module, ())
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize(

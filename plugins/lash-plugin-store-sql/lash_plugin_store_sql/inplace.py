@@ -1,6 +1,6 @@
 """Work on a database in memory, done where it is asked for: it waits for no disk, so no thread need stand in for it.
 
-It has the face of `Lanes`. Each piece of work is a transaction; two threads (of two event loops) take turns.
+It has the face of `Lanes`. Work that writes is a transaction; two threads (of two event loops) take turns.
 """
 
 from __future__ import annotations
