@@ -116,6 +116,9 @@ class Journalling:
                     f"turn `{item.turn_id}` of session `{session_id}` was accepted before with another input; choose "
                     "another turn id, or send the same input to get that turn"
                 ) from error
+            except anyio.get_cancelled_exc_class():
+                await self._let_go_unheard(session_id, begin.nonce)
+                raise
             if not isinstance(claim, LeaseBusy):
                 begun: TurnBegun | TurnCommitted = claim
                 return begun
@@ -131,13 +134,17 @@ class Journalling:
     async def lease(self, session_id: str, *, wait: bool = False) -> AsyncIterator[Lease]:
         """Hold the session without a turn. Raises `SessionBusy`, also while a turn of this host runs on it."""
         holder, nonce = self.apart().holder, token_hex(8)
-        while isinstance(
-            claim := await self.store.claim_lease(session_id, holder, nonce=nonce, ttl_ms=self.keeper.ttl_ms),
-            LeaseBusy,
-        ):
-            if not wait:
-                raise busy(session_id)
-            await anyio.sleep(BUSY_POLL_S)
+        try:
+            while isinstance(
+                claim := await self.store.claim_lease(session_id, holder, nonce=nonce, ttl_ms=self.keeper.ttl_ms),
+                LeaseBusy,
+            ):
+                if not wait:
+                    raise busy(session_id)
+                await anyio.sleep(BUSY_POLL_S)
+        except anyio.get_cancelled_exc_class():
+            await self._let_go_unheard(session_id, nonce)
+            raise
         try:
             yield claim.lease
         finally:
@@ -152,6 +159,20 @@ class Journalling:
                 return  # its leases went with it
             except StoreError as error:
                 log.warning("the lease of session `%s` wasn't released: %s", lease.session_id, error)
+
+    async def _let_go_unheard(self, session_id: str, nonce: str) -> None:
+        """Release what was claimed with this nonce, if anything was: who asked was cancelled, and never heard of it.
+
+        A store that makes its own tokens doesn't tell; there the lease runs out.
+        """
+        with anyio.CancelScope(shield=True):
+            try:
+                lease = await self.store.load_lease(session_id)
+            except StoreError as error:
+                log.warning("whether session `%s` was taken by who was cancelled isn't known: %s", session_id, error)
+                return
+            if lease is not None and lease.token == nonce:
+                await self.let_go(lease)
 
     async def park(self, lease: Lease, no: int, *, blocked: str | None = None) -> None:
         """Leave the turn as suspended, or as blocked for this reason, and let go of the session."""
