@@ -272,6 +272,8 @@ def told(result: dict[str, Any]) -> Iterator[str]:
     time_taken = f"{seconds / 60:,.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
     took = f"{kills:,} kills of {result['workers']} workers in {time_taken}"
     yield f"{where}: {took}, seed {result['seed']}."
+    if "note" in result:
+        yield result["note"]
     yield ""
     yield "| the kills fell into | | |"
     yield "| --- | --- | --- |"
