@@ -60,11 +60,7 @@ class Server:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
         assert self._process.stdout is not None
-        self._port = int(self._process.stdout.readline())
-
-    def url(self, path: str) -> str:
-        """The base URL of a kind of answer."""
-        return f"http://127.0.0.1:{self._port}/{path}/v1"
+        self.address = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
 
     def close(self) -> None:
         """End it."""
@@ -157,7 +153,7 @@ class Run:
 
     def life(self, slot: int, shared: Shared, *, last: bool) -> Life:
         """What a worker is told."""
-        return Life(self._seed, slot, self._folder, self._server.url("scripted"), shared, last)
+        return Life(self._seed, slot, self._folder, self._server.address, shared, last)
 
     def wanted(self) -> str:
         """The phase that was hit least."""
@@ -198,7 +194,7 @@ class Run:
         server, folder = Server(), self._folder / "warm"
         folder.mkdir()
         try:
-            asyncio.run(warm_up(server.url("scripted"), folder))
+            asyncio.run(warm_up(server.address, folder))
         finally:
             server.close()
         while threading.active_count() > 1:  # only a process without threads can be forked, and these are ending
@@ -276,6 +272,8 @@ def told(result: dict[str, Any]) -> Iterator[str]:
     time_taken = f"{seconds / 60:,.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
     took = f"{kills:,} kills of {result['workers']} workers in {time_taken}"
     yield f"{where}: {took}, seed {result['seed']}."
+    if "note" in result:
+        yield result["note"]
     yield ""
     yield "| the kills fell into | | |"
     yield "| --- | --- | --- |"

@@ -11,7 +11,6 @@ import json
 import re
 import sqlite3
 import sys
-from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -20,6 +19,8 @@ from typing import Any
 
 CALL = re.compile(r"call (\d+):")
 UNKNOWN = "it may or may not have happened"
+LATE_S = 5.0
+"""So much later than it was sent the server may read a request; so soon no process's number comes again."""
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -50,19 +51,16 @@ class Logs:
         for each in self.tools:
             (self.began if each["event"] == "began" else self.done)[each["x"]].append(each)
         self._deaths: dict[int, list[float]] = defaultdict(list)
-        self._slot_kills: dict[str, list[float]] = defaultdict(list)
-        for each in self.kills:  # in the order of time
+        for each in self.kills:
             self._deaths[each["killed"]].append(each["at"])
-            self._slot_kills[each["slot"][0].split(".")[0]].append(each["at"])
 
     def death(self, pid: int, at: float) -> float:
         """When the process died that had this number at that time: the system gives numbers out again."""
         return min((each for each in self._deaths[pid] if each > at), default=float("inf"))
 
-    def slot_kills(self, slot: str, after: float, before: float) -> int:
-        """How often a slot's worker was killed in a span of time."""
-        at = self._slot_kills[slot]
-        return bisect_left(at, before) - bisect_right(at, after)
+    def died(self, asked: Mapping[str, Any], before: float) -> bool:
+        """Whether who asked for something died by then: perhaps before the server came to read what was asked."""
+        return any(asked["at"] - LATE_S < each < before for each in self._deaths[asked["asker"]])
 
 
 class Turn:
@@ -357,7 +355,7 @@ def _not_again(logs: Logs) -> Iterator[str]:
             elif kind == "tool_call":
                 for x in set(re.findall(r'"x":"([^"]+)"', body)):
                     again += logs.began[x]
-            late = [each for each in again if each["at"] > kill["at"]]
+            late = [each for each in again if each["at"] > kill["at"] and each.get("asker") != kill["killed"]]
             if late:
                 where = f"kill {kill['kill']}: session {session}, turn {turn_id}"
                 yield f"{where}: {label} was recorded, and ran again: {late}"
@@ -374,10 +372,9 @@ def _tools(logs: Logs) -> Iterator[str]:
             if not logs.death(before["pid"], before["at"]) < after["at"]:
                 yield f"tool {x} began again while the process that ran it lived: {before}, {after}"
     for (turn, step), asked in logs.at_position.items():
-        slot = turn.removeprefix("note ").split(".")[0]
         for before, after in pairwise(asked):
-            if not logs.slot_kills(slot, before["at"], after["at"]):
-                yield f"turn {turn}, step {step} was asked again without a kill: {before}, {after}"
+            if not logs.died(before, after["at"]):
+                yield f"turn {turn}, step {step} was asked again while who had asked lived: {before}, {after}"
 
 
 # ---- in numbers -----------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class Life(NamedTuple):
     seed: int
     slot: int
     folder: Path
-    url: str
+    server: str
     shared: Shared
     last: bool = False
 
@@ -268,14 +268,14 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             yield orjson.loads(line)
 
 
-async def warm_up(url: str, folder: Path) -> None:
+async def warm_up(server: str, folder: Path) -> None:
     """Import, compile and remember all that a life needs, so that each forked one has it.
 
     A small life, with a server and a database of its own: turns at once, with every tool, and one that is interrupted
     and gone on with. From then on nobody looks again for what is installed.
     """
     plugins.installed = cache(plugins.installed)  # type: ignore[attr-defined]  # it imports it
-    life = Life(0, 0, folder, url, Shared(mmap(-1, SLOT), 0))
+    life = Life(0, 0, folder, server, Shared(mmap(-1, SLOT), 0))
     turns = [(f"warm.{line}", f"do warm.{line} piuw,u,pi,p") for line in range(LINES)]
     async with host(life) as lash:
         sessions = [await lash.session(name) for name, _ in turns]
@@ -295,7 +295,8 @@ async def warm_up(url: str, folder: Path) -> None:
 async def host(life: Life) -> AsyncIterator[Lash]:
     """What a life runs its turns with."""
     log = Lines(life.folder / "tools.jsonl")
-    settings = load_settings(env={}, sets=[f"provider.openai-chat.base_url={life.url}"])
+    url = f"{life.server}/scripted/{os.getpid()}/v1"  # the server notes who asks
+    settings = load_settings(env={}, sets=[f"provider.openai-chat.base_url={url}"])
     async with Lash.open(
         f"sqlite:///{life.folder / 'chaos.db'}",
         model="openai-chat:bench",

@@ -5,7 +5,7 @@
 - `/text/v1/chat/completions`: 20 text deltas; `/long/…`: 2,000 of them
 - `/tools/…`: a tool call, until the last user message has been followed by four results; then text
 - `/one/…`: the same with one result; `/parallel/…`: eight tool calls in one answer, then text
-- `/scripted/…`: what `scripted.py` says, with a pause before every piece
+- `/scripted/PID/…`: what `scripted.py` says, with a pause before every piece; the log names who asked
 - `GET /last`: when the last request was complete (by `time.monotonic()`, which Linux's processes share), and its body
 - `GET /accepted`: when the last connection before this one was accepted
 
@@ -139,7 +139,8 @@ class Connection(asyncio.Protocol):
             Connection.last = (time.monotonic(), request)
             number = next(self.numbers)
             if path.startswith(b"/scripted"):
-                self.perform(number, scripted.position(b"".join(request).partition(b"\r\n\r\n")[2]))
+                asker = int(path.split(b"/")[2])
+                self.perform(number, asker, scripted.position(b"".join(request).partition(b"\r\n\r\n")[2]))
                 return
             self.log.write(event="asked", call=number, path=path.decode())
             self.log.write(event="answered", call=number, usage=USAGE)
@@ -152,9 +153,9 @@ class Connection(asyncio.Protocol):
             said = b"%r" % Connection.accepted[0]
         self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(said), said))
 
-    def perform(self, number: int, at: scripted.Position) -> None:
+    def perform(self, number: int, asker: int, at: scripted.Position) -> None:
         """Send a scripted reply, piece by piece, as long as somebody listens."""
-        self.log.write(event="asked", call=number, turn=at.turn, step=at.step)
+        self.log.write(event="asked", call=number, turn=at.turn, step=at.step, asker=asker)
         pieces = [_chunk(each) for each in scripted.deltas(at, number)]
         finish = "tool_calls" if at.step < len(at.plan) else "stop"
         usage = scripted.usage(number)

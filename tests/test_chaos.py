@@ -135,6 +135,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         line("tools.jsonl", lambda each: each["event"] == "began" and each["tool"] == "pure", after_s=1e-6),
         "while the process that ran it lived",
     ),
+    "a model call that its process made twice": (
+        line("server.jsonl", lambda each: "asker" in each, after_s=1e-6, call=1_000_000),
+        "while who had asked lived",
+    ),
     "an input that nobody answered": (
         line("acks.jsonl", lambda each: each["event"] == "answered", event="accepted", note="note lost"),
         "isn't answered",
@@ -150,6 +154,20 @@ def test_the_checker_sees(name: str, folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
     damage(copy)
     assert any(seen in each for each in found(copy)["violations"])
+
+
+def test_a_request_that_is_read_when_its_sender_is_dead_is_no_second_one(folder: Path, tmp_path: Path) -> None:
+    """On a busy machine the server reads it late, and so notes it after the kill."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    deaths = {each["killed"]: each["at"] for each in map(json.loads, (copy / "kills.jsonl").read_text().splitlines())}
+    server = [json.loads(each) for each in (copy / "server.jsonl").read_text().splitlines()]
+    answered = {each["call"] for each in server if each["event"] == "answered"}
+    late = [each for each in server if each["event"] == "asked" and each["call"] not in answered]
+    assert late
+    for each in late:
+        each["at"] = max(each["at"], deaths[each["asker"]] + 1e-4)
+    (copy / "server.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in server))
+    assert found(copy)["violations"] == []
 
 
 def test_the_readme_shows_the_soak(monkeypatch: pytest.MonkeyPatch) -> None:

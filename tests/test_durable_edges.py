@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from pathlib import Path
 from typing import Any
@@ -340,3 +341,30 @@ async def test_what_ran_as_a_turn_is_not_accepted_again_under_the_turns_id(tmp_p
             await session.enqueue("something else", source_key="message-7")
         await session.recover()
         assert [each.text for each in await session.messages()] == ["hi", "once"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # whose tasks can be cancelled in the middle of a shielded wait
+@pytest.mark.parametrize("call", ["begin_turn", "claim_lease"])
+async def test_who_is_cancelled_while_the_session_is_being_taken_lets_go_of_it(call: str, tmp_path: Path) -> None:
+    """A bare `Task.cancel()` is raised when the write is done, and its answer is lost: nobody knew of the lease."""
+    asked = anyio.Event()
+    async with agent(["one", "two"], store=url_in(tmp_path)) as lash, agent(["three"], store=url_in(tmp_path)) as other:
+        session = await lash.session("s")
+        await session.run("first")
+        take = getattr(lash.store, call)
+
+        async def noted(*args: Any, **options: Any) -> Any:
+            asked.set()
+            return await take(*args, **options)
+
+        setattr(lash.store, call, noted)
+        aside = AppendSessionNodesRequest(operation_id="aside", nodes=())
+        task: asyncio.Task[Any] = asyncio.create_task(
+            session.run("second", turn_id="t") if call == "begin_turn" else session.append(aside)
+        )
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await lash.store.load_lease("s") is None
+        await (await other.session("s", recover=False)).recover()
