@@ -36,18 +36,21 @@ from lash_hookspecs import (
     MessageRun,
     OnUnknown,
     PromptPiece,
+    ProviderReplayMeta,
     RenderedPrompt,
     SleepCommand,
     SyncEnvironmentCommand,
     TextBlock,
     ToolCallBlock,
     ToolEffect,
+    ToolResultBlock,
     TurnStartCommand,
     content_hash,
     llm_text,
 )
 
 REFERENCE = AttachmentRef(id="sha256:" + "0" * 64, media_type="image/png", size=3)
+REPLAY = ProviderReplayMeta(item_id="i")
 SPEC = LlmToolSpec(name="add", description="Add.", input_schema={"type": "object"})
 
 
@@ -130,6 +133,25 @@ def test_one_text_has_one_digest_whichever_class_and_length_it_is_of() -> None:
     marked = LlmMessage(LlmRole.USER, (TextBlock(text="a", cache_breakpoint=True),))
     assert message_digest(marked) != message_digest(llm_text(LlmRole.USER, "a"))
     assert message_digest(llm_text(LlmRole.USER, "a\nb")) != message_digest(llm_text(LlmRole.USER, "a\n b"))
+
+
+def test_messages_that_say_something_else_are_another_chain() -> None:
+    """Whatever is in them, also what looks like the chain's own marks, and what JSON has no bytes for."""
+    texts = ("", "a", 'a"', "a,", '","', "\n", "é\ud83d", "é\ud83e", "x" * 5000, "x" * 5001)
+    said: list[list[LlmMessage]] = [[], [llm_text(LlmRole.USER, "a,a")]]
+    for role in (LlmRole.USER, LlmRole.ASSISTANT):
+        said += [[llm_text(role, text)] for text in texts]
+        said += [[llm_text(role, "a"), llm_text(role, text)] for text in texts]
+        for name, text in (("a", "b"), ("ab", ""), ("", "ab"), ("b", "a")):
+            said.append([LlmMessage(role, (ToolCallBlock(call_id="c", tool_name=name, input_json=text),))])
+            said.append([LlmMessage(role, (ToolResultBlock(call_id="c", tool_name=name, content=text),))])
+        said.append([LlmMessage(role, (ToolResultBlock(call_id="c", content="b"),))])
+        said.append([LlmMessage(role, (ToolCallBlock(call_id="c", tool_name="a", input_json="b", replay=REPLAY),))])
+    assert len({hash_of(request(each)) for each in said}) == len(said)
+    for each in said:
+        alone = LlmMessages([MessageRun((message,)) for message in each])
+        plain = [LlmMessage(message.role, message.blocks) for message in each]
+        assert hash_of(request(alone)) == hash_of(request(each)) == hash_of(request(plain))
 
 
 @given(st.lists(st.integers(0, 7), max_size=5), st.booleans())
