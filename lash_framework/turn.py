@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -74,14 +73,12 @@ class TurnRun:
         self.plan = plan
         self.assembler = TurnAssembler()
         self.prompt: RenderedPrompt = RenderedPrompt(text="", pieces=())
-        self.started_at_ms = 0
-        self.finished_at_ms = 0
+        self.started_at_ms = self.finished_at_ms = 0
         self.late: list[Message] = []
         self.hook_failed = False
         self.applied: tuple[int, ...] = ()
         self._forced: Stopped | None = None
         self._is_asking = self._has_asked = False
-        self._scoped: RuntimeScope | None = None
         self._stream = stream
         self._gate = gate
         self._machine: TurnMachine | None = None
@@ -259,9 +256,8 @@ class TurnRun:
             machine.fail_turn(controller_failed(error))
             return
         try:
-            if (
-                not aborts or response.delivery.messages or response.delivery.inputs
-            ):  # what was enqueued beside an abort is kept
+            # What was enqueued beside an abort is kept.
+            if not aborts or response.delivery.messages or response.delivery.inputs:
                 machine.respond(response)
         except Exception as error:
             machine.fail_turn(driver_failed(error))
@@ -271,10 +267,8 @@ class TurnRun:
 
     async def _before_asking(self) -> None:
         """A model that never waits must not outrun cancel and deadline, nor keep others from working."""
-        if self._has_asked:
-            await anyio.lowlevel.checkpoint()
-        else:  # nobody was kept waiting yet: a pass of the event loop can be saved
-            await anyio.lowlevel.checkpoint_if_cancelled()
+        # Until it was asked once, nobody was kept waiting: a pass of the event loop can be saved.
+        await (anyio.lowlevel.checkpoint if self._has_asked else anyio.lowlevel.checkpoint_if_cancelled)()
         self._is_asking = self._has_asked = True
 
     def _note_lost(self, attachments: tuple[str, ...]) -> None:
@@ -283,15 +277,13 @@ class TurnRun:
                 self.assembler.issues.append(issue)
 
     def _scope(self) -> RuntimeScope:
-        plan, iteration = self.plan, self.machine.protocol_iteration
-        if self._scoped is None or self._scoped.protocol_iteration != iteration:
-            self._scoped = RuntimeScope(
-                session_id=plan.session_id,
-                turn_id=plan.turn_id,
-                turn_index=plan.conversation.head.turn_index,
-                protocol_iteration=iteration,
-            )
-        return self._scoped
+        plan = self.plan
+        return RuntimeScope(
+            session_id=plan.session_id,
+            turn_id=plan.turn_id,
+            turn_index=plan.conversation.head.turn_index,
+            protocol_iteration=self.machine.protocol_iteration,
+        )
 
     # ---- effects with hooks in them ---------------------------------------------------------------------------------
 
@@ -335,21 +327,13 @@ class TurnRun:
             call = self._call()
             self._bound[context] = call, binding(context, self.plan.states.scopes, call)
         call, bind = self._bound[context]
-        call.iteration, call.messages, call.kind = *self._moment(), kind
+        call.kind = kind
+        if self._machine is not None:
+            call.iteration, call.messages = self._machine.protocol_iteration, self._machine.messages
         return bind
 
-    def _moment(self) -> tuple[int, Sequence[Message]]:
-        """The iteration, and the conversation as it stands: before there is a machine, for who looks at it."""
-        machine = self._machine
-        return (
-            (0, Deferred(lambda: self.machine.messages))
-            if machine is None
-            else (machine.protocol_iteration, machine.messages)
-        )
-
     def _call(self) -> TurnCall:
-        plan = self.plan
-        iteration, messages = self._moment()
+        plan, machine = self.plan, self._machine
         return TurnCall(
             session_id=plan.session_id,
             mode_id=plan.composition.mode.mode_id,
@@ -357,8 +341,8 @@ class TurnRun:
             turn_index=plan.conversation.head.turn_index,
             turn_id=plan.turn_id,
             turn_input=plan.turn_input,
-            iteration=iteration,
-            messages=messages,
+            iteration=machine.protocol_iteration if machine is not None else 0,
+            messages=Deferred(lambda: self.machine.messages),  # whose history is read when a hook looks at it
             tools=plan.composition.manifests,
         )
 

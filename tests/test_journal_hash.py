@@ -14,8 +14,9 @@ from attrs import evolve
 from hypothesis import given, strategies as st
 from test_journal_decisions import ASKED, tool_call
 
-from lash_framework import envelope_hash
-from lash_framework.envelope_hash import EnvelopeHasher, message_digest
+from lash_framework import envelope_hash, message_chain
+from lash_framework.envelope_hash import EnvelopeHasher
+from lash_framework.message_chain import message_digest
 from lash_hookspecs import (
     AttachmentRef,
     CheckpointCommand,
@@ -230,8 +231,8 @@ def test_a_request_costs_the_digests_of_what_is_new_in_it(length: int, monkeypat
 
         return call
 
-    for name in ("_token", "message_digest"):
-        monkeypatch.setattr(envelope_hash, name, counted(getattr(envelope_hash, name)))
+    monkeypatch.setattr(message_chain, "_token", counted(message_chain._token))
+    monkeypatch.setattr(envelope_hash, "message_digest", counted(message_digest))
     hasher, old = EnvelopeHasher(), MessageRun(tuple(history(length)))
 
     def ask(prompt: str, *news: str) -> Any:

@@ -13,7 +13,7 @@ from agents import inline_agent, plugin
 from journal_kit import JournalHost, Killed, MemoryJournal
 from test_replay import ENDS, World, turn_of
 
-from lash_framework import envelope_hash, journal_decisions
+from lash_framework import envelope_hash, journal_decisions, message_chain
 from lash_framework.journal import BREATH, RecordedOnly
 from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
 from lash_hookspecs import (
@@ -62,7 +62,7 @@ async def test_a_record_costs_the_same_however_long_its_turn_is(monkeypatch: pyt
 
         monkeypatch.setattr(module, name, call)  # a counter around our own function, not a stand-in
 
-    for module, name in ((envelope_hash, "_token"), (envelope_hash, "message_digest"), (journal_decisions, "decode")):
+    for module, name in ((message_chain, "_token"), (envelope_hash, "message_digest"), (journal_decisions, "decode")):
         counted(module, name)
     selector: Any = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]  # where each pass looks
     counted(selector, "select")
