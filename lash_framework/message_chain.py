@@ -1,7 +1,7 @@
 """The hash of a request's messages: a chain that goes on behind what an earlier request had.
 
-It is the same however a conversation is split into runs. A run keeps the state of the hash behind it, a long message its
-digest, so a request costs what is new in it.
+It is the same however a conversation is split into runs. A run keeps the state of the hash behind it, a long message
+its digest, so a request costs what is new in it.
 """
 
 from __future__ import annotations
