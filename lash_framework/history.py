@@ -115,12 +115,14 @@ def read_history(head: SessionHead, nodes: NodePath) -> History:
     ids: list[str] = []
     render, add, name = render_body, entries.append, ids.append  # at hand for ten thousand messages
     for place, body in zip(places, bodies, strict=True):
-        found: tuple[str, Entry] | None = render(body)
-        if found is None:
-            message = _read(Message, nodes, session_id, place)  # the decoder has the last word, and says what is wrong
-            found = message.id, message
-        name(found[0])
-        add(found[1])
+        found = render(body)
+        if found is not None:
+            name(found[0])
+            add(found[1])
+        else:  # the decoder has the last word, and says what is wrong
+            message = _read(Message, nodes, session_id, place)
+            name(message.id)
+            add(message)
     # What was rendered is sound, so of the nodes only the bodies are kept.
     return History(MessageSequence.restored(entries, ids, lambda at: decode(Message, bodies[at])), tuple(events))
 

@@ -63,7 +63,7 @@ DURABLE_AT_ONCE = frozenset({_K.DIRECT, _K.TOOL_CALL, _K.EXEC_CODE, _K.PROCESS, 
 
 
 BREATH = 32
-"""After how many recorded outcomes others get their turn on the event loop: nothing else waits in a replay."""
+"""After how many recorded outcomes others get their turn on the event loop: nothing waits in a replay."""
 
 
 async def straight(envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
@@ -116,6 +116,7 @@ class JournalController:
         rows = tuple(rows)
         self._unasked = {row.key: row for row in rows if not is_cut(row)}
         self._places = len(rows)
+        self._breath = BREATH
         self._asked: set[str] = set()
         self._records = JournalQueue(append)
         self._hasher = EnvelopeHasher(tool_owners or {})
@@ -153,6 +154,10 @@ class JournalController:
         """Answer from the row, or run it and record what came of it."""
         if self._records.failure is not None:
             raise self._records.failure
+        if envelope.command.kind is _K.LLM_CALL and len(self.replayed) >= self._breath:
+            # Here a cancel may come in, and nowhere else: what tools and hooks have done must not be lost to it.
+            self._breath = len(self.replayed) + BREATH
+            await anyio.lowlevel.checkpoint()
         key, label = envelope.key, effect_label(envelope)
         if key in self._asked:
             raise EffectControllerError("runtime_effect_key_reused", f"{label} was asked for twice under one key")
@@ -164,8 +169,6 @@ class JournalController:
             case Fate.REPLAY, Recorded(outcome=outcome):
                 self.replayed.append(label)
                 self._note(outcome)
-                if not len(self.replayed) % BREATH:
-                    await anyio.lowlevel.checkpoint()
                 return outcome
             case Fate.REPLAY, Failed(error=error):
                 self.replayed.append(label)

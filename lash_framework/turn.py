@@ -72,8 +72,7 @@ class TurnRun:
         self.plan = plan
         self.assembler = TurnAssembler()
         self.prompt: RenderedPrompt = RenderedPrompt(text="", pieces=())
-        self.started_at_ms = 0
-        self.finished_at_ms = 0
+        self.started_at_ms = self.finished_at_ms = 0
         self.late: list[Message] = []
         self.hook_failed = False
         self.applied: tuple[int, ...] = ()
@@ -287,9 +286,8 @@ class TurnRun:
             machine.fail_turn(controller_failed(error))
             return
         try:
-            if (
-                not aborts or response.delivery.messages or response.delivery.inputs
-            ):  # what was enqueued beside an abort is kept
+            # What was enqueued beside an abort is kept.
+            if not aborts or response.delivery.messages or response.delivery.inputs:
                 machine.respond(response)
         except Exception as error:
             machine.fail_turn(driver_failed(error))
@@ -303,15 +301,13 @@ class TurnRun:
                 self.assembler.issues.append(issue)
 
     def _scope(self) -> RuntimeScope:
-        plan, iteration = self.plan, self.machine.protocol_iteration
-        if self._scoped is None or self._scoped.protocol_iteration != iteration:
-            self._scoped = RuntimeScope(
-                session_id=plan.session_id,
-                turn_id=plan.turn_id,
-                turn_index=plan.conversation.head.turn_index,
-                protocol_iteration=iteration,
-            )
-        return self._scoped
+        plan = self.plan
+        return RuntimeScope(
+            session_id=plan.session_id,
+            turn_id=plan.turn_id,
+            turn_index=plan.conversation.head.turn_index,
+            protocol_iteration=self.machine.protocol_iteration,
+        )
 
     # ---- effects with hooks in them ---------------------------------------------------------------------------------
 

@@ -14,8 +14,9 @@ from attrs import evolve
 from hypothesis import given, strategies as st
 from test_journal_decisions import ASKED, tool_call
 
-from lash_framework import envelope_hash
-from lash_framework.envelope_hash import EnvelopeHasher, message_digest
+from lash_framework import envelope_hash, message_chain
+from lash_framework.envelope_hash import EnvelopeHasher
+from lash_framework.message_chain import message_digest
 from lash_hookspecs import (
     AttachmentRef,
     CheckpointCommand,
@@ -36,18 +37,21 @@ from lash_hookspecs import (
     MessageRun,
     OnUnknown,
     PromptPiece,
+    ProviderReplayMeta,
     RenderedPrompt,
     SleepCommand,
     SyncEnvironmentCommand,
     TextBlock,
     ToolCallBlock,
     ToolEffect,
+    ToolResultBlock,
     TurnStartCommand,
     content_hash,
     llm_text,
 )
 
 REFERENCE = AttachmentRef(id="sha256:" + "0" * 64, media_type="image/png", size=3)
+REPLAY = ProviderReplayMeta(item_id="i")
 SPEC = LlmToolSpec(name="add", description="Add.", input_schema={"type": "object"})
 
 
@@ -132,6 +136,25 @@ def test_one_text_has_one_digest_whichever_class_and_length_it_is_of() -> None:
     assert message_digest(llm_text(LlmRole.USER, "a\nb")) != message_digest(llm_text(LlmRole.USER, "a\n b"))
 
 
+def test_messages_that_say_something_else_are_another_chain() -> None:
+    """Whatever is in them, also what looks like the chain's own marks, and what JSON has no bytes for."""
+    texts = ("", "a", 'a"', "a,", '","', "\n", "é\ud83d", "é\ud83e", "x" * 5000, "x" * 5001)
+    said: list[list[LlmMessage]] = [[], [llm_text(LlmRole.USER, "a,a")]]
+    for role in (LlmRole.USER, LlmRole.ASSISTANT):
+        said += [[llm_text(role, text)] for text in texts]
+        said += [[llm_text(role, "a"), llm_text(role, text)] for text in texts]
+        for name, text in (("a", "b"), ("ab", ""), ("", "ab"), ("b", "a")):
+            said.append([LlmMessage(role, (ToolCallBlock(call_id="c", tool_name=name, input_json=text),))])
+            said.append([LlmMessage(role, (ToolResultBlock(call_id="c", tool_name=name, content=text),))])
+        said.append([LlmMessage(role, (ToolResultBlock(call_id="c", content="b"),))])
+        said.append([LlmMessage(role, (ToolCallBlock(call_id="c", tool_name="a", input_json="b", replay=REPLAY),))])
+    assert len({hash_of(request(each)) for each in said}) == len(said)
+    for each in said:
+        alone = LlmMessages([MessageRun((message,)) for message in each])
+        plain = [LlmMessage(message.role, message.blocks) for message in each]
+        assert hash_of(request(alone)) == hash_of(request(each)) == hash_of(request(plain))
+
+
 @given(st.lists(st.integers(0, 7), max_size=5), st.booleans())
 def test_how_messages_are_split_into_runs_makes_no_difference(sizes: list[int], prompt: bool) -> None:
     image = LlmMessage(LlmRole.USER, (ImageBlock(attachment_idx=0, attachment=REFERENCE),))
@@ -208,8 +231,8 @@ def test_a_request_costs_the_digests_of_what_is_new_in_it(length: int, monkeypat
 
         return call
 
-    for name in ("_token", "message_digest"):
-        monkeypatch.setattr(envelope_hash, name, counted(getattr(envelope_hash, name)))
+    monkeypatch.setattr(message_chain, "_token", counted(message_chain._token))
+    monkeypatch.setattr(envelope_hash, "message_digest", counted(message_digest))
     hasher, old = EnvelopeHasher(), MessageRun(tuple(history(length)))
 
     def ask(prompt: str, *news: str) -> Any:
