@@ -14,7 +14,7 @@ from hashlib import sha256
 from operator import is_
 from typing import Any
 
-from attrs import define, field, fields
+from attrs import field, fields
 
 from lash_hookspecs.canonical import canonical_bytes, stable_hash
 from lash_hookspecs.codec import encode, unstructure
@@ -30,6 +30,7 @@ from lash_hookspecs.effect_commands import (
 from lash_hookspecs.llm import GenerationOptions, LlmRequest, LlmToolSpec
 from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, LlmTextMessage, MessageRun, TextBlock
 from lash_hookspecs.prompts import RenderedPrompt
+from lash_hookspecs.values import mutable
 
 __all__ = ["Asked", "EnvelopeHasher", "message_digest", "owner_of"]
 
@@ -86,7 +87,7 @@ def _text_digest(role: LlmRole, text: str) -> bytes:
     return sha256(f"text\n{role}\n{text}".encode("utf-8", "surrogatepass")).digest()
 
 
-@define(slots=True)
+@mutable
 class _Chain:
     """The state of the hash behind a run, and what it was before it. Who copies a request shares it."""
 
@@ -97,7 +98,7 @@ class _Chain:
         return self  # it is never changed, and hashes can't be copied by everybody
 
 
-@define(slots=True)
+@mutable
 class _Tail:
     """The last messages of a request, and the chain behind them: they come in a new run each time.
 
@@ -160,7 +161,7 @@ def _spec_digest(spec: LlmToolSpec) -> bytes:
 # ---- envelopes ------------------------------------------------------------------------------------------------------
 
 
-@define(slots=True)
+@mutable
 class Asked:
     """What an effect was asked: the hash of it, and a short digest for each piece by its path, when somebody wants it.
 
@@ -191,7 +192,7 @@ def _constant(command: TurnEndCommand | CheckpointCommand | SyncEnvironmentComma
     return Asked(stable_hash("lash.effect", data), partial(_paths, data, None))
 
 
-@define(slots=True)
+@mutable
 class _Kept:
     """What was made of a part of a request, as long as the next one has an equal part."""
 
@@ -205,7 +206,7 @@ class _Kept:
         return self.value
 
 
-@define(slots=True)
+@mutable
 class EnvelopeHasher:
     """Hashes the effects of one turn, in their order: it follows which prompt is shown, and which messages are new.
 

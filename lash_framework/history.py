@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import orjson
-from attrs import define, field
+from attrs import field
 
 from lash_framework.machine import MessageSequence
 from lash_framework.machine.plain import render_stored
@@ -30,6 +30,7 @@ from lash_hookspecs.stores import (
     node_id,
 )
 from lash_hookspecs.turn_effects import ProtocolEvent
+from lash_hookspecs.values import mutable
 
 __all__ = ["MAIN_FRAME", "Conversation", "new_nodes", "readable_messages", "restore"]
 
@@ -37,7 +38,7 @@ T = TypeVar("T")
 MAIN_FRAME = "main"
 
 
-@define(slots=True, eq=False)
+@mutable(eq=False)
 class Conversation:
     """A session in memory: where it stands, what was said, what its plugins and protocol remember.
 
