@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MappingProxyType
 from typing import Any, NamedTuple
 
 import attrs
@@ -90,9 +90,9 @@ def plain_fields(cls: type, options: Mapping[str, Any]) -> list[Plain] | None:
 
 
 def _is_usual(field: Plain) -> bool:
-    """Whether it has nothing but a default, a factory, a validator, a converter, and its part in methods."""
+    """Whether it has nothing but a default, a factory, a validator, a converter, a note, and its part in methods."""
     given = field.given
-    has_more = given.kw_only or given.alias or given.metadata or given.on_setattr or given.type is not None
+    has_more = given.kw_only or given.alias or given.on_setattr or given.type is not None
     is_set = given.init or field.default is not attrs.NOTHING
     return is_set and not has_more and given.converter.__class__ is not attrs.Converter
 
@@ -164,6 +164,7 @@ def _described(field: Plain, model: Any) -> Any:
     said = {"name": field.name, "alias": field.argument, "type": field.annotation, "default": field.default}
     if field.given is not None:
         said |= {name: getattr(field.given, name) for name in _SETTINGS} | {"validator": field.given._validator}
+        said["metadata"] = MappingProxyType({**field.given.metadata})
     for name, value in said.items():
         state[_DESCRIBED.__slots__.index(name)] = value
     described = _DESCRIBED.__new__(_DESCRIBED)

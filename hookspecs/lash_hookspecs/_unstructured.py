@@ -162,6 +162,6 @@ def _by_cattrs(value: Any) -> Any:
 
 
 def _converter() -> Converter:
-    from lash_hookspecs.codec import converter
+    from lash_hookspecs import codec  # which writes by way of this module
 
-    return converter()
+    return codec._converter()

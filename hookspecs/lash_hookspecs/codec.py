@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 @cache
-def converter() -> Converter:
+def _converter() -> Converter:
     from lash_hookspecs._converter import make_converter  # it takes a while, and a first turn reads nothing
 
     return make_converter()
@@ -47,7 +47,7 @@ def structure(data: Any, tp: type[T]) -> T:
     """Plain data as a value of `tp`. Raises `CodecError`, or its subclass `UnknownTag`, with the path of the fault."""
     root = getattr(tp, "__name__", str(tp))
     try:
-        return converter().structure(data, tp)
+        return _converter().structure(data, tp)
     except Exception as error:
         from lash_hookspecs._converter import first_fault
 

@@ -46,7 +46,7 @@ from lash_hookspecs import (
     unstructure,
 )
 from lash_hookspecs._unstructured import _OFTEN, _object, _ways, unstructured
-from lash_hookspecs.codec import converter
+from lash_hookspecs.codec import _converter
 
 each_class = pytest.mark.parametrize("cls", STORED_CLASSES, ids=lambda cls: cls.__name__)
 each_tagged_union = pytest.mark.parametrize("union", TAGGED_UNIONS.values(), ids=TAGGED_UNIONS)
@@ -290,7 +290,7 @@ def test_a_value_is_written_as_cattrs_writes_it(cls: type) -> None:
     @few
     @given(values(cls))
     def alike(value: Any) -> None:
-        expected = converter().unstructure(value)
+        expected = _converter().unstructure(value)
         for data in (by_table(value), unstructured(value)):
             require_plain(data)
             assert repr(data) == repr(expected)
@@ -305,7 +305,7 @@ def test_a_class_that_is_written_often_is_left_to_cattrs() -> None:
 
     written = [unstructured(Often(str(number))) for number in range(_OFTEN + 2)]
     assert written == [{"name": str(number)} for number in range(_OFTEN + 2)]
-    assert _ways[Often] is converter().get_unstructure_hook(Often)
+    assert _ways[Often] is _converter().get_unstructure_hook(Often)
 
 
 def test_what_is_no_value_is_left_to_cattrs() -> None:

@@ -166,7 +166,7 @@ def plain(decorator: Decorator, **options: Any) -> Any:
         made: list[int] = field(factory=list)
         also: dict[str, int] = attrs.Factory(dict)
         shown: str = field(default="secret", repr=len, hash=False)
-        whole: int = field(default=1, validator=attrs.validators.instance_of(int))
+        whole: int = field(default=1, validator=attrs.validators.instance_of(int), metadata={"help": "x"})
         texts: tuple[str, ...] = field(default=("a",), converter=tuple, validator=attrs.validators.max_len(3))
         derived: dict[str, int] = field(factory=dict, eq=False, repr=False, init=False)
         fixed: int = field(default=5, init=False)
