@@ -114,13 +114,12 @@ def plain_class(cls: type, fields: Sequence[Plain], *, kw_only: bool, frozen: bo
         space.pop(name, None)
     model = _MODELS[frozen, kw_only]
     space |= {name: value for name, value in vars(model).items() if name in _FROM_THE_MODEL}
-    arguments = [each for each in fields if each.given is None or each.given.init]
     space["__slots__"] = (*names, "__weakref__")
     space["__qualname__"] = cls.__qualname__
-    space["__match_args__"] = () if kw_only else tuple(each.name for each in arguments)
+    space["__match_args__"] = () if kw_only else tuple(each.name for each in fields if each.is_argument)
     space["__attrs_attrs__"] = _Described(fields, model)
     space["__getstate__"], space["__setstate__"] = _pickling(names)
-    space["__init__"] = _constructor(cls, arguments, _afterwards(cls, fields), kw_only)
+    space["__init__"] = _constructor(cls, fields, kw_only)
     return type(cls.__name__, (), space)
 
 
@@ -178,20 +177,24 @@ _bound = object.__setattr__.__get__
 _After = Callable[[Any, Callable[[str, Any], None]], None]
 
 
-def _constructor(cls: type, arguments: Sequence[Plain], after: _After | None, kw_only: bool) -> FunctionType:
-    """An `__init__` that sets these, and then does what comes after."""
-    count = len(arguments)
-    code, names = _assigning(count, after is not None), _numbered(count)
-    called = dict(zip(names, [each.argument for each in arguments], strict=True))
-    named = dict(zip(names, [each.name for each in arguments], strict=True))
+def _constructor(cls: type, fields: Sequence[Plain], kw_only: bool) -> FunctionType:
+    """An `__init__` that sets what is given and what is made, and then does what comes after."""
+    arguments = [each for each in fields if each.is_argument]
+    made = [each for each in fields if not each.is_argument]
+    after = _afterwards(cls, fields)
+    code = _assigning(len(arguments), len(made), after is not None)
+    called = dict(zip(_numbered(len(arguments)), [each.argument for each in arguments], strict=True))
+    named = dict(zip(_numbered(len(fields)), [each.name for each in (*arguments, *made)], strict=True))
     code = code.replace(
         co_varnames=tuple([called.get(each, each) for each in code.co_varnames]),
         co_consts=tuple([named.get(each, each) for each in code.co_consts]),
         co_qualname=f"{cls.__qualname__}.__init__",
         co_argcount=1 if kw_only else code.co_argcount,
-        co_kwonlyargcount=count if kw_only else 0,
+        co_kwonlyargcount=len(arguments) if kw_only else 0,
     )
-    init = FunctionType(code, {"_bound": _bound, "_after": after}, "__init__")
+    space: dict[str, Any] = {"_bound": _bound, "_after": after}
+    space |= {f"_make{index}": _maker(each.default) for index, each in enumerate(made, len(arguments))}
+    init = FunctionType(code, space, "__init__")
     # As in a signature of attrs': what a factory makes is NOTHING until it is made.
     defaults = {
         each.argument: attrs.NOTHING if each.default.__class__ is _FACTORY else each.default
@@ -210,16 +213,22 @@ def _constructor(cls: type, arguments: Sequence[Plain], after: _After | None, kw
 
 
 @cache
-def _assigning(count: int, has_after: bool) -> CodeType:
-    names = _numbered(count)
-    lines = [f"def __init__(self, {', '.join(names)}):", " _set = _bound(self)"]
-    lines += [f" _set('{each}', {each})" for each in names]
+def _assigning(count: int, made: int, has_after: bool) -> CodeType:
+    names = _numbered(count + made)
+    lines = [f"def __init__(self, {', '.join(names[:count])}):", " _set = _bound(self)"]
+    lines += [f" _set('{each}', {each})" for each in names[:count]]
+    lines += [f" _set('{each}', _make{index}())" for index, each in enumerate(names[count:], count)]
     if has_after:
         lines.append(" _after(self, _set)")
-    made: dict[str, Any] = {}
-    exec("\n".join(lines), made)
-    code: CodeType = made["__init__"].__code__
+    space: dict[str, Any] = {}
+    exec("\n".join(lines), space)
+    code: CodeType = space["__init__"].__code__
     return code
+
+
+def _maker(default: Any) -> Callable[[], Any]:
+    make: Callable[[], Any] = default.factory if default.__class__ is _FACTORY else lambda: default
+    return make
 
 
 def _numbered(count: int) -> list[str]:
@@ -233,11 +242,7 @@ def _afterwards(cls: type, fields: Sequence[Plain]) -> _After | None:
     if own is None and not any(each.given or each.default.__class__ is _FACTORY for each in fields):
         return None
     made = [
-        (each.name, each.default.factory, each.default, each.is_argument)
-        if each.default.__class__ is _FACTORY
-        else (each.name, None, each.default, False)
-        for each in fields
-        if each.default.__class__ is _FACTORY or not each.is_argument
+        (each.name, each.default.factory) for each in fields if each.is_argument and each.default.__class__ is _FACTORY
     ]
     converted = [(each.name, each.given.converter) for each in fields if each.given and each.given.converter]
     checked = [
@@ -249,9 +254,9 @@ def _afterwards(cls: type, fields: Sequence[Plain]) -> _After | None:
         return None
 
     def after(self: Any, put: Callable[[str, Any], None]) -> None:
-        for name, factory, default, is_argument in made:
-            if not is_argument or getattr(self, name) is attrs.NOTHING:
-                put(name, factory() if factory is not None else default)
+        for name, factory in made:
+            if getattr(self, name) is attrs.NOTHING:
+                put(name, factory())
         for name, convert in converted:
             put(name, convert(getattr(self, name)))
         if checked and not attrs.validators.get_disabled():
