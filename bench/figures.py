@@ -50,6 +50,9 @@ FIGURES: Mapping[str, Figure] = {
     "open": Figure("opening a session, store apart", "µs", 1.0, "", [Target(100)], (LASH,)),
     "registered": Figure("pluggy registrations when opening 500", "", 1.0, "", [Target(0)], (LASH,)),
     "request": Figure("`lash run` to its first connection (https)", "ms", 1e3, "", [Target(1.3, HTTPX)], (LASH, HTTPX)),
+    "request_bare": Figure(
+        "`lash run` to its first connection (https), no trio", "ms", 1e3, "", [Target(1.3, HTTPX)], (LASH, HTTPX)
+    ),
 }
 
 

@@ -134,8 +134,8 @@ class Bench:
                 return self.cold()
             case "idle":
                 return self.sessions()
-            case "request":
-                return {name: self.request()}
+            case "request" | "request_bare":
+                return {name: self.request(with_trio=name == "request")}
             case _:
                 return {name: self.alternate(name)}
 
@@ -241,10 +241,11 @@ class Bench:
             add(found["registered"], LASH, wall=measured["registered"])
         return found
 
-    def request(self) -> Samples:
+    def request(self, *, with_trio: bool) -> Samples:
         """From the start of the process to its first connection, against a client that is merely made.
 
-        The address is https, so that both build a TLS context, and the server never answers.
+        The address is https, so that both build a TLS context, and the server never answers. httpx imports trio where
+        it is installed, which `lash run` doesn't: so the other way is to have httpx find none.
         """
         samples: Samples = {}
         address = f"https://127.0.0.1:{self._server.port}/v1"
@@ -252,10 +253,10 @@ class Bench:
             f"--set=provider.openai-chat.{each}"
             for each in (f"base_url={address}", "retry=off", "connect_timeout_s=0.3")
         ]
-        store = f"--store=sqlite:///{self._folder / 'request.db'}"
+        store = f"--store=sqlite:///{self._folder / f'request-{with_trio}.db'}"
         lash = [sys.executable, "-m", "lash_framework", "run", "hi", "--model=openai-chat:bench", store, *options]
-        lash.append("--set=durability.effects=inline")  # as in `contenders.py`
-        made = "import sys, time, httpx; httpx.AsyncClient(); print(time.monotonic())"
+        found = "" if with_trio else "sys.modules['trio'] = None; "
+        made = f"import sys, time; {found}import httpx; httpx.AsyncClient(); print(time.monotonic())"
         env = {**ENVIRONMENT, "OPENAI_API_KEY": "none"}
         for number in range(self._count + 1):
             started = time.monotonic()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import orjson
-from attrs import define, evolve, field
+from attrs import evolve, field
 
 from lash_framework.hooks import HookIssue
 from lash_hookspecs.llm import TokenUsage
@@ -44,6 +44,7 @@ from lash_hookspecs.turn_outcomes import (
     ToolValue,
     TurnOutcome,
 )
+from lash_hookspecs.values import mutable
 
 __all__ = [
     "PARTIAL",
@@ -117,7 +118,7 @@ def _outcome_text(outcome: TurnOutcome | None) -> str | None:
             return None
 
 
-@define(slots=True)
+@mutable
 class TurnAssembler:
     """Folds a turn's events; `assemble` says what it was. `partial_text` is kept of a reply that was cut off."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from attrs import define, evolve, field
+from attrs import evolve, field
 
 from lash_framework.hooks import Owned
 from lash_hookspecs.checkpoints import CheckpointDelivery
@@ -16,6 +16,7 @@ from lash_hookspecs.directives import AbortTurn, EmitEvents, EnqueueMessages, Ow
 from lash_hookspecs.errors import CodecError, PluginError
 from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin, ProcessOrigin
 from lash_hookspecs.turn_events import PluginEvent
+from lash_hookspecs.values import mutable
 
 __all__ = ["DIRECTIVES", "Sorted", "enqueued", "owned_directives", "sort_directives"]
 
@@ -23,7 +24,7 @@ DIRECTIVES = (AbortTurn, EnqueueMessages, EmitEvents)
 """What hooks at turn seams and checkpoints may return."""
 
 
-@define(slots=True)
+@mutable
 class Sorted:
     """Directives by what is done with them. `abort` is the last one, with its plugin."""
 

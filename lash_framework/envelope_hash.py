@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any
 
-from attrs import define, field, fields
+from attrs import field, fields
 
 from lash_framework.message_chain import chain_of, message_digest
 from lash_hookspecs.canonical import canonical_bytes, stable_hash
@@ -29,6 +29,7 @@ from lash_hookspecs.effect_commands import (
 from lash_hookspecs.llm import GenerationOptions, LlmRequest, LlmRequestScope, LlmToolSpec
 from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, TextBlock
 from lash_hookspecs.prompts import RenderedPrompt
+from lash_hookspecs.values import mutable
 
 __all__ = ["Asked", "EnvelopeHasher", "owner_of"]
 
@@ -87,7 +88,7 @@ def _spec_digest(spec: LlmToolSpec) -> bytes:
 # ---- envelopes ------------------------------------------------------------------------------------------------------
 
 
-@define(slots=True)
+@mutable
 class Asked:
     """What an effect was asked: the hash of it, and a short digest for each piece by its path, when somebody wants it.
 
@@ -118,7 +119,7 @@ def _constant(command: TurnEndCommand | CheckpointCommand | SyncEnvironmentComma
     return Asked(stable_hash("lash.effect", data), partial(_paths, data, None))
 
 
-@define(slots=True)
+@mutable
 class _Kept:
     """What was made of a part of a request, as long as the next one has an equal part."""
 
@@ -132,7 +133,7 @@ class _Kept:
         return self.value
 
 
-@define(slots=True)
+@mutable
 class EnvelopeHasher:
     """Hashes the effects of one turn, in their order: it follows which prompt is shown, and which messages are new.
 

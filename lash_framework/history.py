@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from attrs import define, field
+from attrs import field
 
 from lash_framework.machine import MessageSequence
 from lash_framework.machine.plain import render_body
@@ -30,6 +30,7 @@ from lash_hookspecs.stores import (
     node_id,
 )
 from lash_hookspecs.turn_effects import ProtocolEvent
+from lash_hookspecs.values import mutable
 
 __all__ = ["MAIN_FRAME", "Conversation", "History", "new_nodes", "read_history", "readable_messages", "restore"]
 
@@ -44,7 +45,7 @@ class History(NamedTuple):
     events: tuple[ProtocolEvent, ...]
 
 
-@define(slots=True, eq=False)
+@mutable(eq=False)
 class Conversation:
     """A session in memory: where it stands, what was said, what its plugins and protocol remember.
 

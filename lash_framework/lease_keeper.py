@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import anyio
-from attrs import define
 
 from lash_framework.turn_plan import CancelGate
 from lash_hookspecs.errors import LeaseLost
 from lash_hookspecs.inbox import Inbox
 from lash_hookspecs.leases import Lease, Leases
+from lash_hookspecs.values import mutable
 
 __all__ = ["LeaseKeeper"]
 
@@ -29,7 +29,7 @@ class _Store(Leases, Inbox):
     """What the keeper needs of a store."""
 
 
-@define(eq=False)
+@mutable(eq=False)
 class _Held:
     lease: Lease
     no: int

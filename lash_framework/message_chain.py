@@ -11,7 +11,6 @@ from hashlib import sha256
 from operator import is_
 from typing import Any
 
-from attrs import define
 from orjson import dumps as _dumps
 
 from lash_hookspecs.codec import encode
@@ -25,6 +24,7 @@ from lash_hookspecs.llm_messages import (
     ToolCallBlock,
     ToolResultBlock,
 )
+from lash_hookspecs.values import mutable
 
 __all__ = ["chain_of", "message_digest"]
 
@@ -91,7 +91,7 @@ def _link_of_any(message: LlmMessage, token: list[str]) -> bytes:
         return _dumps([message_digest(message).hex()]) + b","
 
 
-@define(slots=True)
+@mutable
 class _Chain:
     """The state of the hash behind a run, and what it was before it. Who copies a request shares it."""
 
@@ -102,7 +102,7 @@ class _Chain:
         return self  # it is never changed, and hashes can't be copied by everybody
 
 
-@define(slots=True)
+@mutable
 class _Tail:
     """The last messages of a request, and the chain behind them: they come in a new run each time.
 

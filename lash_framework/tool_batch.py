@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import orjson
 from anyio.abc import TaskGroup
-from attrs import define, evolve, field
+from attrs import evolve, field
 
 from lash_framework.effects import envelope
 from lash_framework.faults import is_failure
@@ -42,6 +42,7 @@ from lash_hookspecs.tools import (
     ToolFailureClass,
 )
 from lash_hookspecs.turn_effects import ToolCalls, ToolResults
+from lash_hookspecs.values import mutable
 
 __all__ = ["ToolBatch"]
 
@@ -52,7 +53,7 @@ MAX_DEPTH = 8
 """How deep tools may call tools: deep enough for any that ends, an end for one that calls itself."""
 
 
-@define(slots=True, eq=False)
+@mutable(eq=False)
 class _Call:
     """A call that runs, or ran: `callers` are the tools above it, `children` the calls that its tool made, by index."""
 
@@ -75,7 +76,7 @@ class _Call:
         return evolve(done, children=tuple(each.settled(otherwise) for _, each in sorted(self.children.items())))
 
 
-@define(slots=True, eq=False)
+@mutable(eq=False)
 class _Ends:
     """Why calls have no result: the boundary broke, refused something, or waits for a person. In this order."""
 

@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-from attrs import define
-
 from lash_framework.directives import DIRECTIVES, enqueued, owned_directives
 from lash_framework.effects import envelope
 from lash_framework.environment import current_prompt
@@ -45,6 +43,7 @@ from lash_hookspecs.errors import ClaimLost, PluginError, ReplayError
 from lash_hookspecs.llm import LlmToolSpec
 from lash_hookspecs.prompts import PromptContribution, RenderedPrompt
 from lash_hookspecs.sessions import AssembledTurn
+from lash_hookspecs.values import mutable
 
 __all__ = ["NO_HOOKS", "TurnHooks"]
 
@@ -62,7 +61,7 @@ class _WithHooks(Protocol):
 O = TypeVar("O", bound=_WithHooks)  # noqa: E741  # the conventional name for an outcome's type here
 
 
-@define(slots=True)
+@mutable
 class _Recording:
     """A record while it is made."""
 

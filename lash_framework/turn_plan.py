@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
-from attrs import define
 
 from lash_framework.composition import Composition
 from lash_framework.history import Conversation
@@ -18,7 +17,7 @@ from lash_hookspecs.effects import EffectController, RuntimeScope
 from lash_hookspecs.llm import ModelCapability, Provider
 from lash_hookspecs.messages import AttachmentRef, Message, ProviderRoute
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
-from lash_hookspecs.values import frozen
+from lash_hookspecs.values import frozen, mutable
 
 __all__ = ["DEFAULT_MAX_TURNS", "CancelGate", "TurnPlan"]
 
@@ -71,7 +70,7 @@ class TurnPlan:
             self.states.attach_hosts(await self.hosts())
 
 
-@define(slots=True, eq=False)
+@mutable(eq=False)
 class CancelGate:
     """Cancel races completion; exactly one wins, and the first request's reason stays.
 

@@ -480,6 +480,7 @@ if TYPE_CHECKING:
     )
     from lash_hookspecs.values import (
         frozen as frozen,
+        mutable as mutable,
     )
 
 _MODULES = {
@@ -949,7 +950,7 @@ _MODULES = {
         "StartTools",
         "Step",
     ),
-    "values": ("frozen",),
+    "values": ("frozen", "mutable"),
 }
 _OWNERS = {name: module for module, names in _MODULES.items() for name in names}
 

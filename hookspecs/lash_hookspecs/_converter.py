@@ -14,7 +14,7 @@ from cattrs import Converter
 from cattrs.errors import ClassValidationError, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from lash_hookspecs.codec import tag_field, tag_of
+from lash_hookspecs._unstructured import is_omitted, tag_field, tag_of
 from lash_hookspecs.errors import CodecError, UnknownTag
 
 __all__ = ["first_fault", "make_converter"]
@@ -34,17 +34,6 @@ def _tagged_members(tp: Any) -> list[type] | None:
     return None
 
 
-def _omitted(attribute: attrs.Attribute[Any]) -> bool:
-    """Whether the field is left out when it has its default: only for defaults that mean "nothing"."""
-    default = attribute.default
-    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # Factory is a class at runtime
-        return default.factory in (dict, list, tuple, frozenset)  # type: ignore[union-attr]  # narrowed just above
-    default_type: Any = type(default)
-    if attrs.has(default_type):
-        return all(_omitted(each) or each.default == 0 for each in attrs.fields(default_type))
-    return default is None or default is False or (default_type in (tuple, frozenset, bytes) and not default)
-
-
 def _union_name(tp: Any) -> str:
     return " | ".join(member.__name__ for member in get_args(tp))
 
@@ -57,7 +46,7 @@ def make_converter(*, tells: bool) -> Converter:
 
     def unstructure_class(cls: type) -> Callable[[Any], Any]:
         fields = {
-            each.name: override(omit=True) if not each.init else override(omit_if_default=_omitted(each))
+            each.name: override(omit=True) if not each.init else override(omit_if_default=is_omitted(each))
             for each in attrs.fields(attrs.resolve_types(cls))
         }
         plain: Any = make_dict_unstructure_fn(cls, converter, **fields)  # type: ignore[arg-type]  # overrides are kwargs

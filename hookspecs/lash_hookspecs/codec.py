@@ -1,4 +1,4 @@
-"""The four functions between values and the data that reaches disk or wire; `_converter` says how.
+"""The four functions between values and the data that reaches disk or wire; `_unstructured`, `_converter` say how.
 
 Unions are tagged like the seeds' (`type`, `op`, `status`, `kind`; snake_case names); optional fields that are absent
 and empty collections are left out. Loading builds plain values only: an unknown tag is an `UnknownTag`, wrong shapes
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from lash_hookspecs._unstructured import unstructured
 from lash_hookspecs.canonical import LEVELS, plain_json
 from lash_hookspecs.errors import CodecError, UnknownTag
 
@@ -29,45 +30,18 @@ is refused while the turn can still say so, and not when the turn is stored.
 
 T = TypeVar("T")
 
-# How each union names its members on disk: the field that holds the tag. The tag itself is the member's `tag`.
-_TAG_FIELDS = {
-    "PluginOrigin": "kind",
-    "ProcessOrigin": "kind",
-    "Intact": "state",
-    "Cleared": "state",
-    "Deleted": "state",
-    "Summarized": "state",
-    "ToolCallSuccess": "status",
-    "ToolCallFailure": "status",
-    "ToolCallCancelled": "status",
-    "ToolCallDone": "status",
-    "ToolCallPending": "status",
-    "AppendedNodes": "status",
-    "StaleBranch": "status",
-}
-
-
-def tag_field(cls: type) -> str:
-    return _TAG_FIELDS.get(cls.__name__, "type")
-
-
-def tag_of(cls: Any) -> str | None:
-    """A class's tag; None for classes without one, and for those where `tag` is an ordinary field."""
-    tag = getattr(cls, "tag", None)
-    return tag if isinstance(tag, str) else None
-
 
 @cache
 def _converter(*, tells: bool = False) -> Converter:
     """The converter; with `tells`, one whose errors say where the fault is, which takes longer."""
-    from lash_hookspecs._converter import make_converter  # it takes a while, and a first model call needs none of it
+    from lash_hookspecs._converter import make_converter  # it takes a while, and a first turn reads nothing
 
     return make_converter(tells=tells)
 
 
 def unstructure(value: Any) -> Any:
     """A value as plain data: dicts, lists, text, numbers, booleans, None."""
-    return _converter().unstructure(value)
+    return unstructured(value)
 
 
 def structure(data: Any, tp: type[T]) -> T:

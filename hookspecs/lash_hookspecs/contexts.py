@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
-from attrs import define, field
+from attrs import field
 
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.errors import PluginError
@@ -18,7 +18,7 @@ from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.tools import ToolManifest
 from lash_hookspecs.turn_outcomes import TerminationPolicy
-from lash_hookspecs.values import frozen
+from lash_hookspecs.values import frozen, mutable
 
 __all__ = [
     "CheckpointHookContext",
@@ -53,7 +53,7 @@ class CompositionContext:
     options: Any = field(factory=dict)
 
 
-@define(slots=True, eq=False)
+@mutable(eq=False)
 class PluginScope:
     """One plugin's corner of one session: what its lifespan yielded, its options, its state.
 
@@ -115,7 +115,7 @@ class HookContext:
         self._scope.state = new
 
 
-@define(kw_only=True, slots=True, eq=False)
+@mutable(kw_only=True, eq=False)
 class SessionCall:
     """What a session-level call is about, shared by all implementations. `reason`: `created`, `opened`, `forked`."""
 
@@ -157,7 +157,7 @@ class SessionHookContext(HookContext):
         return self._call.reason
 
 
-@define(kw_only=True, slots=True, eq=False)
+@mutable(kw_only=True, eq=False)
 class TurnCall(SessionCall):
     """What a turn-level call is about. `messages` is the conversation as it stands, transient notes included.
 

@@ -86,7 +86,7 @@ def _schema(tp: Any, within: tuple[type, ...]) -> dict[str, Any]:
 
 
 def _attrs_schema(cls: type, within: tuple[type, ...]) -> dict[str, Any]:
-    from lash_hookspecs.codec import tag_field, tag_of
+    from lash_hookspecs._unstructured import tag_field, tag_of
 
     fields = [each for each in attrs.fields(attrs.resolve_types(cls)) if each.init]
     properties = {each.name: _schema(Any if each.type is None else each.type, within) for each in fields}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import attrs
@@ -44,6 +45,8 @@ from lash_hookspecs import (
     text_message,
     unstructure,
 )
+from lash_hookspecs._unstructured import _OFTEN, _object, _ways, unstructured
+from lash_hookspecs.codec import _converter
 
 each_class = pytest.mark.parametrize("cls", STORED_CLASSES, ids=lambda cls: cls.__name__)
 each_tagged_union = pytest.mark.parametrize("union", TAGGED_UNIONS.values(), ids=TAGGED_UNIONS)
@@ -274,3 +277,42 @@ def test_no_event_has_a_field_of_an_activity(cls: type) -> None:
 def test_a_broken_activity_is_refused(data: Any, fault: str) -> None:
     with pytest.raises(CodecError, match=fault):
         structure(data, TurnActivity)
+
+
+# ---- two ways to write ----------------------------------------------------------------------------------------------
+
+
+@each_class
+def test_a_value_is_written_as_cattrs_writes_it(cls: type) -> None:
+    """Which way a class is written depends on how often it was: that must never show, in values, order or types."""
+    by_table = _object(cls) if cls is not TurnActivity else unstructured
+
+    @few
+    @given(values(cls))
+    def alike(value: Any) -> None:
+        expected = _converter().unstructure(value)
+        for data in (by_table(value), unstructured(value)):
+            require_plain(data)
+            assert repr(data) == repr(expected)
+
+    alike()
+
+
+def test_a_class_that_is_written_often_is_left_to_cattrs() -> None:
+    @attrs.frozen
+    class Often:
+        name: str
+
+    written = [unstructured(Often(str(number))) for number in range(_OFTEN + 2)]
+    assert written == [{"name": str(number)} for number in range(_OFTEN + 2)]
+    assert _ways[Often] is _converter().get_unstructure_hook(Often)
+
+
+def test_what_is_no_value_is_left_to_cattrs() -> None:
+    @dataclass
+    class Foreign:
+        kept: tuple[int, ...]
+
+    thing = object()
+    assert unstructure(Foreign((1, 2))) == {"kept": [1, 2]}
+    assert unstructure(thing) is thing

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import define
-
 from lash_framework.machine.config import TurnMachineConfig, TurnStart
 from lash_framework.machine.sequence import MessageSequence
 from lash_framework.machine.table import State
@@ -20,11 +18,12 @@ from lash_hookspecs.turn_effects import Effect, Emit, ProtocolEvent
 from lash_hookspecs.turn_events import SessionEvent
 from lash_hookspecs.turn_outcomes import TurnOutcome
 from lash_hookspecs.turn_snapshot import MachineSnapshot, Waiting
+from lash_hookspecs.values import mutable
 
 __all__ = ["Run", "restore_run", "start_run", "take_snapshot"]
 
 
-@define(kw_only=True, slots=False)
+@mutable(kw_only=True, slots=False)
 class Run:
     """Where a turn stands. `delivered`: the effect it waits for was handed out in this process.
 

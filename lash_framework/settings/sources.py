@@ -6,7 +6,6 @@ It knows nothing of which settings there are; `keys.py` holds those tables.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +52,8 @@ def read_file(path: Path, shown: str) -> tuple[dict[str, Any], dict[tuple[str, .
         raise ConfigurationError(f"{shown}: can't be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{shown}: not UTF-8 text (byte {error.start})") from error
+    import tomllib  # who has no file, and sets nothing, needs none
+
     try:
         return tomllib.loads(text), key_lines(text)
     except tomllib.TOMLDecodeError as error:
@@ -114,9 +115,17 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
 
 # ---- texts ----------------------------------------------------------------------------------------------------------
 
+_BARE = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
+_NO_VALUE = r"(?!true|false|inf|nan)[A-Za-z]"
+"""How a text begins that is no TOML value: these are the only ones that begin with a letter."""
+
 
 def key_path(text: str) -> tuple[str, ...]:
     """`a."b c".d` as its parts. Raises ValueError if it is no dotted TOML key."""
+    if re.fullmatch(_BARE, text):
+        return tuple(text.split("."))
+    import tomllib
+
     node: Any = tomllib.loads(f"{text} = 0") if "\n" not in text else None
     parts = []
     while isinstance(node, dict):
@@ -131,7 +140,9 @@ def key_path(text: str) -> tuple[str, ...]:
 
 def toml_value(text: str) -> Any:
     """The text as a TOML value, or as it stands if it is none."""
-    if text.strip():
+    if text.strip() and not re.match(_NO_VALUE, text):
+        import tomllib
+
         try:
             parsed = tomllib.loads(f"value = {text.strip()}")
         except tomllib.TOMLDecodeError:

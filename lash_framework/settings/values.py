@@ -7,10 +7,11 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from lash_framework.settings.keys import BY_PATH, KEYS
 from lash_hookspecs.errors import ConfigurationError, nearest
+from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
     from lash_hookspecs.llm import GenerationOptions

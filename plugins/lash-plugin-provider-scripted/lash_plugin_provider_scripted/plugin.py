@@ -22,16 +22,6 @@ def lash_plugin_info() -> PluginInfo:
 @hookimpl
 def lash_providers() -> list[ProviderSpec]:
     """`scripted:demo`, and `scripted:<path>`."""
-    from lash_hookspecs.llm import ProviderSpec
-    from lash_plugin_provider_scripted.provider import ScriptedSettings, open_scripted
+    from lash_plugin_provider_scripted.specs import SCRIPTED
 
-    return [
-        ProviderSpec(
-            provider_id="scripted",
-            settings=ScriptedSettings,
-            open=open_scripted,
-            live=False,
-            models=("demo", "replies.toml"),
-            summary="Offline: replies from a script, for demos and tests.",
-        )
-    ]
+    return [SCRIPTED]

@@ -7,8 +7,6 @@ from functools import partial
 from inspect import isawaitable
 from pathlib import Path
 
-from attrs import field
-
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import (
     LlmCallError,
@@ -29,20 +27,11 @@ from lash_hookspecs.llm import (
     ToolCallOutputPart,
 )
 from lash_hookspecs.llm_messages import LlmRole
-from lash_hookspecs.values import frozen
 from lash_plugin_provider_scripted.demo import demo_reply
 from lash_plugin_provider_scripted.script import Reply, ReplyFunction, Script, load_script
+from lash_plugin_provider_scripted.specs import ScriptedSettings
 
 __all__ = ["ScriptedProvider", "ScriptedSettings", "open_scripted"]
-
-
-@frozen(kw_only=True)
-class ScriptedSettings:
-    """Settings of the provider `scripted`."""
-
-    context_window: int | None = field(
-        default=None, metadata={"help": "the context window, in tokens, that scripted models claim to have"}
-    )
 
 
 class ScriptedProvider:

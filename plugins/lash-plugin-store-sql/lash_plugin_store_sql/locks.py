@@ -18,8 +18,6 @@ from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 
-from attrs import define, field
-
 from lash_hookspecs.errors import StoreUnavailable
 
 __all__ = ["MemoryLocks", "OfdLocks", "PosixLocks", "file_locks"]
@@ -50,12 +48,12 @@ class _Held(AbstractContextManager[None]):
         self._locks.release(self._place)
 
 
-@define
 class MemoryLocks:
     """Locks among the users of one store: all there is to a database in memory."""
 
-    _held: set[int] = field(factory=set, init=False)
-    _guard: threading.Lock = field(factory=threading.Lock, init=False)
+    def __init__(self) -> None:
+        self._held: set[int] = set()
+        self._guard = threading.Lock()
 
     def try_lock(self, session_id: str) -> AbstractContextManager[None] | None:
         """Hold the session until the context ends; None if somebody else does."""
@@ -85,12 +83,13 @@ class MemoryLocks:
         pass
 
 
-@define
 class OfdLocks(MemoryLocks):
     """Locks among everything that uses one lock file: stores, in this process or others."""
 
-    _path: str
-    _fd: int | None = field(default=None, init=False)
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+        self._fd: int | None = None
 
     def close(self) -> None:
         with self._guard:
@@ -112,12 +111,12 @@ class OfdLocks(MemoryLocks):
         fcntl.fcntl(self._fd, _SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, place, 1, 0))
 
 
-@define
 class _SharedFile:
     """A lock file as the process sees it: locks of the older kind belong to the process and one descriptor."""
 
-    fd: int
-    held: set[int] = field(factory=set)
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.held: set[int] = set()
 
 
 # Closing any descriptor of a file drops all of the process's locks on it, so there is one, and it stays open.
@@ -125,12 +124,13 @@ _shared_files: list[_SharedFile] = []
 _shared_guard = threading.Lock()
 
 
-@define
 class PosixLocks(MemoryLocks):
     """The same for systems without locks per open file: the process keeps its own list of who holds what."""
 
-    _path: str
-    _file: _SharedFile | None = field(default=None, init=False)
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+        self._file: _SharedFile | None = None
 
     def close(self) -> None:
         with self._guard:

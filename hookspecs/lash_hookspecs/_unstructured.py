@@ -1,0 +1,172 @@
+"""Values as plain data: what `codec` writes. `_converter` reads it again, by cattrs.
+
+What a value becomes follows from its class alone, so a table of fields per class does it. cattrs writes and compiles a
+function for each class, which is twice as fast, and takes a hundred times as long to make. So a class that is written
+often is left to cattrs, and a process that runs one turn never loads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import attrs
+
+from lash_hookspecs.errors import CodecError
+
+if TYPE_CHECKING:
+    from cattrs import Converter
+
+__all__ = ["is_omitted", "tag_field", "tag_of", "unstructured"]
+
+# How each union names its members on disk: the field that holds the tag. The tag itself is the member's `tag`.
+_TAG_FIELDS = {
+    "PluginOrigin": "kind",
+    "ProcessOrigin": "kind",
+    "Intact": "state",
+    "Cleared": "state",
+    "Deleted": "state",
+    "Summarized": "state",
+    "ToolCallSuccess": "status",
+    "ToolCallFailure": "status",
+    "ToolCallCancelled": "status",
+    "ToolCallDone": "status",
+    "ToolCallPending": "status",
+    "AppendedNodes": "status",
+    "StaleBranch": "status",
+}
+
+
+def tag_field(cls: type) -> str:
+    return _TAG_FIELDS.get(cls.__name__, "type")
+
+
+def tag_of(cls: Any) -> str | None:
+    """A class's tag; None for classes without one, and for those where `tag` is an ordinary field."""
+    tag = getattr(cls, "tag", None)
+    return tag if isinstance(tag, str) else None
+
+
+def is_omitted(attribute: attrs.Attribute[Any]) -> bool:
+    """Whether the field is left out when it has its default: only for defaults that mean "nothing"."""
+    default = attribute.default
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # Factory is a class at runtime
+        return default.factory in (dict, list, tuple, frozenset)  # type: ignore[union-attr]  # narrowed just above
+    default_type: Any = type(default)
+    if attrs.has(default_type):
+        return all(is_omitted(each) or each.default == 0 for each in attrs.fields(default_type))
+    return default is None or default is False or (default_type in (tuple, frozenset, bytes) and not default)
+
+
+def unstructured(value: Any) -> Any:
+    """A value as plain data; what is neither a value nor plain comes back as it is."""
+    cls = value.__class__
+    return value if cls in _PLAIN else (_ways.get(cls) or _way_of(cls))(value)
+
+
+# ---- by class -------------------------------------------------------------------------------------------------------
+
+_Way = Callable[[Any], Any]
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_OFTEN = 100
+"""After so many writes of a class, cattrs' function for it pays."""
+
+_OURS = frozenset({"lash_hookspecs", "lash_framework"})
+"""Whose fields say all by their values. A plugin's may be a `set`, which is none of a tool's answers."""
+
+_ways: dict[type, _Way] = {}
+
+
+def _way_of(cls: type) -> _Way:
+    """How to write values of the class; classes last as long as the process, and so do their ways."""
+    way = _ways[cls] = _made(cls)
+    return way
+
+
+def _made(cls: type) -> _Way:
+    if attrs.has(cls):
+        if cls.__module__.partition(".")[0] not in _OURS:
+            return _by_cattrs
+        return _with_event if cls.__name__ == "TurnActivity" else _until_often(cls, _object(cls))
+    if issubclass(cls, Enum):
+        return lambda member: unstructured(member.value)
+    if issubclass(cls, (bytes, bytearray)):
+        return _refuse_bytes
+    if issubclass(cls, (str, int, float)):
+        return lambda value: value
+    if issubclass(cls, Mapping):
+        return _mapping
+    if issubclass(cls, frozenset):
+        return lambda value: sorted(map(unstructured, value))
+    if issubclass(cls, Sequence):
+        return lambda value: [*map(unstructured, value)]
+    return _by_cattrs
+
+
+def _until_often(cls: type, way: _Way) -> _Way:
+    left = _OFTEN
+
+    def write(value: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            _ways[cls] = _converter().get_unstructure_hook(cls)
+        return way(value)
+
+    return write
+
+
+def _object(cls: type) -> _Way:
+    """The tag, the fields that are always there, and those of the others that say something: as cattrs has it."""
+    fields = [(each.name, *_nothing(each)) for each in attrs.fields(cls) if each.init]
+    fields.sort(key=lambda field: field[1])
+    tag = tag_of(cls)
+    start = {} if tag is None else {tag_field(cls): tag}
+
+    def write(value: Any) -> dict[str, Any]:
+        made = start.copy()
+        for name, omits, nothing in fields:
+            inner = getattr(value, name)
+            kind = inner.__class__
+            if kind in _PLAIN:
+                if not (omits and inner == nothing):
+                    made[name] = inner
+            elif not (omits and inner == nothing):
+                made[name] = (_ways.get(kind) or _way_of(kind))(inner)
+        return made
+
+    return write
+
+
+def _nothing(attribute: attrs.Attribute[Any]) -> tuple[bool, Any]:
+    """Whether the field may be left out, and the value with which it is."""
+    if not is_omitted(attribute):
+        return False, None
+    default: Any = attribute.default
+    return True, default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]  # a class at runtime
+
+
+def _mapping(value: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {unstructured(key): unstructured(inner) for key, inner in value.items()}
+
+
+def _refuse_bytes(_: object) -> NoReturn:
+    raise CodecError("raw bytes can't be stored in a value: store a blob and refer to it")
+
+
+def _with_event(activity: Any) -> dict[str, Any]:
+    """An activity lies beside its event's own fields."""
+    return {"id": activity.id, "correlation_id": activity.correlation_id, **unstructured(activity.event)}
+
+
+def _by_cattrs(value: Any) -> Any:
+    """What is nobody's value: a plugin's dataclass, for example."""
+    return _converter().unstructure(value)
+
+
+def _converter() -> Converter:
+    from lash_hookspecs import codec  # which writes by way of this module
+
+    return codec._converter()
