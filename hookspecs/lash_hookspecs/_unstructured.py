@@ -94,7 +94,7 @@ def _made(cls: type) -> _Way:
     if issubclass(cls, Mapping):
         return _mapping
     if issubclass(cls, AbstractSet):
-        return lambda value: sorted(map(unstructured, value))
+        return lambda value: value  # it has no order: only where a field is declared as one is it written
     if issubclass(cls, Sequence):
         return lambda value: [*map(unstructured, value)]
     return _by_cattrs
@@ -115,20 +115,24 @@ def _until_often(cls: type, way: _Way) -> _Way:
 
 def _object(cls: type) -> _Way:
     """The tag, the fields that are always there, and those of the others that say something: as cattrs has it."""
-    fields = [(each.name, *_nothing(each)) for each in attrs.fields(cls) if each.init]
+    fields = [(each.name, *_nothing(each), "set[" in str(each.type).lower()) for each in attrs.fields(cls) if each.init]
     fields.sort(key=lambda field: field[1])
     tag = tag_of(cls)
     start = {} if tag is None else {tag_field(cls): tag}
 
     def write(value: Any) -> dict[str, Any]:
         made = start.copy()
-        for name, omits, nothing in fields:
+        for name, omits, nothing, may_be_set in fields:
             inner = getattr(value, name)
             kind = inner.__class__
             if kind in _PLAIN:
                 if not (omits and inner == nothing):
                     made[name] = inner
-            elif not (omits and inner == nothing):
+            elif omits and inner == nothing:
+                continue
+            elif may_be_set and isinstance(inner, AbstractSet):
+                made[name] = sorted(map(unstructured, inner))
+            else:
                 made[name] = (_ways.get(kind) or _way_of(kind))(inner)
         return made
 
