@@ -118,7 +118,7 @@ def _object(cls: type) -> _Way:
     fields = [(each.name, *_nothing(each), "set[" in str(each.type).lower()) for each in attrs.fields(cls) if each.init]
     fields.sort(key=lambda field: field[1])
     tag = tag_of(cls)
-    start = {} if tag is None else {tag_field(cls): tag}
+    start: dict[str, Any] = {} if tag is None else {tag_field(cls): tag}
 
     def write(value: Any) -> dict[str, Any]:
         made = start.copy()
