@@ -7,7 +7,7 @@ often is left to cattrs, and a process that runs one turn never loads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -74,7 +74,7 @@ _OFTEN = 100
 """After so many writes of a class, cattrs' function for it pays."""
 
 _OURS = frozenset({"lash_hookspecs", "lash_framework"})
-"""Whose fields say all by their values. A plugin's may be a `set`, which is none of a tool's answers."""
+"""Whose fields say all by their values. What a plugin's hold goes by how they are declared."""
 
 _ways: dict[type, _Way] = {}
 
@@ -98,8 +98,8 @@ def _made(cls: type) -> _Way:
         return lambda value: value
     if issubclass(cls, Mapping):
         return _mapping
-    if issubclass(cls, frozenset):
-        return lambda value: sorted(map(unstructured, value))
+    if issubclass(cls, AbstractSet):
+        return lambda value: value  # it has no order: only where a field is declared as one is it written
     if issubclass(cls, Sequence):
         return lambda value: [*map(unstructured, value)]
     return _by_cattrs
@@ -120,20 +120,24 @@ def _until_often(cls: type, way: _Way) -> _Way:
 
 def _object(cls: type) -> _Way:
     """The tag, the fields that are always there, and those of the others that say something: as cattrs has it."""
-    fields = [(each.name, *_nothing(each)) for each in attrs.fields(cls) if each.init]
+    fields = [(each.name, *_nothing(each), "set[" in str(each.type).lower()) for each in attrs.fields(cls) if each.init]
     fields.sort(key=lambda field: field[1])
     tag = tag_of(cls)
-    start = {} if tag is None else {tag_field(cls): tag}
+    start: dict[str, Any] = {} if tag is None else {tag_field(cls): tag}
 
     def write(value: Any) -> dict[str, Any]:
         made = start.copy()
-        for name, omits, nothing in fields:
+        for name, omits, nothing, may_be_set in fields:
             inner = getattr(value, name)
             kind = inner.__class__
             if kind in _PLAIN:
                 if not (omits and inner == nothing):
                     made[name] = inner
-            elif not (omits and inner == nothing):
+            elif omits and inner == nothing:
+                continue
+            elif may_be_set and isinstance(inner, AbstractSet):
+                made[name] = sorted(map(unstructured, inner))
+            else:
                 made[name] = (_ways.get(kind) or _way_of(kind))(inner)
         return made
 

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import cache
 from importlib.util import find_spec
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from os import environ
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -26,7 +28,6 @@ from attrs.validators import gt
 from lash_hookspecs.values import frozen
 from lash_provider_kit.failures import AttemptFailed, transport_failure
 from lash_provider_kit.lean_httpx import import_httpx
-from lash_provider_kit.tls import tls_context
 
 if TYPE_CHECKING:
     import ssl
@@ -110,9 +111,6 @@ class HttpTransport:
             await self._closing.aclose()
 
     def _open(self) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
-        is_direct = self._given is None and not _has_proxy(self.url)
-        # Plain HTTP needs no context. Who builds one is busy while httpx is imported.
-        context = tls_context() if is_direct and urlsplit(self.url).scheme == "https" else None
         import_httpx()
         import httpx
 
@@ -151,10 +149,10 @@ class HttpTransport:
 
         self._request = request
         self.errors = (httpx.HTTPError, httpx.InvalidURL, OSError)
-        self._send = self._connect(context() if context is not None else False)
+        self._send = self._connect(url.scheme == "https")
         return self._send
 
-    def _connect(self, verify: ssl.SSLContext | Literal[False]) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
+    def _connect(self, secure: bool) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
         import httpx
 
         from lash_provider_kit.growing import GrowingTransport
@@ -174,6 +172,8 @@ class HttpTransport:
                 return await client.send(request, stream=True)
 
             return through_client
+        # Plain HTTP needs no context.
+        verify = _tls_context(environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")) if secure else False
         self.backend = "httpx"
         transport: httpx.AsyncBaseTransport | GrowingTransport
         transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits)
@@ -217,6 +217,15 @@ def few_pieces(pieces: Sequence[bytes]) -> Iterator[bytes]:
         for piece in group if is_large else [b"".join(group)]:
             for start in range(0, len(piece), _STEP):
                 yield piece[start : start + _STEP]  # the piece itself, where that is all of it
+
+
+@cache
+def _tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
+    # It takes tens of milliseconds to build, and is the same for all as long as these two say the same: httpx reads
+    # them from the environment itself.
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def chunks_of(response: httpx.Response) -> AsyncIterator[bytes]:
