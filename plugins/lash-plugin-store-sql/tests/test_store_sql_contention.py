@@ -132,7 +132,9 @@ def _append(state: State, call: Call) -> tuple[str, State]:
 
 def _renew(state: State, call: Call) -> tuple[str, State]:
     assert call.held is not None
-    return ("renewed" if state.is_held_by(call.held.lease) and state.live else "LeaseLost"), state
+    if not state.is_held_by(call.held.lease):
+        return "LeaseLost", state
+    return "renewed", evolve(state, live=True)  # nobody took it while it had lapsed
 
 
 def _release(state: State, call: Call) -> tuple[str, State]:
@@ -145,7 +147,8 @@ def _commit(state: State, call: Call) -> tuple[str, State]:
     assert call.held is not None
     key, lease = call.held.item.source_key, call.held.lease
     let_go = evolve(state, holder=None) if state.is_held_by(lease) else state
-    if f"{key} {lease.generation} {call.held.commit.expected_head_revision}" in state.turns:
+    turn = f"{key} {lease.generation}"  # the generation is in its content; the revision that it expects is not
+    if turn in state.turns:
         return "replayed", let_go
     if any(turn.startswith(f"{key} ") for turn in state.turns):
         return "ReceiptConflict", state
@@ -153,7 +156,6 @@ def _commit(state: State, call: Call) -> tuple[str, State]:
         return "ClaimLost", state
     if call.held.commit.expected_head_revision != len(state.turns):
         return "HeadConflict", state
-    turn = f"{key} {lease.generation} {call.held.commit.expected_head_revision}"
     done = let_go.with_item(key, InboxState.COMPLETED, lease.generation)
     return "written", evolve(done, turns=(*state.turns, turn))
 
