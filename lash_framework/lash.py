@@ -54,13 +54,7 @@ from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, Session
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, TurnInput
-from lash_hookspecs.stores import (
-    CommitBudget,
-    SessionHead,
-    SessionMeta,
-    SessionSummary,
-    attachment_id,
-)
+from lash_hookspecs.stores import CommitBudget, SessionHead, SessionMeta, SessionSummary, attachment_id
 from lash_hookspecs.tools import Tool
 
 if TYPE_CHECKING:

@@ -77,7 +77,6 @@ class TurnRun:
         self.hook_failed = False
         self.applied: tuple[int, ...] = ()
         self._forced: Stopped | None = None
-        self._scoped: RuntimeScope | None = None
         self._steps = 0
         self._stream = stream
         self._gate = gate

@@ -22,8 +22,6 @@ from lash_hookspecs import (
     LlmRequest,
     OnUnknown,
     RuntimeScope,
-    Stopped,
-    StopReason,
     ToolCallFailure,
     ToolEffect,
     tool,
@@ -99,36 +97,6 @@ async def test_a_record_costs_the_same_however_long_its_turn_is(monkeypatch: pyt
         "decode": 2 * 32,
         "select": 4 * 32 / BREATH,
     }
-
-
-async def test_a_cancel_in_a_replay_loses_nothing_that_a_tool_did() -> None:
-    """It comes in before a model's reply is taken, and nowhere between: all calls before it keep their results."""
-
-    @tool
-    async def look() -> str:
-        """Look."""
-        return "seen"
-
-    host = JournalHost()
-    async with inline_agent([*[Reply(tool_calls=[Call("look", {})])] * 40, Reply(text="done")], tools=[look]) as lash:
-        lash.effects = host
-        await (await lash.session("s")).run("go", turn_id="t")
-    replay = JournalHost(host.committed())
-    async with inline_agent([], tools=[look]) as lash, anyio.create_task_group() as group:
-        lash.effects = replay
-        async with (await lash.session("s")).turn("go", turn_id="t") as running:
-
-            async def cancel() -> None:
-                while replay.controller is None or len(replay.controller.replayed) < 20:  # sets no event
-                    await anyio.lowlevel.checkpoint()
-                assert running.cancel("enough")
-
-            group.start_soon(cancel)
-            turn = await running.result()
-    assert turn.outcome == Stopped(StopReason.CANCELLED)
-    assert 0 < len(turn.tool_calls) < 40
-    assert all(each.output.is_success for each in turn.tool_calls)
-    assert not turn.usage.at_least
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before_the_write", "answer_lost"])

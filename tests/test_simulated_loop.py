@@ -121,7 +121,7 @@ def test_what_is_not_the_same_each_time_is_named() -> None:
         async with agent(say, tools=[look, touch], settings=settings()) as lash:
             await (await lash.session("s")).run("Look.", turn_id=secrets.token_hex(4))
 
-    with pytest.raises(AssertionError, match=r"isn't the same each time: run twice with seed=0.*write 1, `begin_turn`"):
+    with pytest.raises(AssertionError, match=r"isn't the same each time: run twice with seed=0.*write 2, `begin_turn`"):
         explore(ids_of_its_own, seeds=3)
 
 
