@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from lash_hookspecs import (
     Tool,
     ToolCallCompleted,
     ToolCallFailure,
+    ToolCallSuccess,
     TurnBlocked,
     TurnStartOutcome,
     TurnSuspended,
@@ -222,8 +223,10 @@ class Left:
     calls: int = 0
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Session]:
-        async with agent(self.model, store=self.url, tools=self.tools, settings=KEEPS) as lash:
+    async def opened(self, tools: Sequence[Tool] | None = None) -> AsyncIterator[Session]:
+        async with agent(
+            self.model, store=self.url, tools=self.tools if tools is None else tools, settings=KEEPS
+        ) as lash:
             yield await lash.session("s", recover=False)
 
 
@@ -295,6 +298,39 @@ async def test_a_call_that_may_have_happened_is_told_as_unknown_and_never_as_can
         assert replayed.differences == ()
         assert replayed.effects == ("turn_start", "llm_call 2 of iteration 0", "tool_call `look` (l)", "turn_end")
     assert len(left.model.requests) == 2
+
+
+@tool(name="act", effect="pure")
+async def other_act() -> str:
+    "Another tool by now."
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("effect", "tools"),
+    [("unsafe", ()), ("idempotent", ()), ("pure", ()), ("unsafe", (other_act,))],
+    ids=[
+        "an unsafe tool is gone",
+        "an idempotent tool is gone",
+        "a pure tool is gone",
+        "an unsafe tool is pure by now",
+    ],
+)
+@pytest.mark.parametrize("end", ENDED, ids=lambda each: each.__name__)
+async def test_a_turn_is_ended_with_all_that_is_recorded_of_its_calls_also_without_their_tools(
+    end: Callable[[Session], Awaitable[None]], effect: str, tools: Sequence[Tool], tmp_path: Path
+) -> None:
+    """`lash cancel` has no `--tools`: it said of a payment that a crash left unknown that it was cancelled."""
+    left = await interrupted_in(tmp_path, effect)
+    async with left.opened(tools) as session:
+        await end(session)
+        turn = await session.run("Act.", turn_id="t")
+        assert turn.outcome == ENDED[end]
+        look, act = (each.output.outcome for each in turn.tool_calls)
+        assert isinstance(look, ToolCallSuccess)
+        assert look.value == "seen"
+        assert getattr(act, "code", act.tag) == "unknown_after_crash"  # also of a pure one: what it did is gone with it
+        assert (await session.run("And now?")).text == "Next."
 
 
 @pytest.mark.parametrize("end", ENDED, ids=lambda each: each.__name__)
