@@ -406,6 +406,33 @@ async def test_waiting_for_a_person_three_times_does_not_block_a_turn(tmp_path: 
         assert recovered.turn.text == "Next."
 
 
+async def test_what_waits_for_a_person_can_be_answered_though_somebody_failed_to_go_on(tmp_path: Path) -> None:
+    """Who tried without the tools left a turn whose question was shown to nobody, and could not be answered.
+
+    On trio, whose tasks run in any order, each attempt named another one of the missing tools: it was never blocked.
+    """
+    left = await interrupted_in(tmp_path, "unsafe", on_unknown=OnUnknown.WAIT)
+    async with left.opened() as session:
+        with pytest.raises(TurnSuspended):
+            await session.recover()
+    for state in (InboxState.STUCK, InboxState.STUCK, InboxState.BLOCKED):
+        async with left.opened(()) as session:
+            with pytest.raises(TurnBlocked):
+                await session.recover()
+            before = await session.inbox()
+            assert [each.state for each in before] == [state]
+            (call,) = await session._resident.lash.pending()
+            assert call.tool_name == "act"
+    async with left.opened(()) as session:
+        await session._resident.lash.resolve(call.key, result="done")
+        (after,) = await session.inbox()
+        assert (after.state, after.reason, after.fruitless) == (InboxState.BLOCKED, before[0].reason, 3)
+        assert await session._resident.lash.pending() == []
+    async with left.opened() as session:
+        (recovered,) = await session.recover(force=True)
+        assert recovered.turn.text == "Next."
+
+
 # ---- at its very end ------------------------------------------------------------------------------------------------
 
 
