@@ -400,6 +400,7 @@ async def test_waiting_for_a_person_three_times_does_not_block_a_turn(tmp_path: 
                 await session.recover()
             (item,) = await session.inbox()
             assert (item.state, item.fruitless, item.reason) == (InboxState.SUSPENDED, 0, None)
+            assert await session._resident.lash.require_journal("this test").store.load_lease("s") is None
         (call,) = await session._resident.lash.pending()
         await session._resident.lash.resolve(call.key, result="done")
         (recovered,) = await session.recover()
