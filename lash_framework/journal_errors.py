@@ -102,7 +102,8 @@ def mismatch(row: JournalRow, asked: Asked, label: str) -> JournalRefusal:
         shown = ", ".join(map(_named, paths[:SHOWN]))
         more = f", … and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
         differ = "1 path differs" if len(paths) == 1 else f"{len(paths)} paths differ"
-        text = f"{label}{_NOT_THE_SAME}: {differ}: {shown}{more}; {hashes}"
+        gone = "there is no such tool here; " if "tool_name" in now else ""  # without the owner that a tool has
+        text = f"{label}{_NOT_THE_SAME}: {gone}{differ}: {shown}{more}; {hashes}"
     for path in paths:
         log.debug("%s: %s was %s, is %s", label, path, before.get(path, "absent"), now.get(path, "absent"))
     return JournalRefusal("runtime_effect_mismatch", text, label=label, paths=paths)

@@ -122,13 +122,14 @@ class ToolBatch:
         asked = [self._envelope(call, scope) for call in calls]
         await self._plan.controller.prepare(asked)
         ends = _Ends()
+        faults: dict[str, EffectControllerError | EffectsSuspended] = {}
         group: TaskGroup | None = None
 
         async def run(call: _Call, wrapped: RuntimeEffectEnvelope) -> None:
             try:
                 await self._run_call(call, scope, wrapped)
             except (EffectControllerError, EffectsSuspended) as error:
-                ends.add(error)  # kept out of the group, which would wrap it
+                faults[wrapped.key] = error  # kept out of the group, which would wrap it
             except EffectUnrecorded as error:
                 call.result = error.left
                 ends.broken.append(error)  # the others may have records
@@ -149,6 +150,9 @@ class ToolBatch:
             async with anyio.create_task_group() as group:
                 for call, wrapped in zip(calls, asked, strict=True):
                     group.start_soon(run, call, wrapped)
+        for wrapped in asked:  # not as they came: attempts that fail for the same reasons say the same
+            if wrapped.key in faults:
+                ends.add(faults[wrapped.key])
         ends.pass_on()
         # The batch stays open until the machine has these, or `settle` hands them over.
         for call in calls:

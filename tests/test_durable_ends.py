@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from lash_hookspecs import (
     Tool,
     ToolCallCompleted,
     ToolCallFailure,
+    ToolCallSuccess,
     TurnBlocked,
     TurnStartOutcome,
     TurnSuspended,
@@ -222,8 +223,10 @@ class Left:
     calls: int = 0
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Session]:
-        async with agent(self.model, store=self.url, tools=self.tools, settings=KEEPS) as lash:
+    async def opened(self, tools: Sequence[Tool] | None = None) -> AsyncIterator[Session]:
+        async with agent(
+            self.model, store=self.url, tools=self.tools if tools is None else tools, settings=KEEPS
+        ) as lash:
             yield await lash.session("s", recover=False)
 
 
@@ -297,6 +300,39 @@ async def test_a_call_that_may_have_happened_is_told_as_unknown_and_never_as_can
     assert len(left.model.requests) == 2
 
 
+@tool(name="act", effect="pure")
+async def other_act() -> str:
+    "Another tool by now."
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("effect", "tools"),
+    [("unsafe", ()), ("idempotent", ()), ("pure", ()), ("unsafe", (other_act,))],
+    ids=[
+        "an unsafe tool is gone",
+        "an idempotent tool is gone",
+        "a pure tool is gone",
+        "an unsafe tool is pure by now",
+    ],
+)
+@pytest.mark.parametrize("end", ENDED, ids=lambda each: each.__name__)
+async def test_a_turn_is_ended_with_all_that_is_recorded_of_its_calls_also_without_their_tools(
+    end: Callable[[Session], Awaitable[None]], effect: str, tools: Sequence[Tool], tmp_path: Path
+) -> None:
+    """`lash cancel` has no `--tools`: it said of a payment that a crash left unknown that it was cancelled."""
+    left = await interrupted_in(tmp_path, effect)
+    async with left.opened(tools) as session:
+        await end(session)
+        turn = await session.run("Act.", turn_id="t")
+        assert turn.outcome == ENDED[end]
+        look, act = (each.output.outcome for each in turn.tool_calls)
+        assert isinstance(look, ToolCallSuccess)
+        assert look.value == "seen"
+        assert getattr(act, "code", act.tag) == "unknown_after_crash"  # also of a pure one: what it did is gone with it
+        assert (await session.run("And now?")).text == "Next."
+
+
 @pytest.mark.parametrize("end", ENDED, ids=lambda each: each.__name__)
 async def test_a_call_within_a_call_is_known_as_well_as_its_record(
     end: Callable[[Session], Awaitable[None]], tmp_path: Path
@@ -364,9 +400,37 @@ async def test_waiting_for_a_person_three_times_does_not_block_a_turn(tmp_path: 
                 await session.recover()
             (item,) = await session.inbox()
             assert (item.state, item.fruitless, item.reason) == (InboxState.SUSPENDED, 0, None)
+            assert await session._resident.lash.require_journal("this test").store.load_lease("s") is None
         (call,) = await session._resident.lash.pending()
         await session._resident.lash.resolve(call.key, result="done")
         (recovered,) = await session.recover()
+        assert recovered.turn.text == "Next."
+
+
+async def test_what_waits_for_a_person_can_be_answered_though_somebody_failed_to_go_on(tmp_path: Path) -> None:
+    """Who tried without the tools left a turn whose question was shown to nobody, and could not be answered.
+
+    On trio, whose tasks run in any order, each attempt named another one of the missing tools: it was never blocked.
+    """
+    left = await interrupted_in(tmp_path, "unsafe", on_unknown=OnUnknown.WAIT)
+    async with left.opened() as session:
+        with pytest.raises(TurnSuspended):
+            await session.recover()
+    for state in (InboxState.STUCK, InboxState.STUCK, InboxState.BLOCKED):
+        async with left.opened(()) as session:
+            with pytest.raises(TurnBlocked):
+                await session.recover()
+            before = await session.inbox()
+            assert [each.state for each in before] == [state]
+            (call,) = await session._resident.lash.pending()
+            assert call.tool_name == "act"
+    async with left.opened(()) as session:
+        await session._resident.lash.resolve(call.key, result="done")
+        (after,) = await session.inbox()
+        assert (after.state, after.reason, after.fruitless) == (InboxState.BLOCKED, before[0].reason, 3)
+        assert await session._resident.lash.pending() == []
+    async with left.opened() as session:
+        (recovered,) = await session.recover(force=True)
         assert recovered.turn.text == "Next."
 
 
