@@ -28,6 +28,7 @@ from lash_hookspecs import (
     LlmEventSender,
     LlmRequest,
     LlmResponse,
+    ObservationGap,
     OnUnknown,
     OperationId,
     RetryStatus,
@@ -39,6 +40,7 @@ from lash_hookspecs import (
     ToolCallCompleted,
     ToolCallFailure,
     TurnBlocked,
+    TurnPhase,
     TurnStartOutcome,
     TurnSuspended,
     decode,
@@ -368,6 +370,51 @@ async def test_waiting_for_a_person_three_times_does_not_block_a_turn(tmp_path: 
         await session._resident.lash.resolve(call.key, result="done")
         (recovered,) = await session.recover()
         assert recovered.turn.text == "Next."
+
+
+# ---- at its very start ----------------------------------------------------------------------------------------------
+
+
+async def a_hook_reads_the_history(ctx: Any, session: Session) -> None:
+    assert len(ctx.messages) == 1
+
+
+async def an_observer_comes(ctx: Any, session: Session) -> None:
+    state = await anext(session.observe())
+    assert isinstance(state, ObservationGap)
+    assert state.state.running is not None
+    assert (state.state.running.phase, len(state.state.running.messages)) == (TurnPhase.PREPARING, 1)
+
+
+@pytest.mark.parametrize("look", [a_hook_reads_the_history, an_observer_comes], ids=lambda each: each.__name__)
+async def test_who_looks_at_a_turn_before_it_began_does_not_begin_it(
+    look: Callable[[Any, Session], Awaitable[None]], tmp_path: Path
+) -> None:
+    """Cancelled then, it was recorded as begun: nobody could replay it, nor go on with it if its commit failed."""
+    turns: list[RunningTurn] = []
+
+    async def lash_before_turn(ctx: Any) -> None:
+        await look(ctx, session)
+        turns[0].cancel()
+        await anyio.sleep_forever()
+
+    slow = plugin("slow", lash_before_turn)
+    async with agent(["Done."], store=f"sqlite:///{tmp_path}/a.db", plugins=[slow], settings=KEEPS) as lash:
+        commit = lash.store.commit
+
+        async def fails(*args: Any) -> Any:
+            lash.store.commit = commit  # type: ignore[method-assign]  # the test's own
+            raise StoreError("the disk is full")
+
+        lash.store.commit = fails  # type: ignore[method-assign]  # the test's own
+        session = await lash.session("s")
+        turns.append(session.turn("Go.", turn_id="t"))
+        with pytest.raises(StoreError):
+            async with turns[0] as running:
+                await running.result()
+        (recovered,) = await session.recover()
+        assert recovered.turn.outcome == CANCELLED
+        assert (await lash.replay("t")).differences == ()
 
 
 # ---- at its very end ------------------------------------------------------------------------------------------------
