@@ -198,10 +198,10 @@ class TurnRun:
             raise  # it can't go on, so nothing of it is committed
         except EffectControllerError as error:
             self.started_at_ms = self.plan.now_ms()
-            await self.plan.conversation.load()
             self.machine.fail_turn(controller_failed(error))
             return self.machine
-        await self.plan.conversation.load()  # from here on it is needed; others needn't wait while it is read
+        with anyio.CancelScope(shield=True):  # what the hooks remember is stored, so what they said must be, too
+            await self.plan.conversation.load()  # from here on it is needed; others needn't wait while it is read
         self.started_at_ms = begun.started_at_ms
         found = self._take(begun.hooks)
         if begun.hooks.failure is not None:

@@ -12,6 +12,7 @@ import anyio
 import pytest
 from agents import agent, plugin
 from attrs import define, evolve, field
+from crash_kit import Guidance
 
 from lash_framework import Lash
 from lash_framework.begun_turn import what_was_accepted
@@ -24,14 +25,18 @@ from lash_hookspecs import (
     AssembledTurn,
     AssistantProseDelta,
     ConfigurationError,
+    EnqueueMessages,
     InboxState,
     LlmEventSender,
     LlmRequest,
     LlmResponse,
+    NodePath,
+    NodesLater,
     ObservationGap,
     OnUnknown,
     OperationId,
     RetryStatus,
+    SessionStateSpec,
     Stopped,
     StopReason,
     StoreError,
@@ -415,6 +420,54 @@ async def test_who_looks_at_a_turn_before_it_began_does_not_begin_it(
         (recovered,) = await session.recover()
         assert recovered.turn.outcome == CANCELLED
         assert (await lash.replay("t")).differences == ()
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "interrupted"])
+async def test_a_cancel_while_the_history_is_read_keeps_what_a_hook_said_with_what_it_remembers(
+    ends: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hook that gives its guidance once remembered that it had, and what it had said was in no history."""
+
+    def lash_session_state() -> SessionStateSpec:
+        return SessionStateSpec(state=Guidance)
+
+    def lash_before_turn(ctx: Any) -> list[Any]:
+        if ctx.state.given or not ctx.turn_index:
+            return []
+        ctx.set_state(Guidance(given=1))
+        return [EnqueueMessages.note("Be brief.")]
+
+    url, guide = f"sqlite:///{tmp_path}/a.db", plugin("guide", lash_session_state, lash_before_turn)
+    async with agent(["One."], store=url, plugins=[guide], settings=KEEPS) as lash:
+        await (await lash.session("s")).run("Go.")
+    reading, load = anyio.Event(), NodesLater.load
+
+    async def slow(self: NodesLater) -> NodePath:
+        reading.set()
+        await anyio.lowlevel.checkpoint()
+        return await load(self)
+
+    monkeypatch.setattr(NodesLater, "load", slow)
+    async with agent(["Two."], store=url, plugins=[guide], settings=KEEPS) as lash:
+        session = await lash.session("s")
+        async with anyio.create_task_group() as group:
+            running = session.turn("On.", turn_id="t")
+
+            async def run() -> None:
+                async with running:
+                    await running.result()
+
+            group.start_soon(run)
+            await reading.wait()
+            if ends == "cancelled":
+                assert running.cancel()
+            else:
+                group.cancel_scope.cancel()
+        if ends == "cancelled":
+            assert (await lash.replay("t")).differences == ()
+        await session.run("And now?")
+        said = [part.content for each in await session.messages() for part in each.parts]
+        assert said.count("Be brief.") == 1
 
 
 # ---- at its very end ------------------------------------------------------------------------------------------------
