@@ -44,6 +44,7 @@ from lash_hookspecs import (
     Tool,
     ToolCallCompleted,
     ToolCallFailure,
+    ToolCallStarted,
     TurnBlocked,
     TurnPhase,
     TurnStartOutcome,
@@ -391,6 +392,42 @@ async def test_waiting_for_a_person_three_times_does_not_block_a_turn(tmp_path: 
         await session._resident.lash.resolve(call.key, result="done")
         (recovered,) = await session.recover()
         assert recovered.turn.text == "Next."
+
+
+# ---- interrupted ----------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_call_came_to_is_recorded_before_anybody_has_to_read_it(tmp_path: Path) -> None:
+    """Who was slow to read that a call had ended, and left then, made of its result a call of which nobody knows."""
+    charged, model = anyio.Event(), Model(Reply(tool_calls=[Call("charge", {}, "1")]), "Next.")
+
+    @tool(effect="unsafe")
+    async def charge() -> str:
+        "Charge."
+        charged.set()
+        return "charged"
+
+    async with agent(model, store=f"sqlite:///{tmp_path}/a.db", tools=[charge], settings=KEEPS) as lash:
+        session = await lash.session("s")
+        store = lash.require_journal("this test").store
+
+        async def is_recorded() -> bool:
+            rows = await store.load_journal("s", "t")
+            return any((row.kind, row.status) == ("tool_call", "done") for row in rows)
+
+        async def leave_then() -> None:
+            async with session.turn("Go.", turn_id="t") as running:
+                async for activity in running:
+                    if isinstance(activity.event, ToolCallStarted):
+                        await charged.wait()
+                        while not await is_recorded():
+                            await anyio.lowlevel.checkpoint()
+                        raise KeyError("left")
+
+        with pytest.raises(KeyError, match="left"), anyio.fail_after(10):
+            await leave_then()
+        (recovered,) = await session.recover()
+        assert [each.output.outcome.tag for each in recovered.turn.tool_calls] == ["success"]
 
 
 # ---- at its very start ----------------------------------------------------------------------------------------------
