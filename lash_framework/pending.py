@@ -120,7 +120,7 @@ async def resolve(
         if row not in begun.rows:
             raise UnknownName("pending call", key, hint="it was answered meanwhile; see `lash pending list`")
         resolved = evolve(row, status=JournalStatus.DONE, body=body)
-        await journalling.store.append_journal(begun.lease, item.no, [resolved])
+        await journalling.append(begun.lease, item.no, [resolved], ())
     finally:
         # As it was: an answer is no attempt to go on.
         await journalling.park(begun.lease, item.no, item.state, reason=item.reason, fruitless=item.fruitless)

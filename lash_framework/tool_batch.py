@@ -214,7 +214,6 @@ class ToolBatch:
                     done = without_attachment(asked, each, done.duration_ms)
                     break
             call.result = call.with_children(done, lost_call)  # it happened, though the turn may be cancelled by now
-            await self._stream.tool_completed(done)
             return ToolCallEffectOutcome(ToolCallDone(call.result))
 
         try:
@@ -222,7 +221,10 @@ class ToolBatch:
         except Exception:
             call.result = None  # there is no record of it, and there won't be
             raise
+        is_new = call.result is not None
         call.result = outcome.launch.result
+        if is_new:  # it is shown once it is recorded: whoever watches may be slow, or go, and it must not be lost
+            await self._stream.tool_completed(call.result)
         return call.result
 
     async def _context(self, call: _Call, scope: RuntimeScope, owner: str, key: str, ends: _Ends) -> ToolCallContext:

@@ -64,8 +64,8 @@ log = logging.getLogger("lash.turn")
 class TurnRun:
     """Runs a plan once. Afterwards: what to store, the turn as `assembled`, the `prompt` as rendered, and the times.
 
-    `applied` are the inbox items that it took, `late` are messages behind those of the machine: a reply that was cut
-    off, and those of `lash_after_turn`. `hook_failed` says that a hook's failure ended the turn.
+    `user` is the input's message, `applied` are the inbox items that it took, `late` are messages behind those of the
+    machine: a reply that was cut off, and those of `lash_after_turn`. `hook_failed`: a hook's failure ended the turn.
     """
 
     def __init__(self, plan: TurnPlan, stream: ActivityStream, gate: CancelGate) -> None:
@@ -77,11 +77,11 @@ class TurnRun:
         self.hook_failed = False
         self.applied: tuple[int, ...] = ()
         self._forced: Stopped | None = None
-        self._steps = 0
+        self._steps: int | None = None
         self._stream = stream
         self._gate = gate
         self._machine: TurnMachine | None = None
-        self._user = user_message(plan.turn_id, plan.turn_input, plan.images)
+        self.user = user_message(plan.turn_id, plan.turn_input, plan.images)
         self._calls = ToolBatch(plan, stream)
         self.contexts = TurnContexts(plan, self._moment)
         self._hooks = TurnHooks(plan, self.contexts.bind)
@@ -130,10 +130,15 @@ class TurnRun:
 
     @property
     def machine(self) -> TurnMachine:
-        """The machine; there is one as soon as `run` has returned."""
+        """The machine; a turn that hasn't begun gets one that has nothing but the input."""
         if self._machine is None:
-            self._machine = new_machine(self.plan, self._user)
+            self._machine = new_machine(self.plan, self.user)
         return self._machine
+
+    @property
+    def begun(self) -> TurnMachine | None:
+        """The machine, if the turn has come so far that it runs."""
+        return None if self._steps is None else self._machine
 
     @property
     def cancelled(self) -> bool:
@@ -151,7 +156,7 @@ class TurnRun:
             return None
         return TurnStop(
             reason=StopReason.ABANDONED if self._gate.sealed else StopReason.CANCELLED,
-            steps=None if self._machine is None else self._steps,
+            steps=self._steps,
             # Nor does anybody count a reply that is recorded and was to another question.
             asking=ended.asked if isinstance(ended, EffectUnrecorded) else ended is not None or self._stream.asking,
             results=self._calls.results,
@@ -193,10 +198,10 @@ class TurnRun:
             raise  # it can't go on, so nothing of it is committed
         except EffectControllerError as error:
             self.started_at_ms = self.plan.now_ms()
-            await self.plan.conversation.load()
             self.machine.fail_turn(controller_failed(error))
             return self.machine
-        await self.plan.conversation.load()  # from here on it is needed; others needn't wait while it is read
+        with anyio.CancelScope(shield=True):  # what the hooks remember is stored, so what they said must be, too
+            await self.plan.conversation.load()  # from here on it is needed; others needn't wait while it is read
         self.started_at_ms = begun.started_at_ms
         found = self._take(begun.hooks)
         if begun.hooks.failure is not None:
@@ -206,7 +211,7 @@ class TurnRun:
         injected: tuple[Message, ...] = ()
         if begun.hooks.directives:
             injected = found.messages(f"{self.plan.turn_id}:before_turn", self._is_known)
-        self._machine = machine = new_machine(self.plan, self._user, begun.prompt.text, begun.tool_specs, injected)
+        self._machine = machine = new_machine(self.plan, self.user, begun.prompt.text, begun.tool_specs, injected)
         if found.abort is not None:
             self._abort_turn(machine)
         return machine
@@ -215,6 +220,7 @@ class TurnRun:
 
     async def _drive(self, machine: TurnMachine, until: int | None = None) -> None:
         """Poll until it is done, or `until` so many effects are answered."""
+        self._steps = answered = 0
         while True:
             try:
                 effect = machine.poll()
@@ -231,14 +237,14 @@ class TurnRun:
                 case SyncExecutionEnvironment() | LlmCall() | ToolCalls() | ExecCode() | Checkpoint():
                     if isinstance(effect, ToolCalls):
                         self._calls.open(effect)  # whatever happens from now on, they are answered
-                    if self._steps == until:
+                    if answered == until:
                         if isinstance(effect, ToolCalls):
                             with suppress(EffectUnrecorded, ReplayError):  # how its calls ended is said with the stop
                                 await self._calls.run(effect, self._scope())
                         return
                     await self._stream.flush()
                     await self._perform(machine, effect)
-                    self._steps += 1
+                    self._steps = answered = answered + 1
                     self._calls.close()
         if self._forced is not None:
             self.assembler.outcome = self._forced
@@ -300,13 +306,7 @@ class TurnRun:
                 self.assembler.issues.append(issue)
 
     def _scope(self) -> RuntimeScope:
-        plan = self.plan
-        return RuntimeScope(
-            session_id=plan.session_id,
-            turn_id=plan.turn_id,
-            turn_index=plan.conversation.head.turn_index,
-            protocol_iteration=self.machine.protocol_iteration,
-        )
+        return evolve(self.plan.scope, protocol_iteration=self.machine.protocol_iteration)
 
     # ---- effects with hooks in them ---------------------------------------------------------------------------------
 
