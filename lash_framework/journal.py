@@ -190,7 +190,7 @@ class JournalController:
             self._prepared[each.key] = self._ask(each)
         if fresh:
             await self._go_live()
-        await self._before([(each, self._prepared[each.key]) for each in fresh])
+            await self._before([(each, self._prepared[each.key]) for each in fresh])
 
     async def flush(self) -> None:
         """Have the outcomes of external effects durable, and with them all before them."""

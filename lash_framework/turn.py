@@ -223,10 +223,10 @@ class TurnRun:
                 machine.fail_turn(driver_failed(error))
                 continue
             match effect:
-                case None | Done():
-                    break
                 case Emit(event=event):
                     self._fold(event)
+                case None | Done():
+                    break
                 case Log(event=event):
                     log.debug("%s", event)
                 case SyncExecutionEnvironment() | LlmCall() | ToolCalls() | ExecCode() | Checkpoint():
@@ -301,13 +301,16 @@ class TurnRun:
                 self.assembler.issues.append(issue)
 
     def _scope(self) -> RuntimeScope:
-        plan = self.plan
-        return RuntimeScope(
-            session_id=plan.session_id,
-            turn_id=plan.turn_id,
-            turn_index=plan.conversation.head.turn_index,
-            protocol_iteration=self.machine.protocol_iteration,
-        )
+        """Where the turn stands: the same for all effects of an iteration."""
+        plan, iteration = self.plan, self.machine.protocol_iteration
+        if self._scoped is None or self._scoped.protocol_iteration != iteration:
+            self._scoped = RuntimeScope(
+                session_id=plan.session_id,
+                turn_id=plan.turn_id,
+                turn_index=plan.conversation.head.turn_index,
+                protocol_iteration=iteration,
+            )
+        return self._scoped
 
     # ---- effects with hooks in them ---------------------------------------------------------------------------------
 
