@@ -2,7 +2,7 @@
 
 Such a class differs from the next in the names of its fields, their types and defaults. So its constructor needs no
 compiling: it is the code of any other with as many fields, under other names; what single fields need beside that
-(converters, validators) is done after it. All that is attrs' own (how a field is described, how a frozen
+(factories, converters, validators) is done after it. All that is attrs' own (how a field is described, how a frozen
 value refuses a change) is taken from a model that attrs made, the descriptions when somebody first asks for them.
 """
 
@@ -188,16 +188,14 @@ def _constructor(cls: type, fields: Sequence[Plain], kw_only: bool) -> FunctionT
     arguments = [each for each in fields if each.is_argument]
     made = [each for each in fields if not each.is_argument]
     after = _afterwards(cls, fields)
-    factories = tuple(at for at, each in enumerate(arguments) if each.default.__class__ is _FACTORY)
-    code = _assigning(len(arguments), len(made), factories, after is not None)
+    code = _assigning(len(arguments), len(made), after is not None)
     code = code.replace(
         co_varnames=("self", *[each.argument for each in arguments]),
         co_qualname=f"{cls.__qualname__}.__init__",
         co_argcount=1 if kw_only else code.co_argcount,
         co_kwonlyargcount=len(arguments) if kw_only else 0,
     )
-    space: dict[str, Any] = {"_bound": _bound, "_after": after, "_nothing": attrs.NOTHING}
-    space |= {f"_make{at}": arguments[at].default.factory for at in factories}
+    space: dict[str, Any] = {"_bound": _bound, "_after": after}
     space |= {f"_make{index}": _maker(each.default) for index, each in enumerate(made, len(arguments))}
     init = FunctionType(code, space, "__init__")
     # As in a signature of attrs': what a factory makes is NOTHING until it is made.
@@ -218,11 +216,10 @@ def _constructor(cls: type, fields: Sequence[Plain], kw_only: bool) -> FunctionT
 
 
 @cache
-def _assigning(count: int, made: int, factories: tuple[int, ...], has_after: bool) -> CodeType:
+def _assigning(count: int, made: int, has_after: bool) -> CodeType:
     # Each slot's own setter is a global of it: `object.__setattr__`, as attrs has it, looks for the slot each time.
     lines = [f"def __init__(self, {', '.join([f'_{at}' for at in range(count)])}):", " pass"]
-    given = {at: f"_make{at}() if _{at} is _nothing else _{at}" for at in factories}
-    lines += [f" _set{at}(self, {given.get(at, f'_{at}')})" for at in range(count)]
+    lines += [f" _set{at}(self, _{at})" for at in range(count)]
     lines += [f" _set{at}(self, _make{at}())" for at in range(count, count + made)]
     if has_after:
         lines.append(" _after(self, _bound(self))")
@@ -240,18 +237,24 @@ def _maker(default: Any) -> Callable[[], Any]:
 def _afterwards(cls: type, fields: Sequence[Plain]) -> _After | None:
     """What is done once all that was given is set, in the order of attrs: values, validators, the class's own."""
     own: Callable[[Any], None] | None = vars(cls).get("__attrs_post_init__")
-    if own is None and not any(each.given for each in fields):
+    if own is None and not any(each.given or each.default.__class__ is _FACTORY for each in fields):
         return None
+    made = [
+        (each.name, each.default.factory) for each in fields if each.is_argument and each.default.__class__ is _FACTORY
+    ]
     converted = [(each.name, each.given.converter) for each in fields if each.given and each.given.converter]
     checked = [
         (index, each.name, each.given._validator)
         for index, each in enumerate(fields)
         if each.given and each.given._validator
     ]
-    if not (converted or checked or own):
+    if not (made or converted or checked or own):
         return None
 
     def after(self: Any, put: Callable[[str, Any], None]) -> None:
+        for name, factory in made:
+            if getattr(self, name) is attrs.NOTHING:
+                put(name, factory())
         for name, convert in converted:
             put(name, convert(getattr(self, name)))
         if checked and not attrs.validators.get_disabled():
