@@ -91,7 +91,7 @@ def _made(cls: type) -> _Way:
             return _by_cattrs
         return _with_event if cls.__name__ == "TurnActivity" else _until_often(cls, _object(cls))
     if issubclass(cls, Enum):
-        return lambda member: unstructured(member.value)
+        return lambda member: unstructured(member._value_)
     if issubclass(cls, (bytes, bytearray)):
         return _refuse_bytes
     if issubclass(cls, (str, int, float)):
