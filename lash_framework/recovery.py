@@ -6,8 +6,6 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from attrs import define
-
 from lash_framework.admission import Journalling
 from lash_framework.begun_turn import run_begun
 from lash_framework.journal import JournalController
@@ -18,7 +16,7 @@ from lash_hookspecs.errors import LashError, SessionBusy, UnknownName
 from lash_hookspecs.inbox import InboxItem
 from lash_hookspecs.journal import TurnBegun
 from lash_hookspecs.sessions import AssembledTurn
-from lash_hookspecs.values import frozen
+from lash_hookspecs.values import frozen, mutable
 
 if TYPE_CHECKING:
     from lash_framework.resident import Resident
@@ -37,7 +35,7 @@ class RecoveredTurn:
     ran: tuple[str, ...]
 
 
-@define(slots=True, eq=False)
+@mutable(eq=False)
 class RecoveryGate:
     """Where a person's wish to stop meets turns that are gone on with: the one that runs is cancelled, none follows."""
 

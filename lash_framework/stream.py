@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import define
-
 from lash_framework.faults import storable_text
 from lash_hookspecs.activity import (
     AssistantProseDelta,
@@ -52,6 +50,7 @@ from lash_hookspecs.turn_events import (
     TurnOutcomeEvent,
 )
 from lash_hookspecs.turn_outcomes import FinalValue, Finished, ToolValue
+from lash_hookspecs.values import mutable
 
 if TYPE_CHECKING:
     from lash_framework.observing import Feed
@@ -79,7 +78,7 @@ class _Text:
         return storable_text(text[:-1] if self._half else text)
 
 
-@define(slots=True, eq=False)
+@mutable(eq=False)
 class _Call:
     """A tool call of the batch that runs, or ran last."""
 
