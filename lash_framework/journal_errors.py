@@ -12,6 +12,8 @@ from collections.abc import Mapping
 import orjson
 
 from lash_framework.envelope_hash import Asked, owner_of
+from lash_hookspecs.effect_commands import ToolCallCommand
+from lash_hookspecs.effects import RuntimeEffectEnvelope
 from lash_hookspecs.errors import LashError, ReplayError
 from lash_hookspecs.journal_rows import JournalRow
 from lash_hookspecs.tools import CompletedToolCall
@@ -23,6 +25,7 @@ __all__ = [
     "JournalRefusal",
     "cause",
     "differing_paths",
+    "effect_label",
     "mismatch",
 ]
 
@@ -32,6 +35,17 @@ _NOT_THE_SAME = " is not what was recorded"
 
 SHOWN = 8
 """How many paths a message names."""
+
+
+def effect_label(envelope: RuntimeEffectEnvelope) -> str:
+    """An effect for people."""
+    command, id = envelope.command, envelope.invocation.subject.effect_id
+    match command:
+        case ToolCallCommand(call=call):
+            return f"tool_call `{call.tool_name}` ({id})"
+    iteration = envelope.invocation.scope.protocol_iteration
+    where = "" if iteration is None else f" of iteration {iteration}"
+    return command.kind.value if id == command.kind else f"{command.kind} {id}{where}"
 
 
 class JournalRefusal(ReplayError):

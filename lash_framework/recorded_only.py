@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from attrs import evolve
 
 from lash_framework.envelope_hash import Asked
-from lash_framework.journal import JournalController, call_of, effect_label, pending
+from lash_framework.journal import JournalController, call_of, pending
 from lash_framework.journal_decisions import Fate, repeatability
-from lash_framework.journal_errors import EffectUnrecorded
+from lash_framework.journal_errors import EffectUnrecorded, effect_label
 from lash_framework.tool_calls import UNKNOWN, cancelled_call, unknown_call
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand, TurnEndCommand

@@ -198,9 +198,9 @@ class ToolBatch:
 
     async def _run_call(self, call: _Call, scope: RuntimeScope, wrapped: RuntimeEffectEnvelope) -> CompletedToolCall:
         plan, asked = self._plan, call.asked
-        ends = _Ends()  # of the call's children, whatever the tool makes of them
 
         async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            ends = _Ends()  # of the call's children, whatever the tool makes of them
             await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.parent_id)
             done = await perform(
                 plan.composition,

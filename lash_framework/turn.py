@@ -78,6 +78,7 @@ class TurnRun:
         self.applied: tuple[int, ...] = ()
         self._forced: Stopped | None = None
         self._steps: int | None = None
+        self._scoped = plan.scope
         self._stream = stream
         self._gate = gate
         self._machine: TurnMachine | None = None
@@ -228,10 +229,10 @@ class TurnRun:
                 machine.fail_turn(driver_failed(error))
                 continue
             match effect:
-                case None | Done():
-                    break
                 case Emit(event=event):
                     self._fold(event)
+                case None | Done():
+                    break
                 case Log(event=event):
                     log.debug("%s", event)
                 case SyncExecutionEnvironment() | LlmCall() | ToolCalls() | ExecCode() | Checkpoint():
@@ -266,7 +267,7 @@ class TurnRun:
                     response: Any = await self._sync(effect)
                 case LlmCall(id=id):
                     answered = await ask_model(self.plan, self._stream, effect, self._scope())
-                    self._note_lost(answered.lost_attachments)
+                    self.assembler.note(map(attachment_lost, answered.lost_attachments))
                     self._keep_partial(answered.partial_text or "")
                     response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
                 case ToolCalls():
@@ -300,13 +301,12 @@ class TurnRun:
         if aborts:
             self._abort_turn(machine)
 
-    def _note_lost(self, attachments: tuple[str, ...]) -> None:
-        for issue in map(attachment_lost, attachments):
-            if issue not in self.assembler.issues:
-                self.assembler.issues.append(issue)
-
     def _scope(self) -> RuntimeScope:
-        return evolve(self.plan.scope, protocol_iteration=self.machine.protocol_iteration)
+        """Where the turn stands: the same for all effects of an iteration."""
+        iteration = self.machine.protocol_iteration
+        if self._scoped.protocol_iteration != iteration:
+            self._scoped = evolve(self.plan.scope, protocol_iteration=iteration)
+        return self._scoped
 
     # ---- effects with hooks in them ---------------------------------------------------------------------------------
 
