@@ -7,7 +7,7 @@ the turn writes. Without one, the operating system's lock keeps other processes 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -181,17 +181,21 @@ class Journalling:
                     log.warning("the lease of session `%s` wasn't released: %s", session_id, error)
             raise
 
-    async def append(self, lease: Lease, no: int, rows: Sequence[JournalRow], claims: Sequence[int]) -> None:
-        """Write rows of the item's turn. Raises `LeaseLost` if somebody else has it, and `ClaimLost` for `claims`.
+    async def _fenced(self, lease: Lease, write: Callable[[], Awaitable[None]]) -> None:
+        """Make a write of the lease's holder. One that lapsed while nothing of this process ran is renewed for it.
 
-        A lease that lapsed while nothing of this process ran is renewed, unless somebody took it.
+        Raises `LeaseLost` if somebody else has it.
         """
         try:
-            try:
-                await self.store.append_journal(lease, no, rows, claims=claims)
-            except LeaseLost:
-                await self.store.renew_lease(lease, ttl_ms=self.keeper.ttl_ms)
-                await self.store.append_journal(lease, no, rows, claims=claims)
+            await write()
+        except LeaseLost:
+            await self.store.renew_lease(lease, ttl_ms=self.keeper.ttl_ms)
+            await write()
+
+    async def append(self, lease: Lease, no: int, rows: Sequence[JournalRow], claims: Sequence[int]) -> None:
+        """Write rows of the item's turn. Raises `LeaseLost` if somebody else has it, and `ClaimLost` for `claims`."""
+        try:
+            await self._fenced(lease, lambda: self.store.append_journal(lease, no, rows, claims=claims))
         except ClaimLost as error:
             if no in error.nos:
                 raise LeaseLost(f"{error}: another run has the turn, or it was settled") from error
@@ -221,7 +225,9 @@ class Journalling:
         """Leave the turn in this state, for this reason, and let go of the session."""
         with anyio.CancelScope(shield=True):
             try:
-                await self.store.park_turn(lease, no, state=state, reason=reason, fruitless=fruitless)
+                await self._fenced(
+                    lease, lambda: self.store.park_turn(lease, no, state=state, reason=reason, fruitless=fruitless)
+                )
             except StoreError as error:  # whoever begins it next finds the same
                 log.warning("the turn of inbox item %d wasn't parked: %s", no, error)
 
@@ -236,6 +242,6 @@ class Journalling:
         """Forget an item whose turn did nothing yet: it could never run as it was asked."""
         with anyio.CancelScope(shield=True):
             try:
-                await self.store.park_turn(lease, no, state=InboxState.CANCELLED)
+                await self._fenced(lease, lambda: self.store.park_turn(lease, no, state=InboxState.CANCELLED))
             except StoreError as error:
                 log.warning("inbox item %d of session `%s` wasn't withdrawn: %s", no, lease.session_id, error)

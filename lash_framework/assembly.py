@@ -6,7 +6,7 @@ it was done; a failure, if something blocking went wrong; else the last answer. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import orjson
 from attrs import evolve, field
@@ -130,6 +130,12 @@ class TurnAssembler:
     llm_calls: int = 0
     partial_text: str = ""
     _children: dict[tuple[str, str, str], TokenUsage] = field(factory=dict)
+
+    def note(self, issues: Iterable[TurnIssue]) -> None:
+        """Add what isn't noted yet."""
+        for each in issues:
+            if each not in self.issues:
+                self.issues.append(each)
 
     def fold(self, event: SessionEvent, owner: str | None = None) -> None:
         """Take one event in. `owner` is the plugin of a tool."""

@@ -119,7 +119,9 @@ async def run_begun(
         persistent = journalling.store.persistent
         ends = None
         if recorded_only:
-            controller = only = RecordedOnly(begun.rows, died=died, tool_owners=owners, persistent=persistent)
+            controller = only = RecordedOnly(
+                begun.rows, died=died, tool_owners=owners, persistent=persistent, ending=True
+            )
             ends = only.end
         else:
             controller = JournalController(

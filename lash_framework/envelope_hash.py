@@ -188,7 +188,7 @@ class EnvelopeHasher:
         chained = chain_of(messages, 0 if system is None else 1).hex()
         attachments = [[each.reference.id, each.reference.media_type] for each in request.attachments]
         whole = {
-            "kind": command.kind.value,
+            "kind": command.kind._value_,
             "head": {**head, "scope": scope},
             "prompt": prompt,
             "messages": chained,

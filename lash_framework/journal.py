@@ -26,7 +26,7 @@ from lash_framework.journal_decisions import (
     fate,
     repeatability,
 )
-from lash_framework.journal_errors import EffectSuspended, JournalRefusal, mismatch
+from lash_framework.journal_errors import EffectSuspended, JournalRefusal, effect_label, mismatch
 from lash_framework.journal_queue import Append, JournalQueue
 from lash_framework.tool_calls import unknown_call
 from lash_hookspecs.codec import decode, encode
@@ -48,7 +48,7 @@ from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, ToolEffect
 
-__all__ = ["Around", "JournalController", "call_of", "effect_label", "pending", "straight"]
+__all__ = ["Around", "JournalController", "call_of", "pending", "straight"]
 
 log = logging.getLogger("lash.turn")
 
@@ -69,17 +69,6 @@ BREATH = 32
 async def straight(envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
     """Nothing stands there."""
     return await run(envelope)
-
-
-def effect_label(envelope: RuntimeEffectEnvelope) -> str:
-    """An effect for people."""
-    command, id = envelope.command, envelope.invocation.subject.effect_id
-    match command:
-        case ToolCallCommand(call=call):
-            return f"tool_call `{call.tool_name}` ({id})"
-    iteration = envelope.invocation.scope.protocol_iteration
-    where = "" if iteration is None else f" of iteration {iteration}"
-    return command.kind.value if id == command.kind else f"{command.kind} {id}{where}"
 
 
 class JournalController:
@@ -190,7 +179,7 @@ class JournalController:
             self._prepared[each.key] = self._ask(each)
         if fresh:
             await self._go_live()
-        await self._before([(each, self._prepared[each.key]) for each in fresh])
+            await self._before([(each, self._prepared[each.key]) for each in fresh])
 
     async def flush(self) -> None:
         """Have the outcomes of external effects durable, and with them all before them."""

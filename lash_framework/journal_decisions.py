@@ -115,30 +115,25 @@ def decide(row: JournalRow | None, envelope_hash: str) -> Decision:
         case JournalStatus.INTENT:
             return Intended()
         case JournalStatus.DONE:
-            return _outcome(row)
+            return (_outcome_often if len(row.body) <= _OFTEN else _outcome)(row.kind, row.body)
         case JournalStatus.FAILED:
             return _error(row)
     return Corrupt(f"its status is {row.status!r}, which this version doesn't know")
 
 
-def _outcome(row: JournalRow) -> Decision:
-    if not row.body:
+def _outcome(kind: str, body: bytes) -> Decision:
+    if not body:
         return Corrupt("it is done, and has no outcome")
     try:
-        outcome = (_read_often if len(row.body) <= _OFTEN else _read)(row.body)
+        outcome: RuntimeEffectOutcome = decode(RuntimeEffectOutcome, body)  # type: ignore[arg-type]  # a union is a type
     except CodecError as error:
         return Corrupt(f"its outcome can't be read: {error}")
-    if outcome.kind != row.kind:
-        return Corrupt(f"it is of kind `{row.kind}`, and its outcome of `{outcome.kind}`")
+    if outcome.kind != kind:
+        return Corrupt(f"it is of kind `{kind}`, and its outcome of `{outcome.kind}`")
     return Recorded(outcome)
 
 
-def _read(body: bytes) -> RuntimeEffectOutcome:
-    outcome: RuntimeEffectOutcome = decode(RuntimeEffectOutcome, body)  # type: ignore[arg-type]  # a union is a type here
-    return outcome
-
-
-_read_often = lru_cache(maxsize=64)(_read)
+_outcome_often = lru_cache(maxsize=64)(_outcome)
 """Half of a long turn's records say that nobody had anything to say: the same few bytes again and again."""
 _OFTEN = 128
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 import orjson
 
 from lash_framework.envelope_hash import Asked, owner_of
+from lash_hookspecs.effect_commands import ToolCallCommand
+from lash_hookspecs.effects import RuntimeEffectEnvelope
 from lash_hookspecs.errors import LashError, ReplayError
 from lash_hookspecs.journal_rows import JournalRow
 from lash_hookspecs.tools import CompletedToolCall
@@ -23,6 +25,7 @@ __all__ = [
     "JournalRefusal",
     "cause",
     "differing_paths",
+    "effect_label",
     "mismatch",
 ]
 
@@ -32,6 +35,17 @@ _NOT_THE_SAME = " is not what was recorded"
 
 SHOWN = 8
 """How many paths a message names."""
+
+
+def effect_label(envelope: RuntimeEffectEnvelope) -> str:
+    """An effect for people."""
+    command, id = envelope.command, envelope.invocation.subject.effect_id
+    match command:
+        case ToolCallCommand(call=call):
+            return f"tool_call `{call.tool_name}` ({id})"
+    iteration = envelope.invocation.scope.protocol_iteration
+    where = "" if iteration is None else f" of iteration {iteration}"
+    return command.kind.value if id == command.kind else f"{command.kind} {id}{where}"
 
 
 class JournalRefusal(ReplayError):
@@ -102,7 +116,8 @@ def mismatch(row: JournalRow, asked: Asked, label: str) -> JournalRefusal:
         shown = ", ".join(map(_named, paths[:SHOWN]))
         more = f", … and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
         differ = "1 path differs" if len(paths) == 1 else f"{len(paths)} paths differ"
-        text = f"{label}{_NOT_THE_SAME}: {differ}: {shown}{more}; {hashes}"
+        gone = "there is no such tool here; " if "tool_name" in now else ""  # without the owner that a tool has
+        text = f"{label}{_NOT_THE_SAME}: {gone}{differ}: {shown}{more}; {hashes}"
     for path in paths:
         log.debug("%s: %s was %s, is %s", label, path, before.get(path, "absent"), now.get(path, "absent"))
     return JournalRefusal("runtime_effect_mismatch", text, label=label, paths=paths)

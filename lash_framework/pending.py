@@ -17,6 +17,7 @@ from lash_hookspecs.inbox import InboxItem, InboxState
 from lash_hookspecs.journal import TurnBegun
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.tools import (
+    OnUnknown,
     PendingToolCall,
     ToolCallOutput,
     ToolCallSuccess,
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["PendingCall", "pending_calls", "resolve"]
 
 _CALL = RuntimeEffectKind.TOOL_CALL
+
+_LEFT = frozenset({InboxState.SUSPENDED, InboxState.STUCK, InboxState.BLOCKED})
+"""Where a turn with such a call stands; the last two if somebody tried to go on with it, and it couldn't."""
 
 
 @frozen(kw_only=True)
@@ -53,10 +57,13 @@ async def pending_calls(journalling: Journalling) -> Sequence[PendingCall]:
 
 async def _waiting(journalling: Journalling) -> list[tuple[InboxItem, JournalRow, ToolCallCommand]]:
     found = []
-    async for item in all_items(journalling.store, states=frozenset({InboxState.SUSPENDED})):
+    async for item in all_items(journalling.store, states=_LEFT):
         rows = await journalling.store.load_journal(item.session_id, item.turn_id or "")
         open_calls = [each for each in rows if (each.status, each.kind) == (JournalStatus.INTENT, _CALL)]
-        found += [(item, row, decode(ToolCallCommand, row.body)) for row in open_calls]
+        for row in open_calls:
+            command = decode(ToolCallCommand, row.body)
+            if item.state is InboxState.SUSPENDED or command.call.on_unknown is OnUnknown.WAIT:
+                found.append((item, row, command))
     return found
 
 
@@ -113,7 +120,8 @@ async def resolve(
         if row not in begun.rows:
             raise UnknownName("pending call", key, hint="it was answered meanwhile; see `lash pending list`")
         resolved = evolve(row, status=JournalStatus.DONE, body=body)
-        await journalling.store.append_journal(begun.lease, item.no, [resolved])
+        await journalling.append(begun.lease, item.no, [resolved], ())
     finally:
-        await journalling.park(begun.lease, item.no, InboxState.SUSPENDED)
+        # As it was: an answer is no attempt to go on.
+        await journalling.park(begun.lease, item.no, item.state, reason=item.reason, fruitless=item.fruitless)
     return _shown(item, row, command)

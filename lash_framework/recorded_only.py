@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from attrs import evolve
 
 from lash_framework.envelope_hash import Asked
-from lash_framework.journal import JournalController, call_of, effect_label, pending
+from lash_framework.journal import JournalController, call_of, pending
 from lash_framework.journal_decisions import Fate, repeatability
-from lash_framework.journal_errors import EffectUnrecorded
+from lash_framework.journal_errors import EffectUnrecorded, effect_label
 from lash_framework.tool_calls import UNKNOWN, cancelled_call, unknown_call
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand, TurnEndCommand
@@ -41,6 +41,7 @@ class RecordedOnly(JournalController):
     """A journal that runs nothing and writes nothing: `EffectUnrecorded` is raised where the rows end.
 
     A turn that is stopped there says so with `end`: its end, which asks nobody then, is held for the commit.
+    `ending`: the turn is ended, not looked at, so that calls keep their records though their tools are gone.
     """
 
     def __init__(
@@ -50,13 +51,21 @@ class RecordedOnly(JournalController):
         died: bool = False,
         tool_owners: Mapping[str, str] | None = None,
         persistent: bool = True,
+        ending: bool = False,
     ) -> None:
         super().__init__(rows, _refuse, died=died, tool_owners=tool_owners, persistent=persistent)
+        self._ending = ending
         self._ended = False
 
     def end(self) -> None:
         """The turn is stopped: from now on its end may be made."""
         self._ended = True
+
+    async def execute(self, envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
+        """Answer from the row."""
+        if self._ending and isinstance(envelope.command, ToolCallCommand):
+            self._adopt(envelope, envelope.command)
+        return await super().execute(envelope, run)
 
     async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
         """Nothing is written."""
@@ -70,11 +79,23 @@ class RecordedOnly(JournalController):
             outcome = await run(envelope)
             self._records.add(self._row(envelope, asked, JournalStatus.DONE, encode(outcome)))
             return outcome
-        # Of an idempotent call no intent is written, so that it may have begun.
-        raise self._unrecorded(envelope, repeatability(envelope.command) is ToolEffect.IDEMPOTENT)
+        # Of an idempotent call no intent is written, so that it may have begun; and so may one of a tool that is gone.
+        is_gone = isinstance(envelope.command, ToolCallCommand) and not envelope.command.call.plugin_id
+        raise self._unrecorded(envelope, is_gone or repeatability(envelope.command) is ToolEffect.IDEMPOTENT)
 
     async def _uncertain(self, what: Fate, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
         raise self._unrecorded(envelope, True)
+
+    def _adopt(self, envelope: RuntimeEffectEnvelope, command: ToolCallCommand) -> None:
+        """Take the call's record for what it is, whatever its tool is by now: the model made the same call."""
+        row = self._unasked.get(envelope.key)
+        asked = self._ask(envelope)
+        if row is None or row.envelope_hash == asked.hash or row.kind != RuntimeEffectKind.TOOL_CALL:
+            return
+        if row.status is JournalStatus.INTENT:
+            del self._unasked[envelope.key]
+            raise self._unrecorded(envelope, True)
+        self._unasked[envelope.key] = evolve(row, envelope_hash=asked.hash)
 
     def _unrecorded(self, envelope: RuntimeEffectEnvelope, uncertain: bool) -> EffectUnrecorded:
         command, label = envelope.command, effect_label(envelope)

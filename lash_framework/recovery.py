@@ -106,7 +106,8 @@ async def abandon(session: Resident, turn_id: str) -> RecoveredTurn:
             if begun.lease is not None:
                 await journalling.let_go(begun.lease)
             raise UnknownName("turn", turn_id, hint=f"session `{session.id}` went on meanwhile")
-        return await _recovered(*await run_begun(session, journalling, begun, None, CancelGate(), abandon=True))
+        with session.running():
+            return await _recovered(*await run_begun(session, journalling, begun, None, CancelGate(), abandon=True))
 
 
 def first_of(items: Sequence[InboxItem]) -> InboxItem | None:

@@ -15,6 +15,7 @@ from attrs import evolve
 
 from lash_framework.accepted import AcceptedTurn
 from lash_framework.begun_turn import what_was_accepted
+from lash_framework.envelope_hash import owner_of
 from lash_framework.held_turn import HeldTurn
 from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
 from lash_framework.recorded_only import RecordedOnly, recorded_stop
@@ -43,9 +44,10 @@ from lash_hookspecs.values import frozen
 if TYPE_CHECKING:
     from lash_framework.lash import Lash
 
-__all__ = ["Rehearsal", "Replayed", "Verdict", "judge", "rehearse", "rehearse_all", "replay_turn"]
+__all__ = ["ABSENT", "Rehearsal", "Replayed", "Verdict", "judge", "rehearse", "rehearse_all", "replay_turn"]
 
-_ABSENT = "-"  # where a version would be
+ABSENT = "-"
+"""Stands where a version would be, of a plugin that isn't here, or wasn't."""
 
 
 class Verdict(StrEnum):
@@ -165,14 +167,16 @@ async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
         item.session_id, item.turn_id or ""
     )
     controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item))
-    verdict, reason = Verdict.SAFE, ""
+    verdict, reason, versions = Verdict.SAFE, "", _changed_versions(lash, item)
     try:
         await _replay(lash, _DryStore(lash.store), item, rows, controller)
     except (EffectUnrecorded, EffectsSuspended) as end:
         reason = str(end)
     except ReplayError as error:
         verdict, reason = Verdict.MISMATCH, str(error)
-        if error.code == "runtime_effect_states":
+        gone = {id for id, _, now in versions if now == ABSENT}
+        owners = map(owner_of, getattr(error, "paths", ()))
+        if error.code == "runtime_effect_states" or gone.intersection(owners):
             verdict = Verdict.OLD_SET
     except (ConfigurationError, PluginError, StoreCorrupt) as error:
         verdict, reason = Verdict.OLD_SET, str(error)
@@ -182,7 +186,7 @@ async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
         verdict=verdict,
         at=len(controller.replayed) + 1,
         reason=reason,
-        versions=_changed_versions(lash, item),
+        versions=versions,
     )
 
 
@@ -196,7 +200,7 @@ def judge(lash: Lash, item: InboxItem) -> Rehearsal:
     except (ConfigurationError, PluginError, StoreCorrupt) as error:
         verdict, reason = Verdict.OLD_SET, str(error)
     else:
-        if gone := [id for id, _, now in versions if now == _ABSENT]:
+        if gone := [id for id, _, now in versions if now == ABSENT]:
             verdict, reason = Verdict.OLD_SET, f"it was accepted with plugins that aren't here: {', '.join(gone)}"
     return Rehearsal(
         session_id=item.session_id,
@@ -225,7 +229,7 @@ def _changed_versions(lash: Lash, item: InboxItem) -> tuple[tuple[str, str, str]
     except ConfigurationError:
         now = {}
     both = {**accepted.plugins, **now}
-    changed = [(id, accepted.plugins.get(id, _ABSENT), now.get(id, _ABSENT)) for id in sorted(both)]
+    changed = [(id, accepted.plugins.get(id, ABSENT), now.get(id, ABSENT)) for id in sorted(both)]
     return tuple(each for each in changed if each[1] != each[2])
 
 

@@ -76,7 +76,9 @@ async def _last_turn(session: Resident) -> AssembledTurn | None:
 
 
 def _turn_view(run: TurnRun, stream: ActivityStream) -> TurnView:
-    machine = run.machine
+    machine = run.begun
+    if machine is None:  # to look at it mustn't make it, nor read the history for it
+        return TurnView(turn_id=run.plan.turn_id, phase=TurnPhase.PREPARING, protocol_iteration=0, messages=(run.user,))
     phase = TurnPhase.ENDING if machine.is_done else _PHASES.get(type(machine.unanswered), TurnPhase.PREPARING)
     text, reasoning = stream.reply()
     return TurnView(

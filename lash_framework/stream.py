@@ -50,10 +50,10 @@ from lash_hookspecs.turn_events import (
     TurnOutcomeEvent,
 )
 from lash_hookspecs.turn_outcomes import FinalValue, Finished, ToolValue
+from lash_hookspecs.values import mutable
 
 if TYPE_CHECKING:
     from lash_framework.observing import Feed
-from lash_hookspecs.values import mutable
 
 __all__ = ["ActivityStream", "Sink"]
 

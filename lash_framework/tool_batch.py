@@ -122,13 +122,14 @@ class ToolBatch:
         asked = [self._envelope(call, scope) for call in calls]
         await self._plan.controller.prepare(asked)
         ends = _Ends()
+        faults: dict[str, EffectControllerError | EffectsSuspended] = {}
         group: TaskGroup | None = None
 
         async def run(call: _Call, wrapped: RuntimeEffectEnvelope) -> None:
             try:
                 await self._run_call(call, scope, wrapped)
             except (EffectControllerError, EffectsSuspended) as error:
-                ends.add(error)  # kept out of the group, which would wrap it
+                faults[wrapped.key] = error  # kept out of the group, which would wrap it
             except EffectUnrecorded as error:
                 call.result = error.left
                 ends.broken.append(error)  # the others may have records
@@ -149,6 +150,9 @@ class ToolBatch:
             async with anyio.create_task_group() as group:
                 for call, wrapped in zip(calls, asked, strict=True):
                     group.start_soon(run, call, wrapped)
+        for wrapped in asked:  # not as they came: attempts that fail for the same reasons say the same
+            if wrapped.key in faults:
+                ends.add(faults[wrapped.key])
         ends.pass_on()
         # The batch stays open until the machine has these, or `settle` hands them over.
         for call in calls:
@@ -194,9 +198,9 @@ class ToolBatch:
 
     async def _run_call(self, call: _Call, scope: RuntimeScope, wrapped: RuntimeEffectEnvelope) -> CompletedToolCall:
         plan, asked = self._plan, call.asked
-        ends = _Ends()  # of the call's children, whatever the tool makes of them
 
         async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            ends = _Ends()  # of the call's children, whatever the tool makes of them
             await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.parent_id)
             done = await perform(
                 plan.composition,
@@ -210,7 +214,6 @@ class ToolBatch:
                     done = without_attachment(asked, each, done.duration_ms)
                     break
             call.result = call.with_children(done, lost_call)  # it happened, though the turn may be cancelled by now
-            await self._stream.tool_completed(done)
             return ToolCallEffectOutcome(ToolCallDone(call.result))
 
         try:
@@ -218,7 +221,10 @@ class ToolBatch:
         except Exception:
             call.result = None  # there is no record of it, and there won't be
             raise
+        is_new = call.result is not None
         call.result = outcome.launch.result
+        if is_new:  # it is shown once it is recorded: whoever watches may be slow, or go, and it must not be lost
+            await self._stream.tool_completed(call.result)
         return call.result
 
     async def _context(self, call: _Call, scope: RuntimeScope, owner: str, key: str, ends: _Ends) -> ToolCallContext:

@@ -64,8 +64,8 @@ log = logging.getLogger("lash.turn")
 class TurnRun:
     """Runs a plan once. Afterwards: what to store, the turn as `assembled`, the `prompt` as rendered, and the times.
 
-    `applied` are the inbox items that it took, `late` are messages behind those of the machine: a reply that was cut
-    off, and those of `lash_after_turn`. `hook_failed` says that a hook's failure ended the turn.
+    `user` is the input's message, `applied` are the inbox items that it took, `late` are messages behind those of the
+    machine: a reply that was cut off, and those of `lash_after_turn`. `hook_failed`: a hook's failure ended the turn.
     """
 
     def __init__(self, plan: TurnPlan, stream: ActivityStream, gate: CancelGate) -> None:
@@ -77,11 +77,12 @@ class TurnRun:
         self.hook_failed = False
         self.applied: tuple[int, ...] = ()
         self._forced: Stopped | None = None
-        self._steps = 0
+        self._steps: int | None = None
+        self._scoped = plan.scope
         self._stream = stream
         self._gate = gate
         self._machine: TurnMachine | None = None
-        self._user = user_message(plan.turn_id, plan.turn_input, plan.images)
+        self.user = user_message(plan.turn_id, plan.turn_input, plan.images)
         self._calls = ToolBatch(plan, stream)
         self.contexts = TurnContexts(plan, self._moment)
         self._hooks = TurnHooks(plan, self.contexts.bind)
@@ -130,10 +131,15 @@ class TurnRun:
 
     @property
     def machine(self) -> TurnMachine:
-        """The machine; there is one as soon as `run` has returned."""
+        """The machine; a turn that hasn't begun gets one that has nothing but the input."""
         if self._machine is None:
-            self._machine = new_machine(self.plan, self._user)
+            self._machine = new_machine(self.plan, self.user)
         return self._machine
+
+    @property
+    def begun(self) -> TurnMachine | None:
+        """The machine, if the turn has come so far that it runs."""
+        return None if self._steps is None else self._machine
 
     @property
     def cancelled(self) -> bool:
@@ -151,7 +157,7 @@ class TurnRun:
             return None
         return TurnStop(
             reason=StopReason.ABANDONED if self._gate.sealed else StopReason.CANCELLED,
-            steps=None if self._machine is None else self._steps,
+            steps=self._steps,
             # Nor does anybody count a reply that is recorded and was to another question.
             asking=ended.asked if isinstance(ended, EffectUnrecorded) else ended is not None or self._stream.asking,
             results=self._calls.results,
@@ -193,10 +199,10 @@ class TurnRun:
             raise  # it can't go on, so nothing of it is committed
         except EffectControllerError as error:
             self.started_at_ms = self.plan.now_ms()
-            await self.plan.conversation.load()
             self.machine.fail_turn(controller_failed(error))
             return self.machine
-        await self.plan.conversation.load()  # from here on it is needed; others needn't wait while it is read
+        with anyio.CancelScope(shield=True):  # what the hooks remember is stored, so what they said must be, too
+            await self.plan.conversation.load()  # from here on it is needed; others needn't wait while it is read
         self.started_at_ms = begun.started_at_ms
         found = self._take(begun.hooks)
         if begun.hooks.failure is not None:
@@ -206,7 +212,7 @@ class TurnRun:
         injected: tuple[Message, ...] = ()
         if begun.hooks.directives:
             injected = found.messages(f"{self.plan.turn_id}:before_turn", self._is_known)
-        self._machine = machine = new_machine(self.plan, self._user, begun.prompt.text, begun.tool_specs, injected)
+        self._machine = machine = new_machine(self.plan, self.user, begun.prompt.text, begun.tool_specs, injected)
         if found.abort is not None:
             self._abort_turn(machine)
         return machine
@@ -215,6 +221,7 @@ class TurnRun:
 
     async def _drive(self, machine: TurnMachine, until: int | None = None) -> None:
         """Poll until it is done, or `until` so many effects are answered."""
+        self._steps = answered = 0
         while True:
             try:
                 effect = machine.poll()
@@ -222,23 +229,23 @@ class TurnRun:
                 machine.fail_turn(driver_failed(error))
                 continue
             match effect:
-                case None | Done():
-                    break
                 case Emit(event=event):
                     self._fold(event)
+                case None | Done():
+                    break
                 case Log(event=event):
                     log.debug("%s", event)
                 case SyncExecutionEnvironment() | LlmCall() | ToolCalls() | ExecCode() | Checkpoint():
                     if isinstance(effect, ToolCalls):
                         self._calls.open(effect)  # whatever happens from now on, they are answered
-                    if self._steps == until:
+                    if answered == until:
                         if isinstance(effect, ToolCalls):
                             with suppress(EffectUnrecorded, ReplayError):  # how its calls ended is said with the stop
                                 await self._calls.run(effect, self._scope())
                         return
                     await self._stream.flush()
                     await self._perform(machine, effect)
-                    self._steps += 1
+                    self._steps = answered = answered + 1
                     self._calls.close()
         if self._forced is not None:
             self.assembler.outcome = self._forced
@@ -260,7 +267,7 @@ class TurnRun:
                     response: Any = await self._sync(effect)
                 case LlmCall(id=id):
                     answered = await ask_model(self.plan, self._stream, effect, self._scope())
-                    self._note_lost(answered.lost_attachments)
+                    self.assembler.note(map(attachment_lost, answered.lost_attachments))
                     self._keep_partial(answered.partial_text or "")
                     response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
                 case ToolCalls():
@@ -294,19 +301,12 @@ class TurnRun:
         if aborts:
             self._abort_turn(machine)
 
-    def _note_lost(self, attachments: tuple[str, ...]) -> None:
-        for issue in map(attachment_lost, attachments):
-            if issue not in self.assembler.issues:
-                self.assembler.issues.append(issue)
-
     def _scope(self) -> RuntimeScope:
-        plan = self.plan
-        return RuntimeScope(
-            session_id=plan.session_id,
-            turn_id=plan.turn_id,
-            turn_index=plan.conversation.head.turn_index,
-            protocol_iteration=self.machine.protocol_iteration,
-        )
+        """Where the turn stands: the same for all effects of an iteration."""
+        iteration = self.machine.protocol_iteration
+        if self._scoped.protocol_iteration != iteration:
+            self._scoped = evolve(self.plan.scope, protocol_iteration=iteration)
+        return self._scoped
 
     # ---- effects with hooks in them ---------------------------------------------------------------------------------
 

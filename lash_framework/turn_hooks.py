@@ -53,6 +53,10 @@ NO_HOOKS = HookRecord()
 """The record where no hook had anything to say."""
 
 
+_SYNC = SyncEnvironmentCommand(True)
+_CHECKPOINTS = {kind: CheckpointCommand(kind) for kind in CheckpointKind}
+
+
 class _WithHooks(Protocol):
     @property
     def hooks(self) -> HookRecord: ...
@@ -131,7 +135,7 @@ class TurnHooks:
                 return SyncEnvironmentOutcome(unchanged=True, hooks=record)
             return SyncEnvironmentOutcome(prompt=prompt, tool_specs=specs, hooks=record)
 
-        synced = await self._ask(scope, SyncEnvironmentCommand(True), effect_id, SyncEnvironmentOutcome, live)
+        synced = await self._ask(scope, _SYNC, effect_id, SyncEnvironmentOutcome, live)
         if synced.unchanged and shown is not None:
             return SyncEnvironmentOutcome(prompt=shown[0], tool_specs=shown[1], hooks=synced.hooks)
         if synced.hooks.failure is None:
@@ -155,7 +159,7 @@ class TurnHooks:
 
         while True:
             try:
-                return await self._ask(scope, CheckpointCommand(kind), effect_id, CheckpointOutcome, live)
+                return await self._ask(scope, _CHECKPOINTS[kind], effect_id, CheckpointOutcome, live)
             except ClaimLost as error:
                 # Cancelled between the look and the claim: look again.
                 log.info("%s", error)

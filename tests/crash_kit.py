@@ -118,17 +118,21 @@ def guide(world: World, more: Callable[[], Awaitable[object]]) -> object:
 class Turnstile:
     """Lets tools that run at once end one by one, each when the outcome of the one before it is durable.
 
-    So the journal is written in the same steps each time, and a golden trace is the same trace twice.
+    So the journal is written in the same steps each time, and a golden trace is the same trace twice. None ends before
+    those have begun whose intents are written, so that a kill finds as much done each time.
     """
 
     def __init__(self, lash: Lash) -> None:
         self._begun: list[str] = []
         self._durable: dict[str, anyio.Event] = {}
+        self._intended: dict[str, anyio.Event] = {}
         append = lash.store.append_journal
 
         async def append_journal(lease: Any, no: int, rows: Any, **options: Any) -> None:
             await append(lease, no, rows, **options)
             for row in rows:
+                if row.status is JournalStatus.INTENT and row.kind == "tool_call":
+                    self._intended[row.label] = anyio.Event()
                 for name in self._begun:
                     if row.status is JournalStatus.DONE and f"`{name}`" in row.label:
                         self._durable[name].set()
@@ -140,6 +144,10 @@ class Turnstile:
         before = self._begun[-1:]
         self._begun.append(name)
         self._durable[name] = anyio.Event()
+        for label, begun in self._intended.items():
+            if f"`{name}`" in label:
+                begun.set()
+            await begun.wait()
         for each in before:
             await self._durable[each].wait()
 

@@ -151,6 +151,18 @@ def _until_the_tool_runs(process: subprocess.Popen[bytes]) -> None:
     assert any(b"tool_call_started" in line for line in process.stdout)
 
 
+def test_a_turn_that_runs_elsewhere_is_not_abandoned_here(lash: Cli) -> None:
+    """It said to pass `wait=True`, which no command takes."""
+    process = lash.start("run", "hi", "--jsonl", "--session", "s", "--turn-id", "t", *lash.slow())
+    _until_the_tool_runs(process)
+    ended = lash.run("resume", "s", "--abandon", "t")
+    busy = "lash: session `s` is running a turn elsewhere; `lash cancel s` asks that to end\n"
+    assert ended[:3] == (1, "", busy)
+    assert lash.run("resume", "s")[:2] == (0, "s: a turn runs elsewhere, which goes on with all of it\n")
+    process.terminate()
+    process.communicate()
+
+
 # ---- cancel ---------------------------------------------------------------------------------------------------------
 
 
@@ -277,7 +289,13 @@ def test_a_turn_whose_tools_are_missing_says_so_is_blocked_at_last_and_can_be_ab
     killed_in(lash, "pay")
     check = here("upgrade-check")
     assert check.code == 1
-    assert "mismatch" in check.out
+    assert "  old_set  " in check.out
+    assert "it began with tools of a file: name them again with `--tools`" in check.out
+    assert "plugin application was 0, and is not here" in check.out
+    lash.write("other.py", TOOLS.replace("@tool\n", '@tool(effect="pure")\n'))
+    (found,) = here("upgrade-check", "--json", "--tools", "other.py").object
+    assert (found["verdict"], found["at_effect"]) == ("mismatch", 3)
+    assert "1 path differs: `effect` of plugin `application`" in found["reason"]
     (found,) = here("upgrade-check", "--json", "--tools", "tools.py").object
     assert (found["verdict"], found["at_effect"]) == ("safe", 3)
     for _ in range(3):
@@ -301,7 +319,7 @@ def test_a_turn_whose_tools_are_missing_says_so_is_blocked_at_last_and_can_be_ab
 # ---- replay ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_turn_whose_journal_was_kept_is_replayed_to_the_same_bytes(here: Here) -> None:
+def test_a_turn_whose_journal_was_kept_is_replayed_to_the_same_bytes(lash: Cli, here: Here) -> None:
     keep = ("--set", "durability.keep_journal_h=1")
     assert here("run", "hi", "--session", "s", "--turn-id", "kept", *keep).code == 0
     assert here("run", "hi", "--session", "s", "--turn-id", "gone").code == 0
@@ -309,6 +327,14 @@ def test_a_turn_whose_journal_was_kept_is_replayed_to_the_same_bytes(here: Here)
     assert replayed.code == 0
     assert replayed.out.splitlines()[0].split() == ["1", "turn_start"]
     assert "effects from the journal, none executed: the same " in replayed.out
+    tools = ("--tools", "tools.py")
+    lash.write("tools.py", TOOLS)
+    lash.write("script.toml", SCRIPT.format(tool="pay"))
+    assert here("run", "hi", "--session", "p", "--turn-id", "paid", *keep, *WITH_TOOLS).code == 0
+    assert here("replay", "paid", *tools).code == 0
+    without = here("replay", "paid")
+    assert without.code == 1
+    assert "lash: it began with tools of a file: name them again with `--tools`\n" in without.err
     gone = here("replay", "gone")
     assert gone.code == 2
     assert "its journal wasn't kept: turns that run with `durability.keep_journal_h` above 0 keep theirs" in gone.err

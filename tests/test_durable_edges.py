@@ -15,7 +15,21 @@ from agents import agent, plugin
 from lash_framework import Lash
 from lash_framework.accepted import TurnRequest
 from lash_framework.session import Session
-from lash_hookspecs import ConfigurationError, Ingress, LlmRequest, TurnBlocked, TurnCancelled, TurnInput, tool
+from lash_framework.settings import load_settings
+from lash_framework.unfinished import TurnState
+from lash_hookspecs import (
+    CheckpointKind,
+    ConfigurationError,
+    Ingress,
+    LlmRequest,
+    MessageRole,
+    QueuedInputAccepted,
+    ToolCallStarted,
+    TurnBlocked,
+    TurnCancelled,
+    TurnInput,
+    tool,
+)
 from lash_hookspecs.errors import BudgetExceeded, InboxConflict, SessionBusy
 from lash_hookspecs.inbox import InboxState
 from lash_hookspecs.leases import LeaseBusy
@@ -368,3 +382,39 @@ async def test_who_is_cancelled_while_the_session_is_being_taken_lets_go_of_it(c
             await task
         assert await lash.store.load_lease("s") is None
         await (await other.session("s", recover=False)).recover()
+
+
+async def test_the_stream_says_which_input_the_turn_took_while_it_ran(tmp_path: Path) -> None:
+    """And which it didn't take: that is a turn of its own."""
+    sent = Sent()
+    sent.waits = False
+    async with agent(sent.say, store=url_in(tmp_path), tools=sent.tools) as lash:
+        session, events, items = await lash.session("s"), [], []
+        async with session.turn("Send and wait.", turn_id="t") as running:
+            async for activity in running:
+                events.append(activity.event)
+                if isinstance(activity.event, ToolCallStarted) and not items:
+                    items.append((await session.enqueue("And hurry.")).no)
+                    await session.enqueue("Then rest.", ingress=Ingress.NEXT_TURN, source_key="rest")
+        took = [each for each in events if isinstance(each, QueuedInputAccepted)]
+        assert [each.items for each in took] == [tuple(items)]
+        assert took[0].checkpoint is CheckpointKind.AFTER_WORK
+        assert [each.text for each in took[0].messages] == ["And hurry."]
+        assert (await session.run("Then rest.", turn_id="rest")).is_success
+        texts = [each.text for each in await session.messages() if each.role is MessageRole.USER and each.text]
+        assert texts == ["Send and wait.", "And hurry.", "Then rest."]
+
+
+async def test_whoever_wants_to_decide_opens_a_session_without_going_on_with_it(tmp_path: Path) -> None:
+    url, sent = url_in(tmp_path), Sent()
+    await sent.interrupted(url)
+    asked = sent.asked
+    by_hand = load_settings(env={}, sets=["durability.recover=false"])
+    async with agent(sent.say, store=url, tools=sent.tools, settings=by_hand) as lash:
+        session = await lash.session("s")
+        (waits,) = await lash.unfinished()
+        assert (waits.turn_id, waits.state, waits.attempts) == ("t", TurnState.INTERRUPTED, 1)
+        assert sent.asked == asked
+        (recovered,) = await session.recover()
+        assert recovered.turn.turn_id == "t"
+    assert sent.sent == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import anyio
 import pytest
 from agents import agent, plugin
 from attrs import define, evolve, field
+from crash_kit import Guidance
 
 from lash_framework import Lash
 from lash_framework.begun_turn import what_was_accepted
@@ -24,13 +25,18 @@ from lash_hookspecs import (
     AssembledTurn,
     AssistantProseDelta,
     ConfigurationError,
+    EnqueueMessages,
     InboxState,
     LlmEventSender,
     LlmRequest,
     LlmResponse,
+    NodePath,
+    NodesLater,
+    ObservationGap,
     OnUnknown,
     OperationId,
     RetryStatus,
+    SessionStateSpec,
     Stopped,
     StopReason,
     StoreError,
@@ -38,7 +44,10 @@ from lash_hookspecs import (
     Tool,
     ToolCallCompleted,
     ToolCallFailure,
+    ToolCallStarted,
+    ToolCallSuccess,
     TurnBlocked,
+    TurnPhase,
     TurnStartOutcome,
     TurnSuspended,
     decode,
@@ -222,8 +231,10 @@ class Left:
     calls: int = 0
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Session]:
-        async with agent(self.model, store=self.url, tools=self.tools, settings=KEEPS) as lash:
+    async def opened(self, tools: Sequence[Tool] | None = None) -> AsyncIterator[Session]:
+        async with agent(
+            self.model, store=self.url, tools=self.tools if tools is None else tools, settings=KEEPS
+        ) as lash:
             yield await lash.session("s", recover=False)
 
 
@@ -297,6 +308,39 @@ async def test_a_call_that_may_have_happened_is_told_as_unknown_and_never_as_can
     assert len(left.model.requests) == 2
 
 
+@tool(name="act", effect="pure")
+async def other_act() -> str:
+    "Another tool by now."
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("effect", "tools"),
+    [("unsafe", ()), ("idempotent", ()), ("pure", ()), ("unsafe", (other_act,))],
+    ids=[
+        "an unsafe tool is gone",
+        "an idempotent tool is gone",
+        "a pure tool is gone",
+        "an unsafe tool is pure by now",
+    ],
+)
+@pytest.mark.parametrize("end", ENDED, ids=lambda each: each.__name__)
+async def test_a_turn_is_ended_with_all_that_is_recorded_of_its_calls_also_without_their_tools(
+    end: Callable[[Session], Awaitable[None]], effect: str, tools: Sequence[Tool], tmp_path: Path
+) -> None:
+    """`lash cancel` has no `--tools`: it said of a payment that a crash left unknown that it was cancelled."""
+    left = await interrupted_in(tmp_path, effect)
+    async with left.opened(tools) as session:
+        await end(session)
+        turn = await session.run("Act.", turn_id="t")
+        assert turn.outcome == ENDED[end]
+        look, act = (each.output.outcome for each in turn.tool_calls)
+        assert isinstance(look, ToolCallSuccess)
+        assert look.value == "seen"
+        assert getattr(act, "code", act.tag) == "unknown_after_crash"  # also of a pure one: what it did is gone with it
+        assert (await session.run("And now?")).text == "Next."
+
+
 @pytest.mark.parametrize("end", ENDED, ids=lambda each: each.__name__)
 async def test_a_call_within_a_call_is_known_as_well_as_its_record(
     end: Callable[[Session], Awaitable[None]], tmp_path: Path
@@ -310,6 +354,22 @@ async def test_a_call_within_a_call_is_known_as_well_as_its_record(
         codes = {name: getattr(outcome, "code", outcome.tag) for name, outcome in outcomes.items()}
         assert codes == {"batch": "unknown_after_crash", "look": "success", "act": "unknown_after_crash"}
         assert (await session._resident.lash.replay("t")).differences == ()
+
+
+async def test_who_watches_commits_does_not_wait_for_the_turn_that_is_abandoned(tmp_path: Path) -> None:
+    """It stood in line behind the one that waited for it, until its time was up; now it is refused."""
+    left = await interrupted_in(tmp_path, "pure")
+
+    async def lash_turn_committed(ctx: Any, turn: Any) -> None:
+        await session.run("And then?")
+
+    watcher = plugin("watcher", lash_turn_committed)
+    async with agent(left.model, store=left.url, tools=left.tools, settings=KEEPS, plugins=[watcher]) as lash:
+        session = await lash.session("s", recover=False)
+        with anyio.fail_after(10):
+            abandoned = await session.abandon("t")
+        (issue,) = [each for each in abandoned.turn.errors if each.plugin_id == "watcher"]
+        assert "can't run a turn" in issue.message
 
 
 async def test_a_cancel_while_a_turn_is_replayed_keeps_what_is_recorded(tmp_path: Path) -> None:
@@ -364,10 +424,167 @@ async def test_waiting_for_a_person_three_times_does_not_block_a_turn(tmp_path: 
                 await session.recover()
             (item,) = await session.inbox()
             assert (item.state, item.fruitless, item.reason) == (InboxState.SUSPENDED, 0, None)
+            assert await session._resident.lash.require_journal("this test").store.load_lease("s") is None
         (call,) = await session._resident.lash.pending()
         await session._resident.lash.resolve(call.key, result="done")
         (recovered,) = await session.recover()
         assert recovered.turn.text == "Next."
+
+
+async def test_what_waits_for_a_person_can_be_answered_though_somebody_failed_to_go_on(tmp_path: Path) -> None:
+    """Who tried without the tools left a turn whose question was shown to nobody, and could not be answered.
+
+    On trio, whose tasks run in any order, each attempt named another one of the missing tools: it was never blocked.
+    """
+    left = await interrupted_in(tmp_path, "unsafe", on_unknown=OnUnknown.WAIT)
+    async with left.opened() as session:
+        with pytest.raises(TurnSuspended):
+            await session.recover()
+    for state in (InboxState.STUCK, InboxState.STUCK, InboxState.BLOCKED):
+        async with left.opened(()) as session:
+            with pytest.raises(TurnBlocked):
+                await session.recover()
+            before = await session.inbox()
+            assert [each.state for each in before] == [state]
+            (call,) = await session._resident.lash.pending()
+            assert call.tool_name == "act"
+    async with left.opened(()) as session:
+        await session._resident.lash.resolve(call.key, result="done")
+        (after,) = await session.inbox()
+        assert (after.state, after.reason, after.fruitless) == (InboxState.BLOCKED, before[0].reason, 3)
+        assert await session._resident.lash.pending() == []
+    async with left.opened() as session:
+        (recovered,) = await session.recover(force=True)
+        assert recovered.turn.text == "Next."
+
+
+# ---- interrupted ----------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_call_came_to_is_recorded_before_anybody_has_to_read_it(tmp_path: Path) -> None:
+    """Who was slow to read that a call had ended, and left then, made of its result a call of which nobody knows."""
+    charged, model = anyio.Event(), Model(Reply(tool_calls=[Call("charge", {}, "1")]), "Next.")
+
+    @tool(effect="unsafe")
+    async def charge() -> str:
+        "Charge."
+        charged.set()
+        return "charged"
+
+    async with agent(model, store=f"sqlite:///{tmp_path}/a.db", tools=[charge], settings=KEEPS) as lash:
+        session = await lash.session("s")
+        store = lash.require_journal("this test").store
+
+        async def is_recorded() -> bool:
+            rows = await store.load_journal("s", "t")
+            return any((row.kind, row.status) == ("tool_call", "done") for row in rows)
+
+        async def leave_then() -> None:
+            async with session.turn("Go.", turn_id="t") as running:
+                async for activity in running:
+                    if isinstance(activity.event, ToolCallStarted):
+                        await charged.wait()
+                        while not await is_recorded():
+                            await anyio.lowlevel.checkpoint()
+                        raise KeyError("left")
+
+        with pytest.raises(KeyError, match="left"), anyio.fail_after(10):
+            await leave_then()
+        (recovered,) = await session.recover()
+        assert [each.output.outcome.tag for each in recovered.turn.tool_calls] == ["success"]
+
+
+# ---- at its very start ----------------------------------------------------------------------------------------------
+
+
+async def a_hook_reads_the_history(ctx: Any, session: Session) -> None:
+    assert len(ctx.messages) == 1
+
+
+async def an_observer_comes(ctx: Any, session: Session) -> None:
+    state = await anext(session.observe())
+    assert isinstance(state, ObservationGap)
+    assert state.state.running is not None
+    assert (state.state.running.phase, len(state.state.running.messages)) == (TurnPhase.PREPARING, 1)
+
+
+@pytest.mark.parametrize("look", [a_hook_reads_the_history, an_observer_comes], ids=lambda each: each.__name__)
+async def test_who_looks_at_a_turn_before_it_began_does_not_begin_it(
+    look: Callable[[Any, Session], Awaitable[None]], tmp_path: Path
+) -> None:
+    """Cancelled then, it was recorded as begun: nobody could replay it, nor go on with it if its commit failed."""
+    turns: list[RunningTurn] = []
+
+    async def lash_before_turn(ctx: Any) -> None:
+        await look(ctx, session)
+        turns[0].cancel()
+        await anyio.sleep_forever()
+
+    slow = plugin("slow", lash_before_turn)
+    async with agent(["Done."], store=f"sqlite:///{tmp_path}/a.db", plugins=[slow], settings=KEEPS) as lash:
+        commit = lash.store.commit
+
+        async def fails(*args: Any) -> Any:
+            lash.store.commit = commit  # type: ignore[method-assign]  # the test's own
+            raise StoreError("the disk is full")
+
+        lash.store.commit = fails  # type: ignore[method-assign]  # the test's own
+        session = await lash.session("s")
+        turns.append(session.turn("Go.", turn_id="t"))
+        with pytest.raises(StoreError):
+            async with turns[0] as running:
+                await running.result()
+        (recovered,) = await session.recover()
+        assert recovered.turn.outcome == CANCELLED
+        assert (await lash.replay("t")).differences == ()
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "interrupted"])
+async def test_a_cancel_while_the_history_is_read_keeps_what_a_hook_said_with_what_it_remembers(
+    ends: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hook that gives its guidance once remembered that it had, and what it had said was in no history."""
+
+    def lash_session_state() -> SessionStateSpec:
+        return SessionStateSpec(state=Guidance)
+
+    def lash_before_turn(ctx: Any) -> list[Any]:
+        if ctx.state.given or not ctx.turn_index:
+            return []
+        ctx.set_state(Guidance(given=1))
+        return [EnqueueMessages.note("Be brief.")]
+
+    url, guide = f"sqlite:///{tmp_path}/a.db", plugin("guide", lash_session_state, lash_before_turn)
+    async with agent(["One."], store=url, plugins=[guide], settings=KEEPS) as lash:
+        await (await lash.session("s")).run("Go.")
+    reading, load = anyio.Event(), NodesLater.load
+
+    async def slow(self: NodesLater) -> NodePath:
+        reading.set()
+        await anyio.lowlevel.checkpoint()
+        return await load(self)
+
+    monkeypatch.setattr(NodesLater, "load", slow)
+    async with agent(["Two."], store=url, plugins=[guide], settings=KEEPS) as lash:
+        session = await lash.session("s")
+        async with anyio.create_task_group() as group:
+            running = session.turn("On.", turn_id="t")
+
+            async def run() -> None:
+                async with running:
+                    await running.result()
+
+            group.start_soon(run)
+            await reading.wait()
+            if ends == "cancelled":
+                assert running.cancel()
+            else:
+                group.cancel_scope.cancel()
+        if ends == "cancelled":
+            assert (await lash.replay("t")).differences == ()
+        await session.run("And now?")
+        said = [part.content for each in await session.messages() for part in each.parts]
+        assert said.count("Be brief.") == 1
 
 
 # ---- at its very end ------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from attrs import evolve
 
 from lash_framework import Lash
 from lash_framework.settings import Settings, load_settings
-from lash_hookspecs import LeaseLost, LlmRequest, SessionBusy, TurnBegun, tool
+from lash_hookspecs import ConfigurationError, LeaseLost, LlmRequest, SessionBusy, TurnBegun, tool
 from lash_plugin_provider_scripted import Call, Reply
 
 
@@ -117,6 +117,23 @@ async def test_a_host_that_was_held_up_for_too_long_goes_on_unless_it_was_follow
         store.renew_lease = renew_lease
         assert (await (await lash.session("s")).run("q")).text == "Done."
         assert renewed.is_set()
+
+
+async def test_a_host_that_was_held_up_takes_a_turn_back_that_cannot_run(tmp_path: Path) -> None:
+    """Its lease had lapsed, so the item stayed: what the caller was told is wrong was run by whoever came next."""
+
+    def no_key(request: LlmRequest) -> str:
+        store._now_ms = lambda: now_ms() + 3_600_000
+        raise ConfigurationError("there is no key")
+
+    async with agent(no_key, store=url_in(tmp_path)) as lash:
+        store = store_of(lash)
+        now_ms = store._now_ms
+        session = await lash.session("s")
+        with pytest.raises(ConfigurationError):
+            await session.run("q", turn_id="t")
+        assert await session.inbox() == []
+        assert await store.load_lease("s") is None
 
 
 async def test_a_host_that_was_held_up_and_followed_is_interrupted(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from agents import agent
+from agents import agent, plugin
 from attrs import evolve
 
 from lash_framework import Lash
@@ -227,6 +227,29 @@ async def test_an_upgrade_check_judges_all_turns_those_that_are_not_begun_too(
         (last,) = await lash.upgrade_check("s3")
         assert last.verdict.value == "old_set"
         assert "scripted" in last.reason
+
+
+async def test_an_upgrade_check_says_which_plugins_have_another_version(tmp_path: Path) -> None:
+    """What is asked is the same, so it is safe; a person may still want to know."""
+
+    async def lash_before_turn(ctx: object) -> None:
+        raise AssertionError("a check calls no hook")
+
+    old, new = plugin("rules", version="1"), plugin("rules", lash_before_turn, version="2")
+    url, waits = url_in(tmp_path), Waits()
+    async with agent(waits.say, store=url, tools=[waits.tool], plugins=[old]) as lash:
+        session = await lash.session("s")
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: session.run("Wait.", turn_id="t"))
+            await waits.begun.wait()
+            group.cancel_scope.cancel()
+    async with agent(waits.say, store=url, tools=[waits.tool], plugins=[new]) as lash:
+        (found,) = await lash.upgrade_check()
+        assert found.verdict.value == "safe"
+        assert found.versions == (("rules", "1", "2"),)
+    async with agent(waits.say, store=url, tools=[waits.tool]) as lash:
+        (found,) = await lash.upgrade_check()
+        assert found.versions == (("rules", "1", "-"),)
 
 
 async def journalled(lash: Lash) -> object:

@@ -575,6 +575,17 @@ async def test_a_mismatch_counts_all_paths_and_shows_eight() -> None:
     assert len(error.paths) == 11
 
 
+async def test_a_mismatch_says_that_the_tool_is_gone() -> None:
+    """Six paths that differ were all that it said of a tool file that nobody had named again."""
+    before = call("pay", ToolEffect.UNSAFE)
+    assert isinstance(before.command, ToolCallCommand)
+    gone = evolve(before.command.call, plugin_id="", effect=ToolEffect.PURE)
+    error = await refused(before, envelope(SCOPE, ToolCallCommand(gone), "pay"))
+    assert "is not what was recorded: there is no such tool here; 6 paths differ: `effect`, " in str(error)
+    error = await refused(envelope(SCOPE, ToolCallCommand(gone), "pay"), before)
+    assert "is not what was recorded: 6 paths differ: " in str(error)
+
+
 @pytest.mark.statement(21, page="effects")
 async def test_another_hash_with_equal_digests_says_that_nothing_explains_it() -> None:
     question = call("pay", ToolEffect.PURE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -47,9 +48,13 @@ async def test_replay_equals_live_to_the_byte_and_nothing_is_called(at: str | No
     assert again.calls == {}
 
 
+CALLS = 180
+"""How many functions of Python may be called for a record: to replay it, and to commit what it says."""
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # counts are the same on every event loop
 async def test_a_record_costs_the_same_however_long_its_turn_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each message is hashed once, few outcomes are decoded, and the event loop hardly passes."""
+    """Each message is hashed once, few outcomes are decoded, little is called, and the event loop hardly passes."""
     made: Counter[str] = Counter()
 
     def counted(module: Any, name: str) -> None:
@@ -83,7 +88,12 @@ async def test_a_record_costs_the_same_however_long_its_turn_is(monkeypatch: pyt
             lash.effects = replay
             session = await lash.session("s")
             made.clear()
-            assert (await session.run("go", turn_id="t")).text == "done"
+            sys.setprofile(lambda frame, event, arg: made.update(("calls",) if event == "call" else ()))
+            try:
+                turn = await session.run("go", turn_id="t")
+            finally:
+                sys.setprofile(None)
+            assert turn.text == "done"
             readings.append(dict(made))
         assert replay.controller is not None
         assert replay.controller.ran == []
@@ -91,6 +101,7 @@ async def test_a_record_costs_the_same_however_long_its_turn_is(monkeypatch: pyt
     _, few, more = readings  # the first one meets what is remembered from then on
     # A round is a call and its result; they are hashed, and again when messages are joined in a run, which is seldom.
     assert more.pop("_token") <= 2.5 * 2 * 73
+    assert more.pop("calls") - few["calls"] <= CALLS * 4 * 32
     # As many outcomes: the round's checkpoint and its environment say nothing new.
     assert {name: count - few[name] for name, count in more.items()} == {
         "message_digest": 32,  # the prompt's, which is short

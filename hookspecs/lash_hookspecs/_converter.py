@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
 from enum import StrEnum
-from functools import cache
 from operator import length_hint
-from typing import Any, NoReturn, Union, get_args, get_origin
+from typing import Any, NoReturn, get_args, get_origin
 
 import attrs
 from cattrs import Converter
 from cattrs.errors import ClassValidationError, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
+from lash_hookspecs._structured import COLLECTIONS, is_union, required, tagged_members
 from lash_hookspecs._unstructured import is_omitted, tag_field, tag_of
 from lash_hookspecs.errors import CodecError, UnknownTag
 
 __all__ = ["first_fault", "make_converter"]
-
-
-def _is_union(tp: Any) -> bool:
-    return get_origin(tp) in (Union, types.UnionType)
-
-
-def _tagged_members(tp: Any) -> list[type] | None:
-    """The tagged classes of a union, or None if it isn't one of ours."""
-    if not _is_union(tp):
-        return None
-    members = [arg for arg in get_args(tp) if arg is not type(None)]
-    if len(members) >= 2 and all(attrs.has(member) and tag_of(member) is not None for member in members):
-        return members
-    return None
 
 
 def _union_name(tp: Any) -> str:
@@ -72,7 +57,7 @@ def make_converter(*, tells: bool) -> Converter:
         return structure_one
 
     def structure_union(tp: Any) -> Callable[[Any, Any], Any]:
-        members = _tagged_members(tp) or []
+        members = tagged_members(tp) or []
         by_tag = {str(tag_of(member)): member for member in members}
         names = sorted({tag_field(member) for member in members})
         optional = type(None) in get_args(tp)
@@ -148,11 +133,11 @@ def make_converter(*, tells: bool) -> Converter:
     # cattrs takes a text enum for text and leaves the member as it is, which is no key of an object.
     converter.register_unstructure_hook(StrEnum, lambda member: member.value)
     converter.register_structure_hook(StrEnum, structure_lenient_enum)
-    converter.register_structure_hook_factory(lambda tp: _tagged_members(tp) is not None, structure_union)
+    converter.register_structure_hook_factory(lambda tp: tagged_members(tp) is not None, structure_union)
     converter.register_structure_hook_factory(attrs.has, structure_class)
     converter.register_unstructure_hook_factory(attrs.has, unstructure_class)
     # A union's members are told apart by what they are, so the declared type must not decide how they are written.
-    converter.register_unstructure_hook_func(_is_union, lambda value: converter.unstructure(value))
+    converter.register_unstructure_hook_func(is_union, lambda value: converter.unstructure(value))
     converter.register_structure_hook_factory(_is_plain_union, lambda tp: _structure_plain_union(converter, tp))
     converter.register_structure_hook_factory(_is_collection, lambda tp: _structure_collection(converter, tp))
     converter.register_structure_hook_factory(_is_mapping, lambda tp: _structure_mapping(converter, tp))
@@ -167,12 +152,9 @@ def make_converter(*, tells: bool) -> Converter:
 # ---- collections ----------------------------------------------------------------------------------------------------
 # cattrs takes whatever can be iterated for a list, so that the text "abc" would be read as three texts.
 
-_COLLECTIONS = {list: list, tuple: tuple, set: set, frozenset: frozenset, Sequence: list, AbstractSet: frozenset}
-_COLLECTIONS[Iterable] = list
-
 
 def _is_collection(tp: Any) -> bool:
-    return get_origin(tp) in _COLLECTIONS
+    return get_origin(tp) in COLLECTIONS
 
 
 def _is_mapping(tp: Any) -> bool:
@@ -189,7 +171,7 @@ def _is_row(tp: Any) -> bool:
 
 
 def _structure_collection(converter: Converter, tp: Any) -> Callable[[Any, Any], Any]:
-    make: Any = _COLLECTIONS[get_origin(tp)]
+    make: Any = COLLECTIONS[get_origin(tp)]
     args = get_args(tp) or (() if get_origin(tp) is tuple else (Any,))
     row = args if _is_row(tp) else None
 
@@ -247,7 +229,7 @@ def _fault(tp: Any, place: int | str, inner: Any, error: Exception) -> IterableV
 
 def _is_plain_union(tp: Any) -> bool:
     """Unions with one untagged side, such as `LlmResponse | LlmCallError` and `ExecResponse | str`."""
-    return _is_union(tp) and _tagged_members(tp) is None and len(_non_none(tp)) >= 2
+    return is_union(tp) and tagged_members(tp) is None and len(_non_none(tp)) >= 2
 
 
 def _non_none(tp: Any) -> list[Any]:
@@ -257,7 +239,7 @@ def _non_none(tp: Any) -> list[Any]:
 def _structure_plain_union(converter: Converter, tp: Any) -> Callable[[Any, Any], Any]:
     """Tell members apart by their shape: the first class whose own fields the data has, or the first type that fits."""
     members = _non_none(tp)
-    classes = sorted((each for each in members if attrs.has(each)), key=lambda cls: -len(_required(cls)))
+    classes = sorted((each for each in members if attrs.has(each)), key=lambda cls: -len(required(cls)))
     others = [each for each in members if not attrs.has(each)]
 
     def structure_one(data: Any, _: Any) -> Any:
@@ -265,7 +247,7 @@ def _structure_plain_union(converter: Converter, tp: Any) -> Callable[[Any, Any]
             return None
         if isinstance(data, Mapping):
             for cls in classes:
-                if _required(cls) <= data.keys():
+                if required(cls) <= data.keys():
                     return converter.structure(data, cls)
         for other in sorted(others, key=lambda other: type(data) is not other):
             try:
@@ -275,11 +257,6 @@ def _structure_plain_union(converter: Converter, tp: Any) -> Callable[[Any, Any]
         raise CodecError(f"no member of {_union_name(tp)} has this shape")
 
     return structure_one
-
-
-@cache
-def _required(cls: type) -> frozenset[str]:
-    return frozenset(each.name for each in attrs.fields(cls) if each.default is attrs.NOTHING and each.init)
 
 
 # ---- faults ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Values as plain data: what `codec` writes. `_converter` reads it again, by cattrs.
+"""Values as plain data: what `codec` writes. `_structured` reads it again.
 
 What a value becomes follows from its class alone, so a table of fields per class does it. cattrs writes and compiles a
 function for each class, which is twice as fast, and takes a hundred times as long to make. So a class that is written
@@ -89,8 +89,8 @@ def unstructured(value: Any) -> Any:
 _Way = Callable[[Any], Any]
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
-_OFTEN = 100
-"""After so many writes of a class, cattrs' function for it pays."""
+_OFTEN = 1000
+"""After so many writes of a class, cattrs' function for it pays: making it takes as long as these."""
 
 _OURS = frozenset({"lash_hookspecs", "lash_framework"})
 """Whose fields say all by their values. What a plugin's hold goes by how they are declared."""
@@ -110,7 +110,7 @@ def _made(cls: type) -> _Way:
             return _by_cattrs
         return _with_event if cls.__name__ == "TurnActivity" else _until_often(cls, _object(cls))
     if issubclass(cls, Enum):
-        return lambda member: unstructured(member.value)
+        return lambda member: unstructured(member._value_)
     if issubclass(cls, (bytes, bytearray)):
         return _refuse_bytes
     if issubclass(cls, (str, int, float)):

@@ -56,10 +56,11 @@ _PLAIN = frozenset({str, int, bool, type(None)})
 
 def _require_plain(data: Any, left: int, levels: int) -> None:
     # orjson writes NaN and infinities as null, dates and UUIDs as text: what comes back would be another value.
-    if isinstance(data, (dict, list, tuple)):
+    is_object = isinstance(data, dict)
+    if is_object or isinstance(data, (list, tuple)):
         if not left:
             raise ValueError(f"it is nested more than {levels} levels deep, or holds itself")
-        values = data.values() if isinstance(data, dict) else data
+        values = data.values() if is_object else data
         if _PLAIN.issuperset(map(type, values)):  # mostly; and without a loop of ours
             return
         for inner in values:

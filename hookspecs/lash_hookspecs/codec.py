@@ -1,4 +1,4 @@
-"""The four functions between values and the data that reaches disk or wire; `_unstructured`, `_converter` say how.
+"""The four functions between values and the data that reaches disk or wire; `_structured`, `_unstructured` say how.
 
 Unions are tagged like the seeds' (`type`, `op`, `status`, `kind`; snake_case names); optional fields that are absent
 and empty collections are left out. Loading builds plain values only: an unknown tag is an `UnknownTag`, wrong shapes
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from lash_hookspecs._structured import structured
 from lash_hookspecs._unstructured import unstructured
 from lash_hookspecs.canonical import LEVELS, plain_json
 from lash_hookspecs.errors import CodecError, UnknownTag
@@ -34,7 +35,7 @@ T = TypeVar("T")
 @cache
 def _converter(*, tells: bool = False) -> Converter:
     """The converter; with `tells`, one whose errors say where the fault is, which takes longer."""
-    from lash_hookspecs._converter import make_converter  # it takes a while, and a first turn reads nothing
+    from lash_hookspecs._converter import make_converter  # it takes a while, and few need it
 
     return make_converter(tells=tells)
 
@@ -47,13 +48,13 @@ def unstructure(value: Any) -> Any:
 def structure(data: Any, tp: type[T]) -> T:
     """Plain data as a value of `tp`. Raises `CodecError`, or its subclass `UnknownTag`, with the path of the fault."""
     try:
-        return _converter().structure(data, tp)
+        return structured(data, tp)  # type: ignore[no-any-return]  # its type is what was asked for
     except Exception:  # it is told apart below
         return _structure_slowly(data, tp)
 
 
 def _structure_slowly(data: Any, tp: type[T]) -> T:
-    """The same of data that has a fault, to find its place."""
+    """The same of data that has a fault, or may have one: to find its place."""
     try:
         return _converter(tells=True).structure(data, tp)
     except Exception as error:

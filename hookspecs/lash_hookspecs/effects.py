@@ -84,7 +84,8 @@ class RuntimeInvocation:
 
 def effect_key(scope: RuntimeScope, kind: RuntimeEffectKind, effect_id: str) -> str:
     """The replay key of a turn's effect: a hash, so that no id can be built to collide with another."""
-    where = [scope.session_id, scope.turn_id, scope.turn_index, scope.protocol_iteration, kind.value, effect_id]
+    # `_value_` is the member's `value` without the property, which is a function of Python's.
+    where = [scope.session_id, scope.turn_id, scope.turn_index, scope.protocol_iteration, kind._value_, effect_id]
     return stable_hash("lash.effect-key", where)
 
 

@@ -63,10 +63,6 @@ def _made(cls: type, eq: bool, options: dict[str, Any], *, is_frozen: bool) -> A
     return made
 
 
-def _is_hashed(field: Any) -> bool:
-    return field is None or bool(field.eq if field.hash is None else field.hash)
-
-
 def _values(names: list[str]) -> Callable[[Any], Any]:
     """What gets these attributes of an object, all in one call."""
     return attrgetter(*names) if names else lambda _: ()

@@ -45,6 +45,7 @@ from lash_hookspecs import (
     text_message,
     unstructure,
 )
+from lash_hookspecs._structured import structured
 from lash_hookspecs._unstructured import _OFTEN, _object, _ways, unstructured
 from lash_hookspecs.codec import _converter
 
@@ -277,6 +278,50 @@ def test_no_event_has_a_field_of_an_activity(cls: type) -> None:
 def test_a_broken_activity_is_refused(data: Any, fault: str) -> None:
     with pytest.raises(CodecError, match=fault):
         structure(data, TurnActivity)
+
+
+# ---- two ways to read -----------------------------------------------------------------------------------------------
+
+
+def other_than(data: Any, draw: Any) -> Any:
+    """The data with something else in one place of it, or without it."""
+    if not draw(st.booleans()) and isinstance(data, (dict, list)) and data:
+        place = draw(st.sampled_from(list(data) if isinstance(data, dict) else range(len(data))))
+        changed = data.copy()
+        if draw(st.integers(0, 5)):
+            changed[place] = other_than(data[place], draw)
+        else:
+            del changed[place]
+        return changed
+    return draw(st.sampled_from([None, True, 0, 1.5, "", "text", "unknown", [], ["a"], {}, {"type": "text"}]))
+
+
+@each_class
+def test_what_is_read_by_the_table_is_what_cattrs_reads(cls: type) -> None:
+    """The table may refuse what cattrs takes, which is asked then; it takes nothing that cattrs refuses."""
+
+    @few
+    @given(st.data())
+    def alike(drawn: Any) -> None:
+        data = unstructure(drawn.draw(values(cls)))
+        assert repr(structured(data, cls)) == repr(_converter().structure(data, cls))
+        changed = drawn.draw(st.composite(lambda draw: other_than(data, draw))())
+        try:
+            value = structured(changed, cls)
+        except Exception:
+            return
+        assert repr(value) == repr(_converter().structure(changed, cls))
+
+    alike()
+
+
+def test_a_type_that_no_table_knows_is_left_to_cattrs() -> None:
+    @dataclass
+    class Foreign:
+        kept: tuple[int, ...]
+
+    assert structure([{"kept": [1, 2]}], list[Foreign]) == [Foreign((1, 2))]
+    assert structure({"a": 1.5}, dict[str, int | float]) == {"a": 1.5}
 
 
 # ---- two ways to write ----------------------------------------------------------------------------------------------

@@ -108,11 +108,12 @@ def test_only_the_codec_loads_an_encoder(module: str) -> None:
     assert not loaded_by(f"import lash_hookspecs.{module}") & {"cattrs", "orjson", "anyio", "hypothesis"}
 
 
-def test_the_codec_makes_its_converter_when_something_is_read() -> None:
-    """It takes longer than all else before a first model call, which writes, and reads nothing."""
+def test_the_codec_makes_its_converter_for_what_it_can_not_read() -> None:
+    """It takes longer than all else before a first model call, or before a turn goes on."""
     imports = "from lash_hookspecs.codec import decode, encode; from lash_hookspecs import TokenUsage; "
-    assert "cattrs" not in loaded_by(f"{imports}encode(TokenUsage(input=1))")
-    assert "cattrs" in loaded_by(f"{imports}decode(TokenUsage, b'{{}}')")
+    assert "cattrs" not in loaded_by(f"{imports}decode(TokenUsage, encode(TokenUsage(input=1)))")
+    faulty = "try: decode(TokenUsage, b'[]')\nexcept Exception: pass"
+    assert "cattrs" in loaded_by(f"{imports}\n{faulty}")
 
 
 # ---- words ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +13,7 @@ from lash_framework.cli.options import Invocation, common_with
 from lash_framework.cli.output import print_json
 from lash_framework.cli.tables import print_table
 from lash_framework.cli.tool_files import load_tools
-from lash_framework.cli.unfinished import matching
+from lash_framework.cli.unfinished import matching, needs_tools
 
 if TYPE_CHECKING:
     from lash_framework.rehearsal import Rehearsal, Replayed
@@ -35,9 +36,16 @@ def replay(invocation: Invocation, turn_id: str, tools: tuple[str, ...]) -> int:
     """
     import anyio
 
+    from lash_hookspecs.errors import ReplayError
+
     async def work() -> Replayed:
         async with invocation.open(tools=load_tools(tools), existing=True) as lash:
-            return await lash.replay(turn_id, invocation.session)
+            try:
+                return await lash.replay(turn_id, invocation.session)
+            except ReplayError as error:
+                if hint := needs_tools(error, tools):
+                    error.add_note(hint.removeprefix("; "))
+                raise
 
     replayed = anyio.run(work)
     for number, label in enumerate(replayed.effects, 1):
@@ -87,7 +95,15 @@ def upgrade_check(invocation: Invocation, tools: tuple[str, ...], as_json: bool)
         rows = [(each.session_id, each.turn_id, each.verdict.value, each.at) for each in found]
         print_table(("session", "turn", "verdict", "at effect"), rows, empty=f"no unfinished turns in {location}")
         for each in found:
-            changes = "; ".join(f"plugin {id} was {before}, is {now}" for id, before, now in each.versions)
-            for line in filter(None, (each.reason, changes)):
+            changes = "; ".join(starmap(_change, each.versions))
+            for line in filter(None, (f"{each.reason}{needs_tools(each.reason, tools)}", changes)):
                 click.echo(f"{each.turn_id}: {line}")
     return ExitCode.FINISHED if all(each.verdict == "safe" for each in found) else ExitCode.STOPPED
+
+
+def _change(plugin_id: str, before: str, now: str) -> str:
+    from lash_framework.rehearsal import ABSENT
+
+    if now == ABSENT:
+        return f"plugin {plugin_id} was {before}, and is not here"
+    return f"plugin {plugin_id} is new, {now}" if before == ABSENT else f"plugin {plugin_id} was {before}, is {now}"

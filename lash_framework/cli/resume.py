@@ -30,7 +30,7 @@ def resume(invocation: Invocation, session_id: str | None, abandon: str | None, 
     What is recorded is neither run nor paid again. A turn that is blocked is tried once more. Ctrl-C cancels the turn
     that runs, which is committed as cancelled; a second one interrupts it.
 
-    Exit codes: 0 all are committed, 1 one can't go on, 3 one waits for somebody, 130 cancelled.
+    Exit codes: 0 all are committed, or run elsewhere, 1 one can't go on, 3 one waits for somebody, 130 cancelled.
     """
     import anyio
 
@@ -92,8 +92,14 @@ async def _resume(lash: Lash, session_ids: Sequence[str], tools: Sequence[str], 
 
 
 async def _abandon(lash: Lash, session_id: str, turn_id: str) -> int:
+    from lash_hookspecs.errors import SessionBusy
+
     session = await lash.session(session_id, recover=False)
-    ended = await session.abandon(turn_id)
+    try:
+        ended = await session.abandon(turn_id)
+    except SessionBusy as error:
+        text = f"session `{session_id}` is running a turn elsewhere; `lash cancel {session_id}` asks that to end"
+        raise SessionBusy(text) from error
     count = len(ended.replayed)
     click.echo(f"{session_id}: turn {ended.turn.turn_id} is committed as stopped, with {count} recorded effects")
     return ExitCode.FINISHED

@@ -111,7 +111,7 @@ async def go_on_first(lash: Lash, session: Session, tools: Sequence[str], gate: 
     return stops.reason is None
 
 
-def needs_tools(error: Exception, tools: Sequence[str]) -> str:
+def needs_tools(error: Exception | str, tools: Sequence[str]) -> str:
     """A clause for a turn that began with tools of a file, and goes on without; empty for others."""
     if tools or "of plugin `application`" not in str(error):
         return ""

@@ -402,7 +402,7 @@ class TurnMachine:
         next_id = run.next_effect_id
         match step.next:
             case StartLlm(request=request, driver_state=state):
-                names = tuple(spec.name for spec in request.tools)
+                names = tuple([spec.name for spec in request.tools])
                 count, iteration = len(request.messages), run.protocol_iteration
                 run.emit([LlmRequestEvent(protocol_iteration=iteration, message_count=count, tool_list=names)])
                 self._wait(Waiting(effect=LlmCall(id=next_id, request=request), driver_state=state))

@@ -68,7 +68,7 @@ class Run:
 
     def emit(self, events: Iterable[SessionEvent]) -> None:
         """Show these to whoever watches."""
-        self.queue(*(Emit(event) for event in events))
+        self.pending += tuple(map(Emit, events))
 
     def take_unreported(self) -> tuple[tuple[Message, ...], tuple[ProtocolEvent, ...]]:
         """Messages and events since the last report, which count as reported from now on."""

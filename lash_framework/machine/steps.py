@@ -102,8 +102,8 @@ def split_calls(
     calls: Sequence[PendingToolCall | InvalidToolCall],
 ) -> tuple[tuple[PendingToolCall, ...], tuple[tuple[int, CompletedToolCall], ...]]:
     """The calls to run, and the results of the others with their place in the batch."""
-    rejected = tuple((index, reject(call)) for index, call in enumerate(calls) if isinstance(call, InvalidToolCall))
-    return tuple(call for call in calls if isinstance(call, PendingToolCall)), rejected
+    rejected = [(index, reject(call)) for index, call in enumerate(calls) if isinstance(call, InvalidToolCall)]
+    return tuple([call for call in calls if isinstance(call, PendingToolCall)]), tuple(rejected)
 
 
 def merge_results(waiting: Waiting, results: Sequence[CompletedToolCall]) -> tuple[CompletedToolCall, ...]:

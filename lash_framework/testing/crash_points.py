@@ -17,8 +17,8 @@ import anyio
 import anyio.lowlevel
 from attrs import define, field
 
-from lash_framework.journal import effect_label
 from lash_framework.journal_decisions import repeatability
+from lash_framework.journal_errors import effect_label
 from lash_hookspecs.effect_commands import RuntimeEffectKind
 from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome
 from lash_hookspecs.effects import EffectRunner, RuntimeEffectEnvelope
