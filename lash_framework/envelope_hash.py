@@ -21,6 +21,7 @@ from lash_hookspecs.effect_commands import (
     CheckpointCommand,
     DirectCommand,
     LlmCallCommand,
+    ProcessCommand,
     RuntimeEffectCommand,
     SyncEnvironmentCommand,
     ToolCallCommand,
@@ -166,6 +167,8 @@ class EnvelopeHasher:
         if isinstance(command, ToolCallCommand):
             data["call"].pop("on_unknown", None)  # what to do after a crash is not what was asked
             owner = command.call.plugin_id
+        elif isinstance(command, ProcessCommand):
+            data["operation"].get("input", {}).get("call", {}).pop("on_unknown", None)  # nor here
         return Asked(stable_hash("lash.effect", data), partial(_paths, data, owner))
 
     def _request(self, command: LlmCallCommand | DirectCommand, seen: int | None) -> Asked:

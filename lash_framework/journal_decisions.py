@@ -12,7 +12,9 @@ from typing import ClassVar, Union
 from lash_framework.faults import storable_text
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.effect_commands import (
+    AwaitEventCommand,
     ExecCodeCommand,
+    ProcessCommand,
     RuntimeEffectCommand,
     ToolCallCommand,
 )
@@ -165,12 +167,18 @@ class Fate(StrEnum):
 
 
 def repeatability(command: RuntimeEffectCommand) -> ToolEffect:
-    """What a second execution would do to the world. Code is unsafe; models, hooks and sleeps may run again."""
+    """What a second execution would do to the world. Code is unsafe; models, hooks and sleeps may run again.
+
+    So may what is asked of a process, which its ids make the same, and a wait, which reads one promise again. The world
+    remembers both, so they count as idempotent: what came before is durable first.
+    """
     match command:
         case ToolCallCommand(call=call):
             return call.effect
         case ExecCodeCommand():
             return ToolEffect.UNSAFE
+        case ProcessCommand() | AwaitEventCommand():
+            return ToolEffect.IDEMPOTENT
     return ToolEffect.PURE
 
 

@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 from hypothesis import given, settings, strategies as st
 from journal_kit import Killed, MemoryJournal
-from test_journal_decisions import ASKED, CALL, REQUEST, SCOPE
+from test_journal_decisions import ASKED, CALL, REQUEST, SCOPE, START
 
 from lash_framework.cut_calls import EXTERNAL
 from lash_framework.effects import envelope
@@ -19,6 +19,8 @@ from lash_framework.envelope_hash import EnvelopeHasher
 from lash_framework.journal import DURABLE_AT_ONCE, JournalController
 from lash_framework.journal_errors import EffectSuspended, JournalRefusal, differing_paths
 from lash_hookspecs import (
+    AwaitEventCommand,
+    AwaitEventOutcome,
     CheckpointCommand,
     CheckpointKind,
     CheckpointOutcome,
@@ -36,8 +38,24 @@ from lash_hookspecs import (
     OnUnknown,
     OwnedDirective,
     PreparedToolCall,
+    ProcessAbandoned,
+    ProcessAwait,
+    ProcessAwaited,
+    ProcessCancel,
+    ProcessCancelRequested,
+    ProcessCommand,
+    ProcessOutcome,
+    ProcessRefused,
+    ProcessSignal,
+    ProcessSignalled,
+    ProcessStarted,
+    ProcessStatus,
+    ProcessTransfer,
+    ProcessTransferred,
     PromptPiece,
     RenderedPrompt,
+    ResolvedError,
+    ResolvedOk,
     RuntimeEffectEnvelope,
     RuntimeEffectKind,
     RuntimeEffectOutcome,
@@ -52,7 +70,13 @@ from lash_hookspecs import (
     ToolCallOutput,
     ToolCallSuccess,
     ToolEffect,
+    WaitCancelled,
+    WaitTimedOut,
+    expect,
+    expect_process,
     llm_text,
+    process_effect_id,
+    wait_id,
 )
 
 
@@ -98,6 +122,8 @@ WRITES: dict[str, tuple[str, list[str]]] = {
     "code is unsafe": ("llm code", ["llm code?", "code"]),
     "an intent is written though nothing is held": ("unsafe", ["unsafe?", "unsafe"]),
     "a direct call is durable at once": ("llm direct", ["llm", "direct"]),
+    "all before it is durable when a process is asked": ("checkpoint process llm", ["checkpoint", "process"]),
+    "and when a wait begins, which others may see": ("checkpoint await_event", ["checkpoint", "await_event"]),
     "a sleep is held, as a model's reply is": ("llm sleep llm", ["llm", "sleep"]),
 }
 
@@ -124,7 +150,8 @@ async def test_what_is_written_when(effects: str, wanted: list[str]) -> None:
     assert [row.label for row in journal.rows] + held == controller.ran
 
 
-EFFECTS = ["turn_start", "llm", "pure", "idempotent", "unsafe", "code", "direct", "checkpoint", "sleep", "flush"]
+EFFECTS = ["turn_start", "llm", "pure", "idempotent", "unsafe", "code", "direct", "checkpoint", "sleep", "process"]
+EFFECTS += ["await_event", "flush"]
 
 
 @given(st.lists(st.sampled_from(EFFECTS), max_size=12))
@@ -144,7 +171,7 @@ async def test_the_rules_of_the_order_hold_for_any_effects(effects: list[str]) -
         if isinstance(envelope.command, ExecCodeCommand) or "unsafe" in str(envelope.command):
             assert journal.rows[-1].status is JournalStatus.INTENT
             assert durable == before
-        if "idempotent" in str(envelope.command):
+        if "idempotent" in str(envelope.command) or isinstance(envelope.command, (ProcessCommand, AwaitEventCommand)):
             assert durable == before
         order.append(controller.ran[-1])
         return await answer(envelope)
@@ -279,7 +306,6 @@ async def recorded(*questions: RuntimeEffectEnvelope, run: Any = answer, owners:
 @pytest.mark.statement(25, page="effects")
 @pytest.mark.parametrize("kind", ASKED)
 async def test_a_done_row_of_every_kind_is_the_outcome_and_runs_nothing(kind: str) -> None:
-    """`process` and `await_event` come with durable waits."""
     rows = await recorded(asked(kind))
     journal = MemoryJournal(rows)
     controller = JournalController(rows, journal.append)
@@ -287,6 +313,55 @@ async def test_a_done_row_of_every_kind_is_the_outcome_and_runs_nothing(kind: st
     assert len(controller.replayed) == 1
     assert controller.ran == []
     assert journal.writes == []
+
+
+SIGNAL = ProcessSignal(process_id="p", signal_name="go", signal_id="1", payload={"n": 1})
+TRANSFER = ProcessTransfer(from_session="s", to_session="t", process_ids=("p",))
+PROCESSES: list[tuple[Any, Any]] = [
+    (START, ProcessStarted(ProcessStatus.RUNNING)),
+    (START, ProcessRefused("process_conflict", "`p` is another process")),
+    (ProcessAwait("p"), ProcessAwaited(ProcessAbandoned("engine_gave_up"))),
+    (ProcessCancel("p", "late"), ProcessCancelRequested(ProcessStatus.WAITING)),
+    (SIGNAL, ProcessSignalled(3)),
+    (TRANSFER, ProcessTransferred()),
+]
+
+
+@pytest.mark.parametrize(("operation", "result"), PROCESSES)
+async def test_what_a_process_is_asked_is_asked_once_and_replayed(operation: Any, result: Any) -> None:
+    """The journal knows of no process: whoever calls it brings the runner."""
+    ran = 0
+
+    async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        nonlocal ran
+        ran += 1
+        assert envelope.command == ProcessCommand(operation)
+        return ProcessOutcome(result)
+
+    question = envelope(SCOPE, ProcessCommand(operation), process_effect_id(operation))
+    rows = await recorded(question, run=run)
+    outcome = await JournalController(rows, MemoryJournal(rows).append).execute(question, run)
+    assert expect_process(outcome, type(result)) == result
+    assert ran == 1
+
+
+@pytest.mark.parametrize(
+    "resolution", [ResolvedOk({"yes": True}), ResolvedError("no", "not now"), WaitTimedOut(), WaitCancelled()]
+)
+async def test_what_came_of_a_wait_is_read_once_and_replayed(resolution: Any) -> None:
+    ran = 0
+
+    async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        nonlocal ran
+        ran += 1
+        return AwaitEventOutcome(resolution)
+
+    command = ASKED["await_event"][0]
+    question = envelope(SCOPE, command, wait_id(command.key))
+    rows = await recorded(question, run=run)
+    outcome = await JournalController(rows, MemoryJournal(rows).append).execute(question, run)
+    assert expect(outcome, AwaitEventOutcome).resolution == resolution
+    assert ran == 1
 
 
 @pytest.mark.statement(12, page="effects")

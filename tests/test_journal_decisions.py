@@ -25,6 +25,8 @@ from lash_framework.journal_decisions import (
 )
 from lash_framework.journal_errors import EffectSuspended
 from lash_hookspecs import (
+    AwaitEventCommand,
+    AwaitEventOutcome,
     CheckpointCommand,
     CheckpointKind,
     CheckpointOutcome,
@@ -32,9 +34,11 @@ from lash_hookspecs import (
     DirectCommand,
     DirectOutcome,
     EffectControllerError,
+    EngineInput,
     ExecCodeCommand,
     ExecCodeOutcome,
     ExecResponse,
+    InTurn,
     JournalRow,
     JournalStatus,
     LlmCallCommand,
@@ -44,6 +48,13 @@ from lash_hookspecs import (
     ModelToolReturn,
     OnUnknown,
     PreparedToolCall,
+    ProcessCommand,
+    ProcessOutcome,
+    ProcessRecovery,
+    ProcessStart,
+    ProcessStarted,
+    ProcessStatus,
+    ResolvedOk,
     RuntimeEffectEnvelope,
     RuntimeEffectKind,
     RuntimeEffectOutcome,
@@ -59,11 +70,13 @@ from lash_hookspecs import (
     ToolCallFailure,
     ToolCallOutput,
     ToolCallSuccess,
+    ToolCompletionWait,
     ToolEffect,
     TurnEndCommand,
     TurnEndOutcome,
     TurnStartCommand,
     TurnStartOutcome,
+    WaitKey,
     decode,
     encode,
 )
@@ -142,6 +155,8 @@ def tool_call(effect: ToolEffect, on_unknown: OnUnknown = OnUnknown.FAIL) -> Too
     )
 
 
+START = ProcessStart(process_id="p", input=EngineInput("e", {"n": 1}), recovery=ProcessRecovery.RERUNNABLE)
+
 ASKED: dict[str, tuple[Any, RuntimeEffectOutcome]] = {
     "turn_start": (TurnStartCommand("h"), TurnStartOutcome(started_at_ms=1, policy=SessionPolicy(model="test:model"))),
     "turn_end": (TurnEndCommand(), TurnEndOutcome(finished_at_ms=1)),
@@ -152,6 +167,11 @@ ASKED: dict[str, tuple[Any, RuntimeEffectOutcome]] = {
     "checkpoint": (CheckpointCommand(CheckpointKind.AFTER_WORK), CheckpointOutcome()),
     "sync_execution_environment": (SyncEnvironmentCommand(True), SyncEnvironmentOutcome()),
     "sleep": (SleepCommand(5), SleepOutcome()),
+    "process": (ProcessCommand(START), ProcessOutcome(ProcessStarted(ProcessStatus.RUNNING))),
+    "await_event": (
+        AwaitEventCommand(WaitKey(InTurn("s", "t"), ToolCompletionWait("c"))),
+        AwaitEventOutcome(ResolvedOk({"approved": True})),
+    ),
 }
 
 # What the next process does, by where the one before died.
@@ -171,6 +191,9 @@ CRASHES: dict[tuple[str, str, str], list[str]] = {
     ("tool_call", "unsafe", "wait"): WAITS,
     ("exec_code", "unsafe", "fail"): FAILS,
     ("direct", "pure", "fail"): AGAIN,
+    # A start is the same by the process's id, a wait reads the same promise.
+    ("process", "idempotent", "fail"): AGAIN,
+    ("await_event", "idempotent", "fail"): AGAIN,
     ("llm_call", "pure", "fail"): HELD,
     ("sleep", "pure", "fail"): HELD,
     ("turn_start", "pure", "fail"): HELD,
@@ -182,15 +205,16 @@ CRASHES: dict[tuple[str, str, str], list[str]] = {
 
 PURE, IDEMPOTENT, UNSAFE = (tool_call(each) for each in ToolEffect)
 PATIENT, CODE, MODEL = tool_call(ToolEffect.UNSAFE, OnUnknown.WAIT), *(ASKED[k][0] for k in ("exec_code", "llm_call"))
+PROCESS, WAIT = (ASKED[k][0] for k in ("process", "await_event"))
 OUTCOME, REFUSED = Recorded(SleepOutcome()), EffectControllerError("c", "m")
 FATES: list[tuple[Decision, Any, str]] = [
-    *((Absent(), each, "run") for each in (PURE, IDEMPOTENT, UNSAFE, PATIENT, CODE, MODEL)),
+    *((Absent(), each, "run") for each in (PURE, IDEMPOTENT, UNSAFE, PATIENT, CODE, MODEL, PROCESS, WAIT)),
     *((OUTCOME, each, "replay") for each in (PURE, UNSAFE, PATIENT, MODEL)),
     *((Failed(REFUSED), each, "replay") for each in (PURE, UNSAFE, PATIENT, MODEL)),
     *((Mismatch(), each, "refuse") for each in (PURE, UNSAFE, PATIENT, MODEL)),
     *((Corrupt("broken"), each, "refuse") for each in (PURE, UNSAFE, PATIENT, MODEL)),
     # Nobody writes an intent for what may run again; if there is one, it still may.
-    *((Intended(), each, "run") for each in (PURE, IDEMPOTENT, MODEL)),
+    *((Intended(), each, "run") for each in (PURE, IDEMPOTENT, MODEL, PROCESS, WAIT)),
     *((Intended(), each, "unknown_after_crash") for each in (UNSAFE, CODE)),
     (Intended(), PATIENT, "suspend"),
 ]
@@ -202,8 +226,7 @@ def test_what_follows_from_a_decision(decision: Decision, command: Any, wanted: 
 
 
 def test_the_table_of_crashes_has_every_kind_that_there_is() -> None:
-    to_come = {"process", "await_event"}
-    assert {kind for kind, *_ in CRASHES} == {each.value for each in RuntimeEffectKind} - to_come
+    assert {kind for kind, *_ in CRASHES} == {each.value for each in RuntimeEffectKind} == ASKED.keys()
     tools = {(effect, policy) for kind, effect, policy in CRASHES if kind == "tool_call"}
     assert tools == {(effect.value, policy.value) for effect in ToolEffect for policy in OnUnknown}
 

@@ -12,19 +12,25 @@ from typing import Any
 import pytest
 from attrs import evolve
 from hypothesis import given, strategies as st
-from test_journal_decisions import ASKED, tool_call
+from test_journal_decisions import ASKED, START, tool_call
 
 from lash_framework import envelope_hash, message_chain
 from lash_framework.envelope_hash import EnvelopeHasher
 from lash_framework.message_chain import message_digest
 from lash_hookspecs import (
     AttachmentRef,
+    AwaitEventCommand,
     CheckpointCommand,
     CheckpointKind,
+    CustomWait,
     DirectCommand,
+    EngineInput,
     ExecCodeCommand,
+    ExternalInput,
     GenerationOptions,
     ImageBlock,
+    InProcess,
+    InTurn,
     JsonObjectOutput,
     LlmAttachment,
     LlmCallCommand,
@@ -36,16 +42,29 @@ from lash_hookspecs import (
     LlmToolSpec,
     MessageRun,
     OnUnknown,
+    ProcessAwait,
+    ProcessCancel,
+    ProcessCommand,
+    ProcessOperation,
+    ProcessRecovery,
+    ProcessSignal,
+    ProcessTransfer,
     PromptPiece,
     ProviderReplayMeta,
     RenderedPrompt,
+    SignalWait,
     SleepCommand,
     SyncEnvironmentCommand,
     TextBlock,
     ToolCallBlock,
+    ToolCallInput,
+    ToolCompletionWait,
     ToolEffect,
     ToolResultBlock,
+    TurnCancelWait,
     TurnStartCommand,
+    TurnTerminalWait,
+    WaitKey,
     content_hash,
     llm_text,
 )
@@ -95,6 +114,31 @@ def test_whatever_is_asked_otherwise_has_another_hash() -> None:
     assert len(set(hashes.values())) == len(hashes)
 
 
+OPERATIONS: list[ProcessOperation] = [
+    evolve(START, process_id="q"),
+    evolve(START, input=EngineInput("e", {"n": 2})),
+    evolve(START, input=EngineInput("f", {"n": 1})),
+    evolve(START, input=ExternalInput()),
+    evolve(START, input=ToolCallInput(tool_call(ToolEffect.PURE).call)),
+    evolve(START, recovery=ProcessRecovery.OWNER_BOUND),
+    evolve(START, max_attempts=3),
+    ProcessAwait("p"),
+    ProcessCancel("p"),
+    ProcessCancel("p", "late"),
+    ProcessSignal(process_id="p", signal_name="go", signal_id="1"),
+    ProcessSignal(process_id="p", signal_name="go", signal_id="1", payload=1),
+    ProcessTransfer(from_session="s", to_session="t", process_ids=("p", "q")),
+    ProcessTransfer(from_session="s", to_session="t", process_ids=("q", "p")),
+]
+WAITS = [
+    WaitKey(InTurn("s", "u"), ToolCompletionWait("c")),
+    WaitKey(InTurn("s", "t"), CustomWait("c")),
+    WaitKey(InTurn("s", "t"), TurnCancelWait()),
+    WaitKey(InTurn("s", "t"), TurnTerminalWait()),
+    WaitKey(InProcess("p"), CustomWait("c")),
+    WaitKey(InProcess("p"), SignalWait("go", 1)),
+    WaitKey(InProcess("p"), SignalWait("go", 2)),
+]
 COMMANDS = [
     *(command for command, _ in ASKED.values()),
     TurnStartCommand("other"),
@@ -105,11 +149,12 @@ COMMANDS = [
     CheckpointCommand(CheckpointKind.BEFORE_COMPLETION),
     SyncEnvironmentCommand(False),
     SleepCommand(6),
+    *map(ProcessCommand, OPERATIONS),
+    *map(AwaitEventCommand, WAITS),
 ]
 
 
 def test_every_kind_has_a_hash_of_all_its_fields_and_digests_beside_it() -> None:
-    """`process` and `await_event` come with durable waits: there is no command of these kinds yet."""
     asked = [EnvelopeHasher().ask(command) for command in COMMANDS]
     assert len({each.hash for each in asked}) == len(COMMANDS)
     assert all(each.digests for each in asked)
@@ -125,6 +170,11 @@ def test_bytes_memos_and_the_policy_after_a_crash_never_enter() -> None:
         message.memo["wire"] = object()
     assert hash_of(BASE) == before
     assert hash_of(tool_call(ToolEffect.UNSAFE)) == hash_of(tool_call(ToolEffect.UNSAFE, OnUnknown.WAIT))
+    started = [
+        ProcessCommand(evolve(START, input=ToolCallInput(tool_call(ToolEffect.UNSAFE, policy).call)))
+        for policy in OnUnknown
+    ]
+    assert len({hash_of(each) for each in started}) == 1
 
 
 def test_one_text_has_one_digest_whichever_class_and_length_it_is_of() -> None:
@@ -207,6 +257,8 @@ HASHES = {
     "checkpoint": "cd5ea580fa68b32f",
     "sync_execution_environment": "b1ddd3bfa3cbd211",
     "sleep": "e4bb805ea7effe5e",
+    "process": "8fdfd5a52b4a2d16",
+    "await_event": "d0848616133116c5",
 }
 
 

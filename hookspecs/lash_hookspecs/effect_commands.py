@@ -7,14 +7,18 @@ from typing import ClassVar, Union
 
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.llm import LlmRequest
+from lash_hookspecs.processes import ProcessOperation
 from lash_hookspecs.tools import PreparedToolCall
 from lash_hookspecs.values import frozen
+from lash_hookspecs.waits import WaitKey
 
 __all__ = [
+    "AwaitEventCommand",
     "CheckpointCommand",
     "DirectCommand",
     "ExecCodeCommand",
     "LlmCallCommand",
+    "ProcessCommand",
     "RuntimeEffectCommand",
     "RuntimeEffectKind",
     "SleepCommand",
@@ -89,6 +93,15 @@ class ToolCallCommand:
 
 
 @frozen
+class ProcessCommand:
+    """Ask something of a process. `process_effect_id` makes its effect id."""
+
+    tag: ClassVar[str] = "process"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.PROCESS
+    operation: ProcessOperation
+
+
+@frozen
 class ExecCodeCommand:
     """Run code."""
 
@@ -125,14 +138,25 @@ class SleepCommand:
     duration_ms: int
 
 
+@frozen
+class AwaitEventCommand:
+    """Wait until somebody settles a promise. `wait_id` makes its effect id."""
+
+    tag: ClassVar[str] = "await_event"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.AWAIT_EVENT
+    key: WaitKey
+
+
 RuntimeEffectCommand = Union[
     TurnStartCommand,
     TurnEndCommand,
     LlmCallCommand,
     DirectCommand,
     ToolCallCommand,
+    ProcessCommand,
     ExecCodeCommand,
     CheckpointCommand,
     SyncEnvironmentCommand,
     SleepCommand,
+    AwaitEventCommand,
 ]

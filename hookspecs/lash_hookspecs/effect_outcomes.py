@@ -15,19 +15,23 @@ from lash_hookspecs.effect_commands import RuntimeEffectKind
 from lash_hookspecs.errors import EffectControllerError
 from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmToolSpec
 from lash_hookspecs.messages import Message
+from lash_hookspecs.processes import ProcessRefused, ProcessResult
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sessions import SessionPolicy
 from lash_hookspecs.tools import CompletedToolCall, ExecResponse
 from lash_hookspecs.turn_outcomes import StopReason
 from lash_hookspecs.values import frozen
+from lash_hookspecs.waits import Resolution
 
 __all__ = [
+    "AwaitEventOutcome",
     "CheckpointOutcome",
     "DirectOutcome",
     "ExecCodeOutcome",
     "HookFailure",
     "HookRecord",
     "LlmCallOutcome",
+    "ProcessOutcome",
     "RuntimeEffectOutcome",
     "SleepOutcome",
     "SyncEnvironmentOutcome",
@@ -37,6 +41,7 @@ __all__ = [
     "TurnStartOutcome",
     "TurnStop",
     "expect",
+    "expect_process",
 ]
 
 
@@ -149,6 +154,15 @@ class ToolCallEffectOutcome:
 
 
 @frozen
+class ProcessOutcome:
+    """What came of the operation."""
+
+    tag: ClassVar[str] = "process"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.PROCESS
+    result: ProcessResult
+
+
+@frozen
 class ExecCodeOutcome:
     """What the code did; text says why it could not run."""
 
@@ -195,16 +209,27 @@ class SleepOutcome:
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.SLEEP
 
 
+@frozen
+class AwaitEventOutcome:
+    """What came of the wait."""
+
+    tag: ClassVar[str] = "await_event"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.AWAIT_EVENT
+    resolution: Resolution
+
+
 RuntimeEffectOutcome = Union[
     TurnStartOutcome,
     TurnEndOutcome,
     LlmCallOutcome,
     DirectOutcome,
     ToolCallEffectOutcome,
+    ProcessOutcome,
     ExecCodeOutcome,
     CheckpointOutcome,
     SyncEnvironmentOutcome,
     SleepOutcome,
+    AwaitEventOutcome,
 ]
 
 O = TypeVar("O")  # noqa: E741  # the conventional name for an outcome's type here
@@ -219,4 +244,16 @@ def expect(outcome: RuntimeEffectOutcome, kind: type[O]) -> O:
     given = getattr(outcome, "kind", type(outcome).__name__)
     raise EffectControllerError(
         "runtime_effect_wrong_outcome", f"expected outcome `{wanted.kind}`, the controller returned `{given}`"
+    )
+
+
+def expect_process(outcome: RuntimeEffectOutcome, result: type[O]) -> O | ProcessRefused:
+    """The result of the operation that was asked for, or its refusal. Raises the same for one of another operation."""
+    given: Any = expect(outcome, ProcessOutcome).result
+    if isinstance(given, (result, ProcessRefused)):
+        return given
+    wanted: Any = result
+    raise EffectControllerError(
+        "runtime_effect_wrong_outcome",
+        f"expected a `{wanted.tag}` of a process, the controller returned `{getattr(given, 'tag', given)}`",
     )

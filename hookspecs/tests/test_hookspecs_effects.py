@@ -14,10 +14,21 @@ from lash_hookspecs import (
     CausedByEffect,
     CheckpointOutcome,
     CodecError,
+    CustomWait,
     EffectControllerError,
     EffectSubject,
     ExecCodeOutcome,
+    InProcess,
+    InTurn,
     LlmCallOutcome,
+    ProcessAwait,
+    ProcessCancel,
+    ProcessOperation,
+    ProcessOutcome,
+    ProcessRefused,
+    ProcessResult,
+    ProcessSignal,
+    ProcessTransfer,
     RuntimeEffectCommand,
     RuntimeEffectEnvelope,
     RuntimeEffectKind,
@@ -26,24 +37,33 @@ from lash_hookspecs import (
     RuntimeReplay,
     RuntimeScope,
     RuntimeSubject,
+    SignalWait,
     SleepCommand,
     SleepOutcome,
+    ToolCompletionWait,
+    TurnCancelWait,
+    TurnTerminalWait,
     UnknownTag,
+    WaitKey,
     canonical_bytes,
     child_key,
     decode,
     effect_key,
     encode,
     expect,
+    expect_process,
+    process_effect_id,
     stable_hash,
     structure,
     unstructure,
+    wait_id,
 )
 
 SCOPE = RuntimeScope(session_id="s", turn_id="t", turn_index=0, protocol_iteration=0)
 KEY = RuntimeReplay("key")
 COMMANDS = get_args(RuntimeEffectCommand)
 OUTCOMES = get_args(RuntimeEffectOutcome)
+RESULTS = get_args(ProcessResult)
 
 
 def statement(*numbers: int) -> pytest.MarkDecorator:
@@ -63,7 +83,6 @@ REFUSED = {
     "blank-id": (invocation(""), "runtime_effect_invocation_subject"),
     "spaces-as-id": (invocation(" \t\n"), "runtime_effect_invocation_subject"),
     "another-kind": (invocation(kind="llm_call"), "runtime_effect_invocation_kind"),
-    "kind-without-command": (invocation(kind="process"), "runtime_effect_invocation_kind"),
     "no-key": (invocation(replay=None), "runtime_effect_replay_required"),
     "empty-key": (invocation(replay=RuntimeReplay("")), "runtime_effect_replay_required"),
     # Who asks is checked before what is asked, and that before how it is found again.
@@ -190,6 +209,28 @@ def test_what_is_no_outcome_at_all_is_refused_the_same_way(outcome: Any) -> None
         expect(outcome, LlmCallOutcome)
 
 
+@statement(8)
+@pytest.mark.parametrize("wanted", RESULTS, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("given", RESULTS, ids=lambda cls: cls.__name__)
+def test_a_process_answers_what_it_was_asked_or_refuses(given: Any, wanted: Any) -> None:
+    outcome = ProcessOutcome(an_example(given))
+    if given in (wanted, ProcessRefused):
+        assert expect_process(outcome, wanted) is outcome.result
+    else:
+        with pytest.raises(EffectControllerError, match=f"wrong_outcome.*`{wanted.tag}`.*`{given.tag}`"):
+            expect_process(outcome, wanted)
+    with pytest.raises(EffectControllerError, match=r"expected outcome `process`, .*`sleep`"):
+        expect_process(SleepOutcome(), wanted)
+
+
+def test_every_operation_has_a_result_of_its_name_and_any_may_be_refused() -> None:
+    assert [*(cls.tag for cls in get_args(ProcessOperation)), "refused"] == [cls.tag for cls in RESULTS]
+
+
+def test_every_kind_has_one_command() -> None:
+    assert sorted(cls.kind for cls in COMMANDS) == sorted(RuntimeEffectKind)
+
+
 def test_every_command_has_an_outcome_of_its_kind() -> None:
     assert [cls.kind for cls in COMMANDS] == [cls.kind for cls in OUTCOMES]
     assert [cls.tag for cls in COMMANDS] == [cls.kind.value for cls in COMMANDS]
@@ -246,6 +287,37 @@ def test_a_childs_key_is_never_an_effects(where: tuple[Any, ...], plugin: str, k
     assert child_key(key_of(where), plugin, key) != key_of(where)
     assume(plugin)
     assert child_key(key_of(where), plugin, 0) != child_key(key_of(where), "", 0)
+
+
+SIGNALS = st.builds(ProcessSignal, process_id=IDS, signal_name=IDS, signal_id=IDS)
+TRANSFERS = st.builds(
+    ProcessTransfer, from_session=IDS, to_session=IDS, process_ids=st.lists(IDS, max_size=2).map(tuple)
+)
+OPERATIONS = SIGNALS | TRANSFERS | st.builds(ProcessAwait, IDS) | st.builds(ProcessCancel, IDS)
+
+
+@given(OPERATIONS, OPERATIONS)
+def test_no_two_operations_of_processes_share_an_effect_id(one: Any, other: Any) -> None:
+    assert (process_effect_id(one) == process_effect_id(other)) is (one == other)
+
+
+def test_what_an_operation_says_besides_is_no_part_of_its_id() -> None:
+    """Another reason, another payload: it is the same cancel and the same signal, and a mismatch for the journal."""
+    assert process_effect_id(ProcessCancel("p", "late")) == process_effect_id(ProcessCancel("p")) == '["cancel","p"]'
+    signal = ProcessSignal(process_id="p", signal_name="go", signal_id="1")
+    assert process_effect_id(attrs.evolve(signal, payload=1)) == process_effect_id(signal) == '["signal","p","go","1"]'
+
+
+SCOPES = st.builds(InTurn, IDS, IDS) | st.builds(InProcess, IDS)
+WAITS = st.one_of(
+    st.builds(ToolCompletionWait, IDS), st.builds(CustomWait, IDS), st.builds(SignalWait, IDS, st.integers(1, 3))
+)
+WAIT_KEYS = st.builds(WaitKey, SCOPES, WAITS | st.sampled_from([TurnCancelWait(), TurnTerminalWait()]))
+
+
+@given(WAIT_KEYS, WAIT_KEYS)
+def test_no_two_waits_share_an_id(one: WaitKey, other: WaitKey) -> None:
+    assert (wait_id(one) == wait_id(other)) is (one == other)
 
 
 def test_a_key_says_nothing_about_its_ids() -> None:
