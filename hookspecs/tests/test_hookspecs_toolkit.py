@@ -577,6 +577,9 @@ HANGS = """
 import os, signal, sys, threading, anyio
 from lash_hookspecs import ToolCallContext, tool
 
+# Who runs the tests in the background of a shell ignores it, and so would we.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 @tool
 def hang() -> None:
     threading.Event().wait()
