@@ -9,10 +9,12 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,13 +120,19 @@ class Cli:
         )
 
 
+def _as_a_shell_does(terminal: int) -> None:
+    """In the child: the terminal is its own, and Ctrl-C reaches it, though whoever runs the tests may ignore that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.login_tty(terminal)
+
+
 class Terminal:
     """A process on a pseudo-terminal. `wait_for` returns what came up to a text, without colours and cursor moves."""
 
     def __init__(self, cli: Cli, *args: str, env: Mapping[str, str] | None = None) -> None:
         self._master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            cli.command(*args), cwd=cli.folder, env=cli.env(env), preexec_fn=lambda: os.login_tty(slave)
+            cli.command(*args), cwd=cli.folder, env=cli.env(env), preexec_fn=partial(_as_a_shell_does, slave)
         )
         os.close(slave)
         self._pending = ""
