@@ -54,6 +54,9 @@ MODEL = ("--model", "scripted:script.toml")
 WITH_TOOLS = ("--tools", "tools.py", *MODEL)
 
 
+pytestmark = pytest.mark.costly
+
+
 @pytest.fixture
 def lash(tmp_path: Path) -> Cli:
     return Cli(tmp_path)

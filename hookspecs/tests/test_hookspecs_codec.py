@@ -296,6 +296,7 @@ def other_than(data: Any, draw: Any) -> Any:
     return draw(st.sampled_from([None, True, 0, 1.5, "", "text", "unknown", [], ["a"], {}, {"type": "text"}]))
 
 
+@pytest.mark.costly
 @each_class
 def test_what_is_read_by_the_table_is_what_cattrs_reads(cls: type) -> None:
     """The table may refuse what cattrs takes, which is asked then; it takes nothing that cattrs refuses."""
@@ -327,6 +328,7 @@ def test_a_type_that_no_table_knows_is_left_to_cattrs() -> None:
 # ---- two ways to write ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.costly
 @each_class
 def test_a_value_is_written_as_cattrs_writes_it(cls: type) -> None:
     """Which way a class is written depends on how often it was: that must never show, in values, order or types."""

@@ -31,7 +31,10 @@ from lash_plugin_store_sql.store import SqlStore
 
 TABLES = ("sessions", "tombstones", "nodes", "receipts", "blobs", "refs", "usage", "inbox", "journal")
 
-pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # what fails is on the store's threads
+pytestmark = [
+    pytest.mark.costly,
+    pytest.mark.parametrize("anyio_backend", ["asyncio"]),  # what fails is on the store's threads
+]
 
 
 @define

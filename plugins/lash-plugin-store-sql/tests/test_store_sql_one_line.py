@@ -14,6 +14,8 @@ from lash_hookspecs.testing.store import StoreCase, conformance, store_cases
 from lash_plugin_store_sql.settings import SqlSettings
 from lash_plugin_store_sql.store import SqlStore, open_store
 
+pytestmark = pytest.mark.costly  # the cases run in `test_store_sql_conformance.py`, too
+
 QUICK = SqlSettings(synchronous="normal")
 
 
