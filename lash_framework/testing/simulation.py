@@ -57,7 +57,7 @@ class Simulation:
         self._stores: dict[str, Any] = {}
         self._opening: anyio.Lock | None = None
         # Sockets and the like are left out on purpose.
-        self._loop = SimulatedLoop(self._draws("order"), limit_s=limit_s)  # type: ignore[abstract]
+        self._loop = SimulatedLoop(self._draws("order"), limit_s=limit_s)  # type: ignore[abstract]  # lacks files and sockets
 
     def now_ms(self) -> int:
         """Milliseconds since 1970, by the simulated clock, as hosts and stores see them."""
