@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from lash_framework.accepted import AcceptedTurn
+from lash_framework.admission import DurableStore
 from lash_framework.begun_turn import what_was_accepted
 from lash_framework.envelope_hash import owner_of
 from lash_framework.held_turn import HeldTurn
@@ -241,8 +242,7 @@ async def replay_turn(lash: Lash, session_id: str, receipt: Receipt) -> Replayed
     """
     turn_id = receipt.operation.key
     store = lash.require_journal("a replay").store
-    settled = all_items(store, session_id, frozenset({InboxState.COMPLETED}))
-    item = next((each for each in [each async for each in settled] if each.turn_id == turn_id and each.payload), None)
+    item = await _settled(store, session_id, turn_id)
     rows = await store.load_journal(session_id, turn_id)
     if item is None or not rows:
         hint = "its journal wasn't kept: turns that run with `durability.keep_journal_h` above 0 keep theirs"
@@ -267,6 +267,14 @@ async def replay_turn(lash: Lash, session_id: str, receipt: Receipt) -> Replayed
 
 def _content(node: NodeRecord) -> tuple[object, ...]:
     return node.node_id, node.parent_node_id, node.kind, node.timestamp_ms, node.frame_key, node.body
+
+
+async def _settled(store: DurableStore, session_id: str, turn_id: str) -> InboxItem | None:
+    """The item that the turn was accepted as, if it is still here."""
+    async for each in all_items(store, session_id, frozenset({InboxState.COMPLETED})):
+        if each.turn_id == turn_id and each.payload:
+            return each
+    return None
 
 
 async def _before(lash: Lash, session_id: str, receipt: Receipt) -> tuple[LoadedSession, list[NodeRecord]]:

@@ -108,9 +108,9 @@ class Session:
         """Accept an input durably, and return at once.
 
         A turn that runs here takes it at its next checkpoint (or not, with `Ingress.NEXT_TURN`, or if the input says
-        more than texts and images); otherwise it is a turn
-        of its own, which runs in the background after those before it. The same `source_key` again is the same item;
-        with another input it is an `InboxConflict`. Raises `CapabilityMissing` without a journal.
+        more than texts and images); otherwise it is a turn of its own, which runs in the background after those before
+        it. The same `source_key` again is the same item; with another input it is an `InboxConflict`. Raises
+        `CapabilityMissing` without a journal.
         """
         return await enqueue(self._resident, given, ingress, source_key, keeps=self)
 

@@ -91,8 +91,8 @@ class _Call:
 class ActivityStream:
     """One run of a turn, as activities: for the turn's own iterator (`sink`), and for the session's observers (`feed`).
 
-    `asking`: a model call is under way; `has_asked`: there was one that no record
-    answered. `model_call` is the correlation id of the latest one.
+    `asking`: a model call is under way; `has_asked`: there was one that no record answered. `model_call` is the
+    correlation id of the latest one.
     """
 
     def __init__(self, turn_id: str, sink: Sink | None, feed: Feed) -> None:
