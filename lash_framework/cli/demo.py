@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,8 @@ from lash_framework.cli.streams import own_stdout
 
 if TYPE_CHECKING:
     from lash_framework.cli.turns import Gate
-    from lash_framework.lash import Lash
     from lash_framework.recovery import RecoveredTurn
+    from lash_hookspecs.observation import Observation
     from lash_hookspecs.sessions import AssembledTurn
     from lash_hookspecs.toolkit import FunctionTool
 
@@ -117,21 +117,18 @@ def _work(invocation: Invocation, turn_id: str) -> int:
     import anyio
 
     from lash_framework.cli.turns import run_turn, with_signals
+    from lash_hookspecs.activity import ToolCallCompleted
 
     async def work(screen: Screen, gate: Gate) -> AssembledTurn:
-        hosts: list[Lash] = []
-
         async def die() -> None:
-            (lash,) = hosts
-            store = lash.require_journal("the demo").store
-            # The journal is in a database, which sets no event.
-            while not any("`now`" in row.label for row in await store.load_journal(session.id, turn_id)):  # noqa: ASYNC110
-                await anyio.sleep(0.01)
+            async for seen in session.observe():
+                if any(isinstance(each, ToolCallCompleted) for each in _calls_in(seen)):
+                    break  # what is told of `now` is recorded
+            await anyio.wait_all_tasks_blocked()  # and is on the screen
             sys.stdout.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
         async with invocation.open(tools=demo_tools(die)) as lash:
-            hosts.append(lash)
             session = await lash.session(invocation.session)
             return await run_turn(session, QUESTION, screen, gate, turn_id=turn_id, logs=invocation.logs)
 
@@ -142,6 +139,15 @@ def _work(invocation: Invocation, turn_id: str) -> int:
         finally:
             screen.close()
     return exit_code_of(turn.outcome)
+
+
+def _calls_in(seen: Observation) -> Sequence[object]:
+    """What an observer is told of tool calls: as they happen, or how they stand when it comes."""
+    from lash_hookspecs.observation import Observed
+
+    if isinstance(seen, Observed):
+        return (seen.activity.event,)
+    return seen.state.running.tool_calls if seen.state.running is not None else ()
 
 
 # ---- whoever goes on ------------------------------------------------------------------------------------------------
