@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from attrs import define, field
 
 from lash_hookspecs.inbox import Inbox, InboxItem, InboxState
 from lash_hookspecs.leases import Lease
@@ -63,15 +65,34 @@ def state_of(item: InboxItem, lease: Lease | None, now_ms: int) -> TurnState | N
     return TurnState.RUNNING
 
 
-async def all_items(
+def all_items(
     store: Inbox, session_id: str | None = None, states: frozenset[InboxState] | None = None
 ) -> AsyncIterator[InboxItem]:
-    """Items of the inbox, however many there are; without `states`, those that aren't settled."""
-    after = 0
-    while page := await store.list_inbox(session_id, states=states, limit=PAGE, after=after):
-        for item in page:
-            yield item
-        after = page[-1].no
+    """Items of the inbox, however many there are; without `states`, those that aren't settled.
+
+    Who stops early has nothing to close: a generator left in the middle is an error under trio.
+    """
+    return _Items(store, session_id, states)
+
+
+@define
+class _Items(AsyncIterator[InboxItem]):
+    _store: Inbox
+    _session_id: str | None
+    _states: frozenset[InboxState] | None
+    _after: int = field(default=0, init=False)
+    _page: Iterator[InboxItem] = field(factory=lambda: iter(()), init=False)
+
+    async def __anext__(self) -> InboxItem:
+        item = next(self._page, None)
+        if item is None:
+            found = await self._store.list_inbox(self._session_id, states=self._states, limit=PAGE, after=self._after)
+            self._page = iter(found)
+            item = next(self._page, None)
+        if item is None:
+            raise StopAsyncIteration
+        self._after = item.no
+        return item
 
 
 async def unfinished_turns(journalling: Journalling, session_id: str | None = None) -> Sequence[UnfinishedTurn]:
