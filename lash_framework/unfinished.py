@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from attrs import define, field
-
 from lash_hookspecs.inbox import Inbox, InboxItem, InboxState
 from lash_hookspecs.leases import Lease
 from lash_hookspecs.liveness import is_gone
@@ -75,13 +73,13 @@ def all_items(
     return _Items(store, session_id, states)
 
 
-@define
 class _Items(AsyncIterator[InboxItem]):
-    _store: Inbox
-    _session_id: str | None
-    _states: frozenset[InboxState] | None
-    _after: int = field(default=0, init=False)
-    _page: Iterator[InboxItem] = field(factory=lambda: iter(()), init=False)
+    def __init__(self, store: Inbox, session_id: str | None, states: frozenset[InboxState] | None) -> None:
+        self._store = store
+        self._session_id = session_id
+        self._states = states
+        self._after = 0
+        self._page: Iterator[InboxItem] = iter(())
 
     async def __anext__(self) -> InboxItem:
         item = next(self._page, None)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from cli_kit import Cli, Terminal
 
+pytestmark = pytest.mark.costly
+
 OBJECT_KEYS = ["session_id", "turn_id", "outcome", "text", "usage", "durable", "tool_calls", "errors"]
 TWO_REPLIES = """
 [[reply]]

@@ -26,10 +26,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.
 
 @pytest.mark.chaos
 @pytest.mark.crash_level_2
-@pytest.mark.skipif(
-    sys.version_info[:2] != (3, 11) and not os.environ.get("LASH_TEST_CRASH_LEVEL_2"),
-    reason="a process is killed the same way on every Python: set LASH_TEST_CRASH_LEVEL_2 to see it here",
-)
+@pytest.mark.costly
 def test_every_place_is_survived_by_kill_minus_nine(tmp_path: Path) -> None:
     """Law 2, at every place, by SIGKILL; the tables are those of `test_crash_matrix`."""
     ran = subprocess.run(

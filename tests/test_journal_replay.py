@@ -29,6 +29,8 @@ from lash_hookspecs import (
 )
 from lash_plugin_provider_scripted import Call, Reply
 
+pytestmark = pytest.mark.costly
+
 
 @pytest.mark.parametrize(("at", "fault"), ENDS)
 async def test_replay_equals_live_to_the_byte_and_nothing_is_called(at: str | None, fault: str | None) -> None:

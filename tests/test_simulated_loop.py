@@ -26,6 +26,8 @@ from lash_plugin_provider_scripted import Call, Reply, ScriptedProvider
 from lash_provider_kit.failures import AttemptFailed, Seen
 from lash_provider_kit.retry import RetryPolicy, with_retries
 
+pytestmark = pytest.mark.costly
+
 HERE = Path(__file__).parent
 
 
