@@ -124,6 +124,10 @@ def merge(chain: Sequence[Owned[Mode]]) -> ResolvedMode:
             named.setdefault(plugin_id, (owner, f"named by {where}"))
         if mode.driver is not None:
             single["driver", ""] = Provenance("driver", mode.mode_id, owner, where)
+        driver = mode.driver or whole.driver
+        if mode.wrap is not None:
+            driver = _wrapped(mode, owner, driver)
+            rows.append(Provenance("driver", mode.mode_id, owner, f"laid around the driver by {where}"))
         if mode.max_turns is not None:
             single["max_turns", ""] = Provenance("max_turns", str(mode.max_turns), owner, where)
         for key in mode.options:
@@ -135,7 +139,7 @@ def merge(chain: Sequence[Owned[Mode]]) -> ResolvedMode:
             rows += _prompt_rows(owner, mode.prompt, where)
         whole = evolve(
             whole,
-            driver=mode.driver or whole.driver,
+            driver=driver,
             plugins=tuple(named),
             without=tuple(removed),
             prompt=mode.prompt.over(whole.prompt),
@@ -144,11 +148,11 @@ def merge(chain: Sequence[Owned[Mode]]) -> ResolvedMode:
             max_turns=whole.max_turns if mode.max_turns is None else mode.max_turns,
             summary=mode.summary or whole.summary,
         )
-    driver = single.get(("driver", ""))
+    made = single.get(("driver", ""))
     return ResolvedMode(
         mode=whole,
         owner=top.plugin_id,
-        driver_owner=driver.plugin_id if driver else top.plugin_id,
+        driver_owner=made.plugin_id if made else top.plugin_id,
         named=named,
         removed=removed,
         prompts=tuple(prompts),
@@ -205,6 +209,17 @@ def extend(resolved: ResolvedMode, extensions: Sequence[Owned[ModeExtension]]) -
         prompt = layer.over(prompt)
     whole = evolve(mode, driver=driver, plugins=tuple(named), prompt=prompt, options=options)
     return evolve(resolved, mode=whole, named=named, prompts=tuple(prompts), provenance=tuple(rows))
+
+
+def _wrapped(mode: Mode, owner: str, driver: ModeDriver | None) -> ModeDriver:
+    wrap = mode.wrap
+    assert wrap is not None  # else nobody asks
+    if driver is None:
+        text = f"mode `{mode.mode_id}` of {owner} has a `wrap`, and no driver to lay it around: let it extend a mode"
+        raise ConfigurationError(text)
+    make = driver.make
+    checkpoints = dict[str, str]([*driver.checkpoints.items(), *wrap.checkpoints.items()])
+    return evolve(driver, make=lambda: wrap.around(make()), checkpoints=checkpoints)
 
 
 def _set_fields(value: Any) -> dict[str, Any]:

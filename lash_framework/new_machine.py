@@ -38,6 +38,7 @@ def new_machine(
         options=plan.options,
         turn_extension=plan.turn_input.mode_extension,
         session_extension=plan.session_extension,
+        checkpoints=driver.checkpoints if driver else (),
     )
     base, events = plan.conversation.messages, plan.conversation.events
     return TurnMachine(config, TurnStart(base=base, messages=(user, *injected), events=events))

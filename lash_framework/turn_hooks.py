@@ -159,7 +159,8 @@ class TurnHooks:
 
         while True:
             try:
-                return await self._ask(scope, _CHECKPOINTS[kind], effect_id, CheckpointOutcome, live)
+                command = _CHECKPOINTS.get(kind) or CheckpointCommand(kind)
+                return await self._ask(scope, command, effect_id, CheckpointOutcome, live)
             except ClaimLost as error:
                 # Cancelled between the look and the claim: look again.
                 log.info("%s", error)

@@ -269,6 +269,7 @@ if TYPE_CHECKING:
         text_message as text_message,
     )
     from lash_hookspecs.modes import (
+        DriverWrap as DriverWrap,
         Mode as Mode,
         ModeDriver as ModeDriver,
         ModeExtension as ModeExtension,
@@ -794,6 +795,7 @@ _MODULES = {
         "text_message",
     ),
     "modes": (
+        "DriverWrap",
         "Mode",
         "ModeDriver",
         "ModeExtension",

@@ -8,12 +8,15 @@ from typing import Any, Protocol, runtime_checkable
 from attrs import field
 
 from lash_hookspecs import _checks as checks
+from lash_hookspecs.checkpoints import CheckpointKind
+from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.prompts import PromptContribution, PromptLayer
 from lash_hookspecs.turn_steps import ProtocolDriver
 from lash_hookspecs.values import frozen
 
 __all__ = [
+    "DriverWrap",
     "Mode",
     "ModeDriver",
     "ModeExtension",
@@ -51,6 +54,17 @@ class ModeSessionExtension(Protocol):
         ...
 
 
+def _own_kinds(given: Mapping[str, str]) -> Mapping[CheckpointKind, str]:
+    for name in given:
+        try:
+            built_in = not CheckpointKind(name).is_own
+        except ValueError:
+            raise ConfigurationError(f"`{name}` names no checkpoint: write `MODE:NAME`, in small letters") from None
+        if built_in:
+            raise ConfigurationError(f"every mode has the checkpoint `{name}`: declare only its own, `MODE:NAME`")
+    return {CheckpointKind(name): when for name, when in given.items()}
+
+
 @frozen(kw_only=True)
 class ModeDriver:
     """How a mode runs: its protocol driver, the language it speaks with the model, and what it accepts.
@@ -59,7 +73,8 @@ class ModeDriver:
     `accepts_session_extension` list the classes (by id) that it understands; everything else is refused by name.
     `execution_prompt` tells the model how to act in this mode. `sync_execution_environment`: whether prompt and tools
     are brought up to date between iterations. `options` is a frozen attrs class whose every field has a default: the
-    driver gets an instance of it then, and an option that it doesn't have is refused by name.
+    driver gets an instance of it then, and an option that it doesn't have is refused by name. `checkpoints` are the
+    kinds of the driver's own (`CheckpointKind("MODE:NAME")`), each with a line that says when it comes.
     """
 
     make: Callable[[], ProtocolDriver]
@@ -68,19 +83,33 @@ class ModeDriver:
     turn_extensions: Mapping[str, type] = field(factory=dict)
     session_extensions: Mapping[str, type] = field(factory=dict)
     options: type | None = field(default=None, validator=checks.optional_class_of_defaults)
+    checkpoints: Mapping[CheckpointKind, str] = field(factory=dict, converter=_own_kinds)
+
+
+@frozen(kw_only=True)
+class DriverWrap:
+    """A driver laid around the one that the mode inherits, with `checkpoints` of its own.
+
+    `around` gets the inherited driver and returns one that asks it for most of its steps.
+    """
+
+    around: Callable[[ProtocolDriver], ProtocolDriver]
+    checkpoints: Mapping[CheckpointKind, str] = field(factory=dict, converter=_own_kinds)
 
 
 @frozen(kw_only=True)
 class Mode:
     """A named way to run turns.
 
-    What it leaves open comes from the mode that it `extends`: `driver` and `max_turns` are replaced, `plugins`
-    appended, `without` removed, `prompt` laid over, `options` and `generation` merged per key.
+    What it leaves open comes from the mode that it `extends`: `driver` and `max_turns` are replaced, `wrap` is laid
+    around the driver, `plugins` appended, `without` removed, `prompt` laid over, `options` and `generation` merged per
+    key.
     """
 
     mode_id: str
     extends: str | None = None
     driver: ModeDriver | None = None
+    wrap: DriverWrap | None = None
     plugins: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     prompt: PromptLayer = PromptLayer()

@@ -62,12 +62,15 @@ class PrepareIteration:
     tag: ClassVar[str] = "prepare_iteration"
 
 
-CheckpointResumeAction = Union[PrepareIteration, Finished, Stopped, Handoff]
+CheckpointResumeAction = Union[PrepareIteration, StartLlm, Finished, Stopped, Handoff]
 
 
 @frozen(kw_only=True)
 class StartCheckpoint:
-    """Let plugins speak next; if none adds anything, do `on_empty`."""
+    """Let plugins speak next; if none adds anything, do `on_empty`, else the driver is asked again.
+
+    A kind of the mode's own must be among `ModeDriver.checkpoints`.
+    """
 
     tag: ClassVar[str] = "start_checkpoint"
     kind: CheckpointKind

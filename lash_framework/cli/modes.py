@@ -91,8 +91,14 @@ def show(invocation: Invocation, name: str | None, as_json: bool) -> None:
             ],
         ),
         "Options": (("option", "value"), [(key, shortened(value, 80)) for key, value in mode.options.items()]),
+        "Checkpoints of its own": (
+            ("checkpoint", "when"),
+            list(mode.driver.checkpoints.items()) if mode.driver else [],
+        ),
         "Who added what": (("kind", "name", "plugin", "detail"), _provenance(composition)),
     }
+    if not sections["Checkpoints of its own"][1]:
+        del sections["Checkpoints of its own"]
     for title, (columns, rows) in sections.items():
         click.echo()
         heading(title)
@@ -113,6 +119,7 @@ def _object(composition: Composition, extends: str | None) -> dict[str, Any]:
         "extends": extends,
         "max_turns": mode.max_turns,
         "options": dict(mode.options),
+        "checkpoints": dict(mode.driver.checkpoints) if mode.driver else {},
         "plugins": [each.plugin_id for each in composition.plugins],
         "tools": {each.name: composition.tools[each.name].plugin_id for each in composition.manifests},
         "provenance": [

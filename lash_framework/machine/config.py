@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from attrs import Attribute, field
 
 from lash_framework.machine.projection import ChatProjector, ContextProjector
 from lash_framework.machine.sequence import MessageSequence
+from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import GenerationOptions, LlmOutputSpec, LlmToolSpec
 from lash_hookspecs.messages import Message, MessageRole, TurnCause, text_message
@@ -39,8 +40,8 @@ class TurnMachineConfig:
     """How this session's turns run. Not part of a snapshot: the host rebuilds it.
 
     `system_prompt` and `tool_specs` are what the turn begins with; a sync may replace them. `options` are the mode's,
-    with the turn's over them; the extensions go to the driver as they are. `turn_limit_final_message` gets an id and
-    the limit.
+    with the turn's over them; the extensions go to the driver as they are. `checkpoints` are the kinds of the mode's
+    own. `turn_limit_final_message` gets an id and the limit.
     """
 
     driver: ProtocolDriver
@@ -60,6 +61,7 @@ class TurnMachineConfig:
     options: Any = None
     turn_extension: Any = None
     session_extension: Any = None
+    checkpoints: Collection[CheckpointKind] = ()
     turn_limit_final_message: Callable[[str, int], Message] = turn_limit_message
     agent_frame_id: str = "main"
 

@@ -60,6 +60,7 @@ from lash_hookspecs.turn_outcomes import Finished, Handoff, Stopped, StopReason,
 from lash_hookspecs.turn_snapshot import MachineSnapshot, Waiting
 from lash_hookspecs.turn_steps import (
     CheckpointResumeAction,
+    Continuation,
     PrepareIteration,
     StartCheckpoint,
     StartExec,
@@ -313,11 +314,7 @@ class TurnMachine:
         self._take(step, "handle_exec_result")
 
     def _resume(self, action: CheckpointResumeAction | None) -> None:
-        match action:
-            case Finished() | Stopped() | Handoff():
-                self._finish(action)
-            case PrepareIteration() | None:
-                self._prepare()
+        self._go_on(action or PrepareIteration())
 
     def _take_delivery(self, kind: CheckpointKind, accepted: Accepted) -> None:
         run = self._run
@@ -327,8 +324,8 @@ class TurnMachine:
         if accepted.injected:
             run.emit([InjectedMessagesCommitted(messages=accepted.injected, checkpoint=kind)])
         over = False
-        if kind is CheckpointKind.BEFORE_COMPLETION:
-            # The answer is no longer the last word, which makes this one more iteration.
+        if kind is not CheckpointKind.AFTER_WORK:
+            # What the driver was about to do is no longer the next thing, which makes this one more iteration.
             run.protocol_iteration += 1
             over = run.turn_limit_scheduled
             self._schedule_turn_limit()
@@ -381,7 +378,8 @@ class TurnMachine:
     def _take(self, given: Step, asked: str, *, may_repeat: bool = True, may_reject: bool = True) -> None:
         """Apply a driver's step: show, append, advance, report, then go on. `Progress` precedes what follows it."""
         run = self._run
-        step = check_step(given, asked, run.messages, may_repeat=may_repeat, may_reject=may_reject)
+        own = self._config.checkpoints
+        step = check_step(given, asked, run.messages, own, may_repeat=may_repeat, may_reject=may_reject)
         run.emit(step.emits)
         run.messages = run.messages.extended(step.messages)
         run.events += step.events
@@ -395,12 +393,12 @@ class TurnMachine:
             final = None
         if step.messages or step.events or step.advance or final is not None:
             self._report()
-        self._go_on(step)
+        self._go_on(step.next)
 
-    def _go_on(self, step: Step) -> None:
+    def _go_on(self, continuation: Continuation) -> None:
         run = self._run
         next_id = run.next_effect_id
-        match step.next:
+        match continuation:
             case StartLlm(request=request, driver_state=state):
                 names = tuple([spec.name for spec in request.tools])
                 count, iteration = len(request.messages), run.protocol_iteration

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from lash_framework.machine.sequence import MessageSequence
 from lash_framework.machine.table import CONTINUATIONS
+from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.errors import DriverError, EffectControllerError
 from lash_hookspecs.tools import (
     CompletedToolCall,
@@ -22,31 +23,43 @@ from lash_hookspecs.turn_effects import ToolCalls
 from lash_hookspecs.turn_events import ToolCallEvent
 from lash_hookspecs.turn_outcomes import Finished, Handoff, Stopped
 from lash_hookspecs.turn_snapshot import Waiting
-from lash_hookspecs.turn_steps import PrepareIteration, StartCheckpoint, StartTools, Step
+from lash_hookspecs.turn_steps import PrepareIteration, StartCheckpoint, StartLlm, StartTools, Step
 
 __all__ = ["call_events", "check_step", "merge_results", "reject", "split_calls"]
 
 
 def check_step(
-    step: object, asked: str, conversation: MessageSequence, *, may_repeat: bool = True, may_reject: bool = True
+    step: object,
+    asked: str,
+    conversation: MessageSequence,
+    own_checkpoints: Collection[CheckpointKind] = (),
+    *,
+    may_repeat: bool = True,
+    may_reject: bool = True,
 ) -> Step:
     """The step, if it is one that the machine can take; a `DriverError` that says what is wrong with it otherwise.
 
-    Two answers lead straight to the driver's next question, without an effect between: `PrepareIteration`, and a batch
-    of nothing but refused calls. Where they could do so for ever they are an error: the former unless `may_repeat` or
-    the step advances, the latter unless `may_reject`.
+    Three answers lead to the driver's next question, as things stand: `PrepareIteration`, a checkpoint at which nobody
+    speaks with it as `on_empty`, and a batch of nothing but refused calls. Where they could do so for ever they are an
+    error: the former two unless `may_repeat` or the step advances, the last unless `may_reject`.
     """
     if not isinstance(step, Step):
         raise DriverError(f"`{asked}` must return a `Step`, got {type(step).__name__}")
     if type(step.next) not in CONTINUATIONS:
         raise DriverError(f"`{asked}`: `next` must say how the turn goes on, got {step.next!r}")
-    fault = _fault(step, conversation, may_repeat, may_reject)
+    fault = _fault(step, conversation, own_checkpoints, may_repeat, may_reject)
     if fault is not None:
         raise DriverError(f"`{asked}`: {fault}")
     return step
 
 
-def _fault(step: Step, conversation: MessageSequence, may_repeat: bool, may_reject: bool) -> str | None:
+def _fault(
+    step: Step,
+    conversation: MessageSequence,
+    own_checkpoints: Collection[CheckpointKind],
+    may_repeat: bool,
+    may_reject: bool,
+) -> str | None:
     ids = [message.id for message in step.messages]
     if step.turn_limit_final is not None:
         ids.append(step.turn_limit_final.id)
@@ -64,9 +77,13 @@ def _fault(step: Step, conversation: MessageSequence, may_repeat: bool, may_reje
                 return "a batch of nothing but invalid calls must follow an effect's response"
         case PrepareIteration() if not may_repeat and not step.advance:
             return "`PrepareIteration` without `advance` would ask the same question again"
-        case StartCheckpoint(on_empty=on_empty):
-            if not isinstance(on_empty, PrepareIteration | Finished | Stopped | Handoff):
-                return f"`on_empty` must prepare the iteration or end the turn, got {on_empty!r}"
+        case StartCheckpoint(kind=kind, on_empty=on_empty):
+            if not isinstance(on_empty, PrepareIteration | StartLlm | Finished | Stopped | Handoff):
+                return f"`on_empty` must prepare the iteration, ask the model or end the turn, got {on_empty!r}"
+            if isinstance(on_empty, PrepareIteration) and not may_repeat and not step.advance:
+                return f"checkpoint `{kind}` without `advance` would come again and again: let `on_empty` ask the model"
+            if kind.is_own and kind not in own_checkpoints:
+                return f"checkpoint `{kind}` isn't declared: name it in `ModeDriver(checkpoints=…)`"
         case _:
             pass
     return None

@@ -90,7 +90,7 @@ TABLE: Mapping[State, Mapping[Trigger, Row]] = MappingProxyType(
             Trigger.LLM_FAILED: Row("_end_by_error", (State.DONE,), "retries were the provider's affair: final"),
             Trigger.TOOLS_ANSWERED: Row("_ask_tools", _BY_STEP, "the driver reads the results, in source order"),
             Trigger.CODE_ANSWERED: Row("_ask_exec", _BY_STEP, "the driver reads what the code did"),
-            Trigger.CHECKPOINT_EMPTY: Row("_resume", (State.PREPARE, State.DONE), "nothing was added: do `on_empty`"),
+            Trigger.CHECKPOINT_EMPTY: Row("_resume", _BY_STEP, "nothing was added: do `on_empty`"),
             Trigger.CHECKPOINT_ADDED: Row(
                 "_take_delivery",
                 (State.PREPARE, State.DONE),
