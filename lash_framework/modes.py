@@ -6,7 +6,8 @@ id of a lower one if it extends it. Pure functions over values; no plugin is cal
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from attrs import evolve, field, fields
@@ -16,6 +17,7 @@ from lash_framework.provenance import APPLICATION, Provenance
 from lash_hookspecs.errors import CodecError, ConfigurationError, PluginConflictError, UnknownName, nearest
 from lash_hookspecs.modes import Mode, ModeDriver, ModeExtension
 from lash_hookspecs.prompts import PromptLayer
+from lash_hookspecs.turn_steps import ProtocolDriver
 from lash_hookspecs.values import frozen
 
 __all__ = [
@@ -217,9 +219,12 @@ def _wrapped(mode: Mode, owner: str, driver: ModeDriver | None) -> ModeDriver:
     if driver is None:
         text = f"mode `{mode.mode_id}` of {owner} has a `wrap`, and no driver to lay it around: let it extend a mode"
         raise ConfigurationError(text)
-    make = driver.make
     checkpoints = dict[str, str]([*driver.checkpoints.items(), *wrap.checkpoints.items()])
-    return evolve(driver, make=lambda: wrap.around(make()), checkpoints=checkpoints)
+    return evolve(driver, make=partial(_made_around, wrap.around, driver.make), checkpoints=checkpoints)
+
+
+def _made_around(around: Callable[[ProtocolDriver], ProtocolDriver], make: Callable[[], ProtocolDriver]) -> Any:
+    return around(make())
 
 
 def _set_fields(value: Any) -> dict[str, Any]:

@@ -209,6 +209,15 @@ async def test_a_mode_shows_its_checkpoints_and_who_laid_what_around_its_driver(
     assert row in shown["provenance"]
 
 
+async def test_what_is_laid_around_a_driver_is_a_part_of_the_compositions_key() -> None:
+    """Upgrades are judged by it: another wrap is another way to run turns."""
+    keys = []
+    for around in (BeforeModel, Turning, BeforeModel):
+        async with agent([], plugins=[paced(around)]) as lash:
+            keys.append((await lash.session(mode="paced")).composition.key)
+    assert keys[0] == keys[2] != keys[1]
+
+
 async def test_a_wrap_needs_a_driver_to_lie_around() -> None:
     def lash_modes() -> Sequence[Mode]:
         return [Mode(mode_id="bare", wrap=DriverWrap(around=BeforeModel))]
