@@ -103,7 +103,8 @@ def compose(
     )
     conflicts = [*_declared_conflicts(plugins), *catalog.conflicts]
     if conflicts:
-        raise PluginConflictError([f"mode `{mode.mode_id}`, {each}" for each in conflicts])
+        choose = f"choose: name one in `without` of mode `{mode.mode_id}`, or let one say `PluginInfo(replaces=…)`"
+        raise PluginConflictError([f"mode `{mode.mode_id}`, {each}" for each in conflicts], choose)
     try:
         driver = mode.driver.make()
     except Exception as error:

@@ -174,6 +174,7 @@ def extend(resolved: ResolvedMode, extensions: Sequence[Owned[ModeExtension]]) -
     conflicts: list[str] = []
     options = dict(mode.options)
     given: dict[str, str] = {}
+    owners: dict[tuple[str, str], str] = {}
     kinds: dict[str, dict[str, type]] = {
         "turn_extension": dict(driver.turn_extensions) if driver else {},
         "session_extension": dict(driver.session_extensions) if driver else {},
@@ -200,10 +201,14 @@ def extend(resolved: ResolvedMode, extensions: Sequence[Owned[ModeExtension]]) -
             for key, cls in declared.items():
                 if kinds[kind].setdefault(key, cls) is not cls:
                     what = kind.replace("_", " ")
-                    conflicts.append(f"{what} `{key}`: plugin `{owner}` and somebody before it offer different classes")
+                    first = owners.get((kind, key))
+                    other = f"plugin `{first}`" if first else f"the driver of {resolved.driver_owner}"
+                    conflicts.append(f"{what} `{key}`: {other} and plugin `{owner}` offer different classes")
+                owners.setdefault((kind, key), owner)
                 rows.append(Provenance(kind, key, owner, "mode extension"))  # type: ignore[arg-type]  # two of its names
     if conflicts:
-        raise PluginConflictError([f"mode `{mode.mode_id}`, {each}" for each in conflicts])
+        choose = f"choose: set the option in mode `{mode.mode_id}`, which wins, or name one plugin in its `without`"
+        raise PluginConflictError([f"mode `{mode.mode_id}`, {each}" for each in conflicts], choose)
     if driver is not None:
         driver = evolve(driver, turn_extensions=kinds["turn_extension"], session_extensions=kinds["session_extension"])
     prompt = PromptLayer()

@@ -1,8 +1,14 @@
-"""How many processes run the tests."""
+"""How many processes run the tests, and what hypothesis must not judge."""
 
 from __future__ import annotations
 
 import os
+
+from hypothesis import HealthCheck, settings
+
+# A clock on a shared machine proves nothing.
+settings.register_profile("lash", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lash")
 
 
 def pytest_xdist_auto_num_workers() -> int:

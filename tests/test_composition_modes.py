@@ -278,9 +278,10 @@ def test_extensions_that_contradict_each_other_conflict() -> None:
     with pytest.raises(PluginConflictError) as caught:
         mine.composition("m")
     assert caught.value.conflicts == (
-        "mode `m`, turn extension `hint`: plugin `a` and somebody before it offer different classes",
+        "mode `m`, turn extension `hint`: the driver of application and plugin `a` offer different classes",
         "mode `m`, option `depth`: extensions of plugin `a` and plugin `b`",
     )
+    assert str(caught.value).endswith("set the option in mode `m`, which wins, or name one plugin in its `without`")
 
 
 def test_a_reset_of_an_extension_shows() -> None:

@@ -115,11 +115,11 @@ class UnknownName(ConfigurationError):
 
 
 class PluginConflictError(ConfigurationError):
-    """Two or more plugins claim what only one may have; all conflicts are reported together."""
+    """Two or more plugins claim what only one may have; all conflicts are reported together, with what to do."""
 
-    def __init__(self, conflicts: Sequence[str]) -> None:
+    def __init__(self, conflicts: Sequence[str], remedy: str = "") -> None:
         self.conflicts = tuple(conflicts)
-        super().__init__("plugins conflict:\n  " + "\n  ".join(conflicts))
+        super().__init__("plugins conflict:\n  " + "\n  ".join([*conflicts, *([remedy] if remedy else [])]))
 
 
 class CapabilityMissing(ConfigurationError):
