@@ -288,6 +288,7 @@ if TYPE_CHECKING:
     )
     from lash_hookspecs.plugins import (
         HOOK_API as HOOK_API,
+        PluginCapability as PluginCapability,
         PluginInfo as PluginInfo,
         SessionStateSpec as SessionStateSpec,
     )
@@ -813,6 +814,7 @@ _MODULES = {
     ),
     "plugins": (
         "HOOK_API",
+        "PluginCapability",
         "PluginInfo",
         "SessionStateSpec",
     ),

@@ -1,4 +1,4 @@
-"""`lash plugins list|why`."""
+"""`lash plugins`: the group, and its commands `list` and `why`; each other one is a module of its own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lash_framework.cli.hosts import read_report, switched_off_by
 from lash_framework.cli.lines import clean, shortened
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
+from lash_framework.cli.plugin_lock import lock
 from lash_framework.cli.tables import heading, print_table
 
 if TYPE_CHECKING:
@@ -145,3 +146,7 @@ def _hook_rows(plugin: object) -> list[tuple[str, str, str]]:
     from lash_hookspecs.specs import HOOKS
 
     return [(name, str(HOOKS[name].runner.value), HOOKS[name].on_error) for name in hooks_of(plugin)]
+
+
+for command in (lock,):
+    plugins.add_command(command)
