@@ -152,7 +152,7 @@ def test_why_tells_a_plugins_place_or_its_traceback(lash: Cli) -> None:
     lash.write("lash.toml", '[plugins]\nonly = ["store-sql"]\n')
     assert lash.run("plugins", "why", "extra", env=env).out.endswith("set by:       `plugins.only` in lash.toml:2\n")
     unknown = lash.run("plugins", "why", "extr", env=env)
-    assert (unknown.code, unknown.err) == (2, "lash: unknown plugin `extr`: did you mean `extra`?\n")
+    assert (unknown.code, unknown.err) == (2, "lash: unknown plugin or tool `extr`: did you mean `extra`?\n")
 
 
 def test_a_broken_plugin_stops_no_turn(lash: Cli) -> None:

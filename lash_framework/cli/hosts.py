@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lash_framework.settings import Settings
     from lash_hookspecs.errors import ConfigurationError, UnknownName
 
-__all__ = ["composed", "explained", "open_host", "read_report", "switched_off_by"]
+__all__ = ["composed", "explained", "hooks_of", "open_host", "read_report", "switched_off_by"]
 
 
 def open_host(invocation: Invocation) -> PluginHost:
@@ -48,6 +48,19 @@ def read_report(invocation: Invocation) -> tuple[LoadReport, str | None]:
 
         plugins = invocation.settings.plugins
         return load_plugins(disabled=plugins.disabled, only=plugins.only)[1], str(error)
+
+
+def hooks_of(plugin: object) -> list[str]:
+    """The names of the hooks that a plugin implements, in the order of the specification."""
+    from lash_hookspecs.markers import PROJECT
+    from lash_hookspecs.specs import HOOKS
+
+    marked = {
+        (getattr(getattr(plugin, name, None), f"{PROJECT}_impl", None) or {}).get("specname") or name
+        for name in dir(plugin)
+        if getattr(getattr(plugin, name, None), f"{PROJECT}_impl", None) is not None
+    }
+    return [name for name in HOOKS if name in marked]
 
 
 def composed(invocation: Invocation, host: PluginHost, mode_id: str) -> Composition:

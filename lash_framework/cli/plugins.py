@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lash_framework.cli.exits import ExitCode, complain
-from lash_framework.cli.hosts import read_report, switched_off_by
-from lash_framework.cli.lines import clean, shortened
+from lash_framework.cli.exits import complain
+from lash_framework.cli.hosts import hooks_of, read_report
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
 from lash_framework.cli.plugin_lock import lock
-from lash_framework.cli.tables import heading, print_table
+from lash_framework.cli.plugin_why import why
+from lash_framework.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from lash_framework.plugins import LoadedPlugin, LoadReport
+    from lash_framework.plugins import LoadReport
 
 __all__ = ["plugins"]
 
@@ -24,19 +24,6 @@ __all__ = ["plugins"]
 @click.group()
 def plugins() -> None:
     """Which plugins are loaded, and why one is not."""
-
-
-def hooks_of(plugin: object) -> list[str]:
-    """The names of the hooks that a plugin implements, in the order of the specification."""
-    from lash_hookspecs.markers import PROJECT
-    from lash_hookspecs.specs import HOOKS
-
-    marked = {
-        (getattr(getattr(plugin, name, None), f"{PROJECT}_impl", None) or {}).get("specname") or name
-        for name in dir(plugin)
-        if getattr(getattr(plugin, name, None), f"{PROJECT}_impl", None) is not None
-    }
-    return [name for name in HOOKS if name in marked]
 
 
 def _rows(report: LoadReport) -> list[dict[str, Any]]:
@@ -85,68 +72,5 @@ def _names(hooks: list[str]) -> str:
     return ", ".join(each.removeprefix("lash_") for each in hooks) or "-"
 
 
-@plugins.command()
-@click.argument("name")
-@common
-def why(invocation: Invocation, name: str) -> int:
-    """Why a plugin is loaded or not: its hooks and its place in the order, or its traceback and what to do."""
-    from lash_hookspecs.errors import UnknownName
-
-    report, conflict = read_report(invocation)
-    if conflict is not None and name in conflict:
-        complain(conflict)
-    for place, loaded in enumerate(report.loaded, 1):
-        if loaded.plugin_id == name:
-            _tell_loaded(loaded, place, len(report.loaded))
-            return ExitCode.FINISHED
-    for failed in report.failed:
-        if failed.plugin_id == name:
-            heading(f"{name} failed at stage `{failed.stage}`")
-            click.echo(f"distribution: {failed.distribution or '-'}")
-            click.echo(f"reason:       {clean(failed.message)}")
-            click.echo(f"what to do:   {failed.remedy}")
-            if failed.traceback:
-                click.echo(f"\n{clean(failed.traceback)}", nl=False)
-            return ExitCode.STOPPED
-    for blocked in report.blocked:
-        if blocked.plugin_id == name:
-            heading(f"{name} is switched off")
-            click.echo(f"distribution: {blocked.distribution or '-'}")
-            click.echo(f"reason:       {blocked.reason}")
-            key = switched_off_by(invocation.settings, name)
-            click.echo(f"set by:       `{key}` in {invocation.settings.source_of(key)}")
-            return ExitCode.FINISHED
-    known = [row["id"] for row in _rows(report)]
-    hint = None if known else "no plugin is installed"
-    raise UnknownName("plugin", name, known, hint)
-
-
-def _tell_loaded(plugin: LoadedPlugin, place: int, count: int) -> None:
-    info = plugin.info
-    heading(f"{plugin.plugin_id} is loaded")
-    facts = {
-        "summary": info.summary,
-        "version": plugin.version,
-        "distribution": plugin.distribution or "(given in code)",
-        "order": f"{place} of {count}" + (f", after {', '.join(info.after)}" if info.after else ""),
-        "requires": ", ".join(info.requires),
-        "conflicts": ", ".join(info.conflicts),
-        "replaces": ", ".join(info.replaces),
-        "in modes": "every mode" if info.enabled_by_default else "only modes that name it",
-        "module": shortened(repr(plugin.plugin), 200),
-    }
-    for name, value in facts.items():
-        if value:
-            click.echo(f"{name + ':':14}{value}")
-    click.echo()
-    print_table(("hook", "runs as", "if it raises"), _hook_rows(plugin.plugin), empty="it implements no hook")
-
-
-def _hook_rows(plugin: object) -> list[tuple[str, str, str]]:
-    from lash_hookspecs.specs import HOOKS
-
-    return [(name, str(HOOKS[name].runner.value), HOOKS[name].on_error) for name in hooks_of(plugin)]
-
-
-for command in (lock,):
+for command in (why, lock):
     plugins.add_command(command)
