@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lash_framework.settings import Settings
     from lash_hookspecs.errors import ConfigurationError, UnknownName
 
-__all__ = ["composed", "explained", "hooks_of", "open_host", "read_report", "switched_off_by"]
+__all__ = ["composed", "explained", "hooks_of", "offered", "open_host", "read_report", "switched_off_by"]
 
 
 def open_host(invocation: Invocation) -> PluginHost:
@@ -61,6 +61,21 @@ def hooks_of(plugin: object) -> list[str]:
         if getattr(getattr(plugin, name, None), f"{PROJECT}_impl", None) is not None
     }
     return [name for name in HOOKS if name in marked]
+
+
+def offered(invocation: Invocation) -> dict[str, list[str]]:
+    """What each plugin offers, by its id, such as `mode standard`; nothing where plugins don't work together."""
+    from lash_hookspecs.errors import ConfigurationError
+
+    try:
+        host = open_host(invocation)
+    except ConfigurationError:
+        return {}
+    found: dict[str, list[str]] = {}
+    for what, table in (("mode", host.modes), ("provider", host.providers), ("store scheme", host.stores)):
+        for name, owned in table.items():
+            found.setdefault(owned.plugin_id, []).append(f"{what} {name}")
+    return found
 
 
 def composed(invocation: Invocation, host: PluginHost, mode_id: str) -> Composition:

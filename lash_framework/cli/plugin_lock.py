@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["lock", "locked_now"]
 
 
-@click.command()
+@click.command(short_help="Write down what plugins are and do; a start refuses more.")
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 if the file is not what is installed.")
 @common
 def lock(invocation: Invocation, check: bool) -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lash_framework.cli.exits import complain
-from lash_framework.cli.hosts import hooks_of, read_report
+from lash_framework.cli.hosts import hooks_of, offered, read_report
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
+from lash_framework.cli.plugin_bisect import bisect
 from lash_framework.cli.plugin_lock import lock
+from lash_framework.cli.plugin_trace import trace
 from lash_framework.cli.plugin_why import why
 from lash_framework.cli.tables import print_table
 
@@ -23,33 +25,47 @@ __all__ = ["plugins"]
 
 @click.group()
 def plugins() -> None:
-    """Which plugins are loaded, and why one is not."""
+    """Which plugins are loaded, why one is not, and tools for who writes or suspects one."""
 
 
-def _rows(report: LoadReport) -> list[dict[str, Any]]:
-    def row(each: Any, state: str, version: str | None = None, hooks: Sequence[str] = (), reason: str = "") -> Any:
+def _rows(report: LoadReport, offers: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+    def row(each: Any, state: str, reason: str = "", **more: Any) -> dict[str, Any]:
         return {
             "id": each.plugin_id,
-            "version": version,
+            "version": None,
             "distribution": each.distribution,
             "state": state,
-            "hooks": list(hooks),
+            "hooks": [],
+            "offers": offers.get(each.plugin_id, []) if state == "loaded" else [],
+            "requires": [],
+            "capabilities": [],
             "reason": reason,
+            **more,
         }
 
-    loaded = [row(each, "loaded", each.version, hooks_of(each.plugin)) for each in report.loaded]
-    failed = [row(each, "failed", reason=f"{each.stage}: {each.message}") for each in report.failed]
-    blocked = [row(each, "off", reason=each.reason) for each in report.blocked]
+    loaded = [
+        row(
+            each,
+            "loaded",
+            version=each.version,
+            hooks=hooks_of(each.plugin),
+            requires=list(each.info.requires),
+            capabilities=sorted(each.info.capabilities),
+        )
+        for each in report.loaded
+    ]
+    failed = [row(each, "failed", f"{each.stage}: {each.message}") for each in report.failed]
+    blocked = [row(each, "off", each.reason) for each in report.blocked]
     return [*loaded, *failed, *blocked]
 
 
-@plugins.command("list")
+@plugins.command("list", short_help="Every plugin that was found, and its state.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
 @common
 def list_(invocation: Invocation, as_json: bool) -> None:
     """Every plugin that was found: loaded (in the order of their hooks), failed, switched off."""
     report, conflict = read_report(invocation)
-    rows = _rows(report)
+    rows = _rows(report, offered(invocation) if as_json else {})
     if as_json:
         print_json(rows)
     else:
@@ -72,5 +88,5 @@ def _names(hooks: list[str]) -> str:
     return ", ".join(each.removeprefix("lash_") for each in hooks) or "-"
 
 
-for command in (why, lock):
+for command in (why, trace, bisect, lock):
     plugins.add_command(command)
