@@ -13,6 +13,7 @@ from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
 from lash_framework.cli.plugin_bisect import bisect
 from lash_framework.cli.plugin_lock import lock
+from lash_framework.cli.plugin_new import new
 from lash_framework.cli.plugin_trace import trace
 from lash_framework.cli.plugin_why import why
 from lash_framework.cli.tables import print_table
@@ -88,5 +89,5 @@ def _names(hooks: list[str]) -> str:
     return ", ".join(each.removeprefix("lash_") for each in hooks) or "-"
 
 
-for command in (why, trace, bisect, lock):
+for command in (why, new, trace, bisect, lock):
     plugins.add_command(command)
