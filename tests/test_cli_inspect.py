@@ -285,7 +285,7 @@ def test_doctor_tells_one_mistake_once(lash: Cli) -> None:
     rows = lash.run("doctor", "--json").object
     assert [each["check"] for each in rows if each["state"] == "broken"] == ["settings"]
     unchecked = {each["check"] for each in rows if each["found"] == "not checked: see settings"}
-    assert unchecked == {"plugins", "names", "mode", "store", "model"}
+    assert unchecked == {"plugins", "lock", "names", "mode", "store", "model"}
 
 
 def test_the_demo_is_a_real_turn_that_can_be_looked_at(lash: Cli) -> None:

@@ -238,6 +238,7 @@ def test_lock_then_start_then_growth(
     assert (lash.folder / LOCK_NAME).read_text() == text
     assert here("plugins", "lock", "--check").code == 0
     assert here("run", "Hello", "--model", "scripted:demo").code == 0
+    assert "plugins, nothing grew" in here("doctor").out
 
     document = json.loads(text)
     document["plugins"]["hello"]["tools"] = []
@@ -245,6 +246,9 @@ def test_lock_then_start_then_growth(
     run = here("run", "Hello", "--model", "scripted:demo")
     assert run.code == 2
     assert "plugin `hello` has the new tool `roll`" in run.err
+    doctor = here("doctor")
+    assert doctor.code == 1
+    assert doctor.out.count("new tool `roll`") == 1, "it is told once, also where the store can't be opened for it"
     assert here("plugins", "list").code == 0, "who wants to see what grew must be able to"
     checked = here("plugins", "lock", "--check")
     assert (checked.code, "new tool `roll`" in checked.out) == (1, True)

@@ -10,6 +10,7 @@ from lash_framework.cli.options import Invocation
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
     from lash_framework.host import PluginHost
+    from lash_framework.lock import PluginLock
     from lash_framework.plugins import LoadReport
     from lash_framework.settings import Settings
     from lash_hookspecs.errors import ConfigurationError, UnknownName
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["composed", "explained", "hooks_of", "offered", "open_host", "read_report", "switched_off_by"]
 
 
-def open_host(invocation: Invocation) -> PluginHost:
-    """The host that these settings make. Raises `PluginConflictError` when plugins claim the same thing."""
+def open_host(invocation: Invocation, lock: PluginLock | None = None) -> PluginHost:
+    """The host that these settings make. Raises `PluginConflictError` when plugins claim the same thing.
+
+    Plugins are held to the `lock` only where one is given: who looks at them must be able to.
+    """
     from lash_framework.hooks import Owned
     from lash_framework.host import PluginHost
     from lash_framework.provenance import TOML
@@ -34,6 +38,7 @@ def open_host(invocation: Invocation) -> PluginHost:
         ),
         options=settings.plugin,
         read_options=partial(plugin_settings, settings=settings),
+        lock=lock,
     )
 
 

@@ -99,6 +99,9 @@ async def open_host(
     settings = _settings(toml, folder)
     only = _installed([*NEEDED, *wanted, *(settings.plugins.only or ())], wanted)
     settings = evolve(settings, plugins=PluginChoice(disabled=settings.plugins.disabled, only=only))
+    if store.startswith("sqlite:") and not settings.store_options:
+        # No test's process dies, whatever is made of its hosts: nothing has to reach the disk.
+        settings = evolve(settings, store_options={"synchronous": "normal"})
     options = {"model": settings.model or MODEL, **options}
     with _at(clock):
         async with Lash.open(store, settings=settings, plugins=[*given, model], **options) as lash:
