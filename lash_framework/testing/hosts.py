@@ -97,8 +97,9 @@ async def open_host(
     given = [each for each in plugins if not isinstance(each, str)]
     clock, model = clock or VirtualClock(), ScriptedModel(says, by_request=by_request)
     settings = _settings(toml, folder)
-    only = _installed([*NEEDED, *wanted, *(settings.plugins.only or ())], wanted)
-    settings = evolve(settings, plugins=PluginChoice(disabled=settings.plugins.disabled, only=only))
+    chosen = settings.plugins
+    only = (*NEEDED, *wanted, *(chosen.only or ()))
+    settings = evolve(settings, plugins=PluginChoice(disabled=chosen.disabled, only=only, lock="off"))
     if store.startswith("sqlite:") and not settings.store_options:
         # No test's process dies, whatever is made of its hosts: nothing has to reach the disk.
         settings = evolve(settings, store_options={"synchronous": "normal"})
@@ -130,16 +131,9 @@ def _settings(toml: str, folder: Path | None) -> Settings:
     return load_settings(folder / "lash.toml", env={})
 
 
-def _installed(ids: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
-    from lash_framework.discovery import installed
-
-    there = {each.plugin_id for each in installed()[0]}
-    return tuple(dict.fromkeys(each for each in ids if each in there or each in wanted))
-
-
 def _require(lash: Lash, wanted: Sequence[str]) -> None:
     for failed in lash.host.report.failed:
-        if failed.plugin_id in (*NEEDED, *wanted):
+        if failed.plugin_id in wanted or (failed.plugin_id in NEEDED and failed.stage != "selection"):
             trace = f"\n{failed.traceback}" if failed.traceback else ""
             raise ConfigurationError(f"plugin `{failed.plugin_id}` ({failed.stage}): {failed.message}{trace}")
 
