@@ -14,6 +14,7 @@ from lash_framework.composition import Composition, compose
 from lash_framework.hooks import Owned, collect_sync
 from lash_framework.implementations import HookImpl, hook_table
 from lash_framework.lifespans import CLOSE_LIMIT_S, Lifespans, Make
+from lash_framework.lock import PluginLock, hooks_by_plugin
 from lash_framework.modes import ModeTable, extend, merge
 from lash_framework.plugins import LoadedPlugin, LoadFailure, LoadReport, failure_of, load_plugins
 from lash_framework.registrations import drop, register
@@ -36,7 +37,8 @@ class PluginHost:
     plugin has for them, and knows where each was said.
 
     A plugin that can't be loaded, or collides with another one, is a row of `report`; only `strict` makes it a
-    `ConfigurationError`. Modes that collide with each other are a `PluginConflictError`.
+    `ConfigurationError`. Modes that collide with each other are a `PluginConflictError`; installed plugins that are or
+    do more than the `lock` says, a `LockMismatch`.
     """
 
     def __init__(
@@ -50,10 +52,11 @@ class PluginHost:
         read_options: Callable[[str, type], Any] | None = None,
         strict: bool = False,
         close_limit_s: float = CLOSE_LIMIT_S,
+        lock: PluginLock | None = None,
     ) -> None:
         self._options = dict(options or {})
         self._read_options = read_options or partial(plugin_settings, settings=Settings(plugin=self._options), env={})
-        self._manager, report = load_plugins(plugins, disabled=disabled, only=only)
+        self._manager, report = load_plugins(plugins, disabled=disabled, only=only, lock=lock)
         self._registrations = register(self._manager, report)
         self._table, self._extensions = self._settle_modes(modes)
         self.report: LoadReport = self._registrations.report.without(
@@ -61,6 +64,9 @@ class PluginHost:
         )
         self._compositions: dict[str, Composition] = {}
         self._lifespans = Lifespans(close_limit_s)
+        self._lock = lock
+        if lock is not None:
+            lock.check_loaded(self.report.loaded, self.report.known, self._manager)
         if strict:
             self.report.require_clean()
 
@@ -79,6 +85,11 @@ class PluginHost:
         """The modes by id, as they were given: `composition` says what becomes of one."""
         return self._table.modes
 
+    @property
+    def implemented(self) -> Mapping[str, Sequence[str]]:
+        """The names of the hooks that each plugin implements, by its id."""
+        return hooks_by_plugin(self._manager)
+
     def composition(self, mode_id: str) -> Composition:
         """What a mode switches on. Resolved at the first call; later ones look it up.
 
@@ -89,6 +100,8 @@ class PluginHost:
         if known is None:
             resolved = extend(merge(self._table.chain(mode_id)), self._extensions.get(mode_id, ()))
             known = compose(self._manager, self._registrations, resolved, self._options_of)
+            if self._lock is not None:
+                self._lock.check_tools(known.plugins, known.tool_owners)
             self._compositions[mode_id] = known
         return known
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import opcode
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from operator import itemgetter
 from typing import Any
 
@@ -17,7 +18,7 @@ from attrs import field
 from lash_hookspecs.specs import HOOKS, HookRunnerKind
 from lash_hookspecs.values import frozen
 
-__all__ = ["HookImpl", "hook_table"]
+__all__ = ["HookImpl", "hook_table", "watching"]
 
 _SUSPENDING = [opcode.opmap.get(name) for name in ("SEND", "YIELD_VALUE")]
 
@@ -72,6 +73,10 @@ class HookImpl:
             object.__setattr__(self, name, value)
 
 
+watching: ContextVar[Callable[[HookImpl], HookImpl] | None] = ContextVar("lash_framework.watching", default=None)
+"""Puts something else in each implementation's place, in the tables that are made meanwhile: to time it, say."""
+
+
 def hook_table(manager: pluggy.PluginManager, plugin_ids: Sequence[str]) -> dict[str, tuple[HookImpl, ...]]:
     """Every hook with its implementations, in the order of `plugin_ids`.
 
@@ -85,8 +90,11 @@ def hook_table(manager: pluggy.PluginManager, plugin_ids: Sequence[str]) -> dict
         return rank, position[impl.plugin_name]
 
     table = {}
+    watch = watching.get()
     for name in HOOKS:
         impls = getattr(manager.hook, name).get_hookimpls()
         here = sorted((impl for impl in impls if impl.plugin_name in position), key=place)
         table[name] = tuple(HookImpl(each.plugin_name, each.function, tuple(each.argnames), name) for each in here)
+        if watch is not None:
+            table[name] = tuple(watch(each) for each in table[name])
     return table

@@ -22,6 +22,7 @@ from lash_framework.effects import InlineEffectHost
 from lash_framework.explain import Explanation
 from lash_framework.hooks import Owned
 from lash_framework.host import PluginHost
+from lash_framework.lock import lock_of
 from lash_framework.modes import load_extension, store_extension
 from lash_framework.opening import (
     Application,
@@ -138,6 +139,7 @@ class Lash:
             modes=tuple(Owned(TOML, mode) for mode in settings.modes.values()),
             options=settings.plugin,
             read_options=partial(plugin_settings, settings=settings),
+            lock=lock_of(settings),
         )
         host.report.require_code()
         host.composition(settings.mode)  # fails now, by name, rather than at the first turn

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 from attrs import evolve, field
@@ -22,6 +22,9 @@ from lash_hookspecs.errors import ConfigurationError, nearest
 from lash_hookspecs.markers import PROJECT
 from lash_hookspecs.plugins import HOOK_API, PluginInfo
 from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from lash_framework.lock import PluginLock
 
 __all__ = ["BlockedPlugin", "LoadFailure", "LoadReport", "LoadedPlugin", "Stage", "load_plugins"]
 
@@ -81,6 +84,13 @@ class LoadReport:
     failed: tuple[LoadFailure, ...] = ()
     blocked: tuple[BlockedPlugin, ...] = ()
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The ids of all of them."""
+        ids = [each.plugin_id for each in self.loaded]
+        ids += [each.plugin_id for each in self.failed]
+        return (*ids, *(each.plugin_id for each in self.blocked))
+
     def why_absent(self, plugin_id: str) -> str | None:
         """Why a plugin isn't loaded, if the report knows."""
         for failure in self.failed:
@@ -128,16 +138,18 @@ def load_plugins(
     disabled: Iterable[str] = (),
     only: Iterable[str] | None = None,
     strict: bool = False,
+    lock: PluginLock | None = None,
 ) -> tuple[pluggy.PluginManager, LoadReport]:
     """Load what is installed and what is passed; return the manager that they are registered with, and the report.
 
     `plugins` are modules or objects with hooks; one that has the id of an installed plugin wins over it. `disabled`
     ids are blocked wherever they are from; `only` (None: no limit) chooses among the installed ones. Nothing blocked
-    is imported. Raises `ConfigurationError` on any failure if `strict`, and otherwise not.
+    is imported. Raises `ConfigurationError` on any failure if `strict`, and otherwise not; `LockMismatch`, before
+    anything is imported, for an installed plugin that isn't in the `lock`.
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(specs)
-    loader = _Loader(manager, frozenset(disabled), None if only is None else frozenset(only))
+    loader = _Loader(manager, frozenset(disabled), None if only is None else frozenset(only), lock)
     for plugin in plugins:
         loader.load_object(plugin)
     loader.load_installed()
@@ -201,8 +213,15 @@ def failure_of(
 class _Loader:
     """The state of one `load_plugins` call."""
 
-    def __init__(self, manager: pluggy.PluginManager, disabled: frozenset[str], only: frozenset[str] | None) -> None:
+    def __init__(
+        self,
+        manager: pluggy.PluginManager,
+        disabled: frozenset[str],
+        only: frozenset[str] | None,
+        lock: PluginLock | None,
+    ) -> None:
         self._manager = manager
+        self._lock = lock
         self._disabled = disabled
         self._only = only
         self._loaded: dict[str, LoadedPlugin] = {}
@@ -225,6 +244,8 @@ class _Loader:
             message = f"whether it has plugins can't be told, its metadata is broken: {_text(error)}"
             row = failure_of(Candidate(distribution, distribution), "metadata", message, error)
             self._failed.append(evolve(row, remedy=f"install `{distribution}` anew, or remove it"))
+        if self._lock is not None:
+            self._lock.check_found([each for each in found if self._is_wanted(each)])
         for candidate in found:
             self._seen.add(candidate.plugin_id)
             if self._only is not None and candidate.plugin_id not in self._only:
@@ -243,6 +264,11 @@ class _Loader:
             self._failed.append(
                 LoadFailure(plugin_id=plugin_id, distribution=None, stage="selection", message=message, remedy=remedy)
             )
+
+    def _is_wanted(self, candidate: Candidate) -> bool:
+        """Whether it would be imported."""
+        blocked = candidate.plugin_id in self._disabled or candidate.plugin_id in self._of_application
+        return not blocked and (self._only is None or candidate.plugin_id in self._only)
 
     def _block(self, candidate: Candidate, reason: str) -> None:
         blocked = BlockedPlugin(plugin_id=candidate.plugin_id, distribution=candidate.distribution, reason=reason)

@@ -152,7 +152,7 @@ def test_why_tells_a_plugins_place_or_its_traceback(lash: Cli) -> None:
     lash.write("lash.toml", '[plugins]\nonly = ["store-sql"]\n')
     assert lash.run("plugins", "why", "extra", env=env).out.endswith("set by:       `plugins.only` in lash.toml:2\n")
     unknown = lash.run("plugins", "why", "extr", env=env)
-    assert (unknown.code, unknown.err) == (2, "lash: unknown plugin `extr`: did you mean `extra`?\n")
+    assert (unknown.code, unknown.err) == (2, "lash: unknown plugin or tool `extr`: did you mean `extra`?\n")
 
 
 def test_a_broken_plugin_stops_no_turn(lash: Cli) -> None:
@@ -285,7 +285,7 @@ def test_doctor_tells_one_mistake_once(lash: Cli) -> None:
     rows = lash.run("doctor", "--json").object
     assert [each["check"] for each in rows if each["state"] == "broken"] == ["settings"]
     unchecked = {each["check"] for each in rows if each["found"] == "not checked: see settings"}
-    assert unchecked == {"plugins", "names", "mode", "store", "model"}
+    assert unchecked == {"plugins", "lock", "names", "mode", "store", "model"}
 
 
 def test_the_demo_is_a_real_turn_that_can_be_looked_at(lash: Cli) -> None:

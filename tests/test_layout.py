@@ -143,8 +143,16 @@ def test_a_plugin_has_tests_and_no_conftest(folder: Path) -> None:
     assert not list(folder.rglob("conftest.py"))
 
 
+def entry_points(folder: Path) -> dict[str, dict[str, str]]:
+    return settings(folder)["project"].get("entry-points", {})
+
+
+def test_only_the_kernel_offers_something_to_pytest() -> None:
+    assert {folder for folder in distributions() if "pytest11" in entry_points(folder)} == {ROOT}
+
+
 def test_only_plugins_have_an_entry_point() -> None:
-    with_entry = {folder.name for folder in distributions() if "entry-points" in settings(folder)["project"]}
+    with_entry = {folder.name for folder in distributions() if "lash" in entry_points(folder)}
     assert all(name.startswith("lash-plugin-") for name in with_entry)
 
 

@@ -45,6 +45,8 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "observers.ring": ("16", 16),
     "plugins.disabled": ('["a", "b"]', ("a", "b")),
     "plugins.only": ('["a"]', ("a",)),
+    "plugins.lock": ('"off"', "off"),
+    "plugins.lock_versions": ("true", True),
 }
 
 

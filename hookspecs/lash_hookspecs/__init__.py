@@ -289,6 +289,7 @@ if TYPE_CHECKING:
     )
     from lash_hookspecs.plugins import (
         HOOK_API as HOOK_API,
+        PluginCapability as PluginCapability,
         PluginInfo as PluginInfo,
         SessionStateSpec as SessionStateSpec,
     )
@@ -815,6 +816,7 @@ _MODULES = {
     ),
     "plugins": (
         "HOOK_API",
+        "PluginCapability",
         "PluginInfo",
         "SessionStateSpec",
     ),

@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 from attrs import field
 
 from lash_hookspecs import _checks as checks
 from lash_hookspecs.values import frozen
 
-__all__ = ["HOOK_API", "PluginInfo", "SessionStateSpec"]
+if TYPE_CHECKING:
+    from attrs import Attribute
+
+__all__ = ["HOOK_API", "PluginCapability", "PluginInfo", "SessionStateSpec"]
 
 HOOK_API = (0, 1)
 """Version of the hook contract: the second number grows with additions, the first with changes that break plugins."""
+
+
+class PluginCapability(StrEnum):
+    """What a plugin reaches for outside of lash, as its author says it. Nothing here is enforced: it is no sandbox.
+
+    `NETWORK`: it opens connections. `FILESYSTEM`: it reads or writes files. `SUBPROCESS`: it starts programs.
+    `SECRETS`: it is given keys or tokens, or reads them.
+    """
+
+    NETWORK = "network"
+    FILESYSTEM = "filesystem"
+    SUBPROCESS = "subprocess"
+    SECRETS = "secrets"
+
+
+def _capabilities(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """A set of names that are known."""
+    checks.names(instance, attribute, value)
+    known = [each.value for each in PluginCapability]
+    for name in sorted(value):  # type: ignore[call-overload]  # a set of texts by now
+        if name not in known:
+            from lash_hookspecs.errors import nearest
+
+            raise ValueError(f"`PluginInfo.capabilities`: `{name}` is none: {nearest(name, known)}")
 
 
 @frozen(kw_only=True)
@@ -26,7 +54,8 @@ class PluginInfo:
     `options` is a frozen attrs class whose every field has a default: `ctx.options` is an instance of it then, and a
     key in `[plugin.<id>]` that it doesn't have, or a value of another type, is an error that names it. `turn_input` is
     the attrs class of what a caller may say to it with a turn (`TurnContext.plugin_inputs`, `ctx.plugin_input`): it is
-    stored with the turn's input, under the plugin's id.
+    stored with the turn's input, under the plugin's id. `capabilities` are `PluginCapability`s, or their names: what
+    it reaches for outside of lash, for `lash plugins lock`; its hooks and tools need no declaration.
     """
 
     id: str
@@ -40,6 +69,7 @@ class PluginInfo:
     summary: str = ""
     options: type | None = field(default=None, validator=checks.optional_class_of_defaults)
     turn_input: type | None = field(default=None, validator=checks.optional_attrs_class)
+    capabilities: frozenset[str] = field(default=frozenset(), converter=checks.as_frozenset, validator=_capabilities)
 
 
 @frozen(kw_only=True)

@@ -26,7 +26,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cancel": ("lash_framework.cli.resume", "cancel", "Cancel a session's turn, whichever process runs it."),
     "pending": ("lash_framework.cli.pending", "pending", "Calls that a crash left unknown: list, resolve."),
     "sessions": ("lash_framework.cli.sessions", "sessions", "List, show, export and delete sessions."),
-    "plugins": ("lash_framework.cli.plugins", "plugins", "Which plugins are loaded, and why one is not."),
+    "plugins": (
+        "lash_framework.cli.plugins",
+        "plugins",
+        "Which plugins are loaded, and why; write one, or suspect one.",
+    ),
     "modes": ("lash_framework.cli.modes", "modes", "Modes, and who added each of their pieces."),
     "explain": ("lash_framework.cli.explain", "explain", "Which plugin put each part of a turn before the model."),
     "replay": ("lash_framework.cli.replay", "replay", "Replay a turn from its journal; nothing is executed."),

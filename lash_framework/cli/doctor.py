@@ -112,6 +112,15 @@ def _plugins(invocation: Invocation) -> Iterator[Finding]:
         yield Finding("plugins", BROKEN, conflict)
 
 
+def _lock(invocation: Invocation) -> Iterator[Finding]:
+    from lash_framework.lock import lock_of
+
+    lock = lock_of(invocation.settings)
+    if lock is not None:
+        open_host(invocation, lock).composition(invocation.settings.mode)
+        yield Finding("lock", OK, f"{lock.place}: {len(lock.plugins)} plugins, nothing grew")
+
+
 def _names(invocation: Invocation) -> Iterator[Finding]:
     """Tables and names in the settings that fit nothing here, used or not."""
     settings, host = invocation.settings, open_host(invocation)
@@ -240,6 +249,7 @@ CHECKS: dict[str, Callable[[Invocation], Iterator[Finding]]] = {
     "packages": _packages,
     "settings": _settings,
     "plugins": _plugins,
+    "lock": _lock,
     "names": _names,
     "mode": _mode,
     "store": _store,

@@ -10,15 +10,19 @@ from lash_framework.cli.options import Invocation
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
     from lash_framework.host import PluginHost
+    from lash_framework.lock import PluginLock
     from lash_framework.plugins import LoadReport
     from lash_framework.settings import Settings
     from lash_hookspecs.errors import ConfigurationError, UnknownName
 
-__all__ = ["composed", "explained", "open_host", "read_report", "switched_off_by"]
+__all__ = ["composed", "explained", "hooks_of", "offered", "open_host", "read_report", "switched_off_by"]
 
 
-def open_host(invocation: Invocation) -> PluginHost:
-    """The host that these settings make. Raises `PluginConflictError` when plugins claim the same thing."""
+def open_host(invocation: Invocation, lock: PluginLock | None = None) -> PluginHost:
+    """The host that these settings make. Raises `PluginConflictError` when plugins claim the same thing.
+
+    Plugins are held to the `lock` only where one is given: who looks at them must be able to.
+    """
     from lash_framework.hooks import Owned
     from lash_framework.host import PluginHost
     from lash_framework.provenance import TOML
@@ -34,6 +38,7 @@ def open_host(invocation: Invocation) -> PluginHost:
         ),
         options=settings.plugin,
         read_options=partial(plugin_settings, settings=settings),
+        lock=lock,
     )
 
 
@@ -48,6 +53,34 @@ def read_report(invocation: Invocation) -> tuple[LoadReport, str | None]:
 
         plugins = invocation.settings.plugins
         return load_plugins(disabled=plugins.disabled, only=plugins.only)[1], str(error)
+
+
+def hooks_of(plugin: object) -> list[str]:
+    """The names of the hooks that a plugin implements, in the order of the specification."""
+    from lash_hookspecs.markers import PROJECT
+    from lash_hookspecs.specs import HOOKS
+
+    marked = {
+        (getattr(getattr(plugin, name, None), f"{PROJECT}_impl", None) or {}).get("specname") or name
+        for name in dir(plugin)
+        if getattr(getattr(plugin, name, None), f"{PROJECT}_impl", None) is not None
+    }
+    return [name for name in HOOKS if name in marked]
+
+
+def offered(invocation: Invocation) -> dict[str, list[str]]:
+    """What each plugin offers, by its id, such as `mode standard`; nothing where plugins don't work together."""
+    from lash_hookspecs.errors import ConfigurationError
+
+    try:
+        host = open_host(invocation)
+    except ConfigurationError:
+        return {}
+    found: dict[str, list[str]] = {}
+    for what, table in (("mode", host.modes), ("provider", host.providers), ("store scheme", host.stores)):
+        for name, owned in table.items():
+            found.setdefault(owned.plugin_id, []).append(f"{what} {name}")
+    return found
 
 
 def composed(invocation: Invocation, host: PluginHost, mode_id: str) -> Composition:

@@ -37,6 +37,7 @@ _BEFORE = (
 _AFTER = (
     click.option("--config", metavar="FILE", help="A settings file instead of the nearest lash.toml."),
     click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any setting, as in lash.toml; repeatable."),
+    click.option("--lock", metavar="FILE", help="What plugins may be and do, instead of lash.lock; `off`: anything."),
     click.option("--no-plugins", is_flag=True, help="Load no plugin at all (to see whether one is in the way)."),
     click.option("-v", "--verbose", count=True, help="Log what happens (-vv: everything, with tracebacks)."),
 )
@@ -59,6 +60,7 @@ class Invocation:
         named = {name: self._given[name] for name in ("store", "model", "mode")}
         if self._given["no_plugins"]:
             named["plugins.only"] = ()
+        named["plugins.lock"] = self._given["lock"]
         settings = load_settings(self._given["config"], options=named, sets=self._given["sets"])
         for warning in settings.warnings:
             complain(f"warning: {warning}")
@@ -70,6 +72,8 @@ class Invocation:
         passed = [part for each in self._given["sets"] for part in ("--set", each)]
         if self._given["config"] is not None:
             passed += ["--config", self._given["config"]]
+        if self._given["lock"] is not None:
+            passed += ["--lock", self._given["lock"]]
         return [*passed, "--no-plugins"] if self._given["no_plugins"] else passed
 
     @asynccontextmanager
@@ -233,7 +237,7 @@ def common_with(session: str) -> Callable[[F], Callable[..., Any]]:
         def call(state: State, /, **given: Any) -> Any:
             state.verbosity += given.pop("verbose")
             logs = start_logging(state.verbosity)
-            names = ("store", "model", "mode", "session", "config", "sets", "no_plugins")
+            names = ("store", "model", "mode", "session", "config", "sets", "lock", "no_plugins")
             return function(Invocation(state, {name: given.pop(name) for name in names}, logs), **given)
 
         wrapped: Any = update_wrapper(call, function)

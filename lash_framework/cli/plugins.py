@@ -1,67 +1,72 @@
-"""`lash plugins list|why`."""
+"""`lash plugins`: the group, and its commands `list` and `why`; each other one is a module of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lash_framework.cli.exits import ExitCode, complain
-from lash_framework.cli.hosts import read_report, switched_off_by
-from lash_framework.cli.lines import clean, shortened
+from lash_framework.cli.exits import complain
+from lash_framework.cli.hosts import hooks_of, offered, read_report
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
-from lash_framework.cli.tables import heading, print_table
+from lash_framework.cli.plugin_bisect import bisect
+from lash_framework.cli.plugin_lock import lock
+from lash_framework.cli.plugin_new import new
+from lash_framework.cli.plugin_trace import trace
+from lash_framework.cli.plugin_why import why
+from lash_framework.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from lash_framework.plugins import LoadedPlugin, LoadReport
+    from lash_framework.plugins import LoadReport
 
 __all__ = ["plugins"]
 
 
 @click.group()
 def plugins() -> None:
-    """Which plugins are loaded, and why one is not."""
+    """Which plugins are loaded, why one is not, and tools for who writes or suspects one."""
 
 
-def hooks_of(plugin: object) -> list[str]:
-    """The names of the hooks that a plugin implements, in the order of the specification."""
-    from lash_hookspecs.markers import PROJECT
-    from lash_hookspecs.specs import HOOKS
-
-    marked = {
-        (getattr(getattr(plugin, name, None), f"{PROJECT}_impl", None) or {}).get("specname") or name
-        for name in dir(plugin)
-        if getattr(getattr(plugin, name, None), f"{PROJECT}_impl", None) is not None
-    }
-    return [name for name in HOOKS if name in marked]
-
-
-def _rows(report: LoadReport) -> list[dict[str, Any]]:
-    def row(each: Any, state: str, version: str | None = None, hooks: Sequence[str] = (), reason: str = "") -> Any:
+def _rows(report: LoadReport, offers: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+    def row(each: Any, state: str, reason: str = "", **more: Any) -> dict[str, Any]:
         return {
             "id": each.plugin_id,
-            "version": version,
+            "version": None,
             "distribution": each.distribution,
             "state": state,
-            "hooks": list(hooks),
+            "hooks": [],
+            "offers": offers.get(each.plugin_id, []) if state == "loaded" else [],
+            "requires": [],
+            "capabilities": [],
             "reason": reason,
+            **more,
         }
 
-    loaded = [row(each, "loaded", each.version, hooks_of(each.plugin)) for each in report.loaded]
-    failed = [row(each, "failed", reason=f"{each.stage}: {each.message}") for each in report.failed]
-    blocked = [row(each, "off", reason=each.reason) for each in report.blocked]
+    loaded = [
+        row(
+            each,
+            "loaded",
+            version=each.version,
+            hooks=hooks_of(each.plugin),
+            requires=list(each.info.requires),
+            capabilities=sorted(each.info.capabilities),
+        )
+        for each in report.loaded
+    ]
+    failed = [row(each, "failed", f"{each.stage}: {each.message}") for each in report.failed]
+    blocked = [row(each, "off", each.reason) for each in report.blocked]
     return [*loaded, *failed, *blocked]
 
 
-@plugins.command("list")
+@plugins.command("list", short_help="Every plugin that was found, and its state.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
 @common
 def list_(invocation: Invocation, as_json: bool) -> None:
     """Every plugin that was found: loaded (in the order of their hooks), failed, switched off."""
     report, conflict = read_report(invocation)
-    rows = _rows(report)
+    rows = _rows(report, offered(invocation) if as_json else {})
     if as_json:
         print_json(rows)
     else:
@@ -84,64 +89,5 @@ def _names(hooks: list[str]) -> str:
     return ", ".join(each.removeprefix("lash_") for each in hooks) or "-"
 
 
-@plugins.command()
-@click.argument("name")
-@common
-def why(invocation: Invocation, name: str) -> int:
-    """Why a plugin is loaded or not: its hooks and its place in the order, or its traceback and what to do."""
-    from lash_hookspecs.errors import UnknownName
-
-    report, conflict = read_report(invocation)
-    if conflict is not None and name in conflict:
-        complain(conflict)
-    for place, loaded in enumerate(report.loaded, 1):
-        if loaded.plugin_id == name:
-            _tell_loaded(loaded, place, len(report.loaded))
-            return ExitCode.FINISHED
-    for failed in report.failed:
-        if failed.plugin_id == name:
-            heading(f"{name} failed at stage `{failed.stage}`")
-            click.echo(f"distribution: {failed.distribution or '-'}")
-            click.echo(f"reason:       {clean(failed.message)}")
-            click.echo(f"what to do:   {failed.remedy}")
-            if failed.traceback:
-                click.echo(f"\n{clean(failed.traceback)}", nl=False)
-            return ExitCode.STOPPED
-    for blocked in report.blocked:
-        if blocked.plugin_id == name:
-            heading(f"{name} is switched off")
-            click.echo(f"distribution: {blocked.distribution or '-'}")
-            click.echo(f"reason:       {blocked.reason}")
-            key = switched_off_by(invocation.settings, name)
-            click.echo(f"set by:       `{key}` in {invocation.settings.source_of(key)}")
-            return ExitCode.FINISHED
-    known = [row["id"] for row in _rows(report)]
-    hint = None if known else "no plugin is installed"
-    raise UnknownName("plugin", name, known, hint)
-
-
-def _tell_loaded(plugin: LoadedPlugin, place: int, count: int) -> None:
-    info = plugin.info
-    heading(f"{plugin.plugin_id} is loaded")
-    facts = {
-        "summary": info.summary,
-        "version": plugin.version,
-        "distribution": plugin.distribution or "(given in code)",
-        "order": f"{place} of {count}" + (f", after {', '.join(info.after)}" if info.after else ""),
-        "requires": ", ".join(info.requires),
-        "conflicts": ", ".join(info.conflicts),
-        "replaces": ", ".join(info.replaces),
-        "in modes": "every mode" if info.enabled_by_default else "only modes that name it",
-        "module": shortened(repr(plugin.plugin), 200),
-    }
-    for name, value in facts.items():
-        if value:
-            click.echo(f"{name + ':':14}{value}")
-    click.echo()
-    print_table(("hook", "runs as", "if it raises"), _hook_rows(plugin.plugin), empty="it implements no hook")
-
-
-def _hook_rows(plugin: object) -> list[tuple[str, str, str]]:
-    from lash_hookspecs.specs import HOOKS
-
-    return [(name, str(HOOKS[name].runner.value), HOOKS[name].on_error) for name in hooks_of(plugin)]
+for command in (why, new, trace, bisect, lock):
+    plugins.add_command(command)

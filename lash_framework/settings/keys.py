@@ -96,6 +96,18 @@ KEYS = (
     ),
     Key(path="plugins.disabled", type=tuple[str, ...], help="plugins that are not even imported"),
     Key(path="plugins.only", type=tuple[str, ...], help="the only plugins that are imported"),
+    Key(
+        path="plugins.lock",
+        type=str,
+        help="file with what plugins may be and do (`lash plugins lock` writes it), or `off`; relative to the file",
+        default="`lash.lock` beside `lash.toml`",
+    ),
+    Key(
+        path="plugins.lock_versions",
+        type=bool,
+        help="refuse other versions of plugins than the locked ones, too",
+        default="false",
+    ),
 )
 
 TABLES = (

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_settings"]
 
-_FLAGS = {"plugins.only": "--no-plugins"}  # options that aren't called like their setting
+_FLAGS = {"plugins.only": "--no-plugins", "plugins.lock": "--lock"}  # options that aren't called like their setting
 _FREE_VARIABLES = ("LASH_ALLOW_", "LASH_CONFIG", "LASH_TEST_")  # names with a meaning of their own
 
 
@@ -99,6 +99,9 @@ class _Loading:
             location = store.removeprefix("sqlite:///")
             if location and not Path(location).is_absolute():
                 self.tree["store"] = f"sqlite:///{path.resolve().parent / location}"
+        lock = self.tree.get("plugins", {}).get("lock")
+        if isinstance(lock, str) and lock != "off":
+            self.tree["plugins"]["lock"] = str(path.resolve().parent / lock)
 
     def _place(self, at: tuple[str, ...]) -> str:
         number = lookup_line(self._lines, at)

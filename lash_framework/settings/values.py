@@ -40,10 +40,15 @@ class Origin:
 
 @frozen(kw_only=True)
 class PluginChoice:
-    """Which plugins may load at all; `only` None means all but the disabled ones."""
+    """Which plugins may load at all; `only` None means all but the disabled ones.
+
+    `lock` is the file of what they may be and do: None for the one beside the settings file, `off` for none.
+    """
 
     disabled: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
+    lock: str | None = None
+    lock_versions: bool = False
 
 
 @frozen(kw_only=True)

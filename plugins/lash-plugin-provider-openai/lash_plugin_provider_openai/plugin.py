@@ -16,7 +16,12 @@ def lash_plugin_info() -> PluginInfo:
     """Who this is."""
     from lash_hookspecs.plugins import PluginInfo
 
-    return PluginInfo(id="provider-openai", version="0.1.0", summary="OpenAI's Chat Completions, and what speaks it.")
+    return PluginInfo(
+        id="provider-openai",
+        version="0.1.0",
+        summary="OpenAI's Chat Completions, and what speaks it.",
+        capabilities=["network", "secrets"],
+    )
 
 
 @hookimpl

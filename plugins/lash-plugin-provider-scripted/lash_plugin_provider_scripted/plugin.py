@@ -16,7 +16,12 @@ def lash_plugin_info() -> PluginInfo:
     """Who this is."""
     from lash_hookspecs.plugins import PluginInfo
 
-    return PluginInfo(id="provider-scripted", version="0.1.0", summary="A model that says what it was told to say.")
+    return PluginInfo(
+        id="provider-scripted",
+        version="0.1.0",
+        summary="A model that says what it was told to say.",
+        capabilities=["filesystem"],  # scripts
+    )
 
 
 @hookimpl

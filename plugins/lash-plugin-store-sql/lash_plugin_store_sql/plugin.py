@@ -17,7 +17,7 @@ def lash_plugin_info() -> PluginInfo:
     """Who we are."""
     from lash_hookspecs.plugins import PluginInfo
 
-    return PluginInfo(id="store-sql", version="0.1.0", summary="sessions in SQLite")
+    return PluginInfo(id="store-sql", version="0.1.0", summary="sessions in SQLite", capabilities=["filesystem"])
 
 
 @hookimpl
