@@ -116,6 +116,8 @@ WRITES: dict[str, tuple[str, list[str]]] = {
     "and before the next model call": ("llm llm", ["llm"]),
     "internal records need not be": ("turn_start checkpoint llm", []),
     "a durable outcome needs no write before the next effect": ("pure pure llm", ["pure", "pure"]),
+    "what hooks made of a reply need not be": ("llm assistant_response llm", ["llm"]),
+    "and is with what comes of it": ("llm assistant_response pure", ["llm assistant_response", "pure"]),
     "internal records wait for the next outcome": ("pure checkpoint pure", ["pure", "checkpoint pure"]),
     "an idempotent tool starts after all before it": ("checkpoint idempotent", ["checkpoint", "idempotent"]),
     "an unsafe one writes its intent with that": ("checkpoint unsafe", ["checkpoint unsafe?", "unsafe"]),
