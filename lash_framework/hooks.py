@@ -281,8 +281,9 @@ async def observe(
 ) -> list[HookIssue]:
     """All at once: none waits for another, stops it, or fails the caller. Results are ignored.
 
-    Those that suspend have `time_limit_s` seconds together and are cancelled then. Those that don't are over when they
-    return; only the log can name a slow one.
+    Those that suspend have `time_limit_s` seconds together and are cancelled then; those that had no turn by the half
+    of it, since somebody kept all the others waiting, have as long once more. Those that don't suspend are over when
+    they return; only the log can name a slow one.
     """
     issues: list[HookIssue] = []
     waiting: deque[tuple[HookImpl, Awaitable[Any]]] = deque()
@@ -299,10 +300,11 @@ async def observe(
                     waiting.append((impl, outcome))
             except BaseException as error:
                 issues.append(_issue(impl, error))
+                outcome = None  # whatever it is, it isn't looked at again
             before, started = started, perf_counter()
             if started - before > SLOW_S:
                 _warn_of_slow(impl, started - before, outcome)
-        if waiting:
+        while waiting:
             await _all_at_once(waiting, time_limit_s, issues)
     finally:
         for _, never_started in waiting:
@@ -314,7 +316,7 @@ async def observe(
 async def _all_at_once(
     waiting: deque[tuple[HookImpl, Awaitable[Any]]], time_limit_s: float, issues: list[HookIssue]
 ) -> None:
-    """Await all of these, each from beginning to end in one task, with as few tasks as it takes.
+    """Await these, each from beginning to end in one task, with as few tasks as it takes. Who comes too late stays.
 
     The caller's task works through the queue. While it does, one spare task lies ready; when somebody suspends, the
     spare one wakes, takes over the rest of the queue, and leaves a spare one itself. So ten that turn out not to
@@ -322,14 +324,15 @@ async def _all_at_once(
     """
     import anyio
 
-    unfinished: dict[int, HookImpl] = {id(awaitable): impl for impl, awaitable in waiting}
+    unfinished: dict[int, HookImpl] = {}
     has_spare = False
 
     async def work() -> None:
         nonlocal has_spare
         has_spare = False
-        while waiting:
+        while waiting and anyio.current_time() <= half:
             impl, awaitable = waiting.popleft()
+            unfinished[id(awaitable)] = impl
             if waiting and not has_spare:
                 has_spare = True
                 tasks.start_soon(work)
@@ -340,7 +343,8 @@ async def _all_at_once(
             unfinished.pop(id(awaitable), None)
 
     async with anyio.create_task_group() as tasks:
-        tasks.cancel_scope.deadline = anyio.current_time() + time_limit_s
+        now = anyio.current_time()
+        half, tasks.cancel_scope.deadline = now + time_limit_s / 2, now + time_limit_s
         await work()
     if tasks.cancel_scope.cancelled_caught:
         for impl in unfinished.values():
