@@ -12,7 +12,14 @@ from attrs import evolve, field
 from lash_framework.hooks import Owned
 from lash_hookspecs.checkpoints import CheckpointDelivery
 from lash_hookspecs.codec import encode
-from lash_hookspecs.directives import AbortTurn, EmitEvents, EnqueueMessages, OwnedDirective, TurnDirective
+from lash_hookspecs.directives import (
+    AbortTurn,
+    EmitEvents,
+    EnqueueMessages,
+    FailLlmCall,
+    OwnedDirective,
+    TurnDirective,
+)
 from lash_hookspecs.errors import CodecError, PluginError
 from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin, ProcessOrigin
 from lash_hookspecs.turn_events import PluginEvent
@@ -49,7 +56,7 @@ class Sorted:
         return tuple(_as_message(id, each) for id, each in named.items() if not is_known(id))
 
 
-def owned_directives(found: Sequence[tuple[str, TurnDirective]]) -> tuple[OwnedDirective, ...]:
+def owned_directives(found: Sequence[tuple[str, TurnDirective | FailLlmCall]]) -> tuple[OwnedDirective, ...]:
     """What hooks returned, as a record holds it: each message in its plugin's name.
 
     Raises `PluginError` for a message in a role that plugins may not take, and for what can't be stored.
@@ -57,7 +64,7 @@ def owned_directives(found: Sequence[tuple[str, TurnDirective]]) -> tuple[OwnedD
     return tuple(OwnedDirective(plugin_id, _checked(plugin_id, directive)) for plugin_id, directive in found)
 
 
-def _checked(plugin_id: str, directive: TurnDirective) -> TurnDirective:
+def _checked(plugin_id: str, directive: TurnDirective | FailLlmCall) -> TurnDirective | FailLlmCall:
     match directive:
         case EnqueueMessages(messages=messages, transient=transient):
             owned = tuple(_owned_message(each, plugin_id, transient) for each in messages)
@@ -65,8 +72,8 @@ def _checked(plugin_id: str, directive: TurnDirective) -> TurnDirective:
         case EmitEvents(events=events):
             for each in events:
                 _require_storable(each, plugin_id, "EmitEvents", f"the payload of event `{each.name}`")
-        case AbortTurn():
-            _require_storable(directive, plugin_id, "AbortTurn", "its text")
+        case AbortTurn() | FailLlmCall():
+            _require_storable(directive, plugin_id, type(directive).__name__, "its text")
     return directive
 
 

@@ -18,6 +18,7 @@ from lash_framework.message_chain import chain_of, message_digest
 from lash_hookspecs.canonical import canonical_bytes, stable_hash
 from lash_hookspecs.codec import encode, unstructure
 from lash_hookspecs.effect_commands import (
+    AssistantResponseCommand,
     CheckpointCommand,
     DirectCommand,
     LlmCallCommand,
@@ -114,7 +115,9 @@ class Asked:
 
 
 @lru_cache(maxsize=64)
-def _constant(command: TurnEndCommand | CheckpointCommand | SyncEnvironmentCommand) -> Asked:
+def _constant(
+    command: TurnEndCommand | CheckpointCommand | SyncEnvironmentCommand | AssistantResponseCommand,
+) -> Asked:
     """A command that asks the same in every turn."""
     data = unstructure(command)
     return Asked(stable_hash("lash.effect", data), partial(_paths, data, None))
@@ -160,7 +163,7 @@ class EnvelopeHasher:
                 return self._request(command, seen)
             case DirectCommand():
                 return self._request(command, None)
-            case TurnEndCommand() | CheckpointCommand() | SyncEnvironmentCommand():
+            case TurnEndCommand() | CheckpointCommand() | SyncEnvironmentCommand() | AssistantResponseCommand():
                 return _constant(command)
         data = unstructure(command)
         owner = None

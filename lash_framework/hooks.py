@@ -67,7 +67,7 @@ class HookIssue:
 # ---- what all runners do --------------------------------------------------------------------------------------------
 
 
-def _arguments(impl: HookImpl, bind: Bind | None, given: dict[str, Any]) -> Sequence[Any]:
+def arguments_of(impl: HookImpl, bind: Bind | None, given: dict[str, Any]) -> Sequence[Any]:
     """What the implementation asks for, out of what there is; its `ctx` is made here."""
     if bind is not None and impl.takes_ctx:
         ctx = bind(impl.plugin_id)
@@ -77,7 +77,7 @@ def _arguments(impl: HookImpl, bind: Bind | None, given: dict[str, Any]) -> Sequ
     return impl.pick(given)
 
 
-def _failure(impl: HookImpl, error: BaseException) -> PluginError:
+def failure_of(impl: HookImpl, error: BaseException) -> PluginError:
     """An implementation's exception as the error to raise. Re-raises a cancellation and an interrupt: not its own."""
     pass_on(error)
     if isinstance(error, PluginError) and error.plugin_id == impl.plugin_id:
@@ -87,10 +87,11 @@ def _failure(impl: HookImpl, error: BaseException) -> PluginError:
     return failure
 
 
-def _wrong_type(impl: HookImpl, value: object, expected: Any, *, many: bool) -> PluginError:
+def wrong_type(impl: HookImpl, value: object, expected: Any, *, many: bool, optional: bool = True) -> PluginError:
+    """The error of an implementation that returned something else."""
     classes = expected if isinstance(expected, tuple) else (expected,)
     names = " or ".join(f"`{each.__name__}`" for each in classes)
-    shape = f"None, {names}, or a sequence of these" if many else f"None or {names}"
+    shape = f"None, {names}, or a sequence of these" if many else f"None or {names}" if optional else names
     if inspect.iscoroutine(value):
         value.close()
     return PluginError(impl.plugin_id, impl.hook, f"returned a `{type(value).__name__}`; expected is {shape}")
@@ -112,7 +113,8 @@ def _warn_of_slow(impl: HookImpl, took_s: float, outcome: object) -> None:
     )
 
 
-async def _settled(result: Any) -> Any:
+async def settled(result: Any) -> Any:
+    """What an implementation gave, awaited where it can be."""
     return await result if hasattr(result, "__await__") else result
 
 
@@ -140,15 +142,15 @@ async def collect(
         if impl.takes_only_ctx and bind is not None:
             ctx, arguments = bind(impl.plugin_id), None
         else:
-            arguments = _arguments(impl, bind, kwargs)
+            arguments = arguments_of(impl, bind, kwargs)
         try:
             result = outcome = impl.function(ctx) if arguments is None else impl.function(*arguments)
             if type(outcome) is CoroutineType:
                 result = await outcome
             elif outcome is not None:
-                result = await _settled(outcome)
+                result = await settled(outcome)
         except BaseException as error:
-            raise _failure(impl, error)  # noqa: B904  # it carries its cause
+            raise failure_of(impl, error)  # noqa: B904  # it carries its cause
         # One reading of the clock per call: where this one ends, the next one starts.
         before, started = started, perf_counter()
         if started - before > SLOW_S:
@@ -159,13 +161,13 @@ async def collect(
             each = result[0]
             if type(each) is not known:
                 if not isinstance(each, expected):
-                    raise _wrong_type(impl, each, expected, many=True)
+                    raise wrong_type(impl, each, expected, many=True)
                 known = type(each)
             found.append((impl.plugin_id, each))
             continue
         for each in _as_sequence(result):
             if not isinstance(each, expected):
-                raise _wrong_type(impl, each, expected, many=True)
+                raise wrong_type(impl, each, expected, many=True)
             found.append((impl.plugin_id, each))
     return found
 
@@ -177,22 +179,22 @@ def collect_sync(
     found: list[Owned[Any]] = []
     expected = object if item is None else item
     for impl in impls:
-        arguments = _arguments(impl, bind, kwargs)
+        arguments = arguments_of(impl, bind, kwargs)
         started = perf_counter()
         try:
             result = impl.function(*arguments)
         except BaseException as error:
-            raise _failure(impl, error)  # noqa: B904  # it carries its cause
+            raise failure_of(impl, error)  # noqa: B904  # it carries its cause
         took_s = perf_counter() - started
         if took_s > SLOW_S:
             _warn_of_slow(impl, took_s, result)
         if hasattr(result, "__await__"):
-            _wrong_type(impl, result, expected, many=True)
+            wrong_type(impl, result, expected, many=True)
             raise PluginError(impl.plugin_id, impl.hook, "returned an awaitable; this hook is called without awaiting")
         if result is not None:
             for each in _as_sequence(result):
                 if not isinstance(each, expected):
-                    raise _wrong_type(impl, each, expected, many=True)
+                    raise wrong_type(impl, each, expected, many=True)
                 found.append(Owned(impl.plugin_id, each))
     return found
 
@@ -203,7 +205,7 @@ async def chain(
     value: T,
     *,
     argname: str,
-    expects: type[T],
+    expects: type[T] | tuple[type, ...],
     on_error: Literal["raise", "keep"] = "raise",
     issues: list[HookIssue] | None = None,
     changed_by: list[str] | None = None,
@@ -221,18 +223,18 @@ async def chain(
             arguments: Sequence[Any] = (bind(impl.plugin_id), value)
         else:
             kwargs[argname] = value
-            arguments = _arguments(impl, bind, kwargs)
+            arguments = arguments_of(impl, bind, kwargs)
         outcome = None
         try:
             result = outcome = impl.function(*arguments)
             if type(outcome) is CoroutineType:
                 result = await outcome
             elif outcome is not None:
-                result = await _settled(outcome)
+                result = await settled(outcome)
             if result is not None and not isinstance(result, expects):
-                raise _wrong_type(impl, result, expects, many=False)
+                raise wrong_type(impl, result, expects, many=False)
         except BaseException as error:
-            failure = _failure(impl, error)
+            failure = failure_of(impl, error)
             if on_error == "raise":
                 raise failure  # noqa: B904  # the same
             _log.warning("%s; the previous value is kept", failure, exc_info=error)
@@ -254,15 +256,15 @@ async def first(
 ) -> Owned[Any] | None:
     """The first result that isn't None, with its owner; who comes later isn't asked."""
     for impl in impls:
-        arguments = _arguments(impl, bind, kwargs)
+        arguments = arguments_of(impl, bind, kwargs)
         started = perf_counter()
         try:
             outcome = impl.function(*arguments)
-            result = await _settled(outcome)
+            result = await settled(outcome)
             if result is not None and expects is not None and not isinstance(result, expects):
-                raise _wrong_type(impl, result, expects, many=False)
+                raise wrong_type(impl, result, expects, many=False)
         except BaseException as error:
-            raise _failure(impl, error)  # noqa: B904  # it carries its cause
+            raise failure_of(impl, error)  # noqa: B904  # it carries its cause
         took_s = perf_counter() - started
         if took_s > SLOW_S:
             _warn_of_slow(impl, took_s, outcome)
@@ -279,15 +281,16 @@ async def observe(
 ) -> list[HookIssue]:
     """All at once: none waits for another, stops it, or fails the caller. Results are ignored.
 
-    Those that suspend have `time_limit_s` seconds together and are cancelled then. Those that don't are over when they
-    return; only the log can name a slow one.
+    Those that suspend have `time_limit_s` seconds together and are cancelled then; those that had no turn by the half
+    of it, since somebody kept all the others waiting, have as long once more. Those that don't suspend are over when
+    they return; only the log can name a slow one.
     """
     issues: list[HookIssue] = []
     waiting: deque[tuple[HookImpl, Awaitable[Any]]] = deque()
     started = perf_counter()
     try:
         for impl in impls:
-            arguments = (bind(impl.plugin_id),) if impl.takes_only_ctx and bind else _arguments(impl, bind, kwargs)
+            arguments = (bind(impl.plugin_id),) if impl.takes_only_ctx and bind else arguments_of(impl, bind, kwargs)
             outcome = None
             try:
                 outcome = impl.function(*arguments)
@@ -297,10 +300,11 @@ async def observe(
                     waiting.append((impl, outcome))
             except BaseException as error:
                 issues.append(_issue(impl, error))
+                outcome = None  # whatever it is, it isn't looked at again
             before, started = started, perf_counter()
             if started - before > SLOW_S:
                 _warn_of_slow(impl, started - before, outcome)
-        if waiting:
+        while waiting:
             await _all_at_once(waiting, time_limit_s, issues)
     finally:
         for _, never_started in waiting:
@@ -312,7 +316,7 @@ async def observe(
 async def _all_at_once(
     waiting: deque[tuple[HookImpl, Awaitable[Any]]], time_limit_s: float, issues: list[HookIssue]
 ) -> None:
-    """Await all of these, each from beginning to end in one task, with as few tasks as it takes.
+    """Await these, each from beginning to end in one task, with as few tasks as it takes. Who comes too late stays.
 
     The caller's task works through the queue. While it does, one spare task lies ready; when somebody suspends, the
     spare one wakes, takes over the rest of the queue, and leaves a spare one itself. So ten that turn out not to
@@ -320,14 +324,15 @@ async def _all_at_once(
     """
     import anyio
 
-    unfinished: dict[int, HookImpl] = {id(awaitable): impl for impl, awaitable in waiting}
+    unfinished: dict[int, HookImpl] = {}
     has_spare = False
 
     async def work() -> None:
         nonlocal has_spare
         has_spare = False
-        while waiting:
+        while waiting and anyio.current_time() <= half:
             impl, awaitable = waiting.popleft()
+            unfinished[id(awaitable)] = impl
             if waiting and not has_spare:
                 has_spare = True
                 tasks.start_soon(work)
@@ -338,7 +343,8 @@ async def _all_at_once(
             unfinished.pop(id(awaitable), None)
 
     async with anyio.create_task_group() as tasks:
-        tasks.cancel_scope.deadline = anyio.current_time() + time_limit_s
+        now = anyio.current_time()
+        half, tasks.cancel_scope.deadline = now + time_limit_s / 2, now + time_limit_s
         await work()
     if tasks.cancel_scope.cancelled_caught:
         for impl in unfinished.values():
@@ -348,6 +354,6 @@ async def _all_at_once(
 
 def _issue(impl: HookImpl, error: BaseException) -> HookIssue:
     """An observer's exception as an issue. Re-raises what isn't the observer's own: a cancellation, an interrupt."""
-    failure = _failure(impl, error)
+    failure = failure_of(impl, error)
     _log.warning("%s", failure, exc_info=error)
     return HookIssue(plugin_id=impl.plugin_id, hook=impl.hook, message=str(failure))

@@ -1,75 +1,61 @@
-"""A turn's model calls: across the effect boundary, with attachments' bytes, and every failure as a value."""
+"""Executing a model call: with attachments' bytes, and every failure as a value."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from operator import is_not
 from typing import Any
 
-import anyio.lowlevel
 from attrs import evolve, fields, has
 
-from lash_framework.effects import envelope
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
 from lash_framework.machine import stamp_response
 from lash_framework.machine.answers import ENDING_REASONS, answer_text
+from lash_framework.reply_pieces import ReplyPieces
 from lash_framework.stream import ActivityStream
 from lash_framework.turn_plan import TurnPlan
-from lash_hookspecs.effect_commands import LlmCallCommand
-from lash_hookspecs.effect_outcomes import LlmCallOutcome, RuntimeEffectOutcome, expect
-from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
+from lash_hookspecs.effect_outcomes import LlmCallOutcome
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import LlmAttachment, LlmCallError, LlmRequest, LlmResponse, TokenUsage
 from lash_hookspecs.llm_messages import ImageBlock, LlmBlock, LlmMessage, TextBlock
-from lash_hookspecs.turn_effects import LlmCall
 
-__all__ = ["ask_model"]
+__all__ = ["call_model", "storable"]
 
 log = logging.getLogger("lash.turn")
 
 
-async def ask_model(plan: TurnPlan, stream: ActivityStream, effect: LlmCall, scope: RuntimeScope) -> LlmCallOutcome:
+async def call_model(
+    plan: TurnPlan, stream: ActivityStream, asked: LlmRequest, pieces: ReplyPieces | None = None
+) -> LlmCallOutcome:
     """Ask the turn's model. What the user must mend (`ConfigurationError`) is raised; other failures are outcomes."""
-
-    async def run(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-        await _let_cancel_in(stream)
-        stream.has_asked = True
-        stream.catch_up()
-        request, lost = await _with_bytes(plan, effect.request)  # a store's failure is raised: nothing is committed
-        result: LlmResponse | LlmCallError
-        try:
-            stream.asking = True  # it costs
-            result = _answer(plan, await plan.provider.complete(request, stream.receive))
-        except ConfigurationError:
-            raise
-        except BaseException as error:
-            pass_on(error)
-            alone, *others = leaves(error)
-            if isinstance(alone, LlmCallFailed) and not others:
-                result = alone.error
-            else:
-                log.error("provider `%s` raised", plan.provider_id, exc_info=error)
-                text = f"provider `{plan.provider_id}` failed: {failure_text(error)}"
-                # Nobody knows how far the call had come.
-                result = LlmCallError(message=text, usage=TokenUsage(at_least=True))
-        partial = _partial_text(result, stream) if plan.keep_partial else None
-        # What was paid for is kept: a lone surrogate in it would make the commit fail.
-        return LlmCallOutcome(_storable(result), stream.text_streamed, lost, partial)
-
-    wrapped = envelope(scope, LlmCallCommand(plan.provider_id, effect.request), str(effect.id))
-    outcome = expect(await plan.controller.execute(wrapped, run), LlmCallOutcome)
-    stream.answered(outcome.text_streamed)
-    return outcome
-
-
-async def _let_cancel_in(stream: ActivityStream) -> None:
-    """A model that never waits must not outrun cancel and deadline, nor keep others from working."""
-    if stream.has_asked:
-        await anyio.lowlevel.checkpoint()
-    else:  # nobody was kept waiting yet: a pass of the event loop can be saved
-        await anyio.lowlevel.checkpoint_if_cancelled()
+    request, lost = await _with_bytes(plan, asked)  # a store's failure is raised: nothing is committed
+    result: LlmResponse | LlmCallError
+    try:
+        stream.asking = True  # it costs
+        if pieces is None:
+            answer: object = await plan.provider.complete(request, stream.receive)
+        else:
+            answer = await pieces.through(partial(plan.provider.complete, request))
+        result = answer if isinstance(answer, LlmCallError) and pieces is not None else _answer(plan, answer)
+    except ConfigurationError:
+        raise
+    except BaseException as error:
+        pass_on(error)
+        alone, *others = leaves(error)
+        if isinstance(alone, LlmCallFailed) and not others:
+            result = alone.error
+        else:
+            log.error("provider `%s` raised", plan.provider_id, exc_info=error)
+            text = f"provider `{plan.provider_id}` failed: {failure_text(error)}"
+            # Nobody knows how far the call had come.
+            result = LlmCallError(message=text, usage=TokenUsage(at_least=True))
+    partial_text = _partial_text(result, stream) if plan.keep_partial else None
+    # What a hook took out of the stream isn't shown behind it.
+    streamed = stream.text_streamed or (pieces is not None and pieces.text_came)
+    # What was paid for is kept: a lone surrogate in it would make the commit fail.
+    return LlmCallOutcome(storable(result), streamed, lost, partial_text)
 
 
 def _partial_text(result: LlmResponse | LlmCallError, stream: ActivityStream) -> str | None:
@@ -90,17 +76,17 @@ def _answer(plan: TurnPlan, answer: object) -> LlmResponse | LlmCallError:
     )
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """The value with every text in it fit to store; nearly always the very same."""
     if isinstance(value, str):
         return storable_text(value) if type(value) is str else value
     if isinstance(value, tuple):
-        mended = tuple(_storable(each) for each in value)
+        mended = tuple(storable(each) for each in value)
         return mended if any(map(is_not, mended, value)) else value
     changed, cls = {}, value.__class__
     for name in _field_names(cls):
         before = getattr(value, name)
-        if before is not None and (after := _storable(before)) is not before:
+        if before is not None and (after := storable(before)) is not before:
             changed[name] = after
     return evolve(value, **changed) if changed else value
 

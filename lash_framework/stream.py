@@ -55,12 +55,12 @@ from lash_hookspecs.values import mutable
 if TYPE_CHECKING:
     from lash_framework.observing import Feed
 
-__all__ = ["ActivityStream", "Sink"]
+__all__ = ["ActivityStream", "Sink", "WholeText"]
 
 Sink = Callable[[Sequence[TurnActivity]], Awaitable[None]]
 
 
-class _Text:
+class WholeText:
     """Text that comes in pieces, in whole characters: half of a surrogate pair waits for the other half.
 
     Services that escape their JSON may cut between the two; no file and no terminal takes one alone.
@@ -105,7 +105,7 @@ class ActivityStream:
         self._calls: dict[str | None, _Call] = {}
         self._waiting: list[TurnActivity] = []
         self._heard: list[Sequence[LlmStreamEvent]] = []
-        self._prose, self._reasoning = _Text(), _Text()
+        self._prose, self._reasoning = WholeText(), WholeText()
         self._is_behind = False
         self.asking = self.has_asked = False
         self.model_call = f"{self._run}:model:0"
@@ -238,7 +238,7 @@ class ActivityStream:
                 if text := self._reasoning.take(event.text):  # type: ignore[union-attr]  # by its type
                     self._queue(call, AssistantReasoningDelta(text))
             elif kind is AttemptReset:
-                self._prose, self._reasoning = _Text(), _Text()
+                self._prose, self._reasoning = WholeText(), WholeText()
                 self._queue(call, ModelAttemptReset())
             elif kind is RetryStatus:
                 self._queue(call, event)  # type: ignore[arg-type]  # by its type
@@ -257,7 +257,7 @@ class ActivityStream:
 
     def reply(self) -> tuple[str, str]:
         """What came of the reply that is under way, as it is shown: its text, and its reasoning."""
-        prose, reasoning, said, thought = _Text(), _Text(), list[str](), list[str]()
+        prose, reasoning, said, thought = WholeText(), WholeText(), list[str](), list[str]()
         for events in self._heard:
             for event in events:
                 if isinstance(event, StreamDelta):
@@ -265,7 +265,7 @@ class ActivityStream:
                 elif isinstance(event, StreamReasoningDelta):
                     thought.append(reasoning.take(event.text))
                 elif isinstance(event, AttemptReset):
-                    prose, reasoning, said, thought = _Text(), _Text(), [], []
+                    prose, reasoning, said, thought = WholeText(), WholeText(), [], []
         # Whoever watches from here on may be shown the other half of a character.
         self._prose, self._reasoning = prose, reasoning
         return "".join(said), "".join(thought)
@@ -276,6 +276,11 @@ class ActivityStream:
         self.asking = False
         self._forget_reply()
 
+    def take_back(self) -> None:
+        """What was streamed of the reply isn't what it says in the end."""
+        if self._is_watched:
+            self._queue(self.model_call, ModelAttemptReset())
+
     def catch_up(self) -> None:
         """Something runs live: what was answered from records before is told to observers as a gap with the state."""
         if self._is_behind:
@@ -284,7 +289,7 @@ class ActivityStream:
 
     def _forget_reply(self) -> None:
         self._heard = []
-        self._prose, self._reasoning = _Text(), _Text()
+        self._prose, self._reasoning = WholeText(), WholeText()
 
     # ---- to the watchers --------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import orjson
 from anyio.abc import TaskGroup
 from attrs import evolve, field
 
+from lash_framework.around_effects import AroundEffects
 from lash_framework.effects import envelope
 from lash_framework.faults import is_failure
 from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
@@ -101,9 +102,10 @@ class _Ends:
 class ToolBatch:
     """Runs a turn's batches, one after the other. An open one can be settled when the turn ends before it."""
 
-    def __init__(self, plan: TurnPlan, stream: ActivityStream) -> None:
+    def __init__(self, plan: TurnPlan, stream: ActivityStream, around: AroundEffects) -> None:
         self._plan = plan
         self._stream = stream
+        self._around = around
         self._open: tuple[ToolCalls, list[_Call]] | None = None
 
     def open(self, effect: ToolCalls) -> list[_Call]:
@@ -217,7 +219,7 @@ class ToolBatch:
             return ToolCallEffectOutcome(ToolCallDone(call.result))
 
         try:
-            outcome = expect(await plan.controller.execute(wrapped, run), ToolCallEffectOutcome)
+            outcome = expect(await plan.controller.execute(wrapped, self._around(run)), ToolCallEffectOutcome)
         except Exception:
             call.result = None  # there is no record of it, and there won't be
             raise

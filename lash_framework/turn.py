@@ -15,13 +15,14 @@ from typing import Any
 import anyio
 from attrs import evolve
 
+from lash_framework.around_effects import AroundEffects
 from lash_framework.assembly import TurnAssembler
 from lash_framework.directives import Sorted, sort_directives
 from lash_framework.hooks import HookImpl
 from lash_framework.inputs import user_message
 from lash_framework.journal_errors import EffectUnrecorded
 from lash_framework.machine import TurnMachine
-from lash_framework.model_calls import ask_model
+from lash_framework.model_step import ModelStep
 from lash_framework.new_machine import new_machine
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_batch import ToolBatch
@@ -29,6 +30,7 @@ from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_errors import attachment_lost, controller_failed, driver_failed, plugin_failed
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
 from lash_framework.turn_plan import CancelGate, TurnPlan
+from lash_framework.turn_result import as_it_stands
 from lash_hookspecs.effect_outcomes import HookFailure, HookRecord, TurnStop
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import EffectControllerError, LashError, ReplayError
@@ -36,7 +38,7 @@ from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.messages import Message, MessageRole, PartKind, text_message
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sequences import Deferred
-from lash_hookspecs.sessions import AssembledTurn, SessionStateEnvelope, TurnIssue
+from lash_hookspecs.sessions import AssembledTurn, TurnIssue
 from lash_hookspecs.turn_effects import (
     Checkpoint,
     CheckpointDone,
@@ -83,9 +85,11 @@ class TurnRun:
         self._gate = gate
         self._machine: TurnMachine | None = None
         self.user = user_message(plan.turn_id, plan.turn_input, plan.images)
-        self._calls = ToolBatch(plan, stream)
         self.contexts = TurnContexts(plan, self._moment)
+        around = AroundEffects(plan, self.contexts.reading)
+        self._calls = ToolBatch(plan, stream, around)
         self._hooks = TurnHooks(plan, self.contexts.bind)
+        self._model = ModelStep(plan, stream, self._hooks, self.contexts.bind, around)
 
     # ---- the whole turn ---------------------------------------------------------------------------------------------
 
@@ -115,9 +119,7 @@ class TurnRun:
             await self._stream.flush()
             # The promise is settled here: from now on a cancel comes too late.
             self._gate.sealed = not self._gate.requested
-        self._gate.scope = None
-        if not self._gate.sealed and self._gate.reason is None:
-            self._gate.reason = "deadline"
+        self._gate.detach()
         stop = stop or self._stopped(ended)
         if stop is None:
             return
@@ -163,6 +165,7 @@ class TurnRun:
             results=self._calls.results,
             partial_text=self._stream.reply()[0] if self.plan.keep_partial and self._stream.asking else "",
             message=f"the turn was abandoned: {ended}" if self._gate.sealed else None,
+            spent=self._model.unanswered,
         )
 
     def _stop(self, stop: TurnStop) -> None:
@@ -175,8 +178,7 @@ class TurnRun:
         except Exception as error:
             log.error("the protocol driver failed on the results of a stopped turn", exc_info=error)
         machine.finish_with_outcome(Stopped(stop.reason))
-        if stop.asking:
-            self.assembler.usage += TokenUsage(at_least=True)
+        self.assembler.usage += stop.spent + TokenUsage(at_least=stop.asking)
         self._keep_partial(stop.partial_text)
         while (effect := machine.poll()) is not None:
             if isinstance(effect, Emit):
@@ -189,8 +191,6 @@ class TurnRun:
             self.late.append(
                 text_message(f"m_partial_{self.plan.turn_id}", MessageRole.ASSISTANT, text, kind=PartKind.PROSE)
             )
-
-    # ---- the start --------------------------------------------------------------------------------------------------
 
     async def _begin(self) -> TurnMachine:
         try:
@@ -209,9 +209,7 @@ class TurnRun:
             self._fail_turn(self.machine, begun.hooks.failure)
             return self.machine
         self.prompt = begun.prompt
-        injected: tuple[Message, ...] = ()
-        if begun.hooks.directives:
-            injected = found.messages(f"{self.plan.turn_id}:before_turn", self._is_known)
+        injected = found.messages(f"{self.plan.turn_id}:before_turn", self._is_known)
         self._machine = machine = new_machine(self.plan, self.user, begun.prompt.text, begun.tool_specs, injected)
         if found.abort is not None:
             self._abort_turn(machine)
@@ -247,15 +245,13 @@ class TurnRun:
                     await self._perform(machine, effect)
                     self._steps = answered = answered + 1
                     self._calls.close()
+                    self._model.close()
         if self._forced is not None:
             self.assembler.outcome = self._forced
         await self._stream.flush()
 
     def _fold(self, event: Any) -> None:
-        owner = None
-        if isinstance(event, ToolCallEvent):
-            owned = self.plan.composition.tools.get(event.name)
-            owner = owned.plugin_id if owned else None
+        owner = self.plan.composition.tool_owners.get(event.name) if isinstance(event, ToolCallEvent) else None
         self.assembler.fold(event, owner)
         self._stream.show(event)
 
@@ -265,11 +261,10 @@ class TurnRun:
             match effect:
                 case SyncExecutionEnvironment():
                     response: Any = await self._sync(effect)
-                case LlmCall(id=id):
-                    answered = await ask_model(self.plan, self._stream, effect, self._scope())
-                    self.assembler.note(map(attachment_lost, answered.lost_attachments))
-                    self._keep_partial(answered.partial_text or "")
-                    response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
+                case LlmCall():
+                    response = await self._ask(machine, effect)
+                    if response is None:
+                        return
                 case ToolCalls():
                     response = await self._calls.run(effect, self._scope())
                 case Checkpoint(id=id, kind=kind):
@@ -309,6 +304,23 @@ class TurnRun:
         return self._scoped
 
     # ---- effects with hooks in them ---------------------------------------------------------------------------------
+
+    async def _ask(self, machine: TurnMachine, effect: LlmCall) -> LlmComplete | None:
+        """The model's answer; None: hooks have ended the turn instead."""
+        answered = await self._model.ask(effect, self._scope())
+        self.assembler.note(map(attachment_lost, answered.lost_attachments))
+        for record in answered.hooks:
+            found = self._take(record)
+            if record.failure is not None:
+                self._fail_turn(machine, record.failure)
+            elif found.abort is not None:
+                self._abort_turn(machine)
+            else:
+                continue
+            self.assembler.usage += self._model.unanswered
+            return None
+        self._keep_partial(answered.partial_text)
+        return answered.complete
 
     async def _sync(self, effect: SyncExecutionEnvironment) -> EnvironmentSynced:
         if not effect.update_machine_config:
@@ -384,17 +396,4 @@ class TurnRun:
 
     def assembled(self) -> AssembledTurn:
         """The turn as it stands; its place in the session is the one before it, until it is committed."""
-        plan, head = self.plan, self.plan.conversation.head
-        return self.assembler.assemble(
-            turn_id=plan.turn_id,
-            state=SessionStateEnvelope(
-                session_id=plan.session_id,
-                turn_index=head.turn_index,
-                head_revision=head.head_revision,
-                leaf_node_id=head.leaf_node_id,
-            ),
-            mode_id=plan.composition.mode.mode_id,
-            messages=self.machine.messages,
-            cancelled=self.cancelled,
-            durable=plan.controller.durable,
-        )
+        return as_it_stands(self.plan, self.assembler, self.machine.messages, cancelled=self.cancelled)

@@ -37,6 +37,16 @@ class TurnContexts:
         scopes = {key: evolve(each, read_only=True) for key, each in self._plan.states.scopes.items()}
         return binding(TurnHookContext, scopes, self._call())
 
+    def reading(self) -> Bind:
+        """The same for hooks that only read, and may run at the same time: each of them gets a context of its own."""
+        call, scopes = self._call(), self._plan.states.scopes
+
+        def bind(plugin_id: str) -> TurnHookContext:
+            corner = {plugin_id: evolve(scopes[plugin_id], read_only=True)}
+            return binding(TurnHookContext, corner, call)(plugin_id)
+
+        return bind
+
     def _call(self) -> TurnCall:
         plan = self._plan
         iteration, messages = self._moment()

@@ -45,7 +45,7 @@ from lash_hookspecs.prompts import PromptContribution, RenderedPrompt
 from lash_hookspecs.sessions import AssembledTurn
 from lash_hookspecs.values import mutable
 
-__all__ = ["NO_HOOKS", "TurnHooks"]
+__all__ = ["NO_HOOKS", "Recording", "TurnHooks"]
 
 log = logging.getLogger("lash.turn")
 
@@ -66,7 +66,7 @@ O = TypeVar("O", bound=_WithHooks)  # noqa: E741  # the conventional name for an
 
 
 @mutable
-class _Recording:
+class Recording:
     """A record while it is made."""
 
     directives: tuple[OwnedDirective, ...] = ()
@@ -94,8 +94,8 @@ class TurnHooks:
             before = hooks["lash_before_turn"]
             prompt, record = RenderedPrompt(), NO_HOOKS
             if before or hooks["lash_prompt_contributions"] or hooks["lash_lifespan"]:
-                with self._recording() as made:
-                    await self._enter()
+                with self.recording() as made:
+                    await self.enter()
                     if before:
                         made.directives = await self._collect(before, self._bind(TurnHookContext))
                     prompt = current_prompt(plan, await self._contributions())
@@ -125,8 +125,8 @@ class TurnHooks:
             specs, record = plan.composition.tool_specs, NO_HOOKS
             prompt = RenderedPrompt()
             if plan.composition.hooks["lash_prompt_contributions"]:
-                with self._recording() as made:
-                    await self._enter()
+                with self.recording() as made:
+                    await self.enter()
                     prompt = current_prompt(plan, await self._contributions())
                 record = made.record
             else:
@@ -150,8 +150,8 @@ class TurnHooks:
             hooks, record = plan.composition.hooks["lash_checkpoint"], NO_HOOKS
             queued = await plan.queued()
             if hooks:
-                with self._recording() as made:
-                    await self._enter()
+                with self.recording() as made:
+                    await self.enter()
                     made.directives = await self._collect(hooks, self._bind(CheckpointHookContext, kind=kind))
                 record = made.record
             taken, inputs = tuple(no for no, _ in queued), tuple(message for _, message in queued)
@@ -181,8 +181,8 @@ class TurnHooks:
         async def live() -> TurnEndOutcome:
             record = NO_HOOKS
             if hooks:
-                with self._recording() as made:
-                    await self._enter()
+                with self.recording() as made:
+                    await self.enter()
                     made.directives = await self._collect(hooks, self._bind(TurnHookContext), turn=assembled())
                 record = made.record
             return TurnEndOutcome(finished_at_ms=max(plan.now_ms(), started_at_ms), hooks=record, stop=stop)
@@ -191,7 +191,7 @@ class TurnHooks:
 
     # ---- what all of them do ----------------------------------------------------------------------------------------
 
-    async def _enter(self) -> None:
+    async def enter(self) -> None:
         """Before code of plugins runs: a reply that was paid for must not hang on a slow hook."""
         await self._plan.controller.flush()
         await self._plan.enter()
@@ -209,11 +209,11 @@ class TurnHooks:
         return await collect(hooks, self._bind(TurnHookContext), item=PromptContribution) if hooks else []
 
     @contextmanager
-    def _recording(self) -> Iterator[_Recording]:
+    def recording(self) -> Iterator[Recording]:
         """Where hooks are called; `record` is then what they did. A `PluginError` ends it, and is recorded too."""
         states = self._plan.states
         before = states.mark()
-        made, changed, failure = _Recording(), {}, None
+        made, changed, failure = Recording(), {}, None
         try:
             yield made
             changed = states.recorded(before)
@@ -235,6 +235,10 @@ class TurnHooks:
         What hooks did to the states counts only with the outcome that holds it: it is undone where none came back (the
         turn was cancelled meanwhile, or the record could not be written), and where another one did.
         """
+        return await self.recorded(envelope(scope, command, effect_id), wanted, live)
+
+    async def recorded(self, asked: RuntimeEffectEnvelope, wanted: type[O], live: Callable[[], Awaitable[O]]) -> O:
+        """The same for an envelope that is made."""
         states = self._plan.states
         before = states.mark()
         made: O | None = None
@@ -245,7 +249,7 @@ class TurnHooks:
             return made  # type: ignore[return-value]  # the outcomes with hooks are among them
 
         try:
-            outcome = expect(await self._plan.controller.execute(envelope(scope, command, effect_id), run), wanted)
+            outcome = expect(await self._plan.controller.execute(asked, run), wanted)
             if outcome is not made:
                 states.rollback(before)
                 self._replay(outcome.hooks.states)

@@ -220,10 +220,11 @@ async def watched(run: TurnRun, turn: AssembledTurn) -> AssembledTurn:
     hooks = run.plan.composition.hooks["lash_turn_committed"]
     if not hooks:
         return turn
+    issues: list[HookIssue] = []
     try:
         await run.plan.enter()
-    except PluginError as error:
-        issues = [HookIssue(plugin_id=error.plugin_id, hook=error.hook, message=str(error))]
-    else:
-        issues = await observe(hooks, run.contexts.observers(), turn=turn)
+    except PluginError as error:  # it has nothing to work with; the others are told all the same
+        issues.append(HookIssue(plugin_id=error.plugin_id, hook=error.hook, message=str(error)))
+        hooks = tuple(each for each in hooks if each.plugin_id != error.plugin_id)
+    issues += await observe(hooks, run.contexts.observers(), turn=turn)
     return with_observers_issues(turn, issues)

@@ -99,6 +99,12 @@ class CancelGate:
         if not self.shut:
             self.open()
 
+    def detach(self) -> None:
+        """The turn has left its scope: completed, asked to end, or out of time."""
+        self.scope = None
+        if not self.sealed and self.reason is None:
+            self.reason = "deadline"
+
     def open(self) -> None:
         """Let requests and the deadline reach the turn."""
         self.shut = False

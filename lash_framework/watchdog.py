@@ -13,12 +13,14 @@ import threading
 from types import FrameType, TracebackType
 from typing import Self
 
-from lash_framework import hooks
+from lash_framework import hooks, wrapping
 from lash_framework.implementations import HookImpl
 
 __all__ = ["Watchdog"]
 
 log = logging.getLogger("lash.hooks")
+
+_RUNNERS = (hooks.__file__, wrapping.__file__)
 
 INTERVAL_S = 2.0
 """How long a hook may block before it is named; a look takes some 20 µs."""
@@ -64,6 +66,6 @@ class Watchdog:
 
 def _runner(frame: FrameType | None) -> FrameType | None:
     """The innermost call of a hook runner on this stack."""
-    while frame is not None and frame.f_code.co_filename != hooks.__file__:
+    while frame is not None and frame.f_code.co_filename not in _RUNNERS:
         frame = frame.f_back
     return frame

@@ -91,6 +91,7 @@ class Watch(Plugin):
         self.calls.append((previous.max_turns, current.max_turns, ctx.policy.max_turns))
 
 
+@pytest.mark.statement(28, page="plugins")
 async def test_hook_lash_session_config_changed_is_told_once_per_change() -> None:
     plugin = Watch()
     async with opened(plugin) as lash:

@@ -116,6 +116,8 @@ WRITES: dict[str, tuple[str, list[str]]] = {
     "and before the next model call": ("llm llm", ["llm"]),
     "internal records need not be": ("turn_start checkpoint llm", []),
     "a durable outcome needs no write before the next effect": ("pure pure llm", ["pure", "pure"]),
+    "what hooks make of a durable reply need not be": ("llm flush assistant_response llm", ["llm"]),
+    "it goes with what comes of it": ("llm flush assistant_response pure", ["llm", "assistant_response pure"]),
     "internal records wait for the next outcome": ("pure checkpoint pure", ["pure", "checkpoint pure"]),
     "an idempotent tool starts after all before it": ("checkpoint idempotent", ["checkpoint", "idempotent"]),
     "an unsafe one writes its intent with that": ("checkpoint unsafe", ["checkpoint unsafe?", "unsafe"]),
@@ -143,7 +145,7 @@ async def test_what_is_written_when(effects: str, wanted: list[str]) -> None:
     journal = MemoryJournal()
     controller = JournalController((), journal.append)
     for number, name in enumerate(effects.split()):
-        await controller.execute(asked(name, str(number)), answer)
+        await (controller.flush() if name == "flush" else controller.execute(asked(name, str(number)), answer))
     assert [shown(rows) for rows in journal.writes] == wanted
     assert controller.durable
     held = [row.label for row in controller.held]

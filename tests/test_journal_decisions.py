@@ -25,6 +25,8 @@ from lash_framework.journal_decisions import (
 )
 from lash_framework.journal_errors import EffectSuspended
 from lash_hookspecs import (
+    AssistantResponseCommand,
+    AssistantResponseOutcome,
     AwaitEventCommand,
     AwaitEventOutcome,
     CheckpointCommand,
@@ -161,6 +163,10 @@ ASKED: dict[str, tuple[Any, RuntimeEffectOutcome]] = {
     "turn_start": (TurnStartCommand("h"), TurnStartOutcome(started_at_ms=1, policy=SessionPolicy(model="test:model"))),
     "turn_end": (TurnEndCommand(), TurnEndOutcome(finished_at_ms=1)),
     "llm_call": (LlmCallCommand("p", REQUEST), LlmCallOutcome(LlmResponse(full_text="a"))),
+    "assistant_response": (
+        AssistantResponseCommand(),
+        AssistantResponseOutcome(response=LlmResponse(full_text="b")),
+    ),
     "direct": (DirectCommand("p", REQUEST, "summary"), DirectOutcome(LlmResponse(full_text="a"))),
     "tool_call": (tool_call(ToolEffect.PURE), ToolCallEffectOutcome(ToolCallDone(CALL))),
     "exec_code": (ExecCodeCommand("python", "1"), ExecCodeOutcome(ExecResponse())),
@@ -195,6 +201,7 @@ CRASHES: dict[tuple[str, str, str], list[str]] = {
     ("process", "idempotent", "fail"): AGAIN,
     ("await_event", "idempotent", "fail"): AGAIN,
     ("llm_call", "pure", "fail"): HELD,
+    ("assistant_response", "pure", "fail"): HELD,
     ("sleep", "pure", "fail"): HELD,
     ("turn_start", "pure", "fail"): HELD,
     ("turn_end", "pure", "fail"): HELD,

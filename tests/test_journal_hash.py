@@ -251,6 +251,7 @@ HASHES = {
     "turn_start": "6cc6d009362b0c1f",
     "turn_end": "fe1d8f9005d47a38",
     "llm_call": "7f299a95af124329",
+    "assistant_response": "1533a18a0bf0d53c",
     "direct": "aa548b7a31d9a85d",
     "tool_call": "abf9a84b56bae810",
     "exec_code": "3bd5edfcc46acb2e",

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         PluginScope as PluginScope,
         SessionCall as SessionCall,
         SessionHookContext as SessionHookContext,
+        StreamHookContext as StreamHookContext,
         TurnCall as TurnCall,
         TurnHookContext as TurnHookContext,
         declared_state as declared_state,
@@ -66,11 +67,14 @@ if TYPE_CHECKING:
         CheckpointDirective as CheckpointDirective,
         EmitEvents as EmitEvents,
         EnqueueMessages as EnqueueMessages,
+        FailLlmCall as FailLlmCall,
+        LlmCallDirective as LlmCallDirective,
         OwnedDirective as OwnedDirective,
         SurfaceEvent as SurfaceEvent,
         TurnDirective as TurnDirective,
     )
     from lash_hookspecs.effect_commands import (
+        AssistantResponseCommand as AssistantResponseCommand,
         AwaitEventCommand as AwaitEventCommand,
         CheckpointCommand as CheckpointCommand,
         DirectCommand as DirectCommand,
@@ -86,6 +90,7 @@ if TYPE_CHECKING:
         TurnStartCommand as TurnStartCommand,
     )
     from lash_hookspecs.effect_outcomes import (
+        AssistantResponseOutcome as AssistantResponseOutcome,
         AwaitEventOutcome as AwaitEventOutcome,
         CheckpointOutcome as CheckpointOutcome,
         DirectOutcome as DirectOutcome,
@@ -267,6 +272,11 @@ if TYPE_CHECKING:
         Summarized as Summarized,
         TurnCause as TurnCause,
         text_message as text_message,
+    )
+    from lash_hookspecs.model_hooks import (
+        AssistantChunk as AssistantChunk,
+        AssistantReply as AssistantReply,
+        CallNext as CallNext,
     )
     from lash_hookspecs.modes import (
         DriverWrap as DriverWrap,
@@ -584,6 +594,7 @@ _MODULES = {
         "PluginScope",
         "SessionCall",
         "SessionHookContext",
+        "StreamHookContext",
         "TurnCall",
         "TurnHookContext",
         "declared_state",
@@ -593,11 +604,14 @@ _MODULES = {
         "CheckpointDirective",
         "EmitEvents",
         "EnqueueMessages",
+        "FailLlmCall",
+        "LlmCallDirective",
         "OwnedDirective",
         "SurfaceEvent",
         "TurnDirective",
     ),
     "effect_commands": (
+        "AssistantResponseCommand",
         "AwaitEventCommand",
         "CheckpointCommand",
         "DirectCommand",
@@ -613,6 +627,7 @@ _MODULES = {
         "TurnStartCommand",
     ),
     "effect_outcomes": (
+        "AssistantResponseOutcome",
         "AwaitEventOutcome",
         "CheckpointOutcome",
         "DirectOutcome",
@@ -794,6 +809,11 @@ _MODULES = {
         "Summarized",
         "TurnCause",
         "text_message",
+    ),
+    "model_hooks": (
+        "AssistantChunk",
+        "AssistantReply",
+        "CallNext",
     ),
     "modes": (
         "DriverWrap",

@@ -28,6 +28,7 @@ __all__ = [
     "PluginScope",
     "SessionCall",
     "SessionHookContext",
+    "StreamHookContext",
     "TurnCall",
     "TurnHookContext",
     "declared_state",
@@ -57,8 +58,8 @@ class CompositionContext:
 class PluginScope:
     """One plugin's corner of one session: what its lifespan yielded, its options, its state.
 
-    `state` is an instance of the class that it declared, or None. It is replaced, never changed in place; observers
-    have it `read_only`.
+    `state` is an instance of the class that it declared, or None. It is replaced, never changed in place; observers,
+    and hooks that may run at the same time, have it `read_only`.
     """
 
     plugin_id: str
@@ -102,7 +103,7 @@ class HookContext:
         Raises `PluginError` if the plugin declared no state, or `new` is no instance of the declared class.
         """
         if self._scope.read_only:
-            raise PluginError(self.plugin_id, "lash_session_state", "an observer only reads the state")
+            raise PluginError(self.plugin_id, "lash_session_state", "this hook only reads the state")
         declared = self._scope.state_type
         if declared is None:
             raise PluginError(self.plugin_id, "lash_session_state", "no session state is declared, so none can be set")
@@ -220,6 +221,13 @@ class CheckpointHookContext(TurnHookContext):
         """Which checkpoint it is."""
         assert self._call.kind is not None  # set by whoever runs checkpoints
         return self._call.kind
+
+
+class StreamHookContext(TurnHookContext):
+    """For `lash_assistant_stream`. `memo` is the plugin's own for the pieces of one reply, and empty when it begins."""
+
+    __slots__ = ("memo",)
+    memo: dict[str, Any]
 
 
 C = TypeVar("C", bound=HookContext)

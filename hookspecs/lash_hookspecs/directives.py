@@ -15,6 +15,8 @@ __all__ = [
     "CheckpointDirective",
     "EmitEvents",
     "EnqueueMessages",
+    "FailLlmCall",
+    "LlmCallDirective",
     "OwnedDirective",
     "SurfaceEvent",
     "TurnDirective",
@@ -68,8 +70,18 @@ class EmitEvents:
     events: tuple[SurfaceEvent, ...] = field(converter=_events, validator=checks.tuple_of(SurfaceEvent))
 
 
+@frozen
+class FailLlmCall:
+    """Don't make this model call: it counts as failed with this code, before anything was spent."""
+
+    tag: ClassVar[str] = "fail_llm_call"
+    code: str = field(validator=checks.text)
+    message: str = field(validator=checks.text)
+
+
 TurnDirective = Union[AbortTurn, EnqueueMessages, EmitEvents]
 CheckpointDirective = Union[AbortTurn, EnqueueMessages, EmitEvents]
+LlmCallDirective = Union[AbortTurn, FailLlmCall]
 
 
 @frozen
@@ -77,4 +89,4 @@ class OwnedDirective:
     """A directive, and the plugin whose hook returned it."""
 
     plugin_id: str
-    directive: TurnDirective
+    directive: Union[AbortTurn, EnqueueMessages, EmitEvents, FailLlmCall]

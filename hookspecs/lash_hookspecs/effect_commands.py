@@ -13,6 +13,7 @@ from lash_hookspecs.values import frozen
 from lash_hookspecs.waits import WaitKey
 
 __all__ = [
+    "AssistantResponseCommand",
     "AwaitEventCommand",
     "CheckpointCommand",
     "DirectCommand",
@@ -35,6 +36,7 @@ class RuntimeEffectKind(StrEnum):
     TURN_START = "turn_start"
     TURN_END = "turn_end"
     LLM_CALL = "llm_call"
+    ASSISTANT_RESPONSE = "assistant_response"
     DIRECT = "direct"
     TOOL_CALL = "tool_call"
     PROCESS = "process"
@@ -70,6 +72,14 @@ class LlmCallCommand:
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.LLM_CALL
     provider_id: str
     request: LlmRequest
+
+
+@frozen
+class AssistantResponseCommand:
+    """Let the plugins rewrite the reply of a model call, of which this is a child."""
+
+    tag: ClassVar[str] = "assistant_response"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.ASSISTANT_RESPONSE
 
 
 @frozen
@@ -151,6 +161,7 @@ RuntimeEffectCommand = Union[
     TurnStartCommand,
     TurnEndCommand,
     LlmCallCommand,
+    AssistantResponseCommand,
     DirectCommand,
     ToolCallCommand,
     ProcessCommand,

@@ -13,7 +13,7 @@ from attrs import field
 from lash_hookspecs.directives import OwnedDirective
 from lash_hookspecs.effect_commands import RuntimeEffectKind
 from lash_hookspecs.errors import EffectControllerError
-from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmToolSpec
+from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmToolSpec, TokenUsage
 from lash_hookspecs.messages import Message
 from lash_hookspecs.processes import ProcessRefused, ProcessResult
 from lash_hookspecs.prompts import RenderedPrompt
@@ -24,6 +24,7 @@ from lash_hookspecs.values import frozen
 from lash_hookspecs.waits import Resolution
 
 __all__ = [
+    "AssistantResponseOutcome",
     "AwaitEventOutcome",
     "CheckpointOutcome",
     "DirectOutcome",
@@ -87,6 +88,7 @@ class TurnStop:
     `steps` counts the machine's effects that were answered; None: not even its start has a record. `asking`: a model
     call was under way, and nobody knows what it has cost. `results` are those of the tool calls that were open;
     `message` says why nothing more could be replayed of an abandoned turn. `partial_text` is what is kept of its reply.
+    `spent` is what a reply has cost that plugins were still to rewrite.
     """
 
     reason: StopReason
@@ -95,6 +97,7 @@ class TurnStop:
     results: tuple[CompletedToolCall, ...] = ()
     message: str | None = None
     partial_text: str = ""
+    spent: TokenUsage = TokenUsage()
 
 
 @frozen(kw_only=True)
@@ -116,7 +119,8 @@ class LlmCallOutcome:
     """The answer, or why there is none. `text_streamed`: the text came in pieces, which watchers saw.
 
     `lost_attachments` are ids whose bytes the store doesn't have; the model read so in their place. `partial_text` is
-    what is to be kept of a reply that was cut off, where the host keeps that.
+    what is to be kept of a reply that was cut off, where the host keeps that. `hooks` is what plugins decided before
+    the call and did on its stream. `is_raw`: plugins are to rewrite the answer, which has a record of its own.
     """
 
     tag: ClassVar[str] = "llm_call"
@@ -125,6 +129,18 @@ class LlmCallOutcome:
     text_streamed: bool = False
     lost_attachments: tuple[str, ...] = ()
     partial_text: str | None = None
+    hooks: HookRecord = HookRecord()
+    is_raw: bool = False
+
+
+@frozen(kw_only=True)
+class AssistantResponseOutcome:
+    """What plugins made of a model's answer; None: they left it as it was."""
+
+    tag: ClassVar[str] = "assistant_response"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.ASSISTANT_RESPONSE
+    response: LlmResponse | None = None
+    hooks: HookRecord = HookRecord()
 
 
 @frozen
@@ -222,6 +238,7 @@ RuntimeEffectOutcome = Union[
     TurnStartOutcome,
     TurnEndOutcome,
     LlmCallOutcome,
+    AssistantResponseOutcome,
     DirectOutcome,
     ToolCallEffectOutcome,
     ProcessOutcome,

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
         CompositionContext,
         HostContext,
         SessionHookContext,
+        StreamHookContext,
         TurnHookContext,
     )
-    from lash_hookspecs.directives import CheckpointDirective, TurnDirective
-    from lash_hookspecs.llm import ProviderSpec
+    from lash_hookspecs.directives import CheckpointDirective, LlmCallDirective, TurnDirective
+    from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome
+    from lash_hookspecs.effects import RuntimeEffectEnvelope
+    from lash_hookspecs.llm import LlmRequest, LlmResponse, ProviderSpec
+    from lash_hookspecs.model_hooks import AssistantChunk, AssistantReply, CallNext
     from lash_hookspecs.modes import Mode, ModeExtension
     from lash_hookspecs.plugins import PluginInfo, SessionStateSpec
     from lash_hookspecs.prompts import PromptContribution
@@ -40,7 +44,8 @@ class HookRunnerKind(StrEnum):
 
     `REGISTER`: called once, at host start or composition, without awaiting. `LIFESPAN`: an async context manager per
     host. `COLLECT`: all in order, results concatenated. `CHAIN`: each gets the previous one's value; None passes it on.
-    `FIRST`: the first that isn't None. `OBSERVE`: all at once, isolated, with a time limit; results ignored.
+    `FIRST`: the first that isn't None. `OBSERVE`: all at once, isolated, with a time limit; results ignored. `WRAP`:
+    nested, the first one outermost; each calls the next, at most once.
     """
 
     REGISTER = "register"
@@ -49,6 +54,7 @@ class HookRunnerKind(StrEnum):
     CHAIN = "chain"
     FIRST = "first"
     OBSERVE = "observe"
+    WRAP = "wrap"
 
 
 @frozen
@@ -202,6 +208,41 @@ async def lash_before_turn(ctx: TurnHookContext) -> Sequence[TurnDirective]:
     """Act before the first model call: add messages, show events, or abort the turn.
 
     After an abort the model isn't called; what was enqueued is kept.
+    """
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.FIRST, on_error="the turn fails; the model isn't asked")
+async def lash_before_llm_call(ctx: TurnHookContext, request: LlmRequest) -> LlmCallDirective | None:
+    """Decide whether the model is asked: None lets the call happen, `FailLlmCall` and `AbortTurn` don't.
+
+    The first that decides has decided. It is recorded with the call: a replay asks nobody.
+    """
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.CHAIN, on_error="the call fails with the code `plugin_assistant_stream`, and isn't retried")
+async def lash_assistant_stream(ctx: StreamHookContext, chunk: AssistantChunk) -> AssistantChunk | None:
+    """Change what is shown of a reply while it comes, piece by piece, show events beside it, or end it.
+
+    The answer itself stays what it is, unless it is ended here: `lash_assistant_response` rewrites it.
+    """
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.CHAIN, on_error="the turn isn't committed; the answer is kept, and only the hooks run again")
+async def lash_assistant_response(ctx: TurnHookContext, response: LlmResponse) -> LlmResponse | AssistantReply | None:
+    """Rewrite a model's whole answer before anything is made of it. What it has cost stays as it is."""
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.WRAP, on_error="the effect fails as such an effect does, naming the plugin")
+async def lash_around_effect(
+    ctx: TurnHookContext, envelope: RuntimeEffectEnvelope, call_next: CallNext
+) -> RuntimeEffectOutcome:
+    """Stand around a model call, a tool call or code while it is executed: wait, measure, answer in its place.
+
+    `await call_next()` executes it, at most once. Return what it gave, or another outcome of the same kind.
     """
     raise NotImplementedError
 

@@ -1,0 +1,168 @@
+"""`lash_around_effect`: what stands around the live execution of a model call, a tool call or code, and nothing else.
+
+It is a part of executing, so a record is answered without it. A wrapper that fails is a failure of the effect, as such
+an effect fails; what the effect has cost by then, and which calls it made, stays known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import evolve
+
+from lash_framework.faults import IN_RESULT
+from lash_framework.hooks import Bind
+from lash_framework.journal import pending
+from lash_framework.model_calls import storable
+from lash_framework.tool_calls import attached, completed, failure, without_attachment
+from lash_framework.turn_plan import TurnPlan
+from lash_framework.wrapping import wrap
+from lash_hookspecs.codec import encode
+from lash_hookspecs.effect_commands import RuntimeEffectKind
+from lash_hookspecs.effect_outcomes import (
+    DirectOutcome,
+    ExecCodeOutcome,
+    LlmCallOutcome,
+    RuntimeEffectOutcome,
+    ToolCallDone,
+    ToolCallEffectOutcome,
+)
+from lash_hookspecs.effects import EffectRunner, RuntimeEffectEnvelope
+from lash_hookspecs.errors import CodecError, PluginError
+from lash_hookspecs.llm import LlmCallError
+from lash_hookspecs.tools import CompletedToolCall, ToolFailureClass, ToolFailureSource
+
+__all__ = ["CODE", "WRAPPED", "AroundEffects"]
+
+log = logging.getLogger("lash.turn")
+
+CODE = "plugin_around_effect"
+"""The code of an effect that a wrapper failed."""
+
+_K = RuntimeEffectKind
+
+
+class AroundEffects:
+    """Puts a composition's wrappers around the executors of its turn's effects. `bind` makes contexts that only read.
+
+    Wrappers of effects that run at once run at once too, so none may write its plugin's state.
+    """
+
+    def __init__(self, plan: TurnPlan, bind: Callable[[], Bind]) -> None:
+        self._plan = plan
+        self._bind = bind
+        self._impls = plan.composition.hooks["lash_around_effect"]
+
+    def __call__(self, run: EffectRunner) -> EffectRunner:
+        """The executor with all of them around it; the very same where there is none."""
+        return self._around(run) if self._impls else run
+
+    def _around(self, run: EffectRunner) -> EffectRunner:
+        async def wrapped(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            expects = WRAPPED.get(asked.command.kind)
+            if expects is None:
+                return await run(asked)
+
+            def failed(error: PluginError, inner: Any) -> RuntimeEffectOutcome:
+                log.warning("%s", error, exc_info=error, extra=IN_RESULT)
+                return _FAILED[asked.command.kind](asked, str(error), inner)
+
+            async def adopt(given: Any, inner: Any) -> Any:
+                return await self._adopted(asked, given, inner)
+
+            try:
+                await self._plan.enter()
+            except PluginError as error:
+                return failed(error, None)
+            outcome: RuntimeEffectOutcome = await wrap(
+                self._impls,
+                self._bind(),
+                lambda: run(asked),
+                expects=expects,
+                failed=failed,
+                adopt=adopt,
+                envelope=asked,
+            )
+            return outcome
+
+        return wrapped
+
+    async def _adopted(self, asked: RuntimeEffectEnvelope, given: Any, inner: Any) -> Any:
+        """An outcome that a wrapper made, as one of this effect: what is known of the execution is no wrapper's to say.
+
+        Raises `ValueError` for one that can't be recorded.
+        """
+        if isinstance(given, LlmCallOutcome):
+            known = inner or LlmCallOutcome(given.result)
+            given = evolve(known, result=storable(given.result))
+        elif isinstance(given, ToolCallEffectOutcome):
+            given = ToolCallEffectOutcome(ToolCallDone(await self._own(asked, given.launch.result, inner)))
+        try:
+            encode(given)
+        except CodecError as error:
+            raise ValueError(f"can't be recorded: {error}") from error
+        return given
+
+    async def _own(
+        self, asked: RuntimeEffectEnvelope, result: CompletedToolCall, inner: ToolCallEffectOutcome | None
+    ) -> CompletedToolCall:
+        """The result as one of this call, whichever call it was of; with the calls that its tool made."""
+        call = pending(asked.command)  # type: ignore[arg-type]  # by the kind of its outcome
+        if result.call_id != call.call_id:
+            result = completed(call, result.output)
+        for each in attached(result):
+            if await self._plan.get_blob(each.id) is None:
+                result = without_attachment(call, each, result.duration_ms)
+                break
+        return evolve(result, children=_children(inner))
+
+
+def _children(inner: ToolCallEffectOutcome | None) -> tuple[CompletedToolCall, ...]:
+    return inner.launch.result.children if inner is not None else ()
+
+
+# ---- how each kind fails --------------------------------------------------------------------------------------------
+
+
+def _no_answer(text: str, inner: LlmCallOutcome | DirectOutcome | None) -> LlmCallError:
+    return LlmCallError(message=text, code=CODE, usage=inner.result.usage if inner is not None else None)
+
+
+def _failed_llm_call(asked: RuntimeEffectEnvelope, text: str, inner: LlmCallOutcome | None) -> LlmCallOutcome:
+    error = _no_answer(text, inner)
+    return LlmCallOutcome(error) if inner is None else evolve(inner, result=error)
+
+
+def _failed_direct(asked: RuntimeEffectEnvelope, text: str, inner: DirectOutcome | None) -> DirectOutcome:
+    return DirectOutcome(_no_answer(text, inner))
+
+
+def _failed_tool_call(
+    asked: RuntimeEffectEnvelope, text: str, inner: ToolCallEffectOutcome | None
+) -> ToolCallEffectOutcome:
+    output = failure(CODE, text, ToolFailureClass.INTERNAL, ToolFailureSource.PLUGIN)
+    duration_ms = inner.launch.result.duration_ms if inner is not None else 0
+    done = completed(pending(asked.command), output, duration_ms)  # type: ignore[arg-type]  # by its kind
+    return ToolCallEffectOutcome(ToolCallDone(evolve(done, children=_children(inner))))
+
+
+def _failed_code(asked: RuntimeEffectEnvelope, text: str, inner: ExecCodeOutcome | None) -> ExecCodeOutcome:
+    return ExecCodeOutcome(text)
+
+
+WRAPPED: Mapping[RuntimeEffectKind, type[Any]] = {
+    _K.LLM_CALL: LlmCallOutcome,
+    _K.DIRECT: DirectOutcome,
+    _K.TOOL_CALL: ToolCallEffectOutcome,
+    _K.EXEC_CODE: ExecCodeOutcome,
+}
+"""What may be wrapped, and what comes of it."""
+
+_FAILED: Mapping[RuntimeEffectKind, Callable[[RuntimeEffectEnvelope, str, Any], RuntimeEffectOutcome]] = {
+    _K.LLM_CALL: _failed_llm_call,
+    _K.DIRECT: _failed_direct,
+    _K.TOOL_CALL: _failed_tool_call,
+    _K.EXEC_CODE: _failed_code,
+}
