@@ -23,6 +23,7 @@ from lash_framework.journal_decisions import (
     Recorded,
     decide,
     encode_error,
+    encode_outcome,
     fate,
     repeatability,
 )
@@ -34,7 +35,6 @@ from lash_hookspecs.effect_commands import RuntimeEffectCommand, RuntimeEffectKi
 from lash_hookspecs.effect_outcomes import (
     CheckpointOutcome,
     ExecCodeOutcome,
-    HookRecord,
     LlmCallOutcome,
     RuntimeEffectOutcome,
     SyncEnvironmentOutcome,
@@ -112,6 +112,7 @@ class JournalController:
         self._prepared: dict[str, Asked] = {}
         self._intents: set[str] = set()
         self._within: set[str] = set()
+        self._under_way = 0
         self._is_asking = False
         self._usage_unknown = may_be_cut(rows, died=died)
         if self._usage_unknown and not may_be_cut(rows, died=False):
@@ -151,7 +152,7 @@ class JournalController:
         if key in self._asked:
             raise EffectControllerError("runtime_effect_key_reused", f"{label} was asked for twice under one key")
         self._asked.add(key)
-        asked = self._prepared.pop(key, None) or self._ask(envelope)
+        asked = self._prepared.get(key) or self._ask(envelope)
         row = self._unasked.pop(key, None)
         decision = decide(row, asked.hash)
         match fate(decision, envelope.command), decision:
@@ -219,9 +220,12 @@ class JournalController:
     async def _live(self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner) -> RuntimeEffectOutcome:
         command, label = envelope.command, effect_label(envelope)
         await self._go_live()
-        await self._before([(envelope, asked)])
+        if self._prepared.pop(envelope.key, None) is None:
+            await self._before([(envelope, asked)])
+        # Else all before its batch is durable, and what its siblings do isn't before it.
         unknown_usage = self._takes_unknown_usage(command.kind)
         self.ran.append(label)
+        self._under_way += 1
         try:
             try:
                 self._is_asking = command.kind is RuntimeEffectKind.LLM_CALL
@@ -232,6 +236,8 @@ class JournalController:
             except Exception:
                 self._is_asking = False
                 raise
+            finally:
+                self._under_way -= 1
             self._is_asking = False
             if outcome.kind is not command.kind:
                 raise EffectControllerError(
@@ -240,7 +246,7 @@ class JournalController:
                 )
             if unknown_usage and isinstance(outcome, LlmCallOutcome):
                 outcome = _at_least(outcome)
-            body = _encoded(outcome, f"{label}{_of(command)}")
+            body = encode_outcome(outcome, f"{label}{_of(command)}")
         except JournalRefusal:
             raise  # of an effect within this one: it isn't the outcome of this
         except EffectControllerError as error:
@@ -271,6 +277,8 @@ class JournalController:
             return
         self._records.add(row, external=kind in EXTERNAL)
         if kind in DURABLE_AT_ONCE:
+            if self._under_way or self._prepared:  # what ends in this moment, too, goes into the same write
+                await anyio.lowlevel.cancel_shielded_checkpoint()
             await self._records.write()
 
     async def _uncertain(self, what: Fate, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
@@ -337,28 +345,6 @@ def _at_least(outcome: LlmCallOutcome) -> LlmCallOutcome:
     """The outcome of a call that somebody may have paid for before."""
     usage = (outcome.result.usage or TokenUsage()) + TokenUsage(at_least=True)
     return evolve(outcome, result=evolve(outcome.result, usage=usage))
-
-
-def _encoded(outcome: RuntimeEffectOutcome, label: str) -> bytes:
-    try:
-        return encode(outcome)
-    except CodecError as error:
-        hooks = getattr(outcome, "hooks", None)
-        owner = _culprit(hooks) if isinstance(hooks, HookRecord) else None
-        whose = f", of plugin `{owner}`," if owner else ""
-        text = f"the outcome of {label}{whose} can't be recorded: {error}"
-        raise EffectControllerError("runtime_effect_unencodable", text) from error
-
-
-def _culprit(hooks: HookRecord) -> str | None:
-    """The plugin whose part of a record has no encoding."""
-    parts = [*((each.plugin_id, each) for each in hooks.directives), *hooks.states.items()]
-    for plugin_id, part in parts:
-        try:
-            encode(part)
-        except CodecError:
-            return plugin_id
-    return None
 
 
 def _of(command: RuntimeEffectCommand) -> str:

@@ -245,18 +245,18 @@ async def test_a_batch_of_eight_killed_at_a_write_runs_no_unsafe_tool_twice(dies
     await killed_and_resumed(dies_at, after)
 
 
-async def test_eight_tools_that_end_together_cost_two_writes_and_their_intents_one() -> None:
+async def test_eight_tools_that_end_together_cost_one_write_and_their_intents_another() -> None:
     bank, host = Bank(), JournalHost()
     async with inline_agent(EIGHT, tools=bank.tools()) as lash:
         lash.effects = host
         await (await lash.session("s")).run("q", turn_id="t")
-    intents, first, rest, *hooks = host.journal.writes
+    intents, outcomes, *hooks = host.journal.writes
     assert intents == [
         "turn_start: done",
         "llm_call 2 of iteration 0: done",
         *(f"{label(name)}: intent" for name in UNSAFE),
     ]
-    assert len(first) + len(rest) == 8
+    assert len(outcomes) == 8
     # A paid reply doesn't hang on a hook: with a plugin at the checkpoint it is made durable before that.
     assert host.controller is not None
     assert len(hooks) <= 1
