@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import anyio
 import anyio.lowlevel
 from attrs import evolve
 
 from lash_framework.cut_calls import EXTERNAL, cut_row, is_cut, may_be_cut
-from lash_framework.envelope_hash import Asked, EnvelopeHasher
+from lash_framework.envelope_hash import Asked, EnvelopeHasher, Parts
 from lash_framework.journal_decisions import (
     Corrupt,
     Failed,
@@ -75,10 +76,11 @@ class JournalController:
     """One turn's way through the effect boundary, with a journal.
 
     `rows` are what earlier attempts recorded; `died`: the last of them was killed; `tool_owners` names each tool's
-    plugin, for the message of a mismatch; `persistent` is whether the journal outlives the process; `around` is called
-    in the place of each effect that is executed, and executes it. Afterwards `replayed`, `ran` and `unknown` are the
-    labels of what was answered, what was run, and what a crash left unknown, in order; `progressed` says that anything
-    was recorded. `when_live` is told once, before the first effect that has no record.
+    plugin, for the message of a mismatch; `parts` is what requests may have in common with those of other turns;
+    `persistent` is whether the journal outlives the process; `around` is called in the place of each effect that is
+    executed, and executes it. Afterwards `replayed`, `ran` and `unknown` are the labels of what was answered, what was
+    run, and what a crash left unknown, in order; `progressed` says that anything was recorded. `when_live` is told
+    once, before the first effect that has no record.
 
     Raises what `append` raised, from then on for everything; `JournalRefusal` if a row isn't what is asked
     (`runtime_effect_mismatch`) or can't be read (`runtime_effect_corrupt`); `EffectSuspended`.
@@ -91,6 +93,7 @@ class JournalController:
         *,
         died: bool = False,
         tool_owners: Mapping[str, str] | None = None,
+        parts: Parts | None = None,
         persistent: bool = True,
         around: Around = straight,
         when_live: Callable[[], None] | None = None,
@@ -108,7 +111,7 @@ class JournalController:
         self._breath = BREATH
         self._asked: set[str] = set()
         self._records = JournalQueue(append)
-        self._hasher = EnvelopeHasher(tool_owners or {})
+        self._hasher = EnvelopeHasher(tool_owners or {}, parts or Parts())
         self._prepared: dict[str, Asked] = {}
         self._intents: set[str] = set()
         self._within: set[str] = set()
@@ -200,11 +203,14 @@ class JournalController:
 
     async def _before(self, effects: Sequence[tuple[RuntimeEffectEnvelope, Asked]]) -> None:
         """Have durable what these may not start without."""
-        repeats = {repeatability(each.command) for each, _ in effects if each.command.kind in EXTERNAL}
+        repeats = set()
         for each, asked in effects:
-            if repeatability(each.command) is ToolEffect.UNSAFE and each.key not in self._intents:
+            if each.command.kind not in EXTERNAL:
+                continue
+            repeats.add(again := repeatability(each.command))
+            if again is ToolEffect.UNSAFE and each.key not in self._intents:
                 self._intents.add(each.key)
-                self._records.add(self._row(each, asked, JournalStatus.INTENT, encode(each.command)))
+                self._records.add(partial(self._row, each, asked, JournalStatus.INTENT, encode(each.command)))
         if repeats - {ToolEffect.PURE}:
             await self._records.write()
         elif repeats:
@@ -266,16 +272,16 @@ class JournalController:
         claims: Sequence[int] = (),
     ) -> None:
         kind = envelope.command.kind
-        row = self._row(envelope, asked, status, body)
+        record = partial(self._row, envelope, asked, status, body)
         self.progressed = True
         if claims:
             try:
-                await self._records.claim(row, claims)
+                await self._records.claim(record, claims)
             except ClaimLost:
-                self._asked.discard(row.key)  # it may be asked again, and answer otherwise
+                self._asked.discard(envelope.key)  # it may be asked again, and answer otherwise
                 raise
             return
-        self._records.add(row, external=kind in EXTERNAL)
+        self._records.add(record, external=kind in EXTERNAL)
         if kind in DURABLE_AT_ONCE:
             if self._under_way or self._prepared:  # what ends in this moment, too, goes into the same write
                 await anyio.lowlevel.cancel_shielded_checkpoint()
@@ -307,7 +313,7 @@ class JournalController:
         return unknown and kind is RuntimeEffectKind.LLM_CALL
 
     def _note_cut(self) -> None:
-        self._records.add(cut_row(self._places))
+        self._records.add(partial(cut_row, self._places))
         self._places += 1
 
     # ---- rows -------------------------------------------------------------------------------------------------------
