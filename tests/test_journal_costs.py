@@ -68,6 +68,12 @@ def shout(text: str) -> str:
     return text.upper()
 
 
+@tool(name="shout")
+async def whisper(text: str) -> str:
+    """Say it at once: no thread decides which of several ends first."""
+    return text.upper()
+
+
 SCRIPT = [*[Reply(tool_calls=[Call("shout", {"text": "hey"})])] * ROUNDS, Reply(text="done")] * 4
 
 
@@ -94,6 +100,18 @@ async def test_a_turn_of_four_rounds_is_ten_writes_and_nearly_all_of_them_two_st
     rows = [count for each in seen.done for verb, count, _ in each if verb == "INSERT journal"]
     # The start, a reply and an intent; an outcome; from then on a checkpoint and a look at the environment before them.
     assert rows == [3, 1, 4, 1, 4, 1, 4, 1]
+
+
+async def test_a_round_of_eight_tools_is_four_writes() -> None:
+    """Input, reply with intents, outcomes, commit; by hand it would be a commit for each result."""
+    seen, calls = Transactions(), [Call("shout", {"text": "hey"}, f"call-{number}") for number in range(8)]
+    script = [Reply(tool_calls=calls), Reply(text="done")]
+    async with agent(script, store="metered://", plugins=[metered(seen)], tools=[whisper], settings=ALONE) as lash:
+        session = await lash.session("s")
+        seen.done.clear()
+        await session.run("hello")
+    rows = [sum(count for verb, count, _ in each if verb == "INSERT journal") for each in seen.done]
+    assert rows == [0, 2 + 8, 8, 0]
 
 
 async def test_a_record_says_what_is_new() -> None:
