@@ -31,6 +31,8 @@ TURNS = 5
 SESSIONS, SESSION_TURNS = 200, 2
 LONG, SHORT_HISTORY, PAIRS = 10_000, 10, 60
 EFFECTS = 1000
+NO_EXAMPLE = "plugins.disabled=hello"
+"""The documentation's example, which a checkout may have installed: a checkpoint hook makes the last reply durable."""
 THINKING_S = 3.0
 """How long the model takes, on average, where many sessions run: else all would stand in line for the CPU."""
 
@@ -66,7 +68,8 @@ async def contender(name: str, url: str, database: str, request: str | None = No
     from lash_framework import Lash
     from lash_framework.settings import load_settings
 
-    settings = load_settings(env={}, sets=[f"provider.openai-chat.base_url={url}", f"durability.effects={name}"])
+    sets = [NO_EXAMPLE, f"provider.openai-chat.base_url={url}", f"durability.effects={name}"]
+    settings = load_settings(env={}, sets=sets)
     options: dict[str, Any] = {"model": "openai-chat:bench", "tools": [lookup], "instructions": "Answer briefly."}
     async with Lash.open(f"sqlite:///{database}", settings=settings, **options) as lash:
 
@@ -151,7 +154,7 @@ async def in_process(store: str, reply: Callable[[Any], Any], *plugins: object, 
     from lash_framework import Lash
     from lash_framework.settings import load_settings
 
-    options = {"tools": [lookup], "settings": load_settings(env={}), **options}
+    options = {"tools": [lookup], "settings": load_settings(env={}, sets=[NO_EXAMPLE]), **options}
     async with Lash.open(store, model="bench:model", plugins=[model_plugin(reply), *plugins], **options) as lash:
         yield lash
 

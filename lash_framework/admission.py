@@ -12,9 +12,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import anyio
-from attrs import evolve
+from attrs import evolve, field
 
 from lash_framework.accepted import TurnRequest, accepted_bytes
+from lash_framework.envelope_hash import Parts
 from lash_framework.journal import Around, straight
 from lash_framework.lease_keeper import LeaseKeeper
 from lash_framework.world import REAL, World
@@ -69,7 +70,7 @@ class DurableStore(Store, SessionStore, Blobs, Leases, Inbox, Journal, Protocol)
 class Journalling:
     """What a host needs to run turns with a journal. `keep`: journals stay after their turn was committed.
 
-    `around` stands where effects are executed; tests put a crash there.
+    `around` stands where effects are executed; tests put a crash there. `parts` is what requests have in common.
     """
 
     store: DurableStore
@@ -78,6 +79,7 @@ class Journalling:
     keep: bool = False
     around: Around = straight
     world: World = REAL
+    parts: Parts = field(factory=Parts)
 
     def now_ms(self) -> int:
         """Milliseconds since 1970."""

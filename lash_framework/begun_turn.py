@@ -129,6 +129,7 @@ async def run_begun(
                 partial(journalling.append, lease, item.no),
                 died=died,
                 tool_owners=owners,
+                parts=journalling.parts,
                 persistent=persistent,
                 around=journalling.around,
                 when_live=gate.open if begun.rows else None,

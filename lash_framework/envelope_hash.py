@@ -33,7 +33,7 @@ from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, TextBl
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.values import mutable
 
-__all__ = ["Asked", "EnvelopeHasher", "owner_of"]
+__all__ = ["Asked", "EnvelopeHasher", "Parts", "owner_of"]
 
 NEWS = 8
 """How many messages of a turn's first request have a digest of their own: what is new there, nobody says."""
@@ -123,33 +123,40 @@ def _constant(
     return Asked(stable_hash("lash.effect", data), partial(_paths, data, None))
 
 
-@mutable
+@mutable(eq=False)
 class _Kept:
     """What was made of a part of a request, as long as the next one has an equal part."""
 
-    of: object = None
-    value: Any = None
+    kept: tuple[object, Any] | None = None
 
     def make(self, of: object, make: Callable[[], Any]) -> Any:
         """It again, or anew."""
-        if self.value is None or (self.of is not of and self.of != of):
-            self.of, self.value = of, make()
-        return self.value
+        kept = self.kept
+        if kept is None or (kept[0] is not of and kept[0] != of):
+            kept = self.kept = of, make()
+        return kept[1]
+
+
+@mutable(eq=False)
+class Parts:
+    """What was made of the parts that requests have in common: those of a turn, and mostly those of a host."""
+
+    head: _Kept = field(factory=_Kept)
+    tools: _Kept = field(factory=_Kept)
+    shown: _Kept = field(factory=_Kept)
 
 
 @mutable
 class EnvelopeHasher:
     """Hashes the effects of one turn, in their order: it follows which prompt is shown, and which messages are new.
 
-    `tool_owners` names the plugin of each tool, where that is known.
+    `tool_owners` names the plugin of each tool, where that is known. `parts` may be those of the turn before.
     """
 
     tool_owners: Mapping[str, str] = field(factory=dict)
+    parts: Parts = field(factory=Parts)
     _prompt: RenderedPrompt = field(factory=RenderedPrompt)
     _seen: int | None = None
-    _head: _Kept = field(factory=_Kept)
-    _tools: _Kept = field(factory=_Kept)
-    _shown: _Kept = field(factory=_Kept)
 
     def note_prompt(self, prompt: RenderedPrompt) -> None:
         """The prompt that the next requests show, with the owners of its pieces."""
@@ -181,13 +188,14 @@ class EnvelopeHasher:
         system = messages[0] if len(messages) and messages[0].role is LlmRole.SYSTEM else None
         usage_source = command.usage_source if isinstance(command, DirectCommand) else None
         set_to = (request.model, request.model_variant, request.tool_choice, request.generation)
-        head, head_pieces = self._head.make(
+        head, head_pieces = self.parts.head.make(
             (command.provider_id, usage_source, *set_to, request.output_spec),
             lambda: _head_of(command.provider_id, usage_source, request),
         )
         scope = None if request.scope is None else {name: getattr(request.scope, name) for name in _SCOPE}
         prompt = message_digest(system).hex() if system is not None else None
-        tools, tool_pieces = self._tools.make(request.tools, lambda: _tools_of(request.tools, self.tool_owners))
+        offered = (request.tools, self.tool_owners)
+        tools, tool_pieces = self.parts.tools.make(offered, lambda: _tools_of(*offered))
         chained = chain_of(messages, 0 if system is None else 1).hex()
         attachments = [[each.reference.id, each.reference.media_type] for each in request.attachments]
         whole = {
@@ -207,7 +215,7 @@ class EnvelopeHasher:
             yield "attachments", _short(canonical_bytes(attachments))
             if system is not None:
                 assert prompt is not None  # there is one
-                yield from self._shown.make((shown, prompt), lambda: tuple(_prompt_pieces(shown, system, prompt)))
+                yield from self.parts.shown.make((shown, prompt), lambda: tuple(_prompt_pieces(shown, system, prompt)))
             yield from tool_pieces
             start = max(0, len(messages) - NEWS) if seen is None else min(seen, len(messages))
             for at, message in _from(messages, start):

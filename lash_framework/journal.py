@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import anyio
 import anyio.lowlevel
 from attrs import evolve
 
 from lash_framework.cut_calls import EXTERNAL, cut_row, is_cut, may_be_cut
-from lash_framework.envelope_hash import Asked, EnvelopeHasher
+from lash_framework.envelope_hash import Asked, EnvelopeHasher, Parts
 from lash_framework.journal_decisions import (
     Corrupt,
     Failed,
@@ -23,6 +24,7 @@ from lash_framework.journal_decisions import (
     Recorded,
     decide,
     encode_error,
+    encode_outcome,
     fate,
     repeatability,
 )
@@ -34,7 +36,6 @@ from lash_hookspecs.effect_commands import RuntimeEffectCommand, RuntimeEffectKi
 from lash_hookspecs.effect_outcomes import (
     CheckpointOutcome,
     ExecCodeOutcome,
-    HookRecord,
     LlmCallOutcome,
     RuntimeEffectOutcome,
     SyncEnvironmentOutcome,
@@ -75,10 +76,11 @@ class JournalController:
     """One turn's way through the effect boundary, with a journal.
 
     `rows` are what earlier attempts recorded; `died`: the last of them was killed; `tool_owners` names each tool's
-    plugin, for the message of a mismatch; `persistent` is whether the journal outlives the process; `around` is called
-    in the place of each effect that is executed, and executes it. Afterwards `replayed`, `ran` and `unknown` are the
-    labels of what was answered, what was run, and what a crash left unknown, in order; `progressed` says that anything
-    was recorded. `when_live` is told once, before the first effect that has no record.
+    plugin, for the message of a mismatch; `parts` is what requests may have in common with those of other turns;
+    `persistent` is whether the journal outlives the process; `around` is called in the place of each effect that is
+    executed, and executes it. Afterwards `replayed`, `ran` and `unknown` are the labels of what was answered, what was
+    run, and what a crash left unknown, in order; `progressed` says that anything was recorded. `when_live` is told
+    once, before the first effect that has no record.
 
     Raises what `append` raised, from then on for everything; `JournalRefusal` if a row isn't what is asked
     (`runtime_effect_mismatch`) or can't be read (`runtime_effect_corrupt`); `EffectSuspended`.
@@ -91,6 +93,7 @@ class JournalController:
         *,
         died: bool = False,
         tool_owners: Mapping[str, str] | None = None,
+        parts: Parts | None = None,
         persistent: bool = True,
         around: Around = straight,
         when_live: Callable[[], None] | None = None,
@@ -108,10 +111,11 @@ class JournalController:
         self._breath = BREATH
         self._asked: set[str] = set()
         self._records = JournalQueue(append)
-        self._hasher = EnvelopeHasher(tool_owners or {})
+        self._hasher = EnvelopeHasher(tool_owners or {}, parts or Parts())
         self._prepared: dict[str, Asked] = {}
         self._intents: set[str] = set()
         self._within: set[str] = set()
+        self._under_way = 0
         self._is_asking = False
         self._usage_unknown = may_be_cut(rows, died=died)
         if self._usage_unknown and not may_be_cut(rows, died=False):
@@ -151,7 +155,7 @@ class JournalController:
         if key in self._asked:
             raise EffectControllerError("runtime_effect_key_reused", f"{label} was asked for twice under one key")
         self._asked.add(key)
-        asked = self._prepared.pop(key, None) or self._ask(envelope)
+        asked = self._prepared.get(key) or self._ask(envelope)
         row = self._unasked.pop(key, None)
         decision = decide(row, asked.hash)
         match fate(decision, envelope.command), decision:
@@ -199,11 +203,14 @@ class JournalController:
 
     async def _before(self, effects: Sequence[tuple[RuntimeEffectEnvelope, Asked]]) -> None:
         """Have durable what these may not start without."""
-        repeats = {repeatability(each.command) for each, _ in effects if each.command.kind in EXTERNAL}
+        repeats = set()
         for each, asked in effects:
-            if repeatability(each.command) is ToolEffect.UNSAFE and each.key not in self._intents:
+            if each.command.kind not in EXTERNAL:
+                continue
+            repeats.add(again := repeatability(each.command))
+            if again is ToolEffect.UNSAFE and each.key not in self._intents:
                 self._intents.add(each.key)
-                self._records.add(self._row(each, asked, JournalStatus.INTENT, encode(each.command)))
+                self._records.add(partial(self._row, each, asked, JournalStatus.INTENT, encode(each.command)))
         if repeats - {ToolEffect.PURE}:
             await self._records.write()
         elif repeats:
@@ -219,9 +226,12 @@ class JournalController:
     async def _live(self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner) -> RuntimeEffectOutcome:
         command, label = envelope.command, effect_label(envelope)
         await self._go_live()
-        await self._before([(envelope, asked)])
+        if self._prepared.pop(envelope.key, None) is None:
+            await self._before([(envelope, asked)])
+        # Else all before its batch is durable, and what its siblings do isn't before it.
         unknown_usage = self._takes_unknown_usage(command.kind)
         self.ran.append(label)
+        self._under_way += 1
         try:
             try:
                 self._is_asking = command.kind is RuntimeEffectKind.LLM_CALL
@@ -232,6 +242,8 @@ class JournalController:
             except Exception:
                 self._is_asking = False
                 raise
+            finally:
+                self._under_way -= 1
             self._is_asking = False
             if outcome.kind is not command.kind:
                 raise EffectControllerError(
@@ -240,7 +252,7 @@ class JournalController:
                 )
             if unknown_usage and isinstance(outcome, LlmCallOutcome):
                 outcome = _at_least(outcome)
-            body = _encoded(outcome, f"{label}{_of(command)}")
+            body = encode_outcome(outcome, f"{label}{_of(command)}")
         except JournalRefusal:
             raise  # of an effect within this one: it isn't the outcome of this
         except EffectControllerError as error:
@@ -260,17 +272,19 @@ class JournalController:
         claims: Sequence[int] = (),
     ) -> None:
         kind = envelope.command.kind
-        row = self._row(envelope, asked, status, body)
+        record = partial(self._row, envelope, asked, status, body)
         self.progressed = True
         if claims:
             try:
-                await self._records.claim(row, claims)
+                await self._records.claim(record, claims)
             except ClaimLost:
-                self._asked.discard(row.key)  # it may be asked again, and answer otherwise
+                self._asked.discard(envelope.key)  # it may be asked again, and answer otherwise
                 raise
             return
-        self._records.add(row, external=kind in EXTERNAL)
+        self._records.add(record, external=kind in EXTERNAL)
         if kind in DURABLE_AT_ONCE:
+            if self._under_way or self._prepared:  # what ends in this moment, too, goes into the same write
+                await anyio.lowlevel.cancel_shielded_checkpoint()
             await self._records.write()
 
     async def _uncertain(self, what: Fate, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
@@ -299,7 +313,7 @@ class JournalController:
         return unknown and kind is RuntimeEffectKind.LLM_CALL
 
     def _note_cut(self) -> None:
-        self._records.add(cut_row(self._places))
+        self._records.add(partial(cut_row, self._places))
         self._places += 1
 
     # ---- rows -------------------------------------------------------------------------------------------------------
@@ -337,28 +351,6 @@ def _at_least(outcome: LlmCallOutcome) -> LlmCallOutcome:
     """The outcome of a call that somebody may have paid for before."""
     usage = (outcome.result.usage or TokenUsage()) + TokenUsage(at_least=True)
     return evolve(outcome, result=evolve(outcome.result, usage=usage))
-
-
-def _encoded(outcome: RuntimeEffectOutcome, label: str) -> bytes:
-    try:
-        return encode(outcome)
-    except CodecError as error:
-        hooks = getattr(outcome, "hooks", None)
-        owner = _culprit(hooks) if isinstance(hooks, HookRecord) else None
-        whose = f", of plugin `{owner}`," if owner else ""
-        text = f"the outcome of {label}{whose} can't be recorded: {error}"
-        raise EffectControllerError("runtime_effect_unencodable", text) from error
-
-
-def _culprit(hooks: HookRecord) -> str | None:
-    """The plugin whose part of a record has no encoding."""
-    parts = [*((each.plugin_id, each) for each in hooks.directives), *hooks.states.items()]
-    for plugin_id, part in parts:
-        try:
-            encode(part)
-        except CodecError:
-            return plugin_id
-    return None
 
 
 def _of(command: RuntimeEffectCommand) -> str:

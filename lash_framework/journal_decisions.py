@@ -18,7 +18,7 @@ from lash_hookspecs.effect_commands import (
     RuntimeEffectCommand,
     ToolCallCommand,
 )
-from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome
+from lash_hookspecs.effect_outcomes import HookRecord, RuntimeEffectOutcome
 from lash_hookspecs.errors import CodecError, EffectControllerError
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.tools import OnUnknown, ToolEffect
@@ -36,6 +36,7 @@ __all__ = [
     "RecordedError",
     "decide",
     "encode_error",
+    "encode_outcome",
     "fate",
     "repeatability",
 ]
@@ -52,6 +53,29 @@ class RecordedError:
 def encode_error(error: EffectControllerError) -> bytes:
     """The body of a failed row."""
     return encode(RecordedError(error.code, storable_text(str(error).removeprefix(f"{error.code}: "))))
+
+
+def encode_outcome(outcome: RuntimeEffectOutcome, label: str) -> bytes:
+    """The body of a row that is done. Raises `EffectControllerError`, with the plugin whose part has no encoding."""
+    try:
+        return encode(outcome)
+    except CodecError as error:
+        hooks = getattr(outcome, "hooks", None)
+        owner = _culprit(hooks) if isinstance(hooks, HookRecord) else None
+        whose = f", of plugin `{owner}`," if owner else ""
+        text = f"the outcome of {label}{whose} can't be recorded: {error}"
+        raise EffectControllerError("runtime_effect_unencodable", text) from error
+
+
+def _culprit(hooks: HookRecord) -> str | None:
+    """The plugin whose part of a record has no encoding."""
+    parts = [*((each.plugin_id, each) for each in hooks.directives), *hooks.states.items()]
+    for plugin_id, part in parts:
+        try:
+            encode(part)
+        except CodecError:
+            return plugin_id
+    return None
 
 
 # ---- what the row says ----------------------------------------------------------------------------------------------

@@ -10,54 +10,59 @@ from lash_framework.journal_errors import JournalRefusal
 from lash_hookspecs.errors import ClaimLost
 from lash_hookspecs.journal_rows import JournalRow
 
-__all__ = ["Append", "JournalQueue"]
+__all__ = ["Append", "JournalQueue", "Record"]
 
 Append = Callable[[Sequence[JournalRow], Sequence[int]], Awaitable[None]]
 """Writes rows, and claims inbox items by their numbers, in one transaction. Raises the store's errors."""
+
+Record = Callable[[], JournalRow]
+"""Makes the row of a record."""
 
 
 class JournalQueue:
     """The queue of records that are to be written, and the one write on its way.
 
-    After a write that failed nothing is written any more: everything raises what it raised.
+    A record becomes a row when it is written: the commit makes many needless before that. After a write that failed
+    nothing is written any more: everything raises what it raised.
     """
 
     def __init__(self, append: Append) -> None:
         self._append = append
-        self._held: list[JournalRow] = []
+        self._held: list[Record] = []
         self._claims: list[int] = []
         self._added = 0
         self._written = 0
         self._external = 0
-        self._writing: anyio.Event | None = None
+        self._is_writing = False
+        self._written_once: anyio.Event | None = None
         self.failure: Exception | None = None
 
     @property
     def held(self) -> tuple[JournalRow, ...]:
         """What no write was begun for."""
-        return tuple(self._held)
+        return tuple(record() for record in self._held)
 
     @property
     def has_external(self) -> bool:
         """Whether the outcome of an effect outside was added."""
         return self._external > 0
 
-    def add(self, row: JournalRow, *, external: bool = False) -> None:
+    def add(self, record: Record, *, external: bool = False) -> None:
         """Put a record at the end. `external` marks the outcome of an effect outside."""
-        self._held.append(row)
+        self._held.append(record)
         self._added += 1
         if external:
             self._external = self._added
 
-    async def claim(self, row: JournalRow, claims: Sequence[int]) -> None:
+    async def claim(self, record: Record, claims: Sequence[int]) -> None:
         """Write a record together with the claim of inbox items, after all before it.
 
         `ClaimLost` means that an item isn't to be had: then the record isn't there, and everything else goes on.
         """
         await self.write()
-        assert self._writing is None  # a checkpoint overlaps no other effect,
+        assert not self._is_writing  # a checkpoint overlaps no other effect,
         assert not self._held  # so the record is alone, and nothing else is lost with it
-        self._held.append(row)
+        self._held.append(record)
         self._claims.extend(claims)
         self._added += 1
         await self.write()
@@ -76,15 +81,16 @@ class JournalQueue:
                 raise self.failure
             if self._written >= wanted:
                 return
-            if self._writing is None:
+            if not self._is_writing:
                 await self._write_once()
             else:
-                await self._writing.wait()
+                self._written_once = self._written_once or anyio.Event()
+                await self._written_once.wait()
 
     async def _write_once(self) -> None:
-        rows, self._held = self._held, []
+        rows, self._held = self.held, []
         claims, self._claims = self._claims, []
-        done = self._writing = anyio.Event()
+        self._is_writing = True
         try:
             with anyio.CancelScope(shield=True):  # a submitted write is awaited: nobody knows otherwise what is there
                 await self._append(rows, claims)
@@ -100,5 +106,7 @@ class JournalQueue:
             self.failure = JournalRefusal("runtime_effect_journal", text, label="the journal")
             raise
         finally:
-            self._writing = None
-            done.set()
+            self._is_writing = False
+            if self._written_once is not None:
+                self._written_once.set()
+                self._written_once = None

@@ -7,6 +7,7 @@ happened, and so may an idempotent one, which has no intent. Nobody guesses.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from attrs import evolve
 
@@ -77,7 +78,7 @@ class RecordedOnly(JournalController):
         self._asked.discard(envelope.key)
         if self._ended and isinstance(envelope.command, TurnEndCommand):
             outcome = await run(envelope)
-            self._records.add(self._row(envelope, asked, JournalStatus.DONE, encode(outcome)))
+            self._records.add(partial(self._row, envelope, asked, JournalStatus.DONE, encode(outcome)))
             return outcome
         # Of an idempotent call no intent is written, so that it may have begun; and so may one of a tool that is gone.
         is_gone = isinstance(envelope.command, ToolCallCommand) and not envelope.command.call.plugin_id

@@ -205,7 +205,7 @@ async def test_what_a_checkpoint_took_from_the_inbox_is_claimed_with_its_record(
 
 
 @pytest.mark.parametrize("effect", ToolEffect)
-async def test_eight_calls_that_end_together_cost_two_writes(effect: ToolEffect) -> None:
+async def test_eight_calls_that_end_together_cost_one_write(effect: ToolEffect) -> None:
     journal = MemoryJournal()
     controller = JournalController((), journal.append)
     calls = [call(f"t{number}", effect) for number in range(8)]
@@ -225,7 +225,34 @@ async def test_eight_calls_that_end_together_cost_two_writes(effect: ToolEffect)
     async with anyio.create_task_group() as group:
         for each in calls:
             group.start_soon(controller.execute, each, run)
-    assert sorted(map(len, journal.writes[before:])) == [1, 7]
+    assert list(map(len, journal.writes[before:])) == [8]
+
+
+async def test_a_call_of_a_batch_does_not_wait_for_what_its_siblings_did() -> None:
+    """All before the batch is durable; its calls begin at once, though one has ended already and is being written."""
+    journal, writing, may_end = MemoryJournal(), anyio.Event(), anyio.Event()
+    prepared = False
+
+    async def append(rows: Any, claims: Any) -> None:
+        if prepared:
+            writing.set()
+            await may_end.wait()
+        await journal.append(rows, claims)
+
+    async def slow(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        may_end.set()  # that it began lets the write of its sibling end
+        return await answer(envelope)
+
+    controller = JournalController((), append)
+    first, second = call("first", ToolEffect.UNSAFE), call("second", ToolEffect.UNSAFE)
+    await controller.prepare([first, second])
+    prepared = True
+    async with anyio.create_task_group() as group:
+        group.start_soon(controller.execute, first, answer)
+        await writing.wait()
+        with anyio.fail_after(30):
+            await controller.execute(second, slow)
+    assert [row.status for row in journal.rows] == [JournalStatus.DONE] * 2
 
 
 async def test_a_batch_is_prepared_in_one_write_and_recorded_calls_not_at_all() -> None:

@@ -68,6 +68,12 @@ def shout(text: str) -> str:
     return text.upper()
 
 
+@tool(name="shout")
+async def whisper(text: str) -> str:
+    """Say it at once: no thread decides which of several ends first."""
+    return text.upper()
+
+
 SCRIPT = [*[Reply(tool_calls=[Call("shout", {"text": "hey"})])] * ROUNDS, Reply(text="done")] * 4
 
 
@@ -96,6 +102,18 @@ async def test_a_turn_of_four_rounds_is_ten_writes_and_nearly_all_of_them_two_st
     assert rows == [3, 1, 4, 1, 4, 1, 4, 1]
 
 
+async def test_a_round_of_eight_tools_is_four_writes() -> None:
+    """Input, reply with intents, outcomes, commit; by hand it would be a commit for each result."""
+    seen, calls = Transactions(), [Call("shout", {"text": "hey"}, f"call-{number}") for number in range(8)]
+    script = [Reply(tool_calls=calls), Reply(text="done")]
+    async with agent(script, store="metered://", plugins=[metered(seen)], tools=[whisper], settings=ALONE) as lash:
+        session = await lash.session("s")
+        seen.done.clear()
+        await session.run("hello")
+    rows = [sum(count for verb, count, _ in each if verb == "INSERT journal") for each in seen.done]
+    assert rows == [0, 2 + 8, 8, 0]
+
+
 async def test_a_record_says_what_is_new() -> None:
     """A prompt as long as a book is in the record of the turn's start, and in no other."""
     seen, long = Transactions(), "All that one could want to know. " * 1000
@@ -110,7 +128,7 @@ async def test_a_record_says_what_is_new() -> None:
     assert max(others) < 4000
 
 
-async def test_what_requests_of_a_turn_have_in_common_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_requests_have_in_common_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made: Counter[str] = Counter()
 
     def counted(name: str) -> Any:
@@ -126,7 +144,9 @@ async def test_what_requests_of_a_turn_have_in_common_is_hashed_once(monkeypatch
     for name in parts:
         monkeypatch.setattr(envelope_hash, name, counted(name))  # counters around our own functions
     async with agent(SCRIPT, tools=[shout], settings=ALONE) as lash:
-        await (await lash.session("s")).run("hello")
+        for name in "st":
+            for _ in range(2):
+                await (await lash.session(name)).run("hello")
     assert made == dict.fromkeys(parts, 1)
 
 

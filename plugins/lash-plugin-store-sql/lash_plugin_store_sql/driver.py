@@ -7,11 +7,13 @@ A dialect implements `Driver`. Each connection lives on one thread from its open
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from lash_hookspecs.errors import StoreError
 
-__all__ = ["Connection", "Driver", "Row", "StatementSeen", "Tx"]
+__all__ = ["Connection", "Driver", "Row", "StatementSeen", "Tx", "as_store_error", "transaction"]
+
+T = TypeVar("T")
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -107,9 +109,9 @@ class Driver(Protocol):
         ...
 
     def connect_near(self) -> Connection | None:
-        """A connection that reads a row or two and never waits for anybody, for any thread, one at a time.
+        """A connection that reads or writes a row or two, for any thread, one at a time.
 
-        None where there is no such thing.
+        It waits for nobody else, and leaves to the writer what takes long. None where there is no such thing.
         """
         ...
 
@@ -124,3 +126,13 @@ def as_store_error(error: Exception, driver: Driver) -> Exception:
     if known is not error and isinstance(known, StoreError):
         known.__cause__ = error
     return known
+
+
+def transaction(connection: Connection, work: Callable[[Tx], T]) -> T:
+    """Run `work` in the transaction that is open, and commit it, or forget it."""
+    try:
+        value = work(connection)
+        connection.commit()
+    finally:
+        connection.rollback()
+    return value

@@ -35,7 +35,7 @@ class InPlace:
         except Exception as error:
             raise as_store_error(error, self._driver) from error
 
-    async def write(self, work: Callable[[Tx], T], size: int = 0) -> T:
+    async def write(self, work: Callable[[Tx], T], size: int = 0, owner: str | None = None) -> T:
         """Run `work` in a write transaction. Who is cancelled meanwhile is told at the end, as by a thread."""
         value = self._run(work, write=True)
         await anyio.lowlevel.cancel_shielded_checkpoint()  # others come to run, as if it had been waited for

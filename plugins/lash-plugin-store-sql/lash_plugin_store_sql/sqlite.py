@@ -170,8 +170,18 @@ class SqliteDriver:
         return SqliteConnection(db, self)
 
     def connect_near(self) -> SqliteConnection | None:
+        if self._path is None:
+            return None
         # With a log, a reader waits for nobody but whoever recovers it after a crash.
-        return None if self._path is None else self._reader(timeout=0, check_same_thread=False)
+        connection = self._existing(timeout=0, check_same_thread=False)
+        try:
+            self._configure(connection._db)
+            # To copy a long log into the file takes long: that is left to the writer.
+            connection._db.execute("PRAGMA wal_autocheckpoint = 0")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def error(self, error: Exception) -> Exception:
         if isinstance(error, sqlite3.Error):
@@ -188,13 +198,21 @@ class SqliteDriver:
 
     # ---- opening ----
 
-    def _reader(self, timeout: float, *, check_same_thread: bool = True) -> SqliteConnection:
-        assert self._path is not None  # whoever has no file has no readers
-        # A reader must not make a new, empty file if somebody removed ours.
+    def _reader(self, timeout: float) -> SqliteConnection:
+        connection = self._existing(timeout)
+        try:
+            connection._db.execute("PRAGMA query_only = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _existing(self, timeout: float, *, check_same_thread: bool = True) -> SqliteConnection:
+        """A connection to the file, which must not be made anew, and empty, if somebody removed ours."""
+        assert self._path is not None  # whoever has no file has one connection
         uri = f"{Path(self._path).absolute().as_uri()}?mode=rw"
         db = self._open(uri, uri=True, timeout=timeout, check_same_thread=check_same_thread)
         try:
-            db.execute("PRAGMA query_only = ON")
             db.execute("PRAGMA temp_store = MEMORY")
         except BaseException:
             db.close()

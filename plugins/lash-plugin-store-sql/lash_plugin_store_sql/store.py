@@ -139,7 +139,7 @@ class SqlStore:
             drafted = await anyio.to_thread.run_sync(draft, commit)
         else:
             drafted = draft(commit)
-        return await self._lanes.write(partial(writes.commit, draft=drafted), size)
+        return await self._lanes.write(partial(writes.commit, draft=drafted), size, commit.session_id)
 
     async def delete_session(self, session_id: str) -> bool:
         return await self._lanes.write(partial(writes.delete_session, session_id=session_id, now_ms=self._now_ms()))
@@ -224,13 +224,15 @@ class SqlStore:
 
     async def begin_turn(self, begin: TurnBegin) -> TurnClaim:
         size = len(begin.item.payload) if begin.item is not None else 0
-        return await self._lanes.write(lambda tx: turns.begin_turn(tx, begin, self._now_ms), size)
+        return await self._lanes.write(lambda tx: turns.begin_turn(tx, begin, self._now_ms), size, begin.session_id)
 
     async def append_journal(
         self, lease: Lease, no: int, rows: Sequence[JournalRow], *, claims: Sequence[int] = ()
     ) -> None:
         size = sum(len(row.body) + len(row.digests) for row in rows)
-        await self._lanes.write(lambda tx: turns.append_journal(tx, lease, no, rows, claims, self._now_ms), size)
+        await self._lanes.write(
+            lambda tx: turns.append_journal(tx, lease, no, rows, claims, self._now_ms), size, lease.session_id
+        )
 
     async def load_journal(self, session_id: str, turn_id: str) -> Sequence[JournalRow]:
         return await self._lanes.read(lambda tx: turns.load_journal(tx, session_id, turn_id))

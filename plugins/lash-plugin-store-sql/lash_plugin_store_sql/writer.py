@@ -5,7 +5,7 @@ its own: one wait for the disk serves them all. A write that fails is undone alo
 transaction (a full disk does that) or can't commit it, its members are tried again one by one, so that one write that
 doesn't fit costs the others nothing but time.
 
-What every turn asks, a single row, is read on the spot by a connection that waits for nobody.
+What every turn asks, a single row, is read on the spot, and what a session writes that is alone is written there.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+import anyio.lowlevel
+
 from lash_hookspecs.errors import StoreUnavailable
-from lash_plugin_store_sql.driver import Connection, Driver, Tx, as_store_error
+from lash_plugin_store_sql.driver import Connection, Driver, Tx, as_store_error, transaction
+from lash_plugin_store_sql.near import Near
 from lash_plugin_store_sql.waiting import Ticket, deliver
 
 __all__ = ["Lanes"]
@@ -62,8 +65,7 @@ class Lanes:
         self._readers: list[threading.Thread] = []
         self._unread = _Unread()
         self._writer: threading.Thread | None = None
-        self._near: Connection | None = None
-        self._glancing = threading.Lock()
+        self._near = Near(driver)
         self._closed = False
 
     async def open(self) -> None:
@@ -76,9 +78,15 @@ class Lanes:
             self._writes.put(_Last(_nothing, writes=True))  # a cancelled opening may have succeeded
             raise
 
-    async def write(self, work: Callable[[Tx], T], size: int = 0) -> T:
-        """Run `work` in a write transaction; returns once it is durable. It may be run more than once."""
+    async def write(self, work: Callable[[Tx], T], size: int = 0, owner: str | None = None) -> T:
+        """Run `work` in a write transaction; returns once it is durable. It may be run more than once.
+
+        `owner` is the session that writes; see `Near`.
+        """
         self.require_open()
+        if (done := self._near.write(work, owner, size)) is not None:
+            await anyio.lowlevel.cancel_shielded_checkpoint()  # others come to run, as if it had been waited for
+            return done[0]
         ticket = Ticket(work, writes=True, size=size)
         self._writes.put(ticket)
         return await ticket.outcome()
@@ -98,16 +106,9 @@ class Lanes:
 
         Whatever stands in its way, a busy database or a fault, is left to a reader, which waits and has words for it.
         """
-        if self._glancing.acquire(blocking=False):
-            try:
-                self.require_open()
-                self._near = near = self._near or self._driver.connect_near()
-                if near is not None:
-                    return work(near)
-            except Exception as error:
-                log.debug("a glance at `%s` failed, a reader looks again: %s", self._driver.location, error)
-            finally:
-                self._glancing.release()
+        self.require_open()
+        if (found := self._near.look(work)) is not None:
+            return found[0]
         return await self.read(work)
 
     def read_now(self, work: Callable[[Tx], T]) -> T:
@@ -116,7 +117,8 @@ class Lanes:
         try:
             connection = self._driver.connect(write=False)
             try:
-                return _transaction(connection, work, write=False)
+                connection.begin(write=False)
+                return transaction(connection, work)
             finally:
                 connection.close()
         except Exception as error:
@@ -130,10 +132,7 @@ class Lanes:
         if self._closed:
             return
         self._closed = True
-        with self._glancing:
-            if self._near is not None:
-                self._near.close()
-                self._near = None
+        self._near.close()
         lasts = []
         for inbox in [*(self._reads for _ in self._readers), self._writes]:
             lasts.append(_Last(_nothing, writes=True))
@@ -261,16 +260,7 @@ def _run_together(driver: Driver, connection: Connection, batch: list[Ticket[Any
 
 def _run_alone(driver: Driver, connection: Connection, ticket: Ticket[Any]) -> None:
     try:
-        ticket.value = _transaction(connection, ticket.work, write=ticket.writes)
+        connection.begin(write=ticket.writes)
+        ticket.value = transaction(connection, ticket.work)
     except Exception as error:
         ticket.error = as_store_error(error, driver)
-
-
-def _transaction(connection: Connection, work: Callable[[Tx], T], *, write: bool) -> T:
-    connection.begin(write=write)
-    try:
-        value = work(connection)
-        connection.commit()
-    finally:
-        connection.rollback()
-    return value

@@ -274,7 +274,7 @@ async def test_a_revision_is_read_on_the_spot(store: SqlStore) -> None:
         await scribe.write(store, scribe.turn("x"))
         assert await store.load_revision("s1") == turn + 1
     assert lanes._readers == []
-    with lanes._glancing:
+    with lanes._near._lock:
         assert await store.load_revision("s1") == 3
     assert len(lanes._readers) == 1
     with pytest.raises(CommitRefused, match="can't be stored"):

@@ -1,0 +1,111 @@
+"""What is done on the spot, by a connection that waits for nobody: a look at a row, a write of a session that is alone.
+
+The way to the writer's thread and back takes longer than anything else about a small write, the disk apart. Where one
+session writes and no other, nothing is gained by it: there is nobody to commit together with, and nobody who would be
+kept waiting. As soon as sessions take turns, all their writes go by the thread, where they are committed together.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from lash_plugin_store_sql.driver import Connection, Driver, Tx, as_store_error, transaction
+
+__all__ = ["Near"]
+
+log = logging.getLogger("lash.store")
+
+T = TypeVar("T")
+
+ALONE = 3
+"""After how many writes of one session, with none of anybody else's between them, it counts as alone."""
+SPELL = 32
+"""Each so-manieth goes by the thread nevertheless, whose connection copies the log into the file when it is long."""
+SMALL = 64 * 1024
+"""The most bytes that are written on the spot."""
+SLOW_S = 0.02
+"""A disk that takes longer than this would be felt by all that the event loop has to do,"""
+PAUSE = 1000
+"""so that for so many writes the thread waits for it."""
+
+
+class Near:
+    """The near connection, opened when it is first needed, for one thread at a time."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+        self._owner: str | None = None
+        self._streak = 0
+
+    def look(self, work: Callable[[Tx], T]) -> tuple[T] | None:
+        """What `work`, which reads a row, finds; None if it stumbled: a reader waits, and has words for it."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            near = self._opened()
+            return None if near is None else (work(near),)
+        except Exception as error:
+            log.debug("a glance at `%s` failed, a reader looks again: %s", self._driver.location, error)
+            return None
+        finally:
+            self._lock.release()
+
+    def write(self, work: Callable[[Tx], T], owner: str | None, size: int) -> tuple[T] | None:
+        """Run `work` in a write transaction, if `owner` is alone; None: it wasn't begun. Raises like the thread."""
+        if not self._is_alone(owner) or size > SMALL or not self._lock.acquire(blocking=False):
+            return None
+        try:
+            near = self._begun()
+            if near is None:
+                return None
+            began = time.monotonic()
+            try:
+                return (transaction(near, work),)
+            except Exception as error:
+                known = as_store_error(error, self._driver)
+                if known is error:
+                    raise
+                raise known from error
+            finally:
+                if time.monotonic() - began > SLOW_S:
+                    self._streak = -PAUSE
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _opened(self) -> Connection | None:
+        self._connection = self._connection or self._driver.connect_near()
+        return self._connection
+
+    def _begun(self) -> Connection | None:
+        """The connection, in a transaction; None if it would have to wait, or something is wrong with it."""
+        try:
+            near = self._opened()
+            if near is not None:
+                try:
+                    near.begin(write=True)
+                except BaseException:
+                    near.rollback()
+                    raise
+            return near
+        except Exception as error:  # another process writes, most likely
+            log.debug("a write to `%s` is left to the thread: %s", self._driver.location, error)
+            return None
+
+    def _is_alone(self, owner: str | None) -> bool:
+        if owner is None or owner != self._owner:
+            self._owner, self._streak = owner, min(self._streak, 0)
+        self._streak += 1
+        return self._streak > ALONE and self._streak % SPELL != 0

@@ -1,0 +1,174 @@
+"""Writes on the spot: who is alone, what sends a write to the thread nevertheless, and that nobody can tell."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lash_hookspecs.errors import HeadConflict, StoreUnavailable
+from lash_hookspecs.testing.store import Scribe
+from lash_plugin_store_sql import near
+from lash_plugin_store_sql.driver import Tx
+from lash_plugin_store_sql.locks import MemoryLocks
+from lash_plugin_store_sql.settings import SqlSettings
+from lash_plugin_store_sql.sqlite import SqliteDriver
+from lash_plugin_store_sql.store import SqlStore
+
+HERE, THREAD = "here", "thread"
+
+
+class Places:
+    """Where each write transaction was committed."""
+
+    def __init__(self) -> None:
+        self.here = threading.get_ident()
+        self.seen: list[str] = []
+        self._writes = False
+
+    def __call__(self, sql: str, params: Sequence[Any], rows: int) -> None:
+        if sql.startswith("BEGIN"):
+            self._writes = sql == "BEGIN IMMEDIATE"
+        if sql == "COMMIT" and self._writes:
+            self.seen.append(HERE if threading.get_ident() == self.here else THREAD)
+
+
+@pytest.fixture
+def places() -> Places:
+    return Places()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lash.db"
+
+
+@pytest.fixture(autouse=True)
+def _no_disk_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near, "SLOW_S", float("inf"))
+
+
+@pytest.fixture
+async def store(path: Path, places: Places) -> AsyncIterator[SqlStore]:
+    driver = SqliteDriver(str(path), SqlSettings(synchronous="normal"), seen=places)
+    store = await SqlStore.open(driver, MemoryLocks())
+    yield store
+    await store.aclose()
+
+
+async def many(store: SqlStore, scribe: Scribe, count: int) -> None:
+    for _ in range(count):
+        await scribe.write(store, scribe.turn("hello"))
+
+
+async def test_a_session_that_is_alone_writes_on_the_spot(store: SqlStore, places: Places) -> None:
+    await many(store, Scribe("s1"), near.ALONE + 4)
+    assert places.seen == [THREAD] * near.ALONE + [HERE] * 4
+
+
+async def test_sessions_that_take_turns_go_by_the_thread_which_commits_them_together(
+    store: SqlStore, places: Places
+) -> None:
+    """Also those of the second that comes while the first was alone."""
+    one, two = Scribe("s1"), Scribe("s2")
+    await many(store, one, near.ALONE + 1)
+    places.seen.clear()
+    for _ in range(10):
+        await many(store, two, 1)
+        await many(store, one, 1)
+    await store.put_blob(b"of nobody", "text/plain")
+    assert places.seen == [THREAD] * 21
+
+
+async def test_now_and_then_a_write_goes_by_the_thread_which_keeps_the_log_short(
+    store: SqlStore, places: Places, path: Path
+) -> None:
+    """The near connection leaves the log as it grows, since to copy it takes long."""
+    await many(store, Scribe("s1"), near.SPELL * 10)
+    assert [at for at, place in enumerate(places.seen[near.ALONE :], near.ALONE + 1) if place == THREAD] == [
+        near.SPELL * spell for spell in range(1, 11)
+    ]
+    # A commit is some ten pages: without the thread it would have some thirteen million bytes.
+    assert path.with_name("lash.db-wal").stat().st_size < 6_000_000
+
+
+async def test_what_is_large_goes_by_the_thread(store: SqlStore, places: Places) -> None:
+    scribe = Scribe("s1")
+    await many(store, scribe, near.ALONE)
+    places.seen.clear()
+    await scribe.write(store, scribe.turn("x" * near.SMALL))
+    await many(store, scribe, 1)
+    assert places.seen == [THREAD, HERE]
+
+
+async def test_while_another_process_writes_the_thread_waits(store: SqlStore, places: Places, path: Path) -> None:
+    scribe = Scribe("s1")
+    await many(store, scribe, near.ALONE + 1)
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    done = threading.Timer(0.05, other.execute, ["ROLLBACK"])
+    done.start()
+    await many(store, scribe, 2)
+    done.join()
+    other.close()
+    assert places.seen[-2:] == [THREAD, HERE]
+
+
+async def test_a_slow_disk_is_left_to_the_thread(
+    store: SqlStore, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scribe = Scribe("s1")
+    await many(store, scribe, near.ALONE)
+    monkeypatch.setattr(near, "SLOW_S", -1.0)  # as if any disk were
+    await many(store, scribe, 5)
+    assert places.seen[near.ALONE :] == [HERE, *[THREAD] * 4]
+
+
+async def test_a_write_on_the_spot_is_refused_like_any_other_and_leaves_nothing(
+    store: SqlStore, places: Places
+) -> None:
+    scribe = Scribe("s1")
+    await many(store, scribe, near.ALONE + 1)
+    head = await store.load_head("s1")
+    with pytest.raises(HeadConflict):
+        await store.commit(scribe.turn("too late", expected_head_revision=1))
+
+    def half(tx: Tx) -> None:
+        tx.write("INSERT INTO tombstones (session_id, deleted_at_ms) VALUES ('half', 1)")
+        assert threading.get_ident() == places.here
+        raise ZeroDivisionError
+
+    def broken(tx: Tx) -> None:
+        tx.write("INSERT INTO nowhere VALUES (1)")
+
+    with pytest.raises(ZeroDivisionError):
+        await store._lanes.write(half, owner="s1")
+    with pytest.raises(Exception, match="no such table: nowhere") as raised:
+        await store._lanes.write(broken, owner="s1")
+    assert isinstance(raised.value.__cause__, sqlite3.Error)
+    assert not await store.session_was_deleted("half")
+    assert await store.load_head("s1") == head
+    await many(store, scribe, 1)
+    assert places.seen[-1] == HERE
+
+
+async def test_a_write_on_the_spot_is_as_durable_as_any(path: Path) -> None:
+    store = await SqlStore.open(SqliteDriver(str(path), SqlSettings(max_page_count=5000)), MemoryLocks())
+    await many(store, Scribe("s1"), 1)
+    connection = store._lanes._near._opened()  # type: ignore[union-attr]  # it is a file
+    assert connection is not None
+    found = [connection.row(f"PRAGMA {name}") for name in ("synchronous", "max_page_count", "busy_timeout")]
+    assert found == [(2,), (5000,), (0,)]
+    await store.aclose()
+
+
+async def test_a_closed_store_writes_nothing_on_the_spot(store: SqlStore) -> None:
+    scribe = Scribe("s1")
+    await many(store, scribe, near.ALONE + 1)
+    await store.aclose()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await scribe.write(store, scribe.turn("late"))
