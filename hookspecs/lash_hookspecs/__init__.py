@@ -63,10 +63,17 @@ if TYPE_CHECKING:
     )
     from lash_hookspecs.directives import (
         AbortTurn as AbortTurn,
+        AfterToolDirective as AfterToolDirective,
+        BeforeToolDirective as BeforeToolDirective,
         CheckpointDirective as CheckpointDirective,
+        DenyToolCall as DenyToolCall,
         EmitEvents as EmitEvents,
+        EmitTrace as EmitTrace,
         EnqueueMessages as EnqueueMessages,
         OwnedDirective as OwnedDirective,
+        ReplaceToolArgs as ReplaceToolArgs,
+        ReplaceToolResult as ReplaceToolResult,
+        ShortCircuitTool as ShortCircuitTool,
         SurfaceEvent as SurfaceEvent,
         TurnDirective as TurnDirective,
     )
@@ -82,6 +89,8 @@ if TYPE_CHECKING:
         SleepCommand as SleepCommand,
         SyncEnvironmentCommand as SyncEnvironmentCommand,
         ToolCallCommand as ToolCallCommand,
+        ToolHooksCommand as ToolHooksCommand,
+        ToolSeam as ToolSeam,
         TurnEndCommand as TurnEndCommand,
         TurnStartCommand as TurnStartCommand,
     )
@@ -99,6 +108,7 @@ if TYPE_CHECKING:
         SyncEnvironmentOutcome as SyncEnvironmentOutcome,
         ToolCallDone as ToolCallDone,
         ToolCallEffectOutcome as ToolCallEffectOutcome,
+        ToolHooksOutcome as ToolHooksOutcome,
         TurnEndOutcome as TurnEndOutcome,
         TurnStartOutcome as TurnStartOutcome,
         TurnStop as TurnStop,
@@ -403,6 +413,17 @@ if TYPE_CHECKING:
         is_root_frame as is_root_frame,
         node_id as node_id,
     )
+    from lash_hookspecs.tool_contexts import (
+        AfterToolCallContext as AfterToolCallContext,
+        BeforeToolCallContext as BeforeToolCallContext,
+        ToolHookContext as ToolHookContext,
+        ToolMoment as ToolMoment,
+        ToolResultViewContext as ToolResultViewContext,
+    )
+    from lash_hookspecs.tool_interventions import (
+        ToolIntervention as ToolIntervention,
+        ToolInterventionKind as ToolInterventionKind,
+    )
     from lash_hookspecs.toolkit import (
         FunctionTool as FunctionTool,
         json_schema as json_schema,
@@ -588,10 +609,17 @@ _MODULES = {
     ),
     "directives": (
         "AbortTurn",
+        "AfterToolDirective",
+        "BeforeToolDirective",
         "CheckpointDirective",
+        "DenyToolCall",
         "EmitEvents",
+        "EmitTrace",
         "EnqueueMessages",
         "OwnedDirective",
+        "ReplaceToolArgs",
+        "ReplaceToolResult",
+        "ShortCircuitTool",
         "SurfaceEvent",
         "TurnDirective",
     ),
@@ -607,6 +635,8 @@ _MODULES = {
         "SleepCommand",
         "SyncEnvironmentCommand",
         "ToolCallCommand",
+        "ToolHooksCommand",
+        "ToolSeam",
         "TurnEndCommand",
         "TurnStartCommand",
     ),
@@ -624,6 +654,7 @@ _MODULES = {
         "SyncEnvironmentOutcome",
         "ToolCallDone",
         "ToolCallEffectOutcome",
+        "ToolHooksOutcome",
         "TurnEndOutcome",
         "TurnStartOutcome",
         "TurnStop",
@@ -927,6 +958,17 @@ _MODULES = {
         "intent_hash",
         "is_root_frame",
         "node_id",
+    ),
+    "tool_contexts": (
+        "AfterToolCallContext",
+        "BeforeToolCallContext",
+        "ToolHookContext",
+        "ToolMoment",
+        "ToolResultViewContext",
+    ),
+    "tool_interventions": (
+        "ToolIntervention",
+        "ToolInterventionKind",
     ),
     "toolkit": (
         "FunctionTool",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import ClassVar, Union
+from typing import Any, ClassVar, Union
 
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.llm import LlmRequest
@@ -24,6 +25,8 @@ __all__ = [
     "SleepCommand",
     "SyncEnvironmentCommand",
     "ToolCallCommand",
+    "ToolHooksCommand",
+    "ToolSeam",
     "TurnEndCommand",
     "TurnStartCommand",
 ]
@@ -37,6 +40,7 @@ class RuntimeEffectKind(StrEnum):
     LLM_CALL = "llm_call"
     DIRECT = "direct"
     TOOL_CALL = "tool_call"
+    TOOL_HOOKS = "tool_hooks"
     PROCESS = "process"
     EXEC_CODE = "exec_code"
     CHECKPOINT = "checkpoint"
@@ -90,6 +94,25 @@ class ToolCallCommand:
     tag: ClassVar[str] = "tool_call"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TOOL_CALL
     call: PreparedToolCall
+
+
+class ToolSeam(StrEnum):
+    """Where a tool call's hooks are called."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+@frozen(kw_only=True)
+class ToolHooksCommand:
+    """Ask the plugins about a tool call, before its tool runs or after it. `args` are those that it has by then."""
+
+    tag: ClassVar[str] = "tool_hooks"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TOOL_HOOKS
+    seam: ToolSeam
+    call_id: str
+    tool_name: str
+    args: Mapping[str, Any]
 
 
 @frozen
@@ -153,6 +176,7 @@ RuntimeEffectCommand = Union[
     LlmCallCommand,
     DirectCommand,
     ToolCallCommand,
+    ToolHooksCommand,
     ProcessCommand,
     ExecCodeCommand,
     CheckpointCommand,
