@@ -139,6 +139,10 @@ class JournalController:
         rows, within = self._unasked.values(), self._within
         return tuple(row for row in rows if not (within and (call_of(row) or hooked_call_of(row)) in within))
 
+    def has_row(self, key: str) -> bool:
+        """Whether there is a row under this key that nobody asked for yet."""
+        return key in self._unasked
+
     # ---- the port ---------------------------------------------------------------------------------------------------
 
     async def execute(self, envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:

@@ -22,6 +22,7 @@ from lash_framework.tool_calls import (
     attached,
     cancelled_call,
     completed,
+    is_unknown,
     lost_call,
     perform,
     too_deep_call,
@@ -297,7 +298,8 @@ class ToolBatch:
 
     def _keep(self, call: _Call, done: CompletedToolCall) -> None:
         """A tool came to its end: this is the result, unless there are hooks that look at it."""
-        call.raw, call.ran = evolve(done, interventions=call.found) if call.found else done, True
+        call.raw = evolve(done, interventions=call.found) if call.found else done
+        call.ran = not is_unknown(done)
         if not self._hooks.looks:
             call.result = call.raw
 

@@ -44,6 +44,7 @@ __all__ = [
     "cancelled_call",
     "completed",
     "failure",
+    "is_unknown",
     "lost_call",
     "model_return",
     "perform",
@@ -115,6 +116,12 @@ def unknown_call(call: PendingToolCall) -> CompletedToolCall:
         "Find out before you do it again."
     )
     return completed(call, failure(UNKNOWN, text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
+
+
+def is_unknown(call: CompletedToolCall) -> bool:
+    """Whether it is such a one."""
+    outcome = call.output.outcome
+    return isinstance(outcome, ToolCallFailure) and outcome.code == UNKNOWN
 
 
 def waiting_call(call: PendingToolCall) -> CompletedToolCall:

@@ -92,7 +92,13 @@ class ToolHooks:
         self._caught_up = False
 
     async def before(self, call: PendingToolCall, place: Place) -> ToolHooksOutcome:
-        """What is decided before a tool runs: the call's arguments, or what it comes to."""
+        """What is decided before a tool runs: the call's arguments, or what it comes to.
+
+        Nothing for a call that was begun when nobody was asked, by a host without these plugins: it is too late.
+        """
+        controller, key = self._plan.controller, hooks_key(place.key, ToolSeam.BEFORE)
+        if isinstance(controller, JournalController) and controller.has_row(place.key) and not controller.has_row(key):
+            return ToolHooksOutcome(call_id=call.call_id)
         return await self._ask(ToolSeam.BEFORE, call, place, partial(self._decide, call))
 
     async def after(self, done: CompletedToolCall, place: Place, *, ran: bool) -> ToolHooksOutcome:

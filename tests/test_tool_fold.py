@@ -54,15 +54,17 @@ def decided(*said: Said, seam: ToolSeam = BEFORE) -> tuple[str, Any] | None:
 
 
 @pytest.mark.parametrize("weaker", [ANSWER, FAILED, STOPPED])
-@pytest.mark.statement(32, page="plugin-system")
+@pytest.mark.statement(33, page="plugin-system")
 def test_a_denial_beats_an_answer_in_either_order(weaker: ShortCircuitTool) -> None:
-    """Denial beats success in either order, and failure too."""
+    """What the reference calls an abort beats everything, in either order."""
     assert decided(("a", weaker), ("b", DENY)) == ("b", DENY)
     assert decided(("a", DENY), ("b", weaker)) == ("a", DENY)
 
 
 @pytest.mark.parametrize("bad", [FAILED, STOPPED])
+@pytest.mark.statement(32, page="plugin-system")
 def test_an_answer_that_failed_beats_one_that_succeeded(bad: ShortCircuitTool) -> None:
+    """What the reference calls a denial beats success, in either order."""
     assert decided(("a", ANSWER), ("b", bad)) == ("b", bad)
     assert decided(("a", bad), ("b", ANSWER)) == ("a", bad)
     worse, better = ReplaceToolResult(bad.output), ReplaceToolResult(1)
@@ -276,18 +278,21 @@ def model_after(present: Sequence[tuple[str, Table]]) -> tuple[Any, ...]:
 
 @given(plugins(BEFORE))
 @settings(max_examples=100, deadline=None)
+@pytest.mark.costly
 def test_any_plugins_before_a_tool_come_to_what_the_model_says(present: list[tuple[str, Table]]) -> None:
     assert verdict(play(BEFORE, ASKED, present).ruling) == model_before(present)
 
 
 @given(plugins(AFTER))
 @settings(max_examples=100, deadline=None)
+@pytest.mark.costly
 def test_any_plugins_after_a_tool_come_to_what_the_model_says(present: list[tuple[str, Table]]) -> None:
     assert verdict(play(AFTER, MADE, present).ruling) == model_after(present)
 
 
 @given(st.data(), st.sampled_from(ToolSeam))
 @settings(max_examples=100, deadline=None)
+@pytest.mark.costly
 def test_one_plugin_more_never_lets_through_what_was_denied(data: st.DataObject, seam: ToolSeam) -> None:
     """The law is monotone in what is said: whoever speaks besides, wherever, a denial stays one."""
     current = ASKED if seam is BEFORE else MADE
@@ -300,6 +305,7 @@ def test_one_plugin_more_never_lets_through_what_was_denied(data: st.DataObject,
 
 @given(st.data(), st.sampled_from(ToolSeam))
 @settings(max_examples=100, deadline=None)
+@pytest.mark.costly
 def test_conflicts_are_told_between_plugins_each_with_the_one_who_decided(data: st.DataObject, seam: ToolSeam) -> None:
     """Every decision of another plugin is told, none of the winner's own, and none where nobody decided."""
     played = play(seam, ASKED if seam is BEFORE else MADE, data.draw(plugins(seam)))
@@ -317,6 +323,7 @@ def test_conflicts_are_told_between_plugins_each_with_the_one_who_decided(data: 
 
 @given(st.data())
 @settings(max_examples=100, deadline=None)
+@pytest.mark.costly
 def test_the_order_of_plugins_does_not_decide_whether_a_call_that_one_of_them_denies_is_made(
     data: st.DataObject,
 ) -> None:

@@ -26,6 +26,7 @@ from lash_hookspecs import (
     DenyToolCall,
     EmitEvents,
     EnqueueMessages,
+    JournalStatus,
     ModelToolReturn,
     OperationId,
     PluginSurface,
@@ -234,6 +235,49 @@ async def test_decisions_are_durable_before_the_tool_that_they_are_about() -> No
 
 
 ACTS = ["act", "act", "several", "several", "act", "act"]
+
+
+ONE = by_round(Reply(tool_calls=[Call("act", {}, "a")]), "All done.")
+
+
+async def killed(write: int, effect: str, **options: Any) -> JournalHost:
+    """What a process left of a turn of one call that was killed when it had written so often."""
+    host = JournalHost(MemoryJournal(dies_at=write - 1, after=True))
+    async with inline_agent(ONE, tools=World().tools(effect), **options) as lash:
+        with pytest.raises(Killed):
+            await turn_of(lash, host)
+    return host.again()
+
+
+async def test_a_call_that_a_crash_left_unknown_stays_so_whatever_hooks_say_of_results() -> None:
+    """Nobody knows what came of it, so there is nothing to look at; the model must read that."""
+
+    async def lash_after_tool_call(ctx: Any, call: Any, result: Any) -> Any:
+        raise AssertionError("there is no result")
+
+    hooks: dict[str, Any] = {"plugins": [plugin("z", lash_after_tool_call)]}
+    left = await killed(1, "unsafe", **hooks)
+    assert left.journal.rows[-1].status is JournalStatus.INTENT
+    async with inline_agent(ONE, tools=World().tools("unsafe"), **hooks) as lash:
+        turn, _ = await turn_of(lash, left)
+    assert turn.tool_calls[0].output.outcome.code == "unknown_after_crash"
+    assert turn.tool_calls[0].interventions == ()
+
+
+@pytest.mark.parametrize("effect", ["unsafe", "idempotent"])
+async def test_a_guard_that_comes_when_a_call_is_begun_comes_too_late_for_it(effect: str) -> None:
+    """It would have the model told that the call was never made, which it was."""
+
+    async def lash_before_tool_call(ctx: Any, call: Any) -> Any:
+        return DenyToolCall("never")
+
+    left = await killed(2, effect)
+    assert left.journal.rows[-1].label == "tool_call `act` (a)"
+    world = World()
+    async with inline_agent(ONE, tools=world.tools(effect), plugins=[plugin("late", lash_before_tool_call)]) as lash:
+        turn, _ = await turn_of(lash, left)
+    assert turn.tool_calls[0].output.is_success
+    assert world.calls == {}
 
 
 # ---- where nobody asks ----------------------------------------------------------------------------------------------
