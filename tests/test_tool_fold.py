@@ -154,21 +154,26 @@ NUMBERS = range(3)
 NOTHING = [EmitEvents((SurfaceEvent(name="seen"),)), EmitTrace("seen"), EnqueueMessages.note("seen")]
 
 
+OUTPUTS = [*NUMBERS, *map(failed, NUMBERS), *map(stopped, NUMBERS)]
+MENU: dict[ToolSeam, list[Any]] = {
+    BEFORE: [
+        *(ReplaceToolArgs({"n": n}) for n in NUMBERS),
+        *map(ShortCircuitTool, OUTPUTS),
+        DENY,
+        OTHER_DENY,
+        *NOTHING,
+    ],
+    AFTER: [*map(ReplaceToolResult, OUTPUTS), DENY, OTHER_DENY, *NOTHING],
+}
+
+
 def tables(seam: ToolSeam) -> st.SearchStrategy[Table]:
-    numbers = st.sampled_from(NUMBERS)
-    if seam is BEFORE:
-        changes = numbers.map(lambda n: ReplaceToolArgs({"n": n}))
-        answers = st.one_of(numbers, numbers.map(failed), numbers.map(stopped)).map(ShortCircuitTool)
-        directives = st.one_of(changes, answers)
-    else:
-        directives = st.one_of(numbers, numbers.map(failed), numbers.map(stopped)).map(ReplaceToolResult)
-    denials = st.sampled_from([DENY, OTHER_DENY])
-    said = st.lists(st.one_of(directives, denials, st.sampled_from(NOTHING)), max_size=2)
-    return st.fixed_dictionaries(dict.fromkeys(NUMBERS, said))
+    said = st.lists(st.sampled_from(MENU[seam]), max_size=2)
+    return st.tuples(*[said for _ in NUMBERS]).map(lambda each: dict(enumerate(each)))
 
 
 def plugins(seam: ToolSeam) -> st.SearchStrategy[list[tuple[str, Table]]]:
-    return st.lists(st.tuples(st.sampled_from("abcdef"), tables(seam)), max_size=5, unique_by=lambda each: each[0])
+    return st.lists(st.tuples(st.sampled_from("abcdef"), tables(seam)), max_size=4, unique_by=lambda each: each[0])
 
 
 def number_in(value: Any) -> int:
