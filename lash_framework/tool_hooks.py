@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import anyio
@@ -18,7 +19,7 @@ from lash_framework.call_rows import hooks_key
 from lash_framework.effects import envelope
 from lash_framework.faults import IN_RESULT
 from lash_framework.hook_orders import HookOrders, recorded_changes
-from lash_framework.hooks import HookImpl, chain, collect
+from lash_framework.hooks import Bind, HookImpl, chain, collect
 from lash_framework.journal import JournalController
 from lash_framework.tool_calls import model_return
 from lash_framework.tool_directives import (
@@ -229,35 +230,44 @@ class ToolHooks:
 
     async def _hear(self, seam: ToolSeam, moment: ToolMoment, current: Any) -> tuple[list[Said], Ruling]:
         """Ask all hooks of a seam, and those before a change once more. Raises `PluginError`."""
-        impls, said = self._impls[seam], list[Said]()
-        for impl in impls:
-            said += await self._call(impl, seam, moment, shown(seam, current, said))
+        impls = self._impls[seam]
+        said = await self._round(impls, seam, moment, current)
         ruling = fold(seam, current, said)
         if ruling.changed is None or ruling.to_reinspect is None:
             return said, ruling
-        again = list[Said]()
-        for impl in impls:
-            if impl.plugin_id == ruling.to_reinspect:
-                break
-            before = self._plan.states.mark()
-            try:
-                again += await self._call(impl, seam, evolve(moment, is_reinspection=True), ruling.changed.value)
-            finally:
-                self._plan.states.rollback(before)
+        earlier = tuple(takewhile(lambda each: each.plugin_id != ruling.to_reinspect, impls))
+        before = self._plan.states.mark()
+        try:
+            again = await self._round(earlier, seam, evolve(moment, is_reinspection=True), ruling.changed.value)
+        finally:
+            self._plan.states.rollback(before)
         return said, fold(seam, current, said, again) if again else ruling
 
-    async def _call(self, impl: HookImpl, seam: ToolSeam, moment: ToolMoment, value: Any) -> list[Said]:
-        call = moment.call
+    async def _round(self, impls: tuple[HookImpl, ...], seam: ToolSeam, moment: ToolMoment, current: Any) -> list[Said]:
+        """What these say one after the other: each sees the first change, or, in a reinspection, what is `current`."""
+        said, value = list[Said](), current
+        moment, bind = self._bound(seam, moment, value)
+        for impl in impls:
+            found = await collect((impl,), bind, item=ALLOWED[seam], call=moment.call, result=moment.result)
+            if not found:
+                continue
+            new = checked(impl.hook, found)
+            for plugin_id, blob in named_blobs(new):
+                await self._require(plugin_id, impl.hook, blob)
+            said += new
+            seen = value if moment.is_reinspection else shown(seam, current, said)
+            if seen is not value:
+                value = seen
+                moment, bind = self._bound(seam, moment, value)
+        return said
+
+    def _bound(self, seam: ToolSeam, moment: ToolMoment, value: Any) -> tuple[ToolMoment, Bind]:
+        """The moment with these arguments, or this result, and contexts for it."""
         if seam is ToolSeam.BEFORE:
-            call = evolve(call, args=value)
-            moment = evolve(moment, call=call)
+            moment = evolve(moment, call=evolve(moment.call, args=value))
         else:
             moment = evolve(moment, result=value)
-        bind = self._contexts.bind(_CONTEXTS[seam], tool=moment)
-        said = checked(impl.hook, await collect((impl,), bind, item=ALLOWED[seam], call=call, result=moment.result))
-        for plugin_id, blob in named_blobs(said):
-            await self._require(plugin_id, impl.hook, blob)
-        return said
+        return moment, self._contexts.bind(_CONTEXTS[seam], tool=moment)
 
     async def _require(self, plugin_id: str, hook: str, blob: str) -> None:
         if await self._plan.get_blob(blob) is None:
