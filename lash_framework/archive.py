@@ -96,4 +96,4 @@ async def _explained(store: Blobs, session_id: str, receipt: Receipt) -> Explana
     record = await store.get_blob(turn.explain_ref) if turn.explain_ref else None
     if record is None:
         raise ConfigurationError(f"turn `{turn.turn_id}` was stored without its provenance")
-    return Explanation.of(turn.turn_id, session_id, decode(ExplainRecord, record))
+    return Explanation.of(turn, session_id, decode(ExplainRecord, record))

@@ -150,6 +150,7 @@ class TurnAssembler:
                         duration_ms=event.duration_ms,
                         plugin_id=owner,
                         parent_call_id=event.parent_call_id,
+                        interventions=event.interventions,
                     )
                 )
             case TokenUsageEvent():

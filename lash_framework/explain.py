@@ -12,9 +12,19 @@ from lash_framework.composition import Composition
 from lash_framework.sourcing import Sourced
 from lash_hookspecs.codec import encode
 from lash_hookspecs.prompts import RenderedPrompt
+from lash_hookspecs.sessions import AssembledTurn
+from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.values import frozen
 
-__all__ = ["ExplainRecord", "ExplainedPlugin", "ExplainedPrompt", "ExplainedSetting", "ExplainedTool", "Explanation"]
+__all__ = [
+    "ExplainRecord",
+    "ExplainedCall",
+    "ExplainedPlugin",
+    "ExplainedPrompt",
+    "ExplainedSetting",
+    "ExplainedTool",
+    "Explanation",
+]
 
 
 @frozen(kw_only=True)
@@ -57,6 +67,16 @@ class ExplainedSetting:
 
 
 @frozen(kw_only=True)
+class ExplainedCall:
+    """What a plugin did about a tool call: denied it, changed it, wanted to."""
+
+    call_id: str
+    tool_name: str
+    plugin_id: str
+    what: str
+
+
+@frozen(kw_only=True)
 class ExplainRecord:
     """What is stored: everything that shaped a turn apart from its conversation."""
 
@@ -71,7 +91,7 @@ class ExplainRecord:
 
 @frozen(kw_only=True)
 class Explanation:
-    """A turn's record, and whose turn it is."""
+    """A turn's record, whose turn it is, and what plugins did about its tool calls."""
 
     turn_id: str
     session_id: str
@@ -81,12 +101,13 @@ class Explanation:
     prompt: tuple[ExplainedPrompt, ...]
     tools: tuple[ExplainedTool, ...]
     settings: tuple[ExplainedSetting, ...]
+    calls: tuple[ExplainedCall, ...] = ()
 
     @classmethod
-    def of(cls, turn_id: str, session_id: str, record: ExplainRecord) -> Explanation:
+    def of(cls, turn: AssembledTurn, session_id: str, record: ExplainRecord) -> Explanation:
         """The record as an answer about one turn."""
         return cls(
-            turn_id=turn_id,
+            turn_id=turn.turn_id,
             session_id=session_id,
             mode_id=record.mode_id,
             model=record.model,
@@ -94,7 +115,20 @@ class Explanation:
             prompt=record.prompt,
             tools=record.tools,
             settings=record.settings,
+            calls=tuple(
+                ExplainedCall(
+                    call_id=call.call_id, tool_name=call.tool_name, plugin_id=each.plugin_id, what=_told(each)
+                )
+                for call in turn.tool_calls
+                for each in call.interventions
+            ),
         )
+
+
+def _told(done: ToolIntervention) -> str:
+    what = done.kind.value.replace("_", " ")
+    by = f" by {done.by}" if done.by else ""
+    return f"{what}{by}: {done.detail}" if done.detail else what
 
 
 def explain_record(composition: Composition, model: str, prompt: RenderedPrompt, settings: Sequence[Sourced]) -> bytes:

@@ -7,13 +7,14 @@ all before it; whoever needs one durable waits for the write that it is in, and 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import anyio
 import anyio.lowlevel
 from attrs import evolve
 
+from lash_framework.call_rows import call_of, descendants, hooked_call_of, pending
 from lash_framework.cut_calls import EXTERNAL, cut_row, is_cut, may_be_cut
 from lash_framework.envelope_hash import Asked, EnvelopeHasher, Parts
 from lash_framework.journal_decisions import (
@@ -31,7 +32,7 @@ from lash_framework.journal_decisions import (
 from lash_framework.journal_errors import EffectSuspended, JournalRefusal, effect_label, mismatch
 from lash_framework.journal_queue import Append, JournalQueue
 from lash_framework.tool_calls import unknown_call
-from lash_hookspecs.codec import decode, encode
+from lash_hookspecs.codec import encode
 from lash_hookspecs.effect_commands import RuntimeEffectCommand, RuntimeEffectKind, ToolCallCommand
 from lash_hookspecs.effect_outcomes import (
     CheckpointOutcome,
@@ -47,9 +48,9 @@ from lash_hookspecs.effects import EffectController, EffectRunner, RuntimeEffect
 from lash_hookspecs.errors import ClaimLost, CodecError, EffectControllerError, LashError
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.llm import TokenUsage
-from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, ToolEffect
+from lash_hookspecs.tools import ToolEffect
 
-__all__ = ["Around", "JournalController", "call_of", "pending", "straight"]
+__all__ = ["Around", "JournalController", "straight"]
 
 log = logging.getLogger("lash.turn")
 
@@ -139,7 +140,12 @@ class JournalController:
     @property
     def rows_left(self) -> tuple[JournalRow, ...]:
         """Recorded rows that nobody asked for; without the calls within a replayed call, which holds their results."""
-        return tuple(row for row in self._unasked.values() if not (self._within and call_of(row) in self._within))
+        rows, within = self._unasked.values(), self._within
+        return tuple(row for row in rows if not (within and (call_of(row) or hooked_call_of(row)) in within))
+
+    def has_row(self, key: str) -> bool:
+        """Whether there is a row under this key that nobody asked for yet."""
+        return key in self._unasked
 
     # ---- the port ---------------------------------------------------------------------------------------------------
 
@@ -330,7 +336,7 @@ class JournalController:
             case TurnStartOutcome(prompt=prompt) | SyncEnvironmentOutcome(unchanged=False, prompt=prompt):
                 self._hasher.note_prompt(prompt)
             case ToolCallEffectOutcome(launch=ToolCallDone(result=result)):
-                self._within.update(_descendants(result))
+                self._within.update(descendants(result))
 
     def _row(self, envelope: RuntimeEffectEnvelope, asked: Asked, status: JournalStatus, body: bytes) -> JournalRow:
         return JournalRow(
@@ -355,30 +361,6 @@ def _at_least(outcome: LlmCallOutcome) -> LlmCallOutcome:
 
 def _of(command: RuntimeEffectCommand) -> str:
     return f" of plugin `{command.call.plugin_id}`" if isinstance(command, ToolCallCommand) else ""
-
-
-def _descendants(call: CompletedToolCall) -> Iterator[str]:
-    for child in call.children:
-        yield child.call_id
-        yield from _descendants(child)
-
-
-def pending(command: ToolCallCommand) -> PendingToolCall:
-    """The call as the model made it."""
-    call = command.call
-    return PendingToolCall(call_id=call.call_id, tool_name=call.tool_name, args=call.args, replay=call.replay)
-
-
-def call_of(row: JournalRow) -> str | None:
-    """The id of the call that a row is about, if it is one and can be read."""
-    if row.kind != RuntimeEffectKind.TOOL_CALL:
-        return None
-    try:
-        if row.status is JournalStatus.INTENT:
-            return decode(ToolCallCommand, row.body).call.call_id
-        return decode(ToolCallEffectOutcome, row.body).launch.result.call_id
-    except CodecError:
-        return None
 
 
 def _conforms(controller: JournalController) -> EffectController:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import orjson
 
 from lash_framework.envelope_hash import Asked, owner_of
-from lash_hookspecs.effect_commands import ToolCallCommand
+from lash_hookspecs.effect_commands import ToolCallCommand, ToolHooksCommand
 from lash_hookspecs.effects import RuntimeEffectEnvelope
 from lash_hookspecs.errors import LashError, ReplayError
 from lash_hookspecs.journal_rows import JournalRow
@@ -43,6 +43,8 @@ def effect_label(envelope: RuntimeEffectEnvelope) -> str:
     match command:
         case ToolCallCommand(call=call):
             return f"tool_call `{call.tool_name}` ({id})"
+        case ToolHooksCommand(seam=seam, tool_name=name, call_id=call_id):
+            return f"tool_hooks {seam} `{name}` ({call_id})"
     iteration = envelope.invocation.scope.protocol_iteration
     where = "" if iteration is None else f" of iteration {iteration}"
     return command.kind.value if id == command.kind else f"{command.kind} {id}{where}"

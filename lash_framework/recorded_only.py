@@ -11,18 +11,26 @@ from functools import partial
 
 from attrs import evolve
 
+from lash_framework.call_rows import call_of, hooks_key, pending
 from lash_framework.envelope_hash import Asked
-from lash_framework.journal import JournalController, call_of, pending
+from lash_framework.journal import JournalController
 from lash_framework.journal_decisions import Fate, repeatability
 from lash_framework.journal_errors import EffectUnrecorded, effect_label
-from lash_framework.tool_calls import UNKNOWN, cancelled_call, unknown_call
+from lash_framework.tool_calls import cancelled_call, is_unknown, unknown_call
+from lash_framework.tool_directives import with_after
 from lash_hookspecs.codec import decode, encode
-from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand, TurnEndCommand
-from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome, ToolCallEffectOutcome, TurnEndOutcome, TurnStop
+from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand, ToolSeam, TurnEndCommand
+from lash_hookspecs.effect_outcomes import (
+    RuntimeEffectOutcome,
+    ToolCallEffectOutcome,
+    ToolHooksOutcome,
+    TurnEndOutcome,
+    TurnStop,
+)
 from lash_hookspecs.effects import EffectRunner, RuntimeEffectEnvelope
 from lash_hookspecs.errors import CodecError
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
-from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, ToolCallFailure, ToolEffect
+from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, ToolEffect
 
 __all__ = ["RecordedOnly", "recorded_stop"]
 
@@ -115,7 +123,9 @@ class RecordedOnly(JournalController):
 
     def _known(self, row: JournalRow) -> CompletedToolCall | None:
         if row.status is JournalStatus.DONE:
-            return decode(ToolCallEffectOutcome, row.body).launch.result
+            done = decode(ToolCallEffectOutcome, row.body).launch.result
+            seen = self._unasked.get(hooks_key(row.key, ToolSeam.AFTER))
+            return done if seen is None else with_after(done, decode(ToolHooksOutcome, seen.body))
         if row.status is not JournalStatus.INTENT:
             return None
         call = pending(decode(ToolCallCommand, row.body))
@@ -124,13 +134,8 @@ class RecordedOnly(JournalController):
 
 def _left(call: PendingToolCall, uncertain: bool, within: Sequence[CompletedToolCall]) -> CompletedToolCall:
     """A call without a record: as unknown as it is itself, or as any that it made."""
-    unknown = uncertain or any(map(_is_unknown, within))
+    unknown = uncertain or any(map(is_unknown, within))
     return evolve(unknown_call(call) if unknown else cancelled_call(call), children=tuple(within))
-
-
-def _is_unknown(call: CompletedToolCall) -> bool:
-    outcome = call.output.outcome
-    return isinstance(outcome, ToolCallFailure) and outcome.code == UNKNOWN
 
 
 async def _refuse(rows: Sequence[JournalRow], claims: Sequence[int]) -> None:

@@ -182,6 +182,7 @@ class ActivityStream:
                     output=event.output,
                     duration_ms=event.duration_ms,
                     parent_call_id=parent,
+                    interventions=event.interventions,
                 )
                 return [(call_id, ended)] if call else [(call_id, began), (call_id, ended)]
             case InjectedMessagesCommitted(messages=messages, checkpoint=checkpoint):
@@ -317,4 +318,5 @@ def _tool_event(call_id: str | None, call: _Call) -> ToolCallStarted | ToolCallC
         output=call.ended.output,
         duration_ms=call.ended.duration_ms,
         parent_call_id=call.parent_id,
+        interventions=call.ended.interventions,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import anyio
@@ -14,24 +15,38 @@ from attrs import evolve, field
 from lash_framework.around_effects import AroundEffects
 from lash_framework.effects import envelope
 from lash_framework.faults import is_failure
+from lash_framework.hook_orders import joined, messages
 from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
 from lash_framework.machine import TurnMachine
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_calls import (
     attached,
     cancelled_call,
+    completed,
+    is_unknown,
     lost_call,
     perform,
     too_deep_call,
+    unseen_call,
     waiting_call,
     without_attachment,
 )
+from lash_framework.tool_directives import with_after
+from lash_framework.tool_hooks import Place, ToolHooks
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.codec import MAX_NESTING, encode
-from lash_hookspecs.effect_commands import ToolCallCommand
-from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome, ToolCallDone, ToolCallEffectOutcome, expect
-from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope, child_key
+from lash_hookspecs.directives import OwnedDirective
+from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand
+from lash_hookspecs.effect_outcomes import (
+    HookRecord,
+    RuntimeEffectOutcome,
+    ToolCallDone,
+    ToolCallEffectOutcome,
+    expect,
+)
+from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope, child_key, effect_key
 from lash_hookspecs.errors import CodecError, EffectControllerError
+from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.tools import (
     CompletedToolCall,
     OnUnknown,
@@ -56,16 +71,28 @@ MAX_DEPTH = 8
 
 @mutable(eq=False)
 class _Call:
-    """A call that runs, or ran: `callers` are the tools above it, `children` the calls that its tool made, by index."""
+    """A call that runs, or ran: `callers` are the tools above it, `children` the calls that its tool made, by index.
+
+    `asked` has its arguments as they stand. `raw` is its result before hooks saw it, which `result` follows; `ran` says
+    that its tool made it, and `is_live` that it did so now. `found` is what hooks before it did to it, and `hooks` are
+    the records of all hooks around it, and around the calls within it.
+    """
 
     asked: PendingToolCall
+    place: Place
     callers: tuple[str, ...] = ()
-    parent_id: str | None = None
     children: dict[int, _Call] = field(factory=dict)
+    raw: CompletedToolCall | None = None
     result: CompletedToolCall | None = None
+    ran: bool = False
+    is_live: bool = False
+    found: tuple[ToolIntervention, ...] = ()
+    hooks: list[HookRecord] = field(factory=list)
 
     def settled(self, otherwise: Callable[[PendingToolCall], CompletedToolCall]) -> CompletedToolCall:
         """Its result, with its children's; `otherwise` makes one for each call without."""
+        if self.result is None and self.raw is not None:
+            return unseen_call(self.raw) if self.ran else self.raw
         return self.result or self.with_children(otherwise(self.asked), otherwise)
 
     def with_children(
@@ -100,18 +127,24 @@ class _Ends:
 
 
 class ToolBatch:
-    """Runs a turn's batches, one after the other. An open one can be settled when the turn ends before it."""
+    """Runs a turn's batches, one after the other. An open one can be settled when the turn ends before it.
 
-    def __init__(self, plan: TurnPlan, stream: ActivityStream, around: AroundEffects) -> None:
+    `said` are the messages of hooks around calls, for the turn's next checkpoint, which takes them away.
+    """
+
+    def __init__(self, plan: TurnPlan, stream: ActivityStream, hooks: ToolHooks, around: AroundEffects) -> None:
         self._plan = plan
         self._stream = stream
+        self._hooks = hooks
         self._around = around
+        self.said: tuple[OwnedDirective, ...] = ()
         self._open: tuple[ToolCalls, list[_Call]] | None = None
 
-    def open(self, effect: ToolCalls) -> list[_Call]:
+    def open(self, effect: ToolCalls, scope: RuntimeScope) -> list[_Call]:
         """Begin a batch, of which nothing runs yet: if the turn ends before it does, it is settled all the same."""
         if self._open is None or self._open[0] is not effect:
-            self._open = (effect, [_Call(each) for each in effect.calls])
+            key = partial(effect_key, scope, RuntimeEffectKind.TOOL_CALL)
+            self._open = (effect, [_Call(each, Place(scope, key(each.call_id))) for each in effect.calls])
         return self._open[1]
 
     async def run(self, effect: ToolCalls, scope: RuntimeScope) -> ToolResults:
@@ -120,8 +153,12 @@ class ToolBatch:
         Raises `EffectControllerError`, or `EffectsSuspended`, once all calls have ended; whatever else the effect
         boundary raises (its store can't write) stops the other calls.
         """
-        calls = self.open(effect)
-        asked = [self._envelope(call, scope) for call in calls]
+        batch = self.open(effect, scope)
+        for call in batch:  # one after the other: these may change what plugins remember
+            if self._hooks.decides:
+                await self._decide(call)
+        calls = [call for call in batch if call.raw is None]
+        asked = [self._envelope(call) for call in calls]
         await self._plan.controller.prepare(asked)
         ends = _Ends()
         faults: dict[str, EffectControllerError | EffectsSuspended] = {}
@@ -129,7 +166,7 @@ class ToolBatch:
 
         async def run(call: _Call, wrapped: RuntimeEffectEnvelope) -> None:
             try:
-                await self._run_call(call, scope, wrapped)
+                await self._run_call(call, wrapped)
             except (EffectControllerError, EffectsSuspended) as error:
                 faults[wrapped.key] = error  # kept out of the group, which would wrap it
             except EffectUnrecorded as error:
@@ -155,11 +192,16 @@ class ToolBatch:
         for wrapped in asked:  # not as they came: attempts that fail for the same reasons say the same
             if wrapped.key in faults:
                 ends.add(faults[wrapped.key])
+        if ends.broken and (self._hooks.decides or self._hooks.looks):
+            self._hooks.catch_up()  # what was recorded within a call that has no record was done all the same
         ends.pass_on()
         # The batch stays open until the machine has these, or `settle` hands them over.
-        for call in calls:
+        for call in batch:
+            if self._hooks.looks and call.raw is not None:
+                await self._look(call)
             call.result = call.settled(lost_call)
-        return self._results(effect, calls)
+            self.said += messages(call.hooks)
+        return self._results(effect, batch)
 
     def settle(self, machine: TurnMachine, results: tuple[CompletedToolCall, ...] = ()) -> None:
         """Answer an open batch with these, or what is done and what was cancelled.
@@ -184,8 +226,8 @@ class ToolBatch:
     def _results(self, effect: ToolCalls, calls: list[_Call]) -> ToolResults:
         return ToolResults(id=effect.id, results=tuple(each.settled(cancelled_call) for each in calls))
 
-    def _envelope(self, call: _Call, scope: RuntimeScope, key: str | None = None) -> RuntimeEffectEnvelope:
-        asked = call.asked
+    def _envelope(self, call: _Call) -> RuntimeEffectEnvelope:
+        asked, place = call.asked, call.place
         owned = self._plan.composition.tools.get(asked.tool_name)
         prepared = PreparedToolCall(
             call_id=asked.call_id,
@@ -196,42 +238,88 @@ class ToolBatch:
             on_unknown=owned.tool.manifest.on_unknown if owned else OnUnknown.FAIL,
             replay=asked.replay,
         )
-        return envelope(scope, ToolCallCommand(prepared), asked.call_id, key=key)
+        return envelope(place.scope, ToolCallCommand(prepared), asked.call_id, key=place.key)
 
-    async def _run_call(self, call: _Call, scope: RuntimeScope, wrapped: RuntimeEffectEnvelope) -> CompletedToolCall:
+    async def _decide(self, call: _Call) -> None:
+        """Ask the hooks before the tool. They may change the call's arguments, or end it here."""
+        found = await self._hooks.before(call.asked, call.place)
+        call.found = found.interventions
+        call.hooks.append(found.hooks)
+        if found.args is not None:
+            call.asked = evolve(call.asked, args=found.args)
+        if found.output is not None:
+            call.raw = evolve(completed(call.asked, found.output), interventions=found.interventions)
+            if not self._hooks.looks:
+                call.result = call.raw
+
+    async def _look(self, call: _Call) -> None:
+        """Show the hooks what came of a call; what they make of it is its result."""
+        assert call.raw is not None  # there is nothing else to look at
+        found = await self._hooks.after(call.raw, call.place, ran=call.ran)
+        call.result = with_after(call.raw, found)
+        call.hooks.append(found.hooks)
+        if call.is_live:
+            await self._stream.tool_completed(call.result)
+
+    async def _run_call(self, call: _Call, wrapped: RuntimeEffectEnvelope) -> None:
         plan, asked = self._plan, call.asked
 
         async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
             ends = _Ends()  # of the call's children, whatever the tool makes of them
-            await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.parent_id)
+            await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.place.parent_id)
             done = await perform(
                 plan.composition,
                 plan.validators,
                 asked,
-                lambda owner: self._context(call, scope, owner, envelope.key, ends),
+                lambda owner: self._context(call, owner, ends),
             )
             ends.pass_on()
             for each in attached(done):
                 if await plan.get_blob(each.id) is None:
                     done = without_attachment(asked, each, done.duration_ms)
                     break
-            call.result = call.with_children(done, lost_call)  # it happened, though the turn may be cancelled by now
-            return ToolCallEffectOutcome(ToolCallDone(call.result))
+            made = call.with_children(done, lost_call)
+            self._keep(call, made)  # it happened, though the turn may be cancelled by now
+            call.is_live = True
+            inner = [record for _, child in sorted(call.children.items()) for record in child.hooks]
+            return ToolCallEffectOutcome(ToolCallDone(made), joined(inner))
 
         try:
             outcome = expect(await plan.controller.execute(wrapped, self._around(run)), ToolCallEffectOutcome)
         except Exception:
-            call.result = None  # there is no record of it, and there won't be
+            call.raw = call.result = None  # there is no record of it, and there won't be
             raise
-        is_new = call.result is not None
-        call.result = outcome.launch.result
-        if is_new:  # it is shown once it is recorded: whoever watches may be slow, or go, and it must not be lost
+        self._keep(call, outcome.launch.result)
+        if outcome.within.directives or outcome.within.states:
+            call.hooks.append(outcome.within)
+            if not call.is_live:
+                await self._hooks.take(outcome.within)
+        if call.is_live and call.result is not None:
+            # Shown once it is recorded: whoever watches may be slow, or go, and it must not be lost.
             await self._stream.tool_completed(call.result)
-        return call.result
 
-    async def _context(self, call: _Call, scope: RuntimeScope, owner: str, key: str, ends: _Ends) -> ToolCallContext:
+    def _keep(self, call: _Call, done: CompletedToolCall) -> None:
+        """A tool came to its end: this is the result, unless there are hooks that look at it."""
+        call.raw = evolve(done, interventions=call.found) if call.found else done
+        call.ran = not is_unknown(done)
+        if not self._hooks.looks:
+            call.result = call.raw
+
+    async def _run_child(self, child: _Call) -> CompletedToolCall:
+        """Run a call that a tool makes. There is no batch to wait for: whoever made it wants its result."""
+        if self._hooks.decides:
+            await self._decide(child)
+        if child.raw is None:
+            await self._run_call(child, self._envelope(child))
+        if self._hooks.looks:
+            await self._look(child)
+        child.result = child.settled(lost_call)
+        return child.result
+
+    async def _context(self, call: _Call, owner: str, ends: _Ends) -> ToolCallContext:
         await self._plan.enter()
         corner, asked = self._plan.states.scopes[owner], call.asked
+        scope, key = call.place.scope, call.place.key
         callers = (*call.callers, asked.tool_name)
 
         async def call_tool(index: int, name: str, args: Mapping[str, Any]) -> CompletedToolCall:
@@ -248,15 +336,15 @@ class ToolBatch:
                 raise ToolError(text, code="unencodable_arguments", failure_class=ToolFailureClass.INTERNAL) from error
             child = _Call(
                 PendingToolCall(call_id=f"{asked.call_id}:{index:02d}", tool_name=name, args=args),
+                Place(scope, child_key(key, owner, index), asked.call_id),
                 callers,
-                asked.call_id,
             )
             call.children[index] = child
             if len(callers) >= MAX_DEPTH:
                 child.result = too_deep_call(child.asked, callers)
                 return child.result
             try:
-                return await self._run_call(child, scope, self._envelope(child, scope, child_key(key, owner, index)))
+                return await self._run_child(child)
             except EffectControllerError as error:
                 ends.add(error)
                 raise

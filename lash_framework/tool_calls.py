@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import orjson
+from attrs import evolve
 
 from lash_framework.catalog import OwnedTool
 from lash_framework.composition import Composition
@@ -43,12 +44,14 @@ __all__ = [
     "cancelled_call",
     "completed",
     "failure",
+    "is_unknown",
     "lost_call",
     "model_return",
     "perform",
     "schema_fault",
     "too_deep_call",
     "unknown_call",
+    "unseen_call",
     "waiting_call",
     "without_attachment",
 ]
@@ -115,6 +118,12 @@ def unknown_call(call: PendingToolCall) -> CompletedToolCall:
     return completed(call, failure(UNKNOWN, text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
 
 
+def is_unknown(call: CompletedToolCall) -> bool:
+    """Whether it is such a one."""
+    outcome = call.output.outcome
+    return isinstance(outcome, ToolCallFailure) and outcome.code == UNKNOWN
+
+
 def waiting_call(call: PendingToolCall) -> CompletedToolCall:
     """What a tool is told of a child that a person must decide on. Nobody else reads it: the turn is suspended."""
     text = f"`{call.tool_name}` waits for a person to decide"
@@ -132,6 +141,14 @@ def without_attachment(call: PendingToolCall, reference: AttachmentRef, duration
     text = f"`{call.tool_name}` returned the attachment `{reference.id}`, which is not in the store"
     output = failure("unknown_attachment", text, ToolFailureClass.INTERNAL, ToolFailureSource.TOOL)
     return completed(call, output, duration_ms)
+
+
+def unseen_call(done: CompletedToolCall) -> CompletedToolCall:
+    """A call that ended, but not before its turn: plugins that might change its result have not seen it."""
+    text = f"`{done.tool_name}` ran, but the turn ended before the plugins that look at its result had seen it"
+    output = ToolCallOutput(ToolCallCancelled(message=text))
+    view = model_return(done.call_id, done.tool_name, output.outcome)
+    return evolve(done, output=output, model_return=view)
 
 
 def too_deep_call(call: PendingToolCall, callers: Sequence[str]) -> CompletedToolCall:

@@ -26,11 +26,13 @@ from lash_framework.model_step import ModelStep
 from lash_framework.new_machine import new_machine
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_batch import ToolBatch
+from lash_framework.tool_hooks import ToolHooks
 from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_errors import attachment_lost, controller_failed, driver_failed, plugin_failed
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
 from lash_framework.turn_plan import CancelGate, TurnPlan
 from lash_framework.turn_result import as_it_stands
+from lash_hookspecs.directives import OwnedDirective
 from lash_hookspecs.effect_outcomes import HookFailure, HookRecord, TurnStop
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import EffectControllerError, LashError, ReplayError
@@ -87,7 +89,7 @@ class TurnRun:
         self.user = user_message(plan.turn_id, plan.turn_input, plan.images)
         self.contexts = TurnContexts(plan, self._moment)
         around = AroundEffects(plan, self.contexts.reading)
-        self._calls = ToolBatch(plan, stream, around)
+        self._calls = ToolBatch(plan, stream, ToolHooks(plan, self.contexts, self._take), around)
         self._hooks = TurnHooks(plan, self.contexts.bind)
         self._model = ModelStep(plan, stream, self._hooks, self.contexts.bind, around)
 
@@ -188,9 +190,8 @@ class TurnRun:
         """Store what there is of a reply that was cut off, which ends the turn."""
         if text.strip():
             self.assembler.partial_text = text
-            self.late.append(
-                text_message(f"m_partial_{self.plan.turn_id}", MessageRole.ASSISTANT, text, kind=PartKind.PROSE)
-            )
+            id = f"m_partial_{self.plan.turn_id}"
+            self.late.append(text_message(id, MessageRole.ASSISTANT, text, kind=PartKind.PROSE))
 
     async def _begin(self) -> TurnMachine:
         try:
@@ -235,7 +236,7 @@ class TurnRun:
                     log.debug("%s", event)
                 case SyncExecutionEnvironment() | LlmCall() | ToolCalls() | ExecCode() | Checkpoint():
                     if isinstance(effect, ToolCalls):
-                        self._calls.open(effect)  # whatever happens from now on, they are answered
+                        self._calls.open(effect, self._scope())  # whatever happens from now on, they are answered
                     if answered == until:
                         if isinstance(effect, ToolCalls):
                             with suppress(EffectUnrecorded, ReplayError):  # how its calls ended is said with the stop
@@ -269,13 +270,14 @@ class TurnRun:
                     response = await self._calls.run(effect, self._scope())
                 case Checkpoint(id=id, kind=kind):
                     reached = await self._hooks.checkpoint(self._scope(), str(id), kind)
-                    hooks, found = reached.hooks, self._take(reached.hooks)
+                    hooks, found = reached.hooks, self._take(reached.hooks, self._calls.said)
                     if reached.taken:
                         self.applied += reached.taken
                         self._stream.show_queued(reached.inputs, reached.taken, kind)
                     if hooks.failure is not None:
                         self._fail_turn(machine, hooks.failure)
                         return
+                    self._calls.said = ()
                     delivery = evolve(found.delivery, inputs=reached.inputs) if reached.inputs else found.delivery
                     response, aborts = CheckpointDone(id=id, delivery=delivery), found.abort is not None
                 case ExecCode(id=id):
@@ -335,6 +337,8 @@ class TurnRun:
 
     async def _end(self, hooks: tuple[HookImpl, ...], stop: TurnStop | None = None) -> None:
         """The turn's end. Messages are stored with it; an abort or a failure changes how it ended."""
+        said, self._calls.said = self._calls.said, ()  # by hooks around calls, when no checkpoint followed
+        self.late += sort_directives(said).messages(f"{self.plan.turn_id}:tools", self._is_known) if said else ()
         try:
             ended = await self._hooks.end(hooks, self.assembled, self.started_at_ms, stop)
         except ReplayError:
@@ -363,9 +367,9 @@ class TurnRun:
             return 0, Deferred(lambda: self.machine.messages)
         return machine.protocol_iteration, machine.messages
 
-    def _take(self, record: HookRecord) -> Sorted:
-        """Sort a record's directives, show events, and tell of an abort, which the caller carries out."""
-        found = sort_directives(record.directives)
+    def _take(self, record: HookRecord, said: Sequence[OwnedDirective] = ()) -> Sorted:
+        """Sort what was said before and a record's directives, show events, and tell of an abort, for the caller."""
+        found = sort_directives((*said, *record.directives))
         for event in found.events:
             self._fold(event)
         if found.abort is not None:

@@ -11,6 +11,7 @@ from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.contexts import TurnCall, TurnHookContext, binding
 from lash_hookspecs.messages import Message
+from lash_hookspecs.tool_contexts import ToolMoment
 
 __all__ = ["TurnContexts"]
 
@@ -23,13 +24,15 @@ class TurnContexts:
         self._moment = moment
         self._bound: dict[type[TurnHookContext], tuple[TurnCall, Bind]] = {}
 
-    def bind(self, context: type[TurnHookContext], kind: CheckpointKind | None = None) -> Bind:
+    def bind(
+        self, context: type[TurnHookContext], kind: CheckpointKind | None = None, tool: ToolMoment | None = None
+    ) -> Bind:
         """Contexts for the hooks of one call, made only where there are some: a turn's are made once."""
         if context not in self._bound:
             call = self._call()
             self._bound[context] = call, binding(context, self._plan.states.scopes, call)
         call, bind = self._bound[context]
-        call.iteration, call.messages, call.kind = *self._moment(), kind
+        call.iteration, call.messages, call.kind, call.tool = *self._moment(), kind, tool
         return bind
 
     def observers(self) -> Bind:

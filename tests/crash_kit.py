@@ -24,9 +24,12 @@ from lash_framework.testing.crash_points import Watch
 from lash_framework.testing.crash_verdicts import Ending
 from lash_hookspecs import (
     CheckpointKind,
+    DenyToolCall,
     EnqueueMessages,
     JournalStatus,
     LlmRequest,
+    ReplaceToolArgs,
+    ReplaceToolResult,
     SessionStateSpec,
     ToolError,
     tool,
@@ -337,3 +340,55 @@ async def after_the_first(folder: Path) -> Callable[[str], str]:
         return url
 
     return made
+
+
+# ---- a turn with hooks around its calls -----------------------------------------------------------------------------
+
+
+def guard(world: World) -> object:
+    """A plugin with a hook at each seam of a call, which counts in its state how often it was asked."""
+
+    def lash_session_state() -> SessionStateSpec:
+        return SessionStateSpec(state=Guidance)
+
+    def asked(ctx: Any, deed: str | None = None) -> None:
+        if deed is not None:
+            world.note(deed)
+        ctx.set_state(evolve(ctx.state, given=ctx.state.given + 1))
+
+    async def lash_before_tool_call(ctx: Any, call: Any) -> Any:
+        asked(ctx, f"guard {ctx.call_id}")
+        return DenyToolCall("not this") if call.args["attempt"] == 2 else ReplaceToolArgs({"attempt": 3})
+
+    async def lash_after_tool_call(ctx: Any, call: Any, result: Any) -> Any:
+        asked(ctx, "see")
+        return [ReplaceToolResult("seen"), EnqueueMessages.note("Seen.")]
+
+    async def lash_tool_result_view(ctx: Any, call: Any, view: Any) -> Any:
+        asked(ctx)
+        return None
+
+    return plugin("guard", lash_session_state, lash_before_tool_call, lash_after_tool_call, lash_tool_result_view)
+
+
+@asynccontextmanager
+async def guarded_agent(url: str) -> AsyncIterator[Lash]:
+    """A host for a turn of one round: one call that is changed and made, one that is denied."""
+    world = World(url)
+
+    def say(request: LlmRequest) -> Reply:
+        said = sum(message.role == "assistant" for message in request.messages)
+        world.note(f"model {said + 1}")
+        if said == 0:
+            return Reply(text="I fetch.", tool_calls=[Call("fetch", {"attempt": at}, f"{at}") for at in (1, 2)])
+        texts = [block.text for message in request.messages for block in message.blocks if hasattr(block, "text")]
+        return Reply(text=f"Told {sum('Seen.' in text for text in texts)} time.")
+
+    async with agent(
+        say, store=url, tools=[tools(world, [])[-1]], plugins=[guard(world)], settings=_settings()
+    ) as lash:
+        yield lash
+
+
+GUARDED = Subject(open_host=guarded_agent, prompt="Fetch.", session_id=SESSION, turn_id=TURN)
+GUARDED_DEEDS = ("model 1", "guard 1", "guard 2", "fetch 3", "see", "model 2")

@@ -40,6 +40,13 @@ def lash_prompt_contributions(ctx):
     from lash_hookspecs import PromptContribution
     return [PromptContribution(content="Mention the moon.", title="Moon")]
 """
+GUARD = """
+from lash_hookspecs import DenyToolCall, hookimpl
+
+@hookimpl
+def lash_before_tool_call(ctx, call):
+    return DenyToolCall("Not now.", "closed") if ctx.tool_name == "now" else None
+"""
 BROKEN = "import no_such_module\n"
 
 
@@ -306,3 +313,15 @@ def test_the_demo_is_a_real_turn_that_can_be_looked_at(lash: Cli) -> None:
     assert re.search(r"^add +application", explained.out, re.MULTILINE)
     assert lash.run("demo", "--store", lash.store).code == 0
     assert len(lash.run("sessions", "list", "--json").object) == 1
+
+
+def test_explain_names_the_plugin_that_denied_or_changed_a_call(lash: Cli) -> None:
+    """And shows no such section where nobody did."""
+    env = plugin(lash, "guard", GUARD)
+    lash.write("t.py", 'from lash_hookspecs import tool\n\n@tool\ndef now() -> str:\n    "Now."\n    return "noon"\n')
+    lash.write("s.toml", '[[reply]]\ntool_calls = [{ name = "now", id = "c1" }]\n[[reply]]\ntext = "Done."\n')
+    turn = lash.run("run", "hi", "--json", "--tools", "t.py", "--model", "scripted:s.toml", env=env).object
+    shown = lash.run("explain", turn["turn_id"], env=env)
+    assert re.search(r"^c1 +now +guard +denied: closed$", shown.out, re.MULTILINE)
+    quiet = lash.run("run", "hi", "--json", "--model", "scripted:demo", env=env).object
+    assert "Tool calls" not in lash.run("explain", quiet["turn_id"], env=env).out

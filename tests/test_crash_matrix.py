@@ -17,6 +17,8 @@ import pytest
 from attrs import evolve
 from crash_kit import (
     DEEDS,
+    GUARDED,
+    GUARDED_DEEDS,
     SECOND,
     SECOND_DEEDS,
     SUBJECT,
@@ -210,6 +212,75 @@ commit 1          | BEGIN IMMEDIATE, SELECT sessions, SELECT blobs, SELECT recei
                   | DELETE FROM inbox, DELETE FROM journal, COMMIT
 """
 
+# Hooks around calls: one call that they change, and see, and one that they deny.
+GUARDED_TABLE = """
+place                                                      | found     | twice             | never  | unknown | usage
+before store load_session                                  | nothing   | -                 | -      | -       | exact
+before store begin_turn                                    | "         | "                 | "      | "       | "
+after store begin_turn                                     | accepted  | -                 | -      | -       | at least
+before effect turn_start                                   | "         | "                 | "      | "       | "
+after effect turn_start                                    | "         | "                 | "      | "       | "
+before effect llm_call 2 of iteration 0                    | "         | "                 | "      | "       | "
+after reply 1                                              | accepted  | model 1           | -      | -       | at least
+after reply 1 (2)                                          | "         | "                 | "      | "       | "
+after reply 1 (3)                                          | "         | "                 | "      | "       | "
+after effect llm_call 2 of iteration 0                     | "         | "                 | "      | "       | "
+# the hook waits for the reply's record, which it asks for
+before effect tool_hooks before `fetch` (1)                | accepted  | model 1           | -      | -       | at least
+before store append_journal                                | "         | "                 | "      | "       | "
+# a paid reply is durable before a hook runs
+after store append_journal                                 | accepted  | -                 | -      | -       | exact
+# decisions that aren't recorded are made again, and no tool has begun
+after effect tool_hooks before `fetch` (1)                 | accepted  | guard 1           | -      | -       | exact
+before effect tool_hooks before `fetch` (2)                | "         | "                 | "      | "       | "
+after effect tool_hooks before `fetch` (2)                 | accepted  | guard 1, guard 2  | -      | -       | exact
+before store append_journal (2)                            | "         | "                 | "      | "       | "
+# recorded, with the intents: nobody is asked again
+after store append_journal (2)                             | accepted  | -                 | -      | -       | exact
+before effect tool_call `fetch` (1)                        | "         | "                 | "      | "       | "
+# idempotent: again, with the arguments that were decided
+after effect tool_call `fetch` (1)                         | accepted  | fetch 3           | -      | -       | exact
+before store append_journal (3)                            | "         | "                 | "      | "       | "
+# the outcome is recorded raw, and its hooks' record is to follow
+after store append_journal (3)                             | accepted  | -                 | -      | -       | at least
+before effect tool_hooks after `fetch` (1)                 | "         | "                 | "      | "       | "
+# only the hooks run again, and what they count is counted once
+after effect tool_hooks after `fetch` (1)                  | accepted  | see               | -      | -       | at least
+before effect tool_hooks after `fetch` (2)                 | "         | "                 | "      | "       | "
+after effect tool_hooks after `fetch` (2)                  | "         | "                 | "      | "       | "
+before effect checkpoint 4 of iteration 1                  | "         | "                 | "      | "       | "
+before store has_pending                                   | "         | "                 | "      | "       | "
+after effect checkpoint 4 of iteration 1                   | "         | "                 | "      | "       | "
+before effect sync_execution_environment 5 of iteration 1  | "         | "                 | "      | "       | "
+after effect sync_execution_environment 5 of iteration 1   | "         | "                 | "      | "       | "
+before effect llm_call 6 of iteration 1                    | "         | "                 | "      | "       | "
+after reply 2                                              | accepted  | see, model 2      | -      | -       | at least
+after reply 2 (2)                                          | "         | "                 | "      | "       | "
+after reply 2 (3)                                          | "         | "                 | "      | "       | "
+after reply 2 (4)                                          | "         | "                 | "      | "       | "
+after effect llm_call 6 of iteration 1                     | "         | "                 | "      | "       | "
+before effect checkpoint 7 of iteration 1                  | "         | "                 | "      | "       | "
+before store has_pending (2)                               | "         | "                 | "      | "       | "
+after effect checkpoint 7 of iteration 1                   | "         | "                 | "      | "       | "
+before effect turn_end                                     | "         | "                 | "      | "       | "
+after effect turn_end                                      | "         | "                 | "      | "       | "
+before store commit                                        | "         | "                 | "      | "       | "
+# committed, and only the answer is lost
+after store commit                                         | committed | -                 | -      | -       | exact
+"""
+
+GUARDED_STATEMENTS = """
+begin_turn 1      | BEGIN IMMEDIATE, SELECT sessions, SELECT tombstones, INSERT INTO sessions, SELECT sessions,
+                  | INSERT INTO inbox, UPDATE sessions, COMMIT
+append_journal 1  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
+append_journal 2  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
+append_journal 3  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
+commit 1          | BEGIN IMMEDIATE, SELECT sessions, SELECT blobs, SELECT receipts, SELECT nodes, SELECT refs,
+                  | SELECT usage, SELECT inbox, UPDATE sessions, INSERT INTO nodes, INSERT INTO receipts,
+                  | INSERT INTO blobs x3, INSERT INTO refs x3, INSERT INTO usage, DELETE FROM inbox,
+                  | DELETE FROM journal, COMMIT
+"""
+
 
 class Tables(NamedTuple):
     """A turn's two tables, as they stand above."""
@@ -219,6 +290,7 @@ class Tables(NamedTuple):
 
 
 FIRST_TURN, SECOND_TURN = Tables(TABLE, STATEMENTS), Tables(SECOND_TABLE, SECOND_STATEMENTS)
+GUARDED_TURN = Tables(GUARDED_TABLE, GUARDED_STATEMENTS)
 
 
 def reviewed(tables: Tables = FIRST_TURN) -> dict[str, Row]:
@@ -355,6 +427,19 @@ async def test_a_sessions_second_turn_ends_as_reviewed(tmp_path: Path) -> None:
     assert golden.turn.text == "Fetched 2."
     for number, point in enumerate(trace):
         await ends_as_reviewed(SECOND, url(str(number)), point, golden, SECOND_TURN, SECOND_DEEDS)
+
+
+@on_asyncio
+@pytest.mark.chaos
+async def test_a_turn_with_hooks_around_its_calls_ends_as_reviewed(tmp_path: Path) -> None:
+    """Killed between an outcome and the record of its hooks, only the hooks run again; a recorded decision stands."""
+    golden, trace = await golden_run(GUARDED, url_in(tmp_path / "golden"))
+    assert drift(trace, GUARDED_TURN) == []
+    assert golden.turn.text == "Told 1 time."
+    for number, point in enumerate(trace):
+        if point.kind == "sql":
+            continue  # each write has the same statements as in the other turns
+        await ends_as_reviewed(GUARDED, url_in(tmp_path / str(number)), point, golden, GUARDED_TURN, GUARDED_DEEDS)
 
 
 # The reference's list (group M): each of its operations, and a place of ours that is the same one, before or after it.

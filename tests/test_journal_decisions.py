@@ -74,6 +74,9 @@ from lash_hookspecs import (
     ToolCallSuccess,
     ToolCompletionWait,
     ToolEffect,
+    ToolHooksCommand,
+    ToolHooksOutcome,
+    ToolSeam,
     TurnEndCommand,
     TurnEndOutcome,
     TurnStartCommand,
@@ -169,6 +172,10 @@ ASKED: dict[str, tuple[Any, RuntimeEffectOutcome]] = {
     ),
     "direct": (DirectCommand("p", REQUEST, "summary"), DirectOutcome(LlmResponse(full_text="a"))),
     "tool_call": (tool_call(ToolEffect.PURE), ToolCallEffectOutcome(ToolCallDone(CALL))),
+    "tool_hooks": (
+        ToolHooksCommand(seam=ToolSeam.BEFORE, call_id="c", tool_name="pay", args={}),
+        ToolHooksOutcome(call_id="c"),
+    ),
     "exec_code": (ExecCodeCommand("python", "1"), ExecCodeOutcome(ExecResponse())),
     "checkpoint": (CheckpointCommand(CheckpointKind.AFTER_WORK), CheckpointOutcome()),
     "sync_execution_environment": (SyncEnvironmentCommand(True), SyncEnvironmentOutcome()),
@@ -206,6 +213,7 @@ CRASHES: dict[tuple[str, str, str], list[str]] = {
     ("turn_start", "pure", "fail"): HELD,
     ("turn_end", "pure", "fail"): HELD,
     ("checkpoint", "pure", "fail"): HELD,
+    ("tool_hooks", "pure", "fail"): HELD,
     ("sync_execution_environment", "pure", "fail"): HELD,
 }
 

@@ -64,12 +64,19 @@ if TYPE_CHECKING:
     )
     from lash_hookspecs.directives import (
         AbortTurn as AbortTurn,
+        AfterToolDirective as AfterToolDirective,
+        BeforeToolDirective as BeforeToolDirective,
         CheckpointDirective as CheckpointDirective,
+        DenyToolCall as DenyToolCall,
         EmitEvents as EmitEvents,
+        EmitTrace as EmitTrace,
         EnqueueMessages as EnqueueMessages,
         FailLlmCall as FailLlmCall,
         LlmCallDirective as LlmCallDirective,
         OwnedDirective as OwnedDirective,
+        ReplaceToolArgs as ReplaceToolArgs,
+        ReplaceToolResult as ReplaceToolResult,
+        ShortCircuitTool as ShortCircuitTool,
         SurfaceEvent as SurfaceEvent,
         TurnDirective as TurnDirective,
     )
@@ -86,6 +93,8 @@ if TYPE_CHECKING:
         SleepCommand as SleepCommand,
         SyncEnvironmentCommand as SyncEnvironmentCommand,
         ToolCallCommand as ToolCallCommand,
+        ToolHooksCommand as ToolHooksCommand,
+        ToolSeam as ToolSeam,
         TurnEndCommand as TurnEndCommand,
         TurnStartCommand as TurnStartCommand,
     )
@@ -104,6 +113,7 @@ if TYPE_CHECKING:
         SyncEnvironmentOutcome as SyncEnvironmentOutcome,
         ToolCallDone as ToolCallDone,
         ToolCallEffectOutcome as ToolCallEffectOutcome,
+        ToolHooksOutcome as ToolHooksOutcome,
         TurnEndOutcome as TurnEndOutcome,
         TurnStartOutcome as TurnStartOutcome,
         TurnStop as TurnStop,
@@ -415,6 +425,17 @@ if TYPE_CHECKING:
         is_root_frame as is_root_frame,
         node_id as node_id,
     )
+    from lash_hookspecs.tool_contexts import (
+        AfterToolCallContext as AfterToolCallContext,
+        BeforeToolCallContext as BeforeToolCallContext,
+        ToolHookContext as ToolHookContext,
+        ToolMoment as ToolMoment,
+        ToolResultViewContext as ToolResultViewContext,
+    )
+    from lash_hookspecs.tool_interventions import (
+        ToolIntervention as ToolIntervention,
+        ToolInterventionKind as ToolInterventionKind,
+    )
     from lash_hookspecs.toolkit import (
         FunctionTool as FunctionTool,
         json_schema as json_schema,
@@ -601,12 +622,19 @@ _MODULES = {
     ),
     "directives": (
         "AbortTurn",
+        "AfterToolDirective",
+        "BeforeToolDirective",
         "CheckpointDirective",
+        "DenyToolCall",
         "EmitEvents",
+        "EmitTrace",
         "EnqueueMessages",
         "FailLlmCall",
         "LlmCallDirective",
         "OwnedDirective",
+        "ReplaceToolArgs",
+        "ReplaceToolResult",
+        "ShortCircuitTool",
         "SurfaceEvent",
         "TurnDirective",
     ),
@@ -623,6 +651,8 @@ _MODULES = {
         "SleepCommand",
         "SyncEnvironmentCommand",
         "ToolCallCommand",
+        "ToolHooksCommand",
+        "ToolSeam",
         "TurnEndCommand",
         "TurnStartCommand",
     ),
@@ -641,6 +671,7 @@ _MODULES = {
         "SyncEnvironmentOutcome",
         "ToolCallDone",
         "ToolCallEffectOutcome",
+        "ToolHooksOutcome",
         "TurnEndOutcome",
         "TurnStartOutcome",
         "TurnStop",
@@ -951,6 +982,17 @@ _MODULES = {
         "intent_hash",
         "is_root_frame",
         "node_id",
+    ),
+    "tool_contexts": (
+        "AfterToolCallContext",
+        "BeforeToolCallContext",
+        "ToolHookContext",
+        "ToolMoment",
+        "ToolResultViewContext",
+    ),
+    "tool_interventions": (
+        "ToolIntervention",
+        "ToolInterventionKind",
     ),
     "toolkit": (
         "FunctionTool",

@@ -14,6 +14,7 @@ from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.llm import RetryStatus, TokenUsage
 from lash_hookspecs.messages import Message, PluginMessage
 from lash_hookspecs.sessions import AssembledTurn
+from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.tools import ToolCallOutput
 from lash_hookspecs.values import frozen
 
@@ -108,7 +109,7 @@ class ToolCallStarted:
 
 @frozen(kw_only=True)
 class ToolCallCompleted:
-    """A tool call ended. `duration_ms` in milliseconds."""
+    """A tool call ended. `duration_ms` in milliseconds; `interventions` say which plugins denied or changed it."""
 
     tag: ClassVar[str] = "tool_call_completed"
     call_id: str | None
@@ -117,6 +118,7 @@ class ToolCallCompleted:
     output: ToolCallOutput
     duration_ms: int
     parent_call_id: str | None = None
+    interventions: tuple[ToolIntervention, ...] = ()
 
 
 @frozen

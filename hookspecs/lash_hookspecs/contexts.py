@@ -7,7 +7,7 @@ session. It holds nothing else: `binding` makes one per plugin. A turn's serve a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 from attrs import field
@@ -19,6 +19,9 @@ from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.tools import ToolManifest
 from lash_hookspecs.turn_outcomes import TerminationPolicy
 from lash_hookspecs.values import frozen, mutable
+
+if TYPE_CHECKING:
+    from lash_hookspecs.tool_contexts import ToolMoment
 
 __all__ = [
     "CheckpointHookContext",
@@ -162,7 +165,7 @@ class SessionHookContext(HookContext):
 class TurnCall(SessionCall):
     """What a turn-level call is about. `messages` is the conversation as it stands, transient notes included.
 
-    A turn goes on, and brings `iteration`, `messages` and `kind` up to date before each call.
+    A turn goes on, and brings `iteration`, `messages`, `kind` and `tool` up to date before each call.
     """
 
     turn_id: str
@@ -171,6 +174,7 @@ class TurnCall(SessionCall):
     messages: Sequence[Message] = ()
     tools: tuple[ToolManifest, ...] = ()
     kind: CheckpointKind | None = None
+    tool: ToolMoment | None = None
     termination: TerminationPolicy = TerminationPolicy()
 
 

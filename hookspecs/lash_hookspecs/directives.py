@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Union
 
 from attrs import field
 
 from lash_hookspecs import _checks as checks
 from lash_hookspecs.messages import MessageRole, PluginMessage
+from lash_hookspecs.tools import ToolCallOutput, ToolCallSuccess
 from lash_hookspecs.values import frozen
 
 __all__ = [
     "AbortTurn",
+    "AfterToolDirective",
+    "BeforeToolDirective",
     "CheckpointDirective",
+    "DenyToolCall",
     "EmitEvents",
+    "EmitTrace",
     "EnqueueMessages",
     "FailLlmCall",
     "LlmCallDirective",
     "OwnedDirective",
+    "ReplaceToolArgs",
+    "ReplaceToolResult",
+    "ShortCircuitTool",
     "SurfaceEvent",
     "TurnDirective",
 ]
@@ -82,6 +91,59 @@ class FailLlmCall:
 TurnDirective = Union[AbortTurn, EnqueueMessages, EmitEvents]
 CheckpointDirective = Union[AbortTurn, EnqueueMessages, EmitEvents]
 LlmCallDirective = Union[AbortTurn, FailLlmCall]
+
+
+# ---- around a tool call ---------------------------------------------------------------------------------------------
+
+
+@frozen
+class EmitTrace:
+    """Say something to whoever looks for what happened: a line of the log `lash.trace`. A replay doesn't repeat it."""
+
+    tag: ClassVar[str] = "emit_trace"
+    name: str = field(validator=checks.text)
+    payload: Any = None
+
+
+@frozen
+class ReplaceToolArgs:
+    """Call the tool with these arguments; they are checked against its schema afterwards."""
+
+    tag: ClassVar[str] = "replace_tool_args"
+    args: Mapping[str, Any] = field(validator=checks.a(Mapping))
+
+
+@frozen
+class DenyToolCall:
+    """Fail this call. Before the tool it never runs; after it its result is withheld. The model reads the message."""
+
+    tag: ClassVar[str] = "deny_tool_call"
+    message: str = field(validator=checks.text)
+    code: str = field(default="denied", validator=checks.text)
+
+
+def _as_output(value: object) -> ToolCallOutput:
+    return value if isinstance(value, ToolCallOutput) else ToolCallOutput(ToolCallSuccess(value))
+
+
+@frozen
+class ShortCircuitTool:
+    """Answer in the tool's place, which isn't run: a `ToolCallOutput`, or any JSON value, which is success."""
+
+    tag: ClassVar[str] = "short_circuit_tool"
+    output: ToolCallOutput = field(converter=_as_output)
+
+
+@frozen
+class ReplaceToolResult:
+    """Have this count as what the tool returned: a `ToolCallOutput`, or any JSON value, which is success."""
+
+    tag: ClassVar[str] = "replace_tool_result"
+    output: ToolCallOutput = field(converter=_as_output)
+
+
+BeforeToolDirective = Union[ReplaceToolArgs, DenyToolCall, ShortCircuitTool, EmitEvents, EmitTrace]
+AfterToolDirective = Union[ReplaceToolResult, DenyToolCall, EnqueueMessages, EmitEvents, EmitTrace]
 
 
 @frozen

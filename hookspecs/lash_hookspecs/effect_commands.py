@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import ClassVar, Union
+from typing import Any, ClassVar, Union
 
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.llm import LlmRequest
@@ -25,6 +26,8 @@ __all__ = [
     "SleepCommand",
     "SyncEnvironmentCommand",
     "ToolCallCommand",
+    "ToolHooksCommand",
+    "ToolSeam",
     "TurnEndCommand",
     "TurnStartCommand",
 ]
@@ -39,6 +42,7 @@ class RuntimeEffectKind(StrEnum):
     ASSISTANT_RESPONSE = "assistant_response"
     DIRECT = "direct"
     TOOL_CALL = "tool_call"
+    TOOL_HOOKS = "tool_hooks"
     PROCESS = "process"
     EXEC_CODE = "exec_code"
     CHECKPOINT = "checkpoint"
@@ -100,6 +104,25 @@ class ToolCallCommand:
     tag: ClassVar[str] = "tool_call"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TOOL_CALL
     call: PreparedToolCall
+
+
+class ToolSeam(StrEnum):
+    """Where a tool call's hooks are called."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+@frozen(kw_only=True)
+class ToolHooksCommand:
+    """Ask the plugins about a tool call, before its tool runs or after it. `args` are those that it has by then."""
+
+    tag: ClassVar[str] = "tool_hooks"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TOOL_HOOKS
+    seam: ToolSeam
+    call_id: str
+    tool_name: str
+    args: Mapping[str, Any]
 
 
 @frozen
@@ -164,6 +187,7 @@ RuntimeEffectCommand = Union[
     AssistantResponseCommand,
     DirectCommand,
     ToolCallCommand,
+    ToolHooksCommand,
     ProcessCommand,
     ExecCodeCommand,
     CheckpointCommand,

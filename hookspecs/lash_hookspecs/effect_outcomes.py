@@ -18,7 +18,8 @@ from lash_hookspecs.messages import Message
 from lash_hookspecs.processes import ProcessRefused, ProcessResult
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sessions import SessionPolicy
-from lash_hookspecs.tools import CompletedToolCall, ExecResponse
+from lash_hookspecs.tool_interventions import ToolIntervention
+from lash_hookspecs.tools import CompletedToolCall, ExecResponse, ModelToolReturnPart, ToolCallOutput
 from lash_hookspecs.turn_outcomes import StopReason
 from lash_hookspecs.values import frozen
 from lash_hookspecs.waits import Resolution
@@ -38,6 +39,7 @@ __all__ = [
     "SyncEnvironmentOutcome",
     "ToolCallDone",
     "ToolCallEffectOutcome",
+    "ToolHooksOutcome",
     "TurnEndOutcome",
     "TurnStartOutcome",
     "TurnStop",
@@ -60,12 +62,14 @@ class HookRecord:
     """What the hooks within one effect did: all that a replay needs so as to call none of them.
 
     `directives` are what they returned, by plugin, in order. `states` are the plugin states that they changed, each as
-    plain data with its version. After a `failure` nothing else was called.
+    plain data with its version. After a `failure` nothing else was called. `orders` number the changes of states whose
+    records are made, and so may be read, in any order: those around calls that tools make. The last one counts.
     """
 
     directives: tuple[OwnedDirective, ...] = ()
     states: Mapping[str, Any] = field(factory=dict)
     failure: HookFailure | None = None
+    orders: Mapping[str, int] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -162,11 +166,33 @@ class ToolCallDone:
 
 @frozen
 class ToolCallEffectOutcome:
-    """How the call was launched. (A launch that waits for somebody comes with durable waits.)"""
+    """How the call was launched. (A launch that waits for somebody comes with durable waits.)
+
+    `within` is what the hooks around the calls did that the tool made: whoever replays this doesn't ask for them.
+    """
 
     tag: ClassVar[str] = "tool_call"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TOOL_CALL
     launch: ToolCallDone
+    within: HookRecord = HookRecord()
+
+
+@frozen(kw_only=True)
+class ToolHooksOutcome:
+    """What the hooks around a tool call decided; what is None stays as it was.
+
+    Before the tool: the `args` to call it with, or the `output` of a call that isn't made. After it: the `output` that
+    counts, and the `view` that the model gets.
+    """
+
+    tag: ClassVar[str] = "tool_hooks"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TOOL_HOOKS
+    call_id: str
+    args: Mapping[str, Any] | None = None
+    output: ToolCallOutput | None = None
+    view: tuple[ModelToolReturnPart, ...] | None = None
+    interventions: tuple[ToolIntervention, ...] = ()
+    hooks: HookRecord = HookRecord()
 
 
 @frozen
@@ -241,6 +267,7 @@ RuntimeEffectOutcome = Union[
     AssistantResponseOutcome,
     DirectOutcome,
     ToolCallEffectOutcome,
+    ToolHooksOutcome,
     ProcessOutcome,
     ExecCodeOutcome,
     CheckpointOutcome,

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
         StreamHookContext,
         TurnHookContext,
     )
-    from lash_hookspecs.directives import CheckpointDirective, LlmCallDirective, TurnDirective
+    from lash_hookspecs.directives import (
+        AfterToolDirective,
+        BeforeToolDirective,
+        CheckpointDirective,
+        LlmCallDirective,
+        TurnDirective,
+    )
     from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome
     from lash_hookspecs.effects import RuntimeEffectEnvelope
     from lash_hookspecs.llm import LlmRequest, LlmResponse, ProviderSpec
@@ -34,7 +40,16 @@ if TYPE_CHECKING:
     from lash_hookspecs.prompts import PromptContribution
     from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
     from lash_hookspecs.stores import StoreSpec
-    from lash_hookspecs.tools import CatalogEdit, Tool, ToolManifest
+    from lash_hookspecs.tool_contexts import AfterToolCallContext, BeforeToolCallContext, ToolResultViewContext
+    from lash_hookspecs.tools import (
+        CatalogEdit,
+        CompletedToolCall,
+        ModelToolReturn,
+        PendingToolCall,
+        Tool,
+        ToolCallOutput,
+        ToolManifest,
+    )
 
 __all__ = ["HOOKS", "HookPolicy", "HookRunnerKind"]
 
@@ -44,8 +59,9 @@ class HookRunnerKind(StrEnum):
 
     `REGISTER`: called once, at host start or composition, without awaiting. `LIFESPAN`: an async context manager per
     host. `COLLECT`: all in order, results concatenated. `CHAIN`: each gets the previous one's value; None passes it on.
-    `FIRST`: the first that isn't None. `OBSERVE`: all at once, isolated, with a time limit; results ignored. `WRAP`:
-    nested, the first one outermost; each calls the next, at most once.
+    `FIRST`: the first that isn't None. `FOLD`: all are asked, and a pure function joins what they say. `OBSERVE`: all
+    at once, isolated, with a time limit; results ignored. `WRAP`: nested, the first one outermost; each calls the next,
+    at most once.
     """
 
     REGISTER = "register"
@@ -53,6 +69,7 @@ class HookRunnerKind(StrEnum):
     COLLECT = "collect"
     CHAIN = "chain"
     FIRST = "first"
+    FOLD = "fold"
     OBSERVE = "observe"
     WRAP = "wrap"
 
@@ -265,4 +282,38 @@ async def lash_after_turn(ctx: TurnHookContext, turn: AssembledTurn) -> Sequence
 @hook(HookRunnerKind.OBSERVE, on_error="an issue; the commit stands")
 async def lash_turn_committed(ctx: TurnHookContext, turn: AssembledTurn) -> None:
     """Learn that a turn was committed. Nothing that happens here can undo it."""
+    raise NotImplementedError
+
+
+# ---- tool calls -----------------------------------------------------------------------------------------------------
+
+
+@hook(HookRunnerKind.FOLD, on_error="the call fails (`before_tool_call_failed`)")
+async def lash_before_tool_call(ctx: BeforeToolCallContext, call: PendingToolCall) -> Sequence[BeforeToolDirective]:
+    """Act before a tool runs: change its arguments, deny the call, or answer in the tool's place.
+
+    All implementations are asked. Deny beats short-circuit beats pass; a tie goes to the lower plugin id.
+    """
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.FOLD, on_error="the call fails (`after_tool_call_failed`)")
+async def lash_after_tool_call(
+    ctx: AfterToolCallContext, call: PendingToolCall, result: ToolCallOutput
+) -> Sequence[AfterToolDirective]:
+    """Act when a tool has run: change its result, withhold it, or add messages at the turn's next checkpoint.
+
+    All implementations are asked. Deny beats a failed result beats a successful one; a tie goes to whoever came first.
+    """
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.CHAIN, on_error="the model sees the error's text; the result stays")
+async def lash_tool_result_view(
+    ctx: ToolResultViewContext, call: CompletedToolCall, view: ModelToolReturn
+) -> ModelToolReturn | None:
+    """Change what the model sees of a result; hosts see the result itself.
+
+    Each implementation gets what the one before returned; None leaves it as it is.
+    """
     raise NotImplementedError

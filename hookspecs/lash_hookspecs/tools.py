@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, Union
 from attrs import field
 
 from lash_hookspecs.messages import AttachmentRef, ProviderReplayMeta
+from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.values import frozen
 
 __all__ = [
@@ -334,6 +335,7 @@ class CompletedToolCall:
     """A call with its result. `duration_ms` in whole milliseconds, from the record of the call.
 
     `children` are the calls that the tool made meanwhile, in the order of their indexes; no model is shown them.
+    `interventions` say which plugins denied or changed it.
     """
 
     call_id: str
@@ -344,6 +346,7 @@ class CompletedToolCall:
     duration_ms: int = 0
     replay: ProviderReplayMeta | None = None
     children: tuple[CompletedToolCall, ...] = ()
+    interventions: tuple[ToolIntervention, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -360,6 +363,7 @@ class ToolCallRecord:
     duration_ms: int = 0
     plugin_id: str | None = None
     parent_call_id: str | None = None
+    interventions: tuple[ToolIntervention, ...] = ()
 
 
 @frozen(kw_only=True)

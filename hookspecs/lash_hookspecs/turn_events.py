@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Union
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.llm import LlmCallError, LlmTerminalReason, ProviderFailureKind, TokenUsage
 from lash_hookspecs.messages import PluginMessage
+from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.tools import ToolCallOutput
 from lash_hookspecs.turn_outcomes import TurnOutcome
 from lash_hookspecs.values import frozen
@@ -83,6 +84,7 @@ class ToolCallEvent:
     output: ToolCallOutput
     duration_ms: int
     parent_call_id: str | None = None
+    interventions: tuple[ToolIntervention, ...] = ()
 
 
 @frozen(kw_only=True)

@@ -51,6 +51,13 @@ def explain(invocation: Invocation, turn: str, with_text: bool, as_json: bool) -
     _section(
         "Tools", ("tool", "plugin", "changed"), [(each.name, each.plugin_id, each.detail) for each in explanation.tools]
     )
+    if explanation.calls:
+        columns = ("call", "tool", "plugin", "what it did")
+        _section(
+            "Tool calls",
+            columns,
+            [(each.call_id, each.tool_name, each.plugin_id, each.what) for each in explanation.calls],
+        )
     _section(
         "Settings",
         ("setting", "value", "from"),

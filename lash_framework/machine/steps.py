@@ -146,6 +146,7 @@ def call_events(results: Iterable[CompletedToolCall], parent_call_id: str | None
             output=each.output,
             duration_ms=each.duration_ms,
             parent_call_id=parent_call_id,
+            interventions=each.interventions,
         )
         if each.children:
             yield from call_events(each.children, each.call_id)

@@ -1,0 +1,318 @@
+"""The hooks around a tool call: before it and after it, each an effect, so that a replay calls none of them.
+
+One call's hooks run at a time, whoever calls: they may change what plugins remember. What comes of what they say is
+`tool_fold`'s to decide; here they are called, and what was decided is recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from itertools import takewhile
+from typing import Any
+
+import anyio
+from attrs import evolve
+
+from lash_framework.call_rows import hooks_key
+from lash_framework.effects import envelope
+from lash_framework.faults import IN_RESULT
+from lash_framework.hook_orders import HookOrders, recorded_changes
+from lash_framework.hooks import Bind, HookImpl, chain, collect
+from lash_framework.journal import JournalController
+from lash_framework.tool_calls import model_return
+from lash_framework.tool_directives import (
+    ALLOWED,
+    checked,
+    failed_output,
+    failed_part,
+    interventions,
+    lasting,
+    named_blobs,
+    ruled_output,
+    trace,
+)
+from lash_framework.tool_fold import Ruling, Said, fold, shown
+from lash_framework.turn_contexts import TurnContexts
+from lash_framework.turn_plan import TurnPlan
+from lash_hookspecs.codec import encode
+from lash_hookspecs.directives import OwnedDirective
+from lash_hookspecs.effect_commands import ToolHooksCommand, ToolSeam
+from lash_hookspecs.effect_outcomes import HookRecord, RuntimeEffectOutcome, ToolHooksOutcome, expect
+from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
+from lash_hookspecs.errors import CodecError, PluginError, ReplayError
+from lash_hookspecs.tool_contexts import AfterToolCallContext, BeforeToolCallContext, ToolMoment, ToolResultViewContext
+from lash_hookspecs.tool_interventions import ToolIntervention, ToolInterventionKind
+from lash_hookspecs.tools import (
+    AttachmentPart,
+    CompletedToolCall,
+    ModelToolReturn,
+    ModelToolReturnPart,
+    PendingToolCall,
+    TextPart,
+    ToolCallOutput,
+)
+from lash_hookspecs.values import frozen
+
+__all__ = ["Place", "ToolHooks"]
+
+log = logging.getLogger("lash.tools")
+
+_CONTEXTS = {ToolSeam.BEFORE: BeforeToolCallContext, ToolSeam.AFTER: AfterToolCallContext}
+_VIEW = "lash_tool_result_view"
+
+
+@frozen
+class Place:
+    """Where a call is: its scope, its replay key, and the call whose tool makes it."""
+
+    scope: RuntimeScope
+    key: str
+    parent_id: str | None = None
+
+
+class ToolHooks:
+    """The hooks around one turn's tool calls. `show` is told of each record: the events in it are for watchers.
+
+    Without hooks nothing is asked: `decides` says whether there are any before a tool, `looks` whether there are any
+    that see its result. Raises `EffectControllerError` if the boundary failed; a hook's own failure is the call's.
+    """
+
+    def __init__(self, plan: TurnPlan, contexts: TurnContexts, show: Callable[[HookRecord], object]) -> None:
+        hooks = plan.composition.hooks
+        self._plan = plan
+        self._contexts = contexts
+        self._show = show
+        self._impls = {ToolSeam.BEFORE: hooks["lash_before_tool_call"], ToolSeam.AFTER: hooks["lash_after_tool_call"]}
+        self._views = hooks[_VIEW]
+        self.decides = bool(self._impls[ToolSeam.BEFORE])
+        self.looks = bool(self._impls[ToolSeam.AFTER] or self._views)
+        self._lock = anyio.Lock()
+        self._orders = HookOrders(plan.states)
+        self._caught_up = False
+
+    async def before(self, call: PendingToolCall, place: Place) -> ToolHooksOutcome:
+        """What is decided before a tool runs: the call's arguments, or what it comes to.
+
+        Nothing for a call that was begun when nobody was asked, by a host without these plugins: it is too late.
+        """
+        controller, key = self._plan.controller, hooks_key(place.key, ToolSeam.BEFORE)
+        if isinstance(controller, JournalController) and controller.has_row(place.key) and not controller.has_row(key):
+            return ToolHooksOutcome(call_id=call.call_id)
+        return await self._ask(ToolSeam.BEFORE, call, place, partial(self._decide, call))
+
+    async def after(self, done: CompletedToolCall, place: Place, *, ran: bool) -> ToolHooksOutcome:
+        """What is made of a result: what counts, and what the model sees. Unless the tool `ran`, only the latter."""
+        call = PendingToolCall(call_id=done.call_id, tool_name=done.tool_name, args=done.args, replay=done.replay)
+        return await self._ask(ToolSeam.AFTER, call, place, partial(self._look, call, done, ran))
+
+    async def take(self, within: HookRecord) -> None:
+        """A call was answered from its record, and with it the hooks around the calls that its tool had made."""
+        if within.states:
+            async with self._lock:
+                self._replay(within)
+        self._show(within)
+
+    def catch_up(self) -> None:
+        """Take over the changes that are recorded around calls which nobody asked for yet, and perhaps nobody will."""
+        if not self._caught_up:
+            self._caught_up = True
+            controller = self._plan.controller
+            for record in recorded_changes(controller.rows_left if isinstance(controller, JournalController) else ()):
+                self._replay(record)
+
+    # ---- the effect -------------------------------------------------------------------------------------------------
+
+    async def _ask(
+        self,
+        seam: ToolSeam,
+        call: PendingToolCall,
+        place: Place,
+        live: Callable[[ToolMoment], Awaitable[ToolHooksOutcome]],
+    ) -> ToolHooksOutcome:
+        """Send the question across the effect boundary; what hooks did to states counts only with an outcome."""
+        states = self._plan.states
+        command = ToolHooksCommand(seam=seam, call_id=call.call_id, tool_name=call.tool_name, args=call.args)
+        wrapped = envelope(place.scope, command, f"{seam}:{call.call_id}", key=hooks_key(place.key, seam))
+        made: ToolHooksOutcome | None = None
+
+        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            nonlocal made
+            owned = self._plan.composition.tools.get(call.tool_name)
+            if owned is None or call.tool_name not in self._plan.composition.callable_names:
+                made = ToolHooksOutcome(call_id=call.call_id)  # nobody's tool is nobody's business
+                return made
+            await self._plan.controller.flush()  # what was paid for must not hang on a slow hook
+            made = await live(
+                ToolMoment(
+                    call=call, manifest=owned.tool.manifest, owner=owned.plugin_id, parent_call_id=place.parent_id
+                )
+            )
+            if place.parent_id is not None:
+                made = evolve(made, hooks=self._orders.numbered(made.hooks))
+            return made
+
+        async with self._lock:
+            if place.parent_id is not None:
+                self.catch_up()
+            before = states.mark()
+            try:
+                outcome = expect(await self._plan.controller.execute(wrapped, run), ToolHooksOutcome)
+                if outcome is not made:
+                    states.rollback(before)
+                    self._replay(outcome.hooks)
+            except BaseException:
+                states.rollback(before)
+                raise
+        self._show(outcome.hooks)
+        return outcome
+
+    def _replay(self, record: HookRecord) -> None:
+        try:
+            self._orders.take(record)
+        except PluginError as error:
+            raise ReplayError("runtime_effect_states", str(error)) from error
+
+    # ---- before and after -------------------------------------------------------------------------------------------
+
+    async def _decide(self, call: PendingToolCall, moment: ToolMoment) -> ToolHooksOutcome:
+        seam, states = ToolSeam.BEFORE, self._plan.states
+        before = states.mark()
+        try:
+            await self._plan.enter()
+            said, ruling = await self._hear(seam, moment, call.args)
+            record = HookRecord(directives=lasting(said), states=states.recorded(before))
+        except PluginError as error:
+            log.warning("%s", error, exc_info=error, extra=IN_RESULT)
+            states.rollback(before)
+            output = failed_output(seam, error, call.tool_name)
+            return ToolHooksOutcome(call_id=call.call_id, output=output, interventions=(failed_part(error),))
+        trace(said, ruling, call)
+        ended = ruled_output(seam, ruling, call.tool_name)
+        return ToolHooksOutcome(
+            call_id=call.call_id,
+            args=ruling.changed.value if ended is None and ruling.changed is not None else None,
+            output=ended,
+            interventions=interventions(ruling),
+            hooks=record,
+        )
+
+    async def _look(
+        self, call: PendingToolCall, done: CompletedToolCall, ran: bool, moment: ToolMoment
+    ) -> ToolHooksOutcome:
+        seam, states = ToolSeam.AFTER, self._plan.states
+        moment = evolve(moment, result=done.output, duration_ms=done.duration_ms)
+        before = states.mark()
+        output: ToolCallOutput | None = None
+        directives: tuple[OwnedDirective, ...] = ()
+        found: tuple[ToolIntervention, ...] = ()
+        try:
+            await self._plan.enter()
+            if ran:
+                said, ruling = await self._hear(seam, moment, done.output)
+                states.recorded(before)  # who remembers what can't be stored fails here, before anything counts
+                trace(said, ruling, call)
+                output = ruled_output(seam, ruling, call.tool_name)
+                directives, found = lasting(said), interventions(ruling)
+        except PluginError as error:
+            log.warning("%s", error, exc_info=error, extra=IN_RESULT)
+            states.rollback(before)
+            output, found = failed_output(seam, error, call.tool_name), (failed_part(error),)
+        view, changed_by = await self._view(evolve(done, output=output or done.output), moment, output is not None)
+        return ToolHooksOutcome(
+            call_id=call.call_id,
+            output=output,
+            view=view,
+            interventions=(*found, *changed_by),
+            hooks=HookRecord(directives=directives, states=states.recorded(before)),
+        )
+
+    async def _hear(self, seam: ToolSeam, moment: ToolMoment, current: Any) -> tuple[list[Said], Ruling]:
+        """Ask all hooks of a seam, and those before a change once more. Raises `PluginError`."""
+        impls = self._impls[seam]
+        said = await self._round(impls, seam, moment, current)
+        ruling = fold(seam, current, said)
+        if ruling.changed is None or ruling.to_reinspect is None:
+            return said, ruling
+        earlier = tuple(takewhile(lambda each: each.plugin_id != ruling.to_reinspect, impls))
+        before = self._plan.states.mark()
+        try:
+            again = await self._round(earlier, seam, evolve(moment, is_reinspection=True), ruling.changed.value)
+        finally:
+            self._plan.states.rollback(before)
+        return said, fold(seam, current, said, again) if again else ruling
+
+    async def _round(self, impls: tuple[HookImpl, ...], seam: ToolSeam, moment: ToolMoment, current: Any) -> list[Said]:
+        """What these say one after the other: each sees the first change, or, in a reinspection, what is `current`."""
+        said, value = list[Said](), current
+        moment, bind = self._bound(seam, moment, value)
+        for impl in impls:
+            found = await collect((impl,), bind, item=ALLOWED[seam], call=moment.call, result=moment.result)
+            if not found:
+                continue
+            new = checked(impl.hook, found)
+            for plugin_id, blob in named_blobs(new):
+                await self._require(plugin_id, impl.hook, blob)
+            said += new
+            seen = value if moment.is_reinspection else shown(seam, current, said)
+            if seen is not value:
+                value = seen
+                moment, bind = self._bound(seam, moment, value)
+        return said
+
+    def _bound(self, seam: ToolSeam, moment: ToolMoment, value: Any) -> tuple[ToolMoment, Bind]:
+        """The moment with these arguments, or this result, and contexts for it."""
+        if seam is ToolSeam.BEFORE:
+            moment = evolve(moment, call=evolve(moment.call, args=value))
+        else:
+            moment = evolve(moment, result=value)
+        return moment, self._contexts.bind(_CONTEXTS[seam], tool=moment)
+
+    async def _require(self, plugin_id: str, hook: str, blob: str) -> None:
+        if await self._plan.get_blob(blob) is None:
+            raise PluginError(plugin_id, hook, f"attachment `{blob}` is not in the store")
+
+    # ---- the view ---------------------------------------------------------------------------------------------------
+
+    async def _view(
+        self, done: CompletedToolCall, moment: ToolMoment, is_new: bool
+    ) -> tuple[tuple[ModelToolReturnPart, ...] | None, Sequence[ToolIntervention]]:
+        """What the model sees instead of what it would see, and who changed it."""
+        if not self._views:
+            return None, ()
+        plain = model_return(done.call_id, done.tool_name, done.output.outcome) if is_new else done.model_return
+        states, changed_by = self._plan.states, list[str]()
+        before = states.mark()
+        try:
+            bind = self._contexts.bind(ToolResultViewContext, tool=evolve(moment, result=done.output))
+            view = await chain(
+                self._views,
+                bind,
+                plain,
+                argname="view",
+                expects=ModelToolReturn,
+                changed_by=changed_by,
+                call=evolve(done, model_return=plain),
+            )
+            if view.parts == plain.parts:
+                changed_by = []
+            else:
+                await self._check_view(changed_by[-1], view)
+            states.recorded(before)
+        except PluginError as error:
+            log.warning("%s", error, exc_info=error, extra=IN_RESULT)
+            states.rollback(before)
+            return (TextPart(str(error)),), [failed_part(error)]
+        kind = ToolInterventionKind.VIEW_CHANGED
+        found = [ToolIntervention(plugin_id=each, kind=kind) for each in changed_by]
+        return (view.parts if found else None), found
+
+    async def _check_view(self, plugin_id: str, view: ModelToolReturn) -> None:
+        try:
+            encode(view)
+        except CodecError as error:
+            raise PluginError(plugin_id, _VIEW, f"its view {error}") from error
+        for part in view.parts:
+            if isinstance(part, AttachmentPart):
+                await self._require(plugin_id, _VIEW, part.reference.id)
