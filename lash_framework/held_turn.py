@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -17,6 +18,7 @@ from lash_framework.journal_errors import EffectsSuspended
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.prompt import OwnedLayer
 from lash_framework.providers import split_model
+from lash_framework.session_view import context_tokens
 from lash_framework.sourcing import effective_settings
 from lash_framework.state import Mark, PluginStates
 from lash_framework.stream import ActivityStream, Sink
@@ -63,6 +65,10 @@ class HeldTurn:
         composition = self._session.lash.host.composition(policy.mode_id)
         self._chosen(policy)
         self._options(composition, policy)
+        if self._request.turn_input.compact is not None and not composition.hooks["lash_compact"]:
+            raise ConfigurationError(
+                f"mode `{composition.mode.mode_id}` has no plugin that compacts: add one with the hook `lash_compact`"
+            )
         composition.check_turn_extension(self._request.turn_input.mode_extension)
 
     async def run(
@@ -195,5 +201,7 @@ class HeldTurn:
             queued=queued,
             now_ms=lash.world.now_ms,
             keep_partial=lash.settings.durability.partial_text == "keep",
+            compact_at=lash.settings.context.compact_at,
+            context_tokens=partial(context_tokens, session, conversation),
             **self._chosen(policy),
         )

@@ -48,6 +48,10 @@ def normalized(given: TurnInput | str) -> TurnInput:
     turn_input = TurnInput.text(given) if isinstance(given, str) else given
     if not isinstance(turn_input, TurnInput):
         raise ConfigurationError(f"the turn's input is {shown(given)}; expected is text or a `TurnInput`")
+    if turn_input.compact is not None:
+        if turn_input.items or turn_input.image_blobs or turn_input.output is not None:
+            raise ConfigurationError("a turn that compacts says nothing else: send its text in a turn of its own")
+        return turn_input
     items = tuple(each for each in turn_input.items if not (isinstance(each, TextItem) and not _text_of(each).strip()))
     if not items:
         raise ConfigurationError("the turn's input is empty: give it some text or an image")

@@ -16,6 +16,7 @@ import anyio
 from attrs import evolve
 
 from lash_framework.assembly import TurnAssembler
+from lash_framework.context_window import ContextWindow
 from lash_framework.directives import Sorted, sort_directives
 from lash_framework.hooks import HookImpl
 from lash_framework.inputs import user_message
@@ -28,7 +29,7 @@ from lash_framework.tool_batch import ToolBatch
 from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_errors import attachment_lost, controller_failed, driver_failed, plugin_failed
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
-from lash_framework.turn_plan import CancelGate, TurnPlan
+from lash_framework.turn_plan import CancelGate, TurnPlan, assemble_for
 from lash_hookspecs.effect_outcomes import HookFailure, HookRecord, TurnStop
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import EffectControllerError, LashError, ReplayError
@@ -36,7 +37,7 @@ from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.messages import Message, MessageRole, PartKind, text_message
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sequences import Deferred
-from lash_hookspecs.sessions import AssembledTurn, SessionStateEnvelope, TurnIssue
+from lash_hookspecs.sessions import AssembledTurn, TurnIssue
 from lash_hookspecs.turn_effects import (
     Checkpoint,
     CheckpointDone,
@@ -66,6 +67,7 @@ class TurnRun:
 
     `user` is the input's message, `applied` are the inbox items that it took, `late` are messages behind those of the
     machine: a reply that was cut off, and those of `lash_after_turn`. `hook_failed`: a hook's failure ended the turn.
+    `window` knows what came before the turn's messages.
     """
 
     def __init__(self, plan: TurnPlan, stream: ActivityStream, gate: CancelGate) -> None:
@@ -86,6 +88,7 @@ class TurnRun:
         self._calls = ToolBatch(plan, stream)
         self.contexts = TurnContexts(plan, self._moment)
         self._hooks = TurnHooks(plan, self.contexts.bind)
+        self.window = ContextWindow(plan, self._hooks, stream)
 
     # ---- the whole turn ---------------------------------------------------------------------------------------------
 
@@ -106,7 +109,7 @@ class TurnRun:
                 if stop is None or stop.steps is not None:
                     await self._drive(await self._begin(), None if stop is None else stop.steps)
                 if stop is None:
-                    await self._end(self.plan.composition.hooks["lash_after_turn"])
+                    await self._end(() if self.plan.only_compacts else self.plan.composition.hooks["lash_after_turn"])
             except (EffectUnrecorded, ReplayError) as error:
                 if ends is None or stop is not None:
                     raise
@@ -209,10 +212,11 @@ class TurnRun:
             self._fail_turn(self.machine, begun.hooks.failure)
             return self.machine
         self.prompt = begun.prompt
+        self.window.begin(begun)
         injected: tuple[Message, ...] = ()
         if begun.hooks.directives:
             injected = found.messages(f"{self.plan.turn_id}:before_turn", self._is_known)
-        self._machine = machine = new_machine(self.plan, self.user, begun.prompt.text, begun.tool_specs, injected)
+        self._machine = machine = new_machine(self.plan, self.user, begun, self.window.history, injected)
         if found.abort is not None:
             self._abort_turn(machine)
         return machine
@@ -268,8 +272,12 @@ class TurnRun:
                 case LlmCall(id=id):
                     answered = await ask_model(self.plan, self._stream, effect, self._scope())
                     self.assembler.note(map(attachment_lost, answered.lost_attachments))
+                    result = await self.window.answered(machine, id, answered.result, self._scope())
+                    if result is None:  # the machine asks again, or a hook failed
+                        self.hook_failed |= self.window.hook_failed
+                        return
                     self._keep_partial(answered.partial_text or "")
-                    response = LlmComplete(id=id, result=answered.result, text_streamed=answered.text_streamed)
+                    response = LlmComplete(id=id, result=result, text_streamed=answered.text_streamed)
                 case ToolCalls():
                     response = await self._calls.run(effect, self._scope())
                 case Checkpoint(id=id, kind=kind):
@@ -348,7 +356,7 @@ class TurnRun:
         """The iteration, and the conversation as it stands: before there is a machine, for who looks at it."""
         machine = self._machine
         if machine is None:
-            return 0, Deferred(lambda: self.machine.messages)
+            return 0, Deferred(lambda: new_machine(self.plan, self.user, history=self._hooks.history).messages)
         return machine.protocol_iteration, machine.messages
 
     def _take(self, record: HookRecord) -> Sorted:
@@ -384,17 +392,4 @@ class TurnRun:
 
     def assembled(self) -> AssembledTurn:
         """The turn as it stands; its place in the session is the one before it, until it is committed."""
-        plan, head = self.plan, self.plan.conversation.head
-        return self.assembler.assemble(
-            turn_id=plan.turn_id,
-            state=SessionStateEnvelope(
-                session_id=plan.session_id,
-                turn_index=head.turn_index,
-                head_revision=head.head_revision,
-                leaf_node_id=head.leaf_node_id,
-            ),
-            mode_id=plan.composition.mode.mode_id,
-            messages=self.machine.messages,
-            cancelled=self.cancelled,
-            durable=plan.controller.durable,
-        )
+        return assemble_for(self.plan, self.assembler, self.machine.messages, cancelled=self.cancelled)

@@ -49,6 +49,26 @@ if TYPE_CHECKING:
         structure as structure,
         unstructure as unstructure,
     )
+    from lash_hookspecs.compaction import (
+        Compacted as Compacted,
+        Compaction as Compaction,
+        CompactReason as CompactReason,
+        CompactRequest as CompactRequest,
+        FrameSeed as FrameSeed,
+    )
+    from lash_hookspecs.context_hooks import (
+        CompactHookContext as CompactHookContext,
+        ContextCall as ContextCall,
+        ContextHookContext as ContextHookContext,
+    )
+    from lash_hookspecs.context_views import (
+        ContextPiece as ContextPiece,
+        ContextView as ContextView,
+        KeptMessages as KeptMessages,
+        MadeMessage as MadeMessage,
+        OwnedPrompt as OwnedPrompt,
+        PreparedContext as PreparedContext,
+    )
     from lash_hookspecs.contexts import (
         CheckpointHookContext as CheckpointHookContext,
         CompositionContext as CompositionContext,
@@ -73,6 +93,7 @@ if TYPE_CHECKING:
     from lash_hookspecs.effect_commands import (
         AwaitEventCommand as AwaitEventCommand,
         CheckpointCommand as CheckpointCommand,
+        CompactCommand as CompactCommand,
         DirectCommand as DirectCommand,
         ExecCodeCommand as ExecCodeCommand,
         LlmCallCommand as LlmCallCommand,
@@ -88,6 +109,7 @@ if TYPE_CHECKING:
     from lash_hookspecs.effect_outcomes import (
         AwaitEventOutcome as AwaitEventOutcome,
         CheckpointOutcome as CheckpointOutcome,
+        CompactOutcome as CompactOutcome,
         DirectOutcome as DirectOutcome,
         ExecCodeOutcome as ExecCodeOutcome,
         HookFailure as HookFailure,
@@ -574,6 +596,26 @@ _MODULES = {
         "structure",
         "unstructure",
     ),
+    "compaction": (
+        "CompactReason",
+        "CompactRequest",
+        "Compacted",
+        "Compaction",
+        "FrameSeed",
+    ),
+    "context_hooks": (
+        "CompactHookContext",
+        "ContextCall",
+        "ContextHookContext",
+    ),
+    "context_views": (
+        "ContextPiece",
+        "ContextView",
+        "KeptMessages",
+        "MadeMessage",
+        "OwnedPrompt",
+        "PreparedContext",
+    ),
     "contexts": (
         "CheckpointHookContext",
         "CompositionContext",
@@ -598,6 +640,7 @@ _MODULES = {
     "effect_commands": (
         "AwaitEventCommand",
         "CheckpointCommand",
+        "CompactCommand",
         "DirectCommand",
         "ExecCodeCommand",
         "LlmCallCommand",
@@ -613,6 +656,7 @@ _MODULES = {
     "effect_outcomes": (
         "AwaitEventOutcome",
         "CheckpointOutcome",
+        "CompactOutcome",
         "DirectOutcome",
         "ExecCodeOutcome",
         "HookFailure",

@@ -40,7 +40,7 @@ class TurnMachineConfig:
 
     `system_prompt` and `tool_specs` are what the turn begins with; a sync may replace them. `options` are the mode's,
     with the turn's over them; the extensions go to the driver as they are. `turn_limit_final_message` gets an id and
-    the limit.
+    the limit. `view` is what a model is shown in place of the conversation before the turn.
     """
 
     driver: ProtocolDriver
@@ -62,6 +62,7 @@ class TurnMachineConfig:
     session_extension: Any = None
     turn_limit_final_message: Callable[[str, int], Message] = turn_limit_message
     agent_frame_id: str = "main"
+    view: MessageSequence | None = None
 
 
 @frozen(kw_only=True)
