@@ -16,12 +16,14 @@ from lash_hookspecs.codec import encode
 from lash_hookspecs.compaction import Compacted, Compaction, CompactReason, FrameSeed
 from lash_hookspecs.context_hooks import CompactHookContext, ContextCall
 from lash_hookspecs.contexts import binding
-from lash_hookspecs.errors import CodecError, PluginError
+from lash_hookspecs.errors import CodecError, EffectControllerError, PluginError, TurnCancelled
 from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmTerminalReason
+from lash_hookspecs.sessions import AssembledTurn
 
 __all__ = [
     "compact",
     "compact_at_start",
+    "compacted",
     "context_call",
     "new_frame",
     "opened",
@@ -111,6 +113,19 @@ def new_frame(turn_id: str, compaction: Compaction, history: Conversation | Hist
         )
     )
     return Frame(key=key, body=body, messages=history.messages, events=history.events)
+
+
+def compacted(turn: AssembledTurn) -> Compacted | None:
+    """What a turn that only compacts came to. Raises what kept it from doing so."""
+    if turn.is_success:
+        return turn.compaction
+    failed = next((each for each in turn.errors if each.blocking), None)
+    if failed is None:
+        raise TurnCancelled(f"the compaction (turn `{turn.turn_id}`) was stopped; the conversation is as it was")
+    if failed.plugin_id is not None:
+        told = failed.message.removeprefix(f"plugin `{failed.plugin_id}`, hook `{failed.code}`: ")
+        raise PluginError(failed.plugin_id, failed.code or HOOK, told)
+    raise EffectControllerError(failed.code or "compaction", failed.message)
 
 
 # ---- overflow -------------------------------------------------------------------------------------------------------

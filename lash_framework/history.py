@@ -159,12 +159,19 @@ def _read(cls: type[T], nodes: NodePath, session_id: str, place: int) -> T:
 
 
 def readable_messages(nodes: Sequence[NodeRecord]) -> tuple[list[Message], list[str]]:
-    """The messages that can be read, with a system note in the place of each that can't, and why not."""
+    """The messages that can be read, with a system note in the place of each that can't, and why not.
+
+    What a later frame kept of an earlier one isn't told again.
+    """
     messages, unreadable = [], []
+    told: dict[str, bytes] = {}
     for node in nodes:
         if node.kind is NodeKind.MESSAGE:
             try:
-                messages.append(decode(Message, node.body))
+                message = decode(Message, node.body)
+                if told.get(message.id) != node.body:
+                    messages.append(message)
+                    told[message.id] = node.body
             except CodecError as error:
                 unreadable.append(f"node {node.node_id}: {error}")
                 messages.append(text_message(node.node_id, MessageRole.SYSTEM, f"[unreadable: {error}]"))
