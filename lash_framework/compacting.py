@@ -25,6 +25,7 @@ __all__ = [
     "compact_at_start",
     "compacted",
     "context_call",
+    "frame_key",
     "new_frame",
     "opened",
     "overflowed",
@@ -100,9 +101,14 @@ def opened(conversation: Conversation, compaction: Compaction) -> History:
     return History(shown(conversation.messages, compaction.pieces), compaction.events)
 
 
+def frame_key(turn_id: str) -> str:
+    """The key of the frame that a turn opens: at most one."""
+    return f"compaction:{turn_id}"
+
+
 def new_frame(turn_id: str, compaction: Compaction, history: Conversation | History) -> Frame:
     """The frame that the turn's commit opens."""
-    key = f"compaction:{turn_id}"
+    key = frame_key(turn_id)
     body = encode(
         Compacted(
             plugin_id=compaction.plugin_id,

@@ -6,18 +6,23 @@ The failed call and the compaction are records of the turn, so a replay goes the
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Protocol
 
-from lash_framework.compacting import overflowed, told_of_overflow
+from lash_framework.compacting import frame_key, overflowed, told_of_overflow
 from lash_framework.history import Conversation, History
 from lash_framework.machine import TurnMachine
+from lash_framework.prefix_changes import turn_changes
 from lash_framework.stream import ActivityStream
 from lash_framework.turn_errors import plugin_failed
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.compaction import Compaction
+from lash_hookspecs.context_views import ContextView
 from lash_hookspecs.effect_outcomes import CompactOutcome, TurnStartOutcome
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.llm import LlmCallError, LlmResponse
+from lash_hookspecs.messages import Message
+from lash_hookspecs.prefix import PrefixChange
 
 __all__ = ["ContextWindow"]
 
@@ -30,6 +35,8 @@ AGAIN = "the conversation was compacted in this turn already; say less at once, 
 
 class _Compacts(Protocol):
     history: Conversation | History
+    context: ContextView | None
+    changes: list[PrefixChange]
 
     async def compact(self, scope: RuntimeScope, effect_id: str) -> CompactOutcome: ...
 
@@ -51,6 +58,11 @@ class ContextWindow:
     def history(self) -> Conversation | History:
         """The conversation before the turn's own messages, as it is from the turn's start, or a compaction, on."""
         return self._plan.conversation if self.compaction is None else self._hooks.history
+
+    def changes(self, said: Iterable[Message]) -> tuple[PrefixChange, ...]:
+        """Why the turn's model calls don't all begin alike, or the next turn's won't. `said` is the turn's."""
+        key = "" if self.compaction is None else frame_key(self._plan.turn_id)
+        return (*self._hooks.changes, *turn_changes(said, self._hooks.context, self.compaction, key))
 
     def begin(self, begun: TurnStartOutcome) -> None:
         """Take what the turn's start decided."""

@@ -134,16 +134,16 @@ def resolve_layers(
         for slot, mine in each.layer.slots.items():
             below = slots.setdefault(slot, [])
             if mine.reset:
-                dropped.extend(_drop(lower, DropReason.RESET) for lower in below)
+                dropped.extend(_drop(lower, DropReason.RESET, f"layer `{each.owner}`") for lower in below)
                 below.clear()
             # The key says where it goes, whatever the contribution itself says.
             below.extend(OwnedContribution(each.owner, evolve(one, slot=slot)) for one in mine.contributions)
     return template, tuple(one for held in slots.values() for one in held), tuple(dropped)
 
 
-def _drop(owned: OwnedContribution, reason: DropReason) -> DroppedPiece:
+def _drop(owned: OwnedContribution, reason: DropReason, because: str = "") -> DroppedPiece:
     given = owned.contribution
-    return DroppedPiece(owner=owned.owner, slot=given.slot, title=given.title, reason=reason)
+    return DroppedPiece(owner=owned.owner, slot=given.slot, title=given.title, reason=reason, because=because)
 
 
 def _settle(
@@ -158,7 +158,8 @@ def _settle(
         if not trimmed.content:
             dropped.append(_drop(owned, DropReason.BLANK))
         elif trimmed.tools and not trimmed.tools & callable_tools:
-            dropped.append(_drop(owned, DropReason.GATED))
+            tools = ", ".join(f"`{name}`" for name in sorted(trimmed.tools))
+            dropped.append(_drop(owned, DropReason.GATED, f"no tool of {tools}"))
         else:
             kept.append(OwnedContribution(owned.owner, trimmed))
     kept.sort(key=_order)
@@ -169,7 +170,9 @@ def _settle(
         before = said.get(key)
         if before is None:
             said[key] = _Entry((owned.owner,), given)
-        elif owned.owner not in before.owners:
+            continue
+        dropped.append(_drop(owned, DropReason.DUPLICATE, f"said by `{before.owners[0]}`"))
+        if owned.owner not in before.owners:
             said[key] = evolve(before, owners=(*before.owners, owned.owner))
     return tuple(said.values()), dropped
 
@@ -248,7 +251,12 @@ def render_prompt(inputs: PromptInputs) -> RenderedPrompt:
         if entry.contribution.slot not in placed
         for owner in entry.owners
     ]
-    return RenderedPrompt(text=writer.text, pieces=tuple(writer.pieces), dropped=(*dropped, *unfit, *homeless))
+    return RenderedPrompt(
+        text=writer.text,
+        pieces=tuple(writer.pieces),
+        dropped=(*dropped, *unfit, *homeless),
+        template_owner=template_owner,
+    )
 
 
 def _write_entry(

@@ -18,11 +18,12 @@ from lash_framework.environment import current_prompt
 from lash_framework.faults import IN_RESULT
 from lash_framework.history import Conversation, History
 from lash_framework.hooks import Bind, HookImpl, collect
+from lash_framework.prefix_changes import prompt_changes, tool_changes
 from lash_framework.prepare_context import prepare_context
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.compaction import CompactReason
-from lash_hookspecs.context_views import OwnedPrompt
+from lash_hookspecs.context_views import ContextView
 from lash_hookspecs.contexts import CheckpointHookContext, TurnHookContext
 from lash_hookspecs.directives import OwnedDirective
 from lash_hookspecs.effect_commands import (
@@ -48,6 +49,7 @@ from lash_hookspecs.effect_outcomes import (
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
 from lash_hookspecs.errors import ClaimLost, PluginError, ReplayError
 from lash_hookspecs.llm import LlmToolSpec
+from lash_hookspecs.prefix import PrefixChange
 from lash_hookspecs.prompts import PromptContribution, RenderedPrompt
 from lash_hookspecs.sessions import AssembledTurn
 from lash_hookspecs.values import mutable
@@ -92,14 +94,16 @@ class TurnHooks:
     """The effects of one turn that run hooks. `bind` makes the hooks' contexts, from the turn as it stands.
 
     Every method raises `EffectControllerError` if the boundary failed; a hook's own failure is in the outcome.
-    `history` is the conversation before the turn, as it is shown and stored from the turn's start on.
+    `history` is the conversation before the turn, as it stands from the turn's start on, `context` the view of it, and
+    `changes` are those of prompt and tools between the turn's model calls.
     """
 
     def __init__(self, plan: TurnPlan, bind: Callable[..., Bind]) -> None:
         self._plan = plan
         self._bind = bind
         self.history: Conversation | History = plan.conversation
-        self._prepared: tuple[OwnedPrompt, ...] = ()
+        self.context: ContextView | None = None
+        self.changes: list[PrefixChange] = []
         self._shown: tuple[RenderedPrompt, tuple[LlmToolSpec, ...]] | None = None
 
     async def start(self) -> TurnStartOutcome:
@@ -118,8 +122,7 @@ class TurnHooks:
                     if compaction is not None:
                         self.history = opened(plan.conversation, compaction)
                     if not plan.only_compacts:
-                        context = await prepare_context(plan, self.history)
-                        self._prepared = () if context is None else context.prompt
+                        context = self.context = await prepare_context(plan, self.history)
                         if before:
                             made.directives = await self._collect(before, self._bind(TurnHookContext))
                         prompt = current_prompt(plan, await self._contributions())
@@ -141,15 +144,15 @@ class TurnHooks:
             text = f"turn `{plan.turn_id}` was begun with another policy, and goes on only with that one"
             raise ReplayError("runtime_effect_policy", text)
         self._shown = (begun.prompt, begun.tool_specs)
-        self.history, self._prepared = plan.conversation, ()
+        self.history, self.context = plan.conversation, None
         if begun.hooks.failure is None:
             await self._open(begun)
         return begun
 
     async def _open(self, begun: TurnStartOutcome | CompactOutcome) -> None:
         """Go on with what the record says of the conversation."""
-        if isinstance(begun, TurnStartOutcome) and begun.context is not None:
-            self._prepared = begun.context.prompt
+        if isinstance(begun, TurnStartOutcome):
+            self.context = begun.context
         if begun.compaction is not None:
             await self._plan.conversation.load()
             self.history = opened(self._plan.conversation, begun.compaction)
@@ -177,7 +180,7 @@ class TurnHooks:
         async def live() -> SyncEnvironmentOutcome:
             specs, record = plan.composition.tool_specs, NO_HOOKS
             prompt = RenderedPrompt()
-            if plan.composition.hooks["lash_prompt_contributions"] or self._prepared:
+            if plan.composition.hooks["lash_prompt_contributions"] or self.context is not None:
                 with self._recording() as made:
                     await self._enter()
                     prompt = current_prompt(plan, await self._contributions())
@@ -192,6 +195,9 @@ class TurnHooks:
         if synced.unchanged and shown is not None:
             return SyncEnvironmentOutcome(prompt=shown[0], tool_specs=shown[1], hooks=synced.hooks)
         if synced.hooks.failure is None:
+            if shown is not None:
+                self.changes += prompt_changes(shown[0], synced.prompt)
+                self.changes += tool_changes(shown[1], synced.tool_specs, plan.composition.tool_owners)
             self._shown = (synced.prompt, synced.tool_specs)
         return synced
 
@@ -259,7 +265,8 @@ class TurnHooks:
     async def _contributions(self) -> list[tuple[str, Any]]:
         hooks = self._plan.composition.hooks["lash_prompt_contributions"]
         found = await collect(hooks, self._bind(TurnHookContext), item=PromptContribution) if hooks else []
-        return [*found, *((each.plugin_id, each.contribution) for each in self._prepared)]
+        prepared = () if self.context is None else self.context.prompt
+        return [*found, *((each.plugin_id, each.contribution) for each in prepared)]
 
     @contextmanager
     def _recording(self) -> Iterator[_Recording]:

@@ -208,8 +208,8 @@ def test_explain_names_the_plugin_of_every_piece(lash: Cli) -> None:
     turn = lash.run("run", "hi", "--json", "--set", "max_turns=7", "--model", "scripted:demo", env=env)
     shown = lash.run("explain", turn.object["turn_id"][:10], "--text", env=env)
     assert shown.code == 0
-    assert "[extra]\n" in shown.out
-    assert "Mention the moon." in shown.out
+    assert re.search(r"^extra +Mention the moon\.$", shown.out, re.MULTILINE)
+    assert re.search(r"^lash-framework +## Guidance$", shown.out, re.MULTILINE)
     assert re.search(r"^batch +mode-standard", shown.out, re.MULTILINE)
     assert re.search(r"^model +scripted:demo +--model$", shown.out, re.MULTILINE)
     assert re.search(r"^max_turns +7 +--set max_turns$", shown.out, re.MULTILINE)
@@ -217,6 +217,7 @@ def test_explain_names_the_plugin_of_every_piece(lash: Cli) -> None:
     whole = lash.run("explain", turn.object["turn_id"], "--json", env=env).object
     assert whole["turn_id"] == turn.object["turn_id"]
     assert all(each["plugin_ids"] for each in whole["prompt"])
+    assert {"plugin_ids": ["extra"], "text": "Mention the moon."} in whole["lines"]
     nothing = lash.run("explain", "nope")
     assert (nothing.code, "unknown turn `nope`: `lash sessions show SESSION` lists" in nothing.err) == (2, True)
 

@@ -313,6 +313,10 @@ if TYPE_CHECKING:
         PluginInfo as PluginInfo,
         SessionStateSpec as SessionStateSpec,
     )
+    from lash_hookspecs.prefix import (
+        PrefixChange as PrefixChange,
+        PrefixPart as PrefixPart,
+    )
     from lash_hookspecs.processes import (
         EngineInput as EngineInput,
         ExternalInput as ExternalInput,
@@ -859,6 +863,10 @@ _MODULES = {
         "HOOK_API",
         "PluginInfo",
         "SessionStateSpec",
+    ),
+    "prefix": (
+        "PrefixChange",
+        "PrefixPart",
     ),
     "processes": (
         "EngineInput",

@@ -13,6 +13,7 @@ from lash_hookspecs.compaction import Compacted, CompactRequest
 from lash_hookspecs.llm import GenerationOptions, LlmOutputSpec, LlmTerminalReason, ProviderFailureKind, TokenUsage
 from lash_hookspecs.messages import Message, MessageRole
 from lash_hookspecs.modes import ModeTurnOptions
+from lash_hookspecs.prefix import PrefixChange
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
 from lash_hookspecs.tools import ToolCallRecord
 from lash_hookspecs.turn_effects import ProtocolEvent
@@ -206,7 +207,8 @@ class AssembledTurn:
     `durable` says whether every effect was journalled, so that a crash would have lost nothing.
     `output_value` is the parsed answer where a schema was asked for. `explain_ref` names the stored provenance.
     `compaction` tells of the new frame that the turn opened. `context_tokens` are those of its last model call, kept
-    where a plugin compacts.
+    where a plugin compacts. `prefix_changes` say why its model calls don't all begin alike, or the next turn's
+    otherwise.
     """
 
     turn_id: str
@@ -223,6 +225,7 @@ class AssembledTurn:
     explain_ref: str | None = None
     compaction: Compacted | None = None
     context_tokens: int = 0
+    prefix_changes: tuple[PrefixChange, ...] = ()
     started_at_ms: int = 0
     finished_at_ms: int = 0
 
