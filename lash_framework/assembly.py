@@ -122,7 +122,7 @@ def _outcome_text(outcome: TurnOutcome | None) -> str | None:
 class TurnAssembler:
     """Folds a turn's events; `assemble` says what it was. `partial_text` is kept of a reply that was cut off.
 
-    `context_tokens` are those of the last model call: about what the next one begins with.
+    `last_usage` is that of the last model call: about what the next one begins with.
     """
 
     tool_calls: list[ToolCallRecord] = field(factory=list)
@@ -132,7 +132,7 @@ class TurnAssembler:
     done: bool = False
     llm_calls: int = 0
     partial_text: str = ""
-    context_tokens: int = 0
+    last_usage: TokenUsage = TokenUsage()
     _children: dict[tuple[str, str, str], TokenUsage] = field(factory=dict)
 
     def note(self, issues: Iterable[TurnIssue]) -> None:
@@ -157,7 +157,7 @@ class TurnAssembler:
                     )
                 )
             case TokenUsageEvent():
-                self.usage, self.context_tokens = event.cumulative, event.usage.total
+                self.usage, self.last_usage = event.cumulative, event.usage
             case ChildTokenUsage():
                 self._children[event.session_id, event.source, event.model] = event.cumulative
             case LlmRequestEvent():

@@ -20,13 +20,15 @@ from lash_hookspecs.compaction import Compaction
 from lash_hookspecs.context_views import ContextView
 from lash_hookspecs.effect_outcomes import CompactOutcome, TurnStartOutcome
 from lash_hookspecs.effects import RuntimeScope
-from lash_hookspecs.llm import LlmCallError, LlmResponse
+from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmTerminalReason
 from lash_hookspecs.messages import Message
 from lash_hookspecs.prefix import PrefixChange
 
 __all__ = ["ContextWindow"]
 
 log = logging.getLogger("lash.turn")
+
+_OVERFLOW, _LIMIT = LlmTerminalReason.CONTEXT_OVERFLOW, LlmTerminalReason.OUTPUT_LIMIT
 
 NO_PLUGIN = "go on in a new session, or add a plugin that compacts (hook `lash_compact`)"
 NO_SEED = "no plugin made the conversation shorter; go on in a new session, or give a model with a larger window"
@@ -75,9 +77,9 @@ class ContextWindow:
 
         None: the machine was told to ask again, or that a hook failed. Raises `EffectControllerError`.
         """
-        window = self._plan.capability.context_window
-        if not overflowed(result, window):
-            return result
+        reason, window = result.terminal_reason, self._plan.capability.context_window
+        if reason is not _OVERFLOW and (reason is not _LIMIT or not overflowed(result, window)):
+            return result  # as nearly always
         if not self._plan.composition.hooks["lash_compact"]:
             return told_of_overflow(result, window, NO_PLUGIN)
         if self.compaction is not None:

@@ -76,7 +76,7 @@ def prepare_commit(
         ),
         explain_ref=record_id,
         compaction=None if frame is None else decode(Compacted, frame.body),
-        context_tokens=run.assembler.context_tokens if any(map(plan.composition.hooks.get, _SIZED)) else 0,
+        context_tokens=run.assembler.last_usage.total if any(map(plan.composition.hooks.get, _SIZED)) else 0,
         prefix_changes=run.window.changes(run.machine.turn_messages),
         started_at_ms=run.started_at_ms,
         finished_at_ms=now_ms,
