@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import starmap
 from typing import Any
 
 from lash_framework.prompt import OwnedContribution, PromptInputs
@@ -18,7 +19,7 @@ def current_prompt(plan: TurnPlan, offered: Sequence[tuple[str, Any]] = ()) -> R
     inputs = PromptInputs(
         layers=plan.layers,
         contributions=(
-            *(OwnedContribution(plugin_id, each) for plugin_id, each in offered),
+            *starmap(OwnedContribution, offered),
             *_of_extension("session extension", plan.session_extension),
             *_of_extension("turn extension", plan.turn_input.mode_extension),
         ),

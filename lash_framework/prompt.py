@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from typing import NamedTuple
 
 from attrs import evolve
 
@@ -32,6 +33,7 @@ from lash_hookspecs.values import frozen
 __all__ = [
     "DEFAULT_TEMPLATE",
     "KERNEL_OWNER",
+    "REMEMBERED",
     "OwnedContribution",
     "OwnedLayer",
     "PromptInputs",
@@ -79,8 +81,7 @@ DEFAULT_TEMPLATE = PromptTemplate(
 _SLOT_ORDER = {slot: index for index, slot in enumerate(PromptSlot)}
 
 
-@frozen
-class OwnedContribution:
+class OwnedContribution(NamedTuple):
     """A contribution and who made it: a plugin's id, or the name of a layer."""
 
     owner: str
@@ -290,14 +291,24 @@ def _builtin(builtin: PromptBuiltin, inputs: PromptInputs) -> str:
             return f"{CORE_GUIDANCE}\n{ASK_GUIDANCE}" if "ask" in inputs.callable_tools else CORE_GUIDANCE
 
 
+REMEMBERED = 8
+"""How many prompts a renderer remembers: sessions of one mode have instructions of their own, and take turns."""
+
+
 class PromptRenderer:
-    """Renders, and remembers the last result: equal inputs get the identical object, and every cache behind it."""
+    """Renders, and remembers the latest results: equal inputs get the identical object, and every cache behind it."""
 
     def __init__(self) -> None:
-        self._last: tuple[PromptInputs, RenderedPrompt] | None = None
+        self._latest: list[tuple[PromptInputs, RenderedPrompt]] = []
 
     def render(self, inputs: PromptInputs) -> RenderedPrompt:
         """The prompt for these inputs."""
-        if self._last is None or self._last[0] != inputs:
-            self._last = (inputs, render_prompt(inputs))
-        return self._last[1]
+        latest = self._latest
+        for at, (known, prompt) in enumerate(latest):
+            if known == inputs:
+                if at:
+                    latest.insert(0, latest.pop(at))
+                return prompt
+        prompt = render_prompt(inputs)
+        latest[:] = [(inputs, prompt), *latest[: REMEMBERED - 1]]
+        return prompt
