@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import evolve
 
+from lash_framework.composition import Composition
 from lash_framework.context_views import count_of, owned, pieces_of, require_images, require_whole, shown
 from lash_framework.history import Conversation, Frame, History
 from lash_framework.hooks import first
@@ -16,7 +17,7 @@ from lash_hookspecs.codec import encode
 from lash_hookspecs.compaction import Compacted, Compaction, CompactReason, FrameSeed
 from lash_hookspecs.context_hooks import CompactHookContext, ContextCall
 from lash_hookspecs.contexts import binding
-from lash_hookspecs.errors import CodecError, EffectControllerError, PluginError, TurnCancelled
+from lash_hookspecs.errors import CodecError, ConfigurationError, EffectControllerError, PluginError, TurnCancelled
 from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmTerminalReason
 from lash_hookspecs.sessions import AssembledTurn
 
@@ -29,10 +30,18 @@ __all__ = [
     "new_frame",
     "opened",
     "overflowed",
+    "require_compactor",
     "told_of_overflow",
 ]
 
 HOOK = "lash_compact"
+
+
+def require_compactor(composition: Composition) -> None:
+    """Raise `ConfigurationError` if nobody there could do what is asked."""
+    if not composition.hooks[HOOK]:
+        text = f"mode `{composition.mode.mode_id}` has no plugin that compacts: add one with the hook `{HOOK}`"
+        raise ConfigurationError(text)
 
 
 async def context_call(plan: TurnPlan, messages: MessageSequence, **more: Any) -> ContextCall:
@@ -53,9 +62,13 @@ async def context_call(plan: TurnPlan, messages: MessageSequence, **more: Any) -
 
 
 async def compact_at_start(plan: TurnPlan) -> Compaction | None:
-    """Compact before a turn that was asked to, or whose model's window is nearly full. Raises `PluginError`."""
+    """Compact before a turn that was asked to, or whose model's window is nearly full. Raises `PluginError`.
+
+    And `ConfigurationError` if it was asked to, and the plugin that could is gone since.
+    """
     asked = plan.turn_input.compact
     if asked is not None:
+        require_compactor(plan.composition)
         return await compact(plan, CompactReason.REQUESTED, asked.instructions)
     return await compact(plan, CompactReason.THRESHOLD) if await _is_due(plan) else None
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from lash_framework.accepted import TurnRequest
+from lash_framework.compacting import require_compactor
 from lash_framework.explain import explain_record
 from lash_framework.faults import IN_RESULT
 from lash_framework.history import Conversation
@@ -65,10 +66,8 @@ class HeldTurn:
         composition = self._session.lash.host.composition(policy.mode_id)
         self._chosen(policy)
         self._options(composition, policy)
-        if self._request.turn_input.compact is not None and not composition.hooks["lash_compact"]:
-            raise ConfigurationError(
-                f"mode `{composition.mode.mode_id}` has no plugin that compacts: add one with the hook `lash_compact`"
-            )
+        if self._request.turn_input.compact is not None:
+            require_compactor(composition)
         composition.check_turn_extension(self._request.turn_input.mode_extension)
 
     async def run(

@@ -115,7 +115,7 @@ class TurnHooks:
             hooks = plan.composition.hooks
             before = hooks["lash_before_turn"]
             prompt, record, compaction, context = RenderedPrompt(), NO_HOOKS, None, None
-            if any(hooks[name] for name in _AT_START):
+            if plan.only_compacts or any(hooks[name] for name in _AT_START):
                 with self._recording() as made:
                     await self._enter()
                     compaction = await compact_at_start(plan)

@@ -40,6 +40,13 @@ def lash_prompt_contributions(ctx):
     from lash_hookspecs import PromptContribution
     return [PromptContribution(content="Mention the moon.", title="Moon")]
 """
+SQUEEZE = """
+from lash_hookspecs import FrameSeed, hookimpl
+
+@hookimpl
+def lash_compact(ctx):
+    return FrameSeed(messages=ctx.messages[-1:]) if ctx.instructions != "nothing" else None
+"""
 BROKEN = "import no_such_module\n"
 
 
@@ -201,6 +208,18 @@ def test_modes_are_listed_and_shown_with_their_owners(lash: Cli) -> None:
         each for each in whole["provenance"] if each["kind"] == "driver"
     ).items()
     assert lash.run("modes", "show", env=env).out.startswith("mode standard\n")
+
+
+def test_a_session_is_compacted_by_a_plugin_and_nothing_is_lost_of_it(lash: Cli) -> None:
+    lash.run("run", "What?", "--session", "s")
+    alone = lash.run("sessions", "compact", "s")
+    assert (alone.code, "has no plugin that compacts: add one with the hook `lash_compact`" in alone.err) == (2, True)
+    env = plugin(lash, "squeeze", SQUEEZE)
+    done = lash.run("sessions", "compact", "s", env=env)
+    assert (done.code, done.out) == (0, "plugin squeeze: 2 messages became 1\n")
+    assert lash.run("sessions", "show", "s").out.count("user\nWhat?") == 1
+    again = lash.run("sessions", "compact", "s", "--instructions", "nothing", env=env)
+    assert (again.code, again.out) == (0, "nothing to compact\n")
 
 
 def test_explain_names_the_plugin_of_every_piece(lash: Cli) -> None:

@@ -41,6 +41,7 @@ from lash_hookspecs import (
     Stopped,
     StopReason,
     TokenUsage,
+    TurnBlocked,
     TurnInput,
     decode,
     hookimpl,
@@ -702,3 +703,41 @@ async def test_a_committed_turn_that_compacted_replays_to_the_same_bytes(tmp_pat
         for turn_id in ("overflows", "fits", "asked", "after"):
             replayed = await lash.replay(turn_id)
             assert replayed.differences == (), turn_id
+
+
+async def test_a_compaction_whose_plugin_is_gone_waits_for_it(tmp_path: Path) -> None:
+    """Done without it, it would have done nothing, and nobody would know."""
+    store, began = file_store(tmp_path), anyio.Event()
+
+    class Slow(Compactor):
+        @hookimpl
+        async def lash_compact(self, ctx: Any) -> Any:
+            began.set()
+            await anyio.sleep_forever()
+
+    async with opened(Slow(), says=["one"], store=store) as lash:
+        session = await talk(lash, "first")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(session.compact)
+            await began.wait()
+            tasks.cancel_scope.cancel()
+    async with opened(store=store) as lash:
+        session = await lash.session("s", recover=False)
+        with pytest.raises(TurnBlocked, match="has no plugin that compacts: add one with the hook `lash_compact`"):
+            await session.recover()
+    async with opened(Compactor(), store=store) as lash:
+        session = await lash.session("s")
+        assert [each.text for each in await session.messages()] == ["SUMMARY"]
+
+
+async def test_without_a_journal_a_session_is_compacted_too(tmp_path: Path) -> None:
+    inline = "[durability]\neffects = 'inline'\n"
+    squeeze = Compactor()
+    async with opened(squeeze, says=["one"], toml=inline, folder=tmp_path) as lash:
+        session = await talk(lash, "first")
+        assert await session.compact() is not None
+        assert [each.text for each in await session.messages()] == ["SUMMARY"]
+    async with opened(says=["one"], toml=inline, folder=tmp_path) as lash:
+        session = await talk(lash, "first")
+        with pytest.raises(ConfigurationError, match="has no plugin that compacts"):
+            await session.compact()

@@ -234,7 +234,7 @@ def compact(invocation: Invocation, session_id: str | None, instructions: str) -
     if done is None:
         click.echo("nothing to compact")
     else:
-        click.echo(f"plugin {done.plugin_id} made {done.after} messages of {done.before}")
+        click.echo(f"plugin {done.plugin_id}: {done.before} messages became {done.after}")
 
 
 @sessions.command()
