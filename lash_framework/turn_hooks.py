@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+import anyio
+
 from lash_framework.compacting import compact, compact_at_start, opened
 from lash_framework.directives import DIRECTIVES, enqueued, owned_directives
 from lash_framework.effects import envelope
@@ -154,7 +156,8 @@ class TurnHooks:
         if isinstance(begun, TurnStartOutcome):
             self.context = begun.context
         if begun.compaction is not None:
-            await self._plan.conversation.load()
+            with anyio.CancelScope(shield=True):  # the record holds, whatever is cancelled meanwhile
+                await self._plan.conversation.load()
             self.history = opened(self._plan.conversation, begun.compaction)
 
     async def compact(self, scope: RuntimeScope, effect_id: str) -> CompactOutcome:

@@ -10,12 +10,14 @@ from typing import Any
 import anyio
 import orjson
 import pytest
+from agents import agent
 from attrs import evolve, frozen
 from hook_kit import Plugin, Told, asked, failure, file_store, opened, system_prompt
 from machine_kit import PICTURE
+from test_flat_costs import Meter, metered_store
 from test_replay import Records
 
-from lash_framework import Lash
+from lash_framework import Lash, lease_keeper
 from lash_framework.settings import load_settings
 from lash_framework.testing import Crash, crash_at_every_effect
 from lash_hookspecs import (
@@ -741,3 +743,33 @@ async def test_without_a_journal_a_session_is_compacted_too(tmp_path: Path) -> N
         session = await talk(lash, "first")
         with pytest.raises(ConfigurationError, match="has no plugin that compacts"):
             await session.compact()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # counts are the same on every event loop
+async def test_plugins_that_have_nothing_to_say_cost_no_statement_and_no_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor does the next turn's cost grow with a frame that was left."""
+    monkeypatch.setattr(lease_keeper, "LOOK_S", 1000.0)  # no look after the lease falls into a turn that is metered
+    settings = _settings("durability.lease_ttl_s=1000000")
+
+    async def second_turn(*plugins: object, before: int = 1, compacted: bool = False) -> tuple[Any, list[str]]:
+        meter, records = Meter(), Records()
+        options = {"store": "metered://", "plugins": [metered_store(meter), *plugins], "settings": settings}
+        async with agent(lambda request: "ok", **options) as lash:
+            session = await lash.session("s")
+            for turn in range(before):
+                await session.run(f"said {turn}")
+            if compacted:
+                await session.compact()
+            meter.reading()
+            await session.run("go")
+            statements, _ = meter.reading()
+            lash.journalling, lash.effects = None, records
+            await session.run("go again")
+        return statements, records.ran
+
+    idle = View(lambda ctx, prepared: None), Compactor(lambda ctx: None)
+    usual = await second_turn()
+    assert await second_turn(*idle) == usual
+    assert await second_turn(Compactor(), before=12, compacted=True) == await second_turn(Compactor(), compacted=True)
