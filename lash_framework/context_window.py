@@ -90,6 +90,7 @@ class ContextWindow:
         self._stream.asking = False
         if made.hooks.failure is not None:
             self.hook_failed = True
+            machine.ask_over(before.messages, machine.events, result.usage)  # what the call has cost counts
             machine.fail_turn(plugin_failed(made.hooks.failure))
             return None
         if made.compaction is None:

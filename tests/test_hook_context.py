@@ -587,6 +587,7 @@ async def test_a_compactor_that_fails_after_an_overflow_fails_the_turn_by_name()
         turn = await session.run("second")
         loaded = await lash.store.load_session("s")
     assert failure(turn) == ("runtime_error", "lash_compact")
+    assert turn.token_usage.input == 50
     assert turn.errors[0].plugin_id == "squeeze"
     assert loaded is not None
     assert "plugin/squeeze" not in loaded.components  # its state is as it was
