@@ -13,6 +13,7 @@ import gc
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from itertools import starmap
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,12 +23,16 @@ from attrs import frozen
 
 from lash_framework.hooks import HookImpl, chain, collect, observe
 from lash_framework.host import PluginHost
+from lash_framework.prompt import OwnedContribution, OwnedLayer, PromptInputs, PromptRenderer
 from lash_framework.state import PluginStates
 from lash_hookspecs import (
     EnqueueMessages,
     Mode,
     ModeDriver,
     PluginInfo,
+    PromptContribution,
+    PromptLayer,
+    PromptSlot,
     SessionPolicy,
     SessionStateSpec,
     TurnInput,
@@ -148,6 +153,40 @@ def memory_figures(host: PluginHost) -> None:
     print(f"{'an idle session, plugin states only':62}{sys.getsizeof(idle[0]):9} bytes, {blocks / 1000:.1f} blocks")
 
 
+# ---- prompts --------------------------------------------------------------------------------------------------------
+
+
+def contributions() -> list[tuple[str, PromptContribution]]:
+    """A hundred, made anew as plugins do."""
+    slots = tuple(PromptSlot)
+    return [
+        (
+            f"p{n % COUNT}",
+            PromptContribution(content=f"Line {n} of a prompt.", slot=slots[n % len(slots)], priority=n % 5),
+        )
+        for n in range(100)
+    ]
+
+
+def prompt_figures() -> None:
+    layers = tuple(OwnedLayer(owner, PromptLayer()) for owner in ("host", "mode", "session", "turn"))
+    offered = contributions()
+
+    def render(renderer: PromptRenderer, offered: list[tuple[str, PromptContribution]]) -> None:
+        renderer.render(PromptInputs(layers=layers, contributions=tuple(starmap(OwnedContribution, offered))))
+
+    known = PromptRenderer()
+    made = iter([contributions() for _ in range(ROUNDS * 10)])
+    render(known, offered)
+    show(
+        "a prompt of 100 contributions, the same objects",
+        best(lambda: render(known, offered), 10),
+        "asked for: <= 100 µs",
+    )
+    show("the same, equal ones", best(lambda: render(known, next(made)), 10), "asked for: <= 100 µs")
+    show("the same, rendered", best(lambda: render(PromptRenderer(), offered), 1))
+
+
 # ---- runners --------------------------------------------------------------------------------------------------------
 
 CALL = TurnCall(session_id="s", mode_id="m", policy=POLICY, turn_id="t", turn_input=TurnInput())
@@ -209,6 +248,7 @@ def main() -> None:
     host = host_figures()
     open_figures(host)
     memory_figures(host)
+    prompt_figures()
     for backend in ("asyncio", "trio"):
         print(f"-- {backend}")
         anyio.run(runner_figures, backend=backend)

@@ -117,7 +117,8 @@ def bare_request(item: InboxItem) -> TurnRequest:
     """What was said, without all that plugins, modes and models make of it: for a turn that isn't run any more."""
     try:
         accepted = decode(AcceptedTurn, item.payload)
-        said, images = TurnInput(items=accepted.turn_input.items), accepted.images
+        given = accepted.turn_input
+        said, images = TurnInput(items=given.items, compact=given.compact), accepted.images
     except CodecError:
         said, images = TurnInput.text("[The input of this turn can't be read.]"), {}
     turn_id = item.turn_id or item.source_key

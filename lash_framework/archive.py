@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from lash_framework.explain import ExplainRecord, Explanation
+from attrs import evolve
+
+from lash_framework.explain import ExplainRecord, Explanation, record_changes
 from lash_framework.history import readable_messages
 from lash_hookspecs.codec import decode
 from lash_hookspecs.errors import CodecError, ConfigurationError, UnknownName
 from lash_hookspecs.messages import Message
+from lash_hookspecs.prefix import PrefixChange, PrefixPart
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, SessionUsageReport
 from lash_hookspecs.stores import Blobs, Receipt, SessionStore
 from lash_hookspecs.values import frozen
@@ -71,7 +74,12 @@ async def load_history(store: SessionStore, session_id: str) -> HistoryExport:
 
 async def explain_turn(store: _Readable, turn_id: str, session_id: str | None = None) -> Explanation:
     """The stored provenance of a turn. Raises like `find_turn`."""
-    return await _explained(store, *await find_turn(store, turn_id, session_id))
+    session_id, receipt = await find_turn(store, turn_id, session_id)
+    turn, record = await _explained(store, receipt)
+    if record is None:
+        raise ConfigurationError(f"turn `{turn.turn_id}` was stored without its provenance")
+    changes = [*await _changes_since(store, session_id, receipt, record), *turn.prefix_changes]
+    return Explanation.of(turn, session_id, record, dict.fromkeys(changes))
 
 
 async def find_turn(store: _Readable, turn_id: str, session_id: str | None = None) -> tuple[str, Receipt]:
@@ -91,9 +99,32 @@ async def find_turn(store: _Readable, turn_id: str, session_id: str | None = Non
     return found[0]
 
 
-async def _explained(store: Blobs, session_id: str, receipt: Receipt) -> Explanation:
+async def _changes_since(
+    store: _Readable, session_id: str, receipt: Receipt, record: ExplainRecord
+) -> list[PrefixChange]:
+    """What changed since the turn before this one that asked a model, and what was compacted since."""
+    changes: list[PrefixChange] = []
+    limit, seen = 16, 0
+    while True:
+        found = await store.list_receipts(session_id, limit=limit)
+        for earlier in found[seen:]:
+            if earlier.operation.scope != "turn" or earlier.head_revision >= receipt.head_revision:
+                continue
+            turn, known = await _explained(store, earlier)
+            if turn.execution.llm_calls:
+                ended = [
+                    change for change in turn.prefix_changes if change.part in (PrefixPart.MESSAGE, PrefixPart.VIEW)
+                ]
+                changes += [evolve(change, change=f"was shown in turn {turn.turn_id} only") for change in ended]
+                return changes if known is None else [*changes, *record_changes(known, record)]
+            changes += [change for change in turn.prefix_changes if change.part is PrefixPart.FRAME]
+        if len(found) < limit:
+            return changes
+        limit, seen = limit * 16, len(found)
+
+
+async def _explained(store: Blobs, receipt: Receipt) -> tuple[AssembledTurn, ExplainRecord | None]:
+    """A turn and its provenance, if it has some."""
     turn = decode(AssembledTurn, receipt.result)
     record = await store.get_blob(turn.explain_ref) if turn.explain_ref else None
-    if record is None:
-        raise ConfigurationError(f"turn `{turn.turn_id}` was stored without its provenance")
-    return Explanation.of(turn, session_id, decode(ExplainRecord, record))
+    return turn, None if record is None else decode(ExplainRecord, record)

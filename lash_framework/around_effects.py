@@ -12,9 +12,9 @@ from typing import Any
 
 from attrs import evolve
 
+from lash_framework.call_rows import pending
 from lash_framework.faults import IN_RESULT
 from lash_framework.hooks import Bind
-from lash_framework.journal import pending
 from lash_framework.model_calls import storable
 from lash_framework.tool_calls import attached, completed, failure, without_attachment
 from lash_framework.turn_plan import TurnPlan

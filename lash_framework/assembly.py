@@ -120,7 +120,10 @@ def _outcome_text(outcome: TurnOutcome | None) -> str | None:
 
 @mutable
 class TurnAssembler:
-    """Folds a turn's events; `assemble` says what it was. `partial_text` is kept of a reply that was cut off."""
+    """Folds a turn's events; `assemble` says what it was. `partial_text` is kept of a reply that was cut off.
+
+    `last_usage` is that of the last model call: about what the next one begins with.
+    """
 
     tool_calls: list[ToolCallRecord] = field(factory=list)
     issues: list[TurnIssue] = field(factory=list)
@@ -129,6 +132,7 @@ class TurnAssembler:
     done: bool = False
     llm_calls: int = 0
     partial_text: str = ""
+    last_usage: TokenUsage = TokenUsage()
     _children: dict[tuple[str, str, str], TokenUsage] = field(factory=dict)
 
     def note(self, issues: Iterable[TurnIssue]) -> None:
@@ -154,7 +158,7 @@ class TurnAssembler:
                     )
                 )
             case TokenUsageEvent():
-                self.usage = event.cumulative
+                self.usage, self.last_usage = event.cumulative, event.usage
             case ChildTokenUsage():
                 self._children[event.session_id, event.source, event.model] = event.cumulative
             case LlmRequestEvent():

@@ -6,11 +6,15 @@ Its size depends on the composition, not on the history; it is stored by content
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from lash_framework.composition import Composition
+from lash_framework.prefix_changes import Piece, differing
+from lash_framework.prompt import KERNEL_OWNER
 from lash_framework.sourcing import Sourced
 from lash_hookspecs.codec import encode
+from lash_hookspecs.prefix import PrefixChange, PrefixPart
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sessions import AssembledTurn
 from lash_hookspecs.tool_interventions import ToolIntervention
@@ -24,6 +28,9 @@ __all__ = [
     "ExplainedSetting",
     "ExplainedTool",
     "Explanation",
+    "OwnedLine",
+    "explain_record",
+    "record_changes",
 ]
 
 
@@ -38,7 +45,10 @@ class ExplainedPlugin:
 
 @frozen(kw_only=True)
 class ExplainedPrompt:
-    """A piece of the system prompt and who said it. Dropped pieces have a `dropped` reason and no text."""
+    """A piece of the system prompt and who said it. Dropped pieces have a `dropped` reason and no text.
+
+    `because` names the layer that reset the slot, the tools that aren't there, or who said it before.
+    """
 
     plugin_ids: tuple[str, ...]
     section: str | None = None
@@ -46,6 +56,7 @@ class ExplainedPrompt:
     title: str | None = None
     text: str = ""
     dropped: str | None = None
+    because: str = ""
 
 
 @frozen(kw_only=True)
@@ -87,11 +98,22 @@ class ExplainRecord:
     prompt: tuple[ExplainedPrompt, ...] = ()
     tools: tuple[ExplainedTool, ...] = ()
     settings: tuple[ExplainedSetting, ...] = ()
+    template_owner: str = KERNEL_OWNER
+
+
+class OwnedLine(NamedTuple):
+    """A line of the rendered prompt, and whose it is: several said the same, or one."""
+
+    plugin_ids: tuple[str, ...]
+    text: str
 
 
 @frozen(kw_only=True)
 class Explanation:
-    """A turn's record, whose turn it is, and what plugins did about its tool calls."""
+    """A turn's record, whose turn it is, and what plugins did about its tool calls.
+
+    `changes` say why its model calls begin otherwise than those of the turn before it, or than one another.
+    """
 
     turn_id: str
     session_id: str
@@ -101,10 +123,31 @@ class Explanation:
     prompt: tuple[ExplainedPrompt, ...]
     tools: tuple[ExplainedTool, ...]
     settings: tuple[ExplainedSetting, ...]
+    template_owner: str = KERNEL_OWNER
+    changes: tuple[PrefixChange, ...] = ()
     calls: tuple[ExplainedCall, ...] = ()
 
+    @property
+    def lines(self) -> Sequence[OwnedLine]:
+        """The rendered prompt, line by line, each with its owners. Headings and what is between pieces are the
+        template's."""
+        found: list[OwnedLine] = []
+        template, section = (self.template_owner,), None
+        for piece in self.prompt:
+            if piece.dropped is not None:
+                continue
+            if found:
+                found.append(OwnedLine(template, ""))
+            if piece.section is not None and piece.section != section:
+                found += [OwnedLine(template, f"## {piece.section}"), OwnedLine(template, "")]
+            section = piece.section
+            found += [OwnedLine(piece.plugin_ids, line) for line in piece.text.split("\n")]
+        return found
+
     @classmethod
-    def of(cls, turn: AssembledTurn, session_id: str, record: ExplainRecord) -> Explanation:
+    def of(
+        cls, turn: AssembledTurn, session_id: str, record: ExplainRecord, changes: Iterable[PrefixChange] = ()
+    ) -> Explanation:
         """The record as an answer about one turn."""
         return cls(
             turn_id=turn.turn_id,
@@ -115,6 +158,8 @@ class Explanation:
             prompt=record.prompt,
             tools=record.tools,
             settings=record.settings,
+            template_owner=record.template_owner,
+            changes=tuple(changes),
             calls=tuple(
                 ExplainedCall(
                     call_id=call.call_id, tool_name=call.tool_name, plugin_id=each.plugin_id, what=_told(each)
@@ -131,6 +176,37 @@ def _told(done: ToolIntervention) -> str:
     return f"{what}{by}: {done.detail}" if done.detail else what
 
 
+def record_changes(before: ExplainRecord, after: ExplainRecord) -> Iterator[PrefixChange]:
+    """What changed between two turns, of all that comes before the conversation."""
+    yield from differing(PrefixPart.PROMPT, _prompt_pieces(before), _prompt_pieces(after))
+    yield from differing(PrefixPart.TOOL, _tool_pieces(before), _tool_pieces(after))
+    if before.model != after.model:
+        source = next((each.source for each in after.settings if each.key == "model"), "")
+        yield PrefixChange(
+            part=PrefixPart.SETTING,
+            name="model",
+            change=f"`{after.model}` in place of `{before.model}`",
+            plugin_ids=(source,) if source else (),
+        )
+    versions = {each.plugin_id: each.version for each in before.plugins}
+    for each in after.plugins:
+        if versions.get(each.plugin_id, each.version) != each.version:
+            change = f"version {each.version} in place of {versions[each.plugin_id]}"
+            yield PrefixChange(part=PrefixPart.PLUGIN, name=each.plugin_id, change=change, plugin_ids=(each.plugin_id,))
+
+
+def _prompt_pieces(record: ExplainRecord) -> list[Piece]:
+    return [
+        (each.title or each.slot or each.section or "text", each.plugin_ids, (each.section, each.text))
+        for each in record.prompt
+        if each.dropped is None
+    ]
+
+
+def _tool_pieces(record: ExplainRecord) -> list[Piece]:
+    return [(each.name, (each.plugin_id,), each.detail) for each in record.tools]
+
+
 def explain_record(composition: Composition, model: str, prompt: RenderedPrompt, settings: Sequence[Sourced]) -> bytes:
     """The record of a turn, encoded."""
     pieces = [
@@ -144,7 +220,13 @@ def explain_record(composition: Composition, model: str, prompt: RenderedPrompt,
         for piece in prompt.pieces
     ]
     pieces += [
-        ExplainedPrompt(plugin_ids=(each.owner,), slot=each.slot.value, title=each.title, dropped=each.reason.value)
+        ExplainedPrompt(
+            plugin_ids=(each.owner,),
+            slot=each.slot.value,
+            title=each.title,
+            dropped=each.reason.value,
+            because=each.because,
+        )
         for each in prompt.dropped
     ]
     details: dict[str, list[str]] = {}
@@ -169,5 +251,6 @@ def explain_record(composition: Composition, model: str, prompt: RenderedPrompt,
             for each in composition.manifests
         ),
         settings=tuple(ExplainedSetting(key=key, value=value, source=source) for key, value, source in settings),
+        template_owner=prompt.template_owner,
     )
     return encode(record)

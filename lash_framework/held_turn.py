@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
 from lash_framework.accepted import TurnRequest
+from lash_framework.compacting import require_compactor
 from lash_framework.explain import explain_record
 from lash_framework.faults import IN_RESULT
 from lash_framework.history import Conversation
@@ -17,6 +19,7 @@ from lash_framework.journal_errors import EffectsSuspended
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.prompt import OwnedLayer
 from lash_framework.providers import split_model
+from lash_framework.session_view import context_tokens
 from lash_framework.sourcing import effective_settings
 from lash_framework.state import Mark, PluginStates
 from lash_framework.stream import ActivityStream, Sink
@@ -63,6 +66,8 @@ class HeldTurn:
         composition = self._session.lash.host.composition(policy.mode_id)
         self._chosen(policy)
         self._options(composition, policy)
+        if self._request.turn_input.compact is not None:
+            require_compactor(composition)
         composition.check_turn_extension(self._request.turn_input.mode_extension)
 
     async def run(
@@ -195,5 +200,7 @@ class HeldTurn:
             queued=queued,
             now_ms=lash.world.now_ms,
             keep_partial=lash.settings.durability.partial_text == "keep",
+            compact_at=lash.settings.context.compact_at,
+            context_tokens=partial(context_tokens, session, conversation),
             **self._chosen(policy),
         )

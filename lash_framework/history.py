@@ -32,7 +32,16 @@ from lash_hookspecs.stores import (
 from lash_hookspecs.turn_effects import ProtocolEvent
 from lash_hookspecs.values import mutable
 
-__all__ = ["MAIN_FRAME", "Conversation", "History", "new_nodes", "read_history", "readable_messages", "restore"]
+__all__ = [
+    "MAIN_FRAME",
+    "Conversation",
+    "Frame",
+    "History",
+    "new_nodes",
+    "read_history",
+    "readable_messages",
+    "restore",
+]
 
 T = TypeVar("T")
 MAIN_FRAME = "main"
@@ -45,13 +54,23 @@ class History(NamedTuple):
     events: tuple[ProtocolEvent, ...]
 
 
+class Frame(NamedTuple):
+    """A frame that a commit opens: its key, the body of its first node, and what it begins with."""
+
+    key: str
+    body: bytes
+    messages: Sequence[Message]
+    events: Sequence[ProtocolEvent]
+
+
 @mutable(eq=False)
 class Conversation:
     """A session in memory: where it stands, what was said, what its plugins and protocol remember.
 
     A stored history is read when a turn first needs it: whoever can wait lets `load` do it, before anything looks at
     `messages` or `events`, which otherwise read it on the spot. Both raise `StoreCorrupt` naming the node that can't be
-    read. `explain_ref` names the last turn's provenance, once a turn was committed here.
+    read. `explain_ref` names the last turn's provenance, once a turn was committed here, and `context_tokens` are those
+    of its last model call.
     """
 
     head: SessionHead
@@ -60,6 +79,7 @@ class Conversation:
     usage: tuple[TokenLedgerEntry, ...] = ()
     policy: SessionPolicy | None = None
     explain_ref: str | None = None
+    context_tokens: int | None = None
 
     @property
     def messages(self) -> MessageSequence:
@@ -139,12 +159,19 @@ def _read(cls: type[T], nodes: NodePath, session_id: str, place: int) -> T:
 
 
 def readable_messages(nodes: Sequence[NodeRecord]) -> tuple[list[Message], list[str]]:
-    """The messages that can be read, with a system note in the place of each that can't, and why not."""
+    """The messages that can be read, with a system note in the place of each that can't, and why not.
+
+    What a later frame kept of an earlier one isn't told again.
+    """
     messages, unreadable = [], []
+    told: dict[str, bytes] = {}
     for node in nodes:
         if node.kind is NodeKind.MESSAGE:
             try:
-                messages.append(decode(Message, node.body))
+                message = decode(Message, node.body)
+                if told.get(message.id) != node.body:
+                    messages.append(message)
+                    told[message.id] = node.body
             except CodecError as error:
                 unreadable.append(f"node {node.node_id}: {error}")
                 messages.append(text_message(node.node_id, MessageRole.SYSTEM, f"[unreadable: {error}]"))
@@ -166,10 +193,17 @@ def new_nodes(
     messages: Iterable[Message],
     events: Sequence[ProtocolEvent],
     timestamp_ms: int,
+    frame: Frame | None = None,
 ) -> tuple[NodeRecord, ...]:
-    """The nodes that an operation appends: a frame first if the session has none, then messages, then events."""
-    bodies = [(NodeKind.MESSAGE, encode(each)) for each in messages]
-    bodies += [(NodeKind.EVENT, encode(each)) for each in events]
+    """The nodes that an operation appends: a frame first if the session has none, then messages, then events.
+
+    A `frame` that it opens comes before these, with what it begins with.
+    """
+    bodies: list[tuple[NodeKind, bytes]] = []
+    seeded = [] if frame is None else [(frame.messages, frame.events)]
+    for said, happened in (*seeded, (messages, events)):
+        bodies += [(NodeKind.MESSAGE, encode(each)) for each in said]
+        bodies += [(NodeKind.EVENT, encode(each)) for each in happened]
     nodes: list[NodeRecord] = []
     parent = head.leaf_node_id
     if parent is None:
@@ -184,7 +218,21 @@ def new_nodes(
                 frame_key=MAIN_FRAME,
             )
         )
-    for ordinal, (kind, body) in enumerate(bodies):
+    if frame is not None:
+        id = frame_node_id(head.session_id, frame.key)
+        nodes.append(
+            NodeRecord(
+                node_id=id,
+                parent_node_id=parent,
+                kind=NodeKind.FRAME_OPEN,
+                timestamp_ms=timestamp_ms,
+                body=frame.body,
+                frame_key=frame.key,
+            )
+        )
+        parent = id
+    # As the store does, only a session's very first node is left out of the count.
+    for ordinal, (kind, body) in enumerate(bodies, start=0 if frame is None else 1):
         id = node_id(head.session_id, operation, ordinal)
         nodes.append(NodeRecord(node_id=id, parent_node_id=parent, kind=kind, timestamp_ms=timestamp_ms, body=body))
         parent = id

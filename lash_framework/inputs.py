@@ -15,11 +15,11 @@ from lash_framework.arguments import shown
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.codec import unstructure
 from lash_hookspecs.errors import ConfigurationError
-from lash_hookspecs.messages import AttachmentRef, Message, MessageRole, Part, PartKind
+from lash_hookspecs.messages import AttachmentRef, Message, MessageRole, Part, PartKind, text_message
 from lash_hookspecs.sessions import ImageRefItem, TextItem, TurnInput
 from lash_hookspecs.stores import Blobs, attachment_id
 
-__all__ = ["input_hash", "media_type_of", "normalized", "stored_images", "user_message"]
+__all__ = ["input_hash", "media_type_of", "normalized", "partial_message", "stored_images", "user_message"]
 
 # First bytes of the image formats that model services take.
 _IMAGE_SIGNATURES: Sequence[tuple[bytes, int, str]] = (
@@ -48,6 +48,10 @@ def normalized(given: TurnInput | str) -> TurnInput:
     turn_input = TurnInput.text(given) if isinstance(given, str) else given
     if not isinstance(turn_input, TurnInput):
         raise ConfigurationError(f"the turn's input is {shown(given)}; expected is text or a `TurnInput`")
+    if turn_input.compact is not None:
+        if turn_input.items or turn_input.image_blobs or turn_input.output is not None:
+            raise ConfigurationError("a turn that compacts says nothing else: send its text in a turn of its own")
+        return turn_input
     items = tuple(each for each in turn_input.items if not (isinstance(each, TextItem) and not _text_of(each).strip()))
     if not items:
         raise ConfigurationError("the turn's input is empty: give it some text or an image")
@@ -129,3 +133,8 @@ def user_message(turn_id: str, turn_input: TurnInput, images: Mapping[str, Attac
             case ImageRefItem(id=name):
                 parts.append(Part(id=part_id, kind=PartKind.IMAGE, content="", attachment=images[name]))
     return Message(id=id, role=MessageRole.USER, parts=tuple(parts))
+
+
+def partial_message(turn_id: str, text: str) -> Message:
+    """What there is of a reply that was cut off, as a message of the turn."""
+    return text_message(f"m_partial_{turn_id}", MessageRole.ASSISTANT, text, kind=PartKind.PROSE)

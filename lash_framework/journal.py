@@ -60,7 +60,7 @@ Around = Callable[[RuntimeEffectEnvelope, EffectRunner], Awaitable[RuntimeEffect
 """Stands where an effect is executed: what must be durable before it is, and its outcome isn't recorded yet."""
 
 
-DURABLE_AT_ONCE = frozenset({_K.DIRECT, _K.TOOL_CALL, _K.EXEC_CODE, _K.PROCESS, _K.AWAIT_EVENT})
+DURABLE_AT_ONCE = frozenset({_K.DIRECT, _K.TOOL_CALL, _K.EXEC_CODE, _K.PROCESS, _K.AWAIT_EVENT, _K.COMPACT})
 """What is answered only when its record is durable. A model's reply need only be so before the next external effect."""
 
 

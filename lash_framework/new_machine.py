@@ -1,11 +1,14 @@
-"""From a turn's plan to its machine."""
+"""From a turn's plan, and what its start decided, to its machine."""
 
 from __future__ import annotations
 
+from lash_framework.context_views import shown
+from lash_framework.history import Conversation, History
 from lash_framework.machine import ChatProjector, TurnMachine, TurnMachineConfig, TurnStart
 from lash_framework.turn_plan import DEFAULT_MAX_TURNS, TurnPlan
-from lash_hookspecs.llm import LlmToolSpec
+from lash_hookspecs.effect_outcomes import TurnStartOutcome
 from lash_hookspecs.messages import Message
+from lash_hookspecs.turn_outcomes import AssistantMessage, Finished
 
 __all__ = ["new_machine"]
 
@@ -13,13 +16,18 @@ __all__ = ["new_machine"]
 def new_machine(
     plan: TurnPlan,
     user: Message,
-    system_prompt: str = "",
-    tool_specs: tuple[LlmToolSpec, ...] = (),
+    begun: TurnStartOutcome | None = None,
+    history: Conversation | History | None = None,
     injected: tuple[Message, ...] = (),
 ) -> TurnMachine:
-    """The machine for a turn that begins with the user's message, and with what plugins injected before it."""
+    """The machine for a turn that begins with the user's message, and with what plugins injected before it.
+
+    `history` is the conversation before the turn, if it isn't the plan's.
+    """
     mode, policy, context = plan.composition.mode, plan.policy, plan.turn_input.context
     driver = mode.driver
+    before = history or plan.conversation
+    pieces = begun.context.pieces if begun is not None and begun.context is not None else None
     config = TurnMachineConfig(
         driver=plan.composition.driver,
         session_id=plan.session_id,
@@ -32,13 +40,17 @@ def new_machine(
         model_variant=context.model_variant or policy.model_variant,
         generation=context.generation.over(policy.generation.over(mode.generation)),
         autonomous=policy.autonomous,
-        tool_specs=tool_specs,
-        system_prompt=system_prompt,
+        tool_specs=() if begun is None else begun.tool_specs,
+        system_prompt="" if begun is None else begun.prompt.text,
         output_spec=plan.turn_input.output,
         options=plan.options,
         turn_extension=plan.turn_input.mode_extension,
         session_extension=plan.session_extension,
         checkpoints=driver.checkpoints if driver else (),
+        view=None if pieces is None else shown(before.messages, pieces),
     )
-    base, events = plan.conversation.messages, plan.conversation.events
-    return TurnMachine(config, TurnStart(base=base, messages=(user, *injected), events=events))
+    said = () if plan.only_compacts else (user,)
+    machine = TurnMachine(config, TurnStart(base=before.messages, messages=(*said, *injected), events=before.events))
+    if plan.only_compacts and begun is not None:
+        machine.finish_with_outcome(Finished(AssistantMessage("")))
+    return machine

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from typing import NamedTuple
 
 from attrs import evolve
 
@@ -32,6 +33,7 @@ from lash_hookspecs.values import frozen
 __all__ = [
     "DEFAULT_TEMPLATE",
     "KERNEL_OWNER",
+    "REMEMBERED",
     "OwnedContribution",
     "OwnedLayer",
     "PromptInputs",
@@ -79,8 +81,7 @@ DEFAULT_TEMPLATE = PromptTemplate(
 _SLOT_ORDER = {slot: index for index, slot in enumerate(PromptSlot)}
 
 
-@frozen
-class OwnedContribution:
+class OwnedContribution(NamedTuple):
     """A contribution and who made it: a plugin's id, or the name of a layer."""
 
     owner: str
@@ -134,16 +135,16 @@ def resolve_layers(
         for slot, mine in each.layer.slots.items():
             below = slots.setdefault(slot, [])
             if mine.reset:
-                dropped.extend(_drop(lower, DropReason.RESET) for lower in below)
+                dropped.extend(_drop(lower, DropReason.RESET, f"layer `{each.owner}`") for lower in below)
                 below.clear()
             # The key says where it goes, whatever the contribution itself says.
             below.extend(OwnedContribution(each.owner, evolve(one, slot=slot)) for one in mine.contributions)
     return template, tuple(one for held in slots.values() for one in held), tuple(dropped)
 
 
-def _drop(owned: OwnedContribution, reason: DropReason) -> DroppedPiece:
+def _drop(owned: OwnedContribution, reason: DropReason, because: str = "") -> DroppedPiece:
     given = owned.contribution
-    return DroppedPiece(owner=owned.owner, slot=given.slot, title=given.title, reason=reason)
+    return DroppedPiece(owner=owned.owner, slot=given.slot, title=given.title, reason=reason, because=because)
 
 
 def _settle(
@@ -158,7 +159,8 @@ def _settle(
         if not trimmed.content:
             dropped.append(_drop(owned, DropReason.BLANK))
         elif trimmed.tools and not trimmed.tools & callable_tools:
-            dropped.append(_drop(owned, DropReason.GATED))
+            tools = ", ".join(f"`{name}`" for name in sorted(trimmed.tools))
+            dropped.append(_drop(owned, DropReason.GATED, f"no tool of {tools}"))
         else:
             kept.append(OwnedContribution(owned.owner, trimmed))
     kept.sort(key=_order)
@@ -169,7 +171,9 @@ def _settle(
         before = said.get(key)
         if before is None:
             said[key] = _Entry((owned.owner,), given)
-        elif owned.owner not in before.owners:
+            continue
+        dropped.append(_drop(owned, DropReason.DUPLICATE, f"said by `{before.owners[0]}`"))
+        if owned.owner not in before.owners:
             said[key] = evolve(before, owners=(*before.owners, owned.owner))
     return tuple(said.values()), dropped
 
@@ -248,7 +252,12 @@ def render_prompt(inputs: PromptInputs) -> RenderedPrompt:
         if entry.contribution.slot not in placed
         for owner in entry.owners
     ]
-    return RenderedPrompt(text=writer.text, pieces=tuple(writer.pieces), dropped=(*dropped, *unfit, *homeless))
+    return RenderedPrompt(
+        text=writer.text,
+        pieces=tuple(writer.pieces),
+        dropped=(*dropped, *unfit, *homeless),
+        template_owner=template_owner,
+    )
 
 
 def _write_entry(
@@ -282,14 +291,24 @@ def _builtin(builtin: PromptBuiltin, inputs: PromptInputs) -> str:
             return f"{CORE_GUIDANCE}\n{ASK_GUIDANCE}" if "ask" in inputs.callable_tools else CORE_GUIDANCE
 
 
+REMEMBERED = 8
+"""How many prompts a renderer remembers: sessions of one mode have instructions of their own, and take turns."""
+
+
 class PromptRenderer:
-    """Renders, and remembers the last result: equal inputs get the identical object, and every cache behind it."""
+    """Renders, and remembers the latest results: equal inputs get the identical object, and every cache behind it."""
 
     def __init__(self) -> None:
-        self._last: tuple[PromptInputs, RenderedPrompt] | None = None
+        self._latest: list[tuple[PromptInputs, RenderedPrompt]] = []
 
     def render(self, inputs: PromptInputs) -> RenderedPrompt:
         """The prompt for these inputs."""
-        if self._last is None or self._last[0] != inputs:
-            self._last = (inputs, render_prompt(inputs))
-        return self._last[1]
+        latest = self._latest
+        for at, (known, prompt) in enumerate(latest):
+            if known == inputs:
+                if at:
+                    latest.insert(0, latest.pop(at))
+                return prompt
+        prompt = render_prompt(inputs)
+        latest[:] = [(inputs, prompt), *latest[: REMEMBERED - 1]]
+        return prompt

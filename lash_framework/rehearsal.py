@@ -33,6 +33,7 @@ from lash_hookspecs.sessions import AssembledTurn, TokenLedgerEntry
 from lash_hookspecs.stores import (
     CommitResult,
     LoadedSession,
+    NodeKind,
     NodeRecord,
     Receipt,
     RuntimeCommit,
@@ -286,12 +287,13 @@ async def _before(lash: Lash, session_id: str, receipt: Receipt) -> tuple[Loaded
     ids = [each.node_id for each in nodes]
     first = ids.index(receipt.node_ids[0]) if receipt.node_ids else len(nodes)
     stored = decode(AssembledTurn, receipt.result)
-    earlier = nodes[:first]
+    opened = [at for at in range(first) if nodes[at].kind is NodeKind.FRAME_OPEN]
+    earlier = nodes[opened[-1] : first] if opened else []  # from the frame on that was the current one
     head = SessionHead(
         session_id=session_id,
         head_revision=receipt.head_revision - 1,
         leaf_node_id=earlier[-1].node_id if earlier else None,
-        frame_node_id=loaded.head.frame_node_id if earlier else None,
+        frame_node_id=earlier[0].node_id if earlier else None,
         turn_index=stored.state.turn_index - 1,
         config=loaded.head.config,
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from attrs import evolve
 
+from lash_framework.compacting import compacted
 from lash_framework.history import new_nodes
 from lash_framework.hooks import chain, observe
 from lash_framework.modes import driver_options, load_extension
@@ -24,6 +25,7 @@ from lash_framework.session_requests import CancelRequest, cancel, enqueue
 from lash_framework.sourcing import attribute
 from lash_framework.turn_job import TurnJob, TurnOptions
 from lash_hookspecs.codec import encode
+from lash_hookspecs.compaction import Compacted, CompactRequest
 from lash_hookspecs.contexts import SessionCall, SessionHookContext, binding
 from lash_hookspecs.errors import CommitRefused, ConfigurationError, SessionBusy
 from lash_hookspecs.inbox import InboxItem, InboxState, Ingress
@@ -114,6 +116,16 @@ class Session:
         """
         return await enqueue(self._resident, given, ingress, source_key, keeps=self)
 
+    async def compact(self, instructions: str = "", *, turn_id: str | None = None) -> Compacted | None:
+        """Have a plugin make the conversation shorter, in a turn that does nothing else; None: there was nothing to do.
+
+        The session goes on in a new frame. What was said before stays in the store, and isn't loaded any more.
+        `instructions` are for the plugin. Raises `ConfigurationError` if the mode has none that compacts, `PluginError`
+        if it failed, and what `run` raises.
+        """
+        request = CompactRequest(instructions=instructions)
+        return compacted(await self.run(TurnInput(compact=request), turn_id=turn_id))
+
     async def abandon(self, turn_id: str) -> RecoveredTurn:
         """Commit what is recorded of a turn that can't go on, as stopped (`abandoned`); nothing more of it is run.
 
@@ -145,7 +157,7 @@ class Session:
         return Observer(self._resident, cursor, keeps=self)
 
     async def messages(self) -> Sequence[Message]:
-        """The conversation so far."""
+        """The conversation so far: from the last compaction on."""
         conversation = await self._resident.conversation()
         await conversation.load()
         return conversation.messages

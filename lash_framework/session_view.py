@@ -15,11 +15,12 @@ from lash_hookspecs.turn_effects import Checkpoint, ExecCode, LlmCall, ToolCalls
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lash_framework.history import Conversation
     from lash_framework.resident import Resident
     from lash_framework.stream import ActivityStream
     from lash_framework.turn import TurnRun
 
-__all__ = ["session_view"]
+__all__ = ["context_tokens", "session_view"]
 
 _PHASES = {
     LlmCall: TurnPhase.MODEL,
@@ -75,10 +76,19 @@ async def _last_turn(session: Resident) -> AssembledTurn | None:
         limit *= 16
 
 
+async def context_tokens(session: Resident, conversation: Conversation) -> int:
+    """The tokens of the conversation's last model call, as far as its last turn knows them; asked for once."""
+    if conversation.context_tokens is None:
+        last = await _last_turn(session) if conversation.head.turn_index else None
+        conversation.context_tokens = 0 if last is None else last.context_tokens
+    return conversation.context_tokens
+
+
 def _turn_view(run: TurnRun, stream: ActivityStream) -> TurnView:
     machine = run.begun
     if machine is None:  # to look at it mustn't make it, nor read the history for it
-        return TurnView(turn_id=run.plan.turn_id, phase=TurnPhase.PREPARING, protocol_iteration=0, messages=(run.user,))
+        said = (run.user,) if run.user.parts else ()
+        return TurnView(turn_id=run.plan.turn_id, phase=TurnPhase.PREPARING, protocol_iteration=0, messages=said)
     phase = TurnPhase.ENDING if machine.is_done else _PHASES.get(type(machine.unanswered), TurnPhase.PREPARING)
     text, reasoning = stream.reply()
     return TurnView(

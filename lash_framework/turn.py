@@ -17,9 +17,11 @@ from attrs import evolve
 
 from lash_framework.around_effects import AroundEffects
 from lash_framework.assembly import TurnAssembler
+from lash_framework.context_window import ContextWindow
 from lash_framework.directives import Sorted, sort_directives
+from lash_framework.environment import synced_environment
 from lash_framework.hooks import HookImpl
-from lash_framework.inputs import user_message
+from lash_framework.inputs import partial_message, user_message
 from lash_framework.journal_errors import EffectUnrecorded
 from lash_framework.machine import TurnMachine
 from lash_framework.model_step import ModelStep
@@ -30,14 +32,13 @@ from lash_framework.tool_hooks import ToolHooks
 from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_errors import attachment_lost, controller_failed, driver_failed, plugin_failed
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
-from lash_framework.turn_plan import CancelGate, TurnPlan
-from lash_framework.turn_result import as_it_stands
+from lash_framework.turn_plan import CancelGate, TurnPlan, assemble_for
 from lash_hookspecs.directives import OwnedDirective
 from lash_hookspecs.effect_outcomes import HookFailure, HookRecord, TurnStop
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import EffectControllerError, LashError, ReplayError
 from lash_hookspecs.llm import TokenUsage
-from lash_hookspecs.messages import Message, MessageRole, PartKind, text_message
+from lash_hookspecs.messages import Message
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sequences import Deferred
 from lash_hookspecs.sessions import AssembledTurn, TurnIssue
@@ -50,7 +51,6 @@ from lash_hookspecs.turn_effects import (
     EnvironmentSynced,
     ExecCode,
     ExecDone,
-    ExecutionEnvironmentSync,
     LlmCall,
     LlmComplete,
     Log,
@@ -70,6 +70,7 @@ class TurnRun:
 
     `user` is the input's message, `applied` are the inbox items that it took, `late` are messages behind those of the
     machine: a reply that was cut off, and those of `lash_after_turn`. `hook_failed`: a hook's failure ended the turn.
+    `window` knows what came before the turn's messages.
     """
 
     def __init__(self, plan: TurnPlan, stream: ActivityStream, gate: CancelGate) -> None:
@@ -92,8 +93,7 @@ class TurnRun:
         self._calls = ToolBatch(plan, stream, ToolHooks(plan, self.contexts, self._take), around)
         self._hooks = TurnHooks(plan, self.contexts.bind)
         self._model = ModelStep(plan, stream, self._hooks, self.contexts.bind, around)
-
-    # ---- the whole turn ---------------------------------------------------------------------------------------------
+        self.window = ContextWindow(plan, self._hooks, stream)
 
     async def run(
         self, deadline: float = math.inf, *, ends: Callable[[], None] | None = None, stop: TurnStop | None = None
@@ -112,7 +112,7 @@ class TurnRun:
                 if stop is None or stop.steps is not None:
                     await self._drive(await self._begin(), None if stop is None else stop.steps)
                 if stop is None:
-                    await self._end(self.plan.composition.hooks["lash_after_turn"])
+                    await self._end(() if self.plan.only_compacts else self.plan.composition.hooks["lash_after_turn"])
             except (EffectUnrecorded, ReplayError) as error:
                 if ends is None or stop is not None:
                     raise
@@ -190,8 +190,7 @@ class TurnRun:
         """Store what there is of a reply that was cut off, which ends the turn."""
         if text.strip():
             self.assembler.partial_text = text
-            id = f"m_partial_{self.plan.turn_id}"
-            self.late.append(text_message(id, MessageRole.ASSISTANT, text, kind=PartKind.PROSE))
+            self.late.append(partial_message(self.plan.turn_id, text))
 
     async def _begin(self) -> TurnMachine:
         try:
@@ -210,13 +209,13 @@ class TurnRun:
             self._fail_turn(self.machine, begun.hooks.failure)
             return self.machine
         self.prompt = begun.prompt
-        injected = found.messages(f"{self.plan.turn_id}:before_turn", self._is_known)
-        self._machine = machine = new_machine(self.plan, self.user, begun.prompt.text, begun.tool_specs, injected)
+        self.window.begin(begun)
+        scope = f"{self.plan.turn_id}:before_turn"
+        injected = found.messages(scope, self._is_known) if begun.hooks.directives else ()
+        self._machine = machine = new_machine(self.plan, self.user, begun, self.window.history, injected)
         if found.abort is not None:
             self._abort_turn(machine)
         return machine
-
-    # ---- the loop ---------------------------------------------------------------------------------------------------
 
     async def _drive(self, machine: TurnMachine, until: int | None = None) -> None:
         """Poll until it is done, or `until` so many effects are answered."""
@@ -305,10 +304,8 @@ class TurnRun:
             self._scoped = evolve(self.plan.scope, protocol_iteration=iteration)
         return self._scoped
 
-    # ---- effects with hooks in them ---------------------------------------------------------------------------------
-
     async def _ask(self, machine: TurnMachine, effect: LlmCall) -> LlmComplete | None:
-        """The model's answer; None: hooks have ended the turn instead."""
+        """The model's answer; None: hooks have ended the turn instead, or it is asked again."""
         answered = await self._model.ask(effect, self._scope())
         self.assembler.note(map(attachment_lost, answered.lost_attachments))
         for record in answered.hooks:
@@ -321,19 +318,23 @@ class TurnRun:
                 continue
             self.assembler.usage += self._model.unanswered
             return None
+        complete = answered.complete
+        result = await self.window.answered(machine, complete.id, complete.result, self._scope())
+        if result is None:  # the machine asks again, or a hook failed
+            self.hook_failed |= self.window.hook_failed
+            return None
         self._keep_partial(answered.partial_text)
-        return answered.complete
+        return complete if result is complete.result else evolve(complete, result=result)
 
     async def _sync(self, effect: SyncExecutionEnvironment) -> EnvironmentSynced:
         if not effect.update_machine_config:
             return EnvironmentSynced(id=effect.id)  # the turn's start has said it all: there is nobody to ask
         synced = await self._hooks.sync(self._scope(), str(effect.id))
-        if synced.hooks.failure is not None:
+        if synced.hooks.failure is None:
+            self.prompt = synced.prompt
+        else:
             self.hook_failed = True
-            return EnvironmentSynced(id=effect.id, error=synced.hooks.failure.message)
-        self.prompt = synced.prompt
-        update = ExecutionEnvironmentSync(system_prompt=synced.prompt.text, tool_specs=synced.tool_specs)
-        return EnvironmentSynced(id=effect.id, update=update)
+        return synced_environment(effect.id, synced)
 
     async def _end(self, hooks: tuple[HookImpl, ...], stop: TurnStop | None = None) -> None:
         """The turn's end. Messages are stored with it; an abort or a failure changes how it ended."""
@@ -358,13 +359,11 @@ class TurnRun:
         if found.abort is not None:
             self.assembler.outcome = Stopped(StopReason.PLUGIN_ABORT)
 
-    # ---- hooks ------------------------------------------------------------------------------------------------------
-
     def _moment(self) -> tuple[int, Sequence[Message]]:
         """The iteration, and the conversation as it stands: before there is a machine, for who looks at it."""
         machine = self._machine
         if machine is None:
-            return 0, Deferred(lambda: self.machine.messages)
+            return 0, Deferred(lambda: new_machine(self.plan, self.user, history=self._hooks.history).messages)
         return machine.protocol_iteration, machine.messages
 
     def _take(self, record: HookRecord, said: Sequence[OwnedDirective] = ()) -> Sorted:
@@ -400,4 +399,4 @@ class TurnRun:
 
     def assembled(self) -> AssembledTurn:
         """The turn as it stands; its place in the session is the one before it, until it is committed."""
-        return as_it_stands(self.plan, self.assembler, self.machine.messages, cancelled=self.cancelled)
+        return assemble_for(self.plan, self.assembler, self.machine.messages, cancelled=self.cancelled)

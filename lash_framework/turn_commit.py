@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from attrs import evolve
 
+from lash_framework.compacting import new_frame
 from lash_framework.history import Conversation, History, new_nodes
 from lash_framework.turn import TurnRun
-from lash_hookspecs.codec import encode
+from lash_hookspecs.codec import decode, encode
+from lash_hookspecs.compaction import Compacted
 from lash_hookspecs.journal_rows import Settlement
 from lash_hookspecs.sessions import (
     AssembledTurn,
@@ -21,6 +23,7 @@ from lash_hookspecs.stores import (
     CommitBudget,
     ComponentChanged,
     ComponentEntry,
+    NodeKind,
     OperationId,
     RuntimeCommit,
     SessionHead,
@@ -30,6 +33,9 @@ from lash_hookspecs.stores import (
 )
 
 __all__ = ["conversation_after", "prepare_commit"]
+
+_SIZED = ("lash_compact", "lash_prepare_context")
+"""The hooks that are told how much of the model's window the last call took."""
 
 
 def prepare_commit(
@@ -52,7 +58,11 @@ def prepare_commit(
     before = plan.conversation
     operation = OperationId("turn", plan.turn_id)
     now_ms = run.finished_at_ms
-    nodes = new_nodes(before.head, operation, run.new_messages, run.machine.events[len(before.events) :], now_ms)
+    history, compaction = run.window.history, run.window.compaction
+    frame = None if compaction is None else new_frame(plan.turn_id, compaction, history)
+    nodes = new_nodes(
+        before.head, operation, run.new_messages, run.machine.events[len(history.events) :], now_ms, frame
+    )
     usage = _usage(plan.policy.model, turn)
     record, record_id = explained
     turn = evolve(
@@ -65,11 +75,15 @@ def prepare_commit(
             token_usage=SessionUsageReport(before.usage).total + turn.usage,
         ),
         explain_ref=record_id,
+        compaction=None if frame is None else decode(Compacted, frame.body),
+        context_tokens=run.assembler.last_usage.total if any(map(plan.composition.hooks.get, _SIZED)) else 0,
+        prefix_changes=run.window.changes(run.machine.turn_messages),
         started_at_ms=run.started_at_ms,
         finished_at_ms=now_ms,
     )
     known = record_id == before.explain_ref
-    images = [part.attachment.id for message in run.new_messages for part in message.parts if part.attachment]
+    said = (*(frame.messages if frame is not None else ()), *run.new_messages)
+    images = [part.attachment.id for message in said for part in message.parts if part.attachment]
     commit = RuntimeCommit(
         session_id=plan.session_id,
         operation=operation,
@@ -99,15 +113,15 @@ def _usage(model: str, turn: AssembledTurn) -> tuple[UsageDelta, ...]:
 
 def conversation_after(run: TurnRun, turn: AssembledTurn, commit: RuntimeCommit, policy: SessionPolicy) -> Conversation:
     """What the conversation is once this commit is in, without asking the store."""
-    before = run.plan.conversation
-    first = commit.nodes[0].node_id if commit.nodes else None
-    messages = run.machine.messages.extended(run.late).without_transient(len(before.messages))
+    before, history = run.plan.conversation, run.window.history
+    messages = run.machine.messages.extended(run.late).without_transient(len(history.messages))
+    opened = next((each.node_id for each in commit.nodes if each.kind is NodeKind.FRAME_OPEN), None)
     return Conversation(
         head=SessionHead(
             session_id=before.head.session_id,
             head_revision=turn.state.head_revision,
             leaf_node_id=turn.state.leaf_node_id,
-            frame_node_id=before.head.frame_node_id or first,
+            frame_node_id=opened or before.head.frame_node_id,
             turn_index=turn.state.turn_index,
             config=commit.config,
         ),
@@ -116,6 +130,7 @@ def conversation_after(run: TurnRun, turn: AssembledTurn, commit: RuntimeCommit,
         usage=_merged(before.usage, commit.usage),
         policy=policy,
         explain_ref=turn.explain_ref,
+        context_tokens=turn.context_tokens,
     )
 
 

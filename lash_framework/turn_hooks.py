@@ -11,17 +11,26 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+import anyio
+
+from lash_framework.compacting import compact, compact_at_start, opened
 from lash_framework.directives import DIRECTIVES, enqueued, owned_directives
 from lash_framework.effects import envelope
 from lash_framework.environment import current_prompt
 from lash_framework.faults import IN_RESULT
+from lash_framework.history import Conversation, History
 from lash_framework.hooks import Bind, HookImpl, collect
+from lash_framework.prefix_changes import prompt_changes, tool_changes
+from lash_framework.prepare_context import prepare_context
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
+from lash_hookspecs.compaction import CompactReason
+from lash_hookspecs.context_views import ContextView
 from lash_hookspecs.contexts import CheckpointHookContext, TurnHookContext
 from lash_hookspecs.directives import OwnedDirective
 from lash_hookspecs.effect_commands import (
     CheckpointCommand,
+    CompactCommand,
     RuntimeEffectCommand,
     SyncEnvironmentCommand,
     TurnEndCommand,
@@ -29,6 +38,7 @@ from lash_hookspecs.effect_commands import (
 )
 from lash_hookspecs.effect_outcomes import (
     CheckpointOutcome,
+    CompactOutcome,
     HookFailure,
     HookRecord,
     RuntimeEffectOutcome,
@@ -41,6 +51,7 @@ from lash_hookspecs.effect_outcomes import (
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
 from lash_hookspecs.errors import ClaimLost, PluginError, ReplayError
 from lash_hookspecs.llm import LlmToolSpec
+from lash_hookspecs.prefix import PrefixChange
 from lash_hookspecs.prompts import PromptContribution, RenderedPrompt
 from lash_hookspecs.sessions import AssembledTurn
 from lash_hookspecs.values import mutable
@@ -53,6 +64,14 @@ NO_HOOKS = HookRecord()
 """The record where no hook had anything to say."""
 
 
+_AT_START = (
+    "lash_before_turn",
+    "lash_prompt_contributions",
+    "lash_prepare_context",
+    "lash_compact",
+    "lash_lifespan",
+)
+"""Who has a say in what a turn begins with, or must be there for those who have."""
 _SYNC = SyncEnvironmentCommand(True)
 _CHECKPOINTS = {kind: CheckpointCommand(kind) for kind in CheckpointKind}
 
@@ -77,11 +96,16 @@ class TurnHooks:
     """The effects of one turn that run hooks. `bind` makes the hooks' contexts, from the turn as it stands.
 
     Every method raises `EffectControllerError` if the boundary failed; a hook's own failure is in the outcome.
+    `history` is the conversation before the turn, as it stands from the turn's start on, `context` the view of it, and
+    `changes` are those of prompt and tools between the turn's model calls.
     """
 
     def __init__(self, plan: TurnPlan, bind: Callable[..., Bind]) -> None:
         self._plan = plan
         self._bind = bind
+        self.history: Conversation | History = plan.conversation
+        self.context: ContextView | None = None
+        self.changes: list[PrefixChange] = []
         self._shown: tuple[RenderedPrompt, tuple[LlmToolSpec, ...]] | None = None
 
     async def start(self) -> TurnStartOutcome:
@@ -92,13 +116,18 @@ class TurnHooks:
             started_at_ms = plan.now_ms()
             hooks = plan.composition.hooks
             before = hooks["lash_before_turn"]
-            prompt, record = RenderedPrompt(), NO_HOOKS
-            if before or hooks["lash_prompt_contributions"] or hooks["lash_lifespan"]:
+            prompt, record, compaction, context = RenderedPrompt(), NO_HOOKS, None, None
+            if plan.only_compacts or any(hooks[name] for name in _AT_START):
                 with self.recording() as made:
                     await self.enter()
-                    if before:
-                        made.directives = await self._collect(before, self._bind(TurnHookContext))
-                    prompt = current_prompt(plan, await self._contributions())
+                    compaction = await compact_at_start(plan)
+                    if compaction is not None:
+                        self.history = opened(plan.conversation, compaction)
+                    if not plan.only_compacts:
+                        context = self.context = await prepare_context(plan, self.history)
+                        if before:
+                            made.directives = await self._collect(before, self._bind(TurnHookContext))
+                        prompt = current_prompt(plan, await self._contributions())
                 record = made.record
             else:
                 prompt = current_prompt(plan)
@@ -108,6 +137,8 @@ class TurnHooks:
                 prompt=prompt,
                 tool_specs=plan.composition.tool_specs,
                 hooks=record,
+                compaction=compaction,
+                context=context,
             )
 
         begun = await self._ask(plan.scope, TurnStartCommand(plan.input_hash), "turn_start", TurnStartOutcome, live)
@@ -115,7 +146,35 @@ class TurnHooks:
             text = f"turn `{plan.turn_id}` was begun with another policy, and goes on only with that one"
             raise ReplayError("runtime_effect_policy", text)
         self._shown = (begun.prompt, begun.tool_specs)
+        self.history, self.context = plan.conversation, None
+        if begun.hooks.failure is None:
+            await self._open(begun)
         return begun
+
+    async def _open(self, begun: TurnStartOutcome | CompactOutcome) -> None:
+        """Go on with what the record says of the conversation."""
+        if isinstance(begun, TurnStartOutcome):
+            self.context = begun.context
+        if begun.compaction is not None:
+            with anyio.CancelScope(shield=True):  # the record holds, whatever is cancelled meanwhile
+                await self._plan.conversation.load()
+            self.history = opened(self._plan.conversation, begun.compaction)
+
+    async def compact(self, scope: RuntimeScope, effect_id: str) -> CompactOutcome:
+        """What `lash_compact` makes of a conversation that didn't fit the model's window."""
+        plan = self._plan
+
+        async def live() -> CompactOutcome:
+            compaction = None
+            with self.recording() as made:
+                await self.enter()
+                compaction = await compact(plan, CompactReason.OVERFLOW)
+            return CompactOutcome(compaction=compaction, hooks=made.record)
+
+        made = await self._ask(scope, CompactCommand(), effect_id, CompactOutcome, live)
+        if made.hooks.failure is None:
+            await self._open(made)
+        return made
 
     async def sync(self, scope: RuntimeScope, effect_id: str) -> SyncEnvironmentOutcome:
         """Prompt and tools, as they are now."""
@@ -124,7 +183,7 @@ class TurnHooks:
         async def live() -> SyncEnvironmentOutcome:
             specs, record = plan.composition.tool_specs, NO_HOOKS
             prompt = RenderedPrompt()
-            if plan.composition.hooks["lash_prompt_contributions"]:
+            if plan.composition.hooks["lash_prompt_contributions"] or self.context is not None:
                 with self.recording() as made:
                     await self.enter()
                     prompt = current_prompt(plan, await self._contributions())
@@ -139,6 +198,9 @@ class TurnHooks:
         if synced.unchanged and shown is not None:
             return SyncEnvironmentOutcome(prompt=shown[0], tool_specs=shown[1], hooks=synced.hooks)
         if synced.hooks.failure is None:
+            if shown is not None:
+                self.changes += prompt_changes(shown[0], synced.prompt)
+                self.changes += tool_changes(shown[1], synced.tool_specs, plan.composition.tool_owners)
             self._shown = (synced.prompt, synced.tool_specs)
         return synced
 
@@ -206,7 +268,9 @@ class TurnHooks:
 
     async def _contributions(self) -> list[tuple[str, Any]]:
         hooks = self._plan.composition.hooks["lash_prompt_contributions"]
-        return await collect(hooks, self._bind(TurnHookContext), item=PromptContribution) if hooks else []
+        found = await collect(hooks, self._bind(TurnHookContext), item=PromptContribution) if hooks else []
+        prepared = () if self.context is None else self.context.prompt
+        return [*found, *((each.plugin_id, each.contribution) for each in prepared)]
 
     @contextmanager
     def recording(self) -> Iterator[Recording]:

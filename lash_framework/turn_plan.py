@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 
+from lash_framework.assembly import TurnAssembler
 from lash_framework.composition import Composition
 from lash_framework.history import Conversation
 from lash_framework.prompt import OwnedLayer, PromptRenderer
@@ -16,10 +17,10 @@ from lash_framework.tool_calls import Validator
 from lash_hookspecs.effects import EffectController, RuntimeScope
 from lash_hookspecs.llm import ModelCapability, Provider
 from lash_hookspecs.messages import AttachmentRef, Message, ProviderRoute
-from lash_hookspecs.sessions import SessionPolicy, TurnInput
+from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, SessionStateEnvelope, TurnInput
 from lash_hookspecs.values import frozen, mutable
 
-__all__ = ["DEFAULT_MAX_TURNS", "CancelGate", "TurnPlan"]
+__all__ = ["DEFAULT_MAX_TURNS", "CancelGate", "TurnPlan", "assemble_for"]
 
 DEFAULT_MAX_TURNS = 100
 """How many iterations a turn may take if neither session nor mode says: enough for long work, an end for a loop."""
@@ -31,7 +32,9 @@ class TurnPlan:
 
     `images` are the input's, which are in the store already: nothing that crosses the effect boundary holds bytes.
     `scope` is the turn's, outside of its iterations. `queued` looks into the session's inbox: what users said
-    meanwhile, by the item's number. `keep_partial`: the text of a reply that is cut off is kept.
+    meanwhile, by the item's number. `keep_partial`: the text of a reply that is cut off is kept. `compact_at` is the
+    part of the model's window from which on a conversation is compacted (0: never), `context_tokens` what the last call
+    took of it.
     """
 
     session_id: str
@@ -60,6 +63,13 @@ class TurnPlan:
     queued: Callable[[], Awaitable[Sequence[tuple[int, Message]]]]
     now_ms: Callable[[], int]
     keep_partial: bool
+    compact_at: float
+    context_tokens: Callable[[], Awaitable[int]]
+
+    @property
+    def only_compacts(self) -> bool:
+        """Whether the turn does nothing else: no model is asked, and no other hook has a say."""
+        return self.turn_input.compact is not None
 
     async def enter(self) -> None:
         """Have at hand what the plugins hold for the host, before code of theirs runs. Raises `PluginError`.
@@ -68,6 +78,26 @@ class TurnPlan:
         """
         if self.composition.hooks["lash_lifespan"]:
             self.states.attach_hosts(await self.hosts())
+
+
+def assemble_for(
+    plan: TurnPlan, assembler: TurnAssembler, messages: Sequence[Message], *, cancelled: bool
+) -> AssembledTurn:
+    """The turn as it stands; its place in the session is the one before it, until it is committed."""
+    head = plan.conversation.head
+    return assembler.assemble(
+        turn_id=plan.turn_id,
+        state=SessionStateEnvelope(
+            session_id=plan.session_id,
+            turn_index=head.turn_index,
+            head_revision=head.head_revision,
+            leaf_node_id=head.leaf_node_id,
+        ),
+        mode_id=plan.composition.mode.mode_id,
+        messages=messages,
+        cancelled=cancelled,
+        durable=plan.controller.durable,
+    )
 
 
 @mutable(eq=False)

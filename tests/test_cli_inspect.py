@@ -47,6 +47,13 @@ from lash_hookspecs import DenyToolCall, hookimpl
 def lash_before_tool_call(ctx, call):
     return DenyToolCall("Not now.", "closed") if ctx.tool_name == "now" else None
 """
+SQUEEZE = """
+from lash_hookspecs import FrameSeed, hookimpl
+
+@hookimpl
+def lash_compact(ctx):
+    return FrameSeed(messages=ctx.messages[-1:]) if ctx.instructions != "nothing" else None
+"""
 BROKEN = "import no_such_module\n"
 
 
@@ -210,13 +217,25 @@ def test_modes_are_listed_and_shown_with_their_owners(lash: Cli) -> None:
     assert lash.run("modes", "show", env=env).out.startswith("mode standard\n")
 
 
+def test_a_session_is_compacted_by_a_plugin_and_nothing_is_lost_of_it(lash: Cli) -> None:
+    lash.run("run", "What?", "--session", "s")
+    alone = lash.run("sessions", "compact", "s")
+    assert (alone.code, "has no plugin that compacts: add one with the hook `lash_compact`" in alone.err) == (2, True)
+    env = plugin(lash, "squeeze", SQUEEZE)
+    done = lash.run("sessions", "compact", "s", env=env)
+    assert (done.code, done.out) == (0, "plugin squeeze: 2 messages became 1\n")
+    assert lash.run("sessions", "show", "s").out.count("user\nWhat?") == 1
+    again = lash.run("sessions", "compact", "s", "--instructions", "nothing", env=env)
+    assert (again.code, again.out) == (0, "nothing to compact\n")
+
+
 def test_explain_names_the_plugin_of_every_piece(lash: Cli) -> None:
     env = plugin(lash, "extra", GOOD)
     turn = lash.run("run", "hi", "--json", "--set", "max_turns=7", "--model", "scripted:demo", env=env)
     shown = lash.run("explain", turn.object["turn_id"][:10], "--text", env=env)
     assert shown.code == 0
-    assert "[extra]\n" in shown.out
-    assert "Mention the moon." in shown.out
+    assert re.search(r"^extra +Mention the moon\.$", shown.out, re.MULTILINE)
+    assert re.search(r"^lash-framework +## Guidance$", shown.out, re.MULTILINE)
     assert re.search(r"^batch +mode-standard", shown.out, re.MULTILINE)
     assert re.search(r"^model +scripted:demo +--model$", shown.out, re.MULTILINE)
     assert re.search(r"^max_turns +7 +--set max_turns$", shown.out, re.MULTILINE)
@@ -224,6 +243,7 @@ def test_explain_names_the_plugin_of_every_piece(lash: Cli) -> None:
     whole = lash.run("explain", turn.object["turn_id"], "--json", env=env).object
     assert whole["turn_id"] == turn.object["turn_id"]
     assert all(each["plugin_ids"] for each in whole["prompt"])
+    assert {"plugin_ids": ["extra"], "text": "Mention the moon."} in whole["lines"]
     nothing = lash.run("explain", "nope")
     assert (nothing.code, "unknown turn `nope`: `lash sessions show SESSION` lists" in nothing.err) == (2, True)
 

@@ -32,6 +32,8 @@ from lash_hookspecs import (
     CheckpointCommand,
     CheckpointKind,
     CheckpointOutcome,
+    CompactCommand,
+    CompactOutcome,
     CompletedToolCall,
     DirectCommand,
     DirectOutcome,
@@ -178,6 +180,7 @@ ASKED: dict[str, tuple[Any, RuntimeEffectOutcome]] = {
     ),
     "exec_code": (ExecCodeCommand("python", "1"), ExecCodeOutcome(ExecResponse())),
     "checkpoint": (CheckpointCommand(CheckpointKind.AFTER_WORK), CheckpointOutcome()),
+    "compact": (CompactCommand(), CompactOutcome()),
     "sync_execution_environment": (SyncEnvironmentCommand(True), SyncEnvironmentOutcome()),
     "sleep": (SleepCommand(5), SleepOutcome()),
     "process": (ProcessCommand(START), ProcessOutcome(ProcessStarted(ProcessStatus.RUNNING))),
@@ -204,6 +207,7 @@ CRASHES: dict[tuple[str, str, str], list[str]] = {
     ("tool_call", "unsafe", "wait"): WAITS,
     ("exec_code", "unsafe", "fail"): FAILS,
     ("direct", "pure", "fail"): AGAIN,
+    ("compact", "pure", "fail"): AGAIN,  # it may have asked a model
     # A start is the same by the process's id, a wait reads the same promise.
     ("process", "idempotent", "fail"): AGAIN,
     ("await_event", "idempotent", "fail"): AGAIN,

@@ -256,6 +256,7 @@ HASHES = {
     "tool_call": "abf9a84b56bae810",
     "exec_code": "3bd5edfcc46acb2e",
     "checkpoint": "cd5ea580fa68b32f",
+    "compact": "ab10dedbc4e393b7",
     "sync_execution_environment": "b1ddd3bfa3cbd211",
     "sleep": "e4bb805ea7effe5e",
     "process": "8fdfd5a52b4a2d16",

@@ -309,6 +309,9 @@ class Twins(RuleBasedStateMachine):
     @rule(number=NUMBERS)
     @precondition(lambda self: self.out is not None)
     def respond(self, number):
+        if isinstance(self.out, LlmCall) and number % 16 == 13:
+            self.ask_over()
+            return
         response = answer(self.out, number)
         taken, taken_again = self.both(lambda each: each.respond(response))
         assert taken == taken_again
@@ -318,6 +321,13 @@ class Twins(RuleBasedStateMachine):
         else:
             assert taken[0] is DriverError
             self.end(lambda each: each.fail_turn(ErrorEvent("broken")))
+
+    def ask_over(self):
+        """The call didn't fit: the conversation before the turn is another one from now on."""
+        base = MessageSequence([user("so far", f"c{self.last_id}"), *self.history[-1:]])
+        events = self.live.events[:1]
+        assert self.both(lambda each: each.ask_over(base, events, None)) == (True, True)
+        self.history, self.stored, self.out = base, encode([*base]), None
 
     @rule(number=NUMBERS, kind=st.sampled_from([SyncExecutionEnvironment, LlmCall, ToolCalls, ExecCode, Checkpoint]))
     def respond_astray(self, number, kind):

@@ -32,7 +32,7 @@ from machine_kit import (
     worked,
 )
 
-from lash_framework.machine import TurnMachine
+from lash_framework.machine import MessageSequence, TurnMachine
 from lash_hookspecs.checkpoints import CheckpointDelivery
 from lash_hookspecs.errors import EffectControllerError
 from lash_hookspecs.llm import LlmTerminalReason, LlmToolSpec, ProviderFailureKind, TokenUsage
@@ -454,3 +454,17 @@ def test_usage_adds_up():
     assert first.cumulative == first.usage == USAGE
     assert second.cumulative == turn.usage == USAGE + second.usage
     assert (turn.usage.input, turn.usage.output, turn.usage.total, turn.usage.at_least) == (20, 55, 85, True)
+
+
+def test_a_call_that_is_asked_over_goes_on_with_another_past_and_keeps_what_the_turn_said():
+    """The driver is asked for the iteration again; what the failed call has cost counts, and a view is given up."""
+    view = MessageSequence([user("seen", "v")])
+    turn = machine(given=start(user("go"), base=[user("old", "o")]), view=view, sync_execution_environment=False)
+    assert turn.ask_over(view, (), None) is False  # nobody waits for that yet
+    before = ScriptedHost().run(turn, until=LlmCall).of(LlmCall)[-1]
+    assert prompt_texts(before)[-2:] == ["seen", "go"]
+    assert turn.ask_over(MessageSequence([user("short", "s")]), (), TokenUsage(input=7)) is True
+    after = ScriptedHost().run(turn, until=LlmCall).of(LlmCall)[-1]
+    assert prompt_texts(after)[-2:] == ["short", "go"]
+    assert (after.id, turn.usage.input) == (before.id + 1, 7)
+    assert [each.id for each in turn.turn_messages] == ["u1"]

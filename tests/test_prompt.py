@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from lash_framework.prompt import (
     KERNEL_OWNER,
+    REMEMBERED,
     OwnedContribution,
     OwnedLayer,
     PromptInputs,
@@ -134,6 +135,7 @@ def test_layers_with_owners_add_up_like_layers_without(given_layers):
     assert sorted((slot, content) for _, content, slot in held(*given_layers)) == plain
 
 
+@pytest.mark.statement(77, page="plugin-system")
 def test_a_reset_drops_layers_but_not_plugins():
     """Resetting a slot silences lower layers; what plugins contribute stays, and what was dropped is listed."""
     inputs = evolve(
@@ -145,7 +147,10 @@ def test_a_reset_drops_layers_but_not_plugins():
     )
     prompt = render_prompt(inputs)
     assert prompt.text == "from a plugin\n\nhigh"
-    assert prompt.dropped == (DroppedPiece(owner="host", slot=GUIDANCE, title=None, reason=DropReason.RESET),)
+    (dropped,) = prompt.dropped
+    assert dropped == DroppedPiece(
+        owner="host", slot=GUIDANCE, title=None, reason=DropReason.RESET, because="layer `session`"
+    )
 
 
 # ---- contributions --------------------------------------------------------------------------------------------------
@@ -157,20 +162,27 @@ def test_the_same_words_are_said_once():
     prompt = render_prompt(bare(says("be brief"), says(" be brief\n", priority=5), says("be brief", title="Style")))
     assert prompt.text == "be brief\n\n### Style\n\nbe brief"
     assert prompt.pieces[0].owners == ("plugin-0", "plugin-1")
+    assert [(each.owner, each.reason, each.because) for each in prompt.dropped] == [
+        ("plugin-1", DropReason.DUPLICATE, "said by `plugin-0`")
+    ]
 
 
 @pytest.mark.statement(69)
 def test_equal_inputs_give_the_identical_prompt():
-    """Rendering equal inputs again returns the same object; other inputs another one, and only the last is kept."""
+    """Rendering equal inputs again returns the same object; other inputs another one, and only the latest are kept."""
     renderer = PromptRenderer()
     first = renderer.render(bare(says("a")))
     assert renderer.render(bare(says("a"))) is first
     second = renderer.render(bare(says("a"), callable_tools=frozenset({"look"})))
     assert second is not first
     assert second == first
+    assert renderer.render(bare(says("a"))) is first
+    for n in range(REMEMBERED):
+        renderer.render(bare(says(str(n))))
     assert renderer.render(bare(says("a"))) is not first
 
 
+@pytest.mark.statement(74, page="plugin-system")
 @pytest.mark.statement(70)
 def test_contributions_are_ordered():
     """Lower priority first, then title, then content; the order of plugins doesn't matter."""
@@ -180,6 +192,7 @@ def test_contributions_are_ordered():
     assert render_prompt(bare(*reversed(given_ones))).text == text
 
 
+@pytest.mark.statement(75, page="plugin-system")
 @pytest.mark.statement(70)
 def test_empty_sections_vanish():
     """A section whose pieces are all blank leaves no heading."""
@@ -196,6 +209,7 @@ def test_asking_is_explained_only_to_who_can_ask(tools):
     assert ("`ask`" in render_prompt(PromptInputs(callable_tools=tools)).text) == bool(tools)
 
 
+@pytest.mark.statement(76, page="plugin-system")
 @pytest.mark.statement(71)
 @pytest.mark.parametrize(
     ("tools", "kept"),
@@ -207,7 +221,8 @@ def test_a_gate_needs_one_of_its_tools(tools, kept):
     and its internal tools are tested with the kernel's.)"""
     prompt = render_prompt(bare(says("use it well", tools=frozenset({"look", "feel"})), callable_tools=tools))
     assert prompt.text == ("use it well" if kept else "")
-    assert [each.reason for each in prompt.dropped] == ([] if kept else [DropReason.GATED])
+    told = [(each.reason, each.because) for each in prompt.dropped]
+    assert told == ([] if kept else [(DropReason.GATED, "no tool of `feel`, `look`")])
 
 
 # ---- the whole ------------------------------------------------------------------------------------------------------

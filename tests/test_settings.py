@@ -42,6 +42,7 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "durability.lease_ttl_s": ("5", 5.0),
     "durability.keep_journal_h": ("24", 24.0),
     "durability.partial_text": ('"keep"', "keep"),
+    "context.compact_at": ("0.5", 0.5),
     "observers.ring": ("16", 16),
     "plugins.disabled": ('["a", "b"]', ("a", "b")),
     "plugins.only": ('["a"]', ("a",)),

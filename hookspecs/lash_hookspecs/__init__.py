@@ -49,6 +49,26 @@ if TYPE_CHECKING:
         structure as structure,
         unstructure as unstructure,
     )
+    from lash_hookspecs.compaction import (
+        Compacted as Compacted,
+        Compaction as Compaction,
+        CompactReason as CompactReason,
+        CompactRequest as CompactRequest,
+        FrameSeed as FrameSeed,
+    )
+    from lash_hookspecs.context_hooks import (
+        CompactHookContext as CompactHookContext,
+        ContextCall as ContextCall,
+        ContextHookContext as ContextHookContext,
+    )
+    from lash_hookspecs.context_views import (
+        ContextPiece as ContextPiece,
+        ContextView as ContextView,
+        KeptMessages as KeptMessages,
+        MadeMessage as MadeMessage,
+        OwnedPrompt as OwnedPrompt,
+        PreparedContext as PreparedContext,
+    )
     from lash_hookspecs.contexts import (
         CheckpointHookContext as CheckpointHookContext,
         CompositionContext as CompositionContext,
@@ -84,6 +104,7 @@ if TYPE_CHECKING:
         AssistantResponseCommand as AssistantResponseCommand,
         AwaitEventCommand as AwaitEventCommand,
         CheckpointCommand as CheckpointCommand,
+        CompactCommand as CompactCommand,
         DirectCommand as DirectCommand,
         ExecCodeCommand as ExecCodeCommand,
         LlmCallCommand as LlmCallCommand,
@@ -102,6 +123,7 @@ if TYPE_CHECKING:
         AssistantResponseOutcome as AssistantResponseOutcome,
         AwaitEventOutcome as AwaitEventOutcome,
         CheckpointOutcome as CheckpointOutcome,
+        CompactOutcome as CompactOutcome,
         DirectOutcome as DirectOutcome,
         ExecCodeOutcome as ExecCodeOutcome,
         HookFailure as HookFailure,
@@ -312,6 +334,10 @@ if TYPE_CHECKING:
         PluginCapability as PluginCapability,
         PluginInfo as PluginInfo,
         SessionStateSpec as SessionStateSpec,
+    )
+    from lash_hookspecs.prefix import (
+        PrefixChange as PrefixChange,
+        PrefixPart as PrefixPart,
     )
     from lash_hookspecs.processes import (
         EngineInput as EngineInput,
@@ -607,6 +633,26 @@ _MODULES = {
         "structure",
         "unstructure",
     ),
+    "compaction": (
+        "CompactReason",
+        "CompactRequest",
+        "Compacted",
+        "Compaction",
+        "FrameSeed",
+    ),
+    "context_hooks": (
+        "CompactHookContext",
+        "ContextCall",
+        "ContextHookContext",
+    ),
+    "context_views": (
+        "ContextPiece",
+        "ContextView",
+        "KeptMessages",
+        "MadeMessage",
+        "OwnedPrompt",
+        "PreparedContext",
+    ),
     "contexts": (
         "CheckpointHookContext",
         "CompositionContext",
@@ -642,6 +688,7 @@ _MODULES = {
         "AssistantResponseCommand",
         "AwaitEventCommand",
         "CheckpointCommand",
+        "CompactCommand",
         "DirectCommand",
         "ExecCodeCommand",
         "LlmCallCommand",
@@ -660,6 +707,7 @@ _MODULES = {
         "AssistantResponseOutcome",
         "AwaitEventOutcome",
         "CheckpointOutcome",
+        "CompactOutcome",
         "DirectOutcome",
         "ExecCodeOutcome",
         "HookFailure",
@@ -870,6 +918,10 @@ _MODULES = {
         "PluginCapability",
         "PluginInfo",
         "SessionStateSpec",
+    ),
+    "prefix": (
+        "PrefixChange",
+        "PrefixPart",
     ),
     "processes": (
         "EngineInput",

@@ -17,6 +17,7 @@ __all__ = [
     "AssistantResponseCommand",
     "AwaitEventCommand",
     "CheckpointCommand",
+    "CompactCommand",
     "DirectCommand",
     "ExecCodeCommand",
     "LlmCallCommand",
@@ -46,6 +47,7 @@ class RuntimeEffectKind(StrEnum):
     PROCESS = "process"
     EXEC_CODE = "exec_code"
     CHECKPOINT = "checkpoint"
+    COMPACT = "compact"
     SYNC_EXECUTION_ENVIRONMENT = "sync_execution_environment"
     SLEEP = "sleep"
     AWAIT_EVENT = "await_event"
@@ -154,6 +156,14 @@ class CheckpointCommand:
 
 
 @frozen
+class CompactCommand:
+    """Let a plugin make room in the model's context window: the call before this one didn't fit."""
+
+    tag: ClassVar[str] = "compact"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.COMPACT
+
+
+@frozen
 class SyncEnvironmentCommand:
     """Bring prompt and tools up to date."""
 
@@ -191,6 +201,7 @@ RuntimeEffectCommand = Union[
     ProcessCommand,
     ExecCodeCommand,
     CheckpointCommand,
+    CompactCommand,
     SyncEnvironmentCommand,
     SleepCommand,
     AwaitEventCommand,

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, TypeVar, Union
 
 from attrs import field
 
+from lash_hookspecs.compaction import Compaction
+from lash_hookspecs.context_views import ContextView
 from lash_hookspecs.directives import OwnedDirective
 from lash_hookspecs.effect_commands import RuntimeEffectKind
 from lash_hookspecs.errors import EffectControllerError
@@ -28,6 +30,7 @@ __all__ = [
     "AssistantResponseOutcome",
     "AwaitEventOutcome",
     "CheckpointOutcome",
+    "CompactOutcome",
     "DirectOutcome",
     "ExecCodeOutcome",
     "HookFailure",
@@ -74,7 +77,11 @@ class HookRecord:
 
 @frozen(kw_only=True)
 class TurnStartOutcome:
-    """What the turn runs with; prompt and tools mean nothing if a hook failed. `started_at_ms`: since 1970."""
+    """What the turn runs with; prompt and tools mean nothing if a hook failed. `started_at_ms`: since 1970.
+
+    `compaction` is what the turn's new frame begins with, where it opens one; `context` is what is shown of the
+    conversation, where that isn't all of it.
+    """
 
     tag: ClassVar[str] = "turn_start"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TURN_START
@@ -83,6 +90,8 @@ class TurnStartOutcome:
     prompt: RenderedPrompt = RenderedPrompt()
     tool_specs: tuple[LlmToolSpec, ...] = ()
     hooks: HookRecord = HookRecord()
+    compaction: Compaction | None = None
+    context: ContextView | None = None
 
 
 @frozen(kw_only=True)
@@ -229,6 +238,16 @@ class CheckpointOutcome:
 
 
 @frozen(kw_only=True)
+class CompactOutcome:
+    """What was compacted; None if no plugin had anything to make room with."""
+
+    tag: ClassVar[str] = "compact"
+    kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.COMPACT
+    compaction: Compaction | None = None
+    hooks: HookRecord = HookRecord()
+
+
+@frozen(kw_only=True)
 class SyncEnvironmentOutcome:
     """Prompt and tools as they are now; they mean nothing if a hook failed.
 
@@ -271,6 +290,7 @@ RuntimeEffectOutcome = Union[
     ProcessOutcome,
     ExecCodeOutcome,
     CheckpointOutcome,
+    CompactOutcome,
     SyncEnvironmentOutcome,
     SleepOutcome,
     AwaitEventOutcome,

@@ -183,24 +183,30 @@ class DropReason(StrEnum):
 
     BLANK = "blank"
     GATED = "gated"
+    DUPLICATE = "duplicate"
     RESET = "reset"
     NO_PLACE = "no_place"
 
 
 @frozen(kw_only=True)
 class DroppedPiece:
-    """A contribution that isn't in the prompt, and why: blank, no tool of its gate, reset by a layer, no such slot."""
+    """A contribution that isn't in the prompt, and why; `because` names the layer, the tools, or who said it before.
+
+    What several owners said is there once, and is all of theirs.
+    """
 
     owner: str
     slot: PromptSlot
     title: str | None
     reason: DropReason
+    because: str = ""
 
 
 @frozen(kw_only=True)
 class RenderedPrompt:
-    """A system prompt, where each of its pieces came from, and what was left out."""
+    """A system prompt, where each of its pieces came from, and what was left out; headings are `template_owner`'s."""
 
     text: str = ""
     pieces: tuple[PromptPiece, ...] = ()
     dropped: tuple[DroppedPiece, ...] = ()
+    template_owner: str = "lash-framework"

@@ -9,9 +9,11 @@ from typing import Any, ClassVar, Union
 from attrs import evolve, field
 
 from lash_hookspecs import _checks as checks
+from lash_hookspecs.compaction import Compacted, CompactRequest
 from lash_hookspecs.llm import GenerationOptions, LlmOutputSpec, LlmTerminalReason, ProviderFailureKind, TokenUsage
 from lash_hookspecs.messages import Message, MessageRole
 from lash_hookspecs.modes import ModeTurnOptions
+from lash_hookspecs.prefix import PrefixChange
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
 from lash_hookspecs.tools import ToolCallRecord
 from lash_hookspecs.turn_effects import ProtocolEvent
@@ -83,7 +85,8 @@ class TurnInput:
     """A turn's input.
 
     `image_blobs` are raw image bytes by id (jpeg, png, gif or webp); they are stored before the turn.
-    `mode_extension` is an attrs instance of a class that the mode's driver accepts, stored under its id.
+    `mode_extension` is an attrs instance of a class that the mode's driver accepts, stored under its id. With `compact`
+    the turn only compacts the conversation, and there are no items.
     """
 
     items: tuple[InputItem, ...] = ()
@@ -92,6 +95,7 @@ class TurnInput:
     mode_extension: Any = None
     context: TurnContext = TurnContext()
     output: LlmOutputSpec | None = None
+    compact: CompactRequest | None = None
 
     @classmethod
     def text(cls, text: str) -> TurnInput:
@@ -202,6 +206,9 @@ class AssembledTurn:
 
     `durable` says whether every effect was journalled, so that a crash would have lost nothing.
     `output_value` is the parsed answer where a schema was asked for. `explain_ref` names the stored provenance.
+    `compaction` tells of the new frame that the turn opened. `context_tokens` are those of its last model call, kept
+    where a plugin compacts. `prefix_changes` say why its model calls don't all begin alike, or the next turn's
+    otherwise.
     """
 
     turn_id: str
@@ -216,6 +223,9 @@ class AssembledTurn:
     durable: bool = False
     output_value: Any = None
     explain_ref: str | None = None
+    compaction: Compacted | None = None
+    context_tokens: int = 0
+    prefix_changes: tuple[PrefixChange, ...] = ()
     started_at_ms: int = 0
     finished_at_ms: int = 0
 

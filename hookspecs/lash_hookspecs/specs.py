@@ -16,6 +16,9 @@ from lash_hookspecs.markers import hookspec
 from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
+    from lash_hookspecs.compaction import FrameSeed
+    from lash_hookspecs.context_hooks import CompactHookContext, ContextHookContext
+    from lash_hookspecs.context_views import PreparedContext
     from lash_hookspecs.contexts import (
         CheckpointHookContext,
         CompositionContext,
@@ -216,6 +219,25 @@ async def lash_prompt_contributions(ctx: TurnHookContext) -> Sequence[PromptCont
     """Add to the system prompt: called before a turn's first model call, and again before each further iteration.
 
     Every contribution carries the plugin's id into `lash explain`.
+    """
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.CHAIN, on_error="the turn fails")
+async def lash_prepare_context(ctx: ContextHookContext, prepared: PreparedContext) -> PreparedContext | None:
+    """Show the model something else than the whole conversation, in this turn only: what is stored stays.
+
+    Called once, when the turn begins; each implementation gets what the one before returned, None leaves it as it is.
+    """
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.FIRST, on_error="the compaction fails, and with it the turn")
+async def lash_compact(ctx: CompactHookContext) -> FrameSeed | None:
+    """Make the conversation shorter for good: the session goes on in a new frame that begins with what is returned.
+
+    Called when somebody asks for it, when the model's window is nearly full, and when a call didn't fit it. The first
+    plugin that returns a seed decides.
     """
     raise NotImplementedError
 

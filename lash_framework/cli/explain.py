@@ -19,7 +19,7 @@ __all__ = ["explain"]
 
 @click.command()
 @click.argument("turn")
-@click.option("--text", "with_text", is_flag=True, help="Show the text of each prompt section.")
+@click.option("--text", "with_text", is_flag=True, help="Show the prompt, with the owner of each line.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
 @common_with("The session that the turn is of, where several have one of that id.")
 def explain(invocation: Invocation, turn: str, with_text: bool, as_json: bool) -> None:
@@ -37,17 +37,22 @@ def explain(invocation: Invocation, turn: str, with_text: bool, as_json: bool) -
     if as_json:
         from lash_hookspecs.codec import unstructure
 
-        print_json(unstructure(explanation))
+        whole = [{"plugin_ids": each.plugin_ids, "text": each.text} for each in explanation.lines]
+        print_json({**unstructure(explanation), "lines": whole})
         return
     heading(f"turn {explanation.turn_id}")
     click.echo(f"session {explanation.session_id}, mode {explanation.mode_id}, model {explanation.model}")
     _section("Prompt", ("section", "slot", "plugin", "characters"), [_prompt_row(each) for each in explanation.prompt])
     if with_text:
-        for each in explanation.prompt:
-            if each.text:
-                click.echo()
-                click.secho(f"[{', '.join(each.plugin_ids)}]", bold=True)
-                click.echo(clean(each.text))
+        lines = explanation.lines
+        width = max((len(", ".join(each.plugin_ids)) for each in lines), default=0)
+        click.echo()
+        for each in lines:
+            click.secho(f"{', '.join(each.plugin_ids):<{width}}  ", bold=True, nl=False)
+            click.echo(clean(each.text))
+    if explanation.changes:
+        rows = [(each.part, each.name, each.change, ", ".join(each.plugin_ids)) for each in explanation.changes]
+        _section("Not as in the model call before", ("what", "name", "change", "plugin"), rows)
     _section(
         "Tools", ("tool", "plugin", "changed"), [(each.name, each.plugin_id, each.detail) for each in explanation.tools]
     )
@@ -79,4 +84,9 @@ def _section(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) 
 def _prompt_row(piece: ExplainedPrompt) -> tuple[Any, ...]:
     what = piece.title or piece.section or "(no heading)"
     owners = ", ".join(piece.plugin_ids)
-    return (what, piece.slot or "-", owners, f"left out: {piece.dropped}" if piece.dropped else len(piece.text or ""))
+    return (what, piece.slot or "-", owners, _left_out(piece) if piece.dropped else len(piece.text or ""))
+
+
+def _left_out(piece: ExplainedPrompt) -> str:
+    because = f" ({piece.because})" if piece.because else ""
+    return f"left out: {piece.dropped}{because}"

@@ -1,4 +1,4 @@
-"""`lash sessions list|show|export|delete`."""
+"""`lash sessions list|show|export|compact|delete`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lash_framework.archive import HistoryExport
     from lash_framework.lash import Lash
     from lash_framework.unfinished import UnfinishedTurn
+    from lash_hookspecs.compaction import Compacted
     from lash_hookspecs.messages import Message
     from lash_hookspecs.stores import SessionSummary
 
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 @click.group()
 def sessions() -> None:
-    """List, show, export and delete sessions."""
+    """List, show, export, compact and delete sessions."""
 
 
 def _with_lash(invocation: Invocation, work: Callable[[Lash], Awaitable[T]]) -> T:
@@ -215,6 +216,25 @@ def export(invocation: Invocation, session_id: str | None, form: str, output: st
     except OSError as error:
         raise click.UsageError(f"`{output}` can't be written: {error.strerror or error}") from error
     click.echo(f"wrote {output}")
+
+
+@sessions.command()
+@click.argument("session_id", required=False, metavar="SESSION")
+@click.option("--instructions", metavar="TEXT", default="", help="What the plugin that compacts should mind.")
+@common_with("The session, in place of SESSION.")
+def compact(invocation: Invocation, session_id: str | None, instructions: str) -> None:
+    """Go on in a new frame: a plugin makes the conversation shorter, and what was said before stays in the store."""
+    chosen = _chosen(invocation, session_id)
+
+    async def work(lash: Lash) -> Compacted | None:
+        session = await lash.session(await matching(lash, chosen))
+        return await session.compact(instructions)
+
+    done = _with_lash(invocation, work)
+    if done is None:
+        click.echo("nothing to compact")
+    else:
+        click.echo(f"plugin {done.plugin_id}: {done.before} messages became {done.after}")
 
 
 @sessions.command()

@@ -41,7 +41,8 @@ class TurnMachineConfig:
 
     `system_prompt` and `tool_specs` are what the turn begins with; a sync may replace them. `options` are the mode's,
     with the turn's over them; the extensions go to the driver as they are. `checkpoints` are the kinds of the mode's
-    own. `turn_limit_final_message` gets an id and the limit.
+    own. `turn_limit_final_message` gets an id and the limit. `view` is what a model is shown in place of the
+    conversation before the turn.
     """
 
     driver: ProtocolDriver
@@ -64,6 +65,7 @@ class TurnMachineConfig:
     checkpoints: Collection[CheckpointKind] = ()
     turn_limit_final_message: Callable[[str, int], Message] = turn_limit_message
     agent_frame_id: str = "main"
+    view: MessageSequence | None = None
 
 
 @frozen(kw_only=True)

@@ -75,10 +75,12 @@ class DriverContext:
         return limit
 
     def project_llm_request(self, use_tools: bool = True) -> LlmRequest:
-        config = self.config
+        config, messages = self.config, self.messages
+        if config.view is not None:
+            messages = config.view.extended(messages[self.base_count :])
         return config.projector.project(
             ProjectionView(
-                messages=self.messages,
+                messages=messages,
                 turn_causes=self.turn_causes,
                 events=self.events,
                 protocol_iteration=self.protocol_iteration,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
+
 from lash_framework.machine.answers import (
     ENDING_REASONS,
     answer_text,
@@ -144,6 +146,17 @@ class TurnMachine:
                 return self._fire(Trigger.CHECKPOINT_EMPTY, waiting.on_empty)
             case _:
                 return False
+
+    def ask_over(self, base: MessageSequence, events: tuple[ProtocolEvent, ...], usage: TokenUsage | None) -> bool:
+        """Answer the open model call, which didn't fit the model's window, with the order to ask again.
+
+        From now on the conversation before the turn is `base`, shown whole, and `events` are all of the protocol's
+        records. False: no model call is open.
+        """
+        if not isinstance(self.unanswered, LlmCall) or not self._fire(Trigger.LLM_COMPACTED, base, events, usage):
+            return False
+        self._config = evolve(self._config, view=None)
+        return True
 
     def fail_turn(self, event: ErrorEvent) -> bool:
         """End the turn with an error of the host's. False: it is over already."""
@@ -303,6 +316,15 @@ class TurnMachine:
             return
         run.emit([call_error_event(error)])
         self._finish(Stopped(StopReason.PROVIDER_ERROR))
+
+    def _ask_over(self, base: MessageSequence, events: tuple[ProtocolEvent, ...], usage: TokenUsage | None) -> None:
+        if usage is not None:
+            self._spend(usage)
+        run = self._run
+        run.messages, run.base_count = base.extended(run.turn_messages), len(base)
+        run.reported_events += len(events) - len(run.events)
+        run.events = events
+        self._prepare()
 
     def _ask_tools(self, results: tuple[CompletedToolCall, ...]) -> None:
         self._run.emit(call_events(results))

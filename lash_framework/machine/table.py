@@ -43,6 +43,7 @@ class Trigger(StrEnum):
     LLM_ANSWERED = "llm_answered"
     LLM_ENDED = "llm_ended"
     LLM_FAILED = "llm_failed"
+    LLM_COMPACTED = "llm_compacted"
     TOOLS_ANSWERED = "tools_answered"
     CODE_ANSWERED = "code_answered"
     CHECKPOINT_EMPTY = "checkpoint_empty"
@@ -88,6 +89,9 @@ TABLE: Mapping[State, Mapping[Trigger, Row]] = MappingProxyType(
             Trigger.LLM_ANSWERED: Row("_ask_llm", _BY_STEP, "the driver reads the answer"),
             Trigger.LLM_ENDED: Row("_end_by_reason", (State.DONE,), "the terminal reason leaves nothing to go on with"),
             Trigger.LLM_FAILED: Row("_end_by_error", (State.DONE,), "retries were the provider's affair: final"),
+            Trigger.LLM_COMPACTED: Row(
+                "_ask_over", (State.PREPARE,), "it didn't fit: asked again, over a conversation that was made shorter"
+            ),
             Trigger.TOOLS_ANSWERED: Row("_ask_tools", _BY_STEP, "the driver reads the results, in source order"),
             Trigger.CODE_ANSWERED: Row("_ask_exec", _BY_STEP, "the driver reads what the code did"),
             Trigger.CHECKPOINT_EMPTY: Row("_resume", _BY_STEP, "nothing was added: do `on_empty`"),

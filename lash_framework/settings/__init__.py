@@ -8,6 +8,7 @@ from lash_framework.settings.keys import KEYS, MODE_KEYS, TABLES, Key, Table, en
 from lash_framework.settings.loading import load_settings
 from lash_framework.settings.typed import plugin_settings, provider_settings, secret_fields, store_settings
 from lash_framework.settings.values import (
+    Context,
     Durability,
     Observers,
     Origin,
@@ -22,6 +23,7 @@ __all__ = [
     "KEYS",
     "MODE_KEYS",
     "TABLES",
+    "Context",
     "Durability",
     "Key",
     "Observers",

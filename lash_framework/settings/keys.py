@@ -88,6 +88,13 @@ KEYS = (
         default="drop",
     ),
     Key(
+        path="context.compact_at",
+        type=float,
+        help="from which part of the model's window on a plugin compacts the conversation; 0: only when asked",
+        default="0.8",
+        minimum=0,
+    ),
+    Key(
         path="observers.ring",
         type=int,
         help="how many activities of a session are kept for observers who are slow, or come back",

@@ -20,7 +20,7 @@ from lash_framework.settings.keys import (
 )
 from lash_framework.settings.sources import display_path, find_file, lookup_line, read_file, split_setting, toml_value
 from lash_framework.settings.typed import Mismatch, from_text, from_value, inside
-from lash_framework.settings.values import Durability, Observers, Origin, PluginChoice, Rank, Settings
+from lash_framework.settings.values import Context, Durability, Observers, Origin, PluginChoice, Rank, Settings
 from lash_hookspecs.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
@@ -214,6 +214,7 @@ class _Loading:
             plain["generation"] = _generation(tree["generation"])
         return Settings(
             durability=Durability(**tree.get("durability", {})),
+            context=Context(**tree.get("context", {})),
             observers=Observers(**tree.get("observers", {})),
             plugins=PluginChoice(**tree.get("plugins", {})),
             provider=tree.get("provider", {}),

@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from lash_hookspecs.llm import GenerationOptions
     from lash_hookspecs.modes import Mode
 
-__all__ = ["Durability", "Observers", "Origin", "PluginChoice", "Rank", "Settings", "default_store", "redacted_url"]
+__all__ = [
+    "Context",
+    "Durability",
+    "Observers",
+    "Origin",
+    "PluginChoice",
+    "Rank",
+    "Settings",
+    "default_store",
+    "redacted_url",
+]
 
 
 class Rank(IntEnum):
@@ -67,6 +77,13 @@ class Durability:
 
 
 @frozen(kw_only=True)
+class Context:
+    """How sessions stay in their models' windows: from which part of one on a plugin compacts; 0: only when asked."""
+
+    compact_at: float = 0.8
+
+
+@frozen(kw_only=True)
 class Observers:
     """What is kept for those who watch sessions: so many activities of each."""
 
@@ -110,6 +127,7 @@ class Settings:
     max_turns: int | None = None
     generation: GenerationOptions = field(factory=_no_generation)
     durability: Durability = Durability()
+    context: Context = Context()
     observers: Observers = Observers()
     plugins: PluginChoice = PluginChoice()
     provider: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
