@@ -13,7 +13,6 @@ from lash_framework.compacting import frame_key, overflowed, told_of_overflow
 from lash_framework.history import Conversation, History
 from lash_framework.machine import TurnMachine
 from lash_framework.prefix_changes import turn_changes
-from lash_framework.stream import ActivityStream
 from lash_framework.turn_errors import plugin_failed
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.compaction import Compaction
@@ -49,10 +48,9 @@ class ContextWindow:
     `hook_failed`: one that should have made room.
     """
 
-    def __init__(self, plan: TurnPlan, hooks: _Compacts, stream: ActivityStream) -> None:
+    def __init__(self, plan: TurnPlan, hooks: _Compacts) -> None:
         self._plan = plan
         self._hooks = hooks
-        self._stream = stream
         self.compaction: Compaction | None = None
         self.hook_failed = False
 

@@ -84,8 +84,7 @@ class TurnRun:
         self._forced: Stopped | None = None
         self._steps: int | None = None
         self._scoped = plan.scope
-        self._stream = stream
-        self._gate = gate
+        self._stream, self._gate = stream, gate
         self._machine: TurnMachine | None = None
         self.user = user_message(plan.turn_id, plan.turn_input, plan.images)
         self.contexts = TurnContexts(plan, self._moment)
@@ -93,7 +92,7 @@ class TurnRun:
         self._calls = ToolBatch(plan, stream, ToolHooks(plan, self.contexts, self._take), around)
         self._hooks = TurnHooks(plan, self.contexts.bind)
         self._model = ModelStep(plan, stream, self._hooks, self.contexts.bind, around)
-        self.window = ContextWindow(plan, self._hooks, stream)
+        self.window = ContextWindow(plan, self._hooks)
 
     async def run(
         self, deadline: float = math.inf, *, ends: Callable[[], None] | None = None, stop: TurnStop | None = None
@@ -353,8 +352,7 @@ class TurnRun:
             return
         found = self._take(ended.hooks)
         if ended.hooks.failure is not None:
-            self.fail(ended.hooks.failure)
-            return
+            return self.fail(ended.hooks.failure)
         self.late.extend(found.messages(f"{self.plan.turn_id}:after_turn", self._is_known))
         if found.abort is not None:
             self.assembler.outcome = Stopped(StopReason.PLUGIN_ABORT)
