@@ -1,9 +1,10 @@
-"""Classes of values made as attrs would make them, in a fifth of the time.
+"""Classes of values made as attrs would make them, in a tenth of the time.
 
 Such a class differs from the next in the names of its fields, their types and defaults. So its constructor needs no
 compiling: it is the code of any other with as many fields, under other names; what single fields need beside that
 (factories, converters, validators) is done after it. All that is attrs' own (how a field is described, how a frozen
-value refuses a change) is taken from a model that attrs made, the descriptions when somebody first asks for them.
+value refuses a change) is taken from a model that attrs made. A process makes values of a third of the classes that it
+imports, so a class's constructor, and the descriptions of its fields, are made when somebody first asks for them.
 """
 
 from __future__ import annotations
@@ -15,22 +16,11 @@ from typing import Any, NamedTuple
 
 import attrs
 
-__all__ = ["Plain", "plain_class", "plain_fields"]
-
-
-class _Model:
-    field: Any
-
+__all__ = ["Declared", "Plain", "declared", "plain_class"]
 
 _GIVEN: Any = type(attrs.field())
 _FACTORY: Any = attrs.Factory
-_MODELS: Mapping[tuple[bool, bool], Any] = {
-    (frozen, kw_only): (attrs.frozen if frozen else attrs.define)(kw_only=kw_only, eq=False, repr=False)(
-        type("_Model", (), {"__annotations__": _Model.__annotations__})
-    )
-    for frozen in (False, True)
-    for kw_only in (False, True)
-}
+_BASES = (object,)
 _SPECIAL = {"__init__", "__slots__", "__setattr__", "__delattr__", "__getstate__", "__setstate__", "__match_args__"}
 _SPECIAL |= {"__attrs_pre_init__", "__attrs_init_subclass__"}
 
@@ -50,50 +40,86 @@ class Plain(NamedTuple):
         return self.given is None or self.given.init
 
 
-def plain_fields(cls: type, options: Mapping[str, Any]) -> list[Plain] | None:
-    """The fields of a class that `plain_class` can make; None if attrs should look at it.
+class Declared:
+    """How a class was declared, which says all of the class that is `made` of it."""
+
+    __slots__ = ("annotations", "defaults", "frozen", "kw_only", "made", "names")
+    made: type
+
+    def __init__(
+        self, names: list[str], annotations: Mapping[str, str], defaults: Mapping[str, Any], kw_only: bool, frozen: bool
+    ) -> None:
+        self.names = names
+        self.annotations = annotations
+        self.defaults = defaults
+        self.kw_only = kw_only
+        self.frozen = frozen
+
+    def fields(self) -> list[Plain]:
+        """The fields, in their order."""
+        return [self._field(name) for name in self.names]
+
+    def is_argument(self, name: str) -> bool:
+        """Whether the constructor takes this field."""
+        given: Any = self.defaults.get(name)
+        return given.__class__ is not _GIVEN or bool(given.init)
+
+    def _field(self, name: str) -> Plain:
+        default = self.defaults.get(name, attrs.NOTHING)
+        given = default if default.__class__ is _GIVEN else None
+        default = default if given is None else given._default
+        return Plain(name, name.lstrip("_"), self.annotations[name], default, given)
+
+
+def declared(cls: type, options: Mapping[str, Any], *, frozen: bool) -> Declared | None:
+    """How the class is declared, if `plain_class` can make it; None if attrs should look at it.
 
     That is one with a base, with settings of which nothing is known here, or with a mistake, which attrs can explain.
     """
     own = vars(cls)
-    if options.keys() - {"kw_only"} or cls.__bases__ != (object,) or type(cls) is not type:
+    if cls.__bases__ != _BASES or type(cls) is not type or options.keys() - {"kw_only"}:
         return None
-    fields, given = [], 0
+    kw_only = options.get("kw_only", False)
+    names, defaults, given = [], {}, 0
     needs_no_more = False  # an optional field was seen: a required one can't come after it
-    for name, annotation in own.get("__annotations__", {}).items():
+    annotations = own.get("__annotations__", {})
+    for name, annotation in annotations.items():
         if annotation.__class__ is not str or name.startswith("__"):
             return None
         if "ClassVar" in annotation:
             if annotation.startswith("ClassVar"):
                 continue
             return None
-        argument, default = name.lstrip("_"), own.get(name, attrs.NOTHING)
-        field = Plain(name, argument, annotation, default)
-        if default.__class__ is _GIVEN:
-            field, given = Plain(name, argument, annotation, default._default, default), given + 1
-            if not _is_usual(field):
+        names.append(name)
+        default = own.get(name, attrs.NOTHING)
+        if default is not attrs.NOTHING:
+            defaults[name] = default
+            if default.__class__ is _GIVEN:
+                given += 1
+                if not _is_usual(default):
+                    return None
+                default = default._default
+            if default.__class__ is _FACTORY and default.takes_self:
                 return None
-        if field.default.__class__ is _FACTORY and field.default.takes_self:
-            return None
-        if field.default is not attrs.NOTHING:
+        if default is not attrs.NOTHING:
             needs_no_more = True
-        elif needs_no_more and not options.get("kw_only"):
+        elif needs_no_more and not kw_only:
             return None
-        fields.append(field)
-    for name, member in own.items():
+    for member in own.values():
         kind = member.__class__
         if kind is _GIVEN:
             given -= 1
-        elif kind is cached_property or name in _SPECIAL or (kind in _METHODS and _names_its_class(member)):
+        elif kind is cached_property or (kind in _METHODS and _names_its_class(member)):
             return None
-    return None if given else fields  # one without an annotation
+    if given or not _SPECIAL.isdisjoint(own):  # one without an annotation, or what attrs knows how to treat
+        return None
+    return Declared(names, annotations, defaults, kw_only, frozen)
 
 
-def _is_usual(field: Plain) -> bool:
+def _is_usual(given: Any) -> bool:
     """Whether it has nothing but a default, a factory, a validator, a converter, a note, and its part in methods."""
-    given = field.given
-    has_more = given.kw_only or given.alias or given.on_setattr or given.type is not None
-    is_set = given.init or field.default is not attrs.NOTHING
+    has_more = given.kw_only or given.alias or given.on_setattr or given.type is not None or given.eq_key is not None
+    is_set = given.init or given._default is not attrs.NOTHING
     return is_set and not has_more and given.converter.__class__ is not attrs.Converter
 
 
@@ -106,42 +132,70 @@ def _names_its_class(member: Any) -> bool:
     return function.__class__ is FunctionType and "__class__" in function.__code__.co_freevars
 
 
-def plain_class(cls: type, fields: Sequence[Plain], *, kw_only: bool, frozen: bool = True) -> Any:
-    """The class with slots, fields and a constructor; `__eq__`, `__hash__` and `__repr__` are the caller's."""
-    names = [each.name for each in fields]
-    space = {name: value for name, value in vars(cls).items() if name not in names}
-    for name in ("__dict__", "__weakref__"):
+def plain_class(cls: type, fields: Declared, methods: Mapping[str, Any]) -> Any:
+    """The class with slots, fields and a constructor, and with those of the methods that it hasn't itself."""
+    space = {**methods, **vars(cls), **_from_the_model(fields.frozen, fields.kw_only)}
+    for name in ("__dict__", "__weakref__", *fields.defaults):
         space.pop(name, None)
-    model = _MODELS[frozen, kw_only]
-    space |= {name: value for name, value in vars(model).items() if name in _FROM_THE_MODEL}
+    names = tuple(fields.names)
     space["__slots__"] = (*names, "__weakref__")
     space["__qualname__"] = cls.__qualname__
-    space["__match_args__"] = () if kw_only else tuple(each.name for each in fields if each.is_argument)
-    space["__attrs_attrs__"] = _Described(fields, model)
-    space["__getstate__"], space["__setstate__"] = _pickling(names)
-    init = space["__init__"] = _constructor(cls, fields, kw_only)
-    made = type(cls.__name__, (), space)
-    order = [*(each for each in fields if each.is_argument), *(each for each in fields if not each.is_argument)]
-    init.__globals__.update({f"_set{at}": vars(made)[each.name].__set__ for at, each in enumerate(order)})
+    space["__match_args__"] = () if fields.kw_only else tuple(filter(fields.is_argument, names))
+    space["__attrs_attrs__"] = _Later("__attrs_attrs__", _descriptions, fields)
+    space["__init__"] = _Later("__init__", _constructor, fields)
+    made = fields.made = type(cls.__name__, (), space)
     return made
 
 
-_FROM_THE_MODEL = {"__setattr__", "__delattr__", "__replace__", "__attrs_props__"}
+class _Later:
+    """Stands for what a class has until somebody asks for it.
 
+    Two threads that ask at once may make two of it; they are alike.
+    """
 
-# ---- descriptions ---------------------------------------------------------------------------------------------------
+    __slots__ = ("_fields", "_make", "_name")
 
-
-class _Described:
-    """Stands for a class's descriptions until somebody asks for them: of most classes nobody does."""
-
-    def __init__(self, fields: Sequence[Plain], model: Any) -> None:
+    def __init__(self, name: str, make: Callable[[Declared], Any], fields: Declared) -> None:
+        self._name = name
+        self._make = make
         self._fields = fields
-        self._model = model
 
-    def __get__(self, value: object, cls: type) -> _Fields:
-        made = cls.__attrs_attrs__ = _Fields(_described(each, self._model) for each in self._fields)  # type: ignore[attr-defined]  # it is there
-        return made
+    def __get__(self, value: object, cls: type) -> Any:
+        setattr(self._fields.made, self._name, self._make(self._fields))
+        return getattr(cls if value is None else value, self._name)
+
+
+# ---- what attrs knows -----------------------------------------------------------------------------------------------
+
+
+class _Model:
+    field: Any
+
+
+@cache
+def _model(frozen: bool, kw_only: bool) -> Any:
+    make: Any = attrs.frozen if frozen else attrs.define
+    cls = type("_Model", (), {"__annotations__": _Model.__annotations__})
+    return make(cls, kw_only=kw_only, eq=False, repr=False)
+
+
+@cache
+def _from_the_model(frozen: bool, kw_only: bool) -> Mapping[str, Any]:
+    """What is the same in all classes, and attrs' own."""
+    same = {name: value for name, value in vars(_model(frozen, kw_only)).items() if name in _SAME}
+    return {**same, "__getstate__": _getstate, "__setstate__": _setstate}
+
+
+_SAME = {"__setattr__", "__delattr__", "__replace__", "__attrs_props__"}
+
+
+def _getstate(self: Any) -> dict[str, Any]:
+    return {each.name: getattr(self, each.name) for each in self.__attrs_attrs__}
+
+
+def _setstate(self: Any, state: Mapping[str, Any]) -> None:
+    for name, value in state.items():
+        object.__setattr__(self, name, value)
 
 
 class _Fields(tuple[Any, ...]):
@@ -158,17 +212,22 @@ class _Fields(tuple[Any, ...]):
 
 # attrs describes a field the same way in every class but for these; what can be pickled has a state that is known.
 _DESCRIBED: Any = attrs.Attribute
+_PLACES = {name: place for place, name in enumerate(_DESCRIBED.__slots__)}
 _SETTINGS = ("repr", "eq", "eq_key", "order", "order_key", "hash", "init", "converter")
 
 
-def _described(field: Plain, model: Any) -> Any:
-    state = list(attrs.fields(model)[0].__getstate__())
+def _descriptions(fields: Declared) -> _Fields:
+    start = attrs.fields(_model(fields.frozen, fields.kw_only))[0].__getstate__()
+    return _Fields(_described(each, list(start)) for each in fields.fields())
+
+
+def _described(field: Plain, state: list[Any]) -> Any:
     said = {"name": field.name, "alias": field.argument, "type": field.annotation, "default": field.default}
     if field.given is not None:
         said |= {name: getattr(field.given, name) for name in _SETTINGS} | {"validator": field.given._validator}
         said["metadata"] = MappingProxyType({**field.given.metadata})
     for name, value in said.items():
-        state[_DESCRIBED.__slots__.index(name)] = value
+        state[_PLACES[name]] = value
     described = _DESCRIBED.__new__(_DESCRIBED)
     described.__setstate__(state)  # what unpickling calls
     return described
@@ -180,11 +239,9 @@ _bound = object.__setattr__.__get__
 _After = Callable[[Any, Callable[[str, Any], None]], None]
 
 
-def _constructor(cls: type, fields: Sequence[Plain], kw_only: bool) -> FunctionType:
-    """An `__init__` that sets what is given and what is made, and then does what comes after.
-
-    Its globals still lack the setters of the slots, `_set0` and so on, which the class has when it is made.
-    """
+def _constructor(declared: Declared) -> FunctionType:
+    """An `__init__` that sets what is given and what is made, and then does what comes after."""
+    fields, cls, kw_only = declared.fields(), declared.made, declared.kw_only
     arguments = [each for each in fields if each.is_argument]
     made = [each for each in fields if not each.is_argument]
     after = _afterwards(cls, fields)
@@ -197,6 +254,7 @@ def _constructor(cls: type, fields: Sequence[Plain], kw_only: bool) -> FunctionT
     )
     space: dict[str, Any] = {"_bound": _bound, "_after": after}
     space |= {f"_make{index}": _maker(each.default) for index, each in enumerate(made, len(arguments))}
+    space |= {f"_set{at}": vars(cls)[each.name].__set__ for at, each in enumerate([*arguments, *made])}
     init = FunctionType(code, space, "__init__")
     # As in a signature of attrs': what a factory makes is NOTHING until it is made.
     defaults = {
@@ -265,14 +323,3 @@ def _afterwards(cls: type, fields: Sequence[Plain]) -> _After | None:
             own(self)
 
     return after
-
-
-def _pickling(names: Sequence[str]) -> tuple[Callable[[Any], Any], Callable[[Any, Any], None]]:
-    def __getstate__(self: Any) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in names}
-
-    def __setstate__(self: Any, state: Mapping[str, Any]) -> None:
-        for name, value in state.items():
-            object.__setattr__(self, name, value)
-
-    return __getstate__, __setstate__

@@ -218,6 +218,23 @@ def test_a_plain_class_is_the_one_that_attrs_makes(kw_only: bool) -> None:
     assert ref(value := ours.of(2))() is value
 
 
+def test_what_a_class_needs_is_made_when_it_is_first_asked_for() -> None:
+    """Of two thirds of the classes that a process imports it never makes a value."""
+
+    @frozen
+    class Late:
+        value: int = 1
+
+    class Later(Late):
+        pass
+
+    assert not {type(vars(Late)[name]).__name__ for name in ("__init__", "__attrs_attrs__")} - {"_Later"}
+    assert Later(2).value == 2  # what is made for a class that inherits it is kept where it belongs
+    assert "__init__" not in vars(Later)
+    assert vars(Late)["__init__"] is Late.__init__
+    assert attrs.fields(Late).value is vars(Late)["__attrs_attrs__"][0]
+
+
 WRONG: dict[str, Callable[[Any], Any]] = {
     "missing": lambda cls: cls(),
     "too many": lambda cls: cls(*range(20)),

@@ -1,6 +1,6 @@
 """Importing httpx without what a program doesn't use of it: two thirds of the time that it takes.
 
-Both ways are for the moment of the import only, and only while nobody else has imported what they leave out.
+All is only for what nobody else has imported, and nearly all for the moment of the import only.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ def import_httpx() -> None:
     if "httpcore" not in sys.modules:
         _with_trio_later()
     if "httpx" not in sys.modules:
+        sys.modules.setdefault("idna", _Later("idna"))  # httpx asks it about hosts that aren't ASCII
         _without_its_command_line()
 
 
