@@ -31,7 +31,7 @@ from statistics import median
 RUNS = 41
 FURTHER = 40
 BARE = [sys.executable, "-c", "import click, pluggy, importlib_metadata"]
-NEEDED = "anyio, attrs, cattrs, jsonschema_rs, orjson, platformdirs, pluggy"  # by the kernel
+NEEDED = "anyio, attrs, cattrs, importlib_metadata, jsonschema_rs, orjson, platformdirs, pluggy"  # by the kernel
 DEPENDENCIES = [sys.executable, "-c", f"import {NEEDED}"]
 PACKAGE = [sys.executable, "-c", "import lash_framework"]
 KERNEL = [sys.executable, "-c", "from lash_framework import Lash"]

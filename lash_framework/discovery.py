@@ -1,49 +1,22 @@
-"""What is installed: the entry points of the group `lash`, read without importing any of them.
-
-`importlib.metadata` knows every place where a distribution can be, and takes as long as importing all plugins. Nearly
-all are folders next to the packages: those are read here, by its rules, and it is asked for the rest.
-"""
+"""What is installed: the entry points of the group `lash`, read without importing any of them."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from collections.abc import Callable, Iterator
-from functools import partial
-from importlib import import_module
-from importlib.machinery import PathFinder
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
-    from importlib.metadata import Distribution
+    from importlib_metadata import EntryPoint
 
-__all__ = ["GROUP", "Candidate", "EntryPoint", "installed"]
+__all__ = ["GROUP", "Candidate", "installed"]
 
 GROUP = "lash"
 """The entry-point group; an entry point's name is the plugin's id."""
 
 Unreadable = tuple[str, Exception]
-_Read = Callable[[str], bytes]
-_Found = tuple[str, _Read]  # a distribution's name, as far as it can be told without reading, and what reads its files
-
-
-@frozen
-class EntryPoint:
-    """A name that a distribution gives to an object: `MODULE` or `MODULE:ATTRIBUTE`; `[EXTRAS]` are ignored."""
-
-    name: str
-    value: str
-
-    def load(self) -> Any:
-        """Import the object."""
-        module, _, attribute = self.value.partition("[")[0].partition(":")
-        found: Any = import_module(module.strip())
-        for name in filter(None, attribute.strip().split(".")):
-            found = getattr(found, name)
-        return found
 
 
 @frozen
@@ -60,107 +33,58 @@ class Candidate:
 
 def installed() -> tuple[list[Candidate], list[Unreadable]]:
     """The installed candidates by id and distribution, and distributions that can't be read, with the reason."""
-    found: list[Candidate] = []
+    import importlib_metadata  # not cheap, and not needed to look up a type
+
+    try:
+        entry_points: Iterable[EntryPoint] = importlib_metadata.entry_points(group=GROUP)
+        unreadable: list[Unreadable] = []
+    except Exception:
+        # One distribution with a broken file spoils the usual way for all of them, so look at each alone.
+        entry_points, unreadable = _one_by_one(importlib_metadata.distributions())
+    found = []
+    for entry_point in entry_points:
+        try:
+            distribution = entry_point.dist
+            name, version = _name_and_version(distribution) if distribution is not None else (None, None)
+            if not name:
+                raise ValueError("its distribution has no name")  # older importlib_metadata: None instead of an error
+        except Exception as error:
+            unreadable.append((entry_point.name, error))
+        else:
+            found.append(Candidate(entry_point.name, name, version, entry_point))
+    return sorted(found, key=lambda each: (each.plugin_id, each.distribution or "")), unreadable
+
+
+def _name_and_version(distribution: Any) -> tuple[str | None, str | None]:
+    """As its metadata begins: parsing the whole, as `distribution.name` does, takes longer than finding all plugins."""
+    head = (distribution.read_text("METADATA") or "").partition("\n\n")[0]
+    fields = dict(line.split(": ", 1) for line in head.splitlines() if line.startswith(("Name: ", "Version: ")))
+    return fields.get("Name") or distribution.name, fields.get("Version") or distribution.version
+
+
+def _one_by_one(distributions: Iterable[Any]) -> tuple[list[EntryPoint], list[Unreadable]]:
+    found: list[EntryPoint] = []
     unreadable: list[Unreadable] = []
     seen: set[str] = set()
-    for name, read in _distributions():
+    for distribution in distributions:
+        try:
+            name = str(distribution.name)
+        except Exception:
+            continue  # half removed; whose it was can't be told
         normalised = re.sub(r"[-_.]+", "-", name).lower()
         if normalised in seen:
             continue  # further back on the path, and so shadowed
         seen.add(normalised)
         try:
-            entry_points = _entry_points(read("entry_points.txt"))
-        except ValueError as error:  # no text, or a line that is none
-            unreadable.append((_name_or(name, read), error))
-            continue
-        for entry_point in entry_points:
-            try:
-                told, version = _name_and_version(read)
-            except ValueError as error:
-                unreadable.append((entry_point.name, error))
-            else:
-                found.append(Candidate(entry_point.name, told, version, entry_point))
-    return sorted(found, key=lambda each: (each.plugin_id, each.distribution or "")), unreadable
+            found += distribution.entry_points.select(group=GROUP)
+        except Exception as error:
+            if _may_be_ours(distribution):
+                unreadable.append((name, error))
+    return found, unreadable
 
 
-# ---- what a distribution says ---------------------------------------------------------------------------------------
-
-_SECTION = f"[{GROUP}]"
-_VALUE = re.compile(r"[\w.]+\s*(:\s*[\w.]+\s*)?(\[.*\]\s*)?")
-
-
-def _entry_points(data: bytes) -> list[EntryPoint]:
-    if _SECTION.encode() not in data:
-        return []  # as in most; then it doesn't matter what else is in it
-    found, section = [], ""
-    for line in map(str.strip, data.decode().splitlines()):
-        if line.startswith("["):
-            section = line
-        elif section == _SECTION and line and not line.startswith("#"):
-            name, _, value = map(str.strip, line.partition("="))
-            if not (name and _VALUE.fullmatch(value)):
-                raise ValueError(f"`{line}` is no entry point")
-            found.append(EntryPoint(name, value))
-    return found
-
-
-def _name_and_version(read: _Read) -> tuple[str, str | None]:
-    """As its metadata begins: parsing the whole takes longer than finding all plugins."""
-    head = (read("METADATA") or read("PKG-INFO")).decode().partition("\n\n")[0]
-    fields = dict(line.split(": ", 1) for line in head.splitlines() if line.startswith(("Name: ", "Version: ")))
-    if not fields.get("Name"):
-        raise ValueError("its distribution has no name")
-    return fields["Name"], fields.get("Version")
-
-
-def _name_or(name: str, read: _Read) -> str:
+def _may_be_ours(distribution: Any) -> bool:
     try:
-        return _name_and_version(read)[0]
-    except ValueError:
-        return name
-
-
-# ---- where distributions are ----------------------------------------------------------------------------------------
-
-
-def _distributions() -> Iterator[_Found]:
-    """All of them, in the order in which the path is searched."""
-    for place in sys.path:
-        if place.endswith(".egg") or os.path.isfile(place):  # noqa: PTH113  # the same
-            yield from _elsewhere([place])
-        else:
-            yield from _in_folder(place or ".")
-    if any(hasattr(finder, "find_distributions") and finder is not PathFinder for finder in sys.meta_path):
-        yield from _elsewhere(sys.path)
-
-
-def _in_folder(folder: str) -> Iterator[_Found]:
-    try:
-        names = os.listdir(folder)  # noqa: PTH208  # the same
-    except OSError:
-        return  # it isn't there, or isn't ours to read: nothing can be imported from it either
-    for name in sorted(names):
-        stem, _, kind = name.rpartition(".")
-        if kind in ("dist-info", "egg-info"):
-            yield stem.partition("-")[0], partial(_from, os.path.join(folder, name))  # noqa: PTH118  # the same
-
-
-def _from(folder: str, name: str) -> bytes:
-    try:
-        with open(os.path.join(folder, name), "rb", buffering=0) as file:  # noqa: PTH118, PTH123  # pathlib takes longer
-            return file.read()
-    except OSError:
-        return b""
-
-
-def _elsewhere(path: list[str]) -> Iterator[_Found]:
-    from importlib import metadata  # not cheap, and seldom needed
-
-    for distribution in metadata.distributions(path=path):
-        read = partial(_of, distribution)
-        if name := _name_or("", read):  # otherwise it is half removed; whose it was can't be told
-            yield name, read
-
-
-def _of(distribution: Distribution, name: str) -> bytes:
-    return (distribution.read_text(name) or "").encode()
+        return f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
+    except Exception:
+        return True

@@ -379,7 +379,7 @@ print(json.dumps([[each.plugin_id for each in rows] for rows in (report.loaded, 
 
 
 def test_a_distribution_with_a_broken_file_spoils_no_other(tmp_path: Path) -> None:
-    """importlib.metadata gives up on all entry points when one file has a line that is none, or is no text."""
+    """importlib_metadata gives up on all entry points when one file has a line that is none, or is no text."""
     unpack(wheel_of(tmp_path, "t-good", GOOD["t-good"]), tmp_path)
     unpack(make_wheel(tmp_path, "lash-plugin-t-garbled", "[lash]\nthis is no entry point\n", {}), tmp_path)
     unpack(make_wheel(tmp_path, "t-somebody-else", "[other]\nnor is this\n", {}), tmp_path)
@@ -411,12 +411,6 @@ def test_a_distribution_further_back_on_the_path_is_shadowed(tmp_path: Path) -> 
     found = python(REPORT, *sites, argument={})
     assert [(each["plugin_id"], each["version"]) for each in found["loaded"]] == [("t-v", "2.0")]
     assert found["failed"] == []
-
-
-def test_a_plugin_in_an_archive_is_found(tmp_path: Path) -> None:
-    """A wheel on the path isn't a folder: the standard library reads those."""
-    archive = wheel_of(tmp_path, "t-good", GOOD["t-good"])
-    assert [each["plugin_id"] for each in python(REPORT, tmp_path, archive, argument={})["loaded"]] == ["t-good"]
 
 
 # ---- what it costs --------------------------------------------------------------------------------------------------
