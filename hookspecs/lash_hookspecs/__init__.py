@@ -49,6 +49,16 @@ if TYPE_CHECKING:
         structure as structure,
         unstructure as unstructure,
     )
+    from lash_hookspecs.constraints import (
+        Ge as Ge,
+        Gt as Gt,
+        Le as Le,
+        Lt as Lt,
+        MaxLen as MaxLen,
+        MinLen as MinLen,
+        MultipleOf as MultipleOf,
+        Pattern as Pattern,
+    )
     from lash_hookspecs.contexts import (
         CheckpointHookContext as CheckpointHookContext,
         CompositionContext as CompositionContext,
@@ -405,6 +415,7 @@ if TYPE_CHECKING:
     )
     from lash_hookspecs.toolkit import (
         FunctionTool as FunctionTool,
+        ToolOptions as ToolOptions,
         json_schema as json_schema,
         tool as tool,
     )
@@ -419,8 +430,12 @@ if TYPE_CHECKING:
         ModelToolReturn as ModelToolReturn,
         ModelToolReturnPart as ModelToolReturnPart,
         OnUnknown as OnUnknown,
+        OutputEnd as OutputEnd,
         PendingToolCall as PendingToolCall,
         PreparedToolCall as PreparedToolCall,
+        RetryIdempotent as RetryIdempotent,
+        RetryNever as RetryNever,
+        RetrySafe as RetrySafe,
         TextPart as TextPart,
         Tool as Tool,
         ToolActivation as ToolActivation,
@@ -440,6 +455,7 @@ if TYPE_CHECKING:
         ToolRetry as ToolRetry,
         ToolRetryExhausted as ToolRetryExhausted,
         ToolRetryNever as ToolRetryNever,
+        ToolRetryPolicy as ToolRetryPolicy,
         ToolRetrySafe as ToolRetrySafe,
     )
     from lash_hookspecs.turn_effects import (
@@ -573,6 +589,16 @@ _MODULES = {
         "encode",
         "structure",
         "unstructure",
+    ),
+    "constraints": (
+        "Ge",
+        "Gt",
+        "Le",
+        "Lt",
+        "MaxLen",
+        "MinLen",
+        "MultipleOf",
+        "Pattern",
     ),
     "contexts": (
         "CheckpointHookContext",
@@ -930,6 +956,7 @@ _MODULES = {
     ),
     "toolkit": (
         "FunctionTool",
+        "ToolOptions",
         "json_schema",
         "tool",
     ),
@@ -944,8 +971,12 @@ _MODULES = {
         "ModelToolReturn",
         "ModelToolReturnPart",
         "OnUnknown",
+        "OutputEnd",
         "PendingToolCall",
         "PreparedToolCall",
+        "RetryIdempotent",
+        "RetryNever",
+        "RetrySafe",
         "TextPart",
         "Tool",
         "ToolActivation",
@@ -965,6 +996,7 @@ _MODULES = {
         "ToolRetry",
         "ToolRetryExhausted",
         "ToolRetryNever",
+        "ToolRetryPolicy",
         "ToolRetrySafe",
     ),
     "turn_effects": (

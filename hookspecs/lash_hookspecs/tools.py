@@ -25,8 +25,12 @@ __all__ = [
     "ModelToolReturn",
     "ModelToolReturnPart",
     "OnUnknown",
+    "OutputEnd",
     "PendingToolCall",
     "PreparedToolCall",
+    "RetryIdempotent",
+    "RetryNever",
+    "RetrySafe",
     "TextPart",
     "Tool",
     "ToolActivation",
@@ -46,6 +50,7 @@ __all__ = [
     "ToolRetry",
     "ToolRetryExhausted",
     "ToolRetryNever",
+    "ToolRetryPolicy",
     "ToolRetrySafe",
 ]
 
@@ -78,9 +83,57 @@ class OnUnknown(StrEnum):
     WAIT = "wait"
 
 
+class OutputEnd(StrEnum):
+    """Which end of a long output says the most: `HEAD` of a page or a listing, `TAIL` of what a command printed."""
+
+    HEAD = "head"
+    TAIL = "tail"
+
+
+@frozen
+class RetryNever:
+    """A call that failed is not made again by itself."""
+
+    tag: ClassVar[str] = "never"
+
+
+@frozen(kw_only=True)
+class RetrySafe:
+    """A call is made again where its own failure says that this is safe (`ToolRetrySafe`).
+
+    `max_attempts` counts the first one; the delays grow from `base_delay_ms` to `max_delay_ms`.
+    """
+
+    tag: ClassVar[str] = "safe"
+    max_attempts: int = 3
+    base_delay_ms: int = 500
+    max_delay_ms: int = 30_000
+
+
+@frozen(kw_only=True)
+class RetryIdempotent:
+    """A call is made again after any failure of the world (not of its arguments), since repeating it does no harm.
+
+    For `pure` and `idempotent` tools only. The numbers are those of `RetrySafe`.
+    """
+
+    tag: ClassVar[str] = "idempotent"
+    max_attempts: int = 3
+    base_delay_ms: int = 500
+    max_delay_ms: int = 30_000
+
+
+ToolRetryPolicy = Union[RetryNever, RetrySafe, RetryIdempotent]
+
+
 @frozen(kw_only=True)
 class ToolManifest:
-    """What is known of a tool without running it. The schemas are JSON Schema objects; `timeout_s` in seconds."""
+    """What is known of a tool without running it. The schemas are JSON Schema objects; `timeout_s` in seconds.
+
+    Declared for whoever acts on it: `retry`, when a failed call may be made again; `max_concurrency`, how many calls
+    may run at once in a process (None: any number); `keeps`, the end of a long output that is worth keeping;
+    `attaches`, whether results may have attachments.
+    """
 
     name: str
     description: str = ""
@@ -90,6 +143,10 @@ class ToolManifest:
     effect: ToolEffect = ToolEffect.UNSAFE
     on_unknown: OnUnknown = OnUnknown.FAIL
     timeout_s: float | None = None
+    retry: ToolRetryPolicy = RetryNever()
+    max_concurrency: int | None = None
+    keeps: OutputEnd = OutputEnd.HEAD
+    attaches: bool = False
 
 
 @frozen(kw_only=True)
