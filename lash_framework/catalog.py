@@ -16,7 +16,8 @@ from lash_framework.registrations import conflict_text, takes_over
 from lash_hookspecs.contexts import CompositionContext
 from lash_hookspecs.errors import PluginError
 from lash_hookspecs.llm import LlmToolSpec
-from lash_hookspecs.tools import CatalogEdit, Tool, ToolActivation, ToolManifest
+from lash_hookspecs.tool_catalog import CatalogEdit
+from lash_hookspecs.tools import Tool, ToolActivation, ToolManifest
 from lash_hookspecs.values import frozen
 
 __all__ = ["Catalog", "OwnedTool", "resolve_catalog"]

@@ -6,8 +6,7 @@ Whatever goes wrong with a call is a result for the model, never an exception of
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 import orjson
@@ -15,6 +14,7 @@ import orjson
 from lash_framework.catalog import OwnedTool
 from lash_framework.composition import Composition
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
+from lash_framework.schemas import Validator, schema_fault
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
 from lash_hookspecs.errors import CodecError, LashError, nearest
 from lash_hookspecs.messages import AttachmentRef
@@ -46,7 +46,6 @@ __all__ = [
     "lost_call",
     "model_return",
     "perform",
-    "schema_fault",
     "too_deep_call",
     "unknown_call",
     "waiting_call",
@@ -54,8 +53,6 @@ __all__ = [
 ]
 
 log = logging.getLogger("lash.tools")
-
-Validator = Callable[[Any], str | None]
 
 UNKNOWN = "unknown_after_crash"
 """The code of a call of which nobody knows whether it happened."""
@@ -142,22 +139,6 @@ def too_deep_call(call: PendingToolCall, callers: Sequence[str]) -> CompletedToo
         f"`{last}`; a tool that calls itself must come to an end"
     )
     return completed(call, failure("call_too_deep", text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
-
-
-def schema_fault(schema: Mapping[str, Any]) -> Validator:
-    """A checker for arguments: the first fault in words, or None. The schema is compiled once."""
-    import jsonschema_rs  # here because compiling schemas is rare and the module is large
-
-    validator = jsonschema_rs.validator_for(dict(schema))
-
-    def check(args: Any) -> str | None:
-        if validator.is_valid(args):
-            return None
-        error = next(iter(validator.iter_errors(args)))
-        place = "/".join(str(each) for each in error.instance_path)
-        return f"{error.message} (at `{place}`)" if place else str(error.message)
-
-    return check
 
 
 async def perform(

@@ -11,8 +11,8 @@ import anyio
 from lash_framework.composition import Composition
 from lash_framework.history import Conversation
 from lash_framework.prompt import OwnedLayer, PromptRenderer
+from lash_framework.schemas import Validator
 from lash_framework.state import PluginStates
-from lash_framework.tool_calls import Validator
 from lash_hookspecs.effects import EffectController, RuntimeScope
 from lash_hookspecs.llm import ModelCapability, Provider
 from lash_hookspecs.messages import AttachmentRef, Message, ProviderRoute

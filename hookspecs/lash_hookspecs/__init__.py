@@ -413,6 +413,21 @@ if TYPE_CHECKING:
         is_root_frame as is_root_frame,
         node_id as node_id,
     )
+    from lash_hookspecs.tool_catalog import (
+        NO_TOOL_WORDS as NO_TOOL_WORDS,
+        CatalogEdit as CatalogEdit,
+        ToolEntry as ToolEntry,
+        ToolState as ToolState,
+        ToolWord as ToolWord,
+        ToolWords as ToolWords,
+    )
+    from lash_hookspecs.tool_declarations import (
+        OutputEnd as OutputEnd,
+        RetryIdempotent as RetryIdempotent,
+        RetryNever as RetryNever,
+        RetrySafe as RetrySafe,
+        ToolRetryPolicy as ToolRetryPolicy,
+    )
     from lash_hookspecs.toolkit import (
         FunctionTool as FunctionTool,
         ToolOptions as ToolOptions,
@@ -421,7 +436,6 @@ if TYPE_CHECKING:
     )
     from lash_hookspecs.tools import (
         AttachmentPart as AttachmentPart,
-        CatalogEdit as CatalogEdit,
         CompletedToolCall as CompletedToolCall,
         ExecResponse as ExecResponse,
         FailControl as FailControl,
@@ -430,12 +444,8 @@ if TYPE_CHECKING:
         ModelToolReturn as ModelToolReturn,
         ModelToolReturnPart as ModelToolReturnPart,
         OnUnknown as OnUnknown,
-        OutputEnd as OutputEnd,
         PendingToolCall as PendingToolCall,
         PreparedToolCall as PreparedToolCall,
-        RetryIdempotent as RetryIdempotent,
-        RetryNever as RetryNever,
-        RetrySafe as RetrySafe,
         TextPart as TextPart,
         Tool as Tool,
         ToolActivation as ToolActivation,
@@ -455,7 +465,6 @@ if TYPE_CHECKING:
         ToolRetry as ToolRetry,
         ToolRetryExhausted as ToolRetryExhausted,
         ToolRetryNever as ToolRetryNever,
-        ToolRetryPolicy as ToolRetryPolicy,
         ToolRetrySafe as ToolRetrySafe,
     )
     from lash_hookspecs.turn_effects import (
@@ -954,6 +963,21 @@ _MODULES = {
         "is_root_frame",
         "node_id",
     ),
+    "tool_catalog": (
+        "NO_TOOL_WORDS",
+        "CatalogEdit",
+        "ToolEntry",
+        "ToolState",
+        "ToolWord",
+        "ToolWords",
+    ),
+    "tool_declarations": (
+        "OutputEnd",
+        "RetryIdempotent",
+        "RetryNever",
+        "RetrySafe",
+        "ToolRetryPolicy",
+    ),
     "toolkit": (
         "FunctionTool",
         "ToolOptions",
@@ -962,7 +986,6 @@ _MODULES = {
     ),
     "tools": (
         "AttachmentPart",
-        "CatalogEdit",
         "CompletedToolCall",
         "ExecResponse",
         "FailControl",
@@ -971,12 +994,8 @@ _MODULES = {
         "ModelToolReturn",
         "ModelToolReturnPart",
         "OnUnknown",
-        "OutputEnd",
         "PendingToolCall",
         "PreparedToolCall",
-        "RetryIdempotent",
-        "RetryNever",
-        "RetrySafe",
         "TextPart",
         "Tool",
         "ToolActivation",
@@ -996,7 +1015,6 @@ _MODULES = {
         "ToolRetry",
         "ToolRetryExhausted",
         "ToolRetryNever",
-        "ToolRetryPolicy",
         "ToolRetrySafe",
     ),
     "turn_effects": (

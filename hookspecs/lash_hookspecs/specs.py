@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from lash_hookspecs.prompts import PromptContribution
     from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
     from lash_hookspecs.stores import StoreSpec
-    from lash_hookspecs.tools import CatalogEdit, Tool, ToolManifest
+    from lash_hookspecs.tool_catalog import CatalogEdit
+    from lash_hookspecs.tools import Tool, ToolManifest
 
 __all__ = ["HOOKS", "HookPolicy", "HookRunnerKind"]
 

@@ -17,19 +17,15 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 from lash_hookspecs._json_schemas import SchemaMaker
 from lash_hookspecs._signatures import read_signature
 from lash_hookspecs.errors import ConfigurationError, nearest
+from lash_hookspecs.tool_declarations import OutputEnd, RetryIdempotent, RetryNever, RetrySafe, ToolRetryPolicy
 from lash_hookspecs.tools import (
     OnUnknown,
-    OutputEnd,
-    RetryIdempotent,
-    RetryNever,
-    RetrySafe,
     ToolActivation,
     ToolCallContext,
     ToolEffect,
     ToolError,
     ToolFailureClass,
     ToolManifest,
-    ToolRetryPolicy,
 )
 
 __all__ = ["FunctionTool", "ToolOptions", "json_schema", "tool"]

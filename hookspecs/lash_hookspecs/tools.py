@@ -5,18 +5,18 @@ A tool's full result (`ToolCallOutput`) is for hosts; what the model sees of it 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Union
 
 from attrs import field
 
 from lash_hookspecs.messages import AttachmentRef, ProviderReplayMeta
+from lash_hookspecs.tool_declarations import OutputEnd, RetryNever, ToolRetryPolicy
 from lash_hookspecs.values import frozen
 
 __all__ = [
     "AttachmentPart",
-    "CatalogEdit",
     "CompletedToolCall",
     "ExecResponse",
     "FailControl",
@@ -25,12 +25,8 @@ __all__ = [
     "ModelToolReturn",
     "ModelToolReturnPart",
     "OnUnknown",
-    "OutputEnd",
     "PendingToolCall",
     "PreparedToolCall",
-    "RetryIdempotent",
-    "RetryNever",
-    "RetrySafe",
     "TextPart",
     "Tool",
     "ToolActivation",
@@ -50,7 +46,6 @@ __all__ = [
     "ToolRetry",
     "ToolRetryExhausted",
     "ToolRetryNever",
-    "ToolRetryPolicy",
     "ToolRetrySafe",
 ]
 
@@ -81,49 +76,6 @@ class OnUnknown(StrEnum):
 
     FAIL = "fail"
     WAIT = "wait"
-
-
-class OutputEnd(StrEnum):
-    """Which end of a long output says the most: `HEAD` of a page or a listing, `TAIL` of what a command printed."""
-
-    HEAD = "head"
-    TAIL = "tail"
-
-
-@frozen
-class RetryNever:
-    """A call that failed is not made again by itself."""
-
-    tag: ClassVar[str] = "never"
-
-
-@frozen(kw_only=True)
-class RetrySafe:
-    """A call is made again where its own failure says that this is safe (`ToolRetrySafe`).
-
-    `max_attempts` counts the first one; the delays grow from `base_delay_ms` to `max_delay_ms`.
-    """
-
-    tag: ClassVar[str] = "safe"
-    max_attempts: int = 3
-    base_delay_ms: int = 500
-    max_delay_ms: int = 30_000
-
-
-@frozen(kw_only=True)
-class RetryIdempotent:
-    """A call is made again after any failure of the world (not of its arguments), since repeating it does no harm.
-
-    For `pure` and `idempotent` tools only. The numbers are those of `RetrySafe`.
-    """
-
-    tag: ClassVar[str] = "idempotent"
-    max_attempts: int = 3
-    base_delay_ms: int = 500
-    max_delay_ms: int = 30_000
-
-
-ToolRetryPolicy = Union[RetryNever, RetrySafe, RetryIdempotent]
 
 
 @frozen(kw_only=True)
@@ -427,19 +379,3 @@ class ExecResponse:
     error: str | None = None
     duration_ms: int = 0
     terminal_finish: Any = None
-
-
-# ---- the catalog ----------------------------------------------------------------------------------------------------
-
-
-@frozen(kw_only=True)
-class CatalogEdit:
-    """What one plugin wants changed in the catalog. Edits of all plugins are united; a hidden tool stays hidden.
-
-    `add`: tools (see `Tool`). `hide`: names that the model may not call. `annotate`: name to text that is appended to
-    the tool's description.
-    """
-
-    add: Sequence[Tool] = ()
-    hide: frozenset[str] = frozenset()
-    annotate: Mapping[str, str] = field(factory=dict)
