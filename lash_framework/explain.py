@@ -12,9 +12,18 @@ from lash_framework.composition import Composition
 from lash_framework.sourcing import Sourced
 from lash_hookspecs.codec import encode
 from lash_hookspecs.prompts import RenderedPrompt
+from lash_hookspecs.tools import ToolManifest
 from lash_hookspecs.values import frozen
 
-__all__ = ["ExplainRecord", "ExplainedPlugin", "ExplainedPrompt", "ExplainedSetting", "ExplainedTool", "Explanation"]
+__all__ = [
+    "ExplainRecord",
+    "ExplainedPlugin",
+    "ExplainedPrompt",
+    "ExplainedSetting",
+    "ExplainedTool",
+    "Explanation",
+    "WithheldTool",
+]
 
 
 @frozen(kw_only=True)
@@ -48,6 +57,15 @@ class ExplainedTool:
 
 
 @frozen(kw_only=True)
+class WithheldTool:
+    """A tool that the model could not call, whose it is, and why."""
+
+    name: str
+    plugin_id: str
+    reason: str
+
+
+@frozen(kw_only=True)
 class ExplainedSetting:
     """A setting that was in force and where it came from."""
 
@@ -67,6 +85,7 @@ class ExplainRecord:
     prompt: tuple[ExplainedPrompt, ...] = ()
     tools: tuple[ExplainedTool, ...] = ()
     settings: tuple[ExplainedSetting, ...] = ()
+    withheld: tuple[WithheldTool, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -81,6 +100,7 @@ class Explanation:
     prompt: tuple[ExplainedPrompt, ...]
     tools: tuple[ExplainedTool, ...]
     settings: tuple[ExplainedSetting, ...]
+    withheld: tuple[WithheldTool, ...] = ()
 
     @classmethod
     def of(cls, turn_id: str, session_id: str, record: ExplainRecord) -> Explanation:
@@ -94,11 +114,19 @@ class Explanation:
             prompt=record.prompt,
             tools=record.tools,
             settings=record.settings,
+            withheld=record.withheld,
         )
 
 
-def explain_record(composition: Composition, model: str, prompt: RenderedPrompt, settings: Sequence[Sourced]) -> bytes:
-    """The record of a turn, encoded."""
+def explain_record(
+    composition: Composition,
+    model: str,
+    prompt: RenderedPrompt,
+    settings: Sequence[Sourced],
+    tools: Sequence[ToolManifest],
+    withheld: Sequence[tuple[str, str]] = (),
+) -> bytes:
+    """The record of a turn, encoded. `withheld` are the tools that the model wasn't told of, with the reasons."""
     pieces = [
         ExplainedPrompt(
             plugin_ids=piece.owners,
@@ -132,8 +160,12 @@ def explain_record(composition: Composition, model: str, prompt: RenderedPrompt,
                 plugin_id=composition.tools[each.name].plugin_id,
                 detail=", ".join(details.get(each.name, ())),
             )
-            for each in composition.manifests
+            for each in tools
         ),
         settings=tuple(ExplainedSetting(key=key, value=value, source=source) for key, value, source in settings),
+        withheld=tuple(
+            WithheldTool(name=name, plugin_id=composition.tools[name].plugin_id, reason=reason)
+            for name, reason in withheld
+        ),
     )
     return encode(record)

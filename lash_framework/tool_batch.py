@@ -157,7 +157,9 @@ class ToolBatch:
         # The batch stays open until the machine has these, or `settle` hands them over.
         for call in calls:
             call.result = call.settled(lost_call)
-        return self._results(effect, calls)
+        results = self._results(effect, calls)
+        self._plan.tools.reveal(results.results)
+        return results
 
     def settle(self, machine: TurnMachine, results: tuple[CompletedToolCall, ...] = ()) -> None:
         """Answer an open batch with these, or what is done and what was cancelled.
@@ -167,6 +169,7 @@ class ToolBatch:
         if self._open is not None:
             effect = self._open[0]
             results = results or self.results
+            self._plan.tools.reveal(results)
             self._open = None
             machine.respond(ToolResults(id=effect.id, results=results))
 
@@ -207,6 +210,7 @@ class ToolBatch:
                 plan.validators,
                 asked,
                 lambda owner: self._context(call, scope, owner, envelope.key, ends),
+                plan.tools.refusal(asked.tool_name, nested=call.parent_id is not None),
             )
             ends.pass_on()
             for each in attached(done):
@@ -275,4 +279,5 @@ class ToolBatch:
             options=corner.options,
             state=corner.state,
             call_tool=call_tool,
+            find_tools=self._plan.tools.find,
         )

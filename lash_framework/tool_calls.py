@@ -15,8 +15,9 @@ from lash_framework.catalog import OwnedTool
 from lash_framework.composition import Composition
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
 from lash_framework.schemas import Validator, schema_fault
+from lash_framework.session_tools import Refusal
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
-from lash_hookspecs.errors import CodecError, LashError, nearest
+from lash_hookspecs.errors import CodecError, LashError
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.tools import (
     AttachmentPart,
@@ -146,14 +147,12 @@ async def perform(
     validators: dict[str, Validator],
     call: PendingToolCall,
     ctx: Callable[[str], Awaitable[ToolCallContext]],
+    refusal: Refusal | None = None,
 ) -> CompletedToolCall:
-    """Run a call to its end. `ctx` makes the tool's context from its plugin's id."""
-    owned = composition.tools.get(call.tool_name)
-    callable_names = composition.callable_names
-    if owned is None or call.tool_name not in callable_names:
-        text = f"there is no tool `{call.tool_name}`; {nearest(call.tool_name, callable_names)}"
-        output = failure("unknown_tool", text, ToolFailureClass.INVALID_REQUEST, ToolFailureSource.RUNTIME)
-        return completed(call, output)
+    """Run a call to its end, unless it is refused. `ctx` makes the tool's context from its plugin's id."""
+    if refusal is not None:
+        return completed(call, failure(refusal.code, refusal.text, refusal.kind, ToolFailureSource.RUNTIME))
+    owned = composition.tools[call.tool_name]
     manifest = owned.tool.manifest
     try:
         check = validators.get(call.tool_name)

@@ -93,8 +93,9 @@ class TurnHooks:
             hooks = plan.composition.hooks
             before = hooks["lash_before_turn"]
             prompt, record = RenderedPrompt(), NO_HOOKS
-            if before or hooks["lash_prompt_contributions"] or hooks["lash_lifespan"]:
+            if before or hooks["lash_prompt_contributions"] or hooks["lash_lifespan"] or plan.tool_edits:
                 with self._recording() as made:
+                    plan.tools.take(plan.tool_edits)
                     await self._enter()
                     if before:
                         made.directives = await self._collect(before, self._bind(TurnHookContext))
@@ -106,7 +107,7 @@ class TurnHooks:
                 started_at_ms=started_at_ms,
                 policy=plan.policy,
                 prompt=prompt,
-                tool_specs=plan.composition.tool_specs,
+                tool_specs=plan.tools.specs,
                 hooks=record,
             )
 
@@ -115,6 +116,7 @@ class TurnHooks:
             text = f"turn `{plan.turn_id}` was begun with another policy, and goes on only with that one"
             raise ReplayError("runtime_effect_policy", text)
         self._shown = (begun.prompt, begun.tool_specs)
+        plan.tools.told = begun.tool_specs
         return begun
 
     async def sync(self, scope: RuntimeScope, effect_id: str) -> SyncEnvironmentOutcome:
@@ -122,8 +124,7 @@ class TurnHooks:
         plan, shown = self._plan, self._shown
 
         async def live() -> SyncEnvironmentOutcome:
-            specs, record = plan.composition.tool_specs, NO_HOOKS
-            prompt = RenderedPrompt()
+            record, prompt = NO_HOOKS, RenderedPrompt()
             if plan.composition.hooks["lash_prompt_contributions"]:
                 with self._recording() as made:
                     await self._enter()
@@ -131,6 +132,7 @@ class TurnHooks:
                 record = made.record
             else:
                 prompt = current_prompt(plan)
+            specs = plan.tools.specs
             if (prompt, specs) == shown:
                 return SyncEnvironmentOutcome(unchanged=True, hooks=record)
             return SyncEnvironmentOutcome(prompt=prompt, tool_specs=specs, hooks=record)
@@ -140,6 +142,7 @@ class TurnHooks:
             return SyncEnvironmentOutcome(prompt=shown[0], tool_specs=shown[1], hooks=synced.hooks)
         if synced.hooks.failure is None:
             self._shown = (synced.prompt, synced.tool_specs)
+            plan.tools.told = synced.tool_specs
         return synced
 
     async def checkpoint(self, scope: RuntimeScope, effect_id: str, kind: CheckpointKind) -> CheckpointOutcome:

@@ -12,6 +12,7 @@ from lash_framework.composition import Composition
 from lash_framework.history import Conversation
 from lash_framework.prompt import OwnedLayer, PromptRenderer
 from lash_framework.schemas import Validator
+from lash_framework.session_tools import SessionTools
 from lash_framework.state import PluginStates
 from lash_hookspecs.effects import EffectController, RuntimeScope
 from lash_hookspecs.llm import ModelCapability, Provider
@@ -31,7 +32,8 @@ class TurnPlan:
 
     `images` are the input's, which are in the store already: nothing that crosses the effect boundary holds bytes.
     `scope` is the turn's, outside of its iterations. `queued` looks into the session's inbox: what users said
-    meanwhile, by the item's number. `keep_partial`: the text of a reply that is cut off is kept.
+    meanwhile, by the item's number. `tool_edits` are what the application said of the session's `tools` since the last
+    turn. `keep_partial`: the text of a reply that is cut off is kept.
     """
 
     session_id: str
@@ -55,6 +57,8 @@ class TurnPlan:
     layers: tuple[OwnedLayer, ...]
     renderer: PromptRenderer
     validators: dict[str, Validator]
+    tools: SessionTools
+    tool_edits: Sequence[Mapping[str, bool]]
     hosts: Callable[[], Awaitable[Mapping[str, Any]]]
     get_blob: Callable[[str], Awaitable[bytes | None]]
     queued: Callable[[], Awaitable[Sequence[tuple[int, Message]]]]

@@ -151,6 +151,7 @@ if TYPE_CHECKING:
         SessionBusy as SessionBusy,
         SessionDeleted as SessionDeleted,
         SessionMismatch as SessionMismatch,
+        StaleToolState as StaleToolState,
         StoreCorrupt as StoreCorrupt,
         StoreError as StoreError,
         StoreUnavailable as StoreUnavailable,
@@ -414,7 +415,6 @@ if TYPE_CHECKING:
         node_id as node_id,
     )
     from lash_hookspecs.tool_catalog import (
-        NO_TOOL_WORDS as NO_TOOL_WORDS,
         CatalogEdit as CatalogEdit,
         ToolEntry as ToolEntry,
         ToolState as ToolState,
@@ -428,6 +428,7 @@ if TYPE_CHECKING:
         RetrySafe as RetrySafe,
         ToolRetryPolicy as ToolRetryPolicy,
     )
+    from lash_hookspecs.tool_search import search_tools as search_tools
     from lash_hookspecs.toolkit import (
         FunctionTool as FunctionTool,
         ToolOptions as ToolOptions,
@@ -701,6 +702,7 @@ _MODULES = {
         "SessionBusy",
         "SessionDeleted",
         "SessionMismatch",
+        "StaleToolState",
         "StoreCorrupt",
         "StoreError",
         "StoreUnavailable",
@@ -964,7 +966,6 @@ _MODULES = {
         "node_id",
     ),
     "tool_catalog": (
-        "NO_TOOL_WORDS",
         "CatalogEdit",
         "ToolEntry",
         "ToolState",
@@ -978,6 +979,7 @@ _MODULES = {
         "RetrySafe",
         "ToolRetryPolicy",
     ),
+    "tool_search": ("search_tools",),
     "toolkit": (
         "FunctionTool",
         "ToolOptions",

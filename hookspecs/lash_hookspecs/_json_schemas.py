@@ -191,7 +191,9 @@ def described(schema: Schema, text: str | None, default: Any = NO_DEFAULT) -> Sc
 
 def is_json(value: Any) -> bool:
     """Whether it is JSON as it stands."""
-    if not (value is None or isinstance(value, (str, int, float, bool, list, dict))):
+    if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**53):
+        return True  # most defaults, and nothing has to be imported to see it
+    if not isinstance(value, (str, int, float, list, dict)):
         return False
     try:
         canonical_bytes(value)

@@ -68,6 +68,7 @@ __all__ = [
     "SessionBusy",
     "SessionDeleted",
     "SessionMismatch",
+    "StaleToolState",
     "StoreCorrupt",
     "StoreError",
     "StoreUnavailable",
@@ -112,6 +113,10 @@ class UnknownName(ConfigurationError):
         self.kind = kind
         self.name = name
         super().__init__(f"unknown {kind} `{name}`: {hint or nearest(name, known)}")
+
+
+class StaleToolState(ConfigurationError):
+    """An edit of a session's tools was made for a generation that is over; look at the tools again."""
 
 
 class PluginConflictError(ConfigurationError):

@@ -9,7 +9,7 @@ from attrs import field
 from lash_hookspecs.tools import Tool, ToolManifest
 from lash_hookspecs.values import frozen
 
-__all__ = ["NO_TOOL_WORDS", "CatalogEdit", "ToolEntry", "ToolState", "ToolWord", "ToolWords"]
+__all__ = ["CatalogEdit", "ToolEntry", "ToolState", "ToolWord", "ToolWords"]
 
 
 @frozen(kw_only=True)
@@ -51,10 +51,6 @@ class ToolWords:
     def _member(self, name: str) -> bool | None:
         word = self.words.get(name)
         return None if word is None else word.member
-
-
-NO_TOOL_WORDS = ToolWords()
-"""Of a session whose tools are those of its mode."""
 
 
 @frozen(kw_only=True)

@@ -5,7 +5,7 @@ A tool's full result (`ToolCallOutput`) is for hosts; what the model sees of it 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Union
 
@@ -51,10 +51,14 @@ __all__ = [
 
 
 class ToolActivation(StrEnum):
-    """`ALWAYS`: the model may call it. `INTERNAL`: only the runtime and other tools may."""
+    """`ALWAYS`: the model may call it. `INTERNAL`: only the runtime and other tools may.
+
+    `DEFERRED`: the model isn't told of it before it has found it with `search_tools`; then it may, in that session.
+    """
 
     ALWAYS = "always"
     INTERNAL = "internal"
+    DEFERRED = "deferred"
 
 
 class ToolEffect(StrEnum):
@@ -107,7 +111,7 @@ class ToolCallContext:
 
     `call_tool(index, name, args)` runs another tool of the session as a child of this call (the `batch` tool does so)
     and returns its completed call; a child's id is `<call id>:<two-digit index>`. Children may have children, up to
-    a depth that no sensible tool comes near.
+    a depth that no sensible tool comes near. `find_tools(query, limit)` searches the deferred tools.
     """
 
     session_id: str
@@ -120,10 +124,15 @@ class ToolCallContext:
     options: Any = None
     state: Any = None
     call_tool: Callable[[int, str, Mapping[str, Any]], Awaitable[CompletedToolCall]] | None = None
+    find_tools: Callable[[str, int], Sequence[ToolManifest]] | None = None
 
 
 class Tool(Protocol):
-    """Something callable by a model. `@tool` makes one of a typed function."""
+    """Something callable by a model. `@tool` makes one of a typed function.
+
+    One that may be out of reach also has an attribute `unavailable`: why it can't be called now, or None. It is looked
+    at whenever the model is told of its tools, so it must be cheap.
+    """
 
     @property
     def manifest(self) -> ToolManifest:
@@ -249,10 +258,14 @@ ToolControl = Union[FinishControl, FailControl]
 
 @frozen
 class ToolCallOutput:
-    """What a call returned, whole, and what it asks of the turn."""
+    """What a call returned, whole, and what it asks of the turn.
+
+    `reveals` names deferred tools that the model may call from now on in this session.
+    """
 
     outcome: ToolCallOutcome
     control: ToolControl | None = None
+    reveals: tuple[str, ...] = ()
 
     @property
     def is_success(self) -> bool:

@@ -51,6 +51,12 @@ def explain(invocation: Invocation, turn: str, with_text: bool, as_json: bool) -
     _section(
         "Tools", ("tool", "plugin", "changed"), [(each.name, each.plugin_id, each.detail) for each in explanation.tools]
     )
+    if explanation.withheld:
+        _section(
+            "Tools that the model was not told of",
+            ("tool", "plugin", "why"),
+            [(each.name, each.plugin_id, each.reason) for each in explanation.withheld],
+        )
     _section(
         "Settings",
         ("setting", "value", "from"),
