@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,18 @@ from lash_hookspecs import (
     LlmEventSender,
     LlmRequest,
     LlmResponse,
+    PluginInfo,
     StaleToolState,
     ToolActivation,
     ToolCallContext,
     ToolManifest,
+    ToolSet,
     ToolWord,
     ToolWords,
     TurnHookContext,
     UnknownName,
     encode,
+    hookimpl,
     tool,
 )
 from lash_plugin_provider_scripted import ScriptedProvider
@@ -294,6 +298,48 @@ async def test_a_tool_that_fails_to_say_whether_it_is_there_is_not() -> None:
         session = await lash.session()
         assert (await session.tools()).tools["remote"].reason == "unavailable: LookupError: who knows"
         await session.run("1")
+
+
+class Service:
+    """A plugin whose tools need a connection, which may fail and come back."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = "not connected yet"
+        self.refuses = True
+        self.entered = 0
+        self.lash_plugin_info = hookimpl(lambda: PluginInfo(id="service"))
+        self.tools = ToolSet([named("issues"), named("mails")], prefix="hub_", unavailable=lambda: self.reason)
+
+    def connect(self) -> None:
+        self.reason = "hub.example.com refused the connection" if self.refuses else None
+
+    @hookimpl
+    @asynccontextmanager
+    async def lash_lifespan(self, host: Any) -> AsyncIterator[Service]:
+        self.entered += 1
+        self.connect()
+        yield self
+        self.reason = "disconnected"
+
+    @hookimpl
+    def lash_tools(self, ctx: CompositionContext) -> ToolSet:
+        return self.tools
+
+
+async def test_a_set_of_tools_without_its_connection_fails_no_start_and_comes_back() -> None:
+    service = Service()
+    model = Watched(["a", calls("hub_issues"), "b", "c"])
+    async with agent(model, plugins=[service]) as lash:
+        session = await lash.session()
+        await session.run("1")
+        turn = await session.run("2")
+        assert turn.tool_calls[0].output.outcome.message == (  # type: ignore[union-attr]  # it failed
+            "`hub_issues` can't be called now: hub.example.com refused the connection"
+        )
+        service.refuses = False
+        service.connect()  # as a task of its lifespan would, in time
+        await session.run("3")
+    assert (model.told, service.entered) == ([[], [], [], ["hub_issues", "hub_mails"]], 1)
 
 
 # ---- deferred -------------------------------------------------------------------------------------------------------

@@ -468,6 +468,7 @@ if TYPE_CHECKING:
         ToolRetryNever as ToolRetryNever,
         ToolRetrySafe as ToolRetrySafe,
     )
+    from lash_hookspecs.toolsets import ToolSet as ToolSet
     from lash_hookspecs.turn_effects import (
         Checkpoint as Checkpoint,
         CheckpointDone as CheckpointDone,
@@ -1019,6 +1020,7 @@ _MODULES = {
         "ToolRetryNever",
         "ToolRetrySafe",
     ),
+    "toolsets": ("ToolSet",),
     "turn_effects": (
         "Checkpoint",
         "CheckpointDone",

@@ -6,6 +6,7 @@
     ├── ConfigurationError          the user can mend it: settings, names, arguments
     │   ├── UnknownName             no such model, mode, plugin, provider, tool, session …
     │   ├── PluginConflictError     two plugins claim one thing; names both
+    │   ├── StaleToolState          a session's tools were changed meanwhile: look again
     │   └── CapabilityMissing       the chosen store, provider or host can't do this
     ├── CodecError                  bytes from disk or wire that aren't what they should be
     │   └── UnknownTag              a tagged union met a tag that it doesn't know

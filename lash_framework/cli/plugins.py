@@ -88,7 +88,10 @@ def _names(hooks: list[str]) -> str:
 @click.argument("name")
 @common
 def why(invocation: Invocation, name: str) -> int:
-    """Why a plugin is loaded or not: its hooks and its place in the order, or its traceback and what to do."""
+    """Why a plugin is loaded or not: its hooks and its place in the order, or its traceback and what to do.
+
+    NAME may be a tool of the mode in the settings, too: whose it is, and why the model may call it or not.
+    """
     from lash_hookspecs.errors import UnknownName
 
     report, conflict = read_report(invocation)
@@ -115,9 +118,33 @@ def why(invocation: Invocation, name: str) -> int:
             key = switched_off_by(invocation.settings, name)
             click.echo(f"set by:       `{key}` in {invocation.settings.source_of(key)}")
             return ExitCode.FINISHED
+    if conflict is None and _tell_tool(invocation, name):
+        return ExitCode.FINISHED
     known = [row["id"] for row in _rows(report)]
     hint = None if known else "no plugin is installed"
     raise UnknownName("plugin", name, known, hint)
+
+
+def _tell_tool(invocation: Invocation, name: str) -> bool:
+    """Tell of a tool of the settings' mode, if there is one of this name."""
+    from lash_framework.cli.hosts import composed, open_host
+    from lash_framework.session_tools import why_not
+    from lash_framework.state import NO_TOOL_WORDS
+    from lash_hookspecs.errors import ConfigurationError
+
+    try:
+        composition = composed(invocation, open_host(invocation), invocation.settings.mode)
+    except ConfigurationError:
+        return False  # what is wrong with the mode is for `lash doctor` to say
+    if name not in composition.tools:
+        return False
+    reason = why_not(composition.catalog, NO_TOOL_WORDS, name)
+    heading(f"tool {name} of plugin {composition.tools[name].plugin_id}, in mode {composition.mode.mode_id}")
+    click.echo(f"the model:    {'may call it' if reason is None else f'may not call it, {reason}'}")
+    rows = [row for row in composition.provenance if row.name == name and row.kind in ("tool", "hide", "annotate")]
+    click.echo()
+    print_table(("what", "plugin", "detail"), [(row.kind, row.plugin_id, clean(row.detail)) for row in rows], empty="-")
+    return True
 
 
 def _tell_loaded(plugin: LoadedPlugin, place: int, count: int) -> None:
