@@ -15,7 +15,7 @@ import attrs
 import pluggy
 from attrs import field
 
-from lash_framework.catalog import OwnedTool, resolve_catalog
+from lash_framework.catalog import Catalog, OwnedTool, resolve_catalog
 from lash_framework.hooks import Owned, failure_text
 from lash_framework.implementations import HookImpl, hook_table
 from lash_framework.modes import ResolvedMode, check_extension, driver_options
@@ -41,9 +41,10 @@ class Composition:
     """A mode with everything that belongs to it. Immutable, and equal only to itself.
 
     `key` is a stable hash of mode, plugins with versions, and options. `hooks` has every hook's implementations in the
-    order in which they are called, () for none. `tools` are all of them; `manifests`, and `tool_specs` for the model,
-    those that the model may call. `prompt_layers` are the pieces of `mode.prompt`, the lowest first. By plugin id:
-    `versions`, and in `turn_inputs` the class of what a caller may say with a turn; by tool: `tool_owners`.
+    order in which they are called, () for none. `tools` are all of them, and `catalog` says more of them; `manifests`,
+    and `tool_specs` for the model, those that the model may call where a session says nothing else. `prompt_layers` are
+    the pieces of `mode.prompt`, the lowest first. By plugin id: `versions`, and in `turn_inputs` the class of what a
+    caller may say with a turn; by tool: `tool_owners`.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Composition:
     driver_owner: str
     plugins: tuple[LoadedPlugin, ...]
     hooks: Mapping[str, tuple[HookImpl, ...]] = field(repr=False)
+    catalog: Catalog = field(repr=False)
     tools: Mapping[str, OwnedTool] = field(repr=False)
     manifests: tuple[ToolManifest, ...] = field(repr=False)
     tool_specs: tuple[LlmToolSpec, ...] = field(repr=False)
@@ -119,10 +121,11 @@ def compose(
         driver_owner=resolved.driver_owner,
         plugins=tuple(plugins.values()),
         hooks=hooks,
+        catalog=catalog,
         tools=catalog.tools,
         manifests=catalog.manifests,
         tool_specs=catalog.specs,
-        callable_names=frozenset(each.name for each in catalog.manifests),
+        callable_names=catalog.callable_names,
         states={key: spec for key, spec in registrations.states.items() if key in plugins},
         options=mine,
         driver_options=chosen,

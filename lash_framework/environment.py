@@ -25,7 +25,7 @@ def current_prompt(plan: TurnPlan, offered: Sequence[tuple[str, Any]] = ()) -> R
             *_of_extension("session extension", plan.session_extension),
             *_of_extension("turn extension", plan.turn_input.mode_extension),
         ),
-        callable_tools=plan.composition.callable_names,
+        callable_tools=plan.tools.callable_names,
         execution_prompt=driver.execution_prompt if driver else "",
         execution_owner=plan.composition.driver_owner,
     )

@@ -18,6 +18,7 @@ from lash_hookspecs.prefix import PrefixChange, PrefixPart
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sessions import AssembledTurn
 from lash_hookspecs.tool_interventions import ToolIntervention
+from lash_hookspecs.tools import ToolManifest
 from lash_hookspecs.values import frozen
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ExplainedTool",
     "Explanation",
     "OwnedLine",
+    "WithheldTool",
     "explain_record",
     "record_changes",
 ]
@@ -69,6 +71,15 @@ class ExplainedTool:
 
 
 @frozen(kw_only=True)
+class WithheldTool:
+    """A tool that the model could not call, whose it is, and why."""
+
+    name: str
+    plugin_id: str
+    reason: str
+
+
+@frozen(kw_only=True)
 class ExplainedSetting:
     """A setting that was in force and where it came from."""
 
@@ -99,6 +110,7 @@ class ExplainRecord:
     tools: tuple[ExplainedTool, ...] = ()
     settings: tuple[ExplainedSetting, ...] = ()
     template_owner: str = KERNEL_OWNER
+    withheld: tuple[WithheldTool, ...] = ()
 
 
 class OwnedLine(NamedTuple):
@@ -126,6 +138,7 @@ class Explanation:
     template_owner: str = KERNEL_OWNER
     changes: tuple[PrefixChange, ...] = ()
     calls: tuple[ExplainedCall, ...] = ()
+    withheld: tuple[WithheldTool, ...] = ()
 
     @property
     def lines(self) -> Sequence[OwnedLine]:
@@ -159,6 +172,7 @@ class Explanation:
             tools=record.tools,
             settings=record.settings,
             template_owner=record.template_owner,
+            withheld=record.withheld,
             changes=tuple(changes),
             calls=tuple(
                 ExplainedCall(
@@ -207,8 +221,15 @@ def _tool_pieces(record: ExplainRecord) -> list[Piece]:
     return [(each.name, (each.plugin_id,), each.detail) for each in record.tools]
 
 
-def explain_record(composition: Composition, model: str, prompt: RenderedPrompt, settings: Sequence[Sourced]) -> bytes:
-    """The record of a turn, encoded."""
+def explain_record(
+    composition: Composition,
+    model: str,
+    prompt: RenderedPrompt,
+    settings: Sequence[Sourced],
+    tools: Sequence[ToolManifest],
+    withheld: Sequence[tuple[str, str]] = (),
+) -> bytes:
+    """The record of a turn, encoded. `withheld` are the tools that the model wasn't told of, with the reasons."""
     pieces = [
         ExplainedPrompt(
             plugin_ids=piece.owners,
@@ -248,9 +269,13 @@ def explain_record(composition: Composition, model: str, prompt: RenderedPrompt,
                 plugin_id=composition.tools[each.name].plugin_id,
                 detail=", ".join(details.get(each.name, ())),
             )
-            for each in composition.manifests
+            for each in tools
         ),
         settings=tuple(ExplainedSetting(key=key, value=value, source=source) for key, value, source in settings),
         template_owner=prompt.template_owner,
+        withheld=tuple(
+            WithheldTool(name=name, plugin_id=composition.tools[name].plugin_id, reason=reason)
+            for name, reason in withheld
+        ),
     )
     return encode(record)

@@ -19,6 +19,7 @@ from lash_framework.journal_errors import EffectsSuspended
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.prompt import OwnedLayer
 from lash_framework.providers import split_model
+from lash_framework.session_tools import SessionTools
 from lash_framework.session_view import context_tokens
 from lash_framework.sourcing import effective_settings
 from lash_framework.state import Mark, PluginStates
@@ -102,6 +103,7 @@ class HeldTurn:
             settings = effective_settings(
                 composition.mode, composition.mode_owner, policy, session.sources, plan.turn_input
             )
+            tools = plan.tools.explained()
             turn, commit = prepare_commit(
                 run,
                 request.wish.parse(run.assembled()) if request.wish is not None else run.assembled(),
@@ -109,8 +111,8 @@ class HeldTurn:
                 components=components,
                 input_hash=request.input_hash,
                 explained=lash.explained(
-                    (composition, plan.policy.model, run.prompt, settings),
-                    lambda: explain_record(composition, plan.policy.model, run.prompt, settings),
+                    (composition, plan.policy.model, run.prompt, settings, tools),
+                    lambda: explain_record(composition, plan.policy.model, run.prompt, settings, *tools),
                 ),
                 budget=lash.budget,
                 settles=settle(run),
@@ -121,6 +123,8 @@ class HeldTurn:
             session.feed.close(TurnEnd.SUSPENDED if isinstance(error, EffectsSuspended) else TurnEnd.INTERRUPTED)
             raise
         session.remember(conversation_after(run, turn, commit, policy), states)
+        if run.plan.tools.took_edits and not run.hook_failed:
+            del session.tool_edits[: len(run.plan.tool_edits)]
         session.feed.close(TurnEnd.COMMITTED, turn)
         return run, turn
 
@@ -195,6 +199,8 @@ class HeldTurn:
             layers=tuple(layers),
             renderer=lash.renderer(composition),
             validators=lash.validators(composition),
+            tools=SessionTools(composition.catalog, states),
+            tool_edits=tuple(session.tool_edits),
             hosts=lambda: lash.host.enter(composition),
             get_blob=lash.store.get_blob,
             queued=queued,

@@ -41,11 +41,11 @@ from lash_framework.provenance import TOML
 from lash_framework.providers import Providers, split_model
 from lash_framework.recovery import recover_quietly
 from lash_framework.resident import Resident
+from lash_framework.schemas import Validator
 from lash_framework.session import APPLICATION, Session, end_observers
 from lash_framework.settings import Settings, load_settings, plugin_settings, provider_settings
 from lash_framework.sourcing import STORED, attribute, policy_settings
 from lash_framework.sync import run_anywhere
-from lash_framework.tool_calls import Validator
 from lash_framework.unfinished import UnfinishedTurn, all_items, unfinished_turns
 from lash_framework.watchdog import Watchdog
 from lash_framework.world import REAL, World, this_world

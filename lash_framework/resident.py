@@ -5,7 +5,7 @@ Shared by the `Session` that applications hold and the job that runs a turn on i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -38,10 +38,10 @@ class Resident:
     """One session in memory. `policy` is how its next turn runs; it is stored with that turn.
 
     `said` are the policy's fields that were said here and aren't stored yet: also one that was said to be what it was.
-    `feed` is what observers read.
+    `tool_edits` is the same of its tools. `feed` is what observers read.
     """
 
-    __slots__ = ("_conversation", "_line", "_states", "feed", "head", "lash", "policy", "said", "sources")
+    __slots__ = ("_conversation", "_line", "_states", "feed", "head", "lash", "policy", "said", "sources", "tool_edits")
 
     def __init__(self, lash: Lash, head: SessionHead, policy: SessionPolicy, said: Iterable[str]) -> None:
         self.lash = lash
@@ -49,6 +49,7 @@ class Resident:
         self.policy = policy
         self.said = frozenset(said)
         self.sources: dict[str, str] = {}
+        self.tool_edits: list[Mapping[str, bool]] = []
         self.feed = Feed(head.session_id, lash.settings.observers.ring, lash.world.token_hex)
         self._conversation: Conversation | None = None
         self._states: PluginStates | None = None

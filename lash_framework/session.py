@@ -22,12 +22,13 @@ from lash_framework.recovery import RecoveredTurn, RecoveryGate, abandon, recove
 from lash_framework.resident import Resident
 from lash_framework.running import RunningTurn
 from lash_framework.session_requests import CancelRequest, cancel, enqueue
+from lash_framework.session_tools import refuse_edit, tool_state, with_edits
 from lash_framework.sourcing import attribute
 from lash_framework.turn_job import TurnJob, TurnOptions
 from lash_hookspecs.codec import encode
 from lash_hookspecs.compaction import Compacted, CompactRequest
 from lash_hookspecs.contexts import SessionCall, SessionHookContext, binding
-from lash_hookspecs.errors import CommitRefused, ConfigurationError, SessionBusy
+from lash_hookspecs.errors import CommitRefused, ConfigurationError, SessionBusy, StaleToolState
 from lash_hookspecs.inbox import InboxItem, InboxState, Ingress
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import (
@@ -41,6 +42,7 @@ from lash_hookspecs.sessions import (
     TurnInput,
 )
 from lash_hookspecs.stores import OperationId, RuntimeCommit
+from lash_hookspecs.tool_catalog import ToolState, ToolWords
 
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
@@ -177,6 +179,38 @@ class Session:
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"session `{self.id}` can't be configured so: {error}") from None
         return await self.set_policy(wanted, changes)
+
+    async def tools(self) -> ToolState:
+        """The session's tools as they stand: which the model may call, and why not the others."""
+        composition, words = await self._tool_words()
+        return tool_state(composition.catalog, with_edits(words, self._resident.tool_edits))
+
+    async def edit_tools(
+        self, *, show: Iterable[str] = (), hide: Iterable[str] = (), generation: int | None = None
+    ) -> ToolState:
+        """Let the model call these tools or not, from the next turn on; stored with it. Returns what is then.
+
+        With the `generation` of a state that was looked at, nothing is changed if the tools changed since:
+        `StaleToolState`. Raises `UnknownName` and `ConfigurationError` for tools that can't be shown.
+        """
+        resident = self._resident
+        composition, stored = await self._tool_words()
+        words = with_edits(stored, resident.tool_edits)
+        if generation is not None and generation != words.generation:
+            raise StaleToolState(
+                f"the tools of session `{self.id}` are of generation {words.generation} by now, not {generation}; "
+                "look at `session.tools()` again"
+            )
+        said = {**dict.fromkeys(show, True), **dict.fromkeys(hide, False)}
+        refuse_edit(composition.catalog, words, said)
+        resident.tool_edits.append(said)
+        return tool_state(composition.catalog, with_edits(words, [said]))
+
+    async def _tool_words(self) -> tuple[Composition, ToolWords]:
+        resident = self._resident
+        composition = self.composition
+        states = await resident.states(composition, keep=not resident.line.locked())
+        return composition, states.tool_words
 
     async def set_policy(self, wanted: SessionPolicy, said: Iterable[str] = ()) -> SessionPolicy:
         """Replace the policy from the next turn on, after the plugins had their say; returns what it is then.

@@ -12,7 +12,7 @@ from typing import Any
 from lash_framework.composition import Composition
 from lash_framework.hooks import failure_text
 from lash_hookspecs.contexts import PluginScope, declared_state
-from lash_hookspecs.errors import CodecError, PluginError
+from lash_hookspecs.errors import CodecError, PluginError, StoreCorrupt
 from lash_hookspecs.plugins import SessionStateSpec
 from lash_hookspecs.stores import (
     ComponentChanged,
@@ -21,12 +21,19 @@ from lash_hookspecs.stores import (
     StoredComponent,
     attachment_id,
 )
+from lash_hookspecs.tool_catalog import ToolWords
 from lash_hookspecs.values import frozen
 
-__all__ = ["PREFIX", "Mark", "PluginStates"]
+__all__ = ["NO_TOOL_WORDS", "PREFIX", "TOOLS", "Mark", "PluginStates"]
 
 PREFIX = "plugin/"
 """A plugin's component is stored under this and its id."""
+
+TOOLS = "/tools"
+"""What a session says of its tools: stored and recorded under this, which is no plugin's id."""
+
+NO_TOOL_WORDS = ToolWords()
+"""Of a session whose tools are those of its mode."""
 
 _HOOK = "lash_session_state"
 
@@ -48,7 +55,7 @@ class PluginStates:
     Raises `PluginError` then, for a state that is newer than its plugin, or can't be read.
     """
 
-    __slots__ = ("_initial", "_scopes", "_stored", "_written", "composition")
+    __slots__ = ("_initial", "_scopes", "_stored", "_tool_words", "_written", "composition")
 
     def __init__(
         self,
@@ -59,6 +66,7 @@ class PluginStates:
         self.composition = composition
         self._stored: Mapping[str, StoredComponent] = stored or {}
         self._scopes: dict[str, PluginScope] | None = None
+        self._tool_words: ToolWords | None = None
         # What a state was made as when nothing was stored: it needs no storing until it changes.
         self._initial: dict[str, Any] = {}
         # The last state that was read or encoded, with the name of its bytes.
@@ -101,17 +109,32 @@ class PluginStates:
             self._written[plugin_id] = state, component.ref
         return state
 
+    @property
+    def tool_words(self) -> ToolWords:
+        """What the session says of its tools; a value, like a state."""
+        if self._tool_words is None:
+            component = self._stored.get(TOOLS)
+            self._tool_words = NO_TOOL_WORDS if component is None else _tool_words(component.body)
+        return self._tool_words
+
+    @tool_words.setter
+    def tool_words(self, new: ToolWords) -> None:
+        self._tool_words = new
+
     # ---- within a turn ----------------------------------------------------------------------------------------------
 
     def mark(self) -> Mark:
         """The states as they stand now, for `rollback` and `recorded`."""
         scopes = self.scopes
-        return {plugin_id: scopes[plugin_id].state for plugin_id in self.composition.states}
+        return {**{plugin_id: scopes[plugin_id].state for plugin_id in self.composition.states}, TOOLS: self.tool_words}
 
     def rollback(self, mark: Mark) -> None:
         """Put the states back to what they were at the mark."""
         for plugin_id, state in mark.items():
-            self.scopes[plugin_id].state = state
+            if plugin_id == TOOLS:
+                self.tool_words = state
+            else:
+                self.scopes[plugin_id].state = state
 
     def recorded(self, mark: Mark) -> dict[str, Any]:
         """The states that changed since the mark, as plain data, for the record of the effect that changed them.
@@ -120,11 +143,16 @@ class PluginStates:
         """
         from orjson import loads
 
-        return {
+        changed = {
             plugin_id: loads(_encode(plugin_id, self.composition.states[plugin_id], state))
             for plugin_id, before in mark.items()
-            if (state := self.scopes[plugin_id].state) is not before
+            if plugin_id != TOOLS and (state := self.scopes[plugin_id].state) is not before
         }
+        if self.tool_words is not mark[TOOLS]:
+            from lash_hookspecs.codec import unstructure
+
+            changed[TOOLS] = unstructure(self.tool_words)
+        return changed
 
     def replay(self, recorded: Mapping[str, Any]) -> None:
         """Take over what `recorded` gave; states of plugins that aren't here are passed over."""
@@ -133,6 +161,9 @@ class PluginStates:
         from lash_hookspecs.codec import structure
 
         for plugin_id, data in recorded.items():
+            if plugin_id == TOOLS:
+                self.tool_words = structure(data, ToolWords)
+                continue
             spec = self.composition.states.get(plugin_id)
             if spec is not None:
                 stored = _shaped(plugin_id, lambda data=data: structure(data, _Stored))
@@ -147,6 +178,12 @@ class PluginStates:
         first state that was never changed is not stored.
         """
         entries: dict[str, ComponentEntry] = {key: ComponentUnchanged(each.ref) for key, each in previous.items()}
+        if self._tool_words is not None and self._tool_words.generation:
+            from lash_hookspecs.codec import encode
+
+            body = encode(self._tool_words)
+            if TOOLS not in previous or previous[TOOLS].ref != attachment_id(body):
+                entries[TOOLS] = ComponentChanged(body)
         if self._scopes is None:
             return entries
         for plugin_id, spec in self.composition.states.items():
@@ -164,6 +201,15 @@ class PluginStates:
             if before is None or before.ref != ref:
                 entries[key] = ComponentChanged(body)
         return entries
+
+
+def _tool_words(body: bytes) -> ToolWords:
+    from lash_hookspecs.codec import decode
+
+    try:
+        return decode(ToolWords, body)
+    except CodecError as error:
+        raise StoreCorrupt(f"what the session says of its tools can't be read: {error}") from error
 
 
 # ---- bytes ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import attrs
 import orjson
 from attrs import evolve
 
-from lash_framework.tool_calls import schema_fault
+from lash_framework.schemas import schema_fault
 from lash_hookspecs.codec import MAX_NESTING, encode, structure
 from lash_hookspecs.errors import CodecError, ConfigurationError
 from lash_hookspecs.llm import JsonSchemaOutput

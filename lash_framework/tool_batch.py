@@ -201,7 +201,9 @@ class ToolBatch:
                 await self._look(call)
             call.result = call.settled(lost_call)
             self.said += messages(call.hooks)
-        return self._results(effect, batch)
+        results = self._results(effect, batch)
+        self._plan.tools.reveal(results.results)
+        return results
 
     def settle(self, machine: TurnMachine, results: tuple[CompletedToolCall, ...] = ()) -> None:
         """Answer an open batch with these, or what is done and what was cancelled.
@@ -211,6 +213,7 @@ class ToolBatch:
         if self._open is not None:
             effect = self._open[0]
             results = results or self.results
+            self._plan.tools.reveal(results)
             self._open = None
             machine.respond(ToolResults(id=effect.id, results=results))
 
@@ -272,6 +275,7 @@ class ToolBatch:
                 plan.validators,
                 asked,
                 lambda owner: self._context(call, owner, ends),
+                plan.tools.refusal(asked.tool_name, nested=call.place.parent_id is not None),
             )
             ends.pass_on()
             for each in attached(done):
@@ -365,4 +369,5 @@ class ToolBatch:
             options=corner.options,
             state=corner.state,
             call_tool=call_tool,
+            find_tools=self._plan.tools.find,
         )

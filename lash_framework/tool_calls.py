@@ -6,8 +6,7 @@ Whatever goes wrong with a call is a result for the model, never an exception of
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 import orjson
@@ -16,8 +15,10 @@ from attrs import evolve
 from lash_framework.catalog import OwnedTool
 from lash_framework.composition import Composition
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
+from lash_framework.schemas import Validator, schema_fault
+from lash_framework.session_tools import Refusal
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
-from lash_hookspecs.errors import CodecError, LashError, nearest
+from lash_hookspecs.errors import CodecError, LashError
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.tools import (
     AttachmentPart,
@@ -48,7 +49,6 @@ __all__ = [
     "lost_call",
     "model_return",
     "perform",
-    "schema_fault",
     "too_deep_call",
     "unknown_call",
     "unseen_call",
@@ -57,8 +57,6 @@ __all__ = [
 ]
 
 log = logging.getLogger("lash.tools")
-
-Validator = Callable[[Any], str | None]
 
 UNKNOWN = "unknown_after_crash"
 """The code of a call of which nobody knows whether it happened."""
@@ -161,35 +159,17 @@ def too_deep_call(call: PendingToolCall, callers: Sequence[str]) -> CompletedToo
     return completed(call, failure("call_too_deep", text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
 
 
-def schema_fault(schema: Mapping[str, Any]) -> Validator:
-    """A checker for arguments: the first fault in words, or None. The schema is compiled once."""
-    import jsonschema_rs  # here because compiling schemas is rare and the module is large
-
-    validator = jsonschema_rs.validator_for(dict(schema))
-
-    def check(args: Any) -> str | None:
-        if validator.is_valid(args):
-            return None
-        error = next(iter(validator.iter_errors(args)))
-        place = "/".join(str(each) for each in error.instance_path)
-        return f"{error.message} (at `{place}`)" if place else str(error.message)
-
-    return check
-
-
 async def perform(
     composition: Composition,
     validators: dict[str, Validator],
     call: PendingToolCall,
     ctx: Callable[[str], Awaitable[ToolCallContext]],
+    refusal: Refusal | None = None,
 ) -> CompletedToolCall:
-    """Run a call to its end. `ctx` makes the tool's context from its plugin's id."""
-    owned = composition.tools.get(call.tool_name)
-    callable_names = composition.callable_names
-    if owned is None or call.tool_name not in callable_names:
-        text = f"there is no tool `{call.tool_name}`; {nearest(call.tool_name, callable_names)}"
-        output = failure("unknown_tool", text, ToolFailureClass.INVALID_REQUEST, ToolFailureSource.RUNTIME)
-        return completed(call, output)
+    """Run a call to its end, unless it is refused. `ctx` makes the tool's context from its plugin's id."""
+    if refusal is not None:
+        return completed(call, failure(refusal.code, refusal.text, refusal.kind, ToolFailureSource.RUNTIME))
+    owned = composition.tools[call.tool_name]
     manifest = owned.tool.manifest
     try:
         check = validators.get(call.tool_name)

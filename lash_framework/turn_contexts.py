@@ -33,6 +33,7 @@ class TurnContexts:
             self._bound[context] = call, binding(context, self._plan.states.scopes, call)
         call, bind = self._bound[context]
         call.iteration, call.messages, call.kind, call.tool = *self._moment(), kind, tool
+        call.tools = self._plan.tools.manifests
         return bind
 
     def observers(self) -> Bind:
@@ -62,5 +63,6 @@ class TurnContexts:
             turn_input=plan.turn_input,
             iteration=iteration,
             messages=messages,
-            tools=plan.composition.manifests,
+            tools=plan.tools.manifests,
+            edit_tools=plan.tools.edit,
         )

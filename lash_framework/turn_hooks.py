@@ -117,8 +117,9 @@ class TurnHooks:
             hooks = plan.composition.hooks
             before = hooks["lash_before_turn"]
             prompt, record, compaction, context = RenderedPrompt(), NO_HOOKS, None, None
-            if plan.only_compacts or any(hooks[name] for name in _AT_START):
+            if plan.only_compacts or plan.tool_edits or any(hooks[name] for name in _AT_START):
                 with self.recording() as made:
+                    plan.tools.take(plan.tool_edits)
                     await self.enter()
                     compaction = await compact_at_start(plan)
                     if compaction is not None:
@@ -135,7 +136,7 @@ class TurnHooks:
                 started_at_ms=started_at_ms,
                 policy=plan.policy,
                 prompt=prompt,
-                tool_specs=plan.composition.tool_specs,
+                tool_specs=plan.tools.specs,
                 hooks=record,
                 compaction=compaction,
                 context=context,
@@ -149,6 +150,7 @@ class TurnHooks:
         self.history, self.context = plan.conversation, None
         if begun.hooks.failure is None:
             await self._open(begun)
+        plan.tools.told = begun.tool_specs
         return begun
 
     async def _open(self, begun: TurnStartOutcome | CompactOutcome) -> None:
@@ -181,8 +183,7 @@ class TurnHooks:
         plan, shown = self._plan, self._shown
 
         async def live() -> SyncEnvironmentOutcome:
-            specs, record = plan.composition.tool_specs, NO_HOOKS
-            prompt = RenderedPrompt()
+            record, prompt = NO_HOOKS, RenderedPrompt()
             if plan.composition.hooks["lash_prompt_contributions"] or self.context is not None:
                 with self.recording() as made:
                     await self.enter()
@@ -190,6 +191,7 @@ class TurnHooks:
                 record = made.record
             else:
                 prompt = current_prompt(plan)
+            specs = plan.tools.specs
             if (prompt, specs) == shown:
                 return SyncEnvironmentOutcome(unchanged=True, hooks=record)
             return SyncEnvironmentOutcome(prompt=prompt, tool_specs=specs, hooks=record)
@@ -202,6 +204,7 @@ class TurnHooks:
                 self.changes += prompt_changes(shown[0], synced.prompt)
                 self.changes += tool_changes(shown[1], synced.tool_specs, plan.composition.tool_owners)
             self._shown = (synced.prompt, synced.tool_specs)
+            plan.tools.told = synced.tool_specs
         return synced
 
     async def checkpoint(self, scope: RuntimeScope, effect_id: str, kind: CheckpointKind) -> CheckpointOutcome:

@@ -12,8 +12,9 @@ from lash_framework.assembly import TurnAssembler
 from lash_framework.composition import Composition
 from lash_framework.history import Conversation
 from lash_framework.prompt import OwnedLayer, PromptRenderer
+from lash_framework.schemas import Validator
+from lash_framework.session_tools import SessionTools
 from lash_framework.state import PluginStates
-from lash_framework.tool_calls import Validator
 from lash_hookspecs.effects import EffectController, RuntimeScope
 from lash_hookspecs.llm import ModelCapability, Provider
 from lash_hookspecs.messages import AttachmentRef, Message, ProviderRoute
@@ -32,9 +33,9 @@ class TurnPlan:
 
     `images` are the input's, which are in the store already: nothing that crosses the effect boundary holds bytes.
     `scope` is the turn's, outside of its iterations. `queued` looks into the session's inbox: what users said
-    meanwhile, by the item's number. `keep_partial`: the text of a reply that is cut off is kept. `compact_at` is the
-    part of the model's window from which on a conversation is compacted (0: never), `context_tokens` what the last call
-    took of it.
+    meanwhile, by the item's number. `tool_edits` are what the application said of the session's `tools` since the last
+    turn. `keep_partial`: the text of a reply that is cut off is kept. `compact_at` is the part of the model's window
+    from which on a conversation is compacted (0: never), `context_tokens` what the last call took of it.
     """
 
     session_id: str
@@ -58,6 +59,8 @@ class TurnPlan:
     layers: tuple[OwnedLayer, ...]
     renderer: PromptRenderer
     validators: dict[str, Validator]
+    tools: SessionTools
+    tool_edits: Sequence[Mapping[str, bool]]
     hosts: Callable[[], Awaitable[Mapping[str, Any]]]
     get_blob: Callable[[str], Awaitable[bytes | None]]
     queued: Callable[[], Awaitable[Sequence[tuple[int, Message]]]]

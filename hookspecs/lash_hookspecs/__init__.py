@@ -56,6 +56,16 @@ if TYPE_CHECKING:
         CompactRequest as CompactRequest,
         FrameSeed as FrameSeed,
     )
+    from lash_hookspecs.constraints import (
+        Ge as Ge,
+        Gt as Gt,
+        Le as Le,
+        Lt as Lt,
+        MaxLen as MaxLen,
+        MinLen as MinLen,
+        MultipleOf as MultipleOf,
+        Pattern as Pattern,
+    )
     from lash_hookspecs.context_hooks import (
         CompactHookContext as CompactHookContext,
         ContextCall as ContextCall,
@@ -178,6 +188,7 @@ if TYPE_CHECKING:
         SessionBusy as SessionBusy,
         SessionDeleted as SessionDeleted,
         SessionMismatch as SessionMismatch,
+        StaleToolState as StaleToolState,
         StoreCorrupt as StoreCorrupt,
         StoreError as StoreError,
         StoreUnavailable as StoreUnavailable,
@@ -451,6 +462,13 @@ if TYPE_CHECKING:
         is_root_frame as is_root_frame,
         node_id as node_id,
     )
+    from lash_hookspecs.tool_catalog import (
+        CatalogEdit as CatalogEdit,
+        ToolEntry as ToolEntry,
+        ToolState as ToolState,
+        ToolWord as ToolWord,
+        ToolWords as ToolWords,
+    )
     from lash_hookspecs.tool_contexts import (
         AfterToolCallContext as AfterToolCallContext,
         BeforeToolCallContext as BeforeToolCallContext,
@@ -458,18 +476,28 @@ if TYPE_CHECKING:
         ToolMoment as ToolMoment,
         ToolResultViewContext as ToolResultViewContext,
     )
+    from lash_hookspecs.tool_declarations import (
+        OutputEnd as OutputEnd,
+        RetryIdempotent as RetryIdempotent,
+        RetryNever as RetryNever,
+        RetrySafe as RetrySafe,
+        ToolRetryPolicy as ToolRetryPolicy,
+    )
     from lash_hookspecs.tool_interventions import (
         ToolIntervention as ToolIntervention,
         ToolInterventionKind as ToolInterventionKind,
     )
+    from lash_hookspecs.tool_search import (
+        search_tools as search_tools,
+    )
     from lash_hookspecs.toolkit import (
         FunctionTool as FunctionTool,
+        ToolOptions as ToolOptions,
         json_schema as json_schema,
         tool as tool,
     )
     from lash_hookspecs.tools import (
         AttachmentPart as AttachmentPart,
-        CatalogEdit as CatalogEdit,
         CompletedToolCall as CompletedToolCall,
         ExecResponse as ExecResponse,
         FailControl as FailControl,
@@ -500,6 +528,9 @@ if TYPE_CHECKING:
         ToolRetryExhausted as ToolRetryExhausted,
         ToolRetryNever as ToolRetryNever,
         ToolRetrySafe as ToolRetrySafe,
+    )
+    from lash_hookspecs.toolsets import (
+        ToolSet as ToolSet,
     )
     from lash_hookspecs.turn_effects import (
         Checkpoint as Checkpoint,
@@ -640,6 +671,16 @@ _MODULES = {
         "Compaction",
         "FrameSeed",
     ),
+    "constraints": (
+        "Ge",
+        "Gt",
+        "Le",
+        "Lt",
+        "MaxLen",
+        "MinLen",
+        "MultipleOf",
+        "Pattern",
+    ),
     "context_hooks": (
         "CompactHookContext",
         "ContextCall",
@@ -762,6 +803,7 @@ _MODULES = {
         "SessionBusy",
         "SessionDeleted",
         "SessionMismatch",
+        "StaleToolState",
         "StoreCorrupt",
         "StoreError",
         "StoreUnavailable",
@@ -1035,6 +1077,13 @@ _MODULES = {
         "is_root_frame",
         "node_id",
     ),
+    "tool_catalog": (
+        "CatalogEdit",
+        "ToolEntry",
+        "ToolState",
+        "ToolWord",
+        "ToolWords",
+    ),
     "tool_contexts": (
         "AfterToolCallContext",
         "BeforeToolCallContext",
@@ -1042,18 +1091,26 @@ _MODULES = {
         "ToolMoment",
         "ToolResultViewContext",
     ),
+    "tool_declarations": (
+        "OutputEnd",
+        "RetryIdempotent",
+        "RetryNever",
+        "RetrySafe",
+        "ToolRetryPolicy",
+    ),
     "tool_interventions": (
         "ToolIntervention",
         "ToolInterventionKind",
     ),
+    "tool_search": ("search_tools",),
     "toolkit": (
         "FunctionTool",
+        "ToolOptions",
         "json_schema",
         "tool",
     ),
     "tools": (
         "AttachmentPart",
-        "CatalogEdit",
         "CompletedToolCall",
         "ExecResponse",
         "FailControl",
@@ -1085,6 +1142,7 @@ _MODULES = {
         "ToolRetryNever",
         "ToolRetrySafe",
     ),
+    "toolsets": ("ToolSet",),
     "turn_effects": (
         "Checkpoint",
         "CheckpointDone",

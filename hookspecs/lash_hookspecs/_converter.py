@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
 from enum import StrEnum
 from operator import length_hint
-from typing import Any, NoReturn, get_args, get_origin
+from typing import Any, NoReturn, get_args, get_origin, is_typeddict
 
 import attrs
 from cattrs import Converter
 from cattrs.errors import ClassValidationError, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from lash_hookspecs._structured import COLLECTIONS, is_union, required, tagged_members
+from lash_hookspecs._fields import fields_of, is_named_tuple, is_object
+from lash_hookspecs._structured import COLLECTIONS, is_union, shaped_like, tagged_members
 from lash_hookspecs._unstructured import is_omitted, tag_field, tag_of
 from lash_hookspecs.errors import CodecError, UnknownTag
 
@@ -98,7 +99,9 @@ def make_converter(*, tells: bool) -> Converter:
     def structure_number(data: Any, tp: type) -> Any:
         if type(data) is tp:
             return data
-        if isinstance(data, bool) or not isinstance(data, (int, float) if issubclass(tp, float) else int):
+        # JSON knows one kind of number: 2.0 is a whole one.
+        whole = isinstance(data, int) or (isinstance(data, float) and data.is_integer())
+        if isinstance(data, bool) or not (whole or (isinstance(data, float) and issubclass(tp, float))):
             raise CodecError(f"expected {tp.__name__}, got {type(data).__name__}")
         return tp(data)
 
@@ -140,6 +143,8 @@ def make_converter(*, tells: bool) -> Converter:
     converter.register_unstructure_hook_factory(attrs.has, unstructure_class)
     # A union's members are told apart by what they are, so the declared type must not decide how they are written.
     converter.register_unstructure_hook_func(is_union, lambda value: converter.unstructure(value))
+    converter.register_structure_hook_factory(is_named_tuple, lambda tp: _structure_named_tuple(converter, tp))
+    converter.register_structure_hook_factory(is_typeddict, lambda tp: _structure_typed_dict(converter, tp))
     converter.register_structure_hook_factory(_is_plain_union, lambda tp: _structure_plain_union(converter, tp))
     converter.register_structure_hook_factory(_is_collection, lambda tp: _structure_collection(converter, tp))
     converter.register_structure_hook_factory(_is_mapping, lambda tp: _structure_mapping(converter, tp))
@@ -209,6 +214,31 @@ def _structure_mapping(converter: Converter, tp: Any) -> Callable[[Any, Any], An
     return structure_all
 
 
+def _structure_typed_dict(converter: Converter, tp: Any) -> Callable[[Any, Any], Any]:
+    """What cattrs does for it goes by the class's own list of required keys, which is wrong where hints are text."""
+    fields = fields_of(tp)
+    types = {each.name: each.type for each in fields}
+    needed = [each.name for each in fields if each.required]
+
+    def structure_all(data: Any, _: Any) -> Any:
+        if not isinstance(data, Mapping):
+            raise CodecError(f"expected an object for {tp.__name__}, got {type(data).__name__}")
+        for name in needed:
+            if name not in data:
+                raise CodecError(f"field {name!r} is missing")
+        entries = [(repr(key), value, types[key]) for key, value in data.items() if key in types]
+        names = [key for key in data if key in types]
+        return dict(zip(names, _each(converter, tp, entries), strict=True))
+
+    return structure_all
+
+
+def _structure_named_tuple(converter: Converter, tp: Any) -> Callable[[Any, Any], Any]:
+    """A row with names, which cattrs reads only if its hints are no text."""
+    row: Any = tuple[tuple(each.type for each in fields_of(tp))]  # type: ignore[misc]  # made at run time
+    return lambda data, _: tp._make(converter.structure(data, row))
+
+
 def _each(converter: Converter, tp: Any, entries: Iterable[tuple[int | str, Any, Any]]) -> list[Any]:
     """Every entry as a value of its type."""
     values = []
@@ -239,18 +269,17 @@ def _non_none(tp: Any) -> list[Any]:
 
 
 def _structure_plain_union(converter: Converter, tp: Any) -> Callable[[Any, Any], Any]:
-    """Tell members apart by their shape: the first class whose own fields the data has, or the first type that fits."""
+    """Tell members apart by their shape: the class whose fields the data has, or the first type that fits."""
     members = _non_none(tp)
-    classes = sorted((each for each in members if attrs.has(each)), key=lambda cls: -len(required(cls)))
-    others = [each for each in members if not attrs.has(each)]
+    classes = [each for each in members if is_object(each)]
+    others = [each for each in members if not is_object(each)]
 
     def structure_one(data: Any, _: Any) -> Any:
         if data is None and type(None) in get_args(tp):
             return None
-        if isinstance(data, Mapping):
-            for cls in classes:
-                if required(cls) <= data.keys():
-                    return converter.structure(data, cls)
+        cls = shaped_like(data, classes) if isinstance(data, Mapping) else None
+        if cls is not None:
+            return converter.structure(data, cls)
         for other in sorted(others, key=lambda other: type(data) is not other):
             try:
                 return converter.structure(data, other)

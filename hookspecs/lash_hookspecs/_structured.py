@@ -11,16 +11,17 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
 from enum import StrEnum
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NoReturn, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Union, get_args, get_origin
 
 import attrs
 
+from lash_hookspecs._fields import fields_of
 from lash_hookspecs._unstructured import tag_field, tag_of
 
 if TYPE_CHECKING:
     from cattrs import Converter
 
-__all__ = ["COLLECTIONS", "is_union", "required", "structured", "tagged_members"]
+__all__ = ["COLLECTIONS", "is_union", "shaped_like", "structured", "tagged_members"]
 
 _Way = Callable[[Any], Any]
 
@@ -58,6 +59,8 @@ def _made(tp: Any) -> _Way:
     if is_union(tp):
         return _union(tp)
     origin = get_origin(tp)
+    if origin is Annotated:
+        return _way_of(get_args(tp)[0])
     if origin in COLLECTIONS:
         return _collection(tp, COLLECTIONS[origin])
     if origin in (dict, Mapping):
@@ -134,9 +137,18 @@ def tagged_members(tp: Any) -> list[type] | None:
 
 
 @cache
-def required(cls: type) -> frozenset[str]:
-    """The fields without which no data is one of the class."""
-    return frozenset(each.name for each in attrs.fields(cls) if each.default is attrs.NOTHING and each.init)
+def _shape(cls: type) -> tuple[frozenset[str], frozenset[str]]:
+    """The fields without which no data is one of the class, and all that it has."""
+    fields = fields_of(cls)
+    return frozenset(each.name for each in fields if each.required), frozenset(each.name for each in fields)
+
+
+def shaped_like(data: Mapping[Any, Any], classes: Iterable[type]) -> type | None:
+    """The class that the data has the fields of: one that knows all of them, or else the one that needs the most."""
+    there = data.keys()
+    shapes = [(*_shape(cls), cls) for cls in classes]
+    fitting = [(there <= fields, len(needed), cls) for needed, fields, cls in shapes if needed <= there]
+    return max(fitting, key=lambda each: each[:2])[2] if fitting else None
 
 
 def _union(tp: Any) -> _Way:
@@ -170,16 +182,14 @@ def _by_tag(members: Iterable[type]) -> _Way:
 
 
 def _by_shape(members: Sequence[Any]) -> _Way:
-    """Unions with an untagged side: the first class whose own fields the data has, or the type that it is of."""
-    classes = sorted((each for each in members if attrs.has(each)), key=lambda cls: -len(required(cls)))
-    ways = [(required(each), _way_of(each)) for each in classes]
+    """Unions with an untagged side: the class whose fields the data has, or the type that it is of."""
+    ways = {each: _way_of(each) for each in members if attrs.has(each)}
     others = _PLAIN.intersection(members)
 
     def read(data: Any) -> Any:
         if isinstance(data, Mapping):
-            for needed, way in ways:
-                if needed <= data.keys():
-                    return way(data)
+            cls = shaped_like(data, ways)
+            return _doubt(data) if cls is None else ways[cls](data)
         return data if data.__class__ in others else _doubt(data)
 
     return read

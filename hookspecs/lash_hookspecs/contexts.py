@@ -6,7 +6,7 @@ session. It holds nothing else: `binding` makes one per plugin. A turn's serve a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -175,6 +175,7 @@ class TurnCall(SessionCall):
     tools: tuple[ToolManifest, ...] = ()
     kind: CheckpointKind | None = None
     tool: ToolMoment | None = None
+    edit_tools: Callable[..., None] | None = None
     termination: TerminationPolicy = TerminationPolicy()
 
 
@@ -208,6 +209,16 @@ class TurnHookContext(SessionHookContext):
     def tools(self) -> tuple[ToolManifest, ...]:
         """The tools that the model may call."""
         return self._call.tools
+
+    def edit_tools(self, *, show: Iterable[str] = (), hide: Iterable[str] = ()) -> None:
+        """Let the model call these tools or not, from its next request on, in this turn and the session's later ones.
+
+        Stored with the turn, and taken back if it doesn't commit. Raises `PluginError` for an observer, and
+        `ConfigurationError` for tools that nobody knows and those that can't be shown.
+        """
+        if self._scope.read_only or self._call.edit_tools is None:
+            raise PluginError(self.plugin_id, "edit_tools", "an observer can't change the session's tools")
+        self._call.edit_tools(self.plugin_id, show=show, hide=hide)
 
     def plugin_input(self, expected: type[T]) -> T | None:
         """The caller's typed input for this plugin; None if there is none, or it is of another type."""

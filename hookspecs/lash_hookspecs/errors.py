@@ -6,6 +6,7 @@
     ├── ConfigurationError          the user can mend it: settings, names, arguments
     │   ├── UnknownName             no such model, mode, plugin, provider, tool, session …
     │   ├── PluginConflictError     two plugins claim one thing; names both
+    │   ├── StaleToolState          a session's tools were changed meanwhile: look again
     │   └── CapabilityMissing       the chosen store, provider or host can't do this
     ├── CodecError                  bytes from disk or wire that aren't what they should be
     │   └── UnknownTag              a tagged union met a tag that it doesn't know
@@ -68,6 +69,7 @@ __all__ = [
     "SessionBusy",
     "SessionDeleted",
     "SessionMismatch",
+    "StaleToolState",
     "StoreCorrupt",
     "StoreError",
     "StoreUnavailable",
@@ -112,6 +114,10 @@ class UnknownName(ConfigurationError):
         self.kind = kind
         self.name = name
         super().__init__(f"unknown {kind} `{name}`: {hint or nearest(name, known)}")
+
+
+class StaleToolState(ConfigurationError):
+    """An edit of a session's tools was made for a generation that is over; look at the tools again."""
 
 
 class PluginConflictError(ConfigurationError):

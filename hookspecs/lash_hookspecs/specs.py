@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from lash_hookspecs.prompts import PromptContribution
     from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
     from lash_hookspecs.stores import StoreSpec
+    from lash_hookspecs.tool_catalog import CatalogEdit
     from lash_hookspecs.tool_contexts import AfterToolCallContext, BeforeToolCallContext, ToolResultViewContext
     from lash_hookspecs.tools import (
-        CatalogEdit,
         CompletedToolCall,
         ModelToolReturn,
         PendingToolCall,

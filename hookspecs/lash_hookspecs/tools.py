@@ -12,12 +12,12 @@ from typing import Any, ClassVar, Protocol, Union
 from attrs import field
 
 from lash_hookspecs.messages import AttachmentRef, ProviderReplayMeta
+from lash_hookspecs.tool_declarations import OutputEnd, RetryNever, ToolRetryPolicy
 from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.values import frozen
 
 __all__ = [
     "AttachmentPart",
-    "CatalogEdit",
     "CompletedToolCall",
     "ExecResponse",
     "FailControl",
@@ -52,10 +52,14 @@ __all__ = [
 
 
 class ToolActivation(StrEnum):
-    """`ALWAYS`: the model may call it. `INTERNAL`: only the runtime and other tools may."""
+    """`ALWAYS`: the model may call it. `INTERNAL`: only the runtime and other tools may.
+
+    `DEFERRED`: the model isn't told of it before it has found it with `search_tools`; then it may, in that session.
+    """
 
     ALWAYS = "always"
     INTERNAL = "internal"
+    DEFERRED = "deferred"
 
 
 class ToolEffect(StrEnum):
@@ -81,7 +85,12 @@ class OnUnknown(StrEnum):
 
 @frozen(kw_only=True)
 class ToolManifest:
-    """What is known of a tool without running it. The schemas are JSON Schema objects; `timeout_s` in seconds."""
+    """What is known of a tool without running it. The schemas are JSON Schema objects; `timeout_s` in seconds.
+
+    Declared for whoever acts on it: `retry`, when a failed call may be made again; `max_concurrency`, how many calls
+    may run at once in a process (None: any number); `keeps`, the end of a long output that is worth keeping;
+    `attaches`, whether results may have attachments.
+    """
 
     name: str
     description: str = ""
@@ -91,6 +100,10 @@ class ToolManifest:
     effect: ToolEffect = ToolEffect.UNSAFE
     on_unknown: OnUnknown = OnUnknown.FAIL
     timeout_s: float | None = None
+    retry: ToolRetryPolicy = RetryNever()
+    max_concurrency: int | None = None
+    keeps: OutputEnd = OutputEnd.HEAD
+    attaches: bool = False
 
 
 @frozen(kw_only=True)
@@ -99,7 +112,7 @@ class ToolCallContext:
 
     `call_tool(index, name, args)` runs another tool of the session as a child of this call (the `batch` tool does so)
     and returns its completed call; a child's id is `<call id>:<two-digit index>`. Children may have children, up to
-    a depth that no sensible tool comes near.
+    a depth that no sensible tool comes near. `find_tools(query, limit)` searches the deferred tools.
     """
 
     session_id: str
@@ -112,10 +125,15 @@ class ToolCallContext:
     options: Any = None
     state: Any = None
     call_tool: Callable[[int, str, Mapping[str, Any]], Awaitable[CompletedToolCall]] | None = None
+    find_tools: Callable[[str, int], Sequence[ToolManifest]] | None = None
 
 
 class Tool(Protocol):
-    """Something callable by a model. `@tool` makes one of a typed function."""
+    """Something callable by a model. `@tool` makes one of a typed function.
+
+    One that may be out of reach also has an attribute `unavailable`: why it can't be called now, or None. It is looked
+    at whenever the model is told of its tools, so it must be cheap.
+    """
 
     @property
     def manifest(self) -> ToolManifest:
@@ -241,10 +259,14 @@ ToolControl = Union[FinishControl, FailControl]
 
 @frozen
 class ToolCallOutput:
-    """What a call returned, whole, and what it asks of the turn."""
+    """What a call returned, whole, and what it asks of the turn.
+
+    `reveals` names deferred tools that the model may call from now on in this session.
+    """
 
     outcome: ToolCallOutcome
     control: ToolControl | None = None
+    reveals: tuple[str, ...] = ()
 
     @property
     def is_success(self) -> bool:
@@ -374,19 +396,3 @@ class ExecResponse:
     error: str | None = None
     duration_ms: int = 0
     terminal_finish: Any = None
-
-
-# ---- the catalog ----------------------------------------------------------------------------------------------------
-
-
-@frozen(kw_only=True)
-class CatalogEdit:
-    """What one plugin wants changed in the catalog. Edits of all plugins are united; a hidden tool stays hidden.
-
-    `add`: tools (see `Tool`). `hide`: names that the model may not call. `annotate`: name to text that is appended to
-    the tool's description.
-    """
-
-    add: Sequence[Tool] = ()
-    hide: frozenset[str] = frozenset()
-    annotate: Mapping[str, str] = field(factory=dict)

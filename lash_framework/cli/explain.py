@@ -63,6 +63,12 @@ def explain(invocation: Invocation, turn: str, with_text: bool, as_json: bool) -
             columns,
             [(each.call_id, each.tool_name, each.plugin_id, each.what) for each in explanation.calls],
         )
+    if explanation.withheld:
+        _section(
+            "Tools that the model was not told of",
+            ("tool", "plugin", "why"),
+            [(each.name, each.plugin_id, each.reason) for each in explanation.withheld],
+        )
     _section(
         "Settings",
         ("setting", "value", "from"),

@@ -133,6 +133,9 @@ def _tell_offered(invocation: Invocation, report: LoadReport, name: str) -> int:
 
 
 def _tell_tool(composition: Composition, name: str) -> None:
+    from lash_framework.session_tools import why_not
+    from lash_framework.state import NO_TOOL_WORDS
+
     rows = [each for each in composition.provenance if each.name == name and each.kind in ("tool", "hide", "annotate")]
     mode_id, owner = composition.mode.mode_id, composition.tools[name].plugin_id
     hidden = [each.plugin_id for each in rows if each.kind == "hide"]
@@ -143,6 +146,7 @@ def _tell_tool(composition: Composition, name: str) -> None:
     manifest = composition.tools[name].tool.manifest
     facts = {
         "plugin": owner,
+        "reason": why_not(composition.catalog, NO_TOOL_WORDS, name) or "",
         "hidden by": ", ".join(hidden),
         "activation": str(manifest.activation.value),
         "effect": str(manifest.effect),
