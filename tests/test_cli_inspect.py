@@ -145,7 +145,7 @@ def test_plugins_are_listed_with_hooks_and_failures(lash: Cli) -> None:
 
 def test_why_tells_of_a_tool_whose_it_is_and_whether_the_model_may_call_it(lash: Cli) -> None:
     done = lash.run("plugins", "why", "batch")
-    assert done.out.startswith("tool batch of plugin mode-standard, in mode standard\nthe model:    may call it\n")
+    assert done.out.startswith("tool batch is there for the model, in mode standard\nplugin:       mode-standard\n")
 
 
 def test_why_tells_a_plugins_place_or_its_traceback(lash: Cli) -> None:
