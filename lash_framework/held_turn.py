@@ -76,10 +76,12 @@ class HeldTurn:
         queued: Queued = _nothing,
         ends: Callable[[], None] | None = None,
         stop: TurnStop | None = None,
+        waited: int | None = None,
     ) -> tuple[TurnRun, AssembledTurn]:
         """Run it to its commit, with the session's policy if none is given; `revision` is the head's, if known.
 
-        With `ends` nothing is run: see `TurnRun.run`.
+        With `ends` nothing is run: see `TurnRun.run`. `waited`: the number in the inbox of an input that has waited
+        there, and begins a turn of its own.
         """
         session, lash, request = self._session, self._session.lash, self._request
         conversation = await session.fresh(revision)
@@ -92,6 +94,8 @@ class HeldTurn:
             stream = ActivityStream(request.turn_id, sink, session.feed)
             run = TurnRun(plan, stream, self._gate)
             session.feed.begin(run, stream)
+            if waited is not None:
+                stream.show_begun_with(run.user, waited)
             await run.run(self._deadline, ends=ends, stop=stop)
             components = self._components(run, before)
             settings = effective_settings(
