@@ -142,6 +142,21 @@ async def test_who_is_stopped_is_not_dead_until_it_is_killed(paused: Any, tmp_pa
         assert (await session.run("Go.", turn_id=TURN)).text == "I am the second."
 
 
+@pytest.mark.costly
+def test_a_cancel_from_another_process_that_comes_too_late_says_so(paused: Any, tmp_path: Path) -> None:
+    """The turn is over and its commit on its way when `lash cancel` asks: it is committed as it was."""
+    lash, folder = Cli(tmp_path), tmp_path / "one"
+    lash.store = url_in(folder)
+    first = paused(folder, "commit", "30")
+    canceller = lash.start("cancel", SESSION)
+    assert canceller.stdout is not None
+    assert canceller.stdout.readline() == f"{SESSION}: asked turn {TURN} to end\n".encode()
+    first.send_signal(signal.SIGCONT)
+    assert json.loads(first.communicate()[0]) == {"text": "I am the first."}
+    out, err = canceller.communicate()
+    assert (canceller.returncode, out.decode(), err) == (1, f"{SESSION}: turn {TURN} had completed first\n", b"")
+
+
 def test_sigterm_interrupts_and_the_turn_is_resumable(tmp_path: Path) -> None:
     """The first model call is neither made nor paid again; the tool that was interrupted is told as unknown."""
     lash = Cli(tmp_path)
