@@ -163,6 +163,34 @@ async def test_a_host_that_was_held_up_and_followed_is_interrupted(tmp_path: Pat
     assert calls == 2
 
 
+async def test_an_unsafe_tool_of_a_host_that_was_followed_may_still_end_and_its_successor_calls_it_unknown(
+    tmp_path: Path,
+) -> None:
+    """Nothing can take it back; it isn't run again, and the model isn't told that it did or didn't happen."""
+    deeds: list[str] = []
+
+    @tool(effect="unsafe")
+    async def stall() -> str:
+        "Take longer than the lease lives."
+        deeds.append("begun")
+        other._now_ms = lambda: now_ms() + 3_600_000
+        (recovered,) = await (await successor.session("s", recover=False)).recover()
+        (call,) = recovered.turn.tool_calls
+        assert "may or may not have happened" in str(call.output)
+        deeds.append("ended")
+        return "late"
+
+    async with (
+        agent(say, store=url_in(tmp_path), tools=[stall]) as lash,
+        agent(say, store=url_in(tmp_path), tools=[stall]) as successor,
+    ):
+        other = store_of(successor)
+        now_ms = other._now_ms
+        with pytest.raises(LeaseLost):
+            await (await lash.session("s")).run("q", turn_id="t")
+    assert deeds == ["begun", "ended"]
+
+
 async def test_a_turn_that_was_taken_from_us_at_a_checkpoint_ends_the_run(tmp_path: Path) -> None:
     """Its own item was lost, and not one that it wanted to take: the checkpoint looked again, for ever."""
 
