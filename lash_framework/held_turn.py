@@ -7,6 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from attrs import evolve
 
 from lash_framework.accepted import TurnRequest
@@ -30,7 +31,7 @@ from lash_hookspecs.errors import ConfigurationError, PluginError
 from lash_hookspecs.journal_rows import Settlement
 from lash_hookspecs.messages import Message, ProviderRoute
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
-from lash_hookspecs.stores import ComponentEntry
+from lash_hookspecs.stores import ComponentEntry, RuntimeCommit
 
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
@@ -114,14 +115,32 @@ class HeldTurn:
                 budget=lash.budget,
                 settles=settle(run),
             )
-            await lash.store.commit(commit)  # to its end, once it is on its way: the port's promise
+            cancelled = await self._commit(commit)
         except BaseException as error:
             states.rollback(before)
             session.feed.close(TurnEnd.SUSPENDED if isinstance(error, EffectsSuspended) else TurnEnd.INTERRUPTED)
             raise
         session.remember(conversation_after(run, turn, commit, policy), states)
         session.feed.close(TurnEnd.COMMITTED, turn)
+        if cancelled is not None:
+            raise cancelled
         return run, turn
+
+    async def _commit(self, commit: RuntimeCommit) -> BaseException | None:
+        """Commit, to its end once it is on its way: the port's promise.
+
+        A `Task.cancel()` comes out of it all the same. It is given back if the turn was committed, to be raised when
+        that is told.
+        """
+        store = self._session.lash.store
+        try:
+            await store.commit(commit)
+        except anyio.get_cancelled_exc_class() as error:
+            with anyio.CancelScope(shield=True):
+                if await store.load_receipt(commit.session_id, commit.operation) is None:
+                    raise
+            return error
+        return None
 
     def _components(self, run: TurnRun, before: Mark) -> dict[str, ComponentEntry]:
         """What the plugins remember, for the commit; a failed hook's turn leaves it as it was."""
