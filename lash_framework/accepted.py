@@ -20,7 +20,7 @@ from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.values import frozen
 
-__all__ = ["AcceptedTurn", "TurnRequest", "accepted_bytes", "bare_request", "restored"]
+__all__ = ["AcceptedTurn", "TurnRequest", "accepted_bytes", "accepted_with", "bare_request", "restored"]
 
 
 @frozen(kw_only=True)
@@ -116,6 +116,14 @@ def restored(item: InboxItem, composition_of: Any) -> tuple[TurnRequest, Accepte
         images=accepted.images,
     )
     return request, accepted
+
+
+def accepted_with(item: InboxItem) -> Mapping[str, str]:
+    """The plugins that were there when the item was accepted, with their versions; none if it can't be read."""
+    try:
+        return decode(AcceptedTurn, item.payload).plugins
+    except CodecError:
+        return {}
 
 
 def bare_request(item: InboxItem) -> TurnRequest:

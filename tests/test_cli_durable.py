@@ -96,6 +96,7 @@ def test_an_interrupted_turn_is_listed_and_goes_on(lash: Cli, here: Here) -> Non
     shown = here("sessions", "show", "s")
     assert "turn t is interrupted: `" in shown.out
     assert "resume s --store" not in shown.out  # LASH_STORE says where
+    assert "resume s --tools FILE.py` goes on with it\n" in shown.out  # without them it couldn't
     assert here("sessions", "show", "s", "--json").object["unfinished"] == [
         {"turn_id": "t", "state": "interrupted", "attempts": 1, "reason": None}
     ]
@@ -148,9 +149,13 @@ def test_sigterm_names_the_command_that_goes_on(lash: Cli) -> None:
     assert process.returncode == 143
     assert err.startswith(b"lash: terminated; the turn is interrupted, and `")
     assert err.endswith(b" resume s --tools slow.py` goes on with it\n")
-    told = json.loads(out.splitlines()[-1])["errors"][0]
+    last = json.loads(out.splitlines()[-1])
+    told = last["errors"][0]
     assert told["kind"] == "Interrupted"
     assert told["message"] in err.decode()
+    assert last["durable"] is True  # all of it is recorded
+    (call,) = last["tool_calls"]
+    assert (call["tool_name"], call["args"], call["output"]) == ("wait_long", {}, None)
 
 
 def _until_the_tool_runs(process: subprocess.Popen[bytes]) -> None:
@@ -306,6 +311,13 @@ def test_a_suspended_turn_is_listed_resolved_and_goes_on(lash: Cli, here: Here) 
     assert ran.object["outcome"] == {"type": "none"}
     assert ran.object["errors"][0]["kind"] == "TurnSuspended"
     assert ran.err.count("waits for") == 1  # once is enough
+    checked = here("upgrade-check", "--tools", "tools.py")
+    assert checked.code == 0
+    waits = "t: it waits for somebody to say what became of tool_call `wire` ("
+    (line,) = [each for each in checked.out.splitlines() if each.startswith(waits)]
+    assert line.endswith("): see `lash pending list`")
+    (found,) = here("upgrade-check", "--tools", "tools.py", "--json").object
+    assert (found["verdict"], len(found["waits_for"])) == ("safe", 1)
     (call,) = here("pending", "list", "--json").object
     assert (call["session_id"], call["turn_id"], call["tool"], call["args"]) == ("s", "t", "wire", {})
     assert call["key"][:12] in here("pending", "list").out

@@ -53,12 +53,20 @@ def _chosen(invocation: Invocation, given: str | None) -> str:
     return session_id
 
 
-def _history(invocation: Invocation, given: str | None) -> tuple[HistoryExport, Sequence[UnfinishedTurn]]:
+def _history(invocation: Invocation, given: str | None) -> tuple[HistoryExport, Sequence[UnfinishedTurn], set[str]]:
+    """A session, its unfinished turns, and which of them began with tools of a file."""
     chosen = _chosen(invocation, given)
 
-    async def work(lash: Lash) -> tuple[HistoryExport, Sequence[UnfinishedTurn]]:
+    async def work(lash: Lash) -> tuple[HistoryExport, Sequence[UnfinishedTurn], set[str]]:
         session_id = await matching(lash, chosen)
-        return await lash.load_history(session_id), await lash.unfinished(session_id)
+        history, unfinished = await lash.load_history(session_id), await lash.unfinished(session_id)
+        if not unfinished:
+            return history, (), set()
+        from lash_framework.accepted import accepted_with
+        from lash_framework.unfinished import all_items
+
+        items = [each async for each in all_items(lash.require_journal("its inbox").store, session_id)]
+        return history, unfinished, {each.turn_id or "" for each in items if "application" in accepted_with(each)}
 
     return _with_lash(invocation, work)
 
@@ -132,7 +140,7 @@ def _unfinished_object(turn: UnfinishedTurn) -> dict[str, Any]:
 @common_with("The session, in place of SESSION.")
 def show(invocation: Invocation, session_id: str | None, as_json: bool) -> None:
     """A session: its turns, with their ids, those that aren't finished, and what was said."""
-    history, unfinished = _history(invocation, session_id)
+    history, unfinished, with_tools = _history(invocation, session_id)
     if as_json:
         print_json({**_export(history), "unfinished": [_unfinished_object(each) for each in unfinished]})
         return
@@ -146,7 +154,8 @@ def show(invocation: Invocation, session_id: str | None, as_json: bool) -> None:
     ]
     print_table(("turn", "ended", "outcome", "tool calls", "usage"), rows, empty="no turns yet")
     for each in unfinished:
-        click.echo(unfinished_line(each, invocation.again(f"resume {shlex.quote(history.session_id)}")))
+        again = invocation.again(f"resume {shlex.quote(history.session_id)}")
+        click.echo(unfinished_line(each, again, with_tools=each.turn_id in with_tools))
     for message in history.messages:
         for who, text in _said(message):
             click.echo()
@@ -282,7 +291,7 @@ def _markdown(history: HistoryExport) -> str:
 @common_with("The session, in place of SESSION.")
 def export(invocation: Invocation, session_id: str | None, form: str, output: str | None) -> None:
     """A session, whole: as JSON for programs, as Markdown for reading."""
-    history, _ = _history(invocation, session_id)
+    history, _, _ = _history(invocation, session_id)
     if form == "markdown":
         text = _markdown(history)
     else:
