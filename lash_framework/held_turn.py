@@ -99,6 +99,7 @@ class HeldTurn:
                 stream.show_begun_with(run.user, waited)
             await run.run(self._deadline, ends=ends, stop=stop)
             components = self._components(run, before)
+            await stream.flush()  # the iterator is told of a failure there
             settings = effective_settings(
                 composition.mode, composition.mode_owner, policy, session.sources, plan.turn_input
             )
