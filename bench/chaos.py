@@ -1,6 +1,7 @@
 """Workers that are killed at random moments, and whether anything was lost: `python -m bench.chaos --kills N`.
 
-Workers run scripted sessions against the local model server on one SQLite file. Each is killed with SIGKILL again and
+Workers run scripted sessions against the local model server on one SQLite file: some of their own, and one that all of
+them want. Each is killed with SIGKILL again and
 again, half the time at any moment and half the time aimed at the phase that was hit least, and born again: it goes on
 with what was interrupted. To know where a kill fell, a worker is stopped first, then what it says of its phases in
 shared memory is read, then it is killed. After each kill, what the database holds of the worker's open turns is noted
@@ -77,6 +78,7 @@ class Slot:
         self._number = number
         self.shared = Shared(run.memory, number)
         self.pid = 0
+        self.died_at = 0.0
 
     def begin(self, *, last: bool = False) -> None:
         """Give it a life, and decide when to end it."""
@@ -114,6 +116,8 @@ class Slot:
             self.pid = 0
             raise RuntimeError(f"worker {self._number} ended by itself, with {status}; see `errors.txt`")
         active = self.shared.active()
+        # It does nothing more, and nobody can have noticed yet that it is dead.
+        self.died_at = time.monotonic()
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         return active
@@ -222,7 +226,7 @@ class Run:
         where = slot.aim if slot.aim in active else min(active, key=lambda name: self.hits[name], default=ELSEWHERE)
         if number:
             self.hits[where] += 1
-        fields = {"kill": number, "slot": slot.sessions(), "killed": slot.pid, "aimed": slot.aim}
+        fields = {"kill": number, "slot": slot.sessions(), "killed": slot.pid, "died": slot.died_at, "aimed": slot.aim}
         self._kills.write(**fields, phase=where, active=active, **self._found(slot.sessions()))
 
     def _found(self, sessions: list[str]) -> dict[str, Any]:

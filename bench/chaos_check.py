@@ -52,7 +52,7 @@ class Logs:
             (self.began if each["event"] == "began" else self.done)[each["x"]].append(each)
         self._deaths: dict[int, list[float]] = defaultdict(list)
         for each in self.kills:
-            self._deaths[each["killed"]].append(each["at"])
+            self._deaths[each["killed"]].append(each["died"])
 
     def death(self, pid: int, at: float) -> float:
         """When the process died that had this number at that time: the system gives numbers out again."""
@@ -61,6 +61,10 @@ class Logs:
     def died(self, asked: Mapping[str, Any], before: float) -> bool:
         """Whether who asked for something died by then: perhaps before the server came to read what was asked."""
         return any(asked["at"] - LATE_S < each < before for each in self._deaths[asked["asker"]])
+
+    def was_late(self, asked: Mapping[str, Any]) -> bool:
+        """Whether who asked for something was dead when the server came to read it."""
+        return "asker" in asked and self.died(asked, asked["at"])
 
 
 class Turn:
@@ -355,7 +359,7 @@ def _not_again(logs: Logs) -> Iterator[str]:
             elif kind == "tool_call":
                 for x in set(re.findall(r'"x":"([^"]+)"', body)):
                     again += logs.began[x]
-            late = [each for each in again if each["at"] > kill["at"] and each.get("asker") != kill["killed"]]
+            late = [each for each in again if each["at"] > kill["at"] and not logs.was_late(each)]
             if late:
                 where = f"kill {kill['kill']}: session {session}, turn {turn_id}"
                 yield f"{where}: {label} was recorded, and ran again: {late}"
@@ -373,7 +377,7 @@ def _tools(logs: Logs) -> Iterator[str]:
                 yield f"tool {x} began again while the process that ran it lived: {before}, {after}"
     for (turn, step), asked in logs.at_position.items():
         for before, after in pairwise(asked):
-            if not logs.died(before, after["at"]):
+            if not logs.died(before, after["at"]) and not logs.was_late(after):
                 yield f"turn {turn}, step {step} was asked again while who had asked lived: {before}, {after}"
 
 
@@ -389,6 +393,8 @@ def _numbers(database: Database, turns: Mapping[tuple[str, str], Turn], logs: Lo
         "sessions": len(database.sessions),
         "turns committed": len(turns),
         "of them gone on with after a kill": events["recovered"],
+        "of them in sessions that all workers wanted": sum(session.startswith("x.") for session, _ in turns),
+        "times that such a session was busy for who didn't wait": events["busy"],
         "inputs said while a turn ran": sum(
             _text(each).startswith("note ") for t in turns.values() for each in t.messages
         ),

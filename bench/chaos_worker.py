@@ -1,8 +1,9 @@
 """One life of a worker of the chaos run: it goes on with what the life before left, and then with its script.
 
-It is forked from a parent that has imported everything, and is killed at any moment. In a few bytes of shared memory it
-says how many model replies are coming in, how many tools run, and how many writes of the journal and commits are on
-their way; and, for the next life, which turn each of its sessions has come to.
+It is forked from a parent that has imported everything, and is killed at any moment. One of its sessions is for all:
+there it waits for the others' turns, or comes back, and goes on with what is left of those who were killed. In a few
+bytes of shared memory it says how many model replies are coming in, how many tools run, and how many writes of the
+journal and commits are on their way; and, for the next life, which turn each of its sessions has come to.
 """
 
 from __future__ import annotations
@@ -24,15 +25,19 @@ import orjson
 from lash_framework import Lash, plugins
 from lash_framework.settings import load_settings
 from lash_hookspecs import tool
-from lash_hookspecs.errors import TurnBlocked, TurnSuspended
+from lash_hookspecs.errors import SessionBusy, TurnBlocked, TurnSuspended, UnknownName
 from lash_hookspecs.inbox import Ingress
 from lash_hookspecs.tools import ToolCallContext
 from lash_plugin_provider_openai.provider import OpenAiChatProvider
 from lash_plugin_store_sql.store import SqlStore
 
 PHASES = ("stream", "tool", "journal", "commit")
-LINES, TURNS = 2, 25
+LINES, TURNS = 3, 25
 """How many sessions a worker runs at once, and how many turns each has before the next one is begun."""
+CONTENDED = LINES - 1
+"""The line whose session is everybody's: all workers want to run their turns on it."""
+BUSY_S = 0.03
+"""How long a worker that doesn't wait for the session leaves it alone."""
 
 SLOT = 64  # bytes of shared memory for each worker
 _READY, _AT = 8, 16
@@ -77,9 +82,13 @@ class Shared:
         found: int = struct.unpack_from("<I", self._memory, self._start + _AT + 4 * line)[0]
         return found
 
-    def move_on(self, line: int, turn: int) -> None:
-        """It has come to this one."""
+    def move_on(self, line: int, turn: int) -> int:
+        """It has come to this one, or, where the session is everybody's, to the furthest that anybody has come to."""
+        if line == CONTENDED:
+            others = range(0, len(self._memory), SLOT)
+            turn = max(turn, *(struct.unpack_from("<I", self._memory, at + _AT + 4 * line)[0] for at in others))
         struct.pack_into("<I", self._memory, self._start + _AT + 4 * line, turn)
+        return turn
 
 
 class Life(NamedTuple):
@@ -106,26 +115,28 @@ class Lines:
 
 def session_name(slot: int, line: int, turn: int) -> str:
     """The session that a turn belongs to."""
-    return f"s{slot}.{line}.{turn // TURNS}"
+    return f"x.{turn // TURNS}" if line == CONTENDED else f"s{slot}.{line}.{turn // TURNS}"
 
 
 class Script(NamedTuple):
-    """One turn: what the user says, and what they say while it runs, if anything."""
+    """One turn: what the user says, what they say while it runs, if anything, and whether they wait for the session."""
 
     turn_id: str
     text: str
     note: str | None
     note_after_s: float
+    waits: bool
 
 
 def script(seed: int, slot: int, line: int, turn: int) -> Script:
     """The turn with this number; always the same."""
-    turn_id = f"{session_name(slot, line, turn)}-{turn}"
+    turn_id = f"{session_name(slot, line, turn)}-{slot}.{turn}"
     chance = Random(f"{seed}/{turn_id}")
     sizes = [chance.choice((1, 1, 2, 4)) for _ in range(chance.choice((0, 1, 1, 2, 4)))]
     rounds = ["".join(chance.choices("piuw", [4, 3, 4, 1], k=size)) for size in sizes]
     note = f"note {turn_id}" if chance.random() < 0.2 else None
-    return Script(turn_id, f"do {turn_id} {','.join(rounds) or '-'}", note, chance.uniform(0, 0.08))
+    text = f"do {turn_id} {','.join(rounds) or '-'}"
+    return Script(turn_id, text, note, chance.uniform(0, 0.08), waits=chance.random() < 0.5)
 
 
 # ---- tools ----------------------------------------------------------------------------------------------------------
@@ -206,18 +217,17 @@ class Worker:
             if session.id != session_name(life.slot, line, turn):
                 session = await self._recovered(session_name(life.slot, line, turn))
             await self._turn(session, script(life.seed, life.slot, line, turn))
-            turn += 1
-            life.shared.move_on(line, turn)
+            turn = life.shared.move_on(line, turn + 1)
 
-    async def clear(self, prefix: str) -> None:
+    async def clear(self, *prefixes: str) -> None:
         """End whatever is left in sessions whose name begins so."""
         for name in {each.session_id for each in await self._lash.store.list_inbox()}:  # type: ignore[attr-defined]  # it has one
-            if name.startswith(prefix):
+            if name.startswith(prefixes):
                 await self._recovered(name)
 
     async def _turn(self, session: Any, asked: Script) -> None:
         note = asyncio.create_task(self._say(session, asked)) if asked.note else None
-        turn = await self._through(session, lambda: session.run(asked.text, turn_id=asked.turn_id))
+        turn = await self._through(session, lambda: session.run(asked.text, turn_id=asked.turn_id, wait=asked.waits))
         self._acks.write(event="answered", session=session.id, turn=asked.turn_id, text=turn.text)
         if note is not None:
             await note
@@ -241,6 +251,11 @@ class Worker:
                 if blocked:
                     await session.recover(force=True)
                 return await run()
+            except SessionBusy:
+                if not session.id.startswith("x."):  # nobody else has business there
+                    raise
+                self._acks.write(event="busy", session=session.id)
+                await asyncio.sleep(BUSY_S)
             except TurnSuspended as waits:
                 await self._decide(waits.session_id)
             except TurnBlocked as error:
@@ -254,10 +269,15 @@ class Worker:
             if call.session_id != session_id:
                 continue
             x = call.args["x"]
-            if x in done:
-                await self._lash.resolve(call.key, result=f"{call.tool_name} did {x}")
-            else:
-                await self._lash.resolve(call.key, error="it did not happen")
+            try:
+                if x in done:
+                    await self._lash.resolve(call.key, result=f"{call.tool_name} did {x}")
+                else:
+                    await self._lash.resolve(call.key, error="it did not happen")
+            except (SessionBusy, UnknownName):
+                if not session_id.startswith("x."):
+                    raise
+                continue  # somebody else has decided
             self._acks.write(event="resolved", session=session_id, x=x, happened=x in done)
 
 
@@ -315,4 +335,4 @@ async def live(life: Life) -> None:
         life.shared.is_ready()
         await asyncio.gather(*(worker.line(line) for line in range(LINES)))
         if life.last:
-            await worker.clear(f"s{life.slot}.")
+            await worker.clear(f"s{life.slot}.", "x.")

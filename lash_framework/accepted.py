@@ -20,7 +20,7 @@ from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.values import frozen
 
-__all__ = ["AcceptedTurn", "TurnRequest", "accepted_bytes", "bare_request", "restored"]
+__all__ = ["AcceptedTurn", "TurnRequest", "accepted_bytes", "accepted_with", "bare_request", "restored"]
 
 
 @frozen(kw_only=True)
@@ -74,17 +74,14 @@ def _stored_input(composition: Composition, plugin_id: str, value: object) -> An
         raise ConfigurationError(
             f"the input for plugin `{plugin_id}` is a `{type(value).__name__}`, and the plugin {known}"
         )
-    try:
-        return unstructure(value)
-    except CodecError as error:
-        raise ConfigurationError(f"the input for plugin `{plugin_id}` can't be stored: {error}") from error
+    return unstructure(value)  # whose hash is known can be stored
 
 
 def restored(item: InboxItem, composition_of: Any) -> tuple[TurnRequest, AcceptedTurn]:
     """What was accepted, as a request; `composition_of` gives a mode's composition.
 
     Raises `StoreCorrupt` for a payload that can't be read, and `ConfigurationError` for a mode, an extension or a
-    plugin's input that isn't known here any more.
+    plugin's input that isn't known here any more, or is another class by now.
     """
     try:
         accepted = decode(AcceptedTurn, item.payload)
@@ -98,11 +95,19 @@ def restored(item: InboxItem, composition_of: Any) -> tuple[TurnRequest, Accepte
             declared = composition.turn_inputs.get(plugin_id)
             if declared is None:
                 raise ConfigurationError(f"the turn has an input for plugin `{plugin_id}`, which takes none here")
-            inputs[plugin_id] = structure(data, declared)
+            try:
+                inputs[plugin_id] = structure(data, declared)
+            except CodecError as error:
+                text = f"for plugin `{plugin_id}` doesn't fit the `{declared.__name__}` that it takes here: {error}"
+                raise ConfigurationError(f"the turn's input {text}") from error
+        try:
+            extension = load_extension(composition.mode, "turn", accepted.extension)
+        except CodecError as error:
+            raise ConfigurationError(
+                f"the turn's extension doesn't fit mode `{composition.mode.mode_id}`: {error}"
+            ) from error
         turn_input = evolve(
-            turn_input,
-            mode_extension=load_extension(composition.mode, "turn", accepted.extension),
-            context=evolve(turn_input.context, plugin_inputs=inputs),
+            turn_input, mode_extension=extension, context=evolve(turn_input.context, plugin_inputs=inputs)
         )
     request = TurnRequest(
         turn_id=item.turn_id or item.source_key,
@@ -111,6 +116,14 @@ def restored(item: InboxItem, composition_of: Any) -> tuple[TurnRequest, Accepte
         images=accepted.images,
     )
     return request, accepted
+
+
+def accepted_with(item: InboxItem) -> Mapping[str, str]:
+    """The plugins that were there when the item was accepted, with their versions; none if it can't be read."""
+    try:
+        return decode(AcceptedTurn, item.payload).plugins
+    except CodecError:
+        return {}
 
 
 def bare_request(item: InboxItem) -> TurnRequest:

@@ -95,6 +95,7 @@ async def run_begun(
         text = item.reason or deaths
         await journalling.park(lease, item.no, InboxState.BLOCKED, reason=text, fruitless=item.fruitless)
         raise TurnBlocked(session.id, item.turn_id or "", text)
+    waited = item.no if request is None and item.attempts == 1 else None
     is_fresh = request is not None and item.attempts == 1 and not begun.rows
     controller: JournalController | None = None
     keep = journalling.keep and not bare
@@ -151,6 +152,7 @@ async def run_begun(
                 queued=partial(queued_inputs, session),
                 ends=ends,
                 stop=stop,
+                waited=waited,
             )
     except EffectsSuspended as waiting:
         await journalling.park(lease, item.no, InboxState.SUSPENDED)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from attrs import evolve
 
 from lash_framework.accepted import TurnRequest
@@ -34,7 +35,7 @@ from lash_hookspecs.errors import ConfigurationError, PluginError
 from lash_hookspecs.journal_rows import Settlement
 from lash_hookspecs.messages import Message, ProviderRoute
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
-from lash_hookspecs.stores import ComponentEntry
+from lash_hookspecs.stores import ComponentEntry, RuntimeCommit
 
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
@@ -82,10 +83,12 @@ class HeldTurn:
         queued: Queued = _nothing,
         ends: Callable[[], None] | None = None,
         stop: TurnStop | None = None,
+        waited: int | None = None,
     ) -> tuple[TurnRun, AssembledTurn]:
         """Run it to its commit, with the session's policy if none is given; `revision` is the head's, if known.
 
-        With `ends` nothing is run: see `TurnRun.run`.
+        With `ends` nothing is run: see `TurnRun.run`. `waited`: the number in the inbox of an input that has waited
+        there, and begins a turn of its own.
         """
         session, lash, request = self._session, self._session.lash, self._request
         conversation = await session.fresh(revision)
@@ -98,8 +101,11 @@ class HeldTurn:
             stream = ActivityStream(request.turn_id, sink, session.feed)
             run = TurnRun(plan, stream, self._gate)
             session.feed.begin(run, stream)
+            if waited is not None:
+                stream.show_begun_with(run.user, waited)
             await run.run(self._deadline, ends=ends, stop=stop)
             components = self._components(run, before)
+            await stream.flush()  # the iterator is told of a failure there
             settings = effective_settings(
                 composition.mode, composition.mode_owner, policy, session.sources, plan.turn_input
             )
@@ -117,7 +123,7 @@ class HeldTurn:
                 budget=lash.budget,
                 settles=settle(run),
             )
-            await lash.store.commit(commit)  # to its end, once it is on its way: the port's promise
+            cancelled = await self._commit(commit)
         except BaseException as error:
             states.rollback(before)
             session.feed.close(TurnEnd.SUSPENDED if isinstance(error, EffectsSuspended) else TurnEnd.INTERRUPTED)
@@ -126,7 +132,25 @@ class HeldTurn:
         if run.plan.tools.took_edits and not run.hook_failed:
             del session.tool_edits[: len(run.plan.tool_edits)]
         session.feed.close(TurnEnd.COMMITTED, turn)
+        if cancelled is not None:
+            raise cancelled
         return run, turn
+
+    async def _commit(self, commit: RuntimeCommit) -> BaseException | None:
+        """Commit, to its end once it is on its way: the port's promise.
+
+        A `Task.cancel()` comes out of it all the same. It is given back if the turn was committed, to be raised when
+        that is told.
+        """
+        store = self._session.lash.store
+        try:
+            await store.commit(commit)
+        except anyio.get_cancelled_exc_class() as error:
+            with anyio.CancelScope(shield=True):
+                if await store.load_receipt(commit.session_id, commit.operation) is None:
+                    raise
+            return error
+        return None
 
     def _components(self, run: TurnRun, before: Mark) -> dict[str, ComponentEntry]:
         """What the plugins remember, for the commit; a failed hook's turn leaves it as it was."""

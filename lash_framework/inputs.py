@@ -13,8 +13,8 @@ import attrs
 
 from lash_framework.arguments import shown
 from lash_hookspecs.canonical import stable_hash
-from lash_hookspecs.codec import unstructure
-from lash_hookspecs.errors import ConfigurationError
+from lash_hookspecs.codec import encode, unstructure
+from lash_hookspecs.errors import CodecError, ConfigurationError
 from lash_hookspecs.messages import AttachmentRef, Message, MessageRole, Part, PartKind, text_message
 from lash_hookspecs.sessions import ImageRefItem, TextItem, TurnInput
 from lash_hookspecs.stores import Blobs, attachment_id
@@ -89,7 +89,20 @@ def _require_text(text: str) -> None:
 
 
 def input_hash(turn_input: TurnInput) -> str:
-    """What makes two inputs the same question."""
+    """What makes two inputs the same question. Raises `ConfigurationError`, by name, for what can't be stored."""
+    try:
+        return _hash(turn_input)
+    except (CodecError, RecursionError) as error:
+        values = [(f"input for plugin `{key}`", value) for key, value in turn_input.context.plugin_inputs.items()]
+        for what, value in (*values, ("turn extension", turn_input.mode_extension)):
+            try:
+                encode(value)
+            except CodecError as fault:
+                raise ConfigurationError(f"the {what} is {shown(value)}, which can't be stored: {fault}") from fault
+        raise ConfigurationError(f"the turn's input can't be stored: {error}") from error
+
+
+def _hash(turn_input: TurnInput) -> str:
     told = turn_input
     if told.image_blobs or told.mode_extension is not None:
         told = attrs.evolve(told, image_blobs={}, mode_extension=None)  # hashed in their own ways

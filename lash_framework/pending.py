@@ -29,7 +29,7 @@ from lash_hookspecs.values import frozen
 if TYPE_CHECKING:
     from lash_framework.admission import Journalling
 
-__all__ = ["PendingCall", "pending_calls", "resolve"]
+__all__ = ["PendingCall", "pending_calls", "resolve", "waiting_in"]
 
 _CALL = RuntimeEffectKind.TOOL_CALL
 
@@ -59,12 +59,16 @@ async def _waiting(journalling: Journalling) -> list[tuple[InboxItem, JournalRow
     found = []
     async for item in all_items(journalling.store, states=_LEFT):
         rows = await journalling.store.load_journal(item.session_id, item.turn_id or "")
-        open_calls = [each for each in rows if (each.status, each.kind) == (JournalStatus.INTENT, _CALL)]
-        for row in open_calls:
-            command = decode(ToolCallCommand, row.body)
-            if item.state is InboxState.SUSPENDED or command.call.on_unknown is OnUnknown.WAIT:
-                found.append((item, row, command))
+        found += [(item, row, command) for row, command in waiting_in(item, rows)]
     return found
+
+
+def waiting_in(item: InboxItem, rows: Sequence[JournalRow]) -> list[tuple[JournalRow, ToolCallCommand]]:
+    """The calls of an item's journal of which a person must say whether they happened."""
+    open_calls = [each for each in rows if (each.status, each.kind) == (JournalStatus.INTENT, _CALL)]
+    both = [(row, decode(ToolCallCommand, row.body)) for row in open_calls]
+    suspended = item.state is InboxState.SUSPENDED
+    return [each for each in both if suspended or each[1].call.on_unknown is OnUnknown.WAIT]
 
 
 def _shown(item: InboxItem, row: JournalRow, command: ToolCallCommand) -> PendingCall:

@@ -71,16 +71,16 @@ async def recover(
     session.refuse_from_within()
     gate = gate or RecoveryGate()
     ended: list[RecoveredTurn] = []
-    async with session.line:
-        with session.running():
-            while gate.reason is None:
+    while gate.reason is None:
+        async with session.line:
+            with session.running():
                 begun = await journalling.begin(session.id, None)
                 if not isinstance(begun, TurnBegun) or begun.item is None:
                     break
-                its = gate.attach(begun.item)
-                ended.append(await _recovered(*await run_begun(session, journalling, begun, None, its, force=force)))
-                if ended[-1].turn.turn_id == until:
-                    break
+                run, turn = await run_begun(session, journalling, begun, None, gate.attach(begun.item), force=force)
+        ended.append(await _recovered(run, turn))  # who watches commits may run turns, so others may go on
+        if turn.turn_id == until:
+            break
     return ended
 
 
@@ -107,7 +107,8 @@ async def abandon(session: Resident, turn_id: str) -> RecoveredTurn:
                 await journalling.let_go(begun.lease)
             raise UnknownName("turn", turn_id, hint=f"session `{session.id}` went on meanwhile")
         with session.running():
-            return await _recovered(*await run_begun(session, journalling, begun, None, CancelGate(), abandon=True))
+            run, turn = await run_begun(session, journalling, begun, None, CancelGate(), abandon=True)
+    return await _recovered(run, turn)
 
 
 def first_of(items: Sequence[InboxItem]) -> InboxItem | None:

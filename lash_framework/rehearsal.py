@@ -19,6 +19,7 @@ from lash_framework.begun_turn import what_was_accepted
 from lash_framework.envelope_hash import owner_of
 from lash_framework.held_turn import HeldTurn
 from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
+from lash_framework.pending import waiting_in
 from lash_framework.recorded_only import RecordedOnly, recorded_stop
 from lash_framework.resident import Resident
 from lash_framework.turn_plan import CancelGate
@@ -65,7 +66,8 @@ class Verdict(StrEnum):
 class Rehearsal:
     """What a dry replay of an unfinished turn came to. `at` is the number of the effect where it stopped, from 1.
 
-    `versions` are the plugins whose version is another than when the turn was accepted: id, then, now.
+    `versions` are the plugins whose version is another than when the turn was accepted: id, then, now. `waits_for` are
+    the calls of which a person must say first whether they happened.
     """
 
     session_id: str
@@ -74,6 +76,7 @@ class Rehearsal:
     at: int
     reason: str = ""
     versions: tuple[tuple[str, str, str], ...] = ()
+    waits_for: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -189,7 +192,15 @@ async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
         at=len(controller.replayed) + 1,
         reason=reason,
         versions=versions,
+        waits_for=tuple(row.label for row, _ in _waiting_in(item, rows)),
     )
+
+
+def _waiting_in(item: InboxItem, rows: Sequence[JournalRow]) -> Sequence[tuple[JournalRow, Any]]:
+    try:
+        return waiting_in(item, rows)
+    except CodecError:
+        return ()  # which the verdict tells
 
 
 def judge(lash: Lash, item: InboxItem) -> Rehearsal:

@@ -129,6 +129,7 @@ class RunningTurn:
         except Exception as error:
             self._error = error
         finally:
+            self._turn = self._turn or self._job.committed  # whoever was interrupted after that
             self._ended.set()
             self._send.close()
 

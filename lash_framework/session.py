@@ -29,7 +29,7 @@ from lash_hookspecs.codec import encode
 from lash_hookspecs.compaction import Compacted, CompactRequest
 from lash_hookspecs.contexts import SessionCall, SessionHookContext, binding
 from lash_hookspecs.errors import CommitRefused, ConfigurationError, SessionBusy, StaleToolState
-from lash_hookspecs.inbox import InboxItem, InboxState, Ingress
+from lash_hookspecs.inbox import CancelOutcome, InboxItem, InboxState, Ingress
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import (
     AppendedNodes,
@@ -146,6 +146,17 @@ class Session:
     async def inbox(self) -> Sequence[InboxItem]:
         """What is accepted and not settled, in order."""
         return await self._resident.lash.require_journal("`session.inbox`").store.list_inbox(self.id)
+
+    async def cancel_queued(
+        self, no: int, *, onward: bool = False, reason: str = "cancelled by the caller"
+    ) -> Mapping[int, CancelOutcome]:
+        """Cancel an input of the inbox by its number, or, `onward`, it and all later ones that wait: all or none.
+
+        Says what became of each. One whose turn was begun meanwhile is asked to end (`requested`), one that a running
+        turn took stays with it (`taken`), and one that isn't there (`unknown`) cancels no later ones either.
+        """
+        store = self._resident.lash.require_journal("`session.cancel_queued`").store
+        return await (store.cancel_suffix(self.id, no, reason) if onward else store.cancel_items(self.id, [no], reason))
 
     # ---- reading and changing ---------------------------------------------------------------------------------------
 

@@ -148,6 +148,12 @@ class ActivityStream:
         if self._is_watched:
             self._queue(None, QueuedInputAccepted(messages=messages, items=items, checkpoint=checkpoint))
 
+    def show_begun_with(self, message: Message, item: int) -> None:
+        """Queue that the turn has begun with an input that waited in the inbox."""
+        if self._is_watched:
+            self._queue(None, QueuedInputAccepted(messages=(message,), items=(item,)))
+            self._queue(None, QueuedMessagesCommitted(inputs=(message,)))
+
     def _translate(self, event: SessionEvent) -> list[tuple[str | None, TurnEvent]]:
         match event:
             case TextDelta(content=text):
@@ -185,8 +191,8 @@ class ActivityStream:
                     interventions=event.interventions,
                 )
                 return [(call_id, ended)] if call else [(call_id, began), (call_id, ended)]
-            case InjectedMessagesCommitted(messages=messages, checkpoint=checkpoint):
-                return [(None, QueuedMessagesCommitted(messages=messages, checkpoint=checkpoint))]
+            case InjectedMessagesCommitted(messages=messages, checkpoint=checkpoint, inputs=inputs):
+                return [(None, QueuedMessagesCommitted(messages=messages, checkpoint=checkpoint, inputs=inputs))]
             case PluginEvent():
                 return [(None, PluginSurface(plugin_id=event.plugin_id, name=event.name, payload=event.payload))]
             case TurnOutcomeEvent(outcome=Finished(finish=FinalValue(value=value))):

@@ -219,6 +219,8 @@ class TurnHooks:
                     await self.enter()
                     made.directives = await self._collect(hooks, self._bind(CheckpointHookContext, kind=kind))
                 record = made.record
+            if record.failure is not None:
+                queued = ()  # the turn ends here: what was said meanwhile waits for its own
             taken, inputs = tuple(no for no, _ in queued), tuple(message for _, message in queued)
             return CheckpointOutcome(hooks=record, taken=taken, inputs=inputs)
 

@@ -65,7 +65,7 @@ class TurnOptions(TypedDict, total=False):
 
 
 class TurnJob:
-    """One turn from its acceptance to its commit."""
+    """One turn from its acceptance to its commit. `committed` is known before those are told who watch commits."""
 
     def __init__(self, session: Resident, given: TurnInput | str, options: TurnOptions) -> None:
         check_arguments(options, TURN_WITH, where="session.run")
@@ -75,6 +75,7 @@ class TurnJob:
         self.session = session
         self.turn_id = turn_id or session.lash.world.token_hex(16)
         self.gate = CancelGate()
+        self.committed: AssembledTurn | None = None
         self._known = turn_id is not None
         wish = output_wish(output) if output is not None else None
         turn_input = normalized(given)
@@ -106,6 +107,7 @@ class TurnJob:
             self.gate.sealed = True  # whatever happened: from now on a cancel comes too late
         if isinstance(ended, Receipt):
             return self._stored(ended)
+        self.committed = self._shaped(ended[1])
         return self._shaped(await watched(*ended))
 
     # ---- with a journal ---------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """Programs that are killed, or that stop themselves: `python crash_children.py PROGRAM …`. They print lines of JSON.
 
-`matrix FOLDER` kills a process at every place. Its first process runs the turn once, which imports everything, and then
-only forks: it has no event loop and no other thread by then, so a child is as good as a new process. A child runs the
-turn and is killed (SIGKILL, by its own hand) at its place; at the end one more child survives all of them, one by one.
+`matrix FOLDER TURN` kills a process at every place of a session's `first` or `second` turn. Its first process runs the
+turn once, which imports everything, and then only forks: it has no event loop and no other thread by then, so a child
+is as good as a new process. A child runs the turn and is killed (SIGKILL, by its own hand) at its place; at the end one
+more child survives all of them, one by one.
 """
 
 from __future__ import annotations
@@ -14,16 +15,28 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 from attrs import asdict
-from crash_kit import SESSION, SUBJECT, TURN, World, paused_agent, row_of
+from crash_kit import (
+    DEEDS,
+    SECOND,
+    SECOND_DEEDS,
+    SESSION,
+    SUBJECT,
+    TURN,
+    World,
+    after_the_first,
+    paused_agent,
+    row_of,
+    url_in,
+)
 
-from lash_framework.testing.crash_matrix import golden_run
+from lash_framework.testing.crash_matrix import Subject, golden_run
 from lash_framework.testing.crash_points import CrashPoint, Started, Watch, When
 from lash_framework.testing.crash_verdicts import judge
 from lash_hookspecs import LashError, RuntimeEffectKind, ToolEffect
@@ -62,7 +75,22 @@ def url_of(place: Path) -> str:
 # ---- the children ---------------------------------------------------------------------------------------------------
 
 
-async def victim(place: Path, point: CrashPoint) -> None:
+class Turn(NamedTuple):
+    """A turn to be killed, what it does to the outside, and how a database is made that it begins with, by name."""
+
+    subject: Subject
+    deeds: Sequence[str]
+    made: Callable[[str], str]
+
+
+async def turn_in(folder: Path, which: str) -> Turn:
+    """The session's `first` turn, or its `second`."""
+    if which == "second":
+        return Turn(SECOND, SECOND_DEEDS, await after_the_first(folder))
+    return Turn(SUBJECT, DEEDS, lambda name: url_in(folder / name))
+
+
+async def victim(subject: Subject, place: Path, point: CrashPoint) -> None:
     """Run the turn, and be killed."""
 
     def note(started: Started) -> None:
@@ -70,24 +98,23 @@ async def victim(place: Path, point: CrashPoint) -> None:
         os.write(file, f"{json.dumps(asdict(started))}\n".encode())
         os.close(file)
 
-    await SUBJECT.live(url_of(place), Watch(point, partial(os.kill, os.getpid(), signal.SIGKILL), note))
+    await subject.live(url_of(place), Watch(point, partial(os.kill, os.getpid(), signal.SIGKILL), note))
 
 
-async def survivor(folder: Path, points: list[CrashPoint]) -> None:
+async def survivor(turn: Turn, folder: Path, points: list[CrashPoint]) -> None:
     """Go on with each turn, and say what became of it."""
-    (folder / "again").mkdir()
-    golden, _ = await golden_run(SUBJECT, url_of(folder / "again"))
+    golden, _ = await golden_run(turn.subject, turn.made("again"))
     for number, point in enumerate(points):
         place = place_of(folder, number)
         url, noted = url_of(place), place / "started"
         lines = noted.read_text().splitlines() if noted.exists() else []
-        ending = await SUBJECT.survive(url)
+        ending = await turn.subject.survive(url)
         fault = ""
         try:
             judge(point, golden, ending, [_started(line) for line in lines])
         except AssertionError as error:
             fault = str(error)
-        row = asdict(row_of(ending, World(url)))
+        row = asdict(row_of(ending, World(url), turn.deeds))
         told = {"point": asdict(point), "row": row, "fault": fault, "text": ending.turn.text}
         os.write(1, f"{json.dumps(told)}\n".encode())
 
@@ -101,16 +128,17 @@ def _started(line: str) -> Started:
 # ---- the parent -----------------------------------------------------------------------------------------------------
 
 
-async def trace(folder: Path, points: list[CrashPoint]) -> None:
-    """The places of the turn that nobody kills."""
-    (folder / "golden").mkdir()
-    points.extend((await golden_run(SUBJECT, url_of(folder / "golden")))[1])
+async def trace(folder: Path, which: str, found: list[tuple[Turn, list[CrashPoint]]]) -> None:
+    """The turn, and the places that it passes if nobody kills it."""
+    turn = await turn_in(folder, which)
+    found.append((turn, list((await golden_run(turn.subject, turn.made("golden")))[1])))
 
 
-def main(given: str) -> None:
+def main(given: str, which: str) -> None:
     folder = Path(given)
-    points: list[CrashPoint] = []
-    run(trace, folder, points)
+    found: list[tuple[Turn, list[CrashPoint]]] = []
+    run(trace, folder, which, found)
+    ((turn, points),) = found
     for other in threading.enumerate():
         if other is not threading.main_thread():
             other.join(30)  # a watchdog notices by itself that its host is closed
@@ -125,14 +153,13 @@ def main(given: str) -> None:
             raise SystemExit(f"{point}: the process was not killed there, its status is {status}")
 
     for number, point in enumerate(points):
-        place = place_of(folder, number)
-        place.mkdir()
+        turn.made(str(number))
         while len(running) >= AT_ONCE:
             reap()
-        running[fork(partial(run, victim, place, point))] = point
+        running[fork(partial(run, victim, turn.subject, place_of(folder, number), point))] = point
     while running:
         reap()
-    if os.waitpid(fork(partial(run, survivor, folder, points)), 0)[1]:
+    if os.waitpid(fork(partial(run, survivor, turn, folder, points)), 0)[1]:
         raise SystemExit("the survivor failed")
 
 
@@ -141,7 +168,7 @@ def main(given: str) -> None:
 
 def dies(place: str, name: str, when: str, nth: str) -> None:
     """Run the turn in a folder, and be killed at a place."""
-    run(victim, Path(place), CrashPoint(name, When(when), int(nth)))
+    run(victim, SUBJECT, Path(place), CrashPoint(name, When(when), int(nth)))
 
 
 def pauses(place: str, where: str, ttl_s: str) -> None:

@@ -22,13 +22,14 @@ from lash_hookspecs import (
     ObservationGap,
     Observed,
     StreamDelta,
+    StreamReasoningDelta,
     TurnEnded,
     TurnEvent,
     TurnStarted,
 )
 from lash_plugin_provider_scripted import Reply, ScriptedProvider
 
-Step = str | AttemptReset | Callable[[], Awaitable[object] | None]
+Step = str | AttemptReset | StreamReasoningDelta | Callable[[], Awaitable[object] | None]
 
 
 class Told(ScriptedProvider):
@@ -49,8 +50,9 @@ class Told(ScriptedProvider):
             if isinstance(step, str):
                 said.append(step)
                 await send([StreamDelta(step)])
-            elif isinstance(step, AttemptReset):
-                said.clear()
+            elif isinstance(step, (AttemptReset, StreamReasoningDelta)):
+                if isinstance(step, AttemptReset):
+                    said.clear()
                 await send([step])
             elif callable(step) and (waits := step()) is not None:
                 await waits

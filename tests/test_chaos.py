@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from fcntl import LOCK_EX, flock
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,19 @@ def test_workers_that_are_killed_lose_nothing_and_pay_nothing_twice(folder: Path
     assert result["violations"] == []
     assert result["found"]["turns committed"]
     assert result["found"]["recorded outcomes seen after a kill"]
+
+
+def test_workers_contend_for_a_session(folder: Path) -> None:
+    """Turns of several are in it, by turns, and those who didn't wait were sent away."""
+    result = found(folder)["found"]
+    assert result["times that such a session was busy for who didn't wait"]
+    db = sqlite3.connect(folder / "chaos.db")
+    sql = "SELECT op_key FROM receipts JOIN sessions ON sessions.no = receipts.key >> 32 WHERE session_id = 'x.0'"
+    turns = [turn for (turn,) in db.execute(f"{sql} ORDER BY receipts.key") if turn.startswith("x.0-")]
+    db.close()
+    slots = [turn.removeprefix("x.0-").partition(".")[0] for turn in turns]
+    assert len(set(slots)) > 1
+    assert sum(before != after for before, after in pairwise(slots)) > 1
 
 
 def test_a_run_that_is_stopped_tells_of_what_it_did() -> None:
@@ -159,7 +173,7 @@ def test_the_checker_sees(name: str, folder: Path, tmp_path: Path) -> None:
 def test_a_request_that_is_read_when_its_sender_is_dead_is_no_second_one(folder: Path, tmp_path: Path) -> None:
     """On a busy machine the server reads it late, and so notes it after the kill."""
     copy = shutil.copytree(folder, tmp_path / "copy")
-    deaths = {each["killed"]: each["at"] for each in map(json.loads, (copy / "kills.jsonl").read_text().splitlines())}
+    deaths = {each["killed"]: each["died"] for each in map(json.loads, (copy / "kills.jsonl").read_text().splitlines())}
     server = [json.loads(each) for each in (copy / "server.jsonl").read_text().splitlines()]
     answered = {each["call"] for each in server if each["event"] == "answered"}
     late = [each for each in server if each["event"] == "asked" and each["call"] not in answered]

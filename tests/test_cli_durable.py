@@ -9,8 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+import anyio
 import pytest
 from cli_kit import Cli, Ended
+
+from lash_framework import Lash
+from lash_hookspecs import Ingress
 
 Here = Callable[..., Ended]
 KILLED = -signal.SIGKILL
@@ -92,6 +96,7 @@ def test_an_interrupted_turn_is_listed_and_goes_on(lash: Cli, here: Here) -> Non
     shown = here("sessions", "show", "s")
     assert "turn t is interrupted: `" in shown.out
     assert "resume s --store" not in shown.out  # LASH_STORE says where
+    assert "resume s --tools FILE.py` goes on with it\n" in shown.out  # without them it couldn't
     assert here("sessions", "show", "s", "--json").object["unfinished"] == [
         {"turn_id": "t", "state": "interrupted", "attempts": 1, "reason": None}
     ]
@@ -144,9 +149,13 @@ def test_sigterm_names_the_command_that_goes_on(lash: Cli) -> None:
     assert process.returncode == 143
     assert err.startswith(b"lash: terminated; the turn is interrupted, and `")
     assert err.endswith(b" resume s --tools slow.py` goes on with it\n")
-    told = json.loads(out.splitlines()[-1])["errors"][0]
+    last = json.loads(out.splitlines()[-1])
+    told = last["errors"][0]
     assert told["kind"] == "Interrupted"
     assert told["message"] in err.decode()
+    assert last["durable"] is True  # all of it is recorded
+    (call,) = last["tool_calls"]
+    assert (call["tool_name"], call["args"], call["output"]) == ("wait_long", {}, None)
 
 
 def _until_the_tool_runs(process: subprocess.Popen[bytes]) -> None:
@@ -188,6 +197,35 @@ def test_an_interrupted_turn_is_cancelled_here(lash: Cli, here: Here) -> None:
     assert [each["outcome"] for each in here("sessions", "show", "s", "--json").object["turns"]] == [
         {"type": "stopped", "reason": "cancelled"}
     ]
+
+
+def test_what_waits_behind_a_turn_is_listed_and_cancelled(lash: Cli, here: Here) -> None:
+    process = lash.start("run", "hi", "--jsonl", "--session", "s", *lash.slow())
+    _until_the_tool_runs(process)
+
+    async def enqueue() -> list[int]:
+        async with Lash.open(lash.store, model="scripted:demo") as opened:
+            session = await opened.session("s", recover=False)
+            wanted = (Ingress.NEXT_TURN, *Ingress)
+            return [(await session.enqueue(f"Then {each}.", ingress=each)).no for each in wanted]
+
+    first, second, third = anyio.run(enqueue)
+    lines = here("sessions", "queue", "s").out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["1", str(first), str(second), str(third)]
+    assert lines[2].split()[3:] == ["pending", "next_turn", "Then", "next_turn."]
+    listed = here("sessions", "queue", "s", "--json").object
+    assert [(each["state"], each["text"]) for each in listed[:2]] == [("claimed", "hi"), ("pending", "Then next_turn.")]
+    assert here("sessions", "queue", "s", "--cancel", str(first))[:2] == (0, f"{first}: cancelled\n")
+    ended = here("sessions", "queue", "s", "--cancel-from", str(second))
+    assert ended[:2] == (0, f"{second}: cancelled\n{third}: cancelled\n")
+    ended = here("sessions", "queue", "s", "--cancel", "99")
+    assert (ended.code, ended.out.split(";")[0]) == (1, "99: unknown: session s has no such input, or no more")
+    assert here("sessions", "queue", "s", "--cancel", "1").out.startswith("1: running: its turn is asked to end")
+    process.communicate()
+    assert process.returncode == 130
+    assert here("sessions", "queue", "s", "--cancel", "1", "--json").object == [{"no": 1, "outcome": "unknown"}]
+    assert here("sessions", "queue", "s")[:2] == (0, "nothing is queued in session s\n")
+    assert here("sessions", "queue", "s", "--cancel", "1", "--cancel-from", "1").code == 2
 
 
 WAITS = '''
@@ -273,6 +311,13 @@ def test_a_suspended_turn_is_listed_resolved_and_goes_on(lash: Cli, here: Here) 
     assert ran.object["outcome"] == {"type": "none"}
     assert ran.object["errors"][0]["kind"] == "TurnSuspended"
     assert ran.err.count("waits for") == 1  # once is enough
+    checked = here("upgrade-check", "--tools", "tools.py")
+    assert checked.code == 0
+    waits = "t: it waits for somebody to say what became of tool_call `wire` ("
+    (line,) = [each for each in checked.out.splitlines() if each.startswith(waits)]
+    assert line.endswith("): see `lash pending list`")
+    (found,) = here("upgrade-check", "--tools", "tools.py", "--json").object
+    assert (found["verdict"], len(found["waits_for"])) == ("safe", 1)
     (call,) = here("pending", "list", "--json").object
     assert (call["session_id"], call["turn_id"], call["tool"], call["args"]) == ("s", "t", "wire", {})
     assert call["key"][:12] in here("pending", "list").out

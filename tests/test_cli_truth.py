@@ -67,6 +67,10 @@ def test_an_answer_that_could_not_be_stored_is_told_and_kept_in_the_object(lash:
     assert done.object["text"].startswith("xxx")
     assert done.object["usage"]["output"] > 0
     assert done.object["errors"][0]["kind"] == "StoreUnavailable"
+    resumed = lash.run("resume", "s", *full)
+    assert resumed.code == 1
+    assert "; the turn is not committed; make room, then `" in resumed.err
+    assert resumed.err.endswith(" resume s` goes on with it\n")
     chat = lash.run("chat", "--session", "t", *full, stdin=b"hi\n")
     assert "the model has answered, but the turn was not committed" in chat.err
     assert lash.run("run", "short", "--model", "scripted:demo", "--set", "store_options.max_page_count=80").code == 0

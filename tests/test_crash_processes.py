@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from cli_kit import Cli
 from crash_kit import SESSION, TURN, Row, World, crash_agent, paused_agent, url_in
-from test_crash_matrix import drift, row_for
+from test_crash_matrix import FIRST_TURN, SECOND_TURN, Tables, drift, row_for
 
 from lash_framework.testing import CrashPoint, When
 from lash_hookspecs import OperationId, SessionBusy
@@ -27,19 +27,27 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.
 @pytest.mark.chaos
 @pytest.mark.crash_level_2
 @pytest.mark.costly
-def test_every_place_is_survived_by_kill_minus_nine(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("which", "tables", "text"),
+    [
+        ("first", FIRST_TURN, "All is done: {'Be brief.': 1, 'And hurry.': 1}"),
+        ("second", SECOND_TURN, "Fetched 2."),
+    ],
+    ids=["a session's first turn", "its second"],
+)
+def test_every_place_is_survived_by_kill_minus_nine(which: str, tables: Tables, text: str, tmp_path: Path) -> None:
     """Law 2, at every place, by SIGKILL; the tables are those of `test_crash_matrix`."""
     ran = subprocess.run(
-        [sys.executable, CHILDREN, "matrix", tmp_path], env=ENVIRONMENT, capture_output=True, text=True
+        [sys.executable, CHILDREN, "matrix", tmp_path, which], env=ENVIRONMENT, capture_output=True, text=True
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     told = [json.loads(line) for line in ran.stdout.splitlines()]
     points = [CrashPoint(each["name"], When(each["when"]), each["nth"]) for each in (line["point"] for line in told)]
-    assert drift(points) == []
+    assert drift(points, tables) == []
     for point, line in zip(points, told, strict=True):
         assert not line["fault"]
-        assert Row(**line["row"]) == row_for(point), str(point)
-        assert line["text"] == "All is done: {'Be brief.': 1, 'And hurry.': 1}", str(point)
+        assert Row(**line["row"]) == row_for(point, tables), str(point)
+        assert line["text"] == text, str(point)
 
 
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # what waits here are processes
@@ -140,6 +148,21 @@ async def test_who_is_stopped_is_not_dead_until_it_is_killed(paused: Any, tmp_pa
         first.kill()
         first.communicate()
         assert (await session.run("Go.", turn_id=TURN)).text == "I am the second."
+
+
+@pytest.mark.costly
+def test_a_cancel_from_another_process_that_comes_too_late_says_so(paused: Any, tmp_path: Path) -> None:
+    """The turn is over and its commit on its way when `lash cancel` asks: it is committed as it was."""
+    lash, folder = Cli(tmp_path), tmp_path / "one"
+    lash.store = url_in(folder)
+    first = paused(folder, "commit", "30")
+    canceller = lash.start("cancel", SESSION)
+    assert canceller.stdout is not None
+    assert canceller.stdout.readline() == f"{SESSION}: asked turn {TURN} to end\n".encode()
+    first.send_signal(signal.SIGCONT)
+    assert json.loads(first.communicate()[0]) == {"text": "I am the first."}
+    out, err = canceller.communicate()
+    assert (canceller.returncode, out.decode(), err) == (1, f"{SESSION}: turn {TURN} had completed first\n", b"")
 
 
 def test_sigterm_interrupts_and_the_turn_is_resumable(tmp_path: Path) -> None:

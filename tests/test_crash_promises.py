@@ -17,6 +17,7 @@ from attrs import evolve
 from crash_kit import SESSION, SUBJECT, TURN, World, url_in
 
 from lash_framework import Lash
+from lash_framework.settings import load_settings
 from lash_framework.testing.crash_matrix import Subject
 from lash_framework.testing.crash_points import CrashPoint, Watch, When
 from lash_framework.testing.crash_seams import watch_host
@@ -412,6 +413,26 @@ async def test_deaths_after_progress_are_no_crash_loop(tmp_path: Path) -> None:
     assert ending.turn.text == "There."
 
 
+async def test_who_dies_while_it_appends_is_no_death_of_a_turn(tmp_path: Path) -> None:
+    """A turn that had only been interrupted was blocked for the deaths of others, and its usage called "at least"."""
+    url, steps = url_in(tmp_path / "one"), Steps()
+    by_hand = load_settings(env={}, sets=["durability.recover=false"])
+    for _ in range(4):
+        steps.begun = anyio.Event()
+        async with steps.open(url, settings=by_hand) as lash:
+            journalling = lash.require_journal("this test")
+            await by_an_outer_cancel_scope(lash, steps)
+            holder, stamp = journalling.apart().holder, journalling.holder.process
+            assert stamp is not None
+            dead = evolve(holder, process=evolve(stamp, started=stamp.started + 1))  # as the system tells of one
+            await journalling.store.claim_lease("one", dead, nonce="n", ttl_ms=30_000)
+    steps.waits = False
+    async with steps.open(url) as lash:
+        (recovered,) = await (await lash.session("one", recover=False)).recover()
+        assert recovered.turn.text == "There."
+        assert not recovered.turn.usage.at_least
+
+
 # ---- a lease --------------------------------------------------------------------------------------------------------
 
 
@@ -440,8 +461,6 @@ async def test_a_process_that_dies_while_it_renews_its_lease_is_survived(tmp_pat
 
 
 def short_lease() -> Any:
-    from lash_framework.settings import load_settings
-
     settings = load_settings(env={})
     return evolve(settings, durability=evolve(settings.durability, lease_ttl_s=0.3))
 

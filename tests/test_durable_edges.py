@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from agents import agent, plugin
+from observe_kit import Screen, follow
 
 from lash_framework import Lash
 from lash_framework.accepted import TurnRequest
@@ -18,18 +20,22 @@ from lash_framework.session import Session
 from lash_framework.settings import load_settings
 from lash_framework.unfinished import TurnState
 from lash_hookspecs import (
+    AssembledTurn,
+    CancelOutcome,
     CheckpointKind,
     ConfigurationError,
     Ingress,
     LlmRequest,
     MessageRole,
     QueuedInputAccepted,
+    QueuedMessagesCommitted,
     ToolCallStarted,
     TurnBlocked,
     TurnCancelled,
     TurnInput,
     tool,
 )
+from lash_hookspecs.codec import decode
 from lash_hookspecs.errors import BudgetExceeded, InboxConflict, SessionBusy
 from lash_hookspecs.inbox import InboxState
 from lash_hookspecs.leases import LeaseBusy
@@ -384,25 +390,128 @@ async def test_who_is_cancelled_while_the_session_is_being_taken_lets_go_of_it(c
         await (await other.session("s", recover=False)).recover()
 
 
+def queued(events: Sequence[Any]) -> list[tuple[str, Any, Any, list[str]]]:
+    """What is told of queued inputs: which event, at which checkpoint, its items, its texts."""
+    return [
+        (each.tag, each.checkpoint, each.items, [message.text for message in each.messages])
+        if isinstance(each, QueuedInputAccepted)
+        else (each.tag, each.checkpoint, None, [message.text for message in each.inputs])
+        for each in events
+        if isinstance(each, (QueuedInputAccepted, QueuedMessagesCommitted))
+    ]
+
+
 async def test_the_stream_says_which_input_the_turn_took_while_it_ran(tmp_path: Path) -> None:
-    """And which it didn't take: that is a turn of its own."""
+    """And which it didn't take: that is a turn of its own, of which observers are told the same."""
     sent = Sent()
     sent.waits = False
     async with agent(sent.say, store=url_in(tmp_path), tools=sent.tools) as lash:
         session, events, items = await lash.session("s"), [], []
+        observer, screen = session.observe(), Screen()
+        screen.show(await anext(observer))
         async with session.turn("Send and wait.", turn_id="t") as running:
             async for activity in running:
                 events.append(activity.event)
                 if isinstance(activity.event, ToolCallStarted) and not items:
                     items.append((await session.enqueue("And hurry.")).no)
-                    await session.enqueue("Then rest.", ingress=Ingress.NEXT_TURN, source_key="rest")
-        took = [each for each in events if isinstance(each, QueuedInputAccepted)]
-        assert [each.items for each in took] == [tuple(items)]
-        assert took[0].checkpoint is CheckpointKind.AFTER_WORK
-        assert [each.text for each in took[0].messages] == ["And hurry."]
+                    later = await session.enqueue("Then rest.", ingress=Ingress.NEXT_TURN, source_key="rest")
+        taken = [
+            ("queued_input_accepted", CheckpointKind.AFTER_WORK, tuple(items), ["And hurry."]),
+            ("queued_messages_committed", CheckpointKind.AFTER_WORK, None, ["And hurry."]),
+        ]
+        assert queued(events) == taken
+        told = [each.tag for each in events]
+        # Between the work that it waited for, and the model that reads it.
+        between = told[told.index("queued_input_accepted") - 1 : told.index("queued_messages_committed") + 2]
+        assert between == [
+            "tool_call_completed", "queued_input_accepted", "queued_messages_committed", "model_request_started",
+        ]  # fmt: skip
         assert (await session.run("Then rest.", turn_id="rest")).is_success
+        await follow(observer, screen, turns=2)
+        assert queued(screen.events) == [
+            *taken,
+            ("queued_input_accepted", None, (later.no,), ["Then rest."]),
+            ("queued_messages_committed", None, None, ["Then rest."]),
+        ]
+        told = [each.tag for each in screen.events]
+        second = told.index("turn_started", 1)
+        assert told[second + 1 : second + 4] == [
+            "queued_input_accepted", "queued_messages_committed", "model_request_started",
+        ]  # fmt: skip
         texts = [each.text for each in await session.messages() if each.role is MessageRole.USER and each.text]
         assert texts == ["Send and wait.", "And hurry.", "Then rest."]
+
+
+async def test_what_waits_is_cancelled_one_by_one_or_all_from_one_on(tmp_path: Path) -> None:
+    """While a turn runs, each as far as it can be; what is unknown takes nothing later with it."""
+    begun, go_on, asked = anyio.Event(), anyio.Event(), []
+
+    async def slow(request: LlmRequest) -> str:
+        asked.append(request)
+        begun.set()
+        await go_on.wait()
+        return "done"
+
+    async with agent(slow, store=url_in(tmp_path)) as lash:
+        session = await lash.session("s")
+        async with anyio.create_task_group() as group:
+            group.start_soon(session.run, "first")
+            await begun.wait()
+            (running,) = await session.inbox()
+            waits = [
+                await session.enqueue(f"no. {each}", ingress=Ingress.NEXT_TURN, source_key=f"key {each}")
+                for each in range(4)
+            ]
+            assert [each.no for each in await session.inbox()] == [running.no, *(each.no for each in waits)]
+            assert await session.cancel_queued(10**6, onward=True) == {10**6: CancelOutcome.UNKNOWN}
+            assert await session.cancel_queued(waits[1].no) == {waits[1].no: CancelOutcome.CANCELLED}
+            last = [waits[2].no, waits[3].no]
+            assert await session.cancel_queued(last[0], onward=True) == dict.fromkeys(last, CancelOutcome.CANCELLED)
+            go_on.set()
+        await session.recover()
+        # What its turn's receipt knows as well is forgotten at once; what has a key of its own is not.
+        assert await session.cancel_queued(running.no) == {running.no: CancelOutcome.UNKNOWN}
+        assert await session.cancel_queued(waits[0].no) == {waits[0].no: CancelOutcome.COMPLETED}
+        texts = [each.text for each in await session.messages()]
+        assert texts == ["first", "done", "no. 0", "done"]
+        assert len(asked) == 2
+
+
+async def test_a_queued_input_whose_turn_runs_is_asked_to_end(tmp_path: Path) -> None:
+    sent = Sent()
+    async with agent(sent.say, store=url_in(tmp_path), tools=sent.tools) as lash:
+        session = await lash.session("s")
+        item = await session.enqueue("Send and wait.", ingress=Ingress.NEXT_TURN)
+        await sent.begun.wait()
+        assert await session.cancel_queued(item.no) == {item.no: CancelOutcome.REQUESTED}
+        request = await session.cancel()
+        assert request is None or await request.won()
+        assert await session.inbox() == []
+        (receipt,) = await lash.store.list_receipts("s")
+        assert decode(AssembledTurn, receipt.result).outcome == Stopped(StopReason.CANCELLED)
+
+
+async def test_an_input_that_comes_before_a_hook_fails_is_answered_in_a_turn_of_its_own(tmp_path: Path) -> None:
+    """The checkpoint whose hook failed had taken it: it was settled with the turn, and nobody ever read it."""
+    opened = list[Session]()
+
+    async def lash_checkpoint(ctx: Any) -> list[Any]:
+        if not opened:
+            opened.append(await lash.session("s"))
+            raise RuntimeError("not now")
+        return []
+
+    async def say(request: LlmRequest) -> str:
+        if not opened:
+            await session.enqueue("And hurry.", source_key="hurry")
+        return "Done."
+
+    async with agent(say, store=url_in(tmp_path), plugins=[plugin("fails", lash_checkpoint)]) as lash:
+        session = await lash.session("s")
+        assert (await session.run("Do it.")).outcome == Stopped(StopReason.RUNTIME_ERROR)
+        await session.recover()
+        assert [each.text for each in await session.messages()][-2:] == ["And hurry.", "Done."]
+        assert await session.inbox() == []
 
 
 async def test_whoever_wants_to_decide_opens_a_session_without_going_on_with_it(tmp_path: Path) -> None:

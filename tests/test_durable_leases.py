@@ -9,12 +9,13 @@ from typing import Any
 
 import anyio
 import pytest
-from agents import agent
+from agents import agent, plugin
 from attrs import evolve
+from observe_kit import Screen, follow
 
 from lash_framework import Lash
 from lash_framework.settings import Settings, load_settings
-from lash_hookspecs import ConfigurationError, LeaseLost, LlmRequest, SessionBusy, TurnBegun, tool
+from lash_hookspecs import ConfigurationError, LeaseLost, LlmRequest, OperationId, SessionBusy, TurnBegun, TurnEnd, tool
 from lash_plugin_provider_scripted import Call, Reply
 
 
@@ -161,6 +162,93 @@ async def test_a_host_that_was_held_up_and_followed_is_interrupted(tmp_path: Pat
             await session.run("q", turn_id="t")
         assert [each.text for each in await (await successor.session("s")).messages()][-1] == "Done."
     assert calls == 2
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio knows no `Task.cancel()`
+@pytest.mark.parametrize("when", ["before", "during"])
+async def test_observers_are_told_the_truth_of_a_commit_whose_task_is_cancelled(when: str, tmp_path: Path) -> None:
+    """A commit that was on its way is made, and `Task.cancel()` comes out of it: it was told as interrupted."""
+    async with agent(["Done.", "Done again."], store=url_in(tmp_path)) as lash:
+        session, commit = await lash.session("s"), lash.store.commit
+        observer, screen = session.observe(), Screen()
+        screen.show(await anext(observer))
+
+        async def cancelled_meanwhile(given: Any) -> Any:
+            lash.store.commit = commit
+            running.cancel()
+            if when == "before":
+                await asyncio.sleep(0)
+            return await commit(given)
+
+        lash.store.commit = cancelled_meanwhile
+        running = asyncio.ensure_future(session.run("q", turn_id="t"))
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await follow(observer, screen)
+        made = await lash.store.load_receipt("s", OperationId("turn", "t")) is not None
+        assert made is (when == "during")
+        assert screen.ended[0].end is (TurnEnd.COMMITTED if made else TurnEnd.INTERRUPTED)
+        assert await store_of(lash).load_lease("s") is None
+        assert (await session.run("q", turn_id="t")).text == "Done."
+        assert (await session.run("and?")).text == "Done again."
+        assert [each.text for each in await session.messages()] == ["q", "Done.", "and?", "Done again."]
+
+
+async def test_a_turn_that_is_interrupted_after_its_commit_is_known_as_committed(tmp_path: Path) -> None:
+    """Its result said that nothing was committed, if it was left while those were told who watch commits."""
+    begun = anyio.Event()
+
+    async def lash_turn_committed(turn: Any) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    async with agent(["Done."], store=url_in(tmp_path), plugins=[plugin("slow", lash_turn_committed)]) as lash:
+        session = await lash.session("s")
+        running = session.turn("q", turn_id="t")
+
+        async def read() -> None:
+            async for _ in running:
+                pass
+
+        async def leave() -> None:
+            async with running:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(read)
+                    await begun.wait()
+                    group.cancel_scope.cancel()
+                raise KeyError("of the caller")
+
+        with pytest.raises(KeyError):
+            await leave()
+        assert (await running.result()).text == "Done."
+
+
+async def test_an_unsafe_tool_of_a_host_that_was_followed_may_still_end_and_its_successor_calls_it_unknown(
+    tmp_path: Path,
+) -> None:
+    """Nothing can take it back; it isn't run again, and the model isn't told that it did or didn't happen."""
+    deeds: list[str] = []
+
+    @tool(effect="unsafe")
+    async def stall() -> str:
+        "Take longer than the lease lives."
+        deeds.append("begun")
+        other._now_ms = lambda: now_ms() + 3_600_000
+        (recovered,) = await (await successor.session("s", recover=False)).recover()
+        (call,) = recovered.turn.tool_calls
+        assert "may or may not have happened" in str(call.output)
+        deeds.append("ended")
+        return "late"
+
+    async with (
+        agent(say, store=url_in(tmp_path), tools=[stall]) as lash,
+        agent(say, store=url_in(tmp_path), tools=[stall]) as successor,
+    ):
+        other = store_of(successor)
+        now_ms = other._now_ms
+        with pytest.raises(LeaseLost):
+            await (await lash.session("s")).run("q", turn_id="t")
+    assert deeds == ["begun", "ended"]
 
 
 async def test_a_turn_that_was_taken_from_us_at_a_checkpoint_ends_the_run(tmp_path: Path) -> None:

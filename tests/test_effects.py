@@ -96,6 +96,15 @@ async def test_start_model_calls_tools_checkpoints_syncs_and_end_each_cross_once
     assert host.scopes == [RuntimeScope(session_id="s", turn_id="t")]
 
 
+async def test_a_foreign_effect_host_is_not_asked_where_a_journal_is_kept() -> None:
+    """Both would want to be the one that remembers."""
+    host = RecordingHost()
+    async with agent(SCRIPT, tools=[double]) as lash:
+        lash.effects = host
+        assert (await (await lash.session("s")).run("q")).text == "2 and 4"
+    assert host.seen == []
+
+
 @pytest.mark.statement(23, page="effects")
 async def test_a_tools_envelope_names_its_owner_its_arguments_and_what_repeating_it_does() -> None:
     host = await recorded()

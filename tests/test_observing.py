@@ -638,6 +638,31 @@ async def look() -> str:
     return "seen"
 
 
+async def test_what_another_host_does_is_in_the_next_state_once_it_is_committed(tmp_path: Path) -> None:
+    """An observer is told what runs in its own host; another one's turn, while it runs, is one that waits."""
+    reached, go_on = anyio.Event(), anyio.Event()
+    theirs = ["Hel", reached.set, go_on.wait, "lo."]
+    async with told(theirs, store=url_in(tmp_path)) as other, told(["Mine."], store=url_in(tmp_path)) as lash:
+        session, elsewhere = await lash.session("s"), await other.session("s")
+        observer, screen = session.observe(), Screen()
+        screen.show(await anext(observer))
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: elsewhere.run("Hello?", turn_id="theirs"))
+            await reached.wait()
+            (during,) = await read(session.observe(), 1)
+            go_on.set()
+        assert isinstance(during, ObservationGap)
+        assert (during.state.running, during.state.last_turn) == (None, None)
+        assert [each.turn_id for each in during.state.waiting] == ["theirs"]
+        (after,) = await read(session.observe(), 1)
+        assert isinstance(after, ObservationGap)
+        assert after.state.last_turn is not None
+        assert (after.state.last_turn.text, after.state.waiting) == ("Hello.", ())
+        await session.run("And you?", turn_id="mine")
+        await follow(observer, screen)
+        assert [each.turn_id for each in screen.events if isinstance(each, TurnStarted)] == ["mine"]
+
+
 @pytest.mark.chaos
 async def test_the_cursor_of_a_process_that_was_killed_in_the_middle_of_a_reply_leads_to_a_gap_with_the_state(
     tmp_path: Path,

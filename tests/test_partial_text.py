@@ -14,14 +14,19 @@ from observe_kit import Told, told
 from lash_framework import Lash, Session
 from lash_framework.cli.lines import problems
 from lash_framework.settings import load_settings
+from lash_framework.testing import CrashPoint, When
+from lash_framework.testing.crash_points import Watch
+from lash_framework.testing.crash_seams import watch_host
 from lash_hookspecs import (
     AssembledTurn,
     AttemptReset,
     LlmCallError,
     LlmTerminalReason,
     MessageRole,
+    PartKind,
     Stopped,
     StopReason,
+    StreamReasoningDelta,
     tool,
 )
 from lash_plugin_provider_scripted import Call, Reply
@@ -132,6 +137,53 @@ async def test_a_cancel_in_a_tool_keeps_the_reply_that_called_it_under_both(poli
         turn = await by_cancel(lash, session, started)
         assert await said(session) == ["Let me see."]
         assert "partial_text_kept" not in [each.code for each in turn.errors]
+
+
+async def test_neither_reasoning_nor_a_call_that_was_on_its_way_is_kept(tmp_path: Path) -> None:
+    """Whether the turn was asked to end, or its service cut the reply off: text is kept, and nothing else."""
+    reached, asked = anyio.Event(), list[str]()
+
+    @tool
+    async def pay() -> str:
+        """Never called."""
+        asked.append("pay")
+        return ""
+
+    halting = [StreamReasoningDelta("I wonder. "), "Half ", "of an", reached.set, anyio.sleep_forever]
+    limit = Reply(tool_calls=[Call("pay")], terminal_reason=LlmTerminalReason.OUTPUT_LIMIT)
+    cut = [StreamReasoningDelta("I wonder. "), "Half ", "of an", limit]
+    for number, script in enumerate((halting, cut)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        async with told(script, store=url_in(folder), tools=[pay], sets=sets("keep")) as lash:
+            session = await lash.session("s")
+            await (by_cancel(lash, session, reached) if script is halting else session.run("q"))
+            (kept,) = [each for each in await session.messages() if each.role is MessageRole.ASSISTANT]
+            assert [(part.kind, part.content) for part in kept.parts] == [(PartKind.PROSE, "Half of an")]
+    assert asked == []
+
+
+@pytest.mark.parametrize(("run", "ends_cancelled"), [(by_cancel, False), (by_another_process, True)])
+async def test_a_process_that_dies_between_a_cancel_and_its_commit_loses_the_text(
+    run: Run, ends_cancelled: bool, tmp_path: Path
+) -> None:
+    """And the cancel, too, unless it is in the database, where `lash cancel` puts it."""
+    reached, watch = anyio.Event(), Watch(CrashPoint("store commit", When.BEFORE))
+    halting = ["Half ", "of an", reached.set, anyio.sleep_forever]
+    with anyio.CancelScope() as watch.scope:
+        try:
+            async with told(halting, store=url_in(tmp_path), sets=sets("keep")) as lash:
+                watch_host(lash, watch, mortal=True)
+                watch.active = True
+                await run(lash, await lash.session("s"), reached)
+        except Exception:
+            assert watch.dead
+    assert watch.dead
+    async with told(["The whole answer."], store=url_in(tmp_path), sets=sets("keep")) as lash:
+        session = await lash.session("s", recover=False)
+        (recovered,) = await session.recover()
+        assert (recovered.turn.outcome == Stopped(StopReason.CANCELLED)) is ends_cancelled
+        assert await said(session) == ([] if ends_cancelled else ["The whole answer."])
 
 
 # ---- a reply that its service cut off -------------------------------------------------------------------------------

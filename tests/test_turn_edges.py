@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from agents import agent, plugin
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from lash_framework import RunningTurn, Session
 from lash_framework.assembly import classify_output
@@ -36,6 +36,7 @@ from lash_hookspecs import (
     StopReason,
     ToolCallFailure,
     TurnCancelled,
+    TurnError,
     TurnInput,
     TurnInterrupted,
     tool,
@@ -169,6 +170,63 @@ async def test_who_watches_commits_may_run_the_next_turn() -> None:
             turn = await sessions[0].run("go")
         assert turn.errors == ()
         assert [each.text for each in await sessions[0].messages()] == ["go", "one", "and then?", "two"]
+
+
+async def test_who_watches_commits_may_run_the_next_turn_also_of_one_that_is_gone_on_with(tmp_path: Path) -> None:
+    """It was refused there: what watched was a part of the turn that it watched."""
+    sessions: list[Any] = []
+
+    async def lash_turn_committed(ctx: Any, turn: Any) -> None:
+        if ctx.turn_index == 0:
+            await sessions[0].run("and then?")
+
+    async with agent(
+        ["one", "two"], store=f"sqlite:///{tmp_path}/a.db", plugins=[plugin("curious", lash_turn_committed)]
+    ) as lash:
+        sessions.append(await lash.session("s"))
+        with anyio.fail_after(10):
+            await accepted(sessions[0], "go")
+            (recovered,) = await sessions[0].recover()
+        assert recovered.turn.errors == ()
+        assert [each.text for each in await sessions[0].messages()] == ["go", "one", "and then?", "two"]
+
+
+async def accepted(session: Any, text: str) -> None:
+    """An input that waits, with nobody in the background who would run it."""
+    background, session._resident.lash.background = session._resident.lash.background, None
+    await session.enqueue(text)
+    session._resident.lash.background = background
+
+
+@frozen
+class Notes:
+    """A plugin's memory, of which it changes the inside, which it shouldn't."""
+
+    noted: list[Any] = field(factory=list)
+
+
+async def test_the_iterator_is_told_that_a_plugins_state_can_not_be_stored_with_the_turn() -> None:
+    """The error was in the turn, and in the stream of observers only."""
+
+    def lash_session_state() -> SessionStateSpec:
+        return SessionStateSpec(state=Notes)
+
+    async def lash_before_turn(ctx: Any) -> None:
+        ctx.set_state(Notes(["first"]))
+
+    async def lash_after_turn(ctx: Any, turn: Any) -> None:
+        ctx.state.noted.append(object())
+
+    hooks = plugin("sloppy", lash_session_state, lash_before_turn, lash_after_turn)
+    async with agent(["one"], plugins=[hooks]) as lash:
+        session, events = await lash.session("s"), []
+        async with session.turn("go") as running:
+            events.extend([activity.event async for activity in running])
+            turn = await running.result()
+    assert turn.outcome == Stopped(StopReason.RUNTIME_ERROR)
+    (told,) = [each.message for each in events if isinstance(each, TurnError)]
+    assert told in [each.message for each in turn.errors]
+    assert "`sloppy`" in told
 
 
 # ---- the running turn as an object ----------------------------------------------------------------------------------

@@ -173,21 +173,28 @@ class PluginSurface:
 
 @frozen(kw_only=True)
 class QueuedMessagesCommitted:
-    """A checkpoint added messages."""
+    """Messages are in the turn's conversation now: of plugins, and `inputs`, which were accepted from the inbox before.
+
+    Without a `checkpoint` it is the input that a turn of its own begins with.
+    """
 
     tag: ClassVar[str] = "queued_messages_committed"
-    messages: tuple[PluginMessage, ...]
-    checkpoint: CheckpointKind
+    messages: tuple[PluginMessage, ...] = ()
+    checkpoint: CheckpointKind | None = None
+    inputs: tuple[Message, ...] = ()
 
 
 @frozen(kw_only=True)
 class QueuedInputAccepted:
-    """The turn took what users said while it ran. `items` are the numbers in the session's inbox."""
+    """The turn took what waited in the session's inbox, where `items` are the numbers.
+
+    At a `checkpoint` it is what users said while the turn ran; without one, it is what the turn begins with.
+    """
 
     tag: ClassVar[str] = "queued_input_accepted"
     messages: tuple[Message, ...]
     items: tuple[int, ...]
-    checkpoint: CheckpointKind
+    checkpoint: CheckpointKind | None = None
 
 
 @frozen

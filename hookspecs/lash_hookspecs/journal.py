@@ -39,7 +39,9 @@ class TurnBegun:
     """The session is ours. `item` is to run now: the oldest whose turn was begun, else the oldest that may start one.
 
     It need not be the one that was accepted with it: those before it come first. `rows` is its journal so far, in
-    order. `item` None: there is nothing to do, and the lease was let go of (or never taken).
+    order. `item` None: there is nothing to do, and the lease was let go of (or never taken). `displaced` is the lease
+    that the item's turn ran under before, if nobody let go of it: its holder died, or was too late. Who only held the
+    session, to append to it, is none, and hides none.
     """
 
     tag: ClassVar[str] = "begun"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Union
 
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.llm import LlmCallError, LlmTerminalReason, ProviderFailureKind, TokenUsage
-from lash_hookspecs.messages import PluginMessage
+from lash_hookspecs.messages import Message, PluginMessage
 from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.tools import ToolCallOutput
 from lash_hookspecs.turn_outcomes import TurnOutcome
@@ -131,11 +131,12 @@ class ChildTokenUsage:
 
 @frozen(kw_only=True)
 class InjectedMessagesCommitted:
-    """Messages that a checkpoint added."""
+    """Messages that a checkpoint added: of plugins, and `inputs`, which users said meanwhile."""
 
     tag: ClassVar[str] = "injected_messages_committed"
     messages: tuple[PluginMessage, ...]
     checkpoint: CheckpointKind
+    inputs: tuple[Message, ...] = ()
 
 
 @frozen(kw_only=True)

@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from lash_framework.cli.turns import Evidence
+    from lash_hookspecs.activity import ToolCallCompleted, ToolCallStarted
     from lash_hookspecs.llm import TokenUsage
     from lash_hookspecs.sessions import AssembledTurn
 
@@ -47,9 +48,15 @@ def turn_object(turn: AssembledTurn) -> dict[str, Any]:
 
 
 def failure_object(
-    session_id: str | None, turn_id: str | None, kind: str, message: str, evidence: Evidence | None = None
+    session_id: str | None,
+    turn_id: str | None,
+    kind: str,
+    message: str,
+    evidence: Evidence | None = None,
+    *,
+    durable: bool = False,
 ) -> dict[str, Any]:
-    """The same shape for a turn that was not committed: `outcome.type` is `none`, the text what was heard so far."""
+    """The same shape for a turn that was not committed: `outcome.type` is `none`, the rest what was heard so far."""
     from lash_hookspecs.llm import TokenUsage
 
     return {
@@ -58,9 +65,25 @@ def failure_object(
         "outcome": {"type": "none"},
         "text": "" if evidence is None else evidence.text,
         "usage": usage_object(TokenUsage() if evidence is None else evidence.usage),
-        "durable": False,
-        "tool_calls": [],
+        "durable": durable,
+        "tool_calls": [] if evidence is None else [_call_object(each) for each in evidence.calls],
         "errors": [{"kind": kind, "message": message, "blocking": True}],
+    }
+
+
+def _call_object(call: ToolCallStarted | ToolCallCompleted) -> dict[str, Any]:
+    """A call as a committed turn has it; `output` is null while it is under way."""
+    from lash_hookspecs.codec import unstructure
+
+    output, duration_ms = getattr(call, "output", None), getattr(call, "duration_ms", 0)
+    parent = {} if call.parent_call_id is None else {"parent_call_id": call.parent_call_id}
+    return {
+        "call_id": call.call_id,
+        "tool_name": call.name,
+        "args": unstructure(call.args),
+        "output": None if output is None else unstructure(output),
+        "duration_ms": duration_ms,
+        **parent,
     }
 
 

@@ -87,6 +87,7 @@ def upgrade_check(invocation: Invocation, tools: tuple[str, ...], as_json: bool)
                     "at_effect": each.at,
                     "reason": each.reason,
                     "versions": [list(change) for change in each.versions],
+                    "waits_for": list(each.waits_for),
                 }
                 for each in found
             ]
@@ -96,7 +97,9 @@ def upgrade_check(invocation: Invocation, tools: tuple[str, ...], as_json: bool)
         print_table(("session", "turn", "verdict", "at effect"), rows, empty=f"no unfinished turns in {location}")
         for each in found:
             changes = "; ".join(starmap(_change, each.versions))
-            for line in filter(None, (f"{each.reason}{needs_tools(each.reason, tools)}", changes)):
+            waits = f"it waits for somebody to say what became of {', '.join(each.waits_for)}: see `lash pending list`"
+            told = f"{each.reason}{needs_tools(each.reason, tools)}"
+            for line in filter(None, (told, waits if each.waits_for else "", changes)):
                 click.echo(f"{each.turn_id}: {line}")
     return ExitCode.FINISHED if all(each.verdict == "safe" for each in found) else ExitCode.STOPPED
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -47,7 +48,7 @@ def resume(invocation: Invocation, session_id: str | None, abandon: str | None, 
             gate.again = invocation.resumes(lash, named[0] if len(named) == 1 else "", tools)
             if abandon is not None:
                 return await _abandon(lash, named[0], abandon)
-            return await _resume(lash, named, tools, gate)
+            return await _resume(lash, named, tools, gate, partial(invocation.resumes, lash, tools=tools))
 
     return anyio.run(with_signals, work)
 
@@ -60,9 +61,12 @@ async def _waiting(lash: Lash) -> Sequence[str]:
     return list(dict.fromkeys([each.session_id async for each in waiting]))
 
 
-async def _resume(lash: Lash, session_ids: Sequence[str], tools: Sequence[str], gate: Gate) -> int:
+async def _resume(
+    lash: Lash, session_ids: Sequence[str], tools: Sequence[str], gate: Gate, again: Callable[[str], str | None]
+) -> int:
+    from lash_framework.cli.turns import mended
     from lash_framework.recovery import RecoveryGate
-    from lash_hookspecs.errors import LashError, SessionBusy, TurnSuspended
+    from lash_hookspecs.errors import LashError, SessionBusy, StoreError, TurnSuspended
 
     if not session_ids:
         click.echo(f"nothing to resume in {lash.location}")
@@ -76,7 +80,9 @@ async def _resume(lash: Lash, session_ids: Sequence[str], tools: Sequence[str], 
             click.echo(f"{session_id}: a turn runs elsewhere, which goes on with all of it")
             continue
         except LashError as error:
-            complain(f"{session_id}: {told(error)}{needs_tools(error, tools)}")
+            then = f"; the turn is not committed; {mended(error, again(session_id))}"
+            next_step = then if isinstance(error, StoreError) else needs_tools(error, tools)
+            complain(f"{session_id}: {told(error)}{next_step}")
             code = max(code, ExitCode.SUSPENDED if isinstance(error, TurnSuspended) else ExitCode.STOPPED)
             continue
         for each in recovered:

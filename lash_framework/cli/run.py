@@ -143,5 +143,7 @@ def _settle_in_json(error: BaseException, state: State, job: _Job) -> int:
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         kind, message = "Interrupted", str(error) or "cancelled"
     evidence = job.gate.evidence if job.gate is not None else None
-    print_json(failure_object(job.session_id, job.turn_id, kind, message, evidence))
+    # Only of a turn that was interrupted it is sure that all of it is recorded: a store that failed may lack some.
+    durable = kind in ("Interrupted", "TurnInterrupted") and job.gate is not None and job.gate.again is not None
+    print_json(failure_object(job.session_id, job.turn_id, kind, message, evidence, durable=durable))
     return code

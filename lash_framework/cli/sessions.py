@@ -1,11 +1,11 @@
-"""`lash sessions list|show|export|compact|delete`."""
+"""`lash sessions list|show|queue|export|compact|delete`."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lash_framework.lash import Lash
     from lash_framework.unfinished import UnfinishedTurn
     from lash_hookspecs.compaction import Compacted
+    from lash_hookspecs.inbox import CancelOutcome, InboxItem
     from lash_hookspecs.messages import Message
     from lash_hookspecs.stores import SessionSummary
 
@@ -33,7 +34,7 @@ T = TypeVar("T")
 
 @click.group()
 def sessions() -> None:
-    """List, show, export, compact and delete sessions."""
+    """List, show, export, compact and delete sessions, and what is queued in one."""
 
 
 def _with_lash(invocation: Invocation, work: Callable[[Lash], Awaitable[T]]) -> T:
@@ -53,12 +54,20 @@ def _chosen(invocation: Invocation, given: str | None) -> str:
     return session_id
 
 
-def _history(invocation: Invocation, given: str | None) -> tuple[HistoryExport, Sequence[UnfinishedTurn]]:
+def _history(invocation: Invocation, given: str | None) -> tuple[HistoryExport, Sequence[UnfinishedTurn], set[str]]:
+    """A session, its unfinished turns, and which of them began with tools of a file."""
     chosen = _chosen(invocation, given)
 
-    async def work(lash: Lash) -> tuple[HistoryExport, Sequence[UnfinishedTurn]]:
+    async def work(lash: Lash) -> tuple[HistoryExport, Sequence[UnfinishedTurn], set[str]]:
         session_id = await matching(lash, chosen)
-        return await lash.load_history(session_id), await lash.unfinished(session_id)
+        history, unfinished = await lash.load_history(session_id), await lash.unfinished(session_id)
+        if not unfinished:
+            return history, (), set()
+        from lash_framework.accepted import accepted_with
+        from lash_framework.unfinished import all_items
+
+        items = [each async for each in all_items(lash.require_journal("its inbox").store, session_id)]
+        return history, unfinished, {each.turn_id or "" for each in items if "application" in accepted_with(each)}
 
     return _with_lash(invocation, work)
 
@@ -132,7 +141,7 @@ def _unfinished_object(turn: UnfinishedTurn) -> dict[str, Any]:
 @common_with("The session, in place of SESSION.")
 def show(invocation: Invocation, session_id: str | None, as_json: bool) -> None:
     """A session: its turns, with their ids, those that aren't finished, and what was said."""
-    history, unfinished = _history(invocation, session_id)
+    history, unfinished, with_tools = _history(invocation, session_id)
     if as_json:
         print_json({**_export(history), "unfinished": [_unfinished_object(each) for each in unfinished]})
         return
@@ -146,7 +155,8 @@ def show(invocation: Invocation, session_id: str | None, as_json: bool) -> None:
     ]
     print_table(("turn", "ended", "outcome", "tool calls", "usage"), rows, empty="no turns yet")
     for each in unfinished:
-        click.echo(unfinished_line(each, invocation.again(f"resume {shlex.quote(history.session_id)}")))
+        again = invocation.again(f"resume {shlex.quote(history.session_id)}")
+        click.echo(unfinished_line(each, again, with_tools=each.turn_id in with_tools))
     for message in history.messages:
         for who, text in _said(message):
             click.echo()
@@ -187,6 +197,88 @@ def _export(history: HistoryExport) -> dict[str, Any]:
     }
 
 
+@sessions.command()
+@click.argument("session_id", required=False, metavar="SESSION")
+@click.option("--cancel", "one", type=int, metavar="NO", help="Cancel this input.")
+@click.option("--cancel-from", "first", type=int, metavar="NO", help="Cancel this one, and all later ones that wait.")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
+@common_with("The session, in place of SESSION.")
+def queue(
+    invocation: Invocation, session_id: str | None, one: int | None, first: int | None, as_json: bool
+) -> int | None:
+    """Inputs that are accepted and not done yet, in order; or cancel some by their numbers.
+
+    Exit codes: 0 listed, or cancelled, 1 not all could be cancelled.
+    """
+    if one is not None and first is not None:
+        raise click.UsageError("--cancel and --cancel-from exclude each other")
+    chosen = _chosen(invocation, session_id)
+    no = one if first is None else first
+
+    async def work(lash: Lash) -> tuple[str, Sequence[InboxItem], Mapping[int, CancelOutcome] | None]:
+        lash.require_journal("`lash sessions queue`")
+        session = await lash.session(await matching(lash, chosen), recover=False)
+        if no is None:
+            return session.id, await session.inbox(), None
+        reason = "cancelled with `lash sessions queue`"
+        return session.id, (), await session.cancel_queued(no, onward=first is not None, reason=reason)
+
+    session_id, waiting, outcomes = _with_lash(invocation, work)
+    if outcomes is None:
+        _list_queue(session_id, waiting, as_json)
+        return None
+    if as_json:
+        print_json([{"no": each, "outcome": outcome.value} for each, outcome in outcomes.items()])
+    else:
+        for each, outcome in outcomes.items():
+            click.echo(f"{each}: {_BECAME[outcome.value].format(clean(session_id))}")
+    return 0 if all(outcome in ("cancelled", "requested") for outcome in outcomes.values()) else 1
+
+
+_BECAME = {
+    "cancelled": "cancelled",
+    "requested": "running: its turn is asked to end; `lash cancel {0}` waits for that",
+    "already_requested": "running: its turn was asked to end before; `lash cancel {0}` waits for that",
+    "taken": "running: another turn took it; `lash cancel {0}` ends that",
+    "completed": "completed: it came too late",
+    "unknown": "unknown: session {0} has no such input, or no more; `lash sessions queue {0}` lists them",
+}
+
+
+def _list_queue(session_id: str, waiting: Sequence[InboxItem], as_json: bool) -> None:
+    from lash_framework.accepted import bare_request
+    from lash_hookspecs.sessions import TextItem
+
+    rows = []
+    for each in waiting:
+        items = bare_request(each).turn_input.items
+        text = " ".join(item.text if isinstance(item, TextItem) else "[image]" for item in items)
+        rows.append((each, text))
+    if as_json:
+        print_json(
+            [
+                {
+                    "no": each.no,
+                    "state": each.state.value,
+                    "ingress": each.ingress.value,
+                    "source_key": each.source_key,
+                    "turn_id": each.turn_id,
+                    "text": text,
+                }
+                for each, text in rows
+            ]
+        )
+        return
+    print_table(
+        ("no", "accepted", "state", "for", "input"),
+        [
+            (each.no, moment(each.accepted_at_ms), each.state.value, each.ingress.value, shortened(text, 60))
+            for each, text in rows
+        ],
+        empty=f"nothing is queued in session {clean(session_id)}",
+    )
+
+
 def _markdown(history: HistoryExport) -> str:
     pieces = [f"# Session {history.session_id}"]
     pieces += [f"**{who}**\n\n{text}" for message in history.messages for who, text in _said(message)]
@@ -200,7 +292,7 @@ def _markdown(history: HistoryExport) -> str:
 @common_with("The session, in place of SESSION.")
 def export(invocation: Invocation, session_id: str | None, form: str, output: str | None) -> None:
     """A session, whole: as JSON for programs, as Markdown for reading."""
-    history, _ = _history(invocation, session_id)
+    history, _, _ = _history(invocation, session_id)
     if form == "markdown":
         text = _markdown(history)
     else:

@@ -10,7 +10,7 @@ import errno
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from lash_framework.cli.logs import LineHandler
     from lash_framework.cli.screens import Screen
     from lash_framework.session import Session
-    from lash_hookspecs.activity import TurnActivity
+    from lash_hookspecs.activity import ToolCallCompleted, ToolCallStarted, TurnActivity
     from lash_hookspecs.llm import TokenUsage
     from lash_hookspecs.sessions import AssembledTurn, TurnInput
 
-__all__ = ["Evidence", "Gate", "NotCommitted", "run_turn", "with_signals"]
+__all__ = ["Evidence", "Gate", "NotCommitted", "mended", "run_turn", "with_signals"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,7 @@ class Evidence:
     def __init__(self) -> None:
         self.asked = False
         self._texts: dict[str, str] = {}
+        self._calls: dict[str, ToolCallStarted | ToolCallCompleted] = {}
         self._usage: TokenUsage | None = None
         self._pending = False  # a call whose usage isn't known yet
 
@@ -59,6 +60,8 @@ class Evidence:
                 self._texts[activity.correlation_id] = self._texts.get(activity.correlation_id, "") + event.text
             case "model_attempt_reset":
                 self._texts.pop(activity.correlation_id, None)
+            case "tool_call_started" | "tool_call_completed":
+                self._calls[event.call_id] = event
             case "usage":
                 self._usage, self._pending = event.cumulative, False
 
@@ -66,6 +69,11 @@ class Evidence:
     def text(self) -> str:
         """All text of the answers so far, a line's end between two of them."""
         return "\n".join(self._texts.values())
+
+    @property
+    def calls(self) -> Sequence[ToolCallStarted | ToolCallCompleted]:
+        """The tool calls, each as it ended, or as it began."""
+        return list(self._calls.values())
 
     @property
     def answered(self) -> bool:
@@ -169,10 +177,8 @@ async def run_turn(
         if not gate.evidence.asked:
             raise
         had = "the model has answered" if gate.evidence.answered else "the model was asked"
-        mend = "make room" if "full" in str(error) else "mend that"
         text = f"{error}{'' if str(error).endswith('?') else ';'}"
-        then = "run it again" if gate.again is None else f"`{gate.again}` goes on with it"
-        raise NotCommitted(f"{text} {had}, but the turn was not committed; {mend}, then {then}") from error
+        raise NotCommitted(f"{text} {had}, but the turn was not committed; {mended(error, gate.again)}") from error
     try:
         if failed is None:
             screen.end(turn, location, said=logs.said if logs is not None else ())
@@ -181,6 +187,12 @@ async def run_turn(
     if failed is not None:
         raise (ReaderLeft() if failed.errno == errno.EPIPE else OutputFailed(failed)) from failed
     return turn
+
+
+def mended(error: Exception, again: str | None) -> str:
+    """What to do about a store that failed, and then to type."""
+    mend = "make room" if "full" in str(error) else "mend that"
+    return f"{mend}, then {'run it again' if again is None else f'`{again}` goes on with it'}"
 
 
 async def _show_turn(

@@ -66,14 +66,16 @@ def committed_line(recovered: RecoveredTurn) -> str:
     )
 
 
-def unfinished_line(turn: UnfinishedTurn, again: str) -> str:
-    """Where a turn stands, and what to type."""
+def unfinished_line(turn: UnfinishedTurn, again: str, *, with_tools: bool = False) -> str:
+    """Where a turn stands, and what to type; `with_tools`: it began with tools of a file."""
+    tools = " --tools FILE.py" if with_tools else ""
+    goes_on = f"{again}{tools}"
     advice = {
-        "waiting": f"it runs after those before it, or with `{again}`",
+        "waiting": f"it runs after those before it, or with `{goes_on}`",
         "running": "it runs right now",
-        "interrupted": f"{f'{clean(turn.reason)}; ' if turn.reason else ''}`{again}` goes on with it",
-        "suspended": f"see `lash pending list`; then `{again}`",
-        "blocked": f"{clean(turn.reason or '')}; mend that and type `{again}`, or `{again} --abandon {turn.turn_id}`",
+        "interrupted": f"{f'{clean(turn.reason)}; ' if turn.reason else ''}`{goes_on}` goes on with it",
+        "suspended": f"see `lash pending list`; then `{goes_on}`",
+        "blocked": f"{clean(turn.reason or '')}; mend that and type `{goes_on}`, or `{again} --abandon {turn.turn_id}`",
     }
     return f"turn {turn.turn_id} is {turn.state}: {advice[turn.state]}"
 

@@ -25,10 +25,11 @@ _SPEAKERS = (MessageRole.USER, MessageRole.SYSTEM)
 
 @frozen(kw_only=True)
 class Accepted:
-    """What a delivery adds: messages in order, causes that become active, and the plugins' words as they came."""
+    """What a delivery adds: messages in order, causes that become active, and what users and plugins said."""
 
     messages: tuple[Message, ...] = ()
     turn_causes: tuple[TurnCause, ...] = ()
+    inputs: tuple[Message, ...] = ()
     injected: tuple[PluginMessage, ...] = ()
 
     def __bool__(self) -> bool:
@@ -49,7 +50,7 @@ def accept_delivery(
     and causes that are known. Messages without an id are called `<id_prefix><n>`, n counting on from `count`.
     """
     known = {cause.id for cause in active}
-    inputs = [each for each in delivery.inputs if conversation.position_of(each.id) is None]
+    inputs = tuple(each for each in delivery.inputs if conversation.position_of(each.id) is None)
     messages: list[Message] = []
     injected: list[PluginMessage] = []
     offered = [*delivery.messages, *(_transient(each) for each in delivery.transient_messages)]
@@ -67,7 +68,7 @@ def accept_delivery(
             known.add(cause.id)
             causes.append(cause)
             messages.append(cause.to_event_message())
-    return Accepted(messages=(*inputs, *messages), turn_causes=tuple(causes), injected=tuple(injected))
+    return Accepted(messages=(*inputs, *messages), turn_causes=tuple(causes), inputs=inputs, injected=tuple(injected))
 
 
 def _transient(message: PluginMessage) -> PluginMessage:

@@ -343,8 +343,9 @@ class TurnMachine:
         run.messages = run.messages.extended(accepted.messages)
         run.turn_causes += accepted.turn_causes
         run.checkpoint_count += len(accepted.messages)
-        if accepted.injected:
-            run.emit([InjectedMessagesCommitted(messages=accepted.injected, checkpoint=kind)])
+        if accepted.injected or accepted.inputs:
+            told = InjectedMessagesCommitted(messages=accepted.injected, checkpoint=kind, inputs=accepted.inputs)
+            run.emit([told])
         over = False
         if kind is not CheckpointKind.AFTER_WORK:
             # What the driver was about to do is no longer the next thing, which makes this one more iteration.

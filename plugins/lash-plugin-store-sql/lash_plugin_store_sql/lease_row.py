@@ -23,8 +23,9 @@ __all__ = ["LEASE", "RELEASED", "holder_gone", "holder_text", "lease_facts", "wr
 LEASE = "lease_generation, lease_token, lease_holder, lease_claimed_at_ms, lease_expires_at_ms, lease_displaced"
 """The columns, in the order that `lease_facts` takes them."""
 
-RELEASED = "lease_token = NULL, lease_holder = NULL, lease_displaced = NULL"
-"""What lets go of the lease, in an UPDATE of `sessions`; the generation stays."""
+_FREE = "lease_token = NULL, lease_holder = NULL"
+RELEASED = f"{_FREE}, lease_displaced = NULL"
+"""What lets go of the lease with a turn's commit, in an UPDATE of `sessions`; the generation stays."""
 
 
 def lease_facts(session_id: str, columns: Sequence[Any]) -> LeaseFacts:
@@ -32,24 +33,25 @@ def lease_facts(session_id: str, columns: Sequence[Any]) -> LeaseFacts:
     generation, token, holder, claimed_at_ms, expires_at_ms, displaced = columns
     if type(generation) is not int or generation < 0:
         raise corrupt("sessions", f"`{session_id}`", f"its lease has the generation {generation!r:.80}")
-    if token is None:
+    if token is None and displaced is None:
         return LeaseFacts(generation=generation)
-    if (
+    if token is not None and (
         generation == 0
         or not type(token) is type(holder) is str
         or not type(claimed_at_ms) is type(expires_at_ms) is int
     ):
         raise corrupt("sessions", f"`{session_id}`", "its lease's columns don't fit together")
     try:
-        lease = Lease(
-            session_id=session_id,
-            holder=_holder(orjson.loads(holder)),
-            generation=generation,
-            token=token,
-            claimed_at_ms=claimed_at_ms,
-            expires_at_ms=expires_at_ms,
-        )
-        before = None
+        lease = before = None
+        if token is not None:
+            lease = Lease(
+                session_id=session_id,
+                holder=_holder(orjson.loads(holder)),
+                generation=generation,
+                token=token,
+                claimed_at_ms=claimed_at_ms,
+                expires_at_ms=expires_at_ms,
+            )
         if displaced is not None:
             values = orjson.loads(displaced)
             before = Lease(session_id=session_id, holder=_holder(values.pop("holder")), **values)
@@ -126,5 +128,5 @@ def write_grant(tx: Tx, session_no: int, grant: Grant) -> None:
 
 
 def write_release(tx: Tx, session_no: int) -> None:
-    """Let go of whatever lease there is."""
-    tx.write(f"UPDATE sessions SET {RELEASED} WHERE no = ?", (session_no,))
+    """Let go of whatever lease there is. Whom it followed stays known: it may have run no turn, and they one."""
+    tx.write(f"UPDATE sessions SET {_FREE} WHERE no = ?", (session_no,))

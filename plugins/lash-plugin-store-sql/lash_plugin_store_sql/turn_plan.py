@@ -52,7 +52,10 @@ OPEN = BEGUN | {InboxState.PENDING}
 
 @frozen(kw_only=True)
 class LeaseFacts:
-    """A session's lease as stored: the last generation there was, and the lease if somebody holds it, lapsed or not."""
+    """A session's lease as stored: the last generation there was, and the lease if somebody holds it, lapsed or not.
+
+    `displaced` is the lease that the last one followed whose holder hadn't let go, also once the last one is released.
+    """
 
     generation: int = 0
     lease: Lease | None = None
@@ -251,8 +254,15 @@ def plan_begin(begin: TurnBegin, facts: BeginFacts) -> Union[Committed, Busy, Be
     accepts = new is not None and accepted is None
     if isinstance(granted, LeaseBusy):
         return Busy(held=granted.held, accepts=accepts and begin.wait)
+    if granted.writes:
+        granted = evolve(granted, displaced=_died_in(facts.next, granted.displaced, facts.lease.displaced))
     runs_new = facts.next is None and accepts and new is not None and new.available_at_ms <= facts.now_ms
     return Begin(grant=granted, accepts=accepts, claims=facts.next, runs_new=runs_new)
+
+
+def _died_in(item: InboxItem | None, *leases: Lease | None) -> Lease | None:
+    """The one of these leases that the item's turn ran under: who held the session for anything else ran none."""
+    return next((each for each in leases if each and item and each.generation == item.claim_generation), None)
 
 
 def fruitless(stored: InboxItem, *, died: bool, progressed: bool) -> int:

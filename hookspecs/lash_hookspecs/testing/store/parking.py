@@ -9,7 +9,7 @@ from lash_hookspecs.inbox import CancelOutcome, InboxState
 from lash_hookspecs.journal_rows import JournalStatus
 from lash_hookspecs.stores import Capability
 from lash_hookspecs.testing.store.inbox import note
-from lash_hookspecs.testing.store.kit import Cases, StoreHarness, raises, same
+from lash_hookspecs.testing.store.kit import Cases, Need, StoreHarness, raises, same
 from lash_hookspecs.testing.store.runner import LONG, Runner, effect, listed, new_item, tries
 
 __all__ = ["CASES"]
@@ -113,6 +113,30 @@ async def _fruitless(harness: StoreHarness) -> None:
         else:
             await _let_lapse(store, host, begun.item.no)
     same(counts, [1, 2, 3, 0, 1, 1])
+
+
+@CASES.case("A6.05-bystander", INBOX, JOURNAL, Need.CLOCK)
+async def _bystander(harness: StoreHarness) -> None:
+    """Who holds the session without its turn, and dies, is no death of the turn; nor does one hide such a death."""
+    store, mine, theirs, other = await harness.open(), Runner("mine"), Runner("theirs"), Runner("other")
+    lease, item = await mine.begin(store, new_item("a"))
+    await store.release_lease(lease)
+    for _ in range(2):
+        await other.lease(store)
+        harness.advance(LONG)
+        begun = await theirs.tried(store)
+        same((begun.item.no, begun.item.fruitless, begun.displaced), (item.no, 0, None))
+        await store.release_lease(begun.lease)
+    dead, _ = await mine.begin(store)
+    harness.advance(LONG)
+    await store.release_lease(await other.lease(store))
+    begin = theirs.beginning(ttl_ms=LONG)
+    begun = await store.begin_turn(begin)
+    same((begun.item.fruitless, begun.displaced), (1, dead))
+    same(await store.begin_turn(begin), begun)
+    await store.release_lease(begun.lease)
+    begun = await mine.tried(store)
+    same((begun.item.fruitless, begun.displaced), (1, None))
 
 
 async def _let_lapse(store: Any, host: Runner, no: int) -> None:
