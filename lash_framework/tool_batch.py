@@ -72,6 +72,7 @@ MAX_DEPTH = 8
 @mutable(eq=False)
 class _Call:
     """A call that runs, or ran: `callers` are the tools above it, `children` the calls that its tool made, by index.
+    `may_be_internal`: a tool makes it, of its own.
 
     `asked` has its arguments as they stand. `raw` is its result before hooks saw it, which `result` follows; `ran` says
     that its tool made it, and `is_live` that it did so now. `found` is what hooks before it did to it, and `hooks` are
@@ -81,6 +82,7 @@ class _Call:
     asked: PendingToolCall
     place: Place
     callers: tuple[str, ...] = ()
+    may_be_internal: bool = False
     children: dict[int, _Call] = field(factory=dict)
     raw: CompletedToolCall | None = None
     result: CompletedToolCall | None = None
@@ -275,7 +277,7 @@ class ToolBatch:
                 plan.validators,
                 asked,
                 lambda owner: self._context(call, owner, ends),
-                plan.tools.refusal(asked.tool_name, nested=call.place.parent_id is not None),
+                plan.tools.refusal(asked.tool_name, nested=call.may_be_internal),
             )
             ends.pass_on()
             for each in attached(done):
@@ -326,7 +328,9 @@ class ToolBatch:
         scope, key = call.place.scope, call.place.key
         callers = (*call.callers, asked.tool_name)
 
-        async def call_tool(index: int, name: str, args: Mapping[str, Any]) -> CompletedToolCall:
+        async def call_tool(
+            index: int, name: str, args: Mapping[str, Any], *, as_model: bool = False
+        ) -> CompletedToolCall:
             if index in call.children:
                 text = (
                     f"`call_tool` was called twice with index {index}; each child of a call needs an index of its own"
@@ -342,6 +346,7 @@ class ToolBatch:
                 PendingToolCall(call_id=f"{asked.call_id}:{index:02d}", tool_name=name, args=args),
                 Place(scope, child_key(key, owner, index), asked.call_id),
                 callers,
+                may_be_internal=not as_model,
             )
             call.children[index] = child
             if len(callers) >= MAX_DEPTH:

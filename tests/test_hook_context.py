@@ -614,7 +614,8 @@ async def test_a_turn_that_is_cancelled_while_it_compacts_leaves_the_conversatio
             turn = await running.result()
         assert [each.text for each in await session.messages()] == ["first", "said 2", "second"]
     assert turn.outcome == Stopped(StopReason.CANCELLED)
-    assert turn.token_usage.at_least  # the call that didn't fit was paid, and its record isn't a part of the turn
+    assert turn.token_usage.input == 50  # the call that didn't fit was paid, and its record isn't a part of the turn
+    assert not turn.token_usage.at_least
     assert turn.compaction is None
 
 

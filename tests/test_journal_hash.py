@@ -254,6 +254,7 @@ HASHES = {
     "assistant_response": "1533a18a0bf0d53c",
     "direct": "aa548b7a31d9a85d",
     "tool_call": "abf9a84b56bae810",
+    "tool_hooks": "08703b20061739b3",
     "exec_code": "3bd5edfcc46acb2e",
     "checkpoint": "cd5ea580fa68b32f",
     "compact": "ab10dedbc4e393b7",

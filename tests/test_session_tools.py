@@ -266,7 +266,7 @@ async def test_a_tool_out_of_reach_is_not_told_of_and_comes_back_within_the_turn
         """Mend it."""
         remote.unavailable = None
 
-    model = Watched([calls("remote", "mend"), calls("remote"), "a"])
+    model = Watched([calls("remote"), calls("mend"), calls("remote"), "a"])
     async with agent(model, plugins=[offering(remote, mend)]) as lash:
         session = await lash.session()
         assert (await session.tools()).tools["remote"].reason == "unavailable: the server is down"
@@ -282,7 +282,7 @@ async def test_a_tool_out_of_reach_is_not_told_of_and_comes_back_within_the_turn
             ("remote", "was not available")
         ]
     assert codes(turn) == ["tool_unavailable", "ok", "ok"]
-    assert model.told == [["mend"], ["remote", "mend"], ["remote", "mend"], ["mend"]]
+    assert model.told == [["mend"], ["mend"], ["remote", "mend"], ["remote", "mend"], ["mend"]]
 
 
 async def test_a_tool_that_fails_to_say_whether_it_is_there_is_not() -> None:

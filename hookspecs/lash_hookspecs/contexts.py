@@ -21,7 +21,7 @@ from lash_hookspecs.turn_outcomes import TerminationPolicy
 from lash_hookspecs.values import frozen, mutable
 
 if TYPE_CHECKING:
-    from lash_hookspecs.tool_contexts import ToolMoment
+    pass
 
 __all__ = [
     "CheckpointHookContext",
@@ -174,7 +174,7 @@ class TurnCall(SessionCall):
     messages: Sequence[Message] = ()
     tools: tuple[ToolManifest, ...] = ()
     kind: CheckpointKind | None = None
-    tool: ToolMoment | None = None
+    tool: Any = None
     edit_tools: Callable[..., None] | None = None
     termination: TerminationPolicy = TerminationPolicy()
 

@@ -141,7 +141,8 @@ class LlmTextMessage(LlmMessage):
             return NotImplemented
         return self.role == other.role and self.blocks == other.blocks
 
-    __hash__ = LlmMessage.__hash__
+    def __hash__(self) -> int:
+        return hash((LlmMessage, (self.role, self.blocks)))
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         return LlmMessage, (self.role, self.blocks)

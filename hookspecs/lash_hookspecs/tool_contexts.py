@@ -38,7 +38,7 @@ class ToolHookContext(TurnHookContext):
 
     @property
     def _moment(self) -> ToolMoment:
-        moment = self._call.tool
+        moment: ToolMoment | None = self._call.tool
         assert moment is not None  # set by whoever calls these hooks
         return moment
 

@@ -111,8 +111,9 @@ class ToolCallContext:
     """What a running tool may know of its call. `state` is its plugin's session state, to read.
 
     `call_tool(index, name, args)` runs another tool of the session as a child of this call (the `batch` tool does so)
-    and returns its completed call; a child's id is `<call id>:<two-digit index>`. Children may have children, up to
-    a depth that no sensible tool comes near. `find_tools(query, limit)` searches the deferred tools.
+    and returns its completed call; a child's id is `<call id>:<two-digit index>`. With `as_model=True` it is held to
+    what the model may call, which internal tools are not. Children may have children, up to a depth that no sensible
+    tool comes near. `find_tools(query, limit)` searches the deferred tools.
     """
 
     session_id: str
@@ -124,7 +125,7 @@ class ToolCallContext:
     host: Any = None
     options: Any = None
     state: Any = None
-    call_tool: Callable[[int, str, Mapping[str, Any]], Awaitable[CompletedToolCall]] | None = None
+    call_tool: Callable[..., Awaitable[CompletedToolCall]] | None = None
     find_tools: Callable[[str, int], Sequence[ToolManifest]] | None = None
 
 

@@ -24,6 +24,8 @@ from lash_hookspecs import (
     CommitResult,
     ComponentChanged,
     CompositionContext,
+    ContextCall,
+    DriverWrap,
     HookPolicy,
     HostContext,
     InboxItem,
@@ -37,6 +39,7 @@ from lash_hookspecs import (
     NodeRecord,
     PluginInfo,
     PluginScope,
+    PreparedContext,
     ProviderContext,
     ProviderSpec,
     Receipt,
@@ -68,6 +71,7 @@ _COLUMNS = "holds encoded bytes, which a store keeps in columns of its own"
 
 NEVER_STORED: dict[type, str] = {
     CatalogEdit: _LIVE,
+    DriverWrap: _LIVE,
     Mode: _LIVE,
     ModeDriver: _LIVE,
     ModeExtension: _LIVE,
@@ -78,6 +82,8 @@ NEVER_STORED: dict[type, str] = {
     StoreContext: _LIVE,
     StoreSpec: _LIVE,
     CompositionContext: _CALL,
+    ContextCall: _CALL,
+    PreparedContext: _CALL,
     HostContext: _CALL,
     PluginScope: _CALL,
     SessionCall: _CALL,

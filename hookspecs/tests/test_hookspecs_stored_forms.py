@@ -281,6 +281,7 @@ SAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
             ],
             "errors": [{"kind": "llm_provider", "message": "m", "terminal_reason": "stop", "blocking": True}],
             "durable": True,
+            "context_tokens": 0,
             "explain_ref": "sha256:11",
             "started_at_ms": 1,
             "finished_at_ms": 2,

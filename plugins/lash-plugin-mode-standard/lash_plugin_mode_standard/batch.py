@@ -114,7 +114,7 @@ async def _run_child(ctx: ToolCallContext, index: int, tool: str, parameters: Ma
     if ctx.call_tool is None:
         return _failed(index, tool, "unavailable", "tools can't be called from here")
     try:
-        completed = await ctx.call_tool(index, tool, parameters)
+        completed = await ctx.call_tool(index, tool, parameters, as_model=True)
     except ToolError as error:
         return _failed(index, tool, error.code, str(error))
     except ConfigurationError as error:
