@@ -87,9 +87,9 @@ class OnUnknown(StrEnum):
 class ToolManifest:
     """What is known of a tool without running it. The schemas are JSON Schema objects; `timeout_s` in seconds.
 
-    Declared for whoever acts on it: `retry`, when a failed call may be made again; `max_concurrency`, how many calls
-    may run at once in a process (None: any number); `keeps`, the end of a long output that is worth keeping;
-    `attaches`, whether results may have attachments.
+    `retry` says when a failed call is made again; `max_concurrency`, how many calls run at once in a host (None: any
+    number). Declared for whoever acts on it: `keeps`, the end of a long output that is worth keeping; `attaches`,
+    whether results may have attachments.
     """
 
     name: str
