@@ -11,6 +11,7 @@ from lash_framework.journal_errors import EffectsSuspended
 from lash_framework.tool_calls import unseen_call
 from lash_framework.tool_hooks import Place
 from lash_hookspecs.effect_outcomes import HookRecord
+from lash_hookspecs.effects import child_key
 from lash_hookspecs.errors import EffectControllerError
 from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.tools import CompletedToolCall, PendingToolCall
@@ -27,6 +28,7 @@ class OpenCall:
     `asked` has its arguments as they stand. `raw` is its result before hooks saw it, which `result` follows; `ran` says
     that its tool made it, and `is_live` that it did so now. `found` is what hooks before it did to it, and `hooks` are
     the records of all hooks around it, and around the calls within it. `slot` is its place, if its tool has a limit.
+    `attempt` counts from 1; `earlier` are the calls that the tool made in those before. `is_shown`: its beginning is.
     """
 
     asked: PendingToolCall
@@ -41,6 +43,29 @@ class OpenCall:
     found: tuple[ToolIntervention, ...] = ()
     hooks: list[HookRecord] = field(factory=list)
     slot: Slot | None = None
+    attempt: int = 1
+    earlier: tuple[CompletedToolCall, ...] = ()
+    is_shown: bool = False
+
+    @property
+    def key(self) -> str:
+        """The replay key of the attempt; the first one's is the call's."""
+        key = self.place.key
+        return key if self.attempt == 1 else child_key(key, "", f"attempt:{self.attempt}")
+
+    @property
+    def prefix(self) -> str:
+        """What the ids of its children begin with: those of another attempt are others."""
+        call_id = self.asked.call_id
+        return call_id if self.attempt == 1 else f"{call_id}:r{self.attempt}"
+
+    def begin_again(self, failed: CompletedToolCall) -> None:
+        """The attempt failed, and another one begins: of it nothing is known."""
+        self.attempt += 1
+        self.earlier = failed.children
+        self.children = {}
+        self.raw = self.result = None
+        self.is_live = False
 
     def settled(self, otherwise: Callable[[PendingToolCall], CompletedToolCall]) -> CompletedToolCall:
         """Its result, with its children's; `otherwise` makes one for each call without."""
@@ -52,9 +77,10 @@ class OpenCall:
         self, done: CompletedToolCall, otherwise: Callable[[PendingToolCall], CompletedToolCall]
     ) -> CompletedToolCall:
         """The result, and what its children came to."""
-        if not self.children:
+        if not self.children and not self.earlier:
             return done
-        return evolve(done, children=tuple(each.settled(otherwise) for _, each in sorted(self.children.items())))
+        children = [each.settled(otherwise) for _, each in sorted(self.children.items())]
+        return evolve(done, children=(*self.earlier, *children))
 
 
 @mutable(eq=False)

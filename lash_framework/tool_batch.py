@@ -33,18 +33,22 @@ from lash_framework.tool_calls import (
 )
 from lash_framework.tool_directives import with_after
 from lash_framework.tool_hooks import Place, ToolHooks
+from lash_framework.tool_retries import judging, retry_status
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.codec import MAX_NESTING, encode
 from lash_hookspecs.directives import OwnedDirective
-from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand
+from lash_hookspecs.effect_commands import RuntimeEffectKind, SleepCommand, ToolCallCommand
 from lash_hookspecs.effect_outcomes import (
+    RetryLater,
     RuntimeEffectOutcome,
+    SleepOutcome,
     ToolCallDone,
     ToolCallEffectOutcome,
     expect,
 )
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope, child_key, effect_key
 from lash_hookspecs.errors import CodecError, EffectControllerError
+from lash_hookspecs.tool_declarations import RetryNever
 from lash_hookspecs.tools import (
     CompletedToolCall,
     OnUnknown,
@@ -181,7 +185,8 @@ class ToolBatch:
             on_unknown=owned.tool.manifest.on_unknown if owned else OnUnknown.FAIL,
             replay=asked.replay,
         )
-        return envelope(place.scope, ToolCallCommand(prepared), asked.call_id, key=place.key)
+        effect_id = asked.call_id if call.attempt == 1 else f"{asked.call_id} attempt {call.attempt}"
+        return envelope(place.scope, ToolCallCommand(prepared), effect_id, key=call.key)
 
     async def _decide(self, call: OpenCall) -> None:
         """Ask the hooks before the tool. They may change the call's arguments, or end it here."""
@@ -205,10 +210,41 @@ class ToolBatch:
             await self._stream.tool_completed(call.result)
 
     async def _run_call(self, call: OpenCall, wrapped: RuntimeEffectEnvelope) -> None:
+        """Run it to its end: once more after a failure that says so, as its record does, after a while."""
+        outcome = await self._attempt(call, wrapped)
+        while outcome.again is not None:
+            await self._pause(call, outcome.again)
+            call.begin_again(outcome.launch.result)
+            outcome = await self._attempt(call, self._envelope(call))
+        if call.is_live and call.result is not None:
+            # Shown once it is recorded: whoever watches may be slow, or go, and it must not be lost.
+            await self._stream.tool_completed(call.result)
+
+    async def _pause(self, call: OpenCall, again: RetryLater) -> None:
+        """Sleep before the next attempt, across the boundary: after a crash, for as long as is left."""
+        now_ms, call_id, attempt = self._plan.now_ms, call.asked.call_id, call.attempt
+
+        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            seconds = max(0, min(again.delay_ms, again.until_ms - now_ms())) / 1000
+            await self._stream.tool_pauses(call_id, retry_status(self._plan.composition, call, seconds))
+            await anyio.sleep(seconds)
+            return SleepOutcome()
+
+        key = child_key(call.place.key, "", f"pause:{attempt}")
+        command, effect_id = SleepCommand(again.delay_ms), f"{call_id} pause {attempt}"
+        expect(
+            await self._plan.controller.execute(envelope(call.place.scope, command, effect_id, key=key), run),
+            SleepOutcome,
+        )
+
+    async def _attempt(self, call: OpenCall, wrapped: RuntimeEffectEnvelope) -> ToolCallEffectOutcome:
         plan, asked = self._plan, call.asked
+        owned = plan.composition.tools.get(asked.tool_name)
+        policy = owned.tool.manifest.retry if owned is not None else RetryNever()
+
+        call.slot = plan.limits.slot(owned)
 
         async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-            call.slot = plan.limits.slot(plan.composition.tools.get(asked.tool_name))
             if call.slot is None:
                 return await execute()
             async with call.slot:
@@ -216,7 +252,9 @@ class ToolBatch:
 
         async def execute() -> RuntimeEffectOutcome:
             ends = Ends()  # of the call's children, whatever the tool makes of them
-            await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.place.parent_id)
+            if not call.is_shown:
+                call.is_shown = True
+                await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.place.parent_id)
             done = await perform(
                 plan.composition,
                 plan.validators,
@@ -235,8 +273,9 @@ class ToolBatch:
             inner = [record for _, child in sorted(call.children.items()) for record in child.hooks]
             return ToolCallEffectOutcome(ToolCallDone(made), joined(inner))
 
+        runner = judging(self._around(run), policy, call.attempt, plan.now_ms)
         try:
-            outcome = expect(await plan.controller.execute(wrapped, self._around(run)), ToolCallEffectOutcome)
+            outcome = expect(await plan.controller.execute(wrapped, runner), ToolCallEffectOutcome)
         except Exception:
             call.raw = call.result = None  # there is no record of it, and there won't be
             raise
@@ -245,9 +284,7 @@ class ToolBatch:
             call.hooks.append(outcome.within)
             if not call.is_live:
                 await self._hooks.take(outcome.within)
-        if call.is_live and call.result is not None:
-            # Shown once it is recorded: whoever watches may be slow, or go, and it must not be lost.
-            await self._stream.tool_completed(call.result)
+        return outcome
 
     def _keep(self, call: OpenCall, done: CompletedToolCall) -> None:
         """A tool came to its end: this is the result, unless there are hooks that look at it."""
@@ -270,13 +307,14 @@ class ToolBatch:
     async def _context(self, call: OpenCall, owner: str, ends: Ends) -> ToolCallContext:
         await self._plan.enter()
         corner, asked = self._plan.states.scopes[owner], call.asked
-        scope, key = call.place.scope, call.place.key
+        scope, key, prefix = call.place.scope, call.key, call.prefix
+        children, slot = call.children, call.slot  # this attempt's: code of an earlier one may still run
         callers = (*call.callers, asked.tool_name)
 
         async def call_tool(
             index: int, name: str, args: Mapping[str, Any], *, as_model: bool = False
         ) -> CompletedToolCall:
-            if index in call.children:
+            if index in children:
                 text = (
                     f"`call_tool` was called twice with index {index}; each child of a call needs an index of its own"
                 )
@@ -288,17 +326,17 @@ class ToolBatch:
                 text = f"the arguments of the call of `{name}` have no JSON form: {error}"
                 raise ToolError(text, code="unencodable_arguments", failure_class=ToolFailureClass.INTERNAL) from error
             child = OpenCall(
-                PendingToolCall(call_id=f"{asked.call_id}:{index:02d}", tool_name=name, args=args),
+                PendingToolCall(call_id=f"{prefix}:{index:02d}", tool_name=name, args=args),
                 Place(scope, child_key(key, owner, index), asked.call_id),
                 callers,
                 may_be_internal=not as_model,
             )
-            call.children[index] = child
+            children[index] = child
             if len(callers) >= MAX_DEPTH:
                 child.result = too_deep_call(child.asked, callers)
                 return child.result
-            if call.slot is not None:
-                call.slot.give()
+            if slot is not None:
+                slot.give()
             try:
                 return await self._run_child(child)
             except EffectControllerError as error:
@@ -310,8 +348,8 @@ class ToolBatch:
                 child.result = waiting_call(child.asked)
                 return child.result
             finally:
-                if call.slot is not None:
-                    await call.slot.take_back()
+                if slot is not None:
+                    await slot.take_back()
 
         return ToolCallContext(
             session_id=self._plan.session_id,
@@ -319,7 +357,7 @@ class ToolBatch:
             call_id=asked.call_id,
             tool_name=asked.tool_name,
             plugin_id=owner,
-            idempotency_key=key,
+            idempotency_key=call.place.key,
             host=corner.host,
             options=corner.options,
             state=corner.state,

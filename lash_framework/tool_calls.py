@@ -37,6 +37,9 @@ from lash_hookspecs.tools import (
     ToolFailureClass,
     ToolFailureSource,
     ToolManifest,
+    ToolRetry,
+    ToolRetryNever,
+    ToolRetrySafe,
 )
 
 __all__ = [
@@ -62,10 +65,12 @@ UNKNOWN = "unknown_after_crash"
 """The code of a call of which nobody knows whether it happened."""
 
 
-def failure(code: str, message: str, kind: ToolFailureClass, source: ToolFailureSource) -> ToolCallOutput:
+def failure(
+    code: str, message: str, kind: ToolFailureClass, source: ToolFailureSource, retry: ToolRetry = ToolRetryNever()
+) -> ToolCallOutput:
     """A failed call. What no store can hold of its text is replaced."""
-    text = storable_text(message)
-    return ToolCallOutput(ToolCallFailure(failure_class=kind, code=storable_text(code), message=text, source=source))
+    text, code = storable_text(message), storable_text(code)
+    return ToolCallOutput(ToolCallFailure(failure_class=kind, code=code, message=text, source=source, retry=retry))
 
 
 def model_return(call_id: str, tool_name: str, outcome: ToolCallOutcome) -> ModelToolReturn:
@@ -209,11 +214,19 @@ def _raised(owned: OwnedTool, error: BaseException) -> ToolCallOutput:
             kind = ToolFailureClass(alone.failure_class)
         except ValueError:
             kind = ToolFailureClass.EXECUTION
-        return failure(str(alone.code), str(alone), kind, ToolFailureSource.TOOL)
+        return failure(str(alone.code), str(alone), kind, ToolFailureSource.TOOL, _retry(alone.retry))
     # The result tells the model and the user; the traceback is for who looks for it.
     log.info("tool `%s` of plugin `%s` raised", owned.tool.manifest.name, owned.plugin_id, exc_info=error)
     text = str(alone) if isinstance(alone, LashError) and not others else failure_text(error)
     return failure("tool_raised", text, ToolFailureClass.INTERNAL, ToolFailureSource.TOOL)
+
+
+def _retry(said: object) -> ToolRetry:
+    """What a tool says of its failure, which may be anything."""
+    after_ms = said.after_ms if isinstance(said, ToolRetrySafe) else None
+    if isinstance(said, ToolRetrySafe):
+        return ToolRetrySafe(after_ms if isinstance(after_ms, int) else None)
+    return ToolRetryNever()
 
 
 def _output(result: object) -> ToolCallOutput:

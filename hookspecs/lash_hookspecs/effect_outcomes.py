@@ -37,6 +37,7 @@ __all__ = [
     "HookRecord",
     "LlmCallOutcome",
     "ProcessOutcome",
+    "RetryLater",
     "RuntimeEffectOutcome",
     "SleepOutcome",
     "SyncEnvironmentOutcome",
@@ -173,17 +174,27 @@ class ToolCallDone:
     result: CompletedToolCall
 
 
+@frozen(kw_only=True)
+class RetryLater:
+    """The call is to be made again after `delay_ms` milliseconds, which is at `until_ms` (since 1970)."""
+
+    delay_ms: int
+    until_ms: int
+
+
 @frozen
 class ToolCallEffectOutcome:
     """How the call was launched. (A launch that waits for somebody comes with durable waits.)
 
     `within` is what the hooks around the calls did that the tool made: whoever replays this doesn't ask for them.
+    `again`: it failed, and is to be made once more, whatever its tool's policy is by then.
     """
 
     tag: ClassVar[str] = "tool_call"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TOOL_CALL
     launch: ToolCallDone
     within: HookRecord = HookRecord()
+    again: RetryLater | None = None
 
 
 @frozen(kw_only=True)

@@ -276,13 +276,22 @@ class ToolCallOutput:
 
 
 class ToolError(Exception):
-    """Raise it in a tool to tell the model what went wrong. `code` is stable, for programs."""
+    """Raise it in a tool to tell the model what went wrong. `code` is stable, for programs.
+
+    `retry=ToolRetrySafe()` says that the same call may be made again, as far as the tool's policy lets it.
+    """
 
     def __init__(
-        self, message: str, *, code: str = "tool_error", failure_class: ToolFailureClass = ToolFailureClass.EXECUTION
+        self,
+        message: str,
+        *,
+        code: str = "tool_error",
+        failure_class: ToolFailureClass = ToolFailureClass.EXECUTION,
+        retry: ToolRetry = ToolRetryNever(),
     ) -> None:
         self.code = code
         self.failure_class = failure_class
+        self.retry = retry
         super().__init__(message)
 
 
