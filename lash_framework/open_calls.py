@@ -59,6 +59,11 @@ class OpenCall:
         call_id = self.asked.call_id
         return call_id if self.attempt == 1 else f"{call_id}:r{self.attempt}"
 
+    def put_off(self, launched: CompletedToolCall) -> None:
+        """Its tool has left the end to somebody else, so it has no result; the calls that it made are known."""
+        self.earlier, self.children = launched.children, {}
+        self.raw = self.result = None
+
     def begin_again(self, failed: CompletedToolCall) -> None:
         """The attempt failed, and another one begins: of it nothing is known."""
         self.attempt += 1
@@ -90,11 +95,13 @@ class Ends:
     broken: list[Exception] = field(factory=list)
     faults: list[EffectControllerError] = field(factory=list)
     waiting: dict[str, str] = field(factory=dict)
+    deferred: set[str] = field(factory=set)
 
     def add(self, error: EffectControllerError | EffectsSuspended) -> None:
         """One more."""
         if isinstance(error, EffectsSuspended):
             self.waiting |= error.waiting
+            self.deferred |= error.deferred
         else:
             self.faults.append(error)
 
@@ -103,4 +110,4 @@ class Ends:
         for error in (*self.broken, *self.faults):
             raise error
         if self.waiting:
-            raise EffectsSuspended(self.waiting)
+            raise EffectsSuspended(self.waiting, self.deferred)

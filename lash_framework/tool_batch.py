@@ -31,19 +31,22 @@ from lash_framework.tool_calls import (
     waiting_call,
     without_attachment,
 )
+from lash_framework.tool_deferrals import Deferral, answered, deferral_of, wait_of
 from lash_framework.tool_directives import with_after
 from lash_framework.tool_hooks import Place, ToolHooks
 from lash_framework.tool_retries import judging, retry_status
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.codec import MAX_NESTING, encode
 from lash_hookspecs.directives import OwnedDirective
-from lash_hookspecs.effect_commands import RuntimeEffectKind, SleepCommand, ToolCallCommand
+from lash_hookspecs.effect_commands import AwaitEventCommand, RuntimeEffectKind, SleepCommand, ToolCallCommand
 from lash_hookspecs.effect_outcomes import (
+    AwaitEventOutcome,
     RetryLater,
     RuntimeEffectOutcome,
     SleepOutcome,
     ToolCallDone,
     ToolCallEffectOutcome,
+    ToolCallPending,
     expect,
 )
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope, child_key, effect_key
@@ -60,6 +63,7 @@ from lash_hookspecs.tools import (
     ToolFailureClass,
 )
 from lash_hookspecs.turn_effects import ToolCalls, ToolResults
+from lash_hookspecs.waits import WaitTimedOut
 
 __all__ = ["ToolBatch"]
 
@@ -216,6 +220,8 @@ class ToolBatch:
             await self._pause(call, outcome.again)
             call.begin_again(outcome.launch.result)
             outcome = await self._attempt(call, self._envelope(call))
+        if isinstance(outcome.launch, ToolCallPending):
+            await self._complete(call, outcome.launch)
         if call.is_live and call.result is not None:
             # Shown once it is recorded: whoever watches may be slow, or go, and it must not be lost.
             await self._stream.tool_completed(call.result)
@@ -237,6 +243,21 @@ class ToolBatch:
             SleepOutcome,
         )
 
+    async def _complete(self, call: OpenCall, launch: ToolCallPending) -> None:
+        """Take the answer to a call whose end was put off. Raises `EffectsSuspended` if there is none yet."""
+        plan, asked = self._plan, call.asked
+        call.put_off(launch.result)
+
+        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            if launch.until_ms is not None and plan.now_ms() >= launch.until_ms:
+                return AwaitEventOutcome(WaitTimedOut())
+            raise EffectsSuspended({launch.key: f"tool_call `{asked.tool_name}` ({asked.call_id})"}, {launch.key})
+
+        command = AwaitEventCommand(wait_of(plan.session_id, plan.turn_id, call.key))
+        wrapped = envelope(call.place.scope, command, f"completion of {asked.call_id}", key=launch.key)
+        outcome = expect(await plan.controller.execute(wrapped, run), AwaitEventOutcome)
+        self._keep(call, answered(asked, launch, outcome.resolution))
+
     async def _attempt(self, call: OpenCall, wrapped: RuntimeEffectEnvelope) -> ToolCallEffectOutcome:
         plan, asked = self._plan, call.asked
         owned = plan.composition.tools.get(asked.tool_name)
@@ -251,6 +272,7 @@ class ToolBatch:
                 return await execute()
 
         async def execute() -> RuntimeEffectOutcome:
+            deferral = deferral_of(plan, call) if owned is not None else None
             ends = Ends()  # of the call's children, whatever the tool makes of them
             if not call.is_shown:
                 call.is_shown = True
@@ -259,7 +281,7 @@ class ToolBatch:
                 plan.composition,
                 plan.validators,
                 asked,
-                lambda owner: self._context(call, owner, ends),
+                lambda owner: self._context(call, owner, ends, deferral),
                 plan.tools.refusal(asked.tool_name, nested=call.may_be_internal),
             )
             ends.pass_on()
@@ -271,7 +293,8 @@ class ToolBatch:
             self._keep(call, made)  # it happened, though the turn may be cancelled by now
             call.is_live = True
             inner = [record for _, child in sorted(call.children.items()) for record in child.hooks]
-            return ToolCallEffectOutcome(ToolCallDone(made), joined(inner))
+            outcome = ToolCallEffectOutcome(ToolCallDone(made), joined(inner))
+            return outcome if deferral is None else deferral.outcome(outcome)
 
         runner = judging(self._around(run), policy, call.attempt, plan.now_ms)
         try:
@@ -304,7 +327,7 @@ class ToolBatch:
         child.result = child.settled(lost_call)
         return child.result
 
-    async def _context(self, call: OpenCall, owner: str, ends: Ends) -> ToolCallContext:
+    async def _context(self, call: OpenCall, owner: str, ends: Ends, deferral: Deferral | None) -> ToolCallContext:
         await self._plan.enter()
         corner, asked = self._plan.states.scopes[owner], call.asked
         scope, key, prefix = call.place.scope, call.key, call.prefix
@@ -363,4 +386,5 @@ class ToolBatch:
             state=corner.state,
             call_tool=call_tool,
             find_tools=self._plan.tools.find,
+            defer=None if deferral is None else deferral.defer,
         )

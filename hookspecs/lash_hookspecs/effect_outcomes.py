@@ -43,6 +43,7 @@ __all__ = [
     "SyncEnvironmentOutcome",
     "ToolCallDone",
     "ToolCallEffectOutcome",
+    "ToolCallPending",
     "ToolHooksOutcome",
     "TurnEndOutcome",
     "TurnStartOutcome",
@@ -175,6 +176,19 @@ class ToolCallDone:
 
 
 @frozen(kw_only=True)
+class ToolCallPending:
+    """The call waits for somebody to complete it, under `key`, until `until_ms` (since 1970) if that is given.
+
+    `result` is what its tool returned meanwhile, with the calls that it made.
+    """
+
+    tag: ClassVar[str] = "pending"
+    key: str
+    result: CompletedToolCall
+    until_ms: int | None = None
+
+
+@frozen(kw_only=True)
 class RetryLater:
     """The call is to be made again after `delay_ms` milliseconds, which is at `until_ms` (since 1970)."""
 
@@ -184,7 +198,7 @@ class RetryLater:
 
 @frozen
 class ToolCallEffectOutcome:
-    """How the call was launched. (A launch that waits for somebody comes with durable waits.)
+    """How the call was launched: it ended, or it waits for somebody.
 
     `within` is what the hooks around the calls did that the tool made: whoever replays this doesn't ask for them.
     `again`: it failed, and is to be made once more, whatever its tool's policy is by then.
@@ -192,7 +206,7 @@ class ToolCallEffectOutcome:
 
     tag: ClassVar[str] = "tool_call"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TOOL_CALL
-    launch: ToolCallDone
+    launch: ToolCallDone | ToolCallPending
     within: HookRecord = HookRecord()
     again: RetryLater | None = None
 

@@ -88,8 +88,8 @@ class ToolManifest:
     """What is known of a tool without running it. The schemas are JSON Schema objects; `timeout_s` in seconds.
 
     `retry` says when a failed call is made again; `max_concurrency`, how many calls run at once in a host (None: any
-    number). Declared for whoever acts on it: `keeps`, the end of a long output that is worth keeping; `attaches`,
-    whether results may have attachments.
+    number); `may_defer`, that a call may put off its end with `ctx.defer`. Declared for whoever acts on it: `keeps`,
+    the end of a long output that is worth keeping; `attaches`, whether results may have attachments.
     """
 
     name: str
@@ -104,6 +104,7 @@ class ToolManifest:
     max_concurrency: int | None = None
     keeps: OutputEnd = OutputEnd.HEAD
     attaches: bool = False
+    may_defer: bool = False
 
 
 @frozen(kw_only=True)
@@ -113,7 +114,8 @@ class ToolCallContext:
     `call_tool(index, name, args)` runs another tool of the session as a child of this call (the `batch` tool does so)
     and returns its completed call; a child's id is `<call id>:<two-digit index>`. With `as_model=True` it is held to
     what the model may call, which internal tools are not. Children may have children, up to a depth that no sensible
-    tool comes near. `find_tools(query, limit)` searches the deferred tools.
+    tool comes near. `find_tools(query, limit)` searches the deferred tools. `defer(timeout_s=None)` puts off the call's
+    end: its key is what somebody completes the call with (`lash pending resolve`), after the tool has returned.
     """
 
     session_id: str
@@ -127,6 +129,7 @@ class ToolCallContext:
     state: Any = None
     call_tool: Callable[..., Awaitable[CompletedToolCall]] | None = None
     find_tools: Callable[[str, int], Sequence[ToolManifest]] | None = None
+    defer: Callable[..., str] | None = None
 
 
 class Tool(Protocol):
