@@ -8,7 +8,7 @@ from attrs import evolve, field
 
 from lash_framework.call_limits import Slot
 from lash_framework.journal_errors import EffectsSuspended
-from lash_framework.tool_calls import unseen_call
+from lash_framework.tool_calls import unseen_call, with_thread
 from lash_framework.tool_hooks import Place
 from lash_hookspecs.effect_outcomes import HookRecord
 from lash_hookspecs.effects import child_key
@@ -29,6 +29,7 @@ class OpenCall:
     that its tool made it, and `is_live` that it did so now. `found` is what hooks before it did to it, and `hooks` are
     the records of all hooks around it, and around the calls within it. `slot` is its place, if its tool has a limit.
     `attempt` counts from 1; `earlier` are the calls that the tool made in those before. `is_shown`: its beginning is.
+    `in_thread`: it runs where no cancel stops it.
     """
 
     asked: PendingToolCall
@@ -46,6 +47,7 @@ class OpenCall:
     attempt: int = 1
     earlier: tuple[CompletedToolCall, ...] = ()
     is_shown: bool = False
+    in_thread: bool = False
 
     @property
     def key(self) -> str:
@@ -76,7 +78,10 @@ class OpenCall:
         """Its result, with its children's; `otherwise` makes one for each call without."""
         if self.result is None and self.raw is not None:
             return unseen_call(self.raw) if self.ran else self.raw
-        return self.result or self.with_children(otherwise(self.asked), otherwise)
+        if self.result is not None:
+            return self.result
+        made = self.with_children(otherwise(self.asked), otherwise)
+        return with_thread(made) if self.in_thread else made
 
     def with_children(
         self, done: CompletedToolCall, otherwise: Callable[[PendingToolCall], CompletedToolCall]

@@ -27,6 +27,7 @@ from lash_framework.tool_calls import (
     is_unknown,
     lost_call,
     perform,
+    runs_in_thread,
     too_deep_call,
     waiting_call,
     without_attachment,
@@ -274,6 +275,7 @@ class ToolBatch:
         async def execute() -> RuntimeEffectOutcome:
             deferral = deferral_of(plan, call) if owned is not None else None
             ends = Ends()  # of the call's children, whatever the tool makes of them
+            call.in_thread = runs_in_thread(owned)
             if not call.is_shown:
                 call.is_shown = True
                 await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.place.parent_id)

@@ -36,7 +36,6 @@ from lash_hookspecs.tools import (
     ToolError,
     ToolFailureClass,
     ToolFailureSource,
-    ToolManifest,
     ToolRetry,
     ToolRetryNever,
     ToolRetrySafe,
@@ -52,10 +51,12 @@ __all__ = [
     "lost_call",
     "model_return",
     "perform",
+    "runs_in_thread",
     "too_deep_call",
     "unknown_call",
     "unseen_call",
     "waiting_call",
+    "with_thread",
     "without_attachment",
 ]
 
@@ -194,15 +195,35 @@ async def perform(
     try:
         with anyio.move_on_after(manifest.timeout_s) as scope:
             result = await owned.tool.call(await ctx(owned.plugin_id), call.args)
-        output = _timeout(manifest) if scope.cancelled_caught else _output(result)
+        output = _timeout(owned) if scope.cancelled_caught else _output(result)
     except BaseException as error:
         pass_on(error)
         output = _raised(owned, error)
     return completed(call, output, int((anyio.current_time() - started) * 1000))
 
 
-def _timeout(manifest: ToolManifest) -> ToolCallOutput:
-    text = f"`{manifest.name}` took longer than {manifest.timeout_s:g} s and was stopped"
+def runs_in_thread(owned: OwnedTool | None) -> bool:
+    """Whether a tool's code goes on though nobody waits for it any more."""
+    return owned is not None and not getattr(owned.tool, "is_async", True)
+
+
+def with_thread(done: CompletedToolCall) -> CompletedToolCall:
+    """A call of such a tool: if it was cancelled, its result says what that means."""
+    outcome = done.output.outcome
+    if not isinstance(outcome, ToolCallCancelled):
+        return done
+    outcome = evolve(outcome, message=f"{outcome.message}; {_GOES_ON}")
+    view = model_return(done.call_id, done.tool_name, outcome)
+    return evolve(done, output=evolve(done.output, outcome=outcome), model_return=view)
+
+
+_GOES_ON = "it runs in a thread, which can't be stopped, and may still do its work"
+
+
+def _timeout(owned: OwnedTool) -> ToolCallOutput:
+    manifest = owned.tool.manifest
+    ending = f"nobody waits for it any more; {_GOES_ON}" if runs_in_thread(owned) else "was stopped"
+    text = f"`{manifest.name}` took longer than {manifest.timeout_s:g} s and {ending}"
     return failure("timeout", text, ToolFailureClass.TIMEOUT, ToolFailureSource.RUNTIME)
 
 

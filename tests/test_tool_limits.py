@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Event
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import pytest
 from agents import agent
 from attrs import define, field
 
 from lash_framework.testing import Simulation, simulate
-from lash_hookspecs import Stopped, StopReason, ToolCallContext, tool
+from lash_hookspecs import Stopped, StopReason, ToolCallContext, ToolSet, tool
 from lash_plugin_provider_scripted import Call, Reply
 
 
@@ -168,3 +170,65 @@ def test_the_time_limit_of_a_call_begins_when_its_turn_has_come() -> None:
         return [each.output.is_success for each in turn.tool_calls]
 
     assert simulate(scenario).value == [True, True, True]
+
+
+# ---- what is stopped, and what isn't --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_a_set", [False, True])
+async def test_a_call_in_a_thread_that_is_too_slow_says_that_it_may_go_on(in_a_set: bool) -> None:
+    """A thread can't be stopped: whoever reads the result must not believe that nothing more happens."""
+    go = Event()
+
+    @tool(timeout_s=0.01)
+    def slow() -> None:
+        "Take long."
+        go.wait(10)
+
+    tools = ToolSet([slow], prefix="very_") if in_a_set else [slow]
+    name = "very_slow" if in_a_set else "slow"
+    async with agent([Reply(text="", tool_calls=[Call(name, {}, "c")]), "Done."], tools=tools) as lash:
+        turn = await (await lash.session("s")).run("go")
+    go.set()
+    assert turn.tool_calls[0].output.outcome.message == (
+        f"`{name}` took longer than 0.01 s and nobody waits for it any more; it runs in a thread, which can't be "
+        "stopped, and may still do its work"
+    )
+
+
+async def test_a_call_in_a_thread_that_is_cancelled_says_so_too() -> None:
+    """The turn ends at once; the coroutine beside it was stopped in its middle."""
+    go = Event()
+    stopped: list[str] = []
+    begun = anyio.Event()
+
+    @tool
+    def threaded() -> None:
+        "Take long."
+        anyio.from_thread.run_sync(begun.set)
+        go.wait(10)
+
+    @tool
+    async def coroutine() -> None:
+        "Take longer."
+        try:
+            await anyio.sleep_forever()
+        finally:
+            stopped.append("coroutine")
+
+    script = [Reply(text="", tool_calls=[Call("threaded", {}, "t"), Call("coroutine", {}, "c")])]
+    async with agent(script, tools=[threaded, coroutine]) as lash:
+        session = await lash.session("s")
+        async with session.turn("go") as running, anyio.create_task_group() as group:
+
+            async def cancel() -> None:
+                await begun.wait()
+                running.cancel("enough")
+
+            group.start_soon(cancel)
+            turn = await running.result()
+    go.set()
+    messages = [each.output.outcome.message for each in turn.tool_calls]
+    thread = "the turn was cancelled; it runs in a thread, which can't be stopped, and may still do its work"
+    assert messages == [thread, "the turn was cancelled"]
+    assert stopped == ["coroutine"]

@@ -135,8 +135,9 @@ class ToolCallContext:
 class Tool(Protocol):
     """Something callable by a model. `@tool` makes one of a typed function.
 
-    One that may be out of reach also has an attribute `unavailable`: why it can't be called now, or None. It is looked
-    at whenever the model is told of its tools, so it must be cheap.
+    One that a cancel doesn't stop, since it runs in a thread, has an attribute `is_async` that is False: results of
+    calls that were stopped say so. One that may be out of reach also has an attribute `unavailable`: why it can't be
+    called now, or None. It is looked at whenever the model is told of its tools, so it must be cheap.
     """
 
     @property
