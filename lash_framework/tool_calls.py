@@ -20,6 +20,7 @@ from lash_framework.session_tools import Refusal
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
 from lash_hookspecs.errors import CodecError, LashError
 from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.tool_declarations import ToolRetry, ToolRetryNever, ToolRetrySafe
 from lash_hookspecs.tools import (
     AttachmentPart,
     CompletedToolCall,
@@ -36,9 +37,6 @@ from lash_hookspecs.tools import (
     ToolError,
     ToolFailureClass,
     ToolFailureSource,
-    ToolRetry,
-    ToolRetryNever,
-    ToolRetrySafe,
 )
 
 __all__ = [

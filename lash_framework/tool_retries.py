@@ -11,13 +11,17 @@ from lash_framework.open_calls import OpenCall
 from lash_hookspecs.effect_outcomes import RetryLater, RuntimeEffectOutcome, ToolCallDone, ToolCallEffectOutcome
 from lash_hookspecs.effects import EffectRunner, RuntimeEffectEnvelope
 from lash_hookspecs.llm import RetryStatus
-from lash_hookspecs.tool_declarations import RetryIdempotent, RetryNever, ToolRetryPolicy
+from lash_hookspecs.tool_declarations import (
+    RetryIdempotent,
+    RetryNever,
+    ToolRetryExhausted,
+    ToolRetryPolicy,
+    ToolRetrySafe,
+)
 from lash_hookspecs.tools import (
     ToolCallFailure,
     ToolFailureClass,
     ToolFailureSource,
-    ToolRetryExhausted,
-    ToolRetrySafe,
 )
 
 __all__ = ["decided", "judging", "retry_status"]

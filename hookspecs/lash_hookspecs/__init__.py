@@ -483,7 +483,11 @@ if TYPE_CHECKING:
         RetryIdempotent as RetryIdempotent,
         RetryNever as RetryNever,
         RetrySafe as RetrySafe,
+        ToolRetry as ToolRetry,
+        ToolRetryExhausted as ToolRetryExhausted,
+        ToolRetryNever as ToolRetryNever,
         ToolRetryPolicy as ToolRetryPolicy,
+        ToolRetrySafe as ToolRetrySafe,
     )
     from lash_hookspecs.tool_interventions import (
         ToolIntervention as ToolIntervention,
@@ -526,10 +530,6 @@ if TYPE_CHECKING:
         ToolFailureClass as ToolFailureClass,
         ToolFailureSource as ToolFailureSource,
         ToolManifest as ToolManifest,
-        ToolRetry as ToolRetry,
-        ToolRetryExhausted as ToolRetryExhausted,
-        ToolRetryNever as ToolRetryNever,
-        ToolRetrySafe as ToolRetrySafe,
     )
     from lash_hookspecs.toolsets import (
         ToolSet as ToolSet,
@@ -1100,7 +1100,11 @@ _MODULES = {
         "RetryIdempotent",
         "RetryNever",
         "RetrySafe",
+        "ToolRetry",
+        "ToolRetryExhausted",
+        "ToolRetryNever",
         "ToolRetryPolicy",
+        "ToolRetrySafe",
     ),
     "tool_interventions": (
         "ToolIntervention",
@@ -1141,10 +1145,6 @@ _MODULES = {
         "ToolFailureClass",
         "ToolFailureSource",
         "ToolManifest",
-        "ToolRetry",
-        "ToolRetryExhausted",
-        "ToolRetryNever",
-        "ToolRetrySafe",
     ),
     "toolsets": ("ToolSet",),
     "turn_effects": (

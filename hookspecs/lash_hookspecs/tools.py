@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol, Union
 from attrs import field
 
 from lash_hookspecs.messages import AttachmentRef, ProviderReplayMeta
-from lash_hookspecs.tool_declarations import OutputEnd, RetryNever, ToolRetryPolicy
+from lash_hookspecs.tool_declarations import OutputEnd, RetryNever, ToolRetry, ToolRetryNever, ToolRetryPolicy
 from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.values import frozen
 
@@ -44,10 +44,6 @@ __all__ = [
     "ToolFailureClass",
     "ToolFailureSource",
     "ToolManifest",
-    "ToolRetry",
-    "ToolRetryExhausted",
-    "ToolRetryNever",
-    "ToolRetrySafe",
 ]
 
 
@@ -179,32 +175,6 @@ class ToolFailureSource(StrEnum):
     PLUGIN = "plugin"
     POLICY = "policy"
     CANCELLATION = "cancellation"
-
-
-@frozen
-class ToolRetryNever:
-    """The same call must not be made again by itself."""
-
-    tag: ClassVar[str] = "never"
-
-
-@frozen
-class ToolRetrySafe:
-    """The same call may be made again, after `after_ms` milliseconds where given."""
-
-    tag: ClassVar[str] = "safe"
-    after_ms: int | None = None
-
-
-@frozen
-class ToolRetryExhausted:
-    """It was tried `attempts` times."""
-
-    tag: ClassVar[str] = "exhausted"
-    attempts: int
-
-
-ToolRetry = Union[ToolRetryNever, ToolRetrySafe, ToolRetryExhausted]
 
 
 @frozen
