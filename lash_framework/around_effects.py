@@ -97,6 +97,8 @@ class AroundEffects:
         if isinstance(given, LlmCallOutcome):
             known = inner or LlmCallOutcome(given.result)
             given = evolve(known, result=storable(given.result))
+        elif isinstance(given, ToolCallEffectOutcome) and inner is not None and given.launch == inner.launch:
+            given = inner  # one that waits goes on to do so
         elif isinstance(given, ToolCallEffectOutcome):
             given = ToolCallEffectOutcome(ToolCallDone(await self._own(asked, given.launch.result, inner)))
         try:

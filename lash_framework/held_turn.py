@@ -229,6 +229,7 @@ class HeldTurn:
             get_blob=lash.store.get_blob,
             queued=queued,
             now_ms=lash.world.now_ms,
+            limits=lash.host.limits,
             keep_partial=lash.settings.durability.partial_text == "keep",
             compact_at=lash.settings.context.compact_at,
             context_tokens=partial(context_tokens, session, conversation),

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+from lash_framework.call_limits import CallLimits
 from lash_framework.composition import Composition, compose
 from lash_framework.hooks import Owned, collect_sync
 from lash_framework.implementations import HookImpl, hook_table
@@ -64,6 +65,7 @@ class PluginHost:
         )
         self._compositions: dict[str, Composition] = {}
         self._lifespans = Lifespans(close_limit_s)
+        self.limits = CallLimits()
         self._lock = lock
         if lock is not None:
             lock.check_loaded(self.report.loaded, self.report.known, self._manager)

@@ -335,8 +335,8 @@ class JournalController:
         match outcome:
             case TurnStartOutcome(prompt=prompt) | SyncEnvironmentOutcome(unchanged=False, prompt=prompt):
                 self._hasher.note_prompt(prompt)
-            case ToolCallEffectOutcome(launch=ToolCallDone(result=result)):
-                self._within.update(descendants(result))
+            case ToolCallEffectOutcome(launch=launch):
+                self._within.update(descendants(launch.result))
 
     def _row(self, envelope: RuntimeEffectEnvelope, asked: Asked, status: JournalStatus, body: bytes) -> JournalRow:
         return JournalRow(

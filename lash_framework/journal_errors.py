@@ -7,7 +7,7 @@ caused it is put right. `EffectSuspended` and `EffectUnrecorded` aren't failures
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import orjson
 
@@ -60,12 +60,18 @@ class JournalRefusal(ReplayError):
 
 
 class EffectsSuspended(LashError):
-    """The turn can't go on before a person decided on these. `waiting` has the label of each by its replay key."""
+    """The turn can't go on before somebody answered these. `waiting` has the label of each by its replay key.
 
-    def __init__(self, waiting: Mapping[str, str]) -> None:
+    `deferred` are those that wait for their completion; of the others a person must say whether they happened.
+    """
+
+    def __init__(self, waiting: Mapping[str, str], deferred: Set[str] = frozenset()) -> None:
         self.waiting = dict(waiting)
-        what = ", ".join(self.waiting.values())
-        super().__init__(f"a crash interrupted {what}; a person must say whether it happened")
+        self.deferred = frozenset(deferred)
+        unknown = ", ".join(label for key, label in waiting.items() if key not in deferred)
+        waits = ", ".join(label for key, label in waiting.items() if key in deferred)
+        told = [f"a crash interrupted {unknown}; a person must say whether it happened"] if unknown else []
+        super().__init__("; ".join([*told, *([f"{waits} waits for its completion"] if waits else [])]))
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -339,18 +339,18 @@ class Lash:
             yield
 
     async def pending(self) -> Sequence[PendingCall]:
-        """Calls that a crash left unknown and that wait for a person, of all sessions."""
+        """Calls that wait for somebody, of all sessions: to be completed, or because a crash left them unknown."""
         return await pending_calls(self.require_journal("`lash pending`"))
 
     async def resolve(
-        self, key: str, *, result: object = None, error: str | None = None, happened: bool = True
+        self, key: str, *, result: object = None, error: str | None = None, happened: bool = True, wait: bool = False
     ) -> PendingCall:
         """Say what became of a pending call: its result, or why it failed, or that it never happened.
 
-        A beginning of the key is enough; `Session.recover` goes on. Raises `UnknownName`, and `SessionBusy`.
+        A beginning of the key is enough; `Session.recover` goes on. Raises `UnknownName`, and `SessionBusy` (or waits).
         """
         journalling = self.require_journal("`lash pending`")
-        return await resolve(journalling, key, result=result, error=error, happened=happened)
+        return await resolve(journalling, key, result=result, error=error, happened=happened, wait=wait)
 
     async def replay(self, turn_id: str, session_id: str | None = None) -> Replayed:
         """Replay a committed turn from its journal: nothing is executed, nothing is written.

@@ -1,4 +1,4 @@
-"""Calls of unsafe tools that a crash left unknown, and that wait for a person's word."""
+"""Calls that wait for somebody: whose end their tools put off, and unsafe ones that a crash left unknown."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
+from lash_framework.call_rows import pending
+from lash_framework.cut_calls import cut_row, may_be_cut
 from lash_framework.tool_calls import completed, failure
+from lash_framework.tool_deferrals import answer_row
 from lash_framework.unfinished import all_items
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
 from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand
-from lash_hookspecs.effect_outcomes import ToolCallDone, ToolCallEffectOutcome
+from lash_hookspecs.effect_outcomes import ToolCallDone, ToolCallEffectOutcome, ToolCallPending
 from lash_hookspecs.errors import CodecError, ConfigurationError, UnknownName
 from lash_hookspecs.inbox import InboxItem, InboxState
 from lash_hookspecs.journal import TurnBegun
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.tools import (
+    CompletedToolCall,
     OnUnknown,
     PendingToolCall,
     ToolCallOutput,
@@ -25,6 +29,7 @@ from lash_hookspecs.tools import (
     ToolFailureSource,
 )
 from lash_hookspecs.values import frozen
+from lash_hookspecs.waits import Resolution, ResolvedError, ResolvedOk
 
 if TYPE_CHECKING:
     from lash_framework.admission import Journalling
@@ -33,13 +38,23 @@ __all__ = ["PendingCall", "pending_calls", "resolve", "waiting_in"]
 
 _CALL = RuntimeEffectKind.TOOL_CALL
 
+FAILED = "resolved_as_failed"
+"""The code of a call that somebody says has failed."""
+
 _LEFT = frozenset({InboxState.SUSPENDED, InboxState.STUCK, InboxState.BLOCKED})
 """Where a turn with such a call stands; the last two if somebody tried to go on with it, and it couldn't."""
+
+_BEGUN = _LEFT | {InboxState.CLAIMED}
+"""It runs, or its process died: a call whose end was put off waits already then."""
 
 
 @frozen(kw_only=True)
 class PendingCall:
-    """A call that may or may not have happened. `key` names it for `resolve`; `item` is its turn's inbox item."""
+    """A call that waits for an answer. `key` names it for `resolve`; `item` is its turn's inbox item.
+
+    `deferred`: its tool put off its end, until `until_ms` (since 1970) if that is given, and `said` so much meanwhile.
+    Else a crash interrupted it, and it may or may not have happened.
+    """
 
     key: str
     session_id: str
@@ -48,84 +63,122 @@ class PendingCall:
     tool_name: str
     call_id: str
     args: Mapping[str, Any]
+    deferred: bool = False
+    until_ms: int | None = None
+    said: Any = None
+
+
+Waiting = tuple[JournalRow, ToolCallCommand | ToolCallPending]
+"""The record of a call, and what it says."""
 
 
 async def pending_calls(journalling: Journalling) -> Sequence[PendingCall]:
-    """All of them, those of turns that run right now apart."""
+    """All of them; of turns that run right now, only those whose end was put off."""
     return [_shown(*each) for each in await _waiting(journalling)]
 
 
-async def _waiting(journalling: Journalling) -> list[tuple[InboxItem, JournalRow, ToolCallCommand]]:
+async def _waiting(journalling: Journalling) -> list[tuple[InboxItem, JournalRow, ToolCallCommand | ToolCallPending]]:
     found = []
-    async for item in all_items(journalling.store, states=_LEFT):
+    async for item in all_items(journalling.store, states=_BEGUN):
         rows = await journalling.store.load_journal(item.session_id, item.turn_id or "")
         found += [(item, row, command) for row, command in waiting_in(item, rows)]
     return found
 
 
-def waiting_in(item: InboxItem, rows: Sequence[JournalRow]) -> list[tuple[JournalRow, ToolCallCommand]]:
-    """The calls of an item's journal of which a person must say whether they happened."""
-    open_calls = [each for each in rows if (each.status, each.kind) == (JournalStatus.INTENT, _CALL)]
-    both = [(row, decode(ToolCallCommand, row.body)) for row in open_calls]
-    suspended = item.state is InboxState.SUSPENDED
-    return [each for each in both if suspended or each[1].call.on_unknown is OnUnknown.WAIT]
+def waiting_in(item: InboxItem, rows: Sequence[JournalRow]) -> list[Waiting]:
+    """The calls of an item's journal that wait for an answer: to be completed, or whether they happened."""
+    answered, calls = {row.key for row in rows}, [row for row in rows if row.kind == _CALL]
+    found: list[Waiting] = []
+    for row in calls:
+        if row.status is JournalStatus.DONE:
+            try:
+                launch = decode(ToolCallEffectOutcome, row.body).launch
+            except CodecError:
+                continue  # which is told to who goes on with the turn
+            if isinstance(launch, ToolCallPending) and launch.key not in answered:
+                found.append((row, launch))
+        elif row.status is JournalStatus.INTENT and item.state is not InboxState.CLAIMED:
+            command = decode(ToolCallCommand, row.body)
+            if item.state is InboxState.SUSPENDED or command.call.on_unknown is OnUnknown.WAIT:
+                found.append((row, command))
+    return found
 
 
-def _shown(item: InboxItem, row: JournalRow, command: ToolCallCommand) -> PendingCall:
+def _shown(item: InboxItem, row: JournalRow, what: ToolCallCommand | ToolCallPending) -> PendingCall:
+    is_deferred = isinstance(what, ToolCallPending)
+    call = what.result if isinstance(what, ToolCallPending) else what.call
+    output = what.result.output.outcome if isinstance(what, ToolCallPending) else None
     return PendingCall(
-        key=row.key,
+        key=what.key if isinstance(what, ToolCallPending) else row.key,
         session_id=item.session_id,
         turn_id=item.turn_id or "",
         item=item.no,
-        tool_name=command.call.tool_name,
-        call_id=command.call.call_id,
-        args=command.call.args,
+        tool_name=call.tool_name,
+        call_id=call.call_id,
+        args=call.args,
+        deferred=is_deferred,
+        until_ms=what.until_ms if isinstance(what, ToolCallPending) else None,
+        said=output.value if isinstance(output, ToolCallSuccess) else None,
     )
 
 
 async def resolve(
-    journalling: Journalling, key: str, *, result: object, error: str | None, happened: bool = True
+    journalling: Journalling, key: str, *, result: object, error: str | None, happened: bool = True, wait: bool = False
 ) -> PendingCall:
-    """Record what became of a call, or that it never `happened`: the first answer counts.
+    """Record the answer to a call: its result, why it failed, or that it never `happened`. The first answer counts.
 
     Raises `UnknownName` for a key that nothing waits under, or more than one does, and `SessionBusy` while the turn
-    runs or somebody else answers, be it here.
+    runs or somebody else answers, be it here; with `wait`, that is waited for.
     """
     waiting = await _waiting(journalling)
-    found = [each for each in waiting if each[1].key.startswith(key)]
+    found = [each for each in waiting if _shown(*each).key.startswith(key)]
     if len(found) != 1 or not key:
         several = f"it begins {len(found)} keys: type more of it" if found and key else "`lash pending list` lists them"
         raise UnknownName("pending call", key, hint=several)
-    ((item, row, command),) = found
-    call = PendingToolCall(
-        call_id=command.call.call_id,
-        tool_name=command.call.tool_name,
-        args=command.call.args,
-        replay=command.call.replay,
-    )
-    if not happened:
-        text = f"`{call.tool_name}` did not happen: the process ended before it, as a person found out"
-        output = failure("did_not_happen", text, ToolFailureClass.UNAVAILABLE, ToolFailureSource.RUNTIME)
-    elif error is not None:
-        output = failure("resolved_as_failed", error, ToolFailureClass.EXECUTION, ToolFailureSource.RUNTIME)
-    else:
-        output = ToolCallOutput(ToolCallSuccess(result))
+    ((item, row, what),) = found
+    shown = _shown(item, row, what)
     try:
-        body = encode(ToolCallEffectOutcome(ToolCallDone(completed(call, output))), levels=MAX_NESTING)
+        if isinstance(what, ToolCallPending):
+            said = _resolution(shown, result, error, happened)
+            answer = answer_row(item.session_id, shown.turn_id, row, what, said)
+        else:
+            outcome = ToolCallEffectOutcome(ToolCallDone(_what_became(pending(what), result, error, happened)))
+            answer = evolve(row, status=JournalStatus.DONE, body=encode(outcome, levels=MAX_NESTING))
     except CodecError as fault:
-        raise ConfigurationError(f"the result for `{call.tool_name}` has no JSON form: {fault}") from fault
-    begun = await journalling.apart().begin(item.session_id, None)
+        raise ConfigurationError(f"the result for `{shown.tool_name}` has no JSON form: {fault}") from fault
+    begun = await journalling.apart().begin(item.session_id, None, wait=wait)
     assert isinstance(begun, TurnBegun)  # nothing was to be accepted
-    if begun.lease is None or begun.item is None or begun.item.no != item.no:
-        if begun.lease is not None:
-            await journalling.let_go(begun.lease)
+    lease = begun.lease
+    if lease is None or begun.item is None or begun.item.no != item.no:
+        if lease is not None:
+            await journalling.let_go(lease)
         raise UnknownName("pending call", key, hint="its turn went on meanwhile; see `lash pending list`")
+    if begun.displaced is not None and may_be_cut(begun.rows, died=True) and not may_be_cut(begun.rows, died=False):
+        await journalling.note(lease, item.no, [cut_row(len(begun.rows))])  # we were told of the death, nobody else is
     try:
-        if row not in begun.rows:
+        is_answered = answer.key != row.key and any(each.key == answer.key for each in begun.rows)
+        if is_answered or row not in begun.rows:
             raise UnknownName("pending call", key, hint="it was answered meanwhile; see `lash pending list`")
-        resolved = evolve(row, status=JournalStatus.DONE, body=body)
-        await journalling.append(begun.lease, item.no, [resolved], ())
+        await journalling.append(lease, item.no, [answer], ())
     finally:
         # As it was: an answer is no attempt to go on.
-        await journalling.park(begun.lease, item.no, item.state, reason=item.reason, fruitless=item.fruitless)
-    return _shown(item, row, command)
+        state = InboxState.SUSPENDED if item.state is InboxState.CLAIMED else item.state
+        await journalling.park(lease, item.no, state, reason=item.reason, fruitless=item.fruitless)
+    return shown
+
+
+def _what_became(call: PendingToolCall, result: object, error: str | None, happened: bool) -> CompletedToolCall:
+    """A call of which nobody knew, as a person found it."""
+    if not happened:
+        text = f"`{call.tool_name}` did not happen: the process ended before it, as a person found out"
+        return completed(call, failure("did_not_happen", text, ToolFailureClass.UNAVAILABLE, ToolFailureSource.RUNTIME))
+    if error is not None:
+        return completed(call, failure(FAILED, error, ToolFailureClass.EXECUTION, ToolFailureSource.RUNTIME))
+    return completed(call, ToolCallOutput(ToolCallSuccess(result)))
+
+
+def _resolution(call: PendingCall, result: object, error: str | None, happened: bool) -> Resolution:
+    if not happened:
+        text = f"`{call.tool_name}` has happened, and waits to be completed: give its result, or say why it failed"
+        raise ConfigurationError(text)
+    return ResolvedOk(result) if error is None else ResolvedError(FAILED, error)

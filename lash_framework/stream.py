@@ -216,6 +216,12 @@ class ActivityStream:
             self._queue(call_id, _tool_event(call_id, call))
             await self.flush()
 
+    async def tool_pauses(self, call_id: str, status: RetryStatus) -> None:
+        """A call failed, and is made again after a while."""
+        if self._is_watched:
+            self._queue(call_id, status)
+            await self.flush()
+
     async def tool_completed(self, done: CompletedToolCall) -> None:
         """A call ended that had begun."""
         call = self._calls[done.call_id]

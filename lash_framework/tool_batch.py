@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import anyio
 import orjson
 from anyio.abc import TaskGroup
-from attrs import evolve, field
+from attrs import evolve
 
 from lash_framework.around_effects import AroundEffects
 from lash_framework.effects import envelope
@@ -18,6 +18,7 @@ from lash_framework.faults import is_failure
 from lash_framework.hook_orders import joined, messages
 from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
 from lash_framework.machine import TurnMachine
+from lash_framework.open_calls import Ends, OpenCall
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_calls import (
     attached,
@@ -26,27 +27,32 @@ from lash_framework.tool_calls import (
     is_unknown,
     lost_call,
     perform,
+    runs_in_thread,
     too_deep_call,
-    unseen_call,
     waiting_call,
     without_attachment,
 )
+from lash_framework.tool_deferrals import Deferral, answered, deferral_of, wait_of
 from lash_framework.tool_directives import with_after
 from lash_framework.tool_hooks import Place, ToolHooks
+from lash_framework.tool_retries import judging, retry_status
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.codec import MAX_NESTING, encode
 from lash_hookspecs.directives import OwnedDirective
-from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand
+from lash_hookspecs.effect_commands import AwaitEventCommand, RuntimeEffectKind, SleepCommand, ToolCallCommand
 from lash_hookspecs.effect_outcomes import (
-    HookRecord,
+    AwaitEventOutcome,
+    RetryLater,
     RuntimeEffectOutcome,
+    SleepOutcome,
     ToolCallDone,
     ToolCallEffectOutcome,
+    ToolCallPending,
     expect,
 )
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope, child_key, effect_key
 from lash_hookspecs.errors import CodecError, EffectControllerError
-from lash_hookspecs.tool_interventions import ToolIntervention
+from lash_hookspecs.tool_declarations import RetryNever
 from lash_hookspecs.tools import (
     CompletedToolCall,
     OnUnknown,
@@ -58,7 +64,7 @@ from lash_hookspecs.tools import (
     ToolFailureClass,
 )
 from lash_hookspecs.turn_effects import ToolCalls, ToolResults
-from lash_hookspecs.values import mutable
+from lash_hookspecs.waits import WaitTimedOut
 
 __all__ = ["ToolBatch"]
 
@@ -67,65 +73,6 @@ log = logging.getLogger("lash.tools")
 
 MAX_DEPTH = 8
 """How deep tools may call tools: deep enough for any that ends, an end for one that calls itself."""
-
-
-@mutable(eq=False)
-class _Call:
-    """A call that runs, or ran: `callers` are the tools above it, `children` the calls that its tool made, by index.
-    `may_be_internal`: a tool makes it, of its own.
-
-    `asked` has its arguments as they stand. `raw` is its result before hooks saw it, which `result` follows; `ran` says
-    that its tool made it, and `is_live` that it did so now. `found` is what hooks before it did to it, and `hooks` are
-    the records of all hooks around it, and around the calls within it.
-    """
-
-    asked: PendingToolCall
-    place: Place
-    callers: tuple[str, ...] = ()
-    may_be_internal: bool = False
-    children: dict[int, _Call] = field(factory=dict)
-    raw: CompletedToolCall | None = None
-    result: CompletedToolCall | None = None
-    ran: bool = False
-    is_live: bool = False
-    found: tuple[ToolIntervention, ...] = ()
-    hooks: list[HookRecord] = field(factory=list)
-
-    def settled(self, otherwise: Callable[[PendingToolCall], CompletedToolCall]) -> CompletedToolCall:
-        """Its result, with its children's; `otherwise` makes one for each call without."""
-        if self.result is None and self.raw is not None:
-            return unseen_call(self.raw) if self.ran else self.raw
-        return self.result or self.with_children(otherwise(self.asked), otherwise)
-
-    def with_children(
-        self, done: CompletedToolCall, otherwise: Callable[[PendingToolCall], CompletedToolCall]
-    ) -> CompletedToolCall:
-        """The result, and what its children came to."""
-        if not self.children:
-            return done
-        return evolve(done, children=tuple(each.settled(otherwise) for _, each in sorted(self.children.items())))
-
-
-@mutable(eq=False)
-class _Ends:
-    """Why calls have no result: the boundary broke, refused something, or waits for a person. In this order."""
-
-    broken: list[Exception] = field(factory=list)
-    faults: list[EffectControllerError] = field(factory=list)
-    waiting: dict[str, str] = field(factory=dict)
-
-    def add(self, error: EffectControllerError | EffectsSuspended) -> None:
-        if isinstance(error, EffectsSuspended):
-            self.waiting |= error.waiting
-        else:
-            self.faults.append(error)
-
-    def pass_on(self) -> None:
-        """Raise the first of them, or all that wait."""
-        for error in (*self.broken, *self.faults):
-            raise error
-        if self.waiting:
-            raise EffectsSuspended(self.waiting)
 
 
 class ToolBatch:
@@ -140,13 +87,13 @@ class ToolBatch:
         self._hooks = hooks
         self._around = around
         self.said: tuple[OwnedDirective, ...] = ()
-        self._open: tuple[ToolCalls, list[_Call]] | None = None
+        self._open: tuple[ToolCalls, list[OpenCall]] | None = None
 
-    def open(self, effect: ToolCalls, scope: RuntimeScope) -> list[_Call]:
+    def open(self, effect: ToolCalls, scope: RuntimeScope) -> list[OpenCall]:
         """Begin a batch, of which nothing runs yet: if the turn ends before it does, it is settled all the same."""
         if self._open is None or self._open[0] is not effect:
             key = partial(effect_key, scope, RuntimeEffectKind.TOOL_CALL)
-            self._open = (effect, [_Call(each, Place(scope, key(each.call_id))) for each in effect.calls])
+            self._open = (effect, [OpenCall(each, Place(scope, key(each.call_id))) for each in effect.calls])
         return self._open[1]
 
     async def run(self, effect: ToolCalls, scope: RuntimeScope) -> ToolResults:
@@ -162,11 +109,11 @@ class ToolBatch:
         calls = [call for call in batch if call.raw is None]
         asked = [self._envelope(call) for call in calls]
         await self._plan.controller.prepare(asked)
-        ends = _Ends()
+        ends = Ends()
         faults: dict[str, EffectControllerError | EffectsSuspended] = {}
         group: TaskGroup | None = None
 
-        async def run(call: _Call, wrapped: RuntimeEffectEnvelope) -> None:
+        async def run(call: OpenCall, wrapped: RuntimeEffectEnvelope) -> None:
             try:
                 await self._run_call(call, wrapped)
             except (EffectControllerError, EffectsSuspended) as error:
@@ -228,10 +175,10 @@ class ToolBatch:
         """What an open batch would be settled with; empty if none is open."""
         return self._results(*self._open).results if self._open is not None else ()
 
-    def _results(self, effect: ToolCalls, calls: list[_Call]) -> ToolResults:
+    def _results(self, effect: ToolCalls, calls: list[OpenCall]) -> ToolResults:
         return ToolResults(id=effect.id, results=tuple(each.settled(cancelled_call) for each in calls))
 
-    def _envelope(self, call: _Call) -> RuntimeEffectEnvelope:
+    def _envelope(self, call: OpenCall) -> RuntimeEffectEnvelope:
         asked, place = call.asked, call.place
         owned = self._plan.composition.tools.get(asked.tool_name)
         prepared = PreparedToolCall(
@@ -243,9 +190,10 @@ class ToolBatch:
             on_unknown=owned.tool.manifest.on_unknown if owned else OnUnknown.FAIL,
             replay=asked.replay,
         )
-        return envelope(place.scope, ToolCallCommand(prepared), asked.call_id, key=place.key)
+        effect_id = asked.call_id if call.attempt == 1 else f"{asked.call_id} attempt {call.attempt}"
+        return envelope(place.scope, ToolCallCommand(prepared), effect_id, key=call.key)
 
-    async def _decide(self, call: _Call) -> None:
+    async def _decide(self, call: OpenCall) -> None:
         """Ask the hooks before the tool. They may change the call's arguments, or end it here."""
         found = await self._hooks.before(call.asked, call.place)
         call.found = found.interventions
@@ -257,7 +205,7 @@ class ToolBatch:
             if not self._hooks.looks:
                 call.result = call.raw
 
-    async def _look(self, call: _Call) -> None:
+    async def _look(self, call: OpenCall) -> None:
         """Show the hooks what came of a call; what they make of it is its result."""
         assert call.raw is not None  # there is nothing else to look at
         found = await self._hooks.after(call.raw, call.place, ran=call.ran)
@@ -266,17 +214,76 @@ class ToolBatch:
         if call.is_live:
             await self._stream.tool_completed(call.result)
 
-    async def _run_call(self, call: _Call, wrapped: RuntimeEffectEnvelope) -> None:
+    async def _run_call(self, call: OpenCall, wrapped: RuntimeEffectEnvelope) -> None:
+        """Run it to its end: once more after a failure that says so, as its record does, after a while."""
+        outcome = await self._attempt(call, wrapped)
+        while outcome.again is not None:
+            await self._pause(call, outcome.again)
+            call.begin_again(outcome.launch.result)
+            outcome = await self._attempt(call, self._envelope(call))
+        if isinstance(outcome.launch, ToolCallPending):
+            await self._complete(call, outcome.launch)
+        if call.is_live and call.result is not None:
+            # Shown once it is recorded: whoever watches may be slow, or go, and it must not be lost.
+            await self._stream.tool_completed(call.result)
+
+    async def _pause(self, call: OpenCall, again: RetryLater) -> None:
+        """Sleep before the next attempt, across the boundary: after a crash, for as long as is left."""
+        now_ms, call_id, attempt = self._plan.now_ms, call.asked.call_id, call.attempt
+
+        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            seconds = max(0, min(again.delay_ms, again.until_ms - now_ms())) / 1000
+            await self._stream.tool_pauses(call_id, retry_status(self._plan.composition, call, seconds))
+            await anyio.sleep(seconds)
+            return SleepOutcome()
+
+        key = child_key(call.place.key, "", f"pause:{attempt}")
+        command, effect_id = SleepCommand(again.delay_ms), f"{call_id} pause {attempt}"
+        expect(
+            await self._plan.controller.execute(envelope(call.place.scope, command, effect_id, key=key), run),
+            SleepOutcome,
+        )
+
+    async def _complete(self, call: OpenCall, launch: ToolCallPending) -> None:
+        """Take the answer to a call whose end was put off. Raises `EffectsSuspended` if there is none yet."""
         plan, asked = self._plan, call.asked
+        call.put_off(launch.result)
+
+        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            if launch.until_ms is not None and plan.now_ms() >= launch.until_ms:
+                return AwaitEventOutcome(WaitTimedOut())
+            raise EffectsSuspended({launch.key: f"tool_call `{asked.tool_name}` ({asked.call_id})"}, {launch.key})
+
+        command = AwaitEventCommand(wait_of(plan.session_id, plan.turn_id, call.key))
+        wrapped = envelope(call.place.scope, command, f"completion of {asked.call_id}", key=launch.key)
+        outcome = expect(await plan.controller.execute(wrapped, run), AwaitEventOutcome)
+        self._keep(call, answered(asked, launch, outcome.resolution))
+
+    async def _attempt(self, call: OpenCall, wrapped: RuntimeEffectEnvelope) -> ToolCallEffectOutcome:
+        plan, asked = self._plan, call.asked
+        owned = plan.composition.tools.get(asked.tool_name)
+        policy = owned.tool.manifest.retry if owned is not None else RetryNever()
+
+        call.slot = plan.limits.slot(owned)
 
         async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-            ends = _Ends()  # of the call's children, whatever the tool makes of them
-            await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.place.parent_id)
+            if call.slot is None:
+                return await execute()
+            async with call.slot:
+                return await execute()
+
+        async def execute() -> RuntimeEffectOutcome:
+            deferral = deferral_of(plan, call) if owned is not None else None
+            ends = Ends()  # of the call's children, whatever the tool makes of them
+            call.in_thread = runs_in_thread(owned)
+            if not call.is_shown:
+                call.is_shown = True
+                await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.place.parent_id)
             done = await perform(
                 plan.composition,
                 plan.validators,
                 asked,
-                lambda owner: self._context(call, owner, ends),
+                lambda owner: self._context(call, owner, ends, deferral),
                 plan.tools.refusal(asked.tool_name, nested=call.may_be_internal),
             )
             ends.pass_on()
@@ -288,10 +295,12 @@ class ToolBatch:
             self._keep(call, made)  # it happened, though the turn may be cancelled by now
             call.is_live = True
             inner = [record for _, child in sorted(call.children.items()) for record in child.hooks]
-            return ToolCallEffectOutcome(ToolCallDone(made), joined(inner))
+            outcome = ToolCallEffectOutcome(ToolCallDone(made), joined(inner))
+            return outcome if deferral is None else deferral.outcome(outcome)
 
+        runner = judging(self._around(run), policy, call.attempt, plan.now_ms)
         try:
-            outcome = expect(await plan.controller.execute(wrapped, self._around(run)), ToolCallEffectOutcome)
+            outcome = expect(await plan.controller.execute(wrapped, runner), ToolCallEffectOutcome)
         except Exception:
             call.raw = call.result = None  # there is no record of it, and there won't be
             raise
@@ -300,18 +309,16 @@ class ToolBatch:
             call.hooks.append(outcome.within)
             if not call.is_live:
                 await self._hooks.take(outcome.within)
-        if call.is_live and call.result is not None:
-            # Shown once it is recorded: whoever watches may be slow, or go, and it must not be lost.
-            await self._stream.tool_completed(call.result)
+        return outcome
 
-    def _keep(self, call: _Call, done: CompletedToolCall) -> None:
+    def _keep(self, call: OpenCall, done: CompletedToolCall) -> None:
         """A tool came to its end: this is the result, unless there are hooks that look at it."""
         call.raw = evolve(done, interventions=call.found) if call.found else done
         call.ran = not is_unknown(done)
         if not self._hooks.looks:
             call.result = call.raw
 
-    async def _run_child(self, child: _Call) -> CompletedToolCall:
+    async def _run_child(self, child: OpenCall) -> CompletedToolCall:
         """Run a call that a tool makes. There is no batch to wait for: whoever made it wants its result."""
         if self._hooks.decides:
             await self._decide(child)
@@ -322,16 +329,17 @@ class ToolBatch:
         child.result = child.settled(lost_call)
         return child.result
 
-    async def _context(self, call: _Call, owner: str, ends: _Ends) -> ToolCallContext:
+    async def _context(self, call: OpenCall, owner: str, ends: Ends, deferral: Deferral | None) -> ToolCallContext:
         await self._plan.enter()
         corner, asked = self._plan.states.scopes[owner], call.asked
-        scope, key = call.place.scope, call.place.key
+        scope, key, prefix = call.place.scope, call.key, call.prefix
+        children, slot = call.children, call.slot  # this attempt's: code of an earlier one may still run
         callers = (*call.callers, asked.tool_name)
 
         async def call_tool(
             index: int, name: str, args: Mapping[str, Any], *, as_model: bool = False
         ) -> CompletedToolCall:
-            if index in call.children:
+            if index in children:
                 text = (
                     f"`call_tool` was called twice with index {index}; each child of a call needs an index of its own"
                 )
@@ -342,16 +350,18 @@ class ToolBatch:
             except CodecError as error:
                 text = f"the arguments of the call of `{name}` have no JSON form: {error}"
                 raise ToolError(text, code="unencodable_arguments", failure_class=ToolFailureClass.INTERNAL) from error
-            child = _Call(
-                PendingToolCall(call_id=f"{asked.call_id}:{index:02d}", tool_name=name, args=args),
+            child = OpenCall(
+                PendingToolCall(call_id=f"{prefix}:{index:02d}", tool_name=name, args=args),
                 Place(scope, child_key(key, owner, index), asked.call_id),
                 callers,
                 may_be_internal=not as_model,
             )
-            call.children[index] = child
+            children[index] = child
             if len(callers) >= MAX_DEPTH:
                 child.result = too_deep_call(child.asked, callers)
                 return child.result
+            if slot is not None:
+                slot.give()
             try:
                 return await self._run_child(child)
             except EffectControllerError as error:
@@ -362,6 +372,9 @@ class ToolBatch:
                 ends.add(error)
                 child.result = waiting_call(child.asked)
                 return child.result
+            finally:
+                if slot is not None:
+                    await slot.take_back()
 
         return ToolCallContext(
             session_id=self._plan.session_id,
@@ -369,10 +382,11 @@ class ToolBatch:
             call_id=asked.call_id,
             tool_name=asked.tool_name,
             plugin_id=owner,
-            idempotency_key=key,
+            idempotency_key=call.place.key,
             host=corner.host,
             options=corner.options,
             state=corner.state,
             call_tool=call_tool,
             find_tools=self._plan.tools.find,
+            defer=None if deferral is None else deferral.defer,
         )

@@ -20,6 +20,7 @@ from lash_framework.session_tools import Refusal
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
 from lash_hookspecs.errors import CodecError, LashError
 from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.tool_declarations import ToolRetry, ToolRetryNever, ToolRetrySafe
 from lash_hookspecs.tools import (
     AttachmentPart,
     CompletedToolCall,
@@ -36,7 +37,6 @@ from lash_hookspecs.tools import (
     ToolError,
     ToolFailureClass,
     ToolFailureSource,
-    ToolManifest,
 )
 
 __all__ = [
@@ -49,10 +49,12 @@ __all__ = [
     "lost_call",
     "model_return",
     "perform",
+    "runs_in_thread",
     "too_deep_call",
     "unknown_call",
     "unseen_call",
     "waiting_call",
+    "with_thread",
     "without_attachment",
 ]
 
@@ -62,10 +64,12 @@ UNKNOWN = "unknown_after_crash"
 """The code of a call of which nobody knows whether it happened."""
 
 
-def failure(code: str, message: str, kind: ToolFailureClass, source: ToolFailureSource) -> ToolCallOutput:
+def failure(
+    code: str, message: str, kind: ToolFailureClass, source: ToolFailureSource, retry: ToolRetry = ToolRetryNever()
+) -> ToolCallOutput:
     """A failed call. What no store can hold of its text is replaced."""
-    text = storable_text(message)
-    return ToolCallOutput(ToolCallFailure(failure_class=kind, code=storable_text(code), message=text, source=source))
+    text, code = storable_text(message), storable_text(code)
+    return ToolCallOutput(ToolCallFailure(failure_class=kind, code=code, message=text, source=source, retry=retry))
 
 
 def model_return(call_id: str, tool_name: str, outcome: ToolCallOutcome) -> ModelToolReturn:
@@ -189,15 +193,35 @@ async def perform(
     try:
         with anyio.move_on_after(manifest.timeout_s) as scope:
             result = await owned.tool.call(await ctx(owned.plugin_id), call.args)
-        output = _timeout(manifest) if scope.cancelled_caught else _output(result)
+        output = _timeout(owned) if scope.cancelled_caught else _output(result)
     except BaseException as error:
         pass_on(error)
         output = _raised(owned, error)
     return completed(call, output, int((anyio.current_time() - started) * 1000))
 
 
-def _timeout(manifest: ToolManifest) -> ToolCallOutput:
-    text = f"`{manifest.name}` took longer than {manifest.timeout_s:g} s and was stopped"
+def runs_in_thread(owned: OwnedTool | None) -> bool:
+    """Whether a tool's code goes on though nobody waits for it any more."""
+    return owned is not None and not getattr(owned.tool, "is_async", True)
+
+
+def with_thread(done: CompletedToolCall) -> CompletedToolCall:
+    """A call of such a tool: if it was cancelled, its result says what that means."""
+    outcome = done.output.outcome
+    if not isinstance(outcome, ToolCallCancelled):
+        return done
+    outcome = evolve(outcome, message=f"{outcome.message}; {_GOES_ON}")
+    view = model_return(done.call_id, done.tool_name, outcome)
+    return evolve(done, output=evolve(done.output, outcome=outcome), model_return=view)
+
+
+_GOES_ON = "it runs in a thread, which can't be stopped, and may still do its work"
+
+
+def _timeout(owned: OwnedTool) -> ToolCallOutput:
+    manifest = owned.tool.manifest
+    ending = f"nobody waits for it any more; {_GOES_ON}" if runs_in_thread(owned) else "was stopped"
+    text = f"`{manifest.name}` took longer than {manifest.timeout_s:g} s and {ending}"
     return failure("timeout", text, ToolFailureClass.TIMEOUT, ToolFailureSource.RUNTIME)
 
 
@@ -209,11 +233,19 @@ def _raised(owned: OwnedTool, error: BaseException) -> ToolCallOutput:
             kind = ToolFailureClass(alone.failure_class)
         except ValueError:
             kind = ToolFailureClass.EXECUTION
-        return failure(str(alone.code), str(alone), kind, ToolFailureSource.TOOL)
+        return failure(str(alone.code), str(alone), kind, ToolFailureSource.TOOL, _retry(alone.retry))
     # The result tells the model and the user; the traceback is for who looks for it.
     log.info("tool `%s` of plugin `%s` raised", owned.tool.manifest.name, owned.plugin_id, exc_info=error)
     text = str(alone) if isinstance(alone, LashError) and not others else failure_text(error)
     return failure("tool_raised", text, ToolFailureClass.INTERNAL, ToolFailureSource.TOOL)
+
+
+def _retry(said: object) -> ToolRetry:
+    """What a tool says of its failure, which may be anything."""
+    after_ms = said.after_ms if isinstance(said, ToolRetrySafe) else None
+    if isinstance(said, ToolRetrySafe):
+        return ToolRetrySafe(after_ms if isinstance(after_ms, int) else None)
+    return ToolRetryNever()
 
 
 def _output(result: object) -> ToolCallOutput:

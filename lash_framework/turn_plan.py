@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 
 from lash_framework.assembly import TurnAssembler
+from lash_framework.call_limits import CallLimits
 from lash_framework.composition import Composition
 from lash_framework.history import Conversation
 from lash_framework.prompt import OwnedLayer, PromptRenderer
@@ -36,6 +37,7 @@ class TurnPlan:
     meanwhile, by the item's number. `tool_edits` are what the application said of the session's `tools` since the last
     turn. `keep_partial`: the text of a reply that is cut off is kept. `compact_at` is the part of the model's window
     from which on a conversation is compacted (0: never), `context_tokens` what the last call took of it.
+    `limits` are the host's, for tools of which only so many calls run at once.
     """
 
     session_id: str
@@ -65,6 +67,7 @@ class TurnPlan:
     get_blob: Callable[[str], Awaitable[bytes | None]]
     queued: Callable[[], Awaitable[Sequence[tuple[int, Message]]]]
     now_ms: Callable[[], int]
+    limits: CallLimits
     keep_partial: bool
     compact_at: float
     context_tokens: Callable[[], Awaitable[int]]

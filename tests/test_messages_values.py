@@ -20,12 +20,10 @@ from lash_hookspecs.messages import (
     ResponseTextMeta,
     Summarized,
 )
+from lash_hookspecs.tool_declarations import ToolRetryExhausted, ToolRetryNever, ToolRetrySafe
 from lash_hookspecs.tools import (
     ToolCallFailure,
     ToolFailureClass,
-    ToolRetryExhausted,
-    ToolRetryNever,
-    ToolRetrySafe,
 )
 from lash_hookspecs.turn_events import ErrorEnvelope
 

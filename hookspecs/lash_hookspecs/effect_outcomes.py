@@ -37,11 +37,13 @@ __all__ = [
     "HookRecord",
     "LlmCallOutcome",
     "ProcessOutcome",
+    "RetryLater",
     "RuntimeEffectOutcome",
     "SleepOutcome",
     "SyncEnvironmentOutcome",
     "ToolCallDone",
     "ToolCallEffectOutcome",
+    "ToolCallPending",
     "ToolHooksOutcome",
     "TurnEndOutcome",
     "TurnStartOutcome",
@@ -173,17 +175,40 @@ class ToolCallDone:
     result: CompletedToolCall
 
 
+@frozen(kw_only=True)
+class ToolCallPending:
+    """The call waits for somebody to complete it, under `key`, until `until_ms` (since 1970) if that is given.
+
+    `result` is what its tool returned meanwhile, with the calls that it made.
+    """
+
+    tag: ClassVar[str] = "pending"
+    key: str
+    result: CompletedToolCall
+    until_ms: int | None = None
+
+
+@frozen(kw_only=True)
+class RetryLater:
+    """The call is to be made again after `delay_ms` milliseconds, which is at `until_ms` (since 1970)."""
+
+    delay_ms: int
+    until_ms: int
+
+
 @frozen
 class ToolCallEffectOutcome:
-    """How the call was launched. (A launch that waits for somebody comes with durable waits.)
+    """How the call was launched: it ended, or it waits for somebody.
 
     `within` is what the hooks around the calls did that the tool made: whoever replays this doesn't ask for them.
+    `again`: it failed, and is to be made once more, whatever its tool's policy is by then.
     """
 
     tag: ClassVar[str] = "tool_call"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TOOL_CALL
-    launch: ToolCallDone
+    launch: ToolCallDone | ToolCallPending
     within: HookRecord = HookRecord()
+    again: RetryLater | None = None
 
 
 @frozen(kw_only=True)

@@ -324,7 +324,7 @@ class StreamUsage:
 
 @frozen(kw_only=True)
 class RetryStatus:
-    """The provider waits before its next attempt. `attempt` counts from 1: the one that just failed."""
+    """A provider, or a tool call, waits before its next attempt. `attempt` counts from 1: the one that just failed."""
 
     tag: ClassVar[str] = "retry_status"
     wait_seconds: float

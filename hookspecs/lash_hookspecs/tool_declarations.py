@@ -7,7 +7,17 @@ from typing import ClassVar, Union
 
 from lash_hookspecs.values import frozen
 
-__all__ = ["OutputEnd", "RetryIdempotent", "RetryNever", "RetrySafe", "ToolRetryPolicy"]
+__all__ = [
+    "OutputEnd",
+    "RetryIdempotent",
+    "RetryNever",
+    "RetrySafe",
+    "ToolRetry",
+    "ToolRetryExhausted",
+    "ToolRetryNever",
+    "ToolRetryPolicy",
+    "ToolRetrySafe",
+]
 
 
 class OutputEnd(StrEnum):
@@ -51,3 +61,32 @@ class RetryIdempotent:
 
 
 ToolRetryPolicy = Union[RetryNever, RetrySafe, RetryIdempotent]
+
+
+# ---- what a failure says --------------------------------------------------------------------------------------------
+
+
+@frozen
+class ToolRetryNever:
+    """The same call must not be made again by itself."""
+
+    tag: ClassVar[str] = "never"
+
+
+@frozen
+class ToolRetrySafe:
+    """The same call may be made again, after `after_ms` milliseconds where given."""
+
+    tag: ClassVar[str] = "safe"
+    after_ms: int | None = None
+
+
+@frozen
+class ToolRetryExhausted:
+    """It was tried `attempts` times."""
+
+    tag: ClassVar[str] = "exhausted"
+    attempts: int
+
+
+ToolRetry = Union[ToolRetryNever, ToolRetrySafe, ToolRetryExhausted]

@@ -53,7 +53,7 @@ class ToolOptions(TypedDict, total=False):
 
     `name` and `description` win over the function's own. `timeout_s` bounds a call, in seconds. `effect` says what
     repeating it does, `on_unknown` what becomes of an unsafe call after a crash, `activation` who may call it. For
-    `retry`, `max_concurrency`, `keeps` and `attaches` see `ToolManifest`.
+    `retry`, `max_concurrency`, `keeps`, `attaches` and `may_defer` see `ToolManifest`.
     """
 
     name: str | None
@@ -66,6 +66,7 @@ class ToolOptions(TypedDict, total=False):
     max_concurrency: int | None
     keeps: OutputEnd | str
     attaches: bool
+    may_defer: bool
 
 
 _CHOICES: Mapping[str, type[enum.Enum]] = {

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol, Union
 from attrs import field
 
 from lash_hookspecs.messages import AttachmentRef, ProviderReplayMeta
-from lash_hookspecs.tool_declarations import OutputEnd, RetryNever, ToolRetryPolicy
+from lash_hookspecs.tool_declarations import OutputEnd, RetryNever, ToolRetry, ToolRetryNever, ToolRetryPolicy
 from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.values import frozen
 
@@ -44,10 +44,6 @@ __all__ = [
     "ToolFailureClass",
     "ToolFailureSource",
     "ToolManifest",
-    "ToolRetry",
-    "ToolRetryExhausted",
-    "ToolRetryNever",
-    "ToolRetrySafe",
 ]
 
 
@@ -87,9 +83,9 @@ class OnUnknown(StrEnum):
 class ToolManifest:
     """What is known of a tool without running it. The schemas are JSON Schema objects; `timeout_s` in seconds.
 
-    Declared for whoever acts on it: `retry`, when a failed call may be made again; `max_concurrency`, how many calls
-    may run at once in a process (None: any number); `keeps`, the end of a long output that is worth keeping;
-    `attaches`, whether results may have attachments.
+    `retry` says when a failed call is made again; `max_concurrency`, how many calls run at once in a host (None: any
+    number); `may_defer`, that a call may put off its end with `ctx.defer`. Declared for whoever acts on it: `keeps`,
+    the end of a long output that is worth keeping; `attaches`, whether results may have attachments.
     """
 
     name: str
@@ -104,6 +100,7 @@ class ToolManifest:
     max_concurrency: int | None = None
     keeps: OutputEnd = OutputEnd.HEAD
     attaches: bool = False
+    may_defer: bool = False
 
 
 @frozen(kw_only=True)
@@ -113,7 +110,8 @@ class ToolCallContext:
     `call_tool(index, name, args)` runs another tool of the session as a child of this call (the `batch` tool does so)
     and returns its completed call; a child's id is `<call id>:<two-digit index>`. With `as_model=True` it is held to
     what the model may call, which internal tools are not. Children may have children, up to a depth that no sensible
-    tool comes near. `find_tools(query, limit)` searches the deferred tools.
+    tool comes near. `find_tools(query, limit)` searches the deferred tools. `defer(timeout_s=None)` puts off the call's
+    end: its key is what somebody completes the call with (`lash pending resolve`), after the tool has returned.
     """
 
     session_id: str
@@ -127,13 +125,15 @@ class ToolCallContext:
     state: Any = None
     call_tool: Callable[..., Awaitable[CompletedToolCall]] | None = None
     find_tools: Callable[[str, int], Sequence[ToolManifest]] | None = None
+    defer: Callable[..., str] | None = None
 
 
 class Tool(Protocol):
     """Something callable by a model. `@tool` makes one of a typed function.
 
-    One that may be out of reach also has an attribute `unavailable`: why it can't be called now, or None. It is looked
-    at whenever the model is told of its tools, so it must be cheap.
+    One that a cancel doesn't stop, since it runs in a thread, has an attribute `is_async` that is False: results of
+    calls that were stopped say so. One that may be out of reach also has an attribute `unavailable`: why it can't be
+    called now, or None. It is looked at whenever the model is told of its tools, so it must be cheap.
     """
 
     @property
@@ -175,32 +175,6 @@ class ToolFailureSource(StrEnum):
     PLUGIN = "plugin"
     POLICY = "policy"
     CANCELLATION = "cancellation"
-
-
-@frozen
-class ToolRetryNever:
-    """The same call must not be made again by itself."""
-
-    tag: ClassVar[str] = "never"
-
-
-@frozen
-class ToolRetrySafe:
-    """The same call may be made again, after `after_ms` milliseconds where given."""
-
-    tag: ClassVar[str] = "safe"
-    after_ms: int | None = None
-
-
-@frozen
-class ToolRetryExhausted:
-    """It was tried `attempts` times."""
-
-    tag: ClassVar[str] = "exhausted"
-    attempts: int
-
-
-ToolRetry = Union[ToolRetryNever, ToolRetrySafe, ToolRetryExhausted]
 
 
 @frozen
@@ -276,13 +250,22 @@ class ToolCallOutput:
 
 
 class ToolError(Exception):
-    """Raise it in a tool to tell the model what went wrong. `code` is stable, for programs."""
+    """Raise it in a tool to tell the model what went wrong. `code` is stable, for programs.
+
+    `retry=ToolRetrySafe()` says that the same call may be made again, as far as the tool's policy lets it.
+    """
 
     def __init__(
-        self, message: str, *, code: str = "tool_error", failure_class: ToolFailureClass = ToolFailureClass.EXECUTION
+        self,
+        message: str,
+        *,
+        code: str = "tool_error",
+        failure_class: ToolFailureClass = ToolFailureClass.EXECUTION,
+        retry: ToolRetry = ToolRetryNever(),
     ) -> None:
         self.code = code
         self.failure_class = failure_class
+        self.retry = retry
         super().__init__(message)
 
 

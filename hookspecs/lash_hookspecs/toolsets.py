@@ -30,6 +30,11 @@ class _Member:
         of_set = None if self._unavailable is None else self._unavailable()
         return of_set or getattr(self._tool, "unavailable", None)
 
+    @property
+    def is_async(self) -> bool:
+        """Whether a cancel stops it."""
+        return getattr(self._tool, "is_async", True)
+
     async def call(self, ctx: ToolCallContext, args: Mapping[str, Any]) -> object:
         """Run it."""
         return await self._tool.call(ctx, args)

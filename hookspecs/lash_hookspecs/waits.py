@@ -61,7 +61,7 @@ WaitScope = Union[InTurn, InProcess]
 
 @frozen
 class ToolCompletionWait:
-    """Somebody completes a tool call."""
+    """Somebody completes a tool call, which is known by its replay key: a model may use an id again."""
 
     tag: ClassVar[str] = "tool_completion"
     call_id: str

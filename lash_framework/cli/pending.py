@@ -1,4 +1,4 @@
-"""`lash pending list|resolve`: calls that a crash left unknown, and that wait for a person."""
+"""`lash pending list|resolve`: calls that wait to be completed, and those that a crash left unknown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @click.group()
 def pending() -> None:
-    """Calls that wait for a person: nobody knows whether they happened."""
+    """Calls that wait for somebody: to be completed, or to say whether they happened."""
 
 
 def _with_lash(invocation: Invocation, work: Callable[[Lash], Awaitable[T]]) -> T:
@@ -56,35 +56,54 @@ def list_(invocation: Invocation, as_json: bool) -> None:
                     "tool": each.tool_name,
                     "call_id": each.call_id,
                     "args": each.args,
+                    "waits_for": _waits_for(each),
+                    "until_ms": each.until_ms,
+                    "said": each.said,
                 }
                 for each in found
             ]
         )
         return
     rows = [
-        (each.key[:12], each.session_id, each.turn_id, each.tool_name, json.dumps(each.args, ensure_ascii=False)[:60])
+        (
+            each.key[:12],
+            each.session_id,
+            each.turn_id,
+            each.tool_name,
+            _waits_for(each),
+            json.dumps(each.args, ensure_ascii=False)[:60],
+        )
         for each in found
     ]
-    print_table(("key", "session", "turn", "tool", "arguments"), rows, empty=f"nothing waits in {location}")
+    print_table(
+        ("key", "session", "turn", "tool", "waits for", "arguments"), rows, empty=f"nothing waits in {location}"
+    )
+
+
+def _waits_for(call: PendingCall) -> str:
+    return "completion" if call.deferred else "what happened"
 
 
 @pending.command()
 @click.argument("key")
-@click.option("--result", metavar="JSON", help="It happened, and this is its result: JSON, or else plain text.")
-@click.option("--error", metavar="TEXT", help="It happened, and failed: what the model should read.")
-@click.option("--not-done", is_flag=True, help="It did not happen.")
+@click.option("--result", metavar="JSON", help="Its result: JSON, or else plain text.")
+@click.option("--error", metavar="TEXT", help="It failed: what the model should read.")
+@click.option("--wait", is_flag=True, help="Wait while its session runs a turn.")
+@click.option("--not-done", is_flag=True, help="It never happened: of a call that a crash left unknown.")
 @common
-def resolve(invocation: Invocation, key: str, result: str | None, error: str | None, not_done: bool) -> None:
-    """Say what became of the call KEY; a beginning of the key is enough. Then `lash resume` goes on."""
+def resolve(
+    invocation: Invocation, key: str, result: str | None, error: str | None, wait: bool, not_done: bool
+) -> None:
+    """Complete the call KEY, or say what became of it; a beginning of the key is enough. Then `lash resume` goes on."""
     if (result is not None) + (error is not None) + not_done != 1:
         raise click.UsageError("say either --result, --error or --not-done", click.get_current_context())
 
     async def work(lash: Lash) -> PendingCall:
         if not_done:
-            return await lash.resolve(key, happened=False)
+            return await lash.resolve(key, happened=False, wait=wait)
         if error is not None:
-            return await lash.resolve(key, error=error)
-        return await lash.resolve(key, result=_value(result or ""))
+            return await lash.resolve(key, error=error, wait=wait)
+        return await lash.resolve(key, result=_value(result or ""), wait=wait)
 
     done = _with_lash(invocation, work)
     again = invocation.again(f"resume {done.session_id}")
