@@ -118,6 +118,24 @@ async def settled(result: Any) -> Any:
     return await result if hasattr(result, "__await__") else result
 
 
+async def _in_time(impl: HookImpl, outcome: Any) -> Any:
+    """`settled`, within the plugin's time limit: two that wait for each other, say, would keep a turn for ever."""
+    if not hasattr(outcome, "__await__"):
+        return outcome
+    if impl.limit_s is None:
+        return await outcome
+    import anyio
+
+    with anyio.move_on_after(impl.limit_s):
+        return await outcome
+    raise PluginError(
+        impl.plugin_id,
+        impl.hook,
+        f"took longer than {impl.limit_s:g} s and was cancelled; does it wait for another plugin, or for this turn? "
+        "Who has to wait longer says so with `PluginInfo(hook_limit_s=…)`",
+    )
+
+
 def _as_sequence(result: Any) -> Sequence[Any]:
     is_one = isinstance(result, (str, bytes)) or not isinstance(result, Sequence)
     return (result,) if is_one else result
@@ -145,10 +163,10 @@ async def collect(
             arguments = arguments_of(impl, bind, kwargs)
         try:
             result = outcome = impl.function(ctx) if arguments is None else impl.function(*arguments)
-            if type(outcome) is CoroutineType:
+            if type(outcome) is CoroutineType and impl.limit_s is None:
                 result = await outcome
             elif outcome is not None:
-                result = await settled(outcome)
+                result = await _in_time(impl, outcome)
         except BaseException as error:
             raise failure_of(impl, error)  # noqa: B904  # it carries its cause
         # One reading of the clock per call: where this one ends, the next one starts.
@@ -227,10 +245,10 @@ async def chain(
         outcome = None
         try:
             result = outcome = impl.function(*arguments)
-            if type(outcome) is CoroutineType:
+            if type(outcome) is CoroutineType and impl.limit_s is None:
                 result = await outcome
             elif outcome is not None:
-                result = await settled(outcome)
+                result = await _in_time(impl, outcome)
             if result is not None and not isinstance(result, expects):
                 raise wrong_type(impl, result, expects, many=False)
         except BaseException as error:
@@ -260,7 +278,7 @@ async def first(
         started = perf_counter()
         try:
             outcome = impl.function(*arguments)
-            result = await settled(outcome)
+            result = await _in_time(impl, outcome)
             if result is not None and expects is not None and not isinstance(result, expects):
                 raise wrong_type(impl, result, expects, many=False)
         except BaseException as error:
