@@ -109,6 +109,7 @@ async def test_what_the_model_may_not_call_is_not_reached():
     assert (ran["success"], ran["result"]) == (True, 1)
 
 
+@pytest.mark.statement(58, page="plugin-system")
 async def test_a_batch_holds_no_batch():
     """A nested batch fails without being called."""
     kernel = Kernel(echo=echo, batch=echo)
@@ -118,6 +119,7 @@ async def test_a_batch_holds_no_batch():
     assert kernel.called == [(1, "echo")]
 
 
+@pytest.mark.statement(58, page="plugin-system")
 async def test_what_is_too_much_fails_alone():
     """Call 26 and later fail, each by itself; the first 25 run."""
     kernel = Kernel(echo=echo)
