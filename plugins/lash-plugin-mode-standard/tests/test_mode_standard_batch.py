@@ -35,7 +35,9 @@ class Kernel:
         self.tools = tools
         self.called: list[tuple[int, str]] = []
 
-    async def call_tool(self, index: int, name: str, args: Mapping[str, Any]) -> CompletedToolCall:
+    async def call_tool(
+        self, index: int, name: str, args: Mapping[str, Any], *, as_model: bool = False
+    ) -> CompletedToolCall:
         self.called.append((index, name))
         if name not in self.tools:
             raise UnknownName("tool", name, self.tools)
