@@ -95,7 +95,7 @@ def compose(
         raise ConfigurationError(
             f'mode `{mode.mode_id}` has no driver: let it extend one that has, such as `extends = "standard"`'
         )
-    hooks = hook_table(manager, list(plugins))
+    hooks = hook_table(manager, list(plugins), {key: each.info.hook_limit_s for key, each in plugins.items()})
     mine = {plugin_id: options(plugin) for plugin_id, plugin in plugins.items()}
     chosen = driver_options(mode, mode.options)
     catalog = resolve_catalog(

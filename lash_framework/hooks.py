@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from time import perf_counter
 from types import CoroutineType
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
@@ -31,7 +31,9 @@ __all__ = [
     "collect_sync",
     "failure_text",
     "first",
+    "items_of",
     "observe",
+    "spoken",
 ]
 
 T = TypeVar("T")
@@ -118,6 +120,24 @@ async def settled(result: Any) -> Any:
     return await result if hasattr(result, "__await__") else result
 
 
+async def _in_time(impl: HookImpl, outcome: Any) -> Any:
+    """`settled`, within the plugin's time limit: two that wait for each other, say, would keep a turn for ever."""
+    if not hasattr(outcome, "__await__"):
+        return outcome
+    if impl.limit_s is None:
+        return await outcome
+    import anyio
+
+    with anyio.move_on_after(impl.limit_s):
+        return await outcome
+    raise PluginError(
+        impl.plugin_id,
+        impl.hook,
+        f"took longer than {impl.limit_s:g} s and was cancelled; does it wait for another plugin, or for this turn? "
+        "Who has to wait longer says so with `PluginInfo(hook_limit_s=…)`",
+    )
+
+
 def _as_sequence(result: Any) -> Sequence[Any]:
     is_one = isinstance(result, (str, bytes)) or not isinstance(result, Sequence)
     return (result,) if is_one else result
@@ -145,10 +165,10 @@ async def collect(
             arguments = arguments_of(impl, bind, kwargs)
         try:
             result = outcome = impl.function(ctx) if arguments is None else impl.function(*arguments)
-            if type(outcome) is CoroutineType:
+            if type(outcome) is CoroutineType and impl.limit_s is None:
                 result = await outcome
             elif outcome is not None:
-                result = await settled(outcome)
+                result = await _in_time(impl, outcome)
         except BaseException as error:
             raise failure_of(impl, error)  # noqa: B904  # it carries its cause
         # One reading of the clock per call: where this one ends, the next one starts.
@@ -165,11 +185,16 @@ async def collect(
                 known = type(each)
             found.append((impl.plugin_id, each))
             continue
-        for each in _as_sequence(result):
-            if not isinstance(each, expected):
-                raise wrong_type(impl, each, expected, many=True)
-            found.append((impl.plugin_id, each))
+        found += items_of(impl, result, expected)
     return found
+
+
+def items_of(impl: HookImpl, result: Any, expected: type | tuple[type, ...]) -> Iterator[tuple[str, Any]]:
+    """What an implementation returned, item by item, with the plugin's id. Raises `PluginError` for another type."""
+    for each in _as_sequence(result):
+        if not isinstance(each, expected):
+            raise wrong_type(impl, each, expected, many=True)
+        yield impl.plugin_id, each
 
 
 def collect_sync(
@@ -199,6 +224,34 @@ def collect_sync(
     return found
 
 
+async def spoken(rest: Iterator[HookImpl], bind: Bind | None, given: dict[str, Any]) -> tuple[HookImpl, Any] | None:
+    """Ask one after the other until somebody says something: who it was, and what; None if nobody does.
+
+    `rest` then goes on behind that one. Raises `PluginError` for one that raises.
+    """
+    # Most have nothing to say, so the walk past them is what a hook costs.
+    started = perf_counter()
+    for impl in rest:
+        if impl.takes_only_ctx and bind is not None:
+            ctx, arguments = bind(impl.plugin_id), None
+        else:
+            arguments = arguments_of(impl, bind, given)
+        try:
+            result = outcome = impl.function(ctx) if arguments is None else impl.function(*arguments)
+            if type(outcome) is CoroutineType and impl.limit_s is None:
+                result = await outcome
+            elif outcome is not None:
+                result = await _in_time(impl, outcome)
+        except BaseException as error:
+            raise failure_of(impl, error)  # noqa: B904  # it carries its cause
+        before, started = started, perf_counter()
+        if started - before > SLOW_S:
+            _warn_of_slow(impl, started - before, outcome)
+        if result is not None:
+            return impl, result
+    return None
+
+
 async def chain(
     impls: tuple[HookImpl, ...],
     bind: Bind | None,
@@ -216,61 +269,39 @@ async def chain(
     With `on_error="keep"` one that fails is logged, added to `issues`, and passed over. `changed_by` gets the ids of
     those that returned a value.
     """
-    usual = ("ctx", argname)
-    started = perf_counter()
-    for impl in impls:
-        if impl.argnames == usual and bind is not None:
-            arguments: Sequence[Any] = (bind(impl.plugin_id), value)
-        else:
-            kwargs[argname] = value
-            arguments = arguments_of(impl, bind, kwargs)
-        outcome = None
+    rest = iter(impls)
+    while True:
+        kwargs[argname] = value
         try:
-            result = outcome = impl.function(*arguments)
-            if type(outcome) is CoroutineType:
-                result = await outcome
-            elif outcome is not None:
-                result = await settled(outcome)
-            if result is not None and not isinstance(result, expects):
+            said = await spoken(rest, bind, kwargs)
+            if said is None:
+                return value
+            impl, result = said
+            if not isinstance(result, expects):
                 raise wrong_type(impl, result, expects, many=False)
-        except BaseException as error:
-            failure = failure_of(impl, error)
+        except PluginError as failure:
             if on_error == "raise":
-                raise failure  # noqa: B904  # the same
-            _log.warning("%s; the previous value is kept", failure, exc_info=error)
+                raise
+            _log.warning("%s; the previous value is kept", failure, exc_info=failure.__cause__ or failure)
             if issues is not None:
-                issues.append(HookIssue(plugin_id=impl.plugin_id, hook=impl.hook, message=str(failure)))
-            result = None
-        before, started = started, perf_counter()
-        if started - before > SLOW_S:
-            _warn_of_slow(impl, started - before, outcome)
-        if result is not None:
-            value = result
-            if changed_by is not None:
-                changed_by.append(impl.plugin_id)
-    return value
+                issues.append(HookIssue(plugin_id=failure.plugin_id, hook=failure.hook, message=str(failure)))
+            continue
+        value = result
+        if changed_by is not None:
+            changed_by.append(impl.plugin_id)
 
 
 async def first(
     impls: tuple[HookImpl, ...], bind: Bind | None, *, expects: type | tuple[type, ...] | None = None, **kwargs: Any
 ) -> Owned[Any] | None:
     """The first result that isn't None, with its owner; who comes later isn't asked."""
-    for impl in impls:
-        arguments = arguments_of(impl, bind, kwargs)
-        started = perf_counter()
-        try:
-            outcome = impl.function(*arguments)
-            result = await settled(outcome)
-            if result is not None and expects is not None and not isinstance(result, expects):
-                raise wrong_type(impl, result, expects, many=False)
-        except BaseException as error:
-            raise failure_of(impl, error)  # noqa: B904  # it carries its cause
-        took_s = perf_counter() - started
-        if took_s > SLOW_S:
-            _warn_of_slow(impl, took_s, outcome)
-        if result is not None:
-            return Owned(impl.plugin_id, result)
-    return None
+    said = await spoken(iter(impls), bind, kwargs)
+    if said is None:
+        return None
+    impl, result = said
+    if expects is not None and not isinstance(result, expects):
+        raise wrong_type(impl, result, expects, many=False)
+    return Owned(impl.plugin_id, result)
 
 
 # ---- observers ------------------------------------------------------------------------------------------------------

@@ -47,13 +47,14 @@ class HookImpl:
     """One plugin's implementation of one hook. `argnames` are what it asks for, in the order of its parameters.
 
     `never_suspends`: it is a coroutine function in which there is nothing to await. `registers`: of a hook that is only
-    called when a host starts or a mode is composed.
+    called when a host starts or a mode is composed. `limit_s`: for how many seconds it may suspend; None without end.
     """
 
     plugin_id: str
     function: Callable[..., Any]
     argnames: tuple[str, ...]
     hook: str = ""
+    limit_s: float | None = field(default=None, eq=False, repr=False)
     takes_ctx: bool = field(init=False, eq=False, repr=False)
     takes_only_ctx: bool = field(init=False, eq=False, repr=False)
     never_suspends: bool = field(init=False, eq=False, repr=False)
@@ -69,6 +70,8 @@ class HookImpl:
             "registers": self.hook in HOOKS and HOOKS[self.hook].runner is HookRunnerKind.REGISTER,
             "pick": _picker(self.argnames),
         }
+        if derived["never_suspends"]:
+            derived["limit_s"] = None
         for name, value in derived.items():
             object.__setattr__(self, name, value)
 
@@ -77,8 +80,10 @@ watching: ContextVar[Callable[[HookImpl], HookImpl] | None] = ContextVar("lash_f
 """Puts something else in each implementation's place, in the tables that are made meanwhile: to time it, say."""
 
 
-def hook_table(manager: pluggy.PluginManager, plugin_ids: Sequence[str]) -> dict[str, tuple[HookImpl, ...]]:
-    """Every hook with its implementations, in the order of `plugin_ids`.
+def hook_table(
+    manager: pluggy.PluginManager, plugin_ids: Sequence[str], limits: Mapping[str, float | None] | None = None
+) -> dict[str, tuple[HookImpl, ...]]:
+    """Every hook with its implementations, in the order of `plugin_ids`. `limits` are the plugins' time limits.
 
     Implementations marked `tryfirst` come before all unmarked ones, `trylast` after; among equals the plugins' order
     counts. (pluggy itself would call the last registered first.)
@@ -90,11 +95,14 @@ def hook_table(manager: pluggy.PluginManager, plugin_ids: Sequence[str]) -> dict
         return rank, position[impl.plugin_name]
 
     table = {}
-    watch = watching.get()
+    watch, limits = watching.get(), limits or {}
     for name in HOOKS:
         impls = getattr(manager.hook, name).get_hookimpls()
         here = sorted((impl for impl in impls if impl.plugin_name in position), key=place)
-        table[name] = tuple(HookImpl(each.plugin_name, each.function, tuple(each.argnames), name) for each in here)
+        table[name] = tuple(
+            HookImpl(each.plugin_name, each.function, tuple(each.argnames), name, limits.get(each.plugin_name))
+            for each in here
+        )
         if watch is not None:
             table[name] = tuple(watch(each) for each in table[name])
     return table

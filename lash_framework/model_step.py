@@ -15,13 +15,13 @@ from attrs import evolve
 from lash_framework.around_effects import AroundEffects
 from lash_framework.directives import owned_directives
 from lash_framework.effects import envelope
-from lash_framework.hooks import Bind, HookImpl, chain, first
+from lash_framework.hooks import Bind, HookImpl, first, spoken, wrong_type
 from lash_framework.journal_errors import JournalRefusal, effect_label
 from lash_framework.machine.answers import answer_text
 from lash_framework.model_calls import call_model, storable
 from lash_framework.reply_pieces import ReplyPieces
 from lash_framework.stream import ActivityStream
-from lash_framework.turn_hooks import TurnHooks
+from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.codec import encode
 from lash_hookspecs.contexts import StreamHookContext, TurnHookContext
@@ -143,7 +143,7 @@ class ModelStep:
                 outcome = await self._executed(asked, effect, pieces)
                 if pieces is not None and pieces.failure is not None:
                     states.rollback(mark)  # who fails has changed nothing
-        return evolve(outcome, hooks=made.record)
+        return outcome if made.record is NO_HOOKS else evolve(outcome, hooks=made.record)
 
     async def _executed(
         self, asked: RuntimeEffectEnvelope, effect: LlmCall, pieces: ReplyPieces | None
@@ -187,10 +187,11 @@ class ModelStep:
     ) -> tuple[LlmResponse, tuple[OwnedDirective, ...]]:
         response, shown = raw, list[tuple[str, Any]]()
         bind = self._bind(TurnHookContext)
-        for impl in hooks:
-            given: object = await chain(
-                (impl,), bind, response, argname="response", expects=(LlmResponse, AssistantReply)
-            )
+        rest = iter(hooks)
+        while (heard := await spoken(rest, bind, {"response": response})) is not None:
+            impl, given = heard
+            if not isinstance(given, LlmResponse | AssistantReply):
+                raise wrong_type(impl, given, (LlmResponse, AssistantReply), many=False)
             if isinstance(given, AssistantReply):
                 if given.events:
                     shown.append((impl.plugin_id, EmitEvents(given.events)))

@@ -290,7 +290,7 @@ class Session:
         )
         scopes = states.scopes
         if read_only:
-            scopes = {key: evolve(each, read_only=True) for key, each in scopes.items()}
+            scopes = {key: each.reading() for key, each in scopes.items()}
         return binding(SessionHookContext, scopes, call)
 
     async def _require_no_begun_turn(self) -> None:

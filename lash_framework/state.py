@@ -141,13 +141,12 @@ class PluginStates:
 
         Raises `PluginError` for a state that can't be stored.
         """
-        from orjson import loads
+        scopes, changed = self.scopes, dict[str, Any]()
+        for plugin_id, before in mark.items():
+            if plugin_id != TOOLS and (state := scopes[plugin_id].state) is not before:
+                from orjson import loads
 
-        changed = {
-            plugin_id: loads(_encode(plugin_id, self.composition.states[plugin_id], state))
-            for plugin_id, before in mark.items()
-            if plugin_id != TOOLS and (state := self.scopes[plugin_id].state) is not before
-        }
+                changed[plugin_id] = loads(_encode(plugin_id, self.composition.states[plugin_id], state))
         if self.tool_words is not mark[TOOLS]:
             from lash_hookspecs.codec import unstructure
 

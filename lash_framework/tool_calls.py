@@ -60,6 +60,12 @@ __all__ = [
 
 log = logging.getLogger("lash.tools")
 
+MAX_RESULT_BYTES = 4 * 1024 * 1024
+"""Of one result, as JSON. It is stored whole, and again as the model sees it, in the one commit of its turn."""
+
+MAX_FAILURE_CHARS = 64 * 1024
+"""Of what a failed call says."""
+
 UNKNOWN = "unknown_after_crash"
 """The code of a call of which nobody knows whether it happened."""
 
@@ -67,8 +73,10 @@ UNKNOWN = "unknown_after_crash"
 def failure(
     code: str, message: str, kind: ToolFailureClass, source: ToolFailureSource, retry: ToolRetry = ToolRetryNever()
 ) -> ToolCallOutput:
-    """A failed call. What no store can hold of its text is replaced."""
-    text, code = storable_text(message), storable_text(code)
+    """A failed call. What no store can hold of its text is replaced, and what is too long of it is cut off."""
+    more = len(message) - MAX_FAILURE_CHARS
+    text = storable_text(message if more <= 0 else f"{message[:MAX_FAILURE_CHARS]} … (and {more} more characters)")
+    code = storable_text(code)
     return ToolCallOutput(ToolCallFailure(failure_class=kind, code=code, message=text, source=source, retry=retry))
 
 
@@ -249,10 +257,13 @@ def _retry(said: object) -> ToolRetry:
 
 
 def _output(result: object) -> ToolCallOutput:
-    """The result as storable data. Raises `ToolError` if it has no JSON form."""
+    """The result as storable data. Raises `ToolError` if it has no JSON form, or is too large to be stored."""
     try:
         # Through JSON and back: what is stored is what the model sees, and nobody can change it afterwards.
         data = encode(result, levels=MAX_NESTING)
+        if len(data) > MAX_RESULT_BYTES:
+            text = f"the result has {len(data):,} bytes, and may have {MAX_RESULT_BYTES:,}: ask for less, or for a part"
+            raise ToolError(text, code="result_too_large")
         if isinstance(result, ToolCallOutput):
             return decode(ToolCallOutput, data)
         return ToolCallOutput(ToolCallSuccess(orjson.loads(data)))

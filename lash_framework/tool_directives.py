@@ -183,6 +183,8 @@ def interventions(ruling: Ruling) -> tuple[ToolIntervention, ...]:
 
 def with_after(done: CompletedToolCall, found: ToolHooksOutcome) -> CompletedToolCall:
     """The call as it is once its hooks have seen it."""
+    if found.output is None and found.view is None and not found.interventions:
+        return done
     output = found.output or done.output
     view = done.model_return if found.output is None else model_return(done.call_id, done.tool_name, output.outcome)
     if found.view is not None:

@@ -19,7 +19,7 @@ from lash_framework.call_rows import hooks_key
 from lash_framework.effects import envelope
 from lash_framework.faults import IN_RESULT
 from lash_framework.hook_orders import HookOrders, recorded_changes
-from lash_framework.hooks import Bind, HookImpl, chain, collect
+from lash_framework.hooks import Bind, HookImpl, chain, items_of, spoken
 from lash_framework.journal import JournalController
 from lash_framework.tool_calls import model_return
 from lash_framework.tool_directives import (
@@ -219,7 +219,9 @@ class ToolHooks:
             log.warning("%s", error, exc_info=error, extra=IN_RESULT)
             states.rollback(before)
             output, found = failed_output(seam, error, call.tool_name), (failed_part(error),)
-        view, changed_by = await self._view(evolve(done, output=output or done.output), moment, output is not None)
+        if output is not None:
+            done, moment = evolve(done, output=output), evolve(moment, result=output)
+        view, changed_by = await self._view(done, moment, output is not None)
         return ToolHooksOutcome(
             call_id=call.call_id,
             output=output,
@@ -247,11 +249,10 @@ class ToolHooks:
         """What these say one after the other: each sees the first change, or, in a reinspection, what is `current`."""
         said, value = list[Said](), current
         moment, bind = self._bound(seam, moment, value)
-        for impl in impls:
-            found = await collect((impl,), bind, item=ALLOWED[seam], call=moment.call, result=moment.result)
-            if not found:
-                continue
-            new = checked(impl.hook, found)
+        rest = iter(impls)
+        while (heard := await spoken(rest, bind, {"call": moment.call, "result": moment.result})) is not None:
+            impl, result = heard
+            new = checked(impl.hook, items_of(impl, result, ALLOWED[seam]))
             for plugin_id, blob in named_blobs(new):
                 await self._require(plugin_id, impl.hook, blob)
             said += new
@@ -264,8 +265,9 @@ class ToolHooks:
     def _bound(self, seam: ToolSeam, moment: ToolMoment, value: Any) -> tuple[ToolMoment, Bind]:
         """The moment with these arguments, or this result, and contexts for it."""
         if seam is ToolSeam.BEFORE:
-            moment = evolve(moment, call=evolve(moment.call, args=value))
-        else:
+            if moment.call.args is not value:
+                moment = evolve(moment, call=evolve(moment.call, args=value))
+        elif moment.result is not value:
             moment = evolve(moment, result=value)
         return moment, self._contexts.bind(_CONTEXTS[seam], tool=moment)
 
@@ -285,7 +287,7 @@ class ToolHooks:
         states, changed_by = self._plan.states, list[str]()
         before = states.mark()
         try:
-            bind = self._contexts.bind(ToolResultViewContext, tool=evolve(moment, result=done.output))
+            bind = self._contexts.bind(ToolResultViewContext, tool=moment)
             view = await chain(
                 self._views,
                 bind,
@@ -293,7 +295,7 @@ class ToolHooks:
                 argname="view",
                 expects=ModelToolReturn,
                 changed_by=changed_by,
-                call=evolve(done, model_return=plain),
+                call=evolve(done, model_return=plain) if is_new else done,
             )
             if view.parts == plain.parts:
                 changed_by = []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from attrs import evolve
-
 from lash_framework.hooks import Bind
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
@@ -38,7 +36,7 @@ class TurnContexts:
 
     def observers(self) -> Bind:
         """Contexts for hooks that only watch."""
-        scopes = {key: evolve(each, read_only=True) for key, each in self._plan.states.scopes.items()}
+        scopes = {key: each.reading() for key, each in self._plan.states.scopes.items()}
         return binding(TurnHookContext, scopes, self._call())
 
     def reading(self) -> Bind:
@@ -46,7 +44,7 @@ class TurnContexts:
         call, scopes = self._call(), self._plan.states.scopes
 
         def bind(plugin_id: str) -> TurnHookContext:
-            corner = {plugin_id: evolve(scopes[plugin_id], read_only=True)}
+            corner = {plugin_id: scopes[plugin_id].reading()}
             return binding(TurnHookContext, corner, call)(plugin_id)
 
         return bind

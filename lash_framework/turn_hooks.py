@@ -289,7 +289,8 @@ class TurnHooks:
         except PluginError as error:
             log.warning("%s", error, exc_info=error, extra=IN_RESULT)
             failure = HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error))
-        made.record = HookRecord(directives=made.directives, states=changed, failure=failure)
+        if made.directives or changed or failure is not None:
+            made.record = HookRecord(directives=made.directives, states=changed, failure=failure)
 
     async def _ask(
         self,

@@ -87,7 +87,9 @@ def test_every_hook_has_an_entry() -> None:
         hooks["lash_chekpoint"]
 
 
+@pytest.mark.statement(70, page="plugin-system")
 def test_it_can_be_a_weak_key_and_its_specs_stay_the_same_object() -> None:
+    """70: what the model is told of tools is made once for a composition."""
     mine = host(plugin("a", tools=tools("t")))
     composition = mine.composition("base")
     assert len({composition, mine.composition("base")}) == 1
@@ -194,7 +196,9 @@ def test_a_driver_that_can_not_be_made_names_its_owner() -> None:
 # ---- conflicts ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.statement(7, page="plugin-system")
 def test_all_conflicts_are_raised_together_naming_both_sides() -> None:
+    """7: a tool's name is taken once, and who has it and who wants it are both named."""
     mine = host(
         plugin("a", {"conflicts": ("c",)}, tools=tools("x", "y")),
         plugin("b", tools=tools("x")),

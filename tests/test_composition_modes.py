@@ -119,6 +119,7 @@ def test_modes_come_from_plugins_from_the_file_and_from_code() -> None:
     assert composition.driver_owner == "p"
 
 
+@pytest.mark.statement(4, page="plugin-system")
 def test_a_higher_layer_may_change_a_mode_by_extending_it_under_its_own_name() -> None:
     """And whoever extends that mode then extends the changed one."""
     standard = Mode(mode_id="standard", driver=MODE.driver, options={"by": "plugin", "plugin": 1})

@@ -152,7 +152,9 @@ def test_a_first_state_that_was_never_changed_is_not_stored() -> None:
     assert states.components({}) == {}
 
 
+@pytest.mark.statement(19, page="plugin-system")
 def test_a_changed_state_is_stored_and_comes_back() -> None:
+    """19: a plugin's state comes back as it was."""
     states = PluginStates(BOTH)
     states.scopes["plan"].state = PLAN
     components = states.components({})

@@ -142,7 +142,7 @@ async def test_hook_lash_before_llm_call_fails_the_call_before_anything_is_spent
     assert (model.calls, asked, turn.usage) == (0, [], TokenUsage())
 
 
-@pytest.mark.statement(24, page="plugins")
+@pytest.mark.statement(24, page="plugin-system")
 async def test_hook_lash_before_llm_call_aborts_the_turn_and_no_model_is_called() -> None:
     """As an abort before the turn does, but at any of its calls."""
 
@@ -220,7 +220,7 @@ async def test_hook_lash_assistant_stream_takes_text_away_for_good() -> None:
     assert shown(events) == ""
 
 
-@pytest.mark.statement(14, page="plugins")
+@pytest.mark.statement(14, page="plugin-system")
 async def test_hook_lash_assistant_stream_shows_events_in_the_name_of_its_plugin() -> None:
     """Plugin events reach the host as semantic turn events, each in the name of who added it."""
 
@@ -475,7 +475,7 @@ async def test_hook_lash_assistant_response_that_goes_wrong_fails_the_turn_where
         assert turn.usage.total == 15
 
 
-@pytest.mark.statement(29, page="plugins")
+@pytest.mark.statement(29, page="plugin-system")
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_hook_lash_assistant_response_that_goes_wrong_keeps_the_paid_reply_and_only_it_runs_again(
     fault: str, tmp_path: Path

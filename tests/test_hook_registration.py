@@ -308,7 +308,10 @@ class Toned(Plugin):
         return [Mode(mode_id="toned", driver=driver)]
 
 
+@pytest.mark.statement(16, page="plugin-system")
 async def test_hook_lash_mode_extensions_is_asked_for_every_mode_and_adds_to_it() -> None:
+    """16: what a plugin adds to a mode shows in the host's composition, and in the sessions of that mode."""
+
     class Tone(Toned):
         @hookimpl
         def lash_mode_extensions(self, mode: Mode) -> ModeExtension | None:

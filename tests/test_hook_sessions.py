@@ -91,8 +91,9 @@ class Watch(Plugin):
         self.calls.append((previous.max_turns, current.max_turns, ctx.policy.max_turns))
 
 
-@pytest.mark.statement(28, page="plugins")
+@pytest.mark.statement(28, page="plugin-system")
 async def test_hook_lash_session_config_changed_is_told_once_per_change() -> None:
+    """One event for each change, and none where nothing changed."""
     plugin = Watch()
     async with opened(plugin) as lash:
         session = await lash.session("one", max_turns=3)

@@ -127,8 +127,10 @@ async def test_hook_lash_before_turn_adds_messages_that_stay_and_messages_that_d
     assert (note.text, note.origin) == ("Remember this.", PluginOrigin("mine"))
 
 
-@pytest.mark.statement(14, page="plugins")
+@pytest.mark.statement(14, page="plugin-system")
 async def test_hook_lash_before_turn_shows_events_in_the_name_of_its_plugin() -> None:
+    """Whoever watches the turn sees them, with the plugin's id."""
+
     class Showing(Plugin):
         @hookimpl
         async def lash_before_turn(self) -> EmitEvents:
@@ -139,8 +141,10 @@ async def test_hook_lash_before_turn_shows_events_in_the_name_of_its_plugin() ->
     assert PluginSurface(plugin_id="mine", name="weather", payload={"rain": True}) in events
 
 
-@pytest.mark.statement(24, page="plugins")
+@pytest.mark.statement(24, page="plugin-system")
 async def test_hook_lash_before_turn_aborts_before_the_model_is_called_and_what_was_enqueued_is_kept() -> None:
+    """The model isn't asked, and the messages of the plugin stay."""
+
     class Aborting(Plugin):
         @hookimpl
         async def lash_before_turn(self) -> list[Any]:
@@ -275,9 +279,11 @@ async def test_hook_lash_checkpoint_comes_after_work_and_before_completion() -> 
     assert before_completion == (CheckpointKind.BEFORE_COMPLETION, 1, MessageRole.ASSISTANT)
 
 
-@pytest.mark.statement(25, page="plugins")
+@pytest.mark.statement(25, page="plugin-system")
 @pytest.mark.parametrize("transient", [False, True])
 async def test_hook_lash_checkpoint_before_completion_makes_the_model_think_again(transient: bool) -> None:
+    """What a checkpoint adds is in the model's next request."""
+
     class Doubting(Plugin):
         @hookimpl
         async def lash_checkpoint(self, ctx: Any) -> EnqueueMessages | None:
@@ -472,10 +478,12 @@ async def test_hook_lash_turn_committed_is_not_told_again_of_a_turn_that_was_sto
     assert turns[0].text == turns[1].text
 
 
-@pytest.mark.statement(27, page="plugins")
+@pytest.mark.statement(27, page="plugin-system")
 async def test_hook_lash_turn_committed_that_raises_is_an_issue_and_the_commit_stands(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """The turn is told with the issue, and is there."""
+
     class Bad(Plugin):
         @hookimpl
         async def lash_turn_committed(self) -> None:

@@ -136,8 +136,10 @@ async def test_collect_calls_the_implementations_and_next_to_nothing_else() -> N
 WRONG = {"text": "text", "number": 1.5, "object": {"a": 1}, "list": [1, "text"], "generator": (each for each in [1])}
 
 
+@pytest.mark.statement(5, page="plugin-system")
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 async def test_collect_refuses_what_is_no_item_naming_plugin_and_hook(wrong: Any) -> None:
+    """5: what isn't of a hook's type is an error that names plugin and hook."""
     with pytest.raises(PluginError, match=r"`p1`, hook `lash_x`: returned a .*expected is None, `int` or `bytes`"):
         await collect(impls(returns(1), returns(wrong)), bind, item=(int, bytes))
 

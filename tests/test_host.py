@@ -264,6 +264,7 @@ def infos(after: dict[str, tuple[str, ...]]) -> dict[str, PluginInfo]:
     return {key: PluginInfo(id=key, after=before) for key, before in after.items()}
 
 
+@pytest.mark.statement(1, page="plugin-system")
 @pytest.mark.parametrize(
     ("after", "order"),
     [
@@ -276,6 +277,7 @@ def infos(after: dict[str, tuple[str, ...]]) -> dict[str, PluginInfo]:
     ],
 )
 def test_plugins_come_after_what_they_name_and_else_by_id(after: dict[str, tuple[str, ...]], order: str) -> None:
+    """1: the order is that of `after`, then of ids, however they were given."""
     assert "".join(plugin_order(infos(after))) == order
 
 

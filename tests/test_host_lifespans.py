@@ -169,7 +169,9 @@ def failing_to_close(text: str) -> Callable[[], Any]:
     return lash_lifespan
 
 
+@pytest.mark.statement(23, page="plugin-system")
 async def test_errors_of_closing_are_grouped_and_stop_nobody_from_closing() -> None:
+    """23: every lifespan is left, in reverse order, whatever another one raises."""
     log: Log = []
     mine = host(
         plugin("a", lifespan=failing_to_close("one")),

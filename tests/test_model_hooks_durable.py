@@ -111,7 +111,7 @@ def kinds(effects: Any) -> Counter[str]:
     return Counter(each.split()[0] for each in effects)
 
 
-@pytest.mark.statement(30, page="plugins")
+@pytest.mark.statement(30, page="plugin-system")
 async def test_a_turn_with_every_hook_of_the_model_seam_is_replayed_to_the_same_bytes_and_nothing_is_called(
     tmp_path: Path,
 ) -> None:

@@ -72,6 +72,7 @@ def itself() -> list[Any]:
 UNSTORABLE = [object(), b"raw", float("nan"), "\ud800", {3, 4}, itself()]
 
 
+@pytest.mark.statement(21, page="plugin-system")
 @pytest.mark.parametrize(
     ("given", "named"),
     [

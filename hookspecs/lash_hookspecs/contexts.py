@@ -72,6 +72,10 @@ class PluginScope:
     state_type: type | None = None
     read_only: bool = False
 
+    def reading(self) -> PluginScope:
+        """The same corner, as it is now, for who only reads it."""
+        return PluginScope(self.plugin_id, self.host, self.options, self.state, self.state_type, read_only=True)
+
 
 class HookContext:
     """What every hook of a session gets."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HOOK_API", "PluginCapability", "PluginInfo", "SessionStateSpec"]
 
-HOOK_API = (0, 1)
+HOOK_API = (0, 2)
 """Version of the hook contract: the second number grows with additions, the first with changes that break plugins."""
 
 
@@ -44,6 +44,13 @@ def _capabilities(instance: object, attribute: Attribute[Any], value: object) ->
             raise ValueError(f"`PluginInfo.capabilities`: `{name}` is none: {nearest(name, known)}")
 
 
+def _limit(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """None, or a number of seconds that is more than nothing."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and value > 0):  # type: ignore[operator]  # a number by now
+        raise ValueError(f"`PluginInfo.hook_limit_s`: {value!r} is no number of seconds; None: without a limit")
+
+
 @frozen(kw_only=True)
 class PluginInfo:
     """A plugin's identity and its relations to others.
@@ -55,7 +62,9 @@ class PluginInfo:
     key in `[plugin.<id>]` that it doesn't have, or a value of another type, is an error that names it. `turn_input` is
     the attrs class of what a caller may say to it with a turn (`TurnContext.plugin_inputs`, `ctx.plugin_input`): it is
     stored with the turn's input, under the plugin's id. `capabilities` are `PluginCapability`s, or their names: what
-    it reaches for outside of lash, for `lash plugins lock`; its hooks and tools need no declaration.
+    it reaches for outside of lash, for `lash plugins lock`; its hooks and tools need no declaration. `hook_limit_s`:
+    for how many seconds a hook of its may keep a turn or session waiting before it is cancelled, and fails as one that
+    raises; None for one that waits for a person, say. It stops no function that doesn't suspend.
     """
 
     id: str
@@ -70,6 +79,7 @@ class PluginInfo:
     options: type | None = field(default=None, validator=checks.optional_class_of_defaults)
     turn_input: type | None = field(default=None, validator=checks.optional_attrs_class)
     capabilities: frozenset[str] = field(default=frozenset(), converter=checks.as_frozenset, validator=_capabilities)
+    hook_limit_s: float | None = field(default=600.0, validator=_limit)
 
 
 @frozen(kw_only=True)

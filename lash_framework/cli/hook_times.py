@@ -80,7 +80,7 @@ class HookTimes:
         row = self._rows.setdefault((impl.plugin_id, impl.hook), HookTime(impl.plugin_id, impl.hook))
         is_lifespan = HOOKS[impl.hook].runner is HookRunnerKind.LIFESPAN
         function = partial(_Lifespan, impl.function, row) if is_lifespan else _watched(impl.function, row)
-        return HookImpl(impl.plugin_id, function, impl.argnames, impl.hook)
+        return HookImpl(impl.plugin_id, function, impl.argnames, impl.hook, impl.limit_s)
 
 
 def _watched(function: Callable[..., Any], row: HookTime) -> Callable[..., Any]:

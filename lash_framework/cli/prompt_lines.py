@@ -75,7 +75,7 @@ async def begun(settings: Settings) -> Prompt:
             offered.extend(Owned(impl.plugin_id, each) for each in listed if isinstance(each, PromptContribution))
             return said
 
-        return HookImpl(impl.plugin_id, function, impl.argnames, impl.hook)
+        return HookImpl(impl.plugin_id, function, impl.argnames, impl.hook, impl.limit_s)
 
     settings = evolve(settings, store_options={}, plugins=evolve(settings.plugins, lock="off"))
     token = watching.set(watch)

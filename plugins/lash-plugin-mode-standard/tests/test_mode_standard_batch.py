@@ -35,7 +35,9 @@ class Kernel:
         self.tools = tools
         self.called: list[tuple[int, str]] = []
 
-    async def call_tool(self, index: int, name: str, args: Mapping[str, Any]) -> CompletedToolCall:
+    async def call_tool(
+        self, index: int, name: str, args: Mapping[str, Any], *, as_model: bool = False
+    ) -> CompletedToolCall:
         self.called.append((index, name))
         if name not in self.tools:
             raise UnknownName("tool", name, self.tools)
@@ -109,6 +111,7 @@ async def test_what_the_model_may_not_call_is_not_reached():
     assert (ran["success"], ran["result"]) == (True, 1)
 
 
+@pytest.mark.statement(58, page="plugin-system")
 async def test_a_batch_holds_no_batch():
     """A nested batch fails without being called."""
     kernel = Kernel(echo=echo, batch=echo)
@@ -118,6 +121,7 @@ async def test_a_batch_holds_no_batch():
     assert kernel.called == [(1, "echo")]
 
 
+@pytest.mark.statement(58, page="plugin-system")
 async def test_what_is_too_much_fails_alone():
     """Call 26 and later fail, each by itself; the first 25 run."""
     kernel = Kernel(echo=echo)
