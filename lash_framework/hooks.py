@@ -286,7 +286,7 @@ async def chain(
             if issues is not None:
                 issues.append(HookIssue(plugin_id=failure.plugin_id, hook=failure.hook, message=str(failure)))
             continue
-        value = result
+        value = result  # type: ignore[assignment]  # it is of a class that was expected
         if changed_by is not None:
             changed_by.append(impl.plugin_id)
 
