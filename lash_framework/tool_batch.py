@@ -264,9 +264,8 @@ class ToolBatch:
         owned = plan.composition.tools.get(asked.tool_name)
         policy = owned.tool.manifest.retry if owned is not None else RetryNever()
 
-        call.slot = plan.limits.slot(owned)
-
         async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            call.slot = plan.limits.slot(owned)
             if call.slot is None:
                 return await execute()
             async with call.slot:
@@ -298,7 +297,9 @@ class ToolBatch:
             outcome = ToolCallEffectOutcome(ToolCallDone(made), joined(inner))
             return outcome if deferral is None else deferral.outcome(outcome)
 
-        runner = judging(self._around(run), policy, call.attempt, plan.now_ms)
+        runner = self._around(run)
+        if not isinstance(policy, RetryNever):
+            runner = judging(runner, policy, call.attempt, plan.now_ms)
         try:
             outcome = expect(await plan.controller.execute(wrapped, runner), ToolCallEffectOutcome)
         except Exception:

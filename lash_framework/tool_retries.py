@@ -31,9 +31,7 @@ _FINAL = frozenset({ToolFailureClass.INVALID_REQUEST, ToolFailureClass.PERMISSIO
 
 
 def judging(run: EffectRunner, policy: ToolRetryPolicy, attempt: int, now_ms: Callable[[], int]) -> EffectRunner:
-    """The executor of an attempt, with what follows from its outcome; the very same for a tool without retries."""
-    if isinstance(policy, RetryNever):
-        return run
+    """The executor of an attempt, with what follows from its outcome."""
 
     async def judged(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
         return decided(await run(asked), policy, attempt, now_ms())

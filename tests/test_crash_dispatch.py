@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -144,7 +145,7 @@ class Errand:
             with suppress(TurnSuspended):
                 await self.run(lash)
             for each in await lash.pending():
-                assert not was_answered, "an answer was lost"
+                assert not was_answered, f"an answer was lost: {each}"
                 await lash.resolve(each.key, result="answered")
             session = await lash.session("crash", recover=False)
             await session.recover()
@@ -157,11 +158,12 @@ class Errand:
         assert len(self.keys) == 1, "asked again, it is the same key"
 
 
-def database(folder: Path, content: bytes) -> str:
-    """A database in a new folder, as another one was left."""
-    folder.mkdir()
-    if content:
-        (folder / "lash.db").write_bytes(content)
+def database(folder: Path, before: Path | None) -> str:
+    """A database in a new folder, as another one was left: with its log, which a slow close may leave behind."""
+    if before is None:
+        folder.mkdir()
+    else:
+        shutil.copytree(before, folder)
     return f"sqlite:///{folder}/lash.db"
 
 
@@ -173,12 +175,13 @@ def where_it_matters(point: CrashPoint) -> bool:
 async def test_killed_anywhere_no_answer_is_lost_and_no_unsafe_call_made_twice(tmp_path: Path) -> None:
     """In the turn before it waits, in the answer, and when it goes on: each process is killed at each of its places."""
     stages = ("run", "answer", "go_on")
-    before, keys = b"", set[str]()
+    before: Path | None = None
+    keys: set[str] = set()
     for stage in stages:
         whole, watch = Errand(keys=set(keys)), Watch()
         url = database(tmp_path / f"{stage}-whole", before)
         await whole.dies(url, watch, getattr(whole, stage))
-        after = (tmp_path / f"{stage}-whole" / "lash.db").read_bytes()
+        shutil.copytree(tmp_path / f"{stage}-whole", after := tmp_path / f"{stage}-after")
         places = [each for each in watch.passed if where_it_matters(each)]
         assert len(places) > 5
         for number, place in enumerate(places):
