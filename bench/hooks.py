@@ -1,6 +1,6 @@
 """What plugins' hooks add to a turn, and what a tool call costs of our own.
 
-Run: `python -m bench.hooks` (a minute). `--profile` prints instead where the CPU time of turns with hooks goes.
+Run: `python bench/hooks.py` (half a minute). `--profile` prints instead where the CPU time of turns with hooks goes.
 
 Two hosts in one process take turns: one with 50 plugins of 10 hooks each, one without. Each is asked the same, a turn
 of four tool rounds against a scripted model, and what the hooks add is the difference of the quickest turns, since a

@@ -35,7 +35,7 @@ RESULTS = HERE / "results.json"
 README = HERE / "README.md"
 SAMPLES, QUICK = 15, 1
 GROUPS = {"reload": "cold", "files": "idle", "open": "idle", "registered": "idle"}  # measured together
-OTHERS = ("bench_host.py", "bench_startup.py")
+OTHERS = ("bench_host.py", "bench_startup.py", "hooks.py")
 BETWEEN = re.compile(r"(?<=<!-- table -->\n).*(?=<!-- end -->)", re.DOTALL)
 
 Samples = dict[str, dict[str, list[float]]]
@@ -368,7 +368,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--json", type=Path, help="write the results here; figures that aren't run are kept")
     parser.add_argument("--dir", type=Path, help="where databases are made")
-    parser.add_argument("--others", action="store_true", help=f"also run {' and '.join(OTHERS)}")
+    parser.add_argument("--others", action="store_true", help=f"also run {', '.join(OTHERS)}")
     parser.add_argument("--orjson-httpx", action="store_true", help="raw httpx with orjson; printed only")
     parser.add_argument("--table", action="store_true", help="only print the table of the committed results")
     parser.add_argument("--write", action="store_true", help="with --table: into the README")

@@ -138,11 +138,6 @@ async def _in_time(impl: HookImpl, outcome: Any) -> Any:
     )
 
 
-def _as_sequence(result: Any) -> Sequence[Any]:
-    is_one = isinstance(result, (str, bytes)) or not isinstance(result, Sequence)
-    return (result,) if is_one else result
-
-
 # ---- runners --------------------------------------------------------------------------------------------------------
 
 
@@ -191,7 +186,8 @@ async def collect(
 
 def items_of(impl: HookImpl, result: Any, expected: type | tuple[type, ...]) -> Iterator[tuple[str, Any]]:
     """What an implementation returned, item by item, with the plugin's id. Raises `PluginError` for another type."""
-    for each in _as_sequence(result):
+    is_one = isinstance(result, (str, bytes)) or not isinstance(result, Sequence)
+    for each in (result,) if is_one else result:
         if not isinstance(each, expected):
             raise wrong_type(impl, each, expected, many=True)
         yield impl.plugin_id, each
@@ -217,10 +213,7 @@ def collect_sync(
             wrong_type(impl, result, expected, many=True)
             raise PluginError(impl.plugin_id, impl.hook, "returned an awaitable; this hook is called without awaiting")
         if result is not None:
-            for each in _as_sequence(result):
-                if not isinstance(each, expected):
-                    raise wrong_type(impl, each, expected, many=True)
-                found.append(Owned(impl.plugin_id, each))
+            found += [Owned(*each) for each in items_of(impl, result, expected)]
     return found
 
 
@@ -269,26 +262,39 @@ async def chain(
     With `on_error="keep"` one that fails is logged, added to `issues`, and passed over. `changed_by` gets the ids of
     those that returned a value.
     """
-    rest = iter(impls)
-    while True:
-        kwargs[argname] = value
+    usual = ("ctx", argname)
+    started = perf_counter()
+    for impl in impls:
+        if bind is None or impl.argnames != usual:
+            kwargs[argname] = value
+            arguments = arguments_of(impl, bind, kwargs)
+        else:
+            arguments = (bind(impl.plugin_id), value)
+        outcome = None
         try:
-            said = await spoken(rest, bind, kwargs)
-            if said is None:
-                return value
-            impl, result = said
-            if not isinstance(result, expects):
+            result = outcome = impl.function(*arguments)
+            if type(outcome) is CoroutineType and impl.limit_s is None:
+                result = await outcome
+            elif outcome is not None:
+                result = await _in_time(impl, outcome)
+            if result is not None and not isinstance(result, expects):
                 raise wrong_type(impl, result, expects, many=False)
-        except PluginError as failure:
+        except BaseException as error:
+            failure = failure_of(impl, error)
             if on_error == "raise":
-                raise
-            _log.warning("%s; the previous value is kept", failure, exc_info=failure.__cause__ or failure)
+                raise failure  # noqa: B904  # the same
+            _log.warning("%s; the previous value is kept", failure, exc_info=error)
             if issues is not None:
-                issues.append(HookIssue(plugin_id=failure.plugin_id, hook=failure.hook, message=str(failure)))
-            continue
-        value = result  # type: ignore[assignment]  # it is of a class that was expected
-        if changed_by is not None:
-            changed_by.append(impl.plugin_id)
+                issues.append(HookIssue(plugin_id=impl.plugin_id, hook=impl.hook, message=str(failure)))
+            result = None
+        before, started = started, perf_counter()
+        if started - before > SLOW_S:
+            _warn_of_slow(impl, started - before, outcome)
+        if result is not None:
+            value = result
+            if changed_by is not None:
+                changed_by.append(impl.plugin_id)
+    return value
 
 
 async def first(
