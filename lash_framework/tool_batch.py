@@ -12,7 +12,7 @@ import orjson
 from anyio.abc import TaskGroup
 from attrs import evolve, field
 
-from lash_framework.around_effects import AroundEffects
+from lash_framework.direct_calls import Place as DirectPlace
 from lash_framework.effects import envelope
 from lash_framework.faults import is_failure
 from lash_framework.hook_orders import joined, messages
@@ -33,6 +33,7 @@ from lash_framework.tool_calls import (
 )
 from lash_framework.tool_directives import with_after
 from lash_framework.tool_hooks import Place, ToolHooks
+from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.codec import MAX_NESTING, encode
 from lash_hookspecs.directives import OwnedDirective
@@ -134,11 +135,11 @@ class ToolBatch:
     `said` are the messages of hooks around calls, for the turn's next checkpoint, which takes them away.
     """
 
-    def __init__(self, plan: TurnPlan, stream: ActivityStream, hooks: ToolHooks, around: AroundEffects) -> None:
+    def __init__(self, plan: TurnPlan, stream: ActivityStream, hooks: ToolHooks, contexts: TurnContexts) -> None:
         self._plan = plan
         self._stream = stream
         self._hooks = hooks
-        self._around = around
+        self._around = contexts.around
         self.said: tuple[OwnedDirective, ...] = ()
         self._open: tuple[ToolCalls, list[_Call]] | None = None
 
@@ -271,15 +272,17 @@ class ToolBatch:
 
         async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
             ends = _Ends()  # of the call's children, whatever the tool makes of them
+            directs = DirectPlace(envelope)
             await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.place.parent_id)
             done = await perform(
                 plan.composition,
                 plan.validators,
                 asked,
-                lambda owner: self._context(call, owner, ends),
+                lambda owner: self._context(call, owner, ends, directs),
                 plan.tools.refusal(asked.tool_name, nested=call.may_be_internal),
             )
             ends.pass_on()
+            directs.close()
             for each in attached(done):
                 if await plan.get_blob(each.id) is None:
                     done = without_attachment(asked, each, done.duration_ms)
@@ -322,7 +325,7 @@ class ToolBatch:
         child.result = child.settled(lost_call)
         return child.result
 
-    async def _context(self, call: _Call, owner: str, ends: _Ends) -> ToolCallContext:
+    async def _context(self, call: _Call, owner: str, ends: _Ends, directs: DirectPlace) -> ToolCallContext:
         await self._plan.enter()
         corner, asked = self._plan.states.scopes[owner], call.asked
         scope, key = call.place.scope, call.place.key
@@ -375,4 +378,5 @@ class ToolBatch:
             state=corner.state,
             call_tool=call_tool,
             find_tools=self._plan.tools.find,
+            services=partial(self._plan.services, place=directs),
         )

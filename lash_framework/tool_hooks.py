@@ -137,18 +137,17 @@ class ToolHooks:
         wrapped = envelope(place.scope, command, f"{seam}:{call.call_id}", key=hooks_key(place.key, seam))
         made: ToolHooksOutcome | None = None
 
-        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
             nonlocal made
             owned = self._plan.composition.tools.get(call.tool_name)
             if owned is None or call.tool_name not in self._plan.composition.callable_names:
                 made = ToolHooksOutcome(call_id=call.call_id)  # nobody's tool is nobody's business
                 return made
             await self._plan.controller.flush()  # what was paid for must not hang on a slow hook
-            made = await live(
-                ToolMoment(
-                    call=call, manifest=owned.tool.manifest, owner=owned.plugin_id, parent_call_id=place.parent_id
-                )
+            moment = ToolMoment(
+                call=call, manifest=owned.tool.manifest, owner=owned.plugin_id, parent_call_id=place.parent_id
             )
+            made = await self._contexts.directs.within(envelope, partial(live, moment))
             if place.parent_id is not None:
                 made = evolve(made, hooks=self._orders.numbered(made.hooks))
             return made
@@ -267,7 +266,7 @@ class ToolHooks:
             moment = evolve(moment, call=evolve(moment.call, args=value))
         else:
             moment = evolve(moment, result=value)
-        return moment, self._contexts.bind(_CONTEXTS[seam], tool=moment)
+        return moment, self._contexts.bind(_CONTEXTS[seam], self._impls[seam][0].hook, tool=moment)
 
     async def _require(self, plugin_id: str, hook: str, blob: str) -> None:
         if await self._plan.get_blob(blob) is None:
@@ -285,7 +284,7 @@ class ToolHooks:
         states, changed_by = self._plan.states, list[str]()
         before = states.mark()
         try:
-            bind = self._contexts.bind(ToolResultViewContext, tool=evolve(moment, result=done.output))
+            bind = self._contexts.bind(ToolResultViewContext, _VIEW, tool=evolve(moment, result=done.output))
             view = await chain(
                 self._views,
                 bind,

@@ -202,6 +202,7 @@ if TYPE_CHECKING:
         UnknownTag as UnknownTag,
         nearest as nearest,
     )
+    from lash_hookspecs.hook_services import SERVICES as SERVICES
     from lash_hookspecs.inbox import (
         CancelOutcome as CancelOutcome,
         Inbox as Inbox,
@@ -399,7 +400,11 @@ if TYPE_CHECKING:
         LazySequence as LazySequence,
     )
     from lash_hookspecs.services import (
+        DirectCompletion as DirectCompletion,
+        DirectCompletionClient as DirectCompletionClient,
+        SessionCreateRequest as SessionCreateRequest,
         SessionGraphService as SessionGraphService,
+        SessionHandle as SessionHandle,
         SessionLifecycleService as SessionLifecycleService,
         SessionStateService as SessionStateService,
     )
@@ -817,6 +822,7 @@ _MODULES = {
         "UnknownTag",
         "nearest",
     ),
+    "hook_services": ("SERVICES",),
     "inbox": (
         "CancelOutcome",
         "Inbox",
@@ -1014,7 +1020,11 @@ _MODULES = {
         "LazySequence",
     ),
     "services": (
+        "DirectCompletion",
+        "DirectCompletionClient",
+        "SessionCreateRequest",
         "SessionGraphService",
+        "SessionHandle",
         "SessionLifecycleService",
         "SessionStateService",
     ),
