@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from lash_framework.history import Conversation, restore
+from lash_framework.other_sessions import SessionGraph, SessionLifecycle
 from lash_framework.providers import split_model
 from lash_framework.session_tools import tool_state
 from lash_hookspecs.errors import UnknownName
 from lash_hookspecs.messages import Message, ProviderRoute
-from lash_hookspecs.services import SessionGraphService, SessionLifecycleService, SessionStateService
+from lash_hookspecs.services import SessionStateService
 from lash_hookspecs.sessions import SessionPolicy, SessionSnapshot, SessionStateEnvelope, SessionUsageReport
 from lash_hookspecs.tool_catalog import ToolState
 
 if TYPE_CHECKING:
     from lash_framework.direct_calls import DirectCalls, Place
     from lash_framework.resident import Resident
+    from lash_framework.session import Session
     from lash_framework.turn_plan import TurnPlan
 
 __all__ = ["HookServices"]
@@ -39,6 +41,7 @@ class HookServices:
         self._plan: TurnPlan | None = None
         self._directs: DirectCalls | None = None
         self._moment: Moment | None = None
+        self._kept: dict[str, Session] = {}
 
     def attach(self, plan: TurnPlan, directs: DirectCalls, moment: Moment) -> None:
         """The turn's plan, what asks models for its plugins, and where it stands."""
@@ -55,9 +58,9 @@ class HookServices:
             case "sessions":
                 return _SessionState(self.session, self._plan, None if where == _COMMITTED else self._moment)
             case "lifecycle":
-                return SessionLifecycleService()
+                return SessionLifecycle(self.session, self._kept)
             case "graph":
-                return SessionGraphService()
+                return SessionGraph(self.session)
         raise AssertionError(f"unreachable: no hook has `ctx.{name}`")
 
     def with_model(self, model: str | None) -> TurnPlan:

@@ -60,6 +60,7 @@ __all__ = ["Place", "ToolHooks"]
 log = logging.getLogger("lash.tools")
 
 _CONTEXTS = {ToolSeam.BEFORE: BeforeToolCallContext, ToolSeam.AFTER: AfterToolCallContext}
+_HOOKS = {ToolSeam.BEFORE: "lash_before_tool_call", ToolSeam.AFTER: "lash_after_tool_call"}
 _VIEW = "lash_tool_result_view"
 
 
@@ -84,7 +85,7 @@ class ToolHooks:
         self._plan = plan
         self._contexts = contexts
         self._show = show
-        self._impls = {ToolSeam.BEFORE: hooks["lash_before_tool_call"], ToolSeam.AFTER: hooks["lash_after_tool_call"]}
+        self._impls = {seam: hooks[name] for seam, name in _HOOKS.items()}
         self._views = hooks[_VIEW]
         self.decides = bool(self._impls[ToolSeam.BEFORE])
         self.looks = bool(self._impls[ToolSeam.AFTER] or self._views)
@@ -266,7 +267,7 @@ class ToolHooks:
             moment = evolve(moment, call=evolve(moment.call, args=value))
         else:
             moment = evolve(moment, result=value)
-        return moment, self._contexts.bind(_CONTEXTS[seam], self._impls[seam][0].hook, tool=moment)
+        return moment, self._contexts.bind(_CONTEXTS[seam], _HOOKS[seam], tool=moment)
 
     async def _require(self, plugin_id: str, hook: str, blob: str) -> None:
         if await self._plan.get_blob(blob) is None:

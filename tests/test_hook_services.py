@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from agents import agent, plugin
 
@@ -13,12 +14,19 @@ from lash_framework import Lash
 from lash_framework.settings import load_settings
 from lash_hookspecs import (
     SERVICES,
+    AppendedNodes,
+    AppendSessionNodesRequest,
     AssembledTurn,
     CapabilityMissing,
     CompactRequest,
     CompositionContext,
     HostContext,
+    LashError,
     LlmRequest,
+    SessionAppendNode,
+    SessionBusy,
+    SessionCreateRequest,
+    StaleBranch,
     ToolCallContext,
     TurnInput,
     UnknownName,
@@ -170,3 +178,143 @@ async def test_another_session_is_read_as_it_is_stored() -> None:
     (other,) = found
     assert (other.session_id, other.state.turn_index) == ("other", 1)
     assert [each.text for each in other.messages] == ["Before.", "Done."]
+
+
+# ---- other sessions -------------------------------------------------------------------------------------------------
+
+
+async def test_a_tool_creates_a_session_and_runs_turns_on_it_each_id_once() -> None:
+    found: list[Any] = []
+
+    @tool
+    async def delegate(ctx: Any) -> str:
+        "Delegate."
+        wanted = SessionCreateRequest(session_id="child", instructions="Be brief.", max_turns=3)
+        found.append(await ctx.lifecycle.create_session(wanted))
+        found.append(await ctx.lifecycle.start_turn("child", "child-1", "Help."))
+        found.append(await ctx.lifecycle.start_turn("child", "child-1", "Help."))
+        await ctx.lifecycle.close_session("child")
+        return str(found[-1].text)
+
+    asked: list[LlmRequest] = []
+
+    def say(request: LlmRequest) -> Reply:
+        asked.append(request)
+        return Reply(tool_calls=[Call("delegate", {}, "a")]) if len(asked) == 1 else Reply(text=f"Done {len(asked)}.")
+
+    async with agent(say, tools=[delegate], settings=QUIET) as lash:
+        turn = await run(lash)
+        child = await (await lash.session("child")).messages()
+    handle, first, again = found
+    assert (handle.session_id, handle.policy.max_turns, handle.is_stored) == ("child", 3, False)
+    assert turn.is_success, turn.errors
+    assert first == again
+    assert first.text == "Done 2."
+    assert [each.text for each in child] == ["Help.", "Done 2."]
+    assert len(asked) == 3
+    assert turn.usage.input == 20  # the child's usage is its own
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("own", "the session that waits for it"),
+        ("absent", "unknown session `absent`"),
+        ("blank", "the turn id is blank"),
+        ("blank session", "the session id is blank"),
+        ("close own", "is running a turn"),
+    ],
+)
+async def test_what_a_tool_cant_do_with_sessions(what: str, says: str) -> None:
+    errors: list[str] = []
+
+    @tool
+    async def delegate(ctx: Any) -> None:
+        "Delegate."
+        try:
+            match what:
+                case "own":
+                    await ctx.lifecycle.start_turn("s", "t-2", "Help.")
+                case "absent":
+                    await ctx.lifecycle.start_turn("absent", "t-2", "Help.")
+                case "blank":
+                    await ctx.lifecycle.create_session(SessionCreateRequest(session_id="child"))
+                    await ctx.lifecycle.start_turn("child", " ", "Help.")
+                case "blank session":
+                    await ctx.lifecycle.create_session(SessionCreateRequest(session_id=" "))
+                case "close own":
+                    await ctx.lifecycle.close_session("s")
+        except LashError as error:
+            errors.append(str(error))
+
+    async with agent([Reply(tool_calls=[Call("delegate", {}, "a")]), "Done."], tools=[delegate]) as lash:
+        assert (await run(lash)).is_success
+    assert says in "".join(errors)
+
+
+async def test_two_tools_that_want_each_others_sessions_dont_wait_for_each_other() -> None:
+    """Each session runs a turn: whoever waited would wait for ever."""
+    begun = {"one": anyio.Event(), "two": anyio.Event()}
+    over, refused = anyio.Event(), list[str]()
+
+    @tool
+    async def reach(ctx: Any) -> None:
+        "Reach."
+        other = {"one": "two", "two": "one"}[ctx.session_id]
+        begun[ctx.session_id].set()
+        await begun[other].wait()
+        try:
+            await ctx.lifecycle.start_turn(other, f"by-{ctx.session_id}", "Help.")
+        except SessionBusy as error:
+            refused.append(str(error))
+        if len(refused) == 2:
+            over.set()
+        await over.wait()
+
+    def say(request: LlmRequest) -> Reply:
+        said = any(each.role == "assistant" for each in request.messages[-2:])
+        return Reply(text="Done.") if said else Reply(tool_calls=[Call("reach", {}, "a")])
+
+    async with agent(say, tools=[reach]) as lash:
+        for each in begun:  # so that they are known
+            await (await lash.session(each)).append(
+                AppendSessionNodesRequest(operation_id="o", nodes=(SessionAppendNode.user("m", "Before."),))
+            )
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                for each in begun:
+                    group.start_soon(run, lash, "Go.", each)
+    assert len(refused) == 2
+
+
+async def test_who_learns_of_a_commit_appends_once_per_operation_and_says_what_it_follows() -> None:
+    results: list[Any] = []
+
+    async def lash_turn_committed(ctx: Any, turn: AssembledTurn) -> None:
+        if turn.turn_id != "first":
+            return
+        leaf = turn.state.leaf_node_id
+        for operation, ancestor in [("note", leaf), ("note", leaf), ("stale", "no such node")]:
+            note = SessionAppendNode.user(f"m-{operation}", "Noted.")
+            wanted = AppendSessionNodesRequest(
+                operation_id=operation, nodes=(note,), requires_ancestor_node_id=ancestor
+            )
+            results.append(await ctx.graph.append_session_nodes(ctx.session_id, wanted))
+        with pytest.raises(UnknownName, match="unknown session `absent`"):
+            await ctx.graph.append_session_nodes("absent", wanted)
+        await ctx.lifecycle.create_session(SessionCreateRequest(session_id="child"))
+        results.append(await ctx.lifecycle.start_turn("child", "child-1", "Help."))
+
+    async with agent(lambda request: Reply(text="Done."), plugins=[plugin("notes", lash_turn_committed)]) as lash:
+        session = await lash.session("s")
+        turn = await session.run("Hello", turn_id="first")
+        assert turn.errors == ()
+        said = [each.text for each in await session.messages()]
+        again = await session.run("Again")
+    one, same, stale, child = results
+    assert isinstance(one, AppendedNodes)
+    assert one == same
+    assert isinstance(stale, StaleBranch)
+    assert child.text == "Done."
+    assert said == ["Hello", "Done.", "Noted."]
+    assert again.state.turn_index == 2
