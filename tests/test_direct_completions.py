@@ -388,6 +388,83 @@ async def test_what_an_unsafe_tool_has_paid_counts_though_nobody_knows_what_beca
     assert [(each.source, each.usage) for each in turn.children_usage] == [("application", ASIDE)]
 
 
+async def test_an_abandoned_turn_counts_what_was_paid_and_what_was_cut(tmp_path: Path) -> None:
+    """The second call was begun when the turn was interrupted; nobody asks for either again."""
+    url, reached = url_in(tmp_path / "one"), anyio.Event()
+
+    async def lash_before_turn(ctx: Any) -> None:
+        await ctx.completions.complete("aside one")
+        await ctx.completions.complete("aside two")
+
+    async def say(request: LlmRequest) -> Reply:
+        if last(request) == "aside two":
+            reached.set()
+            await anyio.sleep_forever()
+        return Reply(text="Hm.", usage=ASIDE)
+
+    asks = plugin("asks", lash_before_turn)
+    async with agent(say, store=url, plugins=[asks]) as lash, anyio.create_task_group() as group:
+        group.start_soon(run, lash)
+        await reached.wait()
+        group.cancel_scope.cancel()
+    async with agent([], store=url, plugins=[asks]) as lash:
+        session = await lash.session("s", recover=False)
+        turn = (await session.abandon("t")).turn
+    assert [each.source for each in turn.children_usage] == ["asks"]
+    assert turn.usage == ASIDE + TokenUsage(at_least=True)
+
+
+async def test_a_call_that_was_cut_is_made_again_and_its_usage_says_at_least(tmp_path: Path) -> None:
+    """That of the turn's own model calls is known."""
+    url, reached = url_in(tmp_path / "one"), anyio.Event()
+    stops = [True]
+
+    async def lash_before_llm_call(ctx: Any) -> None:
+        await ctx.completions.complete("aside")
+
+    async def say(request: LlmRequest) -> Reply:
+        if stops:
+            reached.set()
+            await anyio.sleep_forever()
+        return Reply(text="Hm.", usage=ASIDE)
+
+    asks = plugin("asks", lash_before_llm_call)
+    async with agent(say, store=url, plugins=[asks]) as lash, anyio.create_task_group() as group:
+        group.start_soon(run, lash)
+        await reached.wait()
+        group.cancel_scope.cancel()
+    stops.clear()
+    async with agent(say, store=url, plugins=[asks]) as lash:
+        turn = await run(lash)
+    assert turn.token_usage == ASIDE
+    assert [each.usage for each in turn.children_usage] == [ASIDE + TokenUsage(at_least=True)]
+
+
+async def test_what_a_model_call_costs_is_not_forgotten_because_a_hook_asked_before_it(tmp_path: Path) -> None:
+    """The turn's own call is cut: the reply that follows says "at least", though what was asked aside is recorded."""
+    url, reached, stops = url_in(tmp_path / "one"), anyio.Event(), [True]
+
+    async def lash_before_llm_call(ctx: Any) -> None:
+        await ctx.completions.complete("aside")
+
+    async def say(request: LlmRequest) -> Reply:
+        if stops and last(request) != "aside":
+            reached.set()
+            await anyio.sleep_forever()
+        return Reply(text="Hm.", usage=ASIDE)
+
+    asks = plugin("asks", lash_before_llm_call)
+    async with agent(say, store=url, plugins=[asks]) as lash, anyio.create_task_group() as group:
+        group.start_soon(run, lash)
+        await reached.wait()
+        group.cancel_scope.cancel()
+    stops.clear()
+    async with agent(say, store=url, plugins=[asks]) as lash:
+        turn = await run(lash)
+    assert turn.token_usage == ASIDE + TokenUsage(at_least=True)
+    assert [each.usage for each in turn.children_usage] == [ASIDE]
+
+
 async def test_a_checkpoint_that_is_asked_again_in_one_process_asks_no_model_again(tmp_path: Path) -> None:
     """An input is cancelled between the look and the claim: the checkpoint looks again, and its hook runs again."""
     url, calls = url_in(tmp_path / "one"), list[str]()
