@@ -15,6 +15,7 @@ from attrs import evolve, field
 from lash_framework.around_effects import AroundEffects
 from lash_framework.cut_calls import begun
 from lash_framework.effects import envelope
+from lash_framework.faults import storable_text
 from lash_framework.journal import JournalController
 from lash_framework.journal_errors import JournalRefusal, effect_label
 from lash_framework.machine.answers import answer_text
@@ -219,9 +220,13 @@ class _Client(DirectCompletionClient):
             return evolve(asked, model=plan.model)
         if not isinstance(asked, str):
             raise self._error(f"asked is a `{type(asked).__name__}`, not a text or an `LlmRequest`")
-        said = [] if instructions is None else [LlmMessage(LlmRole.SYSTEM, (TextBlock(text=instructions),))]
-        said.append(LlmMessage(LlmRole.USER, (TextBlock(text=asked),)))
+        said = [] if instructions is None else [_said(LlmRole.SYSTEM, instructions)]
+        said.append(_said(LlmRole.USER, asked))
         return LlmRequest(model=plan.model, messages=said)
 
     def _error(self, text: str) -> PluginError:
         return PluginError(self._plugin_id, _WHERE, text)
+
+
+def _said(role: LlmRole, text: str) -> LlmMessage:
+    return LlmMessage(role, (TextBlock(text=storable_text(text)),))

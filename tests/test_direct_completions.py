@@ -16,16 +16,20 @@ from lash_framework.settings import load_settings
 from lash_hookspecs import (
     AssembledTurn,
     CapabilityMissing,
+    ChildUsage,
     DirectCompletion,
+    FrameSeed,
     LlmCallError,
     LlmCallFailed,
     LlmMessage,
     LlmRequest,
     LlmRole,
+    MessageRole,
     ReplayError,
     TextBlock,
     TokenUsage,
     TurnBlocked,
+    text_message,
     tool,
 )
 from lash_plugin_provider_scripted import Call, Reply
@@ -300,6 +304,40 @@ async def test_a_text_with_instructions_or_a_whole_request_is_asked_of_any_model
     ]
 
 
+WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "no text": (5, {}, "asked is a `int`, not a text or an `LlmRequest`"),
+    "instructions for a request": (
+        LlmRequest(model="", messages=[LlmMessage(LlmRole.USER, (TextBlock(text="x"),))]),
+        {"instructions": "Be brief."},
+        "a request has messages of its own",
+    ),
+    "an unknown provider": ("x", {"model": "nobody:small"}, "unknown provider `nobody`"),
+}
+
+
+@pytest.mark.parametrize(("asked", "options", "says"), WRONG.values(), ids=WRONG)
+async def test_what_cant_be_asked_is_the_plugins_error(asked: Any, options: dict[str, Any], says: str) -> None:
+    async def lash_before_turn(ctx: Any) -> None:
+        await ctx.completions.complete(asked, **options)
+
+    async with agent(model := Model(), plugins=[plugin("asks", lash_before_turn)]) as lash:
+        turn = await run(lash)
+    (issue,) = turn.errors
+    assert says in issue.message
+    assert issue.plugin_id == "asks"
+    assert turn.usage == TokenUsage()
+    assert model.asked == {}
+
+
+async def test_text_that_no_store_can_hold_is_mended_before_it_is_asked() -> None:
+    async def lash_before_turn(ctx: Any) -> None:
+        await ctx.completions.complete("aside \ud800", instructions="\udc00")
+
+    async with agent(model := Model(), plugins=[plugin("asks", lash_before_turn)]) as lash:
+        assert (await run(lash)).is_success
+    assert sum(model.asked.values()) == 2
+
+
 async def test_a_failing_model_is_an_error_that_the_plugin_may_catch_and_its_record_fails_again(tmp_path: Path) -> None:
     url, errors = url_in(tmp_path / "one"), list[str]()
 
@@ -340,6 +378,38 @@ async def test_wrappers_stand_around_what_is_asked_aside() -> None:
         turn = await run(lash)
     assert seen == ["direct", "llm_call"]
     assert [each.source for each in turn.children_usage] == ["asks"]
+
+
+async def test_who_watches_a_turn_sees_what_is_spent_aside() -> None:
+    async def lash_before_turn(ctx: Any) -> None:
+        for _ in range(2):
+            await ctx.completions.complete("aside")
+
+    async with agent(Model(), plugins=[plugin("asks", lash_before_turn)]) as lash:
+        session = await lash.session("s")
+        async with session.turn("Hello") as running:
+            seen = [each.event async for each in running if isinstance(each.event, ChildUsage)]
+    assert [(each.source, each.usage) for each in seen] == [("asks", ASIDE)] * 2
+    assert seen[-1].cumulative == ASIDE + ASIDE
+
+
+async def test_a_compactor_asks_for_its_summary_and_is_not_asked_again_for_a_record(tmp_path: Path) -> None:
+    model, url = Model(), url_in(tmp_path / "one")
+
+    async def lash_compact(ctx: Any) -> FrameSeed:
+        said = await ctx.completions.complete("aside summary", key="summary")
+        return FrameSeed(messages=(text_message("m", MessageRole.USER, said.text),))
+
+    compacts = plugin("compacts", lash_compact)
+    async with agent(model, store=url, plugins=[compacts], settings=KEEPS) as lash:
+        session = await lash.session("s")
+        await session.run("Hello")
+        assert await session.compact(turn_id="t") is not None
+        assert [each.text for each in await session.messages()] == ["<aside summary>"]
+        assert (await lash.replay("t")).differences == ()
+        found = {each.source: each.usage for each in (await session.usage()).entries}
+    assert found["compacts"] == ASIDE
+    assert model.asked["aside summary"] == 1
 
 
 # ---- ends -----------------------------------------------------------------------------------------------------------
