@@ -48,8 +48,8 @@ async def run(lash: Lash, text: str = "Hello", session_id: str = "s") -> Assembl
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 
-def offered(ctx: Any) -> tuple[str, ...]:
-    """The services that a `ctx` has; all others say where they are."""
+def offered(ctx: Any, hook: str = "") -> tuple[str, ...]:
+    """The services that a `ctx` has; all others say where they are, and where they aren't."""
     found = []
     for name in ALL:
         try:
@@ -59,7 +59,8 @@ def offered(ctx: Any) -> tuple[str, ...]:
             refusal = str(error)
         else:
             continue
-        assert refusal.startswith(f"`ctx.{name}` is unavailable ")
+        here = "here" if not hook else "in tools" if hook == TOOLS else f"in `{hook}`"
+        assert refusal.startswith(f"`ctx.{name}` is unavailable {here}; it is available in ")
         assert all(each in refusal for each, names in SERVICES.items() if name in names)
     return tuple(found)
 
@@ -73,13 +74,13 @@ async def test_every_hook_has_exactly_the_services_of_the_table() -> None:
 
     def looks(name: str) -> Any:
         async def call(ctx: Any) -> None:
-            seen[name] = offered(ctx)
+            seen[name] = offered(ctx, name)
 
-        def at_once(ctx: Any) -> None:
+        def at_once(ctx: Any) -> None:  # when a mode is composed: of which hook a `ctx` is, it doesn't know
             seen[name] = offered(ctx)
 
         async def around(ctx: Any, call_next: Any) -> Any:
-            seen[name] = offered(ctx)
+            seen[name] = offered(ctx, name)
             return await call_next()
 
         made = around if name == "lash_around_effect" else at_once if HOOKS[name].sync else call
@@ -89,7 +90,7 @@ async def test_every_hook_has_exactly_the_services_of_the_table() -> None:
     @tool
     async def look(ctx: Any) -> str:
         "Look."
-        seen[TOOLS] = offered(ctx)
+        seen[TOOLS] = offered(ctx, TOOLS)
         return "seen"
 
     script = [Reply(tool_calls=[Call("look", {}, "a")]), "Done.", "Done again."]

@@ -127,7 +127,7 @@ class HookContext(ServiceUser):
 class SessionCall:
     """What a session-level call is about, shared by all implementations. `reason`: `created`, `opened`, `forked`.
 
-    `hook` is the one that is called, where it has `services`.
+    `hook` is the one that is called; `services` makes what it is given, if anything.
     """
 
     session_id: str
