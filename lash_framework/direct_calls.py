@@ -6,7 +6,6 @@ what was begun and has no record is asked, and paid, again; its usage says "at l
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -42,12 +41,15 @@ _WHERE = "completions"
 
 @mutable(eq=False)
 class Place:
-    """An effect that runs, within which plugins may ask. `fault` is why it must not go on, whatever they made of it."""
+    """An effect that runs, within which plugins may ask. `fault` is why it must not go on, whatever they made of it.
+
+    `asked` counts each plugin's calls without a key; `busy` are those who wait for such a one; `keys` are in use.
+    """
 
     parent: RuntimeEffectEnvelope
-    ordinals: Counter[str] = field(factory=Counter)
+    asked: dict[str, int] = field(factory=dict)
     busy: set[str] = field(factory=set)
-    keys: set[str] = field(factory=set)
+    keys: set[tuple[str, str]] = field(factory=set)
     is_over: bool = False
     fault: Exception | None = None
 
@@ -194,14 +196,14 @@ class _Client(DirectCompletionClient):
         request = self._request(plan, asked, instructions)
         if key is not None:
             id = f"={key}"
-            if id in place.keys:
+            if (plugin_id, id) in place.keys:
                 raise self._error(f"the key `{key}` was used before within the same effect; each call has its own")
-            place.keys.add(id)
+            place.keys.add((plugin_id, id))
         elif plugin_id in place.busy:
             raise self._error("two calls without a key at once: nobody could tell which is which; give each a `key=`")
         else:
-            id = str(place.ordinals[plugin_id])
-            place.ordinals[plugin_id] += 1
+            id = str(place.asked.get(plugin_id, 0))
+            place.asked[plugin_id] = int(id) + 1
             place.busy.add(plugin_id)
         try:
             outcome = await self._calls.ask(place, plugin_id, plan, request, id, source or plugin_id)

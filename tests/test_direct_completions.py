@@ -214,6 +214,20 @@ async def test_a_key_is_good_for_one_call_in_an_effect() -> None:
     assert turn.usage == ASIDE  # which was paid, though the turn failed
 
 
+async def test_two_plugins_may_have_the_same_key() -> None:
+    def asks(name: str) -> object:
+        async def lash_before_turn(ctx: Any) -> None:
+            await ctx.completions.complete(f"aside {name}", key="title")
+
+        return plugin(name, lash_before_turn)
+
+    async with agent(model := Model(), plugins=[asks("a"), asks("b")]) as lash:
+        turn = await run(lash)
+    assert turn.is_success, turn.errors
+    assert [each.source for each in turn.children_usage] == ["a", "b"]
+    assert sum(model.asked.values()) == 3
+
+
 async def test_one_plugin_more_shifts_nobody_elses_calls(tmp_path: Path) -> None:
     """The keys of one plugin's calls don't count those of another."""
     url = url_in(tmp_path / "one")
