@@ -44,7 +44,7 @@ def require_compactor(composition: Composition) -> None:
         raise ConfigurationError(text)
 
 
-async def context_call(plan: TurnPlan, messages: MessageSequence, **more: Any) -> ContextCall:
+async def context_call(plan: TurnPlan, hook: str, messages: MessageSequence, **more: Any) -> ContextCall:
     """What the hooks about the conversation's size are told."""
     return ContextCall(
         session_id=plan.session_id,
@@ -57,6 +57,8 @@ async def context_call(plan: TurnPlan, messages: MessageSequence, **more: Any) -
         tools=plan.composition.manifests,
         context_window=plan.capability.context_window,
         context_tokens=await plan.context_tokens(),
+        hook=hook,
+        services=plan.services,
         **more,
     )
 
@@ -90,7 +92,7 @@ async def compact(plan: TurnPlan, why: CompactReason, instructions: str = "") ->
     base = plan.conversation.messages
     if not hooks or not len(base):
         return None
-    call = await context_call(plan, base, why=why, instructions=instructions)
+    call = await context_call(plan, HOOK, base, why=why, instructions=instructions)
     found = await first(hooks, binding(CompactHookContext, plan.states.scopes, call), expects=FrameSeed)
     if found is None:
         return None

@@ -2,7 +2,7 @@
 
 A model call has no intent of its own, so a row says that one was cut: an intent whose key is no effect's. It is behind
 what was recorded before the cut; what happens outside later on is recorded behind it, such as the next reply, whose
-usage says "at least" then.
+usage says "at least" then. A direct call has an intent: it may be made within an effect that isn't run again.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lash_hookspecs.canonical import content_hash
-from lash_hookspecs.effect_commands import RuntimeEffectKind
+from lash_hookspecs.effect_commands import DirectCommand, RuntimeEffectKind
+from lash_hookspecs.effect_outcomes import DirectOutcome
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
+from lash_hookspecs.llm import LlmCallError, TokenUsage
 
-__all__ = ["EXTERNAL", "cut_row", "is_cut", "may_be_cut"]
+__all__ = ["EXTERNAL", "begun", "cut_row", "is_cut", "may_be_cut"]
 
 _K = RuntimeEffectKind
 
@@ -38,7 +40,13 @@ def may_be_cut(rows: Sequence[JournalRow], *, died: bool) -> bool:
 
     Once an external effect started, every model call before it was durable: who died with a call open made no other.
     """
-    last = next((row for row in reversed(rows) if row.kind in EXTERNAL), None)
+    last = next((row for row in reversed(rows) if row.kind in EXTERNAL and row.kind != _K.DIRECT), None)
     if last is None or last.status is not JournalStatus.INTENT:
         return died
     return is_cut(last)
+
+
+def begun(command: DirectCommand) -> DirectOutcome:
+    """What is known of a direct call that was begun: somebody may have paid for it."""
+    error = LlmCallError(message="the call was begun, and has no outcome", usage=TokenUsage(at_least=True))
+    return DirectOutcome(error, command.usage_source, f"{command.provider_id}:{command.request.model}")

@@ -16,6 +16,7 @@ from lash_framework.compacting import require_compactor
 from lash_framework.explain import explain_record
 from lash_framework.faults import IN_RESULT
 from lash_framework.history import Conversation
+from lash_framework.hook_services import HookServices
 from lash_framework.journal_errors import EffectsSuspended
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.prompt import OwnedLayer
@@ -233,5 +234,6 @@ class HeldTurn:
             keep_partial=lash.settings.durability.partial_text == "keep",
             compact_at=lash.settings.context.compact_at,
             context_tokens=partial(context_tokens, session, conversation),
+            services=HookServices(session),
             **self._chosen(policy),
         )

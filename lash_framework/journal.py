@@ -15,12 +15,13 @@ import anyio.lowlevel
 from attrs import evolve
 
 from lash_framework.call_rows import call_of, descendants, hooked_call_of, pending
-from lash_framework.cut_calls import EXTERNAL, cut_row, is_cut, may_be_cut
+from lash_framework.cut_calls import EXTERNAL, begun, cut_row, is_cut, may_be_cut
 from lash_framework.envelope_hash import Asked, EnvelopeHasher, Parts
 from lash_framework.journal_decisions import (
     Corrupt,
     Failed,
     Fate,
+    Intended,
     Mismatch,
     Recorded,
     decide,
@@ -33,9 +34,10 @@ from lash_framework.journal_errors import EffectSuspended, JournalRefusal, effec
 from lash_framework.journal_queue import Append, JournalQueue
 from lash_framework.tool_calls import unknown_call
 from lash_hookspecs.codec import encode
-from lash_hookspecs.effect_commands import RuntimeEffectCommand, RuntimeEffectKind, ToolCallCommand
+from lash_hookspecs.effect_commands import DirectCommand, RuntimeEffectCommand, RuntimeEffectKind, ToolCallCommand
 from lash_hookspecs.effect_outcomes import (
     CheckpointOutcome,
+    DirectOutcome,
     ExecCodeOutcome,
     LlmCallOutcome,
     RuntimeEffectOutcome,
@@ -116,6 +118,7 @@ class JournalController:
         self._prepared: dict[str, Asked] = {}
         self._intents: set[str] = set()
         self._within: set[str] = set()
+        self._directs = {row.key for row in rows if row.kind == _K.DIRECT}
         self._under_way = 0
         self._is_asking = False
         self._usage_unknown = may_be_cut(rows, died=died)
@@ -139,13 +142,26 @@ class JournalController:
 
     @property
     def rows_left(self) -> tuple[JournalRow, ...]:
-        """Recorded rows that nobody asked for; without the calls within a replayed call, which holds their results."""
-        rows, within = self._unasked.values(), self._within
+        """Recorded rows that nobody asked for.
+
+        Without the calls within a replayed call, which holds their results, and without direct calls: what they were
+        made for holds what became of them.
+        """
+        rows, within = [row for row in self._unasked.values() if row.kind != _K.DIRECT], self._within
         return tuple(row for row in rows if not (within and (call_of(row) or hooked_call_of(row)) in within))
 
     def has_row(self, key: str) -> bool:
         """Whether there is a row under this key that nobody asked for yet."""
         return key in self._unasked
+
+    @property
+    def direct_rows(self) -> tuple[JournalRow, ...]:
+        """The rows of direct calls that nobody asked for: they were paid, or may have been, all the same."""
+        return tuple(row for row in self._unasked.values() if row.kind == _K.DIRECT)
+
+    def began(self, key: str) -> bool:
+        """Whether the direct call with this key has been begun, here or before."""
+        return key in self._directs
 
     # ---- the port ---------------------------------------------------------------------------------------------------
 
@@ -180,7 +196,7 @@ class JournalController:
                 raise mismatch(row, asked, label)
             case (Fate.SUSPEND | Fate.UNKNOWN) as what, _:
                 return await self._uncertain(what, envelope, asked)
-        return await self._live(envelope, asked, run)
+        return await self._live(envelope, asked, run, again=isinstance(decision, Intended))
 
     async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
         """Write what must be durable before these start, the intents of the unsafe ones included, at once."""
@@ -213,6 +229,14 @@ class JournalController:
         for each, asked in effects:
             if each.command.kind not in EXTERNAL:
                 continue
+            if isinstance(each.command, DirectCommand):  # it may be paid within an effect of which nobody asks again
+                if each.key not in self._directs:
+                    self._directs.add(each.key)
+                    self._records.add(
+                        partial(self._row, each, asked, JournalStatus.INTENT, encode(begun(each.command)))
+                    )
+                repeats.add(ToolEffect.IDEMPOTENT)
+                continue
             repeats.add(again := repeatability(each.command))
             if again is ToolEffect.UNSAFE and each.key not in self._intents:
                 self._intents.add(each.key)
@@ -229,15 +253,18 @@ class JournalController:
             tell()
             await anyio.lowlevel.checkpoint_if_cancelled()
 
-    async def _live(self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner) -> RuntimeEffectOutcome:
+    async def _live(
+        self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner, *, again: bool = False
+    ) -> RuntimeEffectOutcome:
         command, label = envelope.command, effect_label(envelope)
         await self._go_live()
         if self._prepared.pop(envelope.key, None) is None:
             await self._before([(envelope, asked)])
         # Else all before its batch is durable, and what its siblings do isn't before it.
-        unknown_usage = self._takes_unknown_usage(command.kind)
+        unknown_usage = self._takes_unknown_usage(command.kind) or again
         self.ran.append(label)
         self._under_way += 1
+        was_asking = self._is_asking
         try:
             try:
                 self._is_asking = command.kind is RuntimeEffectKind.LLM_CALL
@@ -246,17 +273,17 @@ class JournalController:
                 self._asked.discard(envelope.key)  # it has no record: the turn's end is asked for once more
                 raise
             except Exception:
-                self._is_asking = False
+                self._is_asking = was_asking
                 raise
             finally:
                 self._under_way -= 1
-            self._is_asking = False
+            self._is_asking = was_asking
             if outcome.kind is not command.kind:
                 raise EffectControllerError(
                     "runtime_effect_wrong_outcome",
                     f"the executor of `{command.kind}` returned an outcome of `{outcome.kind}`",
                 )
-            if unknown_usage and isinstance(outcome, LlmCallOutcome):
+            if unknown_usage and isinstance(outcome, (LlmCallOutcome, DirectOutcome)):
                 outcome = _at_least(outcome)
             body = encode_outcome(outcome, f"{label}{_of(command)}")
         except JournalRefusal:
@@ -313,7 +340,7 @@ class JournalController:
 
         Once an external effect started, every model call before it was durable.
         """
-        if kind not in EXTERNAL:
+        if kind not in EXTERNAL or kind is _K.DIRECT:
             return False
         unknown, self._usage_unknown = self._usage_unknown, False
         return unknown and kind is RuntimeEffectKind.LLM_CALL
@@ -353,7 +380,7 @@ class JournalController:
 # ---- outcomes -------------------------------------------------------------------------------------------------------
 
 
-def _at_least(outcome: LlmCallOutcome) -> LlmCallOutcome:
+def _at_least(outcome: LlmCallOutcome | DirectOutcome) -> LlmCallOutcome | DirectOutcome:
     """The outcome of a call that somebody may have paid for before."""
     usage = (outcome.result.usage or TokenUsage()) + TokenUsage(at_least=True)
     return evolve(outcome, result=evolve(outcome.result, usage=usage))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from operator import is_not
 from typing import Any
@@ -18,10 +18,10 @@ from lash_framework.stream import ActivityStream
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.effect_outcomes import LlmCallOutcome
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
-from lash_hookspecs.llm import LlmAttachment, LlmCallError, LlmRequest, LlmResponse, TokenUsage
+from lash_hookspecs.llm import LlmAttachment, LlmCallError, LlmRequest, LlmResponse, LlmStreamEvent, TokenUsage
 from lash_hookspecs.llm_messages import ImageBlock, LlmBlock, LlmMessage, TextBlock
 
-__all__ = ["call_model", "storable"]
+__all__ = ["ask_aside", "call_model", "storable"]
 
 log = logging.getLogger("lash.turn")
 
@@ -43,19 +43,42 @@ async def call_model(
         raise
     except BaseException as error:
         pass_on(error)
-        alone, *others = leaves(error)
-        if isinstance(alone, LlmCallFailed) and not others:
-            result = alone.error
-        else:
-            log.error("provider `%s` raised", plan.provider_id, exc_info=error)
-            text = f"provider `{plan.provider_id}` failed: {failure_text(error)}"
-            # Nobody knows how far the call had come.
-            result = LlmCallError(message=text, usage=TokenUsage(at_least=True))
+        result = _failed(plan, error)
     partial_text = _partial_text(result, stream) if plan.keep_partial else None
     # What a hook took out of the stream isn't shown behind it.
     streamed = stream.text_streamed or (pieces is not None and pieces.text_came)
     # What was paid for is kept: a lone surrogate in it would make the commit fail.
     return LlmCallOutcome(storable(result), streamed, lost, partial_text)
+
+
+async def ask_aside(plan: TurnPlan, asked: LlmRequest) -> LlmResponse | LlmCallError:
+    """Ask the plan's model aside from the conversation: nobody hears the answer come. Raises as `call_model` does."""
+    request, _ = await _with_bytes(plan, asked)
+    result: LlmResponse | LlmCallError
+    try:
+        result = _answer(plan, await plan.provider.complete(request, _unheard))
+    except ConfigurationError:
+        raise
+    except BaseException as error:
+        pass_on(error)
+        result = _failed(plan, error)
+    mended: LlmResponse | LlmCallError = storable(result)
+    return mended
+
+
+async def _unheard(events: Sequence[LlmStreamEvent]) -> None:
+    """Nobody listens."""
+
+
+def _failed(plan: TurnPlan, error: BaseException) -> LlmCallError:
+    """What a provider raised, as a value."""
+    alone, *others = leaves(error)
+    if isinstance(alone, LlmCallFailed) and not others:
+        return alone.error
+    log.error("provider `%s` raised", plan.provider_id, exc_info=error)
+    text = f"provider `{plan.provider_id}` failed: {failure_text(error)}"
+    # Nobody knows how far the call had come.
+    return LlmCallError(message=text, usage=TokenUsage(at_least=True))
 
 
 def _partial_text(result: LlmResponse | LlmCallError, stream: ActivityStream) -> str | None:

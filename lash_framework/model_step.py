@@ -6,21 +6,20 @@ answer come once that is recorded, and have a record of their own: an answer tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import anyio.lowlevel
 from attrs import evolve
 
-from lash_framework.around_effects import AroundEffects
 from lash_framework.directives import owned_directives
 from lash_framework.effects import envelope
-from lash_framework.hooks import Bind, HookImpl, first, spoken, wrong_type
+from lash_framework.hooks import HookImpl, first, spoken, wrong_type
 from lash_framework.journal_errors import JournalRefusal, effect_label
 from lash_framework.machine.answers import answer_text
 from lash_framework.model_calls import call_model, storable
 from lash_framework.reply_pieces import ReplyPieces
 from lash_framework.stream import ActivityStream
+from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.codec import encode
@@ -65,14 +64,13 @@ class ModelStep:
         plan: TurnPlan,
         stream: ActivityStream,
         hooks: TurnHooks,
-        bind: Callable[[type[TurnHookContext]], Bind],
-        around: AroundEffects,
+        contexts: TurnContexts,
     ) -> None:
         self._plan = plan
         self._stream = stream
         self._hooks = hooks
-        self._bind = bind
-        self._around = around
+        self._bind = contexts.bind
+        self._around = contexts.around
         self.unanswered = TokenUsage()
 
     async def ask(self, effect: LlmCall, scope: RuntimeScope) -> Answered:
@@ -132,14 +130,18 @@ class ModelStep:
         with self._hooks.recording() as made:
             await self._hooks.enter()
             decided = await first(
-                before, self._bind(TurnHookContext), expects=(AbortTurn, FailLlmCall), request=effect.request
+                before,
+                self._bind(TurnHookContext, "lash_before_llm_call"),
+                expects=(AbortTurn, FailLlmCall),
+                request=effect.request,
             )
             if decided is not None:
                 made.directives = owned_directives([decided])
                 text = f"plugin `{decided.plugin_id}` did not let the model be asked: {decided.value.message}"
                 outcome = LlmCallOutcome(LlmCallError(message=text, code=decided.value.code))
             else:
-                pieces = ReplyPieces(streaming, self._bind(StreamHookContext), self._stream) if streaming else None
+                bind = self._bind(StreamHookContext, "lash_assistant_stream") if streaming else None
+                pieces = None if bind is None else ReplyPieces(streaming, bind, self._stream)
                 outcome = await self._executed(asked, effect, pieces)
                 if pieces is not None and pieces.failure is not None:
                     states.rollback(mark)  # who fails has changed nothing
@@ -186,7 +188,7 @@ class ModelStep:
         self, hooks: tuple[HookImpl, ...], raw: LlmResponse
     ) -> tuple[LlmResponse, tuple[OwnedDirective, ...]]:
         response, shown = raw, list[tuple[str, Any]]()
-        bind = self._bind(TurnHookContext)
+        bind = self._bind(TurnHookContext, "lash_assistant_response")
         rest = iter(hooks)
         while (heard := await spoken(rest, bind, {"response": response})) is not None:
             impl, given = heard

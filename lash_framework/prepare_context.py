@@ -26,7 +26,7 @@ async def prepare_context(plan: TurnPlan, history: Conversation | History) -> Co
     if isinstance(history, Conversation):
         await history.load()
     base = history.messages
-    bind = binding(ContextHookContext, plan.states.scopes, await context_call(plan, base))
+    bind = binding(ContextHookContext, plan.states.scopes, await context_call(plan, HOOK, base))
     prepared = PreparedContext(messages=base)
     prompt: tuple[OwnedPrompt, ...] = ()
     by: list[str] = []

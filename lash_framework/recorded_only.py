@@ -82,7 +82,9 @@ class RecordedOnly(JournalController):
     async def save(self) -> None:
         """Nothing is written."""
 
-    async def _live(self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner) -> RuntimeEffectOutcome:
+    async def _live(
+        self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner, *, again: bool = False
+    ) -> RuntimeEffectOutcome:
         self._asked.discard(envelope.key)
         if self._ended and isinstance(envelope.command, TurnEndCommand):
             outcome = await run(envelope)

@@ -248,7 +248,7 @@ class Session:
         hooks = self._resident.lash.host.composition(wanted.mode_id).hooks
         config, changed = hooks["lash_session_config"], hooks["lash_session_config_changed"]
         if config:
-            bind = await self._binding("configured", wanted)
+            bind = await self._binding("lash_session_config", "configured", wanted)
             by: list[str] = []
             decided = await chain(
                 config, bind, wanted, argname="policy", expects=SessionPolicy, on_error="keep", changed_by=by
@@ -262,7 +262,7 @@ class Session:
                 wanted = decided
         self._resident.say(wanted)
         if changed and wanted != previous:
-            bind = await self._binding("configured", wanted, read_only=True)
+            bind = await self._binding("lash_session_config_changed", "configured", wanted, read_only=True)
             await observe(changed, bind, previous=previous, current=wanted)
 
     async def opened(self, reason: str) -> None:
@@ -271,11 +271,13 @@ class Session:
         if hooks["lash_session_config"]:
             await self._take_policy(self.policy)
         if hooks["lash_session_opened"]:
-            bind = await self._binding(reason, self.policy, read_only=True)
+            bind = await self._binding("lash_session_opened", reason, self.policy, read_only=True)
             await observe(hooks["lash_session_opened"], bind)
 
-    async def _binding(self, reason: str, policy: SessionPolicy, *, read_only: bool = False) -> Callable[[str], object]:
-        """Contexts for hooks outside a turn, of the composition that the policy asks for."""
+    async def _binding(
+        self, hook: str, reason: str, policy: SessionPolicy, *, read_only: bool = False
+    ) -> Callable[[str], object]:
+        """Contexts for a hook outside a turn, of the composition that the policy asks for."""
         resident = self._resident
         composition = resident.lash.host.composition(policy.mode_id)
         states = await resident.states(composition, keep=not resident.line.locked())
@@ -287,6 +289,7 @@ class Session:
             policy=policy,
             turn_index=resident.head.turn_index,
             reason=reason,
+            hook=hook,
         )
         scopes = states.scopes
         if read_only:

@@ -12,7 +12,7 @@ import orjson
 from anyio.abc import TaskGroup
 from attrs import evolve
 
-from lash_framework.around_effects import AroundEffects
+from lash_framework.direct_calls import Place as DirectPlace
 from lash_framework.effects import envelope
 from lash_framework.faults import is_failure
 from lash_framework.hook_orders import joined, messages
@@ -36,6 +36,7 @@ from lash_framework.tool_deferrals import Deferral, answered, deferral_of, wait_
 from lash_framework.tool_directives import with_after
 from lash_framework.tool_hooks import Place, ToolHooks
 from lash_framework.tool_retries import judging, retry_status
+from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.codec import MAX_NESTING, encode
 from lash_hookspecs.directives import OwnedDirective
@@ -81,11 +82,11 @@ class ToolBatch:
     `said` are the messages of hooks around calls, for the turn's next checkpoint, which takes them away.
     """
 
-    def __init__(self, plan: TurnPlan, stream: ActivityStream, hooks: ToolHooks, around: AroundEffects) -> None:
+    def __init__(self, plan: TurnPlan, stream: ActivityStream, hooks: ToolHooks, contexts: TurnContexts) -> None:
         self._plan = plan
         self._stream = stream
         self._hooks = hooks
-        self._around = around
+        self._around = contexts.around
         self.said: tuple[OwnedDirective, ...] = ()
         self._open: tuple[ToolCalls, list[OpenCall]] | None = None
 
@@ -274,6 +275,7 @@ class ToolBatch:
         async def execute() -> RuntimeEffectOutcome:
             deferral = deferral_of(plan, call) if owned is not None else None
             ends = Ends()  # of the call's children, whatever the tool makes of them
+            directs = DirectPlace(wrapped)
             call.in_thread = runs_in_thread(owned)
             if not call.is_shown:
                 call.is_shown = True
@@ -282,10 +284,11 @@ class ToolBatch:
                 plan.composition,
                 plan.validators,
                 asked,
-                lambda owner: self._context(call, owner, ends, deferral),
+                lambda owner: self._context(call, owner, ends, deferral, directs),
                 plan.tools.refusal(asked.tool_name, nested=call.may_be_internal),
             )
             ends.pass_on()
+            directs.close()
             for each in attached(done):
                 if await plan.get_blob(each.id) is None:
                     done = without_attachment(asked, each, done.duration_ms)
@@ -330,7 +333,9 @@ class ToolBatch:
         child.result = child.settled(lost_call)
         return child.result
 
-    async def _context(self, call: OpenCall, owner: str, ends: Ends, deferral: Deferral | None) -> ToolCallContext:
+    async def _context(
+        self, call: OpenCall, owner: str, ends: Ends, deferral: Deferral | None, directs: DirectPlace
+    ) -> ToolCallContext:
         await self._plan.enter()
         corner, asked = self._plan.states.scopes[owner], call.asked
         scope, key, prefix = call.place.scope, call.key, call.prefix
@@ -390,4 +395,5 @@ class ToolBatch:
             call_tool=call_tool,
             find_tools=self._plan.tools.find,
             defer=None if deferral is None else deferral.defer,
+            services=partial(self._plan.services, place=directs),
         )

@@ -60,6 +60,7 @@ __all__ = ["Place", "ToolHooks"]
 log = logging.getLogger("lash.tools")
 
 _CONTEXTS = {ToolSeam.BEFORE: BeforeToolCallContext, ToolSeam.AFTER: AfterToolCallContext}
+_HOOKS = {ToolSeam.BEFORE: "lash_before_tool_call", ToolSeam.AFTER: "lash_after_tool_call"}
 _VIEW = "lash_tool_result_view"
 
 
@@ -84,7 +85,7 @@ class ToolHooks:
         self._plan = plan
         self._contexts = contexts
         self._show = show
-        self._impls = {ToolSeam.BEFORE: hooks["lash_before_tool_call"], ToolSeam.AFTER: hooks["lash_after_tool_call"]}
+        self._impls = {seam: hooks[name] for seam, name in _HOOKS.items()}
         self._views = hooks[_VIEW]
         self.decides = bool(self._impls[ToolSeam.BEFORE])
         self.looks = bool(self._impls[ToolSeam.AFTER] or self._views)
@@ -137,18 +138,17 @@ class ToolHooks:
         wrapped = envelope(place.scope, command, f"{seam}:{call.call_id}", key=hooks_key(place.key, seam))
         made: ToolHooksOutcome | None = None
 
-        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
             nonlocal made
             owned = self._plan.composition.tools.get(call.tool_name)
             if owned is None or call.tool_name not in self._plan.composition.callable_names:
                 made = ToolHooksOutcome(call_id=call.call_id)  # nobody's tool is nobody's business
                 return made
             await self._plan.controller.flush()  # what was paid for must not hang on a slow hook
-            made = await live(
-                ToolMoment(
-                    call=call, manifest=owned.tool.manifest, owner=owned.plugin_id, parent_call_id=place.parent_id
-                )
+            moment = ToolMoment(
+                call=call, manifest=owned.tool.manifest, owner=owned.plugin_id, parent_call_id=place.parent_id
             )
+            made = await self._contexts.directs.within(envelope, partial(live, moment))
             if place.parent_id is not None:
                 made = evolve(made, hooks=self._orders.numbered(made.hooks))
             return made
@@ -269,7 +269,7 @@ class ToolHooks:
                 moment = evolve(moment, call=evolve(moment.call, args=value))
         elif moment.result is not value:
             moment = evolve(moment, result=value)
-        return moment, self._contexts.bind(_CONTEXTS[seam], tool=moment)
+        return moment, self._contexts.bind(_CONTEXTS[seam], _HOOKS[seam], tool=moment)
 
     async def _require(self, plugin_id: str, hook: str, blob: str) -> None:
         if await self._plan.get_blob(blob) is None:
@@ -287,7 +287,7 @@ class ToolHooks:
         states, changed_by = self._plan.states, list[str]()
         before = states.mark()
         try:
-            bind = self._contexts.bind(ToolResultViewContext, tool=moment)
+            bind = self._contexts.bind(ToolResultViewContext, _VIEW, tool=moment)
             view = await chain(
                 self._views,
                 bind,

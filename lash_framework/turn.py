@@ -15,7 +15,6 @@ from typing import Any
 import anyio
 from attrs import evolve
 
-from lash_framework.around_effects import AroundEffects
 from lash_framework.assembly import TurnAssembler
 from lash_framework.context_window import ContextWindow
 from lash_framework.directives import Sorted, sort_directives
@@ -87,11 +86,10 @@ class TurnRun:
         self._stream, self._gate = stream, gate
         self._machine: TurnMachine | None = None
         self.user = user_message(plan.turn_id, plan.turn_input, plan.images)
-        self.contexts = TurnContexts(plan, self._moment)
-        around = AroundEffects(plan, self.contexts.reading)
-        self._calls = ToolBatch(plan, stream, ToolHooks(plan, self.contexts, self._take), around)
-        self._hooks = TurnHooks(plan, self.contexts.bind)
-        self._model = ModelStep(plan, stream, self._hooks, self.contexts.bind, around)
+        self.contexts = contexts = TurnContexts(plan, stream, self._moment)
+        self._calls = ToolBatch(plan, stream, ToolHooks(plan, contexts, self._take), contexts)
+        self._hooks = TurnHooks(plan, contexts)
+        self._model = ModelStep(plan, stream, self._hooks, contexts)
         self.window = ContextWindow(plan, self._hooks)
 
     async def run(
@@ -397,4 +395,6 @@ class TurnRun:
 
     def assembled(self) -> AssembledTurn:
         """The turn as it stands; its place in the session is the one before it, until it is committed."""
+        for cost in self.contexts.directs.count():
+            self.assembler.fold(cost)
         return assemble_for(self.plan, self.assembler, self.machine.messages, cancelled=self.cancelled)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from lash_framework.around_effects import AroundEffects
+from lash_framework.direct_calls import DirectCalls
 from lash_framework.hooks import Bind
+from lash_framework.stream import ActivityStream
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.contexts import TurnCall, TurnHookContext, binding
@@ -15,33 +18,45 @@ __all__ = ["TurnContexts"]
 
 
 class TurnContexts:
-    """Makes the contexts of one turn's hooks; `moment` is its iteration, and its messages so far."""
+    """Makes the contexts of one turn's hooks; `moment` is its iteration, and its messages so far.
 
-    def __init__(self, plan: TurnPlan, moment: Callable[[], tuple[int, Sequence[Message]]]) -> None:
+    `around` are the turn's wrappers of effects, `directs` what its hooks and tools ask models on their own.
+    """
+
+    def __init__(
+        self, plan: TurnPlan, stream: ActivityStream, moment: Callable[[], tuple[int, Sequence[Message]]]
+    ) -> None:
         self._plan = plan
         self._moment = moment
+        self.around = AroundEffects(plan, self.reading)
+        self.directs = DirectCalls(plan, self.around, stream.show)
+        plan.services.attach(plan, self.directs, moment)
         self._bound: dict[type[TurnHookContext], tuple[TurnCall, Bind]] = {}
 
     def bind(
-        self, context: type[TurnHookContext], kind: CheckpointKind | None = None, tool: ToolMoment | None = None
+        self,
+        context: type[TurnHookContext],
+        hook: str,
+        kind: CheckpointKind | None = None,
+        tool: ToolMoment | None = None,
     ) -> Bind:
-        """Contexts for the hooks of one call, made only where there are some: a turn's are made once."""
+        """Contexts for the implementations of a hook, made only where there are some: a turn's are made once."""
         if context not in self._bound:
-            call = self._call()
+            call = self._call(hook)
             self._bound[context] = call, binding(context, self._plan.states.scopes, call)
         call, bind = self._bound[context]
         call.iteration, call.messages, call.kind, call.tool = *self._moment(), kind, tool
-        call.tools = self._plan.tools.manifests
+        call.tools, call.hook = self._plan.tools.manifests, hook
         return bind
 
     def observers(self) -> Bind:
         """Contexts for hooks that only watch."""
         scopes = {key: each.reading() for key, each in self._plan.states.scopes.items()}
-        return binding(TurnHookContext, scopes, self._call())
+        return binding(TurnHookContext, scopes, self._call("lash_turn_committed"))
 
     def reading(self) -> Bind:
         """The same for hooks that only read, and may run at the same time: each of them gets a context of its own."""
-        call, scopes = self._call(), self._plan.states.scopes
+        call, scopes = self._call("lash_around_effect"), self._plan.states.scopes
 
         def bind(plugin_id: str) -> TurnHookContext:
             corner = {plugin_id: scopes[plugin_id].reading()}
@@ -49,7 +64,7 @@ class TurnContexts:
 
         return bind
 
-    def _call(self) -> TurnCall:
+    def _call(self, hook: str) -> TurnCall:
         plan = self._plan
         iteration, messages = self._moment()
         return TurnCall(
@@ -63,4 +78,6 @@ class TurnContexts:
             messages=messages,
             tools=plan.tools.manifests,
             edit_tools=plan.tools.edit,
+            hook=hook,
+            services=plan.services,
         )

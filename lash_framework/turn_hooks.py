@@ -22,6 +22,7 @@ from lash_framework.history import Conversation, History
 from lash_framework.hooks import Bind, HookImpl, collect
 from lash_framework.prefix_changes import prompt_changes, tool_changes
 from lash_framework.prepare_context import prepare_context
+from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.compaction import CompactReason
@@ -93,16 +94,17 @@ class Recording:
 
 
 class TurnHooks:
-    """The effects of one turn that run hooks. `bind` makes the hooks' contexts, from the turn as it stands.
+    """The effects of one turn that run hooks. `contexts` makes the hooks' contexts, from the turn as it stands.
 
     Every method raises `EffectControllerError` if the boundary failed; a hook's own failure is in the outcome.
     `history` is the conversation before the turn, as it stands from the turn's start on, `context` the view of it, and
     `changes` are those of prompt and tools between the turn's model calls.
     """
 
-    def __init__(self, plan: TurnPlan, bind: Callable[..., Bind]) -> None:
+    def __init__(self, plan: TurnPlan, contexts: TurnContexts) -> None:
         self._plan = plan
-        self._bind = bind
+        self._contexts = contexts
+        self._bind = contexts.bind
         self.history: Conversation | History = plan.conversation
         self.context: ContextView | None = None
         self.changes: list[PrefixChange] = []
@@ -127,7 +129,8 @@ class TurnHooks:
                     if not plan.only_compacts:
                         context = self.context = await prepare_context(plan, self.history)
                         if before:
-                            made.directives = await self._collect(before, self._bind(TurnHookContext))
+                            bind = self._bind(TurnHookContext, "lash_before_turn")
+                            made.directives = await self._collect(before, bind)
                         prompt = current_prompt(plan, await self._contributions())
                 record = made.record
             else:
@@ -217,7 +220,8 @@ class TurnHooks:
             if hooks:
                 with self.recording() as made:
                     await self.enter()
-                    made.directives = await self._collect(hooks, self._bind(CheckpointHookContext, kind=kind))
+                    bind = self._bind(CheckpointHookContext, "lash_checkpoint", kind=kind)
+                    made.directives = await self._collect(hooks, bind)
                 record = made.record
             if record.failure is not None:
                 queued = ()  # the turn ends here: what was said meanwhile waits for its own
@@ -250,7 +254,8 @@ class TurnHooks:
             if hooks:
                 with self.recording() as made:
                     await self.enter()
-                    made.directives = await self._collect(hooks, self._bind(TurnHookContext), turn=assembled())
+                    bind = self._bind(TurnHookContext, "lash_after_turn")
+                    made.directives = await self._collect(hooks, bind, turn=assembled())
                 record = made.record
             return TurnEndOutcome(finished_at_ms=max(plan.now_ms(), started_at_ms), hooks=record, stop=stop)
 
@@ -272,8 +277,9 @@ class TurnHooks:
         return found
 
     async def _contributions(self) -> list[tuple[str, Any]]:
-        hooks = self._plan.composition.hooks["lash_prompt_contributions"]
-        found = await collect(hooks, self._bind(TurnHookContext), item=PromptContribution) if hooks else []
+        name = "lash_prompt_contributions"
+        hooks = self._plan.composition.hooks[name]
+        found = await collect(hooks, self._bind(TurnHookContext, name), item=PromptContribution) if hooks else []
         prepared = () if self.context is None else self.context.prompt
         return [*found, *((each.plugin_id, each.contribution) for each in prepared)]
 
@@ -313,9 +319,9 @@ class TurnHooks:
         before = states.mark()
         made: O | None = None
 
-        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
             nonlocal made
-            made = await live()
+            made = await self._contexts.directs.within(envelope, live)
             return made  # type: ignore[return-value]  # the outcomes with hooks are among them
 
         try:

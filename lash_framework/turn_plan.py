@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -22,6 +22,9 @@ from lash_hookspecs.messages import AttachmentRef, Message, ProviderRoute
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, SessionStateEnvelope, TurnInput
 from lash_hookspecs.values import frozen, mutable
 
+if TYPE_CHECKING:
+    from lash_framework.hook_services import HookServices
+
 __all__ = ["DEFAULT_MAX_TURNS", "CancelGate", "TurnPlan", "assemble_for"]
 
 DEFAULT_MAX_TURNS = 100
@@ -36,8 +39,8 @@ class TurnPlan:
     `scope` is the turn's, outside of its iterations. `queued` looks into the session's inbox: what users said
     meanwhile, by the item's number. `tool_edits` are what the application said of the session's `tools` since the last
     turn. `keep_partial`: the text of a reply that is cut off is kept. `compact_at` is the part of the model's window
-    from which on a conversation is compacted (0: never), `context_tokens` what the last call took of it.
-    `limits` are the host's, for tools of which only so many calls run at once.
+    from which on a conversation is compacted (0: never), `context_tokens` what the last call took of it. `limits` are
+    the host's, for tools of which only so many calls run at once. `services` are what its hooks and tools are given.
     """
 
     session_id: str
@@ -71,6 +74,7 @@ class TurnPlan:
     keep_partial: bool
     compact_at: float
     context_tokens: Callable[[], Awaitable[int]]
+    services: HookServices
 
     @property
     def only_compacts(self) -> bool:

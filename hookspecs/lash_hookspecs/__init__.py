@@ -204,6 +204,14 @@ if TYPE_CHECKING:
         UnknownTag as UnknownTag,
         nearest as nearest,
     )
+    from lash_hookspecs.hook_services import (
+        SERVICES as SERVICES,
+        TOOLS as TOOLS,
+        Provide as Provide,
+        ServiceUser as ServiceUser,
+        ToolServiceUser as ToolServiceUser,
+        provided as provided,
+    )
     from lash_hookspecs.inbox import (
         CancelOutcome as CancelOutcome,
         Inbox as Inbox,
@@ -401,7 +409,11 @@ if TYPE_CHECKING:
         LazySequence as LazySequence,
     )
     from lash_hookspecs.services import (
+        DirectCompletion as DirectCompletion,
+        DirectCompletionClient as DirectCompletionClient,
+        SessionCreateRequest as SessionCreateRequest,
         SessionGraphService as SessionGraphService,
+        SessionHandle as SessionHandle,
         SessionLifecycleService as SessionLifecycleService,
         SessionStateService as SessionStateService,
     )
@@ -821,6 +833,14 @@ _MODULES = {
         "UnknownTag",
         "nearest",
     ),
+    "hook_services": (
+        "SERVICES",
+        "TOOLS",
+        "Provide",
+        "ServiceUser",
+        "ToolServiceUser",
+        "provided",
+    ),
     "inbox": (
         "CancelOutcome",
         "Inbox",
@@ -1018,7 +1038,11 @@ _MODULES = {
         "LazySequence",
     ),
     "services": (
+        "DirectCompletion",
+        "DirectCompletionClient",
+        "SessionCreateRequest",
         "SessionGraphService",
+        "SessionHandle",
         "SessionLifecycleService",
         "SessionStateService",
     ),

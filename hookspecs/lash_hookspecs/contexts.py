@@ -14,6 +14,7 @@ from attrs import field
 
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.errors import PluginError
+from lash_hookspecs.hook_services import Provide, ServiceUser, provided
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.tools import ToolManifest
@@ -41,7 +42,7 @@ T = TypeVar("T")
 
 
 @frozen(kw_only=True)
-class HostContext:
+class HostContext(ServiceUser):
     """For `lash_lifespan`: the plugin's id and its options from `lash.toml` (`[plugin.<id>]`), as in `HookContext`."""
 
     plugin_id: str
@@ -49,7 +50,7 @@ class HostContext:
 
 
 @frozen(kw_only=True)
-class CompositionContext:
+class CompositionContext(ServiceUser):
     """For hooks that describe a mode's composition (`lash_tools`, `lash_tool_catalog`): no session is known here."""
 
     plugin_id: str
@@ -77,8 +78,8 @@ class PluginScope:
         return PluginScope(self.plugin_id, self.host, self.options, self.state, self.state_type, read_only=True)
 
 
-class HookContext:
-    """What every hook of a session gets."""
+class HookContext(ServiceUser):
+    """What every hook of a session gets. Which services it has depends on the hook: see `SERVICES`."""
 
     __slots__ = ("_call", "_scope")
     _scope: PluginScope
@@ -122,16 +123,24 @@ class HookContext:
             )
         self._scope.state = new
 
+    def _service(self, name: str) -> Any:
+        return provided(name, self._call.hook, self._call.services, self.plugin_id)
+
 
 @mutable(kw_only=True, eq=False)
 class SessionCall:
-    """What a session-level call is about, shared by all implementations. `reason`: `created`, `opened`, `forked`."""
+    """What a session-level call is about, shared by all implementations. `reason`: `created`, `opened`, `forked`.
+
+    `hook` is the one that is called; `services` makes what it is given, if anything.
+    """
 
     session_id: str
     mode_id: str
     policy: SessionPolicy
     turn_index: int = 0
     reason: str = ""
+    hook: str = ""
+    services: Provide | None = None
 
 
 class SessionHookContext(HookContext):
@@ -169,7 +178,7 @@ class SessionHookContext(HookContext):
 class TurnCall(SessionCall):
     """What a turn-level call is about. `messages` is the conversation as it stands, transient notes included.
 
-    A turn goes on, and brings `iteration`, `messages`, `kind` and `tool` up to date before each call.
+    A turn goes on, and brings `hook`, `iteration`, `messages`, `kind` and `tool` up to date before each call.
     """
 
     turn_id: str

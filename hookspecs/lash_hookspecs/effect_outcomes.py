@@ -160,11 +160,16 @@ class AssistantResponseOutcome:
 
 @frozen
 class DirectOutcome:
-    """The answer, or why there is none."""
+    """The answer, or why there is none, and whose usage it is, of which model (`provider:name`).
+
+    The intent of such a call holds one, too: what is known of it while it is under way.
+    """
 
     tag: ClassVar[str] = "direct"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.DIRECT
     result: LlmResponse | LlmCallError
+    source: str = ""
+    model: str = ""
 
 
 @frozen

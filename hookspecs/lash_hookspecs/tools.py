@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol, Union
 
 from attrs import field
 
+from lash_hookspecs.hook_services import Provide, ToolServiceUser
 from lash_hookspecs.messages import AttachmentRef, ProviderReplayMeta
 from lash_hookspecs.tool_declarations import OutputEnd, RetryNever, ToolRetry, ToolRetryNever, ToolRetryPolicy
 from lash_hookspecs.tool_interventions import ToolIntervention
@@ -104,14 +105,14 @@ class ToolManifest:
 
 
 @frozen(kw_only=True)
-class ToolCallContext:
+class ToolCallContext(ToolServiceUser):
     """What a running tool may know of its call. `state` is its plugin's session state, to read.
 
-    `call_tool(index, name, args)` runs another tool of the session as a child of this call (the `batch` tool does so)
-    and returns its completed call; a child's id is `<call id>:<two-digit index>`. With `as_model=True` it is held to
-    what the model may call, which internal tools are not. Children may have children, up to a depth that no sensible
-    tool comes near. `find_tools(query, limit)` searches the deferred tools. `defer(timeout_s=None)` puts off the call's
-    end: its key is what somebody completes the call with (`lash pending resolve`), after the tool has returned.
+    `call_tool(index, name, args)` runs another tool of the session as a child of this call and returns its completed
+    call; a child's id is `<call id>:<two-digit index>`. With `as_model=True` it is held to what the model may call,
+    which internal tools are not. Children have children, to a depth. `find_tools(query, limit)` searches deferred ones.
+    `defer(timeout_s=None)` puts off the call's end: its key is what somebody completes the call with
+    (`lash pending resolve`), after the tool has returned.
     """
 
     session_id: str
@@ -126,6 +127,7 @@ class ToolCallContext:
     call_tool: Callable[..., Awaitable[CompletedToolCall]] | None = None
     find_tools: Callable[[str, int], Sequence[ToolManifest]] | None = None
     defer: Callable[..., str] | None = None
+    services: Provide | None = None
 
 
 class Tool(Protocol):

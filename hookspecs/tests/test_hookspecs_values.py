@@ -19,6 +19,7 @@ from lash_hookspecs import (
     CapabilityMissing,
     CheckpointHookContext,
     CheckpointKind,
+    DirectCompletionClient,
     EnqueueMessages,
     ExecutionSummary,
     Finished,
@@ -404,13 +405,14 @@ def test_a_first_state_is_made_of_defaults() -> None:
 
 # ---- services -------------------------------------------------------------------------------------------------------
 
-SERVICES = [SessionStateService, SessionLifecycleService, SessionGraphService]
+SERVICES = [SessionStateService, SessionLifecycleService, SessionGraphService, DirectCompletionClient]
 METHODS = [(cls, name) for cls in SERVICES for name in vars(cls) if not name.startswith("_")]
 GIVEN = {
     "session_id": "s",
     "turn_id": "t",
     "input": TurnInput.text("x"),
     "request": AppendSessionNodesRequest(operation_id="o", nodes=()),
+    "asked": "x",
 }
 
 
@@ -418,7 +420,8 @@ GIVEN = {
 async def test_a_service_that_isnt_offered_says_so(service: Any, method: str) -> None:
     """Every method has a default, so an embedding overrides what it can do and nothing else."""
     call_it = getattr(service(), method)
-    arguments = {name: GIVEN[name] for name in inspect.signature(call_it).parameters}
+    needed = [each.name for each in inspect.signature(call_it).parameters.values() if each.default is each.empty]
+    arguments = {name: GIVEN[name] for name in needed}
     with pytest.raises(CapabilityMissing, match=r"^[a-z].* is unavailable in this runtime$"):
         await call_it(**arguments)
 

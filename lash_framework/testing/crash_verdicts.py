@@ -22,6 +22,7 @@ from lash_hookspecs.values import frozen
 
 __all__ = ["Blur", "Ending", "judge"]
 
+_DIRECT = RuntimeEffectKind.DIRECT.value
 
 Blur = Callable[[str], str]
 Claims = Iterator[tuple[str, object, object]]
@@ -45,8 +46,8 @@ class Ending:
 
     @property
     def left_unknown(self) -> tuple[JournalRow, ...]:
-        """The intents without an outcome."""
-        return tuple(row for row in self.rows if row.status is JournalStatus.INTENT)
+        """The intents without an outcome; those of direct calls, which may be made again, apart."""
+        return tuple(row for row in self.rows if row.status is JournalStatus.INTENT and row.kind != _DIRECT)
 
 
 def judge(point: CrashPoint, golden: Ending, ending: Ending, victim: Sequence[Started], blur: Blur = str) -> None:
@@ -77,7 +78,8 @@ def _executions(golden: Ending, ending: Ending, victim: Sequence[Started]) -> Cl
     """How often each effect was executed, by its key."""
     before, after = Counter(each.key for each in victim), Counter(each.key for each in ending.started)
     labels = {each.key: each for each in (*victim, *ending.started)}
-    status = {row.key: row.status for row in ending.rows}
+    again = {row.key for row in ending.rows if (row.kind, row.status) == (_DIRECT, JournalStatus.INTENT)}
+    status = {row.key: row.status for row in ending.rows if row.key not in again}
     for key, started in labels.items():
         what = f"executions of {started.label}"
         if started.effect is ToolEffect.UNSAFE and before[key] + after[key] > 1:
@@ -148,8 +150,9 @@ def _calls(turn: AssembledTurn, blur: Blur) -> Sequence[object]:
 
 
 def _usage(golden: Ending, ending: Ending, victim: Sequence[Started]) -> Claims:
-    recorded = {row.key for row in ending.rows}
-    lost = [each for each in victim if each.kind is RuntimeEffectKind.LLM_CALL and each.key not in recorded]
+    recorded = {row.key for row in ending.rows if (row.kind, row.status) != (_DIRECT, JournalStatus.INTENT)}
+    asks = (RuntimeEffectKind.LLM_CALL, _DIRECT)
+    lost = [each for each in victim if each.kind in asks and each.key not in recorded]
     if lost and not ending.was_committed:
         label = lost[0].label
         yield f"`usage.at_least`, since {label} may have been paid for", True, ending.turn.usage.at_least

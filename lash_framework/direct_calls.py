@@ -1,0 +1,234 @@
+"""Direct completions: models that hooks and tools ask on their own, each an effect within the effect that runs.
+
+Its record is durable before the plugin has the answer. So whatever is around it may run again: it is paid once. Only
+what was begun and has no record is asked, and paid, again; its usage says "at least" then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from attrs import evolve, field
+
+from lash_framework.around_effects import AroundEffects
+from lash_framework.cut_calls import begun
+from lash_framework.effects import envelope
+from lash_framework.faults import storable_text
+from lash_framework.journal import JournalController
+from lash_framework.journal_errors import JournalRefusal, effect_label
+from lash_framework.machine.answers import answer_text
+from lash_framework.model_calls import ask_aside
+from lash_framework.turn_plan import TurnPlan
+from lash_hookspecs.codec import decode
+from lash_hookspecs.effect_commands import DirectCommand
+from lash_hookspecs.effect_outcomes import DirectOutcome, RuntimeEffectOutcome, expect
+from lash_hookspecs.effects import RuntimeEffectEnvelope, child_key
+from lash_hookspecs.errors import CodecError, EffectControllerError, LlmCallFailed, PluginError
+from lash_hookspecs.journal_rows import JournalStatus
+from lash_hookspecs.llm import LlmCallError, LlmRequest, TokenUsage
+from lash_hookspecs.llm_messages import LlmMessage, LlmRole, TextBlock
+from lash_hookspecs.services import DirectCompletion, DirectCompletionClient
+from lash_hookspecs.turn_events import ChildTokenUsage, SessionEvent
+from lash_hookspecs.values import mutable
+
+__all__ = ["DirectCalls", "Place"]
+
+T = TypeVar("T")
+
+_WHERE = "completions"
+
+
+@mutable(eq=False)
+class Place:
+    """An effect that runs, within which plugins may ask. `fault` is why it must not go on, whatever they made of it.
+
+    `asked` counts each plugin's calls without a key; `busy` are those who wait for such a one; `keys` are in use.
+    """
+
+    parent: RuntimeEffectEnvelope
+    asked: dict[str, int] = field(factory=dict)
+    busy: set[str] = field(factory=set)
+    keys: set[tuple[str, str]] = field(factory=set)
+    is_over: bool = False
+    fault: Exception | None = None
+
+    def close(self) -> None:
+        """The effect's code came to its end. Raises the fault."""
+        self.is_over = True
+        if self.fault is not None:
+            raise self.fault
+
+
+class DirectCalls:
+    """Makes one turn's direct calls. `show` is told what each that is made here has cost."""
+
+    def __init__(self, plan: TurnPlan, around: AroundEffects, show: Callable[[SessionEvent], None]) -> None:
+        self._plan = plan
+        self._around = around
+        self._show = show
+        self._place: Place | None = None
+        self._known: dict[str, tuple[DirectCommand | None, DirectOutcome]] = {}
+
+    async def within(self, parent: RuntimeEffectEnvelope, live: Callable[[], Awaitable[T]]) -> T:
+        """Run an effect that has hooks in it: they may ask meanwhile. No two of these overlap."""
+        before, place = self._place, Place(parent)
+        self._place = place
+        try:
+            made = await live()
+        except Exception as error:
+            raise place.fault or error  # noqa: B904  # the same, or why it came to that
+        finally:
+            self._place, place.is_over = before, True
+        place.close()
+        return made
+
+    def client(self, plugin_id: str, place: Place | None = None) -> DirectCompletionClient:
+        """Asks for a plugin, within a place, or the effect with hooks that runs now."""
+        return _Client(self, place or self._place, plugin_id)
+
+    def count(self) -> list[ChildTokenUsage]:
+        """What the turn's direct calls have cost, by source and model: all that were made or begun, used or not."""
+        known = {key: outcome for key, (_, outcome) in self._known.items()}
+        if isinstance(self._plan.controller, JournalController):
+            for row in self._plan.controller.direct_rows:
+                if row.key not in known and row.status is not JournalStatus.FAILED:
+                    try:
+                        known[row.key] = decode(DirectOutcome, row.body)
+                    except CodecError as error:
+                        text = f"the record of {row.label} is broken: {error}"
+                        raise JournalRefusal("runtime_effect_corrupt", text, label=row.label) from error
+        totals: dict[tuple[str, str], TokenUsage] = {}
+        for each in known.values():
+            if each.result.usage is not None:
+                who = (each.source, each.model)
+                totals[who] = totals.get(who, TokenUsage()) + each.result.usage
+        return [self._cost(*who, usage, usage) for who, usage in sorted(totals.items())]
+
+    def _cost(self, source: str, model: str, usage: TokenUsage, cumulative: TokenUsage) -> ChildTokenUsage:
+        return ChildTokenUsage(
+            session_id=self._plan.session_id,
+            source=source,
+            model=model,
+            protocol_iteration=0,
+            usage=usage,
+            cumulative=cumulative,
+        )
+
+    # ---- one call ---------------------------------------------------------------------------------------------------
+
+    async def ask(
+        self, place: Place, plugin_id: str, plan: TurnPlan, request: LlmRequest, id: str, source: str
+    ) -> DirectOutcome:
+        """The answer, from the record if there is one. What the effect boundary raises is the place's fault."""
+        parent = place.parent
+        command = DirectCommand(plan.provider_id, request, source)
+        asked = envelope(
+            parent.invocation.scope,
+            command,
+            f"{parent.invocation.subject.effect_id}:{plugin_id}:{id}",
+            caused_by=parent.invocation.causal_ref(),
+            key=child_key(parent.key, plugin_id, f"direct:{id}"),
+        )
+        try:
+            return await self._answer(asked, command, plan)
+        except Exception as error:
+            place.fault = place.fault or error
+            raise
+
+    async def _answer(self, asked: RuntimeEffectEnvelope, command: DirectCommand, plan: TurnPlan) -> DirectOutcome:
+        controller, key = self._plan.controller, asked.key
+        before, known = self._known.get(key, (None, None))
+        if before is not None and known is not None:  # what is around it runs once more in this process
+            if before != command:
+                text = f"{effect_label(asked)} is not what was asked before, in the same turn"
+                raise JournalRefusal("runtime_effect_mismatch", text, label=effect_label(asked))
+            return known
+        is_live = False
+
+        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            return DirectOutcome(await ask_aside(plan, command.request))
+
+        async def paid(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            nonlocal is_live
+            is_live = True
+            self._known[key] = (None, begun(command))
+            made = expect(await self._around(run)(envelope), DirectOutcome)
+            return evolve(begun(command), result=made.result)
+
+        try:
+            outcome = expect(await controller.execute(asked, paid), DirectOutcome)
+        except EffectControllerError:
+            self._known.pop(key, None)  # it has a record that says so, or the turn doesn't go on
+            raise
+        except BaseException:
+            if isinstance(controller, JournalController) and controller.began(key):
+                self._known[key] = (None, begun(command))
+            raise
+        self._known[key] = (command, outcome)
+        if is_live and (usage := outcome.result.usage) is not None:
+            made = [each for each in self.count() if (each.source, each.model) == (outcome.source, outcome.model)]
+            self._show(evolve(made[0], usage=usage))
+        return outcome
+
+
+class _Client(DirectCompletionClient):
+    """One plugin's, within one effect."""
+
+    def __init__(self, calls: DirectCalls, place: Place | None, plugin_id: str) -> None:
+        self._calls = calls
+        self._place = place
+        self._plugin_id = plugin_id
+
+    async def complete(
+        self,
+        asked: str | LlmRequest,
+        *,
+        key: str | None = None,
+        instructions: str | None = None,
+        model: str | None = None,
+        source: str | None = None,
+    ) -> DirectCompletion:
+        place, plugin_id = self._place, self._plugin_id
+        if place is None or place.is_over:
+            raise self._error("it was asked when its hook or tool had returned: no record could hold the answer")
+        plan = self._calls._plan.services.with_model(model)
+        request = self._request(plan, asked, instructions)
+        if key is not None:
+            id = f"={key}"
+            if (plugin_id, id) in place.keys:
+                raise self._error(f"the key `{key}` was used before within the same effect; each call has its own")
+            place.keys.add((plugin_id, id))
+        elif plugin_id in place.busy:
+            raise self._error("two calls without a key at once: nobody could tell which is which; give each a `key=`")
+        else:
+            id = str(place.asked.get(plugin_id, 0))
+            place.asked[plugin_id] = int(id) + 1
+            place.busy.add(plugin_id)
+        try:
+            outcome = await self._calls.ask(place, plugin_id, plan, request, id, source or plugin_id)
+        finally:
+            if key is None:
+                place.busy.discard(plugin_id)
+        result = outcome.result
+        if isinstance(result, LlmCallError):
+            raise LlmCallFailed(result)
+        return DirectCompletion(text=answer_text(result), usage=result.usage, response=result)
+
+    def _request(self, plan: TurnPlan, asked: str | LlmRequest, instructions: str | None) -> LlmRequest:
+        if isinstance(asked, LlmRequest):
+            if instructions is not None:
+                raise self._error("`instructions` are for a text; a request has messages of its own")
+            return evolve(asked, model=plan.model)
+        if not isinstance(asked, str):
+            raise self._error(f"asked is a `{type(asked).__name__}`, not a text or an `LlmRequest`")
+        said = [] if instructions is None else [_said(LlmRole.SYSTEM, instructions)]
+        said.append(_said(LlmRole.USER, asked))
+        return LlmRequest(model=plan.model, messages=said)
+
+    def _error(self, text: str) -> PluginError:
+        return PluginError(self._plugin_id, _WHERE, text)
+
+
+def _said(role: LlmRole, text: str) -> LlmMessage:
+    return LlmMessage(role, (TextBlock(text=storable_text(text)),))

@@ -1,0 +1,130 @@
+"""What one turn's hooks and tools are given besides the turn: the services of the contract, on this host.
+
+Which of them a hook has says the table `SERVICES`; here is what they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from lash_framework.history import Conversation, restore
+from lash_framework.other_sessions import SessionGraph, SessionLifecycle
+from lash_framework.providers import split_model
+from lash_framework.session_tools import tool_state
+from lash_hookspecs.errors import UnknownName
+from lash_hookspecs.messages import Message, ProviderRoute
+from lash_hookspecs.services import SessionStateService
+from lash_hookspecs.sessions import SessionPolicy, SessionSnapshot, SessionStateEnvelope, SessionUsageReport
+from lash_hookspecs.tool_catalog import ToolState
+
+if TYPE_CHECKING:
+    from lash_framework.direct_calls import DirectCalls, Place
+    from lash_framework.resident import Resident
+    from lash_framework.session import Session
+    from lash_framework.turn_plan import TurnPlan
+
+__all__ = ["HookServices"]
+
+_COMMITTED = "lash_turn_committed"
+
+Moment = Callable[[], tuple[int, Sequence[Message]]]
+
+
+class HookServices:
+    """Makes the services of one turn on a session, which is `attach`ed to them when it begins."""
+
+    def __init__(self, session: Resident) -> None:
+        self.session = session
+        self._plan: TurnPlan | None = None
+        self._directs: DirectCalls | None = None
+        self._moment: Moment | None = None
+        self._kept: dict[str, Session] = {}
+
+    def attach(self, plan: TurnPlan, directs: DirectCalls, moment: Moment) -> None:
+        """The turn's plan, what asks models for its plugins, and where it stands."""
+        self._plan, self._directs, self._moment = plan, directs, moment
+
+    def __call__(self, name: str, where: str, plugin_id: str, place: Place | None = None) -> Any:
+        """A service by name, for a plugin in a hook, or within the `place` of a tool."""
+        assert self._plan is not None  # hooks are called, and tools run, in a turn
+        assert self._directs is not None
+        assert self._moment is not None
+        match name:
+            case "completions":
+                return self._directs.client(plugin_id, place)
+            case "sessions":
+                return _SessionState(self.session, self._plan, None if where == _COMMITTED else self._moment)
+            case "lifecycle":
+                return SessionLifecycle(self.session, self._kept)
+            case "graph":
+                return SessionGraph(self.session)
+        raise AssertionError(f"unreachable: no hook has `ctx.{name}`")
+
+    def with_model(self, model: str | None) -> TurnPlan:
+        """The turn's plan with another model, `provider:name`, if one is given. Raises `ConfigurationError`."""
+        plan, lash = self._plan, self.session.lash
+        assert plan is not None
+        if model is None:
+            return plan
+        provider_id, name = split_model(model, lash.host.providers)
+        capability = lash.providers.capability(provider_id, name)
+        return evolve(
+            plan,
+            provider_id=provider_id,
+            model=name,
+            provider=lash.providers.get(provider_id),
+            capability=capability,
+            route=ProviderRoute(provider_id, capability.endpoint, name),
+        )
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+class _SessionState(SessionStateService):
+    """Reads the store and the turn. `moment` is where the turn stands, or None when it is committed."""
+
+    def __init__(self, session: Resident, plan: TurnPlan, moment: Moment | None) -> None:
+        self._session = session
+        self._plan = plan
+        self._moment = moment
+
+    async def snapshot_current(self) -> SessionSnapshot:
+        if self._moment is None:
+            conversation = await self._session.conversation()
+            await conversation.load()
+            return _snapshot(conversation, self._plan.policy, conversation.messages)
+        await self._plan.conversation.load()
+        return _snapshot(self._plan.conversation, self._plan.policy, self._moment()[1])
+
+    async def snapshot_session(self, session_id: str) -> SessionSnapshot:
+        if session_id == self._plan.session_id:
+            return await self.snapshot_current()
+        loaded = await self._session.lash.store.load_session(session_id)
+        if loaded is None:
+            raise UnknownName("session", session_id, hint="nothing was committed on it, or it was deleted")
+        conversation = restore(loaded)
+        return _snapshot(conversation, conversation.policy or self._plan.policy, conversation.messages)
+
+    async def tool_state(self) -> ToolState:
+        return tool_state(self._plan.composition.catalog, self._plan.states.tool_words)
+
+
+def _snapshot(conversation: Conversation, policy: SessionPolicy, messages: Sequence[Message]) -> SessionSnapshot:
+    head, usage = conversation.head, SessionUsageReport(conversation.usage)
+    return SessionSnapshot(
+        session_id=head.session_id,
+        policy=policy,
+        state=SessionStateEnvelope(
+            session_id=head.session_id,
+            turn_index=head.turn_index,
+            head_revision=head.head_revision,
+            leaf_node_id=head.leaf_node_id,
+            token_usage=usage.total,
+        ),
+        messages=tuple(each for each in messages if not each.is_transient),
+        usage=usage,
+    )

@@ -1,0 +1,78 @@
+"""What plugins may do with sessions besides the turn that they are in: create, run, close them, and append to them.
+
+A session of a plugin's is one like any other. Nobody here waits for a session that runs a turn: two that wait for each
+other would wait for ever.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lash_framework.admission import busy
+from lash_hookspecs.errors import ConfigurationError, UnknownName
+from lash_hookspecs.services import SessionCreateRequest, SessionGraphService, SessionHandle, SessionLifecycleService
+from lash_hookspecs.sessions import AppendSessionNodesRequest, AppendSessionNodesResult, AssembledTurn, TurnInput
+
+if TYPE_CHECKING:
+    from lash_framework.resident import Resident
+    from lash_framework.session import Session
+
+__all__ = ["SessionGraph", "SessionLifecycle"]
+
+
+async def _stored(here: Resident, session_id: str) -> Session:
+    """A session that is in the store, as it is. Raises `UnknownName`."""
+    from lash_framework.session import Session  # it knows of turns, and they of us
+
+    if session_id == here.id:
+        return Session(here)
+    if await here.lash.store.load_head(session_id) is None:
+        raise UnknownName("session", session_id, hint="create it first, with `ctx.lifecycle.create_session(…)`")
+    return await here.lash.session(session_id, recover=False)
+
+
+class SessionLifecycle(SessionLifecycleService):
+    """For one turn of the session `here`. `kept` are those that were created in it: perhaps nobody else holds them."""
+
+    def __init__(self, here: Resident, kept: dict[str, Session]) -> None:
+        self._here = here
+        self._kept = kept
+
+    async def create_session(self, request: SessionCreateRequest) -> SessionHandle:
+        if not request.session_id.strip():
+            raise ConfigurationError("the session id is blank; one that follows from what it is for is found again")
+        session = await self._here.lash.session(
+            request.session_id,
+            mode=request.mode_id,
+            model=request.model,
+            instructions=request.instructions,
+            max_turns=request.max_turns,
+            recover=False,
+        )
+        self._kept[session.id] = session
+        return SessionHandle(session_id=session.id, policy=session.policy, is_stored=session.is_stored)
+
+    async def close_session(self, session_id: str) -> None:
+        session = self._kept.get(session_id) or await _stored(self._here, session_id)
+        if session._resident.line.locked():
+            raise busy(session_id)
+        session._resident.forget()
+        self._kept.pop(session_id, None)
+
+    async def start_turn(self, session_id: str, turn_id: str, input: TurnInput | str) -> AssembledTurn:
+        session = self._kept.get(session_id) or await _stored(self._here, session_id)
+        if session._resident.line.locked() and session_id != self._here.id:  # which says itself what it waits for
+            raise busy(session_id)
+        return await session.run(input, turn_id=turn_id)
+
+
+class SessionGraph(SessionGraphService):
+    """For one turn of the session `here`, which it may append to as to any other, once the turn is committed."""
+
+    def __init__(self, here: Resident) -> None:
+        self._here = here
+
+    async def append_session_nodes(
+        self, session_id: str, request: AppendSessionNodesRequest
+    ) -> AppendSessionNodesResult:
+        return await (await _stored(self._here, session_id)).append(request)
