@@ -6,9 +6,12 @@ holds one place and waits for another: tools may call themselves, and one anothe
 
 from __future__ import annotations
 
-import anyio
+from typing import TYPE_CHECKING
 
-from lash_framework.catalog import OwnedTool
+if TYPE_CHECKING:
+    import anyio
+
+    from lash_framework.catalog import OwnedTool
 
 __all__ = ["CallLimits", "Slot"]
 
@@ -26,6 +29,8 @@ class CallLimits:
             return None
         key = owned.plugin_id, owned.tool.manifest.name
         if key not in self._places:
+            import anyio  # here because `lash --help` makes hosts possible, and runs nothing
+
             self._places[key] = anyio.Semaphore(most, fast_acquire=True)
         return Slot(self._places[key])
 

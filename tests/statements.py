@@ -75,8 +75,6 @@ def _marked() -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef, st
 
 
 _OPERATIONS = "operations (queries, commands, tasks) have no hook yet: they come with child sessions"
-_RETRIES = "a failed call is made once: retries of tools are being built"
-_PENDING = "a call is completed by its tool only: pending completions are being built"
 _INTENTS = "a tool declares no intents: what must follow a call is a call of its own, which has its record"
 
 PAGES = {
@@ -104,8 +102,6 @@ PAGES = {
             **dict.fromkeys((8, 9, 10, 11, 12), _OPERATIONS),
             15: "triggers have no hook yet",
             18: "sessions can't be forked yet",
-            **dict.fromkeys((49, 50, 51, 52, 53, 54), _RETRIES),
-            56: _PENDING,
         },
     ),
 }

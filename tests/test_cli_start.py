@@ -89,6 +89,8 @@ def test_no_class_is_compiled_on_the_way_that_need_not_be(tmp_path: Path) -> Non
     assert compiled <= {
         "lash_hookspecs.contexts.TurnCall",
         "lash_hookspecs.context_hooks.ContextCall",
+        *(f"lash_hookspecs.contexts.{each}" for each in ("HostContext", "CompositionContext")),
+        "lash_hookspecs.tools.ToolCallContext",
         *(f"lash_framework.{each}" for each in left),
     }
 
