@@ -24,6 +24,7 @@ from lash_hookspecs.effect_commands import RuntimeEffectKind
 from lash_hookspecs.effect_outcomes import (
     DirectOutcome,
     ExecCodeOutcome,
+    HookRecord,
     LlmCallOutcome,
     RuntimeEffectOutcome,
     ToolCallDone,
@@ -100,7 +101,9 @@ class AroundEffects:
         elif isinstance(given, ToolCallEffectOutcome) and inner is not None and given.launch == inner.launch:
             given = inner  # one that waits goes on to do so
         elif isinstance(given, ToolCallEffectOutcome):
-            given = ToolCallEffectOutcome(ToolCallDone(await self._own(asked, given.launch.result, inner)))
+            given = ToolCallEffectOutcome(
+                ToolCallDone(await self._own(asked, given.launch.result, inner)), _within(inner)
+            )
         try:
             encode(given)
         except CodecError as error:
@@ -125,6 +128,11 @@ def _children(inner: ToolCallEffectOutcome | None) -> tuple[CompletedToolCall, .
     return inner.launch.result.children if inner is not None else ()
 
 
+def _within(inner: ToolCallEffectOutcome | None) -> HookRecord:
+    """What hooks did around the calls within it was done, whatever a wrapper makes of the call itself."""
+    return inner.within if inner is not None else HookRecord()
+
+
 # ---- how each kind fails --------------------------------------------------------------------------------------------
 
 
@@ -147,7 +155,7 @@ def _failed_tool_call(
     output = failure(CODE, text, ToolFailureClass.INTERNAL, ToolFailureSource.PLUGIN)
     duration_ms = inner.launch.result.duration_ms if inner is not None else 0
     done = completed(pending(asked.command), output, duration_ms)  # type: ignore[arg-type]  # by its kind
-    return ToolCallEffectOutcome(ToolCallDone(evolve(done, children=_children(inner))))
+    return ToolCallEffectOutcome(ToolCallDone(evolve(done, children=_children(inner))), _within(inner))
 
 
 def _failed_code(asked: RuntimeEffectEnvelope, text: str, inner: ExecCodeOutcome | None) -> ExecCodeOutcome:

@@ -38,6 +38,10 @@ from lash_hookspecs import (
     TextPart,
     ToolCallCompleted,
     ToolCallContext,
+    ToolCallDone,
+    ToolCallEffectOutcome,
+    ToolCallOutput,
+    ToolCallSuccess,
     tool,
 )
 from lash_plugin_provider_scripted import Call, Reply
@@ -442,3 +446,53 @@ async def test_watchers_see_a_result_as_the_hooks_left_it() -> None:
         "c:02": "redacted",
     }
     assert [each.plugin_id for each in events if isinstance(each, PluginSurface)] == ["meter", "meter"]
+
+
+@pytest.mark.costly
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("breaks", [True, False], ids=["fails", "answers_in_its_place"])
+async def test_what_hooks_did_within_a_call_stays_whatever_a_wrapper_makes_of_the_call(
+    breaks: bool,
+) -> None:
+    """The state that a hook changed around an inner call was committed, and lost to a replay."""
+
+    @frozen
+    class Seen:
+        calls: int = 0
+
+    def lash_session_state() -> SessionStateSpec:
+        return SessionStateSpec(state=Seen)
+
+    def lash_after_tool_call(ctx: Any) -> None:
+        ctx.set_state(Seen(ctx.state.calls + 1))
+
+    async def lash_around_effect(envelope: Any, call_next: Any) -> Any:
+        outcome = await call_next()
+        call = getattr(envelope.command, "call", None)
+        if call is None or call.tool_name != "outer":
+            return outcome
+        if breaks:
+            raise RuntimeError("no")
+        done = outcome.launch.result
+        return ToolCallEffectOutcome(ToolCallDone(evolve(done, output=ToolCallOutput(ToolCallSuccess("mine")))))
+
+    @tool(effect="pure")
+    async def inner() -> str:
+        "Inner."
+        return "in"
+
+    @tool(effect="idempotent")
+    async def outer(ctx: ToolCallContext) -> str:
+        "Outer."
+        assert ctx.call_tool is not None
+        await ctx.call_tool(0, "inner", {})
+        return "out"
+
+    hooks = (lash_session_state, lash_after_tool_call, lash_around_effect)
+    says = [Reply(tool_calls=[Call("outer", {}, "o")]), "Done."]
+    report = await crash_at_every_effect(
+        opens(by_round(*says), tools=[outer, inner], plugins=[plugin("sees", *hooks)]),
+        "Go.",
+        points=lambda point: point.kind == "effect",
+    )
+    assert report.golden.turn.text == "Done."  # and the kit compares the plugins' states with its own
