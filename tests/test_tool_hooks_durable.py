@@ -199,6 +199,7 @@ async def test_from_any_rows_that_a_process_left_each_hook_is_remembered_once() 
         assert Counter(seen) == hooks, length
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("after", [False, True], ids=["before_the_write", "answer_lost"])
 async def test_killed_between_an_outcome_and_what_hooks_make_of_it_only_the_hooks_run_again(after: bool) -> None:
     """The outcome is recorded raw. The hooks' record is a child of it, and may be missing."""
