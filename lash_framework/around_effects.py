@@ -29,6 +29,7 @@ from lash_hookspecs.effect_outcomes import (
     RuntimeEffectOutcome,
     ToolCallDone,
     ToolCallEffectOutcome,
+    ToolCallPending,
 )
 from lash_hookspecs.effects import EffectRunner, RuntimeEffectEnvelope
 from lash_hookspecs.errors import CodecError, PluginError
@@ -98,7 +99,7 @@ class AroundEffects:
         if isinstance(given, LlmCallOutcome):
             known = inner or LlmCallOutcome(given.result)
             given = evolve(known, result=storable(given.result))
-        elif isinstance(given, ToolCallEffectOutcome) and inner is not None and given.launch == inner.launch:
+        elif isinstance(given, ToolCallEffectOutcome) and inner is not None and _is_as_it_was(given, inner):
             given = inner  # one that waits goes on to do so
         elif isinstance(given, ToolCallEffectOutcome):
             given = ToolCallEffectOutcome(
@@ -117,11 +118,19 @@ class AroundEffects:
         call = pending(asked.command)  # type: ignore[arg-type]  # by the kind of its outcome
         if result.call_id != call.call_id:
             result = completed(call, result.output)
+        elif inner is not None and result.model_return == inner.launch.result.model_return:
+            # Who changes what came of it means the model, too.
+            result = completed(call, result.output, result.duration_ms)
         for each in attached(result):
             if await self._plan.get_blob(each.id) is None:
                 result = without_attachment(call, each, result.duration_ms)
                 break
         return evolve(result, children=_children(inner))
+
+
+def _is_as_it_was(given: ToolCallEffectOutcome, inner: ToolCallEffectOutcome) -> bool:
+    both_wait = isinstance(given.launch, ToolCallPending) and isinstance(inner.launch, ToolCallPending)
+    return both_wait or given.launch == inner.launch
 
 
 def _children(inner: ToolCallEffectOutcome | None) -> tuple[CompletedToolCall, ...]:

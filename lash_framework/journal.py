@@ -154,6 +154,10 @@ class JournalController:
         """Whether there is a row under this key that nobody asked for yet."""
         return key in self._unasked
 
+    def has_kind(self, *kinds: RuntimeEffectKind) -> bool:
+        """Whether there is a row of one of these kinds that nobody asked for yet."""
+        return any(row.kind in kinds for row in self._unasked.values())
+
     @property
     def direct_rows(self) -> tuple[JournalRow, ...]:
         """The rows of direct calls that nobody asked for: they were paid, or may have been, all the same."""

@@ -17,12 +17,15 @@ from lash_framework.journal import JournalController
 from lash_framework.journal_decisions import Fate, repeatability
 from lash_framework.journal_errors import EffectUnrecorded, effect_label
 from lash_framework.tool_calls import cancelled_call, is_unknown, unknown_call
+from lash_framework.tool_deferrals import answered
 from lash_framework.tool_directives import with_after
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand, ToolSeam, TurnEndCommand
 from lash_hookspecs.effect_outcomes import (
+    AwaitEventOutcome,
     RuntimeEffectOutcome,
     ToolCallEffectOutcome,
+    ToolCallPending,
     ToolHooksOutcome,
     TurnEndOutcome,
     TurnStop,
@@ -125,13 +128,26 @@ class RecordedOnly(JournalController):
 
     def _known(self, row: JournalRow) -> CompletedToolCall | None:
         if row.status is JournalStatus.DONE:
-            done = decode(ToolCallEffectOutcome, row.body).launch.result
+            launch = decode(ToolCallEffectOutcome, row.body).launch
+            done = launch.result
+            if isinstance(launch, ToolCallPending):  # what its tool returned is not what came of it
+                return self._deferred(launch)
             seen = self._unasked.get(hooks_key(row.key, ToolSeam.AFTER))
             return done if seen is None else with_after(done, decode(ToolHooksOutcome, seen.body))
         if row.status is not JournalStatus.INTENT:
             return None
         call = pending(decode(ToolCallCommand, row.body))
         return _left(call, True, self._within_call(call.call_id))
+
+    def _deferred(self, launch: ToolCallPending) -> CompletedToolCall:
+        """A call whose end its tool put off: as somebody answered it, if somebody did."""
+        put_off, answer = launch.result, self._unasked.get(launch.key)
+        call = PendingToolCall(
+            call_id=put_off.call_id, tool_name=put_off.tool_name, args=put_off.args, replay=put_off.replay
+        )
+        if answer is None or answer.status is not JournalStatus.DONE:
+            return evolve(cancelled_call(call), children=put_off.children)
+        return answered(call, launch, decode(AwaitEventOutcome, answer.body).resolution)
 
 
 def _left(call: PendingToolCall, uncertain: bool, within: Sequence[CompletedToolCall]) -> CompletedToolCall:

@@ -120,7 +120,7 @@ class ToolBatch:
             except (EffectControllerError, EffectsSuspended) as error:
                 faults[wrapped.key] = error  # kept out of the group, which would wrap it
             except EffectUnrecorded as error:
-                call.result = error.left
+                call.result = error.left or call.result  # without one it was another effect that has no record
                 ends.broken.append(error)  # the others may have records
             except Exception as error:
                 ends.broken.append(error)

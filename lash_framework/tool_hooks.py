@@ -38,7 +38,7 @@ from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.codec import encode
 from lash_hookspecs.directives import OwnedDirective
-from lash_hookspecs.effect_commands import ToolHooksCommand, ToolSeam
+from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolHooksCommand, ToolSeam
 from lash_hookspecs.effect_outcomes import HookRecord, RuntimeEffectOutcome, ToolHooksOutcome, expect
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
 from lash_hookspecs.errors import CodecError, PluginError, ReplayError
@@ -63,6 +63,9 @@ _CONTEXTS = {ToolSeam.BEFORE: BeforeToolCallContext, ToolSeam.AFTER: AfterToolCa
 _HOOKS = {ToolSeam.BEFORE: "lash_before_tool_call", ToolSeam.AFTER: "lash_after_tool_call"}
 _VIEW = "lash_tool_result_view"
 
+_BEHIND = (RuntimeEffectKind.LLM_CALL, RuntimeEffectKind.CHECKPOINT, RuntimeEffectKind.TURN_END)
+"""What follows a batch: where one of these is recorded, the batch's results were taken."""
+
 
 @frozen
 class Place:
@@ -76,8 +79,9 @@ class Place:
 class ToolHooks:
     """The hooks around one turn's tool calls. `show` is told of each record: the events in it are for watchers.
 
-    Without hooks nothing is asked: `decides` says whether there are any before a tool, `looks` whether there are any
-    that see its result. Raises `EffectControllerError` if the boundary failed; a hook's own failure is the call's.
+    Without hooks, and without records of some, nothing is asked: `decides` says whether there are any before a tool,
+    `looks` whether there are any that see its result. Raises `EffectControllerError` if the boundary failed; a hook's
+    own failure is the call's.
     """
 
     def __init__(self, plan: TurnPlan, contexts: TurnContexts, show: Callable[[HookRecord], object]) -> None:
@@ -87,8 +91,11 @@ class ToolHooks:
         self._show = show
         self._impls = {seam: hooks[name] for seam, name in _HOOKS.items()}
         self._views = hooks[_VIEW]
-        self.decides = bool(self._impls[ToolSeam.BEFORE])
-        self.looks = bool(self._impls[ToolSeam.AFTER] or self._views)
+        # What a plugin decided that is gone since holds: a call that it denied is not made.
+        self._journal = plan.controller if isinstance(plan.controller, JournalController) else None
+        recorded = self._journal is not None and self._journal.has_kind(RuntimeEffectKind.TOOL_HOOKS)
+        self.decides = recorded or bool(self._impls[ToolSeam.BEFORE])
+        self.looks = recorded or bool(self._impls[ToolSeam.AFTER] or self._views)
         self._lock = anyio.Lock()
         self._orders = HookOrders(plan.states)
         self._caught_up = False
@@ -98,13 +105,19 @@ class ToolHooks:
 
         Nothing for a call that was begun when nobody was asked, by a host without these plugins: it is too late.
         """
-        controller, key = self._plan.controller, hooks_key(place.key, ToolSeam.BEFORE)
-        if isinstance(controller, JournalController) and controller.has_row(place.key) and not controller.has_row(key):
+        journal, key = self._journal, hooks_key(place.key, ToolSeam.BEFORE)
+        if journal is not None and journal.has_row(place.key) and not journal.has_row(key):
             return ToolHooksOutcome(call_id=call.call_id)
         return await self._ask(ToolSeam.BEFORE, call, place, partial(self._decide, call))
 
     async def after(self, done: CompletedToolCall, place: Place, *, ran: bool) -> ToolHooksOutcome:
-        """What is made of a result: what counts, and what the model sees. Unless the tool `ran`, only the latter."""
+        """What is made of a result: what counts, and what the model sees. Unless the tool `ran`, only the latter.
+
+        Nothing for a call behind which the turn went on when nobody was asked: the model was shown its result.
+        """
+        journal, key = self._journal, hooks_key(place.key, ToolSeam.AFTER)
+        if journal is not None and journal.has_kind(*_BEHIND) and not journal.has_row(key):
+            return ToolHooksOutcome(call_id=done.call_id)
         call = PendingToolCall(call_id=done.call_id, tool_name=done.tool_name, args=done.args, replay=done.replay)
         return await self._ask(ToolSeam.AFTER, call, place, partial(self._look, call, done, ran))
 
@@ -119,8 +132,7 @@ class ToolHooks:
         """Take over the changes that are recorded around calls which nobody asked for yet, and perhaps nobody will."""
         if not self._caught_up:
             self._caught_up = True
-            controller = self._plan.controller
-            for record in recorded_changes(controller.rows_left if isinstance(controller, JournalController) else ()):
+            for record in recorded_changes(self._journal.rows_left if self._journal is not None else ()):
                 self._replay(record)
 
     # ---- the effect -------------------------------------------------------------------------------------------------

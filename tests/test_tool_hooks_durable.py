@@ -500,3 +500,48 @@ async def test_what_hooks_did_within_a_call_stays_whatever_a_wrapper_makes_of_th
         points=lambda point: point.kind == "effect",
     )
     assert report.golden.turn.text == "Done."  # and the kit compares the plugins' states with its own
+
+
+async def test_what_a_plugin_denied_stays_denied_when_the_plugin_is_gone() -> None:
+    """The process died with the denial on record, and the one that went on, without the plugin, made the call."""
+    world = World()
+    host = JournalHost(MemoryJournal(dies_at=2))
+    async with opened(world) as lash:
+        with pytest.raises(Killed):
+            await turn_of(lash, host)
+    assert any(row.label.startswith("tool_hooks before") for row in host.journal.rows)
+    before = Counter(world.calls)
+    async with inline_agent(SAYS, tools=world.tools()) as lash:
+        turn, _ = await turn_of(lash, host.again())
+    assert turn.text == "All done."
+    denied = next(each for each in turn.tool_calls if each.call_id == "b")
+    assert getattr(denied.output.outcome, "message", "") == "not this"
+    assert (world.calls - before)["act deny"] == 1  # that within `several`, about which nobody was asked
+    assert [each.plugin_id for each in denied.interventions] == ["meter"]
+
+
+async def test_what_a_wrapper_takes_out_of_a_result_no_model_reads() -> None:
+    """The host was shown the changed result, and the model the one that the tool gave."""
+    read: list[str] = []
+
+    async def lash_around_effect(envelope: Any, call_next: Any) -> Any:
+        outcome = await call_next()
+        if not isinstance(outcome, ToolCallEffectOutcome):
+            return outcome
+        result = evolve(outcome.launch.result, output=ToolCallOutput(ToolCallSuccess("[redacted]")))
+        return evolve(outcome, launch=evolve(outcome.launch, result=result))
+
+    @tool(effect="pure")
+    async def look() -> str:
+        "Look."
+        return "secret"
+
+    def say(request: Any) -> Any:
+        read.append(str([*request.messages]))
+        return "Done." if len(read) > 1 else Reply(tool_calls=[Call("look", {}, "a")])
+
+    async with agent(say, tools=[look], plugins=[plugin("redacts", lash_around_effect)]) as lash:
+        turn = await (await lash.session()).run("Go.")
+    assert turn.tool_calls[0].output == ToolCallOutput(ToolCallSuccess("[redacted]"))
+    assert "secret" not in read[1]
+    assert "[redacted]" in read[1]
