@@ -232,7 +232,7 @@ FATES: list[tuple[Decision, Any, str]] = [
     *((Failed(REFUSED), each, "replay") for each in (PURE, UNSAFE, PATIENT, MODEL)),
     *((Mismatch(), each, "refuse") for each in (PURE, UNSAFE, PATIENT, MODEL)),
     *((Corrupt("broken"), each, "refuse") for each in (PURE, UNSAFE, PATIENT, MODEL)),
-    # Nobody writes an intent for what may run again; if there is one, it still may.
+    # Of what may run again only direct calls have an intent, for what they may have cost.
     *((Intended(), each, "run") for each in (PURE, IDEMPOTENT, MODEL, PROCESS, WAIT)),
     *((Intended(), each, "unknown_after_crash") for each in (UNSAFE, CODE)),
     (Intended(), PATIENT, "suspend"),
@@ -267,7 +267,7 @@ class Crash:
     async def first(self, asked: RuntimeEffectEnvelope) -> None:
         """The process that dies. An effect without an intent makes no write before it."""
         journal = self.journal
-        has_intent = asked.command.kind == "exec_code" or (
+        has_intent = asked.command.kind in ("exec_code", "direct") or (
             isinstance(asked.command, ToolCallCommand) and asked.command.call.effect is ToolEffect.UNSAFE
         )
         match self.point:

@@ -145,8 +145,11 @@ class WildDriver:
                 return StartTools((bad,))
             case 6:
                 return StartExec(language="python", code=name, driver_state=[name])
-            case 7 | 8:
+            case 7:
                 return StartCheckpoint(kind=CheckpointKind.AFTER_WORK, on_empty=PrepareIteration())
+            case 8:
+                ask = StartLlm(ctx.project_llm_request(), {"n": kind})
+                return StartCheckpoint(kind=CheckpointKind.AFTER_WORK, on_empty=ask)
             case 9 | 10 | 11:
                 answer = Finished(AssistantMessage(name))
                 return StartCheckpoint(kind=CheckpointKind.BEFORE_COMPLETION, on_empty=answer)
