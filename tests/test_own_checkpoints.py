@@ -149,6 +149,7 @@ class Told:
 
 
 @pytest.mark.costly
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_hook_that_speaks_once_there_speaks_once_wherever_the_process_dies() -> None:
     """Law 2 at a checkpoint of a mode's own: what its hooks said and remember is one record."""
 

@@ -161,8 +161,10 @@ class _Later:
         self._fields = fields
 
     def __get__(self, value: object, cls: type) -> Any:
-        setattr(self._fields.made, self._name, self._make(self._fields))
-        return getattr(cls if value is None else value, self._name)
+        made = self._make(self._fields)
+        setattr(self._fields.made, self._name, made)
+        # As what was made would answer: `inspect` binds a constructor to its class to read the signature, from 3.13 on.
+        return made.__get__(value, cls) if isinstance(made, FunctionType) else made
 
 
 # ---- what attrs knows -----------------------------------------------------------------------------------------------

@@ -363,3 +363,14 @@ def test_a_mutable_class_is_the_one_that_attrs_makes(decorator: Decorator) -> No
     with pytest.raises(AttributeError):
         one.more = 1
     assert bool(compiled_for(Counter)) is (decorator is attrs.define)
+
+
+def test_the_signature_of_a_class_is_right_before_anything_is_made_of_it() -> None:
+    """From 3.13 on `inspect` asks the class's constructor as a bound one; it was told of a `self`."""
+
+    @frozen
+    class Fresh:
+        first: int
+        second: str = "a"
+
+    assert list(inspect.signature(Fresh).parameters) == ["first", "second"]
