@@ -102,13 +102,11 @@ class AroundEffects:
         elif isinstance(given, ToolCallEffectOutcome) and inner is not None and _is_as_it_was(given, inner):
             given = inner  # one that waits goes on to do so
         elif isinstance(given, ToolCallEffectOutcome):
+            _require_storable(given.launch.result.output)  # before it is shown to anybody
             given = ToolCallEffectOutcome(
                 ToolCallDone(await self._own(asked, given.launch.result, inner)), _within(inner)
             )
-        try:
-            encode(given)
-        except CodecError as error:
-            raise ValueError(f"can't be recorded: {error}") from error
+        _require_storable(given)
         return given
 
     async def _own(
@@ -126,6 +124,13 @@ class AroundEffects:
                 result = without_attachment(call, each, result.duration_ms)
                 break
         return evolve(result, children=_children(inner))
+
+
+def _require_storable(value: object) -> None:
+    try:
+        encode(value)
+    except CodecError as error:
+        raise ValueError(f"can't be recorded: {error}") from error
 
 
 def _is_as_it_was(given: ToolCallEffectOutcome, inner: ToolCallEffectOutcome) -> bool:
