@@ -287,6 +287,7 @@ class ToolBatch:
                 lambda owner: self._context(call, owner, ends, deferral, directs),
                 plan.tools.refusal(asked.tool_name, nested=call.may_be_internal),
             )
+            directs.is_over = True  # whatever ended it: who kept the client asks in vain
             ends.pass_on()
             directs.close()
             for each in attached(done):

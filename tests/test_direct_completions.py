@@ -166,7 +166,7 @@ async def test_a_turn_whose_plugins_ask_nothing_has_the_same_records_and_writes(
                 writes.append([f"{row.kind} {row.status}" for row in rows])  # noqa: B023
                 await append(lease, no, rows, **options)
 
-            lash.store.append_journal = append_journal  # type: ignore[method-assign]
+            lash.store.append_journal = append_journal  # type: ignore[method-assign]  # for one
             await run(lash)
             written[name] = writes
     assert [each for each in written["none"] if "direct" in str(each)] == []

@@ -110,7 +110,7 @@ async def test_hook_lash_before_llm_call_is_told_of_the_request_and_lets_it_be_m
     seen: list[Any] = []
 
     async def lash_before_llm_call(ctx: Any, request: LlmRequest) -> None:
-        seen.append((ctx.turn_id, ctx.iteration, request.messages[-1].blocks[0].text))  # type: ignore[union-attr]
+        seen.append((ctx.turn_id, ctx.iteration, request.messages[-1].blocks[0].text))  # type: ignore[union-attr]  # text
 
     model = Model(HELLO)
     async with agent(model, plugins=[plugin("p", lash_before_llm_call)]) as lash:

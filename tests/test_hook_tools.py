@@ -470,7 +470,7 @@ async def test_hook_lash_tool_result_view_changes_what_the_model_sees_and_nothin
 
     def second(ctx: Any, call: CompletedToolCall, view: ModelToolReturn) -> ModelToolReturn:
         seen.append((call.output.outcome, ctx.result == call.output, view.parts))
-        return only(f"{view.parts[0].text} (shortened)", view)  # type: ignore[union-attr]
+        return only(f"{view.parts[0].text} (shortened)", view)  # type: ignore[union-attr]  # it is text
 
     hooks = [
         view("a", lambda ctx, call, view: only("H", view)),

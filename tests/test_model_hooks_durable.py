@@ -237,7 +237,7 @@ async def test_states_that_hooks_at_the_model_seam_change_are_stored_with_the_tu
         seen.append(ctx.state)
 
     mine = made.plugin()
-    mine.lash_turn_committed = plugin("x", lash_turn_committed).lash_turn_committed  # type: ignore[attr-defined]
+    mine.lash_turn_committed = plugin("x", lash_turn_committed).lash_turn_committed  # type: ignore[attr-defined]  # a namespace
     async with agent(["Hello."], store=url, plugins=[mine], settings=KEEPS) as lash:
         await run(lash)
     assert seen == [Seen(("before 1", "stream 1", "response 1"))]

@@ -388,7 +388,7 @@ async def test_a_tool_that_was_hidden_is_not_found() -> None:
         turn = await session.run("1")
     one, none = (each.output.outcome for each in turn.tool_calls)
     assert [each["name"] for each in one.value] == ["weather_report"]  # type: ignore[union-attr]  # they worked
-    assert none.value == "no tool matches; try other words"  # type: ignore[union-attr]
+    assert none.value == "no tool matches; try other words"  # type: ignore[union-attr]  # it worked
 
 
 async def test_a_plugins_own_search_is_taken_instead() -> None:
