@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import warm
 
 from lash_framework.cli import main
 
@@ -80,10 +81,13 @@ class Cli:
         return subprocess.Popen(self.command(*args), cwd=self.folder, env=self.env(env), **{**pipes, **options})
 
     def run(self, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Ended:
+        wanted = self.env(env)
+        if warm.can_run(wanted):
+            return Ended(*warm.run(args, cwd=self.folder, env=wanted, stdin=stdin, wait_s=WAIT_S * 2))
         done = subprocess.run(
             self.command(*args),
             cwd=self.folder,
-            env=self.env(env),
+            env=wanted,
             input=stdin,
             capture_output=True,
             check=False,

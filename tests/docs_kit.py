@@ -31,6 +31,7 @@ from types import ModuleType
 from typing import Any
 
 import anyio
+import warm
 from attrs import define, field, frozen
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +44,8 @@ _FILE = re.compile(r"^# (?P<name>[\w/.-]+\.(?:py|toml))$")
 
 # What a page may run on the machine of whoever runs the tests: nothing that installs, fetches or removes.
 PROGRAMS = frozenset({"cat", "cd", "echo", "false", "lash", "mkdir", "printf", "pytest", "python", "true"})
+
+WARNINGS = "error"
 
 PLAIN = frozenset({"text", "mermaid"})
 RUN = frozenset({"python", "console", "sh", "toml", "json"})
@@ -300,13 +303,13 @@ def environment(folder: Path, base_url: str) -> dict[str, str]:
     env = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     return {
         **env,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}",
+        "PATH": os.pathsep.join([str(warm.programs(WARNINGS)), str(Path(sys.executable).parent), env.get("PATH", "")]),
         "HOME": str(folder),
         "XDG_DATA_HOME": str(folder / ".local" / "share"),
         "XDG_CONFIG_HOME": str(folder / ".config"),
         "OPENAI_BASE_URL": base_url,
         "OPENAI_API_KEY": "key-of-the-reader",
-        "PYTHONWARNINGS": "error",
+        "PYTHONWARNINGS": WARNINGS,
         "NO_COLOR": "1",
         "TERM": "dumb",
         "COLUMNS": "120",

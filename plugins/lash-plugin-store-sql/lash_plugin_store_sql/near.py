@@ -29,8 +29,8 @@ SMALL = 64 * 1024
 """The most bytes that are written on the spot."""
 SLOW_S = 0.02
 """A disk that takes longer than this would be felt by all that the event loop has to do,"""
-PAUSE = 1000
-"""so that for so many writes the thread waits for it."""
+PAUSE = 100
+"""so that for so many writes the thread waits for it. That many ways to the thread cost what one slow write did."""
 
 
 class Near:
