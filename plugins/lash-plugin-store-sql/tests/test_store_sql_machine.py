@@ -558,6 +558,8 @@ def _kind(answer: object) -> str:
     return answer.__name__ if isinstance(answer, type) else getattr(answer, "tag", type(answer).__name__)
 
 
+ROUNDS = 5
+"""One is nearly always enough. A lease renewed in time was once missed by chance, in a run that found no fault."""
 WANTED = {
     "claim": {"acquired", "busy"},
     "renew": {"Lease", "LeaseLost"},
@@ -576,11 +578,14 @@ WANTED = {
 
 def test_two_stores_agree_with_the_model_and_everything_is_met() -> None:
     MET.clear()
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
-    missed = [(rule, kind) for rule, kinds in WANTED.items() for kind in kinds if not MET[rule, kind]]
+    missed = ["nothing ran yet"]
+    for _ in range(ROUNDS):
+        if missed:
+            run_state_machine_as_test(
+                Machine,
+                settings=settings(
+                    max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+                ),
+            )
+            missed = [f"{rule}: {kind}" for rule, kinds in WANTED.items() for kind in kinds if not MET[rule, kind]]
     assert missed == []
