@@ -30,6 +30,7 @@ from lash_provider_kit.failures import (
     is_free,
     retry_after_seconds,
 )
+from lash_provider_kit.inflate import UnknownEncoding, inflated
 from lash_provider_kit.limiter import RateLimiter
 from lash_provider_kit.reader import Decoder, Limits, StreamReader
 from lash_provider_kit.redact import Redactor
@@ -168,9 +169,10 @@ class StreamingService:
         response: httpx.Response | None = None
         with anyio.move_on_after(self._timeouts.deadline_s) as scope:
             response = await self.transport.post(body, headers)
-            chunks = chunks_of(response)
+            arriving = chunks_of(response)
             ended = False
             try:
+                chunks = self._readable(response, arriving)
                 if not 200 <= response.status_code < 300:
                     refused = await self._refused(response, chunks)
                     raise refused if is_free(response.status_code) else refused.charged()
@@ -187,7 +189,7 @@ class StreamingService:
                 if ended:
                     await response.aclose()  # at once, since nothing is left on the connection
                 else:
-                    await close_response(response, chunks, self.transport.errors)
+                    await close_response(response, arriving, self.transport.errors)
         if scope.cancelled_caught and not decoder.complete:
             message = f"no whole answer from {self.transport.url} within {self._timeouts.deadline_s:g} s"
             seen = _progress(decoder) if response is not None else Seen.NOTHING
@@ -200,6 +202,16 @@ class StreamingService:
             raise
         assert response is not None  # post returned, or raised, or the deadline passed
         return evolve(answer, http_summary=self._summary(response))
+
+    def _readable(self, response: httpx.Response, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        encoding = response.headers.get("content-encoding")
+        if encoding is None:
+            return chunks
+        try:
+            return inflated(encoding, chunks)  # although it wasn't asked to compress
+        except UnknownEncoding as exc:
+            failure = self.transport.failure(exc)
+        raise failure
 
     async def _stream(
         self,
