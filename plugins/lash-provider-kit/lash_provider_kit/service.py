@@ -265,9 +265,12 @@ class StreamingService:
         return cut is None
 
     async def _document(self, chunks: AsyncIterator[bytes], kind: str, decoder: Decoder, send: LlmEventSender) -> None:
-        body, cut = await self._read(chunks, self._limits.stream_bytes)
+        limit = self._limits.stream_bytes
+        body, cut = await self._read(chunks, limit + 1)
         if cut is not None:
             raise cut.observed(Seen.RESPONSE)
+        if len(body) > limit:
+            raise too_large(f"the response is larger than {limit} bytes")
         if not (kind == "application/json" or kind.endswith("+json")):
             raise self._unexpected(f"`{kind}`", body)
         batch: list[LlmStreamEvent] = []
