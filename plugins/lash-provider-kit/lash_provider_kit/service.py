@@ -32,7 +32,7 @@ from lash_provider_kit.failures import (
 )
 from lash_provider_kit.inflate import UnknownEncoding, inflated
 from lash_provider_kit.limiter import RateLimiter
-from lash_provider_kit.reader import Decoder, Limits, StreamReader
+from lash_provider_kit.reader import Decoder, Limits, StreamReader, too_large
 from lash_provider_kit.redact import Redactor
 from lash_provider_kit.retry import RetryPolicy, with_retries
 from lash_provider_kit.transport import HttpTransport, Timeouts, chunks_of, close_response
@@ -223,7 +223,7 @@ class StreamingService:
         strict: bool,
     ) -> bool:
         """Decode the stream to its end; whether that was a clean one."""
-        reader = StreamReader(decoder, self._limits)
+        reader = StreamReader(decoder, self._limits, self._provider)
         take, errors = reader.take, self.transport.errors
         draining = ended = False
         cut: AttemptFailed | None = None
@@ -270,7 +270,7 @@ class StreamingService:
         if cut is not None:
             raise cut.observed(Seen.RESPONSE)
         if len(body) > limit:
-            raise too_large(f"the response is larger than {limit} bytes")
+            raise too_large(self._provider, f"the response is larger than {limit} bytes")
         if not (kind == "application/json" or kind.endswith("+json")):
             raise self._unexpected(f"`{kind}`", body)
         batch: list[LlmStreamEvent] = []
