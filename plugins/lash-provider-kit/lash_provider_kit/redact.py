@@ -11,7 +11,9 @@ from lash_hookspecs.errors import ConfigurationError
 __all__ = ["Redactor", "checked_header", "checked_url", "is_loopback", "with_path"]
 
 # A service may quote another secret than ours (a gateway's upstream key), so shapes are hidden as well as values.
-_SHAPES = re.compile(r"(?i)(bearer\s+)[\w.~+/=-]{8,}|\b(?:sk|gsk|xai)-[\w-]{16,}|(?<=://)[^/\s@\"']+@")
+_SHAPES = re.compile(
+    r"(?i)(bearer\s+)[\w.~+/=-]{8,}|\b(?:sk|gsk|xai)-[\w-]{16,}|\bAIza[\w-]{30,}|\bya29\.[\w.-]{8,}|(?<=://)[^/\s@\"']+@"
+)
 _HIDDEN = "[redacted]"
 _SHORTEST = 8
 
@@ -20,13 +22,18 @@ class Redactor:
     """Replaces known secrets, and what looks like one, in text."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        # What is shorter is no secret but a word such as `ollama`, and replacing it would garble ordinary text.
-        known = {each for each in secrets if len(each) >= _SHORTEST}
-        known |= {quote(each, safe="") for each in known}
-        self._secrets = sorted(known, key=len, reverse=True)
+        self._secrets: list[str] = []
+        for each in secrets:
+            self.add(each)
 
     def __repr__(self) -> str:
         return f"<Redactor of {len(self._secrets)} secrets>"
+
+    def add(self, secret: str) -> None:
+        """One secret more, such as a token that was renewed."""
+        # What is shorter is no secret but a word such as `ollama`, and replacing it would garble ordinary text.
+        if len(secret) >= _SHORTEST and secret not in self._secrets:
+            self._secrets = sorted({*self._secrets, secret, quote(secret, safe="")}, key=len, reverse=True)
 
     def __call__(self, text: str, limit: int | None = None) -> str:
         """`text` without secrets, cut to `limit` characters; cutting comes last, so no half of a secret is left."""

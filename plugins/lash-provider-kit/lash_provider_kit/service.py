@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -28,6 +29,7 @@ from lash_provider_kit.failures import (
     error_object,
     is_free,
     retry_after_seconds,
+    with_message,
 )
 from lash_provider_kit.redact import Redactor
 from lash_provider_kit.retry import RetryPolicy, with_retries
@@ -81,7 +83,8 @@ class StreamingService:
     """An endpoint that takes a JSON body and streams back events.
 
     `provider` names it in messages; `secrets` are kept out of them; `auth_hint` tells people what to do about a refused
-    key. `sleep` (seconds), `wall_clock` (seconds since the epoch) and `transport` are there for tests.
+    key. `refine` is given the body of an error answer, and may sharpen what its status alone made of it. `sleep`
+    (seconds), `wall_clock` (seconds since the epoch) and `transport` are there for tests.
     """
 
     def __init__(
@@ -94,15 +97,17 @@ class StreamingService:
         timeouts: Timeouts = Timeouts(),
         retry: RetryPolicy = RetryPolicy(),
         auth_hint: str = "",
+        refine: Callable[[bytes, AttemptFailed], None] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._provider = provider
-        self._redact = Redactor(secrets)
+        self.redact = Redactor(secrets)
         self._timeouts = timeouts
         self._retry = retry
         self._auth_hint = auth_hint
+        self._refine = refine
         self._sleep = sleep
         self._wall_clock = wall_clock
         self.transport = HttpTransport(
@@ -118,10 +123,17 @@ class StreamingService:
         await self.transport.aclose()
 
     async def call(
-        self, body: bytes | Sequence[bytes], decoder: Callable[[], Decoder], send: LlmEventSender
+        self,
+        body: bytes | Sequence[bytes],
+        decoder: Callable[[], Decoder],
+        send: LlmEventSender,
+        *,
+        url: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> LlmResponse:
         """POST `body`, whole or in pieces, and return the whole answer; `decoder` makes a fresh one for each attempt.
 
+        `url` replaces the service's own for this call, on the same host, and `headers` are added to its headers.
         Raises `LlmCallFailed`, with every secret taken out.
         """
 
@@ -129,7 +141,7 @@ class StreamingService:
 
         async def attempt() -> LlmResponse:
             try:
-                return await self._attempt(pieces, decoder(), send)
+                return await self._attempt(partial(self.transport.post, pieces, url, headers), decoder(), send)
             except AttemptFailed as failure:
                 self._clean(failure)
                 raise
@@ -138,8 +150,8 @@ class StreamingService:
 
     def _clean(self, failure: AttemptFailed) -> None:
         error = failure.error
-        raw = None if error.raw is None else self._redact(error.raw, _RAW_CHARS)
-        failure.error = evolve(error, message=self._redact(error.message, _RAW_CHARS), raw=raw)
+        raw = None if error.raw is None else self.redact(error.raw, _RAW_CHARS)
+        failure.error = evolve(error, message=self.redact(error.message, _RAW_CHARS), raw=raw)
         failure.args = (failure.error.message,)  # it stays reachable as the context of what is raised
 
     def _judge(self, failure: AttemptFailed, decoder: Decoder) -> None:
@@ -148,10 +160,12 @@ class StreamingService:
         if self.transport.url not in failure.error.message:
             failure.error = evolve(failure.error, message=f"{failure.error.message} ({self.transport.url})")
 
-    async def _attempt(self, body: Sequence[bytes], decoder: Decoder, send: LlmEventSender) -> LlmResponse:
+    async def _attempt(
+        self, post: Callable[[], Awaitable[httpx.Response]], decoder: Decoder, send: LlmEventSender
+    ) -> LlmResponse:
         response: httpx.Response | None = None
         with anyio.move_on_after(self._timeouts.deadline_s) as scope:
-            response = await self.transport.post(body)
+            response = await post()
             chunks = chunks_of(response)
             ended = False
             try:
@@ -273,11 +287,8 @@ class StreamingService:
         said = error_object(body)
         kind, retryable, reason = classify(said, status)
         words = said.message[:_MESSAGE_CHARS] or response.reason_phrase or "no message"
-        hint = f" ({self._auth_hint})" if kind is ProviderFailureKind.AUTH and self._auth_hint else ""
-        if 300 <= status < 400:
-            hint = " (redirects aren't followed, since they would carry the key along: set the base URL that is meant)"
         error = LlmCallError(
-            message=f"{self._provider}: HTTP {status} from {self.transport.url}: {words}{hint}",
+            message=f"{self._provider}: HTTP {status} from {self.transport.url}: {words}",
             kind=kind,
             retryable=retryable,
             code=said.code or said.type or f"http_{status}",
@@ -285,7 +296,13 @@ class StreamingService:
             terminal_reason=reason,
         )
         wait = retry_after_seconds(response.headers, self._wall_clock())
-        return AttemptFailed(error, Seen.RESPONSE, status=status, retry_after=wait)
+        failure = AttemptFailed(error, Seen.RESPONSE, status=status, retry_after=wait)
+        if self._refine is not None:
+            self._refine(body, failure)
+        hint = self._auth_hint if failure.error.kind is ProviderFailureKind.AUTH else ""
+        if 300 <= status < 400:
+            hint = "redirects aren't followed, since they would carry the key along: set the base URL that is meant"
+        return with_message(failure, f"{failure.error.message} ({hint})") if hint else failure
 
     def _unexpected(self, what: str, body: bytes = b"") -> AttemptFailed:
         message = f"{self.transport.url} answered with {what}: is the base URL right?"

@@ -74,7 +74,7 @@ class HttpTransport:
         self._timeouts = timeouts
         self._given = transport
         self._send: Callable[[httpx.Request], Awaitable[httpx.Response]] | None = None
-        self._request: Callable[[Sequence[bytes]], httpx.Request] | None = None
+        self._request: Callable[..., httpx.Request] | None = None
         self._closing = AsyncExitStack()
         self.errors: tuple[type[BaseException], ...] = ()
         self.backend = ""
@@ -83,15 +83,18 @@ class HttpTransport:
     def __repr__(self) -> str:
         return f"<HttpTransport to {self.url}>"
 
-    async def post(self, body: Sequence[bytes]) -> httpx.Response:
+    async def post(
+        self, body: Sequence[bytes], url: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         """Send the pieces of `body`; the answer's status and headers are there, its content is yet to be read.
 
+        `url` replaces this one's, on the same host; `headers` are added.
         Raises `AttemptFailed`. Close the response with `close_response`, also after an error.
         """
         send = self._send or self._open()
         assert self._request is not None  # _open sets both
         try:
-            return await send(self._request(body))
+            return await send(self._request(body, url, headers))
         except self.errors as exc:
             failure = self.failure(exc)
         raise failure
@@ -136,13 +139,17 @@ class HttpTransport:
                     return step
                 raise StopAsyncIteration
 
-        def request(body: Sequence[bytes]) -> httpx.Request:
+        parsed = cache(httpx.URL)  # a service has few of them
+
+        def request(body: Sequence[bytes], other: str | None, more: Mapping[str, str] | None) -> httpx.Request:
             size = sum(map(len, body))
             large = size > _JOINED
             stream = Pieces(body) if large else httpx.ByteStream(b"".join(body))
-            sized = httpx.Headers([*headers, (b"content-length", b"%d" % size)])
+            added = httpx.Headers(more).raw if more else ()
+            sized = httpx.Headers([*headers, *added, (b"content-length", b"%d" % size)])
             # With `stream`, httpx works no headers out; with `content` that takes longer than all else here.
-            made = httpx.Request("POST", url, headers=sized, stream=stream, extensions={"timeout": timeout})
+            target = url if other is None else parsed(other)
+            made = httpx.Request("POST", target, headers=sized, stream=stream, extensions={"timeout": timeout})
             if not large:
                 made.read()  # from here on it has its content at hand, which aiohttp takes as it is
             return made
