@@ -1,0 +1,171 @@
+"""The provider `google`: settings checked, requests encoded, answers decoded; the kit does the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.llm import (
+    LlmEventSender,
+    LlmRequest,
+    LlmResponse,
+    ModelCapability,
+    ProviderContext,
+    ProviderFailureKind,
+)
+from lash_plugin_provider_google.decode import GeminiDecoder
+from lash_plugin_provider_google.encode import RequestEncoder
+from lash_plugin_provider_google.endpoint import endpoint_of
+from lash_plugin_provider_google.failures import refine
+from lash_plugin_provider_google.models import Model, models_over
+from lash_plugin_provider_google.options import OptionsEncoder
+from lash_plugin_provider_google.settings import GoogleSettings
+from lash_plugin_provider_google.tokens import BearerTokens
+from lash_provider_kit.redact import checked_header, is_loopback
+from lash_provider_kit.retry import RetryPolicy
+from lash_provider_kit.service import StreamingService
+from lash_provider_kit.transport import Timeouts
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["GoogleProvider", "open_google"]
+
+_SET_THE_KEY = (
+    "type `export GEMINI_API_KEY=…`, or pass `--set provider.google.api_key=…`; "
+    "`--model scripted:demo` works without a key"
+)
+_SET_A_TOKEN = (
+    "set `provider.google.project`, and `provider.google.token_command` to `gcloud auth print-access-token`, "
+    "or `provider.google.api_key`"
+)
+_UNKNOWN = Model()
+
+
+class GoogleProvider:
+    """Gemini at one base URL.
+
+    Raises ConfigurationError for settings that can't work. `transport`, `sleep` (seconds) and `wall_clock` (seconds
+    since the epoch) are there for tests.
+    """
+
+    def __init__(
+        self,
+        settings: GoogleSettings,
+        *,
+        provider_id: str = "google",
+        live_calls_allowed: bool = True,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._provider_id = provider_id
+        prefix = f"provider.{provider_id}"
+        self._endpoint = endpoint_of(settings, provider_id)
+        self._models = models_over(settings.models)
+        self._tokens = BearerTokens(settings.access_token, settings.token_command, prefix)
+        key = checked_header("x-goog-api-key", settings.api_key, f"{prefix}.api_key")
+        self._needs_key = self._endpoint.is_google and not key and not self._tokens
+        self._may_call = live_calls_allowed or is_loopback(self._endpoint.url) or transport is not None
+        self._encoder = RequestEncoder(self._endpoint, OptionsEncoder(settings), provider_id)
+        headers = {"content-type": "application/json", "user-agent": "lash"}
+        if key and not self._tokens:
+            headers["x-goog-api-key"] = key
+        for name, value in settings.headers.items():
+            headers[name.lower()] = checked_header(name, value, f"{prefix}.headers")
+        self._hint = _SET_A_TOKEN if settings.vertex else _SET_THE_KEY
+        self._service = StreamingService(
+            provider=provider_id,
+            url=self._endpoint.url,
+            headers=headers,
+            secrets=[key, settings.access_token.strip(), *settings.headers.values()],
+            timeouts=Timeouts(
+                connect_s=settings.connect_timeout_s, chunk_s=settings.chunk_timeout_s, deadline_s=settings.deadline_s
+            ),
+            retry=RetryPolicy(mode=settings.retry, max_attempts=settings.max_attempts),
+            auth_hint=f"is the {'token' if self._tokens else 'key'} right? {self._hint}",
+            refine=refine,
+            transport=transport,
+            sleep=sleep,
+            wall_clock=wall_clock,
+        )
+
+    def __repr__(self) -> str:
+        return f"<GoogleProvider at {self._endpoint.name}>"
+
+    def capability(self, model: str) -> ModelCapability:
+        """What the settings say, else the table."""
+        known = self._model(model)
+        return ModelCapability(
+            context_window=self._settings.context_window or known.context_window,
+            structured_output=known.structured_output,
+            images="image" in known.media,
+            reasoning_efforts=tuple(known.efforts or ()),
+            endpoint=self._endpoint.name,
+        )
+
+    def _model(self, name: str) -> Model:
+        return self._models.get(name.removeprefix("models/"), _UNKNOWN)
+
+    async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
+        """Ask, streaming unless the settings say otherwise.
+
+        Raises `LlmCallFailed`, or `ConfigurationError` where a key, or the permission for live calls, is missing.
+        """
+        where = self._endpoint.name
+        if not self._may_call:
+            raise ConfigurationError(
+                f"{self._provider_id}: a call to {where} may cost money, and live calls aren't allowed here "
+                "(`live_calls_allowed` is false, as in tests): set `LASH_ALLOW_LIVE_CALLS=1` if that is meant, or use "
+                "a service on this machine, or `scripted:demo`"
+            )
+        if self._needs_key:
+            # The user's to mend before anything is asked, so no failed turn is worth keeping.
+            raise ConfigurationError(f"{self._provider_id}: there is no API key or token for {where}: {self._hint}")
+        call = partial(
+            self._service.call,
+            self._encoder.pieces(request, self._model(request.model)),
+            partial(GeminiDecoder, _salt(request)),
+            send,
+            url=self._endpoint.url_of(request.model, stream=self._settings.stream),
+        )
+        if not self._tokens:
+            return await call()
+        token = await self._tokens.current()
+        try:
+            return await call(headers=self._bearer(token))
+        except LlmCallFailed as failed:
+            # Only a refusal says so: nothing was streamed, and nothing spent.
+            if failed.error.kind is not ProviderFailureKind.AUTH or failed.error.usage is not None:
+                raise
+            fresh = await self._tokens.after(token)
+            if fresh == token:
+                raise
+        return await call(headers=self._bearer(fresh))
+
+    def _bearer(self, token: str) -> dict[str, str]:
+        self._service.redact.add(token)
+        return {"authorization": f"Bearer {token}"}
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._service.aclose()
+
+
+def open_google(context: ProviderContext) -> GoogleProvider:
+    """The provider for a host's settings."""
+    return GoogleProvider(
+        context.settings, provider_id=context.provider_id, live_calls_allowed=context.live_calls_allowed
+    )
+
+
+def _salt(request: LlmRequest) -> str:
+    """What tells this request from all others of its conversation, and is the same when it is sent again."""
+    scope = request.scope
+    return f"{scope.session_id}\n{scope.request_id}" if scope is not None else str(len(request.messages))
