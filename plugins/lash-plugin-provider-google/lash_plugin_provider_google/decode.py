@@ -34,7 +34,7 @@ from lash_hookspecs.messages import ProviderReasoningMeta, ProviderReplayMeta, R
 from lash_plugin_provider_google.failures import service_failure
 from lash_plugin_provider_google.usage import UsageMeter
 from lash_provider_kit.failures import AttemptFailed, Seen
-from lash_provider_kit.service import MALFORMED_EVENT
+from lash_provider_kit.reader import MALFORMED_EVENT
 
 __all__ = ["GeminiDecoder"]
 
