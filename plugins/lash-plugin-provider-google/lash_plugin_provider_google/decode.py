@@ -77,6 +77,8 @@ _FINISH: Mapping[str, LlmTerminalReason] = {
 }
 _UNSAID = frozenset({"FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"})
 
+_TEXT_KEYS = frozenset({"text", "thought", "thoughtSignature"})
+
 _UNEXPECTED = "unexpected_content"
 _SHOWN_BYTES = 120
 # What reading a chunk raises when something in it has another type than the service gives it. Checking each type before
@@ -212,18 +214,19 @@ class GeminiDecoder:
         call = part.get("functionCall")
         if call is not None:
             self._call(call, signature)
-        elif text:
-            thought = part.get("thought") is True
-            kind = _Thought if thought else _Text
-            current = self._open if type(self._open) is kind else self._begin(kind)
+            return
+        kind = _Thought if part.get("thought") is True else _Text
+        is_open = type(self._open) is kind
+        if text:
+            current = self._open if self._open is not None and is_open else self._begin(kind)
             current.add(text, signature)
-            out.append(StreamReasoningDelta(text) if thought else StreamDelta(text))
-            if thought and signature:
-                self._open = None  # a signature is for one whole thought
-        elif signature and type(self._open) is _Text and part.keys() <= {"text", "thoughtSignature"}:
-            self._open.add("", signature)
-        elif signature or part.keys() - {"text", "thought"}:
+            out.append(StreamReasoningDelta(text) if kind is _Thought else StreamDelta(text))
+        elif signature and self._open is not None and is_open and part.keys() <= _TEXT_KEYS:
+            self._open.add("", signature)  # it stands behind what it signs
+        elif signature or part.keys() - _TEXT_KEYS:
             self._seen(ReasoningOutput(text="", replay=ProviderReasoningMeta(encrypted_content=_dump(part))))
+        if signature and kind is _Thought:
+            self._open = None  # it is for one whole thought
 
     def _begin(self, kind: type[_Text]) -> _Text:
         begun = kind()

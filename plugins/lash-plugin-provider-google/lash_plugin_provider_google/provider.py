@@ -26,6 +26,7 @@ from lash_plugin_provider_google.models import Model, models_over
 from lash_plugin_provider_google.options import OptionsEncoder
 from lash_plugin_provider_google.settings import GoogleSettings
 from lash_plugin_provider_google.tokens import BearerTokens
+from lash_provider_kit.reader import Limits
 from lash_provider_kit.redact import checked_header, is_loopback
 from lash_provider_kit.retry import RetryPolicy
 from lash_provider_kit.service import StreamingService
@@ -50,8 +51,8 @@ _UNKNOWN = Model()
 class GoogleProvider:
     """Gemini at one base URL.
 
-    Raises ConfigurationError for settings that can't work. `transport`, `sleep` (seconds) and `wall_clock` (seconds
-    since the epoch) are there for tests.
+    Raises ConfigurationError for settings that can't work. `transport`, `sleep` (seconds), `wall_clock` (seconds
+    since the epoch) and `limits` are there for tests.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class GoogleProvider:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         wall_clock: Callable[[], float] = time.time,
+        limits: Limits = Limits(),
     ) -> None:
         self._settings = settings
         self._provider_id = provider_id
@@ -88,6 +90,7 @@ class GoogleProvider:
             timeouts=Timeouts(
                 connect_s=settings.connect_timeout_s, chunk_s=settings.chunk_timeout_s, deadline_s=settings.deadline_s
             ),
+            limits=limits,
             retry=RetryPolicy(mode=settings.retry, max_attempts=settings.max_attempts),
             auth_hint=f"is the {'token' if self._tokens else 'key'} right? {self._hint}",
             refine=refine,

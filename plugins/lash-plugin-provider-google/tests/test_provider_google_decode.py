@@ -113,6 +113,11 @@ ANSWERS: dict[str, tuple[bytes, list[LlmOutputPart], LlmTerminalReason]] = {
         ],
         R.STOP,
     ),
+    "thoughts signed behind their end": (
+        stream(event(thought("h")), event(thought("m")), event(thought("", thoughtSignature="S")), ended(text("a"))),
+        [ReasoningOutput(text="hm", replay=ProviderReasoningMeta(signature="S")), TextOutput(text="a")],
+        R.STOP,
+    ),
     "text signed as a whole": (
         stream(ended(text("abc", thoughtSignature="S"))),
         [TextOutput(text="abc", response_meta=meta('[[0,3,"S"]]'))],
@@ -297,6 +302,7 @@ PARTS = st.sampled_from(
         text("bc"),
         text("d", thoughtSignature="S1"),
         text("", thoughtSignature="S2"),
+        thought("", thoughtSignature="S5"),
         thought("h"),
         thought("m", thoughtSignature="S3"),
         call("add", {"a": 1}, "c1", thoughtSignature="S4"),

@@ -1,23 +1,18 @@
 """Recorded exchanges with the real services: what they sent is understood, what they were sent we would send too.
 
-The recordings lie beside the repository, in `../shared/wire`, or where `LASH_TEST_WIRE` says, and aren't part of it;
-without them these tests are skipped by name. What each shows is worked out here a second time, as naively as possible,
-and compared.
+The recordings aren't part of the repository; without them these tests are skipped by name. What each shows is worked
+out here a second time, as naively as possible, and compared.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import random
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from attrs import frozen
 
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
@@ -52,67 +47,19 @@ from lash_plugin_provider_google.encode import RequestEncoder
 from lash_plugin_provider_google.endpoint import endpoint_of
 from lash_plugin_provider_google.models import Model
 from lash_plugin_provider_google.options import OptionsEncoder
+from lash_provider_kit.recordings import Exchange, cuts, exchanges, over
 
-WIRE = Path(os.environ.get("LASH_TEST_WIRE") or Path(__file__).parents[4] / "shared" / "wire")
-
-
-@frozen(kw_only=True)
-class Exchange:
-    """One recorded request and its response."""
-
-    name: str
-    url: str
-    request: dict[str, Any]
-    status: int
-    content_type: str
-    body: bytes
-
-    @property
-    def is_stream(self) -> bool:
-        return "event-stream" in self.content_type
-
-    @property
-    def model(self) -> str:
-        return self.url.rpartition("/")[2].partition(":")[0]
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        if not self.is_stream:
-            return [json.loads(self.body)]
-        return [json.loads(line[6:]) for line in self.body.decode().splitlines() if line.startswith("data: ")]
+EXCHANGES = exchanges("google", uri="enerateContent")
 
 
-def _exchanges() -> Iterator[Exchange]:
-    try:
-        import yaml
-    except ImportError:
-        return
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    for path in sorted((WIRE / "google").glob("*.yaml")):
-        recorded = yaml.load(path.read_text(encoding="utf-8"), loader)["interactions"]
-        for number, each in enumerate(recorded):
-            request, response = each["request"], each["response"]
-            if "enerateContent" not in request["uri"]:
-                continue
-            whole = response.get("parsed_body")
-            yield Exchange(
-                name=f"{path.stem.removeprefix('test_')}/{number}",
-                url=request["uri"],
-                request=request["parsed_body"],
-                status=response["status"]["code"],
-                content_type=response["headers"]["content-type"][0],
-                body=json.dumps(whole).encode() if whole is not None else response["body"]["string"].encode(),
-            )
+def model_of(exchange: Exchange) -> str:
+    return exchange.uri.rpartition("/")[2].partition(":")[0]
 
 
-EXCHANGES = list(_exchanges())
-
-
-def over(exchanges: Sequence[Exchange]) -> pytest.MarkDecorator:
-    missing = pytest.param(None, marks=pytest.mark.skip(reason=f"no recordings in {WIRE}, or no PyYAML to read them"))
-    return pytest.mark.parametrize(
-        "exchange", exchanges or [missing], ids=[each.name for each in exchanges] or ["none"]
-    )
+def events_of(exchange: Exchange) -> list[dict[str, Any]]:
+    if not exchange.is_stream:
+        return [json.loads(exchange.body)]
+    return [json.loads(line[6:]) for line in exchange.body.decode().splitlines() if line.startswith("data: ")]
 
 
 # ---- what they sent
@@ -160,7 +107,7 @@ REASONS = {
 async def test_what_a_recording_shows_is_what_we_read(exchange: Exchange) -> None:
     response, streamed = await play(exchange)
     assert isinstance(response, LlmResponse)
-    events = exchange.events
+    events = events_of(exchange)
     parts = [part for each in events for part in each["candidates"][0].get("content", {}).get("parts", [])]
     text = "".join(part.get("text", "") for part in parts if not part.get("thought"))
     assert response.full_text == streamed == text
@@ -204,7 +151,9 @@ async def test_what_was_signed_would_go_back_as_it_came(exchange: Exchange) -> N
         else:
             blocks.append(TextBlock(text=part.text, response_meta=part.response_meta))
     sent = encoded(LlmRequest(model="m", messages=(LlmMessage(LlmRole.ASSISTANT, tuple(blocks)),)))["contents"]
-    received = [part for each in exchange.events for part in each["candidates"][0].get("content", {}).get("parts", [])]
+    received = [
+        part for each in events_of(exchange) for part in each["candidates"][0].get("content", {}).get("parts", [])
+    ]
     signed = [part for part in received if "thoughtSignature" in part]
     back = [part for content in sent for part in content["parts"] if "thoughtSignature" in part]
     for part in back:
@@ -215,14 +164,9 @@ async def test_what_was_signed_would_go_back_as_it_came(exchange: Exchange) -> N
 
 @over(STREAMED)
 async def test_cutting_a_recording_anywhere_changes_nothing(exchange: Exchange) -> None:
-    body = exchange.body
     whole = await play(exchange)
-    assert await play(exchange, [body[index : index + 1] for index in range(len(body))]) == whole
-    rng = random.Random(exchange.name)
-    for _ in range(40):
-        places = [0, *sorted(rng.sample(range(1, len(body)), rng.randint(1, 30))), len(body)]
-        chunks = [body[start:end] for start, end in pairwise(places)]
-        assert await play(exchange, chunks) == whole
+    for reads in cuts(exchange):
+        assert await play(exchange, reads) == whole
 
 
 @over(STREAMED)
@@ -385,17 +329,17 @@ def in_our_words(wire: dict[str, Any]) -> dict[str, Any]:
 @over(EXCHANGES)
 def test_we_would_have_asked_the_same(exchange: Exchange) -> None:
     try:
-        request, extra = our_request(exchange.request, exchange.model)
+        request, extra = our_request(exchange.request, model_of(exchange))
     except NoWord as word:
         pytest.skip(f"there is no word for {str(word)[:80]}")
-    is_vertex = "aiplatform" in exchange.url
+    is_vertex = "aiplatform" in exchange.uri
     sent = encoded(request, extra, vertex=is_vertex, project="pydantic-ai" if is_vertex else "")
     assert sent == in_our_words(exchange.request)
 
 
 @over(EXCHANGES)
 def test_we_would_have_asked_at_the_same_place(exchange: Exchange) -> None:
-    is_vertex = "aiplatform" in exchange.url
+    is_vertex = "aiplatform" in exchange.uri
     settings = GoogleSettings(vertex=is_vertex, project="pydantic-ai" if is_vertex else "")
-    stream = "streamGenerateContent" in exchange.url
-    assert endpoint_of(settings, "google").url_of(exchange.model, stream=stream) == exchange.url
+    stream = "streamGenerateContent" in exchange.uri
+    assert endpoint_of(settings, "google").url_of(model_of(exchange), stream=stream) == exchange.uri
