@@ -114,7 +114,6 @@ class GeminiDecoder:
 
     def __init__(self, salt: str = "") -> None:
         self.output_seen = False
-        self.usage: TokenUsage | None = None
         self.complete = False
         self.done = False
         self._salt = salt
@@ -128,6 +127,12 @@ class GeminiDecoder:
         self._blocked = ""
         self._whole = False
         self._meter = UsageMeter()
+        self._told: TokenUsage | None = None
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """What the service has told of its usage so far."""
+        return self._meter.usage
 
     # ---- input
 
@@ -170,9 +175,17 @@ class GeminiDecoder:
         elif chunk.get("error"):
             raise service_failure(chunk["error"])
         usage = chunk.get("usageMetadata")
-        if usage and self._meter.update(usage):
-            self.usage = self._meter.usage
-            out.append(StreamUsage(self.usage))
+        if usage:
+            self._meter.update(usage)
+            if self.done or self._told is None:
+                self._tell(out)
+
+    def _tell(self, out: list[LlmStreamEvent]) -> None:
+        """Say what the first report holds, and what the last one does: those between them come with every delta."""
+        usage = self._meter.usage
+        if usage is not None and usage != self._told:
+            self._told = usage
+            out.append(StreamUsage(usage))
 
     def _rare(self, chunk: dict[str, Any]) -> None:
         answer_id, model = chunk.get("responseId"), chunk.get("modelVersion")

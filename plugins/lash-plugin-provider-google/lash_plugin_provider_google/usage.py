@@ -8,46 +8,49 @@ from lash_hookspecs.llm import TokenUsage
 
 __all__ = ["UsageMeter"]
 
-_PROMPT, _TOOL_USE, _CACHED = "promptTokenCount", "toolUsePromptTokenCount", "cachedContentTokenCount"
-_CANDIDATES, _THOUGHTS, _TOTAL = "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"
-_COUNTS = (_PROMPT, _TOOL_USE, _CACHED, _CANDIDATES, _THOUGHTS, _TOTAL)
+_COUNTS = (
+    "promptTokenCount",
+    "toolUsePromptTokenCount",
+    "cachedContentTokenCount",
+    "candidatesTokenCount",
+    "thoughtsTokenCount",
+    "totalTokenCount",
+)
 
 
 class UsageMeter:
-    """Merges the reports of one answer: a later count replaces an earlier one, unless it is zero."""
+    """Merges the reports of one answer: a later count replaces an earlier one, unless it is zero.
+
+    There is a report with nearly every delta of text, so taking one is cheap; what they say is worked out when asked.
+    """
 
     def __init__(self) -> None:
-        self.raw: dict[str, Any] | None = None
-        """The last report, as it came."""
-        self._counts = dict.fromkeys(_COUNTS, 0)
+        self._merged: dict[str, Any] = {}
 
-    def update(self, report: dict[str, Any]) -> bool:
-        """Take a report; tells whether it changed any count, or is the first that holds one."""
-        counts, found, changed = self._counts, False, self.raw is None
-        for name in _COUNTS:
-            value = report.get(name)
-            if value is None:
-                continue
-            value = _count(value)
-            found = found or value is not None
-            if value and value != counts[name]:
-                counts[name] = value
-                changed = True
-        if found:
-            self.raw = report
-        return found and changed
+    def update(self, report: dict[str, Any]) -> None:
+        """Take a report."""
+        if 0 in report.values():  # what the service itself leaves out
+            report = {name: value for name, value in report.items() if value or name not in self._merged}
+        self._merged.update(report)
 
     @property
-    def usage(self) -> TokenUsage:
-        """The counts so far.
+    def raw(self) -> dict[str, Any] | None:
+        """The reports, merged, as they came."""
+        return self._merged or None
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """The counts so far; None where there are none.
 
         The prompt holds what was cached of it, and not what tools of Google's own brought in; the candidates don't hold
         the thoughts, except with services whose total says so.
         """
-        counts = self._counts
-        cached, thoughts, candidates = counts[_CACHED], counts[_THOUGHTS], counts[_CANDIDATES]
-        read = counts[_PROMPT] + counts[_TOOL_USE]
-        within = 0 < thoughts <= candidates and counts[_TOTAL] == read + candidates
+        if all(self._given(name) is None for name in _COUNTS):
+            return None
+        cached, thoughts = self._count("cachedContentTokenCount"), self._count("thoughtsTokenCount")
+        candidates = self._count("candidatesTokenCount")
+        read = self._count("promptTokenCount") + self._count("toolUsePromptTokenCount")
+        within = 0 < thoughts <= candidates and self._count("totalTokenCount") == read + candidates
         return TokenUsage(
             input=max(0, read - cached),
             output=candidates if within else candidates + thoughts,
@@ -55,8 +58,11 @@ class UsageMeter:
             reasoning_output=thoughts,
         )
 
+    def _count(self, name: str) -> int:
+        return self._given(name) or 0
 
-def _count(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
-        return None
-    return int(value)
+    def _given(self, name: str) -> int | None:
+        value = self._merged.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
+            return None
+        return int(value)
