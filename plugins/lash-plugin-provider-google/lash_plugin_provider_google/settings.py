@@ -34,7 +34,9 @@ class GoogleSettings:
     location: str = _setting("global", "Vertex AI: the location", env=("GOOGLE_CLOUD_LOCATION",))
     access_token: str = _setting("", "a bearer token instead of a key", secret=True)
     token_command: str = _setting(
-        "", "a command that prints a bearer token, such as `gcloud auth print-access-token`; asked again on a 401"
+        "",
+        "a command that prints a bearer token, such as `gcloud auth print-access-token`; asked again on a 401",
+        secret=True,  # its arguments may hold one
     )
     headers: Mapping[str, str] = field(
         factory=dict,

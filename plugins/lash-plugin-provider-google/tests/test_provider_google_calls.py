@@ -558,10 +558,11 @@ def test_every_setting_has_a_default_and_a_help_text_and_secrets_are_marked() ->
     assert {name for name, each in fields.items() if each.metadata.get("secret")} == {
         "api_key",
         "access_token",
+        "token_command",
         "headers",
     }
     assert fields["api_key"].metadata["env"] == ("GEMINI_API_KEY", "GOOGLE_API_KEY")
-    shown = repr(GoogleSettings(api_key=KEY, access_token=KEY, headers={"x": KEY}))
+    shown = repr(GoogleSettings(api_key=KEY, access_token=KEY, token_command=KEY, headers={"x": KEY}))
     assert KEY not in shown
 
 
