@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import (
     LlmEventSender,
     LlmRequest,
     LlmResponse,
     ModelCapability,
     ProviderContext,
-    ProviderFailureKind,
 )
 from lash_plugin_provider_google.decode import GeminiDecoder
 from lash_plugin_provider_google.encode import RequestEncoder
@@ -25,7 +24,8 @@ from lash_plugin_provider_google.failures import refine
 from lash_plugin_provider_google.models import Model, models_over
 from lash_plugin_provider_google.options import OptionsEncoder
 from lash_plugin_provider_google.settings import GoogleSettings
-from lash_plugin_provider_google.tokens import BearerTokens
+from lash_plugin_provider_google.tokens import tokens_of
+from lash_provider_kit.limiter import RateLimiter, RateLimits
 from lash_provider_kit.reader import Limits
 from lash_provider_kit.redact import checked_header, is_loopback
 from lash_provider_kit.retry import RetryPolicy
@@ -46,6 +46,7 @@ _SET_A_TOKEN = (
     "or `provider.google.api_key`"
 )
 _UNKNOWN = Model()
+_KEYS = {"authorization", "x-goog-api-key"}
 
 
 class GoogleProvider:
@@ -71,29 +72,27 @@ class GoogleProvider:
         prefix = f"provider.{provider_id}"
         self._endpoint = endpoint_of(settings, provider_id)
         self._models = models_over(settings.models)
-        self._tokens = BearerTokens(settings.access_token, settings.token_command, prefix)
-        key = checked_header("x-goog-api-key", settings.api_key, f"{prefix}.api_key")
-        self._needs_key = self._endpoint.is_google and not key and not self._tokens
+        tokens = tokens_of(settings.token_command, provider_id, wall_clock)
+        headers = _headers(settings, prefix)
+        self._needs_key = self._endpoint.is_google and tokens is None and not (headers.keys() & _KEYS)
         self._may_call = live_calls_allowed or is_loopback(self._endpoint.url) or transport is not None
         self._encoder = RequestEncoder(self._endpoint, OptionsEncoder(settings), provider_id)
-        headers = {"content-type": "application/json", "user-agent": "lash"}
-        if key and not self._tokens:
-            headers["x-goog-api-key"] = key
-        for name, value in settings.headers.items():
-            headers[name.lower()] = checked_header(name, value, f"{prefix}.headers")
         self._hint = _SET_A_TOKEN if settings.vertex else _SET_THE_KEY
         self._service = StreamingService(
             provider=provider_id,
             url=self._endpoint.url,
             headers=headers,
-            secrets=[key, settings.access_token.strip(), *settings.headers.values()],
+            secrets=[settings.api_key.strip(), settings.access_token.strip(), *settings.headers.values()],
             timeouts=Timeouts(
                 connect_s=settings.connect_timeout_s, chunk_s=settings.chunk_timeout_s, deadline_s=settings.deadline_s
             ),
             limits=limits,
             retry=RetryPolicy(mode=settings.retry, max_attempts=settings.max_attempts),
-            auth_hint=f"is the {'token' if self._tokens else 'key'} right? {self._hint}",
+            auth_hint=f"is the {'key' if 'x-goog-api-key' in headers else 'token'} right? {self._hint}",
             refine=refine,
+            capture=settings.capture_requests,
+            limiter=_limiter(settings),
+            credentials=tokens,
             transport=transport,
             sleep=sleep,
             wall_clock=wall_clock,
@@ -131,30 +130,12 @@ class GoogleProvider:
         if self._needs_key:
             # The user's to mend before anything is asked, so no failed turn is worth keeping.
             raise ConfigurationError(f"{self._provider_id}: there is no API key or token for {where}: {self._hint}")
-        call = partial(
-            self._service.call,
+        return await self._service.call(
             self._encoder.pieces(request, self._model(request.model)),
             partial(GeminiDecoder, _salt(request)),
             send,
             url=self._endpoint.url_of(request.model, stream=self._settings.stream),
         )
-        if not self._tokens:
-            return await call()
-        token = await self._tokens.current()
-        try:
-            return await call(headers=self._bearer(token))
-        except LlmCallFailed as failed:
-            # Only a refusal says so: nothing was streamed, and nothing spent.
-            if failed.error.kind is not ProviderFailureKind.AUTH or failed.error.usage is not None:
-                raise
-            fresh = await self._tokens.after(token)
-            if fresh == token:
-                raise
-        return await call(headers=self._bearer(fresh))
-
-    def _bearer(self, token: str) -> dict[str, str]:
-        self._service.redact.add(token)
-        return {"authorization": f"Bearer {token}"}
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -166,6 +147,26 @@ def open_google(context: ProviderContext) -> GoogleProvider:
     return GoogleProvider(
         context.settings, provider_id=context.provider_id, live_calls_allowed=context.live_calls_allowed
     )
+
+
+def _headers(settings: GoogleSettings, prefix: str) -> dict[str, str]:
+    headers = {"content-type": "application/json", "user-agent": "lash"}
+    key = checked_header("x-goog-api-key", settings.api_key, f"{prefix}.api_key")
+    token = checked_header("authorization", settings.access_token, f"{prefix}.access_token")
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    elif key and not settings.token_command.strip():
+        headers["x-goog-api-key"] = key
+    for name, value in settings.headers.items():
+        headers[name.lower()] = checked_header(name, value, f"{prefix}.headers")
+    return headers
+
+
+def _limiter(settings: GoogleSettings) -> RateLimiter | None:
+    limits = RateLimits(
+        concurrent=settings.max_concurrent, requests=settings.requests_per_minute, tokens=settings.tokens_per_minute
+    )
+    return None if limits == RateLimits() else RateLimiter(limits)
 
 
 def _salt(request: LlmRequest) -> str:

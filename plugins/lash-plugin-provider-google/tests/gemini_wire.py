@@ -90,6 +90,7 @@ class GeminiWire(Wire):
             max_attempts=setup.max_attempts,
             chunk_timeout_s=setup.chunk_timeout_s,
             deadline_s=setup.deadline_s,
+            capture_requests=setup.capture_requests,
             models={} if setup.images else {MODEL: {"media": ["text"]}},
         )
         return GoogleProvider(

@@ -22,18 +22,18 @@ class Redactor:
     """Replaces known secrets, and what looks like one, in text."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        # What is shorter is no secret but a word such as `ollama`, and replacing it would garble ordinary text.
         self._secrets: list[str] = []
-        for each in secrets:
-            self.add(each)
+        self.add(secrets)
 
     def __repr__(self) -> str:
         return f"<Redactor of {len(self._secrets)} secrets>"
 
-    def add(self, secret: str) -> None:
-        """One secret more, such as a token that was renewed."""
-        # What is shorter is no secret but a word such as `ollama`, and replacing it would garble ordinary text.
-        if len(secret) >= _SHORTEST and secret not in self._secrets:
-            self._secrets = sorted({*self._secrets, secret, quote(secret, safe="")}, key=len, reverse=True)
+    def add(self, secrets: Iterable[str]) -> None:
+        """Know these too."""
+        known = {each for each in secrets if len(each) >= _SHORTEST}
+        known |= {quote(each, safe="") for each in known}
+        self._secrets = sorted(known.union(self._secrets), key=len, reverse=True)
 
     def __call__(self, text: str, limit: int | None = None) -> str:
         """`text` without secrets, cut to `limit` characters; cutting comes last, so no half of a secret is left."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 from attrs import evolve
 
+from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
     LlmCallError,
     LlmEventSender,
@@ -21,6 +22,7 @@ from lash_hookspecs.llm import (
     LlmStreamEvent,
     ProviderFailureKind,
 )
+from lash_provider_kit.credentials import Credential, CredentialManager
 from lash_provider_kit.failures import (
     AttemptFailed,
     Seen,
@@ -30,6 +32,7 @@ from lash_provider_kit.failures import (
     retry_after_seconds,
     with_message,
 )
+from lash_provider_kit.limiter import RateLimiter
 from lash_provider_kit.reader import Decoder, Limits, StreamReader
 from lash_provider_kit.redact import Redactor
 from lash_provider_kit.retry import RetryPolicy, with_retries
@@ -50,12 +53,18 @@ _MESSAGE_CHARS = 1024
 _STREAMED = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
 
 
+def _as_bearer(credential: Credential) -> Mapping[str, str]:
+    return {"authorization": f"Bearer {credential.secret}"}
+
+
 class StreamingService:
     """An endpoint that takes a JSON body and streams back events.
 
     `provider` names it in messages; `secrets` are kept out of them; `auth_hint` tells people what to do about a refused
-    key. `refine` is given the body of an error answer, and may sharpen what its status alone made of it. `sleep`
-    (seconds), `wall_clock` (seconds since the epoch) and `transport` are there for tests.
+    key. `refine` is given the body of an error answer, and may sharpen what its status alone made of it. `capture`
+    keeps the body of each request, without secrets, in its answer or error. `limiter` may be one for several services.
+    With `credentials`, `authorize` makes the headers that carry one. `sleep` (seconds), `wall_clock` (seconds since the
+    epoch) and `transport` are there for tests.
     """
 
     def __init__(
@@ -70,17 +79,25 @@ class StreamingService:
         retry: RetryPolicy = RetryPolicy(),
         auth_hint: str = "",
         refine: Callable[[bytes, AttemptFailed], None] | None = None,
+        capture: bool = False,
+        limiter: RateLimiter | None = None,
+        credentials: CredentialManager | None = None,
+        authorize: Callable[[Credential], Mapping[str, str]] = _as_bearer,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._provider = provider
-        self.redact = Redactor(secrets)
+        self._redact = Redactor(secrets)
         self._timeouts = timeouts
         self._limits = limits
         self._retry = retry
         self._auth_hint = auth_hint
         self._refine = refine
+        self._capture = capture
+        self._limiter = limiter
+        self._credentials = credentials
+        self._authorize = authorize
         self._sleep = sleep
         self._wall_clock = wall_clock
         self.transport = HttpTransport(
@@ -102,29 +119,53 @@ class StreamingService:
         send: LlmEventSender,
         *,
         url: str | None = None,
-        headers: Mapping[str, str] | None = None,
     ) -> LlmResponse:
         """POST `body`, whole or in pieces, and return the whole answer; `decoder` makes a fresh one for each attempt.
 
-        `url` replaces the service's own for this call, on the same host, and `headers` are added to its headers.
-        Raises `LlmCallFailed`, with every secret taken out.
+        `url` replaces the service's own for this call, on the same host. Raises `LlmCallFailed`, with every secret
+        taken out.
         """
 
         pieces = (body,) if isinstance(body, bytes) else body
+        credential: Credential | None = None
 
         async def attempt() -> LlmResponse:
+            nonlocal credential
+            headers: Mapping[str, str] = {}
+            if self._credentials is not None:
+                credential = await self._credentials.current()
+                self._redact.add([credential.secret, credential.refresh_secret])
+                headers = self._authorize(credential)
+            post = partial(self.transport.post, pieces, headers, url)
             try:
-                return await self._attempt(partial(self.transport.post, pieces, url, headers), decoder(), send)
+                if self._limiter is None:
+                    return await self._attempt(post, decoder(), send)
+                async with self._limiter.admitted(sum(map(len, pieces))):
+                    return await self._attempt(post, decoder(), send)
             except AttemptFailed as failure:
                 self._clean(failure)
                 raise
 
-        return await with_retries(self._retry, attempt, send, self._sleep)
+        async def refresh() -> bool:
+            assert self._credentials is not None
+            assert credential is not None
+            return await self._credentials.refused(credential)
+
+        renewed = None if self._credentials is None else refresh
+        if not self._capture:
+            return await with_retries(self._retry, attempt, send, self._sleep, renewed)
+        captured = self._redact(b"".join(pieces).decode())
+        try:
+            answer = await with_retries(self._retry, attempt, send, self._sleep, renewed)
+            return evolve(answer, request_body=captured)
+        except LlmCallFailed as failed:
+            error = evolve(failed.error, request_body=captured)
+        raise LlmCallFailed(error)
 
     def _clean(self, failure: AttemptFailed) -> None:
         error = failure.error
-        raw = None if error.raw is None else self.redact(error.raw, _RAW_CHARS)
-        failure.error = evolve(error, message=self.redact(error.message, _RAW_CHARS), raw=raw)
+        raw = None if error.raw is None else self._redact(error.raw, _RAW_CHARS)
+        failure.error = evolve(error, message=self._redact(error.message, _RAW_CHARS), raw=raw)
         failure.args = (failure.error.message,)  # it stays reachable as the context of what is raised
 
     def _judge(self, failure: AttemptFailed, decoder: Decoder) -> None:

@@ -47,6 +47,9 @@ _JOINED = 48 * 1024
 _STEP = 1024 * 1024
 
 
+_NONE: Mapping[str, str] = {}
+
+
 @frozen(kw_only=True)
 class Timeouts:
     """In seconds. `chunk_s` is the longest silence; `deadline_s` bounds a whole attempt, whatever keeps arriving."""
@@ -74,7 +77,7 @@ class HttpTransport:
         self._timeouts = timeouts
         self._given = transport
         self._send: Callable[[httpx.Request], Awaitable[httpx.Response]] | None = None
-        self._request: Callable[..., httpx.Request] | None = None
+        self._request: Callable[[Sequence[bytes], Mapping[str, str], str | None], httpx.Request] | None = None
         self._closing = AsyncExitStack()
         self.errors: tuple[type[BaseException], ...] = ()
         self.backend = ""
@@ -84,17 +87,17 @@ class HttpTransport:
         return f"<HttpTransport to {self.url}>"
 
     async def post(
-        self, body: Sequence[bytes], url: str | None = None, headers: Mapping[str, str] | None = None
+        self, body: Sequence[bytes], headers: Mapping[str, str] = _NONE, url: str | None = None
     ) -> httpx.Response:
         """Send the pieces of `body`; the answer's status and headers are there, its content is yet to be read.
 
-        `url` replaces this one's, on the same host; `headers` are added.
+        `headers` are for this request alone, and so is a `url` on the same host.
         Raises `AttemptFailed`. Close the response with `close_response`, also after an error.
         """
         send = self._send or self._open()
         assert self._request is not None  # _open sets both
         try:
-            return await send(self._request(body, url, headers))
+            return await send(self._request(body, headers, url))
         except self.errors as exc:
             failure = self.failure(exc)
         raise failure
@@ -141,12 +144,13 @@ class HttpTransport:
 
         parsed = cache(httpx.URL)  # a service has few of them
 
-        def request(body: Sequence[bytes], other: str | None, more: Mapping[str, str] | None) -> httpx.Request:
+        def request(body: Sequence[bytes], further: Mapping[str, str], other: str | None) -> httpx.Request:
             size = sum(map(len, body))
             large = size > _JOINED
             stream = Pieces(body) if large else httpx.ByteStream(b"".join(body))
-            added = httpx.Headers(more).raw if more else ()
-            sized = httpx.Headers([*headers, *added, (b"content-length", b"%d" % size)])
+            sized = httpx.Headers([*headers, (b"content-length", b"%d" % size)])
+            if further:
+                sized.update(further)
             # With `stream`, httpx works no headers out; with `content` that takes longer than all else here.
             target = url if other is None else parsed(other)
             made = httpx.Request("POST", target, headers=sized, stream=stream, extensions={"timeout": timeout})

@@ -1,4 +1,4 @@
-"""What one call may have of its own: a URL, headers, and a reading of the service's refusals."""
+"""What a wire may know better: a URL for each call, and what its service means by a refusal."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 from attrs import evolve
 
 from lash_hookspecs.errors import LlmCallFailed
-from lash_hookspecs.llm import LlmResponse, LlmStreamEvent, ProviderFailureKind, TokenUsage
+from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmStreamEvent, ProviderFailureKind, TokenUsage
 from lash_provider_kit import AttemptFailed, StreamingService
+from lash_provider_kit.credentials import Credential, CredentialManager
 from lash_provider_kit.testing import ChatServer, raw, sse, status
 
-TOKEN = "a-token-that-was-renewed"
+TOKEN = "a-token-that-nobody-sees"
 
 
 class End:
@@ -37,16 +38,15 @@ async def unheard(events: Sequence[LlmStreamEvent]) -> None:
     """Nobody listens."""
 
 
-async def test_a_call_may_have_its_own_url_and_headers_over_the_same_connection() -> None:
+async def test_a_call_may_have_its_own_url_over_the_same_connection() -> None:
     with ChatServer() as server:
         server.default = raw(sse("end"))
         service = StreamingService(provider="p", url=f"{server.origin}/a", headers={"x-key": "k"})
         call = partial(service.call, b"{}", End, unheard)
         await call()
-        await call(url=f"{server.origin}/b?alt=sse", headers={"x-token": "t"})
+        await call(url=f"{server.origin}/b?alt=sse")
         await call()
         assert [each.target for each in server.requests] == ["/a", "/b?alt=sse", "/a"]
-        assert [each.headers.get("x-token") for each in server.requests] == [None, "t", None]
         assert {each.headers["x-key"] for each in server.requests} == {"k"}
         assert server.connections == 1
         await service.aclose()
@@ -62,12 +62,23 @@ async def test_a_provider_may_know_more_of_a_refusal_than_its_status_says() -> N
 
     with ChatServer(status(400, b'{"error": "no"}')) as server:
         service = StreamingService(
-            provider="p", url=server.url, headers={}, auth_hint="is the key right?", refine=refine
+            provider="p", url=server.url, headers={}, secrets=[TOKEN], auth_hint="is the key right?", refine=refine
         )
-        service.redact.add(TOKEN)
         with pytest.raises(LlmCallFailed) as caught:
             await service.call(b"{}", End, unheard)
         await service.aclose()
     assert seen == [b'{"error": "no"}']
     assert caught.value.error.kind is ProviderFailureKind.AUTH
     assert caught.value.error.message.endswith("no [redacted] (is the key right?)")
+
+
+async def test_why_a_credential_could_not_be_renewed_is_told_in_the_provider_s_words() -> None:
+    said = LlmCallError(message="p: the command ended with 1", code="token_command_failed")
+
+    async def renew(_: Credential) -> Credential:
+        raise LlmCallFailed(said)
+
+    manager = CredentialManager(Credential(secret="", expires_at=0.0), renew, provider="p")
+    with pytest.raises(LlmCallFailed) as caught:
+        await manager.current()
+    assert caught.value.error is said

@@ -117,8 +117,7 @@ def test_a_path_goes_before_the_query() -> None:
 
 def test_a_secret_that_came_later_is_one() -> None:
     redactor = Redactor(["the-first-secret"])
-    redactor.add("the+second+secret")
-    redactor.add("tiny")
+    redactor.add(["the+second+secret", "tiny"])
     shown = redactor("the-first-secret the+second+secret the%2Bsecond%2Bsecret tiny")
     assert shown == "[redacted] [redacted] [redacted] tiny"
 
