@@ -32,6 +32,7 @@ from lash_framework.opening import (
     instructions_layer,
     open_journalling,
     open_store,
+    providers_of,
     shielded,
     spoken_by,
 )
@@ -43,7 +44,7 @@ from lash_framework.recovery import recover_quietly
 from lash_framework.resident import Resident
 from lash_framework.schemas import Validator
 from lash_framework.session import APPLICATION, Session, end_observers
-from lash_framework.settings import Settings, load_settings, plugin_settings, provider_settings
+from lash_framework.settings import Settings, load_settings, plugin_settings
 from lash_framework.sourcing import STORED, attribute, policy_settings
 from lash_framework.sync import run_anywhere
 from lash_framework.unfinished import UnfinishedTurn, all_items, unfinished_turns
@@ -144,7 +145,7 @@ class Lash:
         host.report.require_code()
         host.composition(settings.mode)  # fails now, by name, rather than at the first turn
         split_model(settings.model or DEFAULT_MODEL, host.providers)
-        providers = Providers(host.providers, lambda spec: provider_settings(spec, settings))
+        providers = providers_of(settings, host)
         async with AsyncExitStack() as stack:
             stack.enter_context(Watchdog())
             opened = await open_store(settings, host, world := this_world())

@@ -17,8 +17,9 @@ from lash_framework.schemas import Validator
 from lash_framework.session_tools import SessionTools
 from lash_framework.state import PluginStates
 from lash_hookspecs.effects import EffectController, RuntimeScope
-from lash_hookspecs.llm import ModelCapability, Provider
+from lash_hookspecs.llm import Provider
 from lash_hookspecs.messages import AttachmentRef, Message, ProviderRoute
+from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, SessionStateEnvelope, TurnInput
 from lash_hookspecs.values import frozen, mutable
 

@@ -121,6 +121,7 @@ TABLES = (
     Table(name="provider", depth=2, help="`provider.<provider id>.<key>`: settings of a model provider"),
     Table(name="plugin", depth=2, help="`plugin.<plugin id>.<key>`: options of a plugin"),
     Table(name="modes", depth=2, help="`modes.<name>.<key>`: modes of your own"),
+    Table(name="models", depth=2, help='`models."<provider id>:<name>".<key>`: what a model can do, and what it costs'),
     Table(name="store_options", depth=1, help="`store_options.<key>`: settings of the store"),
 )
 

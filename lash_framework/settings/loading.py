@@ -219,6 +219,7 @@ class _Loading:
             plugins=PluginChoice(**tree.get("plugins", {})),
             provider=tree.get("provider", {}),
             plugin=tree.get("plugin", {}),
+            models=tree.get("models", {}),
             modes={name: self._mode(name, table) for name, table in tree.get("modes", {}).items()},
             store_options=tree.get("store_options", {}),
             origins=self.origins,

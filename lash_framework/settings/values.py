@@ -132,6 +132,7 @@ class Settings:
     plugins: PluginChoice = PluginChoice()
     provider: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
     plugin: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
+    models: Mapping[str, Mapping[str, Any]] = field(factory=dict)
     modes: Mapping[str, Mode] = field(factory=dict)
     store_options: Mapping[str, Any] = field(factory=dict, repr=False)
     origins: Mapping[str, Origin] = field(factory=dict, repr=False, eq=False)
@@ -188,7 +189,7 @@ class Settings:
                 value = redacted_url(value)
             if value is not None and value != ():
                 yield key.path, _shown(value), self.source_of(key.path)
-        for name, table in (("provider", self.provider), ("plugin", self.plugin)):
+        for name, table in (("provider", self.provider), ("plugin", self.plugin), ("models", self.models)):
             for owner, values in table.items():
                 for leaf, value in values.items():
                     path = f"{name}.{owner}.{leaf}"
