@@ -35,7 +35,7 @@ from lash_plugin_provider_google import GoogleSettings
 from lash_plugin_provider_google.decode import _FINISH
 from lash_plugin_provider_google.encode import RequestEncoder
 from lash_plugin_provider_google.endpoint import endpoint_of
-from lash_plugin_provider_google.models import Model, models_over
+from lash_plugin_provider_google.models import Model, Quirks, models_of
 from lash_plugin_provider_google.options import OptionsEncoder
 from lash_plugin_provider_google.testing import error, event, parts, stream, text, tools, whole
 from lash_provider_kit.testing import Answer, ChatServer
@@ -72,8 +72,8 @@ FILE = AttachmentRef(id="https://generativelanguage.googleapis.com/v1beta/files/
 HI = llm_text(LlmRole.USER, "hi")
 CALL = ToolCallBlock(call_id="c1", tool_name="add", input_json='{"a": 1}', replay=ProviderReplayMeta(opaque=SIGNATURE))
 RESULT = LlmMessage(LlmRole.USER, (ToolResultBlock(call_id="c1", content="3", tool_name="add"),))
-LEVELS = models_over({})["gemini-3.8-flash"]
-BUDGETS = models_over({})["gemini-2.5-flash"]
+LEVELS = models_of({}, {})["gemini-3.8-flash"]
+BUDGETS = models_of({}, {})["gemini-2.5-flash"]
 
 
 def asking(*messages: LlmMessage, **fields: Any) -> LlmRequest:
@@ -91,7 +91,7 @@ REQUESTS: dict[str, tuple[LlmRequest, Model, dict[str, Any]]] = {
     ),
     "foreign calls": (
         asking(HI, LlmMessage(LlmRole.ASSISTANT, (ToolCallBlock(call_id="x", tool_name="y", input_json="{"),)), RESULT),
-        Model(signed_calls=True),
+        Model(quirks=Quirks(signed_calls=True)),
         {},
     ),
     "everything that is signed": (
@@ -139,8 +139,11 @@ REQUESTS: dict[str, tuple[LlmRequest, Model, dict[str, Any]]] = {
         Model(),
         {},
     ),
-    **{f"level {effort}": (asking(model_variant=effort), LEVELS, {}) for effort in LEVELS.efforts or ()},
-    **{f"budget {effort}": (asking(model_variant=effort), BUDGETS, {}) for effort in BUDGETS.efforts or ()},
+    **{
+        f"effort {effort} of {model.capability.reasoning_encoding}s": (asking(model_variant=effort), model, {})
+        for model in (LEVELS, BUDGETS)
+        for effort in model.capability.reasoning_efforts
+    },
     "a form": (asking(output_spec=JsonSchemaOutput(name="n", schema=SCHEMA), tools=(TOOL,)), LEVELS, {}),
     "some object": (asking(output_spec=JsonObjectOutput()), Model(), {}),
     "further fields": (

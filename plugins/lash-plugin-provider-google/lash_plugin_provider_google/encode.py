@@ -108,7 +108,7 @@ class _Reading:
         self._request = request
         self._route = ProviderRoute(provider_id, endpoint.name, request.model)
         # A message with state of ours reads otherwise on another route, so the key says whose encoding it is.
-        self._key = f"google\n{provider_id}\n{endpoint.name}\n{request.model}\n{model.signed_calls}"
+        self._key = f"google\n{provider_id}\n{endpoint.name}\n{request.model}\n{model.quirks.signed_calls}"
 
     def run(self, run: MessageRun) -> _Contents:
         """A run's contents."""
@@ -178,7 +178,7 @@ class _Reading:
 
     def _said(self, message: LlmMessage) -> Iterator[Any]:
         # Of parallel calls the service signs the first one only, and that is the one it looks at.
-        unsigned = self._model.signed_calls
+        unsigned = self._model.quirks.signed_calls
         for block in message.blocks:
             if isinstance(block, TextBlock):
                 yield from self._text(block)

@@ -7,6 +7,7 @@ from typing import Any
 
 from lash_hookspecs.llm import LlmAttachment
 from lash_hookspecs.llm_messages import ImageBlock
+from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_google.endpoint import Endpoint
 from lash_plugin_provider_google.models import Model
 from lash_plugin_provider_google.wire import refuse
@@ -16,7 +17,7 @@ __all__ = ["part_of_attachment"]
 _UNSUPPORTED = "unsupported_attachment_capability"
 _NOT_LOADED = "attachment_not_loaded"
 
-# What Gemini documents, by what a model's `media` calls it.
+# What Gemini documents.
 _TYPES: dict[str, frozenset[str]] = {
     "image": frozenset({"image/heic", "image/heif", "image/jpeg", "image/png", "image/webp"}),
     "audio": frozenset(
@@ -28,7 +29,7 @@ _TYPES: dict[str, frozenset[str]] = {
         f"video/{each}"
         for each in ("3gpp", "avi", "mov", "mp4", "mpeg", "mpg", "mpegps", "quicktime", "webm", "wmv", "x-flv")
     ),
-    "application/pdf": frozenset({"application/pdf"}),
+    "PDF": frozenset({"application/pdf"}),
     "text": frozenset({"application/json", "application/rtf", "application/xml"}),  # and all of text/
 }
 
@@ -40,8 +41,8 @@ def part_of_attachment(
     found = _attachment(block, attachments)
     reference = found.reference
     media_type = reference.media_type.lower().partition(";")[0].strip()
-    if not any(_is_of(media_type, kind) for kind in model.media):
-        takes = ", ".join(model.media) or "none at all"
+    if not _takes(model.capability, media_type):
+        takes = ", ".join(kind for kind in _TYPES if _can(model.capability, kind))
         refuse(f"this model doesn't take attachments of type `{media_type}`; it takes {takes}", _UNSUPPORTED)
     if found.data:
         return {"inlineData": {"mimeType": media_type, "data": b64encode(found.data).decode()}}
@@ -56,10 +57,21 @@ def part_of_attachment(
     return {"fileData": {"mimeType": media_type, "fileUri": reference.id}}
 
 
-def _is_of(media_type: str, kind: str) -> bool:
-    if kind == "text" and media_type.startswith("text/"):
+def _takes(capability: ModelCapability, media_type: str) -> bool:
+    if media_type.startswith("text/"):
         return True
-    return media_type in _TYPES.get(kind, (kind,))
+    return any(media_type in types and _can(capability, kind) for kind, types in _TYPES.items())
+
+
+def _can(capability: ModelCapability, kind: str) -> bool:
+    """Whether a model takes a kind of media; what isn't known is tried."""
+    known = {
+        "image": capability.images,
+        "audio": capability.audio,
+        "video": capability.video,
+        "PDF": capability.documents,
+    }
+    return known.get(kind) is not False
 
 
 def _holds(endpoint: Endpoint, uri: str) -> bool:

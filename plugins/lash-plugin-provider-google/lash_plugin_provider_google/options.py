@@ -21,6 +21,8 @@ from lash_plugin_provider_google.wire import INVALID_OPTION, dumps, plain, refus
 __all__ = ["OptionsEncoder"]
 
 _MODES = {LlmToolChoice.AUTO: "AUTO", LlmToolChoice.NONE: "NONE", LlmToolChoice.REQUIRED: "ANY"}
+_FIELDS = ("level", "budget")
+_OFF = frozenset({"disabled", "none", "off"})
 _DEFAULT_EFFORTS = frozenset({"", "default", "provider-default"})
 _MOST_STOPS = 5
 _KEPT_TOOLSETS = 32
@@ -83,28 +85,36 @@ class OptionsEncoder:
         """What a reasoning effort is for this model: a level, or a budget in tokens."""
         shown: dict[str, Any] = {"includeThoughts": True} if self._thoughts else {}
         if variant is None or variant in _DEFAULT_EFFORTS:
-            return {"thinkingConfig": shown} if shown and model.efforts else {}
-        effort = "disabled" if variant in ("none", "off") else variant
-        value = _effort(effort, variant, model)
+            thinks = model.capability.reasoning_encoding in _FIELDS
+            return {"thinkingConfig": shown} if shown and thinks else {}
+        value = _effort(variant, model)
         name = "thinkingLevel" if isinstance(value, str) else "thinkingBudget"
         return {"thinkingConfig": {name: value, **({} if value == 0 else shown)}}
 
 
-def _effort(effort: str, variant: str, model: Model) -> str | int:
-    known = model.efforts
-    if known is None:
-        return effort.upper()
-    if effort in known:
-        return known[effort]
-    if not known:
+def _effort(variant: str, model: Model) -> str | int:
+    """The level, or the budget, that a reasoning effort is for a model."""
+    can, off = model.capability, variant in _OFF
+    known, encoding, tokens = can.reasoning_efforts, can.reasoning_encoding, model.quirks.budget
+    if encoding == "none":
         refuse(f"this model doesn't think, so it has no reasoning effort `{variant}`", "effort_not_configurable")
-    if model.budget is not None and effort.isdecimal() and model.budget[0] <= int(effort) <= model.budget[1]:
-        return int(effort)
-    tokens = f", and {model.budget[0]} to {model.budget[1]} tokens" if model.budget is not None else ""
-    has = f"it has {', '.join(known)}{tokens}"
-    if effort == "disabled":
+    if encoding not in (None, *_FIELDS):
+        refuse(
+            f"`reasoning_encoding` can't be `{encoding}`: it is {', '.join(_FIELDS)} or none", "malformed_capability"
+        )
+    has = f"it has {', '.join(known)}" + (f", and {tokens[0]} to {tokens[1]} tokens" if tokens else "")
+    if off and can.reasoning_required:
         refuse(f"this model always thinks; {has}", "effort_required")
-    refuse(f"this model has no reasoning effort `{variant}`; {has}", "unsupported_effort")
+    effort = (can.reasoning_off or "disabled") if off else variant
+    if effort in can.reasoning_budgets:
+        return can.reasoning_budgets[effort]
+    if tokens and effort.isdecimal() and tokens[0] <= int(effort) <= tokens[1]:
+        return int(effort)
+    if known and effort not in known:
+        refuse(f"this model has no reasoning effort `{variant}`; {has}", "unsupported_effort")
+    if encoding == "budget":
+        refuse(f"`reasoning_budgets` doesn't say how many tokens `{effort}` is", "malformed_capability")
+    return 0 if off and effort not in known else effort.upper()
 
 
 def _sampling(generation: GenerationOptions, model: Model) -> dict[str, Any]:
@@ -134,9 +144,9 @@ def _form(request: LlmRequest, model: Model) -> dict[str, Any]:
     spec = request.output_spec
     if spec is None:
         return {}
-    if not model.structured_output:
+    if model.capability.structured_output is False:
         refuse("structured output is asked for, and this model has none", "unsupported_structured_output")
-    if request.tools and not model.schema_with_tools:
+    if request.tools and not model.quirks.schema_with_tools:
         refuse(
             "this model takes tools or a required form of the answer, not both in one request (Gemini 3 takes both)",
             "unsupported_structured_output",

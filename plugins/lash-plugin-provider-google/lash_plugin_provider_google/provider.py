@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+from attrs import evolve
 
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import (
     LlmEventSender,
     LlmRequest,
     LlmResponse,
-    ModelCapability,
     ProviderContext,
 )
+from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_google.decode import GeminiDecoder
 from lash_plugin_provider_google.encode import RequestEncoder
 from lash_plugin_provider_google.endpoint import endpoint_of
 from lash_plugin_provider_google.failures import refine
-from lash_plugin_provider_google.models import Model, models_over
+from lash_plugin_provider_google.models import Model, models_of
 from lash_plugin_provider_google.options import OptionsEncoder
 from lash_plugin_provider_google.settings import GoogleSettings
 from lash_plugin_provider_google.tokens import tokens_of
@@ -52,8 +53,8 @@ _KEYS = {"authorization", "x-goog-api-key"}
 class GoogleProvider:
     """Gemini at one base URL.
 
-    Raises ConfigurationError for settings that can't work. `transport`, `sleep` (seconds), `wall_clock` (seconds
-    since the epoch) and `limits` are there for tests.
+    `models` is what the user says of models. Raises ConfigurationError for settings that can't work. `transport`,
+    `sleep` (seconds), `wall_clock` (seconds since the epoch) and `limits` are there for tests.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class GoogleProvider:
         settings: GoogleSettings,
         *,
         provider_id: str = "google",
+        models: Mapping[str, ModelCapability] = {},
         live_calls_allowed: bool = True,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
@@ -71,7 +73,9 @@ class GoogleProvider:
         self._provider_id = provider_id
         prefix = f"provider.{provider_id}"
         self._endpoint = endpoint_of(settings, provider_id)
-        self._models = models_over(settings.models)
+        # Vertex AI has other prices in some of its regions, and a gateway its own.
+        priced = self._endpoint.is_google and not (settings.vertex and settings.location != "global")
+        self._models = models_of(models, settings.quirks, priced=priced)
         tokens = tokens_of(settings.token_command, provider_id, wall_clock)
         headers = _headers(settings, prefix)
         self._needs_key = self._endpoint.is_google and tokens is None and not (headers.keys() & _KEYS)
@@ -102,15 +106,8 @@ class GoogleProvider:
         return f"<GoogleProvider at {self._endpoint.name}>"
 
     def capability(self, model: str) -> ModelCapability:
-        """What the settings say, else the table."""
-        known = self._model(model)
-        return ModelCapability(
-            context_window=self._settings.context_window or known.context_window,
-            structured_output=known.structured_output,
-            images="image" in known.media,
-            reasoning_efforts=tuple(known.efforts or ()),
-            endpoint=self._endpoint.name,
-        )
+        """What the user says of it, and the table."""
+        return evolve(self._model(model).capability, endpoint=self._endpoint.name)
 
     def _model(self, name: str) -> Model:
         return self._models.get(name.removeprefix("models/"), _UNKNOWN)
@@ -145,7 +142,10 @@ class GoogleProvider:
 def open_google(context: ProviderContext) -> GoogleProvider:
     """The provider for a host's settings."""
     return GoogleProvider(
-        context.settings, provider_id=context.provider_id, live_calls_allowed=context.live_calls_allowed
+        context.settings,
+        provider_id=context.provider_id,
+        models=context.models,
+        live_calls_allowed=context.live_calls_allowed,
     )
 
 

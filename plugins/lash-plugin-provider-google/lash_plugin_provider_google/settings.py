@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from attrs import field
-from attrs.validators import ge, gt, in_, optional
+from attrs.validators import ge, gt, in_
 
 from lash_hookspecs.values import frozen
 
@@ -48,12 +48,9 @@ class GoogleSettings:
         metadata={"help": "further fields of every request's JSON, such as `safetySettings`; merged, tools appended"},
     )
 
-    models: Mapping[str, Any] = field(
+    quirks: Mapping[str, Any] = field(
         factory=dict,
-        metadata={"help": "what models can do, by name, over the plugin's own table (its README has the fields)"},
-    )
-    context_window: int | None = _setting(
-        None, "the context window in tokens, whatever the table says", check=optional(ge(1))
+        metadata={"help": "what only Gemini's wire asks of a model, by its name: see the plugin's README"},
     )
     include_thoughts: bool = _setting(True, "ask models that think for summaries of their thoughts")
     stream: bool = _setting(True, "`false` asks for whole answers, for gateways that can't stream")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lash_hookspecs.llm import LlmTerminalReason as Reason, TokenUsage
+from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.testing.provider import (
     MODEL,
     RESPONSE_ID,
@@ -91,10 +92,10 @@ class GeminiWire(Wire):
             chunk_timeout_s=setup.chunk_timeout_s,
             deadline_s=setup.deadline_s,
             capture_requests=setup.capture_requests,
-            models={} if setup.images else {MODEL: {"media": ["text"]}},
         )
         return GoogleProvider(
             settings,
+            models={} if setup.images else {MODEL: ModelCapability(images=False)},
             live_calls_allowed=False,
             sleep=setup.sleep,
             wall_clock=setup.wall_clock,

@@ -36,6 +36,7 @@ from lash_hookspecs.llm import (
 )
 from lash_hookspecs.llm_messages import ImageBlock, LlmMessage, LlmRole, llm_text
 from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_google import GoogleProvider, GoogleSettings, plugin
 from lash_plugin_provider_google.endpoint import endpoint_of
 from lash_plugin_provider_google.testing import cut, error, event, stream, text, tools, whole
@@ -534,7 +535,7 @@ async def test_a_key_that_a_gateway_wants_in_the_query_is_not_shown() -> None:
         {"api_version": "v1/../v2"},
         {"token_command": "open 'quote"},
         {"extra_body": {"contents": []}},
-        {"models": {"m": {"efforts": 1}}},
+        {"quirks": {"m": {"budget": 1}}},
     ],
     ids=str,
 )
@@ -545,7 +546,7 @@ def test_settings_that_cannot_work_are_refused_without_quoting_secrets(wrong: di
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("retry", "always"), ("max_attempts", 0), ("deadline_s", 0), ("context_window", 0)]
+    ("name", "value"), [("retry", "always"), ("max_attempts", 0), ("deadline_s", 0), ("max_concurrent", -1)]
 )
 def test_values_out_of_range_are_refused(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):
@@ -589,13 +590,28 @@ async def test_what_it_says_of_models() -> None:
     flash, unknown = provider.capability("gemini-2.5-flash"), provider.capability("m")
     assert provider.capability("models/gemini-2.5-flash") == flash
     assert flash.context_window == 1_048_576
+    assert flash.prices is not None
     assert "disabled" in flash.reasoning_efforts
-    assert (unknown.context_window, unknown.reasoning_efforts) == (None, ())
-    assert unknown.endpoint == "https://generativelanguage.googleapis.com/v1beta"
-    mine = {"m": {"structured_output": False, "media": ["text"], "context_window": 5}}
-    changed = opened(GoogleSettings(models=mine)).capability("m")
-    assert (changed.structured_output, changed.images, changed.context_window) == (False, False, 5)
-    assert opened(GoogleSettings(models=mine, context_window=9)).capability("m").context_window == 9
+    assert unknown == ModelCapability(endpoint="https://generativelanguage.googleapis.com/v1beta")
+    (spec,) = plugin.lash_providers()
+    said = {"m": ModelCapability(context_window=5)}
+    context = ProviderContext(provider_id="google", settings=GoogleSettings(), models=said)
+    assert spec.open(context).capability("m").context_window == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "priced"),
+    [
+        ({}, True),
+        ({"vertex": True, "project": "p"}, True),
+        ({"vertex": True, "project": "p", "location": "europe-west4"}, False),
+        ({"base_url": "https://gw.example"}, False),
+    ],
+)
+def test_prices_are_those_of_the_place_that_they_were_read_at(settings: dict[str, Any], priced: bool) -> None:
+    flash = opened(GoogleSettings(**settings)).capability("gemini-2.5-flash")
+    assert (flash.prices is not None) is priced
+    assert flash.context_window
 
 
 @pytest.mark.parametrize(

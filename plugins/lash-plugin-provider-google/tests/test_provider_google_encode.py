@@ -34,10 +34,11 @@ from lash_hookspecs.messages import (
     ProviderRoute,
     ResponseTextMeta,
 )
+from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_google import GoogleSettings, encode
 from lash_plugin_provider_google.encode import SKIP_SIGNATURE, RequestEncoder
 from lash_plugin_provider_google.endpoint import endpoint_of
-from lash_plugin_provider_google.models import Model
+from lash_plugin_provider_google.models import Model, Quirks
 from lash_plugin_provider_google.options import OptionsEncoder
 
 PNG = AttachmentRef(id="sha256:" + "0" * 64, media_type="image/png", size=3)
@@ -50,7 +51,7 @@ FOREIGN = [
     evolve(OURS, endpoint="https://gateway.example/v1beta"),
     evolve(OURS, model="m2"),
 ]
-ANY, SIGNED = Model(), Model(signed_calls=True)
+ANY, SIGNED = Model(), Model(quirks=Quirks(signed_calls=True))
 
 
 def user(*blocks: LlmBlock) -> LlmMessage:
@@ -153,6 +154,13 @@ def test_what_the_system_says_is_joined_and_stands_first() -> None:
         "contents": [{"role": "user", "parts": [{"text": "hi"}]}],
     }
     assert sent.startswith(b'{"systemInstruction"')
+
+
+@pytest.mark.statement(21, page="providers")
+def test_marks_for_caches_stay_here() -> None:
+    """Gemini caches by prefix, unasked."""
+    marked = user(TextBlock(text="hi", cache_breakpoint=True))
+    assert body(asking(marked)) == body(asking(user(TextBlock(text="hi"))))
 
 
 def test_neighbours_of_one_role_are_one_content() -> None:
@@ -269,8 +277,8 @@ def test_types_that_are_refused(media_type: str) -> None:
 
 def test_a_model_may_take_less() -> None:
     request = asking(user(ImageBlock(attachment_idx=0)), attachments=(LOADED,))
-    assert refusal(request, Model(media=("text",))) == "unsupported_attachment_capability"
-    assert refusal(request, Model(media=())) == "unsupported_attachment_capability"
+    assert refusal(request, Model(ModelCapability(images=False))) == "unsupported_attachment_capability"
+    assert body(request, Model(ModelCapability(documents=False)))["contents"][0]["parts"] == [INLINE]
 
 
 FILE = "https://generativelanguage.googleapis.com/v1beta/files/abc"

@@ -22,14 +22,14 @@ from lash_hookspecs.llm import (
     ProviderFailureKind,
 )
 from lash_hookspecs.llm_messages import LlmRole, llm_text
+from lash_hookspecs.models import ModelCapability, ModelPrices
 from lash_plugin_provider_google import GoogleSettings
 from lash_plugin_provider_google.encode import RequestEncoder
 from lash_plugin_provider_google.endpoint import endpoint_of
-from lash_plugin_provider_google.models import TABLE_DATE, Model, models_over
+from lash_plugin_provider_google.models import GEMINI_MODELS, Model, Quirks, models_of
 from lash_plugin_provider_google.options import OptionsEncoder
 
 TOOL = LlmToolSpec(name="add", description="Adds.", input_schema={"type": "object", "properties": {}})
-TABLE = models_over({})
 ANY = Model()
 
 
@@ -118,7 +118,7 @@ def test_further_fields_are_merged_and_tools_appended() -> None:
         "tools": [{"googleSearch": {}}],
         "toolConfig": {"includeServerSideToolInvocations": True},
     }
-    thinking = Model(efforts={"low": "LOW"})
+    thinking = LEVELS
     sent = body(asking(tools=(TOOL,), generation=GenerationOptions(seed=1)), thinking, extra_body=extra)
     assert sent["generationConfig"] == {
         "seed": 1,
@@ -171,10 +171,32 @@ def test_sampling_that_cannot_be_meant_is_refused(generation: dict[str, Any]) ->
 
 # ---- thinking
 
-LEVELS = Model(efforts={"minimal": "MINIMAL", "high": "HIGH"})
-BUDGETS = Model(efforts={"disabled": 0, "low": 1024, "dynamic": -1}, budget=(512, 4096))
-TOGGLE = Model(efforts={"disabled": 0, "enabled": -1})
-NEVER = Model(efforts={})
+
+def changed(model: Model, **fields: Any) -> Model:
+    return Model(evolve(model.capability, **fields), model.quirks)
+
+
+LEVELS = Model(
+    ModelCapability(reasoning_efforts=("minimal", "high"), reasoning_encoding="level", reasoning_required=True)
+)
+BUDGETS = Model(
+    ModelCapability(
+        reasoning_efforts=("disabled", "low"),
+        reasoning_encoding="budget",
+        reasoning_budgets={"disabled": 0, "low": 1024, "dynamic": -1},
+        reasoning_off="disabled",
+    ),
+    Quirks(budget=(512, 4096)),
+)
+TOGGLE = Model(
+    ModelCapability(
+        reasoning_efforts=("no", "yes"),
+        reasoning_encoding="budget",
+        reasoning_budgets={"no": 0, "yes": -1},
+        reasoning_off="no",
+    )
+)
+NEVER = Model(ModelCapability(reasoning_encoding="none"))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +204,7 @@ NEVER = Model(efforts={})
     [
         (ANY, None, None),
         (ANY, "high", {"thinkingLevel": "HIGH", "includeThoughts": True}),
+        (ANY, "disabled", {"thinkingBudget": 0}),
         (LEVELS, None, {"includeThoughts": True}),
         (LEVELS, "", {"includeThoughts": True}),
         (LEVELS, "default", {"includeThoughts": True}),
@@ -192,7 +215,7 @@ NEVER = Model(efforts={})
         (BUDGETS, "disabled", {"thinkingBudget": 0}),
         (BUDGETS, "none", {"thinkingBudget": 0}),
         (BUDGETS, "600", {"thinkingBudget": 600, "includeThoughts": True}),
-        (TOGGLE, "enabled", {"thinkingBudget": -1, "includeThoughts": True}),
+        (TOGGLE, "yes", {"thinkingBudget": -1, "includeThoughts": True}),
         (TOGGLE, "disabled", {"thinkingBudget": 0}),
         (NEVER, None, None),
     ],
@@ -217,13 +240,15 @@ def test_summaries_of_thoughts_can_be_left_out() -> None:
         (BUDGETS, "5000", "unsupported_effort"),
         (NEVER, "low", "effort_not_configurable"),
         (NEVER, "disabled", "effort_not_configurable"),
+        (Model(ModelCapability(reasoning_encoding="words")), "low", "malformed_capability"),
+        (changed(BUDGETS, reasoning_budgets={}), "low", "malformed_capability"),
     ],
 )
 def test_an_effort_that_the_model_lacks_is_refused(model: Model, variant: str, code: str) -> None:
     found, message = refusal(asking(model_variant=variant), model)
     assert found == code
-    if model.efforts:
-        assert next(iter(model.efforts)) in message
+    if code in ("unsupported_effort", "effort_required"):
+        assert model.capability.reasoning_efforts[-1] in message
 
 
 # ---- the form of the answer
@@ -244,8 +269,8 @@ SCHEMA = {"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}, "$defs":
 def test_structured_output(spec: LlmOutputSpec, form: dict[str, Any]) -> None:
     request = asking(output_spec=spec)
     assert body(request)["generationConfig"] == form
-    assert refusal(request, Model(structured_output=False))[0] == "unsupported_structured_output"
-    either = Model(schema_with_tools=False)
+    assert refusal(request, Model(ModelCapability(structured_output=False)))[0] == "unsupported_structured_output"
+    either = Model(quirks=Quirks(schema_with_tools=False))
     assert body(request, either)["generationConfig"] == form
     code, message = refusal(asking(output_spec=spec, tools=(TOOL,)), either)
     assert code == "unsupported_structured_output"
@@ -256,65 +281,63 @@ def test_structured_output(spec: LlmOutputSpec, form: dict[str, Any]) -> None:
 
 
 def test_the_table_is_dated_and_whole() -> None:
-    assert TABLE_DATE.count("-") == 2
-    for name, model in TABLE.items():
-        assert model.context_window, name
-        assert model.output_limit, name
-        assert model.efforts, name
-        assert model.prices is not None, name
-        assert 0 < model.prices.cache_read < model.prices.input < model.prices.output, name
-        if model.budget is not None:
-            low, high = model.budget
-            assert all(value in (0, -1) or low <= value <= high for value in model.efforts.values()), name  # type: ignore[operator]
-        else:
-            assert all(isinstance(value, str) for value in model.efforts.values()), name
+    assert GEMINI_MODELS.version.count("-") == 2
+    for name, model in models_of({}, {}).items():
+        can, prices = model.capability, model.capability.prices
+        assert can.context_window, name
+        assert can.output_cap, name
+        assert can.reasoning_efforts, name
+        assert prices is not None, name
+        assert prices.as_of <= GEMINI_MODELS.version, name
+        assert prices.long is None or prices.long.input == 2 * (prices.input or 0), name
+        assert 0 < (prices.cache_read or 0) < (prices.input or 0) < (prices.output or 0), name
+        budgets = can.reasoning_budgets.values()
+        assert (can.reasoning_encoding == "budget") is bool(budgets) is (model.quirks.budget is not None), name
+        low, high = model.quirks.budget or (0, 0)
+        assert all(value == 0 or low <= value <= high for value in budgets), name
+        assert can.reasoning_required is (can.reasoning_off is None), name
+        for effort in can.reasoning_efforts:
+            assert body(asking(model_variant=effort), model)["generationConfig"]["thinkingConfig"], (name, effort)
 
 
-def test_settings_change_and_add_models() -> None:
-    models = models_over(
-        {
-            "gemini-2.5-pro": {"context_window": 7},
-            "mine": {
-                "efforts": {"on": -1, "off": 0, "hard": "HIGH"},
-                "budget": [1, 9],
-                "signed_calls": True,
-                "media": ["image"],
-                "prices": {"input": 1, "cache_read": 0.1, "output": 2},
-            },
-        }
-    )
-    assert models["gemini-2.5-pro"] == evolve(TABLE["gemini-2.5-pro"], context_window=7)
-    assert models["mine"].budget == (1, 9)
-    assert models["mine"].prices is not None
-    assert models["mine"].prices.output == 2
-    assert models["gemini-2.5-flash"] is TABLE["gemini-2.5-flash"]
+def test_what_a_user_says_of_models_is_stronger() -> None:
+    said = {"gemini-2.5-pro": ModelCapability(context_window=7), "mine": ModelCapability(images=False)}
+    models = models_of(said, {"mine": {"signed_calls": True, "budget": [1, 9]}})
+    pro = GEMINI_MODELS.models["gemini-2.5-pro"]
+    assert models["gemini-2.5-pro"].capability == evolve(pro, context_window=7)
+    assert models["gemini-2.5-pro"].quirks.schema_with_tools is False
+    assert models["mine"] == Model(ModelCapability(images=False), Quirks(signed_calls=True, budget=(1, 9)))
+    assert models["gemini-2.5-flash"].capability is GEMINI_MODELS.models["gemini-2.5-flash"]
+
+
+def test_what_somebody_else_answers_costs_what_he_says() -> None:
+    mine = ModelPrices(input=1.0, output=2.0)
+    models = models_of({"gemini-2.5-pro": ModelCapability(prices=mine)}, {}, priced=False)
+    assert models["gemini-2.5-flash"].capability.prices is None
+    assert models["gemini-2.5-flash"].capability.context_window
+    assert models["gemini-2.5-pro"].capability.prices is mine
 
 
 WRONG: list[dict[str, Any]] = [
-    {"context_window": 0},
-    {"context_window": True},
-    {"efforts": ["low"]},
-    {"efforts": {"low": 1.5}},
-    {"efforts": {"low": -2}},
     {"budget": [9, 1]},
+    {"budget": [-1, 1]},
+    {"budget": [1, 2, 3]},
     {"budget": 7},
     {"signed_calls": "yes"},
-    {"media": "image"},
-    {"prices": {"input": 1}},
-    {"prices": {"input": 1, "cache_read": 1, "output": -1}},
+    {"schema_with_tools": 1},
 ]
 
 
 @pytest.mark.parametrize("fields", WRONG, ids=str)
-def test_what_cannot_be_meant_is_refused_by_name(fields: dict[str, Any]) -> None:
+def test_quirks_that_cannot_be_meant_are_refused_by_name(fields: dict[str, Any]) -> None:
     (name,) = fields
-    with pytest.raises(ConfigurationError, match=rf"provider\.google\.models\.m\.{name}.*malformed_capability"):
-        models_over({"m": fields})
+    with pytest.raises(ConfigurationError, match=rf"provider\.google\.quirks\.m\.{name}.*malformed_capability"):
+        models_of({}, {"m": fields})
 
 
-def test_unknown_fields_are_refused_with_those_there_are() -> None:
+def test_unknown_quirks_are_refused_with_those_there_are() -> None:
     with pytest.raises(ConfigurationError, match="no field `windows`") as caught:
-        models_over({"m": {"windows": 1}})
-    assert all(name in str(caught.value) for name in fields_dict(Model))
+        models_of({}, {"m": {"windows": 1}})
+    assert all(name in str(caught.value) for name in fields_dict(Quirks))
     with pytest.raises(ConfigurationError, match="must be a table"):
-        models_over({"m": 1})
+        models_of({}, {"m": 1})

@@ -190,7 +190,7 @@ class NoWord(Exception):
 
 def encoded(request: LlmRequest, extra: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
     made = GoogleSettings(extra_body=extra or {}, include_thoughts=False, **settings)
-    model = Model(signed_calls=False)
+    model = Model()
     encoder = RequestEncoder(endpoint_of(made, "google"), OptionsEncoder(made))
     sent: dict[str, Any] = json.loads(encoder.encode(request, model))
     return sent
