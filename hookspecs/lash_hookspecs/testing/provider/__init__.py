@@ -41,7 +41,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from lash_hookspecs.testing.provider import answers, chunking
+from lash_hookspecs.testing.provider import (
+    answers,
+    chunking,
+    connections,
+    failures,
+    limits,
+    replay,
+    requests,
+    retries,
+    secrets,
+)
 from lash_hookspecs.testing.provider.conformance import checked, pytest_of
 from lash_hookspecs.testing.provider.kit import KEY, ProviderCase, Scene
 from lash_hookspecs.testing.provider.server import Answer, RecordedRequest, WireServer
@@ -96,7 +106,7 @@ __all__ = [
     "provider_cases",
 ]
 
-_PARTS = (answers, chunking)
+_PARTS = (answers, chunking, connections, failures, limits, replay, requests, retries, secrets)
 
 
 def every_case() -> list[ProviderCase]:
