@@ -44,6 +44,7 @@ _FINISH: Mapping[str, LlmTerminalReason] = {
     "STOP": _Reason.STOP,
     "MAX_TOKENS": _Reason.OUTPUT_LIMIT,
     "CONTINUATION": _Reason.OUTPUT_LIMIT,  # the limit of one request, rather than of the answer
+    "FUNCTION_CALL": _Reason.TOOL_USE,  # not Google's, which says STOP, but that of servers which stand in for it
     **dict.fromkeys(
         (
             "BLOCKLIST",
@@ -302,7 +303,7 @@ class GeminiDecoder:
         reason = _FINISH.get(self._finish)
         if reason is None:
             return _Reason.PROVIDER_ERROR, f"unknown finish reason `{self._finish}`{self._why}"
-        if reason is _Reason.STOP:
+        if reason in (_Reason.STOP, _Reason.TOOL_USE):
             return (_Reason.TOOL_USE if has_calls else _Reason.STOP), None
         return reason, f"finish reason `{self._finish}`{self._why}"
 

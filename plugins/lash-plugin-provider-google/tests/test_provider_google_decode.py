@@ -169,6 +169,11 @@ ANSWERS: dict[str, tuple[bytes, list[LlmOutputPart], LlmTerminalReason]] = {
         [TextOutput(text="a")],
         R.STOP,
     ),
+    "calls that another server ends in a word of its own": (
+        stream(ended(call("add", {}, "c1"), finish="FUNCTION_CALL")),
+        [out_call("add", "{}", "c1")],
+        R.TOOL_USE,
+    ),
     "the limit beats calls": (
         stream(ended(call("add", {}, "c1"), finish="MAX_TOKENS")),
         [out_call("add", "{}", "c1")],
