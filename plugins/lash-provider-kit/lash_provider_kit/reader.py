@@ -77,18 +77,18 @@ class StreamReader:
 
     def take(self, read: bytes, out: list[LlmStreamEvent]) -> None:
         """Append what a read means to `out`. Raises `AttemptFailed`; what was good before that is in `out`."""
+        limit: SseLimitExceeded | None = None
         try:
             events = self._parser.feed(read)
         except SseLimitExceeded as exc:
-            limit = exc
-        else:
-            if events:
-                self.any_event = True
-                feed = self._feed
-                for data in events:
-                    feed(data, out)
-            return
-        raise too_large(self._provider, str(limit))
+            limit, events = exc, exc.events
+        if events:
+            self.any_event = True
+            feed = self._feed
+            for data in events:
+                feed(data, out)
+        if limit is not None:
+            raise too_large(self._provider, str(limit))
 
     def close(self, out: list[LlmStreamEvent]) -> None:
         """Append what an event means that the end cut off before its blank line."""
