@@ -1,7 +1,7 @@
 """Against a server of this wire that others wrote, a process of its own on this machine.
 
-aimock comes from npm and needs Node: `LASH_TEST_AIMOCK` names the folder that it was installed in (`npm install --prefix
-FOLDER @copilotkit/aimock`). Where it isn't, these tests are skipped by name.
+aimock comes from npm and needs Node: `LASH_TEST_AIMOCK` names the folder that it was installed in (`npm install
+--prefix FOLDER @copilotkit/aimock`). Where it isn't, these tests are skipped by name.
 """
 
 from __future__ import annotations
