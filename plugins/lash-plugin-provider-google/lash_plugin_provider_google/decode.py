@@ -205,7 +205,7 @@ class GeminiDecoder:
         if parts:
             for part in parts:
                 text = part.get("text")
-                if text and len(part) == 1:  # as nearly always
+                if text and len(part) == 1 and type(text) is str:  # as nearly always
                     open_text = self._open
                     if type(open_text) is not _Text:
                         open_text = self._begin(_Text)
@@ -221,10 +221,10 @@ class GeminiDecoder:
             self._why = _categories(candidate) + (f": {said}" if said else "")
             self.complete = self.done = True
 
-    def _part(self, part: dict[str, Any], text: str | None, out: list[LlmStreamEvent]) -> None:
+    def _part(self, part: dict[str, Any], text: object, out: list[LlmStreamEvent]) -> None:
         signature = part.get("thoughtSignature") or ""
-        if not isinstance(signature, str):
-            raise TypeError("a signature that is no text")
+        if not isinstance(signature, str) or not isinstance(text, str | None):
+            raise TypeError("a signature, or text, that is none")
         call = part.get("functionCall")
         if call is not None:
             self._call(call, signature)

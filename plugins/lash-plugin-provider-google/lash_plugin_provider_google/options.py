@@ -128,7 +128,8 @@ def _sampling(generation: GenerationOptions, model: Model) -> dict[str, Any]:
     if temperature is not None:
         if isinstance(temperature, bool) or not math.isfinite(temperature) or temperature < 0:
             refuse(f"`temperature` must be a finite number of at least 0, not {temperature!r}", INVALID_OPTION)
-        options["temperature"] = temperature
+        if not model.capability.sampling_pinned:
+            options["temperature"] = temperature
     if seed is not None:
         if not _is_integer(seed) or not -(2**31) <= seed < 2**31:
             refuse(f"`seed` must be a whole number of 32 bits here, not {seed!r}", INVALID_OPTION)

@@ -47,7 +47,6 @@ _SET_A_TOKEN = (
     "or `provider.google.api_key`"
 )
 _UNKNOWN = Model()
-_KEYS = {"authorization", "x-goog-api-key"}
 
 
 class GoogleProvider:
@@ -74,11 +73,15 @@ class GoogleProvider:
         prefix = f"provider.{provider_id}"
         self._endpoint = endpoint_of(settings, provider_id)
         # Vertex AI has other prices in some of its regions, and a gateway its own.
-        priced = self._endpoint.is_google and not (settings.vertex and settings.location != "global")
+        priced = self._endpoint.is_google and (not settings.vertex or settings.location == "global")
         self._models = models_of(models, settings.quirks, priced=priced)
         tokens = tokens_of(settings.token_command, provider_id, wall_clock)
         headers = _headers(settings, prefix)
-        self._needs_key = self._endpoint.is_google and tokens is None and not (headers.keys() & _KEYS)
+        has_key = "x-goog-api-key" in headers
+        # Vertex AI knows by a key whose project it is, and not by a token.
+        named = has_key or not settings.vertex or bool(settings.project.strip())
+        has_any = has_key or tokens is not None or "authorization" in headers
+        self._needs_key = self._endpoint.is_google and not (named and has_any)
         self._may_call = live_calls_allowed or is_loopback(self._endpoint.url) or transport is not None
         self._encoder = RequestEncoder(self._endpoint, OptionsEncoder(settings), provider_id)
         self._hint = _SET_A_TOKEN if settings.vertex else _SET_THE_KEY
@@ -92,7 +95,7 @@ class GoogleProvider:
             ),
             limits=limits,
             retry=RetryPolicy(mode=settings.retry, max_attempts=settings.max_attempts),
-            auth_hint=f"is the {'key' if 'x-goog-api-key' in headers else 'token'} right? {self._hint}",
+            auth_hint=f"is the {'key' if has_key else 'token'} right? {self._hint}",
             refine=refine,
             capture=settings.capture_requests,
             limiter=_limiter(settings),
@@ -126,7 +129,8 @@ class GoogleProvider:
             )
         if self._needs_key:
             # The user's to mend before anything is asked, so no failed turn is worth keeping.
-            raise ConfigurationError(f"{self._provider_id}: there is no API key or token for {where}: {self._hint}")
+            what = "API key, or project and token," if self._settings.vertex else "API key or token"
+            raise ConfigurationError(f"{self._provider_id}: there is no {what} for {where}: {self._hint}")
         return await self._service.call(
             self._encoder.pieces(request, self._model(request.model)),
             partial(GeminiDecoder, _salt(request)),

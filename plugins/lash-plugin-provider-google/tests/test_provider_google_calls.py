@@ -619,6 +619,7 @@ def test_prices_are_those_of_the_place_that_they_were_read_at(settings: dict[str
     [
         ({}, ("export GEMINI_API_KEY=", "--set provider.google.api_key=", "scripted:demo")),
         ({"vertex": True}, ("provider.google.project", "gcloud auth print-access-token")),
+        ({"vertex": True, "access_token": "a-token"}, ("no API key, or project and token,",)),
     ],
 )
 async def test_without_a_key_the_message_says_what_to_type(settings: dict[str, Any], words: tuple[str, ...]) -> None:

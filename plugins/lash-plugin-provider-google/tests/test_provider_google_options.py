@@ -161,6 +161,12 @@ def test_sampling(generation: dict[str, Any], fields: dict[str, Any]) -> None:
     assert body(asking(generation=GenerationOptions(**generation)))["generationConfig"] == fields
 
 
+def test_where_sampling_is_pinned_no_temperature_is_sent() -> None:
+    pinned = Model(ModelCapability(sampling_pinned=True))
+    sent = body(asking(generation=GenerationOptions(temperature=0.5, seed=1)), pinned)
+    assert sent["generationConfig"] == {"seed": 1}
+
+
 @pytest.mark.statement(25, page="providers")
 @pytest.mark.parametrize(
     "generation", [{"temperature": -0.1}, {"seed": 2**31}, {"stop_sequences": tuple("abcdef")}], ids=str
