@@ -250,7 +250,10 @@ if TYPE_CHECKING:
         process_stamp as process_stamp,
     )
     from lash_hookspecs.llm import (
+        AttemptDecision as AttemptDecision,
         AttemptReset as AttemptReset,
+        AttemptSeen as AttemptSeen,
+        FailedAttempt as FailedAttempt,
         GenerationOptions as GenerationOptions,
         JsonObjectOutput as JsonObjectOutput,
         JsonSchemaOutput as JsonSchemaOutput,
@@ -412,6 +415,12 @@ if TYPE_CHECKING:
         SlotEntry as SlotEntry,
         SlotLayer as SlotLayer,
         TextEntry as TextEntry,
+    )
+    from lash_hookspecs.replay import (
+        foreign_origin as foreign_origin,
+        has_reasoning_replay as has_reasoning_replay,
+        stamp_response as stamp_response,
+        strip_foreign_replay as strip_foreign_replay,
     )
     from lash_hookspecs.sequences import (
         Deferred as Deferred,
@@ -889,7 +898,10 @@ _MODULES = {
         "process_stamp",
     ),
     "llm": (
+        "AttemptDecision",
         "AttemptReset",
+        "AttemptSeen",
+        "FailedAttempt",
         "GenerationOptions",
         "JsonObjectOutput",
         "JsonSchemaOutput",
@@ -1051,6 +1063,12 @@ _MODULES = {
         "SlotEntry",
         "SlotLayer",
         "TextEntry",
+    ),
+    "replay": (
+        "foreign_origin",
+        "has_reasoning_replay",
+        "stamp_response",
+        "strip_foreign_replay",
     ),
     "sequences": (
         "Deferred",

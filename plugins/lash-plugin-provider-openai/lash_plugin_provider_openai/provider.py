@@ -21,6 +21,8 @@ from lash_plugin_provider_openai.decode import ChatDecoder
 from lash_plugin_provider_openai.encode import RequestEncoder
 from lash_plugin_provider_openai.models import OPENAI_MODELS
 from lash_plugin_provider_openai.settings import DEFAULT_BASE_URL, OpenAiChatSettings
+from lash_provider_kit.limiter import RateLimiter, RateLimits
+from lash_provider_kit.reader import Limits
 from lash_provider_kit.redact import checked_header, checked_url, is_loopback, with_path
 from lash_provider_kit.retry import RetryPolicy
 from lash_provider_kit.service import StreamingService
@@ -40,8 +42,8 @@ _SET_THE_KEY = (
 class OpenAiChatProvider:
     """Chat Completions at one base URL.
 
-    Raises ConfigurationError for settings that can't work. `transport`, `sleep` (seconds) and `wall_clock` (seconds
-    since the epoch) are there for tests.
+    Raises ConfigurationError for settings that can't work. `transport`, `sleep` (seconds), `wall_clock` (seconds
+    since the epoch) and `limits` are there for tests.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class OpenAiChatProvider:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         wall_clock: Callable[[], float] = time.time,
+        limits: Limits = Limits(),
     ) -> None:
         self._settings = settings
         self._provider_id = provider_id
@@ -78,7 +81,10 @@ class OpenAiChatProvider:
             timeouts=Timeouts(
                 connect_s=settings.connect_timeout_s, chunk_s=settings.chunk_timeout_s, deadline_s=settings.deadline_s
             ),
+            limits=limits,
             retry=RetryPolicy(mode=settings.retry, max_attempts=settings.max_attempts),
+            capture=settings.capture_requests,
+            limiter=_limiter(settings),
             auth_hint=f"is the key right? {_SET_THE_KEY}",
             transport=transport,
             sleep=sleep,
@@ -118,6 +124,13 @@ def open_openai_chat(context: ProviderContext) -> OpenAiChatProvider:
     return OpenAiChatProvider(
         context.settings, provider_id=context.provider_id, live_calls_allowed=context.live_calls_allowed
     )
+
+
+def _limiter(settings: OpenAiChatSettings) -> RateLimiter | None:
+    limits = RateLimits(
+        concurrent=settings.max_concurrent, requests=settings.requests_per_minute, tokens=settings.tokens_per_minute
+    )
+    return None if limits == RateLimits() else RateLimiter(limits)
 
 
 def _headers(settings: OpenAiChatSettings, provider_id: str) -> dict[str, str]:

@@ -8,19 +8,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 from attrs import evolve
 
+from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
     LlmCallError,
     LlmEventSender,
     LlmResponse,
     LlmStreamEvent,
     ProviderFailureKind,
-    TokenUsage,
 )
+from lash_provider_kit.credentials import Credential, CredentialManager
 from lash_provider_kit.failures import (
     AttemptFailed,
     Seen,
@@ -29,15 +30,17 @@ from lash_provider_kit.failures import (
     is_free,
     retry_after_seconds,
 )
+from lash_provider_kit.inflate import UnknownEncoding, inflated
+from lash_provider_kit.limiter import RateLimiter
+from lash_provider_kit.reader import Decoder, Limits, StreamReader, too_large
 from lash_provider_kit.redact import Redactor
 from lash_provider_kit.retry import RetryPolicy, with_retries
-from lash_provider_kit.sse import MAX_STREAM_BYTES, SseLimitExceeded, SseParser
 from lash_provider_kit.transport import HttpTransport, Timeouts, chunks_of, close_response
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["MALFORMED_EVENT", "Decoder", "StreamingService"]
+__all__ = ["StreamingService"]
 
 # Once the service has said that it is done, only the connection's clean end is missing; waiting for that lets the
 # connection be used again, and isn't worth more than this.
@@ -48,40 +51,18 @@ _MESSAGE_CHARS = 1024
 # Content types under which services send event streams; the middle ones are wrong, and common.
 _STREAMED = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
 
-MALFORMED_EVENT = "malformed_event"
-"""The code of the failure that a decoder raises for an event which isn't in its format at all."""
 
-
-class Decoder(Protocol):
-    """One wire's reading of one answer. It raises `AttemptFailed` for what the service gets wrong."""
-
-    output_seen: bool
-    """Whether text, reasoning or a tool call has come."""
-    usage: TokenUsage | None
-    """What the service has told of its usage so far; None before it has told any."""
-    complete: bool
-    """Whether what has come proves that the answer is whole."""
-    done: bool
-    """Whether the service has said that nothing more will come."""
-
-    def feed(self, data: bytes, out: list[LlmStreamEvent]) -> None:
-        """Take one event's data; append what it means to `out`."""
-        ...
-
-    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
-        """Take an answer that came as one JSON document, although a stream was asked for."""
-        ...
-
-    def finish(self) -> LlmResponse:
-        """The answer, once the stream has ended."""
-        ...
+def _as_bearer(credential: Credential) -> Mapping[str, str]:
+    return {"authorization": f"Bearer {credential.secret}"}
 
 
 class StreamingService:
     """An endpoint that takes a JSON body and streams back events.
 
     `provider` names it in messages; `secrets` are kept out of them; `auth_hint` tells people what to do about a refused
-    key. `sleep` (seconds), `wall_clock` (seconds since the epoch) and `transport` are there for tests.
+    key. `capture` keeps the body of each request, without secrets, in its answer or error. `limiter` may be one for
+    several services. With `credentials`, `authorize` makes the headers that carry one. `sleep` (seconds), `wall_clock`
+    (seconds since the epoch) and `transport` are there for tests.
     """
 
     def __init__(
@@ -92,8 +73,13 @@ class StreamingService:
         headers: Mapping[str, str],
         secrets: Iterable[str] = (),
         timeouts: Timeouts = Timeouts(),
+        limits: Limits = Limits(),
         retry: RetryPolicy = RetryPolicy(),
         auth_hint: str = "",
+        capture: bool = False,
+        limiter: RateLimiter | None = None,
+        credentials: CredentialManager | None = None,
+        authorize: Callable[[Credential], Mapping[str, str]] = _as_bearer,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         wall_clock: Callable[[], float] = time.time,
@@ -101,8 +87,13 @@ class StreamingService:
         self._provider = provider
         self._redact = Redactor(secrets)
         self._timeouts = timeouts
+        self._limits = limits
         self._retry = retry
         self._auth_hint = auth_hint
+        self._capture = capture
+        self._limiter = limiter
+        self._credentials = credentials
+        self._authorize = authorize
         self._sleep = sleep
         self._wall_clock = wall_clock
         self.transport = HttpTransport(
@@ -126,15 +117,39 @@ class StreamingService:
         """
 
         pieces = (body,) if isinstance(body, bytes) else body
+        credential: Credential | None = None
 
         async def attempt() -> LlmResponse:
+            nonlocal credential
+            headers: Mapping[str, str] = {}
+            if self._credentials is not None:
+                credential = await self._credentials.current()
+                self._redact.add([credential.secret, credential.refresh_secret])
+                headers = self._authorize(credential)
             try:
-                return await self._attempt(pieces, decoder(), send)
+                if self._limiter is None:
+                    return await self._attempt(pieces, headers, decoder(), send)
+                async with self._limiter.admitted(sum(map(len, pieces))):
+                    return await self._attempt(pieces, headers, decoder(), send)
             except AttemptFailed as failure:
                 self._clean(failure)
                 raise
 
-        return await with_retries(self._retry, attempt, send, self._sleep)
+        async def refresh() -> bool:
+            assert self._credentials is not None
+            assert credential is not None
+            return await self._credentials.refused(credential)
+
+        renewed = None if self._credentials is None else refresh
+        if not self._capture:
+            return await with_retries(self._retry, attempt, send, self._sleep, renewed)
+        captured = self._redact(b"".join(pieces).decode())
+        try:
+            answer = await with_retries(self._retry, attempt, send, self._sleep, renewed)
+            return evolve(answer, request_body=captured)
+        except LlmCallFailed as failed:
+            error = evolve(failed.error, request_body=captured)
+        raise LlmCallFailed(error)
 
     def _clean(self, failure: AttemptFailed) -> None:
         error = failure.error
@@ -148,13 +163,16 @@ class StreamingService:
         if self.transport.url not in failure.error.message:
             failure.error = evolve(failure.error, message=f"{failure.error.message} ({self.transport.url})")
 
-    async def _attempt(self, body: Sequence[bytes], decoder: Decoder, send: LlmEventSender) -> LlmResponse:
+    async def _attempt(
+        self, body: Sequence[bytes], headers: Mapping[str, str], decoder: Decoder, send: LlmEventSender
+    ) -> LlmResponse:
         response: httpx.Response | None = None
         with anyio.move_on_after(self._timeouts.deadline_s) as scope:
-            response = await self.transport.post(body)
-            chunks = chunks_of(response)
+            response = await self.transport.post(body, headers)
+            arriving = chunks_of(response)
             ended = False
             try:
+                chunks = self._readable(response, arriving)
                 if not 200 <= response.status_code < 300:
                     refused = await self._refused(response, chunks)
                     raise refused if is_free(response.status_code) else refused.charged()
@@ -171,7 +189,7 @@ class StreamingService:
                 if ended:
                     await response.aclose()  # at once, since nothing is left on the connection
                 else:
-                    await close_response(response, chunks, self.transport.errors)
+                    await close_response(response, arriving, self.transport.errors)
         if scope.cancelled_caught and not decoder.complete:
             message = f"no whole answer from {self.transport.url} within {self._timeouts.deadline_s:g} s"
             seen = _progress(decoder) if response is not None else Seen.NOTHING
@@ -185,6 +203,16 @@ class StreamingService:
         assert response is not None  # post returned, or raised, or the deadline passed
         return evolve(answer, http_summary=self._summary(response))
 
+    def _readable(self, response: httpx.Response, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        encoding = response.headers.get("content-encoding")
+        if encoding is None:
+            return chunks
+        try:
+            return inflated(encoding, chunks)  # although it wasn't asked to compress
+        except UnknownEncoding as exc:
+            failure = self.transport.failure(exc)
+        raise failure
+
     async def _stream(
         self,
         chunks: AsyncIterator[bytes],
@@ -195,33 +223,28 @@ class StreamingService:
         strict: bool,
     ) -> bool:
         """Decode the stream to its end; whether that was a clean one."""
-        parser = SseParser()
-        feed, errors = decoder.feed, self.transport.errors
-        events: list[bytes] = []
-        any_event = draining = False
+        reader = StreamReader(decoder, self._limits, self._provider)
+        take, errors = reader.take, self.transport.errors
+        draining = ended = False
         cut: AttemptFailed | None = None
-        ended = False
         # One pass per network read: its events leave in one list, and no scope is entered (the transport times each
         # read, `scope` times everything), because each hop and each scope costs more than decoding an event.
         while not ended:
-            try:
-                events = parser.feed(await anext(chunks))
-            except StopAsyncIteration:
-                ended, events = True, parser.close()
-            except SseLimitExceeded as exc:
-                raise self._failure(f"{exc}", ProviderFailureKind.STREAM, "stream_too_large") from exc
-            except errors as exc:
-                ended, events, cut = True, parser.close(), self.transport.failure(exc)
-            if not events:
-                continue
-            any_event = True
             batch: list[LlmStreamEvent] = []
             failure: AttemptFailed | None = None
             try:
-                for data in events:
-                    feed(data, batch)
+                take(await anext(chunks), batch)
             except AttemptFailed as exc:
                 failure = exc
+            except StopAsyncIteration:
+                ended = True
+            except errors as exc:
+                ended, cut = True, self.transport.failure(exc)
+            if ended:
+                try:
+                    reader.close(batch)
+                except AttemptFailed as exc:
+                    failure = exc
             deadline = scope.deadline
             if batch:
                 # The deadline is the service's: a listener that takes its time is neither counted nor cut off.
@@ -229,8 +252,7 @@ class StreamingService:
                 began = time.monotonic()
                 await send(batch)
                 deadline += time.monotonic() - began
-            # Half an event at the end is the sign of a cut, which is judged below, rather than of bad data.
-            if failure is not None and not (ended and failure.error.code == MALFORMED_EVENT):
+            if failure is not None:
                 raise failure
             if decoder.done and not draining:
                 draining = True
@@ -238,14 +260,17 @@ class StreamingService:
             scope.deadline = deadline  # once: each change is a timer more
         if cut is not None and not decoder.complete:
             raise cut.observed(_progress(decoder))
-        if not any_event and not strict and parser.received:
+        if not reader.any_event and not strict and reader.received:
             raise self._unexpected("text that is no event stream")
         return cut is None
 
     async def _document(self, chunks: AsyncIterator[bytes], kind: str, decoder: Decoder, send: LlmEventSender) -> None:
-        body, cut = await self._read(chunks, MAX_STREAM_BYTES)
+        limit = self._limits.stream_bytes
+        body, cut = await self._read(chunks, limit + 1)
         if cut is not None:
             raise cut.observed(Seen.RESPONSE)
+        if len(body) > limit:
+            raise too_large(self._provider, f"the response is larger than {limit} bytes")
         if not (kind == "application/json" or kind.endswith("+json")):
             raise self._unexpected(f"`{kind}`", body)
         batch: list[LlmStreamEvent] = []
