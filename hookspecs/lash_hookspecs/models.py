@@ -79,22 +79,12 @@ class ModelPrices:
         known = [each for each in pieces if each is not None]
         return evolve(usage, picodollars=sum(known), unpriced=len(known) < len(pieces))
 
-    @property
-    def dearest_input(self) -> int | None:
-        """The most that a token of input may cost, in picodollars, whatever bucket it ends up in; None: not known."""
-        below = [self.input, self.cache_read, self.cache_write]
-        own = max((round(each * _MICRO) for each in below if each is not None), default=None)
-        if self.input is None or self.long is None or own is None:
-            return own if self.input is not None else None
-        long = self.long.dearest_input
-        return None if long is None else max(own, long)
-
-    @property
-    def dearest_output(self) -> int | None:
-        """The most that a token of output may cost, in picodollars; None: not known."""
-        all_of_them = [self.output] if self.long is None else [self.output, self.long.output]
-        known = [round(each * _MICRO) for each in all_of_them if each is not None]
-        return max(known) if len(known) == len(all_of_them) else None
+    def most(self, input: int, output: int) -> int:
+        """The most that a call of so many tokens may cost, in picodollars, whatever buckets its input ends up in."""
+        if self.long is not None and self.long_above is not None and input > self.long_above:
+            return self.long.most(input, output)
+        dearest = max((each for each in (self.input, self.cache_read, self.cache_write) if each is not None), default=0)
+        return round(dearest * _MICRO) * input + round((self.output or 0) * _MICRO) * output
 
 
 @frozen(kw_only=True)

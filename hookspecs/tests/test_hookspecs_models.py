@@ -59,11 +59,11 @@ def test_a_price_is_a_number_of_dollars_with_six_decimals() -> None:
             ModelPrices(output=wrong)  # type: ignore[arg-type]  # that is the point
 
 
-def test_the_dearest_token_is_the_dearest_of_all_buckets() -> None:
-    assert (PRICES.dearest_input, PRICES.dearest_output) == (1_562_500, 10_000_000)
-    assert (LONG.dearest_input, LONG.dearest_output) == (5_000_000, 22_500_000)
-    assert ModelPrices(cache_read=1).dearest_input is None
-    assert ModelPrices(output=1, long_above=1, long=ModelPrices()).dearest_output is None
+def test_the_most_is_what_the_dearest_bucket_costs() -> None:
+    assert PRICES.most(100, 10) == 100 * 1_562_500 + 10 * 10_000_000
+    assert LONG.most(100, 1) == 100 * 2_500_000 + 15_000_000
+    assert LONG.most(101, 1) == 101 * 5_000_000 + 22_500_000
+    assert ModelPrices().most(5, 5) == 0
 
 
 AMOUNTS = {0: "$0.00", 1: "$0.000000000001", 123_456_789: "$0.00013", 10**12: "$1.00", 1_234_567_890_123: "$1.2346"}

@@ -210,6 +210,10 @@ class _Loading:
         plain: dict[str, Any] = {
             name: tree[name] for name in ("store", "model", "mode", "instructions", "max_turns") if name in tree
         }
+        if "budget" in tree:
+            from lash_hookspecs.costs import Budget
+
+            plain["budget"] = Budget(**tree["budget"])
         if "generation" in tree:
             plain["generation"] = _generation(tree["generation"])
         return Settings(
