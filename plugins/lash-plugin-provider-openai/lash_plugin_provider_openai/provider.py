@@ -14,11 +14,12 @@ from lash_hookspecs.llm import (
     LlmEventSender,
     LlmRequest,
     LlmResponse,
-    ModelCapability,
     ProviderContext,
 )
+from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_openai.decode import ChatDecoder
 from lash_plugin_provider_openai.encode import RequestEncoder
+from lash_plugin_provider_openai.models import OPENAI_MODELS
 from lash_plugin_provider_openai.settings import DEFAULT_BASE_URL, OpenAiChatSettings
 from lash_provider_kit.limiter import RateLimiter, RateLimits
 from lash_provider_kit.reader import Limits
@@ -59,7 +60,8 @@ class OpenAiChatProvider:
         self._settings = settings
         self._provider_id = provider_id
         base_url = checked_url(settings.base_url, f"provider.{provider_id}.base_url")
-        self._needs_key = base_url == DEFAULT_BASE_URL and not settings.api_key.strip()
+        self._is_openai = base_url == DEFAULT_BASE_URL
+        self._needs_key = self._is_openai and not settings.api_key.strip()
         self._may_call = live_calls_allowed or is_loopback(base_url) or transport is not None
         self._base_url = base_url
         self._encoder = RequestEncoder(settings)
@@ -93,8 +95,8 @@ class OpenAiChatProvider:
         return f"<OpenAiChatProvider at {self._base_url}>"
 
     def capability(self, model: str) -> ModelCapability:
-        """What the settings say; the same for every model."""
-        return self._capability
+        """What the settings say, and where OpenAI itself answers, the table; a model elsewhere is another one."""
+        return self._capability.over(OPENAI_MODELS.capability(model)) if self._is_openai else self._capability
 
     async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
         """Ask, always streaming.

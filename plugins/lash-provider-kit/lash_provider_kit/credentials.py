@@ -46,8 +46,9 @@ class CredentialManager:
     """One credential, for all callers.
 
     `refresh` gets the old one and returns its successor; it raises `CredentialRevoked` where that can't ever succeed,
-    anything else where it may later. `persist` keeps the new one; until it returns, nobody is given it, since a
-    rotated refresh secret that is lost locks its owner out. `wall_clock` in seconds since the epoch.
+    anything else where it may later; a `LlmCallFailed` is handed on as it is. `persist` keeps the new one; until it
+    returns, nobody is given it, since a rotated refresh secret that is lost locks its owner out. `wall_clock` in
+    seconds since the epoch.
     """
 
     def __init__(
@@ -113,6 +114,8 @@ class CredentialManager:
             with anyio.fail_after(_REFRESH_S):
                 new = await self._refresh(old)
                 await self._persist(new)
+        except LlmCallFailed as failed:
+            return failed.error  # the provider's own words
         except CredentialRevoked:
             self._revoked = self._failure(f"the credential was revoked: {self._login_hint}", "credential_revoked")
             return self._revoked

@@ -38,12 +38,15 @@ class Decoder(Protocol):
 
     output_seen: bool
     """Whether text, reasoning or a tool call has come."""
-    usage: TokenUsage | None
-    """What the service has told of its usage so far; None before it has told any."""
     complete: bool
     """Whether what has come proves that the answer is whole."""
     done: bool
     """Whether the service has said that nothing more will come."""
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """What the service has told of its usage so far; None before it has told any."""
+        ...
 
     def feed(self, data: bytes, out: list[LlmStreamEvent]) -> None:
         """Take one event's data; append what it means to `out`."""

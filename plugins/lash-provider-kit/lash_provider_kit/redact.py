@@ -11,7 +11,9 @@ from lash_hookspecs.errors import ConfigurationError
 __all__ = ["Redactor", "checked_header", "checked_url", "is_loopback", "with_path"]
 
 # A service may quote another secret than ours (a gateway's upstream key), so shapes are hidden as well as values.
-_SHAPES = re.compile(r"(?i)(bearer\s+)[\w.~+/=-]{8,}|\b(?:sk|gsk|xai)-[\w-]{16,}|(?<=://)[^/\s@\"']+@")
+_SHAPES = re.compile(
+    r"(?i)(bearer\s+)[\w.~+/=-]{8,}|\b(?:sk|gsk|xai)-[\w-]{16,}|\bAIza[\w-]{30,}|\bya29\.[\w.-]{8,}|(?<=://)[^/\s@\"']+@"
+)
 _HIDDEN = "[redacted]"
 _SHORTEST = 8
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -29,6 +30,7 @@ from lash_provider_kit.failures import (
     error_object,
     is_free,
     retry_after_seconds,
+    with_message,
 )
 from lash_provider_kit.inflate import UnknownEncoding, inflated
 from lash_provider_kit.limiter import RateLimiter
@@ -60,9 +62,10 @@ class StreamingService:
     """An endpoint that takes a JSON body and streams back events.
 
     `provider` names it in messages; `secrets` are kept out of them; `auth_hint` tells people what to do about a refused
-    key. `capture` keeps the body of each request, without secrets, in its answer or error. `limiter` may be one for
-    several services. With `credentials`, `authorize` makes the headers that carry one. `sleep` (seconds), `wall_clock`
-    (seconds since the epoch) and `transport` are there for tests.
+    key. `refine` is given the body of an error answer, and may sharpen what its status alone made of it. `capture`
+    keeps the body of each request, without secrets, in its answer or error. `limiter` may be one for several services.
+    With `credentials`, `authorize` makes the headers that carry one. `sleep` (seconds), `wall_clock` (seconds since the
+    epoch) and `transport` are there for tests.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class StreamingService:
         limits: Limits = Limits(),
         retry: RetryPolicy = RetryPolicy(),
         auth_hint: str = "",
+        refine: Callable[[bytes, AttemptFailed], None] | None = None,
         capture: bool = False,
         limiter: RateLimiter | None = None,
         credentials: CredentialManager | None = None,
@@ -90,6 +94,7 @@ class StreamingService:
         self._limits = limits
         self._retry = retry
         self._auth_hint = auth_hint
+        self._refine = refine
         self._capture = capture
         self._limiter = limiter
         self._credentials = credentials
@@ -109,11 +114,17 @@ class StreamingService:
         await self.transport.aclose()
 
     async def call(
-        self, body: bytes | Sequence[bytes], decoder: Callable[[], Decoder], send: LlmEventSender
+        self,
+        body: bytes | Sequence[bytes],
+        decoder: Callable[[], Decoder],
+        send: LlmEventSender,
+        *,
+        url: str | None = None,
     ) -> LlmResponse:
         """POST `body`, whole or in pieces, and return the whole answer; `decoder` makes a fresh one for each attempt.
 
-        Raises `LlmCallFailed`, with every secret taken out.
+        `url` replaces the service's own for this call, on the same host. Raises `LlmCallFailed`, with every secret
+        taken out.
         """
 
         pieces = (body,) if isinstance(body, bytes) else body
@@ -126,11 +137,12 @@ class StreamingService:
                 credential = await self._credentials.current()
                 self._redact.add([credential.secret, credential.refresh_secret])
                 headers = self._authorize(credential)
+            post = partial(self.transport.post, pieces, headers, url)
             try:
                 if self._limiter is None:
-                    return await self._attempt(pieces, headers, decoder(), send)
+                    return await self._attempt(post, decoder(), send)
                 async with self._limiter.admitted(sum(map(len, pieces))):
-                    return await self._attempt(pieces, headers, decoder(), send)
+                    return await self._attempt(post, decoder(), send)
             except AttemptFailed as failure:
                 self._clean(failure)
                 raise
@@ -164,11 +176,11 @@ class StreamingService:
             failure.error = evolve(failure.error, message=f"{failure.error.message} ({self.transport.url})")
 
     async def _attempt(
-        self, body: Sequence[bytes], headers: Mapping[str, str], decoder: Decoder, send: LlmEventSender
+        self, post: Callable[[], Awaitable[httpx.Response]], decoder: Decoder, send: LlmEventSender
     ) -> LlmResponse:
         response: httpx.Response | None = None
         with anyio.move_on_after(self._timeouts.deadline_s) as scope:
-            response = await self.transport.post(body, headers)
+            response = await post()
             arriving = chunks_of(response)
             ended = False
             try:
@@ -298,11 +310,8 @@ class StreamingService:
         said = error_object(body)
         kind, retryable, reason = classify(said, status)
         words = said.message[:_MESSAGE_CHARS] or response.reason_phrase or "no message"
-        hint = f" ({self._auth_hint})" if kind is ProviderFailureKind.AUTH and self._auth_hint else ""
-        if 300 <= status < 400:
-            hint = " (redirects aren't followed, since they would carry the key along: set the base URL that is meant)"
         error = LlmCallError(
-            message=f"{self._provider}: HTTP {status} from {self.transport.url}: {words}{hint}",
+            message=f"{self._provider}: HTTP {status} from {self.transport.url}: {words}",
             kind=kind,
             retryable=retryable,
             code=said.code or said.type or f"http_{status}",
@@ -310,7 +319,13 @@ class StreamingService:
             terminal_reason=reason,
         )
         wait = retry_after_seconds(response.headers, self._wall_clock())
-        return AttemptFailed(error, Seen.RESPONSE, status=status, retry_after=wait)
+        failure = AttemptFailed(error, Seen.RESPONSE, status=status, retry_after=wait)
+        if self._refine is not None:
+            self._refine(body, failure)
+        hint = self._auth_hint if failure.error.kind is ProviderFailureKind.AUTH else ""
+        if 300 <= status < 400:
+            hint = "redirects aren't followed, since they would carry the key along: set the base URL that is meant"
+        return with_message(failure, f"{failure.error.message} ({hint})") if hint else failure
 
     def _unexpected(self, what: str, body: bytes = b"") -> AttemptFailed:
         message = f"{self.transport.url} answered with {what}: is the base URL right?"

@@ -78,7 +78,7 @@ class HttpTransport:
         self._timeouts = timeouts
         self._given = transport
         self._send: Callable[[httpx.Request], Awaitable[httpx.Response]] | None = None
-        self._request: Callable[[Sequence[bytes], Mapping[str, str]], httpx.Request] | None = None
+        self._request: Callable[[Sequence[bytes], Mapping[str, str], str | None], httpx.Request] | None = None
         self._closing = AsyncExitStack()
         self.errors: tuple[type[BaseException], ...] = ()
         self.backend = ""
@@ -87,16 +87,18 @@ class HttpTransport:
     def __repr__(self) -> str:
         return f"<HttpTransport to {self.url}>"
 
-    async def post(self, body: Sequence[bytes], headers: Mapping[str, str] = _NONE) -> httpx.Response:
+    async def post(
+        self, body: Sequence[bytes], headers: Mapping[str, str] = _NONE, url: str | None = None
+    ) -> httpx.Response:
         """Send the pieces of `body`; the answer's status and headers are there, its content is yet to be read.
 
-        `headers` are for this request alone.
+        `headers` are for this request alone, and so is a `url` on the same host.
         Raises `AttemptFailed`. Close the response with `close_response`, also after an error.
         """
         send = self._send or self._open()
         assert self._request is not None  # _open sets both
         try:
-            return await send(self._request(body, headers))
+            return await send(self._request(body, headers, url))
         except self.errors as exc:
             failure = self.failure(exc)
         raise failure
@@ -141,7 +143,9 @@ class HttpTransport:
                     return step
                 raise StopAsyncIteration
 
-        def request(body: Sequence[bytes], further: Mapping[str, str]) -> httpx.Request:
+        parsed = cache(httpx.URL)  # a service has few of them
+
+        def request(body: Sequence[bytes], further: Mapping[str, str], other: str | None) -> httpx.Request:
             size = sum(map(len, body))
             large = size > _JOINED
             stream = Pieces(body) if large else httpx.ByteStream(b"".join(body))
@@ -149,7 +153,8 @@ class HttpTransport:
             if further:
                 sized.update(further)
             # With `stream`, httpx works no headers out; with `content` that takes longer than all else here.
-            made = httpx.Request("POST", url, headers=sized, stream=stream, extensions={"timeout": timeout})
+            target = url if other is None else parsed(other)
+            made = httpx.Request("POST", target, headers=sized, stream=stream, extensions={"timeout": timeout})
             if not large:
                 made.read()  # from here on it has its content at hand, which aiohttp takes as it is
             return made

@@ -113,3 +113,15 @@ def test_loopback(url: str, loopback: bool) -> None:
 def test_a_path_goes_before_the_query() -> None:
     assert with_path("https://x/v1/", "/chat") == "https://x/v1/chat"
     assert with_path("https://x/v1?api-version=2", "/chat") == "https://x/v1/chat?api-version=2"
+
+
+def test_a_secret_that_came_later_is_one() -> None:
+    redactor = Redactor(["the-first-secret"])
+    redactor.add(["the+second+secret", "tiny"])
+    shown = redactor("the-first-secret the+second+secret the%2Bsecond%2Bsecret tiny")
+    assert shown == "[redacted] [redacted] [redacted] tiny"
+
+
+@pytest.mark.parametrize("secret", ["AIzaSy" + "A1_-" * 8, "ya29.a0Af_bC-dEfGh.1234"])
+def test_google_s_keys_and_tokens_are_known_by_their_shape(secret: str) -> None:
+    assert Redactor()(f"{{'key': '{secret}'}}") == "{'key': '[redacted]'}"

@@ -1,0 +1,84 @@
+"""What a wire may know better: a URL for each call, and what its service means by a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+from attrs import evolve
+
+from lash_hookspecs.errors import LlmCallFailed
+from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmStreamEvent, ProviderFailureKind, TokenUsage
+from lash_provider_kit import AttemptFailed, StreamingService
+from lash_provider_kit.credentials import Credential, CredentialManager
+from lash_provider_kit.testing import ChatServer, raw, sse, status
+
+TOKEN = "a-token-that-nobody-sees"
+
+
+class End:
+    """A decoder that wants one event."""
+
+    def __init__(self) -> None:
+        self.output_seen = self.complete = self.done = False
+        self.usage: TokenUsage | None = None
+
+    def feed(self, data: bytes, out: list[LlmStreamEvent]) -> None:
+        self.complete = self.done = True
+
+    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
+        self.complete = self.done = True
+
+    def finish(self) -> LlmResponse:
+        return LlmResponse()
+
+
+async def unheard(events: Sequence[LlmStreamEvent]) -> None:
+    """Nobody listens."""
+
+
+async def test_a_call_may_have_its_own_url_over_the_same_connection() -> None:
+    with ChatServer() as server:
+        server.default = raw(sse("end"))
+        service = StreamingService(provider="p", url=f"{server.origin}/a", headers={"x-key": "k"})
+        call = partial(service.call, b"{}", End, unheard)
+        await call()
+        await call(url=f"{server.origin}/b?alt=sse")
+        await call()
+        assert [each.target for each in server.requests] == ["/a", "/b?alt=sse", "/a"]
+        assert {each.headers["x-key"] for each in server.requests} == {"k"}
+        assert server.connections == 1
+        await service.aclose()
+
+
+async def test_a_provider_may_know_more_of_a_refusal_than_its_status_says() -> None:
+    """It sees the body; the hint about keys follows what it made of it, and no secret comes through."""
+    seen: list[bytes] = []
+
+    def refine(body: bytes, failure: AttemptFailed) -> None:
+        seen.append(body)
+        failure.error = evolve(failure.error, kind=ProviderFailureKind.AUTH, message=f"{failure.error.message} {TOKEN}")
+
+    with ChatServer(status(400, b'{"error": "no"}')) as server:
+        service = StreamingService(
+            provider="p", url=server.url, headers={}, secrets=[TOKEN], auth_hint="is the key right?", refine=refine
+        )
+        with pytest.raises(LlmCallFailed) as caught:
+            await service.call(b"{}", End, unheard)
+        await service.aclose()
+    assert seen == [b'{"error": "no"}']
+    assert caught.value.error.kind is ProviderFailureKind.AUTH
+    assert caught.value.error.message.endswith("no [redacted] (is the key right?)")
+
+
+async def test_why_a_credential_could_not_be_renewed_is_told_in_the_provider_s_words() -> None:
+    said = LlmCallError(message="p: the command ended with 1", code="token_command_failed")
+
+    async def renew(_: Credential) -> Credential:
+        raise LlmCallFailed(said)
+
+    manager = CredentialManager(Credential(secret="", expires_at=0.0), renew, provider="p")
+    with pytest.raises(LlmCallFailed) as caught:
+        await manager.current()
+    assert caught.value.error is said
