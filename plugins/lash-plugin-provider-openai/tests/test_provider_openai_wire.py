@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from attrs import frozen
 
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
@@ -48,59 +45,9 @@ from lash_hookspecs.llm_messages import (
 from lash_hookspecs.messages import AttachmentRef
 from lash_plugin_provider_openai import OpenAiChatProvider, OpenAiChatSettings
 from lash_plugin_provider_openai.encode import RequestEncoder
+from lash_provider_kit.recordings import Exchange, cuts, exchanges, over
 
-WIRE = Path(__file__).parents[4] / "shared" / "wire"
-
-
-@frozen(kw_only=True)
-class Exchange:
-    """One recorded request and its response."""
-
-    name: str
-    request: dict[str, Any]
-    status: int
-    content_type: str
-    body: bytes
-
-    @property
-    def is_stream(self) -> bool:
-        return "event-stream" in self.content_type
-
-
-def _exchanges() -> Iterator[Exchange]:
-    try:
-        import yaml
-    except ImportError:
-        return
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    for folder in ("openai-chat", *sorted(each.name for each in WIRE.glob("compat-*"))):
-        for path in sorted((WIRE / folder).glob("*.yaml")):
-            recorded = yaml.load(path.read_text(encoding="utf-8"), loader)["interactions"]
-            for number, each in enumerate(recorded):
-                request, response = each["request"], each["response"]
-                if "chat/completions" not in request["uri"]:
-                    continue
-                if "parsed_body" in response:
-                    body = json.dumps(response["parsed_body"]).encode()
-                else:
-                    body = response["body"]["string"].encode()
-                yield Exchange(
-                    name=f"{folder}/{path.stem.removeprefix('test_')}/{number}",
-                    request=request["parsed_body"],
-                    status=response["status"]["code"],
-                    content_type=response["headers"]["content-type"][0],
-                    body=body,
-                )
-
-
-EXCHANGES = list(_exchanges())
-
-
-def over(exchanges: Sequence[Exchange]) -> pytest.MarkDecorator:
-    missing = pytest.param(None, marks=pytest.mark.skip(reason=f"no recordings in {WIRE}, or no PyYAML to read them"))
-    return pytest.mark.parametrize(
-        "exchange", exchanges or [missing], ids=[each.name for each in exchanges] or ["none"]
-    )
+EXCHANGES = exchanges("openai-chat", "compat-*", uri="chat/completions")
 
 
 # ---- what they sent
@@ -213,14 +160,9 @@ async def test_what_a_recording_shows_is_what_we_read(exchange: Exchange) -> Non
 
 @over(STREAMED)
 async def test_cutting_a_recording_anywhere_changes_nothing(exchange: Exchange) -> None:
-    body = exchange.body
     whole = await play(exchange)
-    assert await play(exchange, [body[index : index + 1] for index in range(len(body))]) == whole
-    rng = random.Random(exchange.name)
-    for _ in range(40):
-        places = [0, *sorted(rng.sample(range(1, len(body)), rng.randint(1, 30))), len(body)]
-        chunks = [body[start:end] for start, end in pairwise(places)]
-        assert await play(exchange, chunks) == whole
+    for reads in cuts(exchange):
+        assert await play(exchange, reads) == whole
 
 
 @over(STREAMED)
@@ -394,7 +336,7 @@ def test_we_would_send_the_same(exchange: Exchange) -> None:
     assert in_our_words(ours) == in_our_words(exchange.request)
 
 
-@pytest.mark.skipif(not EXCHANGES, reason=f"no recordings in {WIRE}, or no PyYAML to read them")
+@pytest.mark.skipif(not EXCHANGES, reason="no recordings")
 def test_the_recordings_are_really_used() -> None:
     """Against a filter that quietly excludes everything."""
     assert len(STREAMED) >= 6

@@ -1,9 +1,10 @@
 """What lash's model providers share: transport, server-sent events, retries, failure kinds, redaction."""
 
 from lash_provider_kit.failures import AttemptFailed, Seen, ServiceError, classify, error_object
+from lash_provider_kit.reader import MALFORMED_EVENT, Decoder, Limits, StreamReader
 from lash_provider_kit.redact import Redactor, checked_header, checked_url, is_loopback, with_path
 from lash_provider_kit.retry import RetryMode, RetryPolicy
-from lash_provider_kit.service import MALFORMED_EVENT, Decoder, StreamingService
+from lash_provider_kit.service import StreamingService
 from lash_provider_kit.sse import SseLimitExceeded, SseParser
 from lash_provider_kit.transport import HttpTransport, Timeouts
 
@@ -12,6 +13,7 @@ __all__ = [
     "AttemptFailed",
     "Decoder",
     "HttpTransport",
+    "Limits",
     "Redactor",
     "RetryMode",
     "RetryPolicy",
@@ -19,6 +21,7 @@ __all__ = [
     "ServiceError",
     "SseLimitExceeded",
     "SseParser",
+    "StreamReader",
     "StreamingService",
     "Timeouts",
     "checked_header",

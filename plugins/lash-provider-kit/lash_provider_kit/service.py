@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 from attrs import evolve
@@ -19,7 +19,6 @@ from lash_hookspecs.llm import (
     LlmResponse,
     LlmStreamEvent,
     ProviderFailureKind,
-    TokenUsage,
 )
 from lash_provider_kit.failures import (
     AttemptFailed,
@@ -29,15 +28,15 @@ from lash_provider_kit.failures import (
     is_free,
     retry_after_seconds,
 )
+from lash_provider_kit.reader import Decoder, Limits, StreamReader
 from lash_provider_kit.redact import Redactor
 from lash_provider_kit.retry import RetryPolicy, with_retries
-from lash_provider_kit.sse import MAX_STREAM_BYTES, SseLimitExceeded, SseParser
 from lash_provider_kit.transport import HttpTransport, Timeouts, chunks_of, close_response
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["MALFORMED_EVENT", "Decoder", "StreamingService"]
+__all__ = ["StreamingService"]
 
 # Once the service has said that it is done, only the connection's clean end is missing; waiting for that lets the
 # connection be used again, and isn't worth more than this.
@@ -47,34 +46,6 @@ _RAW_CHARS = 4096
 _MESSAGE_CHARS = 1024
 # Content types under which services send event streams; the middle ones are wrong, and common.
 _STREAMED = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
-
-MALFORMED_EVENT = "malformed_event"
-"""The code of the failure that a decoder raises for an event which isn't in its format at all."""
-
-
-class Decoder(Protocol):
-    """One wire's reading of one answer. It raises `AttemptFailed` for what the service gets wrong."""
-
-    output_seen: bool
-    """Whether text, reasoning or a tool call has come."""
-    usage: TokenUsage | None
-    """What the service has told of its usage so far; None before it has told any."""
-    complete: bool
-    """Whether what has come proves that the answer is whole."""
-    done: bool
-    """Whether the service has said that nothing more will come."""
-
-    def feed(self, data: bytes, out: list[LlmStreamEvent]) -> None:
-        """Take one event's data; append what it means to `out`."""
-        ...
-
-    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
-        """Take an answer that came as one JSON document, although a stream was asked for."""
-        ...
-
-    def finish(self) -> LlmResponse:
-        """The answer, once the stream has ended."""
-        ...
 
 
 class StreamingService:
@@ -92,6 +63,7 @@ class StreamingService:
         headers: Mapping[str, str],
         secrets: Iterable[str] = (),
         timeouts: Timeouts = Timeouts(),
+        limits: Limits = Limits(),
         retry: RetryPolicy = RetryPolicy(),
         auth_hint: str = "",
         transport: httpx.AsyncBaseTransport | None = None,
@@ -101,6 +73,7 @@ class StreamingService:
         self._provider = provider
         self._redact = Redactor(secrets)
         self._timeouts = timeouts
+        self._limits = limits
         self._retry = retry
         self._auth_hint = auth_hint
         self._sleep = sleep
@@ -195,33 +168,28 @@ class StreamingService:
         strict: bool,
     ) -> bool:
         """Decode the stream to its end; whether that was a clean one."""
-        parser = SseParser()
-        feed, errors = decoder.feed, self.transport.errors
-        events: list[bytes] = []
-        any_event = draining = False
+        reader = StreamReader(decoder, self._limits)
+        take, errors = reader.take, self.transport.errors
+        draining = ended = False
         cut: AttemptFailed | None = None
-        ended = False
         # One pass per network read: its events leave in one list, and no scope is entered (the transport times each
         # read, `scope` times everything), because each hop and each scope costs more than decoding an event.
         while not ended:
-            try:
-                events = parser.feed(await anext(chunks))
-            except StopAsyncIteration:
-                ended, events = True, parser.close()
-            except SseLimitExceeded as exc:
-                raise self._failure(f"{exc}", ProviderFailureKind.STREAM, "stream_too_large") from exc
-            except errors as exc:
-                ended, events, cut = True, parser.close(), self.transport.failure(exc)
-            if not events:
-                continue
-            any_event = True
             batch: list[LlmStreamEvent] = []
             failure: AttemptFailed | None = None
             try:
-                for data in events:
-                    feed(data, batch)
+                take(await anext(chunks), batch)
             except AttemptFailed as exc:
                 failure = exc
+            except StopAsyncIteration:
+                ended = True
+            except errors as exc:
+                ended, cut = True, self.transport.failure(exc)
+            if ended:
+                try:
+                    reader.close(batch)
+                except AttemptFailed as exc:
+                    failure = exc
             deadline = scope.deadline
             if batch:
                 # The deadline is the service's: a listener that takes its time is neither counted nor cut off.
@@ -229,8 +197,7 @@ class StreamingService:
                 began = time.monotonic()
                 await send(batch)
                 deadline += time.monotonic() - began
-            # Half an event at the end is the sign of a cut, which is judged below, rather than of bad data.
-            if failure is not None and not (ended and failure.error.code == MALFORMED_EVENT):
+            if failure is not None:
                 raise failure
             if decoder.done and not draining:
                 draining = True
@@ -238,12 +205,12 @@ class StreamingService:
             scope.deadline = deadline  # once: each change is a timer more
         if cut is not None and not decoder.complete:
             raise cut.observed(_progress(decoder))
-        if not any_event and not strict and parser.received:
+        if not reader.any_event and not strict and reader.received:
             raise self._unexpected("text that is no event stream")
         return cut is None
 
     async def _document(self, chunks: AsyncIterator[bytes], kind: str, decoder: Decoder, send: LlmEventSender) -> None:
-        body, cut = await self._read(chunks, MAX_STREAM_BYTES)
+        body, cut = await self._read(chunks, self._limits.stream_bytes)
         if cut is not None:
             raise cut.observed(Seen.RESPONSE)
         if not (kind == "application/json" or kind.endswith("+json")):

@@ -1,0 +1,226 @@
+"""What the cases are made of: a client of the provider under test, a server that plays its service, and checks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from attrs import evolve, field
+
+from lash_hookspecs.errors import LlmCallFailed
+from lash_hookspecs.llm import (
+    LlmCallError,
+    LlmRequest,
+    LlmResponse,
+    LlmStreamEvent,
+    LlmTerminalReason,
+    RetryStatus,
+    StreamDelta,
+    StreamReasoningDelta,
+    TokenUsage,
+)
+from lash_hookspecs.llm_messages import LlmMessage, LlmRole, llm_text
+from lash_hookspecs.testing.provider.server import Answer, WireServer, raw, status
+from lash_hookspecs.testing.provider.wire import (
+    MODEL,
+    Ability,
+    Decoded,
+    Ends,
+    Fault,
+    ProviderSetup,
+    Said,
+    Text,
+    Used,
+    Wire,
+)
+from lash_hookspecs.values import frozen
+
+__all__ = [
+    "KEY",
+    "NOW",
+    "Cases",
+    "ProviderCase",
+    "Scene",
+    "asked",
+    "check",
+    "hello",
+    "same",
+    "user",
+]
+
+KEY = "sk-Zq7-secret-0123456789abcdefghijklmnopqrstuvwxyz"
+"""The key of every provider under test; no text may hold it."""
+
+NOW = 1_750_000_000.0
+"""What time it is for a provider, until a case says otherwise."""
+
+USAGE = TokenUsage(input=12, output=7)
+
+
+def user(text: str) -> LlmMessage:
+    """A message of the user's."""
+    return llm_text(LlmRole.USER, text)
+
+
+def asked(*messages: LlmMessage, **fields: Any) -> LlmRequest:
+    """A request; without messages, the user says hello."""
+    return LlmRequest(model=MODEL, messages=messages or (user("hello"),), **fields)
+
+
+def hello(*before: Said, usage: TokenUsage = USAGE, reason: LlmTerminalReason | str = LlmTerminalReason.STOP) -> Any:
+    """A plain whole answer, or one that says `before`."""
+    return (*(before or (Text("Hel"), Text("lo"))), Used(usage), Ends(reason))
+
+
+class Scene:
+    """One provider against one server. Use it as a context manager; what it opened, it closes."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.server = WireServer()
+        self.events: list[LlmStreamEvent] = []
+        self.waits: list[float] = []
+        self.now = NOW
+        self._closing = AsyncExitStack()
+        self._provider: Any = None
+
+    async def __aenter__(self) -> Self:
+        self._closing.enter_context(self.server)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._closing.aclose()
+
+    # ---- the provider
+
+    def open(self, **changes: Any) -> Any:
+        """The provider, opened with these settings; `ask` opens one itself."""
+        setup = ProviderSetup(base_url=self.server.origin, api_key=KEY, sleep=self._sleep, wall_clock=lambda: self.now)
+        provider = self.wire.open(evolve(setup, **changes))
+        self._closing.push_async_callback(provider.aclose)
+        self._provider = provider
+        return provider
+
+    async def ask(self, request: LlmRequest | None = None) -> LlmResponse:
+        """The answer. What was streamed is in `events` when this returns, or raises."""
+        provider = self._provider or self.open()
+        answer = await provider.complete(request or asked(), self.listen)
+        if not isinstance(answer, LlmResponse):
+            raise AssertionError(f"`complete` returned {answer!r}, where a `LlmResponse` was expected")
+        return answer
+
+    async def fail(self, request: LlmRequest | None = None) -> LlmCallError:
+        """Why there is no answer."""
+        try:
+            answer = await self.ask(request)
+        except LlmCallFailed as failed:
+            return failed.error
+        raise AssertionError(f"the call was answered, where it had to fail: {answer!r}")
+
+    async def listen(self, events: Sequence[LlmStreamEvent]) -> None:
+        """Take what is streamed."""
+        self.events.extend(events)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+    # ---- the service
+
+    def say(self, *said: Said, **options: Any) -> Answer:
+        """An answer, each event in a write of its own. Options are those of `server.raw`."""
+        return raw(*self.wire.stream(said), **{"content_type": self.wire.content_type, **options})
+
+    def refuse(
+        self, fault: Fault, code: int | None = None, message: str = "no, says the service", **headers: str
+    ) -> Answer:
+        """An error answer, with the status that is usual for it; `retry_after="2"` is the header `retry-after`."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return status(code or self.wire.statuses[fault], self.wire.error(fault, message), headers=named)
+
+    # ---- what was seen
+
+    @property
+    def text(self) -> str:
+        """The deltas of text, joined."""
+        return "".join(each.text for each in self.events if isinstance(each, StreamDelta))
+
+    @property
+    def reasoning(self) -> str:
+        """The deltas of reasoning, joined."""
+        return "".join(each.text for each in self.events if isinstance(each, StreamReasoningDelta))
+
+    @property
+    def retries(self) -> list[RetryStatus]:
+        """What was told of waits."""
+        return [each for each in self.events if isinstance(each, RetryStatus)]
+
+    @property
+    def tries(self) -> int:
+        """How many requests have come."""
+        return len(self.server.requests)
+
+    def decode(self, reads: Iterable[bytes], **options: Any) -> Decoded:
+        """What the decoder alone makes of these reads."""
+        return self.wire.decode(reads, **options)
+
+
+Run = Callable[[Scene], Awaitable[None]]
+
+
+@frozen
+class ProviderCase:
+    """One statement about a provider. `needs` are the abilities that its check uses.
+
+    `invariant` is the number of the providers' invariant that it shows, where it shows one.
+    """
+
+    id: str
+    statement: str
+    needs: frozenset[Ability]
+    invariant: int | None
+    _run: Run = field(repr=False)
+
+    def reason_to_skip(self, wire: Wire) -> str | None:
+        """Why the wire can't be asked this."""
+        return next((wire.cannot[each] for each in (self.id, *sorted(self.needs)) if each in wire.cannot), None)
+
+    async def run(self, wire: Wire) -> None:
+        """Check it. Raises `AssertionError` if it doesn't hold."""
+        async with Scene(wire) as scene:
+            await self._run(scene)
+
+
+class Cases:
+    """Collects the cases of one module; a case's id is `PART.NAME`, its statement its docstring."""
+
+    def __init__(self, part: str) -> None:
+        self.part = part
+        self.all: list[ProviderCase] = []
+
+    def add(self, name: str, statement: str, run: Run, *needs: Ability, invariant: int | None = None) -> None:
+        """A case that is a row of a table."""
+        self.all.append(ProviderCase(f"{self.part}.{name}", statement, frozenset(needs), invariant, run))
+
+    def __call__(self, name: str, *needs: Ability, invariant: int | None = None) -> Callable[[Run], Run]:
+        """A case that is a function."""
+
+        def added(run: Run) -> Run:
+            self.add(name, " ".join((run.__doc__ or "").split()), run, *needs, invariant=invariant)
+            return run
+
+        return added
+
+
+def same(got: object, wanted: object) -> None:
+    if got != wanted:
+        raise AssertionError(f"got    {got!r}\nwanted {wanted!r}")
+
+
+def check(holds: object, what: str) -> None:
+    if not holds:
+        raise AssertionError(what)

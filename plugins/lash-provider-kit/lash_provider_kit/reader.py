@@ -1,0 +1,127 @@
+"""Reading one streamed answer without any I/O: reads of the network in, events out, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from attrs import field
+from attrs.validators import ge
+
+from lash_hookspecs.llm import (
+    LlmCallError,
+    LlmResponse,
+    LlmStreamEvent,
+    ProviderFailureKind,
+    TokenUsage,
+)
+from lash_hookspecs.values import frozen
+from lash_provider_kit.failures import AttemptFailed, Seen
+from lash_provider_kit.sse import MAX_EVENT_BYTES, MAX_STREAM_BYTES, SseLimitExceeded, SseParser
+
+__all__ = ["MALFORMED_EVENT", "Decoder", "Limits", "StreamReader", "decoded", "too_large"]
+
+MALFORMED_EVENT = "malformed_event"
+"""The code of the failure that a decoder raises for an event which isn't in its format at all."""
+
+
+@frozen(kw_only=True)
+class Limits:
+    """In bytes: the largest event, and the largest answer, decompressed."""
+
+    event_bytes: int = field(default=MAX_EVENT_BYTES, validator=ge(1))
+    stream_bytes: int = field(default=MAX_STREAM_BYTES, validator=ge(1))
+
+
+class Decoder(Protocol):
+    """One wire's reading of one answer. It raises `AttemptFailed` for what the service gets wrong."""
+
+    output_seen: bool
+    """Whether text, reasoning or a tool call has come."""
+    usage: TokenUsage | None
+    """What the service has told of its usage so far; None before it has told any."""
+    complete: bool
+    """Whether what has come proves that the answer is whole."""
+    done: bool
+    """Whether the service has said that nothing more will come."""
+
+    def feed(self, data: bytes, out: list[LlmStreamEvent]) -> None:
+        """Take one event's data; append what it means to `out`."""
+        ...
+
+    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
+        """Take an answer that came as one JSON document, although a stream was asked for."""
+        ...
+
+    def finish(self) -> LlmResponse:
+        """The answer, once the stream has ended."""
+        ...
+
+
+class StreamReader:
+    """Feeds a decoder what each read brought. `any_event` tells whether there was an event at all."""
+
+    def __init__(self, decoder: Decoder, limits: Limits) -> None:
+        self._feed = decoder.feed
+        self._parser = SseParser(limits.event_bytes, limits.stream_bytes)
+        self.any_event = False
+
+    @property
+    def received(self) -> int:
+        """Bytes taken so far."""
+        return self._parser.received
+
+    def take(self, read: bytes, out: list[LlmStreamEvent]) -> None:
+        """Append what a read means to `out`. Raises `AttemptFailed`; what was good before that is in `out`."""
+        try:
+            events = self._parser.feed(read)
+        except SseLimitExceeded as exc:
+            limit = exc
+        else:
+            if events:
+                self.any_event = True
+                feed = self._feed
+                for data in events:
+                    feed(data, out)
+            return
+        raise too_large(str(limit))
+
+    def close(self, out: list[LlmStreamEvent]) -> None:
+        """Append what an event means that the end cut off before its blank line."""
+        try:
+            for data in self._parser.close():
+                self.any_event = True
+                self._feed(data, out)
+        except SseLimitExceeded as exc:
+            raise too_large(str(exc)) from None
+        except AttemptFailed as failure:
+            # Half an event at the end is the sign of a cut, which the decoder's end judges, rather than of bad data.
+            if failure.error.code != MALFORMED_EVENT:
+                raise
+
+
+def too_large(what: str) -> AttemptFailed:
+    """The failure of an answer above a limit."""
+    error = LlmCallError(message=what, kind=ProviderFailureKind.STREAM, code="stream_too_large")
+    return AttemptFailed(error, Seen.RESPONSE)
+
+
+def decoded(
+    decoder: Decoder, reads: Iterable[bytes], limits: Limits = Limits(), *, document: bool = False
+) -> tuple[tuple[LlmStreamEvent, ...], LlmResponse | LlmCallError]:
+    """What a decoder makes of a 200 that came in these reads: its events, and the answer or why there is none."""
+    events: list[LlmStreamEvent] = []
+    try:
+        if document:
+            body = b"".join(reads)
+            if len(body) > limits.stream_bytes:
+                raise too_large(f"the response is larger than {limits.stream_bytes} bytes")
+            decoder.whole(body, events)
+        else:
+            reader = StreamReader(decoder, limits)
+            for read in reads:
+                reader.take(read, events)
+            reader.close(events)
+        return tuple(events), decoder.finish()
+    except AttemptFailed as failure:
+        return tuple(events), failure.error
