@@ -31,7 +31,7 @@ from lash_hookspecs.llm import (
 from lash_hookspecs.messages import ProviderReasoningMeta
 from lash_plugin_provider_anthropic.usage import UsageMeter
 from lash_provider_kit.failures import AttemptFailed, Seen, classify, error_object
-from lash_provider_kit.service import MALFORMED_EVENT
+from lash_provider_kit.reader import MALFORMED_EVENT
 
 __all__ = ["MessageDecoder"]
 

@@ -14,6 +14,7 @@ from lash_plugin_provider_anthropic.decode import MessageDecoder
 from lash_plugin_provider_anthropic.encode import RequestEncoder
 from lash_plugin_provider_anthropic.models import facts
 from lash_plugin_provider_anthropic.settings import DEFAULT_BASE_URL, AnthropicSettings
+from lash_provider_kit.reader import Limits
 from lash_provider_kit.redact import checked_header, checked_url, is_loopback, with_path
 from lash_provider_kit.retry import RetryPolicy
 from lash_provider_kit.service import StreamingService
@@ -36,8 +37,8 @@ _OWN_FIELDS = ("messages", "model", "stream", "system")
 class AnthropicProvider:
     """Messages at one base URL.
 
-    Raises ConfigurationError for settings that can't work. `transport`, `sleep` (seconds) and `wall_clock` (seconds
-    since the epoch) are there for tests.
+    Raises ConfigurationError for settings that can't work. `transport`, `sleep` (seconds), `wall_clock` (seconds
+    since the epoch) and `limits` are there for tests.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class AnthropicProvider:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         wall_clock: Callable[[], float] = time.time,
+        limits: Limits = Limits(),
     ) -> None:
         self._settings = settings
         self._provider_id = provider_id
@@ -71,6 +73,7 @@ class AnthropicProvider:
             timeouts=Timeouts(
                 connect_s=settings.connect_timeout_s, chunk_s=settings.chunk_timeout_s, deadline_s=settings.deadline_s
             ),
+            limits=limits,
             retry=RetryPolicy(mode=settings.retry, max_attempts=settings.max_attempts),
             auth_hint=f"is the key right? {_SET_THE_KEY}",
             transport=transport,
