@@ -11,15 +11,23 @@ from typing import Any
 from attrs import evolve, fields, has
 
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
-from lash_framework.machine import stamp_response
 from lash_framework.machine.answers import ENDING_REASONS, answer_text
 from lash_framework.reply_pieces import ReplyPieces
 from lash_framework.stream import ActivityStream
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.effect_outcomes import LlmCallOutcome
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
-from lash_hookspecs.llm import LlmAttachment, LlmCallError, LlmRequest, LlmResponse, LlmStreamEvent, TokenUsage
+from lash_hookspecs.llm import (
+    LlmAttachment,
+    LlmCallError,
+    LlmRequest,
+    LlmResponse,
+    LlmStreamEvent,
+    ProviderFailureKind,
+    TokenUsage,
+)
 from lash_hookspecs.llm_messages import ImageBlock, LlmBlock, LlmMessage, TextBlock
+from lash_hookspecs.replay import foreign_origin, stamp_response
 
 __all__ = ["ask_aside", "call_model", "storable"]
 
@@ -91,6 +99,14 @@ def _partial_text(result: LlmResponse | LlmCallError, stream: ActivityStream) ->
 def _answer(plan: TurnPlan, answer: object) -> LlmResponse | LlmCallError:
     """What the provider returned, its opaque state stamped with where it is from; or that it is no answer."""
     if isinstance(answer, LlmResponse):
+        if (origin := foreign_origin(answer, plan.route)) is not None:
+            return LlmCallError(
+                message=f"provider `{plan.provider_id}` returned state of `{origin.provider_id}` at {origin.endpoint}"
+                ": the answer is refused, since such state belongs to the route that made it",
+                kind=ProviderFailureKind.VALIDATION,
+                code="foreign_replay_state",
+                usage=evolve(answer.usage, at_least=True),
+            )
         return stamp_response(answer, plan.route)
     what = "None" if answer is None else f"a `{type(answer).__name__}`"
     return LlmCallError(

@@ -14,8 +14,6 @@ from lash_framework.machine import (
     ProjectionView,
     projection as projection_module,
     prune_weight,
-    stamp_response,
-    strip_foreign_replay,
 )
 from lash_framework.machine.projection import render_message
 from lash_hookspecs.llm import (
@@ -50,6 +48,7 @@ from lash_hookspecs.messages import (
     ResponseTextMeta,
     Summarized,
 )
+from lash_hookspecs.replay import stamp_response, strip_foreign_replay
 from lash_hookspecs.turn_effects import LlmCall
 
 USER, ASSISTANT, SYSTEM, EVENT = MessageRole.USER, MessageRole.ASSISTANT, MessageRole.SYSTEM, MessageRole.EVENT

@@ -246,7 +246,10 @@ if TYPE_CHECKING:
         process_stamp as process_stamp,
     )
     from lash_hookspecs.llm import (
+        AttemptDecision as AttemptDecision,
         AttemptReset as AttemptReset,
+        AttemptSeen as AttemptSeen,
+        FailedAttempt as FailedAttempt,
         GenerationOptions as GenerationOptions,
         JsonObjectOutput as JsonObjectOutput,
         JsonSchemaOutput as JsonSchemaOutput,
@@ -403,6 +406,12 @@ if TYPE_CHECKING:
         SlotEntry as SlotEntry,
         SlotLayer as SlotLayer,
         TextEntry as TextEntry,
+    )
+    from lash_hookspecs.replay import (
+        foreign_origin as foreign_origin,
+        has_reasoning_replay as has_reasoning_replay,
+        stamp_response as stamp_response,
+        strip_foreign_replay as strip_foreign_replay,
     )
     from lash_hookspecs.sequences import (
         Deferred as Deferred,
@@ -875,7 +884,10 @@ _MODULES = {
         "process_stamp",
     ),
     "llm": (
+        "AttemptDecision",
         "AttemptReset",
+        "AttemptSeen",
+        "FailedAttempt",
         "GenerationOptions",
         "JsonObjectOutput",
         "JsonSchemaOutput",
@@ -1032,6 +1044,12 @@ _MODULES = {
         "SlotEntry",
         "SlotLayer",
         "TextEntry",
+    ),
+    "replay": (
+        "foreign_origin",
+        "has_reasoning_replay",
+        "stamp_response",
+        "strip_foreign_replay",
     ),
     "sequences": (
         "Deferred",

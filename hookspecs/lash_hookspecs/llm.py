@@ -18,7 +18,10 @@ from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, Provid
 from lash_hookspecs.values import frozen
 
 __all__ = [
+    "AttemptDecision",
     "AttemptReset",
+    "AttemptSeen",
+    "FailedAttempt",
     "GenerationOptions",
     "JsonObjectOutput",
     "JsonSchemaOutput",
@@ -254,6 +257,8 @@ class LlmResponse:
     http_summary: str | None = None
     response_id: str | None = None
     served_model: str | None = None
+    failed_attempts: tuple[FailedAttempt, ...] = ()
+    """What came before the attempt that was answered."""
 
 
 class ProviderFailureKind(StrEnum):
@@ -285,6 +290,54 @@ class LlmCallError:
     code: str | None = None
     terminal_reason: LlmTerminalReason = LlmTerminalReason.PROVIDER_ERROR
     request_body: str | None = None
+    usage: TokenUsage | None = None
+    failed_attempts: tuple[FailedAttempt, ...] = ()
+    """All attempts, where there were several."""
+
+
+class AttemptSeen(StrEnum):
+    """How far an attempt had come when it failed; what has been seen may have been charged."""
+
+    NOTHING = "nothing"
+    """No byte of a response."""
+    EMPTY_STREAM = "empty_stream"
+    """A stream that began well, and broke off before any output or usage."""
+    RESPONSE = "response"
+    """A response: an error status, an error event, usage."""
+    OUTPUT = "output"
+    """Output of the model, which was streamed, and then taken back."""
+
+
+class AttemptDecision(StrEnum):
+    """What followed from a failed attempt."""
+
+    REPEATED = "repeated"
+    COURTESY = "courtesy"
+    """Repeated after the wait that the service asked for, which cost no attempt."""
+    CREDENTIAL = "credential"
+    """Repeated at once, with a credential that had been refreshed."""
+    REFUSED = "refused"
+    """Not repeated, since it may have been charged for."""
+    GAVE_UP = "gave_up"
+    """Not repeated: it couldn't help, or there were enough attempts."""
+
+
+@frozen(kw_only=True)
+class FailedAttempt:
+    """One attempt of a model call that failed. `ordinal` counts from 1; `message` is redacted, and short.
+
+    `usage` as in `LlmCallError`: it is part of the sum in the call's outcome. Times in seconds.
+    """
+
+    ordinal: int
+    kind: ProviderFailureKind
+    code: str | None
+    message: str
+    seen: AttemptSeen
+    decision: AttemptDecision
+    lasted: float
+    waited: float = 0.0
+    status: int | None = None
     usage: TokenUsage | None = None
 
 

@@ -4,7 +4,6 @@ from lash_framework.machine.config import TurnMachineConfig, TurnStart, turn_lim
 from lash_framework.machine.context import DriverContext
 from lash_framework.machine.machine import TurnMachine
 from lash_framework.machine.projection import ChatProjector, ContextProjector, ProjectionView, prune_weight
-from lash_framework.machine.replay import stamp_response, strip_foreign_replay
 from lash_framework.machine.sequence import MessageSequence
 from lash_framework.machine.table import CONTINUATIONS, TABLE, Row, State, Trigger
 from lash_framework.machine.transcript import is_resume_safe, render_transcript, resume_fault
@@ -27,7 +26,5 @@ __all__ = [
     "prune_weight",
     "render_transcript",
     "resume_fault",
-    "stamp_response",
-    "strip_foreign_replay",
     "turn_limit_message",
 ]

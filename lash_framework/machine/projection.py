@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from json import dumps
 from typing import Any, Protocol
 
-from lash_framework.machine.replay import has_reasoning_replay, strip_foreign_replay
 from lash_framework.machine.sequence import RENDERED, MessageSequence
 from lash_hookspecs.llm import (
     GenerationOptions,
@@ -50,6 +49,7 @@ from lash_hookspecs.messages import (
     Summarized,
     TurnCause,
 )
+from lash_hookspecs.replay import has_reasoning_replay, strip_foreign_replay
 from lash_hookspecs.turn_effects import ProtocolEvent
 from lash_hookspecs.values import frozen
 

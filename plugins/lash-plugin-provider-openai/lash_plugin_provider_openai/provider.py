@@ -20,6 +20,7 @@ from lash_hookspecs.llm import (
 from lash_plugin_provider_openai.decode import ChatDecoder
 from lash_plugin_provider_openai.encode import RequestEncoder
 from lash_plugin_provider_openai.settings import DEFAULT_BASE_URL, OpenAiChatSettings
+from lash_provider_kit.limiter import RateLimiter, RateLimits
 from lash_provider_kit.reader import Limits
 from lash_provider_kit.redact import checked_header, checked_url, is_loopback, with_path
 from lash_provider_kit.retry import RetryPolicy
@@ -80,6 +81,8 @@ class OpenAiChatProvider:
             ),
             limits=limits,
             retry=RetryPolicy(mode=settings.retry, max_attempts=settings.max_attempts),
+            capture=settings.capture_requests,
+            limiter=_limiter(settings),
             auth_hint=f"is the key right? {_SET_THE_KEY}",
             transport=transport,
             sleep=sleep,
@@ -119,6 +122,13 @@ def open_openai_chat(context: ProviderContext) -> OpenAiChatProvider:
     return OpenAiChatProvider(
         context.settings, provider_id=context.provider_id, live_calls_allowed=context.live_calls_allowed
     )
+
+
+def _limiter(settings: OpenAiChatSettings) -> RateLimiter | None:
+    limits = RateLimits(
+        concurrent=settings.max_concurrent, requests=settings.requests_per_minute, tokens=settings.tokens_per_minute
+    )
+    return None if limits == RateLimits() else RateLimiter(limits)
 
 
 def _headers(settings: OpenAiChatSettings, provider_id: str) -> dict[str, str]:

@@ -71,6 +71,7 @@ class ChatWire(Wire):
             chunk_timeout_s=setup.chunk_timeout_s,
             deadline_s=setup.deadline_s,
             images=setup.images,
+            capture_requests=setup.capture_requests,
         )
         return OpenAiChatProvider(
             settings,

@@ -1,6 +1,8 @@
 """What lash's model providers share: transport, server-sent events, retries, failure kinds, redaction."""
 
+from lash_provider_kit.credentials import Credential, CredentialManager, CredentialRevoked
 from lash_provider_kit.failures import AttemptFailed, Seen, ServiceError, classify, error_object
+from lash_provider_kit.limiter import RateLimiter, RateLimits
 from lash_provider_kit.reader import MALFORMED_EVENT, Decoder, Limits, StreamReader
 from lash_provider_kit.redact import Redactor, checked_header, checked_url, is_loopback, with_path
 from lash_provider_kit.retry import RetryMode, RetryPolicy
@@ -11,9 +13,14 @@ from lash_provider_kit.transport import HttpTransport, Timeouts
 __all__ = [
     "MALFORMED_EVENT",
     "AttemptFailed",
+    "Credential",
+    "CredentialManager",
+    "CredentialRevoked",
     "Decoder",
     "HttpTransport",
     "Limits",
+    "RateLimiter",
+    "RateLimits",
     "Redactor",
     "RetryMode",
     "RetryPolicy",

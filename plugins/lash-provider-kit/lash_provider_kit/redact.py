@@ -21,12 +21,17 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # What is shorter is no secret but a word such as `ollama`, and replacing it would garble ordinary text.
-        known = {each for each in secrets if len(each) >= _SHORTEST}
-        known |= {quote(each, safe="") for each in known}
-        self._secrets = sorted(known, key=len, reverse=True)
+        self._secrets: list[str] = []
+        self.add(secrets)
 
     def __repr__(self) -> str:
         return f"<Redactor of {len(self._secrets)} secrets>"
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Know these too."""
+        known = {each for each in secrets if len(each) >= _SHORTEST}
+        known |= {quote(each, safe="") for each in known}
+        self._secrets = sorted(known.union(self._secrets), key=len, reverse=True)
 
     def __call__(self, text: str, limit: int | None = None) -> str:
         """`text` without secrets, cut to `limit` characters; cutting comes last, so no half of a secret is left."""

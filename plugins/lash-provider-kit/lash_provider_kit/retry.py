@@ -7,6 +7,7 @@ for, so by default an attempt is repeated only where nothing was observed, where
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
@@ -16,7 +17,10 @@ from attrs.validators import ge, in_
 
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
+    AttemptDecision,
     AttemptReset,
+    AttemptSeen,
+    FailedAttempt,
     LlmCallError,
     LlmEventSender,
     LlmResponse,
@@ -28,6 +32,8 @@ from lash_hookspecs.values import frozen
 from lash_provider_kit.failures import AttemptFailed, Seen
 
 __all__ = ["GiveUp", "RetryMode", "RetryPolicy", "RetryState", "Wait", "decide", "with_retries"]
+
+_MESSAGE_CHARS = 1024
 
 RetryMode = Literal["charge_safe", "lenient", "off"]
 
@@ -66,6 +72,7 @@ class Wait:
 
     seconds: float
     state: RetryState
+    decision: AttemptDecision = AttemptDecision.REPEATED
 
 
 @frozen
@@ -73,6 +80,7 @@ class GiveUp:
     """The call failed; `error` says also why it isn't tried again."""
 
     error: LlmCallError
+    decision: AttemptDecision = AttemptDecision.GAVE_UP
 
 
 def decide(policy: RetryPolicy, state: RetryState, failure: AttemptFailed) -> Wait | GiveUp:
@@ -81,7 +89,7 @@ def decide(policy: RetryPolicy, state: RetryState, failure: AttemptFailed) -> Wa
     throttled = failure.status == 429 and error.retryable and failure.retry_after is not None
     refusal = _refusal(policy, failure, throttled)
     if refusal is not None:
-        return GiveUp(refusal)
+        return GiveUp(refusal, AttemptDecision.REFUSED)
     if failure.final or not error.retryable or policy.mode == "off":
         return GiveUp(error)
 
@@ -90,7 +98,7 @@ def decide(policy: RetryPolicy, state: RetryState, failure: AttemptFailed) -> Wa
         waited = state.courtesy_waited_s + asked
         if state.courtesy_waits < policy.courtesy_waits and waited <= policy.courtesy_total_s:
             courtesy = evolve(state, courtesy_waits=state.courtesy_waits + 1, courtesy_waited_s=waited)
-            return Wait(seconds=asked, state=courtesy)
+            return Wait(seconds=asked, state=courtesy, decision=AttemptDecision.COURTESY)
     if state.attempt >= policy.max_attempts:
         return GiveUp(error)
     backoff = min(policy.first_wait_s * 2 ** (state.attempt - 1), policy.max_wait_s)
@@ -130,32 +138,66 @@ async def with_retries(
     attempt: Callable[[], Awaitable[LlmResponse]],
     send: LlmEventSender,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    refresh: Callable[[], Awaitable[bool]] | None = None,
 ) -> LlmResponse:
     """Run `attempt` until it succeeds or `decide` gives up; raises `LlmCallFailed`. `sleep` takes seconds.
 
-    What failed attempts may have cost is added to the answer's usage, or to the error's.
+    What failed attempts may have cost is added to the answer's usage, or to the error's. `refresh` is asked once, when
+    a credential was refused; where it got another one, that attempt is made again at once.
     """
     state = RetryState()
     spent: TokenUsage | None = None
+    failed: list[FailedAttempt] = []
     while True:
+        began = time.monotonic()
         try:
             response = await attempt()
-            return response if spent is None else evolve(response, usage=spent + response.usage)
+            if not failed:
+                return response
+            usage = response.usage if spent is None else spent + response.usage
+            return evolve(response, usage=usage, failed_attempts=tuple(failed))
         except AttemptFailed as exc:
             failure = exc
         # Outside of the `except`: whoever gets the error gets the redacted value, and no chain behind it.
+        lasted = time.monotonic() - began
         if failure.error.usage is not None:
             spent = failure.error.usage if spent is None else spent + failure.error.usage
         step = decide(policy, state, failure)
+        if refresh is not None and failure.status == 401:
+            renew, refresh = refresh, None
+            try:
+                if await renew():
+                    step = Wait(seconds=0.0, state=state, decision=AttemptDecision.CREDENTIAL)
+            except LlmCallFailed as exc:
+                step = GiveUp(exc.error)
+        failed.append(_record(len(failed) + 1, failure, step, lasted))
         if isinstance(step, GiveUp):
-            raise LlmCallFailed(evolve(step.error, usage=spent))
-        events: list[LlmStreamEvent] = [AttemptReset()] if failure.seen is Seen.OUTPUT else []
-        status = RetryStatus(
-            wait_seconds=step.seconds,
-            attempt=state.attempt,
-            max_attempts=policy.max_attempts,
-            reason=_reason(failure, step.seconds),
-        )
-        await send([*events, status])
+            several = tuple(failed) if len(failed) > 1 else ()
+            raise LlmCallFailed(evolve(step.error, usage=spent, failed_attempts=several))
+        if step.decision is not AttemptDecision.CREDENTIAL:
+            events: list[LlmStreamEvent] = [AttemptReset()] if failure.seen is Seen.OUTPUT else []
+            status = RetryStatus(
+                wait_seconds=step.seconds,
+                attempt=state.attempt,
+                max_attempts=policy.max_attempts,
+                reason=_reason(failure, step.seconds),
+            )
+            await send([*events, status])
+            await sleep(step.seconds)
         state = step.state
-        await sleep(step.seconds)
+
+
+def _record(ordinal: int, failure: AttemptFailed, step: Wait | GiveUp, lasted: float) -> FailedAttempt:
+    error = failure.error
+    return FailedAttempt(
+        ordinal=ordinal,
+        kind=error.kind,
+        code=error.code,
+        message=error.message[:_MESSAGE_CHARS],
+        seen=AttemptSeen[failure.seen.name],
+        decision=step.decision,
+        lasted=round(lasted, 3),
+        waited=step.seconds if isinstance(step, Wait) else 0.0,
+        status=failure.status,
+        usage=error.usage,
+    )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 from attrs import evolve
 
+from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
     LlmCallError,
     LlmEventSender,
@@ -20,6 +21,7 @@ from lash_hookspecs.llm import (
     LlmStreamEvent,
     ProviderFailureKind,
 )
+from lash_provider_kit.credentials import Credential, CredentialManager
 from lash_provider_kit.failures import (
     AttemptFailed,
     Seen,
@@ -28,6 +30,7 @@ from lash_provider_kit.failures import (
     is_free,
     retry_after_seconds,
 )
+from lash_provider_kit.limiter import RateLimiter
 from lash_provider_kit.reader import Decoder, Limits, StreamReader
 from lash_provider_kit.redact import Redactor
 from lash_provider_kit.retry import RetryPolicy, with_retries
@@ -48,11 +51,17 @@ _MESSAGE_CHARS = 1024
 _STREAMED = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
 
 
+def _as_bearer(credential: Credential) -> Mapping[str, str]:
+    return {"authorization": f"Bearer {credential.secret}"}
+
+
 class StreamingService:
     """An endpoint that takes a JSON body and streams back events.
 
     `provider` names it in messages; `secrets` are kept out of them; `auth_hint` tells people what to do about a refused
-    key. `sleep` (seconds), `wall_clock` (seconds since the epoch) and `transport` are there for tests.
+    key. `capture` keeps the body of each request, without secrets, in its answer or error. `limiter` may be one for
+    several services. With `credentials`, `authorize` makes the headers that carry one. `sleep` (seconds), `wall_clock`
+    (seconds since the epoch) and `transport` are there for tests.
     """
 
     def __init__(
@@ -66,6 +75,10 @@ class StreamingService:
         limits: Limits = Limits(),
         retry: RetryPolicy = RetryPolicy(),
         auth_hint: str = "",
+        capture: bool = False,
+        limiter: RateLimiter | None = None,
+        credentials: CredentialManager | None = None,
+        authorize: Callable[[Credential], Mapping[str, str]] = _as_bearer,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         wall_clock: Callable[[], float] = time.time,
@@ -76,6 +89,10 @@ class StreamingService:
         self._limits = limits
         self._retry = retry
         self._auth_hint = auth_hint
+        self._capture = capture
+        self._limiter = limiter
+        self._credentials = credentials
+        self._authorize = authorize
         self._sleep = sleep
         self._wall_clock = wall_clock
         self.transport = HttpTransport(
@@ -99,15 +116,39 @@ class StreamingService:
         """
 
         pieces = (body,) if isinstance(body, bytes) else body
+        credential: Credential | None = None
 
         async def attempt() -> LlmResponse:
+            nonlocal credential
+            headers: Mapping[str, str] = {}
+            if self._credentials is not None:
+                credential = await self._credentials.current()
+                self._redact.add([credential.secret, credential.refresh_secret])
+                headers = self._authorize(credential)
             try:
-                return await self._attempt(pieces, decoder(), send)
+                if self._limiter is None:
+                    return await self._attempt(pieces, headers, decoder(), send)
+                async with self._limiter.admitted(sum(map(len, pieces))):
+                    return await self._attempt(pieces, headers, decoder(), send)
             except AttemptFailed as failure:
                 self._clean(failure)
                 raise
 
-        return await with_retries(self._retry, attempt, send, self._sleep)
+        async def refresh() -> bool:
+            assert self._credentials is not None
+            assert credential is not None
+            return await self._credentials.refused(credential)
+
+        renewed = None if self._credentials is None else refresh
+        if not self._capture:
+            return await with_retries(self._retry, attempt, send, self._sleep, renewed)
+        captured = self._redact(b"".join(pieces).decode())
+        try:
+            answer = await with_retries(self._retry, attempt, send, self._sleep, renewed)
+            return evolve(answer, request_body=captured)
+        except LlmCallFailed as failed:
+            error = evolve(failed.error, request_body=captured)
+        raise LlmCallFailed(error)
 
     def _clean(self, failure: AttemptFailed) -> None:
         error = failure.error
@@ -121,10 +162,12 @@ class StreamingService:
         if self.transport.url not in failure.error.message:
             failure.error = evolve(failure.error, message=f"{failure.error.message} ({self.transport.url})")
 
-    async def _attempt(self, body: Sequence[bytes], decoder: Decoder, send: LlmEventSender) -> LlmResponse:
+    async def _attempt(
+        self, body: Sequence[bytes], headers: Mapping[str, str], decoder: Decoder, send: LlmEventSender
+    ) -> LlmResponse:
         response: httpx.Response | None = None
         with anyio.move_on_after(self._timeouts.deadline_s) as scope:
-            response = await self.transport.post(body)
+            response = await self.transport.post(body, headers)
             chunks = chunks_of(response)
             ended = False
             try:

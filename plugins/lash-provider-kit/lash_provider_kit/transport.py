@@ -47,6 +47,9 @@ _JOINED = 48 * 1024
 _STEP = 1024 * 1024
 
 
+_NONE: Mapping[str, str] = {}
+
+
 @frozen(kw_only=True)
 class Timeouts:
     """In seconds. `chunk_s` is the longest silence; `deadline_s` bounds a whole attempt, whatever keeps arriving."""
@@ -74,7 +77,7 @@ class HttpTransport:
         self._timeouts = timeouts
         self._given = transport
         self._send: Callable[[httpx.Request], Awaitable[httpx.Response]] | None = None
-        self._request: Callable[[Sequence[bytes]], httpx.Request] | None = None
+        self._request: Callable[[Sequence[bytes], Mapping[str, str]], httpx.Request] | None = None
         self._closing = AsyncExitStack()
         self.errors: tuple[type[BaseException], ...] = ()
         self.backend = ""
@@ -83,15 +86,16 @@ class HttpTransport:
     def __repr__(self) -> str:
         return f"<HttpTransport to {self.url}>"
 
-    async def post(self, body: Sequence[bytes]) -> httpx.Response:
+    async def post(self, body: Sequence[bytes], headers: Mapping[str, str] = _NONE) -> httpx.Response:
         """Send the pieces of `body`; the answer's status and headers are there, its content is yet to be read.
 
+        `headers` are for this request alone.
         Raises `AttemptFailed`. Close the response with `close_response`, also after an error.
         """
         send = self._send or self._open()
         assert self._request is not None  # _open sets both
         try:
-            return await send(self._request(body))
+            return await send(self._request(body, headers))
         except self.errors as exc:
             failure = self.failure(exc)
         raise failure
@@ -136,11 +140,13 @@ class HttpTransport:
                     return step
                 raise StopAsyncIteration
 
-        def request(body: Sequence[bytes]) -> httpx.Request:
+        def request(body: Sequence[bytes], further: Mapping[str, str]) -> httpx.Request:
             size = sum(map(len, body))
             large = size > _JOINED
             stream = Pieces(body) if large else httpx.ByteStream(b"".join(body))
             sized = httpx.Headers([*headers, (b"content-length", b"%d" % size)])
+            if further:
+                sized.update(further)
             # With `stream`, httpx works no headers out; with `content` that takes longer than all else here.
             made = httpx.Request("POST", url, headers=sized, stream=stream, extensions={"timeout": timeout})
             if not large:

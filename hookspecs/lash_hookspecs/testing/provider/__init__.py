@@ -41,7 +41,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from lash_hookspecs.testing.provider import answers
+from lash_hookspecs.testing.provider import answers, chunking
 from lash_hookspecs.testing.provider.conformance import checked, pytest_of
 from lash_hookspecs.testing.provider.kit import KEY, ProviderCase, Scene
 from lash_hookspecs.testing.provider.server import Answer, RecordedRequest, WireServer
@@ -96,7 +96,7 @@ __all__ = [
     "provider_cases",
 ]
 
-_PARTS = (answers,)
+_PARTS = (answers, chunking)
 
 
 def every_case() -> list[ProviderCase]:

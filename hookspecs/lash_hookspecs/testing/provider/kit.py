@@ -22,7 +22,7 @@ from lash_hookspecs.llm import (
     TokenUsage,
 )
 from lash_hookspecs.llm_messages import LlmMessage, LlmRole, llm_text
-from lash_hookspecs.testing.provider.server import Answer, WireServer, raw, status
+from lash_hookspecs.testing.provider.server import Answer, WireServer, document, raw, status
 from lash_hookspecs.testing.provider.wire import (
     MODEL,
     Ability,
@@ -105,6 +105,11 @@ class Scene:
         self._provider = provider
         return provider
 
+    @property
+    def request(self) -> LlmRequest:
+        """A plain request."""
+        return asked()
+
     async def ask(self, request: LlmRequest | None = None) -> LlmResponse:
         """The answer. What was streamed is in `events` when this returns, or raises."""
         provider = self._provider or self.open()
@@ -134,6 +139,10 @@ class Scene:
     def say(self, *said: Said, **options: Any) -> Answer:
         """An answer, each event in a write of its own. Options are those of `server.raw`."""
         return raw(*self.wire.stream(said), **{"content_type": self.wire.content_type, **options})
+
+    def one_piece(self, body: bytes, content_type: str = "application/json") -> Answer:
+        """A 200 with this body."""
+        return document(body, content_type=content_type)
 
     def refuse(
         self, fault: Fault, code: int | None = None, message: str = "no, says the service", **headers: str

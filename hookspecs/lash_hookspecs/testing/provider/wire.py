@@ -223,6 +223,8 @@ class Ability(StrEnum):
     JSON_OBJECT = "json_object"
     CHOICE_NONE = "choice_none"
     CHOICE_REQUIRED = "choice_required"
+    LINES = "lines"
+    """The stream is one of server-sent events, whose lines may end in several ways."""
     COMMENTS = "comments"
     """The stream has lines that mean nothing and keep the connection alive: `Wire.keep_alive`."""
 

@@ -22,7 +22,7 @@ from lash_hookspecs.llm_messages import (
 )
 from lash_hookspecs.messages import ProviderReasoningMeta, ProviderReplayMeta, ProviderRoute, ResponseTextMeta
 
-__all__ = ["has_reasoning_replay", "stamp_response", "strip_foreign_replay"]
+__all__ = ["foreign_origin", "has_reasoning_replay", "stamp_response", "strip_foreign_replay"]
 
 _Meta = TypeVar("_Meta", ProviderReplayMeta, ProviderReasoningMeta, ResponseTextMeta)
 
@@ -38,6 +38,16 @@ def stamp_response(response: LlmResponse, route: ProviderRoute) -> LlmResponse:
     """The same answer, with `route` as the origin of all opaque state that has none yet."""
     parts = tuple(_stamped(part, route) for part in response.parts)
     return response if parts == response.parts else evolve(response, parts=parts)
+
+
+def foreign_origin(response: LlmResponse, route: ProviderRoute) -> ProviderRoute | None:
+    """The first route but this one that some of an answer's opaque state says it is from.
+
+    Such an answer isn't stamped anew: its provider mixed up two services' state, and neither may get it.
+    """
+    metas = (part.response_meta if isinstance(part, TextOutput) else part.replay for part in response.parts)
+    origins = (meta.origin for meta in metas if meta is not None)
+    return next((origin for origin in origins if origin is not None and origin != route), None)
 
 
 def _stamped(part: LlmOutputPart, route: ProviderRoute) -> LlmOutputPart:
