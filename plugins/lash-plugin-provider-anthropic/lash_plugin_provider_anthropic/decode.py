@@ -68,16 +68,34 @@ _SHOWN_BYTES = 120
 _MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError)
 
 
+# Besides its text, what a block can't do without.
+_NEEDED: Mapping[str, tuple[str, ...]] = {"redacted_thinking": ("data",), "tool_use": ("id", "name")}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _place(index: Any) -> int:
+    if not isinstance(index, int):
+        raise TypeError(f"{index!r} is no place")
+    return index
+
+
 class _Block:
     """A content block that is being written. `start` is what it began as; `pieces` are its text or its JSON."""
 
     __slots__ = ("kind", "pieces", "signature", "start")
 
     def __init__(self, start: dict[str, Any]) -> None:
-        self.kind: str = start["type"]
+        self.kind = _text(start["type"])
         self.start = start
         self.pieces: list[str] = []
-        self.signature: str = start.get("signature") or ""
+        self.signature = _text(start.get("signature") or "")
+        for name in _NEEDED.get(self.kind, ()):
+            _text(start[name])
 
 
 class MessageDecoder:
@@ -156,7 +174,7 @@ class MessageDecoder:
         self._usage(message.get("usage"), out)
 
     def _begin(self, index: int, start: dict[str, Any], out: list[LlmStreamEvent]) -> None:
-        block = self._blocks[index] = _Block(start)
+        block = self._blocks[_place(index)] = _Block(start)
         if block.kind == "text":
             if text := start["text"]:
                 self._write(block, text, StreamDelta(text), out)
@@ -172,7 +190,7 @@ class MessageDecoder:
             if text := delta["text"]:
                 self._write(self._block(index, "text"), text, StreamDelta(text), out)
         elif kind == "input_json_delta":
-            self._blocks[index].pieces.append(delta["partial_json"])
+            self._blocks[index].pieces.append(_text(delta["partial_json"]))
         elif kind == "thinking_delta":
             if text := delta["thinking"]:
                 self._write(self._block(index, "thinking"), text, StreamReasoningDelta(text), out)
@@ -182,12 +200,12 @@ class MessageDecoder:
     def _block(self, index: int, kind: str) -> _Block:
         block = self._blocks.get(index)
         if block is None:  # gateways leave the beginning out
-            block = self._blocks[index] = _Block({"type": kind})
+            block = self._blocks[_place(index)] = _Block({"type": kind})
         return block
 
     def _write(self, block: _Block, text: str, event: LlmStreamEvent, out: list[LlmStreamEvent]) -> None:
         self.output_seen = True
-        block.pieces.append(text)
+        block.pieces.append(_text(text))
         out.append(event)
 
     def _end(self, said: dict[str, Any]) -> None:
@@ -242,13 +260,13 @@ class MessageDecoder:
                     meta = ProviderReasoningMeta(encrypted_content=block.start["data"], redacted=True)
                     parts.append(ReasoningOutput(text="", replay=meta))
                 case "tool_use":
-                    call_id, name = str(block.start["id"]), str(block.start["name"])
+                    call_id, name = block.start["id"], block.start["name"]
                     parts.append(ToolCallOutputPart(call_id=call_id, tool_name=name, input_json=_input(block)))
                 case _ if _key(block) in whole:
                     parts.append(ReasoningOutput(text="", replay=_opaque(block)))
         return parts
 
-    def _whole_server_calls(self, blocks: list[_Block]) -> set[object]:
+    def _whole_server_calls(self, blocks: list[_Block]) -> set[str | None]:
         """The keys of the service's own calls that may go back: half of one would make it refuse the conversation."""
         keys = [(_key(block), "tool_use_id" in block.start) for block in blocks if block.kind not in _OURS]
         results = {key for key, is_result in keys if is_result}
@@ -276,9 +294,10 @@ class MessageDecoder:
 _OURS = frozenset({"redacted_thinking", "text", "thinking", "tool_use"})
 
 
-def _key(block: _Block) -> object:
+def _key(block: _Block) -> str | None:
     """What a server tool's call and its result have in common; None for what is neither."""
-    return block.start.get("tool_use_id") or block.start.get("id")
+    key = block.start.get("tool_use_id") or block.start.get("id")
+    return str(key) if key else None
 
 
 def _opaque(block: _Block) -> ProviderReasoningMeta:
@@ -286,7 +305,7 @@ def _opaque(block: _Block) -> ProviderReasoningMeta:
     value = {"type": block.kind, **block.start}
     if block.pieces:
         value["input"] = _value(_input(block))
-    return ProviderReasoningMeta(item_id=str(_key(block) or block.kind), encrypted_content=_dump(value))
+    return ProviderReasoningMeta(item_id=_key(block) or block.kind, encrypted_content=_dump(value))
 
 
 def _input(block: _Block) -> str:

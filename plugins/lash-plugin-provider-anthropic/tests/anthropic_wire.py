@@ -21,7 +21,6 @@ from lash_hookspecs.testing.provider import (
     Novelty,
     ProviderSetup,
     Reasoning,
-    Refusal,
     Said,
     Sealed,
     Text,
@@ -165,12 +164,15 @@ def _content_events(said: Sequence[Said]) -> list[bytes]:
     events: list[bytes] = []
     blocks = iter(_blocks(said))
     content = [step for step in said if isinstance(step, Text | Reasoning | Sealed | Call)]
+    last = next((step for step in reversed(said) if isinstance(step, Used)), None)  # told with the reason
     done: set[int] = set()
     index = -1
     for step in said:
         match step:
             case Novelty():
                 events.append(sse("message_novelty", novelty={"level": 3}))
+            case Used(usage) if step is not last:
+                events.append(_delta(None, usage))
             case Fails(fault, message):
                 events.append(b"event: error\ndata: %b\n\n" % AnthropicWire().error(fault, message))
             case Text() | Reasoning() | Sealed() | Call() if id(step) not in done:
@@ -236,7 +238,7 @@ def _message(content: list[dict[str, Any]], stop: str | None, usage: Mapping[str
     return {**named, "content": content, "stop_reason": stop, "stop_sequence": None, "usage": usage}
 
 
-def _delta(reason: str, usage: TokenUsage | None) -> bytes:
+def _delta(reason: str | None, usage: TokenUsage | None) -> bytes:
     said = {"delta": {"stop_reason": reason, "stop_sequence": None}}
     return sse("message_delta", **said, **({} if usage is None else {"usage": _usage(usage)}))
 
