@@ -149,11 +149,10 @@ class _OneModel:
                 stretch = self._run(run, attachments)
             if stretch is None:
                 continue
-            if parts and not stretch.fits(parts[-1][1]):
+            while parts and not stretch.fits(parts[-1][1]):
                 # Rare, and not kept: results of tools in another run than what has to stand behind them.
                 messages = [*parts.pop()[0], *messages]
-                stretch = joined(self._each(messages, attachments))
-                assert stretch is not None  # both had something
+                stretch = joined(self._each(messages, attachments)) or stretch
             parts.append((messages, stretch))
         return b",".join(system), [stretch for _, stretch in parts]
 

@@ -64,7 +64,7 @@ class AnthropicProvider:
         self._endpoint = base_url.partition("?")[0]  # some gateways want their key in the query
         self._encoder = RequestEncoder(settings, provider_id=provider_id, endpoint=self._endpoint)
         # Most gateways' documentation gives a base URL that has the version in it.
-        path = "/messages" if self._endpoint.endswith("/v1") else "/v1/messages"
+        path = "/messages" if self._endpoint.rstrip("/").endswith("/v1") else "/v1/messages"
         self._service = StreamingService(
             provider=provider_id,
             url=with_path(base_url, path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -241,7 +242,7 @@ SAID = (
 @given(st.sets(st.integers(1, len(SAID) - 1)))
 def test_however_the_network_cuts_it(places: set[int]) -> None:
     at = [0, *sorted(places), len(SAID)]
-    assert whole(*(SAID[one:other] for one, other in zip(at, at[1:], strict=False))) == whole(SAID)
+    assert whole(*(SAID[one:other] for one, other in pairwise(at))) == whole(SAID)
 
 
 @pytest.mark.statement(10)
