@@ -1,9 +1,17 @@
-"""Chat Completions against the contract's kit: a real server, on asyncio and on trio."""
+"""Chat Completions against the contract's kit: a real server, on asyncio and on trio; and its decoder, fuzzed."""
 
 from __future__ import annotations
 
+import pytest
 from openai_chat_wire import ChatWire
 
-from lash_hookspecs.testing.provider import conformance
+from lash_hookspecs.testing.provider import conformance, decoding, soak
 
 test_openai_chat = conformance(ChatWire())
+test_openai_chat_decoding = decoding(ChatWire())
+
+
+@pytest.mark.parametrize("events", [3_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
+def test_no_damage_goes_unnoticed(events: int) -> None:
+    """Whatever becomes of an answer on its way, the outcome has a type, wherever it is cut."""
+    assert soak(ChatWire(), events) >= events

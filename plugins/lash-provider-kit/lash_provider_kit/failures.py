@@ -11,6 +11,7 @@ import math
 import re
 import socket
 import ssl
+import zlib
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from enum import IntEnum
@@ -161,6 +162,9 @@ _CODES: Mapping[str, _Verdict] = {
     "string_above_max_length": (_Kind.VALIDATION, False, _ERROR),
 }
 
+# Types that say less than a status does, for errors that come without one.
+_TYPES: Mapping[str, tuple[ProviderFailureKind, bool]] = {"invalid_request_error": (_Kind.VALIDATION, False)}
+
 # As texts: most processes see no failure, and compiling these takes longer than loading this module.
 _RATE_WORDS = r"(?i)rate.?limit|too many requests|per (?:minute|hour|day|second)|\b[tr]p[md]\b|throttl|quota"
 _HARD_QUOTA = r"(?i)exceeded your current quota|insufficient (?:quota|credit|balance|funds)|credit balance|billing"
@@ -198,7 +202,10 @@ def classify(said: ServiceError, status: int | None) -> _Verdict:
         if each.lower() in _CODES:
             return _CODES[each.lower()]
     status = status or said.status
-    kind, retryable = (_Kind.UNKNOWN, True) if status is None else kind_of_status(status)
+    if status is None:
+        kind, retryable = _TYPES.get(said.type.lower(), (_Kind.UNKNOWN, True))
+    else:
+        kind, retryable = kind_of_status(status)
     if said.code or kind not in (_Kind.UNKNOWN, _Kind.VALIDATION, _Kind.QUOTA):
         return kind, retryable, _ERROR
     if kind is _Kind.QUOTA:
@@ -206,7 +213,7 @@ def classify(said: ServiceError, status: int | None) -> _Verdict:
     if re.search(_RATE_WORDS, said.message):
         return (
             (_Kind.QUOTA, not re.search(_HARD_QUOTA, said.message), _ERROR)
-            if status is None
+            if kind is _Kind.UNKNOWN
             else (kind, retryable, _ERROR)
         )
     if re.search(_OVERFLOW, said.message):
@@ -220,7 +227,8 @@ def classify(said: ServiceError, status: int | None) -> _Verdict:
 def retry_after_seconds(headers: Mapping[str, str], now: float) -> float | None:
     """The wait that the headers ask for, in seconds; 0 for a date that has passed, None where there is none.
 
-    `now` is the wall clock in seconds since the epoch: dates are compared with it.
+    A date is compared with the one of the answer itself, since our clock may be hours away from theirs; without that,
+    with `now`, the wall clock in seconds since the epoch.
     """
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
@@ -229,8 +237,16 @@ def retry_after_seconds(headers: Mapping[str, str], now: float) -> float | None:
             continue
         if math.isfinite(seconds):
             return max(0.0, seconds)
+    until = _timestamp(headers.get("retry-after", ""))
+    if until is None:
+        return None
+    sent = _timestamp(headers.get("date", ""))
+    return max(0.0, until - (now if sent is None else sent))
+
+
+def _timestamp(date: str) -> float | None:
     try:
-        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - now)
+        return parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError):
         return None
 
@@ -262,6 +278,10 @@ def transport_failure(exc: BaseException, url: str, provider: str, times: Timeou
     if any(isinstance(each, ssl.SSLCertVerificationError) for each in chain):
         message = f"the certificate of {url} can't be trusted: {why}"
         return failed(message, _Kind.TRANSPORT, "certificate_rejected", retryable=False, final=True)
+    broken = next((each for each in chain if isinstance(each, zlib.error)), None)
+    if broken is not None:
+        message = f"what {url} sent says that it is compressed, and can't be decompressed: {broken}"
+        return failed(message, _Kind.STREAM, "broken_compression", retryable=False).observed(Seen.RESPONSE).charged()
     lookup = next((each for each in chain if isinstance(each, socket.gaierror)), None)
     if lookup is not None:
         passing = lookup.errno == socket.EAI_AGAIN

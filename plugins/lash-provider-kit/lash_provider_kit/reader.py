@@ -61,7 +61,8 @@ class Decoder(Protocol):
 class StreamReader:
     """Feeds a decoder what each read brought. `any_event` tells whether there was an event at all."""
 
-    def __init__(self, decoder: Decoder, limits: Limits) -> None:
+    def __init__(self, decoder: Decoder, limits: Limits, provider: str) -> None:
+        self._provider = provider
         self._feed = decoder.feed
         self._parser = SseParser(limits.event_bytes, limits.stream_bytes)
         self.any_event = False
@@ -73,18 +74,18 @@ class StreamReader:
 
     def take(self, read: bytes, out: list[LlmStreamEvent]) -> None:
         """Append what a read means to `out`. Raises `AttemptFailed`; what was good before that is in `out`."""
+        limit: SseLimitExceeded | None = None
         try:
             events = self._parser.feed(read)
         except SseLimitExceeded as exc:
-            limit = exc
-        else:
-            if events:
-                self.any_event = True
-                feed = self._feed
-                for data in events:
-                    feed(data, out)
-            return
-        raise too_large(str(limit))
+            limit, events = exc, exc.events
+        if events:
+            self.any_event = True
+            feed = self._feed
+            for data in events:
+                feed(data, out)
+        if limit is not None:
+            raise too_large(self._provider, str(limit))
 
     def close(self, out: list[LlmStreamEvent]) -> None:
         """Append what an event means that the end cut off before its blank line."""
@@ -93,21 +94,26 @@ class StreamReader:
                 self.any_event = True
                 self._feed(data, out)
         except SseLimitExceeded as exc:
-            raise too_large(str(exc)) from None
+            raise too_large(self._provider, str(exc)) from None
         except AttemptFailed as failure:
             # Half an event at the end is the sign of a cut, which the decoder's end judges, rather than of bad data.
             if failure.error.code != MALFORMED_EVENT:
                 raise
 
 
-def too_large(what: str) -> AttemptFailed:
+def too_large(provider: str, what: str) -> AttemptFailed:
     """The failure of an answer above a limit."""
-    error = LlmCallError(message=what, kind=ProviderFailureKind.STREAM, code="stream_too_large")
+    error = LlmCallError(message=f"{provider}: {what}", kind=ProviderFailureKind.STREAM, code="stream_too_large")
     return AttemptFailed(error, Seen.RESPONSE)
 
 
 def decoded(
-    decoder: Decoder, reads: Iterable[bytes], limits: Limits = Limits(), *, document: bool = False
+    decoder: Decoder,
+    reads: Iterable[bytes],
+    limits: Limits = Limits(),
+    *,
+    document: bool = False,
+    provider: str = "decoded",
 ) -> tuple[tuple[LlmStreamEvent, ...], LlmResponse | LlmCallError]:
     """What a decoder makes of a 200 that came in these reads: its events, and the answer or why there is none."""
     events: list[LlmStreamEvent] = []
@@ -115,10 +121,10 @@ def decoded(
         if document:
             body = b"".join(reads)
             if len(body) > limits.stream_bytes:
-                raise too_large(f"the response is larger than {limits.stream_bytes} bytes")
+                raise too_large(provider, f"the response is larger than {limits.stream_bytes} bytes")
             decoder.whole(body, events)
         else:
-            reader = StreamReader(decoder, limits)
+            reader = StreamReader(decoder, limits, provider)
             for read in reads:
                 reader.take(read, events)
             reader.close(events)

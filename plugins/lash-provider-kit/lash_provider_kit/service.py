@@ -30,8 +30,9 @@ from lash_provider_kit.failures import (
     is_free,
     retry_after_seconds,
 )
+from lash_provider_kit.inflate import UnknownEncoding, inflated
 from lash_provider_kit.limiter import RateLimiter
-from lash_provider_kit.reader import Decoder, Limits, StreamReader
+from lash_provider_kit.reader import Decoder, Limits, StreamReader, too_large
 from lash_provider_kit.redact import Redactor
 from lash_provider_kit.retry import RetryPolicy, with_retries
 from lash_provider_kit.transport import HttpTransport, Timeouts, chunks_of, close_response
@@ -168,9 +169,10 @@ class StreamingService:
         response: httpx.Response | None = None
         with anyio.move_on_after(self._timeouts.deadline_s) as scope:
             response = await self.transport.post(body, headers)
-            chunks = chunks_of(response)
+            arriving = chunks_of(response)
             ended = False
             try:
+                chunks = self._readable(response, arriving)
                 if not 200 <= response.status_code < 300:
                     refused = await self._refused(response, chunks)
                     raise refused if is_free(response.status_code) else refused.charged()
@@ -187,7 +189,7 @@ class StreamingService:
                 if ended:
                     await response.aclose()  # at once, since nothing is left on the connection
                 else:
-                    await close_response(response, chunks, self.transport.errors)
+                    await close_response(response, arriving, self.transport.errors)
         if scope.cancelled_caught and not decoder.complete:
             message = f"no whole answer from {self.transport.url} within {self._timeouts.deadline_s:g} s"
             seen = _progress(decoder) if response is not None else Seen.NOTHING
@@ -201,6 +203,16 @@ class StreamingService:
         assert response is not None  # post returned, or raised, or the deadline passed
         return evolve(answer, http_summary=self._summary(response))
 
+    def _readable(self, response: httpx.Response, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        encoding = response.headers.get("content-encoding")
+        if encoding is None:
+            return chunks
+        try:
+            return inflated(encoding, chunks)  # although it wasn't asked to compress
+        except UnknownEncoding as exc:
+            failure = self.transport.failure(exc)
+        raise failure
+
     async def _stream(
         self,
         chunks: AsyncIterator[bytes],
@@ -211,7 +223,7 @@ class StreamingService:
         strict: bool,
     ) -> bool:
         """Decode the stream to its end; whether that was a clean one."""
-        reader = StreamReader(decoder, self._limits)
+        reader = StreamReader(decoder, self._limits, self._provider)
         take, errors = reader.take, self.transport.errors
         draining = ended = False
         cut: AttemptFailed | None = None
@@ -253,9 +265,12 @@ class StreamingService:
         return cut is None
 
     async def _document(self, chunks: AsyncIterator[bytes], kind: str, decoder: Decoder, send: LlmEventSender) -> None:
-        body, cut = await self._read(chunks, self._limits.stream_bytes)
+        limit = self._limits.stream_bytes
+        body, cut = await self._read(chunks, limit + 1)
         if cut is not None:
             raise cut.observed(Seen.RESPONSE)
+        if len(body) > limit:
+            raise too_large(self._provider, f"the response is larger than {limit} bytes")
         if not (kind == "application/json" or kind.endswith("+json")):
             raise self._unexpected(f"`{kind}`", body)
         batch: list[LlmStreamEvent] = []

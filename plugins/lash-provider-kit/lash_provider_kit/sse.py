@@ -15,15 +15,20 @@ __all__ = ["MAX_EVENT_BYTES", "MAX_STREAM_BYTES", "SseLimitExceeded", "SseParser
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 MAX_STREAM_BYTES = 64 * 1024 * 1024
 
+_FIELD = len(b"data: ")
 _BOM = b"\xef\xbb\xbf"
 
 
 class SseLimitExceeded(Exception):
-    """One event, or the whole response, is larger than its limit (in bytes)."""
+    """One event, or the whole response, is larger than its limit (in bytes).
 
-    def __init__(self, what: str, limit: int) -> None:
+    `events` were complete before that, in the same read: where reads end decides nothing.
+    """
+
+    def __init__(self, what: str, limit: int, events: list[bytes]) -> None:
         self.what = what
         self.limit = limit
+        self.events = events
         super().__init__(f"{what} is larger than {limit} bytes")
 
 
@@ -50,9 +55,10 @@ class SseParser:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of every event that ends in `chunk`. Raises `SseLimitExceeded`."""
+        if self._received + len(chunk) > self._max_stream:
+            whole = self.feed(chunk[: self._max_stream - self._received])
+            raise SseLimitExceeded("the response", self._max_stream, whole)
         self._received += len(chunk)
-        if self._received > self._max_stream:
-            raise SseLimitExceeded("the response", self._max_stream)
         if self._after_cr and chunk:
             # The CR at the last chunk's end has already ended its line; an LF here is its second half.
             self._after_cr = False
@@ -76,8 +82,8 @@ class SseParser:
         if rest:
             self._line.append(rest)
             self._held += len(rest)
-        if self._held > self._max_event:
-            raise SseLimitExceeded("an event", self._max_event)
+        if self._held > self._max_event + (_FIELD if self._line else 0):
+            raise SseLimitExceeded("an event", self._max_event, events)
         return events
 
     def close(self) -> list[bytes]:
@@ -97,11 +103,13 @@ class SseParser:
                 data.append(line[6:] if line[5:6] == b" " else line[5:])
             elif not line:
                 if data:
-                    event = data[0] if len(data) == 1 else b"\n".join(data)
+                    size = len(data[0]) if len(data) == 1 else sum(map(len, data))
+                    if size > self._max_event:
+                        raise SseLimitExceeded("an event", self._max_event, events)
+                    events.append(data[0] if len(data) == 1 else b"\n".join(data))
                     data.clear()
-                    if len(event) > self._max_event:
-                        raise SseLimitExceeded("an event", self._max_event)
-                    events.append(event)
             elif line == b"data":
                 data.append(b"")
+            elif len(line) > self._max_event + _FIELD:
+                raise SseLimitExceeded("an event", self._max_event, events)
         self._held = sum(map(len, data)) if data else 0

@@ -11,6 +11,7 @@ cookies and no auth flow, and a redirected request would carry the key to anothe
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import cache
@@ -154,7 +155,7 @@ class HttpTransport:
             return made
 
         self._request = request
-        self.errors = (httpx.HTTPError, httpx.InvalidURL, OSError)
+        self.errors = (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error)
         self._send = self._connect(url.scheme == "https")
         return self._send
 
@@ -235,9 +236,7 @@ def _tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
 
 
 def chunks_of(response: httpx.Response) -> AsyncIterator[bytes]:
-    """What each network read brought, decompressed where the service compressed although it wasn't asked to."""
-    if "content-encoding" in response.headers:
-        return response.aiter_bytes()
+    """What each network read brought, as it came."""
     stream: Any = response.stream
     return aiter(stream)  # three generators less per read than aiter_raw, which counts and re-chunks
 

@@ -112,3 +112,15 @@ def test_a_large_event_costs_linear_time() -> None:
     for _ in range(4096):
         assert parser.feed(b"x" * 1024) == []
     assert parser.feed(b"\n\n") == [b"x" * 1024 * 4096]
+
+
+@pytest.mark.parametrize("cut", range(1, 90, 7))
+def test_what_was_whole_before_a_limit_comes_out_wherever_the_reads_end(cut: int) -> None:
+    """A fuzzer found that the same bytes failed in two ways: a read with the limit in it lost its whole events."""
+    stream = b"data: one\n\ndata: two\n\n" + b"data: " + b"x" * 60 + b"\n\n"
+    for limits in ({"max_event": 50}, {"max_stream": 60}):
+        parser, events = SseParser(**limits), []
+        with pytest.raises(SseLimitExceeded) as caught:
+            for read in (stream[:cut], stream[cut:]):
+                events += parser.feed(read)
+        assert [*events, *caught.value.events] == [b"one", b"two"]

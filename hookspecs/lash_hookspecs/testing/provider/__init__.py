@@ -34,15 +34,27 @@ With anything but pytest: `for case in provider_cases(wire): await case.run(wire
 no test framework: one that fails raises `AssertionError`. Ids are stable. What a wire can't do is left out by name,
 with the reason that its `cannot` gives; `provider_cases` leaves those out, `conformance` has them skipped.
 
-`decoding(wire)` makes a second test, a fuzzer: mutated bytes through `Wire.decode`, no socket (see `fuzz`).
+Two more lines fuzz the decoder, without sockets: `test_fuzz = decoding(wire)` is short, and driven by hypothesis;
+`soak(wire, 1_000_000)` damages a million events.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from lash_hookspecs.testing.provider import answers, chunking
+from lash_hookspecs.testing.provider import (
+    answers,
+    chunking,
+    connections,
+    failures,
+    limits,
+    replay,
+    requests,
+    retries,
+    secrets,
+)
 from lash_hookspecs.testing.provider.conformance import checked, pytest_of
+from lash_hookspecs.testing.provider.fuzz import attack, decoding, soak
 from lash_hookspecs.testing.provider.kit import KEY, ProviderCase, Scene
 from lash_hookspecs.testing.provider.server import Answer, RecordedRequest, WireServer
 from lash_hookspecs.testing.provider.wire import (
@@ -91,12 +103,15 @@ __all__ = [
     "Used",
     "Wire",
     "WireServer",
+    "attack",
     "conformance",
+    "decoding",
     "every_case",
     "provider_cases",
+    "soak",
 ]
 
-_PARTS = (answers, chunking)
+_PARTS = (answers, chunking, connections, failures, limits, replay, requests, retries, secrets)
 
 
 def every_case() -> list[ProviderCase]:
