@@ -14,6 +14,7 @@ from lash_plugin_provider_anthropic.decode import MessageDecoder
 from lash_plugin_provider_anthropic.encode import RequestEncoder
 from lash_plugin_provider_anthropic.models import facts
 from lash_plugin_provider_anthropic.settings import DEFAULT_BASE_URL, AnthropicSettings
+from lash_provider_kit.limiter import RateLimiter, RateLimits
 from lash_provider_kit.reader import Limits
 from lash_provider_kit.redact import checked_header, checked_url, is_loopback, with_path
 from lash_provider_kit.retry import RetryPolicy
@@ -75,6 +76,8 @@ class AnthropicProvider:
             ),
             limits=limits,
             retry=RetryPolicy(mode=settings.retry, max_attempts=settings.max_attempts),
+            capture=settings.capture_requests,
+            limiter=_limiter(settings),
             auth_hint=f"is the key right? {_SET_THE_KEY}",
             transport=transport,
             sleep=sleep,
@@ -121,6 +124,13 @@ def open_anthropic(context: ProviderContext) -> AnthropicProvider:
     return AnthropicProvider(
         context.settings, provider_id=context.provider_id, live_calls_allowed=context.live_calls_allowed
     )
+
+
+def _limiter(settings: AnthropicSettings) -> RateLimiter | None:
+    limits = RateLimits(
+        concurrent=settings.max_concurrent, requests=settings.requests_per_minute, tokens=settings.tokens_per_minute
+    )
+    return None if limits == RateLimits() else RateLimiter(limits)
 
 
 def _headers(settings: AnthropicSettings, provider_id: str) -> dict[str, str]:

@@ -91,3 +91,7 @@ class AnthropicSettings:
         check=in_(("charge_safe", "lenient", "off")),
     )
     max_attempts: int = _setting(4, "how often a call is tried, courtesy waits aside", check=ge(1))
+    max_concurrent: int = _setting(0, "calls at a time; 0: no limit", check=ge(0))
+    requests_per_minute: int = _setting(0, "requests in any minute; 0: no limit", check=ge(0))
+    tokens_per_minute: int = _setting(0, "tokens sent in any minute, by estimate; 0: no limit", check=ge(0))
+    capture_requests: bool = _setting(False, "keep the body of each request, without secrets, in the call's record")

@@ -77,6 +77,7 @@ class AnthropicWire(Wire):
             chunk_timeout_s=setup.chunk_timeout_s,
             deadline_s=setup.deadline_s,
             images=setup.images,
+            capture_requests=setup.capture_requests,
         )
         return AnthropicProvider(
             settings,
@@ -164,7 +165,8 @@ def _content_events(said: Sequence[Said]) -> list[bytes]:
     events: list[bytes] = []
     blocks = iter(_blocks(said))
     content = [step for step in said if isinstance(step, Text | Reasoning | Sealed | Call)]
-    last = next((step for step in reversed(said) if isinstance(step, Used)), None)  # told with the reason
+    ends = any(isinstance(step, Ends) for step in said)
+    last = next((step for step in reversed(said) if ends and isinstance(step, Used)), None)  # told with the reason
     done: set[int] = set()
     index = -1
     for step in said:
