@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from lash_framework.settings import Settings
+from lash_hookspecs.costs import Budget
 from lash_hookspecs.errors import ConfigurationError, nearest
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.values import frozen
 
-__all__ = ["OPENED_WITH", "SESSION_WITH", "TURN_WITH", "Said", "check_arguments", "shown"]
+__all__ = ["OPENED_WITH", "SESSION_WITH", "TURN_WITH", "Said", "budget_of", "check_arguments", "shown"]
 
 Expected = tuple[type | tuple[type, ...], str]
 """The class of an argument, and how to say it."""
@@ -22,8 +23,13 @@ _SAID: Mapping[str, Expected] = {
     "instructions": (str, "text"),
     "max_turns": (int, "a whole number"),
 }
+_SPENT: Mapping[str, Expected] = {
+    "max_cost": ((int, float), "a number of US dollars"),
+    "max_tokens": (int, "a whole number"),
+}
 OPENED_WITH: Mapping[str, Expected] = {
     **_SAID,
+    **_SPENT,
     "store": (str, "a URL, such as `sqlite:///agent.db`"),
     "tools": (Iterable, "a list of tools and functions"),
     "plugins": (Iterable, "a list of objects with hooks"),
@@ -35,12 +41,14 @@ SESSION_WITH: Mapping[str, Expected] = {
     **_SAID,
     "session_id": (str, "text"),
     "generation": (GenerationOptions, "a `GenerationOptions(…)`"),
+    "budget": (Budget, "a `Budget(…)`"),
     "recover": (bool, "True or False"),
 }
 TURN_WITH: Mapping[str, Expected] = {
     "turn_id": (str, "text"),
     "output": (type, "an attrs class"),
     "generation": (GenerationOptions, "a `GenerationOptions(…)`"),
+    **_SPENT,
     "deadline_s": ((int, float), "a number of seconds"),
     "wait": (bool, "True or False"),
 }
@@ -53,12 +61,14 @@ class Said:
     fields: Mapping[str, Any]
     instructions: str | None
     generation: GenerationOptions | None
+    budget: Budget | None
     extension: object
 
     @property
     def names(self) -> frozenset[str]:
         """The policy's fields that it is about."""
         told = {**self.fields, "generation": self.generation, "prompt": self.instructions, "extension": self.extension}
+        told["budget"] = self.budget
         return frozenset(name for name, value in told.items() if value is not None)
 
 
@@ -71,6 +81,16 @@ def check_arguments(given: Mapping[str, Any], expected: Mapping[str, Expected], 
         fits = isinstance(value, classes) and (not isinstance(value, bool) or classes is bool)  # True is an int, too
         if value is not None and not fits:
             raise ConfigurationError(f"`{where}`: `{name}` is {shown(value)}; expected is {words}")
+
+
+def budget_of(where: str, max_cost: float | None, max_tokens: int | None) -> Budget | None:
+    """A turn's limits as a caller gave them; None: none. Raises `ConfigurationError`."""
+    if max_cost is None and max_tokens is None:
+        return None
+    try:
+        return Budget(max_cost=max_cost, max_tokens=max_tokens)
+    except ValueError as error:
+        raise ConfigurationError(f"`{where}`: {error}") from None
 
 
 def shown(value: object) -> str:

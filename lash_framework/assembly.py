@@ -133,6 +133,7 @@ class TurnAssembler:
     llm_calls: int = 0
     partial_text: str = ""
     last_usage: TokenUsage = TokenUsage()
+    call_usage: list[TokenUsage] = field(factory=list)
     _children: dict[tuple[str, str, str], TokenUsage] = field(factory=dict)
 
     def note(self, issues: Iterable[TurnIssue]) -> None:
@@ -159,6 +160,7 @@ class TurnAssembler:
                 )
             case TokenUsageEvent():
                 self.usage, self.last_usage = event.cumulative, event.usage
+                self.call_usage.append(event.usage)
             case ChildTokenUsage():
                 self._children[event.session_id, event.source, event.model] = event.cumulative
             case LlmRequestEvent():
@@ -211,6 +213,7 @@ class TurnAssembler:
             token_usage=self.usage,
             children_usage=self._children_usage(),
             tool_calls=tuple(self.tool_calls),
+            call_usage=tuple(self.call_usage),
             errors=tuple(issues),
             durable=durable,
         )

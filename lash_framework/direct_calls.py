@@ -12,6 +12,7 @@ from typing import TypeVar
 from attrs import evolve, field
 
 from lash_framework.around_effects import AroundEffects
+from lash_framework.budget import TurnBudget, over_budget_error
 from lash_framework.cut_calls import begun
 from lash_framework.effects import envelope
 from lash_framework.faults import storable_text
@@ -68,6 +69,7 @@ class DirectCalls:
         self._around = around
         self._show = show
         self._place: Place | None = None
+        self.budget: TurnBudget | None = None
         self._known: dict[str, tuple[DirectCommand | None, DirectOutcome]] = {}
 
     async def within(self, parent: RuntimeEffectEnvelope, live: Callable[[], Awaitable[T]]) -> T:
@@ -151,6 +153,8 @@ class DirectCalls:
 
         async def paid(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
             nonlocal is_live
+            if self.budget is not None and (refused := self.budget.refuse(command.request, plan)) is not None:
+                return evolve(begun(command), result=over_budget_error(refused))
             is_live = True
             self._known[key] = (None, begun(command))
             made = expect(await self._around(run)(envelope), DirectOutcome)

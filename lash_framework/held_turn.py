@@ -180,7 +180,7 @@ class HeldTurn:
         chosen = request.turn_input.context.model or policy.model
         provider_id, model = split_model(chosen, lash.host.providers)
         capability = lash.providers.capability(provider_id, model)
-        if request.wish is not None and not capability.structured_output:
+        if request.wish is not None and capability.structured_output is False:
             raise ConfigurationError(f"model `{chosen}` doesn't offer structured output; ask without `output=`")
         return {
             "policy": policy if chosen == policy.model else evolve(policy, model=chosen),

@@ -104,6 +104,8 @@ def input_hash(turn_input: TurnInput) -> str:
 
 def _hash(turn_input: TurnInput) -> str:
     told = turn_input
+    if told.context.budget is not None:  # what may be spent on it doesn't make it another question
+        told = attrs.evolve(told, context=attrs.evolve(told.context, budget=None))
     if told.image_blobs or told.mode_extension is not None:
         told = attrs.evolve(told, image_blobs={}, mode_extension=None)  # hashed in their own ways
     plain = _plain(told)

@@ -16,14 +16,14 @@ from attrs import evolve
 
 from lash_framework.admission import BUSY_POLL_S, Journalling, busy
 from lash_framework.archive import HistoryExport, explain_turn, find_turn, load_history
-from lash_framework.arguments import OPENED_WITH, SESSION_WITH, Said, check_arguments
+from lash_framework.arguments import OPENED_WITH, SESSION_WITH, Said, budget_of, check_arguments
 from lash_framework.composition import Composition
 from lash_framework.effects import InlineEffectHost
 from lash_framework.explain import Explanation
 from lash_framework.hooks import Owned
 from lash_framework.host import PluginHost
 from lash_framework.lock import lock_of
-from lash_framework.modes import load_extension, store_extension
+from lash_framework.modes import load_extension
 from lash_framework.opening import (
     Application,
     FullStore,
@@ -32,6 +32,7 @@ from lash_framework.opening import (
     instructions_layer,
     open_journalling,
     open_store,
+    providers_of,
     shielded,
     spoken_by,
 )
@@ -43,17 +44,18 @@ from lash_framework.recovery import recover_quietly
 from lash_framework.resident import Resident
 from lash_framework.schemas import Validator
 from lash_framework.session import APPLICATION, Session, end_observers
-from lash_framework.settings import Settings, load_settings, plugin_settings, provider_settings
+from lash_framework.session_policies import DEFAULT_MODEL, policy_with, said_in_settings
+from lash_framework.settings import Settings, load_settings, plugin_settings
 from lash_framework.sourcing import STORED, attribute, policy_settings
 from lash_framework.sync import run_anywhere
 from lash_framework.unfinished import UnfinishedTurn, all_items, unfinished_turns
 from lash_framework.watchdog import Watchdog
 from lash_framework.world import REAL, World, this_world
 from lash_hookspecs.codec import decode
+from lash_hookspecs.costs import Budget
 from lash_hookspecs.effects import EffectHost
 from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, SessionBusy
 from lash_hookspecs.llm import GenerationOptions
-from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, TurnInput
 from lash_hookspecs.stores import CommitBudget, SessionHead, SessionMeta, SessionSummary, attachment_id
 from lash_hookspecs.tools import Tool
@@ -64,9 +66,6 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_MODEL", "Lash"]
 
 log = logging.getLogger("lash")
-
-DEFAULT_MODEL = "scripted:demo"
-"""What answers when nobody chose a model: the offline script, so that a first try needs neither key nor network."""
 
 
 class Lash:
@@ -113,6 +112,8 @@ class Lash:
         instructions: str | None = None,
         plugins: Sequence[object] = (),
         max_turns: int | None = None,
+        max_cost: float | None = None,
+        max_tokens: int | None = None,
         settings: Settings | None = None,
         config: Path | None = None,
         require_durable: bool = False,
@@ -121,16 +122,18 @@ class Lash:
 
         `store`: a URL, `sqlite:///agent.db` for instance. `model`: `provider:name`. `tools`: functions made with
         `@tool`, or plain typed functions. `plugins`: objects with hooks, besides those that are installed; one that
-        can't be loaded is an error here, where an installed one is only a row of `lash.host.report`. `settings`, or
-        else `lash.toml` (found from the current folder upwards, or at `config`) and the environment, fill in the rest.
+        can't be loaded is an error here, where an installed one is only a row of `lash.host.report`. `max_cost`
+        (US dollars) and `max_tokens` bound each turn. `settings`, or else `lash.toml` (found from the current folder
+        upwards, or at `config`) and the environment, fill in the rest.
         `require_durable`: refuse a store or a setting with which turns don't survive their process. Raises
         `ConfigurationError` for what can't work, `StoreUnavailable` and `StoreVersionError` for the store.
         """
         given = {"store": store, "model": model, "mode": mode, "instructions": instructions, "max_turns": max_turns}
         more = {"tools": tools, "plugins": plugins, "settings": settings, "config": config}
-        check_arguments({**given, **more, "require_durable": require_durable}, OPENED_WITH, where="Lash.open")
+        spent = {"max_cost": max_cost, "max_tokens": max_tokens}
+        check_arguments({**given, **more, **spent, "require_durable": require_durable}, OPENED_WITH, where="Lash.open")
         settings = settings if settings is not None else load_settings(config)
-        settings = settings.override("code", **given)
+        settings = settings.override("code", **given, budget=budget_of("Lash.open", max_cost, max_tokens))
         application = Application([as_tool(each) for each in tools])
         host = PluginHost(
             [*plugins, application] if tools else plugins,
@@ -144,7 +147,7 @@ class Lash:
         host.report.require_code()
         host.composition(settings.mode)  # fails now, by name, rather than at the first turn
         split_model(settings.model or DEFAULT_MODEL, host.providers)
-        providers = Providers(host.providers, lambda spec: provider_settings(spec, settings))
+        providers = providers_of(settings, host)
         async with AsyncExitStack() as stack:
             stack.enter_context(Watchdog())
             opened = await open_store(settings, host, world := this_world())
@@ -203,25 +206,27 @@ class Lash:
         instructions: str | None = None,
         generation: GenerationOptions | None = None,
         max_turns: int | None = None,
+        budget: Budget | None = None,
         extension: object = None,
         recover: bool | None = None,
     ) -> Session:
         """The session with this id; without an id, a new one. What is new is in the store from its first commit on.
 
         What is given here, or set in code, environment or `lash.toml`, wins over what is stored with the session.
+        `budget` bounds what its turns, and it as a whole, may spend.
         `extension` is data for the mode's driver, of a class that it declared. With `recover` (by default as the
         setting `durability.recover` says) what was begun or accepted on it, and not committed, is run to its end first,
         unless somebody else does so; what can't go on is logged. Raises `SessionDeleted` for an id that was deleted.
         """
         texts = {"session_id": session_id, "model": model, "mode": mode, "instructions": instructions}
-        numbers = {"max_turns": max_turns, "generation": generation}
+        numbers = {"max_turns": max_turns, "generation": generation, "budget": budget}
         check_arguments({**texts, **numbers, "recover": recover}, SESSION_WITH, where="Lash.session")
         if session_id is not None and not session_id.strip():
             raise ConfigurationError("the session id is blank; leave it out to get a fresh one")
         given = {"model": model, "mode_id": mode, "max_turns": max_turns}
-        said = Said(fields=given, instructions=instructions, generation=generation, extension=extension)
+        said = Said(fields=given, instructions=instructions, generation=generation, budget=budget, extension=extension)
         if session_id is not None and (known := self._sessions.get(session_id)) is not None:
-            await known.set_policy(self._policy(known.policy, said), said.names)
+            await known.set_policy(policy_with(self.host, known.policy, said), said.names)
             return known
         id = session_id or self.world.token_hex(16)
         head = await self.store.load_head(id) if session_id is not None else None
@@ -238,16 +243,16 @@ class Lash:
         # Somebody else may have opened it while we waited; the first one stays, and hears what was said here.
         winner = self._sessions.setdefault(id, session)
         if winner is not session:
-            await winner.set_policy(self._policy(winner.policy, said), said.names)
+            await winner.set_policy(policy_with(self.host, winner.policy, said), said.names)
         elif reason == "opened" and (self.settings.durability.recover if recover is None else recover):
             await recover_quietly(resident)
         return winner
 
     def _resident(self, head: SessionHead, stored: SessionPolicy | None, said: Said) -> Resident:
         """A session in memory with its policy: what is stored, under the settings, under what the caller says."""
-        fields = self._said_in_settings(stored)
+        fields = said_in_settings(self.settings, self.sources, stored)
         settled = evolve(stored or SessionPolicy(model=DEFAULT_MODEL), **fields)
-        policy = self._policy(settled, said)
+        policy = policy_with(self.host, settled, said)
         resident = Resident(self, head, policy, said.names.union(fields))
         if stored is not None:
             attribute(resident.sources, None, stored, STORED)
@@ -256,36 +261,6 @@ class Lash:
                 resident.sources[key] = self.sources.get(key, "default")
         attribute(resident.sources, settled, policy, APPLICATION)
         return resident
-
-    def _said_in_settings(self, stored: SessionPolicy | None) -> dict[str, Any]:
-        """What the settings say of a session's policy, over what is stored with it: a default says nothing."""
-        fields = {"model": "model", "mode_id": "mode", "max_turns": "max_turns"}
-        said: dict[str, Any] = {
-            name: value
-            for name, key in fields.items()
-            if (value := getattr(self.settings, key)) is not None
-            and (stored is None or self.sources.get(key, "default") != "default")
-        }
-        if self.settings.generation != GenerationOptions():
-            generation = self.settings.generation
-            said["generation"] = generation.over(stored.generation) if stored is not None else generation
-        return said
-
-    def _policy(self, base: SessionPolicy, said: Said) -> SessionPolicy:
-        """The policy with what a caller says now."""
-        try:
-            policy = evolve(base, **{name: value for name, value in said.fields.items() if value is not None})
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"a session can't run so: {error}") from None
-        if said.generation is not None:
-            policy = evolve(policy, generation=said.generation.over(policy.generation))
-        if said.instructions is not None:
-            contribution = PromptContribution(content=said.instructions, slot=PromptSlot.PROJECT_INSTRUCTIONS)
-            policy = evolve(policy, prompt=PromptLayer().with_contribution(contribution))
-        if said.extension is not None:
-            mode = self.host.composition(policy.mode_id).mode
-            policy = evolve(policy, extension=store_extension(mode, "session", said.extension))
-        return policy
 
     async def list_sessions(self, *, limit: int = 100) -> Sequence[SessionSummary]:
         """Sessions, the latest used first; those in which nothing was committed, or is to be done, apart."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import evolve, fields, has
 
+from lash_framework.budget import charged
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
 from lash_framework.machine.answers import ENDING_REASONS, answer_text
 from lash_framework.reply_pieces import ReplyPieces
@@ -52,6 +53,7 @@ async def call_model(
     except BaseException as error:
         pass_on(error)
         result = _failed(plan, error)
+    result = charged(plan, result)
     partial_text = _partial_text(result, stream) if plan.keep_partial else None
     # What a hook took out of the stream isn't shown behind it.
     streamed = stream.text_streamed or (pieces is not None and pieces.text_came)
@@ -70,7 +72,7 @@ async def ask_aside(plan: TurnPlan, asked: LlmRequest) -> LlmResponse | LlmCallE
     except BaseException as error:
         pass_on(error)
         result = _failed(plan, error)
-    mended: LlmResponse | LlmCallError = storable(result)
+    mended: LlmResponse | LlmCallError = storable(charged(plan, result))
     return mended
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import anyio.lowlevel
 from attrs import evolve
 
+from lash_framework.budget import over_budget_error
 from lash_framework.directives import owned_directives
 from lash_framework.effects import envelope
 from lash_framework.hooks import HookImpl, first, spoken, wrong_type
@@ -38,6 +39,7 @@ from lash_hookspecs.errors import CodecError, PluginError
 from lash_hookspecs.llm import LlmCallError, LlmResponse, TokenUsage
 from lash_hookspecs.model_hooks import AssistantReply
 from lash_hookspecs.turn_effects import LlmCall, LlmComplete
+from lash_hookspecs.turn_outcomes import OverBudget
 from lash_hookspecs.values import frozen
 
 __all__ = ["Answered", "ModelStep"]
@@ -51,6 +53,7 @@ class Answered:
     hooks: tuple[HookRecord, ...]
     partial_text: str
     lost_attachments: tuple[str, ...]
+    over_budget: OverBudget | None
 
 
 class ModelStep:
@@ -67,6 +70,7 @@ class ModelStep:
         contexts: TurnContexts,
     ) -> None:
         self._plan = plan
+        self._budget = contexts.budget
         self._stream = stream
         self._hooks = hooks
         self._bind = contexts.bind
@@ -93,8 +97,14 @@ class ModelStep:
                     if shown is not None:
                         stream.take_back()
                 result, partial = rewritten.response, text if partial else ""
-        complete = LlmComplete(id=effect.id, result=result, text_streamed=streamed)
-        return Answered(complete=complete, hooks=hooks, partial_text=partial, lost_attachments=outcome.lost_attachments)
+        self._budget.answered(effect.request, outcome.result)
+        return Answered(
+            complete=LlmComplete(id=effect.id, result=result, text_streamed=streamed),
+            hooks=hooks,
+            partial_text=partial,
+            lost_attachments=outcome.lost_attachments,
+            over_budget=outcome.over_budget,
+        )
 
     def close(self) -> None:
         """The machine has the answer."""
@@ -105,6 +115,8 @@ class ModelStep:
     async def _call(self, asked: RuntimeEffectEnvelope, effect: LlmCall) -> LlmCallOutcome:
         """What hooks decide, then the call itself, with all that stands around it."""
         await _let_cancel_in(self._stream)
+        if (refused := self._budget.refuse(effect.request, self._plan)) is not None:
+            return LlmCallOutcome(over_budget_error(refused), over_budget=refused)
         self._stream.has_asked = True
         self._stream.catch_up()
         hooks = self._plan.composition.hooks

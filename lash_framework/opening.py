@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
@@ -12,8 +13,9 @@ from anyio.abc import TaskGroup
 from lash_framework.admission import Journalling, new_holder
 from lash_framework.host import PluginHost
 from lash_framework.lease_keeper import LeaseKeeper
+from lash_framework.providers import Providers
 from lash_framework.session import APPLICATION
-from lash_framework.settings import Settings, store_settings
+from lash_framework.settings import Settings, model_settings, provider_settings, store_settings
 from lash_framework.world import World
 from lash_hookspecs.contexts import CompositionContext
 from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, UnknownName
@@ -32,6 +34,7 @@ __all__ = [
     "instructions_layer",
     "open_journalling",
     "open_store",
+    "providers_of",
     "shielded",
     "spoken_by",
 ]
@@ -66,6 +69,11 @@ def as_tool(given: Tool | Callable[..., Any]) -> Tool:
 
 
 _NEEDED = frozenset({Capability.SESSIONS, Capability.BLOBS, Capability.LOCKS})
+
+
+def providers_of(settings: Settings, host: PluginHost) -> Providers:
+    """The host's providers, none of them open yet."""
+    return Providers(host.providers, partial(provider_settings, settings=settings), partial(model_settings, settings))
 
 
 async def open_store(settings: Settings, host: PluginHost, world: World) -> FullStore:

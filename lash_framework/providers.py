@@ -9,7 +9,8 @@ from typing import Any
 from lash_framework.faults import failure_text, pass_on
 from lash_framework.hooks import Owned
 from lash_hookspecs.errors import ConfigurationError, UnknownName
-from lash_hookspecs.llm import ModelCapability, Provider, ProviderContext, ProviderSpec
+from lash_hookspecs.llm import Provider, ProviderContext, ProviderSpec
+from lash_hookspecs.models import ModelCapability
 
 __all__ = ["LIVE_CALLS_VARIABLE", "Providers", "split_model"]
 
@@ -42,11 +43,21 @@ def _hint(provider_id: str, known: Mapping[str, Owned[ProviderSpec]]) -> str | N
 
 
 class Providers:
-    """Open providers by id. `settings` makes a provider's typed settings from its spec."""
+    """Open providers by id.
 
-    def __init__(self, specs: Mapping[str, Owned[ProviderSpec]], settings: Callable[[ProviderSpec], Any]) -> None:
+    `settings` makes a provider's typed settings from its spec, `models` what the user says of a provider's models.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, Owned[ProviderSpec]],
+        settings: Callable[[ProviderSpec], Any],
+        models: Callable[[str], Mapping[str, ModelCapability]] = lambda provider_id: {},
+    ) -> None:
         self._specs = specs
         self._settings = settings
+        self._models = models
+        self._said: dict[str, Mapping[str, ModelCapability]] = {}
         self._open: dict[str, Provider] = {}
 
     def get(self, provider_id: str) -> Provider:
@@ -54,16 +65,25 @@ class Providers:
         found = self._open.get(provider_id)
         if found is None:
             plugin_id, spec = self._specs[provider_id]
+            self._said[provider_id] = self._models(provider_id)
             context = ProviderContext(
-                provider_id=provider_id, settings=self._settings(spec), live_calls_allowed=_live_calls_allowed()
+                provider_id=provider_id,
+                settings=self._settings(spec),
+                live_calls_allowed=_live_calls_allowed(),
+                models=self._said[provider_id],
             )
             found = self._open[provider_id] = _opened(plugin_id, spec, context)
         return found
 
     def capability(self, provider_id: str, model: str) -> ModelCapability:
-        """What a model can do. Raises `ConfigurationError` for a provider that can't say."""
+        """What a model can do; what the user says of it is stronger than what its provider does.
+
+        Raises `ConfigurationError` for a provider that can't say.
+        """
         try:
-            return self.get(provider_id).capability(model)
+            known = self.get(provider_id).capability(model)
+            said = self._said[provider_id].get(model)
+            return known if said is None else said.over(known)
         except ConfigurationError:
             raise
         except Exception as error:

@@ -31,7 +31,7 @@ from lash_framework.tool_hooks import ToolHooks
 from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_errors import attachment_lost, controller_failed, driver_failed, plugin_failed
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
-from lash_framework.turn_plan import CancelGate, TurnPlan, assemble_for
+from lash_framework.turn_plan import CancelGate, Scopes, TurnPlan, assemble_for
 from lash_hookspecs.directives import OwnedDirective
 from lash_hookspecs.effect_outcomes import HookFailure, HookRecord, TurnStop
 from lash_hookspecs.effects import RuntimeScope
@@ -82,13 +82,14 @@ class TurnRun:
         self.applied: tuple[int, ...] = ()
         self._forced: Stopped | None = None
         self._steps: int | None = None
-        self._scoped = plan.scope
+        self._scopes = Scopes(plan.scope)
         self._stream, self._gate = stream, gate
         self._machine: TurnMachine | None = None
         self.user = user_message(plan.turn_id, plan.turn_input, plan.images)
         self.contexts = contexts = TurnContexts(plan, stream, self._moment)
         self._calls = ToolBatch(plan, stream, ToolHooks(plan, contexts, self._take), contexts)
         self._hooks = TurnHooks(plan, contexts)
+        contexts.budget.assembler = self.assembler
         self._model = ModelStep(plan, stream, self._hooks, contexts)
         self.window = ContextWindow(plan, self._hooks)
 
@@ -295,11 +296,8 @@ class TurnRun:
             self._abort_turn(machine)
 
     def _scope(self) -> RuntimeScope:
-        """Where the turn stands: the same for all effects of an iteration."""
-        iteration = self.machine.protocol_iteration
-        if self._scoped.protocol_iteration != iteration:
-            self._scoped = evolve(self.plan.scope, protocol_iteration=iteration)
-        return self._scoped
+        """Where the turn stands."""
+        return self._scopes.at(self.machine.protocol_iteration)
 
     async def _ask(self, machine: TurnMachine, effect: LlmCall) -> LlmComplete | None:
         """The model's answer; None: hooks have ended the turn instead, or it is asked again."""
@@ -314,6 +312,9 @@ class TurnRun:
             else:
                 continue
             self.assembler.usage += self._model.unanswered
+            return None
+        if answered.over_budget is not None:
+            machine.finish_with_outcome(Stopped(StopReason.BUDGET, answered.over_budget))
             return None
         complete = answered.complete
         result = await self.window.answered(machine, complete.id, complete.result, self._scope())
@@ -395,6 +396,5 @@ class TurnRun:
 
     def assembled(self) -> AssembledTurn:
         """The turn as it stands; its place in the session is the one before it, until it is committed."""
-        for cost in self.contexts.directs.count():
-            self.assembler.fold(cost)
-        return assemble_for(self.plan, self.assembler, self.machine.messages, cancelled=self.cancelled)
+        costs = self.contexts.directs.count()
+        return assemble_for(self.plan, self.assembler, self.machine.messages, costs, cancelled=self.cancelled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lash_framework.around_effects import AroundEffects
+from lash_framework.budget import TurnBudget
 from lash_framework.direct_calls import DirectCalls
 from lash_framework.hooks import Bind
 from lash_framework.stream import ActivityStream
@@ -30,6 +31,7 @@ class TurnContexts:
         self._moment = moment
         self.around = AroundEffects(plan, self.reading)
         self.directs = DirectCalls(plan, self.around, stream.show)
+        self.budget = self.directs.budget = TurnBudget(plan, self.directs.count)
         plan.services.attach(plan, self.directs, moment)
         self._bound: dict[type[TurnHookContext], tuple[TurnCall, Bind]] = {}
 

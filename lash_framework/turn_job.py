@@ -14,7 +14,7 @@ from attrs import evolve
 
 from lash_framework.accepted import TurnRequest
 from lash_framework.admission import BUSY_POLL_S, Journalling, busy
-from lash_framework.arguments import TURN_WITH, check_arguments
+from lash_framework.arguments import TURN_WITH, budget_of, check_arguments
 from lash_framework.assembly import with_observers_issues
 from lash_framework.begun_turn import run_begun
 from lash_framework.held_turn import HeldTurn
@@ -53,13 +53,16 @@ class TurnOptions(TypedDict, total=False):
 
     `turn_id`: the same id with the same input returns the stored turn, with another input is a `TurnConflict`; without
     one, the turn gets a fresh id. `output`: an attrs class that the answer must fit; `turn.output_value` is then an
-    instance of it. `generation`: over the session's. `deadline_s`: seconds after which the turn is cancelled. `wait`:
+    instance of it. `generation`: over the session's. `max_cost` (US dollars), `max_tokens`: what it may
+    spend, over the session's budget. `deadline_s`: seconds after which the turn is cancelled. `wait`:
     wait for a turn of another process instead of raising `SessionBusy`.
     """
 
     turn_id: str | None
     output: type | None
     generation: GenerationOptions | None
+    max_cost: float | None
+    max_tokens: int | None
     deadline_s: float | None
     wait: bool
 
@@ -84,6 +87,11 @@ class TurnJob:
         if generation is not None:
             context = turn_input.context
             turn_input = evolve(turn_input, context=evolve(context, generation=generation.over(context.generation)))
+        budget = budget_of("session.run", options.get("max_cost"), options.get("max_tokens"))
+        if budget is not None:
+            context = turn_input.context
+            budget = budget if context.budget is None else budget.over(context.budget)
+            turn_input = evolve(turn_input, context=evolve(context, budget=budget))
         self._request = TurnRequest(
             turn_id=self.turn_id, turn_input=turn_input, input_hash=input_hash(turn_input), wish=wish
         )

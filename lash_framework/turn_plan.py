@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from attrs import evolve
 
 from lash_framework.assembly import TurnAssembler
 from lash_framework.call_limits import CallLimits
@@ -17,15 +18,17 @@ from lash_framework.schemas import Validator
 from lash_framework.session_tools import SessionTools
 from lash_framework.state import PluginStates
 from lash_hookspecs.effects import EffectController, RuntimeScope
-from lash_hookspecs.llm import ModelCapability, Provider
+from lash_hookspecs.llm import Provider
 from lash_hookspecs.messages import AttachmentRef, Message, ProviderRoute
+from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, SessionStateEnvelope, TurnInput
+from lash_hookspecs.turn_events import ChildTokenUsage
 from lash_hookspecs.values import frozen, mutable
 
 if TYPE_CHECKING:
     from lash_framework.hook_services import HookServices
 
-__all__ = ["DEFAULT_MAX_TURNS", "CancelGate", "TurnPlan", "assemble_for"]
+__all__ = ["DEFAULT_MAX_TURNS", "CancelGate", "Scopes", "TurnPlan", "assemble_for"]
 
 DEFAULT_MAX_TURNS = 100
 """How many iterations a turn may take if neither session nor mode says: enough for long work, an end for a loop."""
@@ -91,10 +94,17 @@ class TurnPlan:
 
 
 def assemble_for(
-    plan: TurnPlan, assembler: TurnAssembler, messages: Sequence[Message], *, cancelled: bool
+    plan: TurnPlan,
+    assembler: TurnAssembler,
+    messages: Sequence[Message],
+    children: Iterable[ChildTokenUsage],
+    *,
+    cancelled: bool,
 ) -> AssembledTurn:
     """The turn as it stands; its place in the session is the one before it, until it is committed."""
     head = plan.conversation.head
+    for cost in children:
+        assembler.fold(cost)
     return assembler.assemble(
         turn_id=plan.turn_id,
         state=SessionStateEnvelope(
@@ -108,6 +118,19 @@ def assemble_for(
         cancelled=cancelled,
         durable=plan.controller.durable,
     )
+
+
+class Scopes:
+    """Where a turn stands: one scope for all effects of an iteration."""
+
+    def __init__(self, turn: RuntimeScope) -> None:
+        self._turn = self._last = turn
+
+    def at(self, iteration: int) -> RuntimeScope:
+        """The scope of an iteration."""
+        if self._last.protocol_iteration != iteration:
+            self._last = evolve(self._turn, protocol_iteration=iteration)
+        return self._last
 
 
 @mutable(eq=False)

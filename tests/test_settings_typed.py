@@ -14,6 +14,7 @@ from attrs.validators import gt
 from lash_framework.settings import (
     Settings,
     load_settings,
+    model_settings,
     plugin_settings,
     provider_settings,
     secret_fields,
@@ -22,6 +23,7 @@ from lash_framework.settings import (
 from lash_framework.settings.typed import Mismatch, from_text, from_value
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import ProviderSpec
+from lash_hookspecs.models import ModelCapability, ModelPrices
 from lash_hookspecs.stores import StoreSpec
 
 
@@ -216,3 +218,43 @@ def test_a_member_of_an_array_of_tables_is_named_with_its_number_and_line(tmp_pa
         load(tmp_path, prompts)
     assert str(caught.value).startswith("lash.toml:5: `modes.x.prompt[1].slot` must be `intro`, `execution`, ")
     assert str(caught.value).endswith(" or `environment`, not `guidence`: did you mean `guidance`?")
+
+
+# ---- what a user says of models -------------------------------------------------------------------------------------
+
+
+def test_what_is_said_of_a_model_is_typed_and_named_by_line(tmp_path: Path) -> None:
+    text = (
+        '[models."openai:gpt-5.1"]\ncontext_window = 9\nreasoning_efforts = ["low"]\n'
+        'prices = {input = 2, output = 3.5, as_of = "2026-11-26"}\n[models."other:m"]\nimages = false\n'
+    )
+    settings = load(tmp_path, text)
+    prices = ModelPrices(input=2, output=3.5, as_of="2026-11-26")
+    said = ModelCapability(context_window=9, reasoning_efforts=("low",), prices=prices)
+    assert model_settings(settings, "openai") == {"gpt-5.1": said}
+    assert model_settings(settings, "other") == {"m": ModelCapability(images=False)}
+    assert model_settings(settings, "nobody") == {}
+
+
+WRONG = {
+    "context_windw = 9": "lash.toml:2: unknown setting `models.o:m.context_windw`: did you mean `context_window`?",
+    'context_window = "9"': "lash.toml:2: `models.o:m.context_window` must be a whole number, not text",
+    "prices = {input = -1}": (
+        "lash.toml:2: `models.o:m.prices` isn't valid: `ModelPrices.input` must be from 0 to 1000000 US dollars for a "
+        "million tokens, and is -1.0"
+    ),
+    "prices = {inptu = 1}": "lash.toml:2: `models.o:m.prices` has the unknown key `inptu`: did you mean `input`?",
+    'endpoint = "x"': "lash.toml:2: `models.o:m.endpoint` is the provider's to say",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_slip_in_what_is_said_of_a_model_is_shown(line: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        model_settings(load(tmp_path, f'[models."o:m"]\n{line}\n'), "o")
+    assert str(caught.value) == WRONG[line]
+
+
+def test_a_model_is_named_with_its_provider(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="names no model"):
+        model_settings(load(tmp_path, "[models.gpt-5]\nimages = true\n"), "openai")

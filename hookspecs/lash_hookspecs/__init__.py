@@ -92,6 +92,10 @@ if TYPE_CHECKING:
         TurnHookContext as TurnHookContext,
         declared_state as declared_state,
     )
+    from lash_hookspecs.costs import (
+        Budget as Budget,
+        Cost as Cost,
+    )
     from lash_hookspecs.directives import (
         AbortTurn as AbortTurn,
         AfterToolDirective as AfterToolDirective,
@@ -265,7 +269,6 @@ if TYPE_CHECKING:
         LlmTerminalReason as LlmTerminalReason,
         LlmToolChoice as LlmToolChoice,
         LlmToolSpec as LlmToolSpec,
-        ModelCapability as ModelCapability,
         Provider as Provider,
         ProviderContext as ProviderContext,
         ProviderFailureKind as ProviderFailureKind,
@@ -333,6 +336,12 @@ if TYPE_CHECKING:
         AssistantChunk as AssistantChunk,
         AssistantReply as AssistantReply,
         CallNext as CallNext,
+    )
+    from lash_hookspecs.models import (
+        UNKNOWN_MODEL as UNKNOWN_MODEL,
+        ModelCapability as ModelCapability,
+        ModelPrices as ModelPrices,
+        ModelTable as ModelTable,
     )
     from lash_hookspecs.modes import (
         DriverWrap as DriverWrap,
@@ -599,6 +608,7 @@ if TYPE_CHECKING:
         Finish as Finish,
         Finished as Finished,
         Handoff as Handoff,
+        OverBudget as OverBudget,
         Stopped as Stopped,
         StopReason as StopReason,
         SubmittedError as SubmittedError,
@@ -729,6 +739,10 @@ _MODULES = {
         "TurnCall",
         "TurnHookContext",
         "declared_state",
+    ),
+    "costs": (
+        "Budget",
+        "Cost",
     ),
     "directives": (
         "AbortTurn",
@@ -903,7 +917,6 @@ _MODULES = {
         "LlmTerminalReason",
         "LlmToolChoice",
         "LlmToolSpec",
-        "ModelCapability",
         "Provider",
         "ProviderContext",
         "ProviderFailureKind",
@@ -971,6 +984,12 @@ _MODULES = {
         "AssistantChunk",
         "AssistantReply",
         "CallNext",
+    ),
+    "models": (
+        "UNKNOWN_MODEL",
+        "ModelCapability",
+        "ModelPrices",
+        "ModelTable",
     ),
     "modes": (
         "DriverWrap",
@@ -1233,6 +1252,7 @@ _MODULES = {
         "Finish",
         "Finished",
         "Handoff",
+        "OverBudget",
         "StopReason",
         "Stopped",
         "SubmittedError",

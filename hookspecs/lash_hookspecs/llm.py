@@ -13,8 +13,10 @@ from typing import Any, ClassVar, Protocol, Union, runtime_checkable
 from attrs import field
 
 from lash_hookspecs import _checks as checks
+from lash_hookspecs.costs import Cost
 from lash_hookspecs.llm_messages import LlmMessage, LlmMessages
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
+from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.values import frozen
 
 __all__ = [
@@ -37,7 +39,6 @@ __all__ = [
     "LlmTerminalReason",
     "LlmToolChoice",
     "LlmToolSpec",
-    "ModelCapability",
     "Provider",
     "ProviderContext",
     "ProviderFailureKind",
@@ -55,10 +56,11 @@ __all__ = [
 
 @frozen(kw_only=True)
 class TokenUsage:
-    """Tokens of one or several calls. `input` is what was neither read from nor written to a cache.
+    """Tokens of one or several calls, and what they cost. `input` is what was neither read from nor written to a cache.
 
     `reasoning_output` is a part of `output`. `at_least` says that some call's usage is unknown, so the true figure
-    may be higher.
+    may be higher. Providers count tokens; the runtime adds the money, in millionths of a millionth of a US dollar, so
+    that sums are exact. `unpriced`: some of these tokens have no known price.
     """
 
     input: int = 0
@@ -67,6 +69,8 @@ class TokenUsage:
     cache_write_input: int = 0
     reasoning_output: int = 0
     at_least: bool = False
+    picodollars: int = 0
+    unpriced: bool = False
 
     @property
     def input_total(self) -> int:
@@ -78,6 +82,11 @@ class TokenUsage:
         """All tokens read and written."""
         return self.input_total + self.output
 
+    @property
+    def cost(self) -> Cost:
+        """What it cost."""
+        return Cost(self.picodollars, self.at_least or self.unpriced)
+
     def __add__(self, other: TokenUsage) -> TokenUsage:
         return TokenUsage(
             input=self.input + other.input,
@@ -86,6 +95,8 @@ class TokenUsage:
             cache_write_input=self.cache_write_input + other.cache_write_input,
             reasoning_output=self.reasoning_output + other.reasoning_output,
             at_least=self.at_least or other.at_least,
+            picodollars=self.picodollars + other.picodollars,
+            unpriced=self.unpriced or other.unpriced,
         )
 
 
@@ -395,21 +406,6 @@ LlmEventSender = Callable[[Sequence[LlmStreamEvent]], Awaitable[None]]
 # ---- the port -------------------------------------------------------------------------------------------------------
 
 
-@frozen(kw_only=True)
-class ModelCapability:
-    """What a model can do, as its provider or the user's settings say; never guessed from its name.
-
-    `context_window` in tokens; None means not known. `endpoint` names the service that answers, a URL without secrets
-    say: opaque state of an answer goes back only to the endpoint that it came from.
-    """
-
-    context_window: int | None = None
-    structured_output: bool = True
-    images: bool = True
-    reasoning_efforts: tuple[str, ...] = ()
-    endpoint: str = ""
-
-
 @runtime_checkable
 class Provider(Protocol):
     """A service that answers `LlmRequest`s."""
@@ -433,11 +429,15 @@ class Provider(Protocol):
 
 @frozen(kw_only=True)
 class ProviderContext:
-    """What a provider's factory gets: its settings, already typed and checked."""
+    """What a provider's factory gets: its settings, already typed and checked.
+
+    `models` is what the user says of models by name (`[models."provider:name"]`), stronger than any table.
+    """
 
     provider_id: str
     settings: Any
     live_calls_allowed: bool = True
+    models: Mapping[str, ModelCapability] = field(factory=dict)
 
 
 @frozen(kw_only=True)

@@ -10,6 +10,7 @@ from attrs import evolve, field
 
 from lash_hookspecs import _checks as checks
 from lash_hookspecs.compaction import Compacted, CompactRequest
+from lash_hookspecs.costs import Budget, Cost
 from lash_hookspecs.llm import GenerationOptions, LlmOutputSpec, LlmTerminalReason, ProviderFailureKind, TokenUsage
 from lash_hookspecs.messages import Message, MessageRole
 from lash_hookspecs.modes import ModeTurnOptions
@@ -78,6 +79,7 @@ class TurnContext:
     generation: GenerationOptions = GenerationOptions()
     prompt: PromptLayer = PromptLayer()
     plugin_inputs: Mapping[str, Any] = field(factory=dict)
+    budget: Budget | None = None
 
 
 @frozen(kw_only=True)
@@ -112,7 +114,8 @@ class TurnInput:
 
 @frozen(kw_only=True)
 class SessionPolicy:
-    """How a session runs until told otherwise. `model` is `provider:name`; `max_turns` bounds a turn's iterations.
+    """How a session runs until told otherwise. `model` is `provider:name`; `max_turns` bounds a turn's iterations,
+    `budget` what may be spent.
 
     `options` are the mode's, by name; `prompt` is the session's prompt layer; `extension` its `ModeSessionExtension` as
     plain data: the id under which the mode's driver declared its class, and its fields.
@@ -123,6 +126,7 @@ class SessionPolicy:
     model_variant: str | None = field(default=None, validator=checks.optional_text)
     generation: GenerationOptions = field(default=GenerationOptions(), validator=checks.a(GenerationOptions))
     max_turns: int | None = field(default=None, validator=checks.optional_positive)
+    budget: Budget | None = field(default=None, validator=checks.a(Budget, optional=True))
     autonomous: bool = field(default=False, validator=checks.flag)
     prompt: PromptLayer = field(default=PromptLayer(), validator=checks.a(PromptLayer))
     options: Mapping[str, Any] = field(factory=dict, validator=checks.a(Mapping))
@@ -207,8 +211,8 @@ class AssembledTurn:
     `durable` says whether every effect was journalled, so that a crash would have lost nothing.
     `output_value` is the parsed answer where a schema was asked for. `explain_ref` names the stored provenance.
     `compaction` tells of the new frame that the turn opened. `context_tokens` are those of its last model call, kept
-    where a plugin compacts. `prefix_changes` say why its model calls don't all begin alike, or the next turn's
-    otherwise.
+    where a plugin compacts. `call_usage` is that of each model call of its own, in order, failed ones too.
+    `prefix_changes` say why its model calls don't all begin alike, or the next turn's otherwise.
     """
 
     turn_id: str
@@ -226,6 +230,7 @@ class AssembledTurn:
     compaction: Compacted | None = None
     context_tokens: int = 0
     prefix_changes: tuple[PrefixChange, ...] = ()
+    call_usage: tuple[TokenUsage, ...] = ()
     started_at_ms: int = 0
     finished_at_ms: int = 0
 
@@ -241,6 +246,11 @@ class AssembledTurn:
         for entry in self.children_usage:
             total = total + entry.usage
         return total
+
+    @property
+    def cost(self) -> Cost:
+        """What that cost."""
+        return self.usage.cost
 
     @property
     def is_success(self) -> bool:

@@ -13,6 +13,7 @@ __all__ = [
     "Finish",
     "Finished",
     "Handoff",
+    "OverBudget",
     "StopReason",
     "Stopped",
     "SubmittedError",
@@ -66,6 +67,8 @@ class StopReason(StrEnum):
     TOOL_ERROR = "tool_error"
     ABANDONED = "abandoned"
     """Somebody decided that a turn which couldn't go on is over: what was recorded of it is kept."""
+    BUDGET = "budget"
+    """The next model call would have gone beyond what may be spent, so it wasn't made."""
 
 
 @frozen
@@ -83,6 +86,21 @@ class ToolFailed:
     tag: ClassVar[str] = "tool_error"
     tool_name: str
     value: Any
+
+
+@frozen(kw_only=True)
+class OverBudget:
+    """Why a model wasn't asked. `limit` is the setting's name; what is in dollars is told in picodollars.
+
+    `spent` is what is known to be spent (whether it may be more, the turn's usage says); `next` is what the call was
+    expected to need.
+    """
+
+    tag: ClassVar[str] = "over_budget"
+    limit: str
+    allowed: int
+    spent: int
+    next: int
 
 
 @frozen
@@ -107,7 +125,7 @@ class Stopped:
 
     tag: ClassVar[str] = "stopped"
     reason: StopReason
-    detail: SubmittedError | ToolFailed | None = None
+    detail: SubmittedError | ToolFailed | OverBudget | None = None
 
 
 TurnOutcome = Union[Finished, Handoff, Stopped]

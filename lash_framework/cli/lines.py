@@ -67,9 +67,10 @@ def waiting_line(session_id: str) -> str:
 
 
 def usage_text(usage: TokenUsage) -> str:
-    """`60 tokens in (12 cached), 24 out`."""
+    """`60 tokens in (12 cached), 24 out, $0.0012`; a model that costs nothing shows no cost."""
     cached = f" ({usage.cache_read_input} cached)" if usage.cache_read_input else ""
-    return f"{'at least ' if usage.at_least else ''}{usage.input_total} tokens in{cached}, {usage.output} out"
+    cost = f", {usage.cost}" if usage.picodollars or usage.unpriced else ""
+    return f"{'at least ' if usage.at_least else ''}{usage.input_total} tokens in{cached}, {usage.output} out{cost}"
 
 
 def footer(turn: AssembledTurn, location: str | None = None) -> str:
@@ -85,6 +86,7 @@ def footer(turn: AssembledTurn, location: str | None = None) -> str:
 
 _HINTS = {
     "max_turns": "the limit of iterations is reached; raise it with `--set max_turns=N`",
+    "budget": "the model was not asked again; raise the limit, or begin another turn or session",
     "cancelled": "cancelled; your message is stored, the unfinished answer is not",
     "incomplete": "the model stopped without an answer",
 }
@@ -101,7 +103,7 @@ def problems(turn: AssembledTurn, said: Sequence[str] = ()) -> Iterator[str]:
 
     Notes that were `said` before, by the log, aren't repeated.
     """
-    from lash_hookspecs.turn_outcomes import Handoff, Stopped
+    from lash_hookspecs.turn_outcomes import Handoff, OverBudget, Stopped
 
     blocking = False
     for issue in turn.errors:
@@ -116,6 +118,10 @@ def problems(turn: AssembledTurn, said: Sequence[str] = ()) -> Iterator[str]:
         yield f"{'' if issue.blocking else 'note: '}{owner}{clean(issue.message)}"
     if isinstance(turn.outcome, Stopped):
         reason = str(turn.outcome.reason)
+        if isinstance(turn.outcome.detail, OverBudget):
+            from lash_framework.budget import told
+
+            yield f"stopped at the budget: {told(turn.outcome.detail)}"
         if reason == "cancelled" and any(issue.code == _KEPT for issue in turn.errors):
             yield "cancelled; your message is stored, and the answer as far as it came"
         elif reason == "cancelled" or (reason in _HINTS and not blocking):

@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from lash_framework.cli.turns import Evidence
     from lash_hookspecs.activity import ToolCallCompleted, ToolCallStarted
+    from lash_hookspecs.costs import Cost
     from lash_hookspecs.llm import TokenUsage
     from lash_hookspecs.sessions import AssembledTurn
 
@@ -28,7 +29,13 @@ def usage_object(usage: TokenUsage) -> dict[str, Any]:
         "reasoning_output": usage.reasoning_output,
         "total": usage.total,
         "at_least": usage.at_least,
+        "cost": cost_object(usage.cost),
     }
+
+
+def cost_object(cost: Cost) -> dict[str, Any]:
+    """US dollars, exactly, as text; `at_least` says that a price or some usage is unknown."""
+    return {"usd": f"{cost.usd:f}", "at_least": cost.at_least}
 
 
 def turn_object(turn: AssembledTurn) -> dict[str, Any]:
@@ -41,6 +48,7 @@ def turn_object(turn: AssembledTurn) -> dict[str, Any]:
         "outcome": unstructure(turn.outcome),
         "text": turn.text,
         "usage": usage_object(turn.usage),
+        "calls": [usage_object(each) for each in turn.call_usage],
         "durable": turn.durable,
         "tool_calls": [unstructure(each) for each in turn.tool_calls],
         "errors": [unstructure(each) for each in turn.errors],
@@ -65,6 +73,7 @@ def failure_object(
         "outcome": {"type": "none"},
         "text": "" if evidence is None else evidence.text,
         "usage": usage_object(TokenUsage() if evidence is None else evidence.usage),
+        "calls": [],
         "durable": durable,
         "tool_calls": [] if evidence is None else [_call_object(each) for each in evidence.calls],
         "errors": [{"kind": kind, "message": message, "blocking": True}],

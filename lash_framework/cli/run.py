@@ -27,6 +27,8 @@ __all__ = ["run"]
 @click.option("--tools", metavar="FILE.py", multiple=True, help="Python file with functions marked @tool; repeatable.")
 @click.option("--system", metavar="TEXT", help="Instructions for the model (or @file).")
 @click.option("--turn-id", metavar="ID", help="Name of the turn: the same name and prompt run only once.")
+@click.option("--max-cost", metavar="USD", type=float, help="Stop before a call that would make the turn cost more.")
+@click.option("--max-tokens", metavar="N", type=int, help="Stop before a call that would make the turn take more.")
 @click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
 @click.option("--jsonl", is_flag=True, help="Print one activity a line, and that object last.")
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning (on a terminal).")
@@ -39,6 +41,8 @@ def run(
     tools: tuple[str, ...],
     system: str | None,
     turn_id: str | None,
+    max_cost: float | None,
+    max_tokens: int | None,
     as_json: bool,
     jsonl: bool,
     reasoning: bool,
@@ -59,6 +63,9 @@ def run(
         text = read_prompt(prompt)
         if system is not None:
             invocation.override("--system", instructions=_instructions(system))
+        from lash_framework.arguments import budget_of
+
+        invocation.override("--max-cost", budget=budget_of("--max-cost, --max-tokens", max_cost, max_tokens))
         # Around all of it: plugins and tools may print while they are imported, too.
         with own_stdout() as out:
             screen = screen_for(out, json=as_json, jsonl=jsonl, reasoning=reasoning)

@@ -31,6 +31,10 @@ def slips(settings: Settings, host: PluginHost) -> Iterator[str]:
             if absent and "did you mean" not in hint:
                 hint = "no plugin that is loaded offers it"
             yield f"{settings.source_of(path)}: `{path}` is for an unknown provider: {hint}"
+    for model in settings.models:
+        if model.partition(":")[0] not in host.providers:
+            hint = nearest(model.partition(":")[0], main_names(host.providers))
+            yield f'{settings.source_of(f"models.{model}")}: `models."{model}"` is for an unknown provider: {hint}'
     known = absent | {each.plugin_id for each in report.loaded}
     place = settings.source_of("plugins.disabled")
     for plugin_id in settings.plugins.disabled:
@@ -48,8 +52,11 @@ def mode_faults(settings: Settings, host: PluginHost) -> Iterator[tuple[str, str
 
 
 def provider_faults(settings: Settings, host: PluginHost, *, without: str = "") -> Iterator[str]:
-    """Settings of known providers that aren't of the right name and type; `without` is not looked at."""
-    from lash_framework.settings import provider_settings
+    """Settings of known providers, and of their models, that aren't of the right name and type.
+
+    `without` is not looked at.
+    """
+    from lash_framework.settings import model_settings, provider_settings
 
     for provider_id in settings.provider:
         if provider_id in host.providers and provider_id != without:
@@ -57,3 +64,8 @@ def provider_faults(settings: Settings, host: PluginHost, *, without: str = "") 
                 provider_settings(host.providers[provider_id].value, settings)
             except ConfigurationError as error:
                 yield str(error)
+    for provider_id in host.providers:
+        try:
+            model_settings(settings, provider_id)
+        except ConfigurationError as error:
+            yield str(error)

@@ -6,7 +6,13 @@ the command line or code. Loading imports neither cattrs nor anyio nor httpx.
 
 from lash_framework.settings.keys import KEYS, MODE_KEYS, TABLES, Key, Table, environment_name
 from lash_framework.settings.loading import load_settings
-from lash_framework.settings.typed import plugin_settings, provider_settings, secret_fields, store_settings
+from lash_framework.settings.typed import (
+    model_settings,
+    plugin_settings,
+    provider_settings,
+    secret_fields,
+    store_settings,
+)
 from lash_framework.settings.values import (
     Context,
     Durability,
@@ -35,6 +41,7 @@ __all__ = [
     "default_store",
     "environment_name",
     "load_settings",
+    "model_settings",
     "plugin_settings",
     "provider_settings",
     "redacted_url",

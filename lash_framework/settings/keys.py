@@ -55,6 +55,10 @@ KEYS = (
     Key(path="generation.temperature", type=float, help="sampling temperature"),
     Key(path="generation.seed", type=int, help="sampling seed, where the provider has one"),
     Key(path="generation.stop_sequences", type=tuple[str, ...], help="texts that end an answer"),
+    Key(path="budget.max_cost", type=float, help="US dollars that a turn may cost", minimum=0),
+    Key(path="budget.max_tokens", type=int, help="tokens that a turn may take, in and out", minimum=0),
+    Key(path="budget.session_max_cost", type=float, help="US dollars that a session may cost", minimum=0),
+    Key(path="budget.session_max_tokens", type=int, help="tokens that a session may take, in and out", minimum=0),
     Key(
         path="durability.effects",
         type=Literal["journal", "inline"],
@@ -121,6 +125,7 @@ TABLES = (
     Table(name="provider", depth=2, help="`provider.<provider id>.<key>`: settings of a model provider"),
     Table(name="plugin", depth=2, help="`plugin.<plugin id>.<key>`: options of a plugin"),
     Table(name="modes", depth=2, help="`modes.<name>.<key>`: modes of your own"),
+    Table(name="models", depth=2, help='`models."<provider id>:<name>".<key>`: what a model can do, and what it costs'),
     Table(name="store_options", depth=1, help="`store_options.<key>`: settings of the store"),
 )
 

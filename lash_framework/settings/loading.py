@@ -210,6 +210,10 @@ class _Loading:
         plain: dict[str, Any] = {
             name: tree[name] for name in ("store", "model", "mode", "instructions", "max_turns") if name in tree
         }
+        if "budget" in tree:
+            from lash_hookspecs.costs import Budget
+
+            plain["budget"] = Budget(**tree["budget"])
         if "generation" in tree:
             plain["generation"] = _generation(tree["generation"])
         return Settings(
@@ -219,6 +223,7 @@ class _Loading:
             plugins=PluginChoice(**tree.get("plugins", {})),
             provider=tree.get("provider", {}),
             plugin=tree.get("plugin", {}),
+            models=tree.get("models", {}),
             modes={name: self._mode(name, table) for name, table in tree.get("modes", {}).items()},
             store_options=tree.get("store_options", {}),
             origins=self.origins,

@@ -23,6 +23,7 @@ from lash_hookspecs.errors import ConfigurationError, nearest
 if TYPE_CHECKING:
     from lash_framework.settings.values import Settings
     from lash_hookspecs.llm import ProviderSpec
+    from lash_hookspecs.models import ModelCapability
     from lash_hookspecs.stores import StoreSpec
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "from_text",
     "from_value",
     "inside",
+    "model_settings",
     "plugin_settings",
     "provider_settings",
     "secret_fields",
@@ -283,6 +285,25 @@ def provider_settings(spec: ProviderSpec, settings: Settings, env: Mapping[str, 
     """The typed settings of a provider, from `provider.<id>.<key>` and its environment variables."""
     raw = settings.provider.get(spec.provider_id, {})
     return typed(spec.settings, f"provider.{spec.provider_id}", raw, settings, env)
+
+
+def model_settings(settings: Settings, provider_id: str) -> Mapping[str, ModelCapability]:
+    """What the settings say of a provider's models, by name, from `models."<provider id>:<name>".<key>`."""
+    found: dict[str, ModelCapability] = {}
+    if settings.models:
+        from lash_hookspecs.models import ModelCapability
+
+        for model, raw in settings.models.items():
+            owner, _, name = model.partition(":")
+            if not name:
+                where = settings.source_of(f"models.{model}")
+                raise ConfigurationError(f'{where}: `models."{model}"` names no model: type `models."provider:name"`')
+            if owner == provider_id:
+                found[name] = typed(ModelCapability, f"models.{model}", raw, settings)
+                if "endpoint" in raw:
+                    where = settings.source_of(f"models.{model}.endpoint")
+                    raise ConfigurationError(f"{where}: `models.{model}.endpoint` is the provider's to say")
+    return found
 
 
 def store_settings(spec: StoreSpec, settings: Settings, env: Mapping[str, str] | None = None) -> Any:

@@ -14,6 +14,7 @@ from lash_hookspecs.errors import ConfigurationError, nearest
 from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
+    from lash_hookspecs.costs import Budget
     from lash_hookspecs.llm import GenerationOptions
     from lash_hookspecs.modes import Mode
 
@@ -113,6 +114,12 @@ def _no_generation() -> GenerationOptions:
     return GenerationOptions()
 
 
+def _no_budget() -> Budget:
+    from lash_hookspecs.costs import Budget
+
+    return Budget()
+
+
 @frozen(kw_only=True)
 class Settings:
     """All settings. Raw tables (`provider`, `plugin`, `store_options`) may hold secrets and are in no repr.
@@ -126,12 +133,14 @@ class Settings:
     instructions: str | None = None
     max_turns: int | None = None
     generation: GenerationOptions = field(factory=_no_generation)
+    budget: Budget = field(factory=_no_budget)
     durability: Durability = Durability()
     context: Context = Context()
     observers: Observers = Observers()
     plugins: PluginChoice = PluginChoice()
     provider: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
     plugin: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
+    models: Mapping[str, Mapping[str, Any]] = field(factory=dict)
     modes: Mapping[str, Mode] = field(factory=dict)
     store_options: Mapping[str, Any] = field(factory=dict, repr=False)
     origins: Mapping[str, Origin] = field(factory=dict, repr=False, eq=False)
@@ -167,10 +176,14 @@ class Settings:
         return None if origin is None else origin.text
 
     def override(self, source: str = "code", **values: Any) -> Settings:
-        """These settings with `store`, `model`, `mode`, `instructions` or `max_turns` from a caller.
+        """These settings with `store`, `model`, `mode`, `instructions`, `max_turns` or `budget` from a caller.
 
         None changes nothing.
         """
+        if (budget := values.pop("budget", None)) is not None:
+            told = [name for name in ("max_cost", "max_tokens") if getattr(budget, name) is not None]
+            origins = {f"budget.{name}": Origin(source, Rank.CALLER) for name in told}
+            self = evolve(self, budget=budget.over(self.budget), origins={**self.origins, **origins})
         given = {name: value for name, value in values.items() if value is not None}
         for name in given:
             if name not in BY_PATH:
@@ -188,7 +201,7 @@ class Settings:
                 value = redacted_url(value)
             if value is not None and value != ():
                 yield key.path, _shown(value), self.source_of(key.path)
-        for name, table in (("provider", self.provider), ("plugin", self.plugin)):
+        for name, table in (("provider", self.provider), ("plugin", self.plugin), ("models", self.models)):
             for owner, values in table.items():
                 for leaf, value in values.items():
                     path = f"{name}.{owner}.{leaf}"

@@ -19,7 +19,6 @@ from lash_hookspecs.llm import (
     LlmRequest,
     LlmResponse,
     LlmTerminalReason,
-    ModelCapability,
     ProviderFailureKind,
     ProviderSpec,
     StreamDelta,
@@ -29,6 +28,7 @@ from lash_hookspecs.llm import (
 )
 from lash_hookspecs.llm_messages import LlmRole
 from lash_hookspecs.markers import hookimpl
+from lash_hookspecs.models import ModelCapability, ModelPrices
 from lash_hookspecs.plugins import PluginInfo
 from lash_hookspecs.values import frozen
 
@@ -96,8 +96,8 @@ class ScriptedModel:
     # ---- the provider -----------------------------------------------------------------------------------------------
 
     def capability(self, model: str) -> ModelCapability:
-        """The same for every model."""
-        return ModelCapability()
+        """The same for every model: nothing is known of it, but that it costs nothing."""
+        return ModelCapability(prices=ModelPrices(input=0, output=0, cache_read=0, cache_write=0))
 
     async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
         """Say the next reply. Raises `LlmCallFailed` where the script says so, and where it is used up."""

@@ -16,7 +16,6 @@ from lash_hookspecs.llm import (
     LlmResponse,
     LlmStreamEvent,
     LlmTerminalReason,
-    ModelCapability,
     ProviderContext,
     ProviderFailureKind,
     ReasoningOutput,
@@ -27,11 +26,15 @@ from lash_hookspecs.llm import (
     ToolCallOutputPart,
 )
 from lash_hookspecs.llm_messages import LlmRole
+from lash_hookspecs.models import ModelCapability, ModelPrices
 from lash_plugin_provider_scripted.demo import demo_reply
 from lash_plugin_provider_scripted.script import Reply, ReplyFunction, Script, load_script
 from lash_plugin_provider_scripted.specs import ScriptedSettings
 
 __all__ = ["ScriptedProvider", "ScriptedSettings", "open_scripted"]
+
+
+FREE = ModelPrices(input=0, output=0, cache_read=0, cache_write=0)
 
 
 class ScriptedProvider:
@@ -44,7 +47,7 @@ class ScriptedProvider:
     def __init__(self, script: Script, *, context_window: int | None = None) -> None:
         self.requests: list[LlmRequest] = []
         self.closed = False
-        self._capability = ModelCapability(context_window=context_window)
+        self._capability = ModelCapability(context_window=context_window, prices=FREE)
         self._reply: ReplyFunction = script if callable(script) else partial(_next_of, [*script][::-1], len(script))
 
     def capability(self, model: str) -> ModelCapability:

@@ -37,7 +37,7 @@ UsageKey = tuple[str, str]
 
 _GENERATION_MAX = (1 << 32) - 1
 
-COUNTERS = ("input", "output", "cache_read_input", "cache_write_input", "reasoning_output")
+COUNTERS = ("input", "output", "cache_read_input", "cache_write_input", "reasoning_output", "picodollars")
 
 
 @frozen(kw_only=True)

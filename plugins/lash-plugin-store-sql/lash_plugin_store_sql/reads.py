@@ -37,7 +37,7 @@ _RECEIPT = (
     "receipts.key, scope, op_key, intent_hash, input_hash, receipts.leaf, first_generation, node_count, "
     "committed_at_ms, result"
 )
-_USAGE = "input, output, cache_read_input, cache_write_input, reasoning_output, at_least"
+USAGE = "input, output, cache_read_input, cache_write_input, reasoning_output, picodollars, at_least, unpriced"
 
 
 @frozen(kw_only=True)
@@ -215,7 +215,7 @@ def find_loadable(tx: Tx, session_id: str, all_frames: bool) -> tuple[LoadedSess
         usage=tuple(
             TokenLedgerEntry(source=source, model=model, usage=usage_of(counters))
             for source, model, *counters in tx.rows(
-                f"SELECT source, model, {_USAGE} FROM usage WHERE session_no = ? ORDER BY source, model", (session.no,)
+                f"SELECT source, model, {USAGE} FROM usage WHERE session_no = ? ORDER BY source, model", (session.no,)
             )
         ),
     )
@@ -346,7 +346,7 @@ def list_sessions(tx: Tx, limit: int, before_ms: int | None) -> Sequence[Session
 def _usage_by_session(tx: Tx, numbers: Sequence[int]) -> Mapping[int, TokenUsage]:
     totals: dict[int, TokenUsage] = {}
     for piece in chunks(numbers):
-        sql = f"SELECT session_no, {_USAGE} FROM usage WHERE session_no IN ({marks(len(piece))})"
+        sql = f"SELECT session_no, {USAGE} FROM usage WHERE session_no IN ({marks(len(piece))})"
         for no, *counters in tx.rows(sql, piece):
             totals[no] = totals.get(no, TokenUsage()) + usage_of(counters)
     return totals
@@ -354,17 +354,19 @@ def _usage_by_session(tx: Tx, numbers: Sequence[int]) -> Mapping[int, TokenUsage
 
 def usage_of(counters: Iterable[Any]) -> TokenUsage:
     """Usage from its columns."""
-    *counts, at_least = counters
+    *counts, at_least, unpriced = counters
     if not all(type(each) is int and each >= 0 for each in counts):
         raise corrupt("usage", counts, "a counter is no number or below zero")
-    given, made, read, written, reasoned = counts
+    given, made, read, written, reasoned, cost = counts
     return TokenUsage(
         input=given,
         output=made,
         cache_read_input=read,
         cache_write_input=written,
         reasoning_output=reasoned,
+        picodollars=cost,
         at_least=bool(at_least),
+        unpriced=bool(unpriced),
     )
 
 

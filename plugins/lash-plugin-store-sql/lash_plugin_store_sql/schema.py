@@ -122,6 +122,8 @@ DDL = (
         cache_write_input INTEGER NOT NULL,
         reasoning_output INTEGER NOT NULL,
         at_least INTEGER NOT NULL,
+        picodollars INTEGER NOT NULL,
+        unpriced INTEGER NOT NULL,
         PRIMARY KEY (session_no, source, model)
     ) WITHOUT ROWID
     """,

@@ -24,6 +24,7 @@ from lash_plugin_store_sql.plan import (
     plan_commit,
 )
 from lash_plugin_store_sql.reads import (
+    USAGE,
     Session,
     chunks,
     find_receipt,
@@ -123,8 +124,7 @@ def _usage(tx: Tx, session_no: int, pairs: Iterable[UsageKey]) -> Mapping[UsageK
     totals = {}
     for source, model in pairs:
         row = tx.row(
-            "SELECT input, output, cache_read_input, cache_write_input, reasoning_output, at_least FROM usage "
-            "WHERE session_no = ? AND source = ? AND model = ?",
+            f"SELECT {USAGE} FROM usage WHERE session_no = ? AND source = ? AND model = ?",
             (session_no, source, model),
         )
         if row is not None:
@@ -194,10 +194,11 @@ def _execute(tx: Tx, commit: RuntimeCommit, writes: Writes, session: Session | N
     for (source, model), usage in writes.usage.items():
         tx.write(
             "INSERT INTO usage (session_no, source, model, input, output, cache_read_input, cache_write_input, "
-            "reasoning_output, at_least) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "reasoning_output, picodollars, at_least, unpriced) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (session_no, source, model) DO UPDATE SET input = excluded.input, output = excluded.output, "
             "cache_read_input = excluded.cache_read_input, cache_write_input = excluded.cache_write_input, "
-            "reasoning_output = excluded.reasoning_output, at_least = excluded.at_least",
+            "reasoning_output = excluded.reasoning_output, picodollars = excluded.picodollars, "
+            "at_least = excluded.at_least, unpriced = excluded.unpriced",
             (
                 no,
                 source,
@@ -207,7 +208,9 @@ def _execute(tx: Tx, commit: RuntimeCommit, writes: Writes, session: Session | N
                 usage.cache_read_input,
                 usage.cache_write_input,
                 usage.reasoning_output,
+                usage.picodollars,
                 int(usage.at_least),
+                int(usage.unpriced),
             ),
         )
     return no

@@ -1,0 +1,150 @@
+"""What models can do and what they charge, as data: vocabulary, a provider's table, and what a user says over it.
+
+Nothing here is ever found out from a model's name: a model that is in no table is unknown, and so is what it costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve, field, fields
+
+from lash_hookspecs import _checks as checks
+from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from attrs import Attribute
+
+    from lash_hookspecs.llm import TokenUsage
+
+__all__ = ["UNKNOWN_MODEL", "ModelCapability", "ModelPrices", "ModelTable"]
+
+_MICRO = 1_000_000
+_DEAREST = 1_000_000
+
+
+def _price(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """A price with at most six decimals, so that a token's is a whole number of picodollars; or None."""
+    where = f"`{type(instance).__name__}.{attribute.name}`"
+    if value is None:
+        return
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{where} must be a number of US dollars for a million tokens, and is {value!r}")
+    if not (isfinite(value) and 0 <= value <= _DEAREST):
+        raise ValueError(f"{where} must be from 0 to {_DEAREST} US dollars for a million tokens, and is {value}")
+    if abs(value * _MICRO - round(value * _MICRO)) > 1e-3:
+        raise ValueError(f"{where} may have six decimals, and is {value}")
+
+
+def _texts(value: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    return checks.as_tuple(value)
+
+
+def _of(price: float | None, tokens: int) -> int | None:
+    """What the tokens cost, in picodollars; None if that isn't known."""
+    if price is None:
+        return None if tokens else 0
+    return round(price * _MICRO) * tokens
+
+
+@frozen(kw_only=True)
+class ModelPrices:
+    """US dollars for a million tokens, by bucket; None: not known. Reasoning is charged as the output that it is in.
+
+    `cache_read` and `cache_write` are what input costs that is read from a cache, or written to one. A call with more
+    than `long_above` tokens of input is charged at the prices of `long`. `as_of` is the day on which the vendor's page
+    said so (`2026-11-26`).
+    """
+
+    input: float | None = field(default=None, validator=_price)
+    output: float | None = field(default=None, validator=_price)
+    cache_read: float | None = field(default=None, validator=_price)
+    cache_write: float | None = field(default=None, validator=_price)
+    as_of: str = field(default="", validator=checks.text)
+    long_above: int | None = field(default=None, validator=checks.optional_positive)
+    long: ModelPrices | None = None
+
+    def charge(self, usage: TokenUsage) -> TokenUsage:
+        """One call's usage with what it costs. Tokens of a bucket without a price make it "at least"."""
+        if self.long is not None and self.long_above is not None and usage.input_total > self.long_above:
+            return self.long.charge(usage)
+        pieces = (
+            _of(self.input, usage.input),
+            _of(self.cache_read, usage.cache_read_input),
+            _of(self.cache_write, usage.cache_write_input),
+            _of(self.output, usage.output),
+        )
+        known = [each for each in pieces if each is not None]
+        return evolve(usage, picodollars=sum(known), unpriced=len(known) < len(pieces))
+
+    def most(self, input: int, output: int) -> int:
+        """The most that a call of so many tokens may cost, in picodollars, whatever buckets its input ends up in."""
+        if self.long is not None and self.long_above is not None and input > self.long_above:
+            return self.long.most(input, output)
+        dearest = max((each for each in (self.input, self.cache_read, self.cache_write) if each is not None), default=0)
+        return round(dearest * _MICRO) * input + round((self.output or 0) * _MICRO) * output
+
+
+@frozen(kw_only=True)
+class ModelCapability:
+    """What a model can do, as its provider's table or the user's settings say. None, or empty: not known.
+
+    What isn't known is tried, and the service says. Sizes are in tokens; `output_cap` is the most that one answer may
+    have. `images`, `documents` (PDF), `audio` and `video`: what a message may hold. `sampling_pinned`: temperature and
+    its like can't be set. `cache_dialect` is how the service is told what to cache, in the words of its provider.
+
+    `reasoning_efforts` are the words that a `model_variant` may be, weakest first. `reasoning_encoding` says how one
+    is put to the service, in the words of its provider (`effort`, `budget`, …); where that is in tokens,
+    `reasoning_budgets` has them by effort. `reasoning_off` is the effort that switches reasoning off;
+    `reasoning_required`: nothing does.
+
+    `endpoint` names the service that answers, a URL without secrets say: opaque state of an answer goes back only to
+    the endpoint that it came from. It is the provider's to say, and no setting.
+    """
+
+    context_window: int | None = field(default=None, validator=checks.optional_positive)
+    output_cap: int | None = field(default=None, validator=checks.optional_positive)
+    images: bool | None = None
+    documents: bool | None = None
+    audio: bool | None = None
+    video: bool | None = None
+    tools: bool | None = None
+    parallel_tools: bool | None = None
+    structured_output: bool | None = None
+    sampling_pinned: bool | None = None
+    reasoning_efforts: tuple[str, ...] = field(default=(), converter=_texts, validator=checks.tuple_of(str))
+    reasoning_encoding: str | None = None
+    reasoning_budgets: Mapping[str, int] = field(factory=dict)
+    reasoning_off: str | None = None
+    reasoning_required: bool | None = None
+    cache_dialect: str | None = None
+    prices: ModelPrices | None = None
+    endpoint: str = ""
+
+    def over(self, base: ModelCapability) -> ModelCapability:
+        """This, with `base` filling in what it doesn't know. Prices are taken as a whole."""
+        names = [each.name for each in fields(ModelCapability)]
+        known = {name: value for name in names if (value := getattr(self, name)) is not None and value not in _EMPTY}
+        return evolve(base, **known) if known else base
+
+
+_EMPTY: tuple[object, ...] = ((), {}, "")
+
+UNKNOWN_MODEL = ModelCapability()
+"""A model of which nothing is known."""
+
+
+@frozen
+class ModelTable:
+    """What a provider knows of its models, by their exact names. `version` is the day of its last change."""
+
+    version: str
+    models: Mapping[str, ModelCapability]
+
+    def capability(self, model: str, said: Mapping[str, ModelCapability] | None = None) -> ModelCapability:
+        """What is known of a model; what is `said` of it (`ProviderContext.models`) is stronger."""
+        known = self.models.get(model, UNKNOWN_MODEL)
+        override = said.get(model) if said else None
+        return known if override is None else override.over(known)

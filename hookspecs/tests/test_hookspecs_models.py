@@ -1,0 +1,98 @@
+"""What models can do and cost, as data: tables, overrides, and sums of money that don't drift."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from lash_hookspecs.codec import decode, encode
+from lash_hookspecs.costs import Budget, Cost
+from lash_hookspecs.llm import TokenUsage
+from lash_hookspecs.models import UNKNOWN_MODEL, ModelCapability, ModelPrices, ModelTable
+
+PRICES = ModelPrices(input=1.25, output=10, cache_read=0.125, cache_write=1.5625)
+LONG = ModelPrices(input=2.5, output=15, long_above=100, long=ModelPrices(input=5, output=22.5))
+
+# Prices, usage, and what it costs in dollars; "at least" where something has no price.
+CHARGES = {
+    "nothing": (PRICES, {}, "0", False),
+    "input": (PRICES, {"input": 1_000_000}, "1.25", False),
+    "each bucket": (
+        PRICES,
+        {"input": 1000, "output": 100, "cache_read_input": 2000, "cache_write_input": 40},
+        "0.0025625",
+        False,
+    ),
+    "reasoning is output": (PRICES, {"output": 100, "reasoning_output": 90}, "0.001", False),
+    "one token": (ModelPrices(input=0.000001), {"input": 1}, "0.000000000001", False),
+    "no price at all": (ModelPrices(), {"input": 5}, "0", True),
+    "a bucket without a price": (ModelPrices(input=1, output=1), {"input": 1, "cache_read_input": 1}, "0.000001", True),
+    "an empty bucket without a price": (ModelPrices(input=1), {"input": 1}, "0.000001", False),
+    "free": (ModelPrices(input=0, output=0), {"input": 5, "output": 5}, "0", False),
+    "up to the limit": (LONG, {"input": 60, "cache_read_input": 40}, "0.00015", True),
+    "above the limit": (LONG, {"input": 101, "output": 2}, "0.00055", False),
+}
+
+
+@pytest.mark.parametrize("name", CHARGES)
+def test_a_call_is_charged_by_bucket(name: str) -> None:
+    prices, counts, dollars, at_least = CHARGES[name]
+    usage = prices.charge(TokenUsage(**counts))
+    assert (usage.cost.usd, usage.cost.at_least) == (Decimal(dollars), at_least)
+    assert usage.total == TokenUsage(**counts).total
+
+
+def test_sums_do_not_drift() -> None:
+    tenth = ModelPrices(input=0.1).charge(TokenUsage(input=1))
+    total = sum([tenth] * 1000, TokenUsage())
+    assert total.cost.usd == Decimal("0.0001")
+    assert (total + TokenUsage(at_least=True)).cost == Cost(total.picodollars, True)
+
+
+def test_a_price_is_a_number_of_dollars_with_six_decimals() -> None:
+    for bad in (-1, float("nan"), float("inf"), 0.0000001, 10**7):
+        with pytest.raises(ValueError, match=r"ModelPrices\.input"):
+            ModelPrices(input=bad)
+    for wrong in ("1.25", True):
+        with pytest.raises(TypeError, match=r"ModelPrices\.output"):
+            ModelPrices(output=wrong)  # type: ignore[arg-type]  # that is the point
+
+
+def test_the_most_is_what_the_dearest_bucket_costs() -> None:
+    assert PRICES.most(100, 10) == 100 * 1_562_500 + 10 * 10_000_000
+    assert LONG.most(100, 1) == 100 * 2_500_000 + 15_000_000
+    assert LONG.most(101, 1) == 101 * 5_000_000 + 22_500_000
+    assert ModelPrices().most(5, 5) == 0
+
+
+AMOUNTS = {0: "$0.00", 1: "$0.000000000001", 123_456_789: "$0.00013", 10**12: "$1.00", 1_234_567_890_123: "$1.2346"}
+
+
+@pytest.mark.parametrize("amount", AMOUNTS)
+def test_an_amount_is_shown_short_and_never_too_low(amount: int) -> None:
+    assert str(Cost(amount)) == AMOUNTS[amount]
+    assert str(Cost(amount, True)) == f"at least {AMOUNTS[amount]}"
+
+
+def test_what_a_user_says_is_over_the_table_and_an_unknown_model_is_unknown() -> None:
+    table = ModelTable("2026-11-26", {"m": ModelCapability(context_window=10, images=True, prices=PRICES)})
+    said = {"m": ModelCapability(context_window=20, images=False), "mine": ModelCapability(prices=LONG)}
+    assert table.capability("m", said) == ModelCapability(context_window=20, images=False, prices=PRICES)
+    assert table.capability("mine", said).prices is LONG
+    assert table.capability("m-2026", said) is UNKNOWN_MODEL
+    assert (UNKNOWN_MODEL.prices, UNKNOWN_MODEL.context_window, UNKNOWN_MODEL.images) == (None, None, None)
+
+
+def test_usage_without_money_is_stored_as_before() -> None:
+    free = TokenUsage(input=3)
+    assert b"picodollars" not in encode(TokenUsage()) or decode(TokenUsage, encode(free)) == free
+    priced = PRICES.charge(free)
+    assert decode(TokenUsage, encode(priced)) == priced
+
+
+def test_a_budget_is_filled_in_from_the_one_below() -> None:
+    low, high = Budget(max_cost=1, max_tokens=5), Budget(max_cost=0, session_max_tokens=7)
+    assert high.over(low) == Budget(max_cost=0, max_tokens=5, session_max_tokens=7)
+    with pytest.raises(ValueError, match="max_cost"):
+        Budget(max_cost=-1)

@@ -1,0 +1,165 @@
+"""What a turn may spend: each model call is charged when its answer comes in, and judged before it is made.
+
+The judgement is a part of the call's record, and what is spent is added up from records. So a replay, and whoever goes
+on after a crash, decides nothing again, and begins from what was spent before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from lash_hookspecs.canonical import canonical_bytes
+from lash_hookspecs.costs import Budget, Cost
+from lash_hookspecs.errors import ConfigurationError
+from lash_hookspecs.llm import LlmCallError, LlmRequest, LlmResponse, TokenUsage
+from lash_hookspecs.llm_messages import ImageBlock, LlmMessage
+from lash_hookspecs.models import ModelPrices
+from lash_hookspecs.sessions import SessionUsageReport
+from lash_hookspecs.turn_events import ChildTokenUsage
+from lash_hookspecs.turn_outcomes import OverBudget
+from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from lash_framework.assembly import TurnAssembler
+    from lash_framework.turn_plan import TurnPlan
+
+__all__ = ["Need", "TurnBudget", "charged", "judge", "over_budget_error", "request_tokens", "require_prices", "spent"]
+
+OVER_BUDGET = "over_budget"
+
+_CHARACTERS = 4
+"""Of text in a token, about."""
+_IMAGE = 1_000
+"""Tokens of an image, about."""
+_NO_PRICES = ModelPrices()
+_NOTHING = TokenUsage()
+
+
+@frozen(kw_only=True)
+class Need:
+    """What a call is expected to need: tokens in, those out that are bounded, and what both cost at most."""
+
+    input: int
+    output: int = 0
+    picodollars: int = 0
+
+
+def judge(budget: Budget, before: TokenUsage, here: TokenUsage, need: Need) -> OverBudget | None:
+    """Which limit a call would break; `before` is what the session spent until now, and `here` what the turn did."""
+    whole = before + here
+    for name, usage in (("", here), ("session_", whole)):
+        dollars, tokens = getattr(budget, f"{name}max_cost"), getattr(budget, f"{name}max_tokens")
+        money = None if dollars is None else Cost.of_usd(dollars).picodollars
+        rows = (
+            (f"{name}max_cost", money, usage.picodollars, need.picodollars),
+            (f"{name}max_tokens", tokens, usage.total, need.input + need.output),
+        )
+        for limit, allowed, used, next in rows:
+            # What is used up is used up, even if the next call should be free.
+            if allowed is not None and (used + next > allowed or (used >= allowed and (used or not allowed))):
+                return OverBudget(limit=limit, allowed=allowed, spent=used, next=next)
+    return None
+
+
+class TurnBudget:
+    """One turn's. `assembler` knows what its own calls have spent, and `directs` what those of plugins in it did."""
+
+    def __init__(self, plan: TurnPlan, directs: Callable[[], Iterable[ChildTokenUsage]]) -> None:
+        limits, said = plan.policy.budget, plan.turn_input.context.budget
+        self._limits = limits if said is None or limits is None else said.over(limits)
+        self._limits = self._limits or said
+        self._plan = plan
+        self._directs = directs
+        self.assembler: TurnAssembler | None = None
+        self._known: tuple[int, int] | None = None
+
+    def answered(self, request: LlmRequest, result: LlmResponse | LlmCallError) -> None:
+        """The conversation's next request begins with this one, whose size is known now."""
+        if self._limits is not None and result.usage is not None and result.usage.total:
+            self._known = len(request.messages), result.usage.total
+
+    def refuse(self, request: LlmRequest, plan: TurnPlan) -> OverBudget | None:
+        """Why the model of a plan must not be asked this; None: it may be."""
+        if self._limits is None:
+            return None
+        require_prices(self._limits, plan)
+        begun = self._known if plan is self._plan else None
+        if begun is not None and begun[0] <= len(request.messages):
+            input = begun[1] + request_tokens(request.messages[begun[0] :])
+        else:
+            input = request_tokens(request.messages, request)
+        output = request.generation.output_token_cap or 0
+        prices = plan.capability.prices or _NO_PRICES
+        need = Need(input=input, output=output, picodollars=prices.most(input, output))
+        before = SessionUsageReport(self._plan.conversation.usage).total
+        own = _NOTHING if self.assembler is None else self.assembler.usage
+        return judge(self._limits, before, spent(own, self._directs()), need)
+
+
+def request_tokens(messages: Sequence[LlmMessage], request: LlmRequest | None = None) -> int:
+    """About how many tokens these take, and the request's tools: a quarter of their characters."""
+    characters = images = 0
+    for message in messages:
+        for block in message.blocks:
+            if isinstance(block, ImageBlock):
+                images += 1
+            else:
+                texts = (getattr(block, name, "") for name in ("text", "input_json", "tool_name", "content"))
+                characters += sum(map(_length, texts))
+    if request is not None:
+        characters += sum(
+            len(each.description) + len(canonical_bytes(dict(each.input_schema))) for each in request.tools
+        )
+    return -(-characters // _CHARACTERS) + images * _IMAGE
+
+
+def _length(text: Any) -> int:
+    if isinstance(text, str):
+        return len(text)
+    return sum(_length(getattr(each, "text", "")) for each in text) if isinstance(text, tuple) else 0
+
+
+def require_prices(budget: Budget | None, plan: TurnPlan) -> None:
+    """Raise `ConfigurationError` where a limit in dollars meets a model whose price isn't known."""
+    if budget is None or (budget.max_cost is None and budget.session_max_cost is None):
+        return
+    prices = plan.capability.prices
+    if prices is None or prices.input is None or prices.output is None:
+        model = f"{plan.provider_id}:{plan.model}"
+        raise ConfigurationError(
+            f"nobody can hold `max_cost` with model `{model}`, whose price isn't known: say it in `lash.toml` "
+            f'(`[models."{model}"]`, `prices = {{input = …, output = …}}`, dollars for a million tokens), '
+            "or bound tokens, with `max_tokens`"
+        )
+
+
+def charged(plan: TurnPlan, result: Any) -> Any:
+    """An answer, or a failure, with what it cost; a provider that knows that itself has said so."""
+    usage = result.usage
+    if usage is None or usage.picodollars:
+        return result
+    after = (plan.capability.prices or _NO_PRICES).charge(usage)
+    return result if after == usage else evolve(result, usage=after)
+
+
+def spent(usage: TokenUsage, children: Iterable[ChildTokenUsage]) -> TokenUsage:
+    """What a turn has spent: its own calls, and those that plugins made in it."""
+    return sum((each.cumulative for each in children), usage)
+
+
+def over_budget_error(refused: OverBudget) -> LlmCallError:
+    """The same as a failure of the call, which cost nothing."""
+    return LlmCallError(message=told(refused), code=OVER_BUDGET)
+
+
+def told(refused: OverBudget) -> str:
+    """The numbers, for people."""
+    if refused.limit.endswith("max_cost"):
+        amounts = [str(Cost(each)) for each in (refused.allowed, refused.spent, refused.next)]
+    else:
+        amounts = [f"{each} tokens" for each in (refused.allowed, refused.spent, refused.next)]
+    allowed, used, next = amounts
+    return f"`{refused.limit}` is {allowed}; {used} are spent, and the next call needs about {next}"
