@@ -26,7 +26,7 @@ from lash_hookspecs.llm_messages import (
     ToolResultBlock,
 )
 from lash_hookspecs.messages import ProviderReasoningMeta, ProviderRoute
-from lash_plugin_provider_anthropic.models import ModelFacts
+from lash_hookspecs.models import ModelCapability
 
 __all__ = ["ASSISTANT", "UNSUPPORTED", "USER", "BlockEncoder", "Encoded", "dumps", "is_lasting", "refuse", "wire_id"]
 
@@ -56,9 +56,11 @@ class Encoded(NamedTuple):
 class BlockEncoder:
     """Encodes the blocks of messages for one route and one model's abilities. Raises `LlmCallFailed` (validation)."""
 
-    def __init__(self, route: ProviderRoute, facts: ModelFacts) -> None:
+    def __init__(self, route: ProviderRoute, can: ModelCapability) -> None:
         self._route = route
-        self._facts = facts
+        # What isn't known is tried.
+        self._images = can.images is not False
+        self._documents = can.documents is not False
 
     def message(self, message: LlmMessage, attachments: Sequence[LlmAttachment]) -> Encoded:
         """What is sent of one message; blank text isn't."""
@@ -126,18 +128,18 @@ class BlockEncoder:
 
     def _attachment(self, found: LlmAttachment) -> bytes:
         media_type = found.reference.media_type.lower()
-        if media_type in _IMAGE_TYPES and self._facts.images:
+        if media_type in _IMAGE_TYPES and self._images:
             return b'{"type":"image","source":%b}' % _source(found, media_type)
-        if media_type == "application/pdf" and self._facts.documents:
+        if media_type == "application/pdf" and self._documents:
             return b'{"type":"document","source":%b}' % _source(found, media_type)
-        if media_type == "text/plain" and self._facts.documents and found.data:
+        if media_type == "text/plain" and self._documents and found.data:
             text = found.data.decode("utf-8", "replace")
             source = {"type": "text", "media_type": media_type, "data": text}
             return dumps({"type": "document", "source": source})
         refuse(
             f"this model doesn't take `{media_type}` "
-            f"({'jpeg, png, gif, webp' if self._facts.images else 'no images'}"
-            f"{', PDF and plain text' if self._facts.documents else ''} are what it takes)",
+            f"({'jpeg, png, gif, webp' if self._images else 'no images'}"
+            f"{', PDF and plain text' if self._documents else ''} are what it takes)",
             UNSUPPORTED,
         )
 

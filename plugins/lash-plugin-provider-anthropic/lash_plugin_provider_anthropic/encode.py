@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
+from types import MappingProxyType
 from typing import Any
 
 from lash_hookspecs.llm import (
@@ -20,9 +21,10 @@ from lash_hookspecs.llm import (
 )
 from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, LlmTextMessage, MessageRun
 from lash_hookspecs.messages import ProviderRoute
+from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_anthropic.blocks import BlockEncoder, Encoded, dumps, is_lasting, refuse
-from lash_plugin_provider_anthropic.models import ModelFacts, facts
-from lash_plugin_provider_anthropic.options import options
+from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS
+from lash_plugin_provider_anthropic.options import options, receipt
 from lash_plugin_provider_anthropic.plain import plain
 from lash_plugin_provider_anthropic.settings import AnthropicSettings
 from lash_plugin_provider_anthropic.stretches import Stretch, glue, joined, marked
@@ -47,9 +49,20 @@ _CHOICES: Mapping[LlmToolChoice, str] = {
 
 
 class RequestEncoder:
-    """Makes request bodies for one set of settings. Raises `LlmCallFailed` of kind validation."""
+    """Makes request bodies for one set of settings. Raises `LlmCallFailed` of kind validation.
 
-    def __init__(self, settings: AnthropicSettings, *, provider_id: str = "anthropic", endpoint: str = "") -> None:
+    `models` is what the user says of models, which is stronger than the table.
+    """
+
+    def __init__(
+        self,
+        settings: AnthropicSettings,
+        *,
+        provider_id: str = "anthropic",
+        endpoint: str = "",
+        models: Mapping[str, ModelCapability] = MappingProxyType({}),
+    ) -> None:
+        self._said = models
         self._settings = settings
         self._provider_id = provider_id
         self._endpoint = endpoint
@@ -62,6 +75,10 @@ class RequestEncoder:
     def encode(self, request: LlmRequest) -> bytes:
         """The body of `request`."""
         return b"".join(self.pieces(request))
+
+    def receipt(self, request: LlmRequest) -> Mapping[str, str]:
+        """What becomes of each option that `request` asks for."""
+        return receipt(request, self._model(request.model).can)
 
     def pieces(self, request: LlmRequest) -> tuple[bytes, ...]:
         """The body of `request`, in pieces: nearly all of a long conversation's is one that an earlier request made."""
@@ -86,9 +103,7 @@ class RequestEncoder:
                 pieces.append(glue(stretch.first) if last else glue(stretch.first)[3:])
             pieces += body
             last = stretch.last
-        end = dumps(
-            options(request, one.facts, self._settings) | self._choice(request) | plain(self._body, "extra_body")
-        )
+        end = dumps(options(request, one.can, self._settings) | self._choice(request) | plain(self._body, "extra_body"))
         pieces.append(b"%b],%b" % (b"]}" if last else b"", end[1:]))
         return tuple(pieces)
 
@@ -96,7 +111,7 @@ class RequestEncoder:
         found = self._models.get(model)
         if found is None:
             route = ProviderRoute(provider_id=self._provider_id, endpoint=self._endpoint, model=model)
-            found = self._models[model] = _OneModel(route, facts(model, self._settings))
+            found = self._models[model] = _OneModel(route, ANTHROPIC_MODELS.capability(model, self._said))
         return found
 
     # ---- tools
@@ -123,11 +138,11 @@ class RequestEncoder:
 class _OneModel:
     """Conversations with one model: opaque state goes back to the model that it is from, so each has its own bytes."""
 
-    def __init__(self, route: ProviderRoute, facts: ModelFacts) -> None:
-        self.facts = facts
-        self._key = f"anthropic\n{route.provider_id}\n{route.endpoint}\n{route.model}\n{facts.images}{facts.documents}"
+    def __init__(self, route: ProviderRoute, can: ModelCapability) -> None:
+        self.can = can
+        self._key = f"anthropic\n{route.provider_id}\n{route.endpoint}\n{route.model}\n{can.images}{can.documents}"
         self._first_key = f"{self._key}\nfirst"
-        self._blocks = BlockEncoder(route, facts)
+        self._blocks = BlockEncoder(route, can)
 
     def conversation(self, request: LlmRequest) -> tuple[bytes, list[Stretch]]:
         """The blocks of the first messages that the system says, with commas between them, and all other messages."""

@@ -1,109 +1,85 @@
-"""What Anthropic's models can do and what they cost: data of a date, looked up by the exact id.
+"""Anthropic's models as data: sizes, how they are told to think, and prices, each by its exact name.
 
-Nothing is concluded from a part of a name. A model that isn't here is taken for one like the current ones without
-limits of its own (`UNKNOWN`); the settings correct every field, for gateways and for what came out since.
+Compared with the vendor's pages on models, thinking and prices, as far as public collections had them on the day of
+the table. A cache's writes are priced at five minutes, its default; an hour costs 1.6 times as much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from attrs import evolve
 
-from lash_hookspecs.values import frozen
-from lash_plugin_provider_anthropic.settings import AnthropicSettings
+from lash_hookspecs.models import ModelCapability, ModelPrices, ModelTable
 
-__all__ = ["MODELS", "TABLE_VERSION", "UNKNOWN", "ModelFacts", "Price", "facts"]
+__all__ = ["ADAPTIVE", "ANTHROPIC_MODELS", "BUDGET", "BUDGETS", "NO_REASONING", "OFF"]
 
-TABLE_VERSION = "2026-11-26"
-"""When the table was compared with the vendor's pages on models and prices."""
+ADAPTIVE, BUDGET, NO_REASONING = "adaptive", "budget", "none"
+"""The values of `reasoning_encoding`: an effort, a budget of tokens, nothing. Unknown is taken for the first."""
+OFF = "disabled"
+BUDGETS = {"low": 2048, "medium": 8192, "high": 16384}
+"""What an effort means in tokens, where that is how it is told and nothing else is said."""
 
-
-@frozen
-class Price:
-    """In US dollars for a million tokens. Cache writes last five minutes or an hour."""
-
-    input: float
-    output: float
-    cache_write_5m: float
-    cache_write_1h: float
-    cache_read: float
-
-
-@frozen(kw_only=True)
-class ModelFacts:
-    """One model. `reasoning` says how it is told to think: `adaptive` (an effort), `budget` (tokens) or `none`.
-
-    `efforts` empty means that any is passed on. `sampling` says whether a temperature is taken.
-    """
-
-    context_window: int | None = None
-    max_output: int | None = None
-    reasoning: str = "adaptive"
-    efforts: tuple[str, ...] = ()
-    reasoning_optional: bool = True
-    sampling: bool = True
-    images: bool = True
-    documents: bool = True
-    structured_output: bool = True
-    price: Price | None = None
-    """None: unknown, or one that depends on more than counts."""
-
-
+_DAY = "2026-11-26"
 _ALL = ("low", "medium", "high", "xhigh", "max")
-_WITHOUT_XHIGH = ("low", "medium", "high", "max")
-BUDGETS: Mapping[str, int] = {"low": 2048, "medium": 8192, "high": 16384}
-"""What an effort means, in tokens, for a model that takes a budget."""
+_CURRENT = ModelCapability(
+    context_window=1_000_000,
+    output_cap=128_000,
+    images=True,
+    documents=True,
+    tools=True,
+    parallel_tools=True,
+    structured_output=True,
+    sampling_pinned=True,
+    reasoning_efforts=_ALL,
+    reasoning_encoding=ADAPTIVE,
+    reasoning_off=OFF,
+    reasoning_required=False,
+)
+_ALWAYS_ON = evolve(_CURRENT, reasoning_off=None, reasoning_required=True)
+_EARLIER = evolve(_CURRENT, reasoning_efforts=("low", "medium", "high", "max"), sampling_pinned=False)
+_BUDGET = evolve(
+    _CURRENT,
+    context_window=200_000,
+    output_cap=64_000,
+    sampling_pinned=False,
+    reasoning_efforts=tuple(BUDGETS),
+    reasoning_encoding=BUDGET,
+    reasoning_budgets=BUDGETS,
+)
 
-UNKNOWN = ModelFacts()
-_CURRENT = ModelFacts(context_window=1_000_000, max_output=128_000, efforts=_ALL, sampling=False)
-_ALWAYS_ON = evolve(_CURRENT, reasoning_optional=False)
-_EARLIER = evolve(_CURRENT, efforts=_WITHOUT_XHIGH, sampling=True)
-_BUDGET = ModelFacts(context_window=200_000, max_output=64_000, reasoning="budget", efforts=tuple(BUDGETS))
+# Names; what they can do; dollars for a million tokens: input, read from the cache, written to it, output.
+_ROWS: tuple[tuple[tuple[str, ...], ModelCapability, tuple[float, float | None, float | None, float]], ...] = (
+    (("claude-fable-5-2",), _ALWAYS_ON, (8, None, None, 40)),
+    (("claude-fable-5-1",), _ALWAYS_ON, (10, 0.25, 12.5, 50)),
+    (("claude-fable-5",), _ALWAYS_ON, (10, 1, 12.5, 50)),
+    (("claude-opus-5-5",), _ALWAYS_ON, (4, 0.2, 5, 20)),
+    (("claude-opus-5",), _CURRENT, (5, 0.5, 6.25, 25)),
+    (("claude-opus-4-8",), _CURRENT, (5, 0.5, 6.25, 25)),
+    (("claude-opus-4-7",), _CURRENT, (5, 0.5, 6.25, 25)),
+    (("claude-opus-4-6",), _EARLIER, (5, 0.5, 6.25, 25)),
+    (("claude-opus-4-5", "claude-opus-4-5-20251101"), _BUDGET, (5, 0.5, 6.25, 25)),
+    (("claude-sonnet-5-5",), _CURRENT, (2, 0.1, 2.5, 10)),
+    (("claude-sonnet-5",), _CURRENT, (2, 0.2, 2.5, 10)),
+    (("claude-sonnet-4-6",), _EARLIER, (3, 0.3, 3.75, 15)),
+    (("claude-sonnet-4-5", "claude-sonnet-4-5-20250929"), _BUDGET, (3, 0.3, 3.75, 15)),
+    (("claude-haiku-5-5",), _CURRENT, (0.1, 0.01, 0.125, 0.5)),
+    (("claude-haiku-4-5", "claude-haiku-4-5-20251001"), _BUDGET, (1, 0.1, 1.25, 5)),
+)
 
-_OPUS = Price(5.0, 25.0, 6.25, 10.0, 0.5)
-_SONNET = Price(3.0, 15.0, 3.75, 6.0, 0.3)
-_HAIKU_4_5 = evolve(_BUDGET, price=Price(1.0, 5.0, 1.25, 2.0, 0.1))
-_SONNET_4_5 = evolve(_BUDGET, price=_SONNET)
-_OPUS_4_5 = evolve(_BUDGET, price=_OPUS)
-
-MODELS: Mapping[str, ModelFacts] = {
-    "claude-fable-5-2": _ALWAYS_ON,  # its cache's prices weren't found
-    "claude-fable-5-1": evolve(_ALWAYS_ON, price=Price(10.0, 50.0, 12.5, 20.0, 0.25)),
-    "claude-fable-5": evolve(_ALWAYS_ON, price=Price(10.0, 50.0, 12.5, 20.0, 1.0)),
-    "claude-opus-5-5": evolve(_ALWAYS_ON, price=Price(4.0, 20.0, 5.0, 8.0, 0.2)),
-    "claude-opus-5": evolve(_CURRENT, price=_OPUS),
-    "claude-opus-4-8": evolve(_CURRENT, price=_OPUS),
-    "claude-opus-4-7": evolve(_CURRENT, price=_OPUS),
-    "claude-opus-4-6": evolve(_EARLIER, price=_OPUS),
-    "claude-opus-4-5": _OPUS_4_5,
-    "claude-opus-4-5-20251101": _OPUS_4_5,
-    "claude-sonnet-5-5": evolve(_CURRENT, price=Price(2.0, 10.0, 2.5, 4.0, 0.1)),
-    "claude-sonnet-5": evolve(_CURRENT, price=Price(2.0, 10.0, 2.5, 4.0, 0.2)),
-    "claude-sonnet-4-6": evolve(_EARLIER, price=_SONNET),
-    "claude-sonnet-4-5": _SONNET_4_5,
-    "claude-sonnet-4-5-20250929": _SONNET_4_5,
-    "claude-haiku-5-5": _CURRENT,  # its price depends on how long the prompt is
-    "claude-haiku-4-5": _HAIKU_4_5,
-    "claude-haiku-4-5-20251001": _HAIKU_4_5,
-}
-
-# By the field of the facts, the setting that replaces it.
-_OVERRIDES: Mapping[str, str] = {
-    "context_window": "context_window",
-    "max_output": "max_output",
-    "reasoning": "reasoning",
-    "efforts": "reasoning_efforts",
-    "reasoning_optional": "reasoning_optional",
-    "sampling": "sampling",
-    "images": "images",
-    "documents": "documents",
-    "structured_output": "structured_output",
-}
+_LONG_ABOVE = {"claude-haiku-5-5": 100_000}
+"""Models that cost five times as much in requests with more input than that."""
 
 
-def facts(model: str, settings: AnthropicSettings) -> ModelFacts:
-    """What the table says of `model`, corrected by the settings."""
-    known = MODELS.get(model, UNKNOWN)
-    said = {field: value for field, name in _OVERRIDES.items() if (value := getattr(settings, name)) is not None}
-    return evolve(known, **said) if said else known
+def _prices(name: str, row: tuple[float, float | None, float | None, float]) -> ModelPrices:
+    read, cached, written, output = row
+    base = ModelPrices(input=read, cache_read=cached, cache_write=written, output=output, as_of=_DAY)
+    if name not in _LONG_ABOVE:
+        return base
+    dear = [None if each is None else round(each * 5, 6) for each in row]
+    long = ModelPrices(input=dear[0], cache_read=dear[1], cache_write=dear[2], output=dear[3], as_of=_DAY)
+    return evolve(base, long_above=_LONG_ABOVE[name], long=long)
+
+
+ANTHROPIC_MODELS = ModelTable(
+    _DAY,
+    {name: evolve(can, prices=_prices(names[0], row)) for names, can, row in _ROWS for name in names},
+)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import anyio
+from attrs import evolve
 
 from lash_hookspecs.errors import ConfigurationError
-from lash_hookspecs.llm import LlmEventSender, LlmRequest, LlmResponse, ModelCapability, ProviderContext
+from lash_hookspecs.llm import LlmEventSender, LlmRequest, LlmResponse, ProviderContext
+from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_anthropic.decode import MessageDecoder
 from lash_plugin_provider_anthropic.encode import RequestEncoder
-from lash_plugin_provider_anthropic.models import facts
+from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS
 from lash_plugin_provider_anthropic.settings import DEFAULT_BASE_URL, AnthropicSettings
 from lash_provider_kit.limiter import RateLimiter, RateLimits
 from lash_provider_kit.reader import Limits
@@ -47,23 +50,25 @@ class AnthropicProvider:
         settings: AnthropicSettings,
         *,
         provider_id: str = "anthropic",
+        models: Mapping[str, ModelCapability] = MappingProxyType({}),
         live_calls_allowed: bool = True,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         wall_clock: Callable[[], float] = time.time,
         limits: Limits = Limits(),
     ) -> None:
-        self._settings = settings
+        self._models = models
         self._provider_id = provider_id
         base_url = checked_url(settings.base_url, f"provider.{provider_id}.base_url")
         if owned := [name for name in _OWN_FIELDS if name in settings.extra_body]:
             raise ConfigurationError(f"`provider.{provider_id}.extra_body` can't set `{owned[0]}`: each request does")
         secrets = [settings.api_key.strip(), settings.auth_token.strip()]
-        self._needs_key = base_url == DEFAULT_BASE_URL and not any(secrets)
+        self._is_anthropic = base_url == DEFAULT_BASE_URL
+        self._needs_key = self._is_anthropic and not any(secrets)
         self._may_call = live_calls_allowed or is_loopback(base_url) or transport is not None
         self._base_url = base_url
         self._endpoint = base_url.partition("?")[0]  # some gateways want their key in the query
-        self._encoder = RequestEncoder(settings, provider_id=provider_id, endpoint=self._endpoint)
+        self._encoder = RequestEncoder(settings, provider_id=provider_id, endpoint=self._endpoint, models=models)
         # Most gateways' documentation gives a base URL that has the version in it.
         path = "/messages" if self._endpoint.rstrip("/").endswith("/v1") else "/v1/messages"
         self._service = StreamingService(
@@ -88,15 +93,12 @@ class AnthropicProvider:
         return f"<AnthropicProvider at {self._base_url}>"
 
     def capability(self, model: str) -> ModelCapability:
-        """What the table of models and the settings say of `model`."""
-        known = facts(model, self._settings)
-        return ModelCapability(
-            context_window=known.context_window,
-            structured_output=known.structured_output,
-            images=known.images,
-            reasoning_efforts=known.efforts,
-            endpoint=self._endpoint,
-        )
+        """What the table, and over it the user, says of `model`; only Anthropic itself has the table's prices."""
+        known = ANTHROPIC_MODELS.capability(model)
+        if not self._is_anthropic:
+            known = evolve(known, prices=None)
+        said = self._models.get(model)
+        return evolve(known if said is None else said.over(known), endpoint=self._endpoint)
 
     async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
         """Ask, always streaming.
@@ -112,7 +114,9 @@ class AnthropicProvider:
         if self._needs_key:
             # The user's to mend before anything is asked, so no failed turn is worth keeping.
             raise ConfigurationError(f"{self._provider_id}: there is no API key for {self._base_url}: {_SET_THE_KEY}")
-        return await self._service.call(self._encoder.pieces(request), MessageDecoder, send)
+        answer = await self._service.call(self._encoder.pieces(request), MessageDecoder, send)
+        told = self._encoder.receipt(request)
+        return evolve(answer, generation_receipt=told) if told else answer
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -122,7 +126,10 @@ class AnthropicProvider:
 def open_anthropic(context: ProviderContext) -> AnthropicProvider:
     """The provider for a host's settings."""
     return AnthropicProvider(
-        context.settings, provider_id=context.provider_id, live_calls_allowed=context.live_calls_allowed
+        context.settings,
+        provider_id=context.provider_id,
+        models=context.models,
+        live_calls_allowed=context.live_calls_allowed,
     )
 
 

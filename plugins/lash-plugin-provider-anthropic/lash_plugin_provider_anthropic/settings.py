@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from attrs import field
-from attrs.validators import ge, gt, in_, optional
+from attrs.validators import ge, gt, in_
 
 from lash_hookspecs.values import frozen
 
@@ -25,17 +25,9 @@ def _tuple(value: Iterable[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _optional_tuple(value: Iterable[str] | None) -> tuple[str, ...] | None:
-    return None if value is None else tuple(value)
-
-
 @frozen(kw_only=True)
 class AnthropicSettings:
-    """Settings of the provider `anthropic`. All times in seconds.
-
-    What describes a model (`context_window` to `sampling`) replaces what the plugin's table says of it; None leaves it
-    to the table.
-    """
+    """Settings of the provider `anthropic`. All times in seconds. What a model can do is said in `[models]`."""
 
     base_url: str = _setting(DEFAULT_BASE_URL, "where the API is, without `/v1/messages`", env=("ANTHROPIC_BASE_URL",))
     api_key: str = _setting("", "the key, sent as X-Api-Key", env=("ANTHROPIC_API_KEY",), secret=True)
@@ -55,26 +47,9 @@ class AnthropicSettings:
         metadata={"help": "further fields of every request's JSON; `tools` in it are sent before the turn's own"},
     )
 
-    context_window: int | None = _setting(None, "the model's context window, in tokens", check=optional(ge(1)))
-    max_output: int | None = _setting(None, "the most tokens that the model can write", check=optional(ge(1)))
     default_max_tokens: int = _setting(
         32_000, "`max_tokens` where a request sets no limit; at most the model's", check=ge(1)
     )
-    images: bool | None = _setting(None, "whether the model takes images")
-    documents: bool | None = _setting(None, "whether the model takes PDF and plain text files")
-    structured_output: bool | None = _setting(None, "whether the model takes `output_config.format`")
-    reasoning: Literal["adaptive", "budget", "none"] | None = _setting(
-        None,
-        "how the model is told to think: adaptive with an effort, or a budget of tokens",
-        check=optional(in_(("adaptive", "budget", "none"))),
-    )
-    reasoning_efforts: tuple[str, ...] | None = field(
-        default=None,
-        converter=_optional_tuple,
-        metadata={"help": "the efforts that the model takes; empty: any is passed on"},
-    )
-    reasoning_optional: bool | None = _setting(None, "whether thinking can be switched off")
-    sampling: bool | None = _setting(None, "whether the model takes a temperature")
     thinking_display: Literal["", "summarized", "omitted"] = _setting(
         "", "whether thinking is shown; empty: as the model does by default", check=in_(("", "summarized", "omitted"))
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lash_hookspecs.llm import LlmTerminalReason as Reason, TokenUsage
+from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.testing.provider import (
     MODEL,
     RESPONSE_ID,
@@ -76,11 +77,11 @@ class AnthropicWire(Wire):
             max_attempts=setup.max_attempts,
             chunk_timeout_s=setup.chunk_timeout_s,
             deadline_s=setup.deadline_s,
-            images=setup.images,
             capture_requests=setup.capture_requests,
         )
         return AnthropicProvider(
             settings,
+            models={MODEL: ModelCapability(images=setup.images)},
             live_calls_allowed=False,
             sleep=setup.sleep,
             wall_clock=setup.wall_clock,

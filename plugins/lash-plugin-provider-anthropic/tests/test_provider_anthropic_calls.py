@@ -14,6 +14,7 @@ from anthropic_wire import AnthropicWire, sse
 
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import (
+    GenerationOptions,
     LlmAttachment,
     LlmCallError,
     LlmRequest,
@@ -29,6 +30,7 @@ from lash_hookspecs.llm import (
 )
 from lash_hookspecs.llm_messages import ImageBlock, LlmMessage, LlmRole, llm_text
 from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.testing.provider import Call, Ends, Fails, Fault, Said, Text, Used
 from lash_hookspecs.testing.provider.server import Answer, WireServer, document, raw, refused_origin, status
 from lash_plugin_provider_anthropic import AnthropicProvider, AnthropicSettings, plugin
@@ -115,6 +117,15 @@ async def test_a_token_and_headers_of_a_gateway() -> None:
         assert request.headers["x-gateway"] == "secret-gateway"
 
 
+async def test_the_answer_says_what_became_of_the_options() -> None:
+    options = GenerationOptions(output_token_cap=9, temperature=1.5, seed=1)
+    with WireServer(hello(), hello()) as server:
+        response = await Caller(server.origin).ask(attrs.evolve(ASKED, generation=options))
+        told = {"output_token_cap": "applied", "temperature": "clamped", "seed": "omitted_unsupported"}
+        assert response.generation_receipt == told
+        assert (await Caller(server.origin).ask()).generation_receipt is None
+
+
 async def test_tool_calls() -> None:
     calls = (Call("t1", "add", ('{"a"', ": 1}")), Call("t2", "now", ()))
     with WireServer(say(Text("So."), *calls, USED, Ends(Reason.TOOL_USE))) as server:
@@ -189,7 +200,7 @@ async def test_a_refused_key_is_never_shown_and_says_what_to_do() -> None:
 
 async def test_usage_before_a_cut_is_kept() -> None:
     with WireServer(say(USED, end="cut")) as server:
-        assert (await Caller(server.origin).fail()).usage == TokenUsage(input=12, output=1, at_least=True)
+        assert (await Caller(server.origin).fail()).usage == TokenUsage(input=12, output=7, at_least=True)
 
 
 async def test_a_refused_connection_names_the_url_at_once() -> None:
@@ -274,10 +285,8 @@ def test_settings_that_cannot_work_are_refused_without_quoting_secrets(wrong: di
         ("retry", "always"),
         ("max_attempts", 0),
         ("deadline_s", 0),
-        ("context_window", 0),
         ("default_max_tokens", 0),
         ("cache", "x"),
-        ("reasoning", "x"),
         ("thinking_display", "x"),
     ],
 )
@@ -314,13 +323,16 @@ async def _never(events: Sequence[LlmStreamEvent]) -> None:
 
 async def test_the_registered_provider_works_and_is_one() -> None:
     with WireServer(hello()) as server:
-        settings = spec().settings(base_url=server.origin, context_window=9)
-        context = ProviderContext(provider_id="anthropic", settings=settings, live_calls_allowed=False)
+        settings = spec().settings(base_url=server.origin)
+        said = {"any": ModelCapability(context_window=9)}
+        context = ProviderContext(provider_id="anthropic", settings=settings, live_calls_allowed=False, models=said)
         provider = spec().open(context)
         assert isinstance(provider, Provider)
         assert provider.capability("any").context_window == 9
         assert provider.capability("claude-haiku-4-5").reasoning_efforts == ("low", "medium", "high")
         assert provider.capability("any").endpoint == server.origin
+        assert provider.capability("claude-haiku-4-5").prices is None  # what a gateway charges is its own affair
+        assert AnthropicProvider(AnthropicSettings()).capability("claude-haiku-4-5").prices is not None
 
         async def send(events: Sequence[LlmStreamEvent]) -> None:
             pass

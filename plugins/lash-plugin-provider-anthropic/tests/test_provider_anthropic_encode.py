@@ -39,10 +39,11 @@ from lash_hookspecs.llm_messages import (
     llm_text,
 )
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderRoute
+from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_anthropic import AnthropicSettings, encode
 from lash_plugin_provider_anthropic.blocks import wire_id
 from lash_plugin_provider_anthropic.encode import RequestEncoder
-from lash_plugin_provider_anthropic.models import MODELS, facts
+from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS
 from lash_plugin_provider_anthropic.options import receipt
 from lash_plugin_provider_anthropic.schemas import output_schema
 
@@ -75,8 +76,9 @@ def asking(*messages: LlmMessage, model: str = "m", **fields: Any) -> LlmRequest
 
 def body(request: LlmRequest, **settings: Any) -> dict[str, Any]:
     """What is sent, by default without cache markers."""
+    said = {request.model: ModelCapability(**settings.pop("can", {}))}
     made = AnthropicSettings(**{"cache": "off", **settings})
-    decoded: dict[str, Any] = json.loads(RequestEncoder(made).encode(request))
+    decoded: dict[str, Any] = json.loads(RequestEncoder(made, models=said).encode(request))
     return decoded
 
 
@@ -298,7 +300,7 @@ def test_what_is_elsewhere_is_never_fetched(media_type: str, kind: str) -> None:
 def test_what_the_model_cant_take_is_refused(media_type: str, settings: dict[str, bool]) -> None:
     attachment = evolve(LOADED, reference=evolve(PNG, media_type=media_type))
     request = asking(user(ImageBlock(attachment_idx=0)), attachments=(attachment,))
-    assert refusal(request, **settings) == "unsupported_attachment_capability"
+    assert refusal(request, can=settings) == "unsupported_attachment_capability"
 
 
 @pytest.mark.parametrize(
@@ -374,14 +376,14 @@ def test_effort(model: str, variant: str | None, fields: dict[str, Any]) -> None
         (ADAPTIVE, "xhigh", {}, "unsupported_effort"),
         (BUDGET, "max", {}, "unsupported_effort"),
         ("m", "low", {"reasoning_efforts": ("high",)}, "unsupported_effort"),
-        ("m", "low", {"reasoning": "none"}, "effort_not_configurable"),
+        ("m", "low", {"reasoning_encoding": "none"}, "effort_not_configurable"),
         (ALWAYS, "disabled", {}, "effort_required"),
     ],
 )
 def test_efforts_that_the_model_lacks_are_refused(
     model: str, variant: str, settings: dict[str, Any], code: str
 ) -> None:
-    assert refusal(asking(model=model, model_variant=variant), **settings) == code
+    assert refusal(asking(model=model, model_variant=variant), can=settings) == code
 
 
 def test_a_budget_leaves_room_for_the_answer() -> None:
@@ -416,7 +418,7 @@ def test_generation_options_and_their_receipt(
     plain = body(asking(model=model, model_variant=variant))
     request = asking(model=model, model_variant=variant, generation=GenerationOptions(**asked))
     assert body(request) == {**plain, **fields}
-    assert receipt(request, facts(model, AnthropicSettings())) == told
+    assert receipt(request, ANTHROPIC_MODELS.capability(model)) == told
 
 
 @pytest.mark.statement(25)
@@ -443,7 +445,7 @@ def test_structured_output() -> None:
     }
     assert refusal(asking(output_spec=JsonObjectOutput())) == "unsupported_structured_output"
     spec = JsonSchemaOutput(name="n", schema=schema)
-    assert refusal(asking(output_spec=spec), structured_output=False) == "unsupported_structured_output"
+    assert refusal(asking(output_spec=spec), can={"structured_output": False}) == "unsupported_structured_output"
 
 
 @pytest.mark.parametrize(
@@ -476,16 +478,34 @@ def test_schemas_are_as_the_service_takes_them(schema: dict[str, Any], sent: dic
 
 def test_the_table_of_models_is_sound() -> None:
     """Each has a window and a limit, and what it says of thinking fits together."""
-    for model, known in MODELS.items():
+    for model, known in ANTHROPIC_MODELS.models.items():
         assert known.context_window is not None, model
-        assert known.max_output is not None, model
-        assert known.reasoning in ("adaptive", "budget"), model
-        assert known.efforts, model
-        assert known.reasoning_optional or known.reasoning == "adaptive", model
-        price = known.price
-        assert price is None or 0 < price.cache_read < price.input < price.cache_write_5m < price.output, model
-    assert facts(ALWAYS, AnthropicSettings(sampling=True, context_window=5)).context_window == 5
-    assert facts("claude-opus-5-5-but-not-quite", AnthropicSettings()) == facts("m", AnthropicSettings())
+        assert known.output_cap is not None, model
+        assert known.reasoning_encoding in ("adaptive", "budget"), model
+        assert known.reasoning_efforts, model
+        assert known.reasoning_required is (known.reasoning_off is None), model
+        assert (known.reasoning_encoding == "budget") is bool(known.reasoning_budgets), model
+        price = known.prices
+        assert price is not None, model
+        assert price.as_of <= ANTHROPIC_MODELS.version, model
+        row = [each for each in (price.cache_read, price.input, price.cache_write, price.output) if each is not None]
+        assert row == sorted(row), model
+
+
+def test_budgets_of_the_users_own() -> None:
+    can: dict[str, Any] = {
+        "reasoning_encoding": "budget",
+        "reasoning_efforts": ("deep",),
+        "reasoning_budgets": {"deep": 5000},
+    }
+    assert body(asking(model_variant="deep"), can=can)["thinking"] == {"type": "enabled", "budget_tokens": 5000}
+    del can["reasoning_budgets"]
+    assert refusal(asking(model_variant="deep"), can=can) == "invalid_generation_option"
+
+
+def test_nothing_is_concluded_from_a_part_of_a_name() -> None:
+    request = asking(model="claude-haiku-4-5-but-not-quite", model_variant="max")
+    assert body(request)["thinking"] == {"type": "adaptive"}
 
 
 # ---- cache markers
