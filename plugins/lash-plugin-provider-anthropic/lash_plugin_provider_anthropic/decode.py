@@ -97,6 +97,11 @@ class _Block:
         for name in _NEEDED.get(self.kind, ()):
             _text(start[name])
 
+    def write_json(self, piece: str) -> None:
+        if self.kind in ("text", "thinking"):
+            raise TypeError(f"arguments of a block of {self.kind}")
+        self.pieces.append(piece)
+
 
 class MessageDecoder:
     """Reads one answer."""
@@ -109,7 +114,8 @@ class MessageDecoder:
         self._started = False
         self._id = ""
         self._model = ""
-        self._blocks: dict[int, _Block] = {}
+        self._blocks: list[_Block] = []  # in the order in which they began
+        self._at: dict[int, _Block] = {}
         self._stop = ""
         self._details: str | None = None
         self._meter = UsageMeter()
@@ -174,7 +180,7 @@ class MessageDecoder:
         self._usage(message.get("usage"), out)
 
     def _begin(self, index: int, start: dict[str, Any], out: list[LlmStreamEvent]) -> None:
-        block = self._blocks[_place(index)] = _Block(start)
+        block = self._open(index, start)
         if block.kind == "text":
             if text := start["text"]:
                 self._write(block, text, StreamDelta(text), out)
@@ -190,17 +196,26 @@ class MessageDecoder:
             if text := delta["text"]:
                 self._write(self._block(index, "text"), text, StreamDelta(text), out)
         elif kind == "input_json_delta":
-            self._blocks[index].pieces.append(_text(delta["partial_json"]))
+            self._at[index].write_json(_text(delta["partial_json"]))
         elif kind == "thinking_delta":
             if text := delta["thinking"]:
                 self._write(self._block(index, "thinking"), text, StreamReasoningDelta(text), out)
         elif kind == "signature_delta":
-            self._block(index, "thinking").signature += delta["signature"]
+            self._at[index].signature += _text(delta["signature"])
+
+    def _open(self, index: int, start: dict[str, Any]) -> _Block:
+        block = self._at[_place(index)] = _Block(start)
+        self._blocks.append(block)
+        return block
 
     def _block(self, index: int, kind: str) -> _Block:
-        block = self._blocks.get(index)
-        if block is None:  # gateways leave the beginning out
-            block = self._blocks[_place(index)] = _Block({"type": kind})
+        """The block at this place, or a new one: what is shown stays in the order in which it came.
+
+        Gateways leave the beginning of a block out; and a damaged stream may go back to an earlier one.
+        """
+        block = self._at.get(index)
+        if block is None or block is not self._blocks[-1] or block.kind != kind:
+            block = self._open(index, {"type": kind})
         return block
 
     def _write(self, block: _Block, text: str, event: LlmStreamEvent, out: list[LlmStreamEvent]) -> None:
@@ -240,10 +255,9 @@ class MessageDecoder:
         )
 
     def _parts(self) -> list[LlmOutputPart]:
-        blocks = [self._blocks[index] for index in sorted(self._blocks)]
-        whole = self._whole_server_calls(blocks)
+        whole = self._whole_server_calls()
         parts: list[LlmOutputPart] = []
-        for block in blocks:
+        for block in self._blocks:
             text = "".join(block.pieces)
             match block.kind:
                 case "text":
@@ -266,9 +280,9 @@ class MessageDecoder:
                     parts.append(ReasoningOutput(text="", replay=_opaque(block)))
         return parts
 
-    def _whole_server_calls(self, blocks: list[_Block]) -> set[str | None]:
+    def _whole_server_calls(self) -> set[str | None]:
         """The keys of the service's own calls that may go back: half of one would make it refuse the conversation."""
-        keys = [(_key(block), "tool_use_id" in block.start) for block in blocks if block.kind not in _OURS]
+        keys = [(_key(block), "tool_use_id" in block.start) for block in self._blocks if block.kind not in _OURS]
         results = {key for key, is_result in keys if is_result}
         calls = {key for key, is_result in keys if not is_result}
         # A pause is before a result that is still to come.

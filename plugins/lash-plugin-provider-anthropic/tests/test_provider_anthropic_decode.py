@@ -134,6 +134,21 @@ ANSWERS: dict[str, tuple[bytes, list[LlmOutputPart], LlmTerminalReason]] = {
     ),
     "text at a block's beginning": (BEGIN + start(0, type="text", text="x") + ended(), [T("x")], R.STOP),
     "a block without beginning": (BEGIN + delta(0, "text_delta", text="x") + ended(), [T("x")], R.STOP),
+    "a block that begins again": (
+        BEGIN + text(0, "a") + start(0, type="text", text="") + delta(0, "text_delta", text="b") + ended(),
+        [T("ab")],
+        R.STOP,
+    ),
+    "blocks that go back and forth": (
+        BEGIN + text(0, "a") + thinking(1, "h") + delta(0, "text_delta", text="b") + ended(),
+        [T("a"), S("h"), T("b")],
+        R.STOP,
+    ),
+    "text in the place of a call": (
+        BEGIN + call(0, "t1", "f", "{}") + delta(0, "text_delta", text="b") + ended("tool_use"),
+        [C("t1", "f", "{}"), T("b")],
+        R.TOOL_USE,
+    ),
     "texts that citations cut": (
         BEGIN
         + text(0, "a")
@@ -416,6 +431,7 @@ def test_an_error_after_text_leaves_the_text() -> None:
         (b"data: {}\n\n", "unexpected_content"),
         (b'data: {"type": "message_start"}\n\n', "unexpected_content"),
         (BEGIN + delta(0, "input_json_delta", partial_json="{}"), "unexpected_content"),
+        (BEGIN + text(0) + delta(0, "input_json_delta", partial_json="{}"), "unexpected_content"),
         (BEGIN + start(0), "unexpected_content"),
         (BEGIN + text(0) + delta(0, "text_delta", text=3) + ended(), "unexpected_content"),
         (BEGIN + start(0, type="redacted_thinking") + ended(), "unexpected_content"),
