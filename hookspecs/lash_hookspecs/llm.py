@@ -270,6 +270,8 @@ class LlmResponse:
     served_model: str | None = None
     failed_attempts: tuple[FailedAttempt, ...] = ()
     """What came before the attempt that was answered."""
+    generation_receipt: Mapping[str, str] | None = None
+    """What became of options that were asked for, by name: `applied`, `clamped`, `omitted_…`; None: nobody says."""
 
 
 class ProviderFailureKind(StrEnum):

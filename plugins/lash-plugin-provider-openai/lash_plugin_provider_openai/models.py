@@ -85,7 +85,7 @@ def _table() -> dict[str, ModelCapability]:
             structured_output=True,
             sampling_pinned=family is not None,
             reasoning_efforts=efforts,
-            reasoning_encoding=None if family is None else "effort",
+            reasoning_encoding="none" if family is None else "effort",
             reasoning_off=off,
             reasoning_required=off is None if efforts else None,
             prices=_prices(day, prices, tiered=names[0] in _DEARER_WHEN_LONG),

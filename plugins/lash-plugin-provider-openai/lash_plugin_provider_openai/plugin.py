@@ -1,4 +1,4 @@
-"""Registers `openai-chat:NAME`."""
+"""Registers `openai:NAME` and `openai-chat:NAME`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def lash_plugin_info() -> PluginInfo:
     return PluginInfo(
         id="provider-openai",
         version="0.1.0",
-        summary="OpenAI's Chat Completions, and what speaks it.",
+        summary="OpenAI's Responses and Chat Completions, and what speaks them.",
         capabilities=["network", "secrets"],
     )
 
 
 @hookimpl
 def lash_providers() -> list[ProviderSpec]:
-    """`openai-chat`, and a sign at `openai` that points there."""
+    """`openai` and `openai-chat`."""
     from lash_plugin_provider_openai.specs import OPENAI, OPENAI_CHAT
 
     return [OPENAI_CHAT, OPENAI]

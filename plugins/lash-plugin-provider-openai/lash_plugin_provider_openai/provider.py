@@ -20,6 +20,7 @@ from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_openai.decode import ChatDecoder
 from lash_plugin_provider_openai.encode import RequestEncoder
 from lash_plugin_provider_openai.models import OPENAI_MODELS
+from lash_plugin_provider_openai.responses_settings import OpenAiSettings
 from lash_plugin_provider_openai.settings import DEFAULT_BASE_URL, OpenAiChatSettings
 from lash_provider_kit.limiter import RateLimiter, RateLimits
 from lash_provider_kit.reader import Limits
@@ -31,7 +32,7 @@ from lash_provider_kit.transport import Timeouts
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["OpenAiChatProvider", "open_openai_chat"]
+__all__ = ["OpenAiChatProvider", "open_openai_chat", "require_call"]
 
 _SET_THE_KEY = (
     "type `export OPENAI_API_KEY=…`, or pass `--set provider.openai-chat.api_key=…`; "
@@ -103,15 +104,13 @@ class OpenAiChatProvider:
 
         Raises `LlmCallFailed`, or `ConfigurationError` where a key, or the permission for live calls, is missing.
         """
-        if not self._may_call:
-            raise ConfigurationError(
-                f"{self._provider_id}: a call to {self._base_url} may cost money, and live calls aren't allowed here "
-                "(`live_calls_allowed` is false, as in tests): set `LASH_ALLOW_LIVE_CALLS=1` if that is meant, or use "
-                "a service on this machine, or `scripted:demo`"
-            )
-        if self._needs_key:
-            # The user's to mend before anything is asked, so no failed turn is worth keeping.
-            raise ConfigurationError(f"{self._provider_id}: there is no API key for {self._base_url}: {_SET_THE_KEY}")
+        require_call(
+            self._provider_id,
+            self._base_url,
+            may_call=self._may_call,
+            needs_key=self._needs_key,
+            set_the_key=_SET_THE_KEY,
+        )
         return await self._service.call(self._encoder.pieces(request), self._new_decoder, send)
 
     async def aclose(self) -> None:
@@ -126,14 +125,27 @@ def open_openai_chat(context: ProviderContext) -> OpenAiChatProvider:
     )
 
 
-def _limiter(settings: OpenAiChatSettings) -> RateLimiter | None:
+def require_call(provider_id: str, base_url: str, *, may_call: bool, needs_key: bool, set_the_key: str) -> None:
+    """Raise `ConfigurationError` where a key, or the permission for live calls, is missing."""
+    if not may_call:
+        raise ConfigurationError(
+            f"{provider_id}: a call to {base_url} may cost money, and live calls aren't allowed here "
+            "(`live_calls_allowed` is false, as in tests): set `LASH_ALLOW_LIVE_CALLS=1` if that is meant, or use "
+            "a service on this machine, or `scripted:demo`"
+        )
+    if needs_key:
+        # The user's to mend before anything is asked, so no failed turn is worth keeping.
+        raise ConfigurationError(f"{provider_id}: there is no API key for {base_url}: {set_the_key}")
+
+
+def _limiter(settings: OpenAiChatSettings | OpenAiSettings) -> RateLimiter | None:
     limits = RateLimits(
         concurrent=settings.max_concurrent, requests=settings.requests_per_minute, tokens=settings.tokens_per_minute
     )
     return None if limits == RateLimits() else RateLimiter(limits)
 
 
-def _headers(settings: OpenAiChatSettings, provider_id: str) -> dict[str, str]:
+def _headers(settings: OpenAiChatSettings | OpenAiSettings, provider_id: str) -> dict[str, str]:
     prefix = f"provider.{provider_id}"
     headers = {"content-type": "application/json", "user-agent": "lash"}
     if key := checked_header("authorization", settings.api_key, f"{prefix}.api_key"):

@@ -10,7 +10,7 @@ from attrs.validators import ge, gt, in_, optional
 
 from lash_hookspecs.values import frozen
 
-__all__ = ["DEFAULT_BASE_URL", "NoSettings", "OpenAiChatSettings"]
+__all__ = ["DEFAULT_BASE_URL", "OpenAiChatSettings"]
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
@@ -78,8 +78,3 @@ class OpenAiChatSettings:
     requests_per_minute: int = _setting(0, "requests in any minute; 0: no limit", check=ge(0))
     tokens_per_minute: int = _setting(0, "tokens sent in any minute, by estimate; 0: no limit", check=ge(0))
     capture_requests: bool = _setting(False, "keep the body of each request, without secrets, in the call's record")
-
-
-@frozen
-class NoSettings:
-    """Settings of a provider that has none."""

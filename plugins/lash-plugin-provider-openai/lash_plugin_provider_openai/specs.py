@@ -1,12 +1,10 @@
-"""The provider specs: `openai-chat`, and `openai`, which only gives advice."""
+"""The provider specs: `openai` for the Responses API, and `openai-chat` for Chat Completions."""
 
 from __future__ import annotations
 
-from typing import NoReturn
-
-from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import Provider, ProviderContext, ProviderSpec
-from lash_plugin_provider_openai.settings import NoSettings, OpenAiChatSettings
+from lash_plugin_provider_openai.responses_settings import OpenAiSettings
+from lash_plugin_provider_openai.settings import OpenAiChatSettings
 
 __all__ = ["OPENAI", "OPENAI_CHAT"]
 
@@ -17,10 +15,10 @@ def _open_chat(context: ProviderContext) -> Provider:
     return open_openai_chat(context)
 
 
-def _advise(context: ProviderContext) -> NoReturn:
-    raise ConfigurationError(
-        f"`{context.provider_id}` names a company with several APIs: type `openai-chat:NAME` for Chat Completions"
-    )
+def _open_responses(context: ProviderContext) -> Provider:
+    from lash_plugin_provider_openai.responses_provider import open_openai
+
+    return open_openai(context)
 
 
 OPENAI_CHAT = ProviderSpec(
@@ -31,7 +29,10 @@ OPENAI_CHAT = ProviderSpec(
     summary="OpenAI's Chat Completions, and every service that speaks it (set its base_url).",
 )
 
-# It can't reach any service, so it isn't live: its advice is worth seeing in a test too.
 OPENAI = ProviderSpec(
-    provider_id="openai", settings=NoSettings, open=_advise, live=False, summary="Type `openai-chat:NAME` instead."
+    provider_id="openai",
+    settings=OpenAiSettings,
+    open=_open_responses,
+    models=("gpt-5", "gpt-5-mini"),
+    summary="OpenAI's Responses API.",
 )

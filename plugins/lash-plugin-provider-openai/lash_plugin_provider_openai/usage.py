@@ -19,8 +19,12 @@ _COUNTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("cached_tokens",),  # Moonshot
         ("prompt_cache_hit_tokens",),  # DeepSeek
     ),
-    "cache_write": (("prompt_tokens_details", "cache_write_tokens"),),  # OpenRouter
-    "reasoning": (("completion_tokens_details", "reasoning_tokens"), ("reasoning_tokens",)),
+    "cache_write": (("prompt_tokens_details", "cache_write_tokens"), ("input_tokens_details", "cache_write_tokens")),
+    "reasoning": (
+        ("completion_tokens_details", "reasoning_tokens"),
+        ("output_tokens_details", "reasoning_tokens"),
+        ("reasoning_tokens",),
+    ),
 }
 
 

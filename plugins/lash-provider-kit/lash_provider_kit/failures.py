@@ -169,7 +169,7 @@ _TYPES: Mapping[str, tuple[ProviderFailureKind, bool]] = {"invalid_request_error
 _RATE_WORDS = r"(?i)rate.?limit|too many requests|per (?:minute|hour|day|second)|\b[tr]p[md]\b|throttl|quota"
 _HARD_QUOTA = r"(?i)exceeded your current quota|insufficient (?:quota|credit|balance|funds)|credit balance|billing"
 _OVERFLOW = (
-    r"(?i)(?:maximum|max) context (?:length|size)|context[ _](?:length|window|size)|prompt is too long"
+    r"(?i)(?:maximum|max) context (?:length|size)|context[ _](?:length|limit|window|size)|prompt is too long"
     r"|input is too long|too many (?:input )?tokens|reduce the length of the (?:messages|prompt|input)"
     r"|longer than the model.s context"
 )

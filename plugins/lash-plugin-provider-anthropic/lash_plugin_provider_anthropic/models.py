@@ -1,0 +1,85 @@
+"""Anthropic's models as data: sizes, how they are told to think, and prices, each by its exact name.
+
+Compared with the vendor's pages on models, thinking and prices, as far as public collections had them on the day of
+the table. A cache's writes are priced at five minutes, its default; an hour costs 1.6 times as much.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from lash_hookspecs.models import ModelCapability, ModelPrices, ModelTable
+
+__all__ = ["ADAPTIVE", "ANTHROPIC_MODELS", "BUDGET", "BUDGETS", "NO_REASONING", "OFF"]
+
+ADAPTIVE, BUDGET, NO_REASONING = "adaptive", "budget", "none"
+"""The values of `reasoning_encoding`: an effort, a budget of tokens, nothing. Unknown is taken for the first."""
+OFF = "disabled"
+BUDGETS = {"low": 2048, "medium": 8192, "high": 16384}
+"""What an effort means in tokens, where that is how it is told and nothing else is said."""
+
+_DAY = "2026-11-26"
+_ALL = ("low", "medium", "high", "xhigh", "max")
+_CURRENT = ModelCapability(
+    context_window=1_000_000,
+    output_cap=128_000,
+    images=True,
+    documents=True,
+    tools=True,
+    parallel_tools=True,
+    structured_output=True,
+    sampling_pinned=True,
+    reasoning_efforts=_ALL,
+    reasoning_encoding=ADAPTIVE,
+    reasoning_off=OFF,
+    reasoning_required=False,
+)
+_ALWAYS_ON = evolve(_CURRENT, reasoning_off=None, reasoning_required=True)
+_EARLIER = evolve(_CURRENT, reasoning_efforts=("low", "medium", "high", "max"), sampling_pinned=False)
+_BUDGET = evolve(
+    _CURRENT,
+    context_window=200_000,
+    output_cap=64_000,
+    sampling_pinned=False,
+    reasoning_efforts=tuple(BUDGETS),
+    reasoning_encoding=BUDGET,
+    reasoning_budgets=BUDGETS,
+)
+
+# Names; what they can do; dollars for a million tokens: input, read from the cache, written to it, output.
+_ROWS: tuple[tuple[tuple[str, ...], ModelCapability, tuple[float, float | None, float | None, float]], ...] = (
+    (("claude-fable-5-2",), _ALWAYS_ON, (8, None, None, 40)),
+    (("claude-fable-5-1",), _ALWAYS_ON, (10, 0.25, 12.5, 50)),
+    (("claude-fable-5",), _ALWAYS_ON, (10, 1, 12.5, 50)),
+    (("claude-opus-5-5",), _ALWAYS_ON, (4, 0.2, 5, 20)),
+    (("claude-opus-5",), _CURRENT, (5, 0.5, 6.25, 25)),
+    (("claude-opus-4-8",), _CURRENT, (5, 0.5, 6.25, 25)),
+    (("claude-opus-4-7",), _CURRENT, (5, 0.5, 6.25, 25)),
+    (("claude-opus-4-6",), _EARLIER, (5, 0.5, 6.25, 25)),
+    (("claude-opus-4-5", "claude-opus-4-5-20251101"), _BUDGET, (5, 0.5, 6.25, 25)),
+    (("claude-sonnet-5-5",), _CURRENT, (2, 0.1, 2.5, 10)),
+    (("claude-sonnet-5",), _CURRENT, (2, 0.2, 2.5, 10)),
+    (("claude-sonnet-4-6",), _EARLIER, (3, 0.3, 3.75, 15)),
+    (("claude-sonnet-4-5", "claude-sonnet-4-5-20250929"), _BUDGET, (3, 0.3, 3.75, 15)),
+    (("claude-haiku-5-5",), _CURRENT, (0.1, 0.01, 0.125, 0.5)),
+    (("claude-haiku-4-5", "claude-haiku-4-5-20251001"), _BUDGET, (1, 0.1, 1.25, 5)),
+)
+
+_LONG_ABOVE = {"claude-haiku-5-5": 100_000}
+"""Models that cost five times as much in requests with more input than that."""
+
+
+def _prices(name: str, row: tuple[float, float | None, float | None, float]) -> ModelPrices:
+    read, cached, written, output = row
+    base = ModelPrices(input=read, cache_read=cached, cache_write=written, output=output, as_of=_DAY)
+    if name not in _LONG_ABOVE:
+        return base
+    dear = [None if each is None else round(each * 5, 6) for each in row]
+    long = ModelPrices(input=dear[0], cache_read=dear[1], cache_write=dear[2], output=dear[3], as_of=_DAY)
+    return evolve(base, long_above=_LONG_ABOVE[name], long=long)
+
+
+ANTHROPIC_MODELS = ModelTable(
+    _DAY,
+    {name: evolve(can, prices=_prices(names[0], row)) for names, can, row in _ROWS for name in names},
+)

@@ -1,0 +1,59 @@
+"""Token counts: `message_start` says what was read, each `message_delta` what was written so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lash_hookspecs.llm import TokenUsage
+
+__all__ = ["UsageMeter"]
+
+_COUNTS: Mapping[str, tuple[str, ...]] = {
+    "input": ("input_tokens",),  # here, unlike elsewhere, without what was cached
+    "output": ("output_tokens",),
+    "cache_read_input": ("cache_read_input_tokens",),
+    "cache_write_input": ("cache_creation_input_tokens",),
+    "reasoning_output": ("output_tokens_details", "thinking_tokens"),
+}
+
+
+class UsageMeter:
+    """Merges the reports of one answer: a later count replaces an earlier one, unless it is zero or absent."""
+
+    def __init__(self) -> None:
+        self.raw: dict[str, Any] = {}
+        """All fields that were reported, the latest of each."""
+        self._counts = dict.fromkeys(_COUNTS, 0)
+
+    def update(self, report: dict[str, Any]) -> bool:
+        """Take a report; tells whether it held any count at all."""
+        found = False
+        for name, place in _COUNTS.items():
+            count = _count(report, place)
+            if count is not None:
+                found = True
+                self._counts[name] = count or self._counts[name]
+        if found:
+            self.raw |= {name: value for name, value in report.items() if value or name not in self.raw}
+        return found
+
+    @property
+    def usage(self) -> TokenUsage:
+        """The counts so far; reasoning is never more than the output."""
+        counts = self._counts
+        return TokenUsage(
+            input=counts["input"],
+            output=counts["output"],
+            cache_read_input=counts["cache_read_input"],
+            cache_write_input=counts["cache_write_input"],
+            reasoning_output=min(counts["reasoning_output"], counts["output"]),
+        )
+
+
+def _count(report: Any, place: tuple[str, ...]) -> int | None:
+    for name in place:
+        report = report.get(name) if isinstance(report, dict) else None
+    if isinstance(report, bool) or not isinstance(report, int | float) or not 0 <= report < 2**53:
+        return None
+    return int(report)

@@ -1,0 +1,371 @@
+"""The whole provider against a real server: answers, failures, settings, and what it costs to have it around."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+from anthropic_wire import AnthropicWire, sse
+
+from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.llm import (
+    GenerationOptions,
+    LlmAttachment,
+    LlmCallError,
+    LlmRequest,
+    LlmResponse,
+    LlmStreamEvent,
+    LlmTerminalReason as Reason,
+    Provider,
+    ProviderContext,
+    ProviderFailureKind as Kind,
+    StreamDelta,
+    TokenUsage,
+    ToolCallOutputPart,
+)
+from lash_hookspecs.llm_messages import ImageBlock, LlmMessage, LlmRole, llm_text
+from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.models import ModelCapability
+from lash_hookspecs.testing.provider import Call, Ends, Fails, Fault, Said, Text, Used
+from lash_hookspecs.testing.provider.server import Answer, WireServer, document, raw, refused_origin, status
+from lash_plugin_provider_anthropic import AnthropicProvider, AnthropicSettings, plugin
+
+KEY = "sk-ant-test-0123456789abcdefghij"
+ASKED = LlmRequest(model="test-model", messages=(llm_text(LlmRole.USER, "hi"),))
+WIRE = AnthropicWire()
+USED = Used(TokenUsage(input=12, output=7))
+
+
+def say(*said: Said, **options: Any) -> Answer:
+    return raw(*WIRE.stream(said), **options)
+
+
+def hello(text: str = "Hello", **options: Any) -> Answer:
+    return say(Text(text), USED, Ends(Reason.STOP), **options)
+
+
+class Caller:
+    """A provider, what it streamed, and the waits it asked for."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        self.events: list[LlmStreamEvent] = []
+        self.waits: list[float] = []
+        self.settings = AnthropicSettings(**{"base_url": url, "api_key": KEY, **settings})
+        self.provider = AnthropicProvider(self.settings, live_calls_allowed=False, sleep=self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+    async def _send(self, events: Sequence[LlmStreamEvent]) -> None:
+        self.events.extend(events)
+
+    async def ask(self, request: LlmRequest = ASKED) -> LlmResponse:
+        try:
+            return await self.provider.complete(request, self._send)
+        finally:
+            await self.provider.aclose()
+
+    async def fail(self, request: LlmRequest = ASKED) -> LlmCallError:
+        with pytest.raises(LlmCallFailed) as caught:
+            await self.ask(request)
+        for shown in (repr(caught.value.error), repr(self.provider), repr(self.settings)):
+            assert KEY not in shown
+        return caught.value.error
+
+
+async def test_what_is_sent() -> None:
+    with WireServer(hello()) as server:
+        caller = Caller(server.origin, betas=("one-2026", "two-2026"))
+        response = await caller.ask()
+        assert response.full_text == "Hello"
+        assert StreamDelta("Hello") in caller.events
+        (request,) = server.requests
+        assert (request.method, request.target) == ("POST", "/v1/messages")
+        headers = {"x-api-key": KEY, "anthropic-version": "2023-06-01", "anthropic-beta": "one-2026,two-2026"}
+        assert headers.items() <= request.headers.items()
+        assert request.headers["content-type"] == "application/json"
+        assert "authorization" not in request.headers
+        assert request.json["stream"] is True
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("", "/v1/messages"),
+        ("/v1", "/v1/messages"),
+        ("/v1/?key=7", "/v1/messages?key=7"),
+        ("/anthropic", "/anthropic/v1/messages"),
+    ],
+)
+async def test_base_urls_with_and_without_the_version(path: str, target: str) -> None:
+    with WireServer(hello()) as server:
+        await Caller(f"{server.origin}{path}").ask()
+        assert server.requests[0].target == target
+
+
+async def test_a_token_and_headers_of_a_gateway() -> None:
+    with WireServer(hello()) as server:
+        await Caller(server.origin, api_key=" ", auth_token=KEY, headers={"X-Gateway": "secret-gateway"}).ask()
+        (request,) = server.requests
+        assert "x-api-key" not in request.headers
+        assert request.headers["authorization"] == f"Bearer {KEY}"
+        assert request.headers["x-gateway"] == "secret-gateway"
+
+
+async def test_the_answer_says_what_became_of_the_options() -> None:
+    options = GenerationOptions(output_token_cap=9, temperature=1.5, seed=1)
+    with WireServer(hello(), hello()) as server:
+        response = await Caller(server.origin).ask(attrs.evolve(ASKED, generation=options))
+        told = {"output_token_cap": "applied", "temperature": "clamped", "seed": "omitted_unsupported"}
+        assert response.generation_receipt == told
+        assert (await Caller(server.origin).ask()).generation_receipt is None
+
+
+async def test_tool_calls() -> None:
+    calls = (Call("t1", "add", ('{"a"', ": 1}")), Call("t2", "now", ()))
+    with WireServer(say(Text("So."), *calls, USED, Ends(Reason.TOOL_USE))) as server:
+        response = await Caller(server.origin).ask()
+        made = [part for part in response.parts if isinstance(part, ToolCallOutputPart)]
+        assert [(call.call_id, call.tool_name, call.input_json) for call in made] == [
+            ("t1", "add", '{"a": 1}'),
+            ("t2", "now", "{}"),
+        ]
+        assert response.terminal_reason is Reason.TOOL_USE
+
+
+def refused(code: int, kind: str, words: str = "words", headers: Mapping[str, str] | None = None) -> Answer:
+    body = {"type": "error", "error": {"type": kind, "message": words}, "request_id": "req_1"}
+    return status(code, body, headers=headers)
+
+
+SEEN, BEGUN = "unsafe_retry_response_observed", "unsafe_retry_after_output_started"
+
+FAILURES: dict[str, tuple[Answer, str, Kind, bool]] = {
+    "400": (refused(400, "invalid_request_error"), "invalid_request_error", Kind.VALIDATION, False),
+    "401": (refused(401, "authentication_error"), "authentication_error", Kind.AUTH, False),
+    "402": (refused(402, "billing_error"), "billing_error", Kind.QUOTA, False),
+    "403": (refused(403, "permission_error"), "permission_error", Kind.AUTH, False),
+    "404": (refused(404, "not_found_error"), "not_found_error", Kind.HTTP, False),
+    "413": (refused(413, "request_too_large"), "request_too_large", Kind.VALIDATION, False),
+    "429": (refused(429, "rate_limit_error"), SEEN, Kind.QUOTA, True),
+    "500": (refused(500, "api_error"), SEEN, Kind.HTTP, True),
+    "504": (refused(504, "timeout_error"), SEEN, Kind.HTTP, True),
+    "529": (refused(529, "overloaded_error", headers={"retry-after": "2"}), SEEN, Kind.HTTP, True),
+    "overloaded within the stream": (say(USED, Fails(Fault.OVERLOADED, "m")), SEEN, Kind.HTTP, True),
+    "overloaded after text": (say(Text("x"), Fails(Fault.OVERLOADED, "m")), BEGUN, Kind.HTTP, False),
+    "cut after text": (say(Text("x"), end="cut"), BEGUN, Kind.TRANSPORT, False),
+    "ended after text": (say(Text("x"), USED), BEGUN, Kind.STREAM, False),
+    "cut after usage": (say(USED, end="cut"), SEEN, Kind.TRANSPORT, True),
+    "a page": (document(b"<html>", content_type="text/html"), "unexpected_content", Kind.HTTP, False),
+}
+
+
+@pytest.mark.parametrize(("answer", "code", "kind", "retryable"), FAILURES.values(), ids=FAILURES.keys())
+async def test_failures(answer: Answer, code: str, kind: Kind, retryable: bool) -> None:
+    with WireServer(answer) as server:
+        caller = Caller(server.origin)
+        error = await caller.fail()
+        assert (error.code, error.kind, error.retryable) == (code, kind, retryable)
+        assert (len(server.requests), caller.waits) == (1, [])
+        assert error.message.startswith("anthropic: ")
+
+
+async def test_a_throttle_that_says_when_to_come_again_is_waited_for() -> None:
+    with WireServer(refused(429, "rate_limit_error", headers={"retry-after": "3"}), hello()) as server:
+        caller = Caller(server.origin, max_attempts=1)
+        assert (await caller.ask()).full_text == "Hello"
+        assert caller.waits == [3.0]
+
+
+async def test_an_overflow_is_one() -> None:
+    for words in (
+        "prompt is too long: 208310 tokens > 200000 maximum",
+        "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length",
+    ):
+        with WireServer(refused(400, "invalid_request_error", words)) as server:
+            assert (await Caller(server.origin).fail()).terminal_reason is Reason.CONTEXT_OVERFLOW
+
+
+async def test_a_refused_key_is_never_shown_and_says_what_to_do() -> None:
+    with WireServer(refused(401, "authentication_error", f"invalid x-api-key {KEY}")) as server:
+        error = await Caller(server.origin).fail()
+        assert "export ANTHROPIC_API_KEY=" in error.message
+        assert error.usage is None
+
+
+async def test_usage_before_a_cut_is_kept() -> None:
+    with WireServer(say(USED, end="cut")) as server:
+        assert (await Caller(server.origin).fail()).usage == TokenUsage(input=12, output=7, at_least=True)
+
+
+async def test_a_refused_connection_names_the_url_at_once() -> None:
+    origin = refused_origin()
+    caller = Caller(origin)
+    error = await caller.fail()
+    assert error.code == "connection_refused"
+    assert origin in error.message
+    assert (caller.waits, caller.events) == ([], [])
+
+
+async def test_a_cancelled_call_closes_its_connection_at_once() -> None:
+    """What goes on being generated is paid for."""
+    with WireServer(say(Text("x"), end="hang")) as server:
+        caller = Caller(server.origin)
+        with anyio.CancelScope() as scope:
+
+            async def stop(events: Sequence[LlmStreamEvent]) -> None:
+                scope.cancel()
+
+            await caller.provider.complete(ASKED, stop)
+        assert scope.cancelled_caught
+        assert await anyio.to_thread.run_sync(server.client_left.wait, 5)
+        await caller.provider.aclose()
+
+
+async def test_an_answer_that_is_complete_but_never_closed_ends_soon() -> None:
+    with WireServer(hello("a", end="hang")) as server:
+        with anyio.fail_after(5):
+            assert (await Caller(server.origin).ask()).full_text == "a"
+
+
+async def test_pings_and_silence() -> None:
+    events = WIRE.stream((Text("x"), USED, Ends(Reason.STOP)))
+    with WireServer(raw(sse("ping"), *(piece for each in events for piece in (each, sse("ping"))))) as server:
+        assert (await Caller(server.origin).ask()).full_text == "x"
+    with WireServer(say(Text("x"), end="hang")) as server:
+        assert (await Caller(server.origin, chunk_timeout_s=0.3).fail()).kind is Kind.TIMEOUT
+
+
+async def test_a_document_instead_of_a_stream() -> None:
+    body = WIRE.document((Text("whole"), Call("t", "f", ("{}",)), USED, Ends(Reason.TOOL_USE)))
+    with WireServer(document(body)) as server:
+        caller = Caller(server.origin)
+        assert (await caller.ask()).full_text == "whole"
+        assert StreamDelta("whole") in caller.events
+
+
+@pytest.mark.statement(20)
+async def test_an_unsupported_attachment_fails_before_any_request() -> None:
+    reference = AttachmentRef(id="sha256:" + "0" * 64, media_type="image/heic", size=1)
+    message = LlmMessage(LlmRole.USER, (ImageBlock(attachment_idx=0),))
+    request = LlmRequest(model="m", messages=(message,), attachments=(LlmAttachment(reference=reference, data=b"x"),))
+    with WireServer() as server:
+        error = await Caller(server.origin).fail(request)
+        assert (error.code, error.kind) == ("unsupported_attachment_capability", Kind.VALIDATION)
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"base_url": "https://user:hunter22@api.example.com"},
+        {"base_url": "api.example.com"},
+        {"api_key": "sk-line\nbreak-hunter22"},
+        {"auth_token": "sk-line\nbreak-hunter22"},
+        {"betas": ("a\nb",)},
+        {"headers": {"x key": "v"}},
+        {"extra_body": {"messages": []}},
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_work_are_refused_without_quoting_secrets(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"provider\.anthropic\.") as caught:
+        AnthropicProvider(AnthropicSettings(**wrong))
+    assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("retry", "always"),
+        ("max_attempts", 0),
+        ("deadline_s", 0),
+        ("default_max_tokens", 0),
+        ("cache", "x"),
+        ("thinking_display", "x"),
+    ],
+)
+def test_values_out_of_range_are_refused(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
+        AnthropicSettings(**{name: value})
+
+
+def test_every_setting_has_a_default_and_a_help_text_and_secrets_are_marked() -> None:
+    fields = attrs.fields_dict(AnthropicSettings)
+    assert all(each.default is not attrs.NOTHING and each.metadata["help"] for each in fields.values())
+    secret = {name for name, each in fields.items() if each.metadata.get("secret")}
+    assert secret == {"api_key", "auth_token", "headers"}
+    named = {name: each.metadata["env"] for name, each in fields.items() if "env" in each.metadata}
+    assert named == {
+        "base_url": ("ANTHROPIC_BASE_URL",),
+        "api_key": ("ANTHROPIC_API_KEY",),
+        "auth_token": ("ANTHROPIC_AUTH_TOKEN",),
+    }
+    assert KEY not in repr(AnthropicSettings(api_key=KEY, auth_token=KEY, headers={"x": KEY}))
+
+
+# ---- as a plugin
+
+
+def spec() -> Any:
+    (only,) = plugin.lash_providers()
+    return only
+
+
+async def _never(events: Sequence[LlmStreamEvent]) -> None:
+    raise AssertionError("nothing should be streamed")
+
+
+async def test_the_registered_provider_works_and_is_one() -> None:
+    with WireServer(hello()) as server:
+        settings = spec().settings(base_url=server.origin)
+        said = {"any": ModelCapability(context_window=9)}
+        context = ProviderContext(provider_id="anthropic", settings=settings, live_calls_allowed=False, models=said)
+        provider = spec().open(context)
+        assert isinstance(provider, Provider)
+        assert provider.capability("any").context_window == 9
+        assert provider.capability("claude-haiku-4-5").reasoning_efforts == ("low", "medium", "high")
+        assert provider.capability("any").endpoint == server.origin
+        assert provider.capability("claude-haiku-4-5").prices is None  # what a gateway charges is its own affair
+        assert AnthropicProvider(AnthropicSettings()).capability("claude-haiku-4-5").prices is not None
+
+        async def send(events: Sequence[LlmStreamEvent]) -> None:
+            pass
+
+        assert (await provider.complete(ASKED, send)).full_text == "Hello"
+        await provider.aclose()
+
+
+async def test_without_a_key_the_message_says_what_to_type() -> None:
+    provider = spec().open(ProviderContext(provider_id="anthropic", settings=AnthropicSettings()))
+    with pytest.raises(ConfigurationError) as caught:
+        await provider.complete(ASKED, _never)
+    for words in ("export ANTHROPIC_API_KEY=", "--set provider.anthropic.api_key=", "scripted:demo"):
+        assert words in str(caught.value)
+    await provider.aclose()
+
+
+async def test_a_live_call_that_nobody_allowed_is_an_error() -> None:
+    settings = AnthropicSettings(api_key=KEY)
+    context = ProviderContext(provider_id="anthropic", settings=settings, live_calls_allowed=False)
+    provider = spec().open(context)
+    with pytest.raises(ConfigurationError, match="live_calls_allowed"):
+        await provider.complete(ASKED, _never)
+    await provider.aclose()
+
+
+def test_discovery_imports_nothing_heavy() -> None:
+    """`plugin` is imported at every start of every command."""
+    code = (
+        "import sys, lash_plugin_provider_anthropic.plugin\n"
+        "print([n for n in ('attrs', 'anyio', 'httpx', 'orjson', 'lash_provider_kit') if n in sys.modules])\n"
+        "lash_plugin_provider_anthropic.plugin.lash_providers()\n"
+        "print([n for n in ('anyio', 'httpx', 'orjson', 'lash_provider_kit') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]", "[]"]

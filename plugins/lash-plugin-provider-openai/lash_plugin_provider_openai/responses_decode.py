@@ -1,0 +1,342 @@
+"""Answers as the Responses API sends them: typed events of a stream, or one document, into an `LlmResponse`.
+
+Sans I/O, as `decode`. Items are known by their place in the output; a finished item is the last word about itself, and
+deltas are what is shown of it before. The event that ends a stream holds the whole answer once more, usage included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import uuid4
+
+from lash_hookspecs.llm import (
+    LlmCallError,
+    LlmOutputPart,
+    LlmResponse,
+    LlmStreamEvent,
+    LlmTerminalReason,
+    ProviderFailureKind,
+    ReasoningOutput,
+    StreamDelta,
+    StreamReasoningDelta,
+    StreamUsage,
+    TextOutput,
+    TokenUsage,
+    ToolCallOutputPart,
+)
+from lash_hookspecs.messages import ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
+from lash_plugin_provider_openai.decode import _MISSHAPEN, _SHOWN_BYTES, _UNEXPECTED, _dump, _json
+from lash_plugin_provider_openai.usage import UsageMeter
+from lash_provider_kit.failures import AttemptFailed, Seen, classify, error_object
+from lash_provider_kit.reader import MALFORMED_EVENT
+
+__all__ = ["ResponsesDecoder"]
+
+_Reason = LlmTerminalReason
+_INCOMPLETE: Mapping[str, LlmTerminalReason] = {
+    "content_filter": _Reason.CONTENT_FILTER,
+    "max_output_tokens": _Reason.OUTPUT_LIMIT,
+    "max_tokens": _Reason.OUTPUT_LIMIT,
+}
+_BETWEEN_PARTS = "\n\n"
+"""Between the paragraphs of a summary."""
+
+
+class _Item:
+    """One item of the output while it is written: its text by part, and what is known of it."""
+
+    __slots__ = ("arguments", "data", "kind", "parts", "refusal")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.data: dict[str, Any] = {}
+        self.parts: dict[Any, list[str]] = {}
+        self.arguments: list[str] = []
+        self.refusal: list[str] = []
+
+    def text(self, separator: str = "") -> str:
+        return separator.join("".join(pieces) for _, pieces in sorted(self.parts.items()))
+
+
+class ResponsesDecoder:
+    """Reads one answer."""
+
+    def __init__(self) -> None:
+        self.output_seen = False
+        self.usage: TokenUsage | None = None
+        self.complete = False
+        self.done = False
+        self._id = ""
+        self._model = ""
+        self._status = ""
+        self._why = ""
+        self._items: dict[int, _Item] = {}
+        self._meter = UsageMeter()
+        self._handlers: Mapping[str, Callable[[dict[str, Any], list[LlmStreamEvent]], None]] = {
+            "response.output_text.delta": self._text_delta,
+            "response.refusal.delta": self._refusal_delta,
+            "response.function_call_arguments.delta": self._arguments_delta,
+            "response.reasoning_summary_text.delta": self._summary_delta,
+            "response.reasoning_text.delta": self._reasoning_delta,
+            "response.output_item.added": self._item_added,
+            "response.output_item.done": self._item_done,
+            "response.completed": self._ended,
+            "response.incomplete": self._ended,
+            "response.failed": self._ended,
+            "response.cancelled": self._ended,
+            "response.done": self._ended,
+            "response.created": self._about,
+            "response.queued": self._about,
+            "response.in_progress": self._about,
+            "error": self._error,
+        }
+
+    # ---- input
+
+    def feed(self, data: bytes, out: list[LlmStreamEvent]) -> None:
+        """Take one event of a stream; one of a kind that isn't known means nothing."""
+        if data == b"[DONE]":
+            self.done = True
+            return
+        try:
+            event = _json(data)
+        except ValueError as exc:
+            raise _unreadable(f"sent an event that is no JSON ({exc})", MALFORMED_EVENT, data) from None
+        try:
+            handler = self._handlers.get(event.get("type") or ("error" if event.get("error") else ""))
+            if handler is not None:
+                handler(event, out)
+        except _MISSHAPEN as exc:
+            raise _unreadable("sent an event that isn't of the Responses API", _UNEXPECTED, data) from exc
+
+    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
+        """Take an answer that came in one piece."""
+        try:
+            document = _json(body)
+        except ValueError as exc:
+            raise _unreadable(f"sent an answer that is no JSON ({exc})", MALFORMED_EVENT, body) from None
+        try:
+            if document.get("error"):
+                raise _service_failure(document["error"])
+            if not isinstance(document["output"], list):
+                raise TypeError("no output")
+            self._ended({"response": document}, out)
+        except _MISSHAPEN as exc:
+            raise _unreadable("sent JSON that is no response", _UNEXPECTED, body) from exc
+
+    # ---- pieces
+
+    def _item(self, event: dict[str, Any], kind: str) -> _Item:
+        place = event.get("output_index") or 0
+        item = self._items.get(place)
+        if item is None:
+            item = self._items[place] = _Item(kind)
+        self.output_seen = True
+        return item
+
+    def _text_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
+        delta = event["delta"]
+        if delta:
+            item = self._item(event, "message")
+            item.parts.setdefault(event.get("content_index") or 0, []).append(_text(delta))
+            out.append(StreamDelta(delta))
+
+    def _refusal_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
+        self._item(event, "message").refusal.append(_text(event["delta"]))
+
+    def _arguments_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
+        self._item(event, "function_call").arguments.append(_text(event["delta"]))
+
+    def _summary_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
+        self._shown(event, (0, event.get("summary_index") or 0), out)
+
+    def _reasoning_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
+        self._shown(event, (1, event.get("content_index") or 0), out)
+
+    def _shown(self, event: dict[str, Any], place: tuple[int, int], out: list[LlmStreamEvent]) -> None:
+        delta = event["delta"]
+        if delta:
+            item = self._item(event, "reasoning")
+            if place not in item.parts and item.parts:
+                out.append(StreamReasoningDelta(_BETWEEN_PARTS))
+            item.parts.setdefault(place, []).append(_text(delta))
+            out.append(StreamReasoningDelta(delta))
+
+    # ---- whole items
+
+    def _item_added(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
+        data = event["item"]
+        if data["type"] in _KINDS:
+            self._item(event, data["type"]).data = data
+
+    def _item_done(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
+        data = event["item"]
+        if data["type"] not in _KINDS:
+            return  # what the service did on its own
+        item = self._item(event, data["type"])
+        item.kind, item.data = data["type"], data
+        if item.kind == "message":
+            self._settle(item, out)
+        elif item.kind == "function_call":
+            if data.get("arguments"):
+                item.arguments = [_text(data["arguments"])]
+        elif not item.parts:
+            for number, part in enumerate(data.get("summary") or data.get("content") or ()):
+                self._shown({**event, "delta": part.get("text") or ""}, (0, number), out)
+
+    def _settle(self, item: _Item, out: list[LlmStreamEvent]) -> None:
+        """Take of a finished message what didn't come as deltas."""
+        for number, part in enumerate(item.data.get("content") or ()):
+            if part.get("type") == "refusal":
+                item.refusal = item.refusal or [_text(part.get("refusal") or "")]
+            elif part.get("text") and number not in item.parts:
+                item.parts[number] = [_text(part["text"])]
+                out.append(StreamDelta(part["text"]))
+
+    # ---- the answer as such
+
+    def _about(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
+        response = event["response"]
+        answer_id = response.get("id") or ""
+        if self._id and answer_id and answer_id != self._id:
+            message = f"changed the answer's id midway, from `{self._id}` to `{answer_id}`: two answers may be mixed"
+            raise _failed(message, "identity_drift", retryable=False).observed(Seen.RESPONSE)
+        self._id = self._id or _text(answer_id)
+        self._model = _text(response.get("model") or self._model)
+        usage = response.get("usage")
+        if usage and self._meter.update(usage):
+            self.usage = self._meter.usage
+            out.append(StreamUsage(self.usage))
+
+    def _ended(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
+        self._about(event, out)
+        response = event["response"]
+        for place, data in enumerate(response.get("output") or ()):
+            if place not in self._items or not self._items[place].data.get("status"):
+                self._item_done({"output_index": place, "item": data}, out)
+        kind = (event.get("type") or "").removeprefix("response.")
+        self._status = response.get("status") or (kind if kind != "done" else "completed")
+        if self._status == "failed":
+            raise _service_failure(response.get("error") or {"message": "the response failed, and nobody says why"})
+        self._why = (response.get("incomplete_details") or {}).get("reason") or ""
+        self.complete = self.done = True
+
+    def _error(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
+        error = event.get("error")
+        if not error:
+            error = {name: event[name] for name in ("code", "message", "param") if event.get(name) is not None}
+        raise _service_failure(error)
+
+    # ---- output
+
+    def finish(self) -> LlmResponse:
+        """The answer. Raises `AttemptFailed` for a stream that ended without saying that it is whole."""
+        if not self.complete:
+            raise _failed("ended the stream before the response was completed: the answer was cut off", "stream_cut")
+        parts: list[LlmOutputPart] = []
+        for _, item in sorted(self._items.items()):
+            part = _KINDS[item.kind](item)
+            if part is not None:
+                parts.append(part)
+        reason, diagnostic = self._terminal(any(isinstance(each, ToolCallOutputPart) for each in parts))
+        return LlmResponse(
+            full_text="".join(part.text for part in parts if isinstance(part, TextOutput)),
+            parts=tuple(parts),
+            usage=self.usage or TokenUsage(at_least=True),
+            terminal_reason=reason,
+            terminal_diagnostic=diagnostic,
+            provider_usage=self._meter.raw,
+            response_id=self._id or None,
+            served_model=self._model or None,
+        )
+
+    def _terminal(self, calls: bool) -> tuple[LlmTerminalReason, str | None]:
+        refusal = "".join(piece for item in self._items.values() for piece in item.refusal)
+        if refusal:
+            return _Reason.CONTENT_FILTER, refusal
+        if self._status == "completed":
+            return (_Reason.TOOL_USE if calls else _Reason.STOP), None
+        if self._status == "cancelled":
+            return _Reason.CANCELLED, None
+        reason = _INCOMPLETE.get(self._why)
+        if reason is None:
+            return _Reason.PROVIDER_ERROR, f"unknown end `{self._why or self._status}`"
+        return reason, None
+
+
+def _message(item: _Item) -> TextOutput | None:
+    text = item.text()
+    if not text:
+        return None
+    data = item.data
+    meta = None
+    if data.get("id"):
+        meta = ResponseTextMeta(id=data["id"], status=data.get("status"), phase=data.get("phase"))
+    return TextOutput(text=text, response_meta=meta)
+
+
+def _call(item: _Item) -> ToolCallOutputPart:
+    data = item.data
+    return ToolCallOutputPart(
+        call_id=data.get("call_id") or f"call_{uuid4().hex[:24]}",
+        tool_name=data.get("name") or "",
+        input_json="".join(item.arguments) or "{}",
+        replay=ProviderReplayMeta(item_id=data["id"]) if data.get("id") else None,
+    )
+
+
+def _reasoning(item: _Item) -> ReasoningOutput | None:
+    data, text = item.data, item.text(_BETWEEN_PARTS)
+    sealed = data.get("encrypted_content")
+    if not text and not sealed:
+        return None
+    replay = None
+    if sealed:
+        summary = tuple(each.get("text") or "" for each in data.get("summary") or ())
+        replay = ProviderReasoningMeta(item_id=data.get("id"), encrypted_content=sealed, summary=summary)
+    return ReasoningOutput(text=text, replay=replay)
+
+
+_KINDS: Mapping[str, Callable[[_Item], LlmOutputPart | None]] = {
+    "function_call": _call,
+    "message": _message,
+    "reasoning": _reasoning,
+}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _service_failure(error: Any) -> AttemptFailed:
+    said = error_object({"error": error})
+    kind, retryable, reason = classify(said, None)
+    value = LlmCallError(
+        message=f"openai: the service reported an error in its answer: {said.message[:1024] or 'no message'}",
+        kind=ProviderFailureKind.STREAM if kind is ProviderFailureKind.UNKNOWN else kind,
+        retryable=retryable,
+        code=said.code or said.type or (f"http_{said.status}" if said.status else "in_stream_error"),
+        raw=_dump(error),
+        terminal_reason=reason,
+    )
+    return AttemptFailed(value, Seen.RESPONSE)
+
+
+def _failed(message: str, code: str, *, retryable: bool = True, raw: bytes | None = None) -> AttemptFailed:
+    error = LlmCallError(
+        message=f"openai: the service {message}",
+        kind=ProviderFailureKind.STREAM,
+        code=code,
+        retryable=retryable,
+        raw=None if raw is None else raw.decode("utf-8", "replace"),
+    )
+    return AttemptFailed(error, Seen.EMPTY_STREAM)
+
+
+def _unreadable(message: str, code: str, data: bytes) -> AttemptFailed:
+    """A failure about what has come: a response was observed, however little of it could be read."""
+    shown = " ".join(data[:_SHOWN_BYTES].decode("utf-8", "replace").split())
+    return _failed(f"{message}: `{shown}`", code, raw=data).observed(Seen.RESPONSE)

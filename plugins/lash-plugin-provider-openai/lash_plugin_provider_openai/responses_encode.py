@@ -1,0 +1,295 @@
+"""Requests as the Responses API wants them: one list of items, each message's encoded once.
+
+State stays here: `store` is false and no earlier response is named. What a model needs back of its reasoning travels
+with the conversation, encrypted. As in `encode`, messages and runs keep their encoding in their memos.
+"""
+
+from __future__ import annotations
+
+import math
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, NoReturn
+
+from lash_hookspecs.errors import LlmCallFailed
+from lash_hookspecs.llm import (
+    JsonObjectOutput,
+    LlmAttachment,
+    LlmCallError,
+    LlmOutputSpec,
+    LlmRequest,
+    LlmRequestScope,
+    LlmToolChoice,
+    ProviderFailureKind,
+)
+from lash_hookspecs.llm_messages import (
+    ImageBlock,
+    LlmMessage,
+    LlmMessages,
+    LlmRole,
+    MessageRun,
+    ReasoningBlock,
+    TextBlock,
+    ToolCallBlock,
+    ToolResultBlock,
+)
+from lash_hookspecs.models import ModelCapability
+from lash_plugin_provider_openai.encode import _arguments, _attachment, _dumps, _is_lasting, _plain
+from lash_plugin_provider_openai.responses_settings import OpenAiSettings
+
+__all__ = ["MEMO_KEY", "ResponsesEncoder"]
+
+MEMO_KEY = "openai-responses"
+
+_DEFAULT_EFFORTS = frozenset({"", "default", "provider-default"})
+_CACHE_KEY_LENGTH = 64
+_IMAGES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+_FILES: Mapping[str, str] = {
+    "application/pdf": "pdf",
+    "application/json": "json",
+    "text/csv": "csv",
+    "text/html": "html",
+    "text/markdown": "md",
+    "text/plain": "txt",
+    f"{_OFFICE}wordprocessingml.document": "docx",
+    f"{_OFFICE}spreadsheetml.sheet": "xlsx",
+    f"{_OFFICE}presentationml.presentation": "pptx",
+}
+"""What `input_file` takes, and the ending of its name, by which the service knows it."""
+
+Encoded = tuple[bytes, tuple[str, ...]]
+"""Items with commas between them, and the instructions among them."""
+
+
+class ResponsesEncoder:
+    """Makes request bodies for one set of settings. Raises `LlmCallFailed` of kind validation.
+
+    `capability` says what a model can do: what it can't is refused here, before anything is sent.
+    """
+
+    def __init__(self, settings: OpenAiSettings, capability: Callable[[str], ModelCapability]) -> None:
+        self._settings = settings
+        self._capability = capability
+
+    def encode(self, request: LlmRequest) -> bytes:
+        """The body of `request`."""
+        return b"".join(self.pieces(request))
+
+    def pieces(self, request: LlmRequest) -> tuple[bytes, ...]:
+        """The body of `request`, in pieces, of which a long conversation's are kept."""
+        model = self._capability(request.model)
+        bodies: list[bytes] = []
+        instructions: list[str] = []
+        for run in LlmMessages.of(request.messages).runs:
+            body, said = self._run(run, request.attachments, model)
+            instructions += said
+            if body:
+                bodies += (b",", body) if bodies else (body,)
+        # The order is by how long a prefix stays the same from call to call.
+        head: dict[str, Any] = {"model": request.model, "store": False, "stream": True}
+        if model.reasoning_encoding != "none":
+            head["include"] = ["reasoning.encrypted_content"]
+        head |= self._tools(request)
+        if instructions:
+            head["instructions"] = "\n\n".join(instructions)
+        options = self._options(request, model)
+        tail = b"," + _dumps(options)[1:-1] if options else b""
+        return (_dumps(head)[:-1] + b',"input":[', *bodies, b"]" + tail + b"}")
+
+    # ---- items
+
+    def _run(self, run: MessageRun, attachments: tuple[LlmAttachment, ...], model: ModelCapability) -> Encoded:
+        kept: Encoded | None = run.memo.get(MEMO_KEY)
+        if kept is not None:
+            return kept
+        bodies: list[bytes] = []
+        said: list[str] = []
+        lasts = True
+        for message in run.messages:
+            if message.role is LlmRole.SYSTEM:
+                said += [block.text for block in message.blocks if isinstance(block, TextBlock) and block.text]
+                continue
+            body = message.memo.get(MEMO_KEY)
+            if body is None:
+                body = _dumps(self._items(message, attachments, model))[1:-1]
+                if _lasts(message):
+                    message.memo[MEMO_KEY] = body
+                else:
+                    lasts = False
+            if body:
+                bodies.append(body)
+        made = b",".join(bodies), tuple(said)
+        if lasts:
+            run.memo[MEMO_KEY] = made
+        return made
+
+    def _items(
+        self, message: LlmMessage, attachments: tuple[LlmAttachment, ...], model: ModelCapability
+    ) -> list[dict[str, Any]]:
+        if message.role is LlmRole.ASSISTANT:
+            return [item for block in message.blocks for item in _said(block)]
+        items: list[dict[str, Any]] = []
+        content: list[dict[str, Any]] = []
+        for block in message.blocks:
+            match block:
+                case ToolResultBlock():
+                    # Results come first, whatever their place: they must follow the calls that they answer.
+                    items.append({"type": "function_call_output", "call_id": block.call_id, "output": block.content})
+                case TextBlock():
+                    content.append({"type": "input_text", "text": block.text})
+                case ImageBlock():
+                    content.append(self._file(block, attachments, model))
+        if content:
+            alone = content[0]["text"] if len(content) == 1 and content[0]["type"] == "input_text" else None
+            items.append({"role": "user", "content": alone if alone is not None else content})
+        return items
+
+    def _file(
+        self, block: ImageBlock, attachments: tuple[LlmAttachment, ...], model: ModelCapability
+    ) -> dict[str, Any]:
+        found = _attachment(block, attachments)
+        media_type = found.reference.media_type.lower()
+        ending = _FILES.get(media_type)
+        takes = model.images if media_type in _IMAGES else model.documents if ending is not None else False
+        if takes is False:
+            _refuse(f"this model doesn't take `{media_type}`", "unsupported_attachment_capability")
+        if not found.data:
+            _refuse(f"the bytes of attachment `{found.reference.id}` weren't loaded", "attachment_not_loaded")
+        url = f"data:{media_type};base64,{b64encode(found.data).decode()}"
+        if ending is None:
+            return {"type": "input_image", "image_url": url, "detail": "auto"}
+        return {"type": "input_file", "filename": f"{found.reference.id[:16]}.{ending}", "file_data": url}
+
+    # ---- options
+
+    def _tools(self, request: LlmRequest) -> dict[str, Any]:
+        if not request.tools:
+            if request.tool_choice is LlmToolChoice.REQUIRED:
+                _refuse("a tool call is required, but no tools are offered", "tool_choice_without_tools")
+            return {}
+        tools = [
+            {
+                "type": "function",
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": _plain(tool.input_schema, f"the schema of tool `{tool.name}`"),
+                "strict": False,  # left out, it would mean true, and a schema that isn't written for it be refused
+            }
+            for tool in request.tools
+        ]
+        return {"tools": tools, "tool_choice": request.tool_choice.value}
+
+    def _options(self, request: LlmRequest, model: ModelCapability) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        effort = _effort(request.model_variant, model)
+        reasoning: dict[str, Any] = {} if effort is None else {"effort": effort}
+        summary = self._settings.reasoning_summary
+        if summary != "off" and model.reasoning_encoding != "none" and effort != "none":
+            reasoning["summary"] = summary
+        if reasoning:
+            options["reasoning"] = reasoning
+        if request.output_spec is not None:
+            if model.structured_output is False:
+                _refuse("this model has no structured output", "unsupported_structured_output")
+            options["text"] = {"format": _format(request.output_spec)}
+        options |= _generation(request, model, is_off=effort is not None and effort == model.reasoning_off)
+        if request.scope is not None:
+            options["prompt_cache_key"] = _cache_key(request.scope)
+            if self._settings.cache_retention == "24h":
+                options["prompt_cache_retention"] = "24h"
+        options |= _plain(self._settings.extra_body, "extra_body")
+        return options
+
+
+def _said(block: object) -> Sequence[dict[str, Any]]:
+    """One block of an assistant's message as items."""
+    match block:
+        case ReasoningBlock(replay=replay) if replay is not None and replay.encrypted_content:
+            # Anything else is only words about reasoning, which the service would refuse.
+            item = {
+                "type": "reasoning",
+                "summary": [{"type": "summary_text", "text": each} for each in replay.summary],
+                "encrypted_content": replay.encrypted_content,
+            }
+            return [item | ({"id": replay.item_id} if replay.item_id else {})]
+        case TextBlock(text=text, response_meta=meta) if text:
+            if meta is None or not meta.id:
+                return [{"role": "assistant", "content": text}]
+            item = {
+                "type": "message",
+                "id": meta.id,
+                "role": "assistant",
+                "status": meta.status or "completed",
+                "content": [{"type": "output_text", "text": text, "annotations": []}],
+            }
+            return [item | ({"phase": meta.phase} if meta.phase else {})]
+        case ToolCallBlock():
+            item = {
+                "type": "function_call",
+                "call_id": block.call_id,
+                "name": block.tool_name,
+                "arguments": _arguments(block.input_json),
+            }
+            known = block.replay is not None and block.replay.item_id
+            return [item | ({"id": known} if known else {})]
+    return ()
+
+
+def _lasts(message: LlmMessage) -> bool:
+    """Whether it is encoded the same in every request; what models take of attachments differs."""
+    return _is_lasting(message) and not any(type(block) is ImageBlock for block in message.blocks)
+
+
+def _effort(variant: str | None, model: ModelCapability) -> str | None:
+    if variant is None or variant in _DEFAULT_EFFORTS:
+        return None
+    if model.reasoning_encoding == "none":
+        _refuse("this model doesn't reason, so no effort can be chosen", "effort_not_configurable")
+    known = model.reasoning_efforts
+    effort = (model.reasoning_off or "none") if variant == "disabled" else variant
+    if variant == "disabled" and model.reasoning_required:
+        _refuse("this model can't be told not to reason", "effort_required")
+    if known and effort not in known:
+        _refuse(f"this model has no reasoning effort `{variant}`; it has {', '.join(known)}", "unsupported_effort")
+    return effort
+
+
+def _generation(request: LlmRequest, model: ModelCapability, *, is_off: bool) -> dict[str, Any]:
+    """Sampling; the wire has no seed, and a model that reasons may take no temperature: both are then left out."""
+    generation = request.generation
+    options: dict[str, Any] = {}
+    cap, temperature = generation.output_token_cap, generation.temperature
+    if cap is not None:
+        if isinstance(cap, bool) or not isinstance(cap, int) or cap < 1:
+            _refuse(f"`output_token_cap` must be a whole number of at least 1, not {cap!r}", _INVALID_OPTION)
+        options["max_output_tokens"] = cap
+    if temperature is not None:
+        if isinstance(temperature, bool) or not math.isfinite(temperature) or temperature < 0:
+            _refuse(f"`temperature` must be a finite number of at least 0, not {temperature!r}", _INVALID_OPTION)
+        if is_off or not model.sampling_pinned:
+            options["temperature"] = temperature
+    if generation.stop_sequences:
+        _refuse("the Responses API has no `stop_sequences`; `openai-chat:NAME` has", "unsupported_generation_option")
+    return options
+
+
+def _format(spec: LlmOutputSpec) -> dict[str, Any]:
+    if isinstance(spec, JsonObjectOutput):
+        return {"type": "json_object"}
+    schema = _plain(spec.schema, "the output's schema")
+    return {"type": "json_schema", "name": spec.name, "schema": schema, "strict": spec.strict}
+
+
+def _cache_key(scope: LlmRequestScope) -> str:
+    """What requests of one conversation have in common: the service keeps them together by it."""
+    key = f"{scope.session_id}::{scope.agent_frame_id}"
+    return key if len(key) <= _CACHE_KEY_LENGTH else sha256(key.encode("utf-8", "replace")).hexdigest()
+
+
+_INVALID_OPTION = "invalid_generation_option"
+
+
+def _refuse(message: str, code: str) -> NoReturn:
+    raise LlmCallFailed(LlmCallError(message=f"openai: {message}", kind=ProviderFailureKind.VALIDATION, code=code))
