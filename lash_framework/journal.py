@@ -12,10 +12,9 @@ from functools import partial
 
 import anyio
 import anyio.lowlevel
-from attrs import evolve
 
 from lash_framework.call_rows import call_of, descendants, hooked_call_of, pending
-from lash_framework.cut_calls import EXTERNAL, begun, cut_row, is_cut, may_be_cut
+from lash_framework.cut_calls import EXTERNAL, at_least, begun, cut_row, is_cut, may_be_cut
 from lash_framework.envelope_hash import Asked, EnvelopeHasher, Parts
 from lash_framework.journal_decisions import (
     Corrupt,
@@ -32,6 +31,7 @@ from lash_framework.journal_decisions import (
 )
 from lash_framework.journal_errors import EffectSuspended, JournalRefusal, effect_label, mismatch
 from lash_framework.journal_queue import Append, JournalQueue
+from lash_framework.silences import is_silence, is_silent, short, silent_keys, silent_outcome
 from lash_framework.tool_calls import unknown_call
 from lash_hookspecs.codec import encode
 from lash_hookspecs.effect_commands import DirectCommand, RuntimeEffectCommand, RuntimeEffectKind, ToolCallCommand
@@ -49,7 +49,6 @@ from lash_hookspecs.effect_outcomes import (
 from lash_hookspecs.effects import EffectController, EffectRunner, RuntimeEffectEnvelope
 from lash_hookspecs.errors import ClaimLost, CodecError, EffectControllerError, LashError
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
-from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.tools import ToolEffect
 
 __all__ = ["Around", "JournalController", "straight"]
@@ -109,7 +108,8 @@ class JournalController:
         self.unknown: list[str] = []
         self.progressed = False
         rows = tuple(rows)
-        self._unasked = {row.key: row for row in rows if not is_cut(row)}
+        self._unasked = {row.key: row for row in rows if not (is_cut(row) or is_silence(row))}
+        self._silent = silent_keys(rows)
         self._places = len(rows)
         self._breath = BREATH
         self._asked: set[str] = set()
@@ -151,8 +151,8 @@ class JournalController:
         return tuple(row for row in rows if not (within and (call_of(row) or hooked_call_of(row)) in within))
 
     def has_row(self, key: str) -> bool:
-        """Whether there is a row under this key that nobody asked for yet."""
-        return key in self._unasked
+        """Whether there is a row under this key, or one that tells of it, and nobody asked for it yet."""
+        return key in self._unasked or (short(key) in self._silent and key not in self._asked)
 
     def has_kind(self, *kinds: RuntimeEffectKind) -> bool:
         """Whether there is a row of one of these kinds that nobody asked for yet."""
@@ -181,8 +181,11 @@ class JournalController:
         if key in self._asked:
             raise EffectControllerError("runtime_effect_key_reused", f"{label} was asked for twice under one key")
         self._asked.add(key)
-        asked = self._prepared.get(key) or self._ask(envelope)
         row = self._unasked.pop(key, None)
+        if row is None and short(key) in self._silent:
+            self.replayed.append(label)
+            return silent_outcome(envelope.command)
+        asked = self._prepared.get(key) or self._ask(envelope)
         decision = decide(row, asked.hash)
         match fate(decision, envelope.command), decision:
             case Fate.REPLAY, Recorded(outcome=outcome):
@@ -287,8 +290,12 @@ class JournalController:
                     "runtime_effect_wrong_outcome",
                     f"the executor of `{command.kind}` returned an outcome of `{outcome.kind}`",
                 )
+            if is_silent(outcome):
+                self.progressed = True
+                self._records.add_silence(envelope.key)
+                return outcome
             if unknown_usage and isinstance(outcome, (LlmCallOutcome, DirectOutcome)):
-                outcome = _at_least(outcome)
+                outcome = at_least(outcome)
             body = encode_outcome(outcome, f"{label}{_of(command)}")
         except JournalRefusal:
             raise  # of an effect within this one: it isn't the outcome of this
@@ -379,15 +386,6 @@ class JournalController:
             digests=asked.written,
             label=effect_label(envelope),
         )
-
-
-# ---- outcomes -------------------------------------------------------------------------------------------------------
-
-
-def _at_least(outcome: LlmCallOutcome | DirectOutcome) -> LlmCallOutcome | DirectOutcome:
-    """The outcome of a call that somebody may have paid for before."""
-    usage = (outcome.result.usage or TokenUsage()) + TokenUsage(at_least=True)
-    return evolve(outcome, result=evolve(outcome.result, usage=usage))
 
 
 def _of(command: RuntimeEffectCommand) -> str:

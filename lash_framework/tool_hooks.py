@@ -18,6 +18,7 @@ from attrs import evolve
 from lash_framework.call_rows import hooks_key
 from lash_framework.effects import envelope
 from lash_framework.faults import IN_RESULT
+from lash_framework.hook_effects import hook_effect, take_over
 from lash_framework.hook_orders import HookOrders, recorded_changes
 from lash_framework.hooks import Bind, HookImpl, chain, items_of, spoken
 from lash_framework.journal import JournalController
@@ -39,9 +40,9 @@ from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.codec import encode
 from lash_hookspecs.directives import OwnedDirective
 from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolHooksCommand, ToolSeam
-from lash_hookspecs.effect_outcomes import HookRecord, RuntimeEffectOutcome, ToolHooksOutcome, expect
-from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
-from lash_hookspecs.errors import CodecError, PluginError, ReplayError
+from lash_hookspecs.effect_outcomes import HookRecord, ToolHooksOutcome
+from lash_hookspecs.effects import RuntimeScope
+from lash_hookspecs.errors import CodecError, PluginError
 from lash_hookspecs.tool_contexts import AfterToolCallContext, BeforeToolCallContext, ToolMoment, ToolResultViewContext
 from lash_hookspecs.tool_interventions import ToolIntervention, ToolInterventionKind
 from lash_hookspecs.tools import (
@@ -96,7 +97,7 @@ class ToolHooks:
         recorded = self._journal is not None and self._journal.has_kind(RuntimeEffectKind.TOOL_HOOKS)
         self.decides = recorded or bool(self._impls[ToolSeam.BEFORE])
         self.looks = recorded or bool(self._impls[ToolSeam.AFTER] or self._views)
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)  # a call that has nobody beside it waits for nothing
         self._orders = HookOrders(plan.states)
         self._caught_up = False
 
@@ -125,7 +126,7 @@ class ToolHooks:
         """A call was answered from its record, and with it the hooks around the calls that its tool had made."""
         if within.states:
             async with self._lock:
-                self._replay(within)
+                take_over(self._orders.take, within)
         self._show(within)
 
     def catch_up(self) -> None:
@@ -133,7 +134,7 @@ class ToolHooks:
         if not self._caught_up:
             self._caught_up = True
             for record in recorded_changes(self._journal.rows_left if self._journal is not None else ()):
-                self._replay(record)
+                take_over(self._orders.take, record)
 
     # ---- the effect -------------------------------------------------------------------------------------------------
 
@@ -144,47 +145,30 @@ class ToolHooks:
         place: Place,
         live: Callable[[ToolMoment], Awaitable[ToolHooksOutcome]],
     ) -> ToolHooksOutcome:
-        """Send the question across the effect boundary; what hooks did to states counts only with an outcome."""
-        states = self._plan.states
+        """Send the question across the effect boundary, one call's at a time."""
+        plan = self._plan
         command = ToolHooksCommand(seam=seam, call_id=call.call_id, tool_name=call.tool_name, args=call.args)
         wrapped = envelope(place.scope, command, f"{seam}:{call.call_id}", key=hooks_key(place.key, seam))
-        made: ToolHooksOutcome | None = None
 
-        async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-            nonlocal made
-            owned = self._plan.composition.tools.get(call.tool_name)
-            if owned is None or call.tool_name not in self._plan.composition.callable_names:
-                made = ToolHooksOutcome(call_id=call.call_id)  # nobody's tool is nobody's business
-                return made
-            await self._plan.controller.flush()  # what was paid for must not hang on a slow hook
+        async def asked() -> ToolHooksOutcome:
+            owned = plan.composition.tools.get(call.tool_name)
+            if owned is None or call.tool_name not in plan.composition.callable_names:
+                return ToolHooksOutcome(call_id=call.call_id)  # nobody's tool is nobody's business
+            await plan.controller.flush()  # what was paid for must not hang on a slow hook
             moment = ToolMoment(
                 call=call, manifest=owned.tool.manifest, owner=owned.plugin_id, parent_call_id=place.parent_id
             )
-            made = await self._contexts.directs.within(envelope, partial(live, moment))
-            if place.parent_id is not None:
-                made = evolve(made, hooks=self._orders.numbered(made.hooks))
-            return made
+            made = await live(moment)
+            return made if place.parent_id is None else evolve(made, hooks=self._orders.numbered(made.hooks))
 
         async with self._lock:
             if place.parent_id is not None:
                 self.catch_up()
-            before = states.mark()
-            try:
-                outcome = expect(await self._plan.controller.execute(wrapped, run), ToolHooksOutcome)
-                if outcome is not made:
-                    states.rollback(before)
-                    self._replay(outcome.hooks)
-            except BaseException:
-                states.rollback(before)
-                raise
+            outcome = await hook_effect(
+                plan, self._contexts.directs, wrapped, ToolHooksOutcome, asked, self._orders.take
+            )
         self._show(outcome.hooks)
         return outcome
-
-    def _replay(self, record: HookRecord) -> None:
-        try:
-            self._orders.take(record)
-        except PluginError as error:
-            raise ReplayError("runtime_effect_states", str(error)) from error
 
     # ---- before and after -------------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ changed them aren't called again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import anyio
 
@@ -19,6 +19,7 @@ from lash_framework.effects import envelope
 from lash_framework.environment import current_prompt
 from lash_framework.faults import IN_RESULT
 from lash_framework.history import Conversation, History
+from lash_framework.hook_effects import O, hook_effect
 from lash_framework.hooks import Bind, HookImpl, collect
 from lash_framework.prefix_changes import prompt_changes, tool_changes
 from lash_framework.prepare_context import prepare_context
@@ -42,12 +43,10 @@ from lash_hookspecs.effect_outcomes import (
     CompactOutcome,
     HookFailure,
     HookRecord,
-    RuntimeEffectOutcome,
     SyncEnvironmentOutcome,
     TurnEndOutcome,
     TurnStartOutcome,
     TurnStop,
-    expect,
 )
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
 from lash_hookspecs.errors import ClaimLost, PluginError, ReplayError
@@ -75,14 +74,6 @@ _AT_START = (
 """Who has a say in what a turn begins with, or must be there for those who have."""
 _SYNC = SyncEnvironmentCommand(True)
 _CHECKPOINTS = {kind: CheckpointCommand(kind) for kind in CheckpointKind}
-
-
-class _WithHooks(Protocol):
-    @property
-    def hooks(self) -> HookRecord: ...
-
-
-O = TypeVar("O", bound=_WithHooks)  # noqa: E741  # the conventional name for an outcome's type here
 
 
 @mutable
@@ -306,36 +297,12 @@ class TurnHooks:
         wanted: type[O],
         live: Callable[[], Awaitable[O]],
     ) -> O:
-        """Send the command across the effect boundary; a recorded outcome brings its states along.
-
-        What hooks did to the states counts only with the outcome that holds it: it is undone where none came back (the
-        turn was cancelled meanwhile, or the record could not be written), and where another one did.
-        """
+        """Send the command across the effect boundary; a recorded outcome brings its states along."""
         return await self.recorded(envelope(scope, command, effect_id), wanted, live)
 
     async def recorded(self, asked: RuntimeEffectEnvelope, wanted: type[O], live: Callable[[], Awaitable[O]]) -> O:
         """The same for an envelope that is made."""
-        states = self._plan.states
-        before = states.mark()
-        made: O | None = None
-
-        async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-            nonlocal made
-            made = await self._contexts.directs.within(envelope, live)
-            return made  # type: ignore[return-value]  # the outcomes with hooks are among them
-
-        try:
-            outcome = expect(await self._plan.controller.execute(asked, run), wanted)
-            if outcome is not made:
-                states.rollback(before)
-                self._replay(outcome.hooks.states)
-        except BaseException:
-            states.rollback(before)
-            raise
-        return outcome
-
-    def _replay(self, recorded: Mapping[str, Any]) -> None:
-        try:
-            self._plan.states.replay(recorded)
-        except PluginError as error:
-            raise ReplayError("runtime_effect_states", str(error)) from error
+        plan = self._plan
+        return await hook_effect(
+            plan, self._contexts.directs, asked, wanted, live, lambda record: plan.states.replay(record.states)
+        )
