@@ -15,7 +15,10 @@ from lash_hookspecs.effect_outcomes import HookRecord, RuntimeEffectOutcome, exp
 from lash_hookspecs.effects import RuntimeEffectEnvelope
 from lash_hookspecs.errors import PluginError, ReplayError
 
-__all__ = ["hook_effect", "take_over"]
+__all__ = ["NO_HOOKS", "hook_effect", "take_over"]
+
+NO_HOOKS = HookRecord()
+"""The record where no hook had anything to say."""
 
 
 class _WithHooks(Protocol):

@@ -29,12 +29,12 @@ from lash_framework.journal_decisions import (
     fate,
     repeatability,
 )
-from lash_framework.journal_errors import EffectSuspended, JournalRefusal, effect_label, mismatch
+from lash_framework.journal_errors import EffectSuspended, JournalRefusal, effect_label, mismatch, of_plugin
 from lash_framework.journal_queue import Append, JournalQueue
 from lash_framework.silences import is_silence, is_silent, short, silent_keys, silent_outcome
 from lash_framework.tool_calls import unknown_call
 from lash_hookspecs.codec import encode
-from lash_hookspecs.effect_commands import DirectCommand, RuntimeEffectCommand, RuntimeEffectKind, ToolCallCommand
+from lash_hookspecs.effect_commands import DirectCommand, RuntimeEffectKind, ToolCallCommand
 from lash_hookspecs.effect_outcomes import (
     CheckpointOutcome,
     DirectOutcome,
@@ -160,7 +160,7 @@ class JournalController:
 
     @property
     def direct_rows(self) -> tuple[JournalRow, ...]:
-        """The rows of direct calls that nobody asked for: they were paid, or may have been, all the same."""
+        """The rows of direct calls that nobody asked for: paid all the same, or maybe."""
         return tuple(row for row in self._unasked.values() if row.kind == _K.DIRECT)
 
     def began(self, key: str) -> bool:
@@ -185,6 +185,8 @@ class JournalController:
         if row is None and short(key) in self._silent:
             self.replayed.append(label)
             return silent_outcome(envelope.command)
+        if row is None and envelope.command.kind is _K.TOOL_HOOKS:  # mostly silence, of which no hash is kept
+            return await self._live(envelope, label, partial(self._ask, envelope), run)
         asked = self._prepared.get(key) or self._ask(envelope)
         decision = decide(row, asked.hash)
         match fate(decision, envelope.command), decision:
@@ -203,7 +205,7 @@ class JournalController:
                 raise mismatch(row, asked, label)
             case (Fate.SUSPEND | Fate.UNKNOWN) as what, _:
                 return await self._uncertain(what, envelope, asked)
-        return await self._live(envelope, asked, run, again=isinstance(decision, Intended))
+        return await self._live(envelope, label, lambda: asked, run, again=isinstance(decision, Intended))
 
     async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
         """Write what must be durable before these start, the intents of the unsafe ones included, at once."""
@@ -261,12 +263,18 @@ class JournalController:
             await anyio.lowlevel.checkpoint_if_cancelled()
 
     async def _live(
-        self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner, *, again: bool = False
+        self,
+        envelope: RuntimeEffectEnvelope,
+        label: str,
+        asked: Callable[[], Asked],
+        run: EffectRunner,
+        *,
+        again: bool = False,
     ) -> RuntimeEffectOutcome:
-        command, label = envelope.command, effect_label(envelope)
+        command = envelope.command
         await self._go_live()
-        if self._prepared.pop(envelope.key, None) is None:
-            await self._before([(envelope, asked)])
+        if self._prepared.pop(envelope.key, None) is None and command.kind in EXTERNAL:
+            await self._before([(envelope, asked())])
         # Else all before its batch is durable, and what its siblings do isn't before it.
         unknown_usage = self._takes_unknown_usage(command.kind) or again
         self.ran.append(label)
@@ -296,14 +304,14 @@ class JournalController:
                 return outcome
             if unknown_usage and isinstance(outcome, (LlmCallOutcome, DirectOutcome)):
                 outcome = at_least(outcome)
-            body = encode_outcome(outcome, f"{label}{_of(command)}")
+            body = encode_outcome(outcome, f"{label}{of_plugin(command)}")
         except JournalRefusal:
             raise  # of an effect within this one: it isn't the outcome of this
         except EffectControllerError as error:
-            await self._record(envelope, asked, JournalStatus.FAILED, encode_error(error))
+            await self._record(envelope, asked(), JournalStatus.FAILED, encode_error(error))
             raise
         claims = outcome.taken if isinstance(outcome, CheckpointOutcome) else ()
-        await self._record(envelope, asked, JournalStatus.DONE, body, claims)
+        await self._record(envelope, asked(), JournalStatus.DONE, body, claims)
         self._note(outcome)
         return outcome
 
@@ -366,7 +374,7 @@ class JournalController:
         try:
             return self._hasher.ask(envelope.command)
         except CodecError as error:
-            text = f"{effect_label(envelope)}{_of(envelope.command)} can't be written down: {error}"
+            text = f"{effect_label(envelope)}{of_plugin(envelope.command)} can't be written down: {error}"
             raise EffectControllerError("runtime_effect_unencodable", text) from error
 
     def _note(self, outcome: RuntimeEffectOutcome) -> None:
@@ -386,10 +394,6 @@ class JournalController:
             digests=asked.written,
             label=effect_label(envelope),
         )
-
-
-def _of(command: RuntimeEffectCommand) -> str:
-    return f" of plugin `{command.call.plugin_id}`" if isinstance(command, ToolCallCommand) else ""
 
 
 def _conforms(controller: JournalController) -> EffectController:

@@ -6,7 +6,7 @@ happened, and so may an idempotent one, which has no intent. Nobody guesses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from attrs import evolve
@@ -86,12 +86,18 @@ class RecordedOnly(JournalController):
         """Nothing is written."""
 
     async def _live(
-        self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner, *, again: bool = False
+        self,
+        envelope: RuntimeEffectEnvelope,
+        label: str,
+        asked: Callable[[], Asked],
+        run: EffectRunner,
+        *,
+        again: bool = False,
     ) -> RuntimeEffectOutcome:
         self._asked.discard(envelope.key)
         if self._ended and isinstance(envelope.command, TurnEndCommand):
             outcome = await run(envelope)
-            self._records.add(partial(self._row, envelope, asked, JournalStatus.DONE, encode(outcome)))
+            self._records.add(partial(self._row, envelope, asked(), JournalStatus.DONE, encode(outcome)))
             return outcome
         # Of an idempotent call no intent is written, so that it may have begun; and so may one of a tool that is gone.
         is_gone = isinstance(envelope.command, ToolCallCommand) and not envelope.command.call.plugin_id

@@ -18,7 +18,7 @@ from attrs import evolve
 from lash_framework.call_rows import hooks_key
 from lash_framework.effects import envelope
 from lash_framework.faults import IN_RESULT
-from lash_framework.hook_effects import hook_effect, take_over
+from lash_framework.hook_effects import NO_HOOKS, hook_effect, take_over
 from lash_framework.hook_orders import HookOrders, recorded_changes
 from lash_framework.hooks import Bind, HookImpl, chain, items_of, spoken
 from lash_framework.journal import JournalController
@@ -63,6 +63,7 @@ log = logging.getLogger("lash.tools")
 _CONTEXTS = {ToolSeam.BEFORE: BeforeToolCallContext, ToolSeam.AFTER: AfterToolCallContext}
 _HOOKS = {ToolSeam.BEFORE: "lash_before_tool_call", ToolSeam.AFTER: "lash_after_tool_call"}
 _VIEW = "lash_tool_result_view"
+_NOTHING_SAID = Ruling()
 
 _BEHIND = (RuntimeEffectKind.LLM_CALL, RuntimeEffectKind.CHECKPOINT, RuntimeEffectKind.TURN_END)
 """What follows a batch: where one of these is recorded, the batch's results were taken."""
@@ -97,7 +98,7 @@ class ToolHooks:
         recorded = self._journal is not None and self._journal.has_kind(RuntimeEffectKind.TOOL_HOOKS)
         self.decides = recorded or bool(self._impls[ToolSeam.BEFORE])
         self.looks = recorded or bool(self._impls[ToolSeam.AFTER] or self._views)
-        self._lock = anyio.Lock(fast_acquire=True)  # a call that has nobody beside it waits for nothing
+        self._lock = anyio.Lock()
         self._orders = HookOrders(plan.states)
         self._caught_up = False
 
@@ -109,7 +110,7 @@ class ToolHooks:
         journal, key = self._journal, hooks_key(place.key, ToolSeam.BEFORE)
         if journal is not None and journal.has_row(place.key) and not journal.has_row(key):
             return ToolHooksOutcome(call_id=call.call_id)
-        return await self._ask(ToolSeam.BEFORE, call, place, partial(self._decide, call))
+        return await self._ask(ToolSeam.BEFORE, key, call, place, partial(self._decide, call))
 
     async def after(self, done: CompletedToolCall, place: Place, *, ran: bool) -> ToolHooksOutcome:
         """What is made of a result: what counts, and what the model sees. Unless the tool `ran`, only the latter.
@@ -120,7 +121,7 @@ class ToolHooks:
         if journal is not None and journal.has_kind(*_BEHIND) and not journal.has_row(key):
             return ToolHooksOutcome(call_id=done.call_id)
         call = PendingToolCall(call_id=done.call_id, tool_name=done.tool_name, args=done.args, replay=done.replay)
-        return await self._ask(ToolSeam.AFTER, call, place, partial(self._look, call, done, ran))
+        return await self._ask(ToolSeam.AFTER, key, call, place, partial(self._look, call, done, ran))
 
     async def take(self, within: HookRecord) -> None:
         """A call was answered from its record, and with it the hooks around the calls that its tool had made."""
@@ -141,6 +142,7 @@ class ToolHooks:
     async def _ask(
         self,
         seam: ToolSeam,
+        key: str,
         call: PendingToolCall,
         place: Place,
         live: Callable[[ToolMoment], Awaitable[ToolHooksOutcome]],
@@ -148,7 +150,7 @@ class ToolHooks:
         """Send the question across the effect boundary, one call's at a time."""
         plan = self._plan
         command = ToolHooksCommand(seam=seam, call_id=call.call_id, tool_name=call.tool_name, args=call.args)
-        wrapped = envelope(place.scope, command, f"{seam}:{call.call_id}", key=hooks_key(place.key, seam))
+        wrapped = envelope(place.scope, command, f"{seam}:{call.call_id}", key=key)
 
         async def asked() -> ToolHooksOutcome:
             owned = plan.composition.tools.get(call.tool_name)
@@ -161,13 +163,20 @@ class ToolHooks:
             made = await live(moment)
             return made if place.parent_id is None else evolve(made, hooks=self._orders.numbered(made.hooks))
 
-        async with self._lock:
+        try:
+            self._lock.acquire_nowait()
+        except anyio.WouldBlock:
+            await self._lock.acquire()
+        try:
             if place.parent_id is not None:
                 self.catch_up()
             outcome = await hook_effect(
                 plan, self._contexts.directs, wrapped, ToolHooksOutcome, asked, self._orders.take
             )
-        self._show(outcome.hooks)
+        finally:
+            self._lock.release()
+        if outcome.hooks.directives:
+            self._show(outcome.hooks)
         return outcome
 
     # ---- before and after -------------------------------------------------------------------------------------------
@@ -178,12 +187,15 @@ class ToolHooks:
         try:
             await self._plan.enter()
             said, ruling = await self._hear(seam, moment, call.args)
-            record = HookRecord(directives=lasting(said), states=states.recorded(before))
+            changed = states.recorded(before)
+            record = HookRecord(directives=lasting(said), states=changed) if said or changed else NO_HOOKS
         except PluginError as error:
             log.warning("%s", error, exc_info=error, extra=IN_RESULT)
             states.rollback(before)
             output = failed_output(seam, error, call.tool_name)
             return ToolHooksOutcome(call_id=call.call_id, output=output, interventions=(failed_part(error),))
+        if not said:  # as it mostly is
+            return ToolHooksOutcome(call_id=call.call_id, hooks=record)
         trace(said, ruling, call)
         ended = ruled_output(seam, ruling, call.tool_name)
         return ToolHooksOutcome(
@@ -208,9 +220,10 @@ class ToolHooks:
             if ran:
                 said, ruling = await self._hear(seam, moment, done.output)
                 states.recorded(before)  # who remembers what can't be stored fails here, before anything counts
-                trace(said, ruling, call)
-                output = ruled_output(seam, ruling, call.tool_name)
-                directives, found = lasting(said), interventions(ruling)
+                if said:
+                    trace(said, ruling, call)
+                    output = ruled_output(seam, ruling, call.tool_name)
+                    directives, found = lasting(said), interventions(ruling)
         except PluginError as error:
             log.warning("%s", error, exc_info=error, extra=IN_RESULT)
             states.rollback(before)
@@ -218,18 +231,21 @@ class ToolHooks:
         if output is not None:
             done, moment = evolve(done, output=output), evolve(moment, result=output)
         view, changed_by = await self._view(done, moment, output is not None)
+        changed = states.recorded(before)
         return ToolHooksOutcome(
             call_id=call.call_id,
             output=output,
             view=view,
             interventions=(*found, *changed_by),
-            hooks=HookRecord(directives=directives, states=states.recorded(before)),
+            hooks=HookRecord(directives=directives, states=changed) if directives or changed else NO_HOOKS,
         )
 
     async def _hear(self, seam: ToolSeam, moment: ToolMoment, current: Any) -> tuple[list[Said], Ruling]:
         """Ask all hooks of a seam, and those before a change once more. Raises `PluginError`."""
         impls = self._impls[seam]
-        said = await self._round(impls, seam, moment, current)
+        said = await self._round(impls, seam, moment, current) if impls else []
+        if not said:
+            return said, _NOTHING_SAID
         ruling = fold(seam, current, said)
         if ruling.changed is None or ruling.to_reinspect is None:
             return said, ruling
