@@ -13,7 +13,7 @@ from functools import partial
 import anyio
 import anyio.lowlevel
 
-from lash_framework.call_rows import call_of, descendants, hooked_call_of, pending
+from lash_framework.call_rows import descendants, keys_within, pending
 from lash_framework.cut_calls import EXTERNAL, at_least, begun, cut_row, is_cut, may_be_cut
 from lash_framework.envelope_hash import Asked, EnvelopeHasher, Parts
 from lash_framework.journal_decisions import (
@@ -144,11 +144,11 @@ class JournalController:
     def rows_left(self) -> tuple[JournalRow, ...]:
         """Recorded rows that nobody asked for.
 
-        Without the calls within a replayed call, which holds their results, and without direct calls: what they were
-        made for holds what became of them.
+        Without the calls within a replayed call, which holds their results, and what these waited for; and without
+        direct calls: what they were made for holds what became of them.
         """
-        rows, within = [row for row in self._unasked.values() if row.kind != _K.DIRECT], self._within
-        return tuple(row for row in rows if not (within and (call_of(row) or hooked_call_of(row)) in within))
+        within = set(keys_within(self._unasked, self._within)) if self._within else ()
+        return tuple(row for row in self._unasked.values() if row.kind != _K.DIRECT and row.key not in within)
 
     def has_row(self, key: str) -> bool:
         """Whether there is a row under this key, or one that tells of it, and nobody asked for it yet."""

@@ -16,7 +16,7 @@ from lash_framework.envelope_hash import Asked
 from lash_framework.journal import JournalController
 from lash_framework.journal_decisions import Fate, repeatability
 from lash_framework.journal_errors import EffectUnrecorded, effect_label
-from lash_framework.tool_calls import cancelled_call, is_unknown, unknown_call
+from lash_framework.tool_calls import cancelled_call, is_unknown, unknown_call, unseen_call
 from lash_framework.tool_deferrals import answered
 from lash_framework.tool_directives import with_after
 from lash_hookspecs.codec import decode, encode
@@ -53,7 +53,8 @@ class RecordedOnly(JournalController):
     """A journal that runs nothing and writes nothing: `EffectUnrecorded` is raised where the rows end.
 
     A turn that is stopped there says so with `end`: its end, which asks nobody then, is held for the commit.
-    `ending`: the turn is ended, not looked at, so that calls keep their records though their tools are gone.
+    `ending`: the turn is ended, not looked at, so that calls keep their records though their tools are gone. `looks`:
+    there are plugins that look at results, so that one which none of them has seen is shown to nobody.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class RecordedOnly(JournalController):
         tool_owners: Mapping[str, str] | None = None,
         persistent: bool = True,
         ending: bool = False,
+        looks: bool = False,
     ) -> None:
         super().__init__(rows, _refuse, died=died, tool_owners=tool_owners, persistent=persistent)
+        self._looks = looks
         self._ending = ending
         self._ended = False
 
@@ -138,7 +141,10 @@ class RecordedOnly(JournalController):
             done = launch.result
             if isinstance(launch, ToolCallPending):  # what its tool returned is not what came of it
                 return self._deferred(launch)
-            seen = self._unasked.get(hooks_key(row.key, ToolSeam.AFTER))
+            key = hooks_key(row.key, ToolSeam.AFTER)
+            if not self.has_row(key):
+                return unseen_call(done) if self._looks else done
+            seen = self._unasked.get(key)  # without one they said nothing
             return done if seen is None else with_after(done, decode(ToolHooksOutcome, seen.body))
         if row.status is not JournalStatus.INTENT:
             return None

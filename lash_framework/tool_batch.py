@@ -86,6 +86,7 @@ class ToolBatch:
         self._plan = plan
         self._stream = stream
         self._hooks = hooks
+        self._room = hooks.room
         self._around = contexts.around
         self.said: tuple[OwnedDirective, ...] = ()
         self._open: tuple[ToolCalls, list[OpenCall]] | None = None
@@ -104,9 +105,8 @@ class ToolBatch:
         boundary raises (its store can't write) stops the other calls.
         """
         batch = self.open(effect, scope)
-        for call in batch:  # one after the other: these may change what plugins remember
-            if self._hooks.decides:
-                await self._decide(call)
+        for call in batch if self._hooks.decides else ():  # in a row: these may change what plugins remember
+            await self._decide(call)
         calls = [call for call in batch if call.raw is None]
         asked = [self._envelope(call) for call in calls]
         await self._plan.controller.prepare(asked)
@@ -130,8 +130,7 @@ class ToolBatch:
                 # A cancellation that nobody asked for would end this task, or the turn, without a word.
                 if not is_failure(error):
                     raise
-                name = call.asked.tool_name
-                log.warning("the call of tool `%s` ended without a result", name, exc_info=error)
+                log.warning("the call of tool `%s` ended without a result", call.asked.tool_name, exc_info=error)
 
         if len(calls) == 1:
             await run(calls[0], asked[0])
@@ -203,6 +202,7 @@ class ToolBatch:
             call.asked = evolve(call.asked, args=found.args)
         if found.output is not None:
             call.raw = evolve(completed(call.asked, found.output), interventions=found.interventions)
+            self._room.take(call.place.key, call.raw)
             if not self._hooks.looks:
                 call.result = call.raw
 
@@ -211,6 +211,7 @@ class ToolBatch:
         assert call.raw is not None  # there is nothing else to look at
         found = await self._hooks.after(call.raw, call.place, ran=call.ran)
         call.result = with_after(call.raw, found)
+        self._room.take(call.place.key, call.result)
         call.hooks.append(found.hooks)
         if call.is_live:
             await self._stream.tool_completed(call.result)
@@ -240,10 +241,8 @@ class ToolBatch:
 
         key = child_key(call.place.key, "", f"pause:{attempt}")
         command, effect_id = SleepCommand(again.delay_ms), f"{call_id} pause {attempt}"
-        expect(
-            await self._plan.controller.execute(envelope(call.place.scope, command, effect_id, key=key), run),
-            SleepOutcome,
-        )
+        wrapped = envelope(call.place.scope, command, effect_id, key=key)
+        expect(await self._plan.controller.execute(wrapped, run), SleepOutcome)
 
     async def _complete(self, call: OpenCall, launch: ToolCallPending) -> None:
         """Take the answer to a call whose end was put off. Raises `EffectsSuspended` if there is none yet."""
@@ -294,7 +293,7 @@ class ToolBatch:
                 if await plan.get_blob(each.id) is None:
                     done = without_attachment(asked, each, done.duration_ms)
                     break
-            made = call.with_children(done, lost_call)
+            made = call.with_children(self._room.fitted(call.place.key, done), lost_call)
             self._keep(call, made)  # it happened, though the turn may be cancelled by now
             call.is_live = True
             inner = [record for _, child in sorted(call.children.items()) for record in child.hooks]
@@ -319,6 +318,7 @@ class ToolBatch:
     def _keep(self, call: OpenCall, done: CompletedToolCall) -> None:
         """A tool came to its end: this is the result, unless there are hooks that look at it."""
         call.raw = evolve(done, interventions=call.found) if call.found else done
+        self._room.take(call.place.key, done)
         call.ran = not is_unknown(done)
         if not self._hooks.looks:
             call.result = call.raw

@@ -22,7 +22,8 @@ from lash_framework.hook_effects import NO_HOOKS, hook_effect, take_over
 from lash_framework.hook_orders import HookOrders, recorded_changes
 from lash_framework.hooks import Bind, HookImpl, chain, items_of, spoken
 from lash_framework.journal import JournalController
-from lash_framework.tool_calls import model_return
+from lash_framework.result_room import ResultRoom
+from lash_framework.tool_calls import MAX_RESULT_BYTES, completed, model_return
 from lash_framework.tool_directives import (
     ALLOWED,
     checked,
@@ -82,7 +83,8 @@ class ToolHooks:
     """The hooks around one turn's tool calls. `show` is told of each record: the events in it are for watchers.
 
     Without hooks, and without records of some, nothing is asked: `decides` says whether there are any before a tool,
-    `looks` whether there are any that see its result. Raises `EffectControllerError` if the boundary failed; a hook's
+    `looks` whether there are any that see its result, `room` what the turn's results take.
+    Raises `EffectControllerError` if the boundary failed; a hook's
     own failure is the call's.
     """
 
@@ -98,6 +100,7 @@ class ToolHooks:
         recorded = self._journal is not None and self._journal.has_kind(RuntimeEffectKind.TOOL_HOOKS)
         self.decides = recorded or bool(self._impls[ToolSeam.BEFORE])
         self.looks = recorded or bool(self._impls[ToolSeam.AFTER] or self._views)
+        self.room = ResultRoom()
         self._lock = anyio.Lock()
         self._orders = HookOrders(plan.states)
         self._caught_up = False
@@ -110,7 +113,7 @@ class ToolHooks:
         journal, key = self._journal, hooks_key(place.key, ToolSeam.BEFORE)
         if journal is not None and journal.has_row(place.key) and not journal.has_row(key):
             return ToolHooksOutcome(call_id=call.call_id)
-        return await self._ask(ToolSeam.BEFORE, key, call, place, partial(self._decide, call))
+        return await self._ask(ToolSeam.BEFORE, key, call, place, partial(self._decide, place.key, call))
 
     async def after(self, done: CompletedToolCall, place: Place, *, ran: bool) -> ToolHooksOutcome:
         """What is made of a result: what counts, and what the model sees. Unless the tool `ran`, only the latter.
@@ -121,7 +124,7 @@ class ToolHooks:
         if journal is not None and journal.has_kind(*_BEHIND) and not journal.has_row(key):
             return ToolHooksOutcome(call_id=done.call_id)
         call = PendingToolCall(call_id=done.call_id, tool_name=done.tool_name, args=done.args, replay=done.replay)
-        return await self._ask(ToolSeam.AFTER, key, call, place, partial(self._look, call, done, ran))
+        return await self._ask(ToolSeam.AFTER, key, call, place, partial(self._look, place.key, call, done, ran))
 
     async def take(self, within: HookRecord) -> None:
         """A call was answered from its record, and with it the hooks around the calls that its tool had made."""
@@ -181,7 +184,7 @@ class ToolHooks:
 
     # ---- before and after -------------------------------------------------------------------------------------------
 
-    async def _decide(self, call: PendingToolCall, moment: ToolMoment) -> ToolHooksOutcome:
+    async def _decide(self, key: str, call: PendingToolCall, moment: ToolMoment) -> ToolHooksOutcome:
         seam, states = ToolSeam.BEFORE, self._plan.states
         before = states.mark()
         try:
@@ -198,6 +201,8 @@ class ToolHooks:
             return ToolHooksOutcome(call_id=call.call_id, hooks=record)
         trace(said, ruling, call)
         ended = ruled_output(seam, ruling, call.tool_name)
+        if ended is not None:
+            ended = self.room.refusal(key, completed(call, ended)) or ended
         return ToolHooksOutcome(
             call_id=call.call_id,
             args=ruling.changed.value if ended is None and ruling.changed is not None else None,
@@ -207,7 +212,7 @@ class ToolHooks:
         )
 
     async def _look(
-        self, call: PendingToolCall, done: CompletedToolCall, ran: bool, moment: ToolMoment
+        self, key: str, call: PendingToolCall, done: CompletedToolCall, ran: bool, moment: ToolMoment
     ) -> ToolHooksOutcome:
         seam, states = ToolSeam.AFTER, self._plan.states
         moment = evolve(moment, result=done.output, duration_ms=done.duration_ms)
@@ -229,9 +234,14 @@ class ToolHooks:
             states.rollback(before)
             output, found = failed_output(seam, error, call.tool_name), (failed_part(error),)
         if output is not None:
-            done, moment = evolve(done, output=output), evolve(moment, result=output)
-        view, changed_by = await self._view(done, moment, output is not None)
+            plain = model_return(done.call_id, done.tool_name, output.outcome)
+            done, moment = evolve(done, output=output, model_return=plain), evolve(moment, result=output)
+        view, changed_by = await self._view(done, moment)
         changed = states.recorded(before)
+        if output is not None or view is not None:
+            made = done if view is None else evolve(done, model_return=evolve(done.model_return, parts=view))
+            if (refused := self.room.refusal(key, made)) is not None:
+                output, view = refused, None
         return ToolHooksOutcome(
             call_id=call.call_id,
             output=output,
@@ -290,13 +300,12 @@ class ToolHooks:
     # ---- the view ---------------------------------------------------------------------------------------------------
 
     async def _view(
-        self, done: CompletedToolCall, moment: ToolMoment, is_new: bool
+        self, done: CompletedToolCall, moment: ToolMoment
     ) -> tuple[tuple[ModelToolReturnPart, ...] | None, Sequence[ToolIntervention]]:
         """What the model sees instead of what it would see, and who changed it."""
         if not self._views:
             return None, ()
-        plain = model_return(done.call_id, done.tool_name, done.output.outcome) if is_new else done.model_return
-        states, changed_by = self._plan.states, list[str]()
+        plain, states, changed_by = done.model_return, self._plan.states, list[str]()
         before = states.mark()
         try:
             bind = self._contexts.bind(ToolResultViewContext, _VIEW, tool=moment)
@@ -307,7 +316,7 @@ class ToolHooks:
                 argname="view",
                 expects=ModelToolReturn,
                 changed_by=changed_by,
-                call=evolve(done, model_return=plain) if is_new else done,
+                call=done,
             )
             if view.parts == plain.parts:
                 changed_by = []
@@ -324,9 +333,12 @@ class ToolHooks:
 
     async def _check_view(self, plugin_id: str, view: ModelToolReturn) -> None:
         try:
-            encode(view)
+            size = len(encode(view))
         except CodecError as error:
             raise PluginError(plugin_id, _VIEW, f"its view {error}") from error
+        if size > MAX_RESULT_BYTES:
+            text = f"its view has {size:,} bytes, and may have {MAX_RESULT_BYTES:,}"
+            raise PluginError(plugin_id, _VIEW, text)
         for part in view.parts:
             if isinstance(part, AttachmentPart):
                 await self._require(plugin_id, _VIEW, part.reference.id)
