@@ -31,25 +31,28 @@ ALWAYS = 4096
 """What always fits: a failure has to."""
 
 _SMALL = 1024
+_NOTHING = None, 0
 
 
 class ResultRoom:
     """What a turn's results take, by their calls' replay keys: whatever is known of them, live or recorded."""
 
     def __init__(self) -> None:
-        self._taken: dict[str, int] = {}
+        self._taken: dict[str, tuple[CompletedToolCall, int]] = {}
         self._total = 0
 
     def take(self, key: str, done: CompletedToolCall) -> None:
         """This is the call's result, instead of what it was before."""
-        size = _size(done)
-        self._total += size - self._taken.get(key, 0)
-        self._taken[key] = size
+        before, taken = self._taken.get(key, _NOTHING)
+        if before is not done:
+            size = _size(done)
+            self._total += size - taken
+            self._taken[key] = done, size
 
     def refusal(self, key: str, done: CompletedToolCall) -> ToolCallOutput | None:
         """What the call comes to if its result doesn't fit; None if it does."""
-        others = self._total - self._taken.get(key, 0)
         size = _size(done)
+        others = self._total - self._taken.get(key, _NOTHING)[1]
         if size <= ALWAYS or others + size <= MAX_TURN_BYTES:
             return None
         text = (
@@ -70,9 +73,11 @@ class ResultRoom:
 
 def _size(done: CompletedToolCall) -> int:
     """In bytes: the output, and what the model sees. Where nobody made another view, one text is both."""
-    shown = _text_size(done.model_return)
-    outcome = done.output.outcome
+    outcome, parts = done.output.outcome, done.model_return.parts
     value = getattr(outcome, "value", None)
+    if type(value) is str and len(value) <= _SMALL and len(parts) == 1 and parts[0] == TextPart(value):
+        return 2 * len(value)  # as most are
+    shown = _text_size(done.model_return)
     if isinstance(value, str):
         return shown + _json_size(value)
     # Of other values the plain view is the JSON; only where another was made is it made once more to be measured.

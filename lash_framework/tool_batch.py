@@ -12,7 +12,7 @@ import orjson
 from anyio.abc import TaskGroup
 from attrs import evolve
 
-from lash_framework.direct_calls import Place as DirectPlace
+from lash_framework.direct_calls import DirectPlace
 from lash_framework.effects import envelope
 from lash_framework.faults import is_failure
 from lash_framework.hook_orders import joined, messages
@@ -34,7 +34,7 @@ from lash_framework.tool_calls import (
 )
 from lash_framework.tool_deferrals import Deferral, answered, deferral_of, wait_of
 from lash_framework.tool_directives import with_after
-from lash_framework.tool_hooks import Place, ToolHooks
+from lash_framework.tool_hooks import CallPlace, ToolHooks
 from lash_framework.tool_retries import judging, retry_status
 from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_plan import TurnPlan
@@ -95,7 +95,7 @@ class ToolBatch:
         """Begin a batch, of which nothing runs yet: if the turn ends before it does, it is settled all the same."""
         if self._open is None or self._open[0] is not effect:
             key = partial(effect_key, scope, RuntimeEffectKind.TOOL_CALL)
-            self._open = (effect, [OpenCall(each, Place(scope, key(each.call_id))) for each in effect.calls])
+            self._open = (effect, [OpenCall(each, CallPlace(scope, key(each.call_id))) for each in effect.calls])
         return self._open[1]
 
     async def run(self, effect: ToolCalls, scope: RuntimeScope) -> ToolResults:
@@ -359,7 +359,7 @@ class ToolBatch:
                 raise ToolError(text, code="unencodable_arguments", failure_class=ToolFailureClass.INTERNAL) from error
             child = OpenCall(
                 PendingToolCall(call_id=f"{prefix}:{index:02d}", tool_name=name, args=args),
-                Place(scope, child_key(key, owner, index), asked.call_id),
+                CallPlace(scope, child_key(key, owner, index), asked.call_id),
                 callers,
                 may_be_internal=not as_model,
             )

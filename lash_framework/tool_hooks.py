@@ -57,7 +57,7 @@ from lash_hookspecs.tools import (
 )
 from lash_hookspecs.values import frozen
 
-__all__ = ["Place", "ToolHooks"]
+__all__ = ["CallPlace", "ToolHooks"]
 
 log = logging.getLogger("lash.tools")
 
@@ -71,7 +71,7 @@ _BEHIND = (RuntimeEffectKind.LLM_CALL, RuntimeEffectKind.CHECKPOINT, RuntimeEffe
 
 
 @frozen
-class Place:
+class CallPlace:
     """Where a call is: its scope, its replay key, and the call whose tool makes it."""
 
     scope: RuntimeScope
@@ -105,7 +105,7 @@ class ToolHooks:
         self._orders = HookOrders(plan.states)
         self._caught_up = False
 
-    async def before(self, call: PendingToolCall, place: Place) -> ToolHooksOutcome:
+    async def before(self, call: PendingToolCall, place: CallPlace) -> ToolHooksOutcome:
         """What is decided before a tool runs: the call's arguments, or what it comes to.
 
         Nothing for a call that was begun when nobody was asked, by a host without these plugins: it is too late.
@@ -115,7 +115,7 @@ class ToolHooks:
             return ToolHooksOutcome(call_id=call.call_id)
         return await self._ask(ToolSeam.BEFORE, key, call, place, partial(self._decide, place.key, call))
 
-    async def after(self, done: CompletedToolCall, place: Place, *, ran: bool) -> ToolHooksOutcome:
+    async def after(self, done: CompletedToolCall, place: CallPlace, *, ran: bool) -> ToolHooksOutcome:
         """What is made of a result: what counts, and what the model sees. Unless the tool `ran`, only the latter.
 
         Nothing for a call behind which the turn went on when nobody was asked: the model was shown its result.
@@ -147,7 +147,7 @@ class ToolHooks:
         seam: ToolSeam,
         key: str,
         call: PendingToolCall,
-        place: Place,
+        place: CallPlace,
         live: Callable[[ToolMoment], Awaitable[ToolHooksOutcome]],
     ) -> ToolHooksOutcome:
         """Send the question across the effect boundary, one call's at a time."""
