@@ -116,12 +116,18 @@ async def run_begun(
             request = known if request is None else evolve(known, turn_input=request.turn_input, wish=request.wish)
         if cancelled is not None:
             gate.request(cancelled)
-        owners = session.lash.host.composition((policy or session.policy).mode_id).tool_owners
+        composition = session.lash.host.composition((policy or session.policy).mode_id)
+        owners = composition.tool_owners
         persistent = journalling.store.persistent
         ends = None
         if recorded_only:
             controller = only = RecordedOnly(
-                begun.rows, died=died, tool_owners=owners, persistent=persistent, ending=True
+                begun.rows,
+                died=died,
+                tool_owners=owners,
+                persistent=persistent,
+                ending=True,
+                looks=bool(composition.hooks["lash_after_tool_call"] or composition.hooks["lash_tool_result_view"]),
             )
             ends = only.end
         else:

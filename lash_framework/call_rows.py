@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 
 from lash_hookspecs.codec import decode
 from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand, ToolSeam
-from lash_hookspecs.effect_outcomes import ToolCallEffectOutcome, ToolHooksOutcome
+from lash_hookspecs.effect_outcomes import ToolCallDone, ToolCallEffectOutcome, ToolCallPending, ToolHooksOutcome
 from lash_hookspecs.effects import child_key
 from lash_hookspecs.errors import CodecError
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.tools import CompletedToolCall, PendingToolCall
 
-__all__ = ["call_of", "descendants", "hooked_call_of", "hooks_key", "pending"]
+__all__ = ["call_of", "descendants", "hooked_call_of", "hooks_key", "keys_within", "pending"]
 
 
 def pending(command: ToolCallCommand) -> PendingToolCall:
@@ -41,6 +41,26 @@ def hooked_call_of(row: JournalRow) -> str | None:
         return decode(ToolHooksOutcome, row.body).call_id
     except CodecError:
         return None
+
+
+def keys_within(rows: Mapping[str, JournalRow], calls: Set[str]) -> Iterator[str]:
+    """The keys of rows that are about these calls: of the calls, of hooks around them, and of what they waited for."""
+    for key, row in rows.items():
+        if hooked_call_of(row) in calls:
+            yield key
+        elif call_of(row) in calls:
+            yield key
+            attempt = 1
+            while (pause := child_key(key, "", f"pause:{attempt}")) in rows:
+                yield pause
+                attempt += 1
+            launch = _launch_of(row)
+            if isinstance(launch, ToolCallPending):
+                yield launch.key
+
+
+def _launch_of(row: JournalRow) -> ToolCallDone | ToolCallPending | None:
+    return None if row.status is not JournalStatus.DONE else decode(ToolCallEffectOutcome, row.body).launch
 
 
 def hooks_key(call_key: str, seam: ToolSeam) -> str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from lash_hookspecs.canonical import content_hash
 from lash_hookspecs.effect_commands import DirectCommand, RuntimeEffectKind
-from lash_hookspecs.effect_outcomes import DirectOutcome
+from lash_hookspecs.effect_outcomes import DirectOutcome, LlmCallOutcome
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.llm import LlmCallError, TokenUsage
 
-__all__ = ["EXTERNAL", "begun", "cut_row", "is_cut", "may_be_cut"]
+__all__ = ["EXTERNAL", "at_least", "begun", "cut_row", "is_cut", "may_be_cut"]
 
 _K = RuntimeEffectKind
 
@@ -50,3 +52,9 @@ def begun(command: DirectCommand) -> DirectOutcome:
     """What is known of a direct call that was begun: somebody may have paid for it."""
     error = LlmCallError(message="the call was begun, and has no outcome", usage=TokenUsage(at_least=True))
     return DirectOutcome(error, command.usage_source, f"{command.provider_id}:{command.request.model}")
+
+
+def at_least(outcome: LlmCallOutcome | DirectOutcome) -> LlmCallOutcome | DirectOutcome:
+    """The outcome of a call that somebody may have paid for before."""
+    usage = (outcome.result.usage or TokenUsage()) + TokenUsage(at_least=True)
+    return evolve(outcome, result=evolve(outcome.result, usage=usage))

@@ -33,7 +33,7 @@ from lash_hookspecs.services import DirectCompletion, DirectCompletionClient
 from lash_hookspecs.turn_events import ChildTokenUsage, SessionEvent
 from lash_hookspecs.values import mutable
 
-__all__ = ["DirectCalls", "Place"]
+__all__ = ["DirectCalls", "DirectPlace"]
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ _WHERE = "completions"
 
 
 @mutable(eq=False)
-class Place:
+class DirectPlace:
     """An effect that runs, within which plugins may ask. `fault` is why it must not go on, whatever they made of it.
 
     `asked` counts each plugin's calls without a key; `busy` are those who wait for such a one; `keys` are in use.
@@ -68,13 +68,13 @@ class DirectCalls:
         self._plan = plan
         self._around = around
         self._show = show
-        self._place: Place | None = None
+        self._place: DirectPlace | None = None
         self.budget: TurnBudget | None = None
         self._known: dict[str, tuple[DirectCommand | None, DirectOutcome]] = {}
 
     async def within(self, parent: RuntimeEffectEnvelope, live: Callable[[], Awaitable[T]]) -> T:
         """Run an effect that has hooks in it: they may ask meanwhile. No two of these overlap."""
-        before, place = self._place, Place(parent)
+        before, place = self._place, DirectPlace(parent)
         self._place = place
         try:
             made = await live()
@@ -85,7 +85,7 @@ class DirectCalls:
         place.close()
         return made
 
-    def client(self, plugin_id: str, place: Place | None = None) -> DirectCompletionClient:
+    def client(self, plugin_id: str, place: DirectPlace | None = None) -> DirectCompletionClient:
         """Asks for a plugin, within a place, or the effect with hooks that runs now."""
         return _Client(self, place or self._place, plugin_id)
 
@@ -120,7 +120,7 @@ class DirectCalls:
     # ---- one call ---------------------------------------------------------------------------------------------------
 
     async def ask(
-        self, place: Place, plugin_id: str, plan: TurnPlan, request: LlmRequest, id: str, source: str
+        self, place: DirectPlace, plugin_id: str, plan: TurnPlan, request: LlmRequest, id: str, source: str
     ) -> DirectOutcome:
         """The answer, from the record if there is one. What the effect boundary raises is the place's fault."""
         parent = place.parent
@@ -179,7 +179,7 @@ class DirectCalls:
 class _Client(DirectCompletionClient):
     """One plugin's, within one effect."""
 
-    def __init__(self, calls: DirectCalls, place: Place | None, plugin_id: str) -> None:
+    def __init__(self, calls: DirectCalls, place: DirectPlace | None, plugin_id: str) -> None:
         self._calls = calls
         self._place = place
         self._plugin_id = plugin_id

@@ -21,7 +21,7 @@ from lash_hookspecs.sessions import SessionPolicy, SessionSnapshot, SessionState
 from lash_hookspecs.tool_catalog import ToolState
 
 if TYPE_CHECKING:
-    from lash_framework.direct_calls import DirectCalls, Place
+    from lash_framework.direct_calls import DirectCalls
     from lash_framework.resident import Resident
     from lash_framework.session import Session
     from lash_framework.turn_plan import TurnPlan
@@ -47,7 +47,7 @@ class HookServices:
         """The turn's plan, what asks models for its plugins, and where it stands."""
         self._plan, self._directs, self._moment = plan, directs, moment
 
-    def __call__(self, name: str, where: str, plugin_id: str, place: Place | None = None) -> Any:
+    def __call__(self, name: str, where: str, plugin_id: str, place: DirectPlace | None = None) -> Any:
         """A service by name, for a plugin in a hook, or within the `place` of a tool."""
         assert self._plan is not None  # hooks are called, and tools run, in a turn
         assert self._directs is not None

@@ -265,7 +265,10 @@ async def chain(
     usual = ("ctx", argname)
     started = perf_counter()
     for impl in impls:
-        if bind is None or impl.argnames != usual:
+        arguments: Sequence[Any]
+        if bind is not None and impl.takes_only_ctx:
+            arguments = (bind(impl.plugin_id),)
+        elif bind is None or impl.argnames != usual:
             kwargs[argname] = value
             arguments = arguments_of(impl, bind, kwargs)
         else:

@@ -12,10 +12,9 @@ from functools import partial
 
 import anyio
 import anyio.lowlevel
-from attrs import evolve
 
-from lash_framework.call_rows import call_of, descendants, hooked_call_of, pending
-from lash_framework.cut_calls import EXTERNAL, begun, cut_row, is_cut, may_be_cut
+from lash_framework.call_rows import descendants, keys_within, pending
+from lash_framework.cut_calls import EXTERNAL, at_least, begun, cut_row, is_cut, may_be_cut
 from lash_framework.envelope_hash import Asked, EnvelopeHasher, Parts
 from lash_framework.journal_decisions import (
     Corrupt,
@@ -30,11 +29,12 @@ from lash_framework.journal_decisions import (
     fate,
     repeatability,
 )
-from lash_framework.journal_errors import EffectSuspended, JournalRefusal, effect_label, mismatch
+from lash_framework.journal_errors import EffectSuspended, JournalRefusal, effect_label, mismatch, of_plugin
 from lash_framework.journal_queue import Append, JournalQueue
+from lash_framework.silences import is_silence, is_silent, short, silent_keys, silent_outcome
 from lash_framework.tool_calls import unknown_call
 from lash_hookspecs.codec import encode
-from lash_hookspecs.effect_commands import DirectCommand, RuntimeEffectCommand, RuntimeEffectKind, ToolCallCommand
+from lash_hookspecs.effect_commands import DirectCommand, RuntimeEffectKind, ToolCallCommand
 from lash_hookspecs.effect_outcomes import (
     CheckpointOutcome,
     DirectOutcome,
@@ -49,7 +49,6 @@ from lash_hookspecs.effect_outcomes import (
 from lash_hookspecs.effects import EffectController, EffectRunner, RuntimeEffectEnvelope
 from lash_hookspecs.errors import ClaimLost, CodecError, EffectControllerError, LashError
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
-from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.tools import ToolEffect
 
 __all__ = ["Around", "JournalController", "straight"]
@@ -109,7 +108,8 @@ class JournalController:
         self.unknown: list[str] = []
         self.progressed = False
         rows = tuple(rows)
-        self._unasked = {row.key: row for row in rows if not is_cut(row)}
+        self._unasked = {row.key: row for row in rows if not (is_cut(row) or is_silence(row))}
+        self._silent = silent_keys(rows)
         self._places = len(rows)
         self._breath = BREATH
         self._asked: set[str] = set()
@@ -144,15 +144,15 @@ class JournalController:
     def rows_left(self) -> tuple[JournalRow, ...]:
         """Recorded rows that nobody asked for.
 
-        Without the calls within a replayed call, which holds their results, and without direct calls: what they were
-        made for holds what became of them.
+        Without the calls within a replayed call, which holds their results, and what these waited for; and without
+        direct calls: what they were made for holds what became of them.
         """
-        rows, within = [row for row in self._unasked.values() if row.kind != _K.DIRECT], self._within
-        return tuple(row for row in rows if not (within and (call_of(row) or hooked_call_of(row)) in within))
+        within = set(keys_within(self._unasked, self._within)) if self._within else ()
+        return tuple(row for row in self._unasked.values() if row.kind != _K.DIRECT and row.key not in within)
 
     def has_row(self, key: str) -> bool:
-        """Whether there is a row under this key that nobody asked for yet."""
-        return key in self._unasked
+        """Whether there is a row under this key, or one that tells of it, and nobody asked for it yet."""
+        return key in self._unasked or (short(key) in self._silent and key not in self._asked)
 
     def has_kind(self, *kinds: RuntimeEffectKind) -> bool:
         """Whether there is a row of one of these kinds that nobody asked for yet."""
@@ -160,7 +160,7 @@ class JournalController:
 
     @property
     def direct_rows(self) -> tuple[JournalRow, ...]:
-        """The rows of direct calls that nobody asked for: they were paid, or may have been, all the same."""
+        """The rows of direct calls that nobody asked for: paid all the same, or maybe."""
         return tuple(row for row in self._unasked.values() if row.kind == _K.DIRECT)
 
     def began(self, key: str) -> bool:
@@ -181,8 +181,13 @@ class JournalController:
         if key in self._asked:
             raise EffectControllerError("runtime_effect_key_reused", f"{label} was asked for twice under one key")
         self._asked.add(key)
-        asked = self._prepared.get(key) or self._ask(envelope)
         row = self._unasked.pop(key, None)
+        if row is None and short(key) in self._silent:
+            self.replayed.append(label)
+            return silent_outcome(envelope.command)
+        if row is None and envelope.command.kind is _K.TOOL_HOOKS:  # mostly silence, of which no hash is kept
+            return await self._live(envelope, label, partial(self._ask, envelope), run)
+        asked = self._prepared.get(key) or self._ask(envelope)
         decision = decide(row, asked.hash)
         match fate(decision, envelope.command), decision:
             case Fate.REPLAY, Recorded(outcome=outcome):
@@ -200,7 +205,7 @@ class JournalController:
                 raise mismatch(row, asked, label)
             case (Fate.SUSPEND | Fate.UNKNOWN) as what, _:
                 return await self._uncertain(what, envelope, asked)
-        return await self._live(envelope, asked, run, again=isinstance(decision, Intended))
+        return await self._live(envelope, label, lambda: asked, run, again=isinstance(decision, Intended))
 
     async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
         """Write what must be durable before these start, the intents of the unsafe ones included, at once."""
@@ -258,12 +263,18 @@ class JournalController:
             await anyio.lowlevel.checkpoint_if_cancelled()
 
     async def _live(
-        self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner, *, again: bool = False
+        self,
+        envelope: RuntimeEffectEnvelope,
+        label: str,
+        asked: Callable[[], Asked],
+        run: EffectRunner,
+        *,
+        again: bool = False,
     ) -> RuntimeEffectOutcome:
-        command, label = envelope.command, effect_label(envelope)
+        command = envelope.command
         await self._go_live()
-        if self._prepared.pop(envelope.key, None) is None:
-            await self._before([(envelope, asked)])
+        if self._prepared.pop(envelope.key, None) is None and command.kind in EXTERNAL:
+            await self._before([(envelope, asked())])
         # Else all before its batch is durable, and what its siblings do isn't before it.
         unknown_usage = self._takes_unknown_usage(command.kind) or again
         self.ran.append(label)
@@ -287,16 +298,20 @@ class JournalController:
                     "runtime_effect_wrong_outcome",
                     f"the executor of `{command.kind}` returned an outcome of `{outcome.kind}`",
                 )
+            if is_silent(outcome):
+                self.progressed = True
+                self._records.add_silence(envelope.key)
+                return outcome
             if unknown_usage and isinstance(outcome, (LlmCallOutcome, DirectOutcome)):
-                outcome = _at_least(outcome)
-            body = encode_outcome(outcome, f"{label}{_of(command)}")
+                outcome = at_least(outcome)
+            body = encode_outcome(outcome, f"{label}{of_plugin(command)}")
         except JournalRefusal:
             raise  # of an effect within this one: it isn't the outcome of this
         except EffectControllerError as error:
-            await self._record(envelope, asked, JournalStatus.FAILED, encode_error(error))
+            await self._record(envelope, asked(), JournalStatus.FAILED, encode_error(error))
             raise
         claims = outcome.taken if isinstance(outcome, CheckpointOutcome) else ()
-        await self._record(envelope, asked, JournalStatus.DONE, body, claims)
+        await self._record(envelope, asked(), JournalStatus.DONE, body, claims)
         self._note(outcome)
         return outcome
 
@@ -359,7 +374,7 @@ class JournalController:
         try:
             return self._hasher.ask(envelope.command)
         except CodecError as error:
-            text = f"{effect_label(envelope)}{_of(envelope.command)} can't be written down: {error}"
+            text = f"{effect_label(envelope)}{of_plugin(envelope.command)} can't be written down: {error}"
             raise EffectControllerError("runtime_effect_unencodable", text) from error
 
     def _note(self, outcome: RuntimeEffectOutcome) -> None:
@@ -379,19 +394,6 @@ class JournalController:
             digests=asked.written,
             label=effect_label(envelope),
         )
-
-
-# ---- outcomes -------------------------------------------------------------------------------------------------------
-
-
-def _at_least(outcome: LlmCallOutcome | DirectOutcome) -> LlmCallOutcome | DirectOutcome:
-    """The outcome of a call that somebody may have paid for before."""
-    usage = (outcome.result.usage or TokenUsage()) + TokenUsage(at_least=True)
-    return evolve(outcome, result=evolve(outcome.result, usage=usage))
-
-
-def _of(command: RuntimeEffectCommand) -> str:
-    return f" of plugin `{command.call.plugin_id}`" if isinstance(command, ToolCallCommand) else ""
 
 
 def _conforms(controller: JournalController) -> EffectController:

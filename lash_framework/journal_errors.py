@@ -12,7 +12,7 @@ from collections.abc import Mapping, Set
 import orjson
 
 from lash_framework.envelope_hash import Asked, owner_of
-from lash_hookspecs.effect_commands import ToolCallCommand, ToolHooksCommand
+from lash_hookspecs.effect_commands import RuntimeEffectCommand, ToolCallCommand, ToolHooksCommand
 from lash_hookspecs.effects import RuntimeEffectEnvelope
 from lash_hookspecs.errors import LashError, ReplayError
 from lash_hookspecs.journal_rows import JournalRow
@@ -27,6 +27,7 @@ __all__ = [
     "differing_paths",
     "effect_label",
     "mismatch",
+    "of_plugin",
 ]
 
 log = logging.getLogger("lash.journal")
@@ -48,6 +49,11 @@ def effect_label(envelope: RuntimeEffectEnvelope) -> str:
     iteration = envelope.invocation.scope.protocol_iteration
     where = "" if iteration is None else f" of iteration {iteration}"
     return command.kind.value if id == command.kind else f"{command.kind} {id}{where}"
+
+
+def of_plugin(command: RuntimeEffectCommand) -> str:
+    """Whose a tool call is, to follow its label."""
+    return f" of plugin `{command.call.plugin_id}`" if isinstance(command, ToolCallCommand) else ""
 
 
 class JournalRefusal(ReplayError):

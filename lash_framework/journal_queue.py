@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import anyio
 
 from lash_framework.journal_errors import JournalRefusal
+from lash_framework.silences import silence_row
 from lash_hookspecs.errors import ClaimLost
 from lash_hookspecs.journal_rows import JournalRow
 
@@ -33,6 +35,7 @@ class JournalQueue:
         self._added = 0
         self._written = 0
         self._external = 0
+        self._silences: list[str] | None = None
         self._is_writing = False
         self._written_once: anyio.Event | None = None
         self.failure: Exception | None = None
@@ -53,6 +56,13 @@ class JournalQueue:
         self._added += 1
         if external:
             self._external = self._added
+
+    def add_silence(self, key: str) -> None:
+        """Note that hooks said nothing: with all others that are noted before the next write, in one record."""
+        if self._silences is None:
+            self._silences = []
+            self.add(partial(silence_row, self._silences))
+        self._silences.append(key)
 
     async def claim(self, record: Record, claims: Sequence[int]) -> None:
         """Write a record together with the claim of inbox items, after all before it.
@@ -88,7 +98,7 @@ class JournalQueue:
                 await self._written_once.wait()
 
     async def _write_once(self) -> None:
-        rows, self._held = self.held, []
+        rows, self._held, self._silences = self.held, [], None
         claims, self._claims = self._claims, []
         self._is_writing = True
         try:

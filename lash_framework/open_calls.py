@@ -9,7 +9,7 @@ from attrs import evolve, field
 from lash_framework.call_limits import Slot
 from lash_framework.journal_errors import EffectsSuspended
 from lash_framework.tool_calls import unseen_call, with_thread
-from lash_framework.tool_hooks import Place
+from lash_framework.tool_hooks import CallPlace
 from lash_hookspecs.effect_outcomes import HookRecord
 from lash_hookspecs.effects import child_key
 from lash_hookspecs.errors import EffectControllerError
@@ -33,7 +33,7 @@ class OpenCall:
     """
 
     asked: PendingToolCall
-    place: Place
+    place: CallPlace
     callers: tuple[str, ...] = ()
     may_be_internal: bool = False
     children: dict[int, OpenCall] = field(factory=dict)

@@ -6,7 +6,7 @@ happened, and so may an idempotent one, which has no intent. Nobody guesses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from attrs import evolve
@@ -16,7 +16,7 @@ from lash_framework.envelope_hash import Asked
 from lash_framework.journal import JournalController
 from lash_framework.journal_decisions import Fate, repeatability
 from lash_framework.journal_errors import EffectUnrecorded, effect_label
-from lash_framework.tool_calls import cancelled_call, is_unknown, unknown_call
+from lash_framework.tool_calls import cancelled_call, is_unknown, unknown_call, unseen_call
 from lash_framework.tool_deferrals import answered
 from lash_framework.tool_directives import with_after
 from lash_hookspecs.codec import decode, encode
@@ -53,7 +53,8 @@ class RecordedOnly(JournalController):
     """A journal that runs nothing and writes nothing: `EffectUnrecorded` is raised where the rows end.
 
     A turn that is stopped there says so with `end`: its end, which asks nobody then, is held for the commit.
-    `ending`: the turn is ended, not looked at, so that calls keep their records though their tools are gone.
+    `ending`: the turn is ended, not looked at, so that calls keep their records though their tools are gone. `looks`:
+    there are plugins that look at results, so that one which none of them has seen is shown to nobody.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class RecordedOnly(JournalController):
         tool_owners: Mapping[str, str] | None = None,
         persistent: bool = True,
         ending: bool = False,
+        looks: bool = False,
     ) -> None:
         super().__init__(rows, _refuse, died=died, tool_owners=tool_owners, persistent=persistent)
+        self._looks = looks
         self._ending = ending
         self._ended = False
 
@@ -86,12 +89,18 @@ class RecordedOnly(JournalController):
         """Nothing is written."""
 
     async def _live(
-        self, envelope: RuntimeEffectEnvelope, asked: Asked, run: EffectRunner, *, again: bool = False
+        self,
+        envelope: RuntimeEffectEnvelope,
+        label: str,
+        asked: Callable[[], Asked],
+        run: EffectRunner,
+        *,
+        again: bool = False,
     ) -> RuntimeEffectOutcome:
         self._asked.discard(envelope.key)
         if self._ended and isinstance(envelope.command, TurnEndCommand):
             outcome = await run(envelope)
-            self._records.add(partial(self._row, envelope, asked, JournalStatus.DONE, encode(outcome)))
+            self._records.add(partial(self._row, envelope, asked(), JournalStatus.DONE, encode(outcome)))
             return outcome
         # Of an idempotent call no intent is written, so that it may have begun; and so may one of a tool that is gone.
         is_gone = isinstance(envelope.command, ToolCallCommand) and not envelope.command.call.plugin_id
@@ -132,7 +141,10 @@ class RecordedOnly(JournalController):
             done = launch.result
             if isinstance(launch, ToolCallPending):  # what its tool returned is not what came of it
                 return self._deferred(launch)
-            seen = self._unasked.get(hooks_key(row.key, ToolSeam.AFTER))
+            key = hooks_key(row.key, ToolSeam.AFTER)
+            if not self.has_row(key):
+                return unseen_call(done) if self._looks else done
+            seen = self._unasked.get(key)  # without one they said nothing
             return done if seen is None else with_after(done, decode(ToolHooksOutcome, seen.body))
         if row.status is not JournalStatus.INTENT:
             return None

@@ -125,8 +125,10 @@ class PluginStates:
 
     def mark(self) -> Mark:
         """The states as they stand now, for `rollback` and `recorded`."""
-        scopes = self.scopes
-        return {**{plugin_id: scopes[plugin_id].state for plugin_id in self.composition.states}, TOOLS: self.tool_words}
+        scopes, mark = self.scopes, {TOOLS: self.tool_words}
+        for plugin_id in self.composition.states:
+            mark[plugin_id] = scopes[plugin_id].state
+        return mark
 
     def rollback(self, mark: Mark) -> None:
         """Put the states back to what they were at the mark."""

@@ -12,7 +12,7 @@ import orjson
 from anyio.abc import TaskGroup
 from attrs import evolve
 
-from lash_framework.direct_calls import Place as DirectPlace
+from lash_framework.direct_calls import DirectPlace
 from lash_framework.effects import envelope
 from lash_framework.faults import is_failure
 from lash_framework.hook_orders import joined, messages
@@ -34,7 +34,7 @@ from lash_framework.tool_calls import (
 )
 from lash_framework.tool_deferrals import Deferral, answered, deferral_of, wait_of
 from lash_framework.tool_directives import with_after
-from lash_framework.tool_hooks import Place, ToolHooks
+from lash_framework.tool_hooks import CallPlace, ToolHooks
 from lash_framework.tool_retries import judging, retry_status
 from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_plan import TurnPlan
@@ -86,6 +86,7 @@ class ToolBatch:
         self._plan = plan
         self._stream = stream
         self._hooks = hooks
+        self._room = hooks.room
         self._around = contexts.around
         self.said: tuple[OwnedDirective, ...] = ()
         self._open: tuple[ToolCalls, list[OpenCall]] | None = None
@@ -94,7 +95,7 @@ class ToolBatch:
         """Begin a batch, of which nothing runs yet: if the turn ends before it does, it is settled all the same."""
         if self._open is None or self._open[0] is not effect:
             key = partial(effect_key, scope, RuntimeEffectKind.TOOL_CALL)
-            self._open = (effect, [OpenCall(each, Place(scope, key(each.call_id))) for each in effect.calls])
+            self._open = (effect, [OpenCall(each, CallPlace(scope, key(each.call_id))) for each in effect.calls])
         return self._open[1]
 
     async def run(self, effect: ToolCalls, scope: RuntimeScope) -> ToolResults:
@@ -104,9 +105,8 @@ class ToolBatch:
         boundary raises (its store can't write) stops the other calls.
         """
         batch = self.open(effect, scope)
-        for call in batch:  # one after the other: these may change what plugins remember
-            if self._hooks.decides:
-                await self._decide(call)
+        for call in batch if self._hooks.decides else ():  # in a row: these may change what plugins remember
+            await self._decide(call)
         calls = [call for call in batch if call.raw is None]
         asked = [self._envelope(call) for call in calls]
         await self._plan.controller.prepare(asked)
@@ -130,8 +130,7 @@ class ToolBatch:
                 # A cancellation that nobody asked for would end this task, or the turn, without a word.
                 if not is_failure(error):
                     raise
-                name = call.asked.tool_name
-                log.warning("the call of tool `%s` ended without a result", name, exc_info=error)
+                log.warning("the call of tool `%s` ended without a result", call.asked.tool_name, exc_info=error)
 
         if len(calls) == 1:
             await run(calls[0], asked[0])
@@ -203,6 +202,7 @@ class ToolBatch:
             call.asked = evolve(call.asked, args=found.args)
         if found.output is not None:
             call.raw = evolve(completed(call.asked, found.output), interventions=found.interventions)
+            self._room.take(call.place.key, call.raw)
             if not self._hooks.looks:
                 call.result = call.raw
 
@@ -211,6 +211,7 @@ class ToolBatch:
         assert call.raw is not None  # there is nothing else to look at
         found = await self._hooks.after(call.raw, call.place, ran=call.ran)
         call.result = with_after(call.raw, found)
+        self._room.take(call.place.key, call.result)
         call.hooks.append(found.hooks)
         if call.is_live:
             await self._stream.tool_completed(call.result)
@@ -240,10 +241,8 @@ class ToolBatch:
 
         key = child_key(call.place.key, "", f"pause:{attempt}")
         command, effect_id = SleepCommand(again.delay_ms), f"{call_id} pause {attempt}"
-        expect(
-            await self._plan.controller.execute(envelope(call.place.scope, command, effect_id, key=key), run),
-            SleepOutcome,
-        )
+        wrapped = envelope(call.place.scope, command, effect_id, key=key)
+        expect(await self._plan.controller.execute(wrapped, run), SleepOutcome)
 
     async def _complete(self, call: OpenCall, launch: ToolCallPending) -> None:
         """Take the answer to a call whose end was put off. Raises `EffectsSuspended` if there is none yet."""
@@ -294,7 +293,7 @@ class ToolBatch:
                 if await plan.get_blob(each.id) is None:
                     done = without_attachment(asked, each, done.duration_ms)
                     break
-            made = call.with_children(done, lost_call)
+            made = call.with_children(self._room.fitted(call.place.key, done), lost_call)
             self._keep(call, made)  # it happened, though the turn may be cancelled by now
             call.is_live = True
             inner = [record for _, child in sorted(call.children.items()) for record in child.hooks]
@@ -319,6 +318,7 @@ class ToolBatch:
     def _keep(self, call: OpenCall, done: CompletedToolCall) -> None:
         """A tool came to its end: this is the result, unless there are hooks that look at it."""
         call.raw = evolve(done, interventions=call.found) if call.found else done
+        self._room.take(call.place.key, done)
         call.ran = not is_unknown(done)
         if not self._hooks.looks:
             call.result = call.raw
@@ -359,7 +359,7 @@ class ToolBatch:
                 raise ToolError(text, code="unencodable_arguments", failure_class=ToolFailureClass.INTERNAL) from error
             child = OpenCall(
                 PendingToolCall(call_id=f"{prefix}:{index:02d}", tool_name=name, args=args),
-                Place(scope, child_key(key, owner, index), asked.call_id),
+                CallPlace(scope, child_key(key, owner, index), asked.call_id),
                 callers,
                 may_be_internal=not as_model,
             )

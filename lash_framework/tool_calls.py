@@ -63,6 +63,9 @@ log = logging.getLogger("lash.tools")
 MAX_RESULT_BYTES = 4 * 1024 * 1024
 """Of one result, as JSON. It is stored whole, and again as the model sees it, in the one commit of its turn."""
 
+_SHORT = MAX_RESULT_BYTES // 6 - 2
+"""So many characters fit, however JSON writes them."""
+
 MAX_FAILURE_CHARS = 64 * 1024
 """Of what a failed call says."""
 
@@ -199,9 +202,12 @@ async def perform(
     started = anyio.current_time()
     result: object = None
     try:
-        with anyio.move_on_after(manifest.timeout_s) as scope:
-            result = await owned.tool.call(await ctx(owned.plugin_id), call.args)
-        output = _timeout(owned) if scope.cancelled_caught else _output(result)
+        if manifest.timeout_s is None:
+            output = _output(await owned.tool.call(await ctx(owned.plugin_id), call.args))
+        else:
+            with anyio.move_on_after(manifest.timeout_s) as scope:
+                result = await owned.tool.call(await ctx(owned.plugin_id), call.args)
+            output = _timeout(owned) if scope.cancelled_caught else _output(result)
     except BaseException as error:
         pass_on(error)
         output = _raised(owned, error)
@@ -258,6 +264,8 @@ def _retry(said: object) -> ToolRetry:
 
 def _output(result: object) -> ToolCallOutput:
     """The result as storable data. Raises `ToolError` if it has no JSON form, or is too large to be stored."""
+    if type(result) is str and len(result) <= _SHORT and result.isascii():
+        return ToolCallOutput(ToolCallSuccess(result))  # as most are: there is nothing to check, and nothing to lose
     try:
         # Through JSON and back: what is stored is what the model sees, and nobody can change it afterwards.
         data = encode(result, levels=MAX_NESTING)

@@ -10,7 +10,7 @@ import orjson
 from attrs import evolve
 
 from lash_framework.directives import enqueued, owned_directives
-from lash_framework.tool_calls import failure, model_return
+from lash_framework.tool_calls import MAX_RESULT_BYTES, failure, model_return
 from lash_framework.tool_fold import Clash, Ruling, Said
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
 from lash_hookspecs.directives import (
@@ -77,14 +77,23 @@ def _checked(plugin_id: str, hook: str, directive: Any) -> Any:
     try:
         match directive:
             case ReplaceToolArgs(args=args):
-                return ReplaceToolArgs(orjson.loads(encode(dict(args), levels=MAX_NESTING)))
+                return ReplaceToolArgs(orjson.loads(_encoded(plugin_id, hook, directive, dict(args))))
             case ShortCircuitTool(output=output) | ReplaceToolResult(output=output):
-                return evolve(directive, output=decode(ToolCallOutput, encode(output, levels=MAX_NESTING)))
+                return evolve(directive, output=decode(ToolCallOutput, _encoded(plugin_id, hook, directive, output)))
             case EnqueueMessages() | EmitEvents():
                 return owned_directives([(plugin_id, directive)])[0].directive
     except CodecError as error:
         raise PluginError(plugin_id, hook, f"what its `{type(directive).__name__}` holds {error}") from error
     return directive
+
+
+def _encoded(plugin_id: str, hook: str, directive: Any, value: Any) -> bytes:
+    """What a directive holds, as bytes: of results, whoever makes them, there is one limit."""
+    data = encode(value, levels=MAX_NESTING)
+    if len(data) > MAX_RESULT_BYTES:
+        text = f"what its `{type(directive).__name__}` holds has {len(data):,} bytes, and may have {MAX_RESULT_BYTES:,}"
+        raise PluginError(plugin_id, hook, text)
+    return data
 
 
 def named_blobs(said: Iterable[Said]) -> Iterator[tuple[str, str]]:

@@ -18,10 +18,12 @@ from attrs import evolve
 from lash_framework.call_rows import hooks_key
 from lash_framework.effects import envelope
 from lash_framework.faults import IN_RESULT
+from lash_framework.hook_effects import NO_HOOKS, hook_effect, take_over
 from lash_framework.hook_orders import HookOrders, recorded_changes
 from lash_framework.hooks import Bind, HookImpl, chain, items_of, spoken
 from lash_framework.journal import JournalController
-from lash_framework.tool_calls import model_return
+from lash_framework.result_room import ResultRoom
+from lash_framework.tool_calls import MAX_RESULT_BYTES, completed, model_return
 from lash_framework.tool_directives import (
     ALLOWED,
     checked,
@@ -39,9 +41,9 @@ from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.codec import encode
 from lash_hookspecs.directives import OwnedDirective
 from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolHooksCommand, ToolSeam
-from lash_hookspecs.effect_outcomes import HookRecord, RuntimeEffectOutcome, ToolHooksOutcome, expect
-from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
-from lash_hookspecs.errors import CodecError, PluginError, ReplayError
+from lash_hookspecs.effect_outcomes import HookRecord, ToolHooksOutcome
+from lash_hookspecs.effects import RuntimeScope
+from lash_hookspecs.errors import CodecError, PluginError
 from lash_hookspecs.tool_contexts import AfterToolCallContext, BeforeToolCallContext, ToolMoment, ToolResultViewContext
 from lash_hookspecs.tool_interventions import ToolIntervention, ToolInterventionKind
 from lash_hookspecs.tools import (
@@ -55,20 +57,21 @@ from lash_hookspecs.tools import (
 )
 from lash_hookspecs.values import frozen
 
-__all__ = ["Place", "ToolHooks"]
+__all__ = ["CallPlace", "ToolHooks"]
 
 log = logging.getLogger("lash.tools")
 
 _CONTEXTS = {ToolSeam.BEFORE: BeforeToolCallContext, ToolSeam.AFTER: AfterToolCallContext}
 _HOOKS = {ToolSeam.BEFORE: "lash_before_tool_call", ToolSeam.AFTER: "lash_after_tool_call"}
 _VIEW = "lash_tool_result_view"
+_NOTHING_SAID = Ruling()
 
 _BEHIND = (RuntimeEffectKind.LLM_CALL, RuntimeEffectKind.CHECKPOINT, RuntimeEffectKind.TURN_END)
 """What follows a batch: where one of these is recorded, the batch's results were taken."""
 
 
 @frozen
-class Place:
+class CallPlace:
     """Where a call is: its scope, its replay key, and the call whose tool makes it."""
 
     scope: RuntimeScope
@@ -80,7 +83,8 @@ class ToolHooks:
     """The hooks around one turn's tool calls. `show` is told of each record: the events in it are for watchers.
 
     Without hooks, and without records of some, nothing is asked: `decides` says whether there are any before a tool,
-    `looks` whether there are any that see its result. Raises `EffectControllerError` if the boundary failed; a hook's
+    `looks` whether there are any that see its result, `room` what the turn's results take.
+    Raises `EffectControllerError` if the boundary failed; a hook's
     own failure is the call's.
     """
 
@@ -96,11 +100,12 @@ class ToolHooks:
         recorded = self._journal is not None and self._journal.has_kind(RuntimeEffectKind.TOOL_HOOKS)
         self.decides = recorded or bool(self._impls[ToolSeam.BEFORE])
         self.looks = recorded or bool(self._impls[ToolSeam.AFTER] or self._views)
+        self.room = ResultRoom()
         self._lock = anyio.Lock()
         self._orders = HookOrders(plan.states)
         self._caught_up = False
 
-    async def before(self, call: PendingToolCall, place: Place) -> ToolHooksOutcome:
+    async def before(self, call: PendingToolCall, place: CallPlace) -> ToolHooksOutcome:
         """What is decided before a tool runs: the call's arguments, or what it comes to.
 
         Nothing for a call that was begun when nobody was asked, by a host without these plugins: it is too late.
@@ -108,9 +113,9 @@ class ToolHooks:
         journal, key = self._journal, hooks_key(place.key, ToolSeam.BEFORE)
         if journal is not None and journal.has_row(place.key) and not journal.has_row(key):
             return ToolHooksOutcome(call_id=call.call_id)
-        return await self._ask(ToolSeam.BEFORE, call, place, partial(self._decide, call))
+        return await self._ask(ToolSeam.BEFORE, key, call, place, partial(self._decide, place.key, call))
 
-    async def after(self, done: CompletedToolCall, place: Place, *, ran: bool) -> ToolHooksOutcome:
+    async def after(self, done: CompletedToolCall, place: CallPlace, *, ran: bool) -> ToolHooksOutcome:
         """What is made of a result: what counts, and what the model sees. Unless the tool `ran`, only the latter.
 
         Nothing for a call behind which the turn went on when nobody was asked: the model was shown its result.
@@ -119,13 +124,13 @@ class ToolHooks:
         if journal is not None and journal.has_kind(*_BEHIND) and not journal.has_row(key):
             return ToolHooksOutcome(call_id=done.call_id)
         call = PendingToolCall(call_id=done.call_id, tool_name=done.tool_name, args=done.args, replay=done.replay)
-        return await self._ask(ToolSeam.AFTER, call, place, partial(self._look, call, done, ran))
+        return await self._ask(ToolSeam.AFTER, key, call, place, partial(self._look, place.key, call, done, ran))
 
     async def take(self, within: HookRecord) -> None:
         """A call was answered from its record, and with it the hooks around the calls that its tool had made."""
         if within.states:
             async with self._lock:
-                self._replay(within)
+                take_over(self._orders.take, within)
         self._show(within)
 
     def catch_up(self) -> None:
@@ -133,75 +138,71 @@ class ToolHooks:
         if not self._caught_up:
             self._caught_up = True
             for record in recorded_changes(self._journal.rows_left if self._journal is not None else ()):
-                self._replay(record)
+                take_over(self._orders.take, record)
 
     # ---- the effect -------------------------------------------------------------------------------------------------
 
     async def _ask(
         self,
         seam: ToolSeam,
+        key: str,
         call: PendingToolCall,
-        place: Place,
+        place: CallPlace,
         live: Callable[[ToolMoment], Awaitable[ToolHooksOutcome]],
     ) -> ToolHooksOutcome:
-        """Send the question across the effect boundary; what hooks did to states counts only with an outcome."""
-        states = self._plan.states
+        """Send the question across the effect boundary, one call's at a time."""
+        plan = self._plan
         command = ToolHooksCommand(seam=seam, call_id=call.call_id, tool_name=call.tool_name, args=call.args)
-        wrapped = envelope(place.scope, command, f"{seam}:{call.call_id}", key=hooks_key(place.key, seam))
-        made: ToolHooksOutcome | None = None
+        wrapped = envelope(place.scope, command, f"{seam}:{call.call_id}", key=key)
 
-        async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-            nonlocal made
-            owned = self._plan.composition.tools.get(call.tool_name)
-            if owned is None or call.tool_name not in self._plan.composition.callable_names:
-                made = ToolHooksOutcome(call_id=call.call_id)  # nobody's tool is nobody's business
-                return made
-            await self._plan.controller.flush()  # what was paid for must not hang on a slow hook
+        async def asked() -> ToolHooksOutcome:
+            owned = plan.composition.tools.get(call.tool_name)
+            if owned is None or call.tool_name not in plan.composition.callable_names:
+                return ToolHooksOutcome(call_id=call.call_id)  # nobody's tool is nobody's business
+            await plan.controller.flush()  # what was paid for must not hang on a slow hook
             moment = ToolMoment(
                 call=call, manifest=owned.tool.manifest, owner=owned.plugin_id, parent_call_id=place.parent_id
             )
-            made = await self._contexts.directs.within(envelope, partial(live, moment))
-            if place.parent_id is not None:
-                made = evolve(made, hooks=self._orders.numbered(made.hooks))
-            return made
+            made = await live(moment)
+            return made if place.parent_id is None else evolve(made, hooks=self._orders.numbered(made.hooks))
 
-        async with self._lock:
+        try:
+            self._lock.acquire_nowait()
+        except anyio.WouldBlock:
+            await self._lock.acquire()
+        try:
             if place.parent_id is not None:
                 self.catch_up()
-            before = states.mark()
-            try:
-                outcome = expect(await self._plan.controller.execute(wrapped, run), ToolHooksOutcome)
-                if outcome is not made:
-                    states.rollback(before)
-                    self._replay(outcome.hooks)
-            except BaseException:
-                states.rollback(before)
-                raise
-        self._show(outcome.hooks)
+            outcome = await hook_effect(
+                plan, self._contexts.directs, wrapped, ToolHooksOutcome, asked, self._orders.take
+            )
+        finally:
+            self._lock.release()
+        if outcome.hooks.directives:
+            self._show(outcome.hooks)
         return outcome
-
-    def _replay(self, record: HookRecord) -> None:
-        try:
-            self._orders.take(record)
-        except PluginError as error:
-            raise ReplayError("runtime_effect_states", str(error)) from error
 
     # ---- before and after -------------------------------------------------------------------------------------------
 
-    async def _decide(self, call: PendingToolCall, moment: ToolMoment) -> ToolHooksOutcome:
+    async def _decide(self, key: str, call: PendingToolCall, moment: ToolMoment) -> ToolHooksOutcome:
         seam, states = ToolSeam.BEFORE, self._plan.states
         before = states.mark()
         try:
             await self._plan.enter()
             said, ruling = await self._hear(seam, moment, call.args)
-            record = HookRecord(directives=lasting(said), states=states.recorded(before))
+            changed = states.recorded(before)
+            record = HookRecord(directives=lasting(said), states=changed) if said or changed else NO_HOOKS
         except PluginError as error:
             log.warning("%s", error, exc_info=error, extra=IN_RESULT)
             states.rollback(before)
             output = failed_output(seam, error, call.tool_name)
             return ToolHooksOutcome(call_id=call.call_id, output=output, interventions=(failed_part(error),))
+        if not said:  # as it mostly is
+            return ToolHooksOutcome(call_id=call.call_id, hooks=record)
         trace(said, ruling, call)
         ended = ruled_output(seam, ruling, call.tool_name)
+        if ended is not None:
+            ended = self.room.refusal(key, completed(call, ended)) or ended
         return ToolHooksOutcome(
             call_id=call.call_id,
             args=ruling.changed.value if ended is None and ruling.changed is not None else None,
@@ -211,7 +212,7 @@ class ToolHooks:
         )
 
     async def _look(
-        self, call: PendingToolCall, done: CompletedToolCall, ran: bool, moment: ToolMoment
+        self, key: str, call: PendingToolCall, done: CompletedToolCall, ran: bool, moment: ToolMoment
     ) -> ToolHooksOutcome:
         seam, states = ToolSeam.AFTER, self._plan.states
         moment = evolve(moment, result=done.output, duration_ms=done.duration_ms)
@@ -224,28 +225,37 @@ class ToolHooks:
             if ran:
                 said, ruling = await self._hear(seam, moment, done.output)
                 states.recorded(before)  # who remembers what can't be stored fails here, before anything counts
-                trace(said, ruling, call)
-                output = ruled_output(seam, ruling, call.tool_name)
-                directives, found = lasting(said), interventions(ruling)
+                if said:
+                    trace(said, ruling, call)
+                    output = ruled_output(seam, ruling, call.tool_name)
+                    directives, found = lasting(said), interventions(ruling)
         except PluginError as error:
             log.warning("%s", error, exc_info=error, extra=IN_RESULT)
             states.rollback(before)
             output, found = failed_output(seam, error, call.tool_name), (failed_part(error),)
         if output is not None:
-            done, moment = evolve(done, output=output), evolve(moment, result=output)
-        view, changed_by = await self._view(done, moment, output is not None)
+            plain = model_return(done.call_id, done.tool_name, output.outcome)
+            done, moment = evolve(done, output=output, model_return=plain), evolve(moment, result=output)
+        view, changed_by = await self._view(done, moment)
+        changed = states.recorded(before)
+        if output is not None or view is not None:
+            made = done if view is None else evolve(done, model_return=evolve(done.model_return, parts=view))
+            if (refused := self.room.refusal(key, made)) is not None:
+                output, view = refused, None
         return ToolHooksOutcome(
             call_id=call.call_id,
             output=output,
             view=view,
             interventions=(*found, *changed_by),
-            hooks=HookRecord(directives=directives, states=states.recorded(before)),
+            hooks=HookRecord(directives=directives, states=changed) if directives or changed else NO_HOOKS,
         )
 
     async def _hear(self, seam: ToolSeam, moment: ToolMoment, current: Any) -> tuple[list[Said], Ruling]:
         """Ask all hooks of a seam, and those before a change once more. Raises `PluginError`."""
         impls = self._impls[seam]
-        said = await self._round(impls, seam, moment, current)
+        said = await self._round(impls, seam, moment, current) if impls else []
+        if not said:
+            return said, _NOTHING_SAID
         ruling = fold(seam, current, said)
         if ruling.changed is None or ruling.to_reinspect is None:
             return said, ruling
@@ -290,13 +300,12 @@ class ToolHooks:
     # ---- the view ---------------------------------------------------------------------------------------------------
 
     async def _view(
-        self, done: CompletedToolCall, moment: ToolMoment, is_new: bool
+        self, done: CompletedToolCall, moment: ToolMoment
     ) -> tuple[tuple[ModelToolReturnPart, ...] | None, Sequence[ToolIntervention]]:
         """What the model sees instead of what it would see, and who changed it."""
         if not self._views:
             return None, ()
-        plain = model_return(done.call_id, done.tool_name, done.output.outcome) if is_new else done.model_return
-        states, changed_by = self._plan.states, list[str]()
+        plain, states, changed_by = done.model_return, self._plan.states, list[str]()
         before = states.mark()
         try:
             bind = self._contexts.bind(ToolResultViewContext, _VIEW, tool=moment)
@@ -307,7 +316,7 @@ class ToolHooks:
                 argname="view",
                 expects=ModelToolReturn,
                 changed_by=changed_by,
-                call=evolve(done, model_return=plain) if is_new else done,
+                call=done,
             )
             if view.parts == plain.parts:
                 changed_by = []
@@ -324,9 +333,12 @@ class ToolHooks:
 
     async def _check_view(self, plugin_id: str, view: ModelToolReturn) -> None:
         try:
-            encode(view)
+            size = len(encode(view))
         except CodecError as error:
             raise PluginError(plugin_id, _VIEW, f"its view {error}") from error
+        if size > MAX_RESULT_BYTES:
+            text = f"its view has {size:,} bytes, and may have {MAX_RESULT_BYTES:,}"
+            raise PluginError(plugin_id, _VIEW, text)
         for part in view.parts:
             if isinstance(part, AttachmentPart):
                 await self._require(plugin_id, _VIEW, part.reference.id)

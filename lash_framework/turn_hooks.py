@@ -7,9 +7,8 @@ changed them aren't called again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 
@@ -19,9 +18,11 @@ from lash_framework.effects import envelope
 from lash_framework.environment import current_prompt
 from lash_framework.faults import IN_RESULT
 from lash_framework.history import Conversation, History
+from lash_framework.hook_effects import NO_HOOKS, O, hook_effect
 from lash_framework.hooks import Bind, HookImpl, collect
 from lash_framework.prefix_changes import prompt_changes, tool_changes
 from lash_framework.prepare_context import prepare_context
+from lash_framework.state import PluginStates
 from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
@@ -42,12 +43,10 @@ from lash_hookspecs.effect_outcomes import (
     CompactOutcome,
     HookFailure,
     HookRecord,
-    RuntimeEffectOutcome,
     SyncEnvironmentOutcome,
     TurnEndOutcome,
     TurnStartOutcome,
     TurnStop,
-    expect,
 )
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
 from lash_hookspecs.errors import ClaimLost, PluginError, ReplayError
@@ -55,15 +54,10 @@ from lash_hookspecs.llm import LlmToolSpec
 from lash_hookspecs.prefix import PrefixChange
 from lash_hookspecs.prompts import PromptContribution, RenderedPrompt
 from lash_hookspecs.sessions import AssembledTurn
-from lash_hookspecs.values import mutable
 
 __all__ = ["NO_HOOKS", "Recording", "TurnHooks"]
 
 log = logging.getLogger("lash.turn")
-
-NO_HOOKS = HookRecord()
-"""The record where no hook had anything to say."""
-
 
 _AT_START = (
     "lash_before_turn",
@@ -77,20 +71,38 @@ _SYNC = SyncEnvironmentCommand(True)
 _CHECKPOINTS = {kind: CheckpointCommand(kind) for kind in CheckpointKind}
 
 
-class _WithHooks(Protocol):
-    @property
-    def hooks(self) -> HookRecord: ...
-
-
-O = TypeVar("O", bound=_WithHooks)  # noqa: E741  # the conventional name for an outcome's type here
-
-
-@mutable
 class Recording:
-    """A record while it is made."""
+    """A record while it is made: hooks are called within `with`; `record` is then what they did.
 
-    directives: tuple[OwnedDirective, ...] = ()
-    record: HookRecord = NO_HOOKS
+    A `PluginError` ends it, and is recorded too.
+    """
+
+    __slots__ = ("_before", "_states", "directives", "record")
+
+    def __init__(self, states: PluginStates) -> None:
+        self._states = states
+        self._before = states.mark()
+        self.directives: tuple[OwnedDirective, ...] = ()
+        self.record = NO_HOOKS
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+        changed, failure = dict[str, Any](), None
+        try:
+            if error is None:
+                changed = self._states.recorded(self._before)
+        except PluginError as unstorable:
+            error = unstorable
+        if error is not None:
+            if not isinstance(error, PluginError):
+                return False
+            log.warning("%s", error, exc_info=error, extra=IN_RESULT)
+            failure = HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error))
+        if self.directives or changed or failure is not None:
+            self.record = HookRecord(directives=self.directives, states=changed, failure=failure)
+        return True
 
 
 class TurnHooks:
@@ -283,20 +295,9 @@ class TurnHooks:
         prepared = () if self.context is None else self.context.prompt
         return [*found, *((each.plugin_id, each.contribution) for each in prepared)]
 
-    @contextmanager
-    def recording(self) -> Iterator[Recording]:
-        """Where hooks are called; `record` is then what they did. A `PluginError` ends it, and is recorded too."""
-        states = self._plan.states
-        before = states.mark()
-        made, changed, failure = Recording(), {}, None
-        try:
-            yield made
-            changed = states.recorded(before)
-        except PluginError as error:
-            log.warning("%s", error, exc_info=error, extra=IN_RESULT)
-            failure = HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error))
-        if made.directives or changed or failure is not None:
-            made.record = HookRecord(directives=made.directives, states=changed, failure=failure)
+    def recording(self) -> Recording:
+        """Where hooks are called."""
+        return Recording(self._plan.states)
 
     async def _ask(
         self,
@@ -306,36 +307,12 @@ class TurnHooks:
         wanted: type[O],
         live: Callable[[], Awaitable[O]],
     ) -> O:
-        """Send the command across the effect boundary; a recorded outcome brings its states along.
-
-        What hooks did to the states counts only with the outcome that holds it: it is undone where none came back (the
-        turn was cancelled meanwhile, or the record could not be written), and where another one did.
-        """
+        """Send the command across the effect boundary; a recorded outcome brings its states along."""
         return await self.recorded(envelope(scope, command, effect_id), wanted, live)
 
     async def recorded(self, asked: RuntimeEffectEnvelope, wanted: type[O], live: Callable[[], Awaitable[O]]) -> O:
         """The same for an envelope that is made."""
-        states = self._plan.states
-        before = states.mark()
-        made: O | None = None
-
-        async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-            nonlocal made
-            made = await self._contexts.directs.within(envelope, live)
-            return made  # type: ignore[return-value]  # the outcomes with hooks are among them
-
-        try:
-            outcome = expect(await self._plan.controller.execute(asked, run), wanted)
-            if outcome is not made:
-                states.rollback(before)
-                self._replay(outcome.hooks.states)
-        except BaseException:
-            states.rollback(before)
-            raise
-        return outcome
-
-    def _replay(self, recorded: Mapping[str, Any]) -> None:
-        try:
-            self._plan.states.replay(recorded)
-        except PluginError as error:
-            raise ReplayError("runtime_effect_states", str(error)) from error
+        plan = self._plan
+        return await hook_effect(
+            plan, self._contexts.directs, asked, wanted, live, lambda record: plan.states.replay(record.states)
+        )

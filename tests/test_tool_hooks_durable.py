@@ -21,6 +21,7 @@ from journal_kit import JournalHost, Killed, MemoryJournal
 from test_crash_kit import by_round, opens
 
 from lash_framework import Lash
+from lash_framework.recorded_only import RecordedOnly
 from lash_framework.settings import load_settings
 from lash_framework.testing import Crash, When, crash_at_every_effect
 from lash_hookspecs import (
@@ -33,6 +34,7 @@ from lash_hookspecs import (
     PluginSurface,
     ReplaceToolArgs,
     ReplaceToolResult,
+    RetrySafe,
     SessionStateSpec,
     ShortCircuitTool,
     SurfaceEvent,
@@ -43,6 +45,8 @@ from lash_hookspecs import (
     ToolCallEffectOutcome,
     ToolCallOutput,
     ToolCallSuccess,
+    ToolError,
+    ToolRetrySafe,
     tool,
 )
 from lash_plugin_provider_scripted import Call, Reply
@@ -287,6 +291,94 @@ async def test_a_guard_that_comes_when_a_call_is_begun_comes_too_late_for_it(eff
         turn, _ = await turn_of(lash, left)
     assert turn.tool_calls[0].output.is_success
     assert world.calls == {}
+
+
+async def test_a_call_within_a_call_that_no_hook_has_seen_is_shown_to_nobody() -> None:
+    """The turn is ended between its result and the hooks after it; who redacts results isn't passed by."""
+    host = JournalHost()
+    async with opened(World()) as lash:
+        await turn_of(lash, host)
+    labels = [row.label for row in host.committed().rows]
+    rows = host.committed().rows[: labels.index("tool_hooks after `act` (c:00)")]
+    rows = [row for row in rows if row.label != "tool_call `several` (c)"]
+    shown = {
+        looks: RecordedOnly(rows, ending=True, looks=looks)._within_call("c")[0].output.is_success
+        for looks in (False, True)
+    }
+    assert shown == {False: True, True: False}
+    seen = host.committed().rows[: labels.index("tool_hooks after `act` (c:00)") + 1]
+    assert RecordedOnly(seen, ending=True, looks=True)._within_call("c")[0].output.is_success
+
+
+async def test_a_retried_call_within_a_call_leaves_no_row_that_nobody_asks_for() -> None:
+    """Its attempts, and the pauses between them: the call around it holds what came of them."""
+    tries = count(1)
+
+    @tool(effect="pure", retry=RetrySafe(max_attempts=3, base_delay_ms=0))
+    async def flaky() -> str:
+        "Fail twice."
+        if next(tries) % 3:
+            raise ToolError("not yet", retry=ToolRetrySafe())
+        return "at last"
+
+    @tool(effect="pure")
+    async def outer(ctx: ToolCallContext) -> str:
+        "Call another."
+        assert ctx.call_tool is not None
+        await ctx.call_tool(0, "flaky", {})
+        return "done"
+
+    says = by_round(Reply(tool_calls=[Call("outer", {}, "a")]), "All done.")
+    host = JournalHost()
+    async with inline_agent(says, tools=[flaky, outer]) as lash:
+        await turn_of(lash, host)
+    assert any(row.kind == "sleep" for row in host.committed().rows)
+    replay = JournalHost(host.committed())
+    async with inline_agent(says, tools=[flaky, outer]) as lash:
+        await turn_of(lash, replay)
+    assert replay.controller is not None
+    assert replay.controller.ran == []
+    assert replay.controller.rows_left == ()
+
+
+async def test_hooks_that_said_nothing_are_known_by_their_keys_and_asked_once() -> None:
+    """One row between two writes tells of all of them; whoever goes on asks for what is not told."""
+    called = Counter[str]()
+
+    def quiet(name: str) -> Any:
+        async def hook(ctx: Any) -> None:
+            called[name] += 1
+
+        hook.__name__ = name
+        return hook
+
+    names = ("lash_before_tool_call", "lash_after_tool_call", "lash_tool_result_view", "lash_assistant_response")
+    says = by_round(Reply(tool_calls=[Call("act", {"do": each}, each) for each in "abc"]), "All done.")
+    options: dict[str, Any] = {"tools": World().tools("unsafe"), "plugins": [plugin("quiet", *map(quiet, names))]}
+    host = JournalHost()
+    async with inline_agent(says, **options) as lash:
+        _, committed = await turn_of(lash, host)
+    rows = host.committed().rows
+    assert called == {names[0]: 3, names[1]: 3, names[2]: 3, names[3]: 2}
+    assert not [row.label for row in rows if row.kind in ("tool_hooks", "assistant_response")]
+    silences = [row for row in rows if row.kind == "silence"]
+    assert [len(orjson.loads(row.body)) for row in silences] == [4, 3, 1]
+    # The decisions that three unsafe calls were started on are in the write of their intents.
+    assert "hooks that said nothing, 4 times: done" in host.journal.writes[1]
+    for length in range(len(rows) + 1):
+        called.clear()
+        left = JournalHost(MemoryJournal(rows[:length]), attempt=2)
+        async with inline_agent(says, **options) as lash:
+            await turn_of(lash, left)
+        told = sum(len(orjson.loads(row.body)) for row in rows[:length] if row.kind == "silence")
+        asked = called["lash_before_tool_call"] + called["lash_tool_result_view"] + called["lash_assistant_response"]
+        assert asked <= 8 - told, length
+    replay = JournalHost(host.committed())
+    called.clear()
+    async with inline_agent(says, **options) as lash:
+        _, again = await turn_of(lash, replay)
+    assert called == {}
+    assert again == committed
 
 
 # ---- where nobody asks ----------------------------------------------------------------------------------------------

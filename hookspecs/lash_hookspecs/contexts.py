@@ -7,6 +7,7 @@ session. It holds nothing else: `binding` makes one per plugin. A turn's serve a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -58,6 +59,9 @@ class CompositionContext(ServiceUser):
     options: Any = field(factory=dict)
 
 
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+
+
 @mutable(eq=False)
 class PluginScope:
     """One plugin's corner of one session: what its lifespan yielded, its options, its state.
@@ -68,7 +72,7 @@ class PluginScope:
 
     plugin_id: str
     host: Any = None
-    options: Any = field(factory=dict)
+    options: Any = _NO_OPTIONS
     state: Any = None
     state_type: type | None = None
     read_only: bool = False

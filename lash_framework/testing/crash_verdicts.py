@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from attrs import evolve
 
 from lash_framework.recovery import RecoveredTurn
+from lash_framework.silences import short, silent_keys
 from lash_framework.testing.crash_points import CrashPoint, Started
 from lash_hookspecs.codec import encode
 from lash_hookspecs.effect_commands import RuntimeEffectKind
@@ -80,6 +81,7 @@ def _executions(golden: Ending, ending: Ending, victim: Sequence[Started]) -> Cl
     labels = {each.key: each for each in (*victim, *ending.started)}
     again = {row.key for row in ending.rows if (row.kind, row.status) == (_DIRECT, JournalStatus.INTENT)}
     status = {row.key: row.status for row in ending.rows if row.key not in again}
+    silent = silent_keys(ending.rows)
     for key, started in labels.items():
         what = f"executions of {started.label}"
         if started.effect is ToolEffect.UNSAFE and before[key] + after[key] > 1:
@@ -90,7 +92,7 @@ def _executions(golden: Ending, ending: Ending, victim: Sequence[Started]) -> Cl
             yield f"{what} after the commit", 0, after[key]
         elif status.get(key) is JournalStatus.INTENT:
             yield f"{what}, of which only the intent is recorded", 0, after[key]
-        elif key in status:
+        elif key in status or short(key) in silent:
             yield f"{what}, whose outcome is recorded", 0, after[key]
         elif not ending.left_unknown:
             yield f"{what}, whose outcome isn't recorded", 1, after[key]

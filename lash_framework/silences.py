@@ -1,0 +1,83 @@
+"""Hooks that were asked and said nothing: one row tells it of all that lie between two writes. Pure.
+
+Most hooks have nothing to say most of the time, and a replay must know that they were asked. A record of each would be
+a question's hash, its digests and an empty answer; all that a replay needs is the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import orjson
+
+from lash_hookspecs.canonical import content_hash
+from lash_hookspecs.codec import decode
+from lash_hookspecs.effect_commands import RuntimeEffectCommand, ToolHooksCommand
+from lash_hookspecs.effect_outcomes import AssistantResponseOutcome, HookRecord, RuntimeEffectOutcome, ToolHooksOutcome
+from lash_hookspecs.errors import CodecError
+from lash_hookspecs.journal_rows import JournalRow, JournalStatus
+
+__all__ = ["is_silence", "is_silent", "short", "silence_row", "silent_keys", "silent_outcome"]
+
+KIND = "silence"
+"""The kind of such a row, which is no effect's."""
+
+DIGITS = 16
+"""Of a key, which is a hash: a turn has some thousands of them, at most."""
+
+_NOTHING = AssistantResponseOutcome()
+
+
+def short(key: str) -> str:
+    """A replay key as such a row holds it."""
+    return key[:DIGITS]
+
+
+def is_silent(outcome: RuntimeEffectOutcome) -> bool:
+    """Whether hooks were asked, said nothing, and remember nothing new."""
+    match outcome:
+        case ToolHooksOutcome(args=None, output=None, view=None, interventions=(), hooks=hooks):
+            return _is_empty(hooks)
+        case AssistantResponseOutcome(response=None, hooks=hooks):
+            return _is_empty(hooks)
+    return False
+
+
+def _is_empty(record: HookRecord) -> bool:
+    return not (record.directives or record.states or record.failure)
+
+
+def silent_outcome(command: RuntimeEffectCommand) -> RuntimeEffectOutcome:
+    """What came of a command that nobody had an answer to."""
+    return ToolHooksOutcome(call_id=command.call_id) if isinstance(command, ToolHooksCommand) else _NOTHING
+
+
+def silence_row(keys: Sequence[str]) -> JournalRow:
+    """The row that tells it of these."""
+    hash = content_hash(f"lash.silence {keys[0]}".encode())
+    return JournalRow(
+        key=hash,
+        kind=KIND,
+        status=JournalStatus.DONE,
+        envelope_hash=hash,
+        body=orjson.dumps([short(key) for key in keys]),
+        label=f"hooks that said nothing, {len(keys)} times",
+    )
+
+
+def is_silence(row: JournalRow) -> bool:
+    """Whether the row is such a one."""
+    return row.kind == KIND
+
+
+def silent_keys(rows: Iterable[JournalRow]) -> set[str]:
+    """The keys that these rows tell of, in short. One that can't be read tells of none: its hooks are asked again."""
+    found = set[str]()
+    for row in rows:
+        if is_silence(row):
+            try:
+                keys = decode(list[str], row.body)
+            except CodecError:
+                continue
+            found.update(keys)
+    return found
