@@ -19,7 +19,15 @@ from lash_hookspecs.messages import AttachmentRef, Message, MessageRole, Part, P
 from lash_hookspecs.sessions import ImageRefItem, TextItem, TurnInput
 from lash_hookspecs.stores import Blobs, attachment_id
 
-__all__ = ["input_hash", "media_type_of", "normalized", "partial_message", "stored_images", "user_message"]
+__all__ = [
+    "input_hash",
+    "media_type_of",
+    "normalized",
+    "partial_message",
+    "stored_images",
+    "user_message",
+    "user_message_id",
+]
 
 # First bytes of the image formats that model services take.
 _IMAGE_SIGNATURES: Sequence[tuple[bytes, int, str]] = (
@@ -134,9 +142,14 @@ async def stored_images(store: Blobs, turn_input: TurnInput) -> dict[str, Attach
     }
 
 
+def user_message_id(turn_id: str) -> str:
+    """The id of the user's message of a turn."""
+    return f"m_user_{turn_id}"
+
+
 def user_message(turn_id: str, turn_input: TurnInput, images: Mapping[str, AttachmentRef]) -> Message:
     """The user's message of a turn."""
-    id = f"m_user_{turn_id}"
+    id = user_message_id(turn_id)
     parts = []
     for index, item in enumerate(turn_input.items):
         part_id = f"{id}.p{index}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from attrs import evolve
 
 from lash_framework.compacting import compacted
+from lash_framework.forking import fork
 from lash_framework.history import new_nodes
 from lash_framework.hooks import chain, observe
 from lash_framework.modes import driver_options, load_extension
@@ -147,6 +148,17 @@ class Session:
         """What is accepted and not settled, in order."""
         return await self._resident.lash.require_journal("`session.inbox`").store.list_inbox(self.id)
 
+    async def fork(self, new_id: str | None = None, *, at: str | None = None) -> Session:
+        """Another session that begins where this one stands in the store, or stood after the turn `at`.
+
+        It shares what was said, without a copy, and begins with what plugins remember and how the session runs; from
+        then on neither sees what the other does, and each may be deleted. Asked for again it is the same one, as long
+        as this session hasn't gone on. Raises `CapabilityMissing` if the store can't fork, `UnknownName` for a turn
+        that isn't its own, and `CommitRefused` for an id that is taken, a session without a commit, and a turn before
+        the last one, where plugins remember things: what they remembered then isn't kept.
+        """
+        return await fork(self._resident, new_id, at)
+
     async def cancel_queued(
         self, no: int, *, onward: bool = False, reason: str = "cancelled by the caller"
     ) -> Mapping[int, CancelOutcome]:
@@ -266,7 +278,7 @@ class Session:
             await observe(changed, bind, previous=previous, current=wanted)
 
     async def opened(self, reason: str) -> None:
-        """Tell the plugins that the session is `created` or `opened`; `Lash.session` calls it once."""
+        """Tell the plugins that the session is `created`, `opened` or `forked`: once for each host."""
         hooks = self.composition.hooks
         if hooks["lash_session_config"]:
             await self._take_policy(self.policy)

@@ -204,6 +204,11 @@ if TYPE_CHECKING:
         UnknownTag as UnknownTag,
         nearest as nearest,
     )
+    from lash_hookspecs.forks import (
+        Forks as Forks,
+        NewSession as NewSession,
+        SessionFork as SessionFork,
+    )
     from lash_hookspecs.hook_services import (
         SERVICES as SERVICES,
         TOOLS as TOOLS,
@@ -832,6 +837,11 @@ _MODULES = {
         "UnknownName",
         "UnknownTag",
         "nearest",
+    ),
+    "forks": (
+        "Forks",
+        "NewSession",
+        "SessionFork",
     ),
     "hook_services": (
         "SERVICES",

@@ -302,7 +302,7 @@ class SessionMeta:
 
 @frozen(kw_only=True)
 class SessionHead:
-    """Where a session stands: revision 0 and no leaf before the first commit."""
+    """Where a session stands: revision 0 and no leaf before the first commit. `forked`: its path began in another."""
 
     session_id: str
     head_revision: int = 0
@@ -310,6 +310,7 @@ class SessionHead:
     frame_node_id: str | None = None
     turn_index: int = 0
     config: bytes = b""
+    forked: bool = False
 
 
 class NodePath(LazySequence[NodeRecord]):

@@ -170,6 +170,7 @@ def _head(tx: Tx, session_id: str, session: Session) -> SessionHead:
         frame_node_id=session.head.frame,
         turn_index=session.head.turn_index,
         config=configs[""].body if configs else b"",
+        forked=session.base is not None,
     )
 
 
