@@ -21,6 +21,7 @@ from lash_hookspecs.sessions import SessionPolicy, SessionSnapshot, SessionState
 from lash_hookspecs.tool_catalog import ToolState
 
 if TYPE_CHECKING:
+    from lash_framework.call_limits import Slot
     from lash_framework.direct_calls import DirectCalls, Place
     from lash_framework.resident import Resident
     from lash_framework.session import Session
@@ -47,8 +48,10 @@ class HookServices:
         """The turn's plan, what asks models for its plugins, and where it stands."""
         self._plan, self._directs, self._moment = plan, directs, moment
 
-    def __call__(self, name: str, where: str, plugin_id: str, place: Place | None = None) -> Any:
-        """A service by name, for a plugin in a hook, or within the `place` of a tool."""
+    def __call__(
+        self, name: str, where: str, plugin_id: str, place: Place | None = None, slot: Slot | None = None
+    ) -> Any:
+        """A service by name, for a plugin in a hook, or within the `place` of a tool, whose call may hold a `slot`."""
         assert self._plan is not None  # hooks are called, and tools run, in a turn
         assert self._directs is not None
         assert self._moment is not None
@@ -58,7 +61,7 @@ class HookServices:
             case "sessions":
                 return _SessionState(self.session, self._plan, None if where == _COMMITTED else self._moment)
             case "lifecycle":
-                return SessionLifecycle(self.session, self._kept)
+                return SessionLifecycle(self.session, self._kept, slot)
             case "graph":
                 return SessionGraph(self.session)
         raise AssertionError(f"unreachable: no hook has `ctx.{name}`")
