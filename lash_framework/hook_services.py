@@ -14,7 +14,9 @@ from lash_framework.history import Conversation, restore
 from lash_framework.other_sessions import SessionGraph, SessionLifecycle
 from lash_framework.providers import split_model
 from lash_framework.session_tools import tool_state
+from lash_framework.successors import refuse_unfit
 from lash_hookspecs.errors import UnknownName
+from lash_hookspecs.handoffs import CreateSession, HandoffSession
 from lash_hookspecs.messages import Message, ProviderRoute
 from lash_hookspecs.services import SessionStateService
 from lash_hookspecs.sessions import SessionPolicy, SessionSnapshot, SessionStateEnvelope, SessionUsageReport
@@ -65,6 +67,11 @@ class HookServices:
             case "graph":
                 return SessionGraph(self.session)
         raise AssertionError(f"unreachable: no hook has `ctx.{name}`")
+
+    def refuse_unfit(self, plugin_id: str, asked: CreateSession | HandoffSession) -> None:
+        """Raise `PluginError` for sessions that can't be made on this host."""
+        assert self._plan is not None
+        refuse_unfit(self.session.lash, self._plan.policy, self.session.id, plugin_id, asked)
 
     def with_model(self, model: str | None) -> TurnPlan:
         """The turn's plan with another model, `provider:name`, if one is given. Raises `ConfigurationError`."""

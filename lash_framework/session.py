@@ -25,6 +25,7 @@ from lash_framework.running import RunningTurn
 from lash_framework.session_requests import CancelRequest, cancel, enqueue
 from lash_framework.session_tools import refuse_edit, tool_state, with_edits
 from lash_framework.sourcing import attribute
+from lash_framework.successors import MOST_HANDOFFS, follow
 from lash_framework.turn_job import TurnJob, TurnOptions
 from lash_hookspecs.codec import encode
 from lash_hookspecs.compaction import Compacted, CompactRequest
@@ -37,6 +38,7 @@ from lash_hookspecs.sessions import (
     AppendSessionNodesRequest,
     AppendSessionNodesResult,
     AssembledTurn,
+    FollowedTurn,
     SessionPolicy,
     SessionUsageReport,
     StaleBranch,
@@ -98,14 +100,24 @@ class Session:
         """
         return RunningTurn(TurnJob(self._resident, given, options), self)
 
-    async def recover(self, *, force: bool = False, gate: RecoveryGate | None = None) -> Sequence[RecoveredTurn]:
+    async def follow(self, turn: AssembledTurn, *, at_most: int = MOST_HANDOFFS) -> FollowedTurn:
+        """Go on where a turn was handed to another session: run what that one was told, and so on, and return all.
+
+        What is committed isn't run again. After `at_most` handoffs the last turn may still be one. Raises what a turn
+        raises, `SessionBusy` if somebody else runs a successor, and `SessionDeleted`.
+        """
+        return await follow(self._resident.lash, turn, at_most)
+
+    async def recover(
+        self, *, force: bool = False, gate: RecoveryGate | None = None, until: str | None = None
+    ) -> Sequence[RecoveredTurn]:
         """Go on with what was begun or accepted and isn't committed, oldest first; returns these turns.
 
         What is recorded is neither run nor paid again. `force`: try a turn again that is blocked. `gate.cancel(…)`
-        cancels the turn that runs, and none follows. Raises `SessionBusy` if somebody else runs the session,
-        `TurnSuspended` or `TurnBlocked` for a turn that stands in the way.
+        cancels the turn that runs, and none follows; nor does one behind the turn `until`. Raises `SessionBusy` if
+        somebody else runs the session, `TurnSuspended` or `TurnBlocked` for a turn that stands in the way.
         """
-        return await recover(self._resident, force=force, gate=gate)
+        return await recover(self._resident, force=force, gate=gate, until=until)
 
     async def enqueue(
         self, given: TurnInput | str, *, ingress: Ingress = Ingress.CHECKPOINT, source_key: str | None = None

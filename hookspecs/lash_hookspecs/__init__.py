@@ -209,6 +209,13 @@ if TYPE_CHECKING:
         NewSession as NewSession,
         SessionFork as SessionFork,
     )
+    from lash_hookspecs.handoffs import (
+        CreateSession as CreateSession,
+        HandoffSession as HandoffSession,
+        child_session_id as child_session_id,
+        first_turn_id as first_turn_id,
+        handoff_to as handoff_to,
+    )
     from lash_hookspecs.hook_services import (
         SERVICES as SERVICES,
         TOOLS as TOOLS,
@@ -429,6 +436,7 @@ if TYPE_CHECKING:
         AssembledTurn as AssembledTurn,
         AssistantOutput as AssistantOutput,
         ExecutionSummary as ExecutionSummary,
+        FollowedTurn as FollowedTurn,
         ImageRefItem as ImageRefItem,
         InputItem as InputItem,
         OutputState as OutputState,
@@ -843,6 +851,13 @@ _MODULES = {
         "NewSession",
         "SessionFork",
     ),
+    "handoffs": (
+        "CreateSession",
+        "HandoffSession",
+        "child_session_id",
+        "first_turn_id",
+        "handoff_to",
+    ),
     "hook_services": (
         "SERVICES",
         "TOOLS",
@@ -1063,6 +1078,7 @@ _MODULES = {
         "AssembledTurn",
         "AssistantOutput",
         "ExecutionSummary",
+        "FollowedTurn",
         "ImageRefItem",
         "InputItem",
         "OutputState",

@@ -17,7 +17,7 @@ from lash_hookspecs.prefix import PrefixChange
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
 from lash_hookspecs.tools import ToolCallRecord
 from lash_hookspecs.turn_effects import ProtocolEvent
-from lash_hookspecs.turn_outcomes import Finished, TurnOutcome
+from lash_hookspecs.turn_outcomes import Finished, Handoff, TurnOutcome
 from lash_hookspecs.values import frozen
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "AssembledTurn",
     "AssistantOutput",
     "ExecutionSummary",
+    "FollowedTurn",
     "ImageRefItem",
     "InputItem",
     "OutputState",
@@ -246,6 +247,23 @@ class AssembledTurn:
     def is_success(self) -> bool:
         """Whether it reached its end."""
         return isinstance(self.outcome, Finished)
+
+
+@frozen
+class FollowedTurn:
+    """A turn, and those of the sessions that it was handed to, one after the other."""
+
+    turns: tuple[AssembledTurn, ...]
+
+    @property
+    def final_turn(self) -> AssembledTurn:
+        """The last one. If that was handed off too, it wasn't followed so far."""
+        return self.turns[-1]
+
+    @property
+    def handoff_count(self) -> int:
+        """How many of them were handed off."""
+        return sum(isinstance(each.outcome, Handoff) for each in self.turns)
 
 
 @frozen
