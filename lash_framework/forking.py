@@ -9,7 +9,7 @@ from attrs import evolve
 from lash_framework.arguments import Said, check_arguments
 from lash_framework.sourcing import attribute
 from lash_hookspecs.codec import decode
-from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, TurnConflict, UnknownName
+from lash_hookspecs.errors import CapabilityMissing, CommitRefused, ConfigurationError, TurnConflict, UnknownName
 from lash_hookspecs.forks import SessionFork
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
 from lash_hookspecs.stores import Capability, OperationId
@@ -48,7 +48,11 @@ async def fork(source: Resident, session_id: str | None, at: str | None) -> Sess
         at=at,
         turn_index=0 if at is None else await _index(source, at),
     )
-    if not await store.fork_session(made):
+    try:
+        is_new = await store.fork_session(made)
+    except CommitRefused as refused:  # its code is for who speaks with stores
+        raise ConfigurationError(str(refused).removeprefix(f"{refused.code}: ")) from refused
+    if not is_new:
         return await lash.session(id, recover=False)
     head = await store.load_head(id)
     stored = decode(SessionPolicy, head.config)

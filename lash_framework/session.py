@@ -166,8 +166,8 @@ class Session:
         It shares what was said, without a copy, and begins with what plugins remember and how the session runs; from
         then on neither sees what the other does, and each may be deleted. Asked for again it is the same one, as long
         as this session hasn't gone on. Raises `CapabilityMissing` if the store can't fork, `UnknownName` for a turn
-        that isn't its own, and `CommitRefused` for an id that is taken, a session without a commit, and a turn before
-        the last one, where plugins remember things: what they remembered then isn't kept.
+        that isn't its own, and `ConfigurationError` for an id that is taken, a session without a commit, and a turn
+        before the last one, where plugins remember things: what they remembered then isn't kept.
         """
         return await fork(self._resident, new_id, at)
 

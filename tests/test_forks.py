@@ -13,7 +13,6 @@ from lash_framework.session import Session
 from lash_hookspecs import (
     Capability,
     CapabilityMissing,
-    CommitRefused,
     ConfigurationError,
     SessionDeleted,
     SessionStateSpec,
@@ -101,7 +100,7 @@ async def test_a_fork_of_an_earlier_turn_is_refused_where_plugins_remember_thing
                 assert await said(fork) == ["turn 0", "Done."]
                 assert (await fork.run("again")).state.turn_index == 2
             else:
-                with pytest.raises(CommitRefused, match=r"what `plugin/mine` was then isn't kept: fork it where"):
+                with pytest.raises(ConfigurationError, match=r"what `plugin/mine` was then isn't kept: fork it where"):
                     await session.fork("two", at="t0")
 
 
@@ -119,7 +118,7 @@ async def test_a_fork_has_what_was_said_to_its_source_and_is_not_stored_yet() ->
 async def test_the_same_fork_again_is_the_same_session_and_another_one_is_refused() -> None:
     async with opened(says=["Done."] * 3) as lash:
         session = await lash.session("one")
-        with pytest.raises(CommitRefused, match="nothing was committed on session `one`"):
+        with pytest.raises(ConfigurationError, match="nothing was committed on session `one`"):
             await session.fork("two")
         await session.run("a")
         fork = await session.fork("two")
@@ -127,9 +126,9 @@ async def test_the_same_fork_again_is_the_same_session_and_another_one_is_refuse
         await fork.run("b")
         assert await session.fork("two") is fork
         await session.run("c")
-        with pytest.raises(CommitRefused, match="there is a session `two`: choose another id"):
+        with pytest.raises(ConfigurationError, match="there is a session `two`: choose another id"):
             await session.fork("two")
-        with pytest.raises(CommitRefused, match="there is a session `one`"):
+        with pytest.raises(ConfigurationError, match="there is a session `one`"):
             await session.fork("one")
         with pytest.raises(UnknownName, match="`one` has committed no such turn"):
             await session.fork(at="never")
