@@ -15,7 +15,7 @@ from lash_framework.arguments import shown
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.codec import encode, unstructure
 from lash_hookspecs.errors import CodecError, ConfigurationError
-from lash_hookspecs.messages import AttachmentRef, Message, MessageRole, Part, PartKind, text_message
+from lash_hookspecs.messages import AttachmentRef, Message, MessageRole, Part, PartKind, PluginOrigin, text_message
 from lash_hookspecs.sessions import ImageRefItem, TextItem, TurnInput
 from lash_hookspecs.stores import Blobs, attachment_id
 
@@ -158,7 +158,8 @@ def user_message(turn_id: str, turn_input: TurnInput, images: Mapping[str, Attac
                 parts.append(Part(id=part_id, kind=PartKind.TEXT, content=text))
             case ImageRefItem(id=name):
                 parts.append(Part(id=part_id, kind=PartKind.IMAGE, content="", attachment=images[name]))
-    return Message(id=id, role=MessageRole.USER, parts=tuple(parts))
+    origin = None if turn_input.told_by is None else PluginOrigin(turn_input.told_by)
+    return Message(id=id, role=MessageRole.USER, parts=tuple(parts), origin=origin)
 
 
 def partial_message(turn_id: str, text: str) -> Message:

@@ -16,11 +16,11 @@ from lash_framework.forking import require_forks
 from lash_framework.inputs import input_hash
 from lash_framework.providers import split_model
 from lash_hookspecs.codec import decode, encode
-from lash_hookspecs.errors import LashError, PluginError, UnknownName
+from lash_hookspecs.errors import CodecError, ConfigurationError, LashError, PluginError, UnknownName
 from lash_hookspecs.forks import NewSession
 from lash_hookspecs.handoffs import CreateSession, HandoffSession, child_session_id, first_turn_id, handoff_to
 from lash_hookspecs.inbox import NewInboxItem
-from lash_hookspecs.sessions import AssembledTurn, FollowedTurn, SessionPolicy, TurnInput
+from lash_hookspecs.sessions import AssembledTurn, FollowedTurn, SessionPolicy, TextItem, TurnInput
 from lash_hookspecs.stores import OperationId
 from lash_hookspecs.turn_outcomes import Handoff
 from lash_hookspecs.values import frozen
@@ -107,16 +107,17 @@ async def new_sessions(lash: Lash, run: TurnRun, turn: AssembledTurn, policy: Se
     """What the turn's commit makes. Raises `PluginError` for what can't be made, in the name of who wants it."""
     if run.hook_failed:
         return ()
-    here, id = run.plan.session_id, run.plan.turn_id
+    here = run.plan.session_id
     made: dict[str, NewSession] = {}
     for wanted, asked in _all_wanted(run, turn):
         refuse_unfit(lash, policy, here, wanted.plugin_id, asked)
-        session_id = wanted.id(here, id)
-        known = made.get(session_id)
-        if known is None:
-            made[session_id] = await _new_session(lash, run, policy, wanted)
-        elif wanted.task is not None and known.item is None:
-            made[session_id] = evolve(known, item=(await _new_session(lash, run, policy, wanted)).item)
+        try:
+            new = await _new_session(lash, run, policy, wanted)
+        except (ConfigurationError, CodecError) as error:
+            raise PluginError(wanted.plugin_id, type(asked).__name__, str(error)) from error
+        known = made.setdefault(new.session_id, new)
+        if known.item is None:  # what makes it, and what tells it something, may be two
+            made[new.session_id] = evolve(known, item=new.item)
     return tuple(made.values())
 
 
@@ -143,12 +144,12 @@ async def _new_session(lash: Lash, run: TurnRun, policy: SessionPolicy, wanted: 
     settled = _policy(lash, base, wish)
     item = None
     if wanted.task is not None:
-        item = _item(lash, session_id, wanted.turn_id(here, id), wanted.task, settled)
+        given = TurnInput(items=(TextItem(wanted.task),), told_by=wanted.plugin_id)
+        item = _item(lash, session_id, wanted.turn_id(here, id), given, settled)
     return NewSession(session_id=session_id, config=encode(settled), forks=wish.fork, item=item)
 
 
-def _item(lash: Lash, session_id: str, turn_id: str, task: str, policy: SessionPolicy) -> NewInboxItem:
-    given = TurnInput.text(task)
+def _item(lash: Lash, session_id: str, turn_id: str, given: TurnInput, policy: SessionPolicy) -> NewInboxItem:
     request = TurnRequest(turn_id=turn_id, turn_input=given, input_hash=input_hash(given))
     composition = lash.host.composition(policy.mode_id)
     return lash.require_journal("a first turn").item(session_id, request, policy, composition)

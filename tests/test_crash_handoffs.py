@@ -18,9 +18,11 @@ from lash_hookspecs import (
     Handoff,
     HandoffSession,
     LlmRequest,
+    TextItem,
     ToolCallOutput,
     ToolCallSuccess,
     ToolResultBlock,
+    TurnInput,
     child_session_id,
     tool,
 )
@@ -111,7 +113,7 @@ async def test_a_successor_that_is_killed_anywhere_does_what_it_was_told_once(tm
 
     report = await crash_at_every_effect(
         host,
-        "Explain.",
+        TurnInput(items=(TextItem("Explain."),), told_by="application"),
         session_id=successor.session_id,
         turn_id=successor.turn_id,
         checks=[once],

@@ -22,6 +22,7 @@ from lash_hookspecs import (
     HandoffSession,
     InboxState,
     LlmRequest,
+    PluginOrigin,
     SessionStateSpec,
     Stopped,
     StopReason,
@@ -99,6 +100,8 @@ async def test_a_turn_is_handed_off_at_every_seam_and_its_successor_is_told_once
         assert (followed.handoff_count, followed.final_turn.turn_id) == (1, NEXT.turn_id)
         assert asked(model).endswith("Go on.")
         assert "Hello" not in asked(model)
+        (task, _) = await (await lash.session(NEXT.session_id)).messages()
+        assert task.origin == PluginOrigin("mine"), "nothing is said without the name of who says it"
         assert await session.follow(turn) == followed
         assert await waiting(lash, NEXT.session_id) == []
         meta = await lash.store.load_meta(NEXT.session_id)

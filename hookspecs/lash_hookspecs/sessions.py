@@ -87,7 +87,8 @@ class TurnInput:
 
     `image_blobs` are raw image bytes by id (jpeg, png, gif or webp); they are stored before the turn.
     `mode_extension` is an attrs instance of a class that the mode's driver accepts, stored under its id. With `compact`
-    the turn only compacts the conversation, and there are no items.
+    the turn only compacts the conversation, and there are no items. `told_by` is the plugin that says it, where that is
+    no user.
     """
 
     items: tuple[InputItem, ...] = ()
@@ -97,6 +98,7 @@ class TurnInput:
     context: TurnContext = TurnContext()
     output: LlmOutputSpec | None = None
     compact: CompactRequest | None = None
+    told_by: str | None = None
 
     @classmethod
     def text(cls, text: str) -> TurnInput:
