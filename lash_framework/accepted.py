@@ -131,7 +131,7 @@ def bare_request(item: InboxItem) -> TurnRequest:
     try:
         accepted = decode(AcceptedTurn, item.payload)
         given = accepted.turn_input
-        said, images = TurnInput(items=given.items, compact=given.compact), accepted.images
+        said, images = TurnInput(items=given.items, compact=given.compact, told_by=given.told_by), accepted.images
     except CodecError:
         said, images = TurnInput.text("[The input of this turn can't be read.]"), {}
     turn_id = item.turn_id or item.source_key

@@ -1,8 +1,8 @@
 """How many calls of a tool run at once in a host, for tools that declare `max_concurrency`.
 
-A call holds its place while code of its own runs, and gives it away while it waits for a call that it makes. So nobody
-holds one place and waits for another: tools may call themselves, and one another, and none waits for ever. A turn that
-a tool runs on another session is not such a call: its tool should have a `timeout_s`.
+A call holds its place while code of its own runs, and gives it away while it waits for a call that it makes, or for a
+turn that it runs on another session. So nobody holds one place and waits for another: tools may call themselves, and
+one another, here and in other sessions, and none waits for ever.
 """
 
 from __future__ import annotations

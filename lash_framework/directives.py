@@ -17,28 +17,49 @@ from lash_hookspecs.directives import (
     EmitEvents,
     EnqueueMessages,
     FailLlmCall,
+    LlmCallDirective,
     OwnedDirective,
     TurnDirective,
 )
+from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import CodecError, PluginError
+from lash_hookspecs.handoffs import CreateSession, HandoffSession, handoff_to
 from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin, ProcessOrigin
 from lash_hookspecs.turn_events import PluginEvent
+from lash_hookspecs.turn_outcomes import Stopped, StopReason, TurnOutcome
 from lash_hookspecs.values import mutable
 
 __all__ = ["DIRECTIVES", "Sorted", "enqueued", "owned_directives", "sort_directives"]
 
-DIRECTIVES = (AbortTurn, EnqueueMessages, EmitEvents)
+DIRECTIVES = (AbortTurn, EnqueueMessages, EmitEvents, CreateSession, HandoffSession)
 """What hooks at turn seams and checkpoints may return."""
 
 
 @mutable
 class Sorted:
-    """Directives by what is done with them. `abort` is the last one, with its plugin."""
+    """Directives by what is done with them. `abort` is the last one, with its plugin; it beats a `handoff`.
+
+    `sessions` are all that are to be made, the one that the turn is handed to among them.
+    """
 
     lasting: list[PluginMessage] = field(factory=list)
     transient: list[PluginMessage] = field(factory=list)
     events: list[PluginEvent] = field(factory=list)
     abort: Owned[AbortTurn] | None = None
+    handoff: Owned[HandoffSession] | None = None
+    sessions: list[OwnedDirective] = field(factory=list)
+    scope: RuntimeScope | None = None
+
+    @property
+    def ends(self) -> TurnOutcome | None:
+        """How the turn ends now, if it does."""
+        if self.abort is not None:
+            return Stopped(StopReason.PLUGIN_ABORT)
+        if self.handoff is not None and self.scope is not None:
+            return handoff_to(
+                self.scope.session_id, self.scope.turn_id or "", self.handoff.plugin_id, self.handoff.value
+            )
+        return None
 
     @property
     def delivery(self) -> CheckpointDelivery:
@@ -56,15 +77,20 @@ class Sorted:
         return tuple(_as_message(id, each) for id, each in named.items() if not is_known(id))
 
 
-def owned_directives(found: Sequence[tuple[str, TurnDirective | FailLlmCall]]) -> tuple[OwnedDirective, ...]:
+def owned_directives(found: Sequence[tuple[str, TurnDirective | LlmCallDirective]]) -> tuple[OwnedDirective, ...]:
     """What hooks returned, as a record holds it: each message in its plugin's name.
 
-    Raises `PluginError` for a message in a role that plugins may not take, and for what can't be stored.
+    Raises `PluginError` for a message in a role that plugins may not take, for what can't be stored, and for a second
+    plugin that hands the turn off.
     """
+    handing = [plugin_id for plugin_id, directive in found if isinstance(directive, HandoffSession)]
+    if len(handing) > 1:
+        text = f"plugin `{handing[0]}` hands this turn off already: a turn has one successor"
+        raise PluginError(handing[1], "HandoffSession", text)
     return tuple(OwnedDirective(plugin_id, _checked(plugin_id, directive)) for plugin_id, directive in found)
 
 
-def _checked(plugin_id: str, directive: TurnDirective | FailLlmCall) -> TurnDirective | FailLlmCall:
+def _checked(plugin_id: str, directive: TurnDirective | LlmCallDirective) -> TurnDirective | LlmCallDirective:
     match directive:
         case EnqueueMessages(messages=messages, transient=transient):
             owned = tuple(_owned_message(each, plugin_id, transient) for each in messages)
@@ -72,7 +98,7 @@ def _checked(plugin_id: str, directive: TurnDirective | FailLlmCall) -> TurnDire
         case EmitEvents(events=events):
             for each in events:
                 _require_storable(each, plugin_id, "EmitEvents", f"the payload of event `{each.name}`")
-        case AbortTurn() | FailLlmCall():
+        case AbortTurn() | FailLlmCall() | CreateSession() | HandoffSession():
             _require_storable(directive, plugin_id, type(directive).__name__, "its text")
     return directive
 
@@ -85,9 +111,9 @@ def enqueued(directives: Sequence[OwnedDirective]) -> Iterator[tuple[str, Plugin
                 yield each.plugin_id, message
 
 
-def sort_directives(directives: Sequence[OwnedDirective]) -> Sorted:
-    """Sort recorded directives by what is done with them."""
-    found = Sorted()
+def sort_directives(directives: Sequence[OwnedDirective], scope: RuntimeScope | None = None) -> Sorted:
+    """Sort recorded directives by what is done with them, in the turn that is the `scope`."""
+    found = Sorted(scope=scope)
     for each in directives:
         plugin_id = each.plugin_id
         match each.directive:
@@ -97,6 +123,11 @@ def sort_directives(directives: Sequence[OwnedDirective]) -> Sorted:
                 found.events += [PluginEvent(plugin_id=plugin_id, name=e.name, payload=e.payload) for e in events]
             case AbortTurn() as abort:
                 found.abort = Owned(plugin_id, abort)
+            case CreateSession():
+                found.sessions.append(each)
+            case HandoffSession() as handoff:
+                found.handoff = Owned(plugin_id, handoff)
+                found.sessions.append(each)
     return found
 
 

@@ -26,6 +26,7 @@ from lash_framework.session_view import context_tokens
 from lash_framework.sourcing import effective_settings
 from lash_framework.state import Mark, PluginStates
 from lash_framework.stream import ActivityStream, Sink
+from lash_framework.successors import new_sessions
 from lash_framework.turn import TurnRun
 from lash_framework.turn_commit import conversation_after, prepare_commit
 from lash_framework.turn_plan import CancelGate, TurnPlan
@@ -33,10 +34,12 @@ from lash_hookspecs.activity import TurnEnd
 from lash_hookspecs.effect_outcomes import HookFailure, TurnStop
 from lash_hookspecs.effects import EffectController, RuntimeScope
 from lash_hookspecs.errors import ConfigurationError, PluginError
+from lash_hookspecs.forks import NewSession
 from lash_hookspecs.journal_rows import Settlement
 from lash_hookspecs.messages import Message, ProviderRoute
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
 from lash_hookspecs.stores import ComponentEntry, RuntimeCommit
+from lash_hookspecs.turn_outcomes import Handoff
 
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
@@ -105,6 +108,7 @@ class HeldTurn:
             if waited is not None:
                 stream.show_begun_with(run.user, waited)
             await run.run(self._deadline, ends=ends, stop=stop)
+            creates = await self._creates(run, policy)
             components = self._components(run, before)
             await stream.flush()  # the iterator is told of a failure there
             settings = effective_settings(
@@ -113,7 +117,7 @@ class HeldTurn:
             tools = plan.tools.explained()
             turn, commit = prepare_commit(
                 run,
-                request.wish.parse(run.assembled()) if request.wish is not None else run.assembled(),
+                self._assembled(run),
                 policy=policy,
                 components=components,
                 input_hash=request.input_hash,
@@ -123,6 +127,7 @@ class HeldTurn:
                 ),
                 budget=lash.budget,
                 settles=settle(run),
+                creates=() if run.hook_failed else creates,
             )
             cancelled = await self._commit(commit)
         except BaseException as error:
@@ -136,6 +141,21 @@ class HeldTurn:
         if cancelled is not None:
             raise cancelled
         return run, turn
+
+    def _assembled(self, run: TurnRun) -> AssembledTurn:
+        wish = self._request.wish
+        return run.assembled() if wish is None else wish.parse(run.assembled())
+
+    async def _creates(self, run: TurnRun, policy: SessionPolicy) -> tuple[NewSession, ...]:
+        """The sessions that the commit makes; a turn that wants some which can't be made has failed."""
+        if not run.sessions and not isinstance(run.assembler.outcome, Handoff):
+            return ()
+        try:
+            return await new_sessions(self._session.lash, run, self._assembled(run), policy)
+        except PluginError as error:
+            log.warning("%s", error, exc_info=error, extra=IN_RESULT)
+            run.fail(HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error)))
+            return ()
 
     async def _commit(self, commit: RuntimeCommit) -> BaseException | None:
         """Commit, to its end once it is on its way: the port's promise.

@@ -14,14 +14,17 @@ from lash_framework.history import Conversation, restore
 from lash_framework.other_sessions import SessionGraph, SessionLifecycle
 from lash_framework.providers import split_model
 from lash_framework.session_tools import tool_state
+from lash_framework.successors import refuse_unfit
 from lash_hookspecs.errors import UnknownName
+from lash_hookspecs.handoffs import CreateSession, HandoffSession
 from lash_hookspecs.messages import Message, ProviderRoute
 from lash_hookspecs.services import SessionStateService
 from lash_hookspecs.sessions import SessionPolicy, SessionSnapshot, SessionStateEnvelope, SessionUsageReport
 from lash_hookspecs.tool_catalog import ToolState
 
 if TYPE_CHECKING:
-    from lash_framework.direct_calls import DirectCalls
+    from lash_framework.call_limits import Slot
+    from lash_framework.direct_calls import DirectCalls, DirectPlace
     from lash_framework.resident import Resident
     from lash_framework.session import Session
     from lash_framework.turn_plan import TurnPlan
@@ -47,8 +50,10 @@ class HookServices:
         """The turn's plan, what asks models for its plugins, and where it stands."""
         self._plan, self._directs, self._moment = plan, directs, moment
 
-    def __call__(self, name: str, where: str, plugin_id: str, place: DirectPlace | None = None) -> Any:
-        """A service by name, for a plugin in a hook, or within the `place` of a tool."""
+    def __call__(
+        self, name: str, where: str, plugin_id: str, place: DirectPlace | None = None, slot: Slot | None = None
+    ) -> Any:
+        """A service by name, for a plugin in a hook, or within the `place` of a tool, whose call may hold a `slot`."""
         assert self._plan is not None  # hooks are called, and tools run, in a turn
         assert self._directs is not None
         assert self._moment is not None
@@ -58,10 +63,15 @@ class HookServices:
             case "sessions":
                 return _SessionState(self.session, self._plan, None if where == _COMMITTED else self._moment)
             case "lifecycle":
-                return SessionLifecycle(self.session, self._kept)
+                return SessionLifecycle(self.session, self._kept, slot)
             case "graph":
                 return SessionGraph(self.session)
         raise AssertionError(f"unreachable: no hook has `ctx.{name}`")
+
+    def refuse_unfit(self, plugin_id: str, asked: CreateSession | HandoffSession) -> None:
+        """Raise `PluginError` for sessions that can't be made on this host."""
+        assert self._plan is not None
+        refuse_unfit(self.session.lash, self._plan.policy, self.session.id, plugin_id, asked)
 
     def with_model(self, model: str | None) -> TurnPlan:
         """The turn's plan with another model, `provider:name`, if one is given. Raises `ConfigurationError`."""

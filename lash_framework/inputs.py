@@ -15,11 +15,19 @@ from lash_framework.arguments import shown
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.codec import encode, unstructure
 from lash_hookspecs.errors import CodecError, ConfigurationError
-from lash_hookspecs.messages import AttachmentRef, Message, MessageRole, Part, PartKind, text_message
+from lash_hookspecs.messages import AttachmentRef, Message, MessageRole, Part, PartKind, PluginOrigin, text_message
 from lash_hookspecs.sessions import ImageRefItem, TextItem, TurnInput
 from lash_hookspecs.stores import Blobs, attachment_id
 
-__all__ = ["input_hash", "media_type_of", "normalized", "partial_message", "stored_images", "user_message"]
+__all__ = [
+    "input_hash",
+    "media_type_of",
+    "normalized",
+    "partial_message",
+    "stored_images",
+    "user_message",
+    "user_message_id",
+]
 
 # First bytes of the image formats that model services take.
 _IMAGE_SIGNATURES: Sequence[tuple[bytes, int, str]] = (
@@ -136,9 +144,14 @@ async def stored_images(store: Blobs, turn_input: TurnInput) -> dict[str, Attach
     }
 
 
+def user_message_id(turn_id: str) -> str:
+    """The id of the user's message of a turn."""
+    return f"m_user_{turn_id}"
+
+
 def user_message(turn_id: str, turn_input: TurnInput, images: Mapping[str, AttachmentRef]) -> Message:
     """The user's message of a turn."""
-    id = f"m_user_{turn_id}"
+    id = user_message_id(turn_id)
     parts = []
     for index, item in enumerate(turn_input.items):
         part_id = f"{id}.p{index}"
@@ -147,7 +160,8 @@ def user_message(turn_id: str, turn_input: TurnInput, images: Mapping[str, Attac
                 parts.append(Part(id=part_id, kind=PartKind.TEXT, content=text))
             case ImageRefItem(id=name):
                 parts.append(Part(id=part_id, kind=PartKind.IMAGE, content="", attachment=images[name]))
-    return Message(id=id, role=MessageRole.USER, parts=tuple(parts))
+    origin = None if turn_input.told_by is None else PluginOrigin(turn_input.told_by)
+    return Message(id=id, role=MessageRole.USER, parts=tuple(parts), origin=origin)
 
 
 def partial_message(turn_id: str, text: str) -> Message:

@@ -36,6 +36,7 @@ from lash_hookspecs.effect_outcomes import (
 )
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope, child_key
 from lash_hookspecs.errors import CodecError, PluginError
+from lash_hookspecs.handoffs import HandoffSession
 from lash_hookspecs.llm import LlmCallError, LlmResponse, TokenUsage
 from lash_hookspecs.model_hooks import AssistantReply
 from lash_hookspecs.turn_effects import LlmCall, LlmComplete
@@ -144,13 +145,14 @@ class ModelStep:
             decided = await first(
                 before,
                 self._bind(TurnHookContext, "lash_before_llm_call"),
-                expects=(AbortTurn, FailLlmCall),
+                expects=(AbortTurn, FailLlmCall, HandoffSession),
                 request=effect.request,
             )
             if decided is not None:
-                made.directives = owned_directives([decided])
-                text = f"plugin `{decided.plugin_id}` did not let the model be asked: {decided.value.message}"
-                outcome = LlmCallOutcome(LlmCallError(message=text, code=decided.value.code))
+                made.directives = self._hooks.owned([decided])
+                code, why = _why_not(decided.value)
+                text = f"plugin `{decided.plugin_id}` did not let the model be asked: {why}"
+                outcome = LlmCallOutcome(LlmCallError(message=text, code=code))
             else:
                 bind = self._bind(StreamHookContext, "lash_assistant_stream") if streaming else None
                 pieces = None if bind is None else ReplyPieces(streaming, bind, self._stream)
@@ -217,6 +219,13 @@ class ModelStep:
                 except CodecError as error:
                     raise PluginError(impl.plugin_id, impl.hook, f"returned a response that {error}") from error
         return response, owned_directives(shown)
+
+
+def _why_not(decided: AbortTurn | FailLlmCall | HandoffSession) -> tuple[str, str]:
+    """The code and the words."""
+    if isinstance(decided, HandoffSession):
+        return "handed_off", "another session goes on"
+    return decided.code, decided.message
 
 
 async def _let_cancel_in(stream: ActivityStream) -> None:

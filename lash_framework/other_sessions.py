@@ -14,6 +14,7 @@ from lash_hookspecs.services import SessionCreateRequest, SessionGraphService, S
 from lash_hookspecs.sessions import AppendSessionNodesRequest, AppendSessionNodesResult, AssembledTurn, TurnInput
 
 if TYPE_CHECKING:
+    from lash_framework.call_limits import Slot
     from lash_framework.resident import Resident
     from lash_framework.session import Session
 
@@ -32,11 +33,15 @@ async def _stored(here: Resident, session_id: str) -> Session:
 
 
 class SessionLifecycle(SessionLifecycleService):
-    """For one turn of the session `here`. `kept` are those that were created in it: perhaps nobody else holds them."""
+    """For one turn of the session `here`. `kept` are those that were created in it: perhaps nobody else holds them.
 
-    def __init__(self, here: Resident, kept: dict[str, Session]) -> None:
+    A tool's call that waits here for a turn gives its `slot` away meanwhile: that turn may call the same tool.
+    """
+
+    def __init__(self, here: Resident, kept: dict[str, Session], slot: Slot | None = None) -> None:
         self._here = here
         self._kept = kept
+        self._slot = slot
 
     async def create_session(self, request: SessionCreateRequest) -> SessionHandle:
         if not request.session_id.strip():
@@ -63,7 +68,13 @@ class SessionLifecycle(SessionLifecycleService):
         session = self._kept.get(session_id) or await _stored(self._here, session_id)
         if session._resident.line.locked() and session_id != self._here.id:  # which says itself what it waits for
             raise busy(session_id)
-        return await session.run(input, turn_id=turn_id)
+        if self._slot is None:
+            return await session.run(input, turn_id=turn_id)
+        self._slot.give()
+        try:
+            return await session.run(input, turn_id=turn_id)
+        finally:
+            await self._slot.take_back()
 
 
 class SessionGraph(SessionGraphService):

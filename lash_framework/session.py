@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from attrs import evolve
 
 from lash_framework.compacting import compacted
+from lash_framework.forking import fork
 from lash_framework.history import new_nodes
 from lash_framework.hooks import chain, observe
 from lash_framework.modes import driver_options, load_extension
@@ -24,6 +25,7 @@ from lash_framework.running import RunningTurn
 from lash_framework.session_requests import CancelRequest, cancel, enqueue
 from lash_framework.session_tools import refuse_edit, tool_state, with_edits
 from lash_framework.sourcing import attribute
+from lash_framework.successors import MOST_HANDOFFS, follow
 from lash_framework.turn_job import TurnJob, TurnOptions
 from lash_hookspecs.codec import encode
 from lash_hookspecs.compaction import Compacted, CompactRequest
@@ -36,6 +38,7 @@ from lash_hookspecs.sessions import (
     AppendSessionNodesRequest,
     AppendSessionNodesResult,
     AssembledTurn,
+    FollowedTurn,
     SessionPolicy,
     SessionUsageReport,
     StaleBranch,
@@ -97,14 +100,24 @@ class Session:
         """
         return RunningTurn(TurnJob(self._resident, given, options), self)
 
-    async def recover(self, *, force: bool = False, gate: RecoveryGate | None = None) -> Sequence[RecoveredTurn]:
+    async def follow(self, turn: AssembledTurn, *, at_most: int = MOST_HANDOFFS) -> FollowedTurn:
+        """Go on where a turn was handed to another session: run what that one was told, and so on, and return all.
+
+        What is committed isn't run again. After `at_most` handoffs the last turn may still be one. Raises what a turn
+        raises, `SessionBusy` if somebody else runs a successor, and `SessionDeleted`.
+        """
+        return await follow(self._resident.lash, turn, at_most)
+
+    async def recover(
+        self, *, force: bool = False, gate: RecoveryGate | None = None, until: str | None = None
+    ) -> Sequence[RecoveredTurn]:
         """Go on with what was begun or accepted and isn't committed, oldest first; returns these turns.
 
         What is recorded is neither run nor paid again. `force`: try a turn again that is blocked. `gate.cancel(…)`
-        cancels the turn that runs, and none follows. Raises `SessionBusy` if somebody else runs the session,
-        `TurnSuspended` or `TurnBlocked` for a turn that stands in the way.
+        cancels the turn that runs, and none follows; nor does one behind the turn `until`. Raises `SessionBusy` if
+        somebody else runs the session, `TurnSuspended` or `TurnBlocked` for a turn that stands in the way.
         """
-        return await recover(self._resident, force=force, gate=gate)
+        return await recover(self._resident, force=force, gate=gate, until=until)
 
     async def enqueue(
         self, given: TurnInput | str, *, ingress: Ingress = Ingress.CHECKPOINT, source_key: str | None = None
@@ -146,6 +159,17 @@ class Session:
     async def inbox(self) -> Sequence[InboxItem]:
         """What is accepted and not settled, in order."""
         return await self._resident.lash.require_journal("`session.inbox`").store.list_inbox(self.id)
+
+    async def fork(self, new_id: str | None = None, *, at: str | None = None) -> Session:
+        """Another session that begins where this one stands in the store, or stood after the turn `at`.
+
+        It shares what was said, without a copy, and begins with what plugins remember and how the session runs; from
+        then on neither sees what the other does, and each may be deleted. Asked for again it is the same one, as long
+        as this session hasn't gone on. Raises `CapabilityMissing` if the store can't fork, `UnknownName` for a turn
+        that isn't its own, and `ConfigurationError` for an id that is taken, a session without a commit, and a turn
+        before the last one, where plugins remember things: what they remembered then isn't kept.
+        """
+        return await fork(self._resident, new_id, at)
 
     async def cancel_queued(
         self, no: int, *, onward: bool = False, reason: str = "cancelled by the caller"
@@ -266,7 +290,7 @@ class Session:
             await observe(changed, bind, previous=previous, current=wanted)
 
     async def opened(self, reason: str) -> None:
-        """Tell the plugins that the session is `created` or `opened`; `Lash.session` calls it once."""
+        """Tell the plugins that the session is `created`, `opened` or `forked`: once for each host."""
         hooks = self.composition.hooks
         if hooks["lash_session_config"]:
             await self._take_policy(self.policy)

@@ -396,5 +396,5 @@ class ToolBatch:
             call_tool=call_tool,
             find_tools=self._plan.tools.find,
             defer=None if deferral is None else deferral.defer,
-            services=partial(self._plan.services, place=directs),
+            services=partial(self._plan.services, place=directs, slot=slot),
         )

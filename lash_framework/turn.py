@@ -57,7 +57,7 @@ from lash_hookspecs.turn_effects import (
     ToolCalls,
 )
 from lash_hookspecs.turn_events import ErrorEvent, ToolCallEvent
-from lash_hookspecs.turn_outcomes import Stopped, StopReason
+from lash_hookspecs.turn_outcomes import Stopped, StopReason, TurnOutcome
 
 __all__ = ["TurnRun"]
 
@@ -69,7 +69,7 @@ class TurnRun:
 
     `user` is the input's message, `applied` are the inbox items that it took, `late` are messages behind those of the
     machine: a reply that was cut off, and those of `lash_after_turn`. `hook_failed`: a hook's failure ended the turn.
-    `window` knows what came before the turn's messages.
+    `window` knows what came before the turn's messages. `sessions` are those that hooks want to be made.
     """
 
     def __init__(self, plan: TurnPlan, stream: ActivityStream, gate: CancelGate) -> None:
@@ -80,7 +80,8 @@ class TurnRun:
         self.late: list[Message] = []
         self.hook_failed = False
         self.applied: tuple[int, ...] = ()
-        self._forced: Stopped | None = None
+        self.sessions: list[OwnedDirective] = []
+        self._forced: TurnOutcome | None = None
         self._steps: int | None = None
         self._scopes = Scopes(plan.scope)
         self._stream, self._gate = stream, gate
@@ -211,8 +212,8 @@ class TurnRun:
         scope = f"{self.plan.turn_id}:before_turn"
         injected = found.messages(scope, self._is_known) if begun.hooks.directives else ()
         self._machine = machine = new_machine(self.plan, self.user, begun, self.window.history, injected)
-        if found.abort is not None:
-            self._abort_turn(machine)
+        if found.ends is not None:
+            self._end_early(machine, found.ends)
         return machine
 
     async def _drive(self, machine: TurnMachine, until: int | None = None) -> None:
@@ -254,7 +255,7 @@ class TurnRun:
         self._stream.show(event)
 
     async def _perform(self, machine: TurnMachine, effect: Effect) -> None:
-        aborts = False
+        ends: TurnOutcome | None = None
         try:
             match effect:
                 case SyncExecutionEnvironment():
@@ -276,7 +277,7 @@ class TurnRun:
                         return
                     self._calls.said = ()
                     delivery = evolve(found.delivery, inputs=reached.inputs) if reached.inputs else found.delivery
-                    response, aborts = CheckpointDone(id=id, delivery=delivery), found.abort is not None
+                    response, ends = CheckpointDone(id=id, delivery=delivery), found.ends
                 case ExecCode(id=id):
                     response = ExecDone(id=id, result="this composition has no plugin that runs code")
         except ReplayError:
@@ -286,14 +287,13 @@ class TurnRun:
             machine.fail_turn(controller_failed(error))
             return
         try:
-            # What was enqueued beside an abort is kept.
-            if not aborts or response.delivery.messages or response.delivery.inputs:
+            if ends is None or response.delivery.messages or response.delivery.inputs:  # which are kept
                 machine.respond(response)
         except Exception as error:
             machine.fail_turn(driver_failed(error))
             return
-        if aborts:
-            self._abort_turn(machine)
+        if ends is not None:
+            self._end_early(machine, ends)
 
     def _scope(self) -> RuntimeScope:
         """Where the turn stands."""
@@ -307,8 +307,8 @@ class TurnRun:
             found = self._take(record)
             if record.failure is not None:
                 self._fail_turn(machine, record.failure)
-            elif found.abort is not None:
-                self._abort_turn(machine)
+            elif found.ends is not None:
+                self._end_early(machine, found.ends)
             else:
                 continue
             self.assembler.usage += self._model.unanswered
@@ -353,8 +353,7 @@ class TurnRun:
         if ended.hooks.failure is not None:
             return self.fail(ended.hooks.failure)
         self.late.extend(found.messages(f"{self.plan.turn_id}:after_turn", self._is_known))
-        if found.abort is not None:
-            self.assembler.outcome = Stopped(StopReason.PLUGIN_ABORT)
+        self.assembler.outcome = found.ends or self.assembler.outcome
 
     def _moment(self) -> tuple[int, Sequence[Message]]:
         """The iteration, and the conversation as it stands: before there is a machine, for who looks at it."""
@@ -365,7 +364,8 @@ class TurnRun:
 
     def _take(self, record: HookRecord, said: Sequence[OwnedDirective] = ()) -> Sorted:
         """Sort what was said before and a record's directives, show events, and tell of an abort, for the caller."""
-        found = sort_directives((*said, *record.directives))
+        found = sort_directives((*said, *record.directives), self.plan.scope)
+        self.sessions += found.sessions
         for event in found.events:
             self._fold(event)
         if found.abort is not None:
@@ -377,9 +377,9 @@ class TurnRun:
     def _is_known(self, message_id: str) -> bool:
         return self.machine.messages.position_of(message_id) is not None
 
-    def _abort_turn(self, machine: TurnMachine) -> None:
-        if not machine.finish_with_outcome(Stopped(StopReason.PLUGIN_ABORT)):
-            self._forced = Stopped(StopReason.PLUGIN_ABORT)  # its messages used the last iteration up
+    def _end_early(self, machine: TurnMachine, outcome: TurnOutcome) -> None:
+        if not machine.finish_with_outcome(outcome):
+            self._forced = outcome  # its messages used the last iteration up
 
     def fail(self, failure: HookFailure) -> None:
         """End a turn that is over as failed: what a hook did at its end can't be kept."""

@@ -11,6 +11,7 @@ from lash_framework.history import Conversation, History, new_nodes
 from lash_framework.turn import TurnRun
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.compaction import Compacted
+from lash_hookspecs.forks import NewSession
 from lash_hookspecs.journal_rows import Settlement
 from lash_hookspecs.sessions import (
     AssembledTurn,
@@ -48,11 +49,12 @@ def prepare_commit(
     explained: tuple[bytes, str],
     budget: CommitBudget,
     settles: Settlement | None = None,
+    creates: tuple[NewSession, ...] = (),
 ) -> tuple[AssembledTurn, RuntimeCommit]:
     """The turn with its place in the session, and the one commit that stores all of it.
 
     `explained` are the provenance's bytes and their blob id. `policy` is the session's, which is stored with the turn,
-    and `components` are what its plugins remember.
+    and `components` are what its plugins remember. `creates` are the sessions that it makes.
     """
     plan = run.plan
     before = plan.conversation
@@ -101,6 +103,7 @@ def prepare_commit(
         result=encode(turn),
         budget=budget,
         settles=settles,
+        creates=creates,
     )
     return turn, commit
 
@@ -124,6 +127,7 @@ def conversation_after(run: TurnRun, turn: AssembledTurn, commit: RuntimeCommit,
             frame_node_id=opened or before.head.frame_node_id,
             turn_index=turn.state.turn_index,
             config=commit.config,
+            forked=before.head.forked,
         ),
         history=History(messages, run.machine.events),
         components=_stored(commit.components or {}, before.components),

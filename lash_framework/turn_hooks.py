@@ -7,7 +7,7 @@ changed them aren't called again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
@@ -50,6 +50,7 @@ from lash_hookspecs.effect_outcomes import (
 )
 from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
 from lash_hookspecs.errors import ClaimLost, PluginError, ReplayError
+from lash_hookspecs.handoffs import CreateSession, HandoffSession
 from lash_hookspecs.llm import LlmToolSpec
 from lash_hookspecs.prefix import PrefixChange
 from lash_hookspecs.prompts import PromptContribution, RenderedPrompt
@@ -280,8 +281,16 @@ class TurnHooks:
         await self._plan.controller.flush()
         await self._plan.enter()
 
+    def owned(self, found: Sequence[tuple[str, Any]]) -> tuple[OwnedDirective, ...]:
+        """What hooks returned, as a record holds it. Raises `PluginError` for what can't be done."""
+        owned = owned_directives(found)
+        for each in owned:
+            if isinstance(each.directive, CreateSession | HandoffSession):
+                self._plan.services.refuse_unfit(each.plugin_id, each.directive)
+        return owned
+
     async def _collect(self, hooks: tuple[HookImpl, ...], bind: Bind, **given: Any) -> tuple[OwnedDirective, ...]:
-        found = owned_directives(await collect(hooks, bind, item=DIRECTIVES, **given))
+        found = self.owned(await collect(hooks, bind, item=DIRECTIVES, **given))
         for plugin_id, message in enqueued(found):
             for each in message.images:
                 if await self._plan.get_blob(each.id) is None:

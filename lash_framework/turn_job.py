@@ -17,9 +17,10 @@ from lash_framework.admission import BUSY_POLL_S, Journalling, busy
 from lash_framework.arguments import TURN_WITH, budget_of, check_arguments
 from lash_framework.assembly import with_observers_issues
 from lash_framework.begun_turn import run_begun
+from lash_framework.forking import refuse_shared
 from lash_framework.held_turn import HeldTurn
 from lash_framework.hooks import HookIssue, observe
-from lash_framework.inputs import input_hash, normalized, stored_images
+from lash_framework.inputs import input_hash, normalized, stored_images, user_message_id
 from lash_framework.stream import Sink
 from lash_framework.structured import output_wish, take_output
 from lash_framework.turn import TurnRun
@@ -123,6 +124,8 @@ class TurnJob:
     async def _run_begun(self, journalling: Journalling, sink: Sink | None) -> tuple[TurnRun, AssembledTurn] | Receipt:
         session, request = self.session, self._request
         await session.fresh()
+        if self._known:
+            await refuse_shared(session, self.turn_id, user_message_id(self.turn_id))
         held = HeldTurn(session, request, self.gate)
         held.check()
         request = evolve(request, images=await self._images())
@@ -161,6 +164,8 @@ class TurnJob:
                 if receipt is not None:
                     return receipt
             await session.fresh()
+            if self._known:
+                await refuse_shared(session, self.turn_id, user_message_id(self.turn_id))
             request = evolve(self._request, images=await self._images())
             scope = RuntimeScope(session_id=session.id, turn_id=self.turn_id)
             return await HeldTurn(session, request, self.gate, self._deadline).run(lash.effects.scoped(scope), sink)

@@ -84,7 +84,7 @@ PAGES = {
         {
             12: "Python's integers don't overflow, so no sum of usage can; negative counts are for the codec to refuse",
             39: "what counts is every iteration, not those without progress; the default is bounded (100), and tested",
-            85: "there are no frame switches and no handoffs yet: they come with child sessions",
+            85: "a turn has no frame switches: handoffs are turns of other sessions, and who follows says how many",
         },
     ),
     "plugin-system": Page(
@@ -101,7 +101,6 @@ PAGES = {
         {
             **dict.fromkeys((8, 9, 10, 11, 12), _OPERATIONS),
             15: "triggers have no hook yet",
-            18: "sessions can't be forked yet",
         },
     ),
 }

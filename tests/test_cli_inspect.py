@@ -350,3 +350,24 @@ def test_explain_names_the_plugin_that_denied_or_changed_a_call(lash: Cli) -> No
     assert re.search(r"^c1 +now +guard +denied: closed$", shown.out, re.MULTILINE)
     quiet = lash.run("run", "hi", "--json", "--model", "scripted:demo", env=env).object
     assert "Tool calls" not in lash.run("explain", quiet["turn_id"], env=env).out
+
+
+def test_a_session_is_forked_and_goes_on_by_itself(lash: Cli) -> None:
+    lash.run("run", "What?", "--session", "s", "--turn-id", "t")
+    done = lash.run("sessions", "fork", "s", "copy")
+    assert (done.code, done.out) == (
+        0,
+        "session copy begins where s stands; `lash chat --session copy` goes on\n",
+    )
+    lash.run("run", "And?", "--session", "copy")
+    assert lash.run("sessions", "show", "copy").out.count("user\n") == 2
+    assert lash.run("sessions", "show", "s").out.count("user\n") == 1
+    assert lash.run("sessions", "fork", "s", "copy").code == 0, "the same again"
+    assert lash.run("sessions", "fork", "s", "other", "--at", "t").code == 0
+    for given, code, text in (
+        (("copy", "s"), 2, "there is a session `s`: choose another id for the fork"),
+        (("s", "new", "--at", "never"), 2, "session `s` has committed no such turn of its own"),
+        (("nothing",), 2, "nothing"),
+    ):
+        failed = lash.run("sessions", "fork", *given)
+        assert (failed.code, text in failed.err) == (code, True), failed.err

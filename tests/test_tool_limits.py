@@ -13,7 +13,17 @@ from agents import agent
 from attrs import define, field
 
 from lash_framework.testing import Simulation, simulate
-from lash_hookspecs import Stopped, StopReason, ToolCallContext, ToolSet, tool
+from lash_hookspecs import (
+    LlmRequest,
+    SessionCreateRequest,
+    Stopped,
+    StopReason,
+    TextBlock,
+    ToolCallContext,
+    ToolResultBlock,
+    ToolSet,
+    tool,
+)
 from lash_plugin_provider_scripted import Call, Reply
 
 
@@ -153,6 +163,41 @@ async def test_two_tools_that_call_each_other_dont_wait_for_each_other() -> None
         async with agent(script, tools=[made("a", "b"), made("b", "a")]) as lash:
             turn = await (await lash.session("s")).run("go")
     assert [each.output.outcome.value for each in turn.tool_calls] == ["a", "b", "b", "b", "a", "a"]
+
+
+async def test_a_tool_that_runs_a_turn_whose_tools_call_it_doesnt_wait_for_itself() -> None:
+    """With one place, taken by the call that waits for the turn: it gives it away meanwhile, and takes it back."""
+    inside, happened = 0, []
+
+    @tool(effect="pure", max_concurrency=1)
+    async def ask(ctx: ToolCallContext, n: int) -> str:
+        "Ask."
+        nonlocal inside
+        inside += 1
+        happened.append(("begins", n, inside))
+        answer = "me"
+        if n:
+            inside -= 1
+            await ctx.lifecycle.create_session(SessionCreateRequest(session_id=f"s{n - 1}"))
+            answer = (await ctx.lifecycle.start_turn(f"s{n - 1}", f"t{n - 1}", str(n - 1))).text
+            inside += 1
+        await anyio.lowlevel.checkpoint()
+        happened.append(("ends", n, inside))
+        inside -= 1
+        return answer
+
+    def say(request: LlmRequest) -> Reply:
+        said = [block.text for message in request.messages for block in message.blocks if isinstance(block, TextBlock)]
+        if any(isinstance(block, ToolResultBlock) for message in request.messages for block in message.blocks):
+            return Reply(text="Done.")
+        return Reply(text="", tool_calls=[Call("ask", {"n": int(said[-1])}, "c")])
+
+    with anyio.fail_after(5):
+        async with agent(say, tools=[ask]) as lash:
+            turn = await (await lash.session("s2")).run("2")
+    assert turn.text == "Done."
+    places = [("begins", 2), ("begins", 1), ("begins", 0), ("ends", 0), ("ends", 1), ("ends", 2)]
+    assert happened == [(*each, 1) for each in places]
 
 
 def test_the_time_limit_of_a_call_begins_when_its_turn_has_come() -> None:

@@ -208,6 +208,18 @@ if TYPE_CHECKING:
         UnknownTag as UnknownTag,
         nearest as nearest,
     )
+    from lash_hookspecs.forks import (
+        Forks as Forks,
+        NewSession as NewSession,
+        SessionFork as SessionFork,
+    )
+    from lash_hookspecs.handoffs import (
+        CreateSession as CreateSession,
+        HandoffSession as HandoffSession,
+        child_session_id as child_session_id,
+        first_turn_id as first_turn_id,
+        handoff_to as handoff_to,
+    )
     from lash_hookspecs.hook_services import (
         SERVICES as SERVICES,
         TOOLS as TOOLS,
@@ -442,6 +454,7 @@ if TYPE_CHECKING:
         AssembledTurn as AssembledTurn,
         AssistantOutput as AssistantOutput,
         ExecutionSummary as ExecutionSummary,
+        FollowedTurn as FollowedTurn,
         ImageRefItem as ImageRefItem,
         InputItem as InputItem,
         OutputState as OutputState,
@@ -856,6 +869,18 @@ _MODULES = {
         "UnknownTag",
         "nearest",
     ),
+    "forks": (
+        "Forks",
+        "NewSession",
+        "SessionFork",
+    ),
+    "handoffs": (
+        "CreateSession",
+        "HandoffSession",
+        "child_session_id",
+        "first_turn_id",
+        "handoff_to",
+    ),
     "hook_services": (
         "SERVICES",
         "TOOLS",
@@ -1090,6 +1115,7 @@ _MODULES = {
         "AssembledTurn",
         "AssistantOutput",
         "ExecutionSummary",
+        "FollowedTurn",
         "ImageRefItem",
         "InputItem",
         "OutputState",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Union
 from attrs import field
 
 from lash_hookspecs import _checks as checks
+from lash_hookspecs.handoffs import CreateSession, HandoffSession
 from lash_hookspecs.messages import MessageRole, PluginMessage
 from lash_hookspecs.tools import ToolCallOutput, ToolCallSuccess
 from lash_hookspecs.values import frozen
@@ -88,9 +89,9 @@ class FailLlmCall:
     message: str = field(validator=checks.text)
 
 
-TurnDirective = Union[AbortTurn, EnqueueMessages, EmitEvents]
-CheckpointDirective = Union[AbortTurn, EnqueueMessages, EmitEvents]
-LlmCallDirective = Union[AbortTurn, FailLlmCall]
+TurnDirective = Union[AbortTurn, EnqueueMessages, EmitEvents, CreateSession, HandoffSession]
+CheckpointDirective = Union[AbortTurn, EnqueueMessages, EmitEvents, CreateSession, HandoffSession]
+LlmCallDirective = Union[AbortTurn, FailLlmCall, HandoffSession]
 
 
 # ---- around a tool call ---------------------------------------------------------------------------------------------
@@ -151,4 +152,4 @@ class OwnedDirective:
     """A directive, and the plugin whose hook returned it."""
 
     plugin_id: str
-    directive: Union[AbortTurn, EnqueueMessages, EmitEvents, FailLlmCall]
+    directive: Union[AbortTurn, EnqueueMessages, EmitEvents, FailLlmCall, CreateSession, HandoffSession]

@@ -18,7 +18,7 @@ from lash_hookspecs.prefix import PrefixChange
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
 from lash_hookspecs.tools import ToolCallRecord
 from lash_hookspecs.turn_effects import ProtocolEvent
-from lash_hookspecs.turn_outcomes import Finished, TurnOutcome
+from lash_hookspecs.turn_outcomes import Finished, Handoff, TurnOutcome
 from lash_hookspecs.values import frozen
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "AssembledTurn",
     "AssistantOutput",
     "ExecutionSummary",
+    "FollowedTurn",
     "ImageRefItem",
     "InputItem",
     "OutputState",
@@ -88,7 +89,8 @@ class TurnInput:
 
     `image_blobs` are raw image bytes by id (jpeg, png, gif or webp); they are stored before the turn.
     `mode_extension` is an attrs instance of a class that the mode's driver accepts, stored under its id. With `compact`
-    the turn only compacts the conversation, and there are no items.
+    the turn only compacts the conversation, and there are no items. `told_by` is the plugin that says it, where that is
+    no user.
     """
 
     items: tuple[InputItem, ...] = ()
@@ -98,6 +100,7 @@ class TurnInput:
     context: TurnContext = TurnContext()
     output: LlmOutputSpec | None = None
     compact: CompactRequest | None = None
+    told_by: str | None = None
 
     @classmethod
     def text(cls, text: str) -> TurnInput:
@@ -256,6 +259,23 @@ class AssembledTurn:
     def is_success(self) -> bool:
         """Whether it reached its end."""
         return isinstance(self.outcome, Finished)
+
+
+@frozen
+class FollowedTurn:
+    """A turn, and those of the sessions that it was handed to, one after the other."""
+
+    turns: tuple[AssembledTurn, ...]
+
+    @property
+    def final_turn(self) -> AssembledTurn:
+        """The last one. If that was handed off too, it wasn't followed so far."""
+        return self.turns[-1]
+
+    @property
+    def handoff_count(self) -> int:
+        """How many of them were handed off."""
+        return sum(isinstance(each.outcome, Handoff) for each in self.turns)
 
 
 @frozen

@@ -18,6 +18,7 @@ from attrs import field
 
 from lash_hookspecs.canonical import content_hash, stable_hash
 from lash_hookspecs.errors import StoreCorrupt
+from lash_hookspecs.forks import NewSession
 from lash_hookspecs.journal_rows import Settlement
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.messages import AttachmentRef
@@ -68,6 +69,7 @@ class Capability(StrEnum):
     LEASES = "leases"
     INBOX = "inbox"
     JOURNAL = "journal"
+    FORKS = "forks"
 
 
 class NodeKind(StrEnum):
@@ -205,14 +207,16 @@ class RuntimeCommit:
     requires_ancestor_node_id: str | None = None
     budget: CommitBudget = CommitBudget()
     settles: Settlement | None = None
+    creates: tuple[NewSession, ...] = ()
 
 
 def intent_hash(commit: RuntimeCommit) -> str:
     """What a commit means, apart from when and where it is tried: equal hashes are the same commit.
 
     In: session, operation, topology and payloads of the nodes, config, usage, components' content, attachments, input
-    hash, required ancestor. Out: clocks, the expected revision, the observed leaf (the first parent), a root frame, the
-    result; and, for appends, the config, which they only carry along.
+    hash, required ancestor, the ids of sessions that it creates and what these are told. Out: clocks, the expected
+    revision, the observed leaf (the first parent), a root frame, the result; and, for appends, the config, which they
+    only carry along.
     """
     own = [each for each in commit.nodes if not is_root_frame(each)]
     nodes = [
@@ -252,8 +256,13 @@ def intent_hash(commit: RuntimeCommit) -> str:
             sorted({*(attachment_id(each) for each in commit.blobs), *commit.adopted_blobs}),
             commit.input_hash,
             commit.requires_ancestor_node_id,
+            *([[*map(_created, commit.creates)]] if commit.creates else []),
         ],
     )
+
+
+def _created(each: NewSession) -> list[object]:
+    return [each.session_id, each.forks, each.item and [each.item.source_key, each.item.content_hash]]
 
 
 @frozen(kw_only=True)
@@ -293,7 +302,7 @@ class SessionMeta:
 
 @frozen(kw_only=True)
 class SessionHead:
-    """Where a session stands: revision 0 and no leaf before the first commit."""
+    """Where a session stands: revision 0 and no leaf before the first commit. `forked`: its path began in another."""
 
     session_id: str
     head_revision: int = 0
@@ -301,6 +310,7 @@ class SessionHead:
     frame_node_id: str | None = None
     turn_index: int = 0
     config: bytes = b""
+    forked: bool = False
 
 
 class NodePath(LazySequence[NodeRecord]):

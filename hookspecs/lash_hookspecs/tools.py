@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol, Union
 
 from attrs import field
 
+from lash_hookspecs.handoffs import HandoffSession
 from lash_hookspecs.hook_services import Provide, ToolServiceUser
 from lash_hookspecs.messages import AttachmentRef, ProviderReplayMeta
 from lash_hookspecs.tool_declarations import OutputEnd, RetryNever, ToolRetry, ToolRetryNever, ToolRetryPolicy
@@ -231,7 +232,7 @@ class FailControl:
     value: Any = None
 
 
-ToolControl = Union[FinishControl, FailControl]
+ToolControl = Union[FinishControl, FailControl, HandoffSession]
 
 
 @frozen

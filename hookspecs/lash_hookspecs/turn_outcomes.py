@@ -113,10 +113,11 @@ class Finished:
 
 @frozen
 class Handoff:
-    """Another session goes on."""
+    """Another session goes on, in the turn with this id, if the one that ended says what it is to do."""
 
     tag: ClassVar[str] = "handoff"
     session_id: str
+    turn_id: str = ""
 
 
 @frozen

@@ -129,4 +129,6 @@ def problems(turn: AssembledTurn, said: Sequence[str] = ()) -> Iterator[str]:
         elif not blocking:
             yield f"the turn stopped: {reason.replace('_', ' ')}"
     elif isinstance(turn.outcome, Handoff):
-        yield f"the session `{turn.outcome.session_id}` goes on with this"
+        session_id = clean(turn.outcome.session_id)
+        does = f": `lash resume {session_id}` runs what it was told" if turn.outcome.turn_id else ""
+        yield f"the session `{session_id}` goes on with this{does}"

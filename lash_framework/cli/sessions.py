@@ -1,4 +1,4 @@
-"""`lash sessions list|show|queue|export|compact|delete`."""
+"""`lash sessions list|show|queue|export|compact|fork|delete`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @click.group()
 def sessions() -> None:
-    """List, show, export, compact and delete sessions, and what is queued in one."""
+    """List, show, export, compact, fork and delete sessions, and what is queued in one."""
 
 
 def _with_lash(invocation: Invocation, work: Callable[[Lash], Awaitable[T]]) -> T:
@@ -327,6 +327,24 @@ def compact(invocation: Invocation, session_id: str | None, instructions: str) -
         click.echo("nothing to compact")
     else:
         click.echo(f"plugin {done.plugin_id}: {done.before} messages became {done.after}")
+
+
+@sessions.command()
+@click.argument("session_id", metavar="SESSION")
+@click.argument("new_id", required=False, metavar="NEW")
+@click.option("--at", metavar="TURN", help="Begin after this turn of it, instead of after the last one.")
+@common
+def fork(invocation: Invocation, session_id: str, new_id: str | None, at: str | None) -> None:
+    """Make a session that begins where SESSION stands, and goes on by itself; NEW is its id."""
+
+    async def work(lash: Lash) -> str:
+        session = await lash.session(await matching(lash, session_id), recover=False)
+        return (await session.fork(new_id, at=at)).id
+
+    made = _with_lash(invocation, work)
+    click.echo(
+        f"session {clean(made)} begins where {clean(session_id)} stands; `lash chat --session {clean(made)}` goes on"
+    )
 
 
 @sessions.command()

@@ -12,6 +12,7 @@ from typing import Any
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.codec import MAX_NESTING, encode
 from lash_hookspecs.errors import CodecError, DriverError
+from lash_hookspecs.handoffs import HandoffSession, handoff_to
 from lash_hookspecs.llm import LlmOutputPart, LlmResponse, ReasoningOutput, TextOutput, ToolCallOutputPart
 from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, ProviderReasoningMeta, text_message
 from lash_hookspecs.tools import (
@@ -76,6 +77,9 @@ class StandardDriver:
                     case FailControl(value=value):
                         failed = ToolFailed(each.tool_name, value)
                         return Step(messages=(results,), next=Stopped(StopReason.TOOL_ERROR, failed))
+                    case HandoffSession() as asked:
+                        successor = handoff_to(ctx.session_id, ctx.turn_id, each.call_id, asked)
+                        return Step(messages=(results,), next=successor)
                     case None:
                         pass
         limit = ctx.max_turns

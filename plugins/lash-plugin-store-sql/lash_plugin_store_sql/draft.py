@@ -61,6 +61,7 @@ def measure(commit: RuntimeCommit) -> int:
     size = len(commit.config) + len(commit.result)
     size += sum(len(node.body) for node in commit.nodes) + sum(len(each.body) for each in changed)
     size += sum(map(len, commit.blobs))
+    size += sum(len(new.config) + (len(new.item.payload) if new.item is not None else 0) for new in commit.creates)
     rows = len(commit.nodes) + len(changed) + len(commit.blobs) + len(commit.adopted_blobs) + len(commit.usage)
     for unit, amount, bound in (
         ("bytes", size, commit.budget.max_bytes),

@@ -15,6 +15,7 @@ from lash_hookspecs.stores import SessionMeta
 from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.lease_row import holder_gone, write_grant, write_release
 from lash_plugin_store_sql.reads import Session, find_session
+from lash_plugin_store_sql.sessions import insert_session
 from lash_plugin_store_sql.turn_plan import (
     LeaseFacts,
     is_ours,
@@ -22,7 +23,6 @@ from lash_plugin_store_sql.turn_plan import (
     plan_lease,
     unclaimed,
 )
-from lash_plugin_store_sql.writes import insert_session
 
 Clock: TypeAlias = Callable[[], int]
 

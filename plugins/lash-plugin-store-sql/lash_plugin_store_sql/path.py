@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lash_hookspecs.errors import StoreCorrupt
 from lash_hookspecs.stores import NodeKind, NodePath
-from lash_plugin_store_sql.driver import Tx
+from lash_plugin_store_sql.driver import Row, Tx
+from lash_plugin_store_sql.lineage import Segment
 from lash_plugin_store_sql.plan import HeadFacts
 from lash_plugin_store_sql.schema import corrupt, key
 
@@ -18,8 +19,8 @@ _TOP = {False: type(None), True: bytes}  # the parent of a path's first node: on
 _RULES = "a gap, or a row with a wrong parent, frame, kind, time stamp or body"
 
 
-def load_path(tx: Tx, session_id: str, session_no: int, head: HeadFacts, first: int) -> NodePath:
-    """The nodes of a range that ends at the leaf: one scan, each row held against the one before.
+def load_path(tx: Tx, session_id: str, segments: Sequence[Segment], head: HeadFacts) -> NodePath:
+    """The nodes of a range that ends at the leaf: one scan for each segment, each row held against the one before.
 
     By columns, in C: a loop over ten thousand rows would take as long as fetching them. And page by page, so that what
     is checked and not kept makes room for the next: memory that is touched for the first time is what costs most.
@@ -34,8 +35,8 @@ def load_path(tx: Tx, session_id: str, session_no: int, head: HeadFacts, first: 
     timestamps: list[int] = []
     frame_keys: list[str | None] = []
     bodies: list[bytes] = []
-    span = (key(session_no, first), key(session_no, head.leaf_generation))
-    for rows in tx.pages(f"SELECT {_COLUMNS} FROM nodes WHERE key BETWEEN ? AND ? ORDER BY key", span):
+    first = segments[0].first
+    for rows in _pages(tx, segments):
         raw_ids, parents, names, times, keys, contents, frames = zip(*rows, strict=True)
         known = [_KINDS[name] for name in names if name in _KINDS]
         opened = [at for at, kind in enumerate(known) if kind is opens]
@@ -56,7 +57,7 @@ def load_path(tx: Tx, session_id: str, session_no: int, head: HeadFacts, first: 
             and opened == [at for at, frame_key in enumerate(keys) if frame_key is not None]
         )
         if not sound:
-            raise _fault(tx, session_id, session_no, head, first)
+            raise _fault(tx, session_id, segments, head)
         above = raw_ids[-1]
         ids += map(bytes.hex, raw_ids)
         kinds += known
@@ -66,29 +67,34 @@ def load_path(tx: Tx, session_id: str, session_no: int, head: HeadFacts, first: 
     # Keys differ, so where there are as many rows as places, none is missing.
     whole = len(ids) == head.leaf_generation - first + 1 and ids[-1] == head.leaf
     if not whole or (first == head.frame_generation and ids[0] != head.frame) or type(top) is not _TOP[first > 0]:
-        raise _fault(tx, session_id, session_no, head, first)
+        raise _fault(tx, session_id, segments, head)
     return NodePath(top and top.hex(), ids, kinds, timestamps, frame_keys, bodies)
+
+
+def _pages(tx: Tx, segments: Sequence[Segment]) -> Iterator[list[Row]]:
+    for no, first, last in segments:
+        sql = f"SELECT {_COLUMNS} FROM nodes WHERE key BETWEEN ? AND ? ORDER BY key"
+        yield from tx.pages(sql, (key(no, first), key(no, last)))
 
 
 def _all_are(cls: type, values: Sequence[object]) -> bool:
     return list(map(type, values)).count(cls) == len(values)
 
 
-def _fault(tx: Tx, session_id: str, session_no: int, head: HeadFacts, first: int) -> StoreCorrupt:
+def _fault(tx: Tx, session_id: str, segments: Sequence[Segment], head: HeadFacts) -> StoreCorrupt:
     """What is wrong with a range of nodes, and where: the same rules, row by row."""
-    rows = tx.rows(
-        f"SELECT {_COLUMNS}, key FROM nodes WHERE key BETWEEN ? AND ? ORDER BY key",
-        (key(session_no, first), key(session_no, head.leaf_generation)),
-    )
+    first = segments[0].first
+    sql = f"SELECT {_COLUMNS}, key & 0xFFFFFFFF FROM nodes WHERE key BETWEEN ? AND ? ORDER BY key"
+    rows = [row for no, low, high in segments for row in tx.rows(sql, (key(no, low), key(no, high)))]
     wanted, frame = first, first
     previous = rows[0][1] if rows and first else None
-    for raw_id, parent, name, timestamp_ms, frame_key, body, frame_generation, node_key in rows:
+    for raw_id, parent, name, timestamp_ms, frame_key, body, frame_generation, generation in rows:
         kind = _KINDS.get(name)
         opens = kind is NodeKind.FRAME_OPEN
         if opens:
             frame = wanted
         if (
-            node_key != key(session_no, wanted)
+            generation != wanted
             or parent != previous
             or frame_generation != frame
             or kind is None

@@ -28,6 +28,7 @@ from lash_hookspecs.stores import (
 from lash_hookspecs.values import frozen
 from lash_plugin_store_sql.driver import Row, Tx
 from lash_plugin_store_sql.lease_row import LEASE, lease_facts
+from lash_plugin_store_sql.lineage import Base, base_of, segments
 from lash_plugin_store_sql.path import load_path
 from lash_plugin_store_sql.plan import HeadFacts
 from lash_plugin_store_sql.schema import corrupt, key
@@ -47,6 +48,7 @@ class Session:
     no: int
     head: HeadFacts
     lease: LeaseFacts = LeaseFacts()
+    base: Base | None = None
 
 
 def packed(id: str) -> bytes | None:
@@ -78,16 +80,17 @@ def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
 def find_session(tx: Tx, session_id: str) -> Session | None:
     """The session's row; None if there is none. Raises `SessionDeleted` for a spent id."""
     row = tx.row(
-        "SELECT no, head_revision, leaf, leaf_generation, sessions.frame, sessions.frame_generation, turn_index, "
-        f"nodes.node_id, {LEASE} "
-        "FROM sessions LEFT JOIN nodes ON nodes.key = (sessions.no << 32 | sessions.leaf_generation) "
+        "SELECT sessions.no, head_revision, leaf, leaf_generation, sessions.frame, sessions.frame_generation, "
+        f"turn_index, nodes.node_id, base_no, base_generation, base_revision, {LEASE} "
+        "FROM sessions LEFT JOIN forks ON forks.no = sessions.no LEFT JOIN nodes ON nodes.key = "
+        "(CASE WHEN leaf_generation <= base_generation THEN base_no ELSE sessions.no END << 32 | leaf_generation) "
         "WHERE session_id = ?",
         (session_id,),
     )
     if row is None:
         require_not_deleted(tx, session_id)
         return None
-    no, revision, leaf, leaf_generation, frame, frame_generation, turn_index, last_node, *lease = row
+    no, revision, leaf, leaf_generation, frame, frame_generation, turn_index, last_node, *rest = row
     sound = (
         type(revision) is type(turn_index) is type(leaf_generation) is type(frame_generation) is int
         and revision >= 0
@@ -108,7 +111,8 @@ def find_session(tx: Tx, session_id: str) -> Session | None:
         frame=frame.hex() if frame is not None else None,
         frame_generation=frame_generation,
     )
-    return Session(no=no, head=head, lease=lease_facts(session_id, lease))
+    base = None if rest[0] is None else base_of(session_id, no, rest[:3])
+    return Session(no=no, head=head, lease=lease_facts(session_id, rest[3:]), base=base)
 
 
 def _is_hash(value: object, *, optional: bool = False) -> bool:
@@ -166,6 +170,7 @@ def _head(tx: Tx, session_id: str, session: Session) -> SessionHead:
         frame_node_id=session.head.frame,
         turn_index=session.head.turn_index,
         config=configs[""].body if configs else b"",
+        forked=session.base is not None,
     )
 
 
@@ -207,7 +212,7 @@ def find_loadable(tx: Tx, session_id: str, all_frames: bool) -> tuple[LoadedSess
         again = find_session(tx, session_id)
         if again is None or again.no != session.no:
             raise SessionDeleted(session_id)
-        return load_path(tx, session_id, session.no, session.head, first)
+        return load_path(tx, session_id, segments(tx, session.no, session.base, first, session.head), session.head)
 
     loaded = LoadedSession(
         head=_head(tx, session_id, session),
@@ -222,22 +227,22 @@ def find_loadable(tx: Tx, session_id: str, all_frames: bool) -> tuple[LoadedSess
     return loaded, nodes
 
 
-def node_generation(tx: Tx, session_no: int, id: str) -> int | None:
-    """How deep a node of the session is; None if the session has no such node."""
+def node_generation(tx: Tx, session: Session, id: str) -> int | None:
+    """How deep a node of the session's path is; None if there is no such node on it."""
     raw = packed(id)
     if raw is None:
         return None
-    row = tx.row("SELECT key FROM nodes WHERE (key >> 32) = ? AND node_id = ?", (session_no, raw))
-    return None if row is None else row[0] - key(session_no, 0)
+    for no, first, last in reversed(segments(tx, session.no, session.base, 0, session.head)):
+        row = tx.row("SELECT key FROM nodes WHERE (key >> 32) = ? AND node_id = ?", (no, raw))
+        if row is not None and first <= row[0] - key(no, 0) <= last:
+            return int(row[0] - key(no, 0))
+    return None
 
 
 def is_on_path(tx: Tx, session_id: str, id: str) -> bool:
-    """Whether the session has the node, no deeper than its leaf: without forks, a session's nodes are one path."""
+    """Whether the node is on the session's path."""
     session = find_session(tx, session_id)
-    if session is None:
-        return False
-    generation = node_generation(tx, session.no, id)
-    return generation is not None and generation <= session.head.leaf_generation
+    return session is not None and node_generation(tx, session, id) is not None
 
 
 # ---- receipts -------------------------------------------------------------------------------------------------------

@@ -41,9 +41,15 @@ def corrupt(table: str, place: object, what: str) -> StoreCorrupt:
 # key, the `config`, a `blob` (attachment) by its id. A blob without refs is reclaimed at once, unless somebody put it
 # there a short while ago and may still be on the way to adopt it: `put_at_ms` is then set.
 #
+# `since` is the revision at which the session came to use it.
+#
 # A session's lease lies in its row, which every turn reads and writes anyway. `lease_token` is NULL while nobody holds
 # it; it is the nonce of the claim that made it. An inbox item is open until `settled_at_ms` is set; `taken_by` is the
 # item whose turn took it at a checkpoint.
+#
+# A fork's path begins among the nodes of `base_no`, up to `base_generation`, and goes on among its own. The base may be
+# a fork itself, and the session whose number it was may be gone: its nodes stay as far as forks need them, with the
+# blobs that it used by `base_revision`. `revision` is where the session that was forked stood.
 DDL = (
     """
     CREATE TABLE sessions (
@@ -107,10 +113,21 @@ DDL = (
         name TEXT NOT NULL,
         hash BLOB NOT NULL,
         version INTEGER NOT NULL,
+        since INTEGER NOT NULL,
         PRIMARY KEY (session_no, kind, name)
     ) WITHOUT ROWID
     """,
     "CREATE INDEX refs_by_hash ON refs (hash)",
+    """
+    CREATE TABLE forks (
+        no INTEGER PRIMARY KEY,
+        base_no INTEGER NOT NULL,
+        base_generation INTEGER NOT NULL,
+        base_revision INTEGER NOT NULL,
+        revision INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX forks_by_base ON forks (base_no)",
     """
     CREATE TABLE usage (
         session_no INTEGER NOT NULL,

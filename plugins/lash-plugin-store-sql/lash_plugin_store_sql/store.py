@@ -12,6 +12,7 @@ from attrs import evolve
 
 from lash_hookspecs.canonical import content_hash
 from lash_hookspecs.errors import ConfigurationError
+from lash_hookspecs.forks import SessionFork
 from lash_hookspecs.inbox import CancelOutcome, InboxItem, InboxState, Ingress, NewInboxItem
 from lash_hookspecs.journal import TurnBegin, TurnClaim
 from lash_hookspecs.journal_rows import JournalRow
@@ -30,7 +31,7 @@ from lash_hookspecs.stores import (
     SessionSummary,
     StoreContext,
 )
-from lash_plugin_store_sql import inbox, items, leases, reads, settle, turns, writes
+from lash_plugin_store_sql import blobs, inbox, items, leases, reads, sessions, settle, turns, writes
 from lash_plugin_store_sql.draft import draft, measure
 from lash_plugin_store_sql.driver import Driver, StatementSeen
 from lash_plugin_store_sql.inplace import InPlace
@@ -104,7 +105,7 @@ class SqlStore:
     # ---- sessions: see the port ----
 
     async def create_session(self, meta: SessionMeta) -> bool:
-        return await self._lanes.write(partial(writes.create_session, meta=meta))
+        return await self._lanes.write(partial(sessions.create_session, meta=meta))
 
     async def load_meta(self, session_id: str) -> SessionMeta | None:
         return await self._lanes.read(partial(reads.load_meta, session_id=session_id))
@@ -142,7 +143,10 @@ class SqlStore:
         return await self._lanes.write(partial(writes.commit, draft=drafted), size, commit.session_id)
 
     async def delete_session(self, session_id: str) -> bool:
-        return await self._lanes.write(partial(writes.delete_session, session_id=session_id, now_ms=self._now_ms()))
+        return await self._lanes.write(partial(sessions.delete_session, session_id=session_id, now_ms=self._now_ms()))
+
+    async def fork_session(self, fork: SessionFork) -> bool:
+        return await self._lanes.write(partial(sessions.fork_session, fork=fork))
 
     async def session_was_deleted(self, session_id: str) -> bool:
         return await self._lanes.read(partial(reads.was_deleted, session_id=session_id))
@@ -163,7 +167,7 @@ class SqlStore:
             digest = await anyio.to_thread.run_sync(content_hash, data)
         else:
             digest = content_hash(data)
-        await self._lanes.write(partial(writes.put_blob, digest=digest, data=data, now_ms=self._now_ms()), len(data))
+        await self._lanes.write(partial(blobs.put_blob, digest=digest, data=data, now_ms=self._now_ms()), len(data))
         return AttachmentRef(id=f"sha256:{digest}", media_type=media_type, size=len(data))
 
     async def get_blob(self, id: str) -> bytes | None:

@@ -1,18 +1,17 @@
-"""What is written: commits (facts in, plan's writes out), sessions made and deleted, blobs.
+"""Commits: facts in, the plan's writes out.
 
-Every function here is one write: it may be run again from the start if the transaction around it was lost.
+A commit is one write: it may be run again from the start if the transaction around it was lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import orjson
-
-from lash_hookspecs.errors import CommitRefused, SessionDeleted
+from lash_hookspecs.errors import SessionDeleted
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import CommitResult, RuntimeCommit, SessionMeta
-from lash_plugin_store_sql.draft import Draft, Ref, blank
+from lash_plugin_store_sql.blobs import reclaim
+from lash_plugin_store_sql.draft import Draft, Ref
 from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.lease_row import RELEASED
 from lash_plugin_store_sql.plan import (
@@ -34,23 +33,18 @@ from lash_plugin_store_sql.reads import (
     packed,
     usage_of,
 )
-from lash_plugin_store_sql.rows import drop_rows
-from lash_plugin_store_sql.schema import INT_MAX, key, span
+from lash_plugin_store_sql.schema import key
+from lash_plugin_store_sql.sessions import create_children, insert_session
 from lash_plugin_store_sql.settle import items_of, settle, settle_again
 from lash_plugin_store_sql.turn_plan import is_ours
-
-GRACE_MS = 24 * 60 * 60 * 1000
-"""How long bytes that were put, and adopted by no session, are kept for whoever is on the way to adopt them."""
-
-_SWEEP = 16  # more than one, so that a sweep with every put outruns the puts
-
 
 # ---- commits --------------------------------------------------------------------------------------------------------
 
 
 def commit(tx: Tx, draft: Draft) -> CommitResult:
     """Gather facts, decide, execute. Raises the plan's refusal."""
-    tx.lock(draft.commit.session_id)
+    for name in sorted({draft.commit.session_id, *(each.session_id for each in draft.commit.creates)}):
+        tx.lock(name)  # in one order, so that nobody waits for who waits for them
     session = None
     try:
         session = find_session(tx, draft.commit.session_id)
@@ -66,6 +60,8 @@ def commit(tx: Tx, draft: Draft) -> CommitResult:
             return CommitResult(receipt=receipt, receipt_replayed=True)
         case Writes() as writes:
             no = _execute(tx, draft.commit, writes, session)
+            if draft.commit.creates:
+                create_children(tx, draft.commit)
             if draft.commit.settles is not None:
                 settle(tx, no, draft.commit.settles, facts.items, writes.receipt)
             return CommitResult(receipt=writes.receipt)
@@ -82,7 +78,7 @@ def _facts(tx: Tx, draft: Draft, session: Session | None) -> Facts:
     required = commit.requires_ancestor_node_id
     return Facts(
         head=session.head,
-        ancestor_generation=None if required is None else node_generation(tx, session.no, required),
+        ancestor_generation=None if required is None else node_generation(tx, session, required),
         taken=_taken(tx, session.no, [node.node_id for node in commit.nodes]),
         refs={
             (kind, name): Ref(digest.hex(), version)
@@ -221,104 +217,15 @@ def _execute_refs(tx: Tx, no: int, writes: Writes) -> None:
         tx.write("INSERT INTO blobs (hash, data) VALUES (?, ?)", (_raw(digest), body))
     for (kind, name), ref in writes.refs.items():
         tx.write(
-            "INSERT INTO refs (session_no, kind, name, hash, version) VALUES (?, ?, ?, ?, ?) "
+            "INSERT INTO refs (session_no, kind, name, hash, version, since) VALUES (?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (session_no, kind, name) DO UPDATE SET hash = excluded.hash, version = excluded.version "
             "WHERE (hash, version) IS NOT (excluded.hash, excluded.version)",  # adopted again: no page is touched
-            (no, kind, name, _raw(ref.hash), ref.version),
+            (no, kind, name, _raw(ref.hash), ref.version, writes.head.revision),
         )
     for kind, name in writes.dropped:
         tx.write("DELETE FROM refs WHERE session_no = ? AND kind = ? AND name = ?", (no, kind, name))
-    _reclaim(tx, [bytes.fromhex(digest) for digest in writes.released])
-
-
-def _reclaim(tx: Tx, hashes: Iterable[bytes]) -> None:
-    """Drop those blobs that nobody uses; whether somebody does is asked now, in the transaction that drops them."""
-    for digest in hashes:
-        tx.write(
-            "DELETE FROM blobs WHERE hash = ? AND put_at_ms IS NULL "
-            "AND NOT EXISTS (SELECT 1 FROM refs WHERE refs.hash = blobs.hash)",
-            (digest,),
-        )
+    reclaim(tx, [bytes.fromhex(digest) for digest in writes.released])
 
 
 def _raw(id: str | None) -> bytes | None:
     return None if id is None else bytes.fromhex(id)
-
-
-# ---- sessions -------------------------------------------------------------------------------------------------------
-
-
-def create_session(tx: Tx, meta: SessionMeta) -> bool:
-    """Make the session known; False if it was."""
-    if not -INT_MAX <= meta.created_at_ms <= INT_MAX:
-        raise CommitRefused("integer_range", f"created_at_ms is {meta.created_at_ms}; it must fit 64 bits")
-    tx.lock(meta.session_id)
-    if find_session(tx, meta.session_id) is not None:
-        return False
-    insert_session(tx, meta)
-    return True
-
-
-def insert_session(tx: Tx, meta: SessionMeta) -> int:
-    """Make a session known that wasn't; its number."""
-    if blank(meta.session_id):
-        raise CommitRefused("session_id", "a session id must not be blank")
-    tx.write(
-        "INSERT INTO sessions (session_id, parent_session_id, labels, created_at_ms, updated_at_ms, head_revision, "
-        "turn_index, leaf_generation, frame_generation) VALUES (?, ?, ?, ?, ?, 0, 0, -1, -1)",
-        (
-            meta.session_id,
-            meta.parent_session_id,
-            orjson.dumps(dict(meta.labels), option=orjson.OPT_SORT_KEYS).decode(),
-            meta.created_at_ms,
-            meta.created_at_ms,
-        ),
-    )
-    row = tx.row("SELECT no FROM sessions WHERE session_id = ?", (meta.session_id,))
-    assert row is not None  # inserted just now
-    return int(row[0])
-
-
-def delete_session(tx: Tx, session_id: str, now_ms: int) -> bool:
-    """Delete everything that only this session uses, and spend its id; False if the id was never used."""
-    tx.lock(session_id)
-    try:
-        session = find_session(tx, session_id)
-    except SessionDeleted:
-        return True
-    if session is None:
-        return False
-    hashes = {row[0] for row in tx.rows("SELECT hash FROM refs WHERE session_no = ?", (session.no,))}
-    drop_rows(tx, *(no for (no,) in tx.rows("SELECT no FROM inbox WHERE session_no = ?", (session.no,))))
-    for table in ("refs", "usage", "inbox"):
-        tx.write(f"DELETE FROM {table} WHERE session_no = ?", (session.no,))
-    for table in ("nodes", "receipts"):
-        tx.write(f"DELETE FROM {table} WHERE key BETWEEN ? AND ?", span(session.no))
-    tx.write("DELETE FROM sessions WHERE no = ?", (session.no,))
-    tx.write("INSERT INTO tombstones (session_id, deleted_at_ms) VALUES (?, ?)", (session_id, now_ms))
-    _reclaim(tx, hashes)
-    return True
-
-
-# ---- blobs ----------------------------------------------------------------------------------------------------------
-
-
-def put_blob(tx: Tx, digest: str, data: bytes, now_ms: int) -> None:
-    """Store bytes, or note that somebody put them again; and look after what was put long ago."""
-    tx.write(
-        "INSERT INTO blobs (hash, put_at_ms, data) VALUES (?, ?, ?) "
-        "ON CONFLICT (hash) DO UPDATE SET put_at_ms = excluded.put_at_ms",
-        (_raw(digest), now_ms, data),
-    )
-    _sweep(tx, now_ms - GRACE_MS)
-
-
-def _sweep(tx: Tx, before_ms: int) -> None:
-    """Settle the blobs whose grace is over: what a session adopted is its own now, the rest is dropped."""
-    rows = tx.rows(
-        "SELECT hash FROM blobs WHERE put_at_ms IS NOT NULL AND put_at_ms < ? ORDER BY put_at_ms LIMIT ?",
-        (before_ms, _SWEEP),
-    )
-    for row in rows:
-        tx.write("UPDATE blobs SET put_at_ms = NULL WHERE hash = ?", row)
-    _reclaim(tx, [row[0] for row in rows])

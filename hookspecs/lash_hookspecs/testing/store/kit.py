@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import anyio
 from attrs import define, field
 
+from lash_hookspecs.forks import Forks
 from lash_hookspecs.inbox import Inbox
 from lash_hookspecs.journal import Journal
 from lash_hookspecs.leases import Leases
@@ -161,6 +162,7 @@ _PORTS: dict[str, type] = {
     Capability.LEASES: Leases,
     Capability.INBOX: Inbox,
     Capability.JOURNAL: Journal,
+    Capability.FORKS: Forks,
 }
 
 

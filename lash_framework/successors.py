@@ -1,0 +1,181 @@
+"""Sessions that a turn makes with its commit, the one that it is handed to among them; and following such turns.
+
+What is made follows from the turn's records alone: directives of hooks, controls of its calls, and how it ended. Its
+first input is an item of its inbox, written with the commit: whoever opens it, or follows the turn, goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from lash_framework.accepted import TurnRequest
+from lash_framework.forking import require_forks
+from lash_framework.inputs import input_hash
+from lash_framework.providers import split_model
+from lash_hookspecs.codec import decode, encode
+from lash_hookspecs.errors import CodecError, ConfigurationError, LashError, PluginError, UnknownName
+from lash_hookspecs.forks import NewSession
+from lash_hookspecs.handoffs import CreateSession, HandoffSession, child_session_id, first_turn_id, handoff_to
+from lash_hookspecs.inbox import NewInboxItem
+from lash_hookspecs.sessions import AssembledTurn, FollowedTurn, SessionPolicy, TextItem, TurnInput
+from lash_hookspecs.stores import OperationId
+from lash_hookspecs.turn_outcomes import Handoff
+from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from lash_framework.lash import Lash
+    from lash_framework.turn import TurnRun
+
+__all__ = ["MOST_HANDOFFS", "follow", "new_sessions", "refuse_unfit"]
+
+MOST_HANDOFFS = 16
+"""How many handoffs are followed, one after the other, unless said otherwise."""
+
+
+@frozen
+class _Wanted:
+    """A session that is to be made: who wants it, what it is, its id, and what it is told in which turn.
+
+    `owner` is whom its ids follow from: the plugin, or the tool's call.
+    """
+
+    plugin_id: str
+    owner: str
+    wish: CreateSession
+    task: str | None
+
+    def id(self, session_id: str, turn_id: str) -> str:
+        return self.wish.session_id or child_session_id(session_id, turn_id, self.owner, self.wish.key)
+
+    def turn_id(self, session_id: str, turn_id: str) -> str:
+        return first_turn_id(session_id, turn_id, self.owner, self.wish.key)
+
+
+def _wanted(plugin_id: str, owner: str, asked: CreateSession | HandoffSession) -> _Wanted:
+    if isinstance(asked, HandoffSession):
+        return _Wanted(plugin_id, owner, asked.create, asked.task)
+    return _Wanted(plugin_id, owner, asked, asked.task)
+
+
+# ---- what can't be done ---------------------------------------------------------------------------------------------
+
+
+def refuse_unfit(
+    lash: Lash, policy: SessionPolicy, session_id: str, plugin_id: str, asked: CreateSession | HandoffSession
+) -> None:
+    """Raise `PluginError` for what can't be made here: no such mode or model, no store or journal for it."""
+    name = type(asked).__name__
+    wanted = _wanted(plugin_id, plugin_id, asked)
+    try:
+        _policy(lash, policy, wanted.wish)
+        require_forks(lash, f"`{name}`")
+        if wanted.task is not None:
+            lash.require_journal(f"`{name}` with a task")
+    except LashError as error:
+        raise PluginError(plugin_id, name, str(error)) from error
+    if wanted.wish.session_id == session_id:
+        raise PluginError(plugin_id, name, f"session `{session_id}` is the turn's own: enqueue messages instead")
+    if wanted.wish.session_id is not None and not wanted.wish.session_id.strip():
+        raise PluginError(plugin_id, name, "the session id is blank")
+    if not wanted.wish.key.strip():
+        raise PluginError(plugin_id, name, "the key is blank; it tells apart what a plugin makes in a turn")
+
+
+def _policy(lash: Lash, base: SessionPolicy, wish: CreateSession) -> SessionPolicy:
+    """How the session runs. Raises `ConfigurationError` for a mode or a model that isn't there."""
+    policy = base
+    if wish.mode_id is not None and wish.mode_id != base.mode_id:
+        policy = evolve(policy, mode_id=wish.mode_id, options={}, extension=None)  # which are the other mode's
+    if wish.model is not None:
+        policy = evolve(policy, model=wish.model, model_variant=None)
+    if wish.max_turns is not None:
+        policy = evolve(policy, max_turns=wish.max_turns)
+    if wish.instructions is not None:
+        policy = policy.with_instructions(wish.instructions)
+    lash.host.composition(policy.mode_id)
+    split_model(policy.model, lash.host.providers)
+    return policy
+
+
+# ---- with the commit ------------------------------------------------------------------------------------------------
+
+
+async def new_sessions(lash: Lash, run: TurnRun, turn: AssembledTurn, policy: SessionPolicy) -> tuple[NewSession, ...]:
+    """What the turn's commit makes. Raises `PluginError` for what can't be made, in the name of who wants it."""
+    if run.hook_failed:
+        return ()
+    here = run.plan.session_id
+    made: dict[str, NewSession] = {}
+    for wanted, asked in _all_wanted(run, turn):
+        refuse_unfit(lash, policy, here, wanted.plugin_id, asked)
+        try:
+            new = await _new_session(lash, run, policy, wanted)
+        except (ConfigurationError, CodecError) as error:
+            raise PluginError(wanted.plugin_id, type(asked).__name__, str(error)) from error
+        known = made.setdefault(new.session_id, new)
+        if known.item is None:  # what makes it, and what tells it something, may be two
+            made[new.session_id] = evolve(known, item=new.item)
+    return tuple(made.values())
+
+
+def _all_wanted(run: TurnRun, turn: AssembledTurn) -> Iterator[tuple[_Wanted, CreateSession | HandoffSession]]:
+    """What is to be made of all that was asked for: of handoffs, the one that the turn ended with."""
+    here, id = run.plan.session_id, run.plan.turn_id
+    asked: list[tuple[str, str, object]] = [(each.plugin_id, each.plugin_id, each.directive) for each in run.sessions]
+    done = [each for each in turn.tool_calls if each.output.is_success]
+    asked += [(each.plugin_id or each.tool_name, each.call_id, each.output.control) for each in done]
+    for plugin_id, owner, wish in asked:
+        if isinstance(wish, CreateSession) or (
+            isinstance(wish, HandoffSession) and turn.outcome == handoff_to(here, id, owner, wish)
+        ):
+            yield _wanted(plugin_id, owner, wish), wish
+
+
+async def _new_session(lash: Lash, run: TurnRun, policy: SessionPolicy, wanted: _Wanted) -> NewSession:
+    here, id, wish = run.plan.session_id, run.plan.turn_id, wanted.wish
+    session_id = wanted.id(here, id)
+    base = policy
+    if wish.session_id is not None:  # it may be there, and run in its own way
+        head = await lash.store.load_head(session_id) if not await lash.store.session_was_deleted(session_id) else None
+        base = decode(SessionPolicy, head.config) if head is not None and head.config else policy
+    settled = _policy(lash, base, wish)
+    item = None
+    if wanted.task is not None:
+        given = TurnInput(items=(TextItem(wanted.task),), told_by=wanted.plugin_id)
+        item = _item(lash, session_id, wanted.turn_id(here, id), given, settled)
+    return NewSession(session_id=session_id, config=encode(settled), forks=wish.fork, item=item)
+
+
+def _item(lash: Lash, session_id: str, turn_id: str, given: TurnInput, policy: SessionPolicy) -> NewInboxItem:
+    request = TurnRequest(turn_id=turn_id, turn_input=given, input_hash=input_hash(given))
+    composition = lash.host.composition(policy.mode_id)
+    return lash.require_journal("a first turn").item(session_id, request, policy, composition)
+
+
+# ---- following ------------------------------------------------------------------------------------------------------
+
+
+async def follow(lash: Lash, turn: AssembledTurn, at_most: int) -> FollowedTurn:
+    """The turn, and those that it was handed to, each run to its end, or found committed."""
+    turns = [turn]
+    while isinstance(turn.outcome, Handoff) and turn.outcome.turn_id and len(turns) <= at_most:
+        turn = await _first_turn(lash, turn.outcome)
+        turns.append(turn)
+    return FollowedTurn(tuple(turns))
+
+
+async def _first_turn(lash: Lash, successor: Handoff) -> AssembledTurn:
+    session = await lash.session(successor.session_id, recover=False)
+    operation = OperationId("turn", successor.turn_id)
+    if await lash.store.load_receipt(session.id, operation) is None:
+        for each in await session.recover(until=successor.turn_id):
+            if each.turn.turn_id == successor.turn_id:
+                return each.turn
+    receipt = await lash.store.load_receipt(session.id, operation)
+    if receipt is None:
+        hint = f"session `{session.id}` has no such turn, nor an input for it: it was cancelled in its inbox"
+        raise UnknownName("turn", successor.turn_id, hint=hint)
+    return decode(AssembledTurn, receipt.result)

@@ -1,0 +1,209 @@
+"""Forks of sessions: what they share, what they don't, and that they cost nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from attrs import frozen
+from hook_kit import Plugin, Told, asked, opened
+
+from lash_framework import Lash
+from lash_framework.session import Session
+from lash_hookspecs import (
+    Capability,
+    CapabilityMissing,
+    ConfigurationError,
+    SessionDeleted,
+    SessionStateSpec,
+    TurnConflict,
+    UnknownName,
+    hookimpl,
+)
+
+
+@frozen
+class Count:
+    turns: int = 0
+
+
+class Counts(Plugin):
+    """Counts a session's turns in its state, and notes how sessions were opened."""
+
+    @hookimpl
+    def lash_session_state(self) -> SessionStateSpec:
+        return SessionStateSpec(state=Count)
+
+    @hookimpl
+    async def lash_before_turn(self, ctx: Any) -> None:
+        ctx.set_state(Count(ctx.state.turns + 1))
+        self.calls.append((ctx.session_id, ctx.state.turns))
+
+    @hookimpl
+    async def lash_session_opened(self, ctx: Any) -> None:
+        self.calls.append((ctx.reason, ctx.session_id, ctx.state.turns))
+
+
+async def said(session: Session) -> list[str]:
+    return [each.text for each in await session.messages()]
+
+
+async def test_a_fork_has_what_was_said_and_goes_on_by_itself() -> None:
+    model = Told(["One.", "Mine.", "Theirs."])
+    async with opened(says=model) as lash:
+        session = await lash.session("one")
+        await session.run("a", turn_id="t")
+        fork = await session.fork("two")
+        await session.run("b")
+        assert await said(fork) == ["a", "One."]
+        turn = await fork.run("c")
+        assert "a\nOne.\nc" in asked(model)
+        assert "b" not in asked(model).split()
+        assert turn.state.turn_index == 2
+        assert await said(session) == ["a", "One.", "b", "Mine."]
+        assert await said(fork) == ["a", "One.", "c", "Theirs."]
+        assert (await fork.usage()).total == turn.usage
+        assert (await lash.store.load_meta("two")).parent_session_id == "one"  # type: ignore[union-attr]  # it is there
+        assert {each.session_id for each in await lash.list_sessions()} == {"one", "two"}
+
+
+@pytest.mark.statement(18)
+async def test_what_a_plugin_changes_in_a_fork_is_not_seen_in_the_other() -> None:
+    plugin = Counts()
+    async with opened(plugin, says=["Done."] * 5) as lash:
+        session = await lash.session("one")
+        await session.run("a")
+        fork = await session.fork("two")
+        await fork.run("b")
+        await fork.run("c")
+        await session.run("d")
+    assert plugin.calls == [
+        ("created", "one", 0),
+        ("one", 1),
+        ("forked", "two", 1),
+        ("two", 2),
+        ("two", 3),
+        ("one", 2),
+    ]
+
+
+async def test_a_fork_of_an_earlier_turn_is_refused_where_plugins_remember_things(tmp_path: Any) -> None:
+    """What they remembered then isn't kept; without it, what was said is all there is."""
+    for plugins, kept in (((), True), ((Counts(),), False)):
+        async with opened(*plugins, says=["Done."] * 3, store=f"sqlite:///{tmp_path}/{kept}.db") as lash:
+            session = await lash.session("one")
+            for number in range(3):
+                await session.run(f"turn {number}", turn_id=f"t{number}")
+            assert await said(await session.fork(at="t2")) == await said(session)
+            if kept:
+                fork = await session.fork("two", at="t0")
+                assert await said(fork) == ["turn 0", "Done."]
+                assert (await fork.run("again")).state.turn_index == 2
+            else:
+                with pytest.raises(ConfigurationError, match=r"what `plugin/mine` was then isn't kept: fork it where"):
+                    await session.fork("two", at="t0")
+
+
+async def test_a_fork_has_what_was_said_to_its_source_and_is_not_stored_yet() -> None:
+    async with opened(says=["Done."]) as lash:
+        session = await lash.session("one")
+        await session.run("a")
+        await session.configure(max_turns=3)
+        fork = await session.fork()
+        assert (fork.policy.max_turns, fork.id != "one") == (3, True)
+        await fork.configure(max_turns=4)
+        assert session.policy.max_turns == 3
+
+
+async def test_the_same_fork_again_is_the_same_session_and_another_one_is_refused() -> None:
+    async with opened(says=["Done."] * 3) as lash:
+        session = await lash.session("one")
+        with pytest.raises(ConfigurationError, match="nothing was committed on session `one`"):
+            await session.fork("two")
+        await session.run("a")
+        fork = await session.fork("two")
+        assert await session.fork("two") is fork
+        await fork.run("b")
+        assert await session.fork("two") is fork
+        await session.run("c")
+        with pytest.raises(ConfigurationError, match="there is a session `two`: choose another id"):
+            await session.fork("two")
+        with pytest.raises(ConfigurationError, match="there is a session `one`"):
+            await session.fork("one")
+        with pytest.raises(UnknownName, match="`one` has committed no such turn"):
+            await session.fork(at="never")
+        with pytest.raises(ConfigurationError, match="blank"):
+            await session.fork(" ")
+        with pytest.raises(ConfigurationError, match="`at` is"):
+            await session.fork(at=1)  # type: ignore[arg-type]  # what a user may get wrong
+        await lash.delete_session("two")
+        with pytest.raises(SessionDeleted):
+            await session.fork("two")
+
+
+@pytest.mark.parametrize(("first", "other"), [("one", "two"), ("two", "one")])
+async def test_whichever_is_deleted_the_other_one_is_whole(first: str, other: str) -> None:
+    plugin = Counts()
+    async with opened(plugin, says=["Done."] * 3) as lash:
+        session = await lash.session("one")
+        await session.run("a")
+        sessions = {"one": session, "two": await session.fork("two")}
+        await lash.delete_session(first)
+        left = sessions[other]
+        await left.run("b")
+        assert await said(left) == ["a", "Done.", "b", "Done."]
+        assert plugin.calls[-1] == (other, 2)
+
+
+async def test_a_turn_that_was_said_before_the_fork_is_not_said_again() -> None:
+    """The fork has no receipt of it, but has its messages: another turn of that id would have the same ids."""
+    async with opened(says=["Done."] * 3) as lash:
+        session = await lash.session("one")
+        await session.run("a", turn_id="t")
+        fork = await session.fork("two")
+        with pytest.raises(TurnConflict, match=r"turn `t` .* before session `two` was forked; choose another turn id"):
+            await fork.run("a", turn_id="t")
+        await fork.run("b", turn_id="u")
+        assert await said(fork) == ["a", "Done.", "b", "Done."]
+
+
+async def test_a_store_that_can_not_fork_is_refused_by_name() -> None:
+    async with opened(says=["Done."]) as lash:
+        session = await lash.session("one")
+        await session.run("a")
+        lash.store.capabilities = frozenset(Capability) - {Capability.FORKS}  # type: ignore[misc]  # of this one
+        with pytest.raises(CapabilityMissing, match=r"`session.fork` needs a store with the capability `forks`"):
+            await session.fork("two")
+
+
+async def test_a_fork_survives_its_host(tmp_path: Any) -> None:
+    plugin, url = Counts(), f"sqlite:///{tmp_path}/s.db"
+    async with opened(plugin, says=["Done."], store=url) as lash:
+        session = await lash.session("one")
+        await session.run("a")
+        await session.fork("two")
+    async with opened(plugin, says=["Done."], store=url) as lash:
+        fork = await lash.session("two")
+        await fork.run("b")
+        assert await said(fork) == ["a", "Done.", "b", "Done."]
+    assert plugin.calls[-2:] == [("opened", "two", 1), ("two", 2)]
+
+
+def statements_of_a_fork(lash: Lash) -> list[str]:
+    seen: list[str] = []
+    lash.store.on_statement(lambda sql, *_: seen.append(" ".join(sql.split())[:30]))  # type: ignore[attr-defined]
+    return seen
+
+
+async def test_a_fork_costs_the_same_at_any_length_of_history() -> None:
+    counted = []
+    for turns in (1, 20):
+        async with opened(Counts(), says=["Done."] * 20) as lash:
+            session = await lash.session("one")
+            for number in range(turns):
+                await session.run(f"turn {number}")
+            seen = statements_of_a_fork(lash)
+            await session.fork("two")
+            counted.append(seen)
+    assert counted[0] == counted[1]
+    assert sum(each.startswith("INSERT") for each in counted[0]) == 4  # itself, its base, components, config
