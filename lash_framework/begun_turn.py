@@ -118,7 +118,7 @@ async def run_begun(
             gate.request(cancelled)
         owners = session.lash.host.composition((policy or session.policy).mode_id).tool_owners
         persistent = journalling.store.persistent
-        ends = None
+        ends, tracer = None, session.lash.tracer
         if recorded_only:
             controller = only = RecordedOnly(
                 begun.rows, died=died, tool_owners=owners, persistent=persistent, ending=True
@@ -132,7 +132,7 @@ async def run_begun(
                 tool_owners=owners,
                 parts=journalling.parts,
                 persistent=persistent,
-                around=journalling.around,
+                around=journalling.around if tracer is None else tracer.traced(journalling.around),
                 when_live=gate.open if begun.rows else None,
             )
             gate.shut = bool(begun.rows)

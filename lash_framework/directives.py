@@ -15,6 +15,7 @@ from lash_hookspecs.codec import encode
 from lash_hookspecs.directives import (
     AbortTurn,
     EmitEvents,
+    EmitTrace,
     EnqueueMessages,
     FailLlmCall,
     OwnedDirective,
@@ -27,8 +28,11 @@ from lash_hookspecs.values import mutable
 
 __all__ = ["DIRECTIVES", "Sorted", "enqueued", "owned_directives", "sort_directives"]
 
-DIRECTIVES = (AbortTurn, EnqueueMessages, EmitEvents)
+DIRECTIVES = (AbortTurn, EnqueueMessages, EmitEvents, EmitTrace)
 """What hooks at turn seams and checkpoints may return."""
+
+
+Recorded = AbortTurn | EnqueueMessages | EmitEvents | FailLlmCall
 
 
 @mutable
@@ -57,14 +61,18 @@ class Sorted:
 
 
 def owned_directives(found: Sequence[tuple[str, TurnDirective | FailLlmCall]]) -> tuple[OwnedDirective, ...]:
-    """What hooks returned, as a record holds it: each message in its plugin's name.
+    """What hooks returned, as a record holds it: each message in its plugin's name. Traces are in no record.
 
     Raises `PluginError` for a message in a role that plugins may not take, and for what can't be stored.
     """
-    return tuple(OwnedDirective(plugin_id, _checked(plugin_id, directive)) for plugin_id, directive in found)
+    return tuple(
+        OwnedDirective(plugin_id, _checked(plugin_id, directive))
+        for plugin_id, directive in found
+        if not isinstance(directive, EmitTrace)
+    )
 
 
-def _checked(plugin_id: str, directive: TurnDirective | FailLlmCall) -> TurnDirective | FailLlmCall:
+def _checked(plugin_id: str, directive: Recorded) -> Recorded:
     match directive:
         case EnqueueMessages(messages=messages, transient=transient):
             owned = tuple(_owned_message(each, plugin_id, transient) for each in messages)

@@ -7,14 +7,17 @@ its source from then on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lash_hookspecs.codec import unstructure
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.modes import Mode
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 
-__all__ = ["STORED", "Sourced", "attribute", "effective_settings", "policy_settings"]
+if TYPE_CHECKING:
+    from lash_framework.settings import Settings
+
+__all__ = ["STORED", "Sourced", "attribute", "effective_settings", "policy_settings", "said_in_settings"]
 
 STORED = "stored with the session"
 
@@ -79,3 +82,18 @@ def effective_settings(
         if value is not None:
             shown[key] = value, "the turn's input"
     return tuple((key, str(value), source) for key, (value, source) in sorted(shown.items()))
+
+
+def said_in_settings(settings: Settings, sources: Mapping[str, str], stored: SessionPolicy | None) -> dict[str, Any]:
+    """What the settings say of a session's policy, over what is stored with it: a default says nothing."""
+    fields = {"model": "model", "mode_id": "mode", "max_turns": "max_turns"}
+    said: dict[str, Any] = {
+        name: value
+        for name, key in fields.items()
+        if (value := getattr(settings, key)) is not None
+        and (stored is None or sources.get(key, "default") != "default")
+    }
+    if settings.generation != GenerationOptions():
+        generation = settings.generation
+        said["generation"] = generation.over(stored.generation) if stored is not None else generation
+    return said

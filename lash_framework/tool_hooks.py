@@ -200,7 +200,7 @@ class ToolHooks:
             states.rollback(before)
             output = failed_output(seam, error, call.tool_name)
             return ToolHooksOutcome(call_id=call.call_id, output=output, interventions=(failed_part(error),))
-        trace(said, ruling, call)
+        trace(said, ruling, call, self._plan.trace)
         ended = ruled_output(seam, ruling, call.tool_name)
         return ToolHooksOutcome(
             call_id=call.call_id,
@@ -224,7 +224,7 @@ class ToolHooks:
             if ran:
                 said, ruling = await self._hear(seam, moment, done.output)
                 states.recorded(before)  # who remembers what can't be stored fails here, before anything counts
-                trace(said, ruling, call)
+                trace(said, ruling, call, self._plan.trace)
                 output = ruled_output(seam, ruling, call.tool_name)
                 directives, found = lasting(said), interventions(ruling)
         except PluginError as error:

@@ -31,6 +31,8 @@ class TurnContexts:
         self.around = AroundEffects(plan, self.reading)
         self.directs = DirectCalls(plan, self.around, stream.show)
         plan.services.attach(plan, self.directs, moment)
+        if plan.trace is not None:
+            plan.trace.attach(plan, moment)
         self._bound: dict[type[TurnHookContext], tuple[TurnCall, Bind]] = {}
 
     def bind(

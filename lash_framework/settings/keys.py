@@ -57,8 +57,8 @@ KEYS = (
     Key(path="generation.stop_sequences", type=tuple[str, ...], help="texts that end an answer"),
     Key(
         path="durability.effects",
-        type=Literal["journal", "inline"],
-        help="`journal`: turns survive their process; `inline`: they are committed at their end only",
+        type=str,
+        help="`journal`: turns survive their process; `inline`: they are committed at their end only; or a plugin's",
         default="journal",
     ),
     Key(

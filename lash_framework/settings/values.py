@@ -69,7 +69,7 @@ class Durability:
     `partial_text`: whether a turn that ends with a reply that was cut off keeps what there was of it.
     """
 
-    effects: Literal["journal", "inline"] = "journal"
+    effects: str = "journal"
     recover: bool = True
     lease_ttl_s: float = 30.0
     keep_journal_h: float = 0.0
@@ -167,11 +167,15 @@ class Settings:
         return None if origin is None else origin.text
 
     def override(self, source: str = "code", **values: Any) -> Settings:
-        """These settings with `store`, `model`, `mode`, `instructions` or `max_turns` from a caller.
+        """These settings with `store`, `model`, `mode`, `instructions`, `max_turns` or `effects` from a caller.
 
-        None changes nothing.
+        None changes nothing. `effects` is `durability.effects`.
         """
         given = {name: value for name, value in values.items() if value is not None}
+        if (effects := given.pop("effects", None)) is not None:
+            origins = {**self.origins, "durability.effects": Origin(source, Rank.CALLER)}
+            chosen = evolve(self, durability=evolve(self.durability, effects=effects), origins=origins)
+            return chosen.override(source, **given)
         for name in given:
             if name not in BY_PATH:
                 raise ConfigurationError(f"{source}: unknown setting `{name}`: {nearest(name, BY_PATH)}")
