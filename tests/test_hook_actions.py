@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from agents import agent, plugin
 from attrs import evolve, frozen
-from hook_kit import file_store
+from cli_kit import Cli
+from hook_kit import file_store, installed
 
 from lash_hookspecs import (
     Action,
@@ -329,3 +332,41 @@ async def test_an_action_that_raises_is_its_plugins_error_and_stores_nothing() -
         with pytest.raises(PluginError, match=r"plugin `goals`.*action `fails`.*ValueError: no"):
             await lash.call("fails", session="s")
         assert await lash.call("list_goals", session="s") == []
+
+
+# ---- on the command line --------------------------------------------------------------------------------------------
+
+
+def test_actions_are_listed_and_called_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is printed is JSON; a wrong name or value is told with what is right."""
+
+    @Action.task
+    async def count(ctx: ActionContext, limit: int) -> list[int]:
+        """Count."""
+        ctx.progress("counted", 1.0)
+        return list(range(limit))
+
+    lash = Cli(tmp_path)
+    with installed({"goals": goals(count, add_goal, list_goals)}):
+        run = partial(lash.here, monkeypatch, capsys)
+        listed = run("actions", "list")
+        assert "count" in listed.out
+        assert "goals" in listed.out
+        rows = {each["name"]: each for each in run("actions", "list", "--json").object}
+        assert (rows["count"]["kind"], rows["count"]["input"]) == ("task", {"type": "integer"})
+        counted = run("actions", "call", "count", "3")
+        assert (counted.object, counted.err) == ([0, 1, 2], "counted (100%)\n")
+        assert run("actions", "call", "add_goal", "-", "--session", "s", stdin=b'{"text": "walk"}').object == 1
+        assert run("actions", "call", "list_goals", "--session", "s").object == [{"text": "walk", "steps": 1}]
+        for args, says in (
+            (("cuont", "3"), "unknown action `cuont`: did you mean `count`"),
+            (("count", "three"), "VALUE must be JSON"),
+            (("count", '"three"'), "what it was given doesn't fit"),
+        ):
+            refused = run("actions", "call", *args)
+            assert (refused.code, says in refused.err) == (2, True), refused.err
+        assert "action count is of plugin goals" in run("plugins", "why", "count").out
+        (row,) = [each for each in run("plugins", "list", "--json").object if each["id"] == "goals"]
+        assert "action count" in row["offers"]

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Which plugins are loaded, and why; write one, or suspect one.",
     ),
     "modes": ("lash_framework.cli.modes", "modes", "Modes, and who added each of their pieces."),
+    "actions": ("lash_framework.cli.actions", "actions", "Operations that plugins offer: list, call."),
     "explain": ("lash_framework.cli.explain", "explain", "Which plugin put each part of a turn before the model."),
     "replay": ("lash_framework.cli.replay", "replay", "Replay a turn from its journal; nothing is executed."),
     "upgrade-check": (
