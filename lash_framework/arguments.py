@@ -35,6 +35,7 @@ OPENED_WITH: Mapping[str, Expected] = {
     "plugins": (Iterable, "a list of objects with hooks"),
     "settings": (Settings, "a `Settings`, as from `load_settings()`"),
     "config": ((str, Path), "the path of a settings file"),
+    "effects": (str, "`journal`, `inline`, or the id of a plugin's effect host"),
     "require_durable": (bool, "True or False"),
 }
 SESSION_WITH: Mapping[str, Expected] = {

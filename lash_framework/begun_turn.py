@@ -119,7 +119,7 @@ async def run_begun(
         composition = session.lash.host.composition((policy or session.policy).mode_id)
         owners = composition.tool_owners
         persistent = journalling.store.persistent
-        ends = None
+        ends, tracer = None, session.lash.tracer
         if recorded_only:
             controller = only = RecordedOnly(
                 begun.rows,
@@ -138,7 +138,7 @@ async def run_begun(
                 tool_owners=owners,
                 parts=journalling.parts,
                 persistent=persistent,
-                around=journalling.around,
+                around=journalling.around if tracer is None else tracer.traced(journalling.around),
                 when_live=gate.open if begun.rows else None,
             )
             gate.shut = bool(begun.rows)

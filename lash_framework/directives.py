@@ -15,6 +15,7 @@ from lash_hookspecs.codec import encode
 from lash_hookspecs.directives import (
     AbortTurn,
     EmitEvents,
+    EmitTrace,
     EnqueueMessages,
     FailLlmCall,
     LlmCallDirective,
@@ -31,8 +32,11 @@ from lash_hookspecs.values import mutable
 
 __all__ = ["DIRECTIVES", "Sorted", "enqueued", "owned_directives", "sort_directives"]
 
-DIRECTIVES = (AbortTurn, EnqueueMessages, EmitEvents, CreateSession, HandoffSession)
+DIRECTIVES = (AbortTurn, EnqueueMessages, EmitEvents, EmitTrace, CreateSession, HandoffSession)
 """What hooks at turn seams and checkpoints may return."""
+
+
+Recorded = AbortTurn | EnqueueMessages | EmitEvents | FailLlmCall | CreateSession | HandoffSession
 
 
 @mutable
@@ -78,7 +82,7 @@ class Sorted:
 
 
 def owned_directives(found: Sequence[tuple[str, TurnDirective | LlmCallDirective]]) -> tuple[OwnedDirective, ...]:
-    """What hooks returned, as a record holds it: each message in its plugin's name.
+    """What hooks returned, as a record holds it: each message in its plugin's name. Traces are in no record.
 
     Raises `PluginError` for a message in a role that plugins may not take, for what can't be stored, and for a second
     plugin that hands the turn off.
@@ -87,10 +91,14 @@ def owned_directives(found: Sequence[tuple[str, TurnDirective | LlmCallDirective
     if len(handing) > 1:
         text = f"plugin `{handing[0]}` hands this turn off already: a turn has one successor"
         raise PluginError(handing[1], "HandoffSession", text)
-    return tuple(OwnedDirective(plugin_id, _checked(plugin_id, directive)) for plugin_id, directive in found)
+    return tuple(
+        OwnedDirective(plugin_id, _checked(plugin_id, directive))
+        for plugin_id, directive in found
+        if not isinstance(directive, EmitTrace)
+    )
 
 
-def _checked(plugin_id: str, directive: TurnDirective | LlmCallDirective) -> TurnDirective | LlmCallDirective:
+def _checked(plugin_id: str, directive: Recorded) -> Recorded:
     match directive:
         case EnqueueMessages(messages=messages, transient=transient):
             owned = tuple(_owned_message(each, plugin_id, transient) for each in messages)

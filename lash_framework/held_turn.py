@@ -27,6 +27,7 @@ from lash_framework.sourcing import effective_settings
 from lash_framework.state import Mark, PluginStates
 from lash_framework.stream import ActivityStream, Sink
 from lash_framework.successors import new_sessions
+from lash_framework.tracing import TracedStream, TurnTrace
 from lash_framework.turn import TurnRun
 from lash_framework.turn_commit import conversation_after, prepare_commit
 from lash_framework.turn_plan import CancelGate, TurnPlan
@@ -100,10 +101,17 @@ class HeldTurn:
         composition = lash.host.composition(policy.mode_id)
         states = await session.states(composition, keep=True)
         before = states.mark()
+        trace = None
         try:
-            plan = self._plan(composition, policy, conversation, states, controller, queued)
-            stream = ActivityStream(request.turn_id, sink, session.feed)
+            trace = TurnTrace(lash.tracer, controller) if lash.tracer is not None else None
+            plan = self._plan(composition, policy, conversation, states, controller, queued, trace)
+            if trace is None:
+                stream = ActivityStream(request.turn_id, sink, session.feed)
+            else:
+                stream = TracedStream(trace, request.turn_id, sink, session.feed)
             run = TurnRun(plan, stream, self._gate)
+            if trace is not None:
+                trace.started()
             session.feed.begin(run, stream)
             if waited is not None:
                 stream.show_begun_with(run.user, waited)
@@ -132,12 +140,17 @@ class HeldTurn:
             cancelled = await self._commit(commit)
         except BaseException as error:
             states.rollback(before)
-            session.feed.close(TurnEnd.SUSPENDED if isinstance(error, EffectsSuspended) else TurnEnd.INTERRUPTED)
+            end = TurnEnd.SUSPENDED if isinstance(error, EffectsSuspended) else TurnEnd.INTERRUPTED
+            session.feed.close(end)
+            if trace is not None:
+                trace.ended(end, error=error)
             raise
         session.remember(conversation_after(run, turn, commit, policy), states)
         if run.plan.tools.took_edits and not run.hook_failed:
             del session.tool_edits[: len(run.plan.tool_edits)]
         session.feed.close(TurnEnd.COMMITTED, turn)
+        if trace is not None:
+            trace.ended(TurnEnd.COMMITTED, turn)
         if cancelled is not None:
             raise cancelled
         return run, turn
@@ -219,6 +232,7 @@ class HeldTurn:
         states: PluginStates,
         controller: EffectController,
         queued: Queued,
+        trace: TurnTrace | None,
     ) -> TurnPlan:
         session, lash, request = self._session, self._session.lash, self._request
         composition.check_turn_extension(request.turn_input.mode_extension)
@@ -255,5 +269,6 @@ class HeldTurn:
             compact_at=lash.settings.context.compact_at,
             context_tokens=partial(context_tokens, session, conversation),
             services=HookServices(session),
+            trace=trace,
             **self._chosen(policy),
         )

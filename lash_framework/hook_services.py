@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lash_framework.session import Session
     from lash_framework.turn_plan import TurnPlan
 
-__all__ = ["HookServices"]
+__all__ = ["HookServices", "snapshot_of"]
 
 _COMMITTED = "lash_turn_committed"
 
@@ -106,9 +106,9 @@ class _SessionState(SessionStateService):
         if self._moment is None:
             conversation = await self._session.conversation()
             await conversation.load()
-            return _snapshot(conversation, self._plan.policy, conversation.messages)
+            return snapshot_of(conversation, self._plan.policy, conversation.messages)
         await self._plan.conversation.load()
-        return _snapshot(self._plan.conversation, self._plan.policy, self._moment()[1])
+        return snapshot_of(self._plan.conversation, self._plan.policy, self._moment()[1])
 
     async def snapshot_session(self, session_id: str) -> SessionSnapshot:
         if session_id == self._plan.session_id:
@@ -117,13 +117,14 @@ class _SessionState(SessionStateService):
         if loaded is None:
             raise UnknownName("session", session_id, hint="nothing was committed on it, or it was deleted")
         conversation = restore(loaded)
-        return _snapshot(conversation, conversation.policy or self._plan.policy, conversation.messages)
+        return snapshot_of(conversation, conversation.policy or self._plan.policy, conversation.messages)
 
     async def tool_state(self) -> ToolState:
         return tool_state(self._plan.composition.catalog, self._plan.states.tool_words)
 
 
-def _snapshot(conversation: Conversation, policy: SessionPolicy, messages: Sequence[Message]) -> SessionSnapshot:
+def snapshot_of(conversation: Conversation, policy: SessionPolicy, messages: Sequence[Message]) -> SessionSnapshot:
+    """A session as a value."""
     head, usage = conversation.head, SessionUsageReport(conversation.usage)
     return SessionSnapshot(
         session_id=head.session_id,

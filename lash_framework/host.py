@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+from lash_framework.action_table import ActionTable, actions_of
 from lash_framework.call_limits import CallLimits
 from lash_framework.composition import Composition, compose
 from lash_framework.hooks import Owned, collect_sync
@@ -20,11 +21,14 @@ from lash_framework.modes import ModeTable, extend, merge
 from lash_framework.plugins import LoadedPlugin, LoadFailure, LoadReport, failure_of, load_plugins
 from lash_framework.registrations import drop, register
 from lash_framework.settings import Settings, plugin_settings
+from lash_hookspecs.commands import CommandSpec
 from lash_hookspecs.contexts import HostContext
+from lash_hookspecs.effect_hosts import EffectHostSpec
 from lash_hookspecs.errors import ConfigurationError, PluginError, nearest
 from lash_hookspecs.llm import ProviderSpec
 from lash_hookspecs.modes import Mode, ModeExtension
 from lash_hookspecs.stores import StoreSpec
+from lash_hookspecs.trace import TraceSink
 
 __all__ = ["PluginHost"]
 
@@ -58,7 +62,7 @@ class PluginHost:
         self._options = dict(options or {})
         self._read_options = read_options or partial(plugin_settings, settings=Settings(plugin=self._options), env={})
         self._manager, report = load_plugins(plugins, disabled=disabled, only=only, lock=lock)
-        self._registrations = register(self._manager, report)
+        self._registrations = register(self._manager, report, self._options_of)
         self._table, self._extensions = self._settle_modes(modes)
         self.report: LoadReport = self._registrations.report.without(
             _unknown_options(self._options, self._registrations.report)
@@ -86,6 +90,29 @@ class PluginHost:
     def modes(self) -> Mapping[str, Owned[Mode]]:
         """The modes by id, as they were given: `composition` says what becomes of one."""
         return self._table.modes
+
+    @property
+    def effect_hosts(self) -> Mapping[str, Owned[EffectHostSpec]]:
+        """What plugins offer for `durability.effects`, by id."""
+        return self._registrations.effect_hosts
+
+    @property
+    def commands(self) -> Mapping[str, Owned[CommandSpec]]:
+        """The plugins' commands, by name."""
+        return self._registrations.commands
+
+    @property
+    def sinks(self) -> Sequence[Owned[TraceSink]]:
+        """Who writes down what the host does."""
+        return self._registrations.sinks
+
+    def actions(self) -> ActionTable:
+        """The plugins' actions, by name. Raises `PluginError` for a hook that fails, and `PluginConflictError`."""
+        return actions_of(self._manager, self.report.loaded)
+
+    def options_of(self, plugin_id: str) -> Any:
+        """The options of a plugin that is loaded. Raises `ConfigurationError` for those that can't be."""
+        return self._options_of(next(each for each in self.report.loaded if each.plugin_id == plugin_id))
 
     @property
     def implemented(self) -> Mapping[str, Sequence[str]]:

@@ -5,32 +5,31 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
 from anyio.abc import TaskGroup
 from attrs import evolve
 
+from lash_framework.action_table import ActionTable
+from lash_framework.actions import CallOptions, call_action
 from lash_framework.admission import BUSY_POLL_S, Journalling, busy
 from lash_framework.archive import HistoryExport, explain_turn, find_turn, load_history
 from lash_framework.arguments import OPENED_WITH, SESSION_WITH, Said, budget_of, check_arguments
 from lash_framework.composition import Composition
+from lash_framework.effect_hosts import chosen_host, open_effect_host
 from lash_framework.effects import InlineEffectHost
 from lash_framework.explain import Explanation
-from lash_framework.hooks import Owned
 from lash_framework.host import PluginHost
-from lash_framework.lock import lock_of
 from lash_framework.modes import load_extension
 from lash_framework.opening import (
-    Application,
     FullStore,
-    as_tool,
     background,
     instructions_layer,
     open_journalling,
+    open_plugins,
     open_store,
     providers_of,
     shielded,
@@ -38,16 +37,16 @@ from lash_framework.opening import (
 )
 from lash_framework.pending import PendingCall, pending_calls, resolve
 from lash_framework.prompt import PromptRenderer
-from lash_framework.provenance import TOML
 from lash_framework.providers import Providers, split_model
 from lash_framework.recovery import recover_quietly
 from lash_framework.resident import Resident
 from lash_framework.schemas import Validator
 from lash_framework.session import APPLICATION, Session, end_observers
 from lash_framework.session_policies import DEFAULT_MODEL, policy_with, said_in_settings
-from lash_framework.settings import Settings, load_settings, plugin_settings
+from lash_framework.settings import Settings, load_settings
 from lash_framework.sourcing import STORED, attribute, policy_settings
 from lash_framework.sync import run_anywhere
+from lash_framework.tracing import Tracer, open_tracer
 from lash_framework.unfinished import UnfinishedTurn, all_items, unfinished_turns
 from lash_framework.watchdog import Watchdog
 from lash_framework.world import REAL, World, this_world
@@ -87,6 +86,8 @@ class Lash:
         self.providers = providers
         self.journalling = journalling
         self.effects: EffectHost = InlineEffectHost()
+        self.tracer: Tracer | None = None
+        self._actions: ActionTable = {}
         self.background = background
         self.world = world
         self.budget = CommitBudget()
@@ -116,6 +117,7 @@ class Lash:
         max_tokens: int | None = None,
         settings: Settings | None = None,
         config: Path | None = None,
+        effects: str | None = None,
         require_durable: bool = False,
     ) -> AsyncIterator[Lash]:
         """Open a host: find plugins, open the store. Everything has a default.
@@ -124,28 +126,20 @@ class Lash:
         `@tool`, or plain typed functions. `plugins`: objects with hooks, besides those that are installed; one that
         can't be loaded is an error here, where an installed one is only a row of `lash.host.report`. `max_cost`
         (US dollars) and `max_tokens` bound each turn. `settings`, or else `lash.toml` (found from the current folder
-        upwards, or at `config`) and the environment, fill in the rest.
-        `require_durable`: refuse a store or a setting with which turns don't survive their process. Raises
-        `ConfigurationError` for what can't work, `StoreUnavailable` and `StoreVersionError` for the store.
+        upwards, or at `config`) and the environment, fill in the rest. `effects`: where turns are executed, as
+        `durability.effects` says. `require_durable`: refuse a store or a setting with which turns don't survive their
+        process. Raises `ConfigurationError` for what can't work, `StoreUnavailable` and `StoreVersionError` for the
+        store.
         """
         given = {"store": store, "model": model, "mode": mode, "instructions": instructions, "max_turns": max_turns}
+        given["effects"] = effects
         more = {"tools": tools, "plugins": plugins, "settings": settings, "config": config}
         spent = {"max_cost": max_cost, "max_tokens": max_tokens}
         check_arguments({**given, **more, **spent, "require_durable": require_durable}, OPENED_WITH, where="Lash.open")
         settings = settings if settings is not None else load_settings(config)
         settings = settings.override("code", **given, budget=budget_of("Lash.open", max_cost, max_tokens))
-        application = Application([as_tool(each) for each in tools])
-        host = PluginHost(
-            [*plugins, application] if tools else plugins,
-            disabled=settings.plugins.disabled,
-            only=settings.plugins.only,
-            modes=tuple(Owned(TOML, mode) for mode in settings.modes.values()),
-            options=settings.plugin,
-            read_options=partial(plugin_settings, settings=settings),
-            lock=lock_of(settings),
-        )
-        host.report.require_code()
-        host.composition(settings.mode)  # fails now, by name, rather than at the first turn
+        host = open_plugins(settings, plugins, tools)
+        effects_of, actions = chosen_host(settings, host), host.actions()
         split_model(settings.model or DEFAULT_MODEL, host.providers)
         providers = providers_of(settings, host)
         async with AsyncExitStack() as stack:
@@ -154,9 +148,13 @@ class Lash:
             stack.push_async_callback(shielded, opened.aclose)
             stack.push_async_callback(shielded, providers.aclose)
             await stack.enter_async_context(host.run())
-            journalling = await open_journalling(settings, opened, stack, require_durable, world)
+            journalling = await open_journalling(settings, opened, stack, require_durable, world, effects_of)
             tasks = await stack.enter_async_context(background())
             lash = cls(settings, host, opened, providers, journalling, tasks, world)
+            lash._actions = actions
+            if effects_of is not None:
+                lash.effects = await open_effect_host(effects_of, host, stack)
+            lash.tracer = open_tracer(host, stack, world)
             stack.callback(end_observers, lash._sessions)
             yield lash
 
@@ -355,6 +353,22 @@ class Lash:
     async def explain(self, turn_id: str, session_id: str | None = None) -> Explanation:
         """Which plugin put what before the model in that turn. A beginning of the id is enough if it is unique."""
         return await explain_turn(self.store, turn_id, session_id)
+
+    def actions(self) -> ActionTable:
+        """What plugins offer to be called, by name, each with its owner."""
+        return self._actions
+
+    async def call(
+        self, name: str, value: object = None, *, session: Session | str | None = None, **options: Unpack[CallOptions]
+    ) -> Any:
+        """Call an action with a value of its type, or plain data for one; on a session if one is given.
+
+        A task is cancelled as everything else is: by the scope that it runs in. For the options see `CallOptions`.
+        Raises `UnknownName`, `ConfigurationError` for what doesn't fit, and `PluginError` for an action that fails.
+        """
+        if isinstance(session, str):
+            session = await self.session(session, recover=False)
+        return await call_action(self, name, value, session, options)
 
     # ---- what sessions of one composition share ---------------------------------------------------------------------
 

@@ -11,13 +11,17 @@ import anyio
 from anyio.abc import TaskGroup
 
 from lash_framework.admission import Journalling, new_holder
+from lash_framework.hooks import Owned
 from lash_framework.host import PluginHost
 from lash_framework.lease_keeper import LeaseKeeper
+from lash_framework.lock import lock_of
+from lash_framework.provenance import TOML
 from lash_framework.providers import Providers
 from lash_framework.session import APPLICATION
-from lash_framework.settings import Settings, model_settings, provider_settings, store_settings
+from lash_framework.settings import Settings, model_settings, plugin_settings, provider_settings, store_settings
 from lash_framework.world import World
 from lash_hookspecs.contexts import CompositionContext
+from lash_hookspecs.effect_hosts import EffectHostSpec
 from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, UnknownName
 from lash_hookspecs.markers import hookimpl
 from lash_hookspecs.plugins import PluginInfo
@@ -33,6 +37,7 @@ __all__ = [
     "background",
     "instructions_layer",
     "open_journalling",
+    "open_plugins",
     "open_store",
     "providers_of",
     "shielded",
@@ -68,6 +73,25 @@ def as_tool(given: Tool | Callable[..., Any]) -> Tool:
     return made
 
 
+def open_plugins(
+    settings: Settings, plugins: Sequence[object], tools: Sequence[Tool | Callable[..., Any]]
+) -> PluginHost:
+    """The plugins of an application. What it passed itself must load, and the mode must be one."""
+    application = Application([as_tool(each) for each in tools])
+    host = PluginHost(
+        [*plugins, application] if tools else plugins,
+        disabled=settings.plugins.disabled,
+        only=settings.plugins.only,
+        modes=tuple(Owned(TOML, mode) for mode in settings.modes.values()),
+        options=settings.plugin,
+        read_options=partial(plugin_settings, settings=settings),
+        lock=lock_of(settings),
+    )
+    host.report.require_code()
+    host.composition(settings.mode)  # fails now, by name, rather than at the first turn
+    return host
+
+
 _NEEDED = frozenset({Capability.SESSIONS, Capability.BLOBS, Capability.LOCKS})
 
 
@@ -94,13 +118,21 @@ async def open_store(settings: Settings, host: PluginHost, world: World) -> Full
 
 
 async def open_journalling(
-    settings: Settings, store: Any, stack: AsyncExitStack, require_durable: bool, world: World
+    settings: Settings,
+    store: Any,
+    stack: AsyncExitStack,
+    require_durable: bool,
+    world: World,
+    other: Owned[EffectHostSpec] | None = None,
 ) -> Journalling | None:
-    """What turns need that survive their process; None where they are committed at their end only."""
+    """What turns need that survive their process here; None where they don't, or an `other` host cares for that."""
     chosen = settings.durability
     missing = {Capability.LEASES, Capability.INBOX, Capability.JOURNAL} - store.capabilities
     reason = None
-    if chosen.effects != "journal":
+    if other is not None:
+        if not other.value.durable:
+            reason = f"effect host `{other.value.host_id}` keeps nothing ({settings.source_of('durability.effects')})"
+    elif chosen.effects != "journal":
         reason = f"`durability.effects` is `{chosen.effects}` ({settings.source_of('durability.effects')})"
     elif missing:
         reason = f"the store `{store.location}` lacks {', '.join(sorted(missing))}"

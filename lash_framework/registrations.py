@@ -1,4 +1,4 @@
-"""What plugins offer when a host starts: providers, stores, modes, session state. Asked once, each plugin alone.
+"""What plugins offer when a host starts: providers, stores, modes, and the like. Asked once, each plugin alone.
 
 A plugin that raises, returns something else, or offers what another one offers already becomes a row of the report and
 is left out as a whole: half a plugin would be harder to understand than none.
@@ -6,22 +6,27 @@ is left out as a whole: half a plugin would be harder to understand than none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pluggy
 from attrs import field
 from attrs.exceptions import FrozenInstanceError
 
+from lash_framework.cli.commands import COMMANDS
+from lash_framework.effect_hosts import BUILT_IN
 from lash_framework.hooks import Owned, collect_sync
 from lash_framework.implementations import HookImpl, hook_table
 from lash_framework.plugins import LoadedPlugin, LoadFailure, LoadReport, failure_of, settle_order
-from lash_hookspecs.contexts import declared_state
+from lash_hookspecs.commands import CommandSpec
+from lash_hookspecs.contexts import HostContext, declared_state
+from lash_hookspecs.effect_hosts import EffectHostSpec
 from lash_hookspecs.errors import PluginError
 from lash_hookspecs.llm import ProviderSpec
 from lash_hookspecs.modes import Mode
 from lash_hookspecs.plugins import SessionStateSpec
 from lash_hookspecs.stores import StoreSpec
+from lash_hookspecs.trace import TraceSink
 from lash_hookspecs.values import frozen
 
 __all__ = ["Registrations", "conflict_text", "drop", "register", "takes_over"]
@@ -44,15 +49,21 @@ _CLAIMING: tuple[tuple[str, str, type, Callable[[Any], Sequence[str]]], ...] = (
     ("lash_providers", "provider", ProviderSpec, lambda spec: (spec.provider_id,)),
     ("lash_stores", "store scheme", StoreSpec, lambda spec: spec.schemes),
     ("lash_modes", "mode", Mode, lambda spec: (spec.mode_id,)),
+    ("lash_effect_hosts", "effect host", EffectHostSpec, lambda spec: (spec.host_id,)),
+    ("lash_commands", "command", CommandSpec, lambda spec: (spec.name,)),
 )
+
+_OURS: Mapping[str, Collection[str]] = {"effect host": BUILT_IN, "command": COMMANDS}
+"""What no plugin can have: it is there without plugins, and known by that name."""
 
 
 @frozen
 class _Offer:
-    """What a plugin offers: by (what, name) its specifications, and its session state."""
+    """What a plugin offers: by (what, name) its specifications, its session state, and its trace sinks."""
 
     claims: Mapping[tuple[str, str], Any]
     state: SessionStateSpec | None
+    sinks: tuple[TraceSink, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -63,17 +74,25 @@ class Registrations:
     providers: Mapping[str, Owned[ProviderSpec]] = field(factory=dict)
     stores: Mapping[str, Owned[StoreSpec]] = field(factory=dict)
     modes: Mapping[str, Owned[Mode]] = field(factory=dict)
+    effect_hosts: Mapping[str, Owned[EffectHostSpec]] = field(factory=dict)
+    commands: Mapping[str, Owned[CommandSpec]] = field(factory=dict)
+    sinks: tuple[Owned[TraceSink], ...] = ()
     states: Mapping[str, SessionStateSpec] = field(factory=dict)
     offers: Mapping[str, _Offer] = field(factory=dict, repr=False)
 
 
-def register(manager: pluggy.PluginManager, report: LoadReport) -> Registrations:
-    """Ask every plugin of the report what it offers, and settle who gets what."""
+def register(
+    manager: pluggy.PluginManager, report: LoadReport, options: Callable[[LoadedPlugin], Any] = lambda plugin: {}
+) -> Registrations:
+    """Ask every plugin of the report what it offers, and settle who gets what. `options` reads a plugin's.
+
+    Raises `ConfigurationError` for options that a plugin needs here, and that can't be.
+    """
     offers: dict[str, _Offer] = {}
     failures = []
     for plugin in report.loaded:
         try:
-            offers[plugin.plugin_id] = _ask(hook_table(manager, [plugin.plugin_id]), plugin)
+            offers[plugin.plugin_id] = _ask(hook_table(manager, [plugin.plugin_id]), plugin, options)
         except PluginError as error:
             failures.append(failure_of(plugin, "registration", str(error), error.__cause__ or error))
     return _settle(manager, report, offers, failures)
@@ -84,7 +103,9 @@ def drop(manager: pluggy.PluginManager, registrations: Registrations, failures: 
     return _settle(manager, registrations.report, registrations.offers, failures)
 
 
-def _ask(hooks: Mapping[str, tuple[HookImpl, ...]], plugin: LoadedPlugin) -> _Offer:
+def _ask(
+    hooks: Mapping[str, tuple[HookImpl, ...]], plugin: LoadedPlugin, options: Callable[[LoadedPlugin], Any]
+) -> _Offer:
     claims: dict[tuple[str, str], Any] = {}
     for hook, what, expected, names in _CLAIMING:
         for _, spec in collect_sync(hooks[hook], None, item=expected):
@@ -92,6 +113,8 @@ def _ask(hooks: Mapping[str, tuple[HookImpl, ...]], plugin: LoadedPlugin) -> _Of
                 if not name or (what, name) in claims:
                     fault = f"offers {what} `{name}` twice" if name else f"offers a {what} without a name"
                     raise PluginError(plugin.plugin_id, hook, fault)
+                if name in _OURS.get(what, ()):
+                    raise PluginError(plugin.plugin_id, hook, f"offers {what} `{name}`, which is lash's own")
                 claims[what, name] = spec
     states = collect_sync(hooks["lash_session_state"], None, item=SessionStateSpec)
     if len(states) > 1:
@@ -99,7 +122,21 @@ def _ask(hooks: Mapping[str, tuple[HookImpl, ...]], plugin: LoadedPlugin) -> _Of
     state = states[0].value if states else None
     if state is not None:
         _check_state(plugin, state)
-    return _Offer(claims, state)
+    return _Offer(claims, state, _sinks(hooks["lash_trace_sinks"], plugin, options))
+
+
+def _sinks(
+    impls: tuple[HookImpl, ...], plugin: LoadedPlugin, options: Callable[[LoadedPlugin], Any]
+) -> tuple[TraceSink, ...]:
+    if not impls:
+        return ()
+    host = HostContext(plugin_id=plugin.plugin_id, options=options(plugin))
+    found = [each.value for each in collect_sync(impls, None, host=host)]
+    for each in found:
+        if not callable(getattr(each, "append", None)):
+            fault = f"a `{type(each).__name__}` is no trace sink: it has no `append`"
+            raise PluginError(plugin.plugin_id, "lash_trace_sinks", fault)
+    return tuple(found)
 
 
 def _check_state(plugin: LoadedPlugin, spec: SessionStateSpec) -> None:
@@ -141,6 +178,9 @@ def _settle(
         providers=owned["provider"],
         stores=owned["store scheme"],
         modes=owned["mode"],
+        effect_hosts=owned["effect host"],
+        commands=owned["command"],
+        sinks=tuple(Owned(plugin_id, each) for plugin_id, offer in here.items() for each in offer.sinks),
         states={plugin_id: offer.state for plugin_id, offer in here.items() if offer.state is not None},
         offers=here,
     )

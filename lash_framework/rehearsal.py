@@ -143,7 +143,7 @@ async def _replay(
     `cancelled`: that won after all of it was recorded.
     """
     dry: Any = copy(lash)
-    dry.store = store
+    dry.store, dry.tracer = store, None  # what is rehearsed doesn't happen
     loaded = await store.load_session(item.session_id, later=True)
     head = loaded.head if loaded is not None else SessionHead(session_id=item.session_id)
     request, policy = what_was_accepted(lash, item, rows)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from attrs import evolve
 
+from lash_framework.actions import CallOptions
 from lash_framework.compacting import compacted
 from lash_framework.forking import fork
 from lash_framework.history import new_nodes
@@ -182,6 +183,10 @@ class Session:
         store = self._resident.lash.require_journal("`session.cancel_queued`").store
         return await (store.cancel_suffix(self.id, no, reason) if onward else store.cancel_items(self.id, [no], reason))
 
+    async def call(self, name: str, value: object = None, **options: Unpack[CallOptions]) -> Any:
+        """Call an action of a plugin on this session: see `Lash.call`."""
+        return await self._resident.lash.call(name, value, session=self, **options)
+
     # ---- reading and changing ---------------------------------------------------------------------------------------
 
     def observe(self, cursor: str | None = None) -> Observer:
@@ -320,7 +325,8 @@ class Session:
             scopes = {key: each.reading() for key, each in scopes.items()}
         return binding(SessionHookContext, scopes, call)
 
-    async def _require_no_begun_turn(self) -> None:
+    async def require_no_begun_turn(self) -> None:
+        """Raise `SessionBusy` where a turn was begun and isn't committed."""
         journalling = self._resident.lash.journalling
         if journalling is not None and await journalling.store.list_inbox(self.id, states=_BEGUN, limit=1):
             raise SessionBusy(
@@ -336,7 +342,7 @@ class Session:
         resident = self._resident
         resident.refuse_from_within()
         async with resident.line, resident.lash.holding(self.id, wait=True):
-            await self._require_no_begun_turn()
+            await self.require_no_begun_turn()
             conversation = await resident.fresh()
             operation = OperationId("append", request.operation_id)
             policy, now = self.policy, resident.lash.world.now_ms()

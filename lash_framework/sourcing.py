@@ -7,12 +7,15 @@ its source from then on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lash_hookspecs.codec import unstructure
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.modes import Mode
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = ["STORED", "Sourced", "attribute", "effective_settings", "policy_settings"]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from attrs import evolve
 
 from lash_framework.directives import enqueued, owned_directives
+from lash_framework.emitted_traces import check_traces, tell_overruled, tell_traces
 from lash_framework.tool_calls import MAX_RESULT_BYTES, failure, model_return
 from lash_framework.tool_fold import Clash, Ruling, Said
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
@@ -37,6 +37,9 @@ from lash_hookspecs.tools import (
     ToolFailureSource,
 )
 
+if TYPE_CHECKING:
+    from lash_framework.tracing import TurnTrace
+
 __all__ = [
     "ALLOWED",
     "CONFLICT",
@@ -60,8 +63,6 @@ ALLOWED: dict[ToolSeam, tuple[type, ...]] = {
 CONFLICT = "tool_hooks_conflict"
 """The code of a call that two plugins changed, each in its own way."""
 
-_traces = logging.getLogger("lash.trace")
-
 _Kind = ToolInterventionKind
 
 
@@ -80,6 +81,8 @@ def _checked(plugin_id: str, hook: str, directive: Any) -> Any:
                 return ReplaceToolArgs(orjson.loads(_encoded(plugin_id, hook, directive, dict(args))))
             case ShortCircuitTool(output=output) | ReplaceToolResult(output=output):
                 return evolve(directive, output=decode(ToolCallOutput, _encoded(plugin_id, hook, directive, output)))
+            case EmitTrace():
+                check_traces([(plugin_id, directive)])
             case EnqueueMessages() | EmitEvents():
                 return owned_directives([(plugin_id, directive)])[0].directive
     except CodecError as error:
@@ -113,14 +116,10 @@ def lasting(said: Iterable[Said]) -> tuple[OwnedDirective, ...]:
     return tuple(OwnedDirective(each, what) for each, what in said if isinstance(what, EnqueueMessages | EmitEvents))
 
 
-def trace(said: Iterable[Said], ruling: Ruling, call: PendingToolCall) -> None:
-    """Write what is to be traced into the log, the conflicts among it."""
-    for plugin_id, directive in said:
-        if isinstance(directive, EmitTrace):
-            _traces.info("plugin.%s.%s %s", plugin_id, directive.name, directive.payload)
-    for each in ruling.overruled:
-        text = "call `%s` of tool `%s`: plugin `%s` decides it, and overrules `%s` (%s)"
-        _traces.info(text, call.call_id, call.tool_name, each.winner, each.loser, each.wanted.tag)
+def trace(said: Iterable[Said], ruling: Ruling, call: PendingToolCall, told: TurnTrace | None) -> None:
+    """Tell what is to be traced, the conflicts among it."""
+    tell_traces(said, told)
+    tell_overruled(ruling, call, told)
 
 
 # ---- what comes of it -----------------------------------------------------------------------------------------------

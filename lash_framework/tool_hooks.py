@@ -199,7 +199,7 @@ class ToolHooks:
             return ToolHooksOutcome(call_id=call.call_id, output=output, interventions=(failed_part(error),))
         if not said:  # as it mostly is
             return ToolHooksOutcome(call_id=call.call_id, hooks=record)
-        trace(said, ruling, call)
+        trace(said, ruling, call, self._plan.trace)
         ended = ruled_output(seam, ruling, call.tool_name)
         if ended is not None:
             ended = self.room.refusal(key, completed(call, ended)) or ended
@@ -226,7 +226,7 @@ class ToolHooks:
                 said, ruling = await self._hear(seam, moment, done.output)
                 states.recorded(before)  # who remembers what can't be stored fails here, before anything counts
                 if said:
-                    trace(said, ruling, call)
+                    trace(said, ruling, call, self._plan.trace)
                     output = ruled_output(seam, ruling, call.tool_name)
                     directives, found = lasting(said), interventions(ruling)
         except PluginError as error:

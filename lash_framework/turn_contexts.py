@@ -33,6 +33,8 @@ class TurnContexts:
         self.directs = DirectCalls(plan, self.around, stream.show)
         self.budget = self.directs.budget = TurnBudget(plan, self.directs.count)
         plan.services.attach(plan, self.directs, moment)
+        if plan.trace is not None:
+            plan.trace.attach(plan, moment)
         self._bound: dict[type[TurnHookContext], tuple[TurnCall, Bind]] = {}
 
     def bind(

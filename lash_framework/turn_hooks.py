@@ -15,6 +15,7 @@ import anyio
 from lash_framework.compacting import compact, compact_at_start, opened
 from lash_framework.directives import DIRECTIVES, enqueued, owned_directives
 from lash_framework.effects import envelope
+from lash_framework.emitted_traces import check_traces, tell_traces
 from lash_framework.environment import current_prompt
 from lash_framework.faults import IN_RESULT
 from lash_framework.history import Conversation, History
@@ -196,9 +197,11 @@ class TurnHooks:
 
     async def sync(self, scope: RuntimeScope, effect_id: str) -> SyncEnvironmentOutcome:
         """Prompt and tools, as they are now."""
-        plan, shown = self._plan, self._shown
+        plan, shown, is_live = self._plan, self._shown, False
 
         async def live() -> SyncEnvironmentOutcome:
+            nonlocal is_live
+            is_live = True
             record, prompt = NO_HOOKS, RenderedPrompt()
             if plan.composition.hooks["lash_prompt_contributions"] or self.context is not None:
                 with self.recording() as made:
@@ -217,8 +220,13 @@ class TurnHooks:
             return SyncEnvironmentOutcome(prompt=shown[0], tool_specs=shown[1], hooks=synced.hooks)
         if synced.hooks.failure is None:
             if shown is not None:
-                self.changes += prompt_changes(shown[0], synced.prompt)
-                self.changes += tool_changes(shown[1], synced.tool_specs, plan.composition.tool_owners)
+                found = [
+                    *prompt_changes(shown[0], synced.prompt),
+                    *tool_changes(shown[1], synced.tool_specs, plan.composition.tool_owners),
+                ]
+                self.changes += found
+                if plan.trace is not None and is_live:
+                    plan.trace.prefix(found)
             self._shown = (synced.prompt, synced.tool_specs)
             plan.tools.told = synced.tool_specs
         return synced
@@ -290,11 +298,14 @@ class TurnHooks:
         return owned
 
     async def _collect(self, hooks: tuple[HookImpl, ...], bind: Bind, **given: Any) -> tuple[OwnedDirective, ...]:
-        found = self.owned(await collect(hooks, bind, item=DIRECTIVES, **given))
+        said = await collect(hooks, bind, item=DIRECTIVES, **given)
+        check_traces(said)
+        found = self.owned(said)
         for plugin_id, message in enqueued(found):
             for each in message.images:
                 if await self._plan.get_blob(each.id) is None:
                     raise PluginError(plugin_id, "EnqueueMessages", f"image `{each.id}` is not in the store")
+        tell_traces(said, self._plan.trace)
         return found
 
     async def _contributions(self) -> list[tuple[str, Any]]:

@@ -12,11 +12,12 @@ import anyio
 import anyio.lowlevel
 from attrs import evolve
 
-from lash_framework.accepted import TurnRequest
+from lash_framework.accepted import TurnRequest, accepted_bytes
 from lash_framework.admission import BUSY_POLL_S, Journalling, busy
 from lash_framework.arguments import TURN_WITH, budget_of, check_arguments
 from lash_framework.assembly import with_observers_issues
 from lash_framework.begun_turn import run_begun
+from lash_framework.effect_hosts import GuardedHost, TracedController
 from lash_framework.forking import refuse_shared
 from lash_framework.held_turn import HeldTurn
 from lash_framework.hooks import HookIssue, observe
@@ -168,7 +169,12 @@ class TurnJob:
                 await refuse_shared(session, self.turn_id, user_message_id(self.turn_id))
             request = evolve(self._request, images=await self._images())
             scope = RuntimeScope(session_id=session.id, turn_id=self.turn_id)
-            return await HeldTurn(session, request, self.gate, self._deadline).run(lash.effects.scoped(scope), sink)
+            if isinstance(lash.effects, GuardedHost) and lash.effects.durable:
+                accepted_bytes(request, session.policy, session.composition)  # refuses what nobody could run again
+            controller = lash.effects.scoped(scope)
+            if lash.tracer is not None:
+                controller = TracedController(controller, lash.tracer.around)
+            return await HeldTurn(session, request, self.gate, self._deadline).run(controller, sink)
 
     async def _lock(self) -> AbstractContextManager[None]:
         session = self.session

@@ -27,6 +27,7 @@ from lash_hookspecs.values import frozen, mutable
 
 if TYPE_CHECKING:
     from lash_framework.hook_services import HookServices
+    from lash_framework.tracing import TurnTrace
 
 __all__ = ["DEFAULT_MAX_TURNS", "CancelGate", "Scopes", "TurnPlan", "assemble_for"]
 
@@ -44,6 +45,7 @@ class TurnPlan:
     turn. `keep_partial`: the text of a reply that is cut off is kept. `compact_at` is the part of the model's window
     from which on a conversation is compacted (0: never), `context_tokens` what the last call took of it. `limits` are
     the host's, for tools of which only so many calls run at once. `services` are what its hooks and tools are given.
+    `trace` tells the trace sinks, if there are any.
     """
 
     session_id: str
@@ -78,6 +80,7 @@ class TurnPlan:
     compact_at: float
     context_tokens: Callable[[], Awaitable[int]]
     services: HookServices
+    trace: TurnTrace | None = None
 
     @property
     def only_compacts(self) -> bool:

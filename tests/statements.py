@@ -74,7 +74,6 @@ def _marked() -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef, st
                         yield path, node, named.get("page"), ast.literal_eval(number)
 
 
-_OPERATIONS = "operations (queries, commands, tasks) have no hook yet: they come with child sessions"
 _INTENTS = "a tool declares no intents: what must follow a call is a call of its own, which has its record"
 
 PAGES = {
@@ -99,8 +98,7 @@ PAGES = {
             69: "nothing optimistic is told of a command: an input is accepted durably, or it is refused",
         },
         {
-            **dict.fromkeys((8, 9, 10, 11, 12), _OPERATIONS),
-            15: "triggers have no hook yet",
+            15: "there are no triggers, so that no two can be of one source: they come with processes",
         },
     ),
 }

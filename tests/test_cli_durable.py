@@ -438,7 +438,7 @@ WRONG = {
     ("run", "hi", "--set", "durability.lease_ttl_s=0"): "`durability.lease_ttl_s` must be at least 0.1",
     ("run", "hi", "--set", "durability.lease_ttl_s=nan"): "`durability.lease_ttl_s` must be a finite number",
     ("run", "hi", "--set", "durability.keep_journal_h=-1"): "`durability.keep_journal_h` must be at least 0",
-    ("run", "hi", "--set", "durability.effects=all"): "`durability.effects` must be `journal` or `inline`, not `all`",
+    ("run", "hi", "--set", "durability.effects=all"): "unknown effect host `all`",
 }
 
 

@@ -152,7 +152,7 @@ BROKEN: list[tuple[str, str, str, list[str]]] = [
         "hooks",
         ["lash_lifespan", "`@asynccontextmanager`"],
     ),
-    ("t-newer", INFO.format('id="t-newer", api=">=2"'), "api", ["`>=2`", "this host has 0.2"]),
+    ("t-newer", INFO.format('id="t-newer", api=">=2"'), "api", ["`>=2`", "this host has 0.3"]),
     ("t-newer-hooks", INFO.format('id="t-newer-hooks", api=">=2"') + "@hookimpl\ndef lash_x(): ...", "api", ["`>=2`"]),
     ("t-strange-api", INFO.format('id="t-strange-api", api="about 1"'), "api", ["`about 1`"]),
     ("t-other-id", INFO.format('id="t-another"'), "info", ["`t-another`", "`t-other-id`"]),

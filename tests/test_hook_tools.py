@@ -353,7 +353,7 @@ async def test_hook_lash_after_tool_call_replaces_the_result_and_the_first_of_tw
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Model and host see the new one; the second change is overruled, which the log tells, and so does the call."""
-    caplog.set_level(logging.INFO, logger="lash.trace")
+    caplog.set_level(logging.DEBUG, logger="lash.trace")
     one = after("one", lambda ctx, call, result: ReplaceToolResult("[redacted]"))
     other = after("other", lambda ctx, call, result: [ReplaceToolResult(f"{result.outcome.value}!"), EmitTrace("x", 1)])
     found = await ran(one, other)

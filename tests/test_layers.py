@@ -32,8 +32,8 @@ IMPURE = frozenset({
 # What follows from no seed: the kernel has it from its `world` alone, so that a simulation can stand in for that.
 CHANCE = frozenset({"datetime", "random", "secrets", "time", "uuid"})
 WORLDLY = ("lash_framework.world", "lash_framework.cli", "lash_framework.testing")
-MEASURED = {"lash_framework.hooks": {"time", "time.perf_counter"}}
-"""How long a hook blocks everybody is told in the log only."""
+MEASURED = {each: {"time", "time.perf_counter"} for each in ("lash_framework.hooks", "lash_framework.tracing")}
+"""How long a hook or a trace sink blocks everybody is told in the log only."""
 
 
 def imports(source: str) -> Iterator[tuple[int, str]]:

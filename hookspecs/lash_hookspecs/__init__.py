@@ -9,6 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lash_hookspecs.actions import (
+        ACTION_SERVICES as ACTION_SERVICES,
+        Action as Action,
+        ActionCall as ActionCall,
+        ActionContext as ActionContext,
+        ActionKind as ActionKind,
+        ActionProgress as ActionProgress,
+        ActionSession as ActionSession,
+    )
     from lash_hookspecs.activity import (
         AssistantProseDelta as AssistantProseDelta,
         AssistantReasoningDelta as AssistantReasoningDelta,
@@ -48,6 +57,10 @@ if TYPE_CHECKING:
         encode as encode,
         structure as structure,
         unstructure as unstructure,
+    )
+    from lash_hookspecs.commands import (
+        CommandContext as CommandContext,
+        CommandSpec as CommandSpec,
     )
     from lash_hookspecs.compaction import (
         Compacted as Compacted,
@@ -132,6 +145,9 @@ if TYPE_CHECKING:
         ToolSeam as ToolSeam,
         TurnEndCommand as TurnEndCommand,
         TurnStartCommand as TurnStartCommand,
+    )
+    from lash_hookspecs.effect_hosts import (
+        EffectHostSpec as EffectHostSpec,
     )
     from lash_hookspecs.effect_outcomes import (
         AssistantResponseOutcome as AssistantResponseOutcome,
@@ -577,6 +593,24 @@ if TYPE_CHECKING:
     from lash_hookspecs.toolsets import (
         ToolSet as ToolSet,
     )
+    from lash_hookspecs.trace import (
+        TRACE_VERSION as TRACE_VERSION,
+        FlushingTraceSink as FlushingTraceSink,
+        TraceContext as TraceContext,
+        TraceEffectCompleted as TraceEffectCompleted,
+        TraceEffectFailed as TraceEffectFailed,
+        TraceEffectStarted as TraceEffectStarted,
+        TraceEvent as TraceEvent,
+        TraceLoadReport as TraceLoadReport,
+        TraceOverruled as TraceOverruled,
+        TracePlugin as TracePlugin,
+        TracePrefixChange as TracePrefixChange,
+        TraceRecord as TraceRecord,
+        TraceSink as TraceSink,
+        TraceToolCall as TraceToolCall,
+        TraceTurnEnded as TraceTurnEnded,
+        TraceTurnStarted as TraceTurnStarted,
+    )
     from lash_hookspecs.turn_effects import (
         Checkpoint as Checkpoint,
         CheckpointDone as CheckpointDone,
@@ -670,6 +704,15 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
+    "actions": (
+        "ACTION_SERVICES",
+        "Action",
+        "ActionCall",
+        "ActionContext",
+        "ActionKind",
+        "ActionProgress",
+        "ActionSession",
+    ),
     "activity": (
         "AssistantProseDelta",
         "AssistantReasoningDelta",
@@ -709,6 +752,10 @@ _MODULES = {
         "encode",
         "structure",
         "unstructure",
+    ),
+    "commands": (
+        "CommandContext",
+        "CommandSpec",
     ),
     "compaction": (
         "CompactReason",
@@ -794,6 +841,7 @@ _MODULES = {
         "TurnEndCommand",
         "TurnStartCommand",
     ),
+    "effect_hosts": ("EffectHostSpec",),
     "effect_outcomes": (
         "AssistantResponseOutcome",
         "AwaitEventOutcome",
@@ -1234,6 +1282,24 @@ _MODULES = {
         "ToolManifest",
     ),
     "toolsets": ("ToolSet",),
+    "trace": (
+        "TRACE_VERSION",
+        "FlushingTraceSink",
+        "TraceContext",
+        "TraceEffectCompleted",
+        "TraceEffectFailed",
+        "TraceEffectStarted",
+        "TraceEvent",
+        "TraceLoadReport",
+        "TraceOverruled",
+        "TracePlugin",
+        "TracePrefixChange",
+        "TraceRecord",
+        "TraceSink",
+        "TraceToolCall",
+        "TraceTurnEnded",
+        "TraceTurnStarted",
+    ),
     "turn_effects": (
         "Checkpoint",
         "CheckpointDone",

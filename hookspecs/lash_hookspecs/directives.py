@@ -81,6 +81,15 @@ class EmitEvents:
 
 
 @frozen
+class EmitTrace:
+    """Say something to the trace sinks, as `plugin.<id>.<name>`. It is in no record, and a replay doesn't repeat it."""
+
+    tag: ClassVar[str] = "emit_trace"
+    name: str = field(validator=checks.text)
+    payload: Any = None
+
+
+@frozen
 class FailLlmCall:
     """Don't make this model call: it counts as failed with this code, before anything was spent."""
 
@@ -89,21 +98,12 @@ class FailLlmCall:
     message: str = field(validator=checks.text)
 
 
-TurnDirective = Union[AbortTurn, EnqueueMessages, EmitEvents, CreateSession, HandoffSession]
-CheckpointDirective = Union[AbortTurn, EnqueueMessages, EmitEvents, CreateSession, HandoffSession]
+TurnDirective = Union[AbortTurn, EnqueueMessages, EmitEvents, EmitTrace, CreateSession, HandoffSession]
+CheckpointDirective = Union[AbortTurn, EnqueueMessages, EmitEvents, EmitTrace, CreateSession, HandoffSession]
 LlmCallDirective = Union[AbortTurn, FailLlmCall, HandoffSession]
 
 
 # ---- around a tool call ---------------------------------------------------------------------------------------------
-
-
-@frozen
-class EmitTrace:
-    """Say something to whoever looks for what happened: a line of the log `lash.trace`. A replay doesn't repeat it."""
-
-    tag: ClassVar[str] = "emit_trace"
-    name: str = field(validator=checks.text)
-    payload: Any = None
 
 
 @frozen

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HOOK_API", "PluginCapability", "PluginInfo", "SessionStateSpec"]
 
-HOOK_API = (0, 2)
+HOOK_API = (0, 3)
 """Version of the hook contract: the second number grows with additions, the first with changes that break plugins."""
 
 

@@ -16,6 +16,8 @@ from lash_hookspecs.markers import hookspec
 from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
+    from lash_hookspecs.actions import Action
+    from lash_hookspecs.commands import CommandSpec
     from lash_hookspecs.compaction import FrameSeed
     from lash_hookspecs.context_hooks import CompactHookContext, ContextHookContext
     from lash_hookspecs.context_views import PreparedContext
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         LlmCallDirective,
         TurnDirective,
     )
+    from lash_hookspecs.effect_hosts import EffectHostSpec
     from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome
     from lash_hookspecs.effects import RuntimeEffectEnvelope
     from lash_hookspecs.llm import LlmRequest, LlmResponse, ProviderSpec
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
         ToolCallOutput,
         ToolManifest,
     )
+    from lash_hookspecs.trace import TraceSink
 
 __all__ = ["HOOKS", "HookPolicy", "HookRunnerKind"]
 
@@ -152,6 +156,42 @@ def lash_session_state() -> SessionStateSpec:
 
     It is stored with the turn that changed it, restored when the session is opened, and taken back when a turn doesn't
     commit. The state of a plugin that is absent is kept untouched.
+    """
+    raise NotImplementedError
+
+
+@hook(_REGISTER, on_error=_REPORTED)
+def lash_effect_hosts() -> Sequence[EffectHostSpec]:
+    """Offer places where effects are executed and recorded. A user names one in `durability.effects`.
+
+    Two plugins that offer the same id conflict; `inline` and `journal` are lash's own. Nothing is opened here.
+    """
+    raise NotImplementedError
+
+
+@hook(_REGISTER, on_error=_REPORTED)
+def lash_commands() -> Sequence[CommandSpec]:
+    """Add commands to `lash`. Two plugins that add the same name conflict, and none may have the name of lash's own.
+
+    A command is declared by where it is: nothing of it is imported before it is run.
+    """
+    raise NotImplementedError
+
+
+@hook(_REGISTER, on_error=_REPORTED)
+def lash_trace_sinks(host: HostContext) -> Sequence[TraceSink]:
+    """Offer who writes down what the host does: each gets every `TraceRecord`. Nothing is opened here.
+
+    A sink stops nothing: one that raises or is slow is named in the log, and switched off if it goes on.
+    """
+    raise NotImplementedError
+
+
+@hook(_REGISTER, on_error="opening the host fails, naming the plugin")
+def lash_actions() -> Sequence[Action]:
+    """Offer typed operations that an application may call. Called when a `Lash` is opened.
+
+    Two actions of one name conflict, whatever their kinds.
     """
     raise NotImplementedError
 

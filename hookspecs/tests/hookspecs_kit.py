@@ -20,12 +20,17 @@ from hypothesis import strategies as st
 
 import lash_hookspecs
 from lash_hookspecs import (
+    Action,
+    ActionCall,
     CatalogEdit,
+    CommandContext,
+    CommandSpec,
     CommitResult,
     ComponentChanged,
     CompositionContext,
     ContextCall,
     DriverWrap,
+    EffectHostSpec,
     HookPolicy,
     HostContext,
     InboxItem,
@@ -70,8 +75,12 @@ _CALL = "made anew for every call of a hook"
 _COLUMNS = "holds encoded bytes, which a store keeps in columns of its own"
 
 NEVER_STORED: dict[type, str] = {
+    Action: _LIVE,
     CatalogEdit: _LIVE,
+    CommandContext: _CALL,
+    CommandSpec: _LIVE,
     DriverWrap: _LIVE,
+    EffectHostSpec: _LIVE,
     Mode: _LIVE,
     ModeDriver: _LIVE,
     ModeExtension: _LIVE,
@@ -84,6 +93,7 @@ NEVER_STORED: dict[type, str] = {
     CompositionContext: _CALL,
     ContextCall: _CALL,
     PreparedContext: _CALL,
+    ActionCall: _CALL,
     HostContext: _CALL,
     PluginScope: _CALL,
     SessionCall: _CALL,

@@ -17,6 +17,7 @@ from attrs import field
 from hookspecs_kit import ATTRS_CLASSES
 
 from lash_hookspecs import (
+    ActionCall,
     CompositionContext,
     ContextCall,
     HostContext,
@@ -152,7 +153,7 @@ def compiled_for(cls: type) -> str:
 
 def test_next_to_nothing_is_compiled_in_the_contract() -> None:
     """Every process declares all of these: what attrs compiles for them is most of the import."""
-    change = (ContextCall, PluginScope, SessionCall, TurnCall)
+    change = (ActionCall, ContextCall, PluginScope, SessionCall, TurnCall)
     have_a_base = (CompositionContext, HostContext, ToolCallContext)
     values = [cls for cls in ATTRS_CLASSES if cls not in (*change, *have_a_base)]
     compiled = [cls for cls in values if compiled_for(cls)]

@@ -1,6 +1,6 @@
 """The command `lash` itself: a table of commands, each loaded when it is called.
 
-`lash --help` is drawn from the table, so it imports click and nothing else.
+`lash --help` is drawn from the table, so it imports click and nothing else, unless a plugin adds commands.
 """
 
 from __future__ import annotations
@@ -14,34 +14,10 @@ from typing import Any
 
 import click
 
+from lash_framework.cli.commands import COMMANDS
 from lash_framework.cli.exits import ReaderLeft, State, settle
 
 __all__ = ["COMMANDS", "LazyGroup", "cli", "run"]
-
-# name -> (module, object, one line of help)
-COMMANDS: dict[str, tuple[str, str, str]] = {
-    "run": ("lash_framework.cli.run", "run", "Run one turn and print the answer."),
-    "chat": ("lash_framework.cli.chat", "chat", "Talk with a model, line by line."),
-    "resume": ("lash_framework.cli.resume", "resume", "Go on with interrupted turns."),
-    "cancel": ("lash_framework.cli.resume", "cancel", "Cancel a session's turn, whichever process runs it."),
-    "pending": ("lash_framework.cli.pending", "pending", "Calls that wait for somebody: list, resolve."),
-    "sessions": ("lash_framework.cli.sessions", "sessions", "List, show, export, compact and delete sessions."),
-    "plugins": (
-        "lash_framework.cli.plugins",
-        "plugins",
-        "Which plugins are loaded, and why; write one, or suspect one.",
-    ),
-    "modes": ("lash_framework.cli.modes", "modes", "Modes, and who added each of their pieces."),
-    "explain": ("lash_framework.cli.explain", "explain", "Which plugin put each part of a turn before the model."),
-    "replay": ("lash_framework.cli.replay", "replay", "Replay a turn from its journal; nothing is executed."),
-    "upgrade-check": (
-        "lash_framework.cli.replay",
-        "upgrade_check",
-        "Whether unfinished turns would go on with this set.",
-    ),
-    "doctor": ("lash_framework.cli.doctor", "doctor", "What is wrong with this installation."),
-    "demo": ("lash_framework.cli.demo", "demo", "A real turn, offline, killed halfway and gone on with."),
-}
 
 
 class LazyGroup(click.Group):
@@ -69,9 +45,15 @@ class LazyGroup(click.Group):
         """As click does it, with the nearest right name for a wrong one."""
         name = args[0]
         if not name.startswith("-") and name not in self.list_commands(ctx):
+            from lash_framework.cli.plugin_commands import find_command
             from lash_hookspecs.errors import nearest
 
-            raise click.UsageError(f"unknown command `{name}`: {nearest(name, self.list_commands(ctx))}", ctx)
+            command, others = find_command(name)
+            if command is not None:
+                return name, command, args[1:]
+            raise click.UsageError(
+                f"unknown command `{name}`: {nearest(name, [*self.list_commands(ctx), *others])}", ctx
+            )
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -84,11 +66,20 @@ class LazyGroup(click.Group):
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """From the table, without importing anything."""
+        """From the table, without importing anything; and what plugins add, if one may."""
         rows = [(name, line) for name, (_, _, line) in self.lazy.items()]
         rows += [(name, command.get_short_help_str()) for name, command in self.commands.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+        from lash_framework.cli.plugin_commands import command_lines
+
+        lines, fault = command_lines()
+        if lines:
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl(lines)
+        if fault is not None:
+            formatter.write_paragraph()
+            formatter.write_text(f"Commands of plugins aren't shown: {fault}")
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:

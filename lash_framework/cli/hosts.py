@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lash_framework.cli.options import Invocation
 
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
+    from lash_framework.hooks import Owned
     from lash_framework.host import PluginHost
     from lash_framework.lock import PluginLock
     from lash_framework.plugins import LoadReport
     from lash_framework.settings import Settings
     from lash_hookspecs.errors import ConfigurationError, UnknownName
 
-__all__ = ["composed", "explained", "hooks_of", "offered", "open_host", "read_report", "switched_off_by"]
+__all__ = ["composed", "explained", "hooks_of", "offered", "offers", "open_host", "read_report", "switched_off_by"]
 
 
 def open_host(invocation: Invocation, lock: PluginLock | None = None) -> PluginHost:
@@ -77,10 +80,29 @@ def offered(invocation: Invocation) -> dict[str, list[str]]:
     except ConfigurationError:
         return {}
     found: dict[str, list[str]] = {}
-    for what, table in (("mode", host.modes), ("provider", host.providers), ("store scheme", host.stores)):
+    for what, table in offers(host).items():
         for name, owned in table.items():
             found.setdefault(owned.plugin_id, []).append(f"{what} {name}")
+    for owned in host.sinks:
+        found.setdefault(owned.plugin_id, []).append("a trace sink")
     return found
+
+
+def offers(host: PluginHost) -> Mapping[str, Mapping[str, Owned[Any]]]:
+    """What the plugins of a host offer under a name, by what it is."""
+    from lash_hookspecs.errors import LashError
+
+    actions: Mapping[str, Owned[Any]] = {}
+    with suppress(LashError):  # told to whoever opens the host
+        actions = host.actions()
+    return {
+        "mode": host.modes,
+        "provider": host.providers,
+        "store scheme": host.stores,
+        "effect host": host.effect_hosts,
+        "command": host.commands,
+        "action": actions,
+    }
 
 
 def composed(invocation: Invocation, host: PluginHost, mode_id: str) -> Composition:
@@ -93,7 +115,7 @@ def composed(invocation: Invocation, host: PluginHost, mode_id: str) -> Composit
         raise explained(invocation, error) from error
 
 
-_OFFERED = ("mode", "provider", "store scheme")  # what plugins bring
+_OFFERED = ("mode", "provider", "store scheme", "effect host")  # what plugins bring
 
 
 def explained(invocation: Invocation, error: ConfigurationError) -> ConfigurationError:
@@ -139,6 +161,7 @@ def _placed(settings: Settings, error: ConfigurationError) -> ConfigurationError
     named = (error.kind, error.name) if isinstance(error, UnknownName) else None
     about = {
         "mode": named == ("mode", settings.mode),
+        "durability.effects": named == ("effect host", settings.durability.effects),
         "model": named == ("provider", model.partition(":")[0]) or str(error).startswith(f"model `{model}` "),
     }
     for key, meant in about.items():

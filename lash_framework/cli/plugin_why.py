@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from lash_framework.cli.exits import ExitCode, complain
-from lash_framework.cli.hosts import hooks_of, open_host, read_report, switched_off_by
+from lash_framework.cli.hosts import hooks_of, offers, open_host, read_report, switched_off_by
 from lash_framework.cli.lines import clean, shortened
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.tables import heading, print_table
 
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
-    from lash_framework.hooks import Owned
     from lash_framework.host import PluginHost
     from lash_framework.plugins import LoadedPlugin, LoadReport
 
@@ -32,9 +30,10 @@ _NAME = re.compile(r"[\w.:-]+")
 def why(invocation: Invocation, name: str, turn: str | None) -> int:
     """Whose it is, and why it is or isn't there.
 
-    NAME is a plugin: its hooks and its place in the order, or its traceback and what to do; or a mode, a model provider
-    or a store's scheme. TOOL is a tool of the mode (--mode). LINE is some text of the prompt, of more than one word:
-    who said it, or why it was left out. For that a turn is begun in memory; no model is asked.
+    NAME is a plugin: its hooks and its place in the order, or its traceback and what to do; or what one offers: a mode,
+    a model provider, a store's scheme, an effect host, a command, an action. TOOL is a tool of the mode (--mode). LINE
+    is some text of the prompt, of more than one word: who said it, or why it was left out. For that a turn is begun in
+    memory; no model is asked.
 
     Exit code 1: the plugin failed, or nothing has that text.
     """
@@ -169,12 +168,7 @@ def _tell_tool_elsewhere(mode_id: str, having: dict[str, Composition], name: str
 
 
 def _claimed(host: PluginHost, name: str) -> str | None:
-    offered: dict[str, Mapping[str, Owned[Any]]] = {
-        "mode": host.modes,
-        "provider": host.providers,
-        "store scheme": host.stores,
-    }
-    for what, table in offered.items():
+    for what, table in offers(host).items():
         if name in table:
             return f"{what} {name} is of plugin {table[name].plugin_id}"
     return None

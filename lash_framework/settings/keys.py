@@ -61,8 +61,8 @@ KEYS = (
     Key(path="budget.session_max_tokens", type=int, help="tokens that a session may take, in and out", minimum=0),
     Key(
         path="durability.effects",
-        type=Literal["journal", "inline"],
-        help="`journal`: turns survive their process; `inline`: they are committed at their end only",
+        type=str,
+        help="`journal`: turns survive their process; `inline`: they are committed at their end only; or a plugin's",
         default="journal",
     ),
     Key(

@@ -70,7 +70,7 @@ class Durability:
     `partial_text`: whether a turn that ends with a reply that was cut off keeps what there was of it.
     """
 
-    effects: Literal["journal", "inline"] = "journal"
+    effects: str = "journal"
     recover: bool = True
     lease_ttl_s: float = 30.0
     keep_journal_h: float = 0.0
@@ -176,15 +176,19 @@ class Settings:
         return None if origin is None else origin.text
 
     def override(self, source: str = "code", **values: Any) -> Settings:
-        """These settings with `store`, `model`, `mode`, `instructions`, `max_turns` or `budget` from a caller.
+        """These settings with `store`, `model`, `mode`, `instructions`, `max_turns`, `budget`, `effects` of a caller.
 
-        None changes nothing.
+        None changes nothing. `effects` is `durability.effects`.
         """
         if (budget := values.pop("budget", None)) is not None:
             told = [name for name in ("max_cost", "max_tokens") if getattr(budget, name) is not None]
             origins = {f"budget.{name}": Origin(source, Rank.CALLER) for name in told}
             self = evolve(self, budget=budget.over(self.budget), origins={**self.origins, **origins})
         given = {name: value for name, value in values.items() if value is not None}
+        if (effects := given.pop("effects", None)) is not None:
+            origins = {**self.origins, "durability.effects": Origin(source, Rank.CALLER)}
+            chosen = evolve(self, durability=evolve(self.durability, effects=effects), origins=origins)
+            return chosen.override(source, **given)
         for name in given:
             if name not in BY_PATH:
                 raise ConfigurationError(f"{source}: unknown setting `{name}`: {nearest(name, BY_PATH)}")

@@ -1,0 +1,31 @@
+"""The names of lash's own commands, and where each of them is. A table: nothing is imported for it."""
+
+from __future__ import annotations
+
+__all__ = ["COMMANDS"]
+
+# name -> (module, object, one line of help)
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "run": ("lash_framework.cli.run", "run", "Run one turn and print the answer."),
+    "chat": ("lash_framework.cli.chat", "chat", "Talk with a model, line by line."),
+    "resume": ("lash_framework.cli.resume", "resume", "Go on with interrupted turns."),
+    "cancel": ("lash_framework.cli.resume", "cancel", "Cancel a session's turn, whichever process runs it."),
+    "pending": ("lash_framework.cli.pending", "pending", "Calls that wait for somebody: list, resolve."),
+    "sessions": ("lash_framework.cli.sessions", "sessions", "List, show, export, compact and delete sessions."),
+    "plugins": (
+        "lash_framework.cli.plugins",
+        "plugins",
+        "Which plugins are loaded, and why; write one, or suspect one.",
+    ),
+    "modes": ("lash_framework.cli.modes", "modes", "Modes, and who added each of their pieces."),
+    "actions": ("lash_framework.cli.actions", "actions", "Operations that plugins offer: list, call."),
+    "explain": ("lash_framework.cli.explain", "explain", "Which plugin put each part of a turn before the model."),
+    "replay": ("lash_framework.cli.replay", "replay", "Replay a turn from its journal; nothing is executed."),
+    "upgrade-check": (
+        "lash_framework.cli.replay",
+        "upgrade_check",
+        "Whether unfinished turns would go on with this set.",
+    ),
+    "doctor": ("lash_framework.cli.doctor", "doctor", "What is wrong with this installation."),
+    "demo": ("lash_framework.cli.demo", "demo", "A real turn, offline, killed halfway and gone on with."),
+}
