@@ -67,8 +67,9 @@ async def test_a_fork_has_what_was_said_and_goes_on_by_itself() -> None:
         assert {each.session_id for each in await lash.list_sessions()} == {"one", "two"}
 
 
-@pytest.mark.statement(18)
+@pytest.mark.statement(18, page="plugin-system")
 async def test_what_a_plugin_changes_in_a_fork_is_not_seen_in_the_other() -> None:
+    """A fork has an id and plugin states of its own, which begin as those of its session were."""
     plugin = Counts()
     async with opened(plugin, says=["Done."] * 5) as lash:
         session = await lash.session("one")

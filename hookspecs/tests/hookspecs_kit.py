@@ -41,6 +41,7 @@ from lash_hookspecs import (
     ModeDriver,
     ModeExtension,
     NewInboxItem,
+    NewSession,
     NodeRecord,
     PluginInfo,
     PluginScope,
@@ -111,6 +112,7 @@ NEVER_STORED: dict[type, str] = {
     StoredComponent: _COLUMNS,
     InboxItem: _COLUMNS,
     NewInboxItem: _COLUMNS,
+    NewSession: _COLUMNS,
     JournalRow: _COLUMNS,
     Settlement: _COLUMNS,
     TurnBegin: _COLUMNS,
@@ -246,7 +248,11 @@ _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
 
 
 _POSITIVE = st.none() | st.integers(1, 2**63)
-_FROM_ONE = {lash_hookspecs.GenerationOptions: ("output_token_cap",), lash_hookspecs.SessionPolicy: ("max_turns",)}
+_FROM_ONE = {
+    lash_hookspecs.GenerationOptions: ("output_token_cap",),
+    lash_hookspecs.SessionPolicy: ("max_turns",),
+    lash_hookspecs.CreateSession: ("max_turns",),
+}
 
 
 @cache
@@ -266,6 +272,8 @@ def values(tp: Any) -> st.SearchStrategy[Any]:
         fields = [each for each in attrs.fields(attrs.resolve_types(origin)) if each.init]
         made = {each.alias: st.deferred(lambda each=each: values(each.type)) for each in fields}
         made |= dict.fromkeys(_FROM_ONE.get(origin, ()), _POSITIVE)
+        if origin is lash_hookspecs.HandoffSession:  # whose task isn't that of the session
+            made["create"] = values(lash_hookspecs.CreateSession).map(lambda each: attrs.evolve(each, task=None))
         # A class that holds itself does so one level deep here, or values would never end.
         for each in fields:
             if origin in get_args(each.type):
