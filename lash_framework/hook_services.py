@@ -21,7 +21,7 @@ from lash_hookspecs.sessions import SessionPolicy, SessionSnapshot, SessionState
 from lash_hookspecs.tool_catalog import ToolState
 
 if TYPE_CHECKING:
-    from lash_framework.direct_calls import DirectCalls
+    from lash_framework.direct_calls import DirectCalls, DirectPlace
     from lash_framework.resident import Resident
     from lash_framework.session import Session
     from lash_framework.turn_plan import TurnPlan
