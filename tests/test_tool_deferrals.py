@@ -17,6 +17,7 @@ from lash_hookspecs import (
     ConfigurationError,
     LlmRequest,
     SessionBusy,
+    ToolCallCompleted,
     ToolCallContext,
     ToolCallFailure,
     ToolCallSuccess,
@@ -110,6 +111,23 @@ async def test_a_turn_is_suspended_until_somebody_completes_the_call_also_in_ano
     assert outcomes(recovered.turn) == [ToolCallSuccess({"answer": 42}), ToolCallSuccess("acted")]
     assert outside.deeds == {"ask": 1, "act": 1}
     assert outside.seen == ["c0: {'answer': 42}", "c1: acted"]
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["hooks", "no_hooks"])
+async def test_whoever_watches_the_turn_go_on_sees_the_call_end_that_was_completed_meanwhile(watched: bool) -> None:
+    """Once, and with it its sibling, whose end is in the record."""
+    outside = Outside()
+    plugins = [outside.watcher()] if watched else []
+    async with agent(outside.say("ask", "act"), tools=outside.tools(), plugins=plugins) as lash:
+        session = await lash.session("s")
+        with pytest.raises(TurnSuspended) as suspended:
+            await session.run("go", turn_id="t")
+        await lash.resolve(suspended.value.keys[0], result="yes")
+        async with session.turn("go", turn_id="t") as running:
+            shown = [activity.event async for activity in running]
+            assert (await running.result()).text == "Done."
+    ended = [(each.call_id, each.name) for each in shown if isinstance(each, ToolCallCompleted)]
+    assert ended == [("c0", "ask"), ("c1", "act")]
 
 
 async def test_a_completion_may_say_that_it_failed() -> None:

@@ -15,7 +15,7 @@ __all__ = ["APPLICATION_ID", "DDL", "INT_MAX", "MAX_GENERATION", "VERSION", "cor
 APPLICATION_ID = 0x6C617368
 """The letters `lash`, in the place that SQLite's file header keeps for the application."""
 
-VERSION = 1
+VERSION = 2
 
 INT_MAX = (1 << 63) - 1
 
@@ -197,6 +197,11 @@ def is_fresh(application_id: int, version: int, tables: int, location: str) -> b
             raise StoreVersionError(
                 f"`{location}` was written by a newer lash-plugin-store-sql: its format is version {version}, this one "
                 f"knows version {VERSION}. Nothing was touched. Upgrade lash-plugin-store-sql, or choose another path"
+            )
+        if 1 <= version < VERSION:
+            raise StoreVersionError(
+                f"`{location}` was written by an older lash-plugin-store-sql: its format is version {version}, this one "
+                f"knows version {VERSION} only, since none of them was released. Nothing was touched. Choose another path"
             )
         if version < 1:
             raise StoreVersionError(f"`{location}` says format version {version}, which never existed; nothing touched")
