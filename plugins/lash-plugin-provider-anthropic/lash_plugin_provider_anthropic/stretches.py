@@ -7,6 +7,8 @@ both ends: its bytes begin and end with the blocks of a message whose head and t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from lash_plugin_provider_anthropic.blocks import USER, Encoded
@@ -34,6 +36,9 @@ class Stretch(NamedTuple):
         return not (self.opens and after.closes and self.first is after.last)
 
 
+_role = attrgetter("role")
+
+
 def glue(role: bytes) -> bytes:
     """What ends a message and begins the next one."""
     return b']},{"role":"%b","content":[' % role
@@ -41,58 +46,32 @@ def glue(role: bytes) -> bytes:
 
 def joined(messages: Iterable[Encoded]) -> Stretch | None:
     """The messages as one stretch; None if there is nothing to send of them."""
-    pieces: list[bytes] = []
+    parts: list[bytes] = []
     marks: list[int] = []
     size, user_end = 0, -1
-    first = role = b""
+    first = last = b""
     opens = closes = False
-    results: list[bytes] = []
-    rest: list[Encoded] = []
-
-    def close() -> None:
-        # All results of a message, then all else; the marks move with what they are in.
-        nonlocal size, user_end
-        start = size
-        for text in results:
-            pieces.append(text)
-            size += len(text) + 1
-        for each in rest:
-            marks.extend(size + mark for mark in each.marks)
-            pieces.append(each.rest)
-            size += len(each.rest) + 1
-        size -= 1
-        if start < size and role is USER:
+    for role, group in groupby((each for each in messages if each.results or each.rest), _role):
+        if last:
+            parts.append(glue(role))
+            size += len(parts[-1])
+        said = list(group)
+        blocks = [each.results for each in said if each.results]
+        if not last:
+            first, opens = role, bool(blocks)
+        rest = [each for each in said if each.rest]
+        at = size + sum(map(len, blocks)) + len(blocks)
+        for each in rest:  # the marks move with what they are in
+            if each.marks:
+                marks += [at + mark for mark in each.marks]
+            blocks.append(each.rest)
+            at += len(each.rest) + 1
+        size = at - 1
+        parts.append(b",".join(blocks) if len(blocks) > 1 else blocks[0])
+        if role is USER:
             user_end = size - 1
-
-    parts: list[bytes] = []
-    for each in messages:
-        if not each.results and not each.rest:
-            continue
-        if each.role is not role:
-            if role:
-                close()
-                parts.append(b",".join(pieces))
-                pieces.clear()
-                between = glue(each.role)
-                parts.append(between)
-                size += len(between)
-            else:
-                first = each.role
-            role = each.role
-            results.clear()
-            rest.clear()
-        if each.results:
-            results.append(each.results)
-        if each.rest:
-            rest.append(each)
-        if len(parts) == 0 and results:
-            opens = True
-    if not role:
-        return None
-    close()
-    closes = bool(rest)
-    parts.append(b",".join(pieces))
-    return Stretch(first, role, b"".join(parts), tuple(marks), user_end, opens, closes)
+        last, closes = role, bool(rest)
+    return Stretch(first, last, b"".join(parts), tuple(marks), user_end, opens, closes) if last else None
 
 
 def marked(stretches: Sequence[Stretch], marker: bytes, room: int) -> list[list[bytes]]:
