@@ -200,8 +200,8 @@ def is_fresh(application_id: int, version: int, tables: int, location: str) -> b
             )
         if 1 <= version < VERSION:
             raise StoreVersionError(
-                f"`{location}` was written by an older lash-plugin-store-sql: its format is version {version}, this one "
-                f"knows version {VERSION} only, since none of them was released. Nothing was touched. Choose another path"
+                f"`{location}` was written by an older lash-plugin-store-sql, in format {version}; this one knows "
+                f"version {VERSION} only, since none before it was released. Nothing was touched. Choose another path"
             )
         if version < 1:
             raise StoreVersionError(f"`{location}` says format version {version}, which never existed; nothing touched")

@@ -60,6 +60,10 @@ def newer_with_a_log(path: Path) -> None:
     run(path, "PRAGMA journal_mode = WAL", "CREATE TABLE more (a)")
 
 
+def older(path: Path) -> None:
+    run(path, "CREATE TABLE sessions (a)", f"PRAGMA application_id = {APPLICATION_ID}", "PRAGMA user_version = 1")
+
+
 def nonsense_version(path: Path) -> None:
     run(path, f"PRAGMA application_id = {APPLICATION_ID}", "CREATE TABLE sessions (a)", "PRAGMA user_version = -1")
 
@@ -83,6 +87,7 @@ def an_empty_database_with_a_version(path: Path) -> None:
 FOREIGN: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
     (newer, ("version 99", f"version {VERSION}", "newer", "Upgrade")),
     (newer_with_a_log, ("version 99", f"version {VERSION}")),
+    (older, ("older", "format 1", f"version {VERSION}", "another path")),
     (nonsense_version, ("version -1",)),
     (a_text, ("no SQLite database",)),
     (an_application, ("another application", "1 tables")),
