@@ -1,1 +1,1 @@
-"""Conformance kits, ready to be run by other packages' own tests: for stores, and for effect hosts."""
+"""Conformance kits, ready to be run by other packages' own tests: for stores, model providers and effect hosts."""
