@@ -27,9 +27,7 @@ def split_model(model: str, known: Mapping[str, Owned[ProviderSpec]]) -> tuple[s
         shown = next((f"`{each}:{model}`" for each in known if each != "scripted"), "`provider:name`")
         raise ConfigurationError(f"model `{model}` names no provider: type {shown}, or `scripted:demo` to work offline")
     if provider_id not in known:
-        # An id with longer variants only tells which of them to type.
-        meant = [each for each in known if not any(other.startswith(f"{each}-") for other in known)]
-        raise UnknownName("provider", provider_id, meant, _hint(provider_id, known))
+        raise UnknownName("provider", provider_id, known, _hint(provider_id, known))
     if not name.strip():
         examples = known[provider_id].value.models
         example = f", such as `{provider_id}:{examples[0]}`" if examples else ""

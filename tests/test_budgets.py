@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from agents import agent, plugin
+from cli_kit import Cli
 
 from lash_framework import Lash
 from lash_framework.budget import Need, judge, request_tokens, told
@@ -297,3 +298,19 @@ async def test_it_is_told_on_opening_too() -> None:
     async with Lash.open("sqlite://", settings=load_settings(env={}), max_tokens=7) as lash:
         assert lash.settings.budget == Budget(max_tokens=7)
         assert lash.settings.source_of("budget.max_tokens") == "code"
+
+
+def test_on_the_command_line_it_is_the_turn_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The numbers are said, a stopped turn's exit code is 1, and the session is as before."""
+    (tmp_path / "lash.toml").write_text('[models."scripted:demo"]\nprices = {input = 1000, output = 2000}\n')
+    cli = Cli(tmp_path)
+    bounded = cli.here(monkeypatch, capsys, "run", "--session", "s", "--max-tokens", "5", "Hi")
+    free = cli.here(monkeypatch, capsys, "run", "--session", "s", "--json", "Hi")
+    assert bounded.code == 1
+    assert "stopped at the budget: `max_tokens` is 5 tokens; 0 tokens are spent" in bounded.err
+    assert free.code == 0
+    told_of = free.object
+    assert Decimal(told_of["usage"]["cost"]["usd"]) > 0
+    assert [each["cost"]["at_least"] for each in told_of["calls"]] == [False] * len(told_of["calls"])

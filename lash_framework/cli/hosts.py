@@ -128,12 +128,11 @@ def explained(invocation: Invocation, error: ConfigurationError) -> Configuratio
 
 
 def _with_absent(invocation: Invocation, error: UnknownName) -> UnknownName:
-    from lash_framework.cli.slips import main_names
     from lash_hookspecs.errors import UnknownName
 
     report, _ = read_report(invocation)
     if error.kind == "provider":
-        names = main_names(open_host(invocation).providers)
+        names = sorted(open_host(invocation).providers)
         if error.name not in names and not any(each.startswith(f"{error.name}-") for each in names):
             error = UnknownName("provider", error.name, names)
     if "did you mean" in str(error) or "type `" in str(error):

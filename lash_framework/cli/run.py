@@ -59,13 +59,11 @@ def run(
     if as_json and jsonl:
         raise click.UsageError("--json and --jsonl exclude each other")
     job = _Job(session_id=invocation.session, turn_id=turn_id, continues=continue_, wait=wait)
+    job.max_cost, job.max_tokens = max_cost, max_tokens
     try:
         text = read_prompt(prompt)
         if system is not None:
             invocation.override("--system", instructions=_instructions(system))
-        from lash_framework.arguments import budget_of
-
-        invocation.override("--max-cost", budget=budget_of("--max-cost, --max-tokens", max_cost, max_tokens))
         # Around all of it: plugins and tools may print while they are imported, too.
         with own_stdout() as out:
             screen = screen_for(out, json=as_json, jsonl=jsonl, reasoning=reasoning)
@@ -89,6 +87,8 @@ class _Job:
         self.turn_id = turn_id
         self.continues = continues
         self.wait = wait
+        self.max_cost: float | None = None
+        self.max_tokens: int | None = None
         self.gate: Gate | None = None
 
 
@@ -128,6 +128,8 @@ def _run(invocation: Invocation, text: str, tools: tuple[str, ...], screen: Scre
                     gate,
                     turn_id=job.turn_id,
                     wait=job.wait,
+                    max_cost=job.max_cost,
+                    max_tokens=job.max_tokens,
                     logs=invocation.logs,
                     location=lash.location,
                 )

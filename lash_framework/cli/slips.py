@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lash_hookspecs.errors import ConfigurationError, nearest
@@ -11,13 +11,7 @@ if TYPE_CHECKING:
     from lash_framework.host import PluginHost
     from lash_framework.settings import Settings
 
-__all__ = ["main_names", "mode_faults", "provider_faults", "slips"]
-
-
-def main_names(names: Iterable[str]) -> list[str]:
-    """Names to suggest: without those that only point at longer ones, as `openai` does at `openai-chat`."""
-    known = sorted(names)
-    return [each for each in known if not any(other.startswith(f"{each}-") for other in known)]
+__all__ = ["mode_faults", "provider_faults", "slips"]
 
 
 def slips(settings: Settings, host: PluginHost) -> Iterator[str]:
@@ -27,13 +21,13 @@ def slips(settings: Settings, host: PluginHost) -> Iterator[str]:
     for provider_id in settings.provider:
         if provider_id not in host.providers:
             path = f"provider.{provider_id}"
-            hint = nearest(provider_id, main_names(host.providers))
+            hint = nearest(provider_id, host.providers)
             if absent and "did you mean" not in hint:
                 hint = "no plugin that is loaded offers it"
             yield f"{settings.source_of(path)}: `{path}` is for an unknown provider: {hint}"
     for model in settings.models:
         if model.partition(":")[0] not in host.providers:
-            hint = nearest(model.partition(":")[0], main_names(host.providers))
+            hint = nearest(model.partition(":")[0], host.providers)
             yield f'{settings.source_of(f"models.{model}")}: `models."{model}"` is for an unknown provider: {hint}'
     known = absent | {each.plugin_id for each in report.loaded}
     place = settings.source_of("plugins.disabled")

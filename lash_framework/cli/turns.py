@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lash_framework.cli.logs import LineHandler
     from lash_framework.cli.screens import Screen
     from lash_framework.session import Session
+    from lash_framework.turn_job import TurnOptions
     from lash_hookspecs.activity import ToolCallCompleted, ToolCallStarted, TurnActivity
     from lash_hookspecs.llm import TokenUsage
     from lash_hookspecs.sessions import AssembledTurn, TurnInput
@@ -148,6 +149,8 @@ async def run_turn(
     *,
     turn_id: str | None = None,
     wait: bool = False,
+    max_cost: float | None = None,
+    max_tokens: int | None = None,
     logs: LineHandler | None = None,
     location: str | None = None,
 ) -> AssembledTurn:
@@ -157,15 +160,16 @@ async def run_turn(
     that was paid for and couldn't be stored.
     """
     started = time.monotonic()
+    options: TurnOptions = {"turn_id": turn_id, "max_cost": max_cost, "max_tokens": max_tokens}
     try:
         with nullcontext() if logs is None else logs.beside(screen.make_room):
             try:
-                turn, failed = await _show_turn(session, given, screen, gate, turn_id)
+                turn, failed = await _show_turn(session, given, screen, gate, options)
             except SessionBusy:
                 if not wait:
                     raise
                 screen.wait_for(session.id)
-                turn, failed = await _show_turn(session, given, screen, gate, turn_id, wait=True)
+                turn, failed = await _show_turn(session, given, screen, gate, {**options, "wait": True})
             seconds = time.monotonic() - started
             log.info("turn %s ended after %.2f s: %s", turn.turn_id, seconds, usage_text(turn.usage))
     except SessionBusy as error:
@@ -196,11 +200,11 @@ def mended(error: Exception, again: str | None) -> str:
 
 
 async def _show_turn(
-    session: Session, given: TurnInput | str, screen: Screen, gate: Gate, turn_id: str | None, *, wait: bool = False
+    session: Session, given: TurnInput | str, screen: Screen, gate: Gate, options: TurnOptions
 ) -> tuple[AssembledTurn, OSError | None]:
     """The committed turn, and the output's failure if there was one."""
     failed: OSError | None = None
-    async with session.turn(given, turn_id=turn_id, wait=wait) as running:
+    async with session.turn(given, **options) as running:
         gate.attach(running)
         try:
             async for activity in running:

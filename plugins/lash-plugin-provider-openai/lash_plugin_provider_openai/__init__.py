@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions as a model provider, for OpenAI itself and for whatever else speaks it."""
+"""OpenAI's Responses and Chat Completions as model providers, the second for whatever else speaks it."""
 
 from __future__ import annotations
 

@@ -71,7 +71,8 @@ class ResponsesDecoder:
         self._model = ""
         self._status = ""
         self._why = ""
-        self._items: dict[int, _Item] = {}
+        self._said: list[str] = []
+        self._items: dict[tuple[int, str], _Item] = {}
         self._meter = UsageMeter()
         self._handlers: Mapping[str, Callable[[dict[str, Any], list[LlmStreamEvent]], None]] = {
             "response.output_text.delta": self._text_delta,
@@ -128,25 +129,29 @@ class ResponsesDecoder:
     # ---- pieces
 
     def _item(self, event: dict[str, Any], kind: str) -> _Item:
-        place = event.get("output_index") or 0
-        item = self._items.get(place)
+        key = event.get("output_index") or 0, kind
+        item = self._items.get(key)
         if item is None:
-            item = self._items[place] = _Item(kind)
-        self.output_seen = True
+            item = self._items[key] = _Item(kind)
         return item
+
+    def _written(self, event: dict[str, Any], kind: str) -> _Item:
+        self.output_seen = True
+        return self._item(event, kind)
 
     def _text_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
         delta = event["delta"]
         if delta:
-            item = self._item(event, "message")
+            item = self._written(event, "message")
             item.parts.setdefault(event.get("content_index") or 0, []).append(_text(delta))
+            self._said.append(delta)
             out.append(StreamDelta(delta))
 
     def _refusal_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
-        self._item(event, "message").refusal.append(_text(event["delta"]))
+        self._written(event, "message").refusal.append(_text(event["delta"]))
 
     def _arguments_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
-        self._item(event, "function_call").arguments.append(_text(event["delta"]))
+        self._written(event, "function_call").arguments.append(_text(event["delta"]))
 
     def _summary_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
         self._shown(event, (0, event.get("summary_index") or 0), out)
@@ -157,7 +162,7 @@ class ResponsesDecoder:
     def _shown(self, event: dict[str, Any], place: tuple[int, int], out: list[LlmStreamEvent]) -> None:
         delta = event["delta"]
         if delta:
-            item = self._item(event, "reasoning")
+            item = self._written(event, "reasoning")
             if place not in item.parts and item.parts:
                 out.append(StreamReasoningDelta(_BETWEEN_PARTS))
             item.parts.setdefault(place, []).append(_text(delta))
@@ -174,8 +179,8 @@ class ResponsesDecoder:
         data = event["item"]
         if data["type"] not in _KINDS:
             return  # what the service did on its own
-        item = self._item(event, data["type"])
-        item.kind, item.data = data["type"], data
+        item = self._written(event, data["type"])
+        item.data = data
         if item.kind == "message":
             self._settle(item, out)
         elif item.kind == "function_call":
@@ -192,6 +197,7 @@ class ResponsesDecoder:
                 item.refusal = item.refusal or [_text(part.get("refusal") or "")]
             elif part.get("text") and number not in item.parts:
                 item.parts[number] = [_text(part["text"])]
+                self._said.append(part["text"])
                 out.append(StreamDelta(part["text"]))
 
     # ---- the answer as such
@@ -213,7 +219,8 @@ class ResponsesDecoder:
         self._about(event, out)
         response = event["response"]
         for place, data in enumerate(response.get("output") or ()):
-            if place not in self._items or not self._items[place].data.get("status"):
+            known = self._items.get((place, data["type"]))
+            if known is None or known.data.get("status") == "in_progress":
                 self._item_done({"output_index": place, "item": data}, out)
         kind = (event.get("type") or "").removeprefix("response.")
         self._status = response.get("status") or (kind if kind != "done" else "completed")
@@ -225,7 +232,8 @@ class ResponsesDecoder:
     def _error(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
         error = event.get("error")
         if not error:
-            error = {name: event[name] for name in ("code", "message", "param") if event.get(name) is not None}
+            # Flat, as documented; what would be its type elsewhere stands in the code.
+            error = {"code": event.get("code"), "type": event.get("code"), "message": event.get("message") or ""}
         raise _service_failure(error)
 
     # ---- output
@@ -241,7 +249,7 @@ class ResponsesDecoder:
                 parts.append(part)
         reason, diagnostic = self._terminal(any(isinstance(each, ToolCallOutputPart) for each in parts))
         return LlmResponse(
-            full_text="".join(part.text for part in parts if isinstance(part, TextOutput)),
+            full_text="".join(self._said),  # what was shown, in that order
             parts=tuple(parts),
             usage=self.usage or TokenUsage(at_least=True),
             terminal_reason=reason,
@@ -255,7 +263,7 @@ class ResponsesDecoder:
         refusal = "".join(piece for item in self._items.values() for piece in item.refusal)
         if refusal:
             return _Reason.CONTENT_FILTER, refusal
-        if self._status == "completed":
+        if self._status in ("completed", "complete"):
             return (_Reason.TOOL_USE if calls else _Reason.STOP), None
         if self._status == "cancelled":
             return _Reason.CANCELLED, None

@@ -37,7 +37,6 @@ from lash_provider_kit.reader import Limits, decoded
 __all__ = ["ResponsesWire", "event", "response"]
 
 _WHY = {Reason.OUTPUT_LIMIT: "max_output_tokens", Reason.CONTENT_FILTER: "content_filter"}
-_NO_USAGE = TokenUsage()
 
 
 class ResponsesWire(Wire):
@@ -98,7 +97,7 @@ class _Script:
     def __init__(self) -> None:
         self.events: list[bytes] = []
         self.output: list[dict[str, Any]] = []
-        self.usage = _NO_USAGE
+        self.usage: TokenUsage | None = None
         self.open: dict[str, Any] | None = None
         self.ended: dict[str, Any] = {}
 
@@ -158,7 +157,7 @@ class _Script:
             status="completed" if why is None else "incomplete",
             incomplete_details=None if why is None else {"reason": why},
             output=self.output,
-            usage=_usage(self.usage),
+            usage=None if self.usage is None else _usage(self.usage),
         )
         self.say("response.completed" if why is None else "response.incomplete", response=self.ended)
 
@@ -181,6 +180,9 @@ class _Script:
 
     def part(self, kind: str, part: str) -> dict[str, Any]:
         item = self.item(kind)
+        if item["content"] and item["content"][0]["type"] != part:
+            self.close()
+            item = self.item(kind)
         if not item["content"]:
             empty = {"text": "", "annotations": []} if part == "output_text" else {"refusal": ""}
             item["content"].append({"type": part, **empty})

@@ -360,12 +360,6 @@ async def _never(events: Sequence[LlmStreamEvent]) -> None:
     raise AssertionError("nothing should be streamed")
 
 
-def test_the_company_s_name_alone_points_to_the_api() -> None:
-    spec = specs()["openai"]
-    with pytest.raises(ConfigurationError, match="openai-chat:NAME"):
-        spec.open(ProviderContext(provider_id="openai", settings=spec.settings()))
-
-
 def test_discovery_imports_nothing_heavy() -> None:
     """`plugin` is imported at every start of every command."""
     code = (
