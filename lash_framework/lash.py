@@ -147,12 +147,12 @@ class Lash:
             stack.push_async_callback(shielded, providers.aclose)
             await stack.enter_async_context(host.run())
             journalling = await open_journalling(settings, opened, stack, require_durable, world, effects_of)
-            tasks = await stack.enter_async_context(background())
-            lash = cls(settings, host, opened, providers, journalling, tasks, world)
+            lash = cls(settings, host, opened, providers, journalling, world=world)
             lash._actions = actions
             if effects_of is not None:
                 lash.effects = await open_effect_host(effects_of, host, stack)
             lash.tracer = open_traces(host, stack, world)
+            lash.background = await stack.enter_async_context(background())  # it ends before what it uses
             stack.callback(end_observers, lash._sessions)
             yield lash
 
