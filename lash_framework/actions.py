@@ -43,8 +43,10 @@ class CallOptions(TypedDict, total=False):
     on_progress: Callable[[ActionProgress], None] | None
 
 
-async def call_action(lash: Lash, name: str, value: object, session: Session | None, options: CallOptions) -> Any:
+async def call_action(lash: Lash, name: str, value: object, session: Session | str | None, options: CallOptions) -> Any:
     """Call it; see `Lash.call`."""
+    if isinstance(session, str):
+        session = await lash.session(session, recover=False)
     plugin_id, action = _found(lash, name, options.get("kind"))
     if session is None and action.session is ActionSession.REQUIRED:
         raise ConfigurationError(f"action `{name}` is called on a session: pass `session=`")

@@ -11,7 +11,6 @@ from lash_hookspecs.codec import encode
 from lash_hookspecs.directives import EmitTrace
 from lash_hookspecs.errors import CodecError, PluginError
 from lash_hookspecs.tools import PendingToolCall
-from lash_hookspecs.trace import TraceOverruled, TracePlugin
 
 if TYPE_CHECKING:
     from lash_framework.tracing import TurnTrace
@@ -38,6 +37,8 @@ def tell_traces(said: Iterable[tuple[str, Any]], trace: TurnTrace | None) -> Non
         if isinstance(directive, EmitTrace):
             _log.debug("plugin.%s.%s %s", plugin_id, directive.name, directive.payload)
             if trace is not None:
+                from lash_hookspecs.trace import TracePlugin
+
                 trace.tell(TracePlugin(plugin_id=plugin_id, name=directive.name, payload=directive.payload))
 
 
@@ -47,6 +48,8 @@ def tell_overruled(ruling: Ruling, call: PendingToolCall, trace: TurnTrace | Non
         text = "call `%s` of tool `%s`: plugin `%s` decides it, and overrules `%s` (%s)"
         _log.debug(text, call.call_id, call.tool_name, each.winner, each.loser, each.wanted.tag)
         if trace is not None:
+            from lash_hookspecs.trace import TraceOverruled
+
             event = TraceOverruled(
                 call_id=call.call_id,
                 tool_name=call.tool_name,

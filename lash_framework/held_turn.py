@@ -27,7 +27,6 @@ from lash_framework.sourcing import effective_settings
 from lash_framework.state import Mark, PluginStates
 from lash_framework.stream import ActivityStream, Sink
 from lash_framework.successors import new_sessions
-from lash_framework.tracing import TracedStream, TurnTrace
 from lash_framework.turn import TurnRun
 from lash_framework.turn_commit import conversation_after, prepare_commit
 from lash_framework.turn_plan import CancelGate, TurnPlan
@@ -45,6 +44,7 @@ from lash_hookspecs.turn_outcomes import Handoff
 if TYPE_CHECKING:
     from lash_framework.composition import Composition
     from lash_framework.resident import Resident
+    from lash_framework.tracing import TurnTrace
 
 __all__ = ["HeldTurn"]
 
@@ -101,9 +101,12 @@ class HeldTurn:
         composition = lash.host.composition(policy.mode_id)
         states = await session.states(composition, keep=True)
         before = states.mark()
-        trace = None
+        trace: TurnTrace | None = None
         try:
-            trace = TurnTrace(lash.tracer, controller) if lash.tracer is not None else None
+            if lash.tracer is not None:
+                from lash_framework.tracing import TracedStream, TurnTrace
+
+                trace = TurnTrace(lash.tracer, controller)
             plan = self._plan(composition, policy, conversation, states, controller, queued, trace)
             if trace is None:
                 stream = ActivityStream(request.turn_id, sink, session.feed)

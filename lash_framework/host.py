@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lash_framework.action_table import ActionTable, actions_of
 from lash_framework.call_limits import CallLimits
@@ -28,7 +28,9 @@ from lash_hookspecs.errors import ConfigurationError, PluginError, nearest
 from lash_hookspecs.llm import ProviderSpec
 from lash_hookspecs.modes import Mode, ModeExtension
 from lash_hookspecs.stores import StoreSpec
-from lash_hookspecs.trace import TraceSink
+
+if TYPE_CHECKING:
+    from lash_hookspecs.trace import TraceSink
 
 __all__ = ["PluginHost"]
 

@@ -13,8 +13,6 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import evolve
 
-from lash_framework.action_table import ActionTable
-from lash_framework.actions import CallOptions, call_action
 from lash_framework.admission import BUSY_POLL_S, Journalling, busy
 from lash_framework.archive import HistoryExport, explain_turn, find_turn, load_history
 from lash_framework.arguments import OPENED_WITH, SESSION_WITH, Said, budget_of, check_arguments
@@ -31,6 +29,7 @@ from lash_framework.opening import (
     open_journalling,
     open_plugins,
     open_store,
+    open_traces,
     providers_of,
     shielded,
     spoken_by,
@@ -46,7 +45,6 @@ from lash_framework.session_policies import DEFAULT_MODEL, policy_with, said_in_
 from lash_framework.settings import Settings, load_settings
 from lash_framework.sourcing import STORED, attribute, policy_settings
 from lash_framework.sync import run_anywhere
-from lash_framework.tracing import Tracer, open_tracer
 from lash_framework.unfinished import UnfinishedTurn, all_items, unfinished_turns
 from lash_framework.watchdog import Watchdog
 from lash_framework.world import REAL, World, this_world
@@ -60,7 +58,10 @@ from lash_hookspecs.stores import CommitBudget, SessionHead, SessionMeta, Sessio
 from lash_hookspecs.tools import Tool
 
 if TYPE_CHECKING:
+    from lash_framework.action_table import ActionTable
+    from lash_framework.actions import CallOptions
     from lash_framework.rehearsal import Rehearsal, Replayed
+    from lash_framework.tracing import Tracer
 
 __all__ = ["DEFAULT_MODEL", "Lash"]
 
@@ -149,12 +150,12 @@ class Lash:
             stack.push_async_callback(shielded, providers.aclose)
             await stack.enter_async_context(host.run())
             journalling = await open_journalling(settings, opened, stack, require_durable, world, effects_of)
-            tasks = await stack.enter_async_context(background())
-            lash = cls(settings, host, opened, providers, journalling, tasks, world)
+            lash = cls(settings, host, opened, providers, journalling, world=world)
             lash._actions = actions
             if effects_of is not None:
                 lash.effects = await open_effect_host(effects_of, host, stack)
-            lash.tracer = open_tracer(host, stack, world)
+            lash.tracer = open_traces(host, stack, world)
+            lash.background = await stack.enter_async_context(background())  # it ends before what it uses
             stack.callback(end_observers, lash._sessions)
             yield lash
 
@@ -363,11 +364,10 @@ class Lash:
     ) -> Any:
         """Call an action with a value of its type, or plain data for one; on a session if one is given.
 
-        A task is cancelled as everything else is: by the scope that it runs in. For the options see `CallOptions`.
-        Raises `UnknownName`, `ConfigurationError` for what doesn't fit, and `PluginError` for an action that fails.
+        Cancelled by the scope that it runs in. Raises `ConfigurationError` for what doesn't fit, and `PluginError`.
         """
-        if isinstance(session, str):
-            session = await self.session(session, recover=False)
+        from lash_framework.actions import call_action  # few want it
+
         return await call_action(self, name, value, session, options)
 
     # ---- what sessions of one composition share ---------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -30,6 +30,9 @@ from lash_hookspecs.stores import Blobs, Capability, SessionLocks, SessionStore,
 from lash_hookspecs.toolkit import FunctionTool
 from lash_hookspecs.tools import Tool
 
+if TYPE_CHECKING:
+    from lash_framework.tracing import Tracer
+
 __all__ = [
     "Application",
     "FullStore",
@@ -39,6 +42,7 @@ __all__ = [
     "open_journalling",
     "open_plugins",
     "open_store",
+    "open_traces",
     "providers_of",
     "shielded",
     "spoken_by",
@@ -148,6 +152,18 @@ async def open_journalling(
     hours = chosen.keep_journal_h or SETTLED_FOR_H
     await store.drop_journals(before_ms=journalling.now_ms() - int(hours * 3_600_000))
     return journalling
+
+
+def open_traces(host: PluginHost, stack: AsyncExitStack, world: World) -> Tracer | None:
+    """What gives records to the host's sinks, until the `stack` is closed; None where nobody wants any."""
+    if not host.sinks:
+        return None
+    from lash_framework.tracing import Tracer  # few have sinks
+
+    tracer = Tracer(host.sinks, world)
+    stack.push_async_callback(tracer.flush)
+    tracer.report(host.report)
+    return tracer
 
 
 @asynccontextmanager

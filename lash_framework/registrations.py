@@ -7,7 +7,7 @@ is left out as a whole: half a plugin would be harder to understand than none.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 from attrs import field
@@ -26,8 +26,10 @@ from lash_hookspecs.llm import ProviderSpec
 from lash_hookspecs.modes import Mode
 from lash_hookspecs.plugins import SessionStateSpec
 from lash_hookspecs.stores import StoreSpec
-from lash_hookspecs.trace import TraceSink
 from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from lash_hookspecs.trace import TraceSink
 
 __all__ = ["Registrations", "conflict_text", "drop", "register", "takes_over"]
 

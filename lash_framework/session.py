@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from attrs import evolve
 
-from lash_framework.actions import CallOptions
 from lash_framework.compacting import compacted
 from lash_framework.forking import fork
 from lash_framework.history import new_nodes
@@ -49,6 +48,7 @@ from lash_hookspecs.stores import OperationId, RuntimeCommit
 from lash_hookspecs.tool_catalog import ToolState, ToolWords
 
 if TYPE_CHECKING:
+    from lash_framework.actions import CallOptions
     from lash_framework.composition import Composition
 
 __all__ = ["APPLICATION", "Session", "end_observers"]

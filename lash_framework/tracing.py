@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -45,13 +44,12 @@ from lash_hookspecs.turn_events import SessionEvent, ToolCallEvent
 from lash_hookspecs.values import mutable
 
 if TYPE_CHECKING:
-    from lash_framework.host import PluginHost
     from lash_framework.observing import Feed
     from lash_framework.plugins import LoadReport
     from lash_framework.turn_plan import TurnPlan
     from lash_hookspecs.sessions import AssembledTurn
 
-__all__ = ["FAULTS", "FLUSH_LIMIT_S", "TracedStream", "Tracer", "TurnTrace", "open_tracer"]
+__all__ = ["FAULTS", "FLUSH_LIMIT_S", "TracedStream", "Tracer", "TurnTrace"]
 
 Moment = Callable[[], tuple[int, Sequence[Message]]]
 
@@ -184,16 +182,6 @@ class Tracer:
             return await self.around(envelope, lambda asked: inner(asked, run))
 
         return around
-
-
-def open_tracer(host: PluginHost, stack: AsyncExitStack, world: World) -> Tracer | None:
-    """What gives records to the host's sinks, until the `stack` is closed; None where nobody wants any."""
-    if not host.sinks:
-        return None
-    tracer = Tracer(host.sinks, world)
-    stack.push_async_callback(tracer.flush)
-    tracer.report(host.report)
-    return tracer
 
 
 class TurnTrace:
