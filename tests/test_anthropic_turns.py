@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from anthropic_wire import AnthropicWire
 from attrs import evolve
 
 from lash_framework import Lash
@@ -16,6 +16,10 @@ from lash_hookspecs import tool
 from lash_hookspecs.llm import LlmTerminalReason as Reason, TokenUsage
 from lash_hookspecs.testing.provider import Call, Ends, Reasoning, Said, Sealed, Text, Used
 from lash_hookspecs.testing.provider.server import Answer, WireServer, raw
+
+sys.path.append(str(Path(__file__).parent.parent / "plugins" / "lash-plugin-provider-anthropic" / "tests"))
+
+from anthropic_wire import AnthropicWire
 
 USED = Used(TokenUsage(input=12, output=7, cache_read_input=3))
 
