@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[1]
 WIRES = {
     "openai-chat": "plugins/lash-plugin-provider-openai/tests:openai_chat_wire:ChatWire:"
     "lash_plugin_provider_openai.plugin",
+    "google": "plugins/lash-plugin-provider-google/tests:gemini_wire:GeminiWire:lash_plugin_provider_google.plugin",
 }
 DELTA = " and some"
 FIGURES = ("decode", "stream", "request", "memory", "import", "many")
