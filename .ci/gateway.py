@@ -1,7 +1,7 @@
-"""Make the environment in which the tests find an independent implementation of the Chat Completions protocol.
+"""Make the environment in which the tests find independent implementations of the services' protocols.
 
-It stands apart because that package pins its own web framework. `python .ci/gateway.py FOLDER` makes it once, for all
-environments of tox.
+It stands apart because those packages pin their own web frameworks. `python .ci/gateway.py FOLDER` makes it once, for
+all environments of tox.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import venv
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-PACKAGE = "mock-ai-api"
+PACKAGES = ("llmock", "mock-ai-api")
 
 
 def main(folder: Path) -> None:
@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
         made = Path(scratch, "made")
         venv.create(made, with_pip=True)
         python = made / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-        subprocess.run([python, "-m", "pip", "install", "-qq", PACKAGE], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-qq", *PACKAGES], check=True)
         try:
             made.rename(folder)
         except OSError:

@@ -93,6 +93,14 @@ async def test_whatever_a_provider_raises_is_a_failed_model_call(give: Callable[
     assert f"provider `test` failed: {shown}" in await complaint(give)
 
 
+async def test_an_answer_with_anothers_opaque_state_is_refused() -> None:
+    """It isn't stamped anew: then a service would be sent what another one sealed."""
+    elsewhere = ProviderRoute("other", "https://far.example/v1", "model")
+    state = ProviderReasoningMeta(encrypted_content="sealed", origin=elsewhere)
+    told = await complaint(lambda: LlmResponse(full_text="hm", parts=(ReasoningOutput(text="hm", replay=state),)))
+    assert "provider `test` returned state of `other` at https://far.example/v1" in told
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_cancellation_that_nobody_asked_for_is_a_failed_model_call() -> None:
     assert "provider `test` failed: CancelledError" in await complaint(raising(asyncio.CancelledError()))

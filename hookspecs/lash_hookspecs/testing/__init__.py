@@ -1,1 +1,1 @@
-"""Conformance kits, ready to be run by other packages' own tests. So far there is one: for stores."""
+"""Conformance kits, ready to be run by other packages' own tests: for stores and for model providers."""

@@ -15,7 +15,6 @@ import orjson
 
 from lash_hookspecs.llm import (
     LlmCallError,
-    LlmOutputPart,
     LlmResponse,
     LlmStreamEvent,
     LlmTerminalReason,
@@ -28,6 +27,7 @@ from lash_hookspecs.llm import (
     TokenUsage,
     ToolCallOutputPart,
 )
+from lash_plugin_provider_openai.details import ReasoningDetails
 from lash_plugin_provider_openai.usage import UsageMeter
 from lash_provider_kit.failures import AttemptFailed, Seen, classify, error_object
 from lash_provider_kit.reader import MALFORMED_EVENT
@@ -79,6 +79,7 @@ class ChatDecoder:
         self._runs: list[tuple[type[TextOutput | ReasoningOutput], list[str]]] = []  # alternating text and reasoning
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
+        self._details = ReasoningDetails()
         self._refusal: list[str] = []
         self._finish = ""
         self._meter = UsageMeter()
@@ -173,6 +174,9 @@ class ChatDecoder:
         if reasoning and isinstance(reasoning, str):
             self._append(ReasoningOutput, reasoning)
             out.append(StreamReasoningDelta(reasoning))
+        details = delta.get("reasoning_details")
+        if details:
+            self._details.take(details)
         refusal = delta.get("refusal")
         if refusal and isinstance(refusal, str):
             self.output_seen = True
@@ -238,7 +242,7 @@ class ChatDecoder:
         if self._streamed and not self._finish:
             raise _failed("ended the stream without a finish reason: the answer was cut off", "stream_cut")
         reason, diagnostic = self._terminal()
-        parts: list[LlmOutputPart] = [kind(text="".join(pieces)) for kind, pieces in self._runs]
+        parts = self._details.kept_in([kind(text="".join(pieces)) for kind, pieces in self._runs])
         parts += [
             ToolCallOutputPart(
                 call_id=call.call_id or f"call_{uuid4().hex[:24]}",

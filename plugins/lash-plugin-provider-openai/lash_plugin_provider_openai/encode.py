@@ -43,6 +43,7 @@ from lash_plugin_provider_openai.settings import OpenAiChatSettings
 __all__ = ["MEMO_KEY", "RequestEncoder"]
 
 MEMO_KEY = "openai-chat"
+DETAILS = "reasoning_details"
 _IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 _DEFAULT_EFFORTS = frozenset({"", "default", "provider-default"})
 _KEPT_TOOLSETS = 32
@@ -168,7 +169,10 @@ class RequestEncoder:
         if calls:
             wire["tool_calls"] = calls
         if self._reasoning_field is not None:
-            reasoning = "\n".join(block.text for block in message.blocks if isinstance(block, ReasoningBlock))
+            blocks = [block for block in message.blocks if isinstance(block, ReasoningBlock)]
+            reasoning = (
+                _details(blocks) if self._reasoning_field == DETAILS else "\n".join(each.text for each in blocks)
+            )
             if reasoning:
                 wire[self._reasoning_field] = reasoning
         return [wire] if text or calls else []
@@ -197,7 +201,7 @@ class RequestEncoder:
             if len(self._tools) >= _KEPT_TOOLSETS:
                 del self._tools[next(iter(self._tools))]
             # Keeping the tuple keeps its id from being given to another one.
-            kept = (request.tools, _dumps([_tool(tool) for tool in request.tools]))
+            kept = (request.tools, _dumps([_tool(tool, strict=self._settings.strict_tools) for tool in request.tools]))
             self._tools[id(request.tools)] = kept
         return b',"tools":' + kept[1] + b',"tool_choice":' + _dumps(request.tool_choice.value)
 
@@ -208,9 +212,13 @@ class RequestEncoder:
         if self._settings.include_usage:
             options["stream_options"] = {"include_usage": True}
         options |= self._generation(request.generation)
+        if request.tools and self._settings.parallel_tool_calls is not None:
+            options["parallel_tool_calls"] = self._settings.parallel_tool_calls
         effort = self._effort(request.model_variant)
-        if effort is not None:
+        if effort is not None and self._settings.reasoning_format == "openai":
             options["reasoning_effort"] = effort
+        elif effort is not None and self._settings.reasoning_format == "openrouter":
+            options["reasoning"] = {"enabled": False} if effort == "none" else {"effort": effort}
         if request.output_spec is not None:
             options["response_format"] = self._response_format(request.output_spec)
         options |= _plain(self._settings.extra_body, "extra_body")
@@ -288,12 +296,20 @@ def _arguments(input_json: str) -> str:
     return input_json
 
 
-def _tool(tool: LlmToolSpec) -> dict[str, Any]:
-    function = {
+def _details(blocks: Sequence[ReasoningBlock]) -> list[Any]:
+    """OpenRouter's opaque state of reasoning, as the decoder kept it."""
+    kept = (block.replay.encrypted_content for block in blocks if block.replay is not None)
+    return [each for text in kept if text for each in orjson.loads(text)]
+
+
+def _tool(tool: LlmToolSpec, *, strict: bool) -> dict[str, Any]:
+    function: dict[str, Any] = {
         "name": tool.name,
         "description": tool.description,
         "parameters": _plain(tool.input_schema, f"the schema of tool `{tool.name}`"),
     }
+    if strict:
+        function["strict"] = True
     return {"type": "function", "function": function}
 
 

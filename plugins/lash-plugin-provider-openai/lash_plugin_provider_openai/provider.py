@@ -87,6 +87,7 @@ class OpenAiChatProvider:
             capture=settings.capture_requests,
             limiter=_limiter(settings),
             auth_hint=f"is the key right? {_SET_THE_KEY}",
+            http2=settings.http2,
             transport=transport,
             sleep=sleep,
             wall_clock=wall_clock,

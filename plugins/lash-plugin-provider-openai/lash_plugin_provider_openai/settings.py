@@ -52,11 +52,19 @@ class OpenAiChatSettings:
     reasoning_efforts: tuple[str, ...] = field(
         default=(), converter=_tuple, metadata={"help": "the efforts that the model takes; empty: any is passed on"}
     )
-    reasoning_replay: Literal["omit", "reasoning_content", "reasoning"] = _setting(
+    reasoning_replay: Literal["omit", "reasoning_content", "reasoning", "reasoning_details"] = _setting(
         "omit",
-        "the field in which earlier reasoning goes back, for services that want it",
-        check=in_(("omit", "reasoning_content", "reasoning")),
+        "the field in which earlier reasoning goes back, for services that want it; OpenRouter's `reasoning_details` "
+        "holds opaque state",
+        check=in_(("omit", "reasoning_content", "reasoning", "reasoning_details")),
     )
+    reasoning_format: Literal["openai", "openrouter", "none"] = _setting(
+        "openai",
+        "how an effort is asked for: `reasoning_effort`, OpenRouter's `reasoning` object, or not at all",
+        check=in_(("openai", "openrouter", "none")),
+    )
+    parallel_tool_calls: bool | None = _setting(None, "sent with tools where it is set; some services refuse it")
+    strict_tools: bool = _setting(False, "have arguments fit the tools' schemas strictly")
     max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = _setting(
         "max_completion_tokens",
         "the name of the output limit; older services know only `max_tokens`",
@@ -74,6 +82,7 @@ class OpenAiChatSettings:
         check=in_(("charge_safe", "lenient", "off")),
     )
     max_attempts: int = _setting(4, "how often a call is tried, courtesy waits aside", check=ge(1))
+    http2: bool = _setting(False, "speak HTTP/2 where the service does; needs the package `h2`")
     max_concurrent: int = _setting(0, "calls at a time; 0: no limit", check=ge(0))
     requests_per_minute: int = _setting(0, "requests in any minute; 0: no limit", check=ge(0))
     tokens_per_minute: int = _setting(0, "tokens sent in any minute, by estimate; 0: no limit", check=ge(0))

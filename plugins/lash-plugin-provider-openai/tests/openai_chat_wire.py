@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from lash_hookspecs.llm import LlmTerminalReason as Reason, TokenUsage
 from lash_hookspecs.testing.provider import (
@@ -31,7 +31,7 @@ from lash_plugin_provider_openai.provider import OpenAiChatProvider
 from lash_plugin_provider_openai.settings import OpenAiChatSettings
 from lash_provider_kit.reader import Limits, decoded
 
-__all__ = ["ChatWire"]
+__all__ = ["ChatWire", "OpenRouterWire"]
 
 _FINISH = {
     Reason.STOP: "stop",
@@ -57,6 +57,7 @@ class ChatWire(Wire):
     """OpenAI's own dialect, with DeepSeek's reasoning."""
 
     provider_id = "openai-chat"
+    replay: Literal["omit", "reasoning_details"] = "omit"
     cannot: Mapping[str, str] = {
         Ability.SEALED: "Chat Completions has no opaque state of reasoning, but for OpenRouter's dialect",
         Ability.SEALED_CALLS: "Chat Completions has no opaque state of calls",
@@ -64,6 +65,7 @@ class ChatWire(Wire):
 
     def open(self, setup: ProviderSetup) -> OpenAiChatProvider:
         settings = OpenAiChatSettings(
+            reasoning_replay=self.replay,
             base_url=f"{setup.base_url}/v1",
             api_key=setup.api_key,
             retry=setup.retry,
@@ -107,8 +109,9 @@ class ChatWire(Wire):
                     events.append(b"data: %b\n\n" % self.error(fault, message))
                 case Novelty():
                     events.append(_event(object="chat.completion.novelty", novelty={"level": 3}))
-                case Sealed():
-                    raise AssertionError("see `cannot`")
+                case Sealed(opaque):
+                    detail = {"type": "reasoning.encrypted", "data": opaque, "index": said.index(step), "format": "x"}
+                    events.append(_chunk({"reasoning_details": [detail]}))
         return events
 
     def document(self, said: Sequence[Said]) -> bytes:
@@ -147,6 +150,13 @@ class ChatWire(Wire):
     ) -> Decoded:
         limits = Limits(event_bytes=max_event_bytes, stream_bytes=max_stream_bytes)
         return Decoded(*decoded(ChatDecoder(), reads, limits, document=document))
+
+
+class OpenRouterWire(ChatWire):
+    """The dialect whose reasoning has opaque state."""
+
+    replay = "reasoning_details"
+    cannot: Mapping[str, str] = {Ability.SEALED_CALLS: "Chat Completions has no opaque state of calls"}
 
 
 def _event(**fields: Any) -> bytes:

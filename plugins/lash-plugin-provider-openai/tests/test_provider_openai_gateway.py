@@ -4,6 +4,7 @@ They come from PyPI and pin their web frameworks, so they are best installed bes
 `LASH_GATEWAY_PYTHON` names the Pythons that may have them, as a PATH (by default this one). What isn't there is
 skipped by name.
 
+- llmock speaks the wires of ten vendors, with tools, and breaks on demand, streams included.
 - mock-ai-api answers from fixed scenarios, and checks requests with its own schema.
 - LiteLLM is a gateway that many people use. It stands between us and our own test server: our requests are read by its
   schema and sent on by the openai SDK, whose reading of our server's answers is then streamed back to us.
@@ -12,6 +13,7 @@ skipped by name.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import socket
@@ -182,6 +184,68 @@ def test_mock_api_errors(mock_api: str, scenario: str, kind: ProviderFailureKind
     with pytest.raises(LlmCallFailed) as caught:
         ask(mock_api, evolve(CONVERSATION, model=f"gpt-4.1:{scenario}"))
     assert (caught.value.error.kind, caught.value.error.retryable) == (kind, retryable)
+
+
+# ---- llmock
+
+
+@pytest.fixture(scope="module")
+def llmock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    starter = "import sys; from llmock.cli import app; sys.exit(app())"
+    command = ["-c", starter, "serve", "--port", "{port}", "--host", "127.0.0.1", "--response-style", "echo"]
+    yield from serve("llmock", command, "/health", tmp_path_factory.mktemp("llmock") / "log")
+
+
+def broken(origin: str, **behavior: Any) -> None:
+    """Have the next answer broken."""
+    body = json.dumps({"behaviors": [behavior]}).encode()
+    headers = {"content-type": "application/json"}
+    told = urllib.request.Request(f"{origin}/_llmock/scenario", body, headers)
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(told, timeout=5):
+        pass
+
+
+def test_llmock_text(llmock: str) -> None:
+    response, streamed = ask(f"{llmock}/v1", evolve(CONVERSATION, tools=(), model="gpt-4o"))
+    assert response.full_text == streamed
+    assert response.full_text
+    assert response.terminal_reason in (LlmTerminalReason.STOP, LlmTerminalReason.OUTPUT_LIMIT)
+    assert response.usage.input > 0
+
+
+def test_llmock_tool_call(llmock: str) -> None:
+    asked = evolve(CONVERSATION, model="gpt-4o", messages=CONVERSATION.messages[:2])
+    response, _ = ask(f"{llmock}/v1", asked)
+    (call,) = (part for part in response.parts if isinstance(part, ToolCallOutputPart))
+    assert (call.tool_name, response.terminal_reason) == ("now", LlmTerminalReason.TOOL_USE)
+    assert isinstance(json.loads(call.input_json), dict)
+
+
+@pytest.mark.parametrize(
+    ("status_code", "kind", "retryable"),
+    [
+        (400, ProviderFailureKind.VALIDATION, False),
+        (401, ProviderFailureKind.AUTH, False),
+        (429, ProviderFailureKind.QUOTA, True),
+        (500, ProviderFailureKind.HTTP, True),
+        (503, ProviderFailureKind.HTTP, True),
+    ],
+)
+def test_llmock_errors(llmock: str, status_code: int, kind: ProviderFailureKind, retryable: bool) -> None:
+    broken(llmock, type="fail", status=status_code)
+    with pytest.raises(LlmCallFailed) as caught:
+        ask(f"{llmock}/v1", evolve(CONVERSATION, model="gpt-4o"))
+    assert (caught.value.error.kind, caught.value.error.retryable) == (kind, retryable)
+
+
+@pytest.mark.parametrize("kind", ["disconnect", "truncate", "malformed"])
+def test_llmock_broken_streams(llmock: str, kind: str) -> None:
+    """A stream that is cut, or damaged, is never taken for an answer."""
+    broken(llmock, type="stream_fault", kind=kind, after_chunks=3)
+    with pytest.raises(LlmCallFailed) as caught:
+        ask(f"{llmock}/v1", evolve(CONVERSATION, tools=(), model="gpt-4o"))
+    assert caught.value.error.kind in (ProviderFailureKind.STREAM, ProviderFailureKind.TRANSPORT)
+    assert not caught.value.error.retryable
 
 
 # ---- LiteLLM, with our own server behind it

@@ -80,6 +80,7 @@ class StreamingService:
         limiter: RateLimiter | None = None,
         credentials: CredentialManager | None = None,
         authorize: Callable[[Credential], Mapping[str, str]] = _as_bearer,
+        http2: bool = False,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         wall_clock: Callable[[], float] = time.time,
@@ -101,6 +102,7 @@ class StreamingService:
             url=url,
             headers={"accept": "text/event-stream, application/json", "accept-encoding": "identity", **headers},
             timeouts=timeouts,
+            http2=http2,
             transport=transport,
         )
 

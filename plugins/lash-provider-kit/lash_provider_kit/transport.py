@@ -26,6 +26,7 @@ import anyio
 from attrs import field
 from attrs.validators import gt
 
+from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.values import frozen
 from lash_provider_kit.failures import AttemptFailed, transport_failure
 from lash_provider_kit.lean_httpx import import_httpx
@@ -61,7 +62,11 @@ class Timeouts:
 
 
 class HttpTransport:
-    """POSTs to one URL. `transport` replaces the connections, as a test does with `httpx.MockTransport`."""
+    """POSTs to one URL. `transport` replaces the connections, as a test does with `httpx.MockTransport`.
+
+    With `http2`, httpx's own connections carry all: they speak it where the service does. Raises `ConfigurationError`
+    where the package that they need for it isn't installed.
+    """
 
     def __init__(
         self,
@@ -70,12 +75,16 @@ class HttpTransport:
         url: str,
         headers: Mapping[str, str],
         timeouts: Timeouts,
+        http2: bool = False,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = url
         self._provider = provider
         self._headers = dict(headers)
         self._timeouts = timeouts
+        if http2 and find_spec("h2") is None:
+            raise ConfigurationError(f"{provider}: HTTP/2 needs the package h2: `pip install h2`, or leave `http2` off")
+        self._http2 = http2
         self._given = transport
         self._send: Callable[[httpx.Request], Awaitable[httpx.Response]] | None = None
         self._request: Callable[[Sequence[bytes], Mapping[str, str]], httpx.Request] | None = None
@@ -172,7 +181,7 @@ class HttpTransport:
         if _has_proxy(self.url):
             # httpx itself reads the proxies, and NO_PROXY, from the environment.
             self.backend = "proxy"
-            client = httpx.AsyncClient(limits=limits, follow_redirects=False)
+            client = httpx.AsyncClient(limits=limits, follow_redirects=False, http2=self._http2)
             self._closing.push_async_callback(client.aclose)
 
             async def through_client(request: httpx.Request) -> httpx.Response:
@@ -183,8 +192,8 @@ class HttpTransport:
         verify = _tls_context(environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")) if secure else False
         self.backend = "httpx"
         transport: httpx.AsyncBaseTransport | GrowingTransport
-        transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits)
-        if _on_asyncio() and find_spec("aiohttp") is not None:
+        transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits, http2=self._http2)
+        if not self._http2 and _on_asyncio() and find_spec("aiohttp") is not None:
             transport = GrowingTransport(transport, lambda: self._over_aiohttp(verify))
         self._closing.push_async_callback(transport.aclose)
         return transport.handle_async_request

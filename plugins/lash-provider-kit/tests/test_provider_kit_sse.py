@@ -120,7 +120,9 @@ def test_what_was_whole_before_a_limit_comes_out_wherever_the_reads_end(cut: int
     stream = b"data: one\n\ndata: two\n\n" + b"data: " + b"x" * 60 + b"\n\n"
     for limits in ({"max_event": 50}, {"max_stream": 60}):
         parser, events = SseParser(**limits), []
-        with pytest.raises(SseLimitExceeded) as caught:
+        try:
             for read in (stream[:cut], stream[cut:]):
                 events += parser.feed(read)
-        assert [*events, *caught.value.events] == [b"one", b"two"]
+        except SseLimitExceeded as exceeded:
+            events += exceeded.events
+        assert events == [b"one", b"two"]

@@ -44,6 +44,7 @@ from collections.abc import Awaitable, Callable
 
 from lash_hookspecs.testing.provider import (
     answers,
+    captured,
     chunking,
     connections,
     failures,
@@ -111,7 +112,7 @@ __all__ = [
     "soak",
 ]
 
-_PARTS = (answers, chunking, connections, failures, limits, replay, requests, retries, secrets)
+_PARTS = (answers, captured, chunking, connections, failures, limits, replay, requests, retries, secrets)
 
 
 def every_case() -> list[ProviderCase]:

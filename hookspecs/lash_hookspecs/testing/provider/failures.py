@@ -306,7 +306,8 @@ async def silence_from_the_start(scene: Scene) -> None:
 @CASES("silence-after-text", invariant=5)
 async def silence_after_text(scene: Scene) -> None:
     """A service that falls silent midway is a timeout; what came is streamed, and isn't asked for again."""
-    scene.open(chunk_timeout_s=0.1)
+    await scene.warm()
+    scene.open(chunk_timeout_s=0.4)
     scene.server.answer(scene.say(Text("so"), end="hang"))
     error = await scene.fail()
     same((error.kind, error.retryable, scene.text), (Kind.TIMEOUT, False, "so"))
@@ -344,7 +345,8 @@ async def broken_compression(scene: Scene) -> None:
 @CASES("usable-afterwards")
 async def usable_afterwards(scene: Scene) -> None:
     """After any failure the same provider answers."""
-    scene.open(max_attempts=1, chunk_timeout_s=0.1)
+    await scene.warm()
+    scene.open(max_attempts=1, chunk_timeout_s=0.4)
     for answer in (reset(), hanging(), garbage(), scene.refuse(Fault.SERVER), scene.say(Text("x"), end="cut")):
         scene.server.answer(answer)
         await _outcome(scene)

@@ -110,6 +110,13 @@ class Scene:
         """A plain request."""
         return asked()
 
+    async def warm(self) -> None:
+        """Make a call with a provider of its own, so that what is imported then falls into no short time limit."""
+        self.server.answer(self.say(*hello()))
+        await self.open().complete(asked(), self.listen)
+        self.events.clear()
+        self.server.requests.clear()
+
     async def ask(self, request: LlmRequest | None = None) -> LlmResponse:
         """The answer. What was streamed is in `events` when this returns, or raises."""
         provider = self._provider or self.open()

@@ -94,6 +94,7 @@ async def bomb(scene: Scene) -> None:
 @CASES("deadline", Ability.COMMENTS, invariant=4)
 async def deadline(scene: Scene) -> None:
     """Keep-alives don't make the deadline of an attempt any later."""
+    await scene.warm()
     scene.open(max_attempts=1, chunk_timeout_s=0.5, deadline_s=0.3)
     scene.server.answer(raw(*[scene.wire.keep_alive()] * 500, content_type=scene.wire.content_type, gap_s=0.02))
     began = time.monotonic()
@@ -105,7 +106,8 @@ async def deadline(scene: Scene) -> None:
 @CASES("deadline-with-text", invariant=4)
 async def deadline_with_text(scene: Scene) -> None:
     """Nor does text: what came by the deadline was streamed, and the rest isn't waited for."""
-    scene.open(max_attempts=1, deadline_s=0.3)
+    await scene.warm()
+    scene.open(max_attempts=1, deadline_s=0.6)
     scene.server.answer(scene.say(*hello(*[Text("x")] * 500), gap_s=0.02))
     error = await scene.fail()
     same((error.kind, error.retryable), (Kind.TIMEOUT, False))
@@ -115,13 +117,15 @@ async def deadline_with_text(scene: Scene) -> None:
 @CASES("slow-listener")
 async def slow_listener(scene: Scene) -> None:
     """Whoever listens may take longer than the service may: only the service's time is counted."""
+    await scene.warm()
     scene.server.answer(scene.say(*hello()))
+    waits = iter([0.6])
 
     async def listen(events: object) -> None:
-        await anyio.sleep(0.1)
+        await anyio.sleep(next(waits, 0))
         await scene.listen(events)  # type: ignore[arg-type]  # as a provider calls it
 
-    answer = await scene.open(chunk_timeout_s=0.09, deadline_s=0.09).complete(scene.request, listen)
+    answer = await scene.open(chunk_timeout_s=0.5, deadline_s=0.5).complete(scene.request, listen)
     same(answer.full_text, "Hello")
 
 
