@@ -147,7 +147,7 @@ def test_a_mistake_in_lash_toml_is_named_with_file_and_line(lash: Cli) -> None:
 @pytest.mark.parametrize(
     ("toml", "says"),
     [
-        ('model = "nope:x"', "lash.toml:1: unknown provider `nope`: known: "),
+        ('model = "zzzz:x"', "lash.toml:1: unknown provider `zzzz`: known: "),
         ('\nmodel = "gpt-5"', "lash.toml:2: model `gpt-5` names no provider: type "),
         ('\n\nmode = "a"', "lash.toml:3: unknown mode `a`: known: `standard`"),
     ],

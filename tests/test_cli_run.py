@@ -13,7 +13,7 @@ from cli_kit import Cli, Terminal
 
 pytestmark = pytest.mark.costly
 
-OBJECT_KEYS = ["session_id", "turn_id", "outcome", "text", "usage", "durable", "tool_calls", "errors"]
+OBJECT_KEYS = ["session_id", "turn_id", "outcome", "text", "usage", "calls", "durable", "tool_calls", "errors"]
 TWO_REPLIES = """
 [[reply]]
 text = "First."
@@ -114,7 +114,9 @@ def test_json_is_exactly_one_object_of_the_documented_shape(lash: Cli) -> None:
         "reasoning_output": 0,
         "total": 30,
         "at_least": False,
+        "cost": {"usd": "0.000000000000", "at_least": False},
     }
+    assert [each["total"] for each in done.object["calls"]] == [15, 15]
     assert [call["tool_name"] for call in done.object["tool_calls"]] == ["greet", "shout"]
     assert [call["output"]["outcome"]["status"] for call in done.object["tool_calls"]] == ["success", "failure"]
     assert isinstance(done.object["durable"], bool)

@@ -17,6 +17,15 @@ __all__ = ["ReasoningDetails"]
 _GROWING = ("text", "summary", "data")
 
 
+def _is_sendable(value: object) -> bool:
+    """Whether it can go back: half a surrogate pair or a number of 70 bits can't, and would end the conversation."""
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return False
+    return True
+
+
 class ReasoningDetails:
     """Gathers the details of an answer: pieces of one `index` and type are one."""
 
@@ -26,7 +35,7 @@ class ReasoningDetails:
     def take(self, details: Any) -> None:
         """The details of a delta; what isn't in their form is passed over."""
         for each in details if isinstance(details, list) else ():
-            if not isinstance(each, dict):
+            if not isinstance(each, dict) or not _is_sendable(each):
                 continue
             place = each.get("index")
             key = (place if isinstance(place, int) else len(self._found), str(each.get("type")))

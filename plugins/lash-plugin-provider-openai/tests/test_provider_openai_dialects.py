@@ -76,3 +76,11 @@ def test_details_that_are_only_shown_need_no_way_back() -> None:
     details = ReasoningDetails()
     details.take([{"type": "reasoning.text", "index": 0, "text": "hm", "signature": None}])
     assert details.kept_in([]) == []
+
+
+@pytest.mark.parametrize("odd", ["\ud800", 2**70])
+def test_a_detail_that_cant_go_back_isnt_kept(odd: object) -> None:
+    """The fuzzer's find: such a detail made the whole answer fail, which had been paid for."""
+    details = ReasoningDetails()
+    details.take([{"type": "reasoning.encrypted", "index": 0, "data": odd}])
+    assert details.kept_in([]) == []
