@@ -161,11 +161,16 @@ ANSWERS: dict[str, tuple[Said, ...]] = {
 }
 
 
+def client(server: WireServer) -> Any:
+    return anthropic.Anthropic(base_url=server.origin, api_key="k", max_retries=0)
+
+
 def asked(server: WireServer) -> Any:
     """The message that the vendor's client reads from the server."""
-    client = anthropic.Anthropic(base_url=server.origin, api_key="k", max_retries=0)
-    with client.messages.stream(model="m", max_tokens=10, messages=[{"role": "user", "content": "hi"}]) as stream:
-        return stream.get_final_message()
+    with client(server) as asking:
+        said = [{"role": "user", "content": "hi"}]
+        with asking.messages.stream(model="m", max_tokens=10, messages=said) as stream:
+            return stream.get_final_message()
 
 
 @pytest.mark.parametrize("said", ANSWERS.values(), ids=ANSWERS.keys())
@@ -178,9 +183,8 @@ def test_the_vendors_client_reads_our_scripts_as_we_do(said: tuple[Said, ...]) -
 @pytest.mark.parametrize("name", ["text", "calls", "thinking", "redacted thinking"])
 def test_the_vendors_client_reads_our_documents_as_we_do(name: str) -> None:
     body = WIRE.document(ANSWERS[name])
-    with WireServer(document(body)) as server:
-        client = anthropic.Anthropic(base_url=server.origin, api_key="k", max_retries=0)
-        message = client.messages.create(model="m", max_tokens=10, messages=[{"role": "user", "content": "hi"}])
+    with WireServer(document(body)) as server, client(server) as asking:
+        message = asking.messages.create(model="m", max_tokens=10, messages=[{"role": "user", "content": "hi"}])
     same(message, WIRE.decode([body], document=True).outcome)
 
 

@@ -167,16 +167,16 @@ def client(server: WireServer) -> Any:
 @pytest.mark.parametrize("said", ANSWERS.values(), ids=ANSWERS.keys())
 def test_the_vendors_client_reads_our_responses_scripts_as_we_do(said: tuple[Said, ...]) -> None:
     events = WIRE.stream(said)
-    with WireServer(raw(*events)) as server:
-        *_, last = client(server).responses.create(model="m", input="hi", stream=True)
+    with WireServer(raw(*events)) as server, client(server) as asking:
+        *_, last = asking.responses.create(model="m", input="hi", stream=True)
     same(last.response, WIRE.decode(events).outcome)
 
 
 @pytest.mark.parametrize("name", ["text", "calls", "reasoning", "refusal", "limit"])
 def test_the_vendors_client_reads_our_documents_as_we_do(name: str) -> None:
     body = WIRE.document(ANSWERS[name])
-    with WireServer(document(body)) as server:
-        same(client(server).responses.create(model="m", input="hi"), WIRE.decode([body], document=True).outcome)
+    with WireServer(document(body)) as server, client(server) as asking:
+        same(asking.responses.create(model="m", input="hi"), WIRE.decode([body], document=True).outcome)
 
 
 @pytest.mark.parametrize("name", ["text", "calls", "refusal", "limit", "novelty"])
@@ -185,8 +185,8 @@ def test_the_vendors_client_reads_our_chat_scripts_as_we_do(name: str) -> None:
     ours = CHAT_WIRE.decode(events).outcome
     assert isinstance(ours, LlmResponse)
     text, calls, usage = "", dict[int, list[str]](), None
-    with WireServer(raw(*events)) as server:
-        for chunk in client(server).chat.completions.create(
+    with WireServer(raw(*events)) as server, client(server) as asking:
+        for chunk in asking.chat.completions.create(
             model="m", messages=[{"role": "user", "content": "hi"}], stream=True
         ):
             usage = chunk.usage or usage
@@ -230,6 +230,7 @@ THEIR_ERRORS = {
 @pytest.mark.parametrize(("fault", "name"), THEIR_ERRORS.items(), ids=THEIR_ERRORS.values())
 def test_the_vendors_client_reads_our_errors(fault: Fault, name: str) -> None:
     answer = status(WIRE.statuses[fault], WIRE.error(fault, "words"))
-    with WireServer(answer) as server, pytest.raises(openai.APIStatusError, match="words") as caught:
-        client(server).responses.create(model="m", input="hi")
+    with WireServer(answer) as server, client(server) as asking:
+        with pytest.raises(openai.APIStatusError, match="words") as caught:
+            asking.responses.create(model="m", input="hi")
     assert type(caught.value).__name__ == name
