@@ -230,7 +230,7 @@ THEIR_ERRORS = {
 @pytest.mark.parametrize(("fault", "name"), THEIR_ERRORS.items(), ids=THEIR_ERRORS.values())
 def test_the_vendors_client_reads_our_errors(fault: Fault, name: str) -> None:
     answer = status(WIRE.statuses[fault], WIRE.error(fault, "words"))
-    with WireServer(answer) as server, client(server) as asking:
-        with pytest.raises(openai.APIStatusError, match="words") as caught:
-            asking.responses.create(model="m", input="hi")
+    says = pytest.raises(openai.APIStatusError, match="words")
+    with WireServer(answer) as server, client(server) as asking, says as caught:
+        asking.responses.create(model="m", input="hi")
     assert type(caught.value).__name__ == name
