@@ -7,6 +7,8 @@ from anthropic_wire import AnthropicWire
 
 from lash_hookspecs.testing.provider import conformance, decoding, soak
 
+pytestmark = pytest.mark.costly  # what differs between Pythons is shown by `openai-chat`
+
 test_anthropic = conformance(AnthropicWire())
 test_anthropic_decoding = decoding(AnthropicWire())
 

@@ -50,6 +50,8 @@ from lash_plugin_provider_anthropic.encode import RequestEncoder
 from lash_provider_kit.reader import decoded
 from lash_provider_kit.recordings import Exchange, cuts, exchanges, over
 
+pytestmark = pytest.mark.costly  # decoders without I/O, the same on every Python
+
 EXCHANGES = exchanges("anthropic", uri="anthropic.com/v1/messages")
 COUNTS = "count_tokens"
 

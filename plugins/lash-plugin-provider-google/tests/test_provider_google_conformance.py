@@ -7,6 +7,8 @@ from gemini_wire import GeminiWire
 
 from lash_hookspecs.testing.provider import conformance, decoding, soak
 
+pytestmark = pytest.mark.costly  # what differs between Pythons is shown by `openai-chat`
+
 test_google = conformance(GeminiWire())
 test_google_decoding = decoding(GeminiWire())
 

@@ -49,6 +49,8 @@ from lash_plugin_provider_google.models import Model
 from lash_plugin_provider_google.options import OptionsEncoder
 from lash_provider_kit.recordings import Exchange, cuts, exchanges, over
 
+pytestmark = pytest.mark.costly  # decoders without I/O, the same on every Python
+
 EXCHANGES = exchanges("google", uri="enerateContent")
 
 

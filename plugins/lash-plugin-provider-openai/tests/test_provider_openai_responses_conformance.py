@@ -7,6 +7,8 @@ from openai_responses_wire import ResponsesWire
 
 from lash_hookspecs.testing.provider import conformance, decoding, soak
 
+pytestmark = pytest.mark.costly  # what differs between Pythons is shown by `openai-chat`
+
 test_openai_responses = conformance(ResponsesWire())
 test_openai_responses_decoding = decoding(ResponsesWire())
 

@@ -38,6 +38,8 @@ from lash_plugin_provider_openai.responses_settings import OpenAiSettings
 from lash_provider_kit.reader import decoded
 from lash_provider_kit.recordings import Exchange, cuts, exchanges, over
 
+pytestmark = pytest.mark.costly  # decoders without I/O, the same on every Python
+
 ALL = tuple(
     each
     for each in exchanges("openai-responses", uri="/responses")

@@ -47,6 +47,8 @@ from lash_plugin_provider_openai import OpenAiChatProvider, OpenAiChatSettings
 from lash_plugin_provider_openai.encode import RequestEncoder
 from lash_provider_kit.recordings import Exchange, cuts, exchanges, over
 
+pytestmark = pytest.mark.costly  # decoders without I/O, the same on every Python
+
 EXCHANGES = exchanges("openai-chat", "compat-*", uri="chat/completions")
 
 
