@@ -366,3 +366,25 @@ def test_a_handoff_has_one_task() -> None:
         HandoffSession("Go on.", CreateSession(task="And this."))
     with pytest.raises(TypeError, match=r"`HandoffSession.task` must be text"):
         HandoffSession(1)  # type: ignore[arg-type]  # what a user may get wrong
+
+
+# ---- replaying ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_turn_that_made_sessions_is_replayed_whatever_became_of_them(tmp_path: Path) -> None:
+    """A replay asked its store for what that didn't have, so `lash replay` broke on each such turn."""
+
+    class Both(Before):
+        def say(self, ctx: Any) -> Any:
+            desk = CreateSession(session_id="desk", key="successor")
+            return [CreateSession(task="Take notes."), HandoffSession("Go on.", desk)] if ctx.session_id == "one" else []
+
+    keep = "[durability]\nkeep_journal_h = 1\n"
+    async with opened(Both(), says=["Two.", "Noted."], store=file_store(tmp_path), toml=keep, folder=tmp_path) as lash:
+        session = await lash.session("one")
+        turn = await session.run("Hello", turn_id="t")
+        assert (await lash.replay("t")).differences == ()
+        followed = await session.follow(turn)
+        assert (await lash.replay("t")).turn == followed.turns[0]
+        await lash.delete_session("desk")
+        assert (await lash.replay("t")).differences == ()
