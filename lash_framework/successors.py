@@ -123,7 +123,7 @@ async def new_sessions(lash: Lash, run: TurnRun, turn: AssembledTurn, policy: Se
             text = f"key `{wanted.wish.key}` stands for two different tasks in this turn: give each a `key` of its own"
             raise PluginError(wanted.plugin_id, type(asked).__name__, text)
         try:
-            base = policies.get(session_id) or await _base(lash, policy, session_id, wanted.wish)
+            base = policies.get(session_id) or await _base(lash, policy, session_id, asked)
             settled = _policy(lash, base, wanted.wish)
             policies.setdefault(session_id, settled)
             new = _new_session(lash, run, settled, wanted)
@@ -154,9 +154,19 @@ def _all_wanted(run: TurnRun, turn: AssembledTurn) -> Iterator[tuple[_Wanted, Cr
             yield _wanted(plugin_id, owner, wish), wish
 
 
-async def _base(lash: Lash, policy: SessionPolicy, session_id: str, wish: CreateSession) -> SessionPolicy:
-    """What the wish adds to: how a session that is there runs, else how the turn's own does."""
-    if wish.session_id is None or await lash.store.session_was_deleted(session_id):
+async def _base(
+    lash: Lash, policy: SessionPolicy, session_id: str, asked: CreateSession | HandoffSession
+) -> SessionPolicy:
+    """What the wish adds to: how a session that is there runs, else how the turn's own does.
+
+    Raises `ConfigurationError` for a handoff to one that was deleted: nobody would go on.
+    """
+    wish = asked.create if isinstance(asked, HandoffSession) else asked
+    if wish.session_id is None:
+        return policy
+    if await lash.store.session_was_deleted(session_id):
+        if wish is not asked:
+            raise ConfigurationError(f"session `{session_id}` was deleted, and its id is spent: hand off to another")
         return policy
     head = await lash.store.load_head(session_id)
     return decode(SessionPolicy, head.config) if head is not None and head.config else policy

@@ -307,6 +307,16 @@ async def test_of_a_plugins_handoffs_at_two_seams_the_last_counts() -> None:
         )
 
 
+async def test_nothing_is_handed_to_a_session_that_was_deleted() -> None:
+    """It looked like a success, and nobody went on."""
+    async with opened(Says("mine", HandoffSession("Go on.", DESK))) as lash:
+        await (await lash.session("desk")).run("Hi")
+        await lash.delete_session("desk")
+        turn = await (await lash.session("one")).run("Hello")
+        assert failure(turn)[0] == "runtime_error"
+        assert "`mine`, hook `HandoffSession`: session `desk` was deleted" in turn.errors[0].message
+
+
 async def test_handoffs_are_followed_from_session_to_session_and_not_for_ever() -> None:
     class Always(Plugin):
         @hookimpl
