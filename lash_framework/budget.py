@@ -75,14 +75,18 @@ class TurnBudget:
         self._directs = directs
         self.assembler: TurnAssembler | None = None
         self._known: tuple[int, int] | None = None
+        self._under_way: dict[str, TokenUsage] = {}
 
     def answered(self, request: LlmRequest, result: LlmResponse | LlmCallError) -> None:
         """The conversation's next request begins with this one, whose size is known now."""
         if self._limits is not None and result.usage is not None and result.usage.total:
             self._known = len(request.messages), result.usage.total
 
-    def refuse(self, request: LlmRequest, plan: TurnPlan) -> OverBudget | None:
-        """Why the model of a plan must not be asked this; None: it may be."""
+    def refuse(self, request: LlmRequest, plan: TurnPlan, key: str | None = None) -> OverBudget | None:
+        """Why the model of a plan must not be asked this; None: it may be.
+
+        With a `key` others may be asked meanwhile: what it needs counts as spent until it is `settled`.
+        """
         if self._limits is None:
             return None
         require_prices(self._limits, plan)
@@ -96,7 +100,15 @@ class TurnBudget:
         need = Need(input=input, output=output, picodollars=prices.most(input, output))
         before = SessionUsageReport(self._plan.conversation.usage).total
         own = _NOTHING if self.assembler is None else self.assembler.usage
-        return judge(self._limits, before, spent(own, self._directs()), need)
+        here = sum(self._under_way.values(), spent(own, self._directs()))
+        refused = judge(self._limits, before, here, need)
+        if refused is None and key is not None:
+            self._under_way[key] = TokenUsage(input=input, output=output, picodollars=need.picodollars)
+        return refused
+
+    def settled(self, key: str) -> None:
+        """A call is over: what it has cost is known, or never will be."""
+        self._under_way.pop(key, None)
 
 
 def request_tokens(messages: Sequence[LlmMessage], request: LlmRequest | None = None) -> int:

@@ -28,19 +28,20 @@ class CallLimits:
         most = owned.tool.manifest.max_concurrency if owned is not None else None
         if owned is None or most is None:
             return None
+        import anyio  # here because `lash --help` makes hosts possible, and runs nothing
+
         key = owned.plugin_id, owned.tool.manifest.name
         if key not in self._places:
-            import anyio  # here because `lash --help` makes hosts possible, and runs nothing
-
             self._places[key] = anyio.Semaphore(most, fast_acquire=True)
-        return Slot(self._places[key])
+        return Slot(self._places[key], anyio.Lock(fast_acquire=True))
 
 
 class Slot:
     """One call's place: `async with` waits for it, first come, first served; a cancel ends the wait."""
 
-    def __init__(self, places: anyio.Semaphore) -> None:
+    def __init__(self, places: anyio.Semaphore, taking: anyio.Lock) -> None:
         self._places = places
+        self._taking = taking
         self._is_held = self._is_open = False
         self._given = 0
 
@@ -64,8 +65,13 @@ class Slot:
             await self._take()
 
     async def _take(self) -> None:
-        await self._places.acquire()
-        self._is_held = True
+        async with self._taking:  # once for the whole call, however many of its own calls have ended
+            if self._is_held or self._given or not self._is_open:
+                return
+            await self._places.acquire()
+            self._is_held = True
+            if self._given or not self._is_open:
+                self._free()  # it waits again, or is over: nobody would give this place back
 
     def _free(self) -> None:
         if self._is_held:

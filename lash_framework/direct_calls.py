@@ -153,7 +153,7 @@ class DirectCalls:
 
         async def paid(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
             nonlocal is_live
-            if self.budget is not None and (refused := self.budget.refuse(command.request, plan)) is not None:
+            if self.budget is not None and (refused := self.budget.refuse(command.request, plan, key)) is not None:
                 return evolve(begun(command), result=over_budget_error(refused))
             is_live = True
             self._known[key] = (None, begun(command))
@@ -169,7 +169,11 @@ class DirectCalls:
             if isinstance(controller, JournalController) and controller.began(key):
                 self._known[key] = (None, begun(command))
             raise
-        self._known[key] = (command, outcome)
+        else:
+            self._known[key] = (command, outcome)
+        finally:
+            if self.budget is not None:
+                self.budget.settled(key)
         if is_live and (usage := outcome.result.usage) is not None:
             made = [each for each in self.count() if (each.source, each.model) == (outcome.source, outcome.model)]
             self._show(evolve(made[0], usage=usage))

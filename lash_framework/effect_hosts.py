@@ -96,8 +96,13 @@ class _GuardedController:
 
     async def execute(self, envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
         ours: list[BaseException] = []
+        runs = 0
 
         async def noted(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            nonlocal runs
+            runs += 1
+            if runs > 1:  # it would be paid, and done, twice
+                raise _failed(self._plugin_id, f"ran an effect twice, `{envelope.command.kind}`")
             try:
                 return await run(asked)
             except BaseException as error:

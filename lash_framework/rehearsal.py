@@ -95,6 +95,7 @@ class _DryStore:
     def __init__(self, store: Any, past: LoadedSession | None = None) -> None:
         self._store = store
         self._past = past
+        self.capabilities, self.location = store.capabilities, store.location
         self.commits: list[RuntimeCommit] = []
 
     async def load_session(self, session_id: str, *, later: bool = False) -> LoadedSession | None:
@@ -106,6 +107,15 @@ class _DryStore:
     async def load_revision(self, session_id: str) -> int | None:
         loaded = await self.load_session(session_id, later=True)
         return None if loaded is None else loaded.head.head_revision
+
+    async def load_head(self, session_id: str) -> SessionHead | None:
+        """Of another session, which the turn makes or is handed to. How it stood in the `past` nobody knows."""
+        head: SessionHead | None = None if self._past is not None else await self._store.load_head(session_id)
+        return head
+
+    async def session_was_deleted(self, session_id: str) -> bool:
+        """In the past it wasn't: the turn was committed with it."""
+        return self._past is None and bool(await self._store.session_was_deleted(session_id))
 
     async def get_blob(self, id: str) -> bytes | None:
         found: bytes | None = await self._store.get_blob(id)

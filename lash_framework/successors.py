@@ -53,6 +53,10 @@ class _Wanted:
     def turn_id(self, session_id: str, turn_id: str) -> str:
         return first_turn_id(session_id, turn_id, self.owner, self.wish.key)
 
+    def contradicts(self, other: _Wanted) -> bool:
+        """Whether one turn, that has its id of both, would be told different things."""
+        return None not in (self.task, other.task) and self.task != other.task
+
 
 def _wanted(plugin_id: str, owner: str, asked: CreateSession | HandoffSession) -> _Wanted:
     if isinstance(asked, HandoffSession):
@@ -107,18 +111,29 @@ async def new_sessions(lash: Lash, run: TurnRun, turn: AssembledTurn, policy: Se
     """What the turn's commit makes. Raises `PluginError` for what can't be made, in the name of who wants it."""
     if run.hook_failed:
         return ()
-    here = run.plan.session_id
-    made: dict[str, NewSession] = {}
+    here, id = run.plan.session_id, run.plan.turn_id
+    said: dict[tuple[str, str], _Wanted] = {}
+    made: list[NewSession] = []
+    policies: dict[str, SessionPolicy] = {}
     for wanted, asked in _all_wanted(run, turn):
         refuse_unfit(lash, policy, here, wanted.plugin_id, asked)
+        session_id = wanted.id(here, id)
+        name = session_id, wanted.turn_id(here, id)
+        if wanted.contradicts(said.setdefault(name, wanted)):
+            text = f"key `{wanted.wish.key}` stands for two different tasks in this turn: give each a `key` of its own"
+            raise PluginError(wanted.plugin_id, type(asked).__name__, text)
         try:
-            new = await _new_session(lash, run, policy, wanted)
+            base = policies.get(session_id) or await _base(lash, policy, session_id, asked)
+            settled = _policy(lash, base, wanted.wish)
+            policies.setdefault(session_id, settled)
+            new = _new_session(lash, run, settled, wanted)
         except (ConfigurationError, CodecError) as error:
             raise PluginError(wanted.plugin_id, type(asked).__name__, str(error)) from error
-        known = made.setdefault(new.session_id, new)
-        if known.item is None:  # what makes it, and what tells it something, may be two
-            made[new.session_id] = evolve(known, item=new.item)
-    return tuple(made.values())
+        if new.item is not None or all(each.session_id != session_id for each in made):
+            made.append(new)  # who makes it, and who tells it something, may be several
+        if wanted.task is not None:
+            said[name] = wanted
+    return tuple(made)
 
 
 def _all_wanted(run: TurnRun, turn: AssembledTurn) -> Iterator[tuple[_Wanted, CreateSession | HandoffSession]]:
@@ -127,26 +142,44 @@ def _all_wanted(run: TurnRun, turn: AssembledTurn) -> Iterator[tuple[_Wanted, Cr
     asked: list[tuple[str, str, object]] = [(each.plugin_id, each.plugin_id, each.directive) for each in run.sessions]
     done = [each for each in turn.tool_calls if each.output.is_success]
     asked += [(each.plugin_id or each.tool_name, each.call_id, each.output.control) for each in done]
-    for plugin_id, owner, wish in asked:
-        if isinstance(wish, CreateSession) or (
-            isinstance(wish, HandoffSession) and turn.outcome == handoff_to(here, id, owner, wish)
-        ):
+    handoffs = [
+        each
+        for each in asked
+        if isinstance(each[2], HandoffSession) and turn.outcome == handoff_to(here, id, each[1], each[2])
+    ]
+    counts = handoffs[-1:]  # which has the last word
+    for each in asked:
+        plugin_id, owner, wish = each
+        if isinstance(wish, CreateSession) or (isinstance(wish, HandoffSession) and each in counts):
             yield _wanted(plugin_id, owner, wish), wish
 
 
-async def _new_session(lash: Lash, run: TurnRun, policy: SessionPolicy, wanted: _Wanted) -> NewSession:
-    here, id, wish = run.plan.session_id, run.plan.turn_id, wanted.wish
+async def _base(
+    lash: Lash, policy: SessionPolicy, session_id: str, asked: CreateSession | HandoffSession
+) -> SessionPolicy:
+    """What the wish adds to: how a session that is there runs, else how the turn's own does.
+
+    Raises `ConfigurationError` for a handoff to one that was deleted: nobody would go on.
+    """
+    wish = asked.create if isinstance(asked, HandoffSession) else asked
+    if wish.session_id is None:
+        return policy
+    if await lash.store.session_was_deleted(session_id):
+        if wish is not asked:
+            raise ConfigurationError(f"session `{session_id}` was deleted, and its id is spent: hand off to another")
+        return policy
+    head = await lash.store.load_head(session_id)
+    return decode(SessionPolicy, head.config) if head is not None and head.config else policy
+
+
+def _new_session(lash: Lash, run: TurnRun, policy: SessionPolicy, wanted: _Wanted) -> NewSession:
+    here, id = run.plan.session_id, run.plan.turn_id
     session_id = wanted.id(here, id)
-    base = policy
-    if wish.session_id is not None:  # it may be there, and run in its own way
-        head = await lash.store.load_head(session_id) if not await lash.store.session_was_deleted(session_id) else None
-        base = decode(SessionPolicy, head.config) if head is not None and head.config else policy
-    settled = _policy(lash, base, wish)
     item = None
     if wanted.task is not None:
         given = TurnInput(items=(TextItem(wanted.task),), told_by=wanted.plugin_id)
-        item = _item(lash, session_id, wanted.turn_id(here, id), given, settled)
-    return NewSession(session_id=session_id, config=encode(settled), forks=wish.fork, item=item)
+        item = _item(lash, session_id, wanted.turn_id(here, id), given, policy)
+    return NewSession(session_id=session_id, config=encode(policy), forks=wanted.wish.fork, item=item)
 
 
 def _item(lash: Lash, session_id: str, turn_id: str, given: TurnInput, policy: SessionPolicy) -> NewInboxItem:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from agents import agent, plugin
 from cli_kit import Cli
@@ -18,6 +19,7 @@ from lash_hookspecs import (
     Budget,
     ConfigurationError,
     Cost,
+    GenerationOptions,
     ImageBlock,
     LlmCallError,
     LlmCallFailed,
@@ -125,6 +127,35 @@ async def test_what_a_failed_call_has_cost_counts() -> None:
     async with agent([Reply(text="Half", error=error, usage=usage)], settings=priced()) as lash:
         turn = await (await lash.session("s")).run("Hi")
     assert (turn.cost, str(turn.cost)) == (Cost(2 * CENT, True), "at least $0.02")
+
+
+async def test_direct_calls_made_at_once_share_what_is_left() -> None:
+    """Each was judged as if the others, which had no answer yet, were free: all of them were made."""
+    codes: list[str | None] = []
+
+    async def lash_before_turn(ctx: Any) -> None:
+        cap = GenerationOptions(output_token_cap=500)
+        asked = LlmRequest(model="", messages=(LlmMessage(LlmRole.USER, (TextBlock(text="aside"),)),), generation=cap)
+
+        async def ask(key: str) -> None:
+            try:
+                await ctx.completions.complete(asked, key=key)
+                codes.append(None)
+            except LlmCallFailed as error:
+                codes.append(error.error.code)
+
+        async with anyio.create_task_group() as group:
+            for key in "abcd":
+                group.start_soon(ask, key)
+
+    async def answer(request: LlmRequest) -> Reply:
+        await anyio.wait_all_tasks_blocked()
+        return Reply(text="Yes.", usage=TokenUsage(input=2, output=400))
+
+    async with agent(answer, plugins=[plugin("aside", lash_before_turn)], settings=priced()) as lash:
+        turn = await (await lash.session("s")).run("Hi", max_tokens=1450)
+    assert sorted(map(str, codes)) == ["None", "None", "over_budget", "over_budget"]
+    assert turn.usage.total == 3 * 402, "once they are answered, only what they took counts"
 
 
 async def test_direct_calls_of_plugins_count() -> None:

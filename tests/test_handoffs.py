@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import frozen
-from hook_kit import Plugin, Told, asked, file_store, opened
+from hook_kit import Plugin, Told, asked, failure, file_store, opened, system_prompt
 
 from lash_framework import Lash
 from lash_hookspecs import (
@@ -252,6 +252,71 @@ async def test_sessions_are_made_with_the_commit_each_once() -> None:
         assert (await lash.session(a)).is_stored is False
 
 
+class Says(Plugin):
+    """Returns these from the first session's turn: before the model is asked, and after."""
+
+    def __init__(self, id: str, before: Any = None, after: Any = None) -> None:
+        super().__init__(id)
+        self.before, self.after = before, after
+
+    @hookimpl
+    def lash_before_turn(self, ctx: Any) -> Any:
+        return self.before if ctx.session_id == "one" else None
+
+    @hookimpl
+    def lash_after_turn(self, ctx: Any, turn: AssembledTurn) -> Any:
+        return self.after if ctx.session_id == "one" else None
+
+
+DESK = CreateSession(session_id="desk", key="successor")
+
+
+async def test_a_session_that_is_made_is_told_all_that_it_is_told() -> None:
+    """Of several tasks for one session only the first was kept: a handoff was committed, and never told."""
+    one = Says("one", CreateSession(session_id="desk", instructions="Be brief.", task="1"), HandoffSession("3", DESK))
+    two = Says("two", CreateSession(session_id="desk", task="2"))
+    model = Told(["Hi.", "A", "B", "C"])
+    async with opened(one, two, says=model) as lash:
+        session = await lash.session("one")
+        followed = await session.follow(await session.run("Hello"))
+        assert [each.text for each in followed.turns] == ["Hi.", "C"]
+        assert [each.text for each in await (await lash.session("desk")).messages()] == ["1", "A", "2", "B", "3", "C"]
+        assert all("Be brief." in system_prompt(model, call) for call in (1, 2, 3)), "it runs as it was made"
+
+
+async def test_two_tasks_with_one_key_are_an_error_of_who_says_so() -> None:
+    """Their ids are the same, so one of them was lost."""
+    async with opened(Says("mine", [CreateSession(task="1"), CreateSession(task="2")])) as lash:
+        turn = await (await lash.session("one")).run("Hello")
+        assert failure(turn)[0] == "runtime_error"
+        assert "`mine`, hook `CreateSession`: key `child` stands for two different tasks" in turn.errors[0].message
+        assert [each.session_id for each in await lash.list_sessions()] == ["one"]
+
+
+async def test_of_a_plugins_handoffs_at_two_seams_the_last_counts() -> None:
+    last = HandoffSession("Last.", CreateSession(key="successor", max_turns=3))
+    async with opened(Says("mine", HandoffSession("First."), last)) as lash:
+        session = await lash.session("one")
+        turn = await session.run("Hello", turn_id="t")
+        assert turn.outcome == NEXT
+        await session.follow(turn)
+        successor = await lash.session(NEXT.session_id)
+        assert ([each.text for each in await successor.messages()], successor.policy.max_turns) == (
+            ["Last.", "Done."],
+            3,
+        )
+
+
+async def test_nothing_is_handed_to_a_session_that_was_deleted() -> None:
+    """It looked like a success, and nobody went on."""
+    async with opened(Says("mine", HandoffSession("Go on.", DESK))) as lash:
+        await (await lash.session("desk")).run("Hi")
+        await lash.delete_session("desk")
+        turn = await (await lash.session("one")).run("Hello")
+        assert failure(turn)[0] == "runtime_error"
+        assert "`mine`, hook `HandoffSession`: session `desk` was deleted" in turn.errors[0].message
+
+
 async def test_handoffs_are_followed_from_session_to_session_and_not_for_ever() -> None:
     class Always(Plugin):
         @hookimpl
@@ -366,3 +431,25 @@ def test_a_handoff_has_one_task() -> None:
         HandoffSession("Go on.", CreateSession(task="And this."))
     with pytest.raises(TypeError, match=r"`HandoffSession.task` must be text"):
         HandoffSession(1)  # type: ignore[arg-type]  # what a user may get wrong
+
+
+# ---- replaying ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_turn_that_made_sessions_is_replayed_whatever_became_of_them(tmp_path: Path) -> None:
+    """A replay asked its store for what that didn't have, so `lash replay` broke on each such turn."""
+
+    class Both(Before):
+        def say(self, ctx: Any) -> Any:
+            both = [CreateSession(task="Take notes."), HandoffSession("Go on.", DESK)]
+            return both if ctx.session_id == "one" else []
+
+    keep = "[durability]\nkeep_journal_h = 1\n"
+    async with opened(Both(), says=["Two.", "Noted."], store=file_store(tmp_path), toml=keep, folder=tmp_path) as lash:
+        session = await lash.session("one")
+        turn = await session.run("Hello", turn_id="t")
+        assert (await lash.replay("t")).differences == ()
+        followed = await session.follow(turn)
+        assert (await lash.replay("t")).turn == followed.turns[0]
+        await lash.delete_session("desk")
+        assert (await lash.replay("t")).differences == ()

@@ -277,3 +277,55 @@ async def test_a_call_in_a_thread_that_is_cancelled_says_so_too() -> None:
     thread = "the turn was cancelled; it runs in a thread, which can't be stopped, and may still do its work"
     assert messages == [thread, "the turn was cancelled"]
     assert stopped == ["coroutine"]
+
+
+@pytest.mark.parametrize("second", ["enter", "free"])
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_a_call_that_makes_two_at_once_gives_its_place_back_each_time(limit: int, second: str) -> None:
+    """The first had ended, and its caller waited for a place: it took one while the second ran, and another after."""
+    order: list[str] = []
+    came, made, go = anyio.Event(), anyio.Event(), anyio.Event()
+
+    @tool(effect="pure", max_concurrency=limit)
+    async def enter(ctx: ToolCallContext, who: str) -> str:
+        "Enter."
+        order.append(who)
+        if who == "child":
+            await came.wait()
+        elif who.startswith("rival"):
+            await go.wait()
+        elif who == "parent":
+            async with anyio.create_task_group() as group:
+                group.start_soon(ctx.call_tool, 0, "enter", {"who": "child"})
+                await made.wait()
+                group.start_soon(ctx.call_tool, 1, second, {"who": "last"})
+                await anyio.wait_all_tasks_blocked()
+                go.set()
+        return who
+
+    @tool(effect="pure")
+    async def free(who: str) -> str:
+        "Run without a limit."
+        return who
+
+    def script(request: LlmRequest) -> Reply | str:
+        if any(isinstance(block, ToolResultBlock) for message in request.messages for block in message.blocks):
+            return "Done."
+        rivals = "rivals" in str(request.messages[-1])
+        who = [f"rival{n}" for n in range(limit)] if rivals else ["parent"]
+        return Reply(text="", tool_calls=[Call("enter", {"who": each}, each) for each in who])
+
+    async with agent(script, tools=[enter, free]) as lash:
+        one, two = await lash.session("one"), await lash.session("two")
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(one.run, "go")
+                while "child" not in order:
+                    await anyio.lowlevel.checkpoint()
+                group.start_soon(two.run, "rivals")
+                await anyio.wait_all_tasks_blocked()
+                came.set()
+                await anyio.wait_all_tasks_blocked()
+                made.set()
+        free_places = [places.value for places in lash.host.limits._places.values()]
+    assert free_places == [limit]

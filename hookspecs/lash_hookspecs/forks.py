@@ -38,7 +38,7 @@ class NewSession:
 
     `config` is the policy that it begins with. With `forks` it begins where the commit leaves its parent, components
     included. `item` is what it is told first; where an item with that source key was accepted, or its turn committed,
-    nothing is.
+    nothing is. A commit may name a session several times: the first makes it, and each tells it its item.
     """
 
     session_id: str

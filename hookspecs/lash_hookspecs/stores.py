@@ -240,6 +240,8 @@ def intent_hash(commit: RuntimeCommit) -> str:
             str(each.usage.cache_write_input),
             str(each.usage.reasoning_output),
             each.usage.at_least,
+            str(each.usage.picodollars),
+            each.usage.unpriced,
         ]
         for each in commit.usage
     ]

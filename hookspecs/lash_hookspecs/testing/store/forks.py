@@ -231,15 +231,15 @@ async def _edges(harness: StoreHarness) -> None:
 # ---- with a commit --------------------------------------------------------------------------------------------------
 
 
-def told(session_id: str, text: str = "go on") -> NewInboxItem:
+def told(session_id: str, text: str = "go on", key: str = "seed") -> NewInboxItem:
     return NewInboxItem(
         session_id=session_id,
-        source_key="seed",
+        source_key=key,
         ingress=Ingress.NEXT_TURN,
         content_hash=text,
         payload=text.encode(),
         accepted_at_ms=5,
-        turn_id="seed",
+        turn_id=key,
     )
 
 
@@ -250,13 +250,14 @@ async def _with_a_commit(harness: StoreHarness) -> None:
     new = (
         NewSession(session_id="c1", config=b"child", item=told("c1")),
         NewSession(session_id="c2", config=b"fork", forks=True),
+        NewSession(session_id="c1", config=b"another", item=told("c1", "and then", "next")),
     )
     commit = scribe.turn("one", components={"a": ComponentChanged(b"part")}, creates=new)
     for _ in range(2):
         await scribe.write(store, commit)
     head, waiting = await store.load_head("c1"), await store.list_inbox("c1")
     same((head.head_revision, head.config, head.leaf_node_id), (0, b"child", None))
-    same([(each.source_key, each.payload) for each in waiting], [("seed", b"go on")])
+    same([(each.source_key, each.payload) for each in waiting], [("seed", b"go on"), ("next", b"and then")])
     same((await store.load_meta("c1")).parent_session_id, "s1")
     same((await bodies(store, "c2"), await components_of(store, "c2")), ([b"{}", b"one"], {"a": b"part"}))
     same([(await store.load_head("c2")).config, list(await store.list_inbox("c2"))], [b"fork", []])
