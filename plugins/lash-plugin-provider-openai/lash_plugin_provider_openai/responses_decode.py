@@ -129,7 +129,7 @@ class ResponsesDecoder:
     # ---- pieces
 
     def _item(self, event: dict[str, Any], kind: str) -> _Item:
-        key = event.get("output_index") or 0, kind
+        key = _place(event, "output_index"), kind
         item = self._items.get(key)
         if item is None:
             item = self._items[key] = _Item(kind)
@@ -143,7 +143,7 @@ class ResponsesDecoder:
         delta = event["delta"]
         if delta:
             item = self._written(event, "message")
-            item.parts.setdefault(event.get("content_index") or 0, []).append(_text(delta))
+            item.parts.setdefault(_place(event, "content_index"), []).append(_text(delta))
             self._said.append(delta)
             out.append(StreamDelta(delta))
 
@@ -154,10 +154,10 @@ class ResponsesDecoder:
         self._written(event, "function_call").arguments.append(_text(event["delta"]))
 
     def _summary_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
-        self._shown(event, (0, event.get("summary_index") or 0), out)
+        self._shown(event, (0, _place(event, "summary_index")), out)
 
     def _reasoning_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
-        self._shown(event, (1, event.get("content_index") or 0), out)
+        self._shown(event, (1, _place(event, "content_index")), out)
 
     def _shown(self, event: dict[str, Any], place: tuple[int, int], out: list[LlmStreamEvent]) -> None:
         delta = event["delta"]
@@ -311,6 +311,16 @@ _KINDS: Mapping[str, Callable[[_Item], LlmOutputPart | None]] = {
     "message": _message,
     "reasoning": _reasoning,
 }
+
+
+def _place(event: dict[str, Any], name: str) -> int:
+    """The first, where an event doesn't say: what is sorted in the end has to be a number from the start."""
+    index = event.get(name)
+    if index is None:
+        return 0
+    if not isinstance(index, int):
+        raise TypeError(f"{index!r} is no place")
+    return index
 
 
 def _text(value: Any) -> str:
