@@ -79,8 +79,8 @@ def _apply(error: dict[str, Any], failure: AttemptFailed) -> None:
         failure.error = evolve(failure.error, kind=kind, retryable=retryable, code=status)
     for detail in _details(error):
         name = str(detail.get("@type", "")).rpartition(".")[2]
-        if name == "ErrorInfo" and detail.get("reason") in _KEY_REASONS:
-            failure.error = _about_the_key(failure.error, str(detail["reason"]))
+        if name == "ErrorInfo" and (reason := str(detail.get("reason"))) in _KEY_REASONS:
+            failure.error = _about_the_key(failure.error, reason)
         elif name == "RetryInfo" and failure.retry_after is None:
             failure.retry_after = _seconds(detail.get("retryDelay"))
         elif name == "QuotaFailure" and _is_used_up(detail):

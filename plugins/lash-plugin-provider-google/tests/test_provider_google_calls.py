@@ -179,6 +179,12 @@ FAILURES: dict[str, tuple[Answer, str, ProviderFailureKind, bool]] = {
         K.AUTH,
         False,
     ),
+    "a reason that is no text": (
+        error(400, "INVALID_ARGUMENT", "No.", detail("ErrorInfo", reason=["API_KEY_INVALID"])),
+        "INVALID_ARGUMENT",
+        K.VALIDATION,
+        False,
+    ),
     "words of the user about keys": (
         error(400, "INVALID_ARGUMENT", "Invalid value at 'contents': \"API key not valid\""),
         "INVALID_ARGUMENT",
