@@ -58,7 +58,7 @@ def service_failure(error: Any) -> AttemptFailed:
     """The failure that an error object within an answer means."""
     said = error_object({"error": error})
     value = LlmCallError(
-        message=f"google: the service reported an error in its answer: {said.message[:1024] or 'no message'}",
+        message=f"google: the service reported an error in its answer: {said.message or 'no message'}",
         kind=_Kind.STREAM,
         retryable=True,
         code=said.code or (f"http_{said.status}" if said.status else "in_stream_error"),

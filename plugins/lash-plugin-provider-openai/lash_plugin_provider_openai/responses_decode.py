@@ -26,7 +26,7 @@ from lash_hookspecs.llm import (
     ToolCallOutputPart,
 )
 from lash_hookspecs.messages import ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
-from lash_plugin_provider_openai.decode import _MISSHAPEN, _SHOWN_BYTES, _UNEXPECTED, _dump, _json
+from lash_plugin_provider_openai.decode import _MISSHAPEN, _UNEXPECTED, _dump, _json
 from lash_plugin_provider_openai.usage import UsageMeter
 from lash_provider_kit.failures import AttemptFailed, Seen, classify, error_object
 from lash_provider_kit.reader import MALFORMED_EVENT
@@ -333,7 +333,7 @@ def _service_failure(error: Any) -> AttemptFailed:
     said = error_object({"error": error})
     kind, retryable, reason = classify(said, None)
     value = LlmCallError(
-        message=f"openai: the service reported an error in its answer: {said.message[:1024] or 'no message'}",
+        message=f"openai: the service reported an error in its answer: {said.message or 'no message'}",
         kind=ProviderFailureKind.STREAM if kind is ProviderFailureKind.UNKNOWN else kind,
         retryable=retryable,
         code=said.code or said.type or (f"http_{said.status}" if said.status else "in_stream_error"),
@@ -356,5 +356,5 @@ def _failed(message: str, code: str, *, retryable: bool = True, raw: bytes | Non
 
 def _unreadable(message: str, code: str, data: bytes) -> AttemptFailed:
     """A failure about what has come: a response was observed, however little of it could be read."""
-    shown = " ".join(data[:_SHOWN_BYTES].decode("utf-8", "replace").split())
+    shown = " ".join(data.decode("utf-8", "replace").split())
     return _failed(f"{message}: `{shown}`", code, raw=data).observed(Seen.RESPONSE)

@@ -35,7 +35,7 @@ from lash_provider_kit.failures import (
 from lash_provider_kit.inflate import UnknownEncoding, inflated
 from lash_provider_kit.limiter import RateLimiter
 from lash_provider_kit.reader import Decoder, Limits, StreamReader, too_large
-from lash_provider_kit.redact import Redactor
+from lash_provider_kit.redact import Redactor, query_values
 from lash_provider_kit.retry import RetryPolicy, with_retries
 from lash_provider_kit.transport import HttpTransport, Timeouts, chunks_of, close_response
 
@@ -50,6 +50,7 @@ _DRAIN_S = 1.0
 _MAX_ERROR_BYTES = 64 * 1024
 _RAW_CHARS = 4096
 _MESSAGE_CHARS = 1024
+"""Of a message that quotes the service; decoders quote all of it, since it is redacted before it is cut."""
 # Content types under which services send event streams; the middle ones are wrong, and common.
 _STREAMED = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
 
@@ -90,7 +91,7 @@ class StreamingService:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._provider = provider
-        self._redact = Redactor(secrets)
+        self._redact = Redactor([*secrets, *query_values(url)])
         self._timeouts = timeouts
         self._limits = limits
         self._retry = retry
@@ -168,14 +169,17 @@ class StreamingService:
     def _clean(self, failure: AttemptFailed) -> None:
         error = failure.error
         raw = None if error.raw is None else self._redact(error.raw, _RAW_CHARS)
-        failure.error = evolve(error, message=self._redact(error.message, _RAW_CHARS), raw=raw)
+        code = None if error.code is None else self._redact(error.code)
+        failure.error = evolve(error, message=self._redact(error.message, _RAW_CHARS), code=code, raw=raw)
         failure.args = (failure.error.message,)  # it stays reachable as the context of what is raised
 
     def _judge(self, failure: AttemptFailed, decoder: Decoder) -> None:
         """Say of a failure within an answer what had been seen and spent, and where it came from."""
         failure.observed(_progress(decoder)).charged(decoder.usage)
-        if self.transport.url not in failure.error.message:
-            failure.error = evolve(failure.error, message=f"{failure.error.message} ({self.transport.url})")
+        message = self._redact(failure.error.message, _MESSAGE_CHARS)
+        if self.transport.shown not in message:
+            message = f"{message} ({self.transport.shown})"
+        failure.error = evolve(failure.error, message=message)
 
     async def _attempt(
         self, post: Callable[[], Awaitable[httpx.Response]], decoder: Decoder, send: LlmEventSender
@@ -205,7 +209,7 @@ class StreamingService:
                 else:
                     await close_response(response, arriving, self.transport.errors)
         if scope.cancelled_caught and not decoder.complete:
-            message = f"no whole answer from {self.transport.url} within {self._timeouts.deadline_s:g} s"
+            message = f"no whole answer from {self.transport.shown} within {self._timeouts.deadline_s:g} s"
             seen = _progress(decoder) if response is not None else Seen.NOTHING
             late = self._failure(message, ProviderFailureKind.TIMEOUT, "deadline_exceeded", seen, retryable=True)
             raise late.charged(decoder.usage)
@@ -311,9 +315,9 @@ class StreamingService:
         status = response.status_code
         said = error_object(body)
         kind, retryable, reason = classify(said, status)
-        words = said.message[:_MESSAGE_CHARS] or response.reason_phrase or "no message"
+        words = self._redact(said.message, _MESSAGE_CHARS) or response.reason_phrase or "no message"
         error = LlmCallError(
-            message=f"{self._provider}: HTTP {status} from {self.transport.url}: {words}",
+            message=f"{self._provider}: HTTP {status} from {self.transport.shown}: {words}",
             kind=kind,
             retryable=retryable,
             code=said.code or said.type or f"http_{status}",
@@ -330,7 +334,7 @@ class StreamingService:
         return with_message(failure, f"{failure.error.message} ({hint})") if hint else failure
 
     def _unexpected(self, what: str, body: bytes = b"") -> AttemptFailed:
-        message = f"{self.transport.url} answered with {what}: is the base URL right?"
+        message = f"{self.transport.shown} answered with {what}: is the base URL right?"
         return self._failure(message, ProviderFailureKind.HTTP, "unexpected_content", raw=body)
 
     def _failure(
@@ -350,7 +354,7 @@ class StreamingService:
     def _summary(self, response: httpx.Response) -> str:
         request_id = response.headers.get("x-request-id") or response.headers.get("request-id")
         named = f", request {request_id}" if request_id else ""
-        return f"POST {self.transport.url}: {response.status_code}{named}"
+        return self._redact(f"POST {self.transport.shown}: {response.status_code}{named}")
 
 
 def _progress(decoder: Decoder) -> Seen:

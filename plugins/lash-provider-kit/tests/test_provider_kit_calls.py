@@ -72,6 +72,32 @@ async def test_a_provider_may_know_more_of_a_refusal_than_its_status_says() -> N
     assert caught.value.error.message.endswith("no [redacted] (is the key right?)")
 
 
+async def test_a_key_in_the_query_is_neither_shown_nor_quoted() -> None:
+    said = b'{"error": {"message": "key %b is unknown", "code": "%b"}}' % (TOKEN.encode(), TOKEN.encode())
+    with ChatServer(status(400, said), raw(sse("end"))) as server:
+        service = StreamingService(provider="p", url=f"{server.url}?key={TOKEN}", headers={})
+        with pytest.raises(LlmCallFailed) as caught:
+            await service.call(b"{}", End, unheard)
+        answer = await service.call(b"{}", End, unheard)
+        await service.aclose()
+        assert caught.value.error.message == f"p: HTTP 400 from {server.url}: key [redacted] is unknown"
+        assert answer.http_summary == f"POST {server.url}: 200"
+        assert TOKEN not in f"{caught.value.error!r} {service.transport!r}"
+        assert {each.target for each in server.requests} == {f"/v1?key={TOKEN}"}
+
+
+@pytest.mark.parametrize("before", range(1000, 1030, 7))
+async def test_what_a_service_says_is_redacted_before_it_is_cut(before: int) -> None:
+    """A key that stood across the cut was half shown: no half is a known secret."""
+    said = b'{"error": "%b %b"}' % (b"x" * before, TOKEN.encode())
+    with ChatServer(status(400, said)) as server:
+        service = StreamingService(provider="p", url=server.url, headers={}, secrets=[TOKEN])
+        with pytest.raises(LlmCallFailed) as caught:
+            await service.call(b"{}", End, unheard)
+        await service.aclose()
+    assert "a-tok" not in repr(caught.value.error)
+
+
 async def test_why_a_credential_could_not_be_renewed_is_told_in_the_provider_s_words() -> None:
     said = LlmCallError(message="p: the command ended with 1", code="token_command_failed")
 
