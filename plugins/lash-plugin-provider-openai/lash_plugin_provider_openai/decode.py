@@ -175,6 +175,7 @@ class ChatDecoder:
             out.append(StreamReasoningDelta(reasoning))
         details = delta.get("reasoning_details")
         if details:
+            self.output_seen = True  # sealed reasoning is paid for as well, though nobody sees it
             self._details.take(details)
         refusal = delta.get("refusal")
         if refusal and isinstance(refusal, str):

@@ -174,6 +174,8 @@ class ResponsesDecoder:
         data = event["item"]
         if data["type"] in _KINDS:
             self._item(event, data["type"]).data = data
+            # A message may stay empty; a call has its name already, and reasoning, though hidden, is paid for.
+            self.output_seen = self.output_seen or data["type"] != "message"
 
     def _item_done(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
         data = event["item"]

@@ -330,6 +330,13 @@ def test_a_place_that_is_no_number_is_the_service_s_mistake_and_no_crash(odd: by
     assert [each.usage.input for each in events if isinstance(each, StreamUsage)] == [7]
 
 
+@pytest.mark.parametrize(("kind", "seen"), [("message", False), ("function_call", True), ("reasoning", True)])
+def test_a_call_or_reasoning_that_has_begun_is_output(kind: str, seen: bool) -> None:
+    decoder = ResponsesDecoder()
+    decoded(decoder, [event("response.output_item.added", output_index=0, item={"type": kind, "name": "pay"})])
+    assert decoder.output_seen is seen
+
+
 def test_cached_and_written_input_is_not_counted_twice() -> None:
     usage = {
         "input_tokens": 100,
