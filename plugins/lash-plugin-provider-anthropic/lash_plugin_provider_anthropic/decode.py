@@ -62,7 +62,6 @@ _STATUS: Mapping[str, int] = {
 }
 
 _UNEXPECTED = "unexpected_content"
-_SHOWN_BYTES = 120
 # What reading an event raises when something in it has another type than the service gives it. Checking each type
 # before use would cost every good event for the sake of a bad one.
 _MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError)
@@ -337,7 +336,7 @@ def _value(text: str) -> Any:
 def _service_failure(event: Any) -> AttemptFailed:
     said = error_object(event)
     kind, retryable, reason = classify(said, said.status or _STATUS.get(said.type))
-    words = said.message[:1024] or "no message"
+    words = said.message or "no message"
     value = LlmCallError(
         message=f"anthropic: the service reported an error in its answer: {words}",
         kind=ProviderFailureKind.STREAM if kind is ProviderFailureKind.UNKNOWN else kind,
@@ -362,7 +361,7 @@ def _failed(message: str, code: str, *, retryable: bool = True, raw: bytes | Non
 
 def _unreadable(message: str, code: str, data: bytes) -> AttemptFailed:
     """A failure about what has come: a response was observed, however little of it could be read."""
-    shown = " ".join(data[:_SHOWN_BYTES].decode("utf-8", "replace").split())
+    shown = " ".join(data.decode("utf-8", "replace").split())
     return _failed(f"{message}: `{shown}`", code, raw=data).observed(Seen.RESPONSE)
 
 

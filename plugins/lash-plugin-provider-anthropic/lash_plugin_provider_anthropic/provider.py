@@ -19,7 +19,7 @@ from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS
 from lash_plugin_provider_anthropic.settings import DEFAULT_BASE_URL, AnthropicSettings
 from lash_provider_kit.limiter import RateLimiter, RateLimits
 from lash_provider_kit.reader import Limits
-from lash_provider_kit.redact import checked_header, checked_url, is_loopback, with_path
+from lash_provider_kit.redact import checked_header, checked_url, is_loopback, with_path, without_query
 from lash_provider_kit.retry import RetryPolicy
 from lash_provider_kit.service import StreamingService
 from lash_provider_kit.transport import Timeouts
@@ -66,8 +66,7 @@ class AnthropicProvider:
         self._is_anthropic = base_url == DEFAULT_BASE_URL
         self._needs_key = self._is_anthropic and not any(secrets)
         self._may_call = live_calls_allowed or is_loopback(base_url) or transport is not None
-        self._base_url = base_url
-        self._endpoint = base_url.partition("?")[0]  # some gateways want their key in the query
+        self._endpoint = without_query(base_url)  # some gateways want their key in the query
         self._encoder = RequestEncoder(settings, provider_id=provider_id, endpoint=self._endpoint, models=models)
         # Most gateways' documentation gives a base URL that has the version in it.
         path = "/messages" if self._endpoint.rstrip("/").endswith("/v1") else "/v1/messages"
@@ -90,7 +89,7 @@ class AnthropicProvider:
         )
 
     def __repr__(self) -> str:
-        return f"<AnthropicProvider at {self._base_url}>"
+        return f"<AnthropicProvider at {self._endpoint}>"
 
     def capability(self, model: str) -> ModelCapability:
         """What the table, and over it the user, says of `model`; only Anthropic itself has the table's prices."""
@@ -107,13 +106,13 @@ class AnthropicProvider:
         """
         if not self._may_call:
             raise ConfigurationError(
-                f"{self._provider_id}: a call to {self._base_url} may cost money, and live calls aren't allowed here "
+                f"{self._provider_id}: a call to {self._endpoint} may cost money, and live calls aren't allowed here "
                 "(`live_calls_allowed` is false, as in tests): set `LASH_ALLOW_LIVE_CALLS=1` if that is meant, or use "
                 "a service on this machine, or `scripted:demo`"
             )
         if self._needs_key:
             # The user's to mend before anything is asked, so no failed turn is worth keeping.
-            raise ConfigurationError(f"{self._provider_id}: there is no API key for {self._base_url}: {_SET_THE_KEY}")
+            raise ConfigurationError(f"{self._provider_id}: there is no API key for {self._endpoint}: {_SET_THE_KEY}")
         answer = await self._service.call(self._encoder.pieces(request), MessageDecoder, send)
         told = self._encoder.receipt(request)
         return evolve(answer, generation_receipt=told) if told else answer

@@ -81,7 +81,6 @@ _UNSAID = frozenset({"FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "B
 _TEXT_KEYS = frozenset({"text", "thought", "thoughtSignature"})
 
 _UNEXPECTED = "unexpected_content"
-_SHOWN_BYTES = 120
 # What reading a chunk raises when something in it has another type than the service gives it. Checking each type before
 # use would cost every good chunk for the sake of a bad one.
 _MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError)
@@ -337,7 +336,7 @@ def _failed(message: str, code: str, *, raw: bytes | None = None) -> AttemptFail
 
 def _unreadable(message: str, code: str, data: bytes) -> AttemptFailed:
     """A failure about what has come: a response was observed, however little of it could be read."""
-    shown = " ".join(data[:_SHOWN_BYTES].decode("utf-8", "replace").split())
+    shown = " ".join(data.decode("utf-8", "replace").split())
     return _failed(f"{message}: `{shown}`", code, raw=data).observed(Seen.RESPONSE)
 
 

@@ -58,7 +58,7 @@ def service_failure(error: Any) -> AttemptFailed:
     """The failure that an error object within an answer means."""
     said = error_object({"error": error})
     value = LlmCallError(
-        message=f"google: the service reported an error in its answer: {said.message[:1024] or 'no message'}",
+        message=f"google: the service reported an error in its answer: {said.message or 'no message'}",
         kind=_Kind.STREAM,
         retryable=True,
         code=said.code or (f"http_{said.status}" if said.status else "in_stream_error"),
@@ -79,8 +79,8 @@ def _apply(error: dict[str, Any], failure: AttemptFailed) -> None:
         failure.error = evolve(failure.error, kind=kind, retryable=retryable, code=status)
     for detail in _details(error):
         name = str(detail.get("@type", "")).rpartition(".")[2]
-        if name == "ErrorInfo" and detail.get("reason") in _KEY_REASONS:
-            failure.error = _about_the_key(failure.error, str(detail["reason"]))
+        if name == "ErrorInfo" and (reason := str(detail.get("reason"))) in _KEY_REASONS:
+            failure.error = _about_the_key(failure.error, reason)
         elif name == "RetryInfo" and failure.retry_after is None:
             failure.retry_after = _seconds(detail.get("retryDelay"))
         elif name == "QuotaFailure" and _is_used_up(detail):

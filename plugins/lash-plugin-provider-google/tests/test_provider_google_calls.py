@@ -179,6 +179,12 @@ FAILURES: dict[str, tuple[Answer, str, ProviderFailureKind, bool]] = {
         K.AUTH,
         False,
     ),
+    "a reason that is no text": (
+        error(400, "INVALID_ARGUMENT", "No.", detail("ErrorInfo", reason=["API_KEY_INVALID"])),
+        "INVALID_ARGUMENT",
+        K.VALIDATION,
+        False,
+    ),
     "words of the user about keys": (
         error(400, "INVALID_ARGUMENT", "Invalid value at 'contents': \"API key not valid\""),
         "INVALID_ARGUMENT",
@@ -428,7 +434,7 @@ async def test_a_given_token_is_all_there_is() -> None:
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("import sys; sys.exit('not logged in')", "ended with 1: not logged in"),
+        ("import sys; sys.exit('not logged in')", "ended with 1: run it by hand to see why"),
         ("print()", "printed no token"),
         ("print('two words')", "printed no token"),
     ],
@@ -439,6 +445,7 @@ async def test_a_command_that_gives_no_token_is_a_typed_failure(code: str, words
         failed = await Caller(server, token_command=command).fail()
         assert (failed.code, failed.kind) == ("token_command_failed", K.AUTH)
         assert words in failed.message
+        assert "not logged in" not in failed.message  # curl and its like tell what they were given, secrets included
         assert "provider.google.token_command" in failed.message
         assert server.connections == 0
 

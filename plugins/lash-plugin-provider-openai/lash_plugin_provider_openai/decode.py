@@ -47,7 +47,6 @@ _FINISH: Mapping[str, LlmTerminalReason] = {
 
 
 _UNEXPECTED = "unexpected_content"
-_SHOWN_BYTES = 120
 # What reading a chunk raises when something in it has another type than any service gives it. Checking each type
 # before use would cost every good chunk for the sake of a bad one.
 _MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError)
@@ -176,6 +175,7 @@ class ChatDecoder:
             out.append(StreamReasoningDelta(reasoning))
         details = delta.get("reasoning_details")
         if details:
+            self.output_seen = True  # sealed reasoning is paid for as well, though nobody sees it
             self._details.take(details)
         refusal = delta.get("refusal")
         if refusal and isinstance(refusal, str):
@@ -280,7 +280,7 @@ class ChatDecoder:
 def _service_failure(error: Any) -> AttemptFailed:
     said = error_object({"error": error})
     kind, retryable, reason = classify(said, None)
-    words = said.message[:1024] or "no message"
+    words = said.message or "no message"
     code = said.code or said.type or (f"http_{said.status}" if said.status else "in_stream_error")
     value = LlmCallError(
         message=f"openai-chat: the service reported an error in its answer: {words}",
@@ -306,7 +306,7 @@ def _failed(message: str, code: str, *, retryable: bool = True, raw: bytes | Non
 
 def _unreadable(message: str, code: str, data: bytes) -> AttemptFailed:
     """A failure about what has come: a response was observed, however little of it could be read."""
-    shown = " ".join(data[:_SHOWN_BYTES].decode("utf-8", "replace").split())
+    shown = " ".join(data.decode("utf-8", "replace").split())
     return _failed(f"{message}: `{shown}`", code, raw=data).observed(Seen.RESPONSE)
 
 

@@ -24,7 +24,7 @@ from lash_plugin_provider_openai.responses_settings import OpenAiSettings
 from lash_plugin_provider_openai.settings import DEFAULT_BASE_URL, OpenAiChatSettings
 from lash_provider_kit.limiter import RateLimiter, RateLimits
 from lash_provider_kit.reader import Limits
-from lash_provider_kit.redact import checked_header, checked_url, is_loopback, with_path
+from lash_provider_kit.redact import checked_header, checked_url, is_loopback, with_path, without_query
 from lash_provider_kit.retry import RetryPolicy
 from lash_provider_kit.service import StreamingService
 from lash_provider_kit.transport import Timeouts
@@ -72,7 +72,7 @@ class OpenAiChatProvider:
             structured_output=settings.structured_output,
             images=settings.images,
             reasoning_efforts=settings.reasoning_efforts,
-            endpoint=base_url.partition("?")[0],  # some gateways want their key in the query
+            endpoint=without_query(base_url),  # some gateways want their key in the query
         )
         self._service = StreamingService(
             provider=provider_id,
@@ -94,7 +94,7 @@ class OpenAiChatProvider:
         )
 
     def __repr__(self) -> str:
-        return f"<OpenAiChatProvider at {self._base_url}>"
+        return f"<OpenAiChatProvider at {without_query(self._base_url)}>"
 
     def capability(self, model: str) -> ModelCapability:
         """What the settings say, and where OpenAI itself answers, the table; a model elsewhere is another one."""
@@ -128,6 +128,7 @@ def open_openai_chat(context: ProviderContext) -> OpenAiChatProvider:
 
 def require_call(provider_id: str, base_url: str, *, may_call: bool, needs_key: bool, set_the_key: str) -> None:
     """Raise `ConfigurationError` where a key, or the permission for live calls, is missing."""
+    base_url = without_query(base_url)
     if not may_call:
         raise ConfigurationError(
             f"{provider_id}: a call to {base_url} may cost money, and live calls aren't allowed here "

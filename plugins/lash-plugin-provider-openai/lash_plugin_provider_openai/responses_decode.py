@@ -26,7 +26,7 @@ from lash_hookspecs.llm import (
     ToolCallOutputPart,
 )
 from lash_hookspecs.messages import ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
-from lash_plugin_provider_openai.decode import _MISSHAPEN, _SHOWN_BYTES, _UNEXPECTED, _dump, _json
+from lash_plugin_provider_openai.decode import _MISSHAPEN, _UNEXPECTED, _dump, _json
 from lash_plugin_provider_openai.usage import UsageMeter
 from lash_provider_kit.failures import AttemptFailed, Seen, classify, error_object
 from lash_provider_kit.reader import MALFORMED_EVENT
@@ -129,7 +129,7 @@ class ResponsesDecoder:
     # ---- pieces
 
     def _item(self, event: dict[str, Any], kind: str) -> _Item:
-        key = event.get("output_index") or 0, kind
+        key = _place(event, "output_index"), kind
         item = self._items.get(key)
         if item is None:
             item = self._items[key] = _Item(kind)
@@ -143,7 +143,7 @@ class ResponsesDecoder:
         delta = event["delta"]
         if delta:
             item = self._written(event, "message")
-            item.parts.setdefault(event.get("content_index") or 0, []).append(_text(delta))
+            item.parts.setdefault(_place(event, "content_index"), []).append(_text(delta))
             self._said.append(delta)
             out.append(StreamDelta(delta))
 
@@ -154,10 +154,10 @@ class ResponsesDecoder:
         self._written(event, "function_call").arguments.append(_text(event["delta"]))
 
     def _summary_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
-        self._shown(event, (0, event.get("summary_index") or 0), out)
+        self._shown(event, (0, _place(event, "summary_index")), out)
 
     def _reasoning_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
-        self._shown(event, (1, event.get("content_index") or 0), out)
+        self._shown(event, (1, _place(event, "content_index")), out)
 
     def _shown(self, event: dict[str, Any], place: tuple[int, int], out: list[LlmStreamEvent]) -> None:
         delta = event["delta"]
@@ -174,6 +174,8 @@ class ResponsesDecoder:
         data = event["item"]
         if data["type"] in _KINDS:
             self._item(event, data["type"]).data = data
+            # A message may stay empty; a call has its name already, and reasoning, though hidden, is paid for.
+            self.output_seen = self.output_seen or data["type"] != "message"
 
     def _item_done(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
         data = event["item"]
@@ -313,6 +315,16 @@ _KINDS: Mapping[str, Callable[[_Item], LlmOutputPart | None]] = {
 }
 
 
+def _place(event: dict[str, Any], name: str) -> int:
+    """The first, where an event doesn't say: what is sorted in the end has to be a number from the start."""
+    index = event.get(name)
+    if index is None:
+        return 0
+    if not isinstance(index, int):
+        raise TypeError(f"{index!r} is no place")
+    return index
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("no text")
@@ -323,7 +335,7 @@ def _service_failure(error: Any) -> AttemptFailed:
     said = error_object({"error": error})
     kind, retryable, reason = classify(said, None)
     value = LlmCallError(
-        message=f"openai: the service reported an error in its answer: {said.message[:1024] or 'no message'}",
+        message=f"openai: the service reported an error in its answer: {said.message or 'no message'}",
         kind=ProviderFailureKind.STREAM if kind is ProviderFailureKind.UNKNOWN else kind,
         retryable=retryable,
         code=said.code or said.type or (f"http_{said.status}" if said.status else "in_stream_error"),
@@ -346,5 +358,5 @@ def _failed(message: str, code: str, *, retryable: bool = True, raw: bytes | Non
 
 def _unreadable(message: str, code: str, data: bytes) -> AttemptFailed:
     """A failure about what has come: a response was observed, however little of it could be read."""
-    shown = " ".join(data[:_SHOWN_BYTES].decode("utf-8", "replace").split())
+    shown = " ".join(data.decode("utf-8", "replace").split())
     return _failed(f"{message}: `{shown}`", code, raw=data).observed(Seen.RESPONSE)

@@ -18,7 +18,7 @@ from lash_plugin_provider_openai.responses_encode import ResponsesEncoder
 from lash_plugin_provider_openai.responses_settings import OpenAiSettings
 from lash_plugin_provider_openai.settings import DEFAULT_BASE_URL
 from lash_provider_kit.reader import Limits
-from lash_provider_kit.redact import checked_url, is_loopback, with_path
+from lash_provider_kit.redact import checked_url, is_loopback, with_path, without_query
 from lash_provider_kit.retry import RetryPolicy
 from lash_provider_kit.service import StreamingService
 from lash_provider_kit.transport import Timeouts
@@ -78,14 +78,14 @@ class OpenAiProvider:
         )
 
     def __repr__(self) -> str:
-        return f"<OpenAiProvider at {self._base_url}>"
+        return f"<OpenAiProvider at {without_query(self._base_url)}>"
 
     def capability(self, model: str) -> ModelCapability:
         """What the user says, and where OpenAI itself answers, the table; a model elsewhere is another one."""
         known = OPENAI_MODELS.capability(model, self._models)
         if not self._is_openai:
             known = self._models.get(model, UNKNOWN_MODEL)
-        return evolve(known, endpoint=self._base_url.partition("?")[0])
+        return evolve(known, endpoint=without_query(self._base_url))
 
     async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
         """Ask, always streaming.

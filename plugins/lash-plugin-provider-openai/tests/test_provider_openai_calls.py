@@ -34,6 +34,8 @@ from lash_hookspecs.llm import (
 from lash_hookspecs.llm_messages import ImageBlock, LlmMessage, LlmRole, TextBlock
 from lash_hookspecs.messages import AttachmentRef
 from lash_plugin_provider_openai import OpenAiChatProvider, OpenAiChatSettings, plugin
+from lash_plugin_provider_openai.responses_provider import OpenAiProvider
+from lash_plugin_provider_openai.responses_settings import OpenAiSettings
 from lash_provider_kit.testing import (
     Answer,
     ChatServer,
@@ -53,6 +55,10 @@ from lash_provider_kit.testing import (
 
 KEY = "sk-test-0123456789abcdefghij"
 ASKED = LlmRequest(model="test-model", messages=(LlmMessage(LlmRole.USER, (TextBlock(text="hi"),)),))
+
+
+async def unheard(events: Sequence[LlmStreamEvent]) -> None:
+    """Nobody listens."""
 
 
 class Caller:
@@ -277,6 +283,29 @@ async def test_settings_become_headers_and_a_query_stays_at_the_end() -> None:
         assert request.headers["openai-organization"] == "org"
         assert request.headers["openai-project"] == "proj"
         assert request.headers["x-gateway"] == "secret-gateway-key"
+
+
+@pytest.mark.parametrize("before", [80, 1000])
+@pytest.mark.parametrize("form", ["%s", '{"error":{"message":"%s"}}'])
+async def test_a_key_across_a_cut_of_what_the_stream_said_is_not_half_shown(before: int, form: str) -> None:
+    with ChatServer(raw(sse(form % ("x" * before + KEY)))) as server:
+        error = await Caller(server.url).fail()
+        assert KEY[:8] not in repr(error)
+
+
+async def test_a_key_in_the_base_url_s_query_is_not_shown() -> None:
+    url = "https://gw.example/v1?key=key-of-the-gateway"
+    for provider in (
+        OpenAiChatProvider(OpenAiChatSettings(base_url=url), live_calls_allowed=False),
+        OpenAiProvider(OpenAiSettings(base_url=url), live_calls_allowed=False),
+    ):
+        with pytest.raises(ConfigurationError, match="may cost money") as caught:
+            await provider.complete(ASKED, unheard)
+        assert "key-of-the-gateway" not in f"{provider!r} {caught.value}"
+        await provider.aclose()
+    with pytest.raises(ConfigurationError) as caught:
+        OpenAiChatProvider(OpenAiChatSettings(base_url=url.removeprefix("https://")))
+    assert "key-of-the-gateway" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

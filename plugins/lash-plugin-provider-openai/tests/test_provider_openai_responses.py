@@ -24,6 +24,7 @@ from lash_hookspecs.llm import (
     ProviderContext,
     ReasoningOutput,
     StreamReasoningDelta,
+    StreamUsage,
     TokenUsage,
 )
 from lash_hookspecs.llm_messages import (
@@ -309,6 +310,31 @@ def test_another_answer_s_id_fails_it() -> None:
     )
     assert isinstance(made, LlmCallError)
     assert made.code == "identity_drift"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        event("response.output_text.delta", output_index="0", content_index=0, delta="Hi"),
+        event("response.output_text.delta", output_index=0, content_index=[0], delta="Hi"),
+        event("response.reasoning_summary_text.delta", output_index=0, summary_index="0", delta="Hi"),
+    ],
+)
+def test_a_place_that_is_no_number_is_the_service_s_mistake_and_no_crash(odd: bytes) -> None:
+    # It was sorted among numbers at the end, where a TypeError lost what the call had cost.
+    begun = event("response.created", response=response(status="in_progress", usage={"input_tokens": 7}))
+    good = event("response.output_text.delta", output_index=0, content_index=0, delta="Hi")
+    events, made = answer(begun, good, odd, event("response.completed", response=response(status="completed")))
+    assert isinstance(made, LlmCallError)
+    assert made.code == "unexpected_content"
+    assert [each.usage.input for each in events if isinstance(each, StreamUsage)] == [7]
+
+
+@pytest.mark.parametrize(("kind", "seen"), [("message", False), ("function_call", True), ("reasoning", True)])
+def test_a_call_or_reasoning_that_has_begun_is_output(kind: str, seen: bool) -> None:
+    decoder = ResponsesDecoder()
+    decoded(decoder, [event("response.output_item.added", output_index=0, item={"type": kind, "name": "pay"})])
+    assert decoder.output_seen is seen
 
 
 def test_cached_and_written_input_is_not_counted_twice() -> None:

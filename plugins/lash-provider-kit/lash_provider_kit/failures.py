@@ -129,10 +129,13 @@ def error_object(body: bytes | Mapping[str, Any]) -> ServiceError:
     )
 
 
+_STATUS = re.compile("[45][0-9][0-9]")  # not isdigit(), to which `²` is one as well
+
+
 def _is_status(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return False
-    return str(value).isdigit() and 400 <= int(value) <= 599
+    if isinstance(value, str):
+        return _STATUS.fullmatch(value) is not None
+    return isinstance(value, int) and 400 <= value <= 599
 
 
 # ---- classification -------------------------------------------------------------------------------------------------

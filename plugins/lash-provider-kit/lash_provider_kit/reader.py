@@ -69,6 +69,12 @@ class StreamReader:
         self._feed = decoder.feed
         self._parser = SseParser(limits.event_bytes, limits.stream_bytes)
         self.any_event = False
+        self._cut_amid_event = False
+
+    @property
+    def amid_event(self) -> bool:
+        """Whether an event has begun whose end hasn't come: nobody knows what it says, and it may be output."""
+        return self._cut_amid_event or self._parser.amid_event
 
     @property
     def received(self) -> int:
@@ -102,6 +108,7 @@ class StreamReader:
             # Half an event at the end is the sign of a cut, which the decoder's end judges, rather than of bad data.
             if failure.error.code != MALFORMED_EVENT:
                 raise
+            self._cut_amid_event = True
 
 
 def too_large(provider: str, what: str) -> AttemptFailed:

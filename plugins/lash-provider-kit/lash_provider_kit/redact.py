@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote_plus, urlsplit
 
 from lash_hookspecs.errors import ConfigurationError
 
-__all__ = ["Redactor", "checked_header", "checked_url", "is_loopback", "with_path"]
+__all__ = [
+    "Redactor",
+    "checked_header",
+    "checked_url",
+    "is_loopback",
+    "query_values",
+    "with_path",
+    "without_query",
+]
 
 # A service may quote another secret than ours (a gateway's upstream key), so shapes are hidden as well as values.
 _SHAPES = re.compile(
     r"(?i)(bearer\s+)[\w.~+/=-]{8,}|\b(?:sk|gsk|xai)-[\w-]{16,}|\bAIza[\w-]{30,}|\bya29\.[\w.-]{8,}|(?<=://)[^/\s@\"']+@"
 )
+# A header's value may be a secret behind the name of its kind, and a service quotes the secret alone.
+_SCHEME = re.compile(r"(?i)(?:bearer|basic|token|(?:api-?)?key)\s+(\S+)")
 _HIDDEN = "[redacted]"
 _SHORTEST = 8
 
@@ -31,8 +42,10 @@ class Redactor:
 
     def add(self, secrets: Iterable[str]) -> None:
         """Know these too."""
-        known = {each for each in secrets if len(each) >= _SHORTEST}
-        known |= {quote(each, safe="") for each in known}
+        given = {each.strip() for each in secrets}
+        given |= {found[1] for each in given if (found := _SCHEME.fullmatch(each))}
+        known = {each for each in given if len(each) >= _SHORTEST}
+        known |= {form for each in known for form in _forms(each)}
         self._secrets = sorted(known.union(self._secrets), key=len, reverse=True)
 
     def __call__(self, text: str, limit: int | None = None) -> str:
@@ -43,6 +56,12 @@ class Redactor:
         if limit is not None and len(text) > limit:
             return f"{text[:limit]}… ({len(text)} characters)"
         return text
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """How it looks in URLs, and in JSON of several writers."""
+    escaped = [json.dumps(secret, ensure_ascii=each)[1:-1] for each in (True, False)]
+    return quote(secret, safe=""), *escaped, *(each.replace("/", "\\/") for each in escaped)
 
 
 def checked_url(url: str, setting: str) -> str:
@@ -58,7 +77,7 @@ def checked_url(url: str, setting: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid:
         # Redacted because people paste the key into the wrong variable.
         raise ConfigurationError(
-            f"`{setting}` must be a URL like `https://api.example.com/v1`, not `{Redactor()(url)}`"
+            f"`{setting}` must be a URL like `https://api.example.com/v1`, not `{Redactor()(without_query(url))}`"
         )
     if parts.fragment:
         raise ConfigurationError(f"`{setting}` must not hold a fragment (`#…`)")
@@ -84,6 +103,17 @@ def with_path(url: str, path: str) -> str:
     """`url` with `path` appended to its path; a query stays at the end, where some gateways want a version."""
     base, mark, query = url.partition("?")
     return f"{base.rstrip('/')}{path}{mark}{query}"
+
+
+def without_query(url: str) -> str:
+    """`url` as it may be shown."""
+    return url.partition("?")[0]
+
+
+def query_values(url: str) -> list[str]:
+    """The values in a URL's query, as they stand there and as they are meant."""
+    values = [each.partition("=")[2] for each in url.partition("?")[2].split("&")]
+    return [*values, *map(unquote_plus, values)]
 
 
 def is_loopback(url: str) -> bool:

@@ -35,7 +35,7 @@ from lash_provider_kit.failures import (
 from lash_provider_kit.inflate import UnknownEncoding, inflated
 from lash_provider_kit.limiter import RateLimiter
 from lash_provider_kit.reader import Decoder, Limits, StreamReader, too_large
-from lash_provider_kit.redact import Redactor
+from lash_provider_kit.redact import Redactor, query_values
 from lash_provider_kit.retry import RetryPolicy, with_retries
 from lash_provider_kit.transport import HttpTransport, Timeouts, chunks_of, close_response
 
@@ -50,6 +50,7 @@ _DRAIN_S = 1.0
 _MAX_ERROR_BYTES = 64 * 1024
 _RAW_CHARS = 4096
 _MESSAGE_CHARS = 1024
+"""Of a message that quotes the service; decoders quote all of it, since it is redacted before it is cut."""
 # Content types under which services send event streams; the middle ones are wrong, and common.
 _STREAMED = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
 
@@ -90,7 +91,7 @@ class StreamingService:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._provider = provider
-        self._redact = Redactor(secrets)
+        self._redact = Redactor([*secrets, *query_values(url)])
         self._timeouts = timeouts
         self._limits = limits
         self._retry = retry
@@ -168,19 +169,24 @@ class StreamingService:
     def _clean(self, failure: AttemptFailed) -> None:
         error = failure.error
         raw = None if error.raw is None else self._redact(error.raw, _RAW_CHARS)
-        failure.error = evolve(error, message=self._redact(error.message, _RAW_CHARS), raw=raw)
+        code = None if error.code is None else self._redact(error.code)
+        failure.error = evolve(error, message=self._redact(error.message, _RAW_CHARS), code=code, raw=raw)
         failure.args = (failure.error.message,)  # it stays reachable as the context of what is raised
 
-    def _judge(self, failure: AttemptFailed, decoder: Decoder) -> None:
+    def _judge(self, failure: AttemptFailed, decoder: Decoder, seen: Seen) -> None:
         """Say of a failure within an answer what had been seen and spent, and where it came from."""
-        failure.observed(_progress(decoder)).charged(decoder.usage)
-        if self.transport.url not in failure.error.message:
-            failure.error = evolve(failure.error, message=f"{failure.error.message} ({self.transport.url})")
+        failure.observed(seen).charged(decoder.usage)
+        message = self._redact(failure.error.message, _MESSAGE_CHARS)
+        if self.transport.shown not in message:
+            message = f"{message} ({self.transport.shown})"
+        failure.error = evolve(failure.error, message=message)
 
     async def _attempt(
         self, post: Callable[[], Awaitable[httpx.Response]], decoder: Decoder, send: LlmEventSender
     ) -> LlmResponse:
         response: httpx.Response | None = None
+        reader = StreamReader(decoder, self._limits, self._provider)
+        streamed = True
         with anyio.move_on_after(self._timeouts.deadline_s) as scope:
             response = await post()
             arriving = chunks_of(response)
@@ -191,13 +197,14 @@ class StreamingService:
                     refused = await self._refused(response, chunks)
                     raise refused if is_free(response.status_code) else refused.charged()
                 kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-                if kind in _STREAMED:
-                    ended = await self._stream(chunks, decoder, send, scope, strict=kind == "text/event-stream")
+                streamed = kind in _STREAMED
+                if streamed:
+                    ended = await self._stream(chunks, decoder, reader, send, scope, strict=kind == "text/event-stream")
                 else:
                     await self._document(chunks, kind, decoder, send)
             except AttemptFailed as failure:
                 if response.is_success:
-                    self._judge(failure, decoder)
+                    self._judge(failure, decoder, _progress(decoder, reader))
                 raise
             finally:
                 if ended:
@@ -205,14 +212,11 @@ class StreamingService:
                 else:
                     await close_response(response, arriving, self.transport.errors)
         if scope.cancelled_caught and not decoder.complete:
-            message = f"no whole answer from {self.transport.url} within {self._timeouts.deadline_s:g} s"
-            seen = _progress(decoder) if response is not None else Seen.NOTHING
-            late = self._failure(message, ProviderFailureKind.TIMEOUT, "deadline_exceeded", seen, retryable=True)
-            raise late.charged(decoder.usage)
+            raise self._late(response, decoder, _progress(decoder, reader) if streamed else Seen.RESPONSE)
         try:
             answer = decoder.finish()
         except AttemptFailed as failure:
-            self._judge(failure, decoder)
+            self._judge(failure, decoder, _progress(decoder, reader))
             raise
         assert response is not None  # post returned, or raised, or the deadline passed
         return evolve(answer, http_summary=self._summary(response))
@@ -231,13 +235,13 @@ class StreamingService:
         self,
         chunks: AsyncIterator[bytes],
         decoder: Decoder,
+        reader: StreamReader,
         send: LlmEventSender,
         scope: anyio.CancelScope,
         *,
         strict: bool,
     ) -> bool:
         """Decode the stream to its end; whether that was a clean one."""
-        reader = StreamReader(decoder, self._limits, self._provider)
         take, errors = reader.take, self.transport.errors
         draining = ended = False
         cut: AttemptFailed | None = None
@@ -273,7 +277,7 @@ class StreamingService:
                 deadline = min(deadline, anyio.current_time() + _DRAIN_S)
             scope.deadline = deadline  # once: each change is a timer more
         if cut is not None and not decoder.complete:
-            raise cut.observed(_progress(decoder))
+            raise cut.observed(_progress(decoder, reader))
         if not reader.any_event and not strict and reader.received:
             raise self._unexpected("text that is no event stream")
         return cut is None
@@ -311,9 +315,9 @@ class StreamingService:
         status = response.status_code
         said = error_object(body)
         kind, retryable, reason = classify(said, status)
-        words = said.message[:_MESSAGE_CHARS] or response.reason_phrase or "no message"
+        words = self._redact(said.message, _MESSAGE_CHARS) or response.reason_phrase or "no message"
         error = LlmCallError(
-            message=f"{self._provider}: HTTP {status} from {self.transport.url}: {words}",
+            message=f"{self._provider}: HTTP {status} from {self.transport.shown}: {words}",
             kind=kind,
             retryable=retryable,
             code=said.code or said.type or f"http_{status}",
@@ -329,8 +333,22 @@ class StreamingService:
             hint = "redirects aren't followed, since they would carry the key along: set the base URL that is meant"
         return with_message(failure, f"{failure.error.message} ({hint})") if hint else failure
 
+    def _late(self, response: httpx.Response | None, decoder: Decoder, seen: Seen) -> AttemptFailed:
+        """The deadline's failure. A status other than 200's is an answer, even if its body never came."""
+        status = None if response is None or response.is_success else response.status_code
+        told = "" if status is None else f" (only HTTP {status})"
+        late = self._failure(
+            f"no whole answer from {self.transport.shown} within {self._timeouts.deadline_s:g} s{told}",
+            ProviderFailureKind.TIMEOUT,
+            "deadline_exceeded",
+            Seen.NOTHING if response is None else seen if status is None else Seen.RESPONSE,
+            retryable=True,
+        )
+        late.status = status
+        return late if status is not None and is_free(status) else late.charged(decoder.usage)
+
     def _unexpected(self, what: str, body: bytes = b"") -> AttemptFailed:
-        message = f"{self.transport.url} answered with {what}: is the base URL right?"
+        message = f"{self.transport.shown} answered with {what}: is the base URL right?"
         return self._failure(message, ProviderFailureKind.HTTP, "unexpected_content", raw=body)
 
     def _failure(
@@ -350,10 +368,10 @@ class StreamingService:
     def _summary(self, response: httpx.Response) -> str:
         request_id = response.headers.get("x-request-id") or response.headers.get("request-id")
         named = f", request {request_id}" if request_id else ""
-        return f"POST {self.transport.url}: {response.status_code}{named}"
+        return self._redact(f"POST {self.transport.shown}: {response.status_code}{named}")
 
 
-def _progress(decoder: Decoder) -> Seen:
+def _progress(decoder: Decoder, reader: StreamReader) -> Seen:
     if decoder.output_seen:
         return Seen.OUTPUT
-    return Seen.EMPTY_STREAM if decoder.usage is None else Seen.RESPONSE
+    return Seen.EMPTY_STREAM if decoder.usage is None and not reader.amid_event else Seen.RESPONSE

@@ -53,6 +53,11 @@ class SseParser:
         """Bytes fed so far."""
         return self._received
 
+    @property
+    def amid_event(self) -> bool:
+        """Whether something of an event's data has come, and its end hasn't."""
+        return bool(self._data) or b"".join(self._line).removeprefix(_BOM).startswith(b"data:")
+
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of every event that ends in `chunk`. Raises `SseLimitExceeded`."""
         if self._received + len(chunk) > self._max_stream:

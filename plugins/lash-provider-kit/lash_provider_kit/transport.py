@@ -30,6 +30,7 @@ from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.values import frozen
 from lash_provider_kit.failures import AttemptFailed, transport_failure
 from lash_provider_kit.lean_httpx import import_httpx
+from lash_provider_kit.redact import without_query
 
 if TYPE_CHECKING:
     import ssl
@@ -79,6 +80,8 @@ class HttpTransport:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = url
+        self.shown = without_query(url)
+        """The URL for people: some gateways want their key in the query."""
         self._provider = provider
         self._headers = dict(headers)
         self._timeouts = timeouts
@@ -94,7 +97,7 @@ class HttpTransport:
         """What carries new requests, for diagnosis: `aiohttp`, `httpx`, `proxy` or `given`; empty before the first."""
 
     def __repr__(self) -> str:
-        return f"<HttpTransport to {self.url}>"
+        return f"<HttpTransport to {self.shown}>"
 
     async def post(
         self, body: Sequence[bytes], headers: Mapping[str, str] = _NONE, url: str | None = None
@@ -118,7 +121,7 @@ class HttpTransport:
         Raise it outside of the `except`, so that nothing chains the library's exception to it: aiohttp's errors hold
         the request's headers, and show them, key included.
         """
-        return transport_failure(exc, self.url, self._provider, self._timeouts)
+        return transport_failure(exc, self.shown, self._provider, self._timeouts)
 
     async def aclose(self) -> None:
         """Close all connections; the next request would open new ones."""

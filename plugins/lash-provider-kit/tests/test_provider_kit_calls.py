@@ -12,7 +12,11 @@ from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmStreamEvent, ProviderFailureKind, TokenUsage
 from lash_provider_kit import AttemptFailed, StreamingService
 from lash_provider_kit.credentials import Credential, CredentialManager
-from lash_provider_kit.testing import ChatServer, raw, sse, status
+from lash_provider_kit.failures import Seen
+from lash_provider_kit.reader import MALFORMED_EVENT
+from lash_provider_kit.retry import RetryPolicy
+from lash_provider_kit.testing import Answer, ChatServer, raw, sse, status
+from lash_provider_kit.transport import Timeouts
 
 TOKEN = "a-token-that-nobody-sees"
 
@@ -32,6 +36,21 @@ class End:
 
     def finish(self) -> LlmResponse:
         return LlmResponse()
+
+
+class Strict(End):
+    """One that takes no half of an event."""
+
+    def feed(self, data: bytes, out: list[LlmStreamEvent]) -> None:
+        if data != b"end":
+            error = LlmCallError(message="p: half an event", code=MALFORMED_EVENT, retryable=True)
+            raise AttemptFailed(error, Seen.EMPTY_STREAM)
+        super().feed(data, out)
+
+    def finish(self) -> LlmResponse:
+        if not self.complete:
+            raise AttemptFailed(LlmCallError(message="p: cut", retryable=True), Seen.EMPTY_STREAM)
+        return super().finish()
 
 
 async def unheard(events: Sequence[LlmStreamEvent]) -> None:
@@ -70,6 +89,60 @@ async def test_a_provider_may_know_more_of_a_refusal_than_its_status_says() -> N
     assert seen == [b'{"error": "no"}']
     assert caught.value.error.kind is ProviderFailureKind.AUTH
     assert caught.value.error.message.endswith("no [redacted] (is the key right?)")
+
+
+async def test_a_key_in_the_query_is_neither_shown_nor_quoted() -> None:
+    said = b'{"error": {"message": "key %b is unknown", "code": "%b"}}' % (TOKEN.encode(), TOKEN.encode())
+    with ChatServer(status(400, said), raw(sse("end"))) as server:
+        service = StreamingService(provider="p", url=f"{server.url}?key={TOKEN}", headers={})
+        with pytest.raises(LlmCallFailed) as caught:
+            await service.call(b"{}", End, unheard)
+        answer = await service.call(b"{}", End, unheard)
+        await service.aclose()
+        assert caught.value.error.message == f"p: HTTP 400 from {server.url}: key [redacted] is unknown"
+        assert answer.http_summary == f"POST {server.url}: 200"
+        assert TOKEN not in f"{caught.value.error!r} {service.transport!r}"
+        assert {each.target for each in server.requests} == {f"/v1?key={TOKEN}"}
+
+
+@pytest.mark.parametrize("before", range(1000, 1030, 7))
+async def test_what_a_service_says_is_redacted_before_it_is_cut(before: int) -> None:
+    """A key that stood across the cut was half shown: no half is a known secret."""
+    said = b'{"error": "%b %b"}' % (b"x" * before, TOKEN.encode())
+    with ChatServer(status(400, said)) as server:
+        service = StreamingService(provider="p", url=server.url, headers={}, secrets=[TOKEN])
+        with pytest.raises(LlmCallFailed) as caught:
+            await service.call(b"{}", End, unheard)
+        await service.aclose()
+    assert "a-tok" not in repr(caught.value.error)
+
+
+@pytest.mark.parametrize(
+    ("answer", "seen"),
+    [
+        (evolve(raw(b'{"error":', end="hang"), head=raw().head.replace(b" 200 ", b" 503 ")), Seen.RESPONSE),
+        (raw(b'{"choices": [', content_type="application/json", end="hang"), Seen.RESPONSE),
+        (raw(b'data: {"half": ', end="hang"), Seen.RESPONSE),
+        (raw(b'data: {"half": ', end="cut"), Seen.RESPONSE),
+        (raw(b": a comment", end="hang"), Seen.EMPTY_STREAM),
+    ],
+)
+async def test_whatever_of_an_answer_had_come_before_it_stopped_was_seen(answer: Answer, seen: Seen) -> None:
+    """An answer that may have been charged was asked for again: only a stream's events counted as seen."""
+    with ChatServer(answer) as server:
+        times = Timeouts(deadline_s=0.2)
+        retry = RetryPolicy(max_attempts=2, first_wait_s=0)
+        service = StreamingService(provider="p", url=server.url, headers={}, timeouts=times, retry=retry)
+        server.default = raw(sse("end"))
+        if seen is Seen.RESPONSE:
+            with pytest.raises(LlmCallFailed) as caught:
+                await service.call(b"{}", Strict, unheard)
+            assert caught.value.error.code == "unsafe_retry_response_observed"
+            assert ("HTTP 503" in caught.value.error.message) == answer.head.startswith(b"HTTP/1.1 503")
+        else:
+            await service.call(b"{}", Strict, unheard)
+        assert len(server.requests) == (1 if seen is Seen.RESPONSE else 2)
+        await service.aclose()
 
 
 async def test_why_a_credential_could_not_be_renewed_is_told_in_the_provider_s_words() -> None:

@@ -78,6 +78,10 @@ def test_status_map(status: int, kind: ProviderFailureKind, retryable: bool) -> 
         (b"[]", ServiceError()),
         (b'{"error":{"message":null,"code":true}}', ServiceError()),
         (b"\xff\xfe", ServiceError(message="\ufffd\ufffd")),
+        # digits that Python's `int` takes no number from
+        ('{"error":{"message":"m","code":"²"}}'.encode(), ServiceError(message="m")),
+        (b'{"error":{"message":"m","code":"%b"}}' % (b"4" * 5000), ServiceError(message="m")),
+        (b'{"error":{"message":"m","code":1400}}', ServiceError(message="m")),
     ],
 )
 def test_error_objects_of_many_services(body: bytes, expected: ServiceError) -> None:

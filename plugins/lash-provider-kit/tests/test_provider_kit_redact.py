@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from lash_hookspecs.errors import ConfigurationError
-from lash_provider_kit.redact import Redactor, checked_header, checked_url, is_loopback, with_path
+from lash_provider_kit.redact import Redactor, checked_header, checked_url, is_loopback, query_values, with_path
 
 KEY = "tok/3n=with odd+chars"
 
@@ -38,6 +40,23 @@ def test_what_is_no_secret_stays() -> None:
 
 def test_cutting_leaves_no_half_of_a_secret() -> None:
     assert "tok/3" not in Redactor([KEY])("x" * 8 + KEY, 14)
+
+
+@pytest.mark.parametrize("value", ["Bearer {}", "bearer  {}", "Token {}", "api-key {}"])
+def test_a_header_s_secret_is_known_without_the_name_of_its_kind(value: str) -> None:
+    assert Redactor([value.format("only-the-token")])("invalid: only-the-token!") == "invalid: [redacted]!"
+
+
+def test_a_secret_is_known_as_json_writes_it() -> None:
+    secret = 'quote"slash\\and/é'
+    for text in (json.dumps(secret), json.dumps(secret, ensure_ascii=False), json.dumps(secret).replace("/", "\\/")):
+        assert Redactor([secret])(text) == '"[redacted]"'
+
+
+def test_values_of_a_query_are_known_in_both_forms() -> None:
+    url = "https://gw.example/v1?api-version=1&key=a%2Fb+c"
+    assert query_values(url) == ["1", "a%2Fb+c", "1", "a/b c"]
+    assert query_values("https://gw.example/v1") == ["", ""]
 
 
 def test_the_redactor_shows_no_secret() -> None:
