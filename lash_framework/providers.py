@@ -17,15 +17,19 @@ __all__ = ["LIVE_CALLS_VARIABLE", "Providers", "split_model"]
 LIVE_CALLS_VARIABLE = "LASH_ALLOW_LIVE_CALLS"
 
 
+def _examples(name: str, known: Mapping[str, Owned[ProviderSpec]]) -> str:
+    """What to type. Which provider has a model isn't guessed from its name, so all are told."""
+    shown = [f"`{each}:{name}`" for each in known if each != "scripted"] or ["`provider:name`"]
+    return f"{', '.join(shown)}, or `scripted:demo` to work offline"
+
+
 def split_model(model: str, known: Mapping[str, Owned[ProviderSpec]]) -> tuple[str, str]:
     """`provider:name` as its two halves. Raises `ConfigurationError` that says what to type."""
     provider_id, colon, name = model.partition(":")
     if not model.strip():
-        example = next((f"`{each}:NAME`" for each in known if each != "scripted"), "`provider:name`")
-        raise ConfigurationError(f"model `{model}` is empty: type {example}, or `scripted:demo` to work offline")
+        raise ConfigurationError(f"model `{model}` is empty: type {_examples('NAME', known)}")
     if not colon:
-        shown = next((f"`{each}:{model}`" for each in known if each != "scripted"), "`provider:name`")
-        raise ConfigurationError(f"model `{model}` names no provider: type {shown}, or `scripted:demo` to work offline")
+        raise ConfigurationError(f"model `{model}` names no provider: type {_examples(model, known)}")
     if provider_id not in known:
         raise UnknownName("provider", provider_id, known, _hint(provider_id, known))
     if not name.strip():

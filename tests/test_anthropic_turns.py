@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pytest
 from attrs import evolve
 
 from lash_framework import Lash
@@ -71,8 +70,8 @@ async def test_a_turn_with_thinking_and_a_tool(tmp_path: Path) -> None:
         assert kinds == ["text", "tool_use"]
 
 
-@pytest.mark.statement(22)
 async def test_each_request_of_a_conversation_begins_with_the_one_before() -> None:
+    """Statement 22 of the providers' page: request K+1 is byte-stable through what K's marker stood behind."""
     with WireServer(*[say(Text(str(number)), USED, Ends(Reason.STOP)) for number in range(4)]) as server:
         async with Lash.open("sqlite://", model="anthropic:m", settings=settings(server), tools=[add]) as lash:
             session = await lash.session()

@@ -235,10 +235,9 @@ def test_a_name_that_a_switched_off_plugin_offers_is_explained(lash: Cli) -> Non
     assert "`store-sql` (--no-plugins)" in none.err
 
 
-def test_signposts_are_not_suggested(lash: Cli) -> None:
-    err = lash.run("run", "hi", "--model", "opnai:x").err
-    assert "`openai`" not in err
-    assert "`openai-chat`" in err
+def test_a_misspelt_provider_is_told_the_nearest(lash: Cli) -> None:
+    assert "`openai`" in lash.run("run", "hi", "--model", "opnai:x").err
+    assert "`openai-chat`" in lash.run("run", "hi", "--model", "opnai-chat:x").err
 
 
 # ---- stores ---------------------------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ LONGEST_MODULE = 400
 LONG_MODULES: dict[str, str] = {
     "hookspecs/lash_hookspecs/__init__.py": "only names: once for type checkers, once for loading at first use",
     "hookspecs/lash_hookspecs/llm.py": "request, response, stream and failure of one call refer to each other",
-    "hookspecs/lash_hookspecs/testing/provider/requests.py": "what every wire must send, as one list of cases",
     "hookspecs/lash_hookspecs/stores.py": "the commit and the ports that take it are read as one page",
     "lash_framework/machine/machine.py": "every change of the machine's state, to be read beside its table",
 }

@@ -255,6 +255,20 @@ _FROM_ONE = {
 }
 
 
+_DOLLARS = st.integers(0, 1_000_000)
+_PRICE = st.integers(0, 10**9).map(lambda millionths: millionths / 10**6)
+_MONEY: dict[Any, dict[str, st.SearchStrategy[Any]]] = {
+    lash_hookspecs.Budget: dict.fromkeys(("max_cost", "session_max_cost"), _DOLLARS.map(float)),
+    lash_hookspecs.ModelPrices: {
+        **dict.fromkeys(("input", "output", "cache_read", "cache_write"), _PRICE),
+        "as_of": st.dates().map(str),
+        "long_above": st.nothing(),
+        "long": st.nothing(),
+    },
+}
+"""What is bounded; a price has six decimals."""
+
+
 @cache
 def values(tp: Any) -> st.SearchStrategy[Any]:
     """Values of a type, whatever it is made of."""
@@ -274,6 +288,7 @@ def values(tp: Any) -> st.SearchStrategy[Any]:
         made |= dict.fromkeys(_FROM_ONE.get(origin, ()), _POSITIVE)
         if origin is lash_hookspecs.HandoffSession:  # whose task isn't that of the session
             made["create"] = values(lash_hookspecs.CreateSession).map(lambda each: attrs.evolve(each, task=None))
+        made |= {name: st.none() | each for name, each in _MONEY.get(origin, {}).items()}
         # A class that holds itself does so one level deep here, or values would never end.
         for each in fields:
             if origin in get_args(each.type):

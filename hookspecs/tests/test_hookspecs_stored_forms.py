@@ -249,6 +249,7 @@ SAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
                 "cache_read_input": 0,
                 "cache_write_input": 0,
                 "reasoning_output": 0,
+                "picodollars": 0,
                 "at_least": True,
             },
             "children_usage": [
@@ -261,6 +262,7 @@ SAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
                         "cache_read_input": 0,
                         "cache_write_input": 0,
                         "reasoning_output": 0,
+                        "picodollars": 0,
                     },
                 }
             ],
@@ -350,6 +352,7 @@ SAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
                 "cache_read_input": 0,
                 "cache_write_input": 0,
                 "reasoning_output": 0,
+                "picodollars": 0,
             },
             "checkpoint_count": 0,
             "system_prompt": "p",
