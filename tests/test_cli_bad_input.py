@@ -37,8 +37,6 @@ BAD = {
     "model without provider": Bad(
         ("hi", "--model", "gpt-5"), "`openai:gpt-5`, `openai-chat:gpt-5`, or `scripted:demo`"
     ),
-        ("hi", "--model", "gpt-5"), "`openai:gpt-5`, `openai-chat:gpt-5`, or `scripted:demo`"
-    ),
     "model without name": Bad(("hi", "--model", "openai-chat:"), "has no name after the colon"),
     "empty model": Bad(("hi", "--model", ""), "`openai:NAME`, `openai-chat:NAME`, or `scripted:demo`"),
     "unknown script": Bad(("hi", "--model", "scripted:nope"), "neither `scripted:demo` nor the path"),
