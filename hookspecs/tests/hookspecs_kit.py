@@ -252,6 +252,7 @@ _FROM_ONE = {
     lash_hookspecs.GenerationOptions: ("output_token_cap",),
     lash_hookspecs.SessionPolicy: ("max_turns",),
     lash_hookspecs.CreateSession: ("max_turns",),
+    lash_hookspecs.ModelCapability: ("context_window", "output_cap"),
 }
 
 
@@ -261,9 +262,7 @@ _MONEY: dict[Any, dict[str, st.SearchStrategy[Any]]] = {
     lash_hookspecs.Budget: dict.fromkeys(("max_cost", "session_max_cost"), _DOLLARS.map(float)),
     lash_hookspecs.ModelPrices: {
         **dict.fromkeys(("input", "output", "cache_read", "cache_write"), _PRICE),
-        "as_of": st.dates().map(str),
-        "long_above": st.nothing(),
-        "long": st.nothing(),
+        "long_above": st.integers(1, 10**6),
     },
 }
 """What is bounded; a price has six decimals."""
@@ -292,8 +291,9 @@ def values(tp: Any) -> st.SearchStrategy[Any]:
         # A class that holds itself does so one level deep here, or values would never end.
         for each in fields:
             if origin in get_args(each.type):
-                leaf = st.builds(origin, **made | {each.alias: st.just(())})
-                made[each.alias] = st.lists(leaf, max_size=2).map(tuple)
+                ends = None if is_union(each.type) else ()
+                leaf = st.builds(origin, **made | {each.alias: st.just(ends)})
+                made[each.alias] = st.none() | leaf if ends is None else st.lists(leaf, max_size=2).map(tuple)
         return st.builds(origin, **made)
     if origin is frozenset:
         return st.frozensets(values(args[0]), max_size=2)
