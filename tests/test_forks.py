@@ -192,7 +192,7 @@ async def test_a_fork_survives_its_host(tmp_path: Any) -> None:
 
 def statements_of_a_fork(lash: Lash) -> list[str]:
     seen: list[str] = []
-    lash.store.on_statement(lambda sql, *_: seen.append(" ".join(sql.split())[:30]))  # type: ignore[attr-defined]
+    lash.store.on_statement(lambda sql, *_: seen.append(" ".join(sql.split())[:30]))  # type: ignore[attr-defined]  # SQL only
     return seen
 
 

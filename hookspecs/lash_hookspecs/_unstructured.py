@@ -68,13 +68,15 @@ def tag_of(cls: Any) -> str | None:
 
 
 def is_omitted(attribute: attrs.Attribute[Any]) -> bool:
-    """Whether the field is left out when it has its default: only for defaults that mean "nothing"."""
+    """Whether the field is left out when it has its default: for defaults that mean "nothing", and where it says so."""
     default = attribute.default
+    if attribute.metadata.get("omit"):
+        return True
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # Factory is a class at runtime
         return default.factory in (dict, list, tuple, frozenset)  # type: ignore[union-attr]  # narrowed just above
     default_type: Any = type(default)
     if attrs.has(default_type):
-        return all(is_omitted(each) or each.default == 0 for each in attrs.fields(default_type))
+        return all(map(is_omitted, attrs.fields(default_type)))
     return default is None or default is False or (default_type in (tuple, frozenset, bytes) and not default)
 
 

@@ -54,6 +54,11 @@ __all__ = [
 ]
 
 
+def _count() -> Any:
+    """Of which none is stored as nothing: a turn's result holds one of these for each call."""
+    return field(default=0, metadata={"omit": True})
+
+
 @frozen(kw_only=True)
 class TokenUsage:
     """Tokens of one or several calls, and what they cost. `input` is what was neither read from nor written to a cache.
@@ -63,13 +68,13 @@ class TokenUsage:
     that sums are exact. `unpriced`: some of these tokens have no known price.
     """
 
-    input: int = 0
-    output: int = 0
-    cache_read_input: int = 0
-    cache_write_input: int = 0
-    reasoning_output: int = 0
+    input: int = _count()
+    output: int = _count()
+    cache_read_input: int = _count()
+    cache_write_input: int = _count()
+    reasoning_output: int = _count()
     at_least: bool = False
-    picodollars: int = 0
+    picodollars: int = _count()
     unpriced: bool = False
 
     @property

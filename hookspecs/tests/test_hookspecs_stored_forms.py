@@ -246,10 +246,6 @@ SAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
             "token_usage": {
                 "input": 3,
                 "output": 5,
-                "cache_read_input": 0,
-                "cache_write_input": 0,
-                "reasoning_output": 0,
-                "picodollars": 0,
                 "at_least": True,
             },
             "children_usage": [
@@ -258,11 +254,6 @@ SAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
                     "model": "m",
                     "usage": {
                         "input": 1,
-                        "output": 0,
-                        "cache_read_input": 0,
-                        "cache_write_input": 0,
-                        "reasoning_output": 0,
-                        "picodollars": 0,
                     },
                 }
             ],
@@ -346,14 +337,7 @@ SAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
             "reported_events": 1,
             "protocol_iteration": 1,
             "protocol_run_offset": 0,
-            "usage": {
-                "input": 0,
-                "output": 0,
-                "cache_read_input": 0,
-                "cache_write_input": 0,
-                "reasoning_output": 0,
-                "picodollars": 0,
-            },
+            "usage": {},
             "checkpoint_count": 0,
             "system_prompt": "p",
             "tool_specs": [],

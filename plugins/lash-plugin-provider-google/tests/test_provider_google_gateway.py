@@ -74,7 +74,7 @@ def _wait(process: subprocess.Popen[bytes], port: int) -> None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        time.sleep(0.05)
+        time.sleep(0.05)  # another program's start can only be polled
     pytest.fail("aimock didn't come up")
 
 
