@@ -35,10 +35,10 @@ CHAT = ("hi", "--model", "openai-chat:gpt-5")
 BAD = {
     "unknown provider": Bad(("hi", "--model", "scrpted:demo"), "unknown provider `scrpted`: did you mean `scripted`?"),
     "model without provider": Bad(
-        ("hi", "--model", "gpt-5"), "`openai:gpt-5`, `openai-chat:gpt-5`, or `scripted:demo`"
+        ("hi", "--model", "gpt-5"), "`openai-chat:gpt-5`, `openai:gpt-5`, or `scripted:demo`"
     ),
     "model without name": Bad(("hi", "--model", "openai-chat:"), "has no name after the colon"),
-    "empty model": Bad(("hi", "--model", ""), "`openai:NAME`, `openai-chat:NAME`, or `scripted:demo`"),
+    "empty model": Bad(("hi", "--model", ""), "`openai-chat:NAME`, `openai:NAME`, or `scripted:demo`"),
     "unknown script": Bad(("hi", "--model", "scripted:nope"), "neither `scripted:demo` nor the path"),
     "unknown mode": Bad(("hi", "--mode", "standrad"), "unknown mode `standrad`: did you mean `standard`?"),
     "unknown plugin": Bad(
