@@ -29,7 +29,7 @@ from lash_framework.stream import ActivityStream
 from lash_framework.tool_batch import ToolBatch
 from lash_framework.tool_hooks import ToolHooks
 from lash_framework.turn_contexts import TurnContexts
-from lash_framework.turn_errors import attachment_lost, controller_failed, driver_failed, plugin_failed
+from lash_framework.turn_errors import aborted, attachment_lost, controller_failed, driver_failed, plugin_failed
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
 from lash_framework.turn_plan import CancelGate, Scopes, TurnPlan, assemble_for
 from lash_hookspecs.directives import OwnedDirective
@@ -314,6 +314,7 @@ class TurnRun:
             self.assembler.usage += self._model.unanswered
             return None
         if answered.over_budget is not None:
+            self.assembler.usage += self._model.unanswered  # of a call before it, which was cut
             machine.finish_with_outcome(Stopped(StopReason.BUDGET, answered.over_budget))
             return None
         complete = answered.complete
@@ -369,9 +370,7 @@ class TurnRun:
         for event in found.events:
             self._fold(event)
         if found.abort is not None:
-            plugin_id, abort = found.abort
-            issue = TurnIssue(kind="plugin", code=abort.code, message=abort.message, plugin_id=plugin_id)
-            self.assembler.issues.append(issue)
+            self.assembler.issues.append(aborted(*found.abort))
         return found
 
     def _is_known(self, message_id: str) -> bool:

@@ -26,6 +26,7 @@ from lash_hookspecs import (
     LlmCallError,
     LlmCallFailed,
     LlmCallOutcome,
+    LlmEventSender,
     LlmMessage,
     LlmRequest,
     LlmResponse,
@@ -38,7 +39,7 @@ from lash_hookspecs import (
     TokenUsage,
     tool,
 )
-from lash_plugin_provider_scripted import Call, Reply
+from lash_plugin_provider_scripted import Call, Reply, ScriptedProvider
 
 PRICES = 'models."test:model".prices={input = 10, output = 20}'
 SPENT = TokenUsage(input=1000, output=500)
@@ -354,6 +355,28 @@ async def test_a_crash_does_not_reset_what_is_spent() -> None:
         checks=[the_same_end],
     )
     assert len(seen) > 4
+
+
+async def test_a_refusal_behind_a_call_that_was_cut_does_not_hide_it() -> None:
+    """Somebody may have paid for that one: the turn, and the session, say "at least"."""
+    begun = anyio.Event()
+
+    class Slow(ScriptedProvider):
+        async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
+            begun.set()
+            await anyio.sleep_forever()
+            return await super().complete(request, send)
+
+    async with agent(Slow([]), settings=priced()) as lash:
+        session = await lash.session("s")
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: session.run("Hi", turn_id="t"))
+            await begun.wait()
+            group.cancel_scope.cancel()
+        turn = await session.run("Hi", turn_id="t", max_tokens=0)
+        assert isinstance(turn.outcome, Stopped)
+        assert turn.outcome.reason is StopReason.BUDGET
+        assert turn.usage == (await session.usage()).total == TokenUsage(at_least=True)
 
 
 async def test_who_has_no_budget_records_nothing_of_one() -> None:
