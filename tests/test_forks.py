@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import pytest
@@ -166,6 +167,26 @@ async def test_a_turn_that_was_said_before_the_fork_is_not_said_again() -> None:
             await fork.run("a", turn_id="t")
         await fork.run("b", turn_id="u")
         assert await said(fork) == ["a", "Done.", "b", "Done."]
+
+
+async def test_a_fork_is_not_damaged_for_the_turns_that_it_shares(tmp_path: Any) -> None:
+    """They have receipts where they ran; of its own none is missing, or it is told."""
+    url = f"sqlite:///{tmp_path}/s.db"
+    async with opened(says=["Done."] * 5, store=url) as lash:
+        session = await lash.session("one")
+        await session.run("a")
+        fork = await session.fork("two")
+        assert (await lash.load_history("two")).unreadable == ()
+        for text in "bcd":
+            await fork.run(text)
+        history = await lash.load_history("two")
+        assert (history.unreadable, len(history.turns), len(history.messages)) == ((), 3, 8)
+    database = sqlite3.connect(tmp_path / "s.db")
+    with database:
+        database.execute("DELETE FROM receipts WHERE op_key = ?", (history.turns[1].turn_id,))
+    database.close()
+    async with opened(store=url) as lash:
+        assert (await lash.load_history("two")).unreadable == ("1 of 3 turns are not in the store",)
 
 
 async def test_a_store_that_can_not_fork_is_refused_by_name() -> None:
