@@ -15,6 +15,7 @@ from lash_hookspecs import (
     Capability,
     CapabilityMissing,
     ConfigurationError,
+    FrameSeed,
     SessionDeleted,
     SessionStateSpec,
     TurnConflict,
@@ -167,6 +168,45 @@ async def test_a_turn_that_was_said_before_the_fork_is_not_said_again() -> None:
             await fork.run("a", turn_id="t")
         await fork.run("b", turn_id="u")
         assert await said(fork) == ["a", "Done.", "b", "Done."]
+
+
+class Compacts(Plugin):
+    @hookimpl
+    def lash_compact(self, ctx: Any) -> FrameSeed:
+        return FrameSeed(messages=ctx.messages[-1:])
+
+
+@pytest.mark.parametrize("gone", ["", "one", "two"])
+async def test_a_turn_of_before_the_fork_is_known_behind_a_compaction(gone: str) -> None:
+    """Its messages aren't loaded any more, and it ran again; what was said on the source since is its own."""
+    async with opened(Compacts(), says=["Done."] * 9) as lash:
+        session = await lash.session("one")
+        for turn_id in ("t1", "t2"):
+            await session.run("a", turn_id=turn_id)
+        await session.compact()
+        await (await session.fork("two")).run("b", turn_id="t3")
+        await session.run("a", turn_id="later")
+        two = await lash.session("two")
+        await two.compact()
+        fork = await two.fork("three")
+        if gone:
+            await lash.delete_session(gone)
+        for turn_id in ("t1", "t3") if gone != "two" else ("t3",):
+            with pytest.raises(TurnConflict, match="before session `three` was forked"):
+                await fork.run("a", turn_id=turn_id)
+        for _ in range(2):
+            assert (await fork.run("a", turn_id="later")).text == "Done."
+
+
+async def test_a_fork_does_not_take_the_place_of_a_session_that_is_open() -> None:
+    """Whoever asked for it got that one: empty, and without a word."""
+    async with opened(says=["Done."] * 3) as lash:
+        session = await lash.session("one")
+        await session.run("a")
+        other = await lash.session("two")
+        with pytest.raises(ConfigurationError, match="session `two` is open here, and nothing was committed on it"):
+            await session.fork("two")
+        assert await said(other) == []
 
 
 async def test_a_fork_is_not_damaged_for_the_turns_that_it_shares(tmp_path: Any) -> None:
