@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lash_framework.resident import Resident
     from lash_framework.session import Session
 
-__all__ = ["fork", "refuse_shared", "require_forks"]
+__all__ = ["fork", "parent_of", "refuse_shared", "require_forks"]
 
 _NOTHING = Said(fields={}, instructions=None, generation=None, budget=None, extension=None)
 
@@ -107,7 +107,7 @@ async def _is_shared(session: Resident, operation: OperationId) -> bool:
     Nodes outlive their session, so that only what lies below one that was deleted and was a fork itself isn't seen.
     """
     store, id = session.lash.store, session.id
-    while (parent := await _parent(store, id)) is not None:
+    while (parent := await parent_of(store, id)) is not None:
         for ordinal in (0, 1):  # behind a frame that the turn opened
             if await store.is_on_path(session.id, node_id(parent, operation, ordinal)):
                 return True
@@ -115,8 +115,8 @@ async def _is_shared(session: Resident, operation: OperationId) -> bool:
     return False
 
 
-async def _parent(store: SessionStore, id: str) -> str | None:
-    """What the session was forked from."""
+async def parent_of(store: SessionStore, id: str) -> str | None:
+    """What the session was forked from, if it was, and is there."""
     try:
         head = await store.load_head(id)
         meta = await store.load_meta(id) if head is not None and head.forked else None

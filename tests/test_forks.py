@@ -6,11 +6,13 @@ import sqlite3
 from typing import Any
 
 import pytest
+from agents import agent
 from attrs import frozen
 from hook_kit import Plugin, Told, asked, opened
 
 from lash_framework import Lash
 from lash_framework.session import Session
+from lash_framework.settings import load_settings
 from lash_hookspecs import (
     Capability,
     CapabilityMissing,
@@ -18,10 +20,12 @@ from lash_hookspecs import (
     FrameSeed,
     SessionDeleted,
     SessionStateSpec,
+    TokenUsage,
     TurnConflict,
     UnknownName,
     hookimpl,
 )
+from lash_plugin_provider_scripted import Reply
 
 
 @frozen
@@ -196,6 +200,35 @@ async def test_a_turn_of_before_the_fork_is_known_behind_a_compaction(gone: str)
                 await fork.run("a", turn_id=turn_id)
         for _ in range(2):
             assert (await fork.run("a", turn_id="later")).text == "Done."
+
+
+@pytest.mark.parametrize("gone_on", [0, 3])
+async def test_a_fork_knows_how_full_the_window_is(gone_on: int) -> None:
+    """It was compacted one turn too late, when its model may have had no room left; also a fork of a fork."""
+    full: list[tuple[str, int]] = []
+
+    class Looks(Plugin):
+        @hookimpl
+        def lash_compact(self, ctx: Any) -> None:
+            full.append((ctx.session_id, ctx.context_tokens))
+
+    sizes = iter((800, 5, 5, 5, 5))
+    settings = load_settings(
+        env={}, sets=['models."test:model".context_window=1000', "context.compact_at=0.5", "plugins.disabled=hello"]
+    )
+
+    def says(request: Any) -> Reply:
+        return Reply(text="Done.", usage=TokenUsage(input=next(sizes)))
+
+    async with agent(says, plugins=[Looks()], settings=settings) as lash:
+        session = await lash.session("one")
+        await session.run("a")
+        fork = await (await session.fork("two")).fork("three")
+        for _ in range(gone_on):
+            await session.run("b")
+        full.clear()
+        await fork.run("c")
+    assert full == [("three", 800)]
 
 
 async def test_a_fork_does_not_take_the_place_of_a_session_that_is_open() -> None:
