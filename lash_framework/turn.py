@@ -158,15 +158,16 @@ class TurnRun:
         """Where the turn stands, if it was cancelled or its records have `ended`, with what is known of its calls."""
         if self._gate.sealed and ended is None:
             return None
+        unrecorded = ended if isinstance(ended, EffectUnrecorded) else None
         return TurnStop(
             reason=StopReason.ABANDONED if self._gate.sealed else StopReason.CANCELLED,
             steps=self._steps,
             # Nor does anybody count a reply that is recorded and was to another question.
-            asking=ended.asked if isinstance(ended, EffectUnrecorded) else ended is not None or self._stream.asking,
+            asking=unrecorded.spent.at_least if unrecorded else ended is not None or self._stream.asking,
             results=self._calls.results,
             partial_text=self._stream.reply()[0] if self.plan.keep_partial and self._stream.asking else "",
             message=f"the turn was abandoned: {ended}" if self._gate.sealed else None,
-            spent=self._model.unanswered,
+            spent=self._model.unanswered + (unrecorded.spent if unrecorded else TokenUsage()),
         )
 
     def _stop(self, stop: TurnStop) -> None:
