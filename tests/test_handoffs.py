@@ -158,6 +158,29 @@ async def test_a_tool_hands_a_turn_off_by_its_control_value() -> None:
         assert "You are an expert." in asked(model)
 
 
+async def test_of_two_calls_that_hand_off_the_second_says_that_it_came_to_nothing() -> None:
+    """Both said that they had; nobody was told what the second one was to tell."""
+
+    @tool
+    async def hand(to: str) -> ToolCallOutput:
+        "Hand the conversation over."
+        return ToolCallOutput(ToolCallSuccess("Handed."), HandoffSession(f"For {to}.", CreateSession(session_id=to)))
+
+    calls = [Call("hand", {"to": "x"}, "c0"), Call("hand", {"to": "y"}, "c1")]
+    async with opened(says=[Reply(text="", tool_calls=calls)], tools=[hand]) as lash:
+        session = await lash.session("one")
+        turn = await session.run("Hello")
+        assert isinstance(turn.outcome, Handoff)
+        assert turn.outcome.session_id == "x"
+        (issue,) = turn.errors
+        assert issue.code == "second_handoff"
+        assert issue.message.startswith("`hand` (c1) did not hand the turn off: `hand` (c0), called beside it, had")
+        first, second = (await session.messages())[-1].parts
+        assert first.content == "Handed."
+        assert second.content.startswith("Error: `hand` (c1) did not hand")
+        assert {each.session_id for each in await lash.store.list_sessions()} == {"one", "x"}
+
+
 async def test_a_failed_call_hands_nothing_off() -> None:
     """Like all controls, it counts on success; and a plugin that denies the call has the last word."""
     failed = ToolCallFailure(failure_class=ToolFailureClass.IO, code="down", message="It is down.")
