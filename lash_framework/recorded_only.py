@@ -16,6 +16,7 @@ from lash_framework.envelope_hash import Asked
 from lash_framework.journal import JournalController
 from lash_framework.journal_decisions import Fate, repeatability
 from lash_framework.journal_errors import EffectUnrecorded, effect_label
+from lash_framework.silences import readable
 from lash_framework.tool_calls import cancelled_call, is_unknown, unknown_call, unseen_call
 from lash_framework.tool_deferrals import answered
 from lash_framework.tool_directives import with_after
@@ -70,6 +71,7 @@ class RecordedOnly(JournalController):
         looks: bool = False,
         spent: TokenUsage = TokenUsage(),
     ) -> None:
+        rows = readable(rows) if ending else rows
         super().__init__(rows, _refuse, died=died, tool_owners=tool_owners, persistent=persistent)
         self._looks = looks
         self._spent = spent
