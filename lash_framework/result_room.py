@@ -46,7 +46,7 @@ class ResultRoom:
         """This is the call's result, instead of what it was before."""
         before, taken = self._taken.get(key, _NOTHING)
         if before is not done:
-            size = _size(done) + _within(done)
+            size = _size(done) + (_within(done) if done.children else 0)
             self._total += size - taken
             self._taken[key] = done, size
 
@@ -57,7 +57,7 @@ class ResultRoom:
     def refusal(self, key: str, done: CompletedToolCall) -> ToolCallOutput | None:
         """What the call comes to if its result doesn't fit; None if it does."""
         size = _size(done)
-        others = self._total - self._taken.get(key, _NOTHING)[1] + _within(done)
+        others = self._total - self._taken.get(key, _NOTHING)[1] + (_within(done) if done.children else 0)
         if size <= ALWAYS or others + size <= MAX_TURN_BYTES:
             return None
         text = (
