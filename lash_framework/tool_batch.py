@@ -86,6 +86,7 @@ class ToolBatch:
         self._room = hooks.room
         self._around = contexts.around
         self.said: tuple[OwnedDirective, ...] = ()
+        self._answered = False  # whether any call was
         self._open: tuple[ToolCalls, list[OpenCall]] | None = None
 
     def open(self, effect: ToolCalls, scope: RuntimeScope) -> list[OpenCall]:
@@ -135,7 +136,8 @@ class ToolBatch:
             async with anyio.create_task_group() as group:
                 for call, wrapped in zip(calls, asked, strict=True):
                     group.start_soon(run, call, wrapped)
-        self._take_answers(batch)
+        if self._answered:
+            self._take_answers(batch)
         for wrapped in asked:  # not as they came: attempts that fail for the same reasons say the same
             if wrapped.key in faults:
                 ends.add(faults[wrapped.key])
@@ -174,7 +176,8 @@ class ToolBatch:
         return self._results(*self._open).results if self._open is not None else ()
 
     def _results(self, effect: ToolCalls, calls: list[OpenCall]) -> ToolResults:
-        self._take_answers(calls)
+        if self._answered:
+            self._take_answers(calls)
         return ToolResults(id=effect.id, results=tuple(each.settled(cancelled_call) for each in calls))
 
     def _envelope(self, call: OpenCall) -> RuntimeEffectEnvelope:
@@ -232,6 +235,7 @@ class ToolBatch:
         command = AwaitEventCommand(wait_of(plan.session_id, plan.turn_id, call.key))
         wrapped = envelope(call.place.scope, command, f"completion of {asked.call_id}", key=launch.key)
         outcome = expect(await plan.controller.execute(wrapped, run), AwaitEventOutcome)
+        self._answered = True
         call.answer = answered(asked, launch, outcome.resolution)
         if call.callers:  # who called it has to know now
             self._take_answers([call])
