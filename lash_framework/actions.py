@@ -6,9 +6,11 @@ nothing else was committed on the session meanwhile: nobody waits for an action,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+import anyio
 from attrs import frozen
 
 from lash_framework.faults import failure_text, pass_on
@@ -200,10 +202,13 @@ class _Reading(SessionStateService):
 
 
 async def _store_state(session: Session, plugin_id: str, before: Any, after: Any) -> None:
-    """Commit a plugin's new state. Raises `SessionBusy` if a turn, or somebody else, changed it since it was read."""
+    """Commit a plugin's new state.
+
+    Raises `SessionBusy` if a turn, or somebody else, changed it since it was read, or a turn runs that could.
+    """
     resident, lash = session._resident, session._resident.lash
     resident.refuse_from_within()
-    async with resident.line, lash.holding(session.id, wait=True):
+    async with _without_a_turn(session, plugin_id), lash.holding(session.id):
         await session.require_no_begun_turn()
         conversation = await resident.fresh()
         states = PluginStates(resident.composition, conversation.components)
@@ -228,6 +233,24 @@ async def _store_state(session: Session, plugin_id: str, before: Any, after: Any
             raise _changed(session.id, plugin_id) from None
         finally:
             resident.forget()
+
+
+@asynccontextmanager
+async def _without_a_turn(session: Session, plugin_id: str) -> AsyncIterator[None]:
+    """Hold the session's line, for which only those wait who store something, too: a turn may wait for the caller."""
+    async with session._resident.storing:
+        line = session._resident.line
+        try:
+            line.acquire_nowait()
+        except anyio.WouldBlock:
+            raise SessionBusy(
+                f"session `{session.id}` runs a turn, and what plugin `{plugin_id}` remembers can't be stored "
+                "meanwhile; call the action again when it is over"
+            ) from None
+        try:
+            yield
+        finally:
+            line.release()
 
 
 def _changed(session_id: str, plugin_id: str) -> SessionBusy:

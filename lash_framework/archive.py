@@ -60,6 +60,8 @@ async def load_history(store: SessionStore, session_id: str) -> HistoryExport:
                 turns.append(decode(AssembledTurn, receipt.result))
             except CodecError as error:
                 unreadable.append(f"turn {receipt.operation.key}: {error}")
+    if loaded.head.forked:  # the turns of before are another session's
+        ran -= turns[-1].state.turn_index - 1 if turns else ran - receipts
     if receipts < ran:
         unreadable.append(f"{ran - receipts} of {ran} turns are not in the store")
     return HistoryExport(

@@ -33,7 +33,7 @@ from lash_hookspecs.effect_outcomes import (
 )
 from lash_hookspecs.effects import EffectRunner, RuntimeEffectEnvelope
 from lash_hookspecs.errors import CodecError, PluginError
-from lash_hookspecs.llm import LlmCallError
+from lash_hookspecs.llm import LlmCallError, LlmResponse, TokenUsage
 from lash_hookspecs.tools import CompletedToolCall, ToolFailureClass, ToolFailureSource
 
 __all__ = ["CODE", "WRAPPED", "AroundEffects"]
@@ -98,7 +98,9 @@ class AroundEffects:
         """
         if isinstance(given, LlmCallOutcome):
             known = inner or LlmCallOutcome(given.result)
-            given = evolve(known, result=storable(given.result))
+            given = evolve(known, result=_paid(storable(given.result), inner))
+        elif isinstance(given, DirectOutcome):
+            given = DirectOutcome(_paid(given.result, inner))
         elif isinstance(given, ToolCallEffectOutcome) and inner is not None and _is_as_it_was(given, inner):
             given = inner  # one that waits goes on to do so
         elif isinstance(given, ToolCallEffectOutcome):
@@ -124,6 +126,16 @@ class AroundEffects:
                 result = without_attachment(call, each, result.duration_ms)
                 break
         return evolve(result, children=_children(inner))
+
+
+def _paid(result: LlmResponse | LlmCallError, inner: LlmCallOutcome | DirectOutcome | None) -> Any:
+    """What a wrapper answers, with what the call has cost that it answers for."""
+    if inner is None:
+        return result
+    usage = inner.result.usage
+    return (
+        evolve(result, usage=usage or TokenUsage()) if isinstance(result, LlmResponse) else evolve(result, usage=usage)
+    )
 
 
 def _require_storable(value: object) -> None:

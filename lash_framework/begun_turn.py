@@ -21,6 +21,7 @@ from lash_framework.held_turn import HeldTurn
 from lash_framework.journal import JournalController
 from lash_framework.journal_errors import EffectsSuspended, cause
 from lash_framework.queued_inputs import queued_inputs
+from lash_framework.recorded_costs import recorded_costs
 from lash_framework.recorded_only import RecordedOnly, recorded_stop
 from lash_framework.stream import Sink
 from lash_framework.structured import OutputWish
@@ -43,7 +44,7 @@ from lash_hookspecs.errors import (
 from lash_hookspecs.inbox import InboxItem, InboxState
 from lash_hookspecs.journal import TurnBegun
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus, Settlement
-from lash_hookspecs.llm import JsonSchemaOutput
+from lash_hookspecs.llm import JsonSchemaOutput, TokenUsage
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
 from lash_hookspecs.turn_outcomes import StopReason
 
@@ -70,12 +71,12 @@ async def run_begun(
     sink: Sink | None = None,
     force: bool = False,
     abandon: bool = False,
-    bare: bool = False,
+    bare: TokenUsage | None = None,
 ) -> tuple[TurnRun, AssembledTurn]:
     """Run a turn that was begun to its commit; without a `request`, what was accepted is run.
 
     `force`: also if it was blocked. `abandon`: run nothing, and commit what is recorded as stopped; if that is `bare`,
-    there is nothing to keep of its journal.
+    there is nothing to keep of its journal but what it has cost.
     A turn that was asked to end after it was begun isn't run any more either: its records are committed as cancelled.
     Raises `TurnSuspended` and `TurnBlocked`; after anything else that is raised, the turn was interrupted.
     """
@@ -98,7 +99,7 @@ async def run_begun(
     waited = item.no if request is None and item.attempts == 1 else None
     is_fresh = request is not None and item.attempts == 1 and not begun.rows
     controller: JournalController | None = None
-    keep = journalling.keep and not bare
+    keep = journalling.keep and bare is None
     if abandon and stop is not None:  # it may be the way there that can't be gone
         stop, keep = None, False
     try:
@@ -127,6 +128,7 @@ async def run_begun(
                 tool_owners=owners,
                 persistent=persistent,
                 ending=True,
+                spent=bare or TokenUsage(),
                 looks=bool(composition.hooks["lash_after_tool_call"] or composition.hooks["lash_tool_result_view"]),
             )
             ends = only.end
@@ -173,7 +175,8 @@ async def run_begun(
     except (BudgetExceeded, CommitRefused) as error:
         if recorded_only and begun.rows:  # then without them, so that the session is rid of it
             log.warning("of turn `%s` no more than its input is kept: %s", item.turn_id, error)
-            return await run_begun(session, journalling, evolve(begun, rows=()), None, gate, abandon=True, bare=True)
+            bare = recorded_costs(begun.rows, died=died)
+            return await run_begun(session, journalling, evolve(begun, rows=()), None, gate, abandon=True, bare=bare)
         if recorded_only:
             await journalling.let_go(lease)
         elif await _leave(journalling, begun, controller, error):

@@ -16,7 +16,7 @@ from lash_hookspecs.costs import Budget, Cost
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import LlmCallError, LlmRequest, LlmResponse, TokenUsage
 from lash_hookspecs.llm_messages import ImageBlock, LlmMessage
-from lash_hookspecs.models import ModelPrices
+from lash_hookspecs.models import ModelCapability, ModelPrices
 from lash_hookspecs.sessions import SessionUsageReport
 from lash_hookspecs.turn_events import ChildTokenUsage
 from lash_hookspecs.turn_outcomes import OverBudget
@@ -89,7 +89,7 @@ class TurnBudget:
         """
         if self._limits is None:
             return None
-        require_prices(self._limits, plan)
+        require_prices(self._limits, f"{plan.provider_id}:{plan.model}", plan.capability)
         begun = self._known if plan is self._plan else None
         if begun is not None and begun[0] <= len(request.messages):
             input = begun[1] + request_tokens(request.messages[begun[0] :])
@@ -134,13 +134,12 @@ def _length(text: Any) -> int:
     return sum(_length(getattr(each, "text", "")) for each in text) if isinstance(text, tuple) else 0
 
 
-def require_prices(budget: Budget | None, plan: TurnPlan) -> None:
+def require_prices(budget: Budget | None, model: str, capability: ModelCapability) -> None:
     """Raise `ConfigurationError` where a limit in dollars meets a model whose price isn't known."""
     if budget is None or (budget.max_cost is None and budget.session_max_cost is None):
         return
-    prices = plan.capability.prices
+    prices = capability.prices
     if prices is None or prices.input is None or prices.output is None:
-        model = f"{plan.provider_id}:{plan.model}"
         raise ConfigurationError(
             f"nobody can hold `max_cost` with model `{model}`, whose price isn't known: say it in `lash.toml` "
             f'(`[models."{model}"]`, `prices = {{input = …, output = …}}`, dollars for a million tokens), '

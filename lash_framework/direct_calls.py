@@ -12,7 +12,7 @@ from typing import TypeVar
 from attrs import evolve, field
 
 from lash_framework.around_effects import AroundEffects
-from lash_framework.budget import TurnBudget, over_budget_error
+from lash_framework.budget import TurnBudget, charged, over_budget_error
 from lash_framework.cut_calls import begun
 from lash_framework.effects import envelope
 from lash_framework.faults import storable_text
@@ -158,7 +158,7 @@ class DirectCalls:
             is_live = True
             self._known[key] = (None, begun(command))
             made = expect(await self._around(run)(envelope), DirectOutcome)
-            return evolve(begun(command), result=made.result)
+            return evolve(begun(command), result=charged(plan, made.result))
 
         try:
             outcome = expect(await controller.execute(asked, paid), DirectOutcome)

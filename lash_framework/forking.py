@@ -9,17 +9,24 @@ from attrs import evolve
 from lash_framework.arguments import Said, check_arguments
 from lash_framework.sourcing import attribute
 from lash_hookspecs.codec import decode
-from lash_hookspecs.errors import CapabilityMissing, CommitRefused, ConfigurationError, TurnConflict, UnknownName
+from lash_hookspecs.errors import (
+    CapabilityMissing,
+    CommitRefused,
+    ConfigurationError,
+    SessionDeleted,
+    TurnConflict,
+    UnknownName,
+)
 from lash_hookspecs.forks import SessionFork
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
-from lash_hookspecs.stores import Capability, OperationId
+from lash_hookspecs.stores import Capability, OperationId, SessionStore, node_id
 
 if TYPE_CHECKING:
     from lash_framework.lash import Lash
     from lash_framework.resident import Resident
     from lash_framework.session import Session
 
-__all__ = ["fork", "refuse_shared", "require_forks"]
+__all__ = ["fork", "parent_of", "refuse_shared", "require_forks"]
 
 _NOTHING = Said(fields={}, instructions=None, generation=None, budget=None, extension=None)
 
@@ -41,6 +48,9 @@ async def fork(source: Resident, session_id: str | None, at: str | None) -> Sess
     lash = source.lash
     store = require_forks(lash, "`session.fork`")
     id = session_id or lash.world.token_hex(16)
+    if session_id in lash._sessions and await store.load_head(id) is None:
+        text = f"session `{id}` is open here, and nothing was committed on it: choose another id for the fork"
+        raise ConfigurationError(text)
     made = SessionFork(
         session_id=id,
         source_id=source.id,
@@ -81,13 +91,38 @@ async def refuse_shared(session: Resident, turn_id: str, user_message_id: str) -
     if not conversation.head.forked:
         return
     await conversation.load()
-    if conversation.messages.position_of(user_message_id) is None:
+    operation = OperationId("turn", turn_id)
+    if await session.lash.store.load_receipt(session.id, operation) is not None:
         return
-    if await session.lash.store.load_receipt(session.id, OperationId("turn", turn_id)) is None:
+    if conversation.messages.position_of(user_message_id) is not None or await _is_shared(session, operation):
         raise TurnConflict(
             f"turn `{turn_id}` was committed before session `{session.id}` was forked; choose another turn id, or ask "
             "the session that it was forked from"
         )
+
+
+async def _is_shared(session: Resident, operation: OperationId) -> bool:
+    """Whether the session's path has the operation's nodes from one that it was forked from, in whichever frame.
+
+    Nodes outlive their session, so that only what lies below one that was deleted and was a fork itself isn't seen.
+    """
+    store, id = session.lash.store, session.id
+    while (parent := await parent_of(store, id)) is not None:
+        for ordinal in (0, 1):  # behind a frame that the turn opened
+            if await store.is_on_path(session.id, node_id(parent, operation, ordinal)):
+                return True
+        id = parent
+    return False
+
+
+async def parent_of(store: SessionStore, id: str) -> str | None:
+    """What the session was forked from, if it was, and is there."""
+    try:
+        head = await store.load_head(id)
+        meta = await store.load_meta(id) if head is not None and head.forked else None
+    except SessionDeleted:
+        return None
+    return None if meta is None else meta.parent_session_id
 
 
 _GIVEN = {"new_id": (str, "text"), "at": (str, "a turn's id")}

@@ -16,6 +16,7 @@ from lash_hookspecs.effect_commands import RuntimeEffectCommand, ToolCallCommand
 from lash_hookspecs.effects import RuntimeEffectEnvelope
 from lash_hookspecs.errors import LashError, ReplayError
 from lash_hookspecs.journal_rows import JournalRow
+from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.tools import CompletedToolCall
 
 __all__ = [
@@ -95,13 +96,14 @@ class EffectSuspended(EffectsSuspended):
 class EffectUnrecorded(LashError):
     """The records end here, and nothing is to be run.
 
-    `left` is what is known of it, if it is a tool call. `asked`: who died here may have paid for a model call.
+    `left` is what is known of it, if it is a tool call. `spent` is what its turn has cost without a record here: "at
+    least", if who died here may have paid for a model call.
     """
 
-    def __init__(self, label: str, *, left: CompletedToolCall | None = None, asked: bool = False) -> None:
+    def __init__(self, label: str, *, left: CompletedToolCall | None = None, spent: TokenUsage = TokenUsage()) -> None:
         self.label = label
         self.left = left
-        self.asked = asked
+        self.spent = spent
         super().__init__(f"there is no record of {label}, and nothing is run here")
 
 

@@ -321,7 +321,8 @@ class Lash:
     ) -> PendingCall:
         """Say what became of a pending call: its result, or why it failed, or that it never happened.
 
-        A beginning of the key is enough; `Session.recover` goes on. Raises `UnknownName`, and `SessionBusy` (or waits).
+        A beginning of the key is enough; `Session.recover` goes on. Raises `UnknownName`, `ConfigurationError` for a
+        result that is too large, and `SessionBusy` (or waits).
         """
         journalling = self.require_journal("`lash pending`")
         return await resolve(journalling, key, result=result, error=error, happened=happened, wait=wait)

@@ -11,7 +11,7 @@ from typing import Any
 import anyio.lowlevel
 from attrs import evolve
 
-from lash_framework.budget import over_budget_error
+from lash_framework.budget import charged, over_budget_error
 from lash_framework.directives import owned_directives
 from lash_framework.effects import envelope
 from lash_framework.hooks import HookImpl, first, spoken, wrong_type
@@ -167,7 +167,9 @@ class ModelStep:
         async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
             return await call_model(self._plan, self._stream, effect.request, pieces)
 
-        return expect(await self._around(run)(asked), LlmCallOutcome)
+        outcome = expect(await self._around(run)(asked), LlmCallOutcome)
+        result = charged(self._plan, outcome.result)  # which a wrapper may have made, of a call of its own
+        return outcome if result is outcome.result else evolve(outcome, result=result)
 
     # ---- its answer -------------------------------------------------------------------------------------------------
 

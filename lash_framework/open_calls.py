@@ -29,7 +29,7 @@ class OpenCall:
     that its tool made it, and `is_live` that it did so now. `found` is what hooks before it did to it, and `hooks` are
     the records of all hooks around it, and around the calls within it. `slot` is its place, if its tool has a limit.
     `attempt` counts from 1; `earlier` are the calls that the tool made in those before. `is_shown`: its beginning is.
-    `in_thread`: it runs where no cancel stops it.
+    `in_thread`: it runs where no cancel stops it. `answer` is what somebody completed it with, until that is taken.
     """
 
     asked: PendingToolCall
@@ -48,6 +48,7 @@ class OpenCall:
     earlier: tuple[CompletedToolCall, ...] = ()
     is_shown: bool = False
     in_thread: bool = False
+    answer: CompletedToolCall | None = None
 
     @property
     def key(self) -> str:

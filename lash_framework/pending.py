@@ -9,7 +9,8 @@ from attrs import evolve
 
 from lash_framework.call_rows import pending
 from lash_framework.cut_calls import cut_row, may_be_cut
-from lash_framework.tool_calls import completed, failure
+from lash_framework.result_room import ResultRoom
+from lash_framework.tool_calls import MAX_RESULT_BYTES, completed, failure
 from lash_framework.tool_deferrals import answer_row
 from lash_framework.unfinished import all_items
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
@@ -23,6 +24,7 @@ from lash_hookspecs.tools import (
     CompletedToolCall,
     OnUnknown,
     PendingToolCall,
+    ToolCallFailure,
     ToolCallOutput,
     ToolCallSuccess,
     ToolFailureClass,
@@ -127,8 +129,9 @@ async def resolve(
 ) -> PendingCall:
     """Record the answer to a call: its result, why it failed, or that it never `happened`. The first answer counts.
 
-    Raises `UnknownName` for a key that nothing waits under, or more than one does, and `SessionBusy` while the turn
-    runs or somebody else answers, be it here; with `wait`, that is waited for.
+    Raises `UnknownName` for a key that nothing waits under, or more than one does, `ConfigurationError` for an
+    answer that is too large, and `SessionBusy` while the turn runs or somebody else answers, be it here; with `wait`,
+    that is waited for.
     """
     waiting = await _waiting(journalling)
     found = [each for each in waiting if _shown(*each).key.startswith(key)]
@@ -137,12 +140,15 @@ async def resolve(
         raise UnknownName("pending call", key, hint=several)
     ((item, row, what),) = found
     shown = _shown(item, row, what)
+    became: CompletedToolCall | None = None
     try:
+        _require_small(shown.tool_name, result if error is None else error)
         if isinstance(what, ToolCallPending):
             said = _resolution(shown, result, error, happened)
             answer = answer_row(item.session_id, shown.turn_id, row, what, said)
         else:
-            outcome = ToolCallEffectOutcome(ToolCallDone(_what_became(pending(what), result, error, happened)))
+            became = _what_became(pending(what), result, error, happened)
+            outcome = ToolCallEffectOutcome(ToolCallDone(became))
             answer = evolve(row, status=JournalStatus.DONE, body=encode(outcome, levels=MAX_NESTING))
     except CodecError as fault:
         raise ConfigurationError(f"the result for `{shown.tool_name}` has no JSON form: {fault}") from fault
@@ -159,12 +165,37 @@ async def resolve(
         is_answered = answer.key != row.key and any(each.key == answer.key for each in begun.rows)
         if is_answered or row not in begun.rows:
             raise UnknownName("pending call", key, hint="it was answered meanwhile; see `lash pending list`")
+        if became is not None:
+            _require_room(begun.rows, row, became)
         await journalling.append(lease, item.no, [answer], ())
     finally:
         # As it was: an answer is no attempt to go on.
         state = InboxState.SUSPENDED if item.state is InboxState.CLAIMED else item.state
         await journalling.park(lease, item.no, state, reason=item.reason, fruitless=item.fruitless)
     return shown
+
+
+def _require_small(tool_name: str, said: object) -> None:
+    """Raise `ConfigurationError` for what is more than a tool could return, `CodecError` for what has no JSON form."""
+    size = len(encode(said, levels=MAX_NESTING))
+    if size > MAX_RESULT_BYTES:
+        text = f"the result for `{tool_name}` has {size:,} bytes, and may have {MAX_RESULT_BYTES:,}: give a part of it"
+        raise ConfigurationError(text)
+
+
+def _require_room(rows: Sequence[JournalRow], row: JournalRow, done: CompletedToolCall) -> None:
+    """Raise `ConfigurationError` if the turn couldn't be committed with this result beside those that it has."""
+    room = ResultRoom()
+    for each in rows:
+        if each.kind == _CALL and each.status is JournalStatus.DONE and each.key != row.key:
+            try:
+                known = decode(ToolCallEffectOutcome, each.body).launch.result
+            except CodecError:
+                continue  # which is told to who goes on with the turn
+            room.take(each.key, evolve(known, children=()))  # which have rows of their own
+    refused = room.refusal(row.key, done)
+    if refused is not None and isinstance(refused.outcome, ToolCallFailure):
+        raise ConfigurationError(refused.outcome.message)
 
 
 def _what_became(call: PendingToolCall, result: object, error: str | None, happened: bool) -> CompletedToolCall:

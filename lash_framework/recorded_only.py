@@ -16,6 +16,7 @@ from lash_framework.envelope_hash import Asked
 from lash_framework.journal import JournalController
 from lash_framework.journal_decisions import Fate, repeatability
 from lash_framework.journal_errors import EffectUnrecorded, effect_label
+from lash_framework.silences import readable
 from lash_framework.tool_calls import cancelled_call, is_unknown, unknown_call, unseen_call
 from lash_framework.tool_deferrals import answered
 from lash_framework.tool_directives import with_after
@@ -33,6 +34,7 @@ from lash_hookspecs.effect_outcomes import (
 from lash_hookspecs.effects import EffectRunner, RuntimeEffectEnvelope
 from lash_hookspecs.errors import CodecError
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
+from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, ToolEffect
 
 __all__ = ["RecordedOnly", "recorded_stop"]
@@ -54,7 +56,8 @@ class RecordedOnly(JournalController):
 
     A turn that is stopped there says so with `end`: its end, which asks nobody then, is held for the commit.
     `ending`: the turn is ended, not looked at, so that calls keep their records though their tools are gone. `looks`:
-    there are plugins that look at results, so that one which none of them has seen is shown to nobody.
+    there are plugins that look at results, so that one which none of them has seen is shown to nobody. `spent` is what
+    the turn has cost besides these rows.
     """
 
     def __init__(
@@ -66,9 +69,12 @@ class RecordedOnly(JournalController):
         persistent: bool = True,
         ending: bool = False,
         looks: bool = False,
+        spent: TokenUsage = TokenUsage(),
     ) -> None:
+        rows = readable(rows) if ending else rows
         super().__init__(rows, _refuse, died=died, tool_owners=tool_owners, persistent=persistent)
         self._looks = looks
+        self._spent = spent
         self._ending = ending
         self._ended = False
 
@@ -126,7 +132,7 @@ class RecordedOnly(JournalController):
             within = self._within_call(command.call.call_id)
             return EffectUnrecorded(label, left=_left(pending(command), uncertain, within))
         # Records that nobody needed yet are lost with their process: it may have been further than they are.
-        return EffectUnrecorded(label, asked=self._usage_unknown)
+        return EffectUnrecorded(label, spent=self._spent + TokenUsage(at_least=self._usage_unknown))
 
     def _within_call(self, call_id: str) -> list[CompletedToolCall]:
         """What is known of the calls that a call without a record has made: each below the nearest with one."""

@@ -181,9 +181,10 @@ async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
     rows: Sequence[JournalRow] = await lash.require_journal("a rehearsal").store.load_journal(
         item.session_id, item.turn_id or ""
     )
-    controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item))
+    controller: RecordedOnly | None = None
     verdict, reason, versions = Verdict.SAFE, "", _changed_versions(lash, item)
     try:
+        controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item))
         await _replay(lash, _DryStore(lash.store), item, rows, controller)
     except (EffectUnrecorded, EffectsSuspended) as end:
         reason = str(end)
@@ -199,7 +200,7 @@ async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
         session_id=item.session_id,
         turn_id=item.turn_id or "",
         verdict=verdict,
-        at=len(controller.replayed) + 1,
+        at=1 if controller is None else len(controller.replayed) + 1,
         reason=reason,
         versions=versions,
         waits_for=tuple(row.label for row, _ in _waiting_in(item, rows)),

@@ -41,7 +41,19 @@ class Resident:
     `tool_edits` is the same of its tools. `feed` is what observers read.
     """
 
-    __slots__ = ("_conversation", "_line", "_states", "feed", "head", "lash", "policy", "said", "sources", "tool_edits")
+    __slots__ = (
+        "_conversation",
+        "_line",
+        "_states",
+        "_storing",
+        "feed",
+        "head",
+        "lash",
+        "policy",
+        "said",
+        "sources",
+        "tool_edits",
+    )
 
     def __init__(self, lash: Lash, head: SessionHead, policy: SessionPolicy, said: Iterable[str]) -> None:
         self.lash = lash
@@ -54,6 +66,7 @@ class Resident:
         self._conversation: Conversation | None = None
         self._states: PluginStates | None = None
         self._line: anyio.Lock | None = None
+        self._storing: anyio.Lock | None = None
 
     @property
     def id(self) -> str:
@@ -71,6 +84,13 @@ class Resident:
         if self._line is None:
             self._line = anyio.Lock(fast_acquire=True)
         return self._line
+
+    @property
+    def storing(self) -> anyio.Lock:
+        """Where those stand in line who store something beside turns, and wait for none."""
+        if self._storing is None:
+            self._storing = anyio.Lock(fast_acquire=True)
+        return self._storing
 
     def refuse_from_within(self) -> None:
         """Raise `SessionBusy` if the caller is a part of this session's running turn, which could never end then."""

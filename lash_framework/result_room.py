@@ -7,6 +7,7 @@ that no longer fits is a failed call, whose text the model can act on.
 from __future__ import annotations
 
 import orjson
+from attrs import evolve
 
 from lash_framework.tool_calls import completed, failure, model_return
 from lash_hookspecs.tools import (
@@ -45,14 +46,18 @@ class ResultRoom:
         """This is the call's result, instead of what it was before."""
         before, taken = self._taken.get(key, _NOTHING)
         if before is not done:
-            size = _size(done)
+            size = _size(done) + (_within(done) if done.children else 0)
             self._total += size - taken
             self._taken[key] = done, size
+
+    def drop(self, key: str) -> None:
+        """The call's result is a part of another one's."""
+        self._total -= self._taken.pop(key, _NOTHING)[1]
 
     def refusal(self, key: str, done: CompletedToolCall) -> ToolCallOutput | None:
         """What the call comes to if its result doesn't fit; None if it does."""
         size = _size(done)
-        others = self._total - self._taken.get(key, _NOTHING)[1]
+        others = self._total - self._taken.get(key, _NOTHING)[1] + (_within(done) if done.children else 0)
         if size <= ALWAYS or others + size <= MAX_TURN_BYTES:
             return None
         text = (
@@ -68,7 +73,7 @@ class ResultRoom:
         if output is None:
             return done
         call = PendingToolCall(call_id=done.call_id, tool_name=done.tool_name, args=done.args, replay=done.replay)
-        return completed(call, output, done.duration_ms)
+        return evolve(completed(call, output, done.duration_ms), children=done.children)
 
 
 def _size(done: CompletedToolCall) -> int:
@@ -82,6 +87,11 @@ def _size(done: CompletedToolCall) -> int:
         return shown + _json_size(value)
     # Of other values the plain view is the JSON; only where another was made is it made once more to be measured.
     return shown + _text_size(model_return(done.call_id, done.tool_name, outcome))
+
+
+def _within(done: CompletedToolCall) -> int:
+    """The same of the calls that it made."""
+    return sum(_size(each) + _within(each) for each in done.children)
 
 
 def _text_size(view: ModelToolReturn) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lash_framework.forking import parent_of
 from lash_hookspecs.codec import decode
 from lash_hookspecs.errors import SessionDeleted
 from lash_hookspecs.inbox import InboxItem
 from lash_hookspecs.observation import SessionView, TurnPhase, TurnView, WaitingTurn
 from lash_hookspecs.sessions import AssembledTurn
-from lash_hookspecs.stores import SessionHead
+from lash_hookspecs.stores import SessionHead, SessionStore
 from lash_hookspecs.turn_effects import Checkpoint, ExecCode, LlmCall, ToolCalls
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ async def session_view(session: Resident) -> SessionView:
         head = await lash.store.load_head(session.id)
         if head is None and session.head.head_revision:
             raise SessionDeleted(session.id)
-        last = await _last_turn(session) if head is not None else None
+        last = await _last_turn(lash.store, session.id) if head is not None else None
         items: Sequence[InboxItem] = ()
         if lash.journalling is not None:
             items = await lash.journalling.store.list_inbox(session.id)
@@ -63,23 +64,37 @@ async def session_view(session: Resident) -> SessionView:
     )
 
 
-async def _last_turn(session: Resident) -> AssembledTurn | None:
-    """The turn that was committed last. Between turns there may be appends, so it may take a second look."""
+async def _last_turn(store: SessionStore, id: str, until: int | None = None) -> AssembledTurn | None:
+    """The session's own turn that was committed last, or was so when it stood at the turn index `until`.
+
+    Between turns there may be appends, so it may take a second look.
+    """
     limit = 1
     while True:
-        receipts = await session.lash.store.list_receipts(session.id, limit=limit)
+        receipts = await store.list_receipts(id, limit=limit)
         for each in receipts:
             if each.operation.scope == "turn":
-                return decode(AssembledTurn, each.result)
+                turn = decode(AssembledTurn, each.result)
+                if until is None or turn.state.turn_index <= until:
+                    return turn
         if len(receipts) < limit:
             return None
         limit *= 16
 
 
 async def context_tokens(session: Resident, conversation: Conversation) -> int:
-    """The tokens of the conversation's last model call, as far as its last turn knows them; asked for once."""
+    """The tokens of the conversation's last model call, as far as its last turn knows them; asked for once.
+
+    That turn may be one that a fork shares.
+    """
     if conversation.context_tokens is None:
-        last = await _last_turn(session) if conversation.head.turn_index else None
+        store, index, id = session.lash.store, conversation.head.turn_index, session.id
+        last = await _last_turn(store, id) if index else None
+        try:
+            while last is None and index and (parent := await parent_of(store, id)) is not None:
+                last, id = await _last_turn(store, parent, index), parent
+        except SessionDeleted:
+            pass
         conversation.context_tokens = 0 if last is None else last.context_tokens
     return conversation.context_tokens
 

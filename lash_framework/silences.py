@@ -6,10 +6,11 @@ a question's hash, its digests and an empty answer; all that a replay needs is t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import orjson
 
+from lash_framework.journal_errors import JournalRefusal
 from lash_hookspecs.canonical import content_hash
 from lash_hookspecs.codec import decode
 from lash_hookspecs.effect_commands import RuntimeEffectCommand, ToolHooksCommand
@@ -17,7 +18,7 @@ from lash_hookspecs.effect_outcomes import AssistantResponseOutcome, HookRecord,
 from lash_hookspecs.errors import CodecError
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 
-__all__ = ["is_silence", "is_silent", "short", "silence_row", "silent_keys", "silent_outcome"]
+__all__ = ["is_silence", "is_silent", "readable", "short", "silence_row", "silent_keys", "silent_outcome"]
 
 KIND = "silence"
 """The kind of such a row, which is no effect's."""
@@ -71,13 +72,31 @@ def is_silence(row: JournalRow) -> bool:
 
 
 def silent_keys(rows: Iterable[JournalRow]) -> set[str]:
-    """The keys that these rows tell of, in short. One that can't be read tells of none: its hooks are asked again."""
+    """The keys that these rows tell of, in short.
+
+    Raises `JournalRefusal` for one that can't be read: its hooks would be asked again, and their row be there already.
+    """
     found = set[str]()
     for row in rows:
         if is_silence(row):
             try:
-                keys = decode(list[str], row.body)
+                found.update(_told(row))
+            except CodecError as error:
+                text = f"the record of {row.label} is broken: {error}"
+                raise JournalRefusal("runtime_effect_corrupt", text, label=row.label) from error
+    return found
+
+
+def readable(rows: Iterable[JournalRow]) -> Iterator[JournalRow]:
+    """The rows without such as can't be read: for who asks no hook again."""
+    for row in rows:
+        if is_silence(row):
+            try:
+                _told(row)
             except CodecError:
                 continue
-            found.update(keys)
-    return found
+        yield row
+
+
+def _told(row: JournalRow) -> list[str]:
+    return decode(list[str], row.body)

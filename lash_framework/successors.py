@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from lash_framework.accepted import TurnRequest
+from lash_framework.budget import require_prices
 from lash_framework.forking import require_forks
 from lash_framework.inputs import input_hash
 from lash_framework.providers import split_model
+from lash_framework.recorded_only import RecordedOnly
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, ConfigurationError, LashError, PluginError, UnknownName
 from lash_hookspecs.forks import NewSession
@@ -104,6 +106,12 @@ def _policy(lash: Lash, base: SessionPolicy, wish: CreateSession) -> SessionPoli
     return policy
 
 
+def _require_prices(lash: Lash, policy: SessionPolicy) -> None:
+    """Raise `ConfigurationError` for a session that could ask no model: nobody could hold its limit in dollars."""
+    provider_id, model = split_model(policy.model, lash.host.providers)
+    require_prices(policy.budget, f"{provider_id}:{model}", lash.providers.capability(provider_id, model))
+
+
 # ---- with the commit ------------------------------------------------------------------------------------------------
 
 
@@ -125,6 +133,8 @@ async def new_sessions(lash: Lash, run: TurnRun, turn: AssembledTurn, policy: Se
         try:
             base = policies.get(session_id) or await _base(lash, policy, session_id, asked)
             settled = _policy(lash, base, wanted.wish)
+            if not isinstance(run.plan.controller, RecordedOnly):  # else it was made, whatever its model costs by now
+                _require_prices(lash, settled)
             policies.setdefault(session_id, settled)
             new = _new_session(lash, run, settled, wanted)
         except (ConfigurationError, CodecError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from lash_framework.tool_calls import (
     is_unknown,
     lost_call,
     perform,
+    prepared,
     runs_in_thread,
     too_deep_call,
     waiting_call,
@@ -35,17 +36,16 @@ from lash_framework.tool_calls import (
 from lash_framework.tool_deferrals import Deferral, answered, deferral_of, wait_of
 from lash_framework.tool_directives import with_after
 from lash_framework.tool_hooks import CallPlace, ToolHooks
-from lash_framework.tool_retries import judging, retry_status
+from lash_framework.tool_pauses import pause
+from lash_framework.tool_retries import judging
 from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.codec import MAX_NESTING, encode
 from lash_hookspecs.directives import OwnedDirective
-from lash_hookspecs.effect_commands import AwaitEventCommand, RuntimeEffectKind, SleepCommand, ToolCallCommand
+from lash_hookspecs.effect_commands import AwaitEventCommand, RuntimeEffectKind, ToolCallCommand
 from lash_hookspecs.effect_outcomes import (
     AwaitEventOutcome,
-    RetryLater,
     RuntimeEffectOutcome,
-    SleepOutcome,
     ToolCallDone,
     ToolCallEffectOutcome,
     ToolCallPending,
@@ -56,11 +56,8 @@ from lash_hookspecs.errors import CodecError, EffectControllerError
 from lash_hookspecs.tool_declarations import RetryNever
 from lash_hookspecs.tools import (
     CompletedToolCall,
-    OnUnknown,
     PendingToolCall,
-    PreparedToolCall,
     ToolCallContext,
-    ToolEffect,
     ToolError,
     ToolFailureClass,
 )
@@ -89,6 +86,7 @@ class ToolBatch:
         self._room = hooks.room
         self._around = contexts.around
         self.said: tuple[OwnedDirective, ...] = ()
+        self._answered = False  # whether any call was
         self._open: tuple[ToolCalls, list[OpenCall]] | None = None
 
     def open(self, effect: ToolCalls, scope: RuntimeScope) -> list[OpenCall]:
@@ -138,6 +136,8 @@ class ToolBatch:
             async with anyio.create_task_group() as group:
                 for call, wrapped in zip(calls, asked, strict=True):
                     group.start_soon(run, call, wrapped)
+        if self._answered:
+            self._take_answers(batch)
         for wrapped in asked:  # not as they came: attempts that fail for the same reasons say the same
             if wrapped.key in faults:
                 ends.add(faults[wrapped.key])
@@ -176,22 +176,15 @@ class ToolBatch:
         return self._results(*self._open).results if self._open is not None else ()
 
     def _results(self, effect: ToolCalls, calls: list[OpenCall]) -> ToolResults:
+        if self._answered:
+            self._take_answers(calls)
         return ToolResults(id=effect.id, results=tuple(each.settled(cancelled_call) for each in calls))
 
     def _envelope(self, call: OpenCall) -> RuntimeEffectEnvelope:
         asked, place = call.asked, call.place
-        owned = self._plan.composition.tools.get(asked.tool_name)
-        prepared = PreparedToolCall(
-            call_id=asked.call_id,
-            tool_name=asked.tool_name,
-            args=asked.args,
-            plugin_id=owned.plugin_id if owned else "",
-            effect=owned.tool.manifest.effect if owned else ToolEffect.PURE,  # what isn't there does nothing
-            on_unknown=owned.tool.manifest.on_unknown if owned else OnUnknown.FAIL,
-            replay=asked.replay,
-        )
+        command = ToolCallCommand(prepared(self._plan.composition, asked))
         effect_id = asked.call_id if call.attempt == 1 else f"{asked.call_id} attempt {call.attempt}"
-        return envelope(place.scope, ToolCallCommand(prepared), effect_id, key=call.key)
+        return envelope(place.scope, command, effect_id, key=call.key)
 
     async def _decide(self, call: OpenCall) -> None:
         """Ask the hooks before the tool. They may change the call's arguments, or end it here."""
@@ -220,7 +213,7 @@ class ToolBatch:
         """Run it to its end: once more after a failure that says so, as its record does, after a while."""
         outcome = await self._attempt(call, wrapped)
         while outcome.again is not None:
-            await self._pause(call, outcome.again)
+            await pause(self._plan, self._stream, call, outcome.again)
             call.begin_again(outcome.launch.result)
             outcome = await self._attempt(call, self._envelope(call))
         if isinstance(outcome.launch, ToolCallPending):
@@ -228,21 +221,6 @@ class ToolBatch:
         if call.is_live and call.result is not None:
             # Shown once it is recorded: whoever watches may be slow, or go, and it must not be lost.
             await self._stream.tool_completed(call.result)
-
-    async def _pause(self, call: OpenCall, again: RetryLater) -> None:
-        """Sleep before the next attempt, across the boundary: after a crash, for as long as is left."""
-        now_ms, call_id, attempt = self._plan.now_ms, call.asked.call_id, call.attempt
-
-        async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-            seconds = max(0, min(again.delay_ms, again.until_ms - now_ms())) / 1000
-            await self._stream.tool_pauses(call_id, retry_status(self._plan.composition, call, seconds))
-            await anyio.sleep(seconds)
-            return SleepOutcome()
-
-        key = child_key(call.place.key, "", f"pause:{attempt}")
-        command, effect_id = SleepCommand(again.delay_ms), f"{call_id} pause {attempt}"
-        wrapped = envelope(call.place.scope, command, effect_id, key=key)
-        expect(await self._plan.controller.execute(wrapped, run), SleepOutcome)
 
     async def _complete(self, call: OpenCall, launch: ToolCallPending) -> None:
         """Take the answer to a call whose end was put off. Raises `EffectsSuspended` if there is none yet."""
@@ -257,7 +235,17 @@ class ToolBatch:
         command = AwaitEventCommand(wait_of(plan.session_id, plan.turn_id, call.key))
         wrapped = envelope(call.place.scope, command, f"completion of {asked.call_id}", key=launch.key)
         outcome = expect(await plan.controller.execute(wrapped, run), AwaitEventOutcome)
-        self._keep(call, answered(asked, launch, outcome.resolution))
+        self._answered = True
+        call.answer = answered(asked, launch, outcome.resolution)
+        if call.callers:  # who called it has to know now
+            self._take_answers([call])
+
+    def _take_answers(self, calls: Sequence[OpenCall]) -> None:
+        """Take what calls were answered with, as far as there is room: in their order, whichever answer came first."""
+        for call in calls:
+            if (answer := call.answer) is not None:
+                call.answer = None
+                self._keep(call, self._room.fitted(call.place.key, answer))
 
     async def _attempt(self, call: OpenCall, wrapped: RuntimeEffectEnvelope) -> ToolCallEffectOutcome:
         plan, asked = self._plan, call.asked
@@ -318,6 +306,8 @@ class ToolBatch:
     def _keep(self, call: OpenCall, done: CompletedToolCall) -> None:
         """A tool came to its end: this is the result, unless there are hooks that look at it."""
         call.raw = evolve(done, interventions=call.found) if call.found else done
+        for child in call.children.values():
+            self._room.drop(child.place.key)  # it is a part of this one
         self._room.take(call.place.key, done)
         call.ran = not is_unknown(done)
         if not self._hooks.looks:

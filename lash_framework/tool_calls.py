@@ -26,7 +26,9 @@ from lash_hookspecs.tools import (
     CompletedToolCall,
     ModelToolReturn,
     ModelToolReturnPart,
+    OnUnknown,
     PendingToolCall,
+    PreparedToolCall,
     TextPart,
     ToolCallCancelled,
     ToolCallContext,
@@ -34,12 +36,14 @@ from lash_hookspecs.tools import (
     ToolCallOutcome,
     ToolCallOutput,
     ToolCallSuccess,
+    ToolEffect,
     ToolError,
     ToolFailureClass,
     ToolFailureSource,
 )
 
 __all__ = [
+    "MAX_RESULT_BYTES",
     "UNKNOWN",
     "attached",
     "cancelled_call",
@@ -49,6 +53,7 @@ __all__ = [
     "lost_call",
     "model_return",
     "perform",
+    "prepared",
     "runs_in_thread",
     "too_deep_call",
     "unknown_call",
@@ -71,6 +76,20 @@ MAX_FAILURE_CHARS = 64 * 1024
 
 UNKNOWN = "unknown_after_crash"
 """The code of a call of which nobody knows whether it happened."""
+
+
+def prepared(composition: Composition, asked: PendingToolCall) -> PreparedToolCall:
+    """The call as it is recorded before it is made: whose tool it is, and what it does."""
+    owned = composition.tools.get(asked.tool_name)
+    return PreparedToolCall(
+        call_id=asked.call_id,
+        tool_name=asked.tool_name,
+        args=asked.args,
+        plugin_id=owned.plugin_id if owned else "",
+        effect=owned.tool.manifest.effect if owned else ToolEffect.PURE,  # what isn't there does nothing
+        on_unknown=owned.tool.manifest.on_unknown if owned else OnUnknown.FAIL,
+        replay=asked.replay,
+    )
 
 
 def failure(

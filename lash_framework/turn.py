@@ -29,7 +29,7 @@ from lash_framework.stream import ActivityStream
 from lash_framework.tool_batch import ToolBatch
 from lash_framework.tool_hooks import ToolHooks
 from lash_framework.turn_contexts import TurnContexts
-from lash_framework.turn_errors import attachment_lost, controller_failed, driver_failed, plugin_failed
+from lash_framework.turn_errors import aborted, attachment_lost, controller_failed, driver_failed, plugin_failed
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
 from lash_framework.turn_plan import CancelGate, Scopes, TurnPlan, assemble_for
 from lash_hookspecs.directives import OwnedDirective
@@ -158,15 +158,16 @@ class TurnRun:
         """Where the turn stands, if it was cancelled or its records have `ended`, with what is known of its calls."""
         if self._gate.sealed and ended is None:
             return None
+        unrecorded = ended if isinstance(ended, EffectUnrecorded) else None
         return TurnStop(
             reason=StopReason.ABANDONED if self._gate.sealed else StopReason.CANCELLED,
             steps=self._steps,
             # Nor does anybody count a reply that is recorded and was to another question.
-            asking=ended.asked if isinstance(ended, EffectUnrecorded) else ended is not None or self._stream.asking,
+            asking=unrecorded.spent.at_least if unrecorded else ended is not None or self._stream.asking,
             results=self._calls.results,
             partial_text=self._stream.reply()[0] if self.plan.keep_partial and self._stream.asking else "",
             message=f"the turn was abandoned: {ended}" if self._gate.sealed else None,
-            spent=self._model.unanswered,
+            spent=self._model.unanswered + (unrecorded.spent if unrecorded else TokenUsage()),
         )
 
     def _stop(self, stop: TurnStop) -> None:
@@ -314,6 +315,7 @@ class TurnRun:
             self.assembler.usage += self._model.unanswered
             return None
         if answered.over_budget is not None:
+            self.assembler.usage += self._model.unanswered  # of a call before it, which was cut
             machine.finish_with_outcome(Stopped(StopReason.BUDGET, answered.over_budget))
             return None
         complete = answered.complete
@@ -369,9 +371,7 @@ class TurnRun:
         for event in found.events:
             self._fold(event)
         if found.abort is not None:
-            plugin_id, abort = found.abort
-            issue = TurnIssue(kind="plugin", code=abort.code, message=abort.message, plugin_id=plugin_id)
-            self.assembler.issues.append(issue)
+            self.assembler.issues.append(aborted(*found.abort))
         return found
 
     def _is_known(self, message_id: str) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 
+from lash_hookspecs.directives import AbortTurn
 from lash_hookspecs.effect_outcomes import HookFailure
 from lash_hookspecs.errors import ConfigurationError, EffectControllerError
 from lash_hookspecs.sessions import TurnIssue
 from lash_hookspecs.turn_events import ErrorEnvelope, ErrorEvent
 
-__all__ = ["attachment_lost", "controller_failed", "driver_failed", "plugin_failed"]
+__all__ = ["aborted", "attachment_lost", "controller_failed", "driver_failed", "plugin_failed"]
 
 log = logging.getLogger("lash.turn")
 
@@ -35,6 +36,11 @@ def driver_failed(error: Exception) -> ErrorEvent:
     log.error("the protocol driver failed", exc_info=error)
     text = f"the mode's protocol driver failed: {error}"
     return ErrorEvent(text, ErrorEnvelope(kind="protocol_driver", code=type(error).__name__, user_message=text))
+
+
+def aborted(plugin_id: str, abort: AbortTurn) -> TurnIssue:
+    """A plugin ended the turn."""
+    return TurnIssue(kind="plugin", code=abort.code, message=abort.message, plugin_id=plugin_id)
 
 
 def attachment_lost(id: str) -> TurnIssue:

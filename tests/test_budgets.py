@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from agents import agent, plugin
+from attrs import evolve
 from cli_kit import Cli
 
 from lash_framework import Lash
@@ -19,12 +20,16 @@ from lash_hookspecs import (
     Budget,
     ConfigurationError,
     Cost,
+    DirectOutcome,
     GenerationOptions,
     ImageBlock,
     LlmCallError,
     LlmCallFailed,
+    LlmCallOutcome,
+    LlmEventSender,
     LlmMessage,
     LlmRequest,
+    LlmResponse,
     LlmRole,
     LlmToolSpec,
     OverBudget,
@@ -34,7 +39,7 @@ from lash_hookspecs import (
     TokenUsage,
     tool,
 )
-from lash_plugin_provider_scripted import Call, Reply
+from lash_plugin_provider_scripted import Call, Reply, ScriptedProvider
 
 PRICES = 'models."test:model".prices={input = 10, output = 20}'
 SPENT = TokenUsage(input=1000, output=500)
@@ -166,6 +171,43 @@ async def test_direct_calls_of_plugins_count() -> None:
     async with agent(lambda request: says("Yes."), plugins=[aside], settings=priced()) as lash:
         turn = await (await lash.session("s")).run("Hi")
     assert (turn.cost, len(turn.call_usage), turn.children_usage[0].usage.cost) == (Cost(4 * CENT), 1, Cost(2 * CENT))
+
+
+@pytest.mark.parametrize("kind", ["llm_call", "direct"])
+@pytest.mark.parametrize("asks", [True, False])
+async def test_a_wrapper_neither_hides_what_was_paid_nor_spends_for_nothing(kind: str, asks: bool) -> None:
+    own = TokenUsage(input=100, output=50)
+
+    async def lash_before_turn(ctx: Any) -> None:
+        await ctx.completions.complete("aside")
+
+    async def lash_around_effect(envelope: Any, call_next: Any) -> Any:
+        if envelope.command.kind != kind:
+            return await call_next()
+        answer = LlmResponse(full_text="Mine.", usage=own)
+        if asks:
+            answer = evolve((await call_next()).result, usage=TokenUsage())
+        return LlmCallOutcome(answer) if kind == "llm_call" else DirectOutcome(answer)
+
+    wrapper = plugin("cache", lash_around_effect, lash_before_turn)
+    async with agent(lambda request: says("Yes."), plugins=[wrapper], settings=priced()) as lash:
+        turn = await (await lash.session("s")).run("Hi")
+    found = turn.call_usage[0] if kind == "llm_call" else turn.children_usage[0].usage
+    wanted = SPENT if asks else own
+    cents = 2 * CENT if asks else CENT // 5
+    assert (found.total, found.picodollars, found.unpriced) == (wanted.total, cents, False)
+
+
+async def test_a_budget_holds_whatever_a_wrapper_says_of_usage() -> None:
+    async def lash_around_effect(call_next: Any) -> Any:
+        made = await call_next()
+        is_answer = isinstance(made, LlmCallOutcome)
+        return LlmCallOutcome(evolve(made.result, usage=TokenUsage())) if is_answer else made
+
+    async with agent(looks(5), tools=[look], plugins=[plugin("w", lash_around_effect)], settings=priced()) as lash:
+        turn = await (await lash.session("s")).run("Look.", max_tokens=4500)
+    assert isinstance(turn.outcome, Stopped)
+    assert (turn.outcome.reason, turn.usage.total) == (StopReason.BUDGET, 3000)
 
 
 async def test_an_unknown_price_makes_it_at_least() -> None:
@@ -313,6 +355,28 @@ async def test_a_crash_does_not_reset_what_is_spent() -> None:
         checks=[the_same_end],
     )
     assert len(seen) > 4
+
+
+async def test_a_refusal_behind_a_call_that_was_cut_does_not_hide_it() -> None:
+    """Somebody may have paid for that one: the turn, and the session, say "at least"."""
+    begun = anyio.Event()
+
+    class Slow(ScriptedProvider):
+        async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
+            begun.set()
+            await anyio.sleep_forever()
+            return await super().complete(request, send)
+
+    async with agent(Slow([]), settings=priced()) as lash:
+        session = await lash.session("s")
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: session.run("Hi", turn_id="t"))
+            await begun.wait()
+            group.cancel_scope.cancel()
+        turn = await session.run("Hi", turn_id="t", max_tokens=0)
+        assert isinstance(turn.outcome, Stopped)
+        assert turn.outcome.reason is StopReason.BUDGET
+        assert turn.usage == (await session.usage()).total == TokenUsage(at_least=True)
 
 
 async def test_who_has_no_budget_records_nothing_of_one() -> None:

@@ -39,6 +39,7 @@ from lash_hookspecs.codec import decode
 from lash_hookspecs.errors import BudgetExceeded, InboxConflict, SessionBusy
 from lash_hookspecs.inbox import InboxState
 from lash_hookspecs.leases import LeaseBusy
+from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.sessions import AppendSessionNodesRequest
 from lash_hookspecs.stores import CommitBudget
 from lash_hookspecs.turn_outcomes import Stopped, StopReason
@@ -287,6 +288,28 @@ async def test_a_turn_whose_commit_is_refused_is_blocked_at_last_and_can_be_aban
         ended = await session.abandon("t")
         assert ended.turn.outcome == Stopped(StopReason.ABANDONED)
         assert (await session.run("And now?")).text == "ok"
+
+
+async def test_what_an_abandoned_turn_has_cost_stays_though_nothing_else_of_it_does(tmp_path: Path) -> None:
+    """Its tokens were in no turn and in no ledger; whoever kept a budget over the session spent them twice."""
+
+    async def lash_before_turn(ctx: Any) -> None:
+        if ctx.turn_index == 0:
+            await ctx.completions.complete("aside")
+
+    spent = TokenUsage(input=10, output=1000)
+    model = iter([Reply(text="y", usage=spent), Reply(text="x" * 40_000, usage=spent)])
+    async with agent(
+        lambda request: next(model), store=url_in(tmp_path), plugins=[plugin("a", lash_before_turn)]
+    ) as lash:
+        lash.budget = CommitBudget(max_bytes=30_000)
+        session = await lash.session("s")
+        for error in (BudgetExceeded, BudgetExceeded, TurnBlocked):
+            with pytest.raises(error):
+                await session.run("q", turn_id="t")
+        ended = await session.abandon("t")
+        assert (ended.turn.usage.total, ended.turn.usage.at_least) == (2020, False)
+        assert (await session.usage()).total.total == 2020
 
 
 async def test_a_turn_id_can_be_used_again_after_a_turn_that_did_nothing(tmp_path: Path) -> None:

@@ -459,6 +459,26 @@ async def test_what_waits_for_a_person_can_be_answered_though_somebody_failed_to
         assert recovered.turn.text == "Next."
 
 
+async def test_what_a_person_found_out_of_a_call_has_to_fit_into_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever answers is told at once; the turn couldn't be committed with it."""
+    left = await interrupted_in(tmp_path, "unsafe", on_unknown=OnUnknown.WAIT)
+    async with left.opened() as session:
+        lash = session._resident.lash
+        with pytest.raises(TurnSuspended):
+            await session.recover()
+        (call,) = await lash.pending()
+        with pytest.raises(ConfigurationError, match="bytes, and may have 4,194,304"):
+            await lash.resolve(call.key, result="x" * (1 << 22))
+        monkeypatch.setattr("lash_framework.result_room.MAX_TURN_BYTES", 100_000)
+        with pytest.raises(ConfigurationError, match=r"takes 120,00. bytes, and of the 100,000"):
+            await lash.resolve(call.key, result="x" * 60_000)
+        await lash.resolve(call.key, result="x" * 40_000)
+        (recovered,) = await session.recover()
+        assert recovered.turn.text == "Next."
+
+
 # ---- interrupted ----------------------------------------------------------------------------------------------------
 
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import pytest
+from agents import agent
 from attrs import frozen
 from hook_kit import Plugin, Told, asked, opened
 
 from lash_framework import Lash
 from lash_framework.session import Session
+from lash_framework.settings import load_settings
 from lash_hookspecs import (
     Capability,
     CapabilityMissing,
     ConfigurationError,
+    FrameSeed,
     SessionDeleted,
     SessionStateSpec,
+    TokenUsage,
     TurnConflict,
     UnknownName,
     hookimpl,
 )
+from lash_plugin_provider_scripted import Reply
 
 
 @frozen
@@ -166,6 +172,94 @@ async def test_a_turn_that_was_said_before_the_fork_is_not_said_again() -> None:
             await fork.run("a", turn_id="t")
         await fork.run("b", turn_id="u")
         assert await said(fork) == ["a", "Done.", "b", "Done."]
+
+
+class Compacts(Plugin):
+    @hookimpl
+    def lash_compact(self, ctx: Any) -> FrameSeed:
+        return FrameSeed(messages=ctx.messages[-1:])
+
+
+@pytest.mark.parametrize("gone", ["", "one", "two"])
+async def test_a_turn_of_before_the_fork_is_known_behind_a_compaction(gone: str) -> None:
+    """Its messages aren't loaded any more, and it ran again; what was said on the source since is its own."""
+    async with opened(Compacts(), says=["Done."] * 9) as lash:
+        session = await lash.session("one")
+        for turn_id in ("t1", "t2"):
+            await session.run("a", turn_id=turn_id)
+        await session.compact()
+        await (await session.fork("two")).run("b", turn_id="t3")
+        await session.run("a", turn_id="later")
+        two = await lash.session("two")
+        await two.compact()
+        fork = await two.fork("three")
+        if gone:
+            await lash.delete_session(gone)
+        for turn_id in ("t1", "t3") if gone != "two" else ("t3",):
+            with pytest.raises(TurnConflict, match="before session `three` was forked"):
+                await fork.run("a", turn_id=turn_id)
+        for _ in range(2):
+            assert (await fork.run("a", turn_id="later")).text == "Done."
+
+
+@pytest.mark.parametrize("gone_on", [0, 3])
+async def test_a_fork_knows_how_full_the_window_is(gone_on: int) -> None:
+    """It was compacted one turn too late, when its model may have had no room left; also a fork of a fork."""
+    full: list[tuple[str, int]] = []
+
+    class Looks(Plugin):
+        @hookimpl
+        def lash_compact(self, ctx: Any) -> None:
+            full.append((ctx.session_id, ctx.context_tokens))
+
+    sizes = iter((800, 5, 5, 5, 5))
+    settings = load_settings(
+        env={}, sets=['models."test:model".context_window=1000', "context.compact_at=0.5", "plugins.disabled=hello"]
+    )
+
+    def says(request: Any) -> Reply:
+        return Reply(text="Done.", usage=TokenUsage(input=next(sizes)))
+
+    async with agent(says, plugins=[Looks()], settings=settings) as lash:
+        session = await lash.session("one")
+        await session.run("a")
+        fork = await (await session.fork("two")).fork("three")
+        for _ in range(gone_on):
+            await session.run("b")
+        full.clear()
+        await fork.run("c")
+    assert full == [("three", 800)]
+
+
+async def test_a_fork_does_not_take_the_place_of_a_session_that_is_open() -> None:
+    """Whoever asked for it got that one: empty, and without a word."""
+    async with opened(says=["Done."] * 3) as lash:
+        session = await lash.session("one")
+        await session.run("a")
+        other = await lash.session("two")
+        with pytest.raises(ConfigurationError, match="session `two` is open here, and nothing was committed on it"):
+            await session.fork("two")
+        assert await said(other) == []
+
+
+async def test_a_fork_is_not_damaged_for_the_turns_that_it_shares(tmp_path: Any) -> None:
+    """They have receipts where they ran; of its own none is missing, or it is told."""
+    url = f"sqlite:///{tmp_path}/s.db"
+    async with opened(says=["Done."] * 5, store=url) as lash:
+        session = await lash.session("one")
+        await session.run("a")
+        fork = await session.fork("two")
+        assert (await lash.load_history("two")).unreadable == ()
+        for text in "bcd":
+            await fork.run(text)
+        history = await lash.load_history("two")
+        assert (history.unreadable, len(history.turns), len(history.messages)) == ((), 3, 8)
+    database = sqlite3.connect(tmp_path / "s.db")
+    with database:
+        database.execute("DELETE FROM receipts WHERE op_key = ?", (history.turns[1].turn_id,))
+    database.close()
+    async with opened(store=url) as lash:
+        assert (await lash.load_history("two")).unreadable == ("1 of 3 turns are not in the store",)
 
 
 async def test_a_store_that_can_not_fork_is_refused_by_name() -> None:

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agents import agent
 from attrs import frozen
 from hook_kit import Plugin, Told, asked, failure, file_store, opened, system_prompt
 
 from lash_framework import Lash
+from lash_framework.settings import Settings, load_settings
 from lash_hookspecs import (
     AbortTurn,
     AssembledTurn,
+    Budget,
     CheckpointKind,
     CreateSession,
     DenyToolCall,
@@ -156,6 +159,29 @@ async def test_a_tool_hands_a_turn_off_by_its_control_value() -> None:
         successor = await lash.session(followed.final_turn.state.session_id)
         assert successor.policy.max_turns == 5
         assert "You are an expert." in asked(model)
+
+
+async def test_of_two_calls_that_hand_off_the_second_says_that_it_came_to_nothing() -> None:
+    """Both said that they had; nobody was told what the second one was to tell."""
+
+    @tool
+    async def hand(to: str) -> ToolCallOutput:
+        "Hand the conversation over."
+        return ToolCallOutput(ToolCallSuccess("Handed."), HandoffSession(f"For {to}.", CreateSession(session_id=to)))
+
+    calls = [Call("hand", {"to": "x"}, "c0"), Call("hand", {"to": "y"}, "c1")]
+    async with opened(says=[Reply(text="", tool_calls=calls)], tools=[hand]) as lash:
+        session = await lash.session("one")
+        turn = await session.run("Hello")
+        assert isinstance(turn.outcome, Handoff)
+        assert turn.outcome.session_id == "x"
+        (issue,) = turn.errors
+        assert issue.code == "second_handoff"
+        assert issue.message.startswith("`hand` (c1) did not hand the turn off: `hand` (c0), called beside it, had")
+        first, second = (await session.messages())[-1].parts
+        assert first.content == "Handed."
+        assert second.content.startswith("Error: `hand` (c1) did not hand")
+        assert {each.session_id for each in await lash.store.list_sessions()} == {"one", "x"}
 
 
 async def test_a_failed_call_hands_nothing_off() -> None:
@@ -401,6 +427,34 @@ async def test_what_can_not_be_made_fails_the_turn_in_the_name_of_who_wants_it(
         assert (issue.plugin_id, text in issue.message) == ("mine" if by == "hook" else "application", True)
         assert "`HandoffSession`" in issue.message
         assert [each.session_id for each in await lash.store.list_sessions()] == ["one"]
+
+
+async def test_a_successor_that_could_ask_no_model_is_not_made(tmp_path: Path) -> None:
+    """It was, and blocked: its budget is in dollars, and its model has no price. A replay judges nothing again."""
+    url, keep = file_store(tmp_path), ["plugins.disabled=hello", "durability.keep_journal_h=1"]
+    priced, unpriced = (
+        'models."test:model".prices={input = 1, output = 1}',
+        'models."test:other".prices={as_of = "never"}',
+    )
+
+    def settings(*more: str) -> Settings:
+        return load_settings(env={}, sets=[*keep, *more])
+
+    plugins = [Says("one", HandoffSession("Go.", CreateSession(session_id="desk", model="test:other")))]
+    dollar = Budget(max_cost=1.0)
+    async with agent(["A."] * 3, store=url, plugins=plugins, settings=settings(priced, unpriced)) as lash:
+        turn = await (await lash.session("one", budget=dollar)).run("Hello")
+        assert turn.outcome == Stopped(StopReason.RUNTIME_ERROR)
+        (issue,) = [each for each in turn.errors if each.blocking]
+        assert issue.plugin_id == "one"
+        assert "nobody can hold `max_cost` with model `test:other`" in issue.message
+        assert [each.session_id for each in await lash.store.list_sessions()] == ["one"]
+    both = settings(priced, priced.replace('model"', 'other"'))
+    async with agent(["A."] * 3, store=url, plugins=plugins, settings=both) as lash:
+        turn = await (await lash.session("one")).run("Hello", turn_id="t")
+        assert isinstance(turn.outcome, Handoff)
+    async with agent([], store=url, plugins=plugins, settings=settings(priced, unpriced)) as lash:
+        assert (await lash.replay("t")).differences == ()
 
 
 async def test_without_a_journal_there_is_nowhere_to_keep_a_task(tmp_path: Path) -> None:

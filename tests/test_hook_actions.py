@@ -33,8 +33,11 @@ from lash_hookspecs import (
     SessionBusy,
     SessionCreateRequest,
     SessionStateSpec,
+    ToolCallContext,
     UnknownName,
+    tool,
 )
+from lash_plugin_provider_scripted import Call, Reply
 
 
 @frozen
@@ -309,6 +312,51 @@ async def test_a_state_that_a_turn_changed_meanwhile_is_not_overwritten() -> Non
         with pytest.raises(SessionBusy, match="what plugin `goals` remembers was changed"):
             await session.call("slow")
         assert await session.call("list_goals") == [Goal("of the turn")]
+
+
+async def test_actions_called_in_two_turns_on_each_others_sessions_wait_for_nobody() -> None:
+    """They waited for ever; each could only store its state when the other one's turn was over."""
+    inside, both = 0, anyio.Event()
+
+    @Action.command
+    async def note(ctx: ActionContext) -> None:
+        """Remember something."""
+        ctx.set_state(Noted((Goal("noted"),)))
+
+    @Action.command
+    async def note_more(ctx: ActionContext) -> None:
+        """Remember something else."""
+        ctx.set_state(Noted((Goal("more"),)))
+
+    @tool
+    async def poke(ctx: ToolCallContext) -> str:
+        """Call the action on the other session."""
+        nonlocal inside
+        inside += 1
+        if inside == 2:
+            both.set()
+        await both.wait()
+        with pytest.raises(SessionBusy, match=r"runs a turn, and what plugin `goals` remembers can't be stored"):
+            await lash.call("note", session="b" if ctx.session_id == "a" else "a")
+        return "busy"
+
+    def says(request: Any) -> Reply | str:
+        return (
+            "Done."
+            if any(each.role == "assistant" for each in request.messages)
+            else Reply(tool_calls=[Call("poke", {}, "c")])
+        )
+
+    async with agent(says, plugins=[goals(note, list_goals), goals(note_more, plugin_id="more")], tools=[poke]) as lash:
+        sessions = [await lash.session("a"), await lash.session("b")]
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                for each in sessions:
+                    group.start_soon(each.run, "Go.")
+            async with anyio.create_task_group() as group:  # those of one session store one after the other
+                for name in ("note", "note_more"):
+                    group.start_soon(sessions[0].call, name)
+        assert await sessions[0].call("list_goals") == [Goal("noted")]
 
 
 async def test_an_action_of_a_plugin_that_the_mode_lacks_is_refused() -> None:

@@ -13,14 +13,18 @@ from lash_framework.result_room import ALWAYS, MAX_TURN_BYTES, TOO_MUCH, ResultR
 from lash_framework.tool_calls import MAX_RESULT_BYTES, completed
 from lash_hookspecs import (
     CommitBudget,
+    ConfigurationError,
+    LlmRequest,
     ModelToolReturn,
     PendingToolCall,
     ReplaceToolArgs,
     ReplaceToolResult,
     ShortCircuitTool,
     TextPart,
+    ToolCallContext,
     ToolCallOutput,
     ToolCallSuccess,
+    TurnSuspended,
     tool,
 )
 from lash_plugin_provider_scripted import Call, Reply
@@ -35,6 +39,21 @@ FIT = MAX_TURN_BYTES // (2 * MAX_RESULT_BYTES)
 async def look(size: int = 1) -> str:
     "Look."
     return NEARLY[:size]
+
+
+@tool(may_defer=True)
+async def ask(ctx: ToolCallContext) -> str:
+    "Ask somebody."
+    return ctx.defer()
+
+
+def ask_often(times: int) -> Any:
+    calls = [Call("ask", {}, f"c{at}") for at in range(times)]
+
+    def script(request: LlmRequest) -> Reply | str:
+        return "Done." if any(each.role == "assistant" for each in request.messages) else Reply(tool_calls=calls)
+
+    return script
 
 
 def one(seam: str) -> object:
@@ -104,6 +123,52 @@ async def test_what_hooks_make_of_results_counts_too_and_a_replay_counts_the_sam
     assert ran == []
     assert found[0] == found[1]
     assert [each.is_success for each in found[0]].count(False) == 1
+
+
+@pytest.mark.parametrize("error", [None, MUCH])
+async def test_an_answer_has_the_limit_of_a_tools_result(error: str | None) -> None:
+    """One of forty million bytes made a turn that could neither go on nor be committed."""
+    async with agent(ask_often(1), tools=[ask]) as lash:
+        session = await lash.session("s")
+        with pytest.raises(TurnSuspended) as suspended:
+            await session.run("Go.")
+        (key,) = suspended.value.keys
+        with pytest.raises(ConfigurationError, match=f"the result for `ask` has 4,194,307 bytes, {LIMIT}"):
+            await lash.resolve(key, result=MUCH if error is None else None, error=error)
+        await lash.resolve(key, result="less")
+        (recovered,) = await session.recover()
+    assert recovered.turn.is_success
+
+
+@pytest.mark.parametrize("first", range(2))
+async def test_of_answers_that_do_not_all_fit_the_last_calls_are_refused_whichever_came_first(
+    first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And their turn goes on: the model reads it."""
+    monkeypatch.setattr("lash_framework.result_room.MAX_TURN_BYTES", 100_000)
+    async with agent(ask_often(4), tools=[ask]) as lash:
+        session = await lash.session("s")
+        with pytest.raises(TurnSuspended):
+            await session.run("Go.")
+        waiting = [each.key for each in sorted(await lash.pending(), key=lambda each: each.call_id)]
+        for key in reversed(waiting) if first else waiting:
+            await lash.resolve(key, result="x" * 20_000)
+        (recovered,) = await session.recover()
+    codes = [getattr(each.output.outcome, "code", "") for each in recovered.turn.tool_calls]
+    assert codes == ["", "", TOO_MUCH, TOO_MUCH]
+    assert recovered.turn.text == "Done."
+
+
+def test_the_room_counts_what_is_within_a_call_once_whether_it_is_known_alone_or_with_the_call() -> None:
+    """A tool's calls count while it runs, and so they do where its record alone is read again."""
+    rooms, call = (ResultRoom(), ResultRoom()), PendingToolCall(call_id="a", tool_name="look", args={})
+    child = completed(call, ToolCallOutput(ToolCallSuccess("x" * 5_000_000)))
+    whole = evolve(completed(call, ToolCallOutput(ToolCallSuccess("x"))), children=(child,))
+    rooms[0].take("child", child)
+    rooms[0].drop("child")
+    for room in rooms:
+        room.take("a", whole)
+    assert rooms[0]._total == rooms[1]._total == pytest.approx(10_000_000, abs=100)
 
 
 def test_the_room_counts_each_call_once_and_always_has_some_for_a_failure() -> None:

@@ -6,6 +6,7 @@ state, so that a hook whose decision is lost, or counted twice, shows in what is
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from contextlib import asynccontextmanager
 from itertools import count
@@ -22,6 +23,7 @@ from test_crash_kit import by_round, opens
 
 from lash_framework import Lash
 from lash_framework.recorded_only import RecordedOnly
+from lash_framework.rehearsal import Verdict
 from lash_framework.settings import load_settings
 from lash_framework.testing import Crash, When, crash_at_every_effect
 from lash_hookspecs import (
@@ -37,6 +39,8 @@ from lash_hookspecs import (
     RetrySafe,
     SessionStateSpec,
     ShortCircuitTool,
+    Stopped,
+    StopReason,
     SurfaceEvent,
     TextPart,
     ToolCallCompleted,
@@ -47,6 +51,7 @@ from lash_hookspecs import (
     ToolCallSuccess,
     ToolError,
     ToolRetrySafe,
+    TurnBlocked,
     tool,
 )
 from lash_plugin_provider_scripted import Call, Reply
@@ -379,6 +384,42 @@ async def test_hooks_that_said_nothing_are_known_by_their_keys_and_asked_once() 
         _, again = await turn_of(lash, replay)
     assert called == {}
     assert again == committed
+
+
+async def test_a_row_of_silence_that_can_not_be_read_is_told_and_no_hook_is_asked_again(tmp_path: Path) -> None:
+    """They were, and then their row was there already: a store that was said to be corrupt, without a way out."""
+    url, called, begun = f"sqlite:///{tmp_path / 'a.db'}", list[str](), anyio.Event()
+
+    def lash_before_tool_call(call: Any) -> None:
+        called.append(call.call_id)
+
+    @tool(effect="idempotent")
+    async def act() -> str:
+        "Act."
+        begun.set()
+        await anyio.sleep_forever()
+        return ""
+
+    options: dict[str, Any] = {"store": url, "tools": [act], "plugins": [plugin("quiet", lash_before_tool_call)]}
+    async with agent([Reply(tool_calls=[Call("act", {}, "a")])], **options) as lash, anyio.create_task_group() as group:
+        session = await lash.session("s")
+        group.start_soon(lambda: session.run("Go.", turn_id="t"))
+        await begun.wait()
+        group.cancel_scope.cancel()
+    database = sqlite3.connect(tmp_path / "a.db")
+    with database:
+        assert database.execute("UPDATE journal SET body = x'ff' WHERE kind = 'silence'").rowcount == 1
+    database.close()
+    async with agent([], **options) as lash:
+        session = await lash.session("s", recover=False)
+        for _ in range(2):
+            with pytest.raises(TurnBlocked, match="runtime_effect_corrupt: the record of hooks that said nothing"):
+                await session.recover()
+        (rehearsal,) = await lash.upgrade_check()
+        assert (rehearsal.verdict, "runtime_effect_corrupt" in rehearsal.reason) == (Verdict.MISMATCH, True)
+        ended = await session.abandon("t")
+        assert ended.turn.outcome == Stopped(StopReason.ABANDONED)
+    assert called == ["a"]
 
 
 # ---- where nobody asks ----------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from attrs import evolve
+
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.codec import MAX_NESTING, encode
 from lash_hookspecs.errors import CodecError, DriverError
@@ -26,7 +28,7 @@ from lash_hookspecs.tools import (
     TextPart,
 )
 from lash_hookspecs.turn_events import ErrorEnvelope, ErrorEvent, LlmResponseEvent, SessionEvent, TextDelta
-from lash_hookspecs.turn_outcomes import AssistantMessage, Finished, Stopped, StopReason, ToolFailed, ToolValue
+from lash_hookspecs.turn_outcomes import AssistantMessage, Finished, Handoff, Stopped, StopReason, ToolFailed, ToolValue
 from lash_hookspecs.turn_steps import DriverContextView, PrepareIteration, StartCheckpoint, StartLlm, StartTools, Step
 
 __all__ = ["StandardDriver"]
@@ -68,20 +70,15 @@ class StandardDriver:
 
     def handle_tool_results(self, ctx: DriverContextView, completed: Sequence[CompletedToolCall]) -> Step:
         """Show the results to the model, unless one of them ends the turn or the limit is reached."""
+        ends = [(each, end) for each in completed if (end := ending(ctx, each)) is not None]
+        if ends:
+            (first, end), *others = ends
+            late = [each for each, other in others if isinstance(other, Handoff)]
+            lost = {each.call_id for each in late}
+            shown = [not_handed_off(each, first) if each.call_id in lost else each for each in completed]
+            emits = tuple(handoff_lost(each, first) for each in late)
+            return Step(emits=emits, messages=(results_message(ctx, shown),), next=end)
         results = results_message(ctx, completed)
-        for each in completed:
-            if each.output.is_success:
-                match each.output.control:
-                    case FinishControl(value=value):
-                        return Step(messages=(results,), next=Finished(ToolValue(each.tool_name, value)))
-                    case FailControl(value=value):
-                        failed = ToolFailed(each.tool_name, value)
-                        return Step(messages=(results,), next=Stopped(StopReason.TOOL_ERROR, failed))
-                    case HandoffSession() as asked:
-                        successor = handoff_to(ctx.session_id, ctx.turn_id, each.call_id, asked)
-                        return Step(messages=(results,), next=successor)
-                    case None:
-                        pass
         limit = ctx.max_turns
         if limit is not None and ctx.protocol_iteration + 1 >= ctx.protocol_run_offset + limit:
             note = limit_note(ctx, limit)
@@ -106,6 +103,40 @@ _EMPTY_RESPONSE = ErrorEvent(
         retryable=False,
     ),
 )
+
+
+# ---- how a call ends the turn ---------------------------------------------------------------------------------------
+
+
+def ending(ctx: DriverContextView, call: CompletedToolCall) -> Finished | Stopped | Handoff | None:
+    """How a call ends the turn, if it does."""
+    match call.output.control if call.output.is_success else None:
+        case FinishControl(value=value):
+            return Finished(ToolValue(call.tool_name, value))
+        case FailControl(value=value):
+            return Stopped(StopReason.TOOL_ERROR, ToolFailed(call.tool_name, value))
+        case HandoffSession() as asked:
+            return handoff_to(ctx.session_id, ctx.turn_id, call.call_id, asked)
+        case _:
+            return None
+
+
+def handoff_lost(call: CompletedToolCall, first: CompletedToolCall) -> ErrorEvent:
+    """Tells of a handoff that came to nothing: a turn ends once, and its tool said that it had handed it off."""
+    text = f"{_lost(call, first)}; what it was to tell is lost"
+    return ErrorEvent(text, ErrorEnvelope(kind="handoff", code="second_handoff", user_message=text, retryable=False))
+
+
+def not_handed_off(call: CompletedToolCall, first: CompletedToolCall) -> CompletedToolCall:
+    """The same for the models of later turns, in the place of what the tool said."""
+    return evolve(call, model_return=evolve(call.model_return, parts=(TextPart(f"Error: {_lost(call, first)}"),)))
+
+
+def _lost(call: CompletedToolCall, first: CompletedToolCall) -> str:
+    return (
+        f"`{call.tool_name}` ({call.call_id}) did not hand the turn off: `{first.tool_name}` ({first.call_id}), called "
+        "beside it, had ended it"
+    )
 
 
 # ---- reading an answer ----------------------------------------------------------------------------------------------
