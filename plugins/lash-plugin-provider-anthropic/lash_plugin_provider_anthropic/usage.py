@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lash_hookspecs.llm import TokenUsage
+from lash_provider_kit.token_counts import count_at
 
 __all__ = ["UsageMeter"]
 
@@ -30,7 +31,7 @@ class UsageMeter:
         """Take a report; tells whether it held any count at all."""
         found = False
         for name, place in _COUNTS.items():
-            count = _count(report, place)
+            count = count_at(report, place)
             if count is not None:
                 found = True
                 self._counts[name] = count or self._counts[name]
@@ -49,11 +50,3 @@ class UsageMeter:
             cache_write_input=counts["cache_write_input"],
             reasoning_output=min(counts["reasoning_output"], counts["output"]),
         )
-
-
-def _count(report: Any, place: tuple[str, ...]) -> int | None:
-    for name in place:
-        report = report.get(name) if isinstance(report, dict) else None
-    if isinstance(report, bool) or not isinstance(report, int | float) or not 0 <= report < 2**53:
-        return None
-    return int(report)

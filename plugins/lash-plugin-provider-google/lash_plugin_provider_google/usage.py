@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lash_hookspecs.llm import TokenUsage
+from lash_provider_kit.token_counts import count_at
 
 __all__ = ["UsageMeter"]
 
@@ -62,7 +63,4 @@ class UsageMeter:
         return self._given(name) or 0
 
     def _given(self, name: str) -> int | None:
-        value = self._merged.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
-            return None
-        return int(value)
+        return count_at(self._merged, (name,))
