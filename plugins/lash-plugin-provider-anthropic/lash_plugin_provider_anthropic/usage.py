@@ -20,7 +20,7 @@ _COUNTS: Mapping[str, tuple[str, ...]] = {
 
 
 class UsageMeter:
-    """Merges the reports of one answer: a later count replaces an earlier one, unless it is zero or absent."""
+    """Merges the reports of one answer: a count never gets less."""
 
     def __init__(self) -> None:
         self.raw: dict[str, Any] = {}
@@ -34,7 +34,7 @@ class UsageMeter:
             count = count_at(report, place)
             if count is not None:
                 found = True
-                self._counts[name] = count or self._counts[name]
+                self._counts[name] = max(count, self._counts[name])
         if found:
             self.raw |= {name: value for name, value in report.items() if value or name not in self.raw}
         return found

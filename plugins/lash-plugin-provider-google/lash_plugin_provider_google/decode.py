@@ -166,7 +166,7 @@ class GeminiDecoder:
             raise service_failure(chunk["error"])
         usage = chunk.get("usageMetadata")
         if usage:
-            self._meter.update(usage)
+            self._meter.update(usage, last=self.done)
             if self.done or self._told is None:
                 self._tell(out)
 

@@ -30,7 +30,7 @@ _COUNTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
 
 
 class UsageMeter:
-    """Merges the reports of one answer: a later count replaces an earlier one, unless it is zero."""
+    """Merges the reports of one answer: a count never gets less."""
 
     def __init__(self) -> None:
         self.raw: dict[str, Any] | None = None
@@ -43,7 +43,7 @@ class UsageMeter:
         for name, places in _COUNTS.items():
             values = [value for place in places if (value := count_at(report, place)) is not None]
             found = found or bool(values)
-            self._counts[name] = next((value for value in values if value), self._counts[name])
+            self._counts[name] = max(self._counts[name], next(filter(None, values), 0))
         if found:
             self.raw = report
         return found
