@@ -61,8 +61,10 @@ class RequestEncoder:
         self._settings = settings
         replay = settings.reasoning_replay
         self._reasoning_field = None if replay == "omit" else replay
-        # Two providers with other replay settings may see one message, so the key says whose encoding it is.
+        # Two providers with other settings may see one message, so the key says whose encoding it is.
         self._memo_key = MEMO_KEY if self._reasoning_field is None else f"{MEMO_KEY}:{replay}"
+        if not settings.images:
+            self._memo_key += ":no-images"  # what is refused here mustn't come from what another one has encoded
         self._tools = Toolsets(lambda tools: dumps([_tool(tool, strict=settings.strict_tools) for tool in tools]))
 
     def encode(self, request: LlmRequest) -> bytes:
