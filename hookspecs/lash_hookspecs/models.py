@@ -67,7 +67,10 @@ class ModelPrices:
     long: ModelPrices | None = None
 
     def charge(self, usage: TokenUsage) -> TokenUsage:
-        """One call's usage with what it costs. Tokens of a bucket without a price make it "at least"."""
+        """One call's usage with what it costs. Tokens of a bucket without a price make it "at least".
+
+        So do those of which the provider has said itself that they are `unpriced` here.
+        """
         if self.long is not None and self.long_above is not None and usage.input_total > self.long_above:
             return self.long.charge(usage)
         pieces = (
@@ -77,7 +80,7 @@ class ModelPrices:
             _of(self.output, usage.output),
         )
         known = [each for each in pieces if each is not None]
-        return evolve(usage, picodollars=sum(known), unpriced=len(known) < len(pieces))
+        return evolve(usage, picodollars=sum(known), unpriced=usage.unpriced or len(known) < len(pieces))
 
     def most(self, input: int, output: int) -> int:
         """The most that a call of so many tokens may cost, in picodollars, whatever buckets its input ends up in."""

@@ -97,9 +97,9 @@ class _Block:
 
 
 class MessageDecoder:
-    """Reads one answer."""
+    """Reads one answer; `cached_for_an_hour` is what was asked for of the cache."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, cached_for_an_hour: bool = False) -> None:
         self.output_seen = False
         self.usage: TokenUsage | None = None
         self.complete = False
@@ -111,7 +111,7 @@ class MessageDecoder:
         self._at: dict[int, _Block] = {}
         self._stop = ""
         self._details: str | None = None
-        self._meter = UsageMeter()
+        self._meter = UsageMeter(for_an_hour=cached_for_an_hour)
 
     # ---- input
 

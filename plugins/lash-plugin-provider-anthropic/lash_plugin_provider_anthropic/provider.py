@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,7 @@ class AnthropicProvider:
         )
         self._endpoint = without_query(base_url)  # some gateways want their key in the query
         self._encoder = RequestEncoder(settings, provider_id=provider_id, endpoint=self._endpoint, models=models)
+        self._new_decoder = partial(MessageDecoder, cached_for_an_hour=settings.cache == "long")
         # Most gateways' documentation gives a base URL that has the version in it.
         path = "/messages" if self._endpoint.rstrip("/").endswith("/v1") else "/v1/messages"
         own = {
@@ -108,7 +110,7 @@ class AnthropicProvider:
         Raises `LlmCallFailed`, or `ConfigurationError` where a key, or the permission for live calls, is missing.
         """
         self._gate.check()
-        answer = await self._service.call(self._encoder.pieces(request), MessageDecoder, send)
+        answer = await self._service.call(self._encoder.pieces(request), self._new_decoder, send)
         told = self._encoder.receipt(request)
         return evolve(answer, generation_receipt=told) if told else answer
 
