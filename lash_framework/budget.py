@@ -101,6 +101,8 @@ class TurnBudget:
         before = SessionUsageReport(self._plan.conversation.usage).total
         own = _NOTHING if self.assembler is None else self.assembler.usage
         here = sum(self._under_way.values(), spent(own, self._directs()))
+        # What has no price of its own isn't free.
+        before, here = (evolve(each, picodollars=prices.at_most(each)) for each in (before, here))
         refused = judge(self._limits, before, here, need)
         if refused is None and key is not None:
             self._under_way[key] = TokenUsage(input=input, output=output, picodollars=need.picodollars)

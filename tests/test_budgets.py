@@ -253,6 +253,18 @@ async def test_money_bounds_a_turn_from_settings_or_code(sets: list[str]) -> Non
     assert turn.cost == Cost(4 * CENT)
 
 
+async def test_what_has_no_price_of_its_own_isnt_free_to_a_budget() -> None:
+    """Nearly all of a long turn is read from the cache: without that price, no limit in dollars ever stopped it."""
+    cached = TokenUsage(cache_read_input=1000)
+    rounds = [Reply(tool_calls=[Call("look", {}, f"c{each}")], usage=cached) for each in range(5)]
+    async with agent([*rounds, says("Done.")], tools=[look], settings=priced()) as lash:
+        turn = await (await lash.session("s")).run("Look.", max_cost=0.035)
+    assert isinstance(turn.outcome, Stopped)
+    assert isinstance(turn.outcome.detail, OverBudget)
+    assert turn.outcome.detail.spent == 3 * CENT  # as input, which is the dearest that is known
+    assert turn.cost == Cost(0, at_least=True)  # what is told stays what is known
+
+
 async def test_a_bounded_answer_is_a_part_of_what_a_call_needs() -> None:
     settings = priced("generation.output_token_cap=100")
     async with agent(["Never."], settings=settings) as lash:

@@ -21,6 +21,8 @@ __all__ = ["Declared", "Plain", "declared", "plain_class"]
 _GIVEN: Any = type(attrs.field())
 _FACTORY: Any = attrs.Factory
 _BASES = (object,)
+_MADE: dict[type, Declared] = {}
+"""The classes that were made here, for those that have one as their base; classes last as the process does."""
 _SPECIAL = {"__init__", "__slots__", "__setattr__", "__delattr__", "__getstate__", "__setstate__", "__match_args__"}
 _SPECIAL |= {"__attrs_pre_init__", "__attrs_init_subclass__"}
 
@@ -43,12 +45,19 @@ class Plain(NamedTuple):
 class Declared:
     """How a class was declared, which says all of the class that is `made` of it."""
 
-    __slots__ = ("annotations", "defaults", "frozen", "kw_only", "made", "names")
+    __slots__ = ("annotations", "base", "defaults", "frozen", "kw_only", "made", "names")
     made: type
 
     def __init__(
-        self, names: list[str], annotations: Mapping[str, str], defaults: Mapping[str, Any], kw_only: bool, frozen: bool
+        self,
+        names: list[str],
+        annotations: Mapping[str, str],
+        defaults: Mapping[str, Any],
+        kw_only: bool,
+        frozen: bool,
+        base: Declared | None,
     ) -> None:
+        self.base = base
         self.names = names
         self.annotations = annotations
         self.defaults = defaults
@@ -74,12 +83,16 @@ class Declared:
 def declared(cls: type, options: Mapping[str, Any], *, frozen: bool) -> Declared | None:
     """How the class is declared, if `plain_class` can make it; None if attrs should look at it.
 
-    That is one with a base, with settings of which nothing is known here, or with a mistake, which attrs can explain.
+    That is one with a base (unless that was made here as well, and all is given by keyword), with settings of which
+    nothing is known here, or with a mistake, which attrs can explain.
     """
     own = vars(cls)
-    if cls.__bases__ != _BASES or type(cls) is not type or options.keys() - {"kw_only"}:
+    base = _MADE.get(cls.__bases__[0]) if len(cls.__bases__) == 1 else None
+    if (cls.__bases__ != _BASES and base is None) or type(cls) is not type or options.keys() - {"kw_only"}:
         return None
     kw_only = options.get("kw_only", False)
+    if base is not None and not (kw_only and base.kw_only and base.frozen is frozen):
+        return None
     names, defaults, given = [], {}, 0
     needs_no_more = False  # an optional field was seen: a required one can't come after it
     annotations = own.get("__annotations__", {})
@@ -113,7 +126,12 @@ def declared(cls: type, options: Mapping[str, Any], *, frozen: bool) -> Declared
             return None
     if given or not _SPECIAL.isdisjoint(own):  # one without an annotation, or what attrs knows how to treat
         return None
-    return Declared(names, annotations, defaults, kw_only, frozen)
+    if base is not None:
+        if not set(base.names).isdisjoint(names):
+            return None
+        names = [*base.names, *names]
+        annotations, defaults = {**base.annotations, **annotations}, {**base.defaults, **defaults}
+    return Declared(names, annotations, defaults, kw_only, frozen, base)
 
 
 def _is_usual(given: Any) -> bool:
@@ -138,12 +156,14 @@ def plain_class(cls: type, fields: Declared, methods: Mapping[str, Any]) -> Any:
     for name in ("__dict__", "__weakref__", *fields.defaults):
         space.pop(name, None)
     names = tuple(fields.names)
-    space["__slots__"] = (*names, "__weakref__")
+    base = fields.base
+    space["__slots__"] = (*names, "__weakref__") if base is None else names[len(base.names) :]
     space["__qualname__"] = cls.__qualname__
     space["__match_args__"] = () if fields.kw_only else tuple(filter(fields.is_argument, names))
     space["__attrs_attrs__"] = _Later("__attrs_attrs__", _descriptions, fields)
     space["__init__"] = _Later("__init__", _constructor, fields)
-    made = fields.made = type(cls.__name__, (), space)
+    made = fields.made = type(cls.__name__, () if base is None else (base.made,), space)
+    _MADE[made] = fields
     return made
 
 
@@ -220,11 +240,13 @@ _SETTINGS = ("repr", "eq", "eq_key", "order", "order_key", "hash", "init", "conv
 
 def _descriptions(fields: Declared) -> _Fields:
     start = attrs.fields(_model(fields.frozen, fields.kw_only))[0].__getstate__()
-    return _Fields(_described(each, list(start)) for each in fields.fields())
+    inherited = 0 if fields.base is None else len(fields.base.names)
+    return _Fields(_described(each, list(start), at < inherited) for at, each in enumerate(fields.fields()))
 
 
-def _described(field: Plain, state: list[Any]) -> Any:
+def _described(field: Plain, state: list[Any], inherited: bool) -> Any:
     said = {"name": field.name, "alias": field.argument, "type": field.annotation, "default": field.default}
+    said["inherited"] = inherited
     if field.given is not None:
         said |= {name: getattr(field.given, name) for name in _SETTINGS} | {"validator": field.given._validator}
         said["metadata"] = MappingProxyType({**field.given.metadata})
@@ -256,7 +278,7 @@ def _constructor(declared: Declared) -> FunctionType:
     )
     space: dict[str, Any] = {"_bound": _bound, "_after": after}
     space |= {f"_make{index}": _maker(each.default) for index, each in enumerate(made, len(arguments))}
-    space |= {f"_set{at}": vars(cls)[each.name].__set__ for at, each in enumerate([*arguments, *made])}
+    space |= {f"_set{at}": getattr(cls, each.name).__set__ for at, each in enumerate([*arguments, *made])}
     init = FunctionType(code, space, "__init__")
     # As in a signature of attrs': what a factory makes is NOTHING until it is made.
     defaults = {
@@ -296,7 +318,7 @@ def _maker(default: Any) -> Callable[[], Any]:
 
 def _afterwards(cls: type, fields: Sequence[Plain]) -> _After | None:
     """What is done once all that was given is set, in the order of attrs: values, validators, the class's own."""
-    own: Callable[[Any], None] | None = vars(cls).get("__attrs_post_init__")
+    own: Callable[[Any], None] | None = getattr(cls, "__attrs_post_init__", None)
     if own is None and not any(each.given or each.default.__class__ is _FACTORY for each in fields):
         return None
     made = [

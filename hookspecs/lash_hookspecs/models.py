@@ -67,7 +67,10 @@ class ModelPrices:
     long: ModelPrices | None = None
 
     def charge(self, usage: TokenUsage) -> TokenUsage:
-        """One call's usage with what it costs. Tokens of a bucket without a price make it "at least"."""
+        """One call's usage with what it costs. Tokens of a bucket without a price make it "at least".
+
+        So do those of which the provider has said itself that they are `unpriced` here.
+        """
         if self.long is not None and self.long_above is not None and usage.input_total > self.long_above:
             return self.long.charge(usage)
         pieces = (
@@ -77,14 +80,29 @@ class ModelPrices:
             _of(self.output, usage.output),
         )
         known = [each for each in pieces if each is not None]
-        return evolve(usage, picodollars=sum(known), unpriced=len(known) < len(pieces))
+        return evolve(usage, picodollars=sum(known), unpriced=usage.unpriced or len(known) < len(pieces))
 
     def most(self, input: int, output: int) -> int:
         """The most that a call of so many tokens may cost, in picodollars, whatever buckets its input ends up in."""
         if self.long is not None and self.long_above is not None and input > self.long_above:
             return self.long.most(input, output)
-        dearest = max((each for each in (self.input, self.cache_read, self.cache_write) if each is not None), default=0)
-        return round(dearest * _MICRO) * input + round((self.output or 0) * _MICRO) * output
+        return self._dearest_input() * input + round((self.output or 0) * _MICRO) * output
+
+    def at_most(self, usage: TokenUsage) -> int:
+        """What usage that was charged may have cost, in picodollars: what it read without a price, at the dearest one.
+
+        It may be that of several calls.
+        """
+        if not usage.unpriced:
+            return usage.picodollars
+        unknown = usage.cache_read_input if self.cache_read is None else 0
+        unknown += usage.cache_write_input if self.cache_write is None else 0
+        dearest = max(self._dearest_input(), 0 if self.long is None else self.long._dearest_input())
+        return usage.picodollars + dearest * unknown
+
+    def _dearest_input(self) -> int:
+        known = [each for each in (self.input, self.cache_read, self.cache_write) if each is not None]
+        return round(max(known, default=0) * _MICRO)
 
 
 @frozen(kw_only=True)

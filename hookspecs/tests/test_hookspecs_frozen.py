@@ -229,6 +229,32 @@ def test_a_plain_class_is_the_one_that_attrs_makes(kw_only: bool) -> None:
     assert ref(value := ours.of(2))() is value
 
 
+def extended(decorator: Decorator, base: Any) -> Any:
+    class Extended(base):
+        required: int
+        more: list[str] = field(factory=list)
+        fourth: int = field(default=4, validator=attrs.validators.ge(4))
+
+    return decorator(kw_only=True)(Extended)
+
+
+def test_a_plain_class_with_a_plain_base_is_the_one_that_attrs_makes() -> None:
+    bases = plain(frozen, kw_only=True), plain(attrs.frozen, kw_only=True)
+    ours, theirs = extended(frozen, bases[0]), extended(attrs.frozen, bases[1])
+    assert not compiled_for(ours)
+    assert (ours.__slots__, ours.__match_args__) == (theirs.__slots__, theirs.__match_args__)
+    assert tuple(attrs.fields(ours)) == tuple(attrs.fields(theirs))
+    assert [each.inherited for each in attrs.fields(ours)] == [each.inherited for each in attrs.fields(theirs)]
+    assert inspect.signature(ours) == inspect.signature(theirs)
+    one, other = (cls(first=1, required=2) for cls in (ours, theirs))
+    assert repr(one) == repr(other)
+    assert isinstance(one, bases[0])
+    assert (one.derived, one.double, one.more) == ({"first": 1}, 2, [])
+    assert one == ours(first=1, required=2) != attrs.evolve(one, more=["x"])
+    with pytest.raises(ValueError, match="'fourth' must be >= 4"):
+        ours(first=1, required=2, fourth=3)
+
+
 def test_what_a_class_needs_is_made_when_it_is_first_asked_for() -> None:
     """Of two thirds of the classes that a process imports it never makes a value."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from attrs import evolve
 
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.costs import Budget, Cost
@@ -57,6 +58,14 @@ def test_a_price_is_a_number_of_dollars_with_six_decimals() -> None:
     for wrong in ("1.25", True):
         with pytest.raises(TypeError, match=r"ModelPrices\.output"):
             ModelPrices(output=wrong)  # type: ignore[arg-type]  # that is the point
+
+
+def test_what_was_read_without_a_price_cost_the_dearest_at_most() -> None:
+    prices = ModelPrices(input=2, output=10, cache_read=0.5, long_above=100, long=ModelPrices(input=4, output=20))
+    usage = prices.charge(TokenUsage(input=1, cache_read_input=2, cache_write_input=3, output=1))
+    assert (usage.picodollars, usage.unpriced) == (13_000_000, True)
+    assert prices.at_most(usage) == 13_000_000 + 3 * 4_000_000
+    assert prices.at_most(evolve(usage, unpriced=False)) == 13_000_000  # its provider knew what it cost
 
 
 def test_the_most_is_what_the_dearest_bucket_costs() -> None:

@@ -9,12 +9,11 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import orjson
 
-from lash_hookspecs.errors import LlmCallFailed
-from lash_hookspecs.llm import LlmAttachment, LlmCallError, ProviderFailureKind
+from lash_hookspecs.llm import LlmAttachment
 from lash_hookspecs.llm_messages import (
     ImageBlock,
     LlmMessage,
@@ -27,12 +26,13 @@ from lash_hookspecs.llm_messages import (
 )
 from lash_hookspecs.messages import ProviderReasoningMeta, ProviderRoute
 from lash_hookspecs.models import ModelCapability
+from lash_provider_kit.request_parts import IMAGE_TYPES, UNSUPPORTED_ATTACHMENT, RequestChecks
+from lash_provider_kit.wire_json import dumps
 
-__all__ = ["ASSISTANT", "UNSUPPORTED", "USER", "BlockEncoder", "Encoded", "dumps", "is_lasting", "refuse", "wire_id"]
+__all__ = ["ASSISTANT", "CHECKS", "USER", "BlockEncoder", "Encoded", "wire_id"]
 
 USER, ASSISTANT = b"user", b"assistant"
-UNSUPPORTED = "unsupported_attachment_capability"
-_IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
+CHECKS = RequestChecks("anthropic")
 _ROLES: Mapping[LlmRole, bytes] = {
     LlmRole.USER: USER,
     LlmRole.ASSISTANT: ASSISTANT,
@@ -103,7 +103,7 @@ class BlockEncoder:
                 result = {"type": "tool_result", "tool_use_id": wire_id(block.call_id)}
                 return dumps({**result, "content": block.content} if block.content.strip() else result)
             case ImageBlock() if role is USER:
-                return self._attachment(_attachment(block, attachments))
+                return self._attachment(CHECKS.attachment(block, attachments))
             case ToolCallBlock() if role is ASSISTANT:
                 call = {"type": "tool_use", "id": wire_id(block.call_id), "name": block.tool_name}
                 return b'%b,"input":%b}' % (dumps(call)[:-1], _arguments(block.input_json))
@@ -128,7 +128,7 @@ class BlockEncoder:
 
     def _attachment(self, found: LlmAttachment) -> bytes:
         media_type = found.reference.media_type.lower()
-        if media_type in _IMAGE_TYPES and self._images:
+        if media_type in IMAGE_TYPES and self._images:
             return b'{"type":"image","source":%b}' % _source(found, media_type)
         if media_type == "application/pdf" and self._documents:
             return b'{"type":"document","source":%b}' % _source(found, media_type)
@@ -136,11 +136,11 @@ class BlockEncoder:
             text = found.data.decode("utf-8", "replace")
             source = {"type": "text", "media_type": media_type, "data": text}
             return dumps({"type": "document", "source": source})
-        refuse(
+        CHECKS.refuse(
             f"this model doesn't take `{media_type}` "
             f"({'jpeg, png, gif, webp' if self._images else 'no images'}"
             f"{', PDF and plain text' if self._documents else ''} are what it takes)",
-            UNSUPPORTED,
+            UNSUPPORTED_ATTACHMENT,
         )
 
 
@@ -190,47 +190,4 @@ def _source(found: LlmAttachment, media_type: str) -> bytes:
         return b'%b,"data":"%b"}' % (head, b64encode(found.data))
     if found.reference.id.startswith(("https://", "http://")):
         return dumps({"type": "url", "url": found.reference.id})
-    refuse(f"the bytes of attachment `{found.reference.id}` weren't loaded", "attachment_not_loaded")
-
-
-def _attachment(block: ImageBlock, attachments: Sequence[LlmAttachment]) -> LlmAttachment:
-    if block.attachment is not None:
-        for each in attachments:
-            if each.reference.id == block.attachment.id:
-                return each
-        return LlmAttachment(reference=block.attachment)
-    if not 0 <= block.attachment_idx < len(attachments):
-        refuse(f"there is no attachment {block.attachment_idx} in this request", "attachment_not_loaded")
-    return attachments[block.attachment_idx]
-
-
-def is_lasting(message: LlmMessage) -> bool:
-    """Whether it is encoded the same in every request.
-
-    An image without a reference is a place in this request's attachments, which means nothing in the next one.
-    """
-    return type(message) is LlmTextMessage or all(
-        block.attachment is not None for block in message.blocks if type(block) is ImageBlock
-    )
-
-
-def dumps(value: Any) -> bytes:
-    """JSON; half a surrogate pair, for which UTF-8 has no bytes, becomes a question mark."""
-    try:
-        return orjson.dumps(value)
-    except orjson.JSONEncodeError:
-        return orjson.dumps(_mended(value))
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {_mended(name): _mended(each) for name, each in value.items()}
-    return [_mended(each) for each in value] if isinstance(value, list) else value
-
-
-def refuse(message: str, code: str) -> NoReturn:
-    """Fail before anything is sent."""
-    error = LlmCallError(message=f"anthropic: {message}", kind=ProviderFailureKind.VALIDATION, code=code)
-    raise LlmCallFailed(error)
+    CHECKS.not_loaded(found)

@@ -6,20 +6,16 @@ blocks, deltas) is passed over, as the vendor asks for. Blocks of the service's 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
-import orjson
 from attrs import evolve
 
 from lash_hookspecs.llm import (
-    LlmCallError,
     LlmOutputPart,
     LlmResponse,
     LlmStreamEvent,
     LlmTerminalReason,
-    ProviderFailureKind,
     ReasoningOutput,
     StreamDelta,
     StreamReasoningDelta,
@@ -30,8 +26,9 @@ from lash_hookspecs.llm import (
 )
 from lash_hookspecs.messages import ProviderReasoningMeta
 from lash_plugin_provider_anthropic.usage import UsageMeter
+from lash_provider_kit.answer_faults import MISSHAPEN, AnswerFaults
 from lash_provider_kit.failures import AttemptFailed, Seen, classify, error_object
-from lash_provider_kit.reader import MALFORMED_EVENT
+from lash_provider_kit.wire_json import dump, load
 
 __all__ = ["MessageDecoder"]
 
@@ -61,10 +58,7 @@ _STATUS: Mapping[str, int] = {
     "timeout_error": 504,
 }
 
-_UNEXPECTED = "unexpected_content"
-# What reading an event raises when something in it has another type than the service gives it. Checking each type
-# before use would cost every good event for the sake of a bad one.
-_MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError)
+_FAULTS = AnswerFaults("anthropic")
 
 
 # Besides its text, what a block can't do without.
@@ -103,9 +97,9 @@ class _Block:
 
 
 class MessageDecoder:
-    """Reads one answer."""
+    """Reads one answer; `cached_for_an_hour` is what was asked for of the cache."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, cached_for_an_hour: bool = False) -> None:
         self.output_seen = False
         self.usage: TokenUsage | None = None
         self.complete = False
@@ -117,27 +111,27 @@ class MessageDecoder:
         self._at: dict[int, _Block] = {}
         self._stop = ""
         self._details: str | None = None
-        self._meter = UsageMeter()
+        self._meter = UsageMeter(for_an_hour=cached_for_an_hour)
 
     # ---- input
 
     def feed(self, data: bytes, out: list[LlmStreamEvent]) -> None:
         """Take one event of a stream."""
         try:
-            event = _json(data)
+            event = load(data)
         except ValueError as exc:
-            raise _unreadable(f"sent an event that is no JSON ({exc})", MALFORMED_EVENT, data) from None
+            raise _FAULTS.no_json("an event", exc, data) from None
         try:
             self._take(event, out)
-        except _MISSHAPEN as exc:
-            raise _unreadable("sent an event that is none of Messages", _UNEXPECTED, data) from exc
+        except MISSHAPEN as exc:
+            raise _FAULTS.misshapen("an event that is none of Messages", data) from exc
 
     def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
         """Take an answer that came in one piece."""
         try:
-            document = _json(body)
+            document = load(body)
         except ValueError as exc:
-            raise _unreadable(f"sent an answer that is no JSON ({exc})", MALFORMED_EVENT, body) from None
+            raise _FAULTS.no_json("an answer", exc, body) from None
         try:
             if document.get("type") == "error" or document.get("error"):
                 raise _service_failure(document)
@@ -145,8 +139,8 @@ class MessageDecoder:
             for index, block in enumerate(document["content"]):
                 self._begin(index, block, out)
             self._end(document)
-        except _MISSHAPEN as exc:
-            raise _unreadable("sent JSON that is no message", _UNEXPECTED, body) from exc
+        except MISSHAPEN as exc:
+            raise _FAULTS.misshapen("JSON that is no message", body) from exc
         self.complete = self.done = True
 
     def _take(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
@@ -162,7 +156,7 @@ class MessageDecoder:
             self._usage(event.get("usage"), out)
         elif kind == "message_stop":
             if not self._started:
-                raise _failed("ended a message that it hadn't begun", "stream_cut")
+                raise _FAULTS.failed("ended a message that it hadn't begun", "stream_cut")
             self.complete = self.done = True
         elif kind == "error":
             raise _service_failure(event)
@@ -170,7 +164,7 @@ class MessageDecoder:
     def _start(self, message: dict[str, Any], out: list[LlmStreamEvent]) -> None:
         if self._started and message.get("id") != self._id:
             was = f"from `{self._id}` to `{message.get('id')}`"
-            raise _failed(
+            raise _FAULTS.failed(
                 f"began a second message midway, {was}: two answers may be mixed", "identity_drift", retryable=False
             ).observed(Seen.RESPONSE)
         self._started = True
@@ -239,7 +233,7 @@ class MessageDecoder:
     def finish(self) -> LlmResponse:
         """The answer. Raises `AttemptFailed` for a stream that ended before its message did."""
         if not self.complete:
-            raise _failed("ended the stream before the message was over: the answer was cut off", "stream_cut")
+            raise _FAULTS.failed("ended the stream before the message was over: the answer was cut off", "stream_cut")
         parts = self._parts()
         reason, diagnostic = self._terminal(any(isinstance(part, ToolCallOutputPart) for part in parts))
         return LlmResponse(
@@ -318,72 +312,21 @@ def _opaque(block: _Block) -> ProviderReasoningMeta:
     value = {"type": block.kind, **block.start}
     if block.pieces:
         value["input"] = _value(_input(block))
-    return ProviderReasoningMeta(item_id=_key(block) or block.kind, encrypted_content=_dump(value))
+    return ProviderReasoningMeta(item_id=_key(block) or block.kind, encrypted_content=dump(value))
 
 
 def _input(block: _Block) -> str:
     """The arguments as the model wrote them; some gateways send them whole at the beginning."""
-    return "".join(block.pieces) or _dump(block.start.get("input") or {})
+    return "".join(block.pieces) or dump(block.start.get("input") or {})
 
 
 def _value(text: str) -> Any:
     try:
-        return _json(text.encode())
+        return load(text.encode())
     except ValueError:
         return {}
 
 
 def _service_failure(event: Any) -> AttemptFailed:
     said = error_object(event)
-    kind, retryable, reason = classify(said, said.status or _STATUS.get(said.type))
-    words = said.message or "no message"
-    value = LlmCallError(
-        message=f"anthropic: the service reported an error in its answer: {words}",
-        kind=ProviderFailureKind.STREAM if kind is ProviderFailureKind.UNKNOWN else kind,
-        retryable=retryable,
-        code=said.code or said.type or "in_stream_error",
-        raw=_dump(event),
-        terminal_reason=reason,
-    )
-    return AttemptFailed(value, Seen.RESPONSE)
-
-
-def _failed(message: str, code: str, *, retryable: bool = True, raw: bytes | None = None) -> AttemptFailed:
-    error = LlmCallError(
-        message=f"anthropic: the service {message}",
-        kind=ProviderFailureKind.STREAM,
-        code=code,
-        retryable=retryable,
-        raw=None if raw is None else raw.decode("utf-8", "replace"),
-    )
-    return AttemptFailed(error, Seen.EMPTY_STREAM)
-
-
-def _unreadable(message: str, code: str, data: bytes) -> AttemptFailed:
-    """A failure about what has come: a response was observed, however little of it could be read."""
-    shown = " ".join(data.decode("utf-8", "replace").split())
-    return _failed(f"{message}: `{shown}`", code, raw=data).observed(Seen.RESPONSE)
-
-
-def _dump(value: Any) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:  # half a surrogate pair
-        return json.dumps(value)
-
-
-def _json(data: bytes) -> Any:
-    """JSON as services write it: one that escapes its text may cut it between the halves of a surrogate pair."""
-    try:
-        return orjson.loads(data)
-    except ValueError as refused:
-        if b"\\ud" not in data.lower():
-            raise
-        try:
-            return json.loads(data, parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            raise refused from None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+    return _FAULTS.reported(said, event, classify(said, said.status or _STATUS.get(said.type)))

@@ -22,12 +22,13 @@ from lash_hookspecs.llm import (
 from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, LlmTextMessage, MessageRun
 from lash_hookspecs.messages import ProviderRoute
 from lash_hookspecs.models import ModelCapability
-from lash_plugin_provider_anthropic.blocks import BlockEncoder, Encoded, dumps, is_lasting, refuse
+from lash_plugin_provider_anthropic.blocks import CHECKS, BlockEncoder, Encoded
 from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS
 from lash_plugin_provider_anthropic.options import options, receipt
-from lash_plugin_provider_anthropic.plain import plain
 from lash_plugin_provider_anthropic.settings import AnthropicSettings
 from lash_plugin_provider_anthropic.stretches import Stretch, glue, joined, marked
+from lash_provider_kit.request_parts import Toolsets, is_lasting
+from lash_provider_kit.wire_json import dumps
 
 __all__ = ["MARKERS", "RequestEncoder"]
 
@@ -37,7 +38,6 @@ MARKERS: Mapping[str, bytes] = {
     "long": b',"cache_control":{"type":"ephemeral","ttl":"1h"}',
 }
 _MOST_MARKERS = 4
-_KEPT_TOOLSETS = 32
 _LONG = 256
 """A longer run comes from a store: only the run keeps what is made of its messages."""
 
@@ -68,8 +68,8 @@ class RequestEncoder:
         self._endpoint = endpoint
         self._marker = MARKERS[settings.cache]
         self._body = {name: value for name, value in settings.extra_body.items() if name != "tools"}
-        self._first_tools = [dumps(plain(each, "extra_body")) for each in settings.extra_body.get("tools", ())]
-        self._tools: dict[int, tuple[Sequence[LlmToolSpec], bytes]] = {}
+        self._first_tools = [dumps(CHECKS.plain(each, "extra_body")) for each in settings.extra_body.get("tools", ())]
+        self._tools = Toolsets(self._joined)
         self._models: dict[str, _OneModel] = {}
 
     def encode(self, request: LlmRequest) -> bytes:
@@ -84,7 +84,7 @@ class RequestEncoder:
         """The body of `request`, in pieces: nearly all of a long conversation's is one that an earlier request made."""
         one = self._model(request.model)
         system, stretches = one.conversation(request)
-        tools = self._tools_part(request)
+        tools = self._tools(request.tools)
         marker = self._marker
         used = sum(map(bool, (marker and system, marker and tools, "cache_control" in self._body)))
         pieces = [b'{"model":%b' % dumps(request.model)]
@@ -103,7 +103,9 @@ class RequestEncoder:
                 pieces.append(glue(stretch.first) if last else glue(stretch.first)[3:])
             pieces += body
             last = stretch.last
-        end = dumps(options(request, one.can, self._settings) | self._choice(request) | plain(self._body, "extra_body"))
+        end = dumps(
+            options(request, one.can, self._settings) | self._choice(request) | CHECKS.plain(self._body, "extra_body")
+        )
         pieces.append(b"%b],%b" % (b"]}" if last else b"", end[1:]))
         return tuple(pieces)
 
@@ -116,22 +118,14 @@ class RequestEncoder:
 
     # ---- tools
 
-    def _tools_part(self, request: LlmRequest) -> bytes:
+    def _joined(self, tools: Sequence[LlmToolSpec]) -> bytes:
         """The tools with commas between them."""
-        kept = self._tools.get(id(request.tools))
-        if kept is None:
-            if len(self._tools) >= _KEPT_TOOLSETS:
-                del self._tools[next(iter(self._tools))]
-            # Keeping the tuple keeps its id from being given to another one.
-            kept = (request.tools, b",".join([*self._first_tools, *map(_tool, request.tools)]))
-            self._tools[id(request.tools)] = kept
-        return kept[1]
+        return b",".join([*self._first_tools, *map(_tool, tools)])
 
     def _choice(self, request: LlmRequest) -> dict[str, Any]:
         if request.tools or self._first_tools:
             return {"tool_choice": {"type": _CHOICES[request.tool_choice]}}
-        if request.tool_choice is LlmToolChoice.REQUIRED:
-            refuse("a tool call is required, but no tools are offered", "tool_choice_without_tools")
+        CHECKS.no_tools(request.tool_choice)
         return {}
 
 
@@ -209,6 +203,6 @@ class _OneModel:
 
 
 def _tool(tool: LlmToolSpec) -> bytes:
-    schema = plain(tool.input_schema, f"the schema of tool `{tool.name}`")
+    schema = CHECKS.schema(tool)
     described = {"description": tool.description} if tool.description else {}
     return dumps({"name": tool.name, **described, "input_schema": {"type": "object", **schema}})

@@ -1,7 +1,8 @@
 """Anthropic's models as data: sizes, how they are told to think, and prices, each by its exact name.
 
 Compared with the vendor's pages on models, thinking and prices, as far as public collections had them on the day of
-the table. A cache's writes are priced at five minutes, its default; an hour costs 1.6 times as much.
+the table. A cache's writes are priced at five minutes, its default; an hour costs 1.6 times as much, and its price is
+told as unknown (`usage`).
 """
 
 from __future__ import annotations

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from lash_hookspecs.llm import GenerationOptions, JsonObjectOutput, LlmOutputSpec, LlmRequest
 from lash_hookspecs.models import ModelCapability
-from lash_plugin_provider_anthropic.blocks import refuse
+from lash_plugin_provider_anthropic.blocks import CHECKS
 from lash_plugin_provider_anthropic.models import BUDGET, BUDGETS, NO_REASONING, OFF
-from lash_plugin_provider_anthropic.plain import plain
 from lash_plugin_provider_anthropic.schemas import output_schema
 from lash_plugin_provider_anthropic.settings import AnthropicSettings
+from lash_provider_kit.request_parts import INVALID_OPTION, UNSUPPORTED_OUTPUT, asked_effort
 
 __all__ = ["options", "receipt"]
 
-_DEFAULT_EFFORTS = frozenset({"", "default", "provider-default"})
 _LEAST_BUDGET = 1024
 _HIGHEST_TEMPERATURE = 1.0
-_INVALID_OPTION = "invalid_generation_option"
 
 
 def options(request: LlmRequest, can: ModelCapability, settings: AnthropicSettings) -> dict[str, Any]:
@@ -41,8 +38,7 @@ def options(request: LlmRequest, can: ModelCapability, settings: AnthropicSettin
             output["effort"] = effort
     temperature = generation.temperature
     if temperature is not None:
-        if isinstance(temperature, bool) or not math.isfinite(temperature) or temperature < 0:
-            refuse(f"`temperature` must be a finite number of at least 0, not {temperature!r}", _INVALID_OPTION)
+        CHECKS.temperature(temperature)
         if _takes_temperature(effort, can):
             made["temperature"] = min(temperature, _HIGHEST_TEMPERATURE)
     if generation.stop_sequences:
@@ -82,29 +78,31 @@ def _limit(generation: GenerationOptions, can: ModelCapability, settings: Anthro
     cap = generation.output_token_cap
     if cap is None:
         cap = settings.default_max_tokens
-    elif not isinstance(cap, int) or isinstance(cap, bool) or cap < 1:
-        refuse(f"`output_token_cap` must be a whole number of at least 1, not {cap!r}", _INVALID_OPTION)
+    else:
+        CHECKS.output_token_cap(cap)
     return cap if can.output_cap is None else min(cap, can.output_cap)
 
 
 def _effort(variant: str | None, can: ModelCapability) -> str | None:
     """The effort that is meant, `disabled`, or None where it is the model's own affair."""
-    if variant is None or variant in _DEFAULT_EFFORTS:
+    if asked_effort(variant) is None:
         return None
     if variant == OFF:
         if can.reasoning_encoding == NO_REASONING:
             return None
         if can.reasoning_required:
-            refuse(
+            CHECKS.refuse(
                 f"this model always thinks: take an effort ({', '.join(can.reasoning_efforts) or 'any'}) or none",
                 "effort_required",
             )
         return OFF
     if can.reasoning_encoding == NO_REASONING:
-        refuse(f"this model doesn't think, so it has no effort `{variant}`", "effort_not_configurable")
+        CHECKS.refuse(f"this model doesn't think, so it has no effort `{variant}`", "effort_not_configurable")
     known = can.reasoning_efforts or (tuple(_budgets(can)) if can.reasoning_encoding == BUDGET else ())
     if known and variant not in known:
-        refuse(f"this model has no reasoning effort `{variant}`; it has {', '.join(known)}", "unsupported_effort")
+        CHECKS.refuse(
+            f"this model has no reasoning effort `{variant}`; it has {', '.join(known)}", "unsupported_effort"
+        )
     return variant
 
 
@@ -116,14 +114,16 @@ def _budget(effort: str, limit: int, generation: GenerationOptions, can: ModelCa
     """The tokens for thinking, and `max_tokens`, which counts them: more, unless the request or the model limits it."""
     budget = _budgets(can).get(effort)
     if budget is None:
-        refuse(f"how many tokens the effort `{effort}` is, isn't known: say so in `reasoning_budgets`", _INVALID_OPTION)
+        CHECKS.refuse(
+            f"how many tokens the effort `{effort}` is, isn't known: say so in `reasoning_budgets`", INVALID_OPTION
+        )
     if generation.output_token_cap is None:
         limit = limit + budget if can.output_cap is None else min(limit + budget, can.output_cap)
     if limit <= _LEAST_BUDGET:
-        refuse(
+        CHECKS.refuse(
             f"`output_token_cap` of {limit} leaves no room for thinking, which takes more than {_LEAST_BUDGET}: "
             "raise it, or set the effort to `disabled`",
-            _INVALID_OPTION,
+            INVALID_OPTION,
         )
     return min(budget, max(_LEAST_BUDGET, limit // 2)), limit
 
@@ -131,8 +131,8 @@ def _budget(effort: str, limit: int, generation: GenerationOptions, can: ModelCa
 def _format(spec: LlmOutputSpec, can: ModelCapability) -> dict[str, Any]:
     if can.structured_output is False or isinstance(spec, JsonObjectOutput):
         what = "any JSON object" if can.structured_output is not False else "structured output"
-        refuse(
+        CHECKS.refuse(
             f"this model can't be held to {what}: give a schema, or ask for it in words",
-            "unsupported_structured_output",
+            UNSUPPORTED_OUTPUT,
         )
-    return {"type": "json_schema", "schema": output_schema(plain(spec.schema, "the output's schema"))}
+    return {"type": "json_schema", "schema": output_schema(CHECKS.plain(spec.schema, "the output's schema"))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,9 @@ from lash_plugin_provider_anthropic.decode import MessageDecoder
 from lash_plugin_provider_anthropic.encode import RequestEncoder
 from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS
 from lash_plugin_provider_anthropic.settings import DEFAULT_BASE_URL, AnthropicSettings
-from lash_provider_kit.limiter import RateLimiter, RateLimits
+from lash_provider_kit.opening import CallGate, headers_of, service_of
 from lash_provider_kit.reader import Limits
-from lash_provider_kit.redact import checked_header, checked_url, is_loopback, with_path, without_query
-from lash_provider_kit.retry import RetryPolicy
-from lash_provider_kit.service import StreamingService
-from lash_provider_kit.transport import Timeouts
+from lash_provider_kit.redact import checked_url, with_path, without_query
 
 if TYPE_CHECKING:
     import httpx
@@ -58,30 +56,37 @@ class AnthropicProvider:
         limits: Limits = Limits(),
     ) -> None:
         self._models = models
-        self._provider_id = provider_id
         base_url = checked_url(settings.base_url, f"provider.{provider_id}.base_url")
         if owned := [name for name in _OWN_FIELDS if name in settings.extra_body]:
             raise ConfigurationError(f"`provider.{provider_id}.extra_body` can't set `{owned[0]}`: each request does")
-        secrets = [settings.api_key.strip(), settings.auth_token.strip()]
+        secrets = [settings.api_key, settings.auth_token]
         self._is_anthropic = base_url == DEFAULT_BASE_URL
-        self._needs_key = self._is_anthropic and not any(secrets)
-        self._may_call = live_calls_allowed or is_loopback(base_url) or transport is not None
+        self._gate = CallGate(
+            provider_id,
+            base_url,
+            live_calls_allowed=live_calls_allowed,
+            transport=transport,
+            missing="API key" if self._is_anthropic and not any(map(str.strip, secrets)) else "",
+            hint=_SET_THE_KEY,
+        )
         self._endpoint = without_query(base_url)  # some gateways want their key in the query
         self._encoder = RequestEncoder(settings, provider_id=provider_id, endpoint=self._endpoint, models=models)
+        self._new_decoder = partial(MessageDecoder, cached_for_an_hour=settings.cache == "long")
         # Most gateways' documentation gives a base URL that has the version in it.
         path = "/messages" if self._endpoint.rstrip("/").endswith("/v1") else "/v1/messages"
-        self._service = StreamingService(
+        own = {
+            "anthropic-version": ("headers", API_VERSION),
+            "x-api-key": ("api_key", settings.api_key),
+            "authorization": ("auth_token", settings.auth_token),
+            "anthropic-beta": ("betas", ",".join(settings.betas)),
+        }
+        self._service = service_of(
+            settings,
             provider=provider_id,
             url=with_path(base_url, path),
-            headers=_headers(settings, provider_id),
-            secrets=[*secrets, *settings.headers.values()],
-            timeouts=Timeouts(
-                connect_s=settings.connect_timeout_s, chunk_s=settings.chunk_timeout_s, deadline_s=settings.deadline_s
-            ),
+            headers=headers_of(settings, provider_id, own),
+            secrets=secrets,
             limits=limits,
-            retry=RetryPolicy(mode=settings.retry, max_attempts=settings.max_attempts),
-            capture=settings.capture_requests,
-            limiter=_limiter(settings),
             auth_hint=f"is the key right? {_SET_THE_KEY}",
             transport=transport,
             sleep=sleep,
@@ -104,16 +109,8 @@ class AnthropicProvider:
 
         Raises `LlmCallFailed`, or `ConfigurationError` where a key, or the permission for live calls, is missing.
         """
-        if not self._may_call:
-            raise ConfigurationError(
-                f"{self._provider_id}: a call to {self._endpoint} may cost money, and live calls aren't allowed here "
-                "(`live_calls_allowed` is false, as in tests): set `LASH_ALLOW_LIVE_CALLS=1` if that is meant, or use "
-                "a service on this machine, or `scripted:demo`"
-            )
-        if self._needs_key:
-            # The user's to mend before anything is asked, so no failed turn is worth keeping.
-            raise ConfigurationError(f"{self._provider_id}: there is no API key for {self._endpoint}: {_SET_THE_KEY}")
-        answer = await self._service.call(self._encoder.pieces(request), MessageDecoder, send)
+        self._gate.check()
+        answer = await self._service.call(self._encoder.pieces(request), self._new_decoder, send)
         told = self._encoder.receipt(request)
         return evolve(answer, generation_receipt=told) if told else answer
 
@@ -130,24 +127,3 @@ def open_anthropic(context: ProviderContext) -> AnthropicProvider:
         models=context.models,
         live_calls_allowed=context.live_calls_allowed,
     )
-
-
-def _limiter(settings: AnthropicSettings) -> RateLimiter | None:
-    limits = RateLimits(
-        concurrent=settings.max_concurrent, requests=settings.requests_per_minute, tokens=settings.tokens_per_minute
-    )
-    return None if limits == RateLimits() else RateLimiter(limits)
-
-
-def _headers(settings: AnthropicSettings, provider_id: str) -> dict[str, str]:
-    prefix = f"provider.{provider_id}"
-    headers = {"content-type": "application/json", "user-agent": "lash", "anthropic-version": API_VERSION}
-    if key := checked_header("x-api-key", settings.api_key, f"{prefix}.api_key"):
-        headers["x-api-key"] = key
-    if token := checked_header("authorization", settings.auth_token, f"{prefix}.auth_token"):
-        headers["authorization"] = f"Bearer {token}"
-    if betas := checked_header("anthropic-beta", ",".join(settings.betas), f"{prefix}.betas"):
-        headers["anthropic-beta"] = betas
-    for name, value in settings.headers.items():
-        headers[name.lower()] = checked_header(name, value, f"{prefix}.headers")
-    return headers

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from lash_hookspecs.llm import TokenUsage
+from lash_provider_kit.token_counts import count_at
 
 __all__ = ["UsageMeter"]
 
+_HOUR = ("cache_creation", "ephemeral_1h_input_tokens")
 _COUNTS: Mapping[str, tuple[str, ...]] = {
     "input": ("input_tokens",),  # here, unlike elsewhere, without what was cached
     "output": ("output_tokens",),
@@ -19,9 +21,14 @@ _COUNTS: Mapping[str, tuple[str, ...]] = {
 
 
 class UsageMeter:
-    """Merges the reports of one answer: a later count replaces an earlier one, unless it is zero or absent."""
+    """Merges the reports of one answer: a count never gets less.
 
-    def __init__(self) -> None:
+    What is written to the cache for an hour has no price of its own in the table of models, so it makes the cost
+    "at least". Where a report doesn't say for how long, `for_an_hour` does: what was asked for.
+    """
+
+    def __init__(self, *, for_an_hour: bool = False) -> None:
+        self._for_an_hour = for_an_hour
         self.raw: dict[str, Any] = {}
         """All fields that were reported, the latest of each."""
         self._counts = dict.fromkeys(_COUNTS, 0)
@@ -30,10 +37,10 @@ class UsageMeter:
         """Take a report; tells whether it held any count at all."""
         found = False
         for name, place in _COUNTS.items():
-            count = _count(report, place)
+            count = count_at(report, place)
             if count is not None:
                 found = True
-                self._counts[name] = count or self._counts[name]
+                self._counts[name] = max(count, self._counts[name])
         if found:
             self.raw |= {name: value for name, value in report.items() if value or name not in self.raw}
         return found
@@ -48,12 +55,9 @@ class UsageMeter:
             cache_read_input=counts["cache_read_input"],
             cache_write_input=counts["cache_write_input"],
             reasoning_output=min(counts["reasoning_output"], counts["output"]),
+            unpriced=counts["cache_write_input"] > 0 and self._is_for_an_hour(),
         )
 
-
-def _count(report: Any, place: tuple[str, ...]) -> int | None:
-    for name in place:
-        report = report.get(name) if isinstance(report, dict) else None
-    if isinstance(report, bool) or not isinstance(report, int | float) or not 0 <= report < 2**53:
-        return None
-    return int(report)
+    def _is_for_an_hour(self) -> bool:
+        told = count_at(self.raw, _HOUR)
+        return self._for_an_hour if told is None else told > 0

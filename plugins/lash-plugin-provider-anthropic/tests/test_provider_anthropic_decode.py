@@ -27,6 +27,7 @@ from lash_hookspecs.llm import (
 )
 from lash_hookspecs.messages import ProviderReasoningMeta
 from lash_plugin_provider_anthropic.decode import MessageDecoder
+from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS
 from lash_provider_kit.failures import AttemptFailed, Seen
 from lash_provider_kit.reader import decoded
 
@@ -297,6 +298,31 @@ def test_a_limit_counts_more_than_calls() -> None:
 
 
 # ---- usage
+
+
+@pytest.mark.parametrize(
+    ("asked", "report", "unpriced"),
+    [
+        (False, {}, False),
+        (True, {}, True),  # a gateway may leave the particulars out
+        (True, {"cache_creation_input_tokens": 0}, False),
+        (True, {"cache_creation": {"ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 0}}, False),
+        (False, {"cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20}}, True),
+    ],
+)
+def test_what_is_cached_for_an_hour_costs_more_than_is_known(
+    asked: bool, report: dict[str, Any], unpriced: bool
+) -> None:
+    """It was charged as five minutes, which cost less, and told as exact."""
+    decoder = MessageDecoder(cached_for_an_hour=asked)
+    stream = sse("message_start", message=message({**FIRST, **report})) + text(0, "x") + ended()
+    _, response = decoded(decoder, [stream])
+    assert isinstance(response, LlmResponse)
+    prices = ANTHROPIC_MODELS.capability("claude-opus-5-5").prices
+    assert prices is not None
+    assert response.usage.unpriced is unpriced
+    assert prices.charge(response.usage).cost.at_least is unpriced
+
 
 FIRST = {"input_tokens": 10, "cache_read_input_tokens": 20, "cache_creation_input_tokens": 30, "output_tokens": 1}
 

@@ -8,20 +8,15 @@ text that holds the part as it came, and goes back as it is.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any, NoReturn
-
-import orjson
+from typing import Any
 
 from lash_hookspecs.llm import (
-    LlmCallError,
     LlmOutputPart,
     LlmResponse,
     LlmStreamEvent,
     LlmTerminalReason,
-    ProviderFailureKind,
     ReasoningOutput,
     StreamDelta,
     StreamReasoningDelta,
@@ -31,10 +26,10 @@ from lash_hookspecs.llm import (
     ToolCallOutputPart,
 )
 from lash_hookspecs.messages import ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
-from lash_plugin_provider_google.failures import service_failure
+from lash_plugin_provider_google.failures import FAULTS, service_failure
 from lash_plugin_provider_google.usage import UsageMeter
-from lash_provider_kit.failures import AttemptFailed, Seen
-from lash_provider_kit.reader import MALFORMED_EVENT
+from lash_provider_kit.answer_faults import MISSHAPEN
+from lash_provider_kit.wire_json import dump, load
 
 __all__ = ["GeminiDecoder"]
 
@@ -79,11 +74,6 @@ _FINISH: Mapping[str, LlmTerminalReason] = {
 _UNSAID = frozenset({"FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"})
 
 _TEXT_KEYS = frozenset({"text", "thought", "thoughtSignature"})
-
-_UNEXPECTED = "unexpected_content"
-# What reading a chunk raises when something in it has another type than the service gives it. Checking each type before
-# use would cost every good chunk for the sake of a bad one.
-_MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError)
 
 
 class _Text:
@@ -139,27 +129,27 @@ class GeminiDecoder:
     def feed(self, data: bytes, out: list[LlmStreamEvent]) -> None:
         """Take one event of a stream."""
         try:
-            chunk = _json(data)
+            chunk = load(data)
         except ValueError as exc:
-            raise _unreadable(f"sent an event that is no JSON ({exc})", MALFORMED_EVENT, data) from None
+            raise FAULTS.no_json("an event", exc, data) from None
         try:
             self._take(chunk, out)
-        except _MISSHAPEN as exc:
-            raise _unreadable("sent an event that is no part of an answer", _UNEXPECTED, data) from exc
+        except MISSHAPEN as exc:
+            raise FAULTS.misshapen("an event that is no part of an answer", data) from exc
 
     def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
         """Take an answer that came in one piece: one object, or a list of what would have been events."""
         try:
-            document = _json(body)
+            document = load(body)
         except ValueError as exc:
-            raise _unreadable(f"sent an answer that is no JSON ({exc})", MALFORMED_EVENT, body) from None
+            raise FAULTS.no_json("an answer", exc, body) from None
         try:
             for chunk in document if isinstance(document, list) else [document]:
                 self._take(chunk, out)
             if not self._id and not self._parts and not self.complete and self.usage is None:
                 raise LookupError("nothing of an answer")
-        except _MISSHAPEN as exc:
-            raise _unreadable("sent JSON that is no answer", _UNEXPECTED, body) from exc
+        except MISSHAPEN as exc:
+            raise FAULTS.misshapen("JSON that is no answer", body) from exc
         # A lone object with content is all there is; a list may have been cut.
         self._whole = isinstance(document, dict) and bool(self._parts)
         self.done = True
@@ -176,7 +166,7 @@ class GeminiDecoder:
             raise service_failure(chunk["error"])
         usage = chunk.get("usageMetadata")
         if usage:
-            self._meter.update(usage)
+            self._meter.update(usage, last=self.done)
             if self.done or self._told is None:
                 self._tell(out)
 
@@ -237,7 +227,7 @@ class GeminiDecoder:
         elif signature and self._open is not None and is_open and part.keys() <= _TEXT_KEYS:
             self._open.add("", signature)  # it stands behind what it signs
         elif signature or part.keys() - _TEXT_KEYS:
-            self._seen(ReasoningOutput(text="", replay=ProviderReasoningMeta(encrypted_content=_dump(part))))
+            self._seen(ReasoningOutput(text="", replay=ProviderReasoningMeta(encrypted_content=dump(part))))
         if signature and kind is _Thought:
             self._open = None  # it is for one whole thought
 
@@ -260,7 +250,7 @@ class GeminiDecoder:
             ToolCallOutputPart(
                 call_id=self._call_id(call.get("id"), name),
                 tool_name=name,
-                input_json=_dump(args or {}),
+                input_json=dump(args or {}),
                 replay=ProviderReplayMeta(opaque=signature) if signature else None,
             )
         )
@@ -279,7 +269,7 @@ class GeminiDecoder:
     def finish(self) -> LlmResponse:
         """The answer. Raises `AttemptFailed` for one that ended without saying why."""
         if not self.complete and not self._whole:
-            raise _failed("ended the answer without a finish reason: it was cut off", "stream_cut")
+            raise FAULTS.failed("ended the answer without a finish reason: it was cut off", "stream_cut")
         reason, diagnostic = self._terminal()
         parts = tuple(_settled(part) if isinstance(part, _Text) else part for part in self._parts)
         return LlmResponse(
@@ -312,7 +302,7 @@ def _settled(run: _Text) -> LlmOutputPart:
     if isinstance(run, _Thought):
         signature = run.marks[-1][2] if run.marks else None
         return ReasoningOutput(text=text, replay=ProviderReasoningMeta(signature=signature) if signature else None)
-    payload = _dump(run.marks) if run.marks else None
+    payload = dump(run.marks) if run.marks else None
     return TextOutput(text=text, response_meta=ResponseTextMeta(provider_payload=payload) if payload else None)
 
 
@@ -321,44 +311,3 @@ def _categories(about: dict[str, Any]) -> str:
     ratings = about.get("safetyRatings")
     blocked = [str(each.get("category")) for each in ratings if each.get("blocked")] if ratings else []
     return f" ({', '.join(blocked)})" if blocked else ""
-
-
-def _failed(message: str, code: str, *, raw: bytes | None = None) -> AttemptFailed:
-    error = LlmCallError(
-        message=f"google: the service {message}",
-        kind=ProviderFailureKind.STREAM,
-        code=code,
-        retryable=True,
-        raw=None if raw is None else raw.decode("utf-8", "replace"),
-    )
-    return AttemptFailed(error, Seen.EMPTY_STREAM)
-
-
-def _unreadable(message: str, code: str, data: bytes) -> AttemptFailed:
-    """A failure about what has come: a response was observed, however little of it could be read."""
-    shown = " ".join(data.decode("utf-8", "replace").split())
-    return _failed(f"{message}: `{shown}`", code, raw=data).observed(Seen.RESPONSE)
-
-
-def _dump(value: Any) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:
-        return json.dumps(value, separators=(",", ":"))  # half a surrogate pair, which UTF-8 has no bytes for
-
-
-def _json(data: bytes) -> Any:
-    """JSON as services write it: one that escapes its text may cut it between the halves of a surrogate pair."""
-    try:
-        return orjson.loads(data)
-    except ValueError as refused:
-        if b"\\ud" not in data.lower():
-            raise
-        try:
-            return json.loads(data, parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            raise refused from None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")

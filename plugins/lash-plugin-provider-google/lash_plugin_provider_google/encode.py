@@ -34,7 +34,7 @@ from lash_plugin_provider_google.endpoint import Endpoint
 from lash_plugin_provider_google.media import part_of_attachment
 from lash_plugin_provider_google.models import Model
 from lash_plugin_provider_google.options import OptionsEncoder
-from lash_plugin_provider_google.wire import dumps
+from lash_provider_kit.wire_json import dumps
 
 __all__ = ["SKIP_SIGNATURE", "RequestEncoder"]
 

@@ -11,10 +11,12 @@ import orjson
 from attrs import evolve
 
 from lash_hookspecs.llm import LlmCallError, LlmTerminalReason, ProviderFailureKind
-from lash_provider_kit.failures import AttemptFailed, Seen, error_object
+from lash_provider_kit.answer_faults import AnswerFaults
+from lash_provider_kit.failures import AttemptFailed, error_object
 
-__all__ = ["refine", "service_failure"]
+__all__ = ["FAULTS", "refine", "service_failure"]
 
+FAULTS = AnswerFaults("google")
 _Kind = ProviderFailureKind
 
 # google.rpc.Code, as far as it differs from what the HTTP status alone would say: kind, and whether it may pass.
@@ -56,15 +58,8 @@ def refine(body: bytes, failure: AttemptFailed) -> None:
 
 def service_failure(error: Any) -> AttemptFailed:
     """The failure that an error object within an answer means."""
-    said = error_object({"error": error})
-    value = LlmCallError(
-        message=f"google: the service reported an error in its answer: {said.message or 'no message'}",
-        kind=_Kind.STREAM,
-        retryable=True,
-        code=said.code or (f"http_{said.status}" if said.status else "in_stream_error"),
-        raw=orjson.dumps(error).decode(),
-    )
-    failure = AttemptFailed(value, Seen.RESPONSE)
+    verdict = (_Kind.STREAM, True, LlmTerminalReason.PROVIDER_ERROR)  # unless it has a status of its own
+    failure = FAULTS.reported(error_object({"error": error}), error, verdict)
     if isinstance(error, dict):
         _apply(error, failure)
     return failure

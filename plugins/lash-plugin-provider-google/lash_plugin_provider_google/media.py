@@ -10,12 +10,10 @@ from lash_hookspecs.llm_messages import ImageBlock
 from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_google.endpoint import Endpoint
 from lash_plugin_provider_google.models import Model
-from lash_plugin_provider_google.wire import refuse
+from lash_plugin_provider_google.wire import CHECKS
+from lash_provider_kit.request_parts import UNSUPPORTED_ATTACHMENT
 
 __all__ = ["part_of_attachment"]
-
-_UNSUPPORTED = "unsupported_attachment_capability"
-_NOT_LOADED = "attachment_not_loaded"
 
 # What Gemini documents.
 _TYPES: dict[str, frozenset[str]] = {
@@ -38,21 +36,23 @@ def part_of_attachment(
     block: ImageBlock, attachments: tuple[LlmAttachment, ...], model: Model, endpoint: Endpoint
 ) -> dict[str, Any]:
     """The part that shows an attachment; refuses what the model can't take."""
-    found = _attachment(block, attachments)
+    found = CHECKS.attachment(block, attachments)
     reference = found.reference
     media_type = reference.media_type.lower().partition(";")[0].strip()
     if not _takes(model.capability, media_type):
         takes = ", ".join(kind for kind in _TYPES if _can(model.capability, kind))
-        refuse(f"this model doesn't take attachments of type `{media_type}`; it takes {takes}", _UNSUPPORTED)
+        CHECKS.refuse(
+            f"this model doesn't take attachments of type `{media_type}`; it takes {takes}", UNSUPPORTED_ATTACHMENT
+        )
     if found.data:
         return {"inlineData": {"mimeType": media_type, "data": b64encode(found.data).decode()}}
     if "://" not in reference.id:
-        refuse(f"the bytes of attachment `{reference.id}` weren't loaded", _NOT_LOADED)
+        CHECKS.not_loaded(found)
     if not _holds(endpoint, reference.id):
-        refuse(
+        CHECKS.refuse(
             "an attachment is a URL, and the service fetches none but its own files "
             f"({'`gs://…`' if endpoint.is_vertex else 'those of its Files API'}): attach the bytes instead",
-            _UNSUPPORTED,
+            UNSUPPORTED_ATTACHMENT,
         )
     return {"fileData": {"mimeType": media_type, "fileUri": reference.id}}
 
@@ -78,14 +78,3 @@ def _holds(endpoint: Endpoint, uri: str) -> bool:
     if endpoint.is_vertex:
         return uri.startswith("gs://")
     return uri.startswith(f"{endpoint.url.partition('?')[0]}/files/")
-
-
-def _attachment(block: ImageBlock, attachments: tuple[LlmAttachment, ...]) -> LlmAttachment:
-    if block.attachment is not None:
-        for each in attachments:
-            if each.reference.id == block.attachment.id:
-                return each
-        return LlmAttachment(reference=block.attachment)
-    if not 0 <= block.attachment_idx < len(attachments):
-        refuse(f"there is no attachment {block.attachment_idx} in this request", _NOT_LOADED)
-    return attachments[block.attachment_idx]

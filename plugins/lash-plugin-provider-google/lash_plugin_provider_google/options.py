@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,16 +15,16 @@ from lash_hookspecs.llm import (
 )
 from lash_plugin_provider_google.models import Model
 from lash_plugin_provider_google.settings import GoogleSettings
-from lash_plugin_provider_google.wire import INVALID_OPTION, dumps, plain, refuse
+from lash_plugin_provider_google.wire import CHECKS
+from lash_provider_kit.request_parts import INVALID_OPTION, UNSUPPORTED_OUTPUT, Toolsets, asked_effort
+from lash_provider_kit.wire_json import dumps
 
 __all__ = ["OptionsEncoder"]
 
 _MODES = {LlmToolChoice.AUTO: "AUTO", LlmToolChoice.NONE: "NONE", LlmToolChoice.REQUIRED: "ANY"}
 _FIELDS = ("level", "budget")
 _OFF = frozenset({"disabled", "none", "off"})
-_DEFAULT_EFFORTS = frozenset({"", "default", "provider-default"})
 _MOST_STOPS = 5
-_KEPT_TOOLSETS = 32
 _OURS = frozenset({"contents", "systemInstruction", "system_instruction"})
 
 
@@ -43,32 +42,25 @@ class OptionsEncoder:
         self._tool_config: Mapping[str, Any] = config
         self._extra = extra
         self._thoughts = settings.include_thoughts
-        self._tools: dict[int, tuple[Sequence[LlmToolSpec], bytes]] = {}
+        self._tools = Toolsets(self._declared)
 
     # ---- tools
 
     def tools(self, request: LlmRequest, model: Model) -> bytes:
         """The fields `tools` and `toolConfig` with a comma behind each, or nothing."""
-        if not request.tools and request.tool_choice is LlmToolChoice.REQUIRED:
-            refuse("a tool call is required, but no tools are offered", "tool_choice_without_tools")
+        if not request.tools:
+            CHECKS.no_tools(request.tool_choice)
         config: dict[str, Any] = {}
         if request.tools:
             config["functionCallingConfig"] = {"mode": _MODES[request.tool_choice]}
-        config |= plain(self._tool_config, "extra_body")
-        declared = self._declared(request.tools)
+        config |= CHECKS.plain(self._tool_config, "extra_body")
+        declared = self._tools(request.tools)
         fields = b'"tools":[%b],' % declared if declared else b""
         return fields + (b'"toolConfig":%b,' % dumps(config) if config else b"")
 
     def _declared(self, tools: Sequence[LlmToolSpec]) -> bytes:
-        kept = self._tools.get(id(tools))
-        if kept is None:
-            if len(self._tools) >= _KEPT_TOOLSETS:
-                del self._tools[next(iter(self._tools))]
-            wire = [{"functionDeclarations": [_declaration(tool) for tool in tools]}] if tools else []
-            # Keeping the tuple keeps its id from being given to another one.
-            kept = (tools, dumps([*wire, *plain(self._more_tools, "extra_body")])[1:-1])
-            self._tools[id(tools)] = kept
-        return kept[1]
+        wire = [{"functionDeclarations": [_declaration(tool) for tool in tools]}] if tools else []
+        return dumps([*wire, *CHECKS.plain(self._more_tools, "extra_body")])[1:-1]
 
     # ---- everything else
 
@@ -78,16 +70,17 @@ class OptionsEncoder:
         config |= self._thinking(request.model_variant, model)
         config |= _form(request, model)
         fields: dict[str, Any] = {"generationConfig": config} if config else {}
-        fields = _merged(fields, plain(self._extra, "extra_body"))
+        fields = _merged(fields, CHECKS.plain(self._extra, "extra_body"))
         return b"," + dumps(fields)[1:-1] if fields else b""
 
     def _thinking(self, variant: str | None, model: Model) -> dict[str, Any]:
         """What a reasoning effort is for this model: a level, or a budget in tokens."""
         shown: dict[str, Any] = {"includeThoughts": True} if self._thoughts else {}
-        if variant is None or variant in _DEFAULT_EFFORTS:
+        effort = asked_effort(variant)
+        if effort is None:
             thinks = model.capability.reasoning_encoding in _FIELDS
             return {"thinkingConfig": shown} if shown and thinks else {}
-        value = _effort(variant, model)
+        value = _effort(effort, model)
         name = "thinkingLevel" if isinstance(value, str) else "thinkingBudget"
         return {"thinkingConfig": {name: value, **({} if value == 0 else shown)}}
 
@@ -97,23 +90,23 @@ def _effort(variant: str, model: Model) -> str | int:
     can, off = model.capability, variant in _OFF
     known, encoding, tokens = can.reasoning_efforts, can.reasoning_encoding, model.quirks.budget
     if encoding == "none":
-        refuse(f"this model doesn't think, so it has no reasoning effort `{variant}`", "effort_not_configurable")
+        CHECKS.refuse(f"this model doesn't think, so it has no reasoning effort `{variant}`", "effort_not_configurable")
     if encoding not in (None, *_FIELDS):
-        refuse(
+        CHECKS.refuse(
             f"`reasoning_encoding` can't be `{encoding}`: it is {', '.join(_FIELDS)} or none", "malformed_capability"
         )
     has = f"it has {', '.join(known)}" + (f", and {tokens[0]} to {tokens[1]} tokens" if tokens else "")
     if off and can.reasoning_required:
-        refuse(f"this model always thinks; {has}", "effort_required")
+        CHECKS.refuse(f"this model always thinks; {has}", "effort_required")
     effort = (can.reasoning_off or "disabled") if off else variant
     if effort in can.reasoning_budgets:
         return can.reasoning_budgets[effort]
     if tokens and effort.isdecimal() and tokens[0] <= int(effort) <= tokens[1]:
         return int(effort)
     if known and effort not in known:
-        refuse(f"this model has no reasoning effort `{variant}`; {has}", "unsupported_effort")
+        CHECKS.refuse(f"this model has no reasoning effort `{variant}`; {has}", "unsupported_effort")
     if encoding == "budget":
-        refuse(f"`reasoning_budgets` doesn't say how many tokens `{effort}` is", "malformed_capability")
+        CHECKS.refuse(f"`reasoning_budgets` doesn't say how many tokens `{effort}` is", "malformed_capability")
     return 0 if off and effort not in known else effort.upper()
 
 
@@ -122,21 +115,16 @@ def _sampling(generation: GenerationOptions, model: Model) -> dict[str, Any]:
     cap, temperature, seed = generation.output_token_cap, generation.temperature, generation.seed
     stops = generation.stop_sequences
     if cap is not None:
-        if not _is_integer(cap) or cap < 1:
-            refuse(f"`output_token_cap` must be a whole number of at least 1, not {cap!r}", INVALID_OPTION)
-        options["maxOutputTokens"] = cap
+        options["maxOutputTokens"] = CHECKS.output_token_cap(cap)
     if temperature is not None:
-        if isinstance(temperature, bool) or not math.isfinite(temperature) or temperature < 0:
-            refuse(f"`temperature` must be a finite number of at least 0, not {temperature!r}", INVALID_OPTION)
+        CHECKS.temperature(temperature)
         if not model.capability.sampling_pinned:
             options["temperature"] = temperature
     if seed is not None:
-        if not _is_integer(seed) or not -(2**31) <= seed < 2**31:
-            refuse(f"`seed` must be a whole number of 32 bits here, not {seed!r}", INVALID_OPTION)
-        options["seed"] = seed
+        options["seed"] = CHECKS.seed(seed, 32)
     if stops:
         if len(stops) > _MOST_STOPS:
-            refuse(f"there may be {_MOST_STOPS} stop sequences here, not {len(stops)}", INVALID_OPTION)
+            CHECKS.refuse(f"there may be {_MOST_STOPS} stop sequences here, not {len(stops)}", INVALID_OPTION)
         options["stopSequences"] = list(stops)
     return options
 
@@ -146,15 +134,15 @@ def _form(request: LlmRequest, model: Model) -> dict[str, Any]:
     if spec is None:
         return {}
     if model.capability.structured_output is False:
-        refuse("structured output is asked for, and this model has none", "unsupported_structured_output")
+        CHECKS.refuse("structured output is asked for, and this model has none", UNSUPPORTED_OUTPUT)
     if request.tools and not model.quirks.schema_with_tools:
-        refuse(
+        CHECKS.refuse(
             "this model takes tools or a required form of the answer, not both in one request (Gemini 3 takes both)",
-            "unsupported_structured_output",
+            UNSUPPORTED_OUTPUT,
         )
     form: dict[str, Any] = {"responseMimeType": "application/json"}
     if isinstance(spec, JsonSchemaOutput):
-        form["responseJsonSchema"] = plain(spec.schema, "the output's schema")
+        form["responseJsonSchema"] = CHECKS.plain(spec.schema, "the output's schema")
     return form
 
 
@@ -162,7 +150,7 @@ def _declaration(tool: LlmToolSpec) -> dict[str, Any]:
     return {
         "name": tool.name,
         "description": tool.description,
-        "parametersJsonSchema": plain(tool.input_schema, f"the schema of tool `{tool.name}`"),
+        "parametersJsonSchema": CHECKS.schema(tool),
     }
 
 
@@ -175,7 +163,3 @@ def _merged(ours: dict[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
             value = _merged(before, value)
         merged[name] = value
     return merged
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import anyio
 from attrs import evolve
 
-from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import (
     LlmEventSender,
     LlmRequest,
@@ -26,12 +25,9 @@ from lash_plugin_provider_google.models import Model, models_of
 from lash_plugin_provider_google.options import OptionsEncoder
 from lash_plugin_provider_google.settings import GoogleSettings
 from lash_plugin_provider_google.tokens import tokens_of
-from lash_provider_kit.limiter import RateLimiter, RateLimits
+from lash_provider_kit.opening import CallGate, headers_of, service_of
 from lash_provider_kit.reader import Limits
-from lash_provider_kit.redact import checked_header, is_loopback
-from lash_provider_kit.retry import RetryPolicy
-from lash_provider_kit.service import StreamingService
-from lash_provider_kit.transport import Timeouts
+from lash_provider_kit.redact import checked_header
 
 if TYPE_CHECKING:
     import httpx
@@ -69,36 +65,37 @@ class GoogleProvider:
         limits: Limits = Limits(),
     ) -> None:
         self._settings = settings
-        self._provider_id = provider_id
-        prefix = f"provider.{provider_id}"
         self._endpoint = endpoint_of(settings, provider_id)
         # Vertex AI has other prices in some of its regions, and a gateway its own.
         priced = self._endpoint.is_google and (not settings.vertex or settings.location == "global")
         self._models = models_of(models, settings.quirks, priced=priced)
         tokens = tokens_of(settings.token_command, provider_id, wall_clock)
-        headers = _headers(settings, prefix)
+        headers = _headers(settings, provider_id)
         has_key = "x-goog-api-key" in headers
         # Vertex AI knows by a key whose project it is, and not by a token.
         named = has_key or not settings.vertex or bool(settings.project.strip())
         has_any = has_key or tokens is not None or "authorization" in headers
-        self._needs_key = self._endpoint.is_google and not (named and has_any)
-        self._may_call = live_calls_allowed or is_loopback(self._endpoint.url) or transport is not None
+        needs_key = self._endpoint.is_google and not (named and has_any)
         self._encoder = RequestEncoder(self._endpoint, OptionsEncoder(settings), provider_id)
-        self._hint = _SET_A_TOKEN if settings.vertex else _SET_THE_KEY
-        self._service = StreamingService(
+        hint = _SET_A_TOKEN if settings.vertex else _SET_THE_KEY
+        what = "API key, or project and token," if settings.vertex else "API key or token"
+        self._gate = CallGate(
+            provider_id,
+            self._endpoint.name,
+            live_calls_allowed=live_calls_allowed,
+            transport=transport,
+            missing=what if needs_key else "",
+            hint=hint,
+        )
+        self._service = service_of(
+            settings,
             provider=provider_id,
             url=self._endpoint.url,
             headers=headers,
-            secrets=[settings.api_key.strip(), settings.access_token.strip(), *settings.headers.values()],
-            timeouts=Timeouts(
-                connect_s=settings.connect_timeout_s, chunk_s=settings.chunk_timeout_s, deadline_s=settings.deadline_s
-            ),
+            secrets=[settings.api_key, settings.access_token],
             limits=limits,
-            retry=RetryPolicy(mode=settings.retry, max_attempts=settings.max_attempts),
-            auth_hint=f"is the {'key' if has_key else 'token'} right? {self._hint}",
+            auth_hint=f"is the {'key' if has_key else 'token'} right? {hint}",
             refine=refine,
-            capture=settings.capture_requests,
-            limiter=_limiter(settings),
             credentials=tokens,
             transport=transport,
             sleep=sleep,
@@ -120,17 +117,7 @@ class GoogleProvider:
 
         Raises `LlmCallFailed`, or `ConfigurationError` where a key, or the permission for live calls, is missing.
         """
-        where = self._endpoint.name
-        if not self._may_call:
-            raise ConfigurationError(
-                f"{self._provider_id}: a call to {where} may cost money, and live calls aren't allowed here "
-                "(`live_calls_allowed` is false, as in tests): set `LASH_ALLOW_LIVE_CALLS=1` if that is meant, or use "
-                "a service on this machine, or `scripted:demo`"
-            )
-        if self._needs_key:
-            # The user's to mend before anything is asked, so no failed turn is worth keeping.
-            what = "API key, or project and token," if self._settings.vertex else "API key or token"
-            raise ConfigurationError(f"{self._provider_id}: there is no {what} for {where}: {self._hint}")
+        self._gate.check()
         return await self._service.call(
             self._encoder.pieces(request, self._model(request.model)),
             partial(GeminiDecoder, _salt(request)),
@@ -153,24 +140,14 @@ def open_google(context: ProviderContext) -> GoogleProvider:
     )
 
 
-def _headers(settings: GoogleSettings, prefix: str) -> dict[str, str]:
-    headers = {"content-type": "application/json", "user-agent": "lash"}
-    key = checked_header("x-goog-api-key", settings.api_key, f"{prefix}.api_key")
-    token = checked_header("authorization", settings.access_token, f"{prefix}.access_token")
-    if token:
-        headers["authorization"] = f"Bearer {token}"
-    elif key and not settings.token_command.strip():
-        headers["x-goog-api-key"] = key
-    for name, value in settings.headers.items():
-        headers[name.lower()] = checked_header(name, value, f"{prefix}.headers")
-    return headers
-
-
-def _limiter(settings: GoogleSettings) -> RateLimiter | None:
-    limits = RateLimits(
-        concurrent=settings.max_concurrent, requests=settings.requests_per_minute, tokens=settings.tokens_per_minute
-    )
-    return None if limits == RateLimits() else RateLimiter(limits)
+def _headers(settings: GoogleSettings, provider_id: str) -> dict[str, str]:
+    key = checked_header("x-goog-api-key", settings.api_key, f"provider.{provider_id}.api_key")
+    has_token = settings.access_token.strip() or settings.token_command.strip()
+    own = {
+        "authorization": ("access_token", settings.access_token),
+        "x-goog-api-key": ("api_key", "" if has_token else key),
+    }
+    return headers_of(settings, provider_id, own)
 
 
 def _salt(request: LlmRequest) -> str:

@@ -11,7 +11,7 @@ import anyio
 
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import ProviderFailureKind
-from lash_plugin_provider_google.wire import refuse
+from lash_plugin_provider_google.wire import CHECKS
 from lash_provider_kit.credentials import Credential, CredentialManager
 
 __all__ = ["tokens_of"]
@@ -40,7 +40,7 @@ def tokens_of(command: str, provider_id: str, wall_clock: Callable[[], float]) -
 
 async def _printed(command: list[str], setting: str) -> str:
     def fail(why: str) -> NoReturn:
-        refuse(f"the command in `{setting}` {why}", "token_command_failed", ProviderFailureKind.AUTH)
+        CHECKS.refuse(f"the command in `{setting}` {why}", "token_command_failed", ProviderFailureKind.AUTH)
 
     done: CompletedProcess[bytes] | None = None
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lash_hookspecs.llm import TokenUsage
+from lash_provider_kit.token_counts import count_at
 
 __all__ = ["UsageMeter"]
 
@@ -19,23 +20,34 @@ _COUNTS = (
 
 
 class UsageMeter:
-    """Merges the reports of one answer: a later count replaces an earlier one, unless it is zero.
+    """Merges the reports of one answer: a count never gets less, but by the last report, and never to zero.
 
+    Some models estimate what they read, and say at the end what it was.
     There is a report with nearly every delta of text, so taking one is cheap; what they say is worked out when asked.
     """
 
     def __init__(self) -> None:
         self._merged: dict[str, Any] = {}
 
-    def update(self, report: dict[str, Any]) -> None:
-        """Take a report."""
-        if 0 in report.values():  # what the service itself leaves out
-            report = {name: value for name, value in report.items() if value or name not in self._merged}
-        self._merged.update(report)
+    def update(self, report: dict[str, Any], *, last: bool = False) -> None:
+        """Take a report; the last one came with the end of the answer."""
+        merged = self._merged
+        for name, value in report.items():
+            old = merged.get(name)
+            if value.__class__ is int and old.__class__ is int:  # as nearly always
+                if old < value < 2**53 or (last and 0 < value < old):
+                    merged[name] = value
+            elif name not in _COUNTS:
+                if value or name not in merged:  # what is nothing, the service itself leaves out
+                    merged[name] = value
+            else:
+                count = count_at(report, (name,))
+                if count is not None and (old is None or count > old or (last and count)):
+                    merged[name] = value
 
     @property
     def raw(self) -> dict[str, Any] | None:
-        """The reports, merged, as they came."""
+        """The reports, merged; without counts that are none."""
         return self._merged or None
 
     @property
@@ -62,7 +74,4 @@ class UsageMeter:
         return self._given(name) or 0
 
     def _given(self, name: str) -> int | None:
-        value = self._merged.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
-            return None
-        return int(value)
+        return count_at(self._merged, (name,))

@@ -465,6 +465,20 @@ def test_usage(reports: list[dict[str, Any]], usage: TokenUsage) -> None:
     assert response.usage == usage
 
 
+def test_a_smaller_count_is_believed_at_the_end_alone() -> None:
+    """As recorded of gemini-2.0-flash: what it read is an estimate until then."""
+    first, less = (
+        {"promptTokenCount": 169, "totalTokenCount": 169},
+        {"promptTokenCount": 79, "candidatesTokenCount": 12},
+    )
+    response, _ = decode(stream(event(text("a"), usage=first), ended(usage=less)))
+    assert response.usage == TokenUsage(input=79, output=12)
+    decoder = GeminiDecoder()
+    for usage in (first, less, {"promptTokenCount": 8}):
+        decoder.feed(json.dumps(event(text("a"), usage=usage)).encode(), [])
+    assert decoder.usage == TokenUsage(input=169, output=12)
+
+
 def test_usage_is_told_when_it_begins_and_when_it_is_final() -> None:
     """It changes with every delta, and telling that costs more than the delta."""
     reports = [{**USAGE, "candidatesTokenCount": count} for count in (1, 2, 3)]

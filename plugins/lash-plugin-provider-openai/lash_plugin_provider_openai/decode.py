@@ -6,19 +6,16 @@ wire differ in dozens of small ways; each tolerance here says whose way it is.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 from uuid import uuid4
 
 import orjson
 
 from lash_hookspecs.llm import (
-    LlmCallError,
     LlmResponse,
     LlmStreamEvent,
     LlmTerminalReason,
-    ProviderFailureKind,
     ReasoningOutput,
     StreamDelta,
     StreamReasoningDelta,
@@ -29,8 +26,9 @@ from lash_hookspecs.llm import (
 )
 from lash_plugin_provider_openai.details import ReasoningDetails
 from lash_plugin_provider_openai.usage import UsageMeter
-from lash_provider_kit.failures import AttemptFailed, Seen, classify, error_object
-from lash_provider_kit.reader import MALFORMED_EVENT
+from lash_provider_kit.answer_faults import MISSHAPEN, AnswerFaults
+from lash_provider_kit.failures import Seen, error_object
+from lash_provider_kit.wire_json import load
 
 __all__ = ["ChatDecoder"]
 
@@ -44,12 +42,7 @@ _FINISH: Mapping[str, LlmTerminalReason] = {
     "stop": _Reason.STOP,
     "tool_calls": _Reason.TOOL_USE,
 }
-
-
-_UNEXPECTED = "unexpected_content"
-# What reading a chunk raises when something in it has another type than any service gives it. Checking each type
-# before use would cost every good chunk for the sake of a bad one.
-_MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError)
+_FAULTS = AnswerFaults("openai-chat")
 
 
 class _Call:
@@ -91,33 +84,33 @@ class ChatDecoder:
             self.done = True
             return
         try:
-            chunk = _json(data)
+            chunk = load(data)
         except ValueError as exc:
-            raise _unreadable(f"sent an event that is no JSON ({exc})", MALFORMED_EVENT, data) from None
+            raise _FAULTS.no_json("an event", exc, data) from None
         try:
             self._take(chunk, out, "delta")
-        except _MISSHAPEN as exc:
-            raise _unreadable("sent an event that is no chunk of a chat completion", _UNEXPECTED, data) from exc
+        except MISSHAPEN as exc:
+            raise _FAULTS.misshapen("an event that is no chunk of a chat completion", data) from exc
 
     def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
         """Take an answer that came in one piece."""
         self._streamed = False
         try:
-            document = _json(body)
+            document = load(body)
         except ValueError as exc:
-            raise _unreadable(f"sent an answer that is no JSON ({exc})", MALFORMED_EVENT, body) from None
+            raise _FAULTS.no_json("an answer", exc, body) from None
         try:
             self._take(document, out, "message")
             if not document["choices"]:
                 raise LookupError("no choices")
-        except _MISSHAPEN as exc:
-            raise _unreadable("sent JSON that is no chat completion", _UNEXPECTED, body) from exc
+        except MISSHAPEN as exc:
+            raise _FAULTS.misshapen("JSON that is no chat completion", body) from exc
         self.complete = self.done = True
 
     def _take(self, chunk: dict[str, Any], out: list[LlmStreamEvent], field: str) -> None:
         error = chunk.get("error")
         if error:
-            raise _service_failure(error)
+            raise _FAULTS.reported(error_object({"error": error}), error)
         answer_id = chunk.get("id")
         model = chunk.get("model")
         if answer_id != self._id or model != self._model:
@@ -141,7 +134,7 @@ class ChatDecoder:
                     f"changed the answer's {name} midway, from `{old}` to `{new}`: two answers may be mixed "
                     "(`strict_identity = false` accepts it)"
                 )
-                raise _failed(message, "identity_drift", retryable=False).observed(Seen.RESPONSE)
+                raise _FAULTS.failed(message, "identity_drift", retryable=False).observed(Seen.RESPONSE)
             if name == "id":
                 self._id = self._id or new
             else:
@@ -240,7 +233,7 @@ class ChatDecoder:
     def finish(self) -> LlmResponse:
         """The answer. Raises `AttemptFailed` for a stream that ended without saying why."""
         if self._streamed and not self._finish:
-            raise _failed("ended the stream without a finish reason: the answer was cut off", "stream_cut")
+            raise _FAULTS.failed("ended the stream without a finish reason: the answer was cut off", "stream_cut")
         reason, diagnostic = self._terminal()
         parts = self._details.kept_in([kind(text="".join(pieces)) for kind, pieces in self._runs])
         parts += [
@@ -275,57 +268,3 @@ class ChatDecoder:
         if reason is _Reason.TOOL_USE and not self._calls:
             return _Reason.STOP, f"finish reason `{self._finish}` without any call"
         return reason, None
-
-
-def _service_failure(error: Any) -> AttemptFailed:
-    said = error_object({"error": error})
-    kind, retryable, reason = classify(said, None)
-    words = said.message or "no message"
-    code = said.code or said.type or (f"http_{said.status}" if said.status else "in_stream_error")
-    value = LlmCallError(
-        message=f"openai-chat: the service reported an error in its answer: {words}",
-        kind=ProviderFailureKind.STREAM if kind is ProviderFailureKind.UNKNOWN else kind,
-        retryable=retryable,
-        code=code,
-        raw=_dump(error),
-        terminal_reason=reason,
-    )
-    return AttemptFailed(value, Seen.RESPONSE)
-
-
-def _failed(message: str, code: str, *, retryable: bool = True, raw: bytes | None = None) -> AttemptFailed:
-    error = LlmCallError(
-        message=f"openai-chat: the service {message}",
-        kind=ProviderFailureKind.STREAM,
-        code=code,
-        retryable=retryable,
-        raw=None if raw is None else raw.decode("utf-8", "replace"),
-    )
-    return AttemptFailed(error, Seen.EMPTY_STREAM)
-
-
-def _unreadable(message: str, code: str, data: bytes) -> AttemptFailed:
-    """A failure about what has come: a response was observed, however little of it could be read."""
-    shown = " ".join(data.decode("utf-8", "replace").split())
-    return _failed(f"{message}: `{shown}`", code, raw=data).observed(Seen.RESPONSE)
-
-
-def _dump(value: Any) -> str:
-    return orjson.dumps(value).decode()
-
-
-def _json(data: bytes) -> Any:
-    """JSON as services write it: one that escapes its text may cut it between the halves of a surrogate pair."""
-    try:
-        return orjson.loads(data)
-    except ValueError as refused:
-        if b"\\ud" not in data.lower():
-            raise
-        try:
-            return json.loads(data, parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            raise refused from None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")

@@ -7,24 +7,19 @@ nothing is encoded, joined or copied again.
 
 from __future__ import annotations
 
-import math
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 import orjson
 
-from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
     GenerationOptions,
     JsonObjectOutput,
     LlmAttachment,
-    LlmCallError,
     LlmOutputSpec,
     LlmRequest,
-    LlmToolChoice,
     LlmToolSpec,
-    ProviderFailureKind,
 )
 from lash_hookspecs.llm_messages import (
     ImageBlock,
@@ -39,14 +34,22 @@ from lash_hookspecs.llm_messages import (
     ToolResultBlock,
 )
 from lash_plugin_provider_openai.settings import OpenAiChatSettings
+from lash_provider_kit.request_parts import (
+    IMAGE_TYPES,
+    UNSUPPORTED_ATTACHMENT,
+    UNSUPPORTED_OUTPUT,
+    RequestChecks,
+    Toolsets,
+    asked_effort,
+    is_lasting,
+)
+from lash_provider_kit.wire_json import dumps
 
-__all__ = ["MEMO_KEY", "RequestEncoder"]
+__all__ = ["MEMO_KEY", "RequestEncoder", "arguments"]
 
+_CHECKS = RequestChecks("openai-chat")
 MEMO_KEY = "openai-chat"
 DETAILS = "reasoning_details"
-_IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
-_DEFAULT_EFFORTS = frozenset({"", "default", "provider-default"})
-_KEPT_TOOLSETS = 32
 _LONG = 256
 """A longer run comes from a store: its messages are encoded at once, and only the run keeps the result."""
 
@@ -58,9 +61,11 @@ class RequestEncoder:
         self._settings = settings
         replay = settings.reasoning_replay
         self._reasoning_field = None if replay == "omit" else replay
-        # Two providers with other replay settings may see one message, so the key says whose encoding it is.
+        # Two providers with other settings may see one message, so the key says whose encoding it is.
         self._memo_key = MEMO_KEY if self._reasoning_field is None else f"{MEMO_KEY}:{replay}"
-        self._tools: dict[int, tuple[Sequence[LlmToolSpec], bytes]] = {}
+        if not settings.images:
+            self._memo_key += ":no-images"  # what is refused here mustn't come from what another one has encoded
+        self._tools = Toolsets(lambda tools: dumps([_tool(tool, strict=settings.strict_tools) for tool in tools]))
 
     def encode(self, request: LlmRequest) -> bytes:
         """The body of `request`."""
@@ -69,7 +74,7 @@ class RequestEncoder:
     def pieces(self, request: LlmRequest) -> tuple[bytes, ...]:
         """The body of `request`, in pieces: nearly all of a long conversation's is one that an earlier request made."""
         # The order is by how long a prefix stays the same from call to call.
-        start = b'{"model":%b%b,"messages":[' % (_dumps(request.model), self._tools_part(request))
+        start = b'{"model":%b%b,"messages":[' % (dumps(request.model), self._tools_part(request))
         pieces = [start]
         for run in LlmMessages.of(request.messages).runs:
             body = self._run(run, request.attachments)
@@ -98,8 +103,8 @@ class RequestEncoder:
         for message in messages:
             body = message.memo.get(self._memo_key)
             if body is None:
-                body = _dumps(self._wire_messages(message, attachments))[1:-1]
-                if _is_lasting(message):
+                body = dumps(self._wire_messages(message, attachments))[1:-1]
+                if is_lasting(message):
                     message.memo[self._memo_key] = body
                 else:
                     lasts = False
@@ -121,15 +126,15 @@ class RequestEncoder:
             body = message.memo.get(key)
             if body is None:
                 new += self._wire_messages(message, attachments)
-                lasts = lasts and _is_lasting(message)
+                lasts = lasts and is_lasting(message)
                 continue
             if new:
-                bodies.append(_dumps(new)[1:-1])
+                bodies.append(dumps(new)[1:-1])
                 new = []
             if body:
                 bodies.append(body)
         if new:
-            bodies.append(_dumps(new)[1:-1])
+            bodies.append(dumps(new)[1:-1])
         return bodies, lasts
 
     def _wire_messages(self, message: LlmMessage, attachments: tuple[LlmAttachment, ...]) -> list[dict[str, Any]]:
@@ -159,7 +164,7 @@ class RequestEncoder:
             {
                 "id": block.call_id,
                 "type": "function",
-                "function": {"name": block.tool_name, "arguments": _arguments(block.input_json)},
+                "function": {"name": block.tool_name, "arguments": arguments(block.input_json)},
             }
             for block in message.blocks
             if isinstance(block, ToolCallBlock)
@@ -178,32 +183,25 @@ class RequestEncoder:
         return [wire] if text or calls else []
 
     def _data_url(self, block: ImageBlock, attachments: tuple[LlmAttachment, ...]) -> str:
-        found = _attachment(block, attachments)
+        found = _CHECKS.attachment(block, attachments)
         media_type = found.reference.media_type.lower()
-        if media_type not in _IMAGE_TYPES or not self._settings.images:
+        if media_type not in IMAGE_TYPES or not self._settings.images:
             what = f"`{media_type}`" if self._settings.images else "images"
-            _refuse(
-                f"this model doesn't take {what} (jpeg, png, gif and webp are what Chat Completions has)", _UNSUPPORTED
+            _CHECKS.refuse(
+                f"this model doesn't take {what} (jpeg, png, gif and webp are what Chat Completions has)",
+                UNSUPPORTED_ATTACHMENT,
             )
         if not found.data:
-            _refuse(f"the bytes of attachment `{found.reference.id}` weren't loaded", "attachment_not_loaded")
+            _CHECKS.not_loaded(found)
         return f"data:{media_type};base64,{b64encode(found.data).decode()}"
 
     # ---- tools
 
     def _tools_part(self, request: LlmRequest) -> bytes:
         if not request.tools:
-            if request.tool_choice is LlmToolChoice.REQUIRED:
-                _refuse("a tool call is required, but no tools are offered", "tool_choice_without_tools")
+            _CHECKS.no_tools(request.tool_choice)
             return b""
-        kept = self._tools.get(id(request.tools))
-        if kept is None:
-            if len(self._tools) >= _KEPT_TOOLSETS:
-                del self._tools[next(iter(self._tools))]
-            # Keeping the tuple keeps its id from being given to another one.
-            kept = (request.tools, _dumps([_tool(tool, strict=self._settings.strict_tools) for tool in request.tools]))
-            self._tools[id(request.tools)] = kept
-        return b',"tools":' + kept[1] + b',"tool_choice":' + _dumps(request.tool_choice.value)
+        return b',"tools":%b,"tool_choice":%b' % (self._tools(request.tools), dumps(request.tool_choice.value))
 
     # ---- everything else
 
@@ -221,59 +219,43 @@ class RequestEncoder:
             options["reasoning"] = {"enabled": False} if effort == "none" else {"effort": effort}
         if request.output_spec is not None:
             options["response_format"] = self._response_format(request.output_spec)
-        options |= _plain(self._settings.extra_body, "extra_body")
-        return b"," + _dumps(options)[1:-1]
+        options |= _CHECKS.plain(self._settings.extra_body, "extra_body")
+        return b"," + dumps(options)[1:-1]
 
     def _generation(self, generation: GenerationOptions) -> dict[str, Any]:
         options: dict[str, Any] = {}
         cap, temperature, seed = generation.output_token_cap, generation.temperature, generation.seed
         if cap is not None:
-            if not _is_integer(cap) or cap < 1:
-                _refuse(f"`output_token_cap` must be a whole number of at least 1, not {cap!r}", _INVALID_OPTION)
-            options[self._settings.max_tokens_field] = cap
+            options[self._settings.max_tokens_field] = _CHECKS.output_token_cap(cap)
         if temperature is not None:
-            if isinstance(temperature, bool) or not math.isfinite(temperature) or temperature < 0:
-                _refuse(f"`temperature` must be a finite number of at least 0, not {temperature!r}", _INVALID_OPTION)
-            options["temperature"] = temperature
+            options["temperature"] = _CHECKS.temperature(temperature)
         if seed is not None:
-            if not _is_integer(seed) or not -(2**63) <= seed < 2**63:
-                _refuse(f"`seed` must be a whole number of 64 bits, not {seed!r}", _INVALID_OPTION)
-            options["seed"] = seed
+            options["seed"] = _CHECKS.seed(seed, 64)
         if generation.stop_sequences:
             options["stop"] = list(generation.stop_sequences)
         return options
 
     def _effort(self, variant: str | None) -> str | None:
-        if variant is None or variant in _DEFAULT_EFFORTS:
+        effort = asked_effort(variant)
+        if effort is None:
             return None
-        effort = "none" if variant == "disabled" else variant
+        effort = "none" if effort == "disabled" else effort
         known = self._settings.reasoning_efforts
         if known and effort not in known:
-            _refuse(f"this model has no reasoning effort `{variant}`; it has {', '.join(known)}", "unsupported_effort")
+            _CHECKS.refuse(
+                f"this model has no reasoning effort `{variant}`; it has {', '.join(known)}", "unsupported_effort"
+            )
         return effort
 
     def _response_format(self, spec: LlmOutputSpec) -> dict[str, Any]:
         if not self._settings.structured_output:
-            _refuse(
-                "structured output is asked for, and switched off by `structured_output = false`", _UNSUPPORTED_OUTPUT
+            _CHECKS.refuse(
+                "structured output is asked for, and switched off by `structured_output = false`", UNSUPPORTED_OUTPUT
             )
         if isinstance(spec, JsonObjectOutput):
             return {"type": "json_object"}
-        schema = {"name": spec.name, "schema": _plain(spec.schema, "the output's schema"), "strict": spec.strict}
+        schema = {"name": spec.name, "schema": _CHECKS.plain(spec.schema, "the output's schema"), "strict": spec.strict}
         return {"type": "json_schema", "json_schema": schema}
-
-
-_UNSUPPORTED = "unsupported_attachment_capability"
-_UNSUPPORTED_OUTPUT = "unsupported_structured_output"
-_INVALID_OPTION = "invalid_generation_option"
-
-
-def _is_lasting(message: LlmMessage) -> bool:
-    """Whether it is encoded the same in every request.
-
-    An image without a reference is a place in this request's attachments, which means nothing in the next one.
-    """
-    return all(block.attachment is not None for block in message.blocks if type(block) is ImageBlock)
 
 
 def _content(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
@@ -283,7 +265,7 @@ def _content(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     return parts
 
 
-def _arguments(input_json: str) -> str:
+def arguments(input_json: str) -> str:
     """A call's arguments as the model wrote them, if they are JSON at all.
 
     A model may write broken JSON, and is told so by the call's result; but gateways that parse what they are sent would
@@ -292,7 +274,7 @@ def _arguments(input_json: str) -> str:
     try:
         orjson.loads(input_json)
     except ValueError:
-        return _dumps({"invalid_json": input_json}).decode() if input_json.strip() else "{}"
+        return dumps({"invalid_json": input_json}).decode() if input_json.strip() else "{}"
     return input_json
 
 
@@ -306,55 +288,8 @@ def _tool(tool: LlmToolSpec, *, strict: bool) -> dict[str, Any]:
     function: dict[str, Any] = {
         "name": tool.name,
         "description": tool.description,
-        "parameters": _plain(tool.input_schema, f"the schema of tool `{tool.name}`"),
+        "parameters": _CHECKS.schema(tool),
     }
     if strict:
         function["strict"] = True
     return {"type": "function", "function": function}
-
-
-def _attachment(block: ImageBlock, attachments: tuple[LlmAttachment, ...]) -> LlmAttachment:
-    if block.attachment is not None:
-        for each in attachments:
-            if each.reference.id == block.attachment.id:
-                return each
-        return LlmAttachment(reference=block.attachment)
-    if not 0 <= block.attachment_idx < len(attachments):
-        _refuse(f"there is no attachment {block.attachment_idx} in this request", "attachment_not_loaded")
-    return attachments[block.attachment_idx]
-
-
-def _plain(value: Any, where: str) -> Any:
-    """`value` as plain dicts and lists, which is what the encoder takes; refuses numbers that JSON doesn't have."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(each, where) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each, where) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        _refuse(f"{where} holds {value!r}, which JSON can't", _INVALID_OPTION)
-    return value
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _dumps(value: Any) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except orjson.JSONEncodeError:
-        # Text from files or processes may hold half a surrogate pair, which UTF-8 has no bytes for.
-        return orjson.dumps(_mended(value))
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {_mended(name): _mended(each) for name, each in value.items()}
-    return [_mended(each) for each in value] if isinstance(value, list) else value
-
-
-def _refuse(message: str, code: str) -> NoReturn:
-    error = LlmCallError(message=f"openai-chat: {message}", kind=ProviderFailureKind.VALIDATION, code=code)
-    raise LlmCallFailed(error)

@@ -11,12 +11,10 @@ from typing import Any
 from uuid import uuid4
 
 from lash_hookspecs.llm import (
-    LlmCallError,
     LlmOutputPart,
     LlmResponse,
     LlmStreamEvent,
     LlmTerminalReason,
-    ProviderFailureKind,
     ReasoningOutput,
     StreamDelta,
     StreamReasoningDelta,
@@ -26,13 +24,14 @@ from lash_hookspecs.llm import (
     ToolCallOutputPart,
 )
 from lash_hookspecs.messages import ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
-from lash_plugin_provider_openai.decode import _MISSHAPEN, _UNEXPECTED, _dump, _json
 from lash_plugin_provider_openai.usage import UsageMeter
-from lash_provider_kit.failures import AttemptFailed, Seen, classify, error_object
-from lash_provider_kit.reader import MALFORMED_EVENT
+from lash_provider_kit.answer_faults import MISSHAPEN, AnswerFaults
+from lash_provider_kit.failures import AttemptFailed, Seen, error_object
+from lash_provider_kit.wire_json import load
 
 __all__ = ["ResponsesDecoder"]
 
+_FAULTS = AnswerFaults("openai")
 _Reason = LlmTerminalReason
 _INCOMPLETE: Mapping[str, LlmTerminalReason] = {
     "content_filter": _Reason.CONTENT_FILTER,
@@ -101,30 +100,30 @@ class ResponsesDecoder:
             self.done = True
             return
         try:
-            event = _json(data)
+            event = load(data)
         except ValueError as exc:
-            raise _unreadable(f"sent an event that is no JSON ({exc})", MALFORMED_EVENT, data) from None
+            raise _FAULTS.no_json("an event", exc, data) from None
         try:
             handler = self._handlers.get(event.get("type") or ("error" if event.get("error") else ""))
             if handler is not None:
                 handler(event, out)
-        except _MISSHAPEN as exc:
-            raise _unreadable("sent an event that isn't of the Responses API", _UNEXPECTED, data) from exc
+        except MISSHAPEN as exc:
+            raise _FAULTS.misshapen("an event that isn't of the Responses API", data) from exc
 
     def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
         """Take an answer that came in one piece."""
         try:
-            document = _json(body)
+            document = load(body)
         except ValueError as exc:
-            raise _unreadable(f"sent an answer that is no JSON ({exc})", MALFORMED_EVENT, body) from None
+            raise _FAULTS.no_json("an answer", exc, body) from None
         try:
             if document.get("error"):
-                raise _service_failure(document["error"])
+                raise _reported(document["error"])
             if not isinstance(document["output"], list):
                 raise TypeError("no output")
             self._ended({"response": document}, out)
-        except _MISSHAPEN as exc:
-            raise _unreadable("sent JSON that is no response", _UNEXPECTED, body) from exc
+        except MISSHAPEN as exc:
+            raise _FAULTS.misshapen("JSON that is no response", body) from exc
 
     # ---- pieces
 
@@ -209,7 +208,7 @@ class ResponsesDecoder:
         answer_id = response.get("id") or ""
         if self._id and answer_id and answer_id != self._id:
             message = f"changed the answer's id midway, from `{self._id}` to `{answer_id}`: two answers may be mixed"
-            raise _failed(message, "identity_drift", retryable=False).observed(Seen.RESPONSE)
+            raise _FAULTS.failed(message, "identity_drift", retryable=False).observed(Seen.RESPONSE)
         self._id = self._id or _text(answer_id)
         self._model = _text(response.get("model") or self._model)
         usage = response.get("usage")
@@ -227,7 +226,7 @@ class ResponsesDecoder:
         kind = (event.get("type") or "").removeprefix("response.")
         self._status = response.get("status") or (kind if kind != "done" else "completed")
         if self._status == "failed":
-            raise _service_failure(response.get("error") or {"message": "the response failed, and nobody says why"})
+            raise _reported(response.get("error") or {"message": "the response failed, and nobody says why"})
         self._why = (response.get("incomplete_details") or {}).get("reason") or ""
         self.complete = self.done = True
 
@@ -236,14 +235,16 @@ class ResponsesDecoder:
         if not error:
             # Flat, as documented; what would be its type elsewhere stands in the code.
             error = {"code": event.get("code"), "type": event.get("code"), "message": event.get("message") or ""}
-        raise _service_failure(error)
+        raise _reported(error)
 
     # ---- output
 
     def finish(self) -> LlmResponse:
         """The answer. Raises `AttemptFailed` for a stream that ended without saying that it is whole."""
         if not self.complete:
-            raise _failed("ended the stream before the response was completed: the answer was cut off", "stream_cut")
+            raise _FAULTS.failed(
+                "ended the stream before the response was completed: the answer was cut off", "stream_cut"
+            )
         parts: list[LlmOutputPart] = []
         for _, item in sorted(self._items.items()):
             part = _KINDS[item.kind](item)
@@ -331,32 +332,5 @@ def _text(value: Any) -> str:
     return value
 
 
-def _service_failure(error: Any) -> AttemptFailed:
-    said = error_object({"error": error})
-    kind, retryable, reason = classify(said, None)
-    value = LlmCallError(
-        message=f"openai: the service reported an error in its answer: {said.message or 'no message'}",
-        kind=ProviderFailureKind.STREAM if kind is ProviderFailureKind.UNKNOWN else kind,
-        retryable=retryable,
-        code=said.code or said.type or (f"http_{said.status}" if said.status else "in_stream_error"),
-        raw=_dump(error),
-        terminal_reason=reason,
-    )
-    return AttemptFailed(value, Seen.RESPONSE)
-
-
-def _failed(message: str, code: str, *, retryable: bool = True, raw: bytes | None = None) -> AttemptFailed:
-    error = LlmCallError(
-        message=f"openai: the service {message}",
-        kind=ProviderFailureKind.STREAM,
-        code=code,
-        retryable=retryable,
-        raw=None if raw is None else raw.decode("utf-8", "replace"),
-    )
-    return AttemptFailed(error, Seen.EMPTY_STREAM)
-
-
-def _unreadable(message: str, code: str, data: bytes) -> AttemptFailed:
-    """A failure about what has come: a response was observed, however little of it could be read."""
-    shown = " ".join(data.decode("utf-8", "replace").split())
-    return _failed(f"{message}: `{shown}`", code, raw=data).observed(Seen.RESPONSE)
+def _reported(error: Any) -> AttemptFailed:
+    return _FAULTS.reported(error_object({"error": error}), error)

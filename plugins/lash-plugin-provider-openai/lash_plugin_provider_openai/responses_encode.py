@@ -6,22 +6,20 @@ with the conversation, encrypted. As in `encode`, messages and runs keep their e
 
 from __future__ import annotations
 
-import math
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, NoReturn
+from typing import Any
 
-from lash_hookspecs.errors import LlmCallFailed
+import orjson
+
 from lash_hookspecs.llm import (
     JsonObjectOutput,
     LlmAttachment,
-    LlmCallError,
     LlmOutputSpec,
     LlmRequest,
     LlmRequestScope,
-    LlmToolChoice,
-    ProviderFailureKind,
+    LlmToolSpec,
 )
 from lash_hookspecs.llm_messages import (
     ImageBlock,
@@ -35,16 +33,25 @@ from lash_hookspecs.llm_messages import (
     ToolResultBlock,
 )
 from lash_hookspecs.models import ModelCapability
-from lash_plugin_provider_openai.encode import _arguments, _attachment, _dumps, _is_lasting, _plain
+from lash_plugin_provider_openai.encode import arguments
 from lash_plugin_provider_openai.responses_settings import OpenAiSettings
+from lash_provider_kit.request_parts import (
+    IMAGE_TYPES,
+    UNSUPPORTED_ATTACHMENT,
+    UNSUPPORTED_OUTPUT,
+    RequestChecks,
+    Toolsets,
+    asked_effort,
+    is_lasting,
+)
+from lash_provider_kit.wire_json import dumps
 
 __all__ = ["MEMO_KEY", "ResponsesEncoder"]
 
+_CHECKS = RequestChecks("openai")
 MEMO_KEY = "openai-responses"
 
-_DEFAULT_EFFORTS = frozenset({"", "default", "provider-default"})
 _CACHE_KEY_LENGTH = 64
-_IMAGES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 _FILES: Mapping[str, str] = {
     "application/pdf": "pdf",
@@ -72,6 +79,7 @@ class ResponsesEncoder:
     def __init__(self, settings: OpenAiSettings, capability: Callable[[str], ModelCapability]) -> None:
         self._settings = settings
         self._capability = capability
+        self._toolset = Toolsets(lambda tools: dumps([*map(_tool, tools)]))
 
     def encode(self, request: LlmRequest) -> bytes:
         """The body of `request`."""
@@ -95,8 +103,8 @@ class ResponsesEncoder:
         if instructions:
             head["instructions"] = "\n\n".join(instructions)
         options = self._options(request, model)
-        tail = b"," + _dumps(options)[1:-1] if options else b""
-        return (_dumps(head)[:-1] + b',"input":[', *bodies, b"]" + tail + b"}")
+        tail = b"," + dumps(options)[1:-1] if options else b""
+        return (dumps(head)[:-1] + b',"input":[', *bodies, b"]" + tail + b"}")
 
     # ---- items
 
@@ -113,7 +121,7 @@ class ResponsesEncoder:
                 continue
             body = message.memo.get(MEMO_KEY)
             if body is None:
-                body = _dumps(self._items(message, attachments, model))[1:-1]
+                body = dumps(self._items(message, attachments, model))[1:-1]
                 if _lasts(message):
                     message.memo[MEMO_KEY] = body
                 else:
@@ -149,14 +157,14 @@ class ResponsesEncoder:
     def _file(
         self, block: ImageBlock, attachments: tuple[LlmAttachment, ...], model: ModelCapability
     ) -> dict[str, Any]:
-        found = _attachment(block, attachments)
+        found = _CHECKS.attachment(block, attachments)
         media_type = found.reference.media_type.lower()
         ending = _FILES.get(media_type)
-        takes = model.images if media_type in _IMAGES else model.documents if ending is not None else False
+        takes = model.images if media_type in IMAGE_TYPES else model.documents if ending is not None else False
         if takes is False:
-            _refuse(f"this model doesn't take `{media_type}`", "unsupported_attachment_capability")
+            _CHECKS.refuse(f"this model doesn't take `{media_type}`", UNSUPPORTED_ATTACHMENT)
         if not found.data:
-            _refuse(f"the bytes of attachment `{found.reference.id}` weren't loaded", "attachment_not_loaded")
+            _CHECKS.not_loaded(found)
         url = f"data:{media_type};base64,{b64encode(found.data).decode()}"
         if ending is None:
             return {"type": "input_image", "image_url": url, "detail": "auto"}
@@ -166,20 +174,9 @@ class ResponsesEncoder:
 
     def _tools(self, request: LlmRequest) -> dict[str, Any]:
         if not request.tools:
-            if request.tool_choice is LlmToolChoice.REQUIRED:
-                _refuse("a tool call is required, but no tools are offered", "tool_choice_without_tools")
+            _CHECKS.no_tools(request.tool_choice)
             return {}
-        tools = [
-            {
-                "type": "function",
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": _plain(tool.input_schema, f"the schema of tool `{tool.name}`"),
-                "strict": False,  # left out, it would mean true, and a schema that isn't written for it be refused
-            }
-            for tool in request.tools
-        ]
-        return {"tools": tools, "tool_choice": request.tool_choice.value}
+        return {"tools": orjson.Fragment(self._toolset(request.tools)), "tool_choice": request.tool_choice.value}
 
     def _options(self, request: LlmRequest, model: ModelCapability) -> dict[str, Any]:
         options: dict[str, Any] = {}
@@ -192,15 +189,25 @@ class ResponsesEncoder:
             options["reasoning"] = reasoning
         if request.output_spec is not None:
             if model.structured_output is False:
-                _refuse("this model has no structured output", "unsupported_structured_output")
+                _CHECKS.refuse("this model has no structured output", UNSUPPORTED_OUTPUT)
             options["text"] = {"format": _format(request.output_spec)}
         options |= _generation(request, model, is_off=effort is not None and effort == model.reasoning_off)
         if request.scope is not None:
             options["prompt_cache_key"] = _cache_key(request.scope)
             if self._settings.cache_retention == "24h":
                 options["prompt_cache_retention"] = "24h"
-        options |= _plain(self._settings.extra_body, "extra_body")
+        options |= _CHECKS.plain(self._settings.extra_body, "extra_body")
         return options
+
+
+def _tool(tool: LlmToolSpec) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": _CHECKS.schema(tool),
+        "strict": False,  # left out, it would mean true, and a schema that isn't written for it be refused
+    }
 
 
 def _said(block: object) -> Sequence[dict[str, Any]]:
@@ -230,7 +237,7 @@ def _said(block: object) -> Sequence[dict[str, Any]]:
                 "type": "function_call",
                 "call_id": block.call_id,
                 "name": block.tool_name,
-                "arguments": _arguments(block.input_json),
+                "arguments": arguments(block.input_json),
             }
             known = block.replay is not None and block.replay.item_id
             return [item | ({"id": known} if known else {})]
@@ -239,20 +246,22 @@ def _said(block: object) -> Sequence[dict[str, Any]]:
 
 def _lasts(message: LlmMessage) -> bool:
     """Whether it is encoded the same in every request; what models take of attachments differs."""
-    return _is_lasting(message) and not any(type(block) is ImageBlock for block in message.blocks)
+    return is_lasting(message) and not any(type(block) is ImageBlock for block in message.blocks)
 
 
 def _effort(variant: str | None, model: ModelCapability) -> str | None:
-    if variant is None or variant in _DEFAULT_EFFORTS:
+    if asked_effort(variant) is None:
         return None
     if model.reasoning_encoding == "none":
-        _refuse("this model doesn't reason, so no effort can be chosen", "effort_not_configurable")
+        _CHECKS.refuse("this model doesn't reason, so no effort can be chosen", "effort_not_configurable")
     known = model.reasoning_efforts
     effort = (model.reasoning_off or "none") if variant == "disabled" else variant
     if variant == "disabled" and model.reasoning_required:
-        _refuse("this model can't be told not to reason", "effort_required")
+        _CHECKS.refuse("this model can't be told not to reason", "effort_required")
     if known and effort not in known:
-        _refuse(f"this model has no reasoning effort `{variant}`; it has {', '.join(known)}", "unsupported_effort")
+        _CHECKS.refuse(
+            f"this model has no reasoning effort `{variant}`; it has {', '.join(known)}", "unsupported_effort"
+        )
     return effort
 
 
@@ -262,23 +271,22 @@ def _generation(request: LlmRequest, model: ModelCapability, *, is_off: bool) ->
     options: dict[str, Any] = {}
     cap, temperature = generation.output_token_cap, generation.temperature
     if cap is not None:
-        if isinstance(cap, bool) or not isinstance(cap, int) or cap < 1:
-            _refuse(f"`output_token_cap` must be a whole number of at least 1, not {cap!r}", _INVALID_OPTION)
-        options["max_output_tokens"] = cap
+        options["max_output_tokens"] = _CHECKS.output_token_cap(cap)
     if temperature is not None:
-        if isinstance(temperature, bool) or not math.isfinite(temperature) or temperature < 0:
-            _refuse(f"`temperature` must be a finite number of at least 0, not {temperature!r}", _INVALID_OPTION)
+        _CHECKS.temperature(temperature)
         if is_off or not model.sampling_pinned:
             options["temperature"] = temperature
     if generation.stop_sequences:
-        _refuse("the Responses API has no `stop_sequences`; `openai-chat:NAME` has", "unsupported_generation_option")
+        _CHECKS.refuse(
+            "the Responses API has no `stop_sequences`; `openai-chat:NAME` has", "unsupported_generation_option"
+        )
     return options
 
 
 def _format(spec: LlmOutputSpec) -> dict[str, Any]:
     if isinstance(spec, JsonObjectOutput):
         return {"type": "json_object"}
-    schema = _plain(spec.schema, "the output's schema")
+    schema = _CHECKS.plain(spec.schema, "the output's schema")
     return {"type": "json_schema", "name": spec.name, "schema": schema, "strict": spec.strict}
 
 
@@ -286,10 +294,3 @@ def _cache_key(scope: LlmRequestScope) -> str:
     """What requests of one conversation have in common: the service keeps them together by it."""
     key = f"{scope.session_id}::{scope.agent_frame_id}"
     return key if len(key) <= _CACHE_KEY_LENGTH else sha256(key.encode("utf-8", "replace")).hexdigest()
-
-
-_INVALID_OPTION = "invalid_generation_option"
-
-
-def _refuse(message: str, code: str) -> NoReturn:
-    raise LlmCallFailed(LlmCallError(message=f"openai: {message}", kind=ProviderFailureKind.VALIDATION, code=code))

@@ -12,16 +12,14 @@ from attrs import evolve
 from lash_hookspecs.llm import LlmEventSender, LlmRequest, LlmResponse, ProviderContext
 from lash_hookspecs.models import UNKNOWN_MODEL, ModelCapability
 from lash_plugin_provider_openai.models import OPENAI_MODELS
-from lash_plugin_provider_openai.provider import _headers, _limiter, require_call
+from lash_plugin_provider_openai.provider import openai_headers
 from lash_plugin_provider_openai.responses_decode import ResponsesDecoder
 from lash_plugin_provider_openai.responses_encode import ResponsesEncoder
 from lash_plugin_provider_openai.responses_settings import OpenAiSettings
 from lash_plugin_provider_openai.settings import DEFAULT_BASE_URL
+from lash_provider_kit.opening import CallGate, service_of
 from lash_provider_kit.reader import Limits
-from lash_provider_kit.redact import checked_url, is_loopback, with_path, without_query
-from lash_provider_kit.retry import RetryPolicy
-from lash_provider_kit.service import StreamingService
-from lash_provider_kit.transport import Timeouts
+from lash_provider_kit.redact import checked_url, with_path, without_query
 
 if TYPE_CHECKING:
     import httpx
@@ -52,25 +50,26 @@ class OpenAiProvider:
         wall_clock: Callable[[], float] = time.time,
         limits: Limits = Limits(),
     ) -> None:
-        self._provider_id = provider_id
         self._base_url = base_url = checked_url(settings.base_url, f"provider.{provider_id}.base_url")
         self._is_openai = base_url == DEFAULT_BASE_URL
-        self._needs_key = self._is_openai and not settings.api_key.strip()
-        self._may_call = live_calls_allowed or is_loopback(base_url) or transport is not None
+        missing = "API key" if self._is_openai and not settings.api_key.strip() else ""
+        self._gate = CallGate(
+            provider_id,
+            base_url,
+            live_calls_allowed=live_calls_allowed,
+            transport=transport,
+            missing=missing,
+            hint=_SET_THE_KEY,
+        )
         self._models = models or {}
         self._encoder = ResponsesEncoder(settings, self.capability)
-        self._service = StreamingService(
+        self._service = service_of(
+            settings,
             provider=provider_id,
             url=with_path(base_url, "/responses"),
-            headers=_headers(settings, provider_id),
-            secrets=[settings.api_key.strip(), *settings.headers.values()],
-            timeouts=Timeouts(
-                connect_s=settings.connect_timeout_s, chunk_s=settings.chunk_timeout_s, deadline_s=settings.deadline_s
-            ),
+            headers=openai_headers(settings, provider_id),
+            secrets=[settings.api_key],
             limits=limits,
-            retry=RetryPolicy(mode=settings.retry, max_attempts=settings.max_attempts),
-            capture=settings.capture_requests,
-            limiter=_limiter(settings),
             auth_hint=f"is the key right? {_SET_THE_KEY}",
             transport=transport,
             sleep=sleep,
@@ -92,13 +91,7 @@ class OpenAiProvider:
 
         Raises `LlmCallFailed`, or `ConfigurationError` where a key, or the permission for live calls, is missing.
         """
-        require_call(
-            self._provider_id,
-            self._base_url,
-            may_call=self._may_call,
-            needs_key=self._needs_key,
-            set_the_key=_SET_THE_KEY,
-        )
+        self._gate.check()
         return await self._service.call(self._encoder.pieces(request), ResponsesDecoder, send)
 
     async def aclose(self) -> None:

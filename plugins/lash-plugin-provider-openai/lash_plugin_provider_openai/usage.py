@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lash_hookspecs.llm import TokenUsage
+from lash_provider_kit.token_counts import count_at
 
 __all__ = ["UsageMeter"]
 
@@ -29,7 +30,7 @@ _COUNTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
 
 
 class UsageMeter:
-    """Merges the reports of one answer: a later count replaces an earlier one, unless it is zero."""
+    """Merges the reports of one answer: a count never gets less."""
 
     def __init__(self) -> None:
         self.raw: dict[str, Any] | None = None
@@ -40,9 +41,9 @@ class UsageMeter:
         """Take a report; tells whether it held any count at all."""
         found = False
         for name, places in _COUNTS.items():
-            values = [value for place in places if (value := _count(report, place)) is not None]
+            values = [value for place in places if (value := count_at(report, place)) is not None]
             found = found or bool(values)
-            self._counts[name] = next((value for value in values if value), self._counts[name])
+            self._counts[name] = max(self._counts[name], next(filter(None, values), 0))
         if found:
             self.raw = report
         return found
@@ -58,11 +59,3 @@ class UsageMeter:
             cache_write_input=counts["cache_write"],
             reasoning_output=min(counts["reasoning"], counts["output"]),
         )
-
-
-def _count(report: Any, place: tuple[str, ...]) -> int | None:
-    for name in place:
-        report = report.get(name) if isinstance(report, dict) else None
-    if isinstance(report, bool) or not isinstance(report, int | float) or not 0 <= report < 2**53:
-        return None
-    return int(report)

@@ -397,10 +397,11 @@ def test_discovery_imports_nothing_heavy() -> None:
         "import sys, lash_plugin_provider_openai.plugin\n"
         "print([n for n in ('attrs', 'anyio', 'httpx', 'orjson', 'lash_provider_kit') if n in sys.modules])\n"
         "lash_plugin_provider_openai.plugin.lash_providers()\n"
-        "print([n for n in ('anyio', 'httpx', 'orjson', 'lash_provider_kit') if n in sys.modules])"
+        "print([n for n in ('anyio', 'httpx', 'orjson') if n in sys.modules])\n"
+        "print(*sorted(n for n in sys.modules if n.startswith('lash_provider_kit')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["[]", "[]"]
+    assert done.stdout.split() == ["[]", "[]", "lash_provider_kit", "lash_provider_kit.settings"]
 
 
 def test_the_server_runs_as_a_process() -> None:

@@ -325,6 +325,15 @@ def test_an_image_with_a_reference_is_encoded_once_and_one_without_is_not() -> N
     assert base64.b64encode(b"other").decode() in sent["messages"][0]["content"][0]["image_url"]["url"]
 
 
+def test_what_another_provider_encoded_doesnt_get_past_a_refusal() -> None:
+    """Both see one message: the one without images sent what the other one had kept with it."""
+    message = user(TextBlock(text="see"), ImageBlock(attachment_idx=0, attachment=PNG))
+    request = asking(message, attachments=(LOADED,))
+    RequestEncoder(OpenAiChatSettings()).encode(request)
+    with pytest.raises(LlmCallFailed, match="doesn't take images"):
+        RequestEncoder(OpenAiChatSettings(images=False)).encode(request)
+
+
 # ---- runs
 
 BLOCKS = st.sampled_from(

@@ -132,6 +132,16 @@ def asks_with(media_type: str, capability: ModelCapability = ModelCapability()) 
     return json.loads(encoder.encode(LlmRequest(model="m", **given)))["input"][0]["content"][0]
 
 
+def test_tools_are_encoded_once_per_tuple() -> None:
+    """They come with every request of a conversation, and may be most of it."""
+    encoder = ResponsesEncoder(OpenAiSettings(), lambda model: ModelCapability())
+    schema = {"type": "object"}
+    tools = (LlmToolSpec(name="look", description="", input_schema=schema),)
+    first = encoder.encode(LlmRequest(model="m", messages=HELLO, tools=tools))
+    schema["type"] = "changed behind the value's back"
+    assert encoder.encode(LlmRequest(model="m", messages=HELLO, tools=tools)) == first
+
+
 def test_images_and_files_go_inline() -> None:
     assert asks_with("image/png") == {
         "type": "input_image",

@@ -142,7 +142,8 @@ async def with_retries(
 ) -> LlmResponse:
     """Run `attempt` until it succeeds or `decide` gives up; raises `LlmCallFailed`. `sleep` takes seconds.
 
-    What failed attempts may have cost is added to the answer's usage, or to the error's. `refresh` is asked once, when
+    What failed attempts may have cost is added to the answer's usage, or to the error's; also where a later one ends
+    the call by a `LlmCallFailed` of its own, as when a credential can't be had. `refresh` is asked once, when
     a credential was refused; where it got another one, that attempt is made again at once.
     """
     state = RetryState()
@@ -150,18 +151,23 @@ async def with_retries(
     failed: list[FailedAttempt] = []
     while True:
         began = time.monotonic()
+        failure: AttemptFailed | LlmCallFailed
         try:
             response = await attempt()
             if not failed:
                 return response
             usage = response.usage if spent is None else spent + response.usage
             return evolve(response, usage=usage, failed_attempts=tuple(failed))
-        except AttemptFailed as exc:
+        except (AttemptFailed, LlmCallFailed) as exc:
             failure = exc
         # Outside of the `except`: whoever gets the error gets the redacted value, and no chain behind it.
         lasted = time.monotonic() - began
         if failure.error.usage is not None:
             spent = failure.error.usage if spent is None else spent + failure.error.usage
+        if isinstance(failure, LlmCallFailed):
+            if not failed:
+                raise failure
+            raise LlmCallFailed(evolve(failure.error, usage=spent, failed_attempts=tuple(failed)))
         step = decide(policy, state, failure)
         if refresh is not None and failure.status == 401:
             renew, refresh = refresh, None

@@ -46,7 +46,9 @@ class SseParser:
         self._after_cr = False
         self._line: list[bytes] = []  # pieces of a line whose end hasn't come yet: joined once, never re-scanned
         self._data: list[bytes] = []  # `data` lines of an event whose blank line hasn't come yet
-        self._held = 0  # bytes in the two lists above
+        self._line_size = 0
+        self._room = max_event + _FIELD  # for a line whose end hasn't come: it may be data
+        self._data_size = 0  # a line counts at least 1, since it takes room of ours whatever is in it
 
     @property
     def received(self) -> int:
@@ -63,6 +65,8 @@ class SseParser:
         if self._received + len(chunk) > self._max_stream:
             whole = self.feed(chunk[: self._max_stream - self._received])
             raise SseLimitExceeded("the response", self._max_stream, whole)
+        if not self._received and chunk[:1] == _BOM[:1]:
+            self._room += len(_BOM)  # whether it is one is known when all of it has come
         self._received += len(chunk)
         if self._after_cr and chunk:
             # The CR at the last chunk's end has already ended its line; an LF here is its second half.
@@ -80,14 +84,15 @@ class SseParser:
                 self._line.append(lines[0])
                 lines[0] = b"".join(self._line)
                 self._line.clear()
+                self._line_size = 0
             if self._first:
                 self._first = False
                 lines[0] = lines[0].removeprefix(_BOM)
             self._take(lines, events)
         if rest:
             self._line.append(rest)
-            self._held += len(rest)
-        if self._held > self._max_event + (_FIELD if self._line else 0):
+            self._line_size += len(rest)
+        if self._data_size > self._max_event or self._line_size > self._room:
             raise SseLimitExceeded("an event", self._max_event, events)
         return events
 
@@ -102,19 +107,22 @@ class SseParser:
         return events
 
     def _take(self, lines: list[bytes], events: list[bytes]) -> None:
-        data = self._data
+        data, size = self._data, self._data_size
         for line in lines:
             if line.startswith(b"data:"):
-                data.append(line[6:] if line[5:6] == b" " else line[5:])
+                value = line[6:] if line[5:6] == b" " else line[5:]
+                data.append(value)
+                size += len(value) or 1
             elif not line:
                 if data:
-                    size = len(data[0]) if len(data) == 1 else sum(map(len, data))
                     if size > self._max_event:
                         raise SseLimitExceeded("an event", self._max_event, events)
                     events.append(data[0] if len(data) == 1 else b"\n".join(data))
                     data.clear()
+                    size = 0
             elif line == b"data":
                 data.append(b"")
+                size += 1
             elif len(line) > self._max_event + _FIELD:
                 raise SseLimitExceeded("an event", self._max_event, events)
-        self._held = sum(map(len, data)) if data else 0
+        self._data_size = size

@@ -15,7 +15,8 @@ import anyio.to_thread
 import pytest
 
 from lash_hookspecs.llm import ProviderFailureKind
-from lash_provider_kit import AttemptFailed, growing
+from lash_provider_kit import growing
+from lash_provider_kit.failures import AttemptFailed
 from lash_provider_kit.transport import HttpTransport, Timeouts, chunks_of, close_response
 
 

@@ -10,11 +10,11 @@ from attrs import evolve
 
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmStreamEvent, ProviderFailureKind, TokenUsage
-from lash_provider_kit import AttemptFailed, StreamingService
 from lash_provider_kit.credentials import Credential, CredentialManager
-from lash_provider_kit.failures import Seen
+from lash_provider_kit.failures import AttemptFailed, Seen
 from lash_provider_kit.reader import MALFORMED_EVENT
 from lash_provider_kit.retry import RetryPolicy
+from lash_provider_kit.service import StreamingService
 from lash_provider_kit.testing import Answer, ChatServer, raw, sse, status
 from lash_provider_kit.transport import Timeouts
 

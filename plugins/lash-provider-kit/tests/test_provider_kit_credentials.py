@@ -13,7 +13,8 @@ from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import AttemptDecision, LlmResponse, LlmStreamEvent, ProviderFailureKind, TokenUsage
 from lash_hookspecs.testing.provider import WireServer
 from lash_hookspecs.testing.provider.server import raw, status
-from lash_provider_kit import Credential, CredentialManager, CredentialRevoked, StreamingService
+from lash_provider_kit.credentials import Credential, CredentialManager, CredentialRevoked
+from lash_provider_kit.service import StreamingService
 
 NOW = 1_000_000.0
 OLD = Credential(secret="old-secret-0123456789", refresh_secret="refresh-0123456789", expires_at=NOW + 10_000)

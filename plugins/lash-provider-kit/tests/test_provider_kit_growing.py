@@ -15,7 +15,7 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from lash_provider_kit import AttemptFailed
+from lash_provider_kit.failures import AttemptFailed
 from lash_provider_kit.growing import FEW
 from lash_provider_kit.testing import Answer, ChatServer, hang, raw, refused_url, sse
 from lash_provider_kit.transport import HttpTransport, Timeouts, chunks_of, close_response

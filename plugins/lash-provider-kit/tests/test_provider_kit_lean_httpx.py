@@ -12,7 +12,7 @@ import pytest
 CALLS = """
 import json, socket, sys
 import anyio
-from lash_provider_kit import AttemptFailed
+from lash_provider_kit.failures import AttemptFailed
 from lash_provider_kit.transport import HttpTransport, Timeouts
 
 async def call():

@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from lash_provider_kit import RateLimiter, RateLimits
+from lash_provider_kit.limiter import RateLimiter, RateLimits
 
 
 class Time:

@@ -14,6 +14,7 @@ from lash_hookspecs.llm import (
     LlmStreamEvent,
     ProviderFailureKind,
     RetryStatus,
+    TokenUsage,
 )
 from lash_provider_kit.failures import AttemptFailed, Seen
 from lash_provider_kit.retry import GiveUp, RetryMode, RetryPolicy, RetryState, Wait, decide, with_retries
@@ -170,6 +171,29 @@ async def test_failure_after_output_is_typed_even_with_one_attempt() -> None:
         await with_retries(RetryPolicy(max_attempts=1), attempt, send)
     assert caught.value.error.code == OUTPUT
     assert caught.value.error.retryable is False
+
+
+async def test_what_was_spent_isnt_lost_when_the_next_attempt_has_no_credential() -> None:
+    """The first attempt may be charged, although the call ends because a token can't be renewed."""
+    expired = LlmCallFailed(LlmCallError(message="log in again", code="revoked", kind=ProviderFailureKind.AUTH))
+    ends: list[Exception] = [failure().charged(TokenUsage(input=7)), expired]
+
+    async def attempt() -> LlmResponse:
+        raise ends.pop(0)
+
+    async def ignore(_: object) -> None:
+        """Neither told nor waited."""
+
+    with pytest.raises(LlmCallFailed) as caught:
+        await with_retries(RetryPolicy(), attempt, ignore, ignore)
+    error = caught.value.error
+    assert error.code == "revoked"
+    assert error.usage == TokenUsage(input=7, at_least=True)
+    assert [each.code for each in error.failed_attempts] == ["original"]
+    ends.append(expired)
+    with pytest.raises(LlmCallFailed) as caught:
+        await with_retries(RetryPolicy(), attempt, ignore, ignore)
+    assert caught.value is expired
 
 
 @pytest.mark.parametrize(("name", "value"), [("mode", "always"), ("max_attempts", 0), ("first_wait_s", -1)])

@@ -114,6 +114,35 @@ def test_a_large_event_costs_linear_time() -> None:
     assert parser.feed(b"\n\n") == [b"x" * 1024 * 4096]
 
 
+def test_an_event_of_many_lines_costs_linear_time() -> None:
+    """60,000 lines, each a read of its own; with all of them summed up again at each read this would take a minute."""
+    parser = SseParser()
+    for _ in range(60_000):
+        assert parser.feed(b"data: x\n") == []
+    assert parser.feed(b"\n") == [b"\n".join([b"x"] * 60_000)]
+
+
+def test_empty_lines_of_an_event_count_as_well() -> None:
+    """Each is an object of ours."""
+    with pytest.raises(SseLimitExceeded, match="an event"):
+        parse_with(SseParser(max_event=100), [b"data:\n"] * 102)
+
+
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"data: x\n", b": x\n"])
+@pytest.mark.parametrize("field", [b"data: ", b"data:", b": ", b"event: "])
+@pytest.mark.parametrize("size", range(20, 40))
+def test_a_line_is_too_long_or_not_wherever_the_reads_end(before: bytes, field: bytes, size: int) -> None:
+    stream = b"%b%b%b\n\n" % (before, field, b"y" * size)
+    ends = []
+    for width in (len(stream), len(stream) - 2, 7, 1):
+        try:
+            parser = SseParser(max_event=30)
+            ends.append(parse_with(parser, [stream[at : at + width] for at in range(0, len(stream), width)]))
+        except SseLimitExceeded as exc:
+            ends.append([b"too long", *exc.events])
+    assert ends == ends[:1] * 4
+
+
 @pytest.mark.parametrize("cut", range(1, 90, 7))
 def test_what_was_whole_before_a_limit_comes_out_wherever_the_reads_end(cut: int) -> None:
     """A fuzzer found that the same bytes failed in two ways: a read with the limit in it lost its whole events."""

@@ -34,7 +34,11 @@ from lash_hookspecs.llm import (
     StreamDelta,
     TokenUsage,
 )
-from lash_provider_kit import MALFORMED_EVENT, AttemptFailed, RetryPolicy, Seen, StreamingService, Timeouts, growing
+from lash_provider_kit import growing
+from lash_provider_kit.failures import AttemptFailed, Seen
+from lash_provider_kit.reader import MALFORMED_EVENT
+from lash_provider_kit.retry import RetryPolicy
+from lash_provider_kit.service import StreamingService
 from lash_provider_kit.testing import (
     Answer,
     ChatServer,
@@ -48,7 +52,7 @@ from lash_provider_kit.testing import (
     sse,
     status,
 )
-from lash_provider_kit.transport import few_pieces
+from lash_provider_kit.transport import Timeouts, few_pieces
 
 SECRET = "sk-test-0123456789abcdefghij"
 
@@ -658,6 +662,9 @@ async def test_https_goes_through_a_proxy_as_a_tunnel_that_can_read_nothing(
 
 def test_importing_the_kit_imports_no_http_library() -> None:
     """Discovery and `--help` must not pay for what only a call needs."""
-    code = "import sys, lash_provider_kit; print([n for n in ('httpx', 'aiohttp', 'httpcore') if n in sys.modules])"
+    code = (
+        "import sys, lash_provider_kit.opening\n"
+        "print([n for n in ('httpx', 'aiohttp', 'httpcore') if n in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -327,9 +327,10 @@ _usage_case(
 
 @CASES("usage-never-decreases", invariant=6)
 async def usage_never_decreases(scene: Scene) -> None:
-    """Usage that is told several times never gets less: a later zero is no news."""
+    """Usage that is told several times never gets less: what a later report has less of, or nothing, is no news."""
     reports = (Used(TokenUsage(input=12, output=1)), Text("b"), Used(TokenUsage(input=12, output=9)))
-    answer = await told(scene, Text("a"), *reports, Text("c"), Used(TokenUsage()), Ends(Reason.STOP))
+    later = (Used(TokenUsage(input=3, output=4)), Text("d"), Used(TokenUsage()))
+    answer = await told(scene, Text("a"), *reports, Text("c"), *later, Ends(Reason.STOP))
     shown = [each.usage for each in scene.events if isinstance(each, StreamUsage)]
     for one, other in itertools.pairwise(shown):
         check(one.input <= other.input and one.output <= other.output, f"usage fell from {one} to {other}")
