@@ -11,7 +11,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "resume": ("lash_framework.cli.resume", "resume", "Go on with interrupted turns."),
     "cancel": ("lash_framework.cli.resume", "cancel", "Cancel a session's turn, whichever process runs it."),
     "pending": ("lash_framework.cli.pending", "pending", "Calls that wait for somebody: list, resolve."),
-    "sessions": ("lash_framework.cli.sessions", "sessions", "List, show, export, compact and delete sessions."),
+    "sessions": ("lash_framework.cli.sessions", "sessions", "List, show, fork, export, compact and delete sessions."),
     "plugins": (
         "lash_framework.cli.plugins",
         "plugins",
