@@ -1,10 +1,13 @@
-"""A composition's tools: what its plugins offer, and what is left of it for the model after their edits."""
+"""A composition's tools: what its plugins offer, and what is left of it for the model after their edits.
+
+Toolsets that connect to something add to it in each turn, by their records: `Catalog.with_toolsets`.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from typing import Any
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field
 
@@ -13,6 +16,8 @@ from lash_framework.implementations import HookImpl
 from lash_framework.plugins import LoadedPlugin
 from lash_framework.provenance import Provenance
 from lash_framework.registrations import conflict_text, takes_over
+from lash_framework.toolsets import TOOL_NAME, ConnectedTool, OwnedToolSet, Toolsets
+from lash_hookspecs.connected_tools import ConnectedToolSet, ToolSetRecord
 from lash_hookspecs.contexts import CompositionContext
 from lash_hookspecs.errors import PluginError
 from lash_hookspecs.llm import LlmToolSpec
@@ -20,11 +25,12 @@ from lash_hookspecs.tool_catalog import CatalogEdit
 from lash_hookspecs.tools import Tool, ToolActivation, ToolManifest
 from lash_hookspecs.values import frozen
 
-__all__ = ["Catalog", "OwnedTool", "resolve_catalog"]
+if TYPE_CHECKING:
+    from lash_framework.schemas import Validator
 
+__all__ = ["Absent", "Catalog", "OwnedTool", "resolve_catalog"]
 
-# What all model services take; one name of another shape fails every request of the session.
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+log = logging.getLogger("lash.hooks")
 
 
 @frozen
@@ -35,12 +41,21 @@ class OwnedTool:
     plugin_id: str
 
 
+@frozen
+class Absent:
+    """A toolset, or a tool of one, that isn't there: whose it is, and why."""
+
+    plugin_id: str
+    reason: str
+
+
 @frozen(kw_only=True)
 class Catalog:
     """All tools by name; what the model may call, as manifests and as it is told; who did what; conflicts, if any.
 
     `annotated` are the manifests of all tools, with what plugins added to them. By name: `hidden`, with who hides it;
-    `internal` and `deferred`; `guarded`, those that may be out of reach.
+    `internal` and `deferred`; `guarded`, those that may be out of reach; `connected`, those of `toolsets`, of which
+    `absent` says what is missing. `validators` are the schemas that were compiled.
     """
 
     tools: Mapping[str, OwnedTool]
@@ -54,6 +69,30 @@ class Catalog:
     callable_names: frozenset[str]
     provenance: tuple[Provenance, ...]
     conflicts: tuple[str, ...]
+    owners: Mapping[str, str]
+    toolsets: tuple[OwnedToolSet, ...] = ()
+    connected: frozenset[str] = frozenset()
+    absent: Mapping[str, Absent] = field(factory=dict)
+    validators: dict[str, Validator] = field(factory=dict, init=False, repr=False, eq=False)
+
+    def with_toolsets(self, records: Sequence[ToolSetRecord]) -> Catalog:
+        """The same with what toolsets offered; the same object for the same records. Raises nothing.
+
+        A name that is taken stays with who has it. If a plugin's edits of it all can't be, all of it is absent.
+        """
+        if not records:
+            return self
+        if not self._derived or self._derived[0][0] != records:
+            try:
+                made = self._resolve(self, records)
+                problem = "; ".join(made.conflicts)
+            except PluginError as error:
+                problem = str(error)
+            if problem:
+                log.warning("the tools of toolsets are left out: %s", problem)
+                made = self._resolve(self, [evolve(each, tools=(), reason=each.reason or problem) for each in records])
+            self._derived[:] = [(records, made)]
+        return self._derived[0][1]
 
     def spec(self, name: str) -> LlmToolSpec:
         """A tool as the model is told of it; the same object for the same tool."""
@@ -63,17 +102,78 @@ class Catalog:
         return made
 
     _specs: dict[str, LlmToolSpec] = field(factory=dict, init=False, repr=False, eq=False)
+    _resolve: Callable[[Catalog, Sequence[ToolSetRecord]], Catalog] = field(repr=False, eq=False)
+    _derived: list[tuple[Sequence[ToolSetRecord], Catalog]] = field(factory=list, init=False, repr=False, eq=False)
 
 
 def resolve_catalog(
     plugins: Mapping[str, LoadedPlugin],
     hooks: Mapping[str, tuple[HookImpl, ...]],
     bind: Callable[[str], CompositionContext],
+    hub: Toolsets,
 ) -> Catalog:
     """Ask for tools, then for edits, and unite them. Every editor sees the tools as they were offered.
 
     A name that an edit hides or annotates may be absent. Raises `PluginError` for a hook that fails or errs.
     """
+    offered: list[Owned[Any]] = []
+    toolsets: dict[str, OwnedToolSet] = {}
+    for owned in collect_sync(hooks["lash_tools"], bind):
+        if not isinstance(owned.value, ConnectedToolSet):
+            offered.append(owned)
+            continue
+        made = OwnedToolSet(owned.value, owned.plugin_id)
+        if toolsets.setdefault(made.key, made) is not made:
+            text = f"there are two toolsets `{made.toolset.name}`: give each a name of its own"
+            raise PluginError(made.plugin_id, "lash_tools", text)
+
+    def resolve(base: Catalog | None, records: Sequence[ToolSetRecord]) -> Catalog:
+        return _united(plugins, hooks, bind, offered, _Connected(hub, toolsets, base, records), resolve)
+
+    return resolve(None, ())
+
+
+@frozen
+class _Connected:
+    """What toolsets offered, and the catalog without it."""
+
+    hub: Toolsets
+    toolsets: Mapping[str, OwnedToolSet]
+    base: Catalog | None
+    records: Sequence[ToolSetRecord]
+
+    def add_to(self, tools: dict[str, OwnedTool], rows: list[Provenance], absent: dict[str, Absent]) -> frozenset[str]:
+        """Add the tools whose names are free, and return these names."""
+        taken = {} if self.base is None else self.base.owners
+        added = set()
+        for record in self.records:
+            owned = self.toolsets.get(f"{record.plugin_id}/{record.name}")
+            if owned is None:
+                continue  # a record of before: the plugin has none of this name any more
+            if record.reason:
+                absent[f"toolset {record.name}"] = Absent(record.plugin_id, record.reason)
+            for manifest in record.tools:
+                name = manifest.name
+                if name in taken or name in tools:
+                    other = taken.get(name) or tools[name].plugin_id
+                    label = f"{name} of toolset {record.name}"
+                    absent[label] = Absent(record.plugin_id, f"there is a tool `{name}` of plugin `{other}`")
+                    continue
+                tools[name] = OwnedTool(ConnectedTool(self.hub, owned, manifest), record.plugin_id)
+                rows.append(Provenance("tool", name, record.plugin_id, f"toolset {record.name}"))
+                added.add(name)
+        return frozenset(added)
+
+
+def _united(
+    plugins: Mapping[str, LoadedPlugin],
+    hooks: Mapping[str, tuple[HookImpl, ...]],
+    bind: Callable[[str], CompositionContext],
+    found: Sequence[Owned[Any]],
+    toolsets: _Connected,
+    resolve: Callable[[Catalog, Sequence[ToolSetRecord]], Catalog],
+) -> Catalog:
+    absent: dict[str, Absent] = {}
     tools: dict[str, OwnedTool] = {}
     rows: list[Provenance] = []
     conflicts: list[str] = []
@@ -94,8 +194,9 @@ def resolve_catalog(
             rows.append(Provenance("tool", name, owned.plugin_id, "" if hook == "lash_tools" else "catalog edit"))
         tools[name] = OwnedTool(tool, owned.plugin_id)
 
-    for owned in collect_sync(hooks["lash_tools"], bind):
+    for owned in found:
         add("lash_tools", owned)
+    connected = toolsets.add_to(tools, rows, absent)
     offered = tuple(each.tool.manifest for each in tools.values())
     edits: list[Owned[CatalogEdit]] = collect_sync(hooks["lash_tool_catalog"], bind, item=CatalogEdit, catalog=offered)
     hidden: dict[str, str] = {}
@@ -132,6 +233,11 @@ def resolve_catalog(
         callable_names=frozenset(each.name for each in manifests),
         provenance=tuple(rows),
         conflicts=tuple(conflicts),
+        owners={name: each.plugin_id for name, each in tools.items()},
+        toolsets=tuple(toolsets.toolsets.values()),
+        connected=connected,
+        absent=absent,
+        resolve=resolve,
     )
     catalog._specs.update((each.name, each) for each in catalog.specs)
     return catalog
@@ -161,7 +267,7 @@ def _checked(plugin_id: str, hook: str, tool: object) -> ToolManifest:
         raise PluginError(plugin_id, hook, f"{what}: put `@tool` above a function, or give it `manifest` and `call`")
     if not manifest.name:
         raise PluginError(plugin_id, hook, "a tool has no name")
-    if not isinstance(manifest.name, str) or not _NAME.fullmatch(manifest.name):
+    if not isinstance(manifest.name, str) or not TOOL_NAME.fullmatch(manifest.name):
         rule = "a tool's name has 1 to 64 ASCII letters, digits, `_` and `-`"
         raise PluginError(plugin_id, hook, f"no model service takes the tool name `{manifest.name}`: {rule}")
     return manifest

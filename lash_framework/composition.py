@@ -22,6 +22,7 @@ from lash_framework.modes import ResolvedMode, check_extension, driver_options
 from lash_framework.plugins import LoadedPlugin
 from lash_framework.provenance import Provenance
 from lash_framework.registrations import Registrations, conflict_text
+from lash_framework.toolsets import Toolsets
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.contexts import CompositionContext
 from lash_hookspecs.errors import ConfigurationError, PluginConflictError, PluginError, UnknownName, nearest
@@ -82,8 +83,9 @@ def compose(
     registrations: Registrations,
     resolved: ResolvedMode,
     options: Callable[[LoadedPlugin], Any],
+    toolsets: Toolsets,
 ) -> Composition:
-    """Resolve a mode into a composition. `options` reads a plugin's.
+    """Resolve a mode into a composition. `options` reads a plugin's; `toolsets` are the host's.
 
     Raises `UnknownName` for a plugin that isn't here, `ConfigurationError` for one whose requirements the mode lacks or
     a mode without a driver, `PluginConflictError` with all conflicts, `PluginError` for a hook that fails.
@@ -102,6 +104,7 @@ def compose(
         plugins,
         hooks,
         lambda plugin_id: CompositionContext(plugin_id=plugin_id, mode_id=mode.mode_id, options=mine[plugin_id]),
+        toolsets,
     )
     conflicts = [*_declared_conflicts(plugins), *catalog.conflicts]
     if conflicts:
@@ -132,7 +135,7 @@ def compose(
         prompt_layers=resolved.prompts,
         versions={each.plugin_id: each.info.version for each in plugins.values()},
         turn_inputs={key: each.info.turn_input for key, each in plugins.items() if each.info.turn_input is not None},
-        tool_owners={name: owned.plugin_id for name, owned in catalog.tools.items()},
+        tool_owners=catalog.owners,
         provenance=(*resolved.provenance, *plugin_rows, *catalog.provenance),
     )
 

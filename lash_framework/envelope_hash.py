@@ -28,6 +28,7 @@ from lash_hookspecs.effect_commands import (
     ToolCallCommand,
     TurnEndCommand,
 )
+from lash_hookspecs.effect_outcomes import SyncEnvironmentOutcome, TurnStartOutcome
 from lash_hookspecs.llm import GenerationOptions, LlmRequest, LlmRequestScope, LlmToolSpec
 from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, TextBlock
 from lash_hookspecs.prompts import RenderedPrompt
@@ -157,6 +158,13 @@ class EnvelopeHasher:
     parts: Parts = field(factory=Parts)
     _prompt: RenderedPrompt = field(factory=RenderedPrompt)
     _seen: int | None = None
+
+    def note(self, outcome: TurnStartOutcome | SyncEnvironmentOutcome) -> None:
+        """What the next requests show, and whose it is: the prompt, and the tools of toolsets."""
+        self.note_prompt(outcome.prompt)
+        if isinstance(outcome, TurnStartOutcome) and outcome.toolsets:
+            connected = {tool.name: each.plugin_id for each in outcome.toolsets for tool in each.tools}
+            self.tool_owners = {**connected, **self.tool_owners}
 
     def note_prompt(self, prompt: RenderedPrompt) -> None:
         """The prompt that the next requests show, with the owners of its pieces."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from lash_framework.catalog import Catalog
 from lash_framework.composition import Composition
 from lash_framework.prefix_changes import Piece, differing
 from lash_framework.prompt import KERNEL_OWNER
 from lash_framework.sourcing import Sourced
-from lash_hookspecs.codec import encode
+from lash_hookspecs.canonical import stable_hash
+from lash_hookspecs.codec import encode, unstructure
 from lash_hookspecs.prefix import PrefixChange, PrefixPart
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.sessions import AssembledTurn
@@ -63,16 +65,20 @@ class ExplainedPrompt:
 
 @frozen(kw_only=True)
 class ExplainedTool:
-    """A tool that the model could call, whose it is, and who annotated or hid it."""
+    """A tool that the model could call, whose it is, and who annotated or hid it.
+
+    `sha256`: of what the model was told of it, for a tool of a toolset that connects to something.
+    """
 
     name: str
     plugin_id: str
     detail: str = ""
+    sha256: str = ""
 
 
 @frozen(kw_only=True)
 class WithheldTool:
-    """A tool that the model could not call, whose it is, and why."""
+    """A tool that the model could not call, or `toolset NAME`, whose it is, and why."""
 
     name: str
     plugin_id: str
@@ -218,18 +224,22 @@ def _prompt_pieces(record: ExplainRecord) -> list[Piece]:
 
 
 def _tool_pieces(record: ExplainRecord) -> list[Piece]:
-    return [(each.name, (each.plugin_id,), each.detail) for each in record.tools]
+    return [(each.name, (each.plugin_id,), (each.detail, each.sha256)) for each in record.tools]
 
 
 def explain_record(
     composition: Composition,
+    catalog: Catalog,
     model: str,
     prompt: RenderedPrompt,
     settings: Sequence[Sourced],
     tools: Sequence[ToolManifest],
     withheld: Sequence[tuple[str, str]] = (),
 ) -> bytes:
-    """The record of a turn, encoded. `withheld` are the tools that the model wasn't told of, with the reasons."""
+    """The record of a turn, encoded. `withheld` are the tools that the model wasn't told of, with the reasons.
+
+    Of tools that are known by a connection it says what they were: they change without their plugin's version.
+    """
     pieces = [
         ExplainedPrompt(
             plugin_ids=piece.owners,
@@ -251,7 +261,7 @@ def explain_record(
         for each in prompt.dropped
     ]
     details: dict[str, list[str]] = {}
-    for row in composition.provenance:
+    for row in catalog.provenance:
         if row.kind in ("annotate", "hide"):
             details.setdefault(row.name, []).append(f"{row.kind} by {row.plugin_id}")
     record = ExplainRecord(
@@ -266,16 +276,24 @@ def explain_record(
         tools=tuple(
             ExplainedTool(
                 name=each.name,
-                plugin_id=composition.tools[each.name].plugin_id,
+                plugin_id=catalog.owners[each.name],
                 detail=", ".join(details.get(each.name, ())),
+                sha256=_sha256(catalog, each.name),
             )
             for each in tools
         ),
         settings=tuple(ExplainedSetting(key=key, value=value, source=source) for key, value, source in settings),
         template_owner=prompt.template_owner,
         withheld=tuple(
-            WithheldTool(name=name, plugin_id=composition.tools[name].plugin_id, reason=reason)
-            for name, reason in withheld
+            WithheldTool(name=name, plugin_id=_owner(catalog, name), reason=reason) for name, reason in withheld
         ),
     )
     return encode(record)
+
+
+def _owner(catalog: Catalog, name: str) -> str:
+    return catalog.owners[name] if name in catalog.owners else catalog.absent[name].plugin_id
+
+
+def _sha256(catalog: Catalog, name: str) -> str:
+    return stable_hash("lash.tool_spec", unstructure(catalog.spec(name))) if name in catalog.connected else ""

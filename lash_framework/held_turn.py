@@ -133,8 +133,10 @@ class HeldTurn:
                 components=components,
                 input_hash=request.input_hash,
                 explained=lash.explained(
-                    (composition, plan.policy.model, run.prompt, settings, tools),
-                    lambda: explain_record(composition, plan.policy.model, run.prompt, settings, *tools),
+                    (composition, plan.tools.catalog, plan.policy.model, run.prompt, settings, tools),
+                    lambda: explain_record(
+                        composition, plan.tools.catalog, plan.policy.model, run.prompt, settings, *tools
+                    ),
                 ),
                 budget=lash.budget,
                 settles=settle(run),
@@ -260,10 +262,10 @@ class HeldTurn:
             scope=RuntimeScope(session_id=session.id, turn_id=request.turn_id, turn_index=conversation.head.turn_index),
             layers=tuple(layers),
             renderer=lash.renderer(composition),
-            validators=lash.validators(composition),
             tools=SessionTools(composition.catalog, states),
             tool_edits=tuple(session.tool_edits),
             hosts=lambda: lash.host.enter(composition),
+            connect=lambda: lash.host.toolsets.connect(composition.catalog.toolsets),
             get_blob=lash.store.get_blob,
             queued=queued,
             now_ms=lash.world.now_ms,

@@ -120,7 +120,7 @@ class _SessionState(SessionStateService):
         return snapshot_of(conversation, conversation.policy or self._plan.policy, conversation.messages)
 
     async def tool_state(self) -> ToolState:
-        return tool_state(self._plan.composition.catalog, self._plan.states.tool_words)
+        return tool_state(self._plan.tools.catalog, self._plan.states.tool_words)
 
 
 def snapshot_of(conversation: Conversation, policy: SessionPolicy, messages: Sequence[Message]) -> SessionSnapshot:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lash_framework.action_table import ActionTable, actions_of
 from lash_framework.call_limits import CallLimits
+from lash_framework.catalog import Catalog
 from lash_framework.composition import Composition, compose
 from lash_framework.hooks import Owned, collect_sync
 from lash_framework.implementations import HookImpl, hook_table
@@ -21,6 +22,7 @@ from lash_framework.modes import ModeTable, extend, merge
 from lash_framework.plugins import LoadedPlugin, LoadFailure, LoadReport, failure_of, load_plugins
 from lash_framework.registrations import drop, register
 from lash_framework.settings import Settings, plugin_settings
+from lash_framework.toolsets import Toolsets
 from lash_hookspecs.commands import CommandSpec
 from lash_hookspecs.contexts import HostContext
 from lash_hookspecs.effect_hosts import EffectHostSpec
@@ -71,6 +73,7 @@ class PluginHost:
         )
         self._compositions: dict[str, Composition] = {}
         self._lifespans = Lifespans(close_limit_s)
+        self.toolsets = Toolsets(self._lifespans)
         self.limits = CallLimits()
         self._lock = lock
         if lock is not None:
@@ -130,11 +133,16 @@ class PluginHost:
         known = self._compositions.get(mode_id)
         if known is None:
             resolved = extend(merge(self._table.chain(mode_id)), self._extensions.get(mode_id, ()))
-            known = compose(self._manager, self._registrations, resolved, self._options_of)
+            known = compose(self._manager, self._registrations, resolved, self._options_of, self.toolsets)
             if self._lock is not None:
                 self._lock.check_tools(known.plugins, known.tool_owners)
             self._compositions[mode_id] = known
         return known
+
+    def catalog(self, composition: Composition) -> Catalog:
+        """A composition's tools, with what its toolsets offered last."""
+        toolsets = composition.catalog.toolsets
+        return composition.catalog.with_toolsets(self.toolsets.known(toolsets)) if toolsets else composition.catalog
 
     def _options_of(self, plugin: LoadedPlugin) -> Any:
         if plugin.info.options is None:

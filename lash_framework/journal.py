@@ -379,8 +379,8 @@ class JournalController:
 
     def _note(self, outcome: RuntimeEffectOutcome) -> None:
         match outcome:
-            case TurnStartOutcome(prompt=prompt) | SyncEnvironmentOutcome(unchanged=False, prompt=prompt):
-                self._hasher.note_prompt(prompt)
+            case TurnStartOutcome() | SyncEnvironmentOutcome(unchanged=False):
+                self._hasher.note(outcome)
             case ToolCallEffectOutcome(launch=launch):
                 self._within.update(descendants(launch.result))
 

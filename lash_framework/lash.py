@@ -39,7 +39,6 @@ from lash_framework.prompt import PromptRenderer
 from lash_framework.providers import Providers, split_model
 from lash_framework.recovery import recover_quietly
 from lash_framework.resident import Resident
-from lash_framework.schemas import Validator
 from lash_framework.session import APPLICATION, Session, end_observers
 from lash_framework.session_policies import DEFAULT_MODEL, policy_with, said_in_settings
 from lash_framework.settings import Settings, load_settings
@@ -49,6 +48,7 @@ from lash_framework.unfinished import UnfinishedTurn, all_items, unfinished_turn
 from lash_framework.watchdog import Watchdog
 from lash_framework.world import REAL, World, this_world
 from lash_hookspecs.codec import decode
+from lash_hookspecs.connected_tools import ConnectedToolSet
 from lash_hookspecs.costs import Budget
 from lash_hookspecs.effects import EffectHost
 from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, SessionBusy
@@ -97,7 +97,6 @@ class Lash:
         self.layer_source = self.sources.get("instructions", APPLICATION)
         self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
         self._renderers: WeakKeyDictionary[Composition, PromptRenderer] = WeakKeyDictionary()
-        self._validators: WeakKeyDictionary[Composition, dict[str, Validator]] = WeakKeyDictionary()
         self._explained: tuple[tuple[object, ...], bytes, str] | None = None
 
     # ---- opening ----------------------------------------------------------------------------------------------------
@@ -110,7 +109,7 @@ class Lash:
         *,
         model: str | None = None,
         mode: str | None = None,
-        tools: Sequence[Tool | Callable[..., Any]] = (),
+        tools: Sequence[Tool | ConnectedToolSet | Callable[..., Any]] = (),
         instructions: str | None = None,
         plugins: Sequence[object] = (),
         max_turns: int | None = None,
@@ -376,10 +375,6 @@ class Lash:
     def renderer(self, composition: Composition) -> PromptRenderer:
         """The composition's prompt renderer, with its cache."""
         return self._renderers.setdefault(composition, PromptRenderer())
-
-    def validators(self, composition: Composition) -> dict[str, Validator]:
-        """The composition's compiled schemas, by tool name."""
-        return self._validators.setdefault(composition, {})
 
     def explained(self, parts: tuple[object, ...], make: Callable[[], bytes]) -> tuple[bytes, str]:
         """The provenance of these parts and its blob's id; equal turns in a row are encoded once."""

@@ -1,5 +1,7 @@
 """What plugins hold for a host: entered at first use, each in a task of its own, left in reverse order.
 
+So are the connections of toolsets; these may break, which is no error of the host.
+
 A lifespan may hold task groups and cancel scopes, and these must be left in the task that entered them. Whoever uses a
 plugin first, and whoever closes the host, are different tasks; so a third one, a child of the host's task group, lives
 as long as the lifespan does. One task each, and not one for all: what goes wrong in one lifespan then cancels no other.
@@ -8,6 +10,7 @@ as long as the lifespan does. One task each, and not one for all: what goes wron
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -33,10 +36,12 @@ Make = Callable[[], AbstractAsyncContextManager[Any]]
 class _Held:
     """One plugin's lifespan, from the request to enter it to its end."""
 
-    def __init__(self, plugin_id: str) -> None:
+    def __init__(self, plugin_id: str, limit_s: float, may_break: bool) -> None:
         import anyio
 
         self.plugin_id = plugin_id
+        self.limit_s = limit_s  # for its start
+        self.may_break = may_break
         self.entered = anyio.Event()  # or failed to
         self.leave = anyio.Event()
         self.left = anyio.Event()
@@ -47,12 +52,18 @@ class _Held:
         self.error: Exception | None = None
 
     async def live(self, make: Make) -> None:
+        import anyio
+
         try:
             with self.scope:
+                self.scope.deadline = anyio.current_time() + self.limit_s
                 async with make() as self.value:
+                    self.scope.deadline = math.inf
                     self.is_open = True
                     self.entered.set()
                     await self.leave.wait()
+            if self.scope.cancelled_caught and not (self.is_open or self.leave.is_set()):
+                self.error = TimeoutError(f"it took longer than {self.limit_s:g} s (`limit_s`)")
         except Exception as error:
             self.error = error
         finally:
@@ -112,21 +123,48 @@ class Lifespans:
         """
         values = {}
         for plugin_id, make in wanted.items():
-            held = self._held.get(plugin_id)
-            if held is None:
-                held = self._start(plugin_id, make)
-            if not held.is_open:
-                await held.entered.wait()
+            held = await self._entered(plugin_id, make)
             if not held.is_open:
                 raise held.failure("it failed to start" if held.error else "the host was closed before it was ready")
             values[plugin_id] = held.value
         return values
 
-    def _start(self, plugin_id: str, make: Make) -> _Held:
+    async def connect(self, key: str, make: Make, limit_s: float) -> Any:
+        """The same for a connection, which may take so long, and may break. Raises what it raised."""
+        held = await self._entered(key, make, limit_s, may_break=True)
+        if not held.is_open:
+            raise held.error or ConfigurationError("the host was closed before it was ready")
+        return held.value
+
+    def is_open(self, key: str) -> bool:
+        """Whether it is entered."""
+        return key in self._held and self._held[key].is_open
+
+    def drop(self, key: str, value: object) -> None:
+        """Leave a connection that yielded this, and wait for nothing: who needs it next enters it anew."""
+        import anyio
+
+        held = self._held.get(key)
+        if held is None or not held.is_open or held.value is not value:
+            return  # it is another one by now
+        del self._held[key]
+        self._in_order.remove(held)
+        held.scope.deadline = anyio.current_time() + self._close_limit_s
+        held.leave.set()
+
+    async def _entered(self, plugin_id: str, make: Make, limit_s: float = math.inf, may_break: bool = False) -> _Held:
+        held = self._held.get(plugin_id)
+        if held is None:
+            held = self._start(plugin_id, make, limit_s, may_break)
+        if not held.is_open:
+            await held.entered.wait()
+        return held
+
+    def _start(self, plugin_id: str, make: Make, limit_s: float, may_break: bool) -> _Held:
         if self._is_closed or self._tasks is None:
             state = "closed" if self._is_closed else "not running: use it inside of `async with host.run()`"
             raise ConfigurationError(f"plugin `{plugin_id}` holds resources for its host, but the host is {state}")
-        held = self._held[plugin_id] = _Held(plugin_id)
+        held = self._held[plugin_id] = _Held(plugin_id, limit_s, may_break)
         self._in_order.append(held)
         self._tasks.start_soon(self._watch, held, make, name=f"lifespan of {plugin_id}")
         return held
@@ -134,14 +172,19 @@ class Lifespans:
     async def _watch(self, held: _Held, make: Make) -> None:
         await held.live(make)
         if held.is_open and held.leave.is_set():
+            if self._held.get(held.plugin_id) is not held and held.error is not None:  # it was dropped
+                _log.info("%s", held.failure("closing it failed"), exc_info=held.error)
             return  # as it should be
         # It never started, or it broke: forget it, so that the next one who needs it starts it anew.
         del self._held[held.plugin_id]
         self._in_order.remove(held)
         if held.is_open:
             failure = held.failure("it ended while it was in use")
-            _log.error("%s", failure, exc_info=held.error)
-            self._errors.append(failure)
+            if held.may_break:
+                _log.warning("%s", failure, exc_info=held.error)
+            else:
+                _log.error("%s", failure, exc_info=held.error)
+                self._errors.append(failure)
 
     async def _close_shielded(self) -> None:
         import anyio

@@ -20,6 +20,7 @@ from lash_framework.providers import Providers
 from lash_framework.session import APPLICATION
 from lash_framework.settings import Settings, model_settings, plugin_settings, provider_settings, store_settings
 from lash_framework.world import World
+from lash_hookspecs.connected_tools import ConnectedToolSet
 from lash_hookspecs.contexts import CompositionContext
 from lash_hookspecs.effect_hosts import EffectHostSpec
 from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, UnknownName
@@ -60,7 +61,7 @@ class FullStore(Store, SessionStore, Blobs, SessionLocks, Protocol):
 class Application:
     """The plugin that stands for the application: the tools that it gave in code."""
 
-    def __init__(self, tools: Sequence[Tool]) -> None:
+    def __init__(self, tools: Sequence[Tool | ConnectedToolSet]) -> None:
         self._tools = tools
 
     @hookimpl
@@ -68,17 +69,18 @@ class Application:
         return PluginInfo(id=APPLICATION, version="0", summary="What the application gave in code.")
 
     @hookimpl
-    def lash_tools(self, ctx: CompositionContext) -> Sequence[Tool]:
+    def lash_tools(self, ctx: CompositionContext) -> Sequence[Tool | ConnectedToolSet]:
         return self._tools
 
 
-def as_tool(given: Tool | Callable[..., Any]) -> Tool:
-    made: Tool = given if hasattr(given, "manifest") else FunctionTool(given)  # type: ignore[assignment]  # told apart by the attribute
+def as_tool(given: Tool | ConnectedToolSet | Callable[..., Any]) -> Tool | ConnectedToolSet:
+    is_one = hasattr(given, "manifest") or isinstance(given, ConnectedToolSet)
+    made: Tool = given if is_one else FunctionTool(given)  # type: ignore[assignment,arg-type]  # told apart so
     return made
 
 
 def open_plugins(
-    settings: Settings, plugins: Sequence[object], tools: Sequence[Tool | Callable[..., Any]]
+    settings: Settings, plugins: Sequence[object], tools: Sequence[Tool | ConnectedToolSet | Callable[..., Any]]
 ) -> PluginHost:
     """The plugins of an application. What it passed itself must load, and the mode must be one."""
     application = Application([as_tool(each) for each in tools])

@@ -223,7 +223,7 @@ class Session:
     async def tools(self) -> ToolState:
         """The session's tools as they stand: which the model may call, and why not the others."""
         composition, words = await self._tool_words()
-        return tool_state(composition.catalog, with_edits(words, self._resident.tool_edits))
+        return tool_state(self._resident.lash.host.catalog(composition), with_edits(words, self._resident.tool_edits))
 
     async def edit_tools(
         self, *, show: Iterable[str] = (), hide: Iterable[str] = (), generation: int | None = None
@@ -242,9 +242,10 @@ class Session:
                 "look at `session.tools()` again"
             )
         said = {**dict.fromkeys(show, True), **dict.fromkeys(hide, False)}
-        refuse_edit(composition.catalog, words, said)
+        catalog = resident.lash.host.catalog(composition)
+        refuse_edit(catalog, words, said)
         resident.tool_edits.append(said)
-        return tool_state(composition.catalog, with_edits(words, [said]))
+        return tool_state(catalog, with_edits(words, [said]))
 
     async def _tool_words(self) -> tuple[Composition, ToolWords]:
         resident = self._resident

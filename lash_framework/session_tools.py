@@ -18,6 +18,7 @@ from lash_hookspecs.tools import CompletedToolCall, ToolFailureClass, ToolManife
 
 if TYPE_CHECKING:
     from lash_framework.catalog import Catalog
+    from lash_hookspecs.connected_tools import ToolSetRecord
     from lash_hookspecs.llm import LlmToolSpec
 
 __all__ = ["Refusal", "SessionTools", "refuse_edit", "tool_state", "why_not", "with_edits"]
@@ -44,16 +45,22 @@ class _Now(NamedTuple):
 class SessionTools:
     """The tools of one session, as they stand whenever they are looked at.
 
-    `told` is what the model was told last, which a record says; `took_edits`, whether the application's are in.
+    `catalog` is the composition's, with what its toolsets offered as the turn started. `told` is what the model was
+    told last, which a record says; `took_edits`, whether the application's are in.
     """
 
-    __slots__ = ("_catalog", "_now", "_states", "told", "took_edits")
+    __slots__ = ("_base", "_now", "_states", "catalog", "told", "took_edits")
 
     def __init__(self, catalog: Catalog, states: PluginStates | None = None) -> None:
-        self._catalog = catalog
+        self._base = catalog
         self._states = states
         self.told: Sequence[LlmToolSpec] | None = None
         self.took_edits = False
+        self.use(())
+
+    def use(self, toolsets: Sequence[ToolSetRecord]) -> None:
+        """Go by what toolsets offered, live or recorded."""
+        self.catalog = catalog = self._base.with_toolsets(toolsets)
         self._now = _Now(NO_TOOL_WORDS, {}, catalog.callable_names, catalog.manifests, catalog.specs)
 
     @property
@@ -73,7 +80,7 @@ class SessionTools:
 
     def refusal(self, name: str, *, nested: bool = False) -> Refusal | None:
         """Why a call of this name isn't made; None if it is. `nested`: a tool makes it, and may call internal ones."""
-        now, catalog = self._current(), self._catalog
+        now, catalog = self._current(), self.catalog
         if name in now.names:
             return None
         if name in now.unavailable and _hidden(catalog, now.words, name) is None:
@@ -86,21 +93,23 @@ class SessionTools:
 
     def explained(self) -> tuple[tuple[ToolManifest, ...], tuple[tuple[str, str], ...]]:
         """What the model was told of, and why not of the others: from records, so that a replay says the same."""
-        catalog, told = self._catalog, self.told
+        catalog, told = self.catalog, self.told
         if told is None or told is catalog.specs:
             shown, names = catalog.manifests, catalog.callable_names
         else:
             names = frozenset(each.name for each in told)
             shown = tuple(each for name, each in catalog.annotated.items() if name in names)
+        absent = tuple((name, each.reason) for name, each in catalog.absent.items())
         if len(names) == len(catalog.annotated):
-            return shown, ()
+            return shown, absent
         words = NO_TOOL_WORDS if self._states is None else self._states.tool_words
         others = [name for name in catalog.annotated if name not in names]
-        return shown, tuple((name, _not_member(catalog, words, name) or "was not available") for name in others)
+        withheld = ((name, _not_member(catalog, words, name) or "was not available") for name in others)
+        return shown, (*withheld, *absent)
 
     def find(self, query: str, limit: int) -> Sequence[ToolManifest]:
         """Deferred tools that nobody hid and that fit the query, the best first."""
-        now, catalog = self._current(), self._catalog
+        now, catalog = self._current(), self.catalog
         offered = [
             catalog.annotated[name]
             for name in catalog.deferred
@@ -116,11 +125,11 @@ class SessionTools:
     def reveal(self, results: Iterable[CompletedToolCall]) -> None:
         """Make members of the deferred tools that these calls found, live or recorded."""
         for call in results:
-            names = [each for each in call.output.reveals if each in self._catalog.deferred]
+            names = [each for each in call.output.reveals if each in self.catalog.deferred]
             if names and self._states is not None:
-                hidden = [each for each in names if _hidden(self._catalog, self._states.tool_words, each)]
+                hidden = [each for each in names if _hidden(self.catalog, self._states.tool_words, each)]
                 said = {each: True for each in names if each not in hidden}
-                owner = self._catalog.tools[call.tool_name].plugin_id if call.tool_name in self._catalog.tools else ""
+                owner = self.catalog.tools[call.tool_name].plugin_id if call.tool_name in self.catalog.tools else ""
                 self._states.tool_words = self._states.tool_words.with_words(said, owner)
             self.reveal(call.children)
 
@@ -134,11 +143,11 @@ class SessionTools:
         """Show and hide tools of the session from now on. Raises `ConfigurationError` for what can't be."""
         assert self._states is not None  # a turn's tools have them
         said = {**dict.fromkeys(show, True), **dict.fromkeys(hide, False)}
-        refuse_edit(self._catalog, self._states.tool_words, said)
+        refuse_edit(self.catalog, self._states.tool_words, said)
         self._states.tool_words = self._states.tool_words.with_words(said, by)
 
     def _current(self) -> _Now:
-        catalog, now = self._catalog, self._now
+        catalog, now = self.catalog, self._now
         words = NO_TOOL_WORDS if self._states is None else self._states.tool_words
         unavailable = _unavailable(catalog) if catalog.guarded else now.unavailable
         if words is now.words and unavailable == now.unavailable:
@@ -168,7 +177,8 @@ def tool_state(catalog: Catalog, words: ToolWords) -> ToolState:
     for name in words.words:
         if name not in tools:
             tools[name] = ToolEntry(manifest=None, member=False, orphaned=True, reason="no plugin offers it now")
-    return ToolState(generation=words.generation, tools=tools)
+    absent = {name: each.reason for name, each in catalog.absent.items()}
+    return ToolState(generation=words.generation, tools=tools, absent=absent)
 
 
 def why_not(catalog: Catalog, words: ToolWords, name: str, unavailable: Mapping[str, str] | None = None) -> str | None:

@@ -182,7 +182,7 @@ class ToolBatch:
 
     def _envelope(self, call: OpenCall) -> RuntimeEffectEnvelope:
         asked, place = call.asked, call.place
-        command = ToolCallCommand(prepared(self._plan.composition, asked))
+        command = ToolCallCommand(prepared(self._plan.tools.catalog, asked))
         effect_id = asked.call_id if call.attempt == 1 else f"{asked.call_id} attempt {call.attempt}"
         return envelope(place.scope, command, effect_id, key=call.key)
 
@@ -249,7 +249,7 @@ class ToolBatch:
 
     async def _attempt(self, call: OpenCall, wrapped: RuntimeEffectEnvelope) -> ToolCallEffectOutcome:
         plan, asked = self._plan, call.asked
-        owned = plan.composition.tools.get(asked.tool_name)
+        owned = plan.tools.catalog.tools.get(asked.tool_name)
         policy = owned.tool.manifest.retry if owned is not None else RetryNever()
 
         async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
@@ -268,8 +268,7 @@ class ToolBatch:
                 call.is_shown = True
                 await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.place.parent_id)
             done = await perform(
-                plan.composition,
-                plan.validators,
+                plan.tools.catalog,
                 asked,
                 lambda owner: self._context(call, owner, ends, deferral, directs),
                 plan.tools.refusal(asked.tool_name, nested=call.may_be_internal),

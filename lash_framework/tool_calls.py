@@ -12,10 +12,9 @@ import anyio
 import orjson
 from attrs import evolve
 
-from lash_framework.catalog import OwnedTool
-from lash_framework.composition import Composition
+from lash_framework.catalog import Catalog, OwnedTool
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
-from lash_framework.schemas import Validator, schema_fault
+from lash_framework.schemas import schema_fault
 from lash_framework.session_tools import Refusal
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
 from lash_hookspecs.errors import CodecError, LashError
@@ -78,9 +77,9 @@ UNKNOWN = "unknown_after_crash"
 """The code of a call of which nobody knows whether it happened."""
 
 
-def prepared(composition: Composition, asked: PendingToolCall) -> PreparedToolCall:
+def prepared(catalog: Catalog, asked: PendingToolCall) -> PreparedToolCall:
     """The call as it is recorded before it is made: whose tool it is, and what it does."""
-    owned = composition.tools.get(asked.tool_name)
+    owned = catalog.tools.get(asked.tool_name)
     return PreparedToolCall(
         call_id=asked.call_id,
         tool_name=asked.tool_name,
@@ -194,8 +193,7 @@ def too_deep_call(call: PendingToolCall, callers: Sequence[str]) -> CompletedToo
 
 
 async def perform(
-    composition: Composition,
-    validators: dict[str, Validator],
+    catalog: Catalog,
     call: PendingToolCall,
     ctx: Callable[[str], Awaitable[ToolCallContext]],
     refusal: Refusal | None = None,
@@ -203,12 +201,12 @@ async def perform(
     """Run a call to its end, unless it is refused. `ctx` makes the tool's context from its plugin's id."""
     if refusal is not None:
         return completed(call, failure(refusal.code, refusal.text, refusal.kind, ToolFailureSource.RUNTIME))
-    owned = composition.tools[call.tool_name]
+    owned = catalog.tools[call.tool_name]
     manifest = owned.tool.manifest
     try:
-        check = validators.get(call.tool_name)
+        check = catalog.validators.get(call.tool_name)
         if check is None:
-            check = validators[call.tool_name] = schema_fault(manifest.input_schema)
+            check = catalog.validators[call.tool_name] = schema_fault(manifest.input_schema)
     except Exception as error:
         text = f"the input schema of tool `{call.tool_name}` (plugin `{owned.plugin_id}`) is broken: {error}"
         output = failure("broken_schema", text, ToolFailureClass.INTERNAL, ToolFailureSource.PLUGIN)

@@ -87,7 +87,7 @@ def deferral_of(plan: TurnPlan, call: OpenCall) -> Deferral:
 
 
 def _refusal(plan: TurnPlan, name: str, callers: Sequence[str]) -> tuple[str, str] | None:
-    tools = plan.composition.tools
+    tools = plan.tools.catalog.tools
     if not tools[name].tool.manifest.may_defer:
         return "tool_deferral_not_declared", f"`{name}` can't defer its call: it must declare that it may (`may_defer`)"
     if not isinstance(plan.controller, JournalController):

@@ -156,8 +156,8 @@ class ToolHooks:
         wrapped = envelope(place.scope, command, f"{seam}:{call.call_id}", key=key)
 
         async def asked() -> ToolHooksOutcome:
-            owned = plan.composition.tools.get(call.tool_name)
-            if owned is None or call.tool_name not in plan.composition.callable_names:
+            owned = plan.tools.catalog.tools.get(call.tool_name)
+            if owned is None or call.tool_name not in plan.tools.catalog.callable_names:
                 return ToolHooksOutcome(call_id=call.call_id)  # nobody's tool is nobody's business
             await plan.controller.flush()  # what was paid for must not hang on a slow hook
             moment = ToolMoment(

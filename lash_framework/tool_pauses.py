@@ -22,7 +22,7 @@ async def pause(plan: TurnPlan, stream: ActivityStream, call: OpenCall, again: R
 
     async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
         seconds = max(0, min(again.delay_ms, again.until_ms - plan.now_ms())) / 1000
-        await stream.tool_pauses(call_id, retry_status(plan.composition, call, seconds))
+        await stream.tool_pauses(call_id, retry_status(plan.tools.catalog, call, seconds))
         await anyio.sleep(seconds)
         return SleepOutcome()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from attrs import evolve
 
-from lash_framework.composition import Composition
+from lash_framework.catalog import Catalog
 from lash_framework.open_calls import OpenCall
 from lash_hookspecs.effect_outcomes import RetryLater, RuntimeEffectOutcome, ToolCallDone, ToolCallEffectOutcome
 from lash_hookspecs.effects import EffectRunner, RuntimeEffectEnvelope
@@ -58,9 +58,9 @@ def decided(outcome: RuntimeEffectOutcome, policy: ToolRetryPolicy, attempt: int
     return evolve(outcome, again=RetryLater(delay_ms=delay_ms, until_ms=now_ms + delay_ms))
 
 
-def retry_status(composition: Composition, call: OpenCall, seconds: float) -> RetryStatus:
+def retry_status(catalog: Catalog, call: OpenCall, seconds: float) -> RetryStatus:
     """What watchers are told of an attempt that failed and the wait before the next one."""
-    owned = composition.tools.get(call.asked.tool_name)
+    owned = catalog.tools.get(call.asked.tool_name)
     policy = owned.tool.manifest.retry if owned is not None else RetryNever()
     failed = call.raw.output.outcome if call.raw is not None else None
     reason = failed.message if isinstance(failed, ToolCallFailure) else "it failed"

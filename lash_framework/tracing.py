@@ -242,7 +242,7 @@ class TurnTrace:
             outcome=outcome.tag,
             duration_ms=event.duration_ms,
             call_id=event.call_id,
-            plugin_id=self.plan.composition.tool_owners.get(event.name),
+            plugin_id=self.plan.tools.catalog.owners.get(event.name),
             code=outcome.code if isinstance(outcome, ToolCallFailure) else None,
             parent_call_id=event.parent_call_id,
         )

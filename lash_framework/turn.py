@@ -251,7 +251,7 @@ class TurnRun:
         await self._stream.flush()
 
     def _fold(self, event: Any) -> None:
-        owner = self.plan.composition.tool_owners.get(event.name) if isinstance(event, ToolCallEvent) else None
+        owner = self.plan.tools.catalog.owners.get(event.name) if isinstance(event, ToolCallEvent) else None
         self.assembler.fold(event, owner)
         self._stream.show(event)
 

@@ -28,6 +28,7 @@ from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.compaction import CompactReason
+from lash_hookspecs.connected_tools import ToolSetRecord
 from lash_hookspecs.context_views import ContextView
 from lash_hookspecs.contexts import CheckpointHookContext, TurnHookContext
 from lash_hookspecs.directives import OwnedDirective
@@ -133,6 +134,10 @@ class TurnHooks:
             hooks = plan.composition.hooks
             before = hooks["lash_before_turn"]
             prompt, record, compaction, context = RenderedPrompt(), NO_HOOKS, None, None
+            toolsets: tuple[ToolSetRecord, ...] = ()
+            if plan.composition.catalog.toolsets and not plan.only_compacts:
+                toolsets = await plan.connect()
+                plan.tools.use(toolsets)
             if plan.only_compacts or plan.tool_edits or any(hooks[name] for name in _AT_START):
                 with self.recording() as made:
                     plan.tools.take(plan.tool_edits)
@@ -157,12 +162,14 @@ class TurnHooks:
                 hooks=record,
                 compaction=compaction,
                 context=context,
+                toolsets=toolsets,
             )
 
         begun = await self._ask(plan.scope, TurnStartCommand(plan.input_hash), "turn_start", TurnStartOutcome, live)
         if begun.policy is not plan.policy and begun.policy != plan.policy:
             text = f"turn `{plan.turn_id}` was begun with another policy, and goes on only with that one"
             raise ReplayError("runtime_effect_policy", text)
+        plan.tools.use(begun.toolsets)
         self._shown = (begun.prompt, begun.tool_specs)
         self.history, self.context = plan.conversation, None
         if begun.hooks.failure is None:
@@ -222,7 +229,7 @@ class TurnHooks:
             if shown is not None:
                 found = [
                     *prompt_changes(shown[0], synced.prompt),
-                    *tool_changes(shown[1], synced.tool_specs, plan.composition.tool_owners),
+                    *tool_changes(shown[1], synced.tool_specs, plan.tools.catalog.owners),
                 ]
                 self.changes += found
                 if plan.trace is not None and is_live:

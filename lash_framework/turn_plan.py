@@ -14,9 +14,9 @@ from lash_framework.call_limits import CallLimits
 from lash_framework.composition import Composition
 from lash_framework.history import Conversation
 from lash_framework.prompt import OwnedLayer, PromptRenderer
-from lash_framework.schemas import Validator
 from lash_framework.session_tools import SessionTools
 from lash_framework.state import PluginStates
+from lash_hookspecs.connected_tools import ToolSetRecord
 from lash_hookspecs.effects import EffectController, RuntimeScope
 from lash_hookspecs.llm import Provider
 from lash_hookspecs.messages import AttachmentRef, Message, ProviderRoute
@@ -45,7 +45,7 @@ class TurnPlan:
     turn. `keep_partial`: the text of a reply that is cut off is kept. `compact_at` is the part of the model's window
     from which on a conversation is compacted (0: never), `context_tokens` what the last call took of it. `limits` are
     the host's, for tools of which only so many calls run at once. `services` are what its hooks and tools are given.
-    `trace` tells the trace sinks, if there are any.
+    `connect` asks the toolsets that connect to something. `trace` tells the trace sinks, if there are any.
     """
 
     session_id: str
@@ -68,10 +68,10 @@ class TurnPlan:
     scope: RuntimeScope
     layers: tuple[OwnedLayer, ...]
     renderer: PromptRenderer
-    validators: dict[str, Validator]
     tools: SessionTools
     tool_edits: Sequence[Mapping[str, bool]]
     hosts: Callable[[], Awaitable[Mapping[str, Any]]]
+    connect: Callable[[], Awaitable[tuple[ToolSetRecord, ...]]]
     get_blob: Callable[[str], Awaitable[bytes | None]]
     queued: Callable[[], Awaitable[Sequence[tuple[int, Message]]]]
     now_ms: Callable[[], int]

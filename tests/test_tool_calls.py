@@ -138,7 +138,7 @@ async def test_an_interrupt_in_a_tool_is_the_users_and_passes_through() -> None:
         composition: Composition = lash.host.composition("standard")
         call = PendingToolCall(call_id="c", tool_name="interrupted", args={})
         with pytest.raises(KeyboardInterrupt):
-            await perform(composition, {}, call, no_context)
+            await perform(composition.catalog, call, no_context)
 
 
 async def test_a_cancel_wins_over_what_a_tools_own_tasks_raise_while_they_end() -> None:
@@ -163,7 +163,7 @@ async def test_a_cancel_wins_over_what_a_tools_own_tasks_raise_while_they_end() 
         composition: Composition = lash.host.composition("standard")
         call = PendingToolCall(call_id="c", tool_name="messy", args={})
         with anyio.CancelScope() as scope:
-            await perform(composition, {}, call, no_context)
+            await perform(composition.catalog, call, no_context)
             await anyio.lowlevel.checkpoint()
     assert scope.cancelled_caught
 

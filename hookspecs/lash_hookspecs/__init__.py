@@ -69,6 +69,11 @@ if TYPE_CHECKING:
         CompactRequest as CompactRequest,
         FrameSeed as FrameSeed,
     )
+    from lash_hookspecs.connected_tools import (
+        ConnectedToolSet as ConnectedToolSet,
+        ListTools as ListTools,
+        ToolSetRecord as ToolSetRecord,
+    )
     from lash_hookspecs.constraints import (
         Ge as Ge,
         Gt as Gt,
@@ -763,6 +768,11 @@ _MODULES = {
         "Compacted",
         "Compaction",
         "FrameSeed",
+    ),
+    "connected_tools": (
+        "ConnectedToolSet",
+        "ListTools",
+        "ToolSetRecord",
     ),
     "constraints": (
         "Ge",

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar, Union
 from attrs import field
 
 from lash_hookspecs.compaction import Compaction
+from lash_hookspecs.connected_tools import ToolSetRecord
 from lash_hookspecs.context_views import ContextView
 from lash_hookspecs.directives import OwnedDirective
 from lash_hookspecs.effect_commands import RuntimeEffectKind
@@ -82,7 +83,7 @@ class TurnStartOutcome:
     """What the turn runs with; prompt and tools mean nothing if a hook failed. `started_at_ms`: since 1970.
 
     `compaction` is what the turn's new frame begins with, where it opens one; `context` is what is shown of the
-    conversation, where that isn't all of it.
+    conversation, where that isn't all of it. `toolsets` are those that connect to something, as they were found.
     """
 
     tag: ClassVar[str] = "turn_start"
@@ -94,6 +95,7 @@ class TurnStartOutcome:
     hooks: HookRecord = HookRecord()
     compaction: Compaction | None = None
     context: ContextView | None = None
+    toolsets: tuple[ToolSetRecord, ...] = ()
 
 
 @frozen(kw_only=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lash_hookspecs.actions import Action
     from lash_hookspecs.commands import CommandSpec
     from lash_hookspecs.compaction import FrameSeed
+    from lash_hookspecs.connected_tools import ConnectedToolSet
     from lash_hookspecs.context_hooks import CompactHookContext, ContextHookContext
     from lash_hookspecs.context_views import PreparedContext
     from lash_hookspecs.contexts import (
@@ -237,10 +238,10 @@ async def lash_session_opened(ctx: SessionHookContext) -> None:
 
 
 @hook(_REGISTER, on_error="the composition fails, naming the plugin")
-def lash_tools(ctx: CompositionContext) -> Sequence[Tool]:
+def lash_tools(ctx: CompositionContext) -> Sequence[Tool | ConnectedToolSet]:
     """Offer tools to the modes that have this plugin. Called once per composition; no session is known here.
 
-    Two tools of one name conflict.
+    Two tools of one name conflict. A `ConnectedToolSet` stands for tools that are known only once it is connected.
     """
     raise NotImplementedError
 

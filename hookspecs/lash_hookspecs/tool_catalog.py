@@ -68,7 +68,11 @@ class ToolEntry:
 
 @frozen(kw_only=True)
 class ToolState:
-    """A session's tools by name, all of them. An edit may be made to depend on `generation`."""
+    """A session's tools by name, all of them. An edit may be made to depend on `generation`.
+
+    `absent` says why nothing is known of a toolset that connects (`toolset NAME`), or why a tool of it is left out.
+    """
 
     generation: int
     tools: Mapping[str, ToolEntry]
+    absent: Mapping[str, str] = field(factory=dict)
