@@ -83,6 +83,7 @@ class Lifespans:
         self._close_limit_s = close_limit_s
         self._tasks: TaskGroup | None = None
         self._held: dict[str, _Held] = {}
+        self._dropped: dict[str, _Held] = {}
         self._in_order: list[_Held] = []
         self._errors: list[PluginError] = []
         self._is_closed = False
@@ -131,31 +132,36 @@ class Lifespans:
 
     async def connect(self, key: str, make: Make, limit_s: float) -> Any:
         """The same for a connection, which may take so long, and may break. Raises what it raised."""
+        while (left := self._dropped.get(key)) is not None:
+            await left.left.wait()  # what it holds may be what the next one needs
         held = await self._entered(key, make, limit_s, may_break=True)
         if not held.is_open:
             raise held.error or ConfigurationError("the host was closed before it was ready")
         return held.value
+
+    def begin(self, key: str, make: Make, limit_s: float) -> None:
+        """Begin to enter a connection, which sets its place in the order; `connect` then waits for it."""
+        if key not in self._held and key not in self._dropped:
+            self._start(key, make, limit_s, may_break=True)
 
     def is_open(self, key: str) -> bool:
         """Whether it is entered."""
         return key in self._held and self._held[key].is_open
 
     def drop(self, key: str, value: object) -> None:
-        """Leave a connection that yielded this, and wait for nothing: who needs it next enters it anew."""
+        """Leave a connection that yielded this, and don't wait for it: who needs it next does, and enters it anew."""
         import anyio
 
         held = self._held.get(key)
         if held is None or not held.is_open or held.value is not value:
             return  # it is another one by now
-        del self._held[key]
+        self._dropped[key] = self._held.pop(key)
         self._in_order.remove(held)
         held.scope.deadline = anyio.current_time() + self._close_limit_s
         held.leave.set()
 
     async def _entered(self, plugin_id: str, make: Make, limit_s: float = math.inf, may_break: bool = False) -> _Held:
-        held = self._held.get(plugin_id)
-        if held is None:
-            held = self._start(plugin_id, make, limit_s, may_break)
+        held = self._held.get(plugin_id) or self._start(plugin_id, make, limit_s, may_break)
         if not held.is_open:
             await held.entered.wait()
         return held
@@ -172,8 +178,10 @@ class Lifespans:
     async def _watch(self, held: _Held, make: Make) -> None:
         await held.live(make)
         if held.is_open and held.leave.is_set():
-            if self._held.get(held.plugin_id) is not held and held.error is not None:  # it was dropped
-                _log.info("%s", held.failure("closing it failed"), exc_info=held.error)
+            if self._dropped.get(held.plugin_id) is held:
+                del self._dropped[held.plugin_id]
+                if held.error is not None:
+                    _log.info("%s", held.failure("closing it failed"), exc_info=held.error)
             return  # as it should be
         # It never started, or it broke: forget it, so that the next one who needs it starts it anew.
         del self._held[held.plugin_id]

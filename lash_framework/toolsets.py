@@ -58,9 +58,12 @@ class Toolsets:
         """What they offer now, all asked at once; whoever isn't connected gets connected. Never raises for one."""
         import anyio
 
+        known = {each.key: self._lifespans.is_open(each.key) for each in wanted}
+        for each in wanted:
+            self._lifespans.begin(each.key, each.toolset.connect, each.toolset.limit_s)
         async with anyio.create_task_group() as tasks:
             for each in wanted:
-                tasks.start_soon(self._record, each)
+                tasks.start_soon(self._record, each, known[each.key])
         return self.known(wanted)
 
     def known(self, wanted: Iterable[OwnedToolSet]) -> tuple[ToolSetRecord, ...]:
@@ -74,7 +77,7 @@ class Toolsets:
     async def tool(self, owned: OwnedToolSet, name: str) -> Tool:
         """The tool that a call runs; connects where this host hasn't yet. Raises `ToolError`."""
         if owned.key not in self._live:
-            await self._record(owned)
+            await self._record(owned, self._lifespans.is_open(owned.key))
         found = self.peek(owned, name)
         if found is None:
             record = self._records[owned.key]
@@ -82,19 +85,19 @@ class Toolsets:
             raise ToolError(f"{owned} {why}", code="tool_unavailable", failure_class=ToolFailureClass.UNAVAILABLE)
         return found
 
-    async def _record(self, owned: OwnedToolSet) -> None:
-        """Ask, and keep the answer, or the reason why there is none."""
+    async def _record(self, owned: OwnedToolSet, was_open: bool) -> None:
+        """Ask, and keep the answer, or the reason why there is none. `was_open`: the connection isn't new."""
         import anyio
 
         limit_s, reason = owned.toolset.limit_s, f"it took longer than {owned.toolset.limit_s:g} s (`limit_s`)"
         tools: Mapping[str, Tool] | None = None
         try:
             with anyio.move_on_after(limit_s):
-                tools = _named(owned, await self._listed(owned))
+                tools = _named(owned, await self._listed(owned, was_open))
                 record = _record(owned, tools=tuple(each.manifest for each in tools.values()))
                 encode(record)
         except Exception as error:
-            tools, reason = None, failure_text(error)
+            tools, reason = None, _reason(error)
         if tools is None:
             log.warning("%s is not connected: %s", owned, reason)
             self._live.pop(owned.key, None)
@@ -102,13 +105,12 @@ class Toolsets:
         else:
             self._live[owned.key], self._records[owned.key] = tools, record
 
-    async def _listed(self, owned: OwnedToolSet) -> Iterable[Any]:
+    async def _listed(self, owned: OwnedToolSet, was_open: bool) -> Iterable[Any]:
         """The tools that the connection names. One that was there before, and is broken, is made anew."""
-        was_there = self._lifespans.is_open(owned.key)
         try:
             return await self._asked(owned)
         except Exception as error:
-            if not was_there:
+            if not was_open:
                 raise
             log.info("%s is connected again: %s", owned, failure_text(error))
         return await self._asked(owned)
@@ -157,6 +159,11 @@ class ConnectedTool:
 
 def _record(owned: OwnedToolSet, tools: tuple[ToolManifest, ...] = (), reason: str = "") -> ToolSetRecord:
     return ToolSetRecord(plugin_id=owned.plugin_id, name=owned.toolset.name, tools=tools, reason=reason)
+
+
+def _reason(error: Exception) -> str:
+    told = isinstance(error, ToolError | LashError | TimeoutError)  # by who knows how to tell it
+    return (told and str(error)) or failure_text(error)
 
 
 def _named(owned: OwnedToolSet, found: Iterable[Any]) -> dict[str, Tool]:

@@ -169,7 +169,8 @@ class TurnHooks:
         if begun.policy is not plan.policy and begun.policy != plan.policy:
             text = f"turn `{plan.turn_id}` was begun with another policy, and goes on only with that one"
             raise ReplayError("runtime_effect_policy", text)
-        plan.tools.use(begun.toolsets)
+        if begun.toolsets:
+            plan.tools.use(begun.toolsets)
         self._shown = (begun.prompt, begun.tool_specs)
         self.history, self.context = plan.conversation, None
         if begun.hooks.failure is None:

@@ -45,7 +45,7 @@ class ToolSet(Sequence[Tool]):
 
     `prefix` is put before each name. `unavailable` says why none of them can be called now, or None: it is asked
     whenever the model is told of its tools, so it only looks at what somebody else keeps up to date, such as whether a
-    connection is there.
+    connection is there. Tools that are known only once it is there are a `ConnectedToolSet`.
     """
 
     def __init__(
