@@ -11,8 +11,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from attrs import field
-
 from lash_framework.faults import failure_text, leaves
 from lash_framework.lifespans import Lifespans
 from lash_hookspecs.codec import encode
@@ -33,14 +31,15 @@ _NOT_YET = "not connected yet: a turn does it as it starts"
 
 @frozen(eq=False)
 class OwnedToolSet:
-    """A toolset and the plugin that it is from. `key` names both, in a host."""
+    """A toolset and the plugin that it is from."""
 
     toolset: ConnectedToolSet
     plugin_id: str
-    key: str = field(init=False)
 
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "key", f"{self.plugin_id}/{self.toolset.name}")
+    @property
+    def key(self) -> str:
+        """Its name in a host."""
+        return f"{self.plugin_id}/{self.toolset.name}"
 
     def __str__(self) -> str:
         return f"toolset `{self.toolset.name}` of plugin `{self.plugin_id}`"
