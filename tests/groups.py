@@ -2,7 +2,7 @@
 
 A run can be green because a whole kind of test silently stopped being collected: trio not installed, a parametrised
 table that became empty, a renamed folder. `pytest -p groups --require-groups` makes that red. Skipped tests count for
-nothing.
+nothing. `--loop asyncio` (or `trio`) leaves out what runs on the other one, and doesn't ask for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 PROPERTY = "lash groups"
-GROUPS = ("statements", "store cases", "providers", "CLI", "asyncio", "trio")
+LOOPS = ("asyncio", "trio")
+GROUPS = ("statements", "store cases", "providers", "CLI", *LOOPS)
 
 # The id of a store conformance case (`A1.01`, `C.03`) as one part of a parametrised test's id.
 CASE = re.compile(r"(?:^|-)[A-Z]\d*\.\d{2,}(?![\w.])")
@@ -33,7 +34,7 @@ def groups_of(nodeid: str, statements: frozenset[object], backend: str | None) -
         yield "providers", nodeid
     if CLI.search(path):
         yield "CLI", nodeid
-    if backend in ("asyncio", "trio"):
+    if backend in LOOPS:
         yield backend, nodeid
 
 
@@ -54,15 +55,20 @@ def backend_of(item: pytest.Item) -> str | None:
 class GroupCounter:
     """Each item carries its groups along in its report, which is what crosses from a worker process to the main one."""
 
-    def __init__(self, required: bool) -> None:
+    def __init__(self, required: bool, loop: str | None = None) -> None:
         self.required = required
+        self.left_out = set(LOOPS) - {loop} if loop else set()
         self.passed: dict[str, set[object]] = {group: set() for group in GROUPS}
 
     @property
     def empty(self) -> list[str]:
-        return [group for group in GROUPS if not self.passed[group]]
+        return [group for group in GROUPS if not self.passed[group] and group not in self.left_out]
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        if self.left_out:
+            left = [item for item in items if backend_of(item) in self.left_out]
+            config.hook.pytest_deselected(items=left)
+            items[:] = [item for item in items if backend_of(item) not in self.left_out]
         for item in items:
             found = list(groups_of(item.nodeid, statements_of(item), backend_of(item)))
             item.user_properties.append((PROPERTY, found))
@@ -88,9 +94,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--require-groups", action="store_true", help="fail a run in which some group of tests has none that passed"
     )
+    parser.addoption("--loop", choices=LOOPS, help="run the tests of this event loop only, and all that need none")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # A worker of pytest-xdist sees only its share: what is missing is for the main process to say.
     required = config.getoption("--require-groups") and not hasattr(config, "workerinput")
-    config.pluginmanager.register(GroupCounter(required), "lash-groups")
+    config.pluginmanager.register(GroupCounter(required, config.getoption("--loop")), "lash-groups")

@@ -87,3 +87,10 @@ def test_skipped_tests_do_not_count(suite: pytest.Pytester) -> None:
     result = run(suite, "--require-groups")
     result.stdout.fnmatch_lines("ERROR: no test passed in: providers")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_one_event_loop_leaves_the_other_ones_tests_out_and_asks_for_none(suite: pytest.Pytester) -> None:
+    result = run(suite, "--require-groups", "--loop", "trio")
+    result.stdout.fnmatch_lines("test groups: statements 2, store cases 2, providers 1, CLI 3, asyncio 0, trio 2")
+    result.assert_outcomes(passed=4, deselected=2)
+    assert result.ret == pytest.ExitCode.OK

@@ -23,6 +23,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+pytestmark = pytest.mark.costly  # sources are read, not run
+
 # What would make the turn machine depend on anything but its inputs. `step` must be a pure function.
 IMPURE = frozenset({
     "anyio", "asyncio", "datetime", "httpx", "logging", "os", "random", "secrets", "socket", "sqlite3", "subprocess",

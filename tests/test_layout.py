@@ -187,6 +187,7 @@ def exported(source: str) -> list[str] | None:
     return None
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("path", modules(), ids=relative)
 def test_all_is_sorted_and_without_doubles(path: Path) -> None:
     names = exported(path.read_text(encoding="utf-8")) or []

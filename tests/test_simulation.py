@@ -14,7 +14,7 @@ from lash_framework import Lash
 from lash_framework.testing import Simulation, explore
 from lash_hookspecs import Ingress, ToolEffect, TurnCancelled
 
-SEEDS = int(os.environ.get("LASH_TEST_SEEDS", "12"))
+SEEDS = int(os.environ.get("LASH_TEST_SEEDS", "8"))
 """A thousand take ten minutes: `LASH_TEST_SEEDS=1000 pytest tests/test_simulation.py`."""
 
 pytestmark = pytest.mark.costly

@@ -78,6 +78,7 @@ def test_every_class_is_stored_or_says_why_not() -> None:
     assert len(STORED_CLASSES) > 120
 
 
+@pytest.mark.costly
 @each_class
 def test_a_value_comes_back_as_it_was(cls: type) -> None:
     """`decode(encode(x)) == x` and `structure(unstructure(x)) == x`; storing it again gives the same bytes."""

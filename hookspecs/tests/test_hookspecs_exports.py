@@ -102,6 +102,7 @@ def test_a_plugin_that_only_needs_the_marker_loads_nothing_else(statement: str, 
     assert {each.split(".")[1] for each in loaded if each.startswith("lash_hookspecs.")} == ours
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("module", [each for each in MODULES if each != "codec"])
 def test_only_the_codec_loads_an_encoder(module: str) -> None:
     assert not loaded_by(f"import lash_hookspecs.{module}") & {"cattrs", "orjson", "anyio", "hypothesis"}

@@ -584,7 +584,7 @@ def test_two_stores_agree_with_the_model_and_everything_is_met() -> None:
             run_state_machine_as_test(
                 Machine,
                 settings=settings(
-                    max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+                    max_examples=50, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
                 ),
             )
             missed = [f"{rule}: {kind}" for rule, kinds in WANTED.items() for kind in kinds if not MET[rule, kind]]

@@ -23,8 +23,11 @@ async def in_memory(folder: Path) -> SqlStore:
     return await open_store(StoreContext(url="sqlite://"))
 
 
-test_in_a_file = conformance(lambda folder: open_store(StoreContext(url=f"sqlite:///{folder}/x.db", settings=QUICK)))
 test_in_memory = conformance(in_memory, reopen=False)
+# The same line with a folder; its cases are those of `test_store_sql_conformance.py` again.
+test_in_a_file = pytest.mark.soak(
+    conformance(lambda folder: open_store(StoreContext(url=f"sqlite:///{folder}/x.db", settings=QUICK)))
+)
 
 
 @pytest.mark.parametrize("capabilities", [(), {Capability.BLOBS}, "sessions", {"session"}])
