@@ -218,7 +218,8 @@ class JournalController:
 
     async def flush(self) -> None:
         """Have the outcomes of external effects durable, and with them all before them."""
-        await self._records.write_external()
+        if self._records.owes:
+            await self._records.write_external()
 
     async def save(self) -> None:
         """Write what is held, whatever is being cancelled: the turn is interrupted, and what was paid for is known."""
