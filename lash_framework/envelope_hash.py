@@ -7,11 +7,12 @@ what is new in it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any
 
+import orjson
 from attrs import field, fields
 
 from lash_framework.message_chain import chain_of, message_digest
@@ -73,7 +74,7 @@ def owner_of(path: str) -> str | None:
 
 # ---- tools ----------------------------------------------------------------------------------------------------------
 
-Pieces = Iterator[tuple[str, str]]
+Pieces = Iterable[tuple[str, str]]
 
 _specs: dict[int, tuple[LlmToolSpec, bytes]] = {}
 
@@ -99,20 +100,30 @@ class Asked:
     """
 
     hash: str
-    _pieces: Callable[[], Pieces]
+    _told: Callable[[], Iterable[bytes]]
     _written: bytes | None = None
 
     @property
     def digests(self) -> dict[str, str]:
         """The digest of each piece. The history as a whole is one of them."""
-        return dict(self._pieces())
+        digests: dict[str, str] = orjson.loads(self.written)
+        return digests
 
     @property
     def written(self) -> bytes:
         """The same as a row holds it."""
         if self._written is None:
-            self._written = canonical_bytes(self.digests)
+            self._written = b"{" + b",".join(filter(None, self._told())) + b"}"
         return self._written
+
+
+def _told(pieces: Pieces) -> bytes:
+    """Pieces as an object in JSON has them between its brackets: what requests have in common is written once."""
+    return orjson.dumps(dict(pieces))[1:-1]
+
+
+def _told_of(data: Mapping[str, Any], owner: str | None) -> tuple[bytes]:
+    return (_told(_paths(data, owner)),)
 
 
 @lru_cache(maxsize=64)
@@ -121,7 +132,7 @@ def _constant(
 ) -> Asked:
     """A command that asks the same in every turn."""
     data = unstructure(command)
-    return Asked(stable_hash("lash.effect", data), partial(_paths, data, None))
+    return Asked(stable_hash("lash.effect", data), partial(_told_of, data, None))
 
 
 @mutable(eq=False)
@@ -187,7 +198,7 @@ class EnvelopeHasher:
             owner = command.call.plugin_id
         elif isinstance(command, ProcessCommand):
             data["operation"].get("input", {}).get("call", {}).pop("on_unknown", None)  # nor here
-        return Asked(stable_hash("lash.effect", data), partial(_paths, data, owner))
+        return Asked(stable_hash("lash.effect", data), partial(_told_of, data, owner))
 
     def _request(self, command: LlmCallCommand | DirectCommand, seen: int | None) -> Asked:
         request = command.request
@@ -196,14 +207,14 @@ class EnvelopeHasher:
         system = messages[0] if len(messages) and messages[0].role is LlmRole.SYSTEM else None
         usage_source = command.usage_source if isinstance(command, DirectCommand) else None
         set_to = (request.model, request.model_variant, request.tool_choice, request.generation)
-        head, head_pieces = self.parts.head.make(
+        head, head_told = self.parts.head.make(
             (command.provider_id, usage_source, *set_to, request.output_spec),
             lambda: _head_of(command.provider_id, usage_source, request),
         )
         scope = None if request.scope is None else {name: getattr(request.scope, name) for name in _SCOPE}
         prompt = message_digest(system).hex() if system is not None else None
         offered = (request.tools, self.tool_owners)
-        tools, tool_pieces = self.parts.tools.make(offered, lambda: _tools_of(*offered))
+        tools, tools_told = self.parts.tools.make(offered, lambda: _tools_of(*offered))
         chained = chain_of(messages, 0 if system is None else 1).hex()
         attachments = [[each.reference.id, each.reference.media_type] for each in request.attachments]
         whole = {
@@ -216,27 +227,26 @@ class EnvelopeHasher:
         }
         shown = self._prompt
 
-        def pieces() -> Pieces:
-            """All of them; those of the last request that are the same in this one aren't made again."""
-            yield from head_pieces
-            yield from _paths({"scope": scope}, None)
-            yield "attachments", _short(canonical_bytes(attachments))
-            if system is not None:
-                assert prompt is not None  # there is one
-                yield from self.parts.shown.make((shown, prompt), lambda: tuple(_prompt_pieces(shown, system, prompt)))
-            yield from tool_pieces
+        def told() -> Iterable[bytes]:
+            """All pieces; those of the last request that are the same in this one aren't made again."""
             start = max(0, len(messages) - NEWS) if seen is None else min(seen, len(messages))
+            own = dict(_paths({"scope": scope}, None))
+            own["attachments"] = _short(canonical_bytes(attachments)) if attachments else _NO_ATTACHMENTS
             for at, message in _from(messages, start):
                 if message is not system:
-                    yield f"messages/{at}", message_digest(message).hex()[:DIGITS]
-            yield "messages/all", chained[:DIGITS]
+                    own[f"messages/{at}"] = message_digest(message).hex()[:DIGITS]
+            own["messages/all"] = chained[:DIGITS]
+            yield head_told
+            yield _told(own.items())
+            if system is not None:
+                assert prompt is not None  # there is one
+                yield self.parts.shown.make((shown, prompt), lambda: _told(_prompt_pieces(shown, system, prompt)))
+            yield tools_told
 
-        return Asked(stable_hash("lash.effect", whole), pieces)
+        return Asked(stable_hash("lash.effect", whole), told)
 
 
-def _head_of(
-    provider_id: str, usage_source: str | None, request: LlmRequest
-) -> tuple[Any, tuple[tuple[str, str], ...]]:
+def _head_of(provider_id: str, usage_source: str | None, request: LlmRequest) -> tuple[Any, bytes]:
     """All of a request but its prompt, its messages and its tools; and its pieces."""
     head = {
         "provider": provider_id,
@@ -247,12 +257,10 @@ def _head_of(
         "generation": {each.name: unstructure(getattr(request.generation, each.name)) for each in _GENERATION},
         "output": unstructure(request.output_spec),
     }
-    return head, tuple(_paths(head, None))
+    return head, _told(_paths(head, None))
 
 
-def _tools_of(
-    specs: tuple[LlmToolSpec, ...], owners: Mapping[str, str]
-) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+def _tools_of(specs: tuple[LlmToolSpec, ...], owners: Mapping[str, str]) -> tuple[list[str], bytes]:
     """The digests of a request's tools; and their pieces."""
     digests = [_spec_digest(each).hex() for each in specs]
     names = [each.name for each in specs]
@@ -260,9 +268,10 @@ def _tools_of(
         (_owned(f"tools/{name}", owners.get(name)), digest[:DIGITS])
         for name, digest in zip(names, digests, strict=True)
     ]
-    return digests, (*pieces, ("tools/order", _short(canonical_bytes(names))))
+    return digests, _told([*pieces, ("tools/order", _short(canonical_bytes(names)))])
 
 
+_NO_ATTACHMENTS = _short(canonical_bytes([]))
 _GENERATION = fields(GenerationOptions)
 _SCOPE = tuple(each.name for each in fields(LlmRequestScope))  # texts, so this is its plain form
 

@@ -31,7 +31,7 @@ from lash_framework.journal_decisions import (
 )
 from lash_framework.journal_errors import EffectSuspended, JournalRefusal, effect_label, mismatch, of_plugin
 from lash_framework.journal_queue import Append, JournalQueue
-from lash_framework.silences import is_silence, is_silent, short, silent_keys, silent_outcome
+from lash_framework.silences import MOSTLY_SILENT, is_silence, is_silent, short, silent_keys, silent_outcome
 from lash_framework.tool_calls import unknown_call
 from lash_hookspecs.codec import encode
 from lash_hookspecs.effect_commands import DirectCommand, RuntimeEffectKind, ToolCallCommand
@@ -185,7 +185,7 @@ class JournalController:
         if row is None and short(key) in self._silent:
             self.replayed.append(label)
             return silent_outcome(envelope.command)
-        if row is None and envelope.command.kind is _K.TOOL_HOOKS:  # mostly silence, of which no hash is kept
+        if row is None and envelope.command.kind in MOSTLY_SILENT:
             return await self._live(envelope, label, partial(self._ask, envelope), run)
         asked = self._prepared.get(key) or self._ask(envelope)
         decision = decide(row, asked.hash)
@@ -218,7 +218,8 @@ class JournalController:
 
     async def flush(self) -> None:
         """Have the outcomes of external effects durable, and with them all before them."""
-        await self._records.write_external()
+        if self._records.owes:
+            await self._records.write_external()
 
     async def save(self) -> None:
         """Write what is held, whatever is being cancelled: the turn is interrupted, and what was paid for is known."""

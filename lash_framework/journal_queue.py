@@ -50,6 +50,11 @@ class JournalQueue:
         """Whether the outcome of an effect outside was added."""
         return self._external > 0
 
+    @property
+    def owes(self) -> bool:
+        """Whether there is an external outcome that isn't durable, or never will be."""
+        return self._written < self._external or self.failure is not None
+
     def add(self, record: Record, *, external: bool = False) -> None:
         """Put a record at the end. `external` marks the outcome of an effect outside."""
         self._held.append(record)

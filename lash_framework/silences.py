@@ -1,24 +1,41 @@
-"""Hooks that were asked and said nothing: one row tells it of all that lie between two writes. Pure.
+"""Who was asked and had nothing to say: one row tells it of all that lie between two writes. Pure.
 
-Most hooks have nothing to say most of the time, and a replay must know that they were asked. A record of each would be
-a question's hash, its digests and an empty answer; all that a replay needs is the key.
+Most hooks have nothing to say most of the time, nobody has said anything at a checkpoint, and prompt and tools are what
+they were; and a replay must know that they were asked. A record of each would be a question's hash, its digests and an
+empty answer; all that a replay needs is the key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import orjson
 
 from lash_framework.journal_errors import JournalRefusal
 from lash_hookspecs.canonical import content_hash
 from lash_hookspecs.codec import decode
-from lash_hookspecs.effect_commands import RuntimeEffectCommand, ToolHooksCommand
-from lash_hookspecs.effect_outcomes import AssistantResponseOutcome, HookRecord, RuntimeEffectOutcome, ToolHooksOutcome
+from lash_hookspecs.effect_commands import RuntimeEffectCommand, RuntimeEffectKind, ToolHooksCommand
+from lash_hookspecs.effect_outcomes import (
+    AssistantResponseOutcome,
+    CheckpointOutcome,
+    HookRecord,
+    RuntimeEffectOutcome,
+    SyncEnvironmentOutcome,
+    ToolHooksOutcome,
+)
 from lash_hookspecs.errors import CodecError
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 
-__all__ = ["is_silence", "is_silent", "readable", "short", "silence_row", "silent_keys", "silent_outcome"]
+__all__ = [
+    "MOSTLY_SILENT",
+    "is_silence",
+    "is_silent",
+    "readable",
+    "short",
+    "silence_row",
+    "silent_keys",
+    "silent_outcome",
+]
 
 KIND = "silence"
 """The kind of such a row, which is no effect's."""
@@ -26,7 +43,14 @@ KIND = "silence"
 DIGITS = 16
 """Of a key, which is a hash: a turn has some thousands of them, at most."""
 
-_NOTHING = AssistantResponseOutcome()
+_NOTHING: Mapping[RuntimeEffectKind, RuntimeEffectOutcome] = {
+    RuntimeEffectKind.ASSISTANT_RESPONSE: AssistantResponseOutcome(),
+    RuntimeEffectKind.CHECKPOINT: CheckpointOutcome(),
+    RuntimeEffectKind.SYNC_EXECUTION_ENVIRONMENT: SyncEnvironmentOutcome(unchanged=True),
+}
+
+MOSTLY_SILENT = frozenset({*_NOTHING, RuntimeEffectKind.TOOL_HOOKS})
+"""Effects that mostly come to nothing, of which no hash is kept then: it is made when something comes of them."""
 
 
 def short(key: str) -> str:
@@ -35,8 +59,12 @@ def short(key: str) -> str:
 
 
 def is_silent(outcome: RuntimeEffectOutcome) -> bool:
-    """Whether hooks were asked, said nothing, and remember nothing new."""
+    """Whether nothing was said, nothing changed, and hooks remember nothing new."""
+    if outcome.kind not in MOSTLY_SILENT:
+        return False
     match outcome:
+        case CheckpointOutcome(taken=(), hooks=hooks) | SyncEnvironmentOutcome(unchanged=True, hooks=hooks):
+            return _is_empty(hooks)
         case ToolHooksOutcome(args=None, output=None, view=None, interventions=(), hooks=hooks):
             return _is_empty(hooks)
         case AssistantResponseOutcome(response=None, hooks=hooks):
@@ -50,7 +78,9 @@ def _is_empty(record: HookRecord) -> bool:
 
 def silent_outcome(command: RuntimeEffectCommand) -> RuntimeEffectOutcome:
     """What came of a command that nobody had an answer to."""
-    return ToolHooksOutcome(call_id=command.call_id) if isinstance(command, ToolHooksCommand) else _NOTHING
+    if isinstance(command, ToolHooksCommand):
+        return ToolHooksOutcome(call_id=command.call_id)
+    return _NOTHING[command.kind]
 
 
 def silence_row(keys: Sequence[str]) -> JournalRow:
@@ -62,7 +92,7 @@ def silence_row(keys: Sequence[str]) -> JournalRow:
         status=JournalStatus.DONE,
         envelope_hash=hash,
         body=orjson.dumps([short(key) for key in keys]),
-        label=f"hooks that said nothing, {len(keys)} times",
+        label=f"what came to nothing, {len(keys)} times",
     )
 
 

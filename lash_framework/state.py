@@ -125,7 +125,10 @@ class PluginStates:
 
     def mark(self) -> Mark:
         """The states as they stand now, for `rollback` and `recorded`."""
-        scopes, mark = self.scopes, {TOOLS: self.tool_words}
+        words, scopes = self._tool_words, self._scopes
+        mark = {TOOLS: self.tool_words if words is None else words}
+        if scopes is None:
+            scopes = self.scopes
         for plugin_id in self.composition.states:
             mark[plugin_id] = scopes[plugin_id].state
         return mark
@@ -143,16 +146,18 @@ class PluginStates:
 
         Raises `PluginError` for a state that can't be stored.
         """
-        scopes, changed = self.scopes, dict[str, Any]()
-        for plugin_id, before in mark.items():
-            if plugin_id != TOOLS and (state := scopes[plugin_id].state) is not before:
+        changed: dict[str, Any] = {}
+        for plugin_id, state in self.mark().items():
+            if state is mark[plugin_id]:
+                continue
+            if plugin_id == TOOLS:
+                from lash_hookspecs.codec import unstructure
+
+                changed[TOOLS] = unstructure(state)
+            else:
                 from orjson import loads
 
                 changed[plugin_id] = loads(_encode(plugin_id, self.composition.states[plugin_id], state))
-        if self.tool_words is not mark[TOOLS]:
-            from lash_hookspecs.codec import unstructure
-
-            changed[TOOLS] = unstructure(self.tool_words)
         return changed
 
     def replay(self, recorded: Mapping[str, Any]) -> None:

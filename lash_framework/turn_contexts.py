@@ -45,12 +45,12 @@ class TurnContexts:
         tool: ToolMoment | None = None,
     ) -> Bind:
         """Contexts for the implementations of a hook, made only where there are some: a turn's are made once."""
-        if context not in self._bound:
+        bound = self._bound.get(context)
+        if bound is None:
             call = self._call(hook)
-            self._bound[context] = call, binding(context, self._plan.states.scopes, call)
-        call, bind = self._bound[context]
-        call.iteration, call.messages, call.kind, call.tool = *self._moment(), kind, tool
-        call.tools, call.hook = self._plan.tools.manifests, hook
+            bound = self._bound[context] = call, binding(context, self._plan.states.scopes, call)
+        call, bind = bound
+        call.hook, call.kind, call.tool, call.known = hook, kind, tool, None
         return bind
 
     def observers(self) -> Bind:
@@ -70,7 +70,6 @@ class TurnContexts:
 
     def _call(self, hook: str) -> TurnCall:
         plan = self._plan
-        iteration, messages = self._moment()
         return TurnCall(
             session_id=plan.session_id,
             mode_id=plan.composition.mode.mode_id,
@@ -78,9 +77,8 @@ class TurnContexts:
             turn_index=plan.conversation.head.turn_index,
             turn_id=plan.turn_id,
             turn_input=plan.turn_input,
-            iteration=iteration,
-            messages=messages,
-            tools=plan.tools.manifests,
+            moment=self._moment,
+            tools=lambda: plan.tools.manifests,
             edit_tools=plan.tools.edit,
             hook=hook,
             services=plan.services,

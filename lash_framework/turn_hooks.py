@@ -50,7 +50,7 @@ from lash_hookspecs.effect_outcomes import (
     TurnStartOutcome,
     TurnStop,
 )
-from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope
+from lash_hookspecs.effects import RuntimeEffectEnvelope, RuntimeScope, effect_key
 from lash_hookspecs.errors import ClaimLost, PluginError, ReplayError
 from lash_hookspecs.handoffs import CreateSession, HandoffSession
 from lash_hookspecs.llm import LlmToolSpec
@@ -257,10 +257,12 @@ class TurnHooks:
             taken, inputs = tuple(no for no, _ in queued), tuple(message for _, message in queued)
             return CheckpointOutcome(hooks=record, taken=taken, inputs=inputs)
 
+        command = _CHECKPOINTS.get(kind) or CheckpointCommand(kind)
+        # Mostly nobody has anything to say, and then the key is all that is recorded: it says which checkpoint it was.
+        key = effect_key(scope, command.kind, f"{effect_id} {kind._value_}")
         while True:
             try:
-                command = _CHECKPOINTS.get(kind) or CheckpointCommand(kind)
-                return await self._ask(scope, command, effect_id, CheckpointOutcome, live)
+                return await self.recorded(envelope(scope, command, effect_id, key=key), CheckpointOutcome, live)
             except ClaimLost as error:
                 # Cancelled between the look and the claim: look again.
                 log.info("%s", error)

@@ -668,6 +668,23 @@ def test_the_difference_is_what_is_added_removed_or_changed(before: dict[str, st
     assert set(paths) == {key for key, _ in set(before.items()) ^ set(now.items())}
 
 
+async def test_what_comes_to_nothing_is_told_by_its_key_and_answered_without_asking() -> None:
+    async def nothing(asked: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        is_checkpoint = asked.command.kind is RuntimeEffectKind.CHECKPOINT
+        return CheckpointOutcome() if is_checkpoint else SyncEnvironmentOutcome(unchanged=True)
+
+    journal = MemoryJournal()
+    controller = JournalController((), journal.append)
+    quiet = [asked("checkpoint", "1"), asked("sync_execution_environment", "2")]
+    for each in quiet:
+        await controller.execute(each, nothing)
+    await controller.execute(asked("pure"), answer)
+    assert journal.writes == [["what came to nothing, 2 times: done", "tool_call `pure-1` (pure-1): done"]]
+    again = JournalController(journal.rows, journal.append)
+    assert [await again.execute(each, never) for each in quiet] == [await nothing(each) for each in quiet]
+    assert again.replayed == controller.ran[:2]
+
+
 async def test_a_checkpoint_command_is_hashed_by_its_kind() -> None:
     other = envelope(SCOPE, CheckpointCommand(CheckpointKind.BEFORE_COMPLETION), "1")
     error = await refused(asked("checkpoint"), other)

@@ -42,6 +42,7 @@ from lash_hookspecs import (
     ExecCodeCommand,
     ExecCodeOutcome,
     ExecResponse,
+    HookRecord,
     InTurn,
     JournalRow,
     JournalStatus,
@@ -162,6 +163,8 @@ def tool_call(effect: ToolEffect, on_unknown: OnUnknown = OnUnknown.FAIL) -> Too
     )
 
 
+REMEMBERED = HookRecord(states={"rules": {"version": 1, "state": {}}})
+
 START = ProcessStart(process_id="p", input=EngineInput("e", {"n": 1}), recovery=ProcessRecovery.RERUNNABLE)
 
 ASKED: dict[str, tuple[Any, RuntimeEffectOutcome]] = {
@@ -179,7 +182,7 @@ ASKED: dict[str, tuple[Any, RuntimeEffectOutcome]] = {
         ToolHooksOutcome(call_id="c"),
     ),
     "exec_code": (ExecCodeCommand("python", "1"), ExecCodeOutcome(ExecResponse())),
-    "checkpoint": (CheckpointCommand(CheckpointKind.AFTER_WORK), CheckpointOutcome()),
+    "checkpoint": (CheckpointCommand(CheckpointKind.AFTER_WORK), CheckpointOutcome(hooks=REMEMBERED)),
     "compact": (CompactCommand(), CompactOutcome()),
     "sync_execution_environment": (SyncEnvironmentCommand(True), SyncEnvironmentOutcome()),
     "sleep": (SleepCommand(5), SleepOutcome()),

@@ -271,7 +271,7 @@ async def test_eight_tools_that_end_together_cost_one_write_and_their_intents_an
     # A paid reply doesn't hang on a hook: with a plugin at the checkpoint it is made durable before that.
     assert host.controller is not None
     assert len(hooks) <= 1
-    assert [row.kind for row in host.controller.held][-2:] == ["checkpoint", "turn_end"]
+    assert [row.kind for row in host.controller.held][-2:] == ["silence", "turn_end"]
 
 
 async def test_a_journal_that_can_not_be_written_stops_the_calls_that_still_run() -> None:

@@ -367,15 +367,17 @@ async def test_hooks_that_said_nothing_are_known_by_their_keys_and_asked_once() 
     assert called == {names[0]: 3, names[1]: 3, names[2]: 3, names[3]: 2}
     assert not [row.label for row in rows if row.kind in ("tool_hooks", "assistant_response")]
     silences = [row for row in rows if row.kind == "silence"]
-    assert [len(orjson.loads(row.body)) for row in silences] == [4, 3, 1]
+    # The last two tell of two checkpoints, too, and of a prompt that is what it was.
+    assert [len(orjson.loads(row.body)) for row in silences] == [4, 3 + 2, 1 + 1]
+    hooks_in = dict(zip((row.key for row in silences), (4, 3, 1), strict=True))
     # The decisions that three unsafe calls were started on are in the write of their intents.
-    assert "hooks that said nothing, 4 times: done" in host.journal.writes[1]
+    assert "what came to nothing, 4 times: done" in host.journal.writes[1]
     for length in range(len(rows) + 1):
         called.clear()
         left = JournalHost(MemoryJournal(rows[:length]), attempt=2)
         async with inline_agent(says, **options) as lash:
             await turn_of(lash, left)
-        told = sum(len(orjson.loads(row.body)) for row in rows[:length] if row.kind == "silence")
+        told = sum(hooks_in.get(row.key, 0) for row in rows[:length])
         asked = called["lash_before_tool_call"] + called["lash_tool_result_view"] + called["lash_assistant_response"]
         assert asked <= 8 - told, length
     replay = JournalHost(host.committed())
@@ -413,7 +415,7 @@ async def test_a_row_of_silence_that_can_not_be_read_is_told_and_no_hook_is_aske
     async with agent([], **options) as lash:
         session = await lash.session("s", recover=False)
         for _ in range(2):
-            with pytest.raises(TurnBlocked, match="runtime_effect_corrupt: the record of hooks that said nothing"):
+            with pytest.raises(TurnBlocked, match="runtime_effect_corrupt: the record of what came to nothing"):
                 await session.recover()
         (rehearsal,) = await lash.upgrade_check()
         assert (rehearsal.verdict, "runtime_effect_corrupt" in rehearsal.reason) == (Verdict.MISMATCH, True)

@@ -1,8 +1,8 @@
 """Values as plain data: what `codec` writes. `_structured` reads it again.
 
-What a value becomes follows from its class alone, so a table of fields per class does it. cattrs writes and compiles a
-function for each class, which is twice as fast, and takes a hundred times as long to make. So a class that is written
-often is left to cattrs, and a process that runs one turn never loads it.
+What a value becomes follows from its class alone, so a table of fields per class does it. A function that is compiled
+for the class is twice as fast, and takes as long to make as some hundred values to write. So a class that is written
+often gets one, and a process that runs one turn makes none. What isn't ours is left to cattrs.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def unstructured(value: Any) -> Any:
 _Way = Callable[[Any], Any]
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
-_OFTEN = 1000
-"""After so many writes of a class, cattrs' function for it pays: making it takes as long as these."""
+_OFTEN = 300
+"""After so many writes of a class, a function for it pays: making it takes as long as these."""
 
 _OURS = frozenset({"lash_hookspecs", "lash_framework"})
 """Whose fields say all by their values. What a plugin's hold goes by how they are declared."""
@@ -133,18 +133,27 @@ def _until_often(cls: type, way: _Way) -> _Way:
         nonlocal left
         left -= 1
         if left < 0:
-            _ways[cls] = _converter().get_unstructure_hook(cls)
+            _ways[cls] = _compiled(cls)
         return way(value)
 
     return write
 
 
-def _object(cls: type) -> _Way:
-    """The tag, the fields that are always there, and those of the others that say something: as cattrs has it."""
+_Field = tuple[str, bool, Any, bool]
+"""Its name, whether it is left out if it says nothing, the value with which it does, and whether it may be a set."""
+
+
+def _shape(cls: type) -> tuple[dict[str, Any], list[_Field]]:
+    """What is always the same, and the fields: those that are always there come first, as cattrs has it."""
     fields = [(each.name, *_nothing(each), "set[" in str(each.type).lower()) for each in attrs.fields(cls) if each.init]
     fields.sort(key=lambda field: field[1])
     tag = tag_of(cls)
-    start: dict[str, Any] = {} if tag is None else {tag_field(cls): tag}
+    return {} if tag is None else {tag_field(cls): tag}, fields
+
+
+def _object(cls: type) -> _Way:
+    """The tag, the fields that are always there, and those of the others that say something."""
+    start, fields = _shape(cls)
 
     def write(value: Any) -> dict[str, Any]:
         made = start.copy()
@@ -163,6 +172,26 @@ def _object(cls: type) -> _Way:
         return made
 
     return write
+
+
+def _compiled(cls: type) -> _Way:
+    """The same as code, in which the fields are no table."""
+    start, fields = _shape(cls)
+    space: dict[str, Any] = {"plain": _PLAIN, "way": _ways.get, "way_of": _way_of, "written": _set_or_other}
+    lines = ["def write(value):", f" made = {start!r}"]
+    for at, (name, omits, nothing, may_be_set) in enumerate(fields):
+        space[f"nothing{at}"] = nothing
+        says = "1" if not omits else "inner is not None" if nothing is None else f"inner != nothing{at}"
+        other = "written(inner)" if may_be_set else "(way(kind) or way_of(kind))(inner)"
+        lines.append(f" inner = value.{name}")
+        lines.append(f" if {says}: made[{name!r}] = inner if (kind := inner.__class__) in plain else {other}")
+    exec("\n".join([*lines, " return made"]), space)
+    write: _Way = space["write"]
+    return write
+
+
+def _set_or_other(value: Any) -> Any:
+    return sorted(map(unstructured, value)) if isinstance(value, AbstractSet) else unstructured(value)
 
 
 def _nothing(attribute: attrs.Attribute[Any]) -> tuple[bool, Any]:

@@ -180,20 +180,27 @@ class SessionHookContext(HookContext):
 
 @mutable(kw_only=True, eq=False)
 class TurnCall(SessionCall):
-    """What a turn-level call is about. `messages` is the conversation as it stands, transient notes included.
+    """What a turn-level call is about: `hook`, `kind` and `tool` are brought up to date before each call.
 
-    A turn goes on, and brings `hook`, `iteration`, `messages`, `kind` and `tool` up to date before each call.
+    `moment` tells where the turn stands, `tools` what the model may call: most hooks ask for neither. `known` is what
+    `moment` told in this call.
     """
 
     turn_id: str
     turn_input: TurnInput
-    iteration: int = 0
-    messages: Sequence[Message] = ()
-    tools: tuple[ToolManifest, ...] = ()
+    moment: Callable[[], tuple[int, Sequence[Message]]]
+    tools: Callable[[], tuple[ToolManifest, ...]]
+    known: tuple[int, Sequence[Message]] | None = None
     kind: CheckpointKind | None = None
     tool: Any = None
     edit_tools: Callable[..., None] | None = None
     termination: TerminationPolicy = TerminationPolicy()
+
+    def where(self) -> tuple[int, Sequence[Message]]:
+        """The iteration, and the conversation."""
+        if self.known is None:
+            self.known = self.moment()
+        return self.known
 
 
 class TurnHookContext(SessionHookContext):
@@ -210,12 +217,12 @@ class TurnHookContext(SessionHookContext):
     @property
     def iteration(self) -> int:
         """The iteration, from 0: how often the model was asked before."""
-        return self._call.iteration
+        return self._call.where()[0]
 
     @property
     def messages(self) -> Sequence[Message]:
-        """The conversation as it stands."""
-        return self._call.messages
+        """The conversation as it stands, transient notes included."""
+        return self._call.where()[1]
 
     @property
     def turn_input(self) -> TurnInput:
@@ -225,7 +232,7 @@ class TurnHookContext(SessionHookContext):
     @property
     def tools(self) -> tuple[ToolManifest, ...]:
         """The tools that the model may call."""
-        return self._call.tools
+        return self._call.tools()
 
     def edit_tools(self, *, show: Iterable[str] = (), hide: Iterable[str] = ()) -> None:
         """Let the model call these tools or not, from its next request on, in this turn and the session's later ones.

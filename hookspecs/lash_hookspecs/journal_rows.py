@@ -25,8 +25,8 @@ class JournalStatus(StrEnum):
 class JournalRow:
     """One effect of a turn. `key` is its replay key, `envelope_hash` what was asked: SHA-256 in lower-case hex.
 
-    `body` is the encoded outcome or error; an intent has the encoded command, for people. `digests` is canonical JSON:
-    a short digest for each piece of what was asked, by its path, so that a mismatch can be explained although the
+    `body` is the encoded outcome or error; an intent has the encoded command, for people. `digests` is an object in
+    JSON: a short digest for each piece of what was asked, by its path, so that a mismatch can be explained although the
     history isn't kept. `label` names the effect for people.
     """
 

@@ -46,7 +46,7 @@ from lash_hookspecs import (
     unstructure,
 )
 from lash_hookspecs._structured import structured
-from lash_hookspecs._unstructured import _OFTEN, _object, _ways, unstructured
+from lash_hookspecs._unstructured import _OFTEN, _compiled, _object, _way_of, _ways, unstructured
 from lash_hookspecs.codec import _converter
 
 each_class = pytest.mark.parametrize("cls", STORED_CLASSES, ids=lambda cls: cls.__name__)
@@ -333,28 +333,29 @@ def test_a_type_that_no_table_knows_is_left_to_cattrs() -> None:
 @each_class
 def test_a_value_is_written_as_cattrs_writes_it(cls: type) -> None:
     """Which way a class is written depends on how often it was: that must never show, in values, order or types."""
-    by_table = _object(cls) if cls is not TurnActivity else unstructured
+    by_table, by_code = (make(cls) if cls is not TurnActivity else unstructured for make in (_object, _compiled))
 
     @few
     @given(values(cls))
     def alike(value: Any) -> None:
         expected = _converter().unstructure(value)
-        for data in (by_table(value), unstructured(value)):
+        for data in (by_table(value), by_code(value), unstructured(value)):
             require_plain(data)
             assert repr(data) == repr(expected)
 
     alike()
 
 
-def test_a_class_that_is_written_often_is_left_to_cattrs() -> None:
+def test_a_class_that_is_written_often_gets_a_function_of_its_own() -> None:
     @attrs.frozen
     class Often:
         name: str
 
     Often.__module__ = "lash_hookspecs.often"  # a plugin's is left to cattrs at once
+    by_table = _ways.setdefault(Often, _way_of(Often))
     written = [unstructured(Often(str(number))) for number in range(_OFTEN + 2)]
     assert written == [{"name": str(number)} for number in range(_OFTEN + 2)]
-    assert _ways[Often] is _converter().get_unstructure_hook(Often)
+    assert _ways[Often] is not by_table
 
 
 def test_what_is_no_value_is_left_to_cattrs() -> None:

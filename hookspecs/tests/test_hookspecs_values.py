@@ -323,6 +323,8 @@ def call(**changes: Any) -> TurnCall:
             "policy": SessionPolicy(model="m:x"),
             "turn_id": "t",
             "turn_input": TurnInput.text("hi"),
+            "moment": lambda: (0, ()),
+            "tools": tuple,
             "kind": CheckpointKind.AFTER_WORK,
             **changes,
         }
