@@ -11,8 +11,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import define
-
 from lash_framework.faults import failure_text, leaves
 from lash_framework.lifespans import Lifespans
 from lash_hookspecs.codec import encode
@@ -53,14 +51,14 @@ class OwnedToolSet:
         return f"toolset `{self.toolset.name}` of plugin `{self.plugin_id}`"
 
 
-@define(eq=False)
 class _Connection:
     """What a connection offered last, and how many calls run on it. It is sound until a call says otherwise."""
 
-    list_tools: ListTools
-    tools: Mapping[str, Tool]
-    calls: int = 0
-    is_sound: bool = True
+    def __init__(self, list_tools: ListTools) -> None:
+        self.list_tools = list_tools
+        self.tools: Mapping[str, Tool] = {}
+        self.calls = 0
+        self.is_sound = True
 
 
 class Toolsets:
@@ -96,8 +94,7 @@ class Toolsets:
         return None if live is None else live.tools.get(name)
 
     async def connection(self, owned: OwnedToolSet, name: str) -> _Connection:
-        """The connection that a call of this tool runs on; it is asked, or made anew, if it isn't sound. Raises
-        `ToolError`."""
+        """The connection that a call of this tool runs on: asked, or made anew, if it isn't sound. Raises `ToolError`."""
         live = self._live.get(owned.key)
         if live is None or not live.is_sound or not self._lifespans.is_open(owned.key):
             record = await self._record(owned, self._begin(owned))
@@ -145,7 +142,7 @@ class Toolsets:
         """The connection with what it offers now."""
         live = self._live.get(owned.key)
         if live is None or live.list_tools is not list_tools:
-            live = self._live[owned.key] = _Connection(list_tools, tools)
+            live = self._live[owned.key] = _Connection(list_tools)
         live.tools, live.is_sound = tools, True
         return live
 
