@@ -94,7 +94,7 @@ class Toolsets:
         return None if live is None else live.tools.get(name)
 
     async def connection(self, owned: OwnedToolSet, name: str) -> _Connection:
-        """The connection that a call of this tool runs on: asked, or made anew, if it isn't sound. Raises `ToolError`."""
+        """What a call of this tool runs on: asked, or made anew, if it isn't sound. Raises `ToolError`."""
         live = self._live.get(owned.key)
         if live is None or not live.is_sound or not self._lifespans.is_open(owned.key):
             record = await self._record(owned, self._begin(owned))
