@@ -202,6 +202,10 @@ def _united(
 
     for owned in found:
         add("lash_tools", owned)
+    rows += [
+        Provenance("toolset", each.toolset.name, each.plugin_id, "asked as each turn starts")
+        for each in toolsets.toolsets.values()
+    ]
     connected = toolsets.add_to(tools, rows, absent)
     offered = tuple(each.tool.manifest for each in tools.values())
     edits: list[Owned[CatalogEdit]] = collect_sync(hooks["lash_tool_catalog"], bind, item=CatalogEdit, catalog=offered)
