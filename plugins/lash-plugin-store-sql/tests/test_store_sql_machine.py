@@ -629,7 +629,7 @@ WANTED = {
     "committed": {"CommitResult", "ClaimLost", "HeadConflict"},
     "commit_again": {"CommitResult"},
     "outsider": {"CommitResult", "HeadConflict"},
-    "fork": {"bool", "CommitRefused", "SessionDeleted"},
+    "fork": {"bool", "CommitRefused"},
 }
 
 
