@@ -14,11 +14,11 @@ import anyio
 from attrs import frozen
 
 from lash_framework.faults import failure_text, pass_on
-from lash_framework.hook_services import snapshot_of
 from lash_framework.hooks import Owned, settled
 from lash_framework.other_sessions import SessionGraph, SessionLifecycle
 from lash_framework.schemas import schema_fault
 from lash_framework.state import PluginStates
+from lash_framework.turn_services import snapshot_of
 from lash_hookspecs.actions import Action, ActionCall, ActionContext, ActionKind, ActionProgress, ActionSession
 from lash_hookspecs.codec import encode, structure, unstructure
 from lash_hookspecs.contexts import PluginScope, binding

@@ -7,11 +7,13 @@ it was done; a failure, if something blocking went wrong; else the last answer. 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import orjson
 from attrs import evolve, field
 
 from lash_framework.hooks import HookIssue
+from lash_framework.turn_errors import aborted
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.messages import Message, MessageRole, PartKind
 from lash_hookspecs.sessions import (
@@ -34,6 +36,7 @@ from lash_hookspecs.turn_events import (
     ToolCallEvent,
     TurnOutcomeEvent,
 )
+from lash_hookspecs.turn_interventions import TurnIntervention, TurnInterventionKind
 from lash_hookspecs.turn_outcomes import (
     AssistantMessage,
     FinalValue,
@@ -45,6 +48,10 @@ from lash_hookspecs.turn_outcomes import (
     TurnOutcome,
 )
 from lash_hookspecs.values import mutable
+
+if TYPE_CHECKING:
+    from lash_framework.directives import Sorted
+    from lash_hookspecs.context_views import ContextView
 
 __all__ = [
     "PARTIAL",
@@ -134,6 +141,7 @@ class TurnAssembler:
     partial_text: str = ""
     last_usage: TokenUsage = TokenUsage()
     call_usage: list[TokenUsage] = field(factory=list)
+    interventions: dict[tuple[str, TurnInterventionKind, str], int] = field(factory=dict)
     _children: dict[tuple[str, str, str], TokenUsage] = field(factory=dict)
 
     def note(self, issues: Iterable[TurnIssue]) -> None:
@@ -141,6 +149,22 @@ class TurnAssembler:
         for each in issues:
             if each not in self.issues:
                 self.issues.append(each)
+
+    def take(self, found: Sorted) -> None:
+        """What directives of plugins do to the turn, apart from its messages and events."""
+        if found.abort is not None:
+            self.issues.append(aborted(*found.abort))
+        self.did(found.did)
+
+    def shown(self, view: ContextView | None) -> None:
+        """What plugins show of the conversation before the turn."""
+        if view is not None:
+            self.did((each, TurnInterventionKind.CONTEXT_CHANGED, "") for each in view.plugin_ids)
+
+    def did(self, found: Iterable[tuple[str, TurnInterventionKind, str]]) -> None:
+        """Plugins did something to the turn."""
+        for each in found:
+            self.interventions[each] = self.interventions.get(each, 0) + 1
 
     def fold(self, event: SessionEvent, owner: str | None = None) -> None:
         """Take one event in. `owner` is the plugin of a tool."""
@@ -215,6 +239,10 @@ class TurnAssembler:
             tool_calls=tuple(self.tool_calls),
             call_usage=tuple(self.call_usage),
             errors=tuple(issues),
+            interventions=tuple(
+                TurnIntervention(plugin_id=plugin_id, kind=kind, detail=detail, count=count)
+                for (plugin_id, kind, detail), count in self.interventions.items()
+            ),
             durable=durable,
         )
 

@@ -151,18 +151,24 @@ class _Connected:
             if owned is None:
                 continue  # a record of before: the plugin has none of this name any more
             if record.reason:
-                absent[f"toolset {record.name}"] = Absent(record.plugin_id, record.reason)
+                _note(absent, f"toolset {record.name}", record.plugin_id, record.reason)
             for manifest in record.tools:
                 name = manifest.name
                 if name in taken or name in tools:
                     other = taken.get(name) or tools[name].plugin_id
-                    label = f"{name} of toolset {record.name}"
-                    absent[label] = Absent(record.plugin_id, f"there is a tool `{name}` of plugin `{other}`")
+                    reason = f"there is a tool `{name}` of plugin `{other}`"
+                    _note(absent, f"{name} of toolset {record.name}", record.plugin_id, reason)
                     continue
                 tools[name] = OwnedTool(ConnectedTool(self.hub, owned, manifest), record.plugin_id)
                 rows.append(Provenance("tool", name, record.plugin_id, f"toolset {record.name}"))
                 added.add(name)
         return frozenset(added)
+
+
+def _note(absent: dict[str, Absent], what: str, plugin_id: str, reason: str) -> None:
+    """Two plugins may each have a toolset of that name."""
+    label = f"{what} of plugin {plugin_id}" if what in absent else what
+    absent[label] = Absent(plugin_id, reason)
 
 
 def _united(
@@ -196,6 +202,10 @@ def _united(
 
     for owned in found:
         add("lash_tools", owned)
+    rows += [
+        Provenance("toolset", each.toolset.name, each.plugin_id, "asked as each turn starts")
+        for each in toolsets.toolsets.values()
+    ]
     connected = toolsets.add_to(tools, rows, absent)
     offered = tuple(each.tool.manifest for each in tools.values())
     edits: list[Owned[CatalogEdit]] = collect_sync(hooks["lash_tool_catalog"], bind, item=CatalogEdit, catalog=offered)

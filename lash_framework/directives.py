@@ -24,9 +24,10 @@ from lash_hookspecs.directives import (
 )
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import CodecError, PluginError
-from lash_hookspecs.handoffs import CreateSession, HandoffSession, handoff_to
+from lash_hookspecs.handoffs import CreateSession, HandoffSession, child_session_id, handoff_to
 from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin, ProcessOrigin
 from lash_hookspecs.turn_events import PluginEvent
+from lash_hookspecs.turn_interventions import TurnInterventionKind
 from lash_hookspecs.turn_outcomes import Stopped, StopReason, TurnOutcome
 from lash_hookspecs.values import mutable
 
@@ -43,7 +44,8 @@ Recorded = AbortTurn | EnqueueMessages | EmitEvents | FailLlmCall | CreateSessio
 class Sorted:
     """Directives by what is done with them. `abort` is the last one, with its plugin; it beats a `handoff`.
 
-    `sessions` are all that are to be made, the one that the turn is handed to among them.
+    `sessions` are all that are to be made, the one that the turn is handed to among them. `did` tells of each directive
+    what it does to the turn, and whose it is.
     """
 
     lasting: list[PluginMessage] = field(factory=list)
@@ -53,6 +55,7 @@ class Sorted:
     handoff: Owned[HandoffSession] | None = None
     sessions: list[OwnedDirective] = field(factory=list)
     scope: RuntimeScope | None = None
+    did: list[tuple[str, TurnInterventionKind, str]] = field(factory=list)
 
     @property
     def ends(self) -> TurnOutcome | None:
@@ -123,20 +126,34 @@ def sort_directives(directives: Sequence[OwnedDirective], scope: RuntimeScope | 
     """Sort recorded directives by what is done with them, in the turn that is the `scope`."""
     found = Sorted(scope=scope)
     for each in directives:
-        plugin_id = each.plugin_id
+        plugin_id, kind, detail = each.plugin_id, None, ""
         match each.directive:
             case EnqueueMessages(messages=messages, transient=transient):
                 (found.transient if transient else found.lasting).extend(messages)
+                kind = TurnInterventionKind.MESSAGES_ADDED
             case EmitEvents(events=events):
                 found.events += [PluginEvent(plugin_id=plugin_id, name=e.name, payload=e.payload) for e in events]
             case AbortTurn() as abort:
                 found.abort = Owned(plugin_id, abort)
-            case CreateSession():
+                kind, detail = TurnInterventionKind.ENDED, abort.code
+            case FailLlmCall(code=code):
+                kind, detail = TurnInterventionKind.MODEL_CALL_REFUSED, code
+            case CreateSession() as wish:
                 found.sessions.append(each)
+                kind, detail = TurnInterventionKind.SESSION_MADE, _named(wish, plugin_id, scope)
             case HandoffSession() as handoff:
                 found.handoff = Owned(plugin_id, handoff)
                 found.sessions.append(each)
+                kind, detail = TurnInterventionKind.HANDED_OFF, _named(handoff.create, plugin_id, scope)
+        if kind is not None:
+            found.did.append((plugin_id, kind, detail))
     return found
+
+
+def _named(wish: CreateSession, plugin_id: str, scope: RuntimeScope | None) -> str:
+    if wish.session_id or scope is None:
+        return wish.session_id or ""
+    return child_session_id(scope.session_id, scope.turn_id or "", plugin_id, wish.key)
 
 
 def _owned_message(message: PluginMessage, plugin_id: str, transient: bool) -> PluginMessage:

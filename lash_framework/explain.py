@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from lash_framework.catalog import Catalog
 from lash_framework.composition import Composition
+from lash_framework.explained_acts import ExplainedAct, acts_of
 from lash_framework.prefix_changes import Piece, differing
 from lash_framework.prompt import KERNEL_OWNER
 from lash_framework.sourcing import Sourced
@@ -128,7 +129,7 @@ class OwnedLine(NamedTuple):
 
 @frozen(kw_only=True)
 class Explanation:
-    """A turn's record, whose turn it is, and what plugins did about its tool calls.
+    """A turn's record, whose turn it is, and what plugins did to it (`acts`), and about its tool calls.
 
     `changes` say why its model calls begin otherwise than those of the turn before it, or than one another.
     """
@@ -144,6 +145,7 @@ class Explanation:
     template_owner: str = KERNEL_OWNER
     changes: tuple[PrefixChange, ...] = ()
     calls: tuple[ExplainedCall, ...] = ()
+    acts: tuple[ExplainedAct, ...] = ()
     withheld: tuple[WithheldTool, ...] = ()
 
     @property
@@ -180,6 +182,7 @@ class Explanation:
             template_owner=record.template_owner,
             withheld=record.withheld,
             changes=tuple(changes),
+            acts=tuple(acts_of(turn)),
             calls=tuple(
                 ExplainedCall(
                     call_id=call.call_id, tool_name=call.tool_name, plugin_id=each.plugin_id, what=_told(each)

@@ -16,7 +16,6 @@ from lash_framework.compacting import require_compactor
 from lash_framework.explain import explain_record
 from lash_framework.faults import IN_RESULT
 from lash_framework.history import Conversation
-from lash_framework.hook_services import HookServices
 from lash_framework.journal_errors import EffectsSuspended
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.prompt import OwnedLayer
@@ -30,6 +29,7 @@ from lash_framework.successors import new_sessions
 from lash_framework.turn import TurnRun
 from lash_framework.turn_commit import conversation_after, prepare_commit
 from lash_framework.turn_plan import CancelGate, TurnPlan
+from lash_framework.turn_services import HookServices
 from lash_hookspecs.activity import TurnEnd
 from lash_hookspecs.effect_outcomes import HookFailure, TurnStop
 from lash_hookspecs.effects import EffectController, RuntimeScope

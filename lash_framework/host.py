@@ -135,7 +135,9 @@ class PluginHost:
             resolved = extend(merge(self._table.chain(mode_id)), self._extensions.get(mode_id, ()))
             known = compose(self._manager, self._registrations, resolved, self._options_of, self.toolsets)
             if self._lock is not None:
-                self._lock.check_tools(known.plugins, known.tool_owners)
+                from lash_framework.lock import tools_of  # few have one
+
+                self._lock.check_tools(known.plugins, tools_of(known))
             self._compositions[mode_id] = known
         return known
 

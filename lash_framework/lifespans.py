@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import anyio
     from anyio.abc import TaskGroup
 
-__all__ = ["CLOSE_LIMIT_S", "Lifespans"]
+__all__ = ["CLOSE_LIMIT_S", "Begun", "Lifespans"]
 
 CLOSE_LIMIT_S = 10.0
 """How long, in seconds, each lifespan may take to close before it is cancelled: Docker stops containers like that."""
@@ -33,8 +33,8 @@ _log = logging.getLogger("lash.hooks")
 Make = Callable[[], AbstractAsyncContextManager[Any]]
 
 
-class _Held:
-    """One plugin's lifespan, from the request to enter it to its end."""
+class Begun:
+    """One plugin's lifespan, or a connection, from the request to enter it to its end."""
 
     def __init__(self, plugin_id: str, limit_s: float, may_break: bool) -> None:
         import anyio
@@ -82,9 +82,9 @@ class Lifespans:
     def __init__(self, close_limit_s: float = CLOSE_LIMIT_S) -> None:
         self._close_limit_s = close_limit_s
         self._tasks: TaskGroup | None = None
-        self._held: dict[str, _Held] = {}
-        self._dropped: dict[str, _Held] = {}
-        self._in_order: list[_Held] = []
+        self._held: dict[str, Begun] = {}
+        self._dropped: dict[str, Begun] = {}
+        self._in_order: list[Begun] = []
         self._errors: list[PluginError] = []
         self._is_closed = False
 
@@ -130,19 +130,26 @@ class Lifespans:
             values[plugin_id] = held.value
         return values
 
-    async def connect(self, key: str, make: Make, limit_s: float) -> Any:
-        """The same for a connection, which may take so long, and may break. Raises what it raised."""
-        while (left := self._dropped.get(key)) is not None:
+    async def connect(self, key: str, make: Make, limit_s: float, begun: Begun | None = None) -> Any:
+        """The same for a connection, which may take so long, and may break. Raises what it raised.
+
+        `begun` is what `begin` said: an attempt that has failed by now isn't made again.
+        """
+        while begun is None and (left := self._dropped.get(key)) is not None:
             await left.left.wait()  # what it holds may be what the next one needs
-        held = await self._entered(key, make, limit_s, may_break=True)
+        held = await self._entered(key, make, limit_s, may_break=True, begun=begun)
         if not held.is_open:
             raise held.error or ConfigurationError("the host was closed before it was ready")
         return held.value
 
-    def begin(self, key: str, make: Make, limit_s: float) -> None:
-        """Begin to enter a connection, which sets its place in the order; `connect` then waits for it."""
-        if key not in self._held and key not in self._dropped:
-            self._start(key, make, limit_s, may_break=True)
+    def begin(self, key: str, make: Make, limit_s: float) -> Begun | None:
+        """Begin to enter a connection, which sets its place in the order; `connect` then waits for it.
+
+        None while the one before it is being left.
+        """
+        if key in self._dropped:
+            return None
+        return self._held.get(key) or self._start(key, make, limit_s, may_break=True)
 
     def is_open(self, key: str) -> bool:
         """Whether it is entered."""
@@ -160,22 +167,29 @@ class Lifespans:
         held.scope.deadline = anyio.current_time() + self._close_limit_s
         held.leave.set()
 
-    async def _entered(self, plugin_id: str, make: Make, limit_s: float = math.inf, may_break: bool = False) -> _Held:
-        held = self._held.get(plugin_id) or self._start(plugin_id, make, limit_s, may_break)
+    async def _entered(
+        self,
+        plugin_id: str,
+        make: Make,
+        limit_s: float = math.inf,
+        may_break: bool = False,
+        begun: Begun | None = None,
+    ) -> Begun:
+        held = begun or self._held.get(plugin_id) or self._start(plugin_id, make, limit_s, may_break)
         if not held.is_open:
             await held.entered.wait()
         return held
 
-    def _start(self, plugin_id: str, make: Make, limit_s: float, may_break: bool) -> _Held:
+    def _start(self, plugin_id: str, make: Make, limit_s: float, may_break: bool) -> Begun:
         if self._is_closed or self._tasks is None:
             state = "closed" if self._is_closed else "not running: use it inside of `async with host.run()`"
             raise ConfigurationError(f"plugin `{plugin_id}` holds resources for its host, but the host is {state}")
-        held = self._held[plugin_id] = _Held(plugin_id, limit_s, may_break)
+        held = self._held[plugin_id] = Begun(plugin_id, limit_s, may_break)
         self._in_order.append(held)
         self._tasks.start_soon(self._watch, held, make, name=f"lifespan of {plugin_id}")
         return held
 
-    async def _watch(self, held: _Held, make: Make) -> None:
+    async def _watch(self, held: Begun, make: Make) -> None:
         await held.live(make)
         if held.is_open and held.leave.is_set():
             if self._dropped.get(held.plugin_id) is held:
@@ -215,7 +229,7 @@ class Lifespans:
         if errors:
             raise ExceptionGroup("plugins failed to close", errors)
 
-    async def _leave(self, held: _Held) -> None:
+    async def _leave(self, held: Begun) -> None:
         import anyio
 
         if not held.is_open:

@@ -21,6 +21,7 @@ from lash_hookspecs.values import frozen
 if TYPE_CHECKING:
     import pluggy
 
+    from lash_framework.composition import Composition
     from lash_framework.discovery import Candidate
     from lash_framework.plugins import LoadedPlugin
     from lash_framework.settings import Settings
@@ -34,11 +35,13 @@ __all__ = [
     "hooks_by_plugin",
     "lock_of",
     "read_lock",
+    "tools_of",
 ]
 
 FORMAT = 1
 LOCK_NAME = "lash.lock"
 
+_TOOLSET = "toolset "  # no tool's name has a blank
 _LISTS = ("hooks", "tools", "capabilities")
 
 
@@ -90,7 +93,7 @@ class LockedPlugin:
             yield f"plugin `{plugin_id}` is {now.version}, and was locked at {self.version}"
         for name, what in (("hooks", "hook"), ("tools", "tool"), ("capabilities", "capability")):
             for each in sorted({*getattr(now, name)} - {*getattr(self, name)}):
-                yield f"plugin `{plugin_id}` has the new {what} `{each}`"
+                yield _new(plugin_id, what, each)
 
 
 @frozen(kw_only=True)
@@ -139,12 +142,12 @@ class PluginLock:
             gone = [f"plugin `{each}` is locked, and not installed here" for each in lacking]
             raise LockMismatch(self.place, rows + gone)
 
-    def check_tools(self, plugins: Sequence[LoadedPlugin], owners: Mapping[str, str]) -> None:
-        """The tools of a composition: `owners` has their plugins' ids, by name. Raises `LockMismatch`."""
+    def check_tools(self, plugins: Sequence[LoadedPlugin], tools: Iterable[tuple[str, str]]) -> None:
+        """The tools of a composition, as `tools_of` has them. Raises `LockMismatch`."""
         installed = {each.plugin_id for each in plugins if each.source == "entry point"}
         rows = [
-            f"plugin `{plugin_id}` has the new tool `{name}`"
-            for name, plugin_id in owners.items()
+            _new(plugin_id, "tool", name)
+            for name, plugin_id in tools
             if plugin_id in installed & self.plugins.keys() and name not in self.plugins[plugin_id].tools
         ]
         if rows:
@@ -163,6 +166,22 @@ class PluginLock:
                 lost = sorted({*getattr(locked, name)} - {*getattr(each, name)})
                 rows += [f"plugin `{plugin_id}` no longer has `{gone}` among its {name}" for gone in lost]
         return rows + [f"plugin `{each}` is gone" for each in self.plugins if each not in now.plugins]
+
+
+def _new(plugin_id: str, what: str, name: str) -> str:
+    if name.startswith(_TOOLSET):
+        what, name = "toolset", name.removeprefix(_TOOLSET)
+    return f"plugin `{plugin_id}` has the new {what} `{name}`"
+
+
+def tools_of(composition: Composition) -> Iterator[tuple[str, str]]:
+    """What a lock holds of a composition's tools, with their plugins: their names, and toolsets by theirs.
+
+    The tools of a toolset that connects to something are known as a turn starts, and not to a lock.
+    """
+    yield from composition.tool_owners.items()
+    for each in composition.catalog.toolsets:
+        yield _TOOLSET + each.toolset.name, each.plugin_id
 
 
 def hooks_by_plugin(manager: pluggy.PluginManager) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ answer come once that is recorded, and have a record of their own: an answer tha
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
 from attrs import evolve
@@ -21,6 +21,7 @@ from lash_framework.model_calls import call_model, storable
 from lash_framework.reply_pieces import ReplyPieces
 from lash_framework.stream import ActivityStream
 from lash_framework.turn_contexts import TurnContexts
+from lash_framework.turn_errors import attachment_lost
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.codec import encode
@@ -40,8 +41,12 @@ from lash_hookspecs.handoffs import HandoffSession
 from lash_hookspecs.llm import LlmCallError, LlmResponse, TokenUsage
 from lash_hookspecs.model_hooks import AssistantReply
 from lash_hookspecs.turn_effects import LlmCall, LlmComplete
+from lash_hookspecs.turn_interventions import TurnInterventionKind
 from lash_hookspecs.turn_outcomes import OverBudget
 from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from lash_framework.assembly import TurnAssembler
 
 __all__ = ["Answered", "ModelStep"]
 
@@ -54,7 +59,13 @@ class Answered:
     hooks: tuple[HookRecord, ...]
     partial_text: str
     lost_attachments: tuple[str, ...]
+    changed_by: tuple[str, ...]
     over_budget: OverBudget | None
+
+    def tell(self, assembler: TurnAssembler) -> None:
+        """What of this the turn says when it is over."""
+        assembler.note(map(attachment_lost, self.lost_attachments))
+        assembler.did((each, TurnInterventionKind.REPLY_CHANGED, "") for each in self.changed_by)
 
 
 class ModelStep:
@@ -88,9 +99,10 @@ class ModelStep:
         shown = stream.reply()[0] if outcome.is_raw and stream.text_streamed else None
         stream.answered(streamed)
         hooks: tuple[HookRecord, ...] = (outcome.hooks,)
+        changed_by: tuple[str, ...] = ()
         if outcome.is_raw and isinstance(result, LlmResponse):
             rewritten = await self._rewritten(asked, result)
-            hooks = (*hooks, rewritten.hooks)
+            hooks, changed_by = (*hooks, rewritten.hooks), rewritten.changed_by
             if rewritten.response is not None:
                 text = answer_text(rewritten.response)
                 if streamed and text not in (answer_text(result), shown):
@@ -104,6 +116,7 @@ class ModelStep:
             hooks=hooks,
             partial_text=partial,
             lost_attachments=outcome.lost_attachments,
+            changed_by=changed_by,
             over_budget=outcome.over_budget,
         )
 
@@ -189,19 +202,22 @@ class ModelStep:
 
         async def live() -> AssistantResponseOutcome:
             response, hooks = raw, plan.composition.hooks["lash_assistant_response"]
+            by: list[str] = []
             with self._hooks.recording() as made:
                 if hooks:
                     await self._hooks.enter()
-                    response, made.directives = await self._chained(hooks, raw)
+                    response, made.directives = await self._chained(hooks, raw, by)
             failure = made.record.failure
             if failure is not None and plan.controller.durable:
                 raise JournalRefusal("plugin_assistant_response", failure.message, label=effect_label(child))
-            return AssistantResponseOutcome(response=None if response is raw else response, hooks=made.record)
+            if response is raw:
+                return AssistantResponseOutcome(hooks=made.record)
+            return AssistantResponseOutcome(response=response, hooks=made.record, changed_by=tuple(by))
 
         return await self._hooks.recorded(child, AssistantResponseOutcome, live)
 
     async def _chained(
-        self, hooks: tuple[HookImpl, ...], raw: LlmResponse
+        self, hooks: tuple[HookImpl, ...], raw: LlmResponse, by: list[str]
     ) -> tuple[LlmResponse, tuple[OwnedDirective, ...]]:
         response, shown = raw, list[tuple[str, Any]]()
         bind = self._bind(TurnHookContext, "lash_assistant_response")
@@ -216,6 +232,7 @@ class ModelStep:
                 given = given.response
             if isinstance(given, LlmResponse) and given is not response:
                 response = storable(evolve(given, usage=raw.usage))  # which is what was paid
+                by.append(impl.plugin_id)
                 try:
                     encode(response)
                 except CodecError as error:

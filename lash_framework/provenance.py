@@ -26,6 +26,7 @@ ProvenanceKind = Literal[
     "plugin",
     "without",
     "tool",
+    "toolset",
     "hide",
     "annotate",
 ]

@@ -20,6 +20,7 @@ from lash_hookspecs.values import frozen, mutable
 
 if TYPE_CHECKING:
     from lash_framework.resident import Resident
+    from lash_framework.stream import Sink
 
 __all__ = ["RecoveredTurn", "RecoveryGate", "abandon", "first_of", "recover", "recover_quietly"]
 
@@ -57,11 +58,17 @@ class RecoveryGate:
 
 
 async def recover(
-    session: Resident, *, force: bool = False, until: str | None = None, gate: RecoveryGate | None = None
+    session: Resident,
+    *,
+    force: bool = False,
+    until: str | None = None,
+    gate: RecoveryGate | None = None,
+    sink: Sink | None = None,
 ) -> Sequence[RecoveredTurn]:
     """Run everything that waits in the session's inbox, oldest first, and return the turns, committed.
 
-    `force`: try a blocked turn again. `until`: no more after this turn. `gate`: nor after a cancel there. Raises
+    `force`: try a blocked turn again. `until`: no more after this turn, whose activities go to the `sink`. `gate`: nor
+    after a cancel there. Raises
     `SessionBusy` if somebody else runs the session, `TurnSuspended` and `TurnBlocked` for a turn that stands in the way
     of those behind it.
     """
@@ -77,7 +84,9 @@ async def recover(
                 begun = await journalling.begin(session.id, None)
                 if not isinstance(begun, TurnBegun) or begun.item is None:
                     break
-                run, turn = await run_begun(session, journalling, begun, None, gate.attach(begun.item), force=force)
+                shown = sink if begun.item.turn_id == until else None
+                stop = gate.attach(begun.item)
+                run, turn = await run_begun(session, journalling, begun, None, stop, force=force, sink=shown)
         ended.append(await _recovered(run, turn))  # who watches commits may run turns, so others may go on
         if turn.turn_id == until:
             break

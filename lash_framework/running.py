@@ -8,20 +8,37 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from lash_framework.turn_job import TurnJob
 from lash_hookspecs.activity import TurnActivity
 from lash_hookspecs.errors import TurnCancelled, TurnInterrupted
 from lash_hookspecs.sessions import AssembledTurn
 
+if TYPE_CHECKING:
+    from lash_framework.stream import Sink
+
 __all__ = ["RunningTurn"]
 
 log = logging.getLogger("lash.session")
+
+
+class Job(Protocol):
+    """A turn from its beginning to its commit."""
+
+    turn_id: str
+    committed: AssembledTurn | None
+
+    def cancel(self, reason: str) -> bool:
+        """Ask it to end."""
+        ...
+
+    async def run(self, sink: Sink | None) -> AssembledTurn:
+        """Run it."""
+        ...
 
 
 class RunningTurn:
@@ -31,7 +48,7 @@ class RunningTurn:
     as cancelled; an exception in the block interrupts it, and nothing is committed unless the commit was on its way.
     """
 
-    def __init__(self, job: TurnJob, session: object) -> None:
+    def __init__(self, job: Job, session: object) -> None:
         self._job = job
         # Whoever has the same session open must stand in the same line, so it lives as long as its turn.
         self._session = session
@@ -52,7 +69,7 @@ class RunningTurn:
 
     def cancel(self, reason: str = "cancelled by the caller") -> bool:
         """Ask the turn to end now, committed as cancelled. False: it completed first."""
-        return self._job.gate.request(reason)
+        return self._job.cancel(reason)
 
     async def result(self) -> AssembledTurn:
         """The committed turn; activities that nobody reads are dropped. Raises what ended the turn without a commit.

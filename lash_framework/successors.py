@@ -18,12 +18,11 @@ from lash_framework.inputs import input_hash
 from lash_framework.providers import split_model
 from lash_framework.recorded_only import RecordedOnly
 from lash_hookspecs.codec import decode, encode
-from lash_hookspecs.errors import CodecError, ConfigurationError, LashError, PluginError, UnknownName
+from lash_hookspecs.errors import CodecError, ConfigurationError, LashError, PluginError
 from lash_hookspecs.forks import NewSession
 from lash_hookspecs.handoffs import CreateSession, HandoffSession, child_session_id, first_turn_id, handoff_to
 from lash_hookspecs.inbox import NewInboxItem
 from lash_hookspecs.sessions import AssembledTurn, FollowedTurn, SessionPolicy, TextItem, TurnInput
-from lash_hookspecs.stores import OperationId
 from lash_hookspecs.turn_outcomes import Handoff
 from lash_hookspecs.values import frozen
 
@@ -211,14 +210,7 @@ async def follow(lash: Lash, turn: AssembledTurn, at_most: int) -> FollowedTurn:
 
 
 async def _first_turn(lash: Lash, successor: Handoff) -> AssembledTurn:
+    from lash_framework.accepted_job import AcceptedJob  # it knows of turns, and they of us
+
     session = await lash.session(successor.session_id, recover=False)
-    operation = OperationId("turn", successor.turn_id)
-    if await lash.store.load_receipt(session.id, operation) is None:
-        for each in await session.recover(until=successor.turn_id):
-            if each.turn.turn_id == successor.turn_id:
-                return each.turn
-    receipt = await lash.store.load_receipt(session.id, operation)
-    if receipt is None:
-        hint = f"session `{session.id}` has no such turn, nor an input for it: it was cancelled in its inbox"
-        raise UnknownName("turn", successor.turn_id, hint=hint)
-    return decode(AssembledTurn, receipt.result)
+    return await AcceptedJob(session._resident, successor.turn_id).run(None)

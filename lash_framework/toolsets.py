@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lash_framework.faults import failure_text, leaves
 from lash_framework.lifespans import Lifespans
@@ -19,12 +19,18 @@ from lash_hookspecs.errors import LashError
 from lash_hookspecs.tools import Tool, ToolCallContext, ToolError, ToolFailureClass, ToolManifest
 from lash_hookspecs.values import frozen
 
-__all__ = ["TOOL_NAME", "ConnectedTool", "OwnedToolSet", "Toolsets"]
+if TYPE_CHECKING:
+    from lash_framework.lifespans import Begun
+
+__all__ = ["MAX_OFFER_BYTES", "TOOL_NAME", "ConnectedTool", "OwnedToolSet", "Toolsets"]
 
 log = logging.getLogger("lash.hooks")
 
 # What all model services take; one name of another shape fails every request of the session.
 TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+MAX_OFFER_BYTES = 4 * 1024 * 1024
+"""Of what one toolset offers, as JSON. It is in the record of every turn, and in every request of a model."""
 
 _NOT_YET = "not connected yet: a turn does it as it starts"
 
@@ -45,25 +51,38 @@ class OwnedToolSet:
         return f"toolset `{self.toolset.name}` of plugin `{self.plugin_id}`"
 
 
+class _Connection:
+    """What a connection offered last, and how many calls run on it. It is sound until a call says otherwise."""
+
+    def __init__(self, list_tools: ListTools) -> None:
+        self.list_tools = list_tools
+        self.tools: Mapping[str, Tool] = {}
+        self.calls = 0
+        self.is_sound = True
+
+
 class Toolsets:
     """The toolsets of one host, and what each offered last."""
 
     def __init__(self, lifespans: Lifespans) -> None:
         self._lifespans = lifespans
-        self._live: dict[str, Mapping[str, Tool]] = {}
+        self._live: dict[str, _Connection] = {}
         self._records: dict[str, ToolSetRecord] = {}
 
     async def connect(self, wanted: Sequence[OwnedToolSet]) -> tuple[ToolSetRecord, ...]:
         """What they offer now, all asked at once; whoever isn't connected gets connected. Never raises for one."""
         import anyio
 
-        known = {each.key: self._lifespans.is_open(each.key) for each in wanted}
-        for each in wanted:
-            self._lifespans.begin(each.key, each.toolset.connect, each.toolset.limit_s)
+        found: dict[str, ToolSetRecord] = {}
+
+        async def ask(owned: OwnedToolSet, begun: Begun | None) -> None:
+            found[owned.key] = await self._record(owned, begun)
+
+        begun = {each.key: self._begin(each) for each in wanted}
         async with anyio.create_task_group() as tasks:
             for each in wanted:
-                tasks.start_soon(self._record, each, known[each.key])
-        return self.known(wanted)
+                tasks.start_soon(ask, each, begun[each.key])
+        return tuple(found[each.key] for each in wanted)
 
     def known(self, wanted: Iterable[OwnedToolSet]) -> tuple[ToolSetRecord, ...]:
         """What they offered when they were asked last."""
@@ -71,60 +90,89 @@ class Toolsets:
 
     def peek(self, owned: OwnedToolSet, name: str) -> Tool | None:
         """A tool of a connection, if there is one."""
-        return self._live.get(owned.key, {}).get(name)
+        live = self._live.get(owned.key)
+        return None if live is None else live.tools.get(name)
 
-    async def tool(self, owned: OwnedToolSet, name: str) -> Tool:
-        """The tool that a call runs; connects where this host hasn't yet. Raises `ToolError`."""
-        if owned.key not in self._live:
-            await self._record(owned, self._lifespans.is_open(owned.key))
-        found = self.peek(owned, name)
-        if found is None:
-            record = self._records[owned.key]
-            why = f"is not connected: {record.reason}" if record.reason else f"doesn't offer `{name}` any more"
-            raise ToolError(f"{owned} {why}", code="tool_unavailable", failure_class=ToolFailureClass.UNAVAILABLE)
-        return found
+    async def connection(self, owned: OwnedToolSet, name: str) -> _Connection:
+        """What a call of this tool runs on: asked, or made anew, if it isn't sound. Raises `ToolError`."""
+        live = self._live.get(owned.key)
+        if live is None or not live.is_sound or not self._lifespans.is_open(owned.key):
+            record = await self._record(owned, self._begin(owned))
+            if record.reason:
+                raise _unavailable(f"{owned} is not connected: {record.reason}")
+            live = self._live[owned.key]
+        if name not in live.tools:
+            raise _unavailable(f"{owned} doesn't offer `{name}` any more")
+        return live
 
-    async def _record(self, owned: OwnedToolSet, was_open: bool) -> None:
-        """Ask, and keep the answer, or the reason why there is none. `was_open`: the connection isn't new."""
+    def _begin(self, owned: OwnedToolSet) -> Begun | None:
+        """Begin to connect, unless it is connected."""
+        if self._lifespans.is_open(owned.key):
+            return None
+        return self._lifespans.begin(owned.key, owned.toolset.connect, owned.toolset.limit_s)
+
+    async def _record(self, owned: OwnedToolSet, begun: Begun | None) -> ToolSetRecord:
+        """Ask, and keep the answer, or the reason why there is none. `begun`: the connection is new."""
         import anyio
 
         limit_s, reason = owned.toolset.limit_s, f"it took longer than {owned.toolset.limit_s:g} s (`limit_s`)"
-        tools: Mapping[str, Tool] | None = None
+        live: _Connection | None = None
         try:
             with anyio.move_on_after(limit_s):
-                tools = _named(owned, await self._listed(owned, was_open))
+                list_tools, listed = await self._listed(owned, begun)
+                tools = _named(owned, listed)
                 record = _record(owned, tools=tuple(each.manifest for each in tools.values()))
-                encode(record)
+                if (size := len(encode(record))) > MAX_OFFER_BYTES:
+                    text = f"what it offers has {size:,} bytes, and may have {MAX_OFFER_BYTES:,}: offer fewer tools"
+                    raise ToolError(text)
+                live = self._kept(owned, list_tools, tools)
         except Exception as error:
-            tools, reason = None, _reason(error)
-        if tools is None:
+            reason = _reason(error)
+        if live is None:
+            if (busy := self._calls(owned)) > 0:
+                reason += f", while {busy} {'calls run' if busy > 1 else 'call runs'} on its connection"
+            else:
+                self._live.pop(owned.key, None)
             log.warning("%s is not connected: %s", owned, reason)
-            self._live.pop(owned.key, None)
-            self._records[owned.key] = _record(owned, reason=reason)
-        else:
-            self._live[owned.key], self._records[owned.key] = tools, record
+            record = _record(owned, reason=reason)
+        self._records[owned.key] = record
+        return record
 
-    async def _listed(self, owned: OwnedToolSet, was_open: bool) -> Iterable[Any]:
+    def _kept(self, owned: OwnedToolSet, list_tools: ListTools, tools: Mapping[str, Tool]) -> _Connection:
+        """The connection with what it offers now."""
+        live = self._live.get(owned.key)
+        if live is None or live.list_tools is not list_tools:
+            live = self._live[owned.key] = _Connection(list_tools)
+        live.tools, live.is_sound = tools, True
+        return live
+
+    def _calls(self, owned: OwnedToolSet, list_tools: ListTools | None = None) -> int:
+        """How many calls run on its connection; 0 if that isn't this one."""
+        live = self._live.get(owned.key)
+        return live.calls if live is not None and list_tools in (None, live.list_tools) else 0
+
+    async def _listed(self, owned: OwnedToolSet, begun: Begun | None) -> tuple[ListTools, Iterable[Any]]:
         """The tools that the connection names. One that was there before, and is broken, is made anew."""
-        try:
-            return await self._asked(owned)
-        except Exception as error:
-            if not was_open:
-                raise
-            log.info("%s is connected again: %s", owned, failure_text(error))
-        return await self._asked(owned)
-
-    async def _asked(self, owned: OwnedToolSet) -> Iterable[Any]:
-        toolset = owned.toolset
-        list_tools: ListTools = await self._lifespans.connect(owned.key, toolset.connect, toolset.limit_s)
-        answered = False
-        try:
-            tools = list(await list_tools())
-            answered = True
-        finally:
-            if not answered:  # it failed, or it hangs: whoever needs it next must not find it
-                self._lifespans.drop(owned.key, list_tools)
-        return tools
+        is_new = begun is not None
+        while True:
+            list_tools: ListTools = await self._lifespans.connect(
+                owned.key, owned.toolset.connect, owned.toolset.limit_s, begun
+            )
+            answered = False
+            try:
+                tools = list(await list_tools())
+                answered = True
+                return list_tools, tools
+            except Exception as error:
+                if is_new or self._calls(owned, list_tools):
+                    raise
+                log.info("%s is connected again: %s", owned, failure_text(error))
+                is_new = True
+            finally:
+                # It failed, or it hangs: whoever needs it next must not find it. But whoever runs on it isn't cut off:
+                # a server that is busy with a long call may be too busy to list its tools.
+                if not answered and not self._calls(owned, list_tools):
+                    self._lifespans.drop(owned.key, list_tools)
 
 
 class ConnectedTool:
@@ -144,16 +192,28 @@ class ConnectedTool:
         return getattr(self._toolsets.peek(self._owned, self.manifest.name), "is_async", True)
 
     async def call(self, ctx: ToolCallContext, args: Mapping[str, Any]) -> object:
-        """Run it. What it raises names the plugin: the connection may have died."""
-        tool = await self._toolsets.tool(self._owned, self.manifest.name)
+        """Run it. What it raises names the plugin: the connection may have died, so the next call asks it first."""
+        connection = await self._toolsets.connection(self._owned, self.manifest.name)
+        connection.calls += 1
+        answered = False
         try:
-            return await tool.call(ctx, args)
+            result = await connection.tools[self.manifest.name].call(ctx, args)
+            answered = True
+            return result
         except Exception as error:
             alone, *others = leaves(error)
             if isinstance(alone, ToolError | LashError) and not others:
+                answered = getattr(alone, "failure_class", None) is not ToolFailureClass.UNAVAILABLE
                 raise
             text = f"{self._owned}: {failure_text(error)}"
             raise ToolError(text, code="tool_raised", failure_class=ToolFailureClass.INTERNAL) from error
+        finally:
+            connection.calls -= 1
+            connection.is_sound &= answered
+
+
+def _unavailable(text: str) -> ToolError:
+    return ToolError(text, code="tool_unavailable", failure_class=ToolFailureClass.UNAVAILABLE)
 
 
 def _record(owned: OwnedToolSet, tools: tuple[ToolManifest, ...] = (), reason: str = "") -> ToolSetRecord:

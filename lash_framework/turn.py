@@ -29,7 +29,7 @@ from lash_framework.stream import ActivityStream
 from lash_framework.tool_batch import ToolBatch
 from lash_framework.tool_hooks import ToolHooks
 from lash_framework.turn_contexts import TurnContexts
-from lash_framework.turn_errors import aborted, attachment_lost, controller_failed, driver_failed, plugin_failed
+from lash_framework.turn_errors import controller_failed, driver_failed, plugin_failed
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
 from lash_framework.turn_plan import CancelGate, Scopes, TurnPlan, assemble_for
 from lash_hookspecs.directives import OwnedDirective
@@ -210,6 +210,7 @@ class TurnRun:
             return self.machine
         self.prompt = begun.prompt
         self.window.begin(begun)
+        self.assembler.shown(begun.context)
         scope = f"{self.plan.turn_id}:before_turn"
         injected = found.messages(scope, self._is_known) if begun.hooks.directives else ()
         self._machine = machine = new_machine(self.plan, self.user, begun, self.window.history, injected)
@@ -303,7 +304,7 @@ class TurnRun:
     async def _ask(self, machine: TurnMachine, effect: LlmCall) -> LlmComplete | None:
         """The model's answer; None: hooks have ended the turn instead, or it is asked again."""
         answered = await self._model.ask(effect, self._scope())
-        self.assembler.note(map(attachment_lost, answered.lost_attachments))
+        answered.tell(self.assembler)
         for record in answered.hooks:
             found = self._take(record)
             if record.failure is not None:
@@ -370,8 +371,7 @@ class TurnRun:
         self.sessions += found.sessions
         for event in found.events:
             self._fold(event)
-        if found.abort is not None:
-            self.assembler.issues.append(aborted(*found.abort))
+        self.assembler.take(found)
         return found
 
     def _is_known(self, message_id: str) -> bool:

@@ -103,6 +103,10 @@ class TurnJob:
         self._deadline = math.inf if deadline_s is None else anyio.current_time() + deadline_s
         self._wait = options.get("wait", False)
 
+    def cancel(self, reason: str) -> bool:
+        """Ask it to end. False: it completed first."""
+        return self.gate.request(reason)
+
     async def run(self, sink: Sink | None) -> AssembledTurn:
         """Run and commit; tell those who watch commits when others may go on."""
         self.session.refuse_from_within()

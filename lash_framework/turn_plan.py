@@ -26,8 +26,8 @@ from lash_hookspecs.turn_events import ChildTokenUsage
 from lash_hookspecs.values import frozen, mutable
 
 if TYPE_CHECKING:
-    from lash_framework.hook_services import HookServices
     from lash_framework.tracing import TurnTrace
+    from lash_framework.turn_services import HookServices
 
 __all__ = ["DEFAULT_MAX_TURNS", "CancelGate", "Scopes", "TurnPlan", "assemble_for"]
 

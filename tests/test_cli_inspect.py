@@ -132,7 +132,7 @@ def test_plugins_are_listed_with_hooks_and_failures(lash: Cli) -> None:
     plugin(lash, "wrecked", BROKEN)
     done = lash.run("plugins", "list", env=env)
     rows = {line.split()[0]: re.split(r"  +", line) for line in done.out.splitlines()}
-    assert rows["extra"] == ["extra", "1.2", "extra", "loaded", "plugin_info, prompt_contributions"]
+    assert rows["extra"] == ["extra", "1.2", "extra", "loaded", "-", "plugin_info, prompt_contributions"]
     assert rows["wrecked"][3] == "failed"
     assert rows["provider-openai"][3] == "off"
     assert "plugin `wrecked` failed, import: ModuleNotFoundError" in done.err

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from cli_kit import Cli, Ended
 from hook_kit import Plugin, installed
 from host_kit import make_tool
 
-from lash_hookspecs import CatalogEdit, PluginInfo, PromptContribution, hookimpl
+from lash_hookspecs import CatalogEdit, ConnectedToolSet, PluginInfo, PromptContribution, hookimpl
 
 Here = Callable[..., Ended]
 
@@ -54,7 +56,7 @@ class Quiet(Plugin):
 
     @hookimpl
     def lash_tools(self) -> list[Any]:
-        return [make_tool("whisper")]
+        return [make_tool("whisper"), ConnectedToolSet(name="radar", connect=nullcontext)]
 
 
 TOML = """
@@ -83,6 +85,22 @@ def test_a_plugin_tells_what_it_declares(here: Here) -> None:
     said = why(here, "weather")
     assert "weather is loaded" in said
     assert "declares:     network" in said
+
+
+def test_a_plugin_that_declares_nothing_says_so_and_the_list_shows_what_each_does(here: Here) -> None:
+    assert "declares:     nothing that it reaches for" in why(here, "quiet")
+    rows = {line.split()[0]: line for line in here("plugins", "list").out.splitlines()}
+    assert "declares" in rows["plugin"]
+    assert " loaded  network " in rows["weather"]
+    assert " loaded  - " in rows["quiet"]
+
+
+def test_a_tool_that_only_a_connection_knows_is_told_of_by_its_toolset(here: Here) -> None:
+    said = why(here, "cloudy", code=2)
+    assert "unknown plugin or tool `cloudy`" in said
+    assert "the tools of toolset `radar` of plugin `quiet` are known as a turn starts" in said
+    shown = here("modes", "show", "library").out
+    assert re.search(r"^toolset +radar +quiet +asked as each turn starts$", shown, re.MULTILINE)
 
 
 def test_a_tool_that_is_there(here: Here) -> None:

@@ -11,16 +11,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from agents import agent, inline_agent, plugin
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
-from attrs import define, field
+from attrs import define, evolve, field
 from test_replay import Records
 from test_session_tools import Watched, calls, mine, named
 
 from lash_framework.settings import load_settings
-from lash_framework.toolsets import Toolsets
+from lash_framework.toolsets import MAX_OFFER_BYTES, Toolsets
 from lash_hookspecs import (
     CatalogEdit,
     CompositionContext,
@@ -30,6 +31,8 @@ from lash_hookspecs import (
     PluginError,
     PrefixChange,
     PrefixPart,
+    Stopped,
+    StopReason,
     ToolManifest,
     ToolState,
     TurnHookContext,
@@ -46,6 +49,7 @@ class Server:
     seen: Counter[str] = field(factory=Counter)
     port: int = 0
     hangs: bool = False
+    open: int = 0
     _scope: anyio.CancelScope | None = None
     _stopped: anyio.Event = field(factory=anyio.Event)
 
@@ -71,16 +75,24 @@ class Server:
 
     async def _talk(self, stream: SocketStream) -> None:
         self.seen["connected"] += 1
+        self.open += 1
+        try:
+            await self._answer(stream)
+        finally:
+            self.open -= 1
+
+    async def _answer(self, stream: SocketStream) -> None:
         async with stream:
-            lines = BufferedByteReceiveStream(stream)
+            lines, hung = BufferedByteReceiveStream(stream), False
             while True:
                 try:
                     verb, _, name = (await lines.receive_until(b"\n", 1000)).decode().partition(" ")
                 except (anyio.EndOfStream, anyio.IncompleteRead):
                     break
                 self.seen[verb] += 1
-                if self.hangs:
-                    await anyio.sleep_forever()
+                hung = hung or self.hangs
+                if hung:
+                    continue
                 answer = self.offers if verb == "list" else f"{name} {self.seen['call']}"
                 await stream.send(json.dumps(answer).encode() + b"\n")
 
@@ -271,6 +283,209 @@ async def test_a_connection_that_hangs_is_replaced_by_the_next_turn() -> None:
     assert log == ["connect calc", "leave calc", "connect calc", "leave calc"]
 
 
+# ---- what goes wrong while turns run --------------------------------------------------------------------------------
+
+
+async def test_a_connection_that_is_lost_within_a_turn_is_made_anew_by_the_next_call() -> None:
+    """Who calls again in the same turn is not left with what is broken for the rest of it."""
+    log: list[str] = []
+    async with serving() as (server, tasks):
+        scripted = iter(["lost", "call", "call", "end"])
+
+        async def script(request: Any) -> Any:
+            step = next(scripted)
+            if step == "lost":
+                await server.die()
+                await server.start(tasks)
+            return "done" if step == "end" else calls("add")
+
+        async with agent(script, plugins=[offering(toolset(server, log))]) as lash:
+            turn = await (await lash.session("s")).run("go")
+    lost, *others = outcomes(turn)
+    assert lost[0] == "tool_raised"
+    assert others == ["add 1", "add 2"]
+    assert log == ["connect calc", "leave calc", "connect calc", "leave calc"]
+    assert server.seen["list"] == 2  # and not before the third call, since nothing was wrong with the second
+
+
+async def test_a_server_that_answers_no_call_any_more_is_replaced_after_the_calls_time_limit() -> None:
+    log: list[str] = []
+    async with serving() as (server, _):
+        scripted = iter(["hang", "call", "call", "end"])
+
+        def script(request: Any) -> Any:
+            step = next(scripted)
+            server.hangs = step == "hang"
+            return "done" if step == "end" else calls("add")
+
+        limited = toolset(server, log, limit_s=0.05)
+
+        @asynccontextmanager
+        async def connect() -> AsyncIterator[ListTools]:
+            async with limited.connect() as list_tools:
+
+                async def with_limits() -> list[Any]:
+                    listed: Any = list(await list_tools())
+                    for each in listed:
+                        each.manifest = evolve(each.manifest, timeout_s=0.2)
+                    return listed
+
+                yield with_limits
+
+        async with agent(script, plugins=[offering(evolve(limited, connect=connect))]) as lash:
+            turn = await (await lash.session("s")).run("go")
+    told = [each if isinstance(each, str) else each[0] for each in outcomes(turn)]
+    assert told == ["timeout", "tool_unavailable", "add 2"]
+    assert log == ["connect calc", "leave calc", "connect calc", "leave calc"]
+
+
+async def test_a_call_that_runs_is_not_cut_off_by_another_session_whose_turn_finds_the_server_too_busy() -> None:
+    """A subagent's turn starts while its caller's call runs; a server that does one thing at a time lists late."""
+    log: list[str] = []
+    is_busy, go_on = anyio.Event(), anyio.Event()
+
+    class Long:
+        manifest = ToolManifest(name="long", description="Take long.")
+
+        async def call(self, ctx: Any, args: Any) -> object:
+            is_busy.set()
+            await go_on.wait()
+            return "kept" if log == ["connect"] else "cut off"
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[ListTools]:
+        async def list_tools() -> list[Any]:
+            if is_busy.is_set() and not go_on.is_set():
+                await anyio.sleep_forever()
+            return [Long()]
+
+        log.append("connect")
+        yield list_tools
+        log.append("leave")
+
+    def script(request: Any) -> Any:
+        last = request.messages[-1].blocks[-1]
+        return "done" if last.tag == "tool_result" or last.text == "other" else calls("long")
+
+    turns: list[Any] = []
+    async with agent(script, plugins=[offering(ConnectedToolSet(name="calc", connect=connect, limit_s=0.02))]) as lash:
+
+        async def run() -> None:
+            turns.append(await (await lash.session("one")).run("go"))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            await is_busy.wait()
+            other = await lash.session("two")
+            assert (await other.run("other")).is_success
+            (reason,) = (await other.tools()).absent.values()
+            go_on.set()
+        await other.run("other")
+        assert (await other.tools()).absent == {}
+    assert outcomes(turns[0]) == ["kept"]
+    assert reason == "it took longer than 0.02 s (`limit_s`), while 1 call runs on its connection"
+    assert log == ["connect", "leave"]
+
+
+@pytest.mark.parametrize("hangs_at", ["connecting", "listing"])
+async def test_a_turn_that_waits_for_a_toolset_can_be_cancelled_and_leaves_nothing_open(hangs_at: str) -> None:
+    log: list[str] = []
+    waits = anyio.Event()
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[ListTools]:
+        async def hang() -> list[Any]:
+            waits.set()
+            await anyio.sleep_forever()
+            raise AssertionError
+
+        log.append("connect")
+        try:
+            if hangs_at == "connecting":
+                await hang()
+            yield hang
+        finally:
+            log.append("leave")
+
+    endless = ConnectedToolSet(name="slow", connect=connect, limit_s=3600)
+    with anyio.fail_after(30):
+        async with agent([], plugins=[offering(endless)]) as lash, anyio.create_task_group() as tasks:
+            running = (await lash.session("s")).turn("go")
+
+            async def cancel() -> None:
+                await waits.wait()
+                running.cancel("enough")
+
+            async with running:
+                tasks.start_soon(cancel)
+                turn = await running.result()
+    assert turn.outcome == Stopped(StopReason.CANCELLED)
+    assert log == ["connect", "leave"]
+
+
+async def test_a_connection_that_can_not_be_made_is_tried_once_a_turn() -> None:
+    tried: list[None] = []
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[ListTools]:
+        tried.append(None)
+        raise FileNotFoundError("no such command")
+        yield
+
+    async with agent(["one", "two"], plugins=[offering(ConnectedToolSet(name="calc", connect=connect))]) as lash:
+        session = await lash.session("s")
+        for number in (1, 2):
+            await session.run("go")
+            assert len(tried) == number
+
+
+async def test_a_host_that_is_closed_has_no_connection_left_at_the_server() -> None:
+    """Whatever became of them: one in use, one that hung, one that broke."""
+    async with serving() as (server, _):
+        async with agent(["done"] * 3, plugins=[offering(toolset(server, [], limit_s=0.1))]) as lash:
+            session = await lash.session("s")
+            for server.hangs in (False, True, False):
+                await session.run("go")
+        with anyio.fail_after(10):
+            while server.open:
+                await anyio.lowlevel.checkpoint()
+    assert server.seen["connected"] == 2
+
+
+async def test_toolsets_of_one_name_from_two_plugins_are_told_apart() -> None:
+    async with serving() as (server, _):
+        await server.die()
+
+        def lash_tools() -> list[object]:
+            return [toolset(server, [])]
+
+        async with agent(["done"], plugins=[plugin("a", lash_tools), plugin("b", lash_tools)]) as lash:
+            session = await lash.session("s")
+            await session.run("go", turn_id="t")
+            absent, withheld = (await session.tools()).absent, (await lash.explain("t")).withheld
+    assert list(absent) == ["toolset calc", "toolset calc of plugin b"]
+    assert [(each.name, each.plugin_id) for each in withheld] == [*zip(absent, "ab", strict=True)]
+
+
+async def test_a_server_that_offers_more_than_a_record_should_hold_offers_nothing() -> None:
+    async with serving() as (server, _):
+        server.offers = {"add": "x" * MAX_OFFER_BYTES}
+        offered = toolset(server, [])
+
+        @asynccontextmanager
+        async def connect() -> AsyncIterator[ListTools]:
+            async def list_tools() -> list[Any]:
+                return [Remote(anyio.sleep, *each) for each in server.offers.items()]
+
+            yield list_tools
+
+        async with agent(["done"], plugins=[offering(evolve(offered, connect=connect))]) as lash:
+            session = await lash.session("s")
+            assert (await session.run("go")).is_success
+            (reason,) = (await session.tools()).absent.values()
+    assert "may have 4,194,304: offer fewer tools" in reason
+
+
 # ---- what changes between turns -------------------------------------------------------------------------------------
 
 
@@ -437,7 +652,7 @@ async def test_a_journal_replays_without_a_connection(tmp_path: Path) -> None:
 
 async def test_turns_without_connecting_toolsets_ask_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: Counter[str] = Counter()
-    for name in ("connect", "known", "tool"):
+    for name in ("connect", "known", "connection"):
         monkeypatch.setattr(Toolsets, name, lambda *_, name=name: asked.update([name]))
     records = Records()
     async with inline_agent([calls("own"), "done"], tools=[named("own")]) as lash:

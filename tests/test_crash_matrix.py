@@ -139,25 +139,24 @@ after store commit                                         | committed | -      
 """
 
 # Of a write only its COMMIT counts: killed after any other statement, it is as if killed before the call; after COMMIT,
-# as if its answer was lost.
+# as if its answer was lost. What several writes have in common stands in `WRITES`, and as `=name` in their rows.
+WRITES = """
+=first  | BEGIN IMMEDIATE, SELECT sessions, SELECT tombstones, INSERT INTO sessions, SELECT sessions, INSERT INTO inbox,
+        | UPDATE sessions, COMMIT
+=append | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
+=commit | BEGIN IMMEDIATE, SELECT sessions, SELECT blobs, SELECT receipts, SELECT nodes, SELECT refs, SELECT usage,
+        | SELECT inbox, UPDATE sessions, INSERT INTO nodes, INSERT INTO receipts
+"""
+
 STATEMENTS = """
-begin_turn 1      | BEGIN IMMEDIATE, SELECT sessions, SELECT tombstones, INSERT INTO sessions, SELECT sessions,
-                  | INSERT INTO inbox, UPDATE sessions, COMMIT
-append_journal 1  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-append_journal 2  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-append_journal 3  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-append_journal 4  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-enqueue 1         | BEGIN IMMEDIATE, SELECT sessions, SELECT inbox, SELECT receipts, INSERT INTO inbox, COMMIT
-append_journal 5  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-append_journal 6  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-append_journal 7  | BEGIN IMMEDIATE, SELECT sessions, UPDATE inbox, INSERT INTO journal, COMMIT
-append_journal 8  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-append_journal 9  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-append_journal 10 | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-commit 1          | BEGIN IMMEDIATE, SELECT sessions, SELECT blobs, SELECT receipts, SELECT nodes, SELECT refs,
-                  | SELECT usage, SELECT inbox, UPDATE sessions, INSERT INTO nodes, INSERT INTO receipts,
-                  | INSERT INTO blobs x3, INSERT INTO refs x3, INSERT INTO usage, DELETE FROM inbox,
-                  | UPDATE inbox, DELETE FROM journal, COMMIT
+begin_turn 1        | =first
+append_journal 1-4  | =append
+enqueue 1           | BEGIN IMMEDIATE, SELECT sessions, SELECT inbox, SELECT receipts, INSERT INTO inbox, COMMIT
+append_journal 5-6  | =append
+append_journal 7    | BEGIN IMMEDIATE, SELECT sessions, UPDATE inbox, INSERT INTO journal, COMMIT
+append_journal 8-10 | =append
+commit 1            | =commit, INSERT INTO blobs x3, INSERT INTO refs x3, INSERT INTO usage, DELETE FROM inbox,
+                    | UPDATE inbox, DELETE FROM journal, COMMIT
 """
 
 # A session's second turn, of one round: what the session holds is replaced, and what nobody uses then goes.
@@ -201,15 +200,11 @@ after store commit                                         | committed | -      
 """
 
 SECOND_STATEMENTS = """
-begin_turn 1      | BEGIN IMMEDIATE, SELECT sessions, SELECT EXISTS OR EXISTS OR EXISTS, INSERT INTO inbox,
-                  | UPDATE sessions, COMMIT
-append_journal 1  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-append_journal 2  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-append_journal 3  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-commit 1          | BEGIN IMMEDIATE, SELECT sessions, SELECT blobs, SELECT receipts, SELECT nodes, SELECT refs,
-                  | SELECT usage, SELECT inbox, UPDATE sessions, INSERT INTO nodes, INSERT INTO receipts,
-                  | INSERT INTO blobs x2, INSERT INTO refs x2, DELETE FROM blobs, INSERT INTO usage,
-                  | DELETE FROM inbox, DELETE FROM journal, COMMIT
+begin_turn 1        | BEGIN IMMEDIATE, SELECT sessions, SELECT EXISTS OR EXISTS OR EXISTS, INSERT INTO inbox,
+                    | UPDATE sessions, COMMIT
+append_journal 1-3  | =append
+commit 1            | =commit, INSERT INTO blobs x2, INSERT INTO refs x2, DELETE FROM blobs, INSERT INTO usage,
+                    | DELETE FROM inbox, DELETE FROM journal, COMMIT
 """
 
 # Hooks around calls: one call that they change, and see, and one that they deny.
@@ -270,15 +265,10 @@ after store commit                                         | committed | -      
 """
 
 GUARDED_STATEMENTS = """
-begin_turn 1      | BEGIN IMMEDIATE, SELECT sessions, SELECT tombstones, INSERT INTO sessions, SELECT sessions,
-                  | INSERT INTO inbox, UPDATE sessions, COMMIT
-append_journal 1  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-append_journal 2  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-append_journal 3  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-commit 1          | BEGIN IMMEDIATE, SELECT sessions, SELECT blobs, SELECT receipts, SELECT nodes, SELECT refs,
-                  | SELECT usage, SELECT inbox, UPDATE sessions, INSERT INTO nodes, INSERT INTO receipts,
-                  | INSERT INTO blobs x3, INSERT INTO refs x3, INSERT INTO usage, DELETE FROM inbox,
-                  | DELETE FROM journal, COMMIT
+begin_turn 1        | =first
+append_journal 1-3  | =append
+commit 1            | =commit, INSERT INTO blobs x3, INSERT INTO refs x3, INSERT INTO usage, DELETE FROM inbox,
+                    | DELETE FROM journal, COMMIT
 """
 
 
@@ -305,12 +295,23 @@ def reviewed(tables: Tables = FIRST_TURN) -> dict[str, Row]:
 
 def statements(tables: Tables = FIRST_TURN) -> dict[str, list[str]]:
     """The statements of each write."""
+    common = _listed(WRITES, {})
     found: dict[str, list[str]] = {}
-    for line in tables.statements.strip().splitlines():
+    for calls, listed in _listed(tables.statements, common).items():
+        name, _, numbers = calls.rpartition(" ")
+        first, _, last = numbers.partition("-")
+        found |= {f"{name} {number}": listed for number in range(int(first), int(last or first) + 1)}
+    return found
+
+
+def _listed(table: str, common: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The rows of a table, by their first column."""
+    found: dict[str, list[str]] = {}
+    for line in table.strip().splitlines():
         call, _, listed = (part.strip() for part in line.partition("|"))
         for each in filter(None, map(str.strip, listed.split(","))):
             what, _, times = each.partition(" x")
-            found.setdefault(call or list(found)[-1], []).extend([what] * int(times or 1))
+            found.setdefault(call or list(found)[-1], []).extend(common.get(what, [what]) * int(times or 1))
     return found
 
 

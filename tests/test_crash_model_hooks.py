@@ -125,16 +125,10 @@ after store commit                                         | committed | -      
 """
 
 STATEMENTS = """
-begin_turn 1      | BEGIN IMMEDIATE, SELECT sessions, SELECT tombstones, INSERT INTO sessions, SELECT sessions,
-                  | INSERT INTO inbox, UPDATE sessions, COMMIT
-append_journal 1  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-append_journal 2  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-append_journal 3  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-append_journal 4  | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-commit 1          | BEGIN IMMEDIATE, SELECT sessions, SELECT blobs, SELECT receipts, SELECT nodes, SELECT refs,
-                  | SELECT usage, SELECT inbox, UPDATE sessions, INSERT INTO nodes, INSERT INTO receipts,
-                  | INSERT INTO blobs x3, INSERT INTO refs x3, INSERT INTO usage, DELETE FROM inbox,
-                  | DELETE FROM journal, COMMIT
+begin_turn 1       | =first
+append_journal 1-4 | =append
+commit 1           | =commit, INSERT INTO blobs x3, INSERT INTO refs x3, INSERT INTO usage, DELETE FROM inbox,
+                   | DELETE FROM journal, COMMIT
 """
 
 

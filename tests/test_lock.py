@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lash_framework import Lash
 from lash_framework.host import PluginHost
 from lash_framework.lock import LOCK_NAME, LockedPlugin, LockMismatch, PluginLock, read_lock
 from lash_framework.settings import load_settings
-from lash_hookspecs import ConfigurationError, PluginCapability, PluginInfo, hookimpl
+from lash_hookspecs import ConfigurationError, ConnectedToolSet, PluginCapability, PluginInfo, hookimpl
 
 
 class Weather(Plugin):
@@ -34,6 +35,12 @@ class Weather(Plugin):
 class Chatty(Weather):
     @hookimpl
     def lash_turn_committed(self) -> None: ...
+
+
+class Connecting(Weather):
+    @hookimpl
+    def lash_tools(self, ctx: object) -> list[Any]:
+        return [*self.tools, ConnectedToolSet(name="radar", connect=nullcontext)]
 
 
 LOCKED = LockedPlugin(
@@ -74,9 +81,10 @@ def test_what_was_locked_starts() -> None:
     [
         (Chatty(), "plugin `weather` has the new hook `lash_turn_committed`"),
         (Weather(tools=("forecast", "launch")), "plugin `weather` has the new tool `launch`"),
+        (Connecting(), "plugin `weather` has the new toolset `radar`"),
         (Weather(capabilities=["network", "subprocess"]), "plugin `weather` has the new capability `subprocess`"),
     ],
-    ids=["hook", "tool", "capability"],
+    ids=["hook", "tool", "toolset", "capability"],
 )
 def test_growth_is_refused_and_named(plugin: object, row: str) -> None:
     assert grown(plugin) == (row,)

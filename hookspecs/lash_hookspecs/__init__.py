@@ -654,6 +654,10 @@ if TYPE_CHECKING:
         ToolCallStart as ToolCallStart,
         TurnOutcomeEvent as TurnOutcomeEvent,
     )
+    from lash_hookspecs.turn_interventions import (
+        TurnIntervention as TurnIntervention,
+        TurnInterventionKind as TurnInterventionKind,
+    )
     from lash_hookspecs.turn_outcomes import (
         AssistantMessage as AssistantMessage,
         FinalValue as FinalValue,
@@ -1347,6 +1351,10 @@ _MODULES = {
         "ToolCallEvent",
         "ToolCallStart",
         "TurnOutcomeEvent",
+    ),
+    "turn_interventions": (
+        "TurnIntervention",
+        "TurnInterventionKind",
     ),
     "turn_outcomes": (
         "AssistantMessage",

@@ -154,12 +154,13 @@ class LlmCallOutcome:
 
 @frozen(kw_only=True)
 class AssistantResponseOutcome:
-    """What plugins made of a model's answer; None: they left it as it was."""
+    """What plugins made of a model's answer, and which of them changed it; None: they left it as it was."""
 
     tag: ClassVar[str] = "assistant_response"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.ASSISTANT_RESPONSE
     response: LlmResponse | None = None
     hooks: HookRecord = HookRecord()
+    changed_by: tuple[str, ...] = ()
 
 
 @frozen

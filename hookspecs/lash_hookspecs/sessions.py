@@ -18,6 +18,7 @@ from lash_hookspecs.prefix import PrefixChange
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
 from lash_hookspecs.tools import ToolCallRecord
 from lash_hookspecs.turn_effects import ProtocolEvent
+from lash_hookspecs.turn_interventions import TurnIntervention
 from lash_hookspecs.turn_outcomes import Finished, Handoff, TurnOutcome
 from lash_hookspecs.values import frozen
 
@@ -215,7 +216,8 @@ class AssembledTurn:
     `output_value` is the parsed answer where a schema was asked for. `explain_ref` names the stored provenance.
     `compaction` tells of the new frame that the turn opened. `context_tokens` are those of its last model call, kept
     where a plugin compacts. `call_usage` is that of each model call of its own, in order, failed ones too.
-    `prefix_changes` say why its model calls don't all begin alike, or the next turn's otherwise.
+    `prefix_changes` say why its model calls don't all begin alike, or the next turn's otherwise. `interventions` are
+    what plugins did to it, those of its tool calls apart.
     """
 
     turn_id: str
@@ -234,6 +236,7 @@ class AssembledTurn:
     context_tokens: int = 0
     prefix_changes: tuple[PrefixChange, ...] = ()
     call_usage: tuple[TokenUsage, ...] = ()
+    interventions: tuple[TurnIntervention, ...] = ()
     started_at_ms: int = 0
     finished_at_ms: int = 0
 

@@ -56,6 +56,9 @@ def explain(invocation: Invocation, turn: str, with_text: bool, as_json: bool) -
     _section(
         "Tools", ("tool", "plugin", "changed"), [(each.name, each.plugin_id, each.detail) for each in explanation.tools]
     )
+    if explanation.acts:
+        rows = [(each.plugin_id, clean(each.what)) for each in explanation.acts]
+        _section("What plugins did to the turn", ("plugin", "what it did"), rows)
     if explanation.calls:
         columns = ("call", "tool", "plugin", "what it did")
         _section(

@@ -98,10 +98,10 @@ _KEPT = "partial_text_kept"
 _INTERNAL = ("assistant_output_recovered_from_state", _KEPT)  # how the result was put together, nothing to act on
 
 
-def problems(turn: AssembledTurn, said: Sequence[str] = ()) -> Iterator[str]:
+def problems(turn: AssembledTurn, said: Sequence[str] = (), *, follows: bool = False) -> Iterator[str]:
     """What went wrong, for stderr: the issues first, then the outcome unless an issue has said it.
 
-    Notes that were `said` before, by the log, aren't repeated.
+    Notes that were `said` before, by the log, aren't repeated. `follows`: a handoff is gone on with at once.
     """
     from lash_hookspecs.turn_outcomes import Handoff, OverBudget, Stopped
 
@@ -131,4 +131,4 @@ def problems(turn: AssembledTurn, said: Sequence[str] = ()) -> Iterator[str]:
     elif isinstance(turn.outcome, Handoff):
         session_id = clean(turn.outcome.session_id)
         does = f": `lash resume {session_id}` runs what it was told" if turn.outcome.turn_id else ""
-        yield f"the session `{session_id}` goes on with this{does}"
+        yield f"the session `{session_id}` goes on with this{'' if follows else does}"

@@ -74,7 +74,7 @@ def _place(settings: Settings) -> Path:
 
 def locked_now(invocation: Invocation) -> PluginLock:
     """What is installed now. A plugin that fails isn't locked; of a mode that can't be put together no tools are."""
-    from lash_framework.lock import LockedPlugin, PluginLock
+    from lash_framework.lock import LockedPlugin, PluginLock, tools_of
     from lash_hookspecs.errors import LashError
 
     host = open_host(invocation)
@@ -85,7 +85,7 @@ def locked_now(invocation: Invocation) -> PluginLock:
         except LashError as error:
             complain(f"warning: the tools of mode `{mode_id}` aren't locked, it can't be put together: {error}")
             continue
-        for name, plugin_id in composition.tool_owners.items():
+        for name, plugin_id in tools_of(composition):
             tools.setdefault(plugin_id, set()).add(name)
     for failed in host.report.failed:
         complain(f"warning: plugin `{failed.plugin_id}` isn't locked, it failed ({failed.stage}: {failed.message})")

@@ -87,7 +87,7 @@ def _tell_loaded(plugin: LoadedPlugin, place: int, count: int) -> None:
         "requires": ", ".join(info.requires),
         "conflicts": ", ".join(info.conflicts),
         "replaces": ", ".join(info.replaces),
-        "declares": ", ".join(sorted(info.capabilities)),
+        "declares": ", ".join(sorted(info.capabilities)) or "nothing that it reaches for",
         "in modes": "every mode" if info.enabled_by_default else "only modes that name it",
         "module": shortened(repr(plugin.plugin), 200),
     }
@@ -127,7 +127,12 @@ def _tell_offered(invocation: Invocation, report: LoadReport, name: str) -> int:
         click.echo(found)
     else:
         known = {*report.known, *(tool for each in compositions.values() for tool in each.tools)}
-        raise UnknownName("plugin or tool", name, known, None if known else "no plugin is installed")
+        error = UnknownName("plugin or tool", name, known, None if known else "no plugin is installed")
+        if toolsets := sorted({str(each) for made in compositions.values() for each in made.catalog.toolsets}):
+            error.add_note(
+                f"the tools of {', '.join(toolsets)} are known as a turn starts: `lash explain TURN` has them"
+            )
+        raise error
     return ExitCode.FINISHED
 
 

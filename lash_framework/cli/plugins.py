@@ -71,9 +71,16 @@ def list_(invocation: Invocation, as_json: bool) -> None:
         print_json(rows)
     else:
         print_table(
-            ("plugin", "version", "distribution", "state", "hooks"),
+            ("plugin", "version", "distribution", "state", "declares", "hooks"),
             [
-                (each["id"], each["version"] or "-", each["distribution"] or "-", each["state"], _names(each["hooks"]))
+                (
+                    each["id"],
+                    each["version"] or "-",
+                    each["distribution"] or "-",
+                    each["state"],
+                    ", ".join(each["capabilities"]) or "-",
+                    _names(each["hooks"]),
+                )
                 for each in rows
             ],
             empty="no plugins: install one, such as `pip install lash-framework[standard]`",

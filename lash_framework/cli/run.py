@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,8 +105,9 @@ def _instructions(text: str) -> str:
 def _run(invocation: Invocation, text: str, tools: tuple[str, ...], screen: Screen, job: _Job) -> AssembledTurn:
     import anyio
 
+    from lash_framework.cli.handoffs import run_followed
     from lash_framework.cli.tool_files import load_tools
-    from lash_framework.cli.turns import run_turn, with_signals
+    from lash_framework.cli.turns import with_signals
     from lash_framework.cli.unfinished import go_on_first
     from lash_hookspecs.errors import TurnCancelled
 
@@ -121,11 +123,13 @@ def _run(invocation: Invocation, text: str, tools: tuple[str, ...], screen: Scre
                 raise TurnCancelled("cancelled while the turn before it ran")
             gate.again = invocation.resumes(lash, session.id, tools)
             try:
-                return await run_turn(
+                return await run_followed(
+                    lash,
                     session,
                     text,
                     screen,
                     gate,
+                    resumes=partial(invocation.resumes, lash, tools=tools),
                     turn_id=job.turn_id,
                     wait=job.wait,
                     max_cost=job.max_cost,
@@ -135,6 +139,7 @@ def _run(invocation: Invocation, text: str, tools: tuple[str, ...], screen: Scre
                 )
             finally:
                 job.turn_id = gate.turn_id or job.turn_id
+                job.session_id = gate.session_id or job.session_id
 
     return anyio.run(with_signals, work)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from lash_framework.cli.exits import complain
@@ -18,7 +18,12 @@ __all__ = ["JsonLinesScreen", "JsonScreen", "PlainScreen", "Screen", "screen_for
 
 
 class Screen:
-    """Shows a turn. Its base shows nothing on the way, and problems at the end."""
+    """Shows a turn. Its base shows nothing on the way, and problems at the end.
+
+    `follows`: where a turn is handed to another session, that one's turn is shown next.
+    """
+
+    follows = False
 
     def show(self, activity: TurnActivity) -> None:
         """Something happened: calls the method named `on_<tag>` of the event, if there is one."""
@@ -32,7 +37,7 @@ class Screen:
 
     def end(self, turn: AssembledTurn, location: str | None = None, *, said: Sequence[str] = ()) -> None:
         """The turn is committed; `said` are the warnings that the log has shown."""
-        for problem in problems(turn, said):
+        for problem in problems(turn, said, follows=self.follows):
             complain(problem)
 
     def make_room(self) -> None:
@@ -97,6 +102,7 @@ class PlainScreen(Screen):
         self.close()
         super().end(turn, location, said=said)
         self.note(footer(turn, location))
+        self._text_shown = False  # of the next turn, where this one was handed off
 
     def make_room(self) -> None:
         """End the line if notes and answer share a place; in a pipe of its own the answer stays whole."""
@@ -116,16 +122,22 @@ class PlainScreen(Screen):
 
 
 class JsonScreen(Screen):
-    """Exactly one JSON object, at the end, to `out`."""
+    """Exactly one JSON object, at the end, to `out`; turns that were handed off before it are in it."""
 
     def __init__(self, out: IO[str]) -> None:
         self._out = out
+        self._handed_off: list[Mapping[str, Any]] = []
 
     def end(self, turn: AssembledTurn, location: str | None = None, *, said: Sequence[str] = ()) -> None:
         """Print it; problems go to stderr as always."""
         from lash_framework.cli.output import print_json, turn_object
 
-        print_json(turn_object(turn), file=self._out)
+        told = turn_object(turn)
+        if self.follows and getattr(turn.outcome, "turn_id", ""):
+            self._handed_off.append(told)
+        else:
+            more = {"handed_off": self._handed_off} if self._handed_off else {}
+            print_json({**told, **more}, file=self._out)
         super().end(turn, location, said=said)
 
 

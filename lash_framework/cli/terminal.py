@@ -99,9 +99,10 @@ class TerminalScreen(Screen):
         self.close()
         for call in self._tools.values():
             self.note(f"→ {call} did not finish", "red")
-        for problem in problems(turn, said):
+        for problem in problems(turn, said, follows=self.follows):
             self.note(problem, "yellow" if problem.startswith("note: ") else "red")
         self.note(footer(turn, location), "dim")
+        self._text_shown, self._tools = False, {}  # of the next turn, where this one was handed off
 
     def note(self, line: str, style: str = "") -> None:
         """A line of its own."""

@@ -24,6 +24,7 @@ from lash_hookspecs.errors import LashError, SessionBusy, StoreError
 if TYPE_CHECKING:
     from lash_framework.cli.logs import LineHandler
     from lash_framework.cli.screens import Screen
+    from lash_framework.running import RunningTurn
     from lash_framework.session import Session
     from lash_framework.turn_job import TurnOptions
     from lash_hookspecs.activity import ToolCallCompleted, ToolCallStarted, TurnActivity
@@ -108,13 +109,15 @@ class Cancellable(Protocol):
 class Gate:
     """Where a person's wish to stop meets the turn that runs, if one does. `evidence` is of the latest turn.
 
-    `again` is what to type to go on with the turn if it is interrupted; None where there is no journal.
+    `again` is what to type to go on with the turn if it is interrupted; None where there is no journal. `session_id`
+    is the session that a turn was handed to.
     """
 
     def __init__(self) -> None:
         self.running: Cancellable | None = None
         self.turn_id: str | None = None
         self.again: str | None = None
+        self.session_id: str | None = None
         self.evidence = Evidence()
         self._asked = False
         self._wanted = False
@@ -126,6 +129,10 @@ class Gate:
         if self._wanted or self._asked:
             self._asked = False
             self.cancel()
+
+    def hand_over(self, session_id: str, turn_id: str, again: str | None) -> None:
+        """The next turn is this one, of another session."""
+        self.session_id, self.turn_id, self.again, self.evidence = session_id, turn_id, again, Evidence()
 
     def cancel_when_it_runs(self) -> None:
         """Ask the turn to end, or as soon as there is one."""
@@ -143,7 +150,7 @@ class Gate:
 
 async def run_turn(
     session: Session,
-    given: TurnInput | str,
+    given: TurnInput | str | None,
     screen: Screen,
     gate: Gate,
     *,
@@ -154,7 +161,7 @@ async def run_turn(
     logs: LineHandler | None = None,
     location: str | None = None,
 ) -> AssembledTurn:
-    """Run one turn on the screen to its end there and return it, committed.
+    """Run one turn on the screen to its end there and return it, committed. Without an input it is one that waits.
 
     Raises `ReaderLeft` or `OutputFailed` after committing what nobody could be shown, and `NotCommitted` for a turn
     that was paid for and couldn't be stored.
@@ -200,11 +207,11 @@ def mended(error: Exception, again: str | None) -> str:
 
 
 async def _show_turn(
-    session: Session, given: TurnInput | str, screen: Screen, gate: Gate, options: TurnOptions
+    session: Session, given: TurnInput | str | None, screen: Screen, gate: Gate, options: TurnOptions
 ) -> tuple[AssembledTurn, OSError | None]:
     """The committed turn, and the output's failure if there was one."""
     failed: OSError | None = None
-    async with session.turn(given, **options) as running:
+    async with _turn(session, given, options) as running:
         gate.attach(running)
         try:
             async for activity in running:
@@ -218,6 +225,14 @@ async def _show_turn(
         finally:
             gate.running = None
         return await running.result(), failed
+
+
+def _turn(session: Session, given: TurnInput | str | None, options: TurnOptions) -> RunningTurn:
+    if given is not None:
+        return session.turn(given, **options)
+    from lash_framework.accepted_job import accepted_turn
+
+    return accepted_turn(session, options["turn_id"] or "")
 
 
 async def with_signals(work: Callable[[Gate], Awaitable[T]]) -> T:

@@ -2,7 +2,7 @@
 
 The laws (F.02 to F.06, F.08, F.09, F.11, F.12): one holder at a time; a claim settles once; only a re-claim supersedes;
 commits serialise; items are applied once and in order; what is refused changes nothing; usage and attachments are
-those of the commits.
+those of the commits; a fork has what its source had at that place, and neither sees what the other does since.
 """
 
 from __future__ import annotations
@@ -28,7 +28,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from lash_hookspecs.errors import ClaimLost, HeadConflict, InboxConflict, LeaseLost, StoreError
+from lash_hookspecs.errors import (
+    ClaimLost,
+    CommitRefused,
+    HeadConflict,
+    InboxConflict,
+    LeaseLost,
+    SessionDeleted,
+    StoreError,
+)
+from lash_hookspecs.forks import SessionFork
 from lash_hookspecs.inbox import InboxItem, InboxState, Ingress
 from lash_hookspecs.journal import TurnBegun, TurnCommitted
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
@@ -53,6 +62,7 @@ TTL = 100
 HOSTS = ("h0", "h1", "h2")
 KEYS = ("a", "b", "c", "d", "e")
 SESSIONS = ("s1", "s2")
+FORKS = ("f1", "f2")
 
 hosts, sessions, keys, stores = map(st.sampled_from, (HOSTS, SESSIONS, KEYS, (0, 1)))
 ingresses = st.sampled_from(Ingress)
@@ -86,6 +96,12 @@ class ModelSession:
     bodies: list[bytes] = field(factory=list)
     usage: int = 0
     pictures: set[bytes] = field(factory=set)
+    place: tuple[str, int] | None = None  # of a fork: its source, and the revision that it began at
+    points: list[tuple[str, int]] = field(factory=list)  # its own turns, and how many bodies there were then
+
+    @property
+    def revision(self) -> int:
+        return (self.place[1] if self.place else 0) + len(self.turns)
 
     def holds(self, lease: Lease, now: int) -> bool:
         return self.is_of(lease) and now < self.expires
@@ -129,6 +145,7 @@ class Machine(RuleBasedStateMachine):
         self.now = 1_000
         self.stores = [self.opened(), self.opened()]
         self.model = {each: ModelSession() for each in SESSIONS}
+        self.deleted: set[str] = set()
         self.runs: list[Run] = []
         self.commits: list[RuntimeCommit] = []
         self.put: dict[bytes, int] = {}
@@ -303,7 +320,7 @@ class Machine(RuleBasedStateMachine):
             assert answer.receipt.operation.key == f"t-{found.taken_by or key}"
             return
         held = (session.holder, session.generation)
-        revision = len(session.turns)
+        revision = session.revision
         busy = session.holder not in (None, host) and self.now < session.expires
         if key is not None and found is None and (wait or not busy):
             session.items[key] = ModelItem(key, Ingress.NEXT_TURN, max(self.numbers(), default=0) + 1)
@@ -451,6 +468,7 @@ class Machine(RuleBasedStateMachine):
         self.commits.append(made)
         session.turns.append(item.key)
         session.bodies.append(body.encode())
+        session.points.append((f"t-{item.key}", len(session.bodies)))
         session.usage += used
         session.pictures |= {picture(run.session_id, used), *adopted}
         item.state, item.rows = InboxState.COMPLETED, {}
@@ -471,9 +489,10 @@ class Machine(RuleBasedStateMachine):
         if made.settles is not None and self.model[made.session_id].is_of(made.settles.lease):
             self.model[made.session_id].holder = None
 
-    @rule(store=stores, session_id=sessions, stale=st.booleans(), used=st.integers(0, 9))
-    def outsider(self, store: int, session_id: str, stale: bool, used: int) -> None:
+    @rule(store=stores, data=st.data(), stale=st.booleans(), used=st.integers(0, 9))
+    def outsider(self, store: int, data: st.DataObject, stale: bool, used: int) -> None:
         """A commit by somebody without a lease."""
+        session_id = data.draw(st.sampled_from(sorted(self.model)))
         session, scribe, body = self.model[session_id], self.scribe(store, session_id), self.fresh("outside ")
         made = scribe.turn(
             body,
@@ -487,11 +506,47 @@ class Machine(RuleBasedStateMachine):
             return
         session.turns.append(body)
         session.bodies.append(body.encode())
+        session.points.append((body, len(session.bodies)))
         session.usage += used
+
+    # ---- forks ----
+
+    @rule(store=stores, data=st.data(), new_id=st.sampled_from(FORKS), earlier=st.booleans())
+    def fork(self, store: int, data: st.DataObject, new_id: str, earlier: bool) -> None:
+        """A session that begins where another one stands, or stood."""
+        source_id = data.draw(st.sampled_from(sorted(self.model.keys() - {new_id})))
+        source = self.model[source_id]
+        at, bodies, revision = None, source.bodies, source.revision
+        if earlier and source.points:
+            index = data.draw(st.integers(0, len(source.points) - 1))
+            at, length = source.points[index]
+            bodies, revision = bodies[:length], source.revision - len(source.points) + index + 1
+        asked = SessionFork(session_id=new_id, source_id=source_id, created_at_ms=self.now, at=at, turn_index=revision)
+        answer = self.ask(lambda: self.stores[store].fork_session(asked))
+        if not bodies:
+            assert answer in (CommitRefused, SessionDeleted)  # for whichever reason
+        elif new_id in self.deleted:
+            assert answer is SessionDeleted
+        elif new_id in self.model:
+            same = self.model[new_id].place == (source_id, revision)
+            assert answer is False if same else answer is CommitRefused
+        else:
+            assert answer is True
+            self.model[new_id] = ModelSession(bodies=list(bodies), place=(source_id, revision))
+
+    @precondition(lambda self: self.model.keys() & set(FORKS))
+    @rule(store=stores, data=st.data())
+    def delete(self, store: int, data: st.DataObject) -> None:
+        """A fork goes; what it came from, and what came from it, stays."""
+        target = data.draw(st.sampled_from(sorted(self.model.keys() & set(FORKS))))
+        assert self.ask(lambda: self.stores[store].delete_session(target)) is not None
+        del self.model[target]
+        self.deleted.add(target)
+        self.commits = [each for each in self.commits if each.session_id != target]
 
     def scribe(self, store: int, session_id: str) -> Scribe:
         head = self.ask(lambda: self.stores[store].load_head(session_id))
-        turns = len(self.model[session_id].turns)
+        turns = self.model[session_id].revision
         return Scribe(session_id, turns, head.leaf_node_id if head is not None else None, turns)
 
     def spent(self, used: int) -> tuple[UsageDelta, ...]:
@@ -517,8 +572,9 @@ class Machine(RuleBasedStateMachine):
     def is_as_the_model_says(self) -> None:
         if hasattr(self, "model"):
             self.looks += 1
-            session_id = SESSIONS[self.looks % 2]
-            self.compare(self.stores[self.looks // 2 % 2], session_id, self.model[session_id])
+            known = list(self.model)
+            session_id = known[self.looks % len(known)]
+            self.compare(self.stores[self.looks // len(known) % 2], session_id, self.model[session_id])
 
     def compare(self, store: SqlStore, session_id: str, session: ModelSession) -> None:
         lease = self.ask(lambda: store.load_lease(session_id))
@@ -542,7 +598,7 @@ class Machine(RuleBasedStateMachine):
             assert not session.items
             assert not session.turns
             return
-        assert loaded.head.head_revision == len(session.turns)
+        assert loaded.head.head_revision == session.revision
         assert [node.body for node in loaded.nodes][1:] == session.bodies
         assert sum(entry.usage.input for entry in loaded.usage) == session.usage
         if self.looks % 8 > 1:  # ten questions
@@ -573,6 +629,7 @@ WANTED = {
     "committed": {"CommitResult", "ClaimLost", "HeadConflict"},
     "commit_again": {"CommitResult"},
     "outsider": {"CommitResult", "HeadConflict"},
+    "fork": {"bool", "CommitRefused"},
 }
 
 

@@ -1,0 +1,33 @@
+"""What plugins did to a turn, by name: a stored turn tells who ended it, handed it off, or changed what was said."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from lash_hookspecs.values import frozen
+
+__all__ = ["TurnIntervention", "TurnInterventionKind"]
+
+
+class TurnInterventionKind(StrEnum):
+    """What a plugin did. What it did about a tool call is with that: `ToolInterventionKind`."""
+
+    ENDED = "ended"
+    HANDED_OFF = "handed_off"
+    SESSION_MADE = "session_made"
+    MESSAGES_ADDED = "messages_added"
+    MODEL_CALL_REFUSED = "model_call_refused"
+    REPLY_CHANGED = "reply_changed"
+    """It rewrote what the model had answered."""
+    CONTEXT_CHANGED = "context_changed"
+    """It changed what the model was shown of the conversation before the turn."""
+
+
+@frozen(kw_only=True)
+class TurnIntervention:
+    """What a plugin did, how often. `detail`: the code of an end or a refusal, or the session's id."""
+
+    plugin_id: str
+    kind: TurnInterventionKind
+    detail: str = ""
+    count: int = 1

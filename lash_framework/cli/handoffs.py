@@ -1,0 +1,49 @@
+"""Going on, on the same screen, where a turn was handed to another session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lash_hookspecs.turn_outcomes import Handoff
+
+if TYPE_CHECKING:
+    from lash_framework.cli.screens import Screen
+    from lash_framework.cli.turns import Gate
+    from lash_framework.lash import Lash
+    from lash_framework.session import Session
+    from lash_hookspecs.sessions import AssembledTurn, TurnInput
+
+__all__ = ["run_followed"]
+
+
+async def run_followed(
+    lash: Lash,
+    session: Session,
+    given: TurnInput | str,
+    screen: Screen,
+    gate: Gate,
+    *,
+    resumes: Callable[[str], str | None],
+    **options: Any,
+) -> AssembledTurn:
+    """`run_turn`, and then the turns that it is handed to, one after the other; returns the last one.
+
+    `resumes` is what to type to go on with a session. A turn with a limit of its own is not followed: what its
+    successor may spend is not its caller's to say.
+    """
+    from lash_framework.cli.turns import run_turn
+    from lash_framework.successors import MOST_HANDOFFS
+
+    left = MOST_HANDOFFS if options.get("max_cost") is None and options.get("max_tokens") is None else 0
+    screen.follows = left > 0
+    turn = await run_turn(session, given, screen, gate, **options)
+    kept = {name: value for name, value in options.items() if name in ("logs", "location")}
+    while left and isinstance(turn.outcome, Handoff) and turn.outcome.turn_id:
+        left -= 1
+        screen.follows = left > 0
+        successor = turn.outcome
+        gate.hand_over(successor.session_id, successor.turn_id, resumes(successor.session_id))
+        there = await lash.session(successor.session_id, recover=False)
+        turn = await run_turn(there, None, screen, gate, turn_id=successor.turn_id, **kept)
+    return turn
