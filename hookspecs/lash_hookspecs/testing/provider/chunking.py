@@ -16,7 +16,7 @@ __all__ = ["CASES"]
 CASES = Cases("chunking")
 
 _APART = 257
-"""Bytes between two cuts of one answer: most of its reads then hold the end of an event, and the beginning of another."""
+"""Bytes between two cuts of one answer: most of its reads then hold the end of an event and the start of another."""
 
 _ARGUMENTS = '{"city": "Zürich", "n": [1, {"a": null}]}'
 
