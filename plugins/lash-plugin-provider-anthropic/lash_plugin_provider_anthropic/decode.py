@@ -114,7 +114,7 @@ class MessageDecoder:
         except MISSHAPEN as exc:
             raise _FAULTS.misshapen("an event that is none of Messages", data) from exc
 
-    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
+    def whole(self, body: bytes | bytearray, out: list[LlmStreamEvent]) -> None:
         """Take an answer that came in one piece."""
         try:
             document = load(body)

@@ -110,7 +110,7 @@ class ResponsesDecoder:
         except MISSHAPEN as exc:
             raise _FAULTS.misshapen("an event that isn't of the Responses API", data) from exc
 
-    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
+    def whole(self, body: bytes | bytearray, out: list[LlmStreamEvent]) -> None:
         """Take an answer that came in one piece."""
         try:
             document = load(body)

@@ -10,12 +10,12 @@ import orjson
 __all__ = ["dump", "dumps", "load", "place_of", "text_of"]
 
 
-def load(data: bytes) -> Any:
+def load(data: bytes | bytearray) -> Any:
     """The value that `data` is: a service that escapes its text may cut it between the halves of a surrogate pair."""
     try:
         return orjson.loads(data)
     except ValueError as refused:
-        if b"\\ud" not in data.lower():
+        if b"\\ud" not in data and b"\\uD" not in data:
             raise
         try:
             return json.loads(data, parse_constant=_refuse)
