@@ -1,7 +1,7 @@
 """Make the environment in which the tests find independent implementations of the services' protocols.
 
 It stands apart because those packages pin their own web frameworks. `python .ci/gateway.py FOLDER` makes it once, for
-all environments of tox.
+all environments of tox. Those from npm need Node; without it, or where they can't be had, their tests are skipped.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 
-PACKAGES = ("llmock", "mock-ai-api")
+PACKAGES = ("llmock", "mock-ai-api", "llm-mock-api")
+NODE_PACKAGES = ("@copilotkit/aimock",)
 
 
 def main(folder: Path) -> None:
@@ -25,6 +27,12 @@ def main(folder: Path) -> None:
         venv.create(made, with_pip=True)
         python = made / ("Scripts" if sys.platform == "win32" else "bin") / "python"
         subprocess.run([python, "-m", "pip", "install", "-qq", *PACKAGES], check=True)
+        if (npm := which("npm")) is not None:
+            command = [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", made / "node", *NODE_PACKAGES]
+            try:
+                subprocess.run(command, check=True, timeout=180)
+            except subprocess.SubprocessError as error:
+                print(f"the tests that need it are skipped: {error}")
         try:
             made.rename(folder)
         except OSError:

@@ -34,6 +34,10 @@ ROOT = Path(__file__).parents[1]
 WIRES = {
     "openai-chat": "plugins/lash-plugin-provider-openai/tests:openai_chat_wire:ChatWire:"
     "lash_plugin_provider_openai.plugin",
+    "openai": "plugins/lash-plugin-provider-openai/tests:openai_responses_wire:ResponsesWire:"
+    "lash_plugin_provider_openai.plugin",
+    "anthropic": "plugins/lash-plugin-provider-anthropic/tests:anthropic_wire:AnthropicWire:"
+    "lash_plugin_provider_anthropic.plugin",
     "google": "plugins/lash-plugin-provider-google/tests:gemini_wire:GeminiWire:lash_plugin_provider_google.plugin",
 }
 DELTA = " and some"

@@ -25,7 +25,7 @@ __all__ = ["AcceptedTurn", "TurnRequest", "accepted_bytes", "accepted_with", "ba
 
 @frozen(kw_only=True)
 class TurnRequest:
-    """What a turn is asked with. `images` are the input's, in the store by name; `wish` is the caller's class."""
+    """What a turn is asked with. `images`: its images and documents, stored, by name; `wish`: the caller's class."""
 
     turn_id: str
     turn_input: TurnInput
@@ -51,8 +51,9 @@ def accepted_bytes(request: TurnRequest, policy: SessionPolicy, composition: Com
     given = request.turn_input
     inputs = given.context.plugin_inputs
     bare = given
-    if given.image_blobs or given.mode_extension is not None or inputs:
-        bare = evolve(given, image_blobs={}, mode_extension=None, context=evolve(given.context, plugin_inputs={}))
+    if given.image_blobs or given.document_blobs or given.mode_extension is not None or inputs:
+        context = evolve(given.context, plugin_inputs={})
+        bare = evolve(given, image_blobs={}, document_blobs={}, mode_extension=None, context=context)
     accepted = AcceptedTurn(
         turn_input=bare,
         policy=policy,

@@ -16,6 +16,7 @@ from lash_hookspecs.costs import Budget, Cost
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import LlmCallError, LlmRequest, LlmResponse, TokenUsage
 from lash_hookspecs.llm_messages import ImageBlock, LlmMessage
+from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.models import ModelCapability, ModelPrices
 from lash_hookspecs.sessions import SessionUsageReport
 from lash_hookspecs.turn_events import ChildTokenUsage
@@ -33,7 +34,9 @@ OVER_BUDGET = "over_budget"
 _CHARACTERS = 4
 """Of text in a token, about."""
 _IMAGE = 1_000
-"""Tokens of an image, about."""
+"""Tokens of an image, about; of a document at least."""
+_DOCUMENT = 40
+"""Bytes of a document for each of its tokens, about: a page has some thousand tokens, and takes as many dozen bytes."""
 _NO_PRICES = ModelPrices()
 _NOTHING = TokenUsage()
 
@@ -115,11 +118,11 @@ class TurnBudget:
 
 def request_tokens(messages: Sequence[LlmMessage], request: LlmRequest | None = None) -> int:
     """About how many tokens these take, and the request's tools: a quarter of their characters."""
-    characters = images = 0
+    characters = attached = 0
     for message in messages:
         for block in message.blocks:
             if isinstance(block, ImageBlock):
-                images += 1
+                attached += _attached(block.attachment)
             else:
                 texts = (getattr(block, name, "") for name in ("text", "input_json", "tool_name", "content"))
                 characters += sum(map(_length, texts))
@@ -127,7 +130,13 @@ def request_tokens(messages: Sequence[LlmMessage], request: LlmRequest | None = 
         characters += sum(
             len(each.description) + len(canonical_bytes(dict(each.input_schema))) for each in request.tools
         )
-    return -(-characters // _CHARACTERS) + images * _IMAGE
+    return -(-characters // _CHARACTERS) + attached
+
+
+def _attached(reference: AttachmentRef | None) -> int:
+    if reference is None or reference.media_type.startswith("image/"):
+        return _IMAGE
+    return max(_IMAGE, reference.size // _DOCUMENT)
 
 
 def _length(text: Any) -> int:

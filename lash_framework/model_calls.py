@@ -27,7 +27,8 @@ from lash_hookspecs.llm import (
     ProviderFailureKind,
     TokenUsage,
 )
-from lash_hookspecs.llm_messages import ImageBlock, LlmBlock, LlmMessage, TextBlock
+from lash_hookspecs.llm_messages import ImageBlock, LlmBlock, LlmMessage, TextBlock, ToolResultBlock
+from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.replay import foreign_origin, stamp_response
 
 __all__ = ["ask_aside", "call_model", "storable"]
@@ -141,25 +142,40 @@ async def _with_bytes(plan: TurnPlan, request: LlmRequest) -> tuple[LlmRequest, 
     """The request with its attachments' bytes, which no record holds, and the ids of those that are lost.
 
     In the place of a lost one the model reads that it is: every later request has it too, and none would be answered.
+    So it does in the place of what a tool returned and the model is known not to take. What a user sends, a provider
+    refuses.
     """
     if not request.attachments:
         return request, ()
-    attachments, lost = [], {}
+    attachments, lost, untaken = [], {}, {}
     for index, each in enumerate(request.attachments):
+        media_type = each.reference.media_type
         data = each.data or await plan.get_blob(each.reference.id)
         if data is None:
-            lost[index] = each.reference.id
+            lost[index] = f"[{'An image' if media_type.startswith('image/') else 'A document'} was here. It is lost.]"
+        elif not _takes(plan.capability, media_type):
+            untaken[index] = f"[An attachment that this model doesn't take: {media_type}, {len(data)} bytes.]"
         attachments.append(LlmAttachment(reference=each.reference, data=data or b""))
     messages = request.messages
-    if lost:
-        messages = tuple(_told_of_lost(message, lost) for message in messages)
-    return evolve(request, messages=messages, attachments=tuple(attachments)), tuple(dict.fromkeys(lost.values()))
+    if lost or untaken:
+        messages = tuple(_with_notes(message, lost, untaken) for message in messages)
+    ids = dict.fromkeys(request.attachments[index].reference.id for index in lost)
+    return evolve(request, messages=messages, attachments=tuple(attachments)), tuple(ids)
 
 
-def _told_of_lost(message: LlmMessage, lost: Mapping[int, str]) -> LlmMessage:
+def _takes(can: ModelCapability, media_type: str) -> bool:
+    """What isn't known is tried."""
+    kinds = {"image": can.images, "audio": can.audio, "video": can.video}
+    return kinds.get(media_type.partition("/")[0], can.documents) is not False
+
+
+def _with_notes(message: LlmMessage, lost: Mapping[int, str], untaken: Mapping[int, str]) -> LlmMessage:
+    of_tools = any(isinstance(block, ToolResultBlock) for block in message.blocks)
+    notes = {**untaken, **lost} if of_tools else lost
+
     def shown(block: LlmBlock) -> LlmBlock:
-        is_lost = isinstance(block, ImageBlock) and block.attachment_idx in lost
-        return TextBlock(text="[An image was here. It is lost.]") if is_lost else block
+        note = notes.get(block.attachment_idx) if isinstance(block, ImageBlock) else None
+        return block if note is None else TextBlock(text=note)
 
     blocks = tuple(map(shown, message.blocks))
     return message if blocks == message.blocks else LlmMessage(message.role, blocks)

@@ -216,13 +216,13 @@ class TurnJob:
             raise TurnCancelled(f"turn `{self.turn_id}` was cancelled before it began; nothing was asked or stored")
 
     async def _images(self) -> dict[str, AttachmentRef]:
-        """The input's images, put into the store. Only their names cross the effect boundary.
+        """The input's images and documents, put into the store. Only their names cross the effect boundary.
 
         This is before the turn, and in no record of it: a blob is named by its content, so that a turn that is run
         again stores the same once more, which changes nothing.
         """
         turn_input = self._request.turn_input
-        if not turn_input.image_blobs:
+        if not (turn_input.image_blobs or turn_input.document_blobs):
             return {}
         with self._before_the_turn():
             return await stored_images(self.session.lash.store, turn_input)

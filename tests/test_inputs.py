@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from lash_framework import inputs
 from lash_framework.inputs import input_hash
-from lash_hookspecs import ImageRefItem, TextItem, TurnContext, TurnInput
+from lash_hookspecs import DocumentRefItem, ImageRefItem, TextItem, TurnContext, TurnInput
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.codec import unstructure
 
@@ -32,10 +32,11 @@ def test_the_hash_of_a_text_never_changes() -> None:
     "more",
     [
         TurnInput(items=(TextItem("a"), ImageRefItem("b"))),
+        TurnInput(items=(TextItem("a"), DocumentRefItem("b"))),
         TurnInput(items=(TextItem("a"),), context=TurnContext(model="p:m")),
         TurnInput(items=(TextItem("a"),), context=TurnContext(plugin_inputs={"p": TextItem("x")})),
     ],
-    ids=["image", "model", "plugin input"],
+    ids=["image", "document", "model", "plugin input"],
 )
 def test_what_is_more_than_text_takes_the_long_way(more: TurnInput) -> None:
     assert input_hash(more) != input_hash(TurnInput.text("a"))

@@ -138,10 +138,24 @@ def test_only_the_users_images_are_shown(role):
     assert project(message("m", role, part(PartKind.IMAGE, attachment=PICTURE))).messages == ()
 
 
-def test_other_media_are_named():
-    """What isn't an image is named, since no block can show it."""
-    (block,) = blocks(part(PartKind.IMAGE, attachment=evolve(PICTURE, media_type="application/pdf")))
-    assert "application/pdf" in block.text
+@pytest.mark.parametrize(
+    ("media_type", "by_tool", "is_shown"),
+    [
+        ("application/pdf", False, True),
+        ("text/csv", False, True),
+        ("application/pdf", True, True),
+        ("text/csv", True, False),
+        ("application/x-thing", True, False),
+    ],
+)
+def test_a_document_is_shown_as_an_image_is_and_what_else_a_tool_returns_is_named(media_type, by_tool, is_shown):
+    """A user says what a document is; a tool may return anything, and no wire takes that."""
+    reference = evolve(PICTURE, media_type=media_type)
+    (block,) = blocks(part(PartKind.IMAGE, attachment=reference, tool_call_id="c" if by_tool else None))
+    if is_shown:
+        assert block == ImageBlock(attachment_idx=0, attachment=reference)
+    else:
+        assert media_type in block.text
 
 
 @pytest.mark.statement(52)

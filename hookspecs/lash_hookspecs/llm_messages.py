@@ -50,7 +50,7 @@ class TextBlock:
 
 @frozen(kw_only=True)
 class ImageBlock:
-    """An image: `attachment` is the reference; the request's `attachments` hold its bytes by that id."""
+    """An image, or a document: `attachment` is the reference; the request's `attachments` hold its bytes by that id."""
 
     tag: ClassVar[str] = "image"
     attachment_idx: int

@@ -28,6 +28,7 @@ __all__ = [
     "AppendedNodes",
     "AssembledTurn",
     "AssistantOutput",
+    "DocumentRefItem",
     "ExecutionSummary",
     "FollowedTurn",
     "ImageRefItem",
@@ -66,7 +67,16 @@ class ImageRefItem:
     id: str
 
 
-InputItem = Union[TextItem, ImageRefItem]
+@frozen
+class DocumentRefItem:
+    """A document from the user; `id` is a key of the input's `document_blobs`, `media_type` an IANA media type."""
+
+    tag: ClassVar[str] = "document_ref"
+    id: str
+    media_type: str = "application/pdf"
+
+
+InputItem = Union[TextItem, ImageRefItem, DocumentRefItem]
 
 
 @frozen(kw_only=True)
@@ -88,7 +98,8 @@ class TurnContext:
 class TurnInput:
     """A turn's input.
 
-    `image_blobs` are raw image bytes by id (jpeg, png, gif or webp); they are stored before the turn.
+    `image_blobs` are raw image bytes by id (jpeg, png, gif or webp), `document_blobs` those of documents; they are
+    stored before the turn.
     `mode_extension` is an attrs instance of a class that the mode's driver accepts, stored under its id. With `compact`
     the turn only compacts the conversation, and there are no items. `told_by` is the plugin that says it, where that is
     no user.
@@ -96,6 +107,7 @@ class TurnInput:
 
     items: tuple[InputItem, ...] = ()
     image_blobs: Mapping[str, bytes] = field(factory=dict, repr=lambda blobs: f"<{len(blobs)} blobs>")
+    document_blobs: Mapping[str, bytes] = field(factory=dict, repr=lambda blobs: f"<{len(blobs)} blobs>")
     mode_turn_options: ModeTurnOptions = ModeTurnOptions()
     mode_extension: Any = None
     context: TurnContext = TurnContext()
@@ -111,6 +123,11 @@ class TurnInput:
     def with_image(self, id: str, data: bytes) -> TurnInput:
         """This input and one image more."""
         return evolve(self, items=(*self.items, ImageRefItem(id)), image_blobs={**self.image_blobs, id: data})
+
+    def with_document(self, id: str, data: bytes, media_type: str = "application/pdf") -> TurnInput:
+        """This input and one document more: a PDF, or what else the model takes."""
+        item = DocumentRefItem(id, media_type)
+        return evolve(self, items=(*self.items, item), document_blobs={**self.document_blobs, id: data})
 
 
 # ---- policy ---------------------------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def _user_block(part: Part, first: int, attachments: list[LlmAttachment]) -> Llm
             # Kept when empty: a call without a result makes most services refuse the whole request.
             return ToolResultBlock(call_id=part.tool_call_id or "", content=text, tool_name=part.tool_name)
         case PartKind.IMAGE if isinstance(part.prune_state, Intact) and part.attachment is not None:
-            if not part.attachment.media_type.startswith("image/"):
+            if not _is_shown(part, part.attachment.media_type):
                 kind, size = part.attachment.media_type, part.attachment.size
                 return TextBlock(text=f"[An attachment that can't be shown here: {kind}, {size} bytes.]")
             attachments.append(LlmAttachment(reference=part.attachment))
@@ -163,6 +163,11 @@ def _user_block(part: Part, first: int, attachments: list[LlmAttachment]) -> Llm
             return None  # only an assistant calls tools and reasons
         case _:
             return TextBlock(text=text) if text.strip() else None
+
+
+def _is_shown(part: Part, media_type: str) -> bool:
+    """Whether a model is given it: whoever sends something says what it is; a tool's results are anything."""
+    return part.tool_call_id is None or media_type.startswith("image/") or media_type == "application/pdf"
 
 
 def _assistant_block(part: Part) -> LlmBlock | None:

@@ -28,7 +28,7 @@ from lash_hookspecs.messages import ProviderReasoningMeta
 from lash_plugin_provider_anthropic.usage import UsageMeter
 from lash_provider_kit.answer_faults import MISSHAPEN, AnswerFaults
 from lash_provider_kit.failures import AttemptFailed, Seen, classify, error_object
-from lash_provider_kit.wire_json import dump, load
+from lash_provider_kit.wire_json import dump, load, place_of, text_of
 
 __all__ = ["MessageDecoder"]
 
@@ -65,30 +65,18 @@ _FAULTS = AnswerFaults("anthropic")
 _NEEDED: Mapping[str, tuple[str, ...]] = {"redacted_thinking": ("data",), "tool_use": ("id", "name")}
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
-
-
-def _place(index: Any) -> int:
-    if not isinstance(index, int):
-        raise TypeError(f"{index!r} is no place")
-    return index
-
-
 class _Block:
     """A content block that is being written. `start` is what it began as; `pieces` are its text or its JSON."""
 
     __slots__ = ("kind", "pieces", "signature", "start")
 
     def __init__(self, start: dict[str, Any]) -> None:
-        self.kind = _text(start["type"])
+        self.kind = text_of(start["type"])
         self.start = start
         self.pieces: list[str] = []
-        self.signature = _text(start.get("signature") or "")
+        self.signature = text_of(start.get("signature") or "")
         for name in _NEEDED.get(self.kind, ()):
-            _text(start[name])
+            text_of(start[name])
 
     def write_json(self, piece: str) -> None:
         if self.kind in ("text", "thinking"):
@@ -126,7 +114,7 @@ class MessageDecoder:
         except MISSHAPEN as exc:
             raise _FAULTS.misshapen("an event that is none of Messages", data) from exc
 
-    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
+    def whole(self, body: bytes | bytearray, out: list[LlmStreamEvent]) -> None:
         """Take an answer that came in one piece."""
         try:
             document = load(body)
@@ -189,15 +177,15 @@ class MessageDecoder:
             if text := delta["text"]:
                 self._write(self._block(index, "text"), text, StreamDelta(text), out)
         elif kind == "input_json_delta":
-            self._at[index].write_json(_text(delta["partial_json"]))
+            self._at[index].write_json(text_of(delta["partial_json"]))
         elif kind == "thinking_delta":
             if text := delta["thinking"]:
                 self._write(self._block(index, "thinking"), text, StreamReasoningDelta(text), out)
         elif kind == "signature_delta":
-            self._at[index].signature += _text(delta["signature"])
+            self._at[index].signature += text_of(delta["signature"])
 
     def _open(self, index: int, start: dict[str, Any]) -> _Block:
-        block = self._at[_place(index)] = _Block(start)
+        block = self._at[place_of(index)] = _Block(start)
         self._blocks.append(block)
         return block
 
@@ -213,7 +201,7 @@ class MessageDecoder:
 
     def _write(self, block: _Block, text: str, event: LlmStreamEvent, out: list[LlmStreamEvent]) -> None:
         self.output_seen = True
-        block.pieces.append(_text(text))
+        block.pieces.append(text_of(text))
         out.append(event)
 
     def _end(self, said: dict[str, Any]) -> None:

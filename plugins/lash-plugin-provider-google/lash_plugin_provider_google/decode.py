@@ -137,7 +137,7 @@ class GeminiDecoder:
         except MISSHAPEN as exc:
             raise FAULTS.misshapen("an event that is no part of an answer", data) from exc
 
-    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
+    def whole(self, body: bytes | bytearray, out: list[LlmStreamEvent]) -> None:
         """Take an answer that came in one piece: one object, or a list of what would have been events."""
         try:
             document = load(body)

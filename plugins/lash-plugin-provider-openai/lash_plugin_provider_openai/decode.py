@@ -92,7 +92,7 @@ class ChatDecoder:
         except MISSHAPEN as exc:
             raise _FAULTS.misshapen("an event that is no chunk of a chat completion", data) from exc
 
-    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
+    def whole(self, body: bytes | bytearray, out: list[LlmStreamEvent]) -> None:
         """Take an answer that came in one piece."""
         self._streamed = False
         try:

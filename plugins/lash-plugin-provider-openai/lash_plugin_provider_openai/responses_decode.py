@@ -27,7 +27,7 @@ from lash_hookspecs.messages import ProviderReasoningMeta, ProviderReplayMeta, R
 from lash_plugin_provider_openai.usage import UsageMeter
 from lash_provider_kit.answer_faults import MISSHAPEN, AnswerFaults
 from lash_provider_kit.failures import AttemptFailed, Seen, error_object
-from lash_provider_kit.wire_json import load
+from lash_provider_kit.wire_json import load, place_of, text_of
 
 __all__ = ["ResponsesDecoder"]
 
@@ -110,7 +110,7 @@ class ResponsesDecoder:
         except MISSHAPEN as exc:
             raise _FAULTS.misshapen("an event that isn't of the Responses API", data) from exc
 
-    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
+    def whole(self, body: bytes | bytearray, out: list[LlmStreamEvent]) -> None:
         """Take an answer that came in one piece."""
         try:
             document = load(body)
@@ -142,15 +142,15 @@ class ResponsesDecoder:
         delta = event["delta"]
         if delta:
             item = self._written(event, "message")
-            item.parts.setdefault(_place(event, "content_index"), []).append(_text(delta))
+            item.parts.setdefault(_place(event, "content_index"), []).append(text_of(delta))
             self._said.append(delta)
             out.append(StreamDelta(delta))
 
     def _refusal_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
-        self._written(event, "message").refusal.append(_text(event["delta"]))
+        self._written(event, "message").refusal.append(text_of(event["delta"]))
 
     def _arguments_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
-        self._written(event, "function_call").arguments.append(_text(event["delta"]))
+        self._written(event, "function_call").arguments.append(text_of(event["delta"]))
 
     def _summary_delta(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
         self._shown(event, (0, _place(event, "summary_index")), out)
@@ -164,7 +164,7 @@ class ResponsesDecoder:
             item = self._written(event, "reasoning")
             if place not in item.parts and item.parts:
                 out.append(StreamReasoningDelta(_BETWEEN_PARTS))
-            item.parts.setdefault(place, []).append(_text(delta))
+            item.parts.setdefault(place, []).append(text_of(delta))
             out.append(StreamReasoningDelta(delta))
 
     # ---- whole items
@@ -186,7 +186,7 @@ class ResponsesDecoder:
             self._settle(item, out)
         elif item.kind == "function_call":
             if data.get("arguments"):
-                item.arguments = [_text(data["arguments"])]
+                item.arguments = [text_of(data["arguments"])]
         elif not item.parts:
             for number, part in enumerate(data.get("summary") or data.get("content") or ()):
                 self._shown({**event, "delta": part.get("text") or ""}, (0, number), out)
@@ -195,9 +195,9 @@ class ResponsesDecoder:
         """Take of a finished message what didn't come as deltas."""
         for number, part in enumerate(item.data.get("content") or ()):
             if part.get("type") == "refusal":
-                item.refusal = item.refusal or [_text(part.get("refusal") or "")]
+                item.refusal = item.refusal or [text_of(part.get("refusal") or "")]
             elif part.get("text") and number not in item.parts:
-                item.parts[number] = [_text(part["text"])]
+                item.parts[number] = [text_of(part["text"])]
                 self._said.append(part["text"])
                 out.append(StreamDelta(part["text"]))
 
@@ -209,8 +209,8 @@ class ResponsesDecoder:
         if self._id and answer_id and answer_id != self._id:
             message = f"changed the answer's id midway, from `{self._id}` to `{answer_id}`: two answers may be mixed"
             raise _FAULTS.failed(message, "identity_drift", retryable=False).observed(Seen.RESPONSE)
-        self._id = self._id or _text(answer_id)
-        self._model = _text(response.get("model") or self._model)
+        self._id = self._id or text_of(answer_id)
+        self._model = text_of(response.get("model") or self._model)
         usage = response.get("usage")
         if usage and self._meter.update(usage):
             self.usage = self._meter.usage
@@ -317,19 +317,9 @@ _KINDS: Mapping[str, Callable[[_Item], LlmOutputPart | None]] = {
 
 
 def _place(event: dict[str, Any], name: str) -> int:
-    """The first, where an event doesn't say: what is sorted in the end has to be a number from the start."""
+    """The first, where an event doesn't say."""
     index = event.get(name)
-    if index is None:
-        return 0
-    if not isinstance(index, int):
-        raise TypeError(f"{index!r} is no place")
-    return index
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("no text")
-    return value
+    return 0 if index is None else place_of(index)
 
 
 def _reported(error: Any) -> AttemptFailed:

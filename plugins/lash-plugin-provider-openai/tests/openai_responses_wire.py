@@ -100,6 +100,7 @@ class _Script:
         self.usage: TokenUsage | None = None
         self.open: dict[str, Any] | None = None
         self.ended: dict[str, Any] = {}
+        self.text: list[str] = []  # of the open message: joined once, since it may be very long
 
     def play(self, said: Sequence[Said]) -> list[bytes]:
         self.say("response.created", response=response(status="in_progress"))
@@ -114,8 +115,8 @@ class _Script:
     def step(self, step: Said) -> None:
         match step:
             case Text(text):
-                part = self.part("message", "output_text")
-                part["text"] += text
+                self.part("message", "output_text")
+                self.text.append(text)
                 self.delta("response.output_text.delta", text, content_index=0, logprobs=[])
             case Refusal(text):
                 part = self.part("message", "refusal")
@@ -197,6 +198,9 @@ class _Script:
 
     def close(self) -> None:
         if self.open is not None:
+            if self.text:
+                self.open["content"][0]["text"] = "".join(self.text)
+                self.text.clear()
             self.open["status"] = "completed"
             self.say("response.output_item.done", output_index=len(self.output) - 1, item=self.open)
             self.open = None

@@ -11,6 +11,9 @@ from lash_provider_kit.wire_json import dump
 
 __all__ = ["MISSHAPEN", "AnswerFaults"]
 
+_SHOWN_BYTES = 64 * 1024
+"""Of what can't be read; secrets are taken out of that, and then it is cut to what people read."""
+
 # Checking each type before use would cost every good event for the sake of a bad one.
 MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError)
 """What reading an event raises when something in it has another type than any service gives it."""
@@ -22,7 +25,9 @@ class AnswerFaults:
     def __init__(self, provider: str) -> None:
         self._provider = provider
 
-    def failed(self, message: str, code: str, *, retryable: bool = True, raw: bytes | None = None) -> AttemptFailed:
+    def failed(
+        self, message: str, code: str, *, retryable: bool = True, raw: bytes | bytearray | None = None
+    ) -> AttemptFailed:
         """What `message` says of the service."""
         error = LlmCallError(
             message=f"{self._provider}: the service {message}",
@@ -33,11 +38,11 @@ class AnswerFaults:
         )
         return AttemptFailed(error, Seen.EMPTY_STREAM)
 
-    def no_json(self, what: str, why: ValueError, data: bytes) -> AttemptFailed:
+    def no_json(self, what: str, why: ValueError, data: bytes | bytearray) -> AttemptFailed:
         """It sent `what`, which is no JSON."""
         return self._unreadable(f"sent {what} that is no JSON ({why})", MALFORMED_EVENT, data)
 
-    def misshapen(self, what: str, data: bytes) -> AttemptFailed:
+    def misshapen(self, what: str, data: bytes | bytearray) -> AttemptFailed:
         """It sent `what`, which is JSON and nothing of its wire."""
         return self._unreadable(f"sent {what}", "unexpected_content", data)
 
@@ -56,7 +61,8 @@ class AnswerFaults:
         )
         return AttemptFailed(error, Seen.RESPONSE)
 
-    def _unreadable(self, message: str, code: str, data: bytes) -> AttemptFailed:
+    def _unreadable(self, message: str, code: str, data: bytes | bytearray) -> AttemptFailed:
         # A response was observed, however little of it could be read.
+        data = data[:_SHOWN_BYTES]
         shown = " ".join(data.decode("utf-8", "replace").split())
         return self.failed(f"{message}: `{shown}`", code, raw=data).observed(Seen.RESPONSE)

@@ -161,12 +161,14 @@ _CODES: Mapping[str, _Verdict] = {
     "permission_error": (_Kind.AUTH, False, _ERROR),
     "rate_limit_error": (_Kind.QUOTA, True, _ERROR),
     "rate_limit_exceeded": (_Kind.QUOTA, True, _ERROR),
-    "server_error": (_Kind.HTTP, True, _ERROR),
     "string_above_max_length": (_Kind.VALIDATION, False, _ERROR),
 }
 
-# Types that say less than a status does, for errors that come without one.
-_TYPES: Mapping[str, tuple[ProviderFailureKind, bool]] = {"invalid_request_error": (_Kind.VALIDATION, False)}
+# Codes and types that say less than a status does, for errors that come without one.
+_VAGUE: Mapping[str, tuple[ProviderFailureKind, bool]] = {
+    "invalid_request_error": (_Kind.VALIDATION, False),
+    "server_error": (_Kind.HTTP, True),
+}
 
 # As texts: most processes see no failure, and compiling these takes longer than loading this module.
 _RATE_WORDS = r"(?i)rate.?limit|too many requests|per (?:minute|hour|day|second)|\b[tr]p[md]\b|throttl|quota"
@@ -206,7 +208,8 @@ def classify(said: ServiceError, status: int | None) -> _Verdict:
             return _CODES[each.lower()]
     status = status or said.status
     if status is None:
-        kind, retryable = _TYPES.get(said.type.lower(), (_Kind.UNKNOWN, True))
+        vague = (_VAGUE[each.lower()] for each in (said.code, said.type) if each.lower() in _VAGUE)
+        kind, retryable = next(vague, (_Kind.UNKNOWN, True))
     else:
         kind, retryable = kind_of_status(status)
     if said.code or kind not in (_Kind.UNKNOWN, _Kind.VALIDATION, _Kind.QUOTA):

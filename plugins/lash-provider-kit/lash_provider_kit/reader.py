@@ -32,6 +32,11 @@ class Limits:
     event_bytes: int = field(default=MAX_EVENT_BYTES, validator=ge(1))
     stream_bytes: int = field(default=MAX_STREAM_BYTES, validator=ge(1))
 
+    @property
+    def document_bytes(self) -> int:
+        """The largest answer that comes as one document: a third, since reading it has it in memory three times."""
+        return self.stream_bytes // 3
+
 
 class Decoder(Protocol):
     """One wire's reading of one answer. It raises `AttemptFailed` for what the service gets wrong."""
@@ -52,7 +57,7 @@ class Decoder(Protocol):
         """Take one event's data; append what it means to `out`."""
         ...
 
-    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
+    def whole(self, body: bytes | bytearray, out: list[LlmStreamEvent]) -> None:
         """Take an answer that came as one JSON document, although a stream was asked for."""
         ...
 
@@ -130,8 +135,8 @@ def decoded(
     try:
         if document:
             body = b"".join(reads)
-            if len(body) > limits.stream_bytes:
-                raise too_large(provider, f"the response is larger than {limits.stream_bytes} bytes")
+            if len(body) > limits.document_bytes:
+                raise too_large(provider, f"the response is larger than {limits.document_bytes} bytes")
             decoder.whole(body, events)
         else:
             reader = StreamReader(decoder, limits, provider)

@@ -283,36 +283,35 @@ class StreamingService:
         return cut is None
 
     async def _document(self, chunks: AsyncIterator[bytes], kind: str, decoder: Decoder, send: LlmEventSender) -> None:
-        limit = self._limits.stream_bytes
+        if not (kind == "application/json" or kind.endswith("+json")):
+            body, _ = await self._read(chunks, _MAX_ERROR_BYTES)
+            raise self._unexpected(f"`{kind}`", body)
+        limit = self._limits.document_bytes
         body, cut = await self._read(chunks, limit + 1)
-        if cut is not None:
-            raise cut.observed(Seen.RESPONSE)
         if len(body) > limit:
             raise too_large(self._provider, f"the response is larger than {limit} bytes")
-        if not (kind == "application/json" or kind.endswith("+json")):
-            raise self._unexpected(f"`{kind}`", body)
+        if cut is not None:
+            raise cut.observed(Seen.RESPONSE)
         batch: list[LlmStreamEvent] = []
         decoder.whole(body, batch)
         if batch:
             await send(batch)
 
-    async def _read(self, chunks: AsyncIterator[bytes], limit: int) -> tuple[bytes, AttemptFailed | None]:
+    async def _read(self, chunks: AsyncIterator[bytes], limit: int) -> tuple[bytearray, AttemptFailed | None]:
         """What there is to read, up to `limit` bytes, and the failure that ended it early."""
-        pieces: list[bytes] = []
-        size = 0
+        body = bytearray()  # grows where it lies: what is joined in the end is there twice
         try:
             async for chunk in chunks:
-                pieces.append(chunk)
-                size += len(chunk)
-                if size > limit:
+                body += chunk[: limit - len(body)]
+                if len(body) >= limit:
                     break
         except self.transport.errors as exc:
-            return b"".join(pieces), self.transport.failure(exc)
-        return b"".join(pieces)[:limit], None
+            return body, self.transport.failure(exc)
+        return body, None
 
     async def _refused(self, response: httpx.Response, chunks: AsyncIterator[bytes]) -> AttemptFailed:
-        body, _ = await self._read(chunks, _MAX_ERROR_BYTES)
-        status = response.status_code
+        read, _ = await self._read(chunks, _MAX_ERROR_BYTES)
+        body, status = bytes(read), response.status_code
         said = error_object(body)
         kind, retryable, reason = classify(said, status)
         words = self._redact(said.message, _MESSAGE_CHARS) or response.reason_phrase or "no message"
@@ -347,7 +346,7 @@ class StreamingService:
         late.status = status
         return late if status is not None and is_free(status) else late.charged(decoder.usage)
 
-    def _unexpected(self, what: str, body: bytes = b"") -> AttemptFailed:
+    def _unexpected(self, what: str, body: bytes | bytearray = b"") -> AttemptFailed:
         message = f"{self.transport.shown} answered with {what}: is the base URL right?"
         return self._failure(message, ProviderFailureKind.HTTP, "unexpected_content", raw=body)
 
@@ -359,7 +358,7 @@ class StreamingService:
         seen: Seen = Seen.RESPONSE,
         *,
         retryable: bool = False,
-        raw: bytes = b"",
+        raw: bytes | bytearray = b"",
     ) -> AttemptFailed:
         text = raw[:_MAX_ERROR_BYTES].decode("utf-8", "replace") or None
         message = f"{self._provider}: {message}"

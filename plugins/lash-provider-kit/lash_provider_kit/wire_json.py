@@ -7,15 +7,15 @@ from typing import Any, NoReturn
 
 import orjson
 
-__all__ = ["dump", "dumps", "load"]
+__all__ = ["dump", "dumps", "load", "place_of", "text_of"]
 
 
-def load(data: bytes) -> Any:
+def load(data: bytes | bytearray) -> Any:
     """The value that `data` is: a service that escapes its text may cut it between the halves of a surrogate pair."""
     try:
         return orjson.loads(data)
     except ValueError as refused:
-        if b"\\ud" not in data.lower():
+        if b"\\ud" not in data and b"\\uD" not in data:
             raise
         try:
             return json.loads(data, parse_constant=_refuse)
@@ -37,6 +37,20 @@ def dumps(value: Any) -> bytes:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
         return orjson.dumps(_mended(value))
+
+
+def text_of(value: Any) -> str:
+    """The text that a value is. Raises `TypeError`, as reading what is misshapen does."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def place_of(value: Any) -> int:
+    """The place in a list that a value is; what is sorted by it in the end has to be a number from the start."""
+    if not isinstance(value, int):
+        raise TypeError(f"{value!r} is no place")
+    return value
 
 
 def _mended(value: Any) -> Any:

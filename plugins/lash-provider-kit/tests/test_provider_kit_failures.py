@@ -98,6 +98,8 @@ def test_error_objects_of_many_services(body: bytes, expected: ServiceError) -> 
         (ServiceError(type="exceed_context_size_error"), 400, (K.VALIDATION, False, OVERFLOW)),
         (ServiceError(code="content_filter"), 400, (K.VALIDATION, False, LlmTerminalReason.CONTENT_FILTER)),
         (ServiceError(code="server_error"), None, (K.HTTP, True, ERROR)),
+        # but a type that says little of itself is no reason to doubt a throttle
+        (ServiceError(type="server_error", message="Rate limited"), 429, (K.QUOTA, True, ERROR)),
         # an unknown code still keeps the text from being believed: it may quote the user
         (ServiceError(code="invalid_value", message="prompt is too long"), 400, (K.VALIDATION, False, ERROR)),
         (ServiceError(code="odd", message="prompt is too long"), None, (K.UNKNOWN, True, ERROR)),

@@ -128,7 +128,7 @@ def provider_cases(wire: Wire) -> list[ProviderCase]:
 def conformance(wire: Wire) -> Callable[..., Awaitable[None]]:
     """A pytest test of every case, to be bound to a name that begins with `test_`.
 
-    What the wire can't do is skipped, with its reason. Each case runs on asyncio and on trio. The extra `testing`
-    brings pytest and trio.
+    What the wire can't do is skipped, with its reason. All cases run on asyncio, and on trio those that are about time
+    or connections. The extra `testing` brings pytest and trio.
     """
     return pytest_of(wire, checked(wire, every_case()))

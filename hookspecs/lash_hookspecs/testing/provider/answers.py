@@ -59,7 +59,7 @@ def ids_of(answer: LlmResponse) -> list[str]:
 # ---- text and reasoning
 
 
-@CASES("text")
+@CASES("text", network=True)
 async def text(scene: Scene) -> None:
     """Text is streamed as it comes, and is whole in the answer, with the usage and the reason of its end."""
     answer = await told(scene, *hello(Text("Hel"), Text("lo"), Text(" there")))
@@ -89,7 +89,7 @@ async def characters(scene: Scene) -> None:
     same(scene.text, said)
 
 
-@CASES("first-delta-at-once")
+@CASES("first-delta-at-once", network=True)
 async def first_delta_at_once(scene: Scene) -> None:
     """What has come is streamed before the rest is there."""
     import threading
@@ -167,7 +167,7 @@ async def http_summary(scene: Scene) -> None:
     check("200" in summary, f"`http_summary` has no status: {summary!r}")
 
 
-@CASES("document", Ability.DOCUMENT)
+@CASES("document", Ability.DOCUMENT, network=True)
 async def document(scene: Scene) -> None:
     """An answer that comes whole, although a stream was asked for, says the same."""
     said = hello(Text("Hello"), WEATHER, reason=Reason.TOOL_USE)
@@ -182,7 +182,7 @@ async def document(scene: Scene) -> None:
 # ---- calls
 
 
-@CASES("call")
+@CASES("call", network=True)
 async def call(scene: Scene) -> None:
     """A tool call has its name and its arguments as JSON text, and ends the answer as such."""
     answer = await told(scene, *hello(WEATHER, reason=Reason.TOOL_USE))

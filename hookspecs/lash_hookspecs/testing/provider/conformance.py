@@ -20,16 +20,19 @@ def checked(wire: Wire, cases: list[ProviderCase]) -> list[ProviderCase]:
 
 
 def pytest_of(wire: Wire, cases: list[ProviderCase]) -> Callable[..., Awaitable[None]]:
-    """A test with a parameter for each case."""
+    """A test with a parameter for each case, and each event loop that may make a difference to it."""
     import pytest
 
-    def parameter(case: ProviderCase) -> object:
+    def parameter(loop: str, case: ProviderCase) -> object:
         reason = case.reason_to_skip(wire)
         marks = [pytest.mark.skip(reason=f"{case.id}: {reason}")] if reason is not None else []
-        return pytest.param(case, id=case.id, marks=marks)
+        return pytest.param(loop, case, id=f"{loop}-{case.id}", marks=marks)
+
+    loops = ("asyncio", "trio")
+    parameters = [parameter(loop, case) for loop in loops for case in cases if loop == loops[0] or case.network]
 
     @pytest.mark.anyio
-    @pytest.mark.parametrize("case", [parameter(case) for case in cases])
+    @pytest.mark.parametrize(("anyio_backend", "case"), parameters)
     async def test_provider(case: ProviderCase) -> None:
         await case.run(wire)
 

@@ -14,7 +14,7 @@ from lash_hookspecs.testing.provider.wire import Ability, Fault, Text
 
 __all__ = ["CASES"]
 
-CASES = Cases("connections")
+CASES = Cases("connections", network=True)
 
 _SOON_S = 5.0
 

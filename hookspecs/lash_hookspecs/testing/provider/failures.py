@@ -15,7 +15,7 @@ from lash_hookspecs.testing.provider.wire import Ability, Fails, Fault, Text, Us
 
 __all__ = ["CASES"]
 
-CASES = Cases("failures")
+CASES = Cases("failures", network=True)
 
 
 def _typed(error: LlmCallError, kind: Kind, retryable: bool, reason: Reason = Reason.PROVIDER_ERROR) -> None:
@@ -45,7 +45,7 @@ def _fault(fault: Fault, kind: Kind, retryable: bool, reason: Reason, statement:
         check("so says the service" in error.message, f"the service's words are lost: {error.message}")
         same(scene.tries, 1)
 
-    CASES.add(f"refused-{fault.value}", statement, refused)
+    CASES.add(f"refused-{fault.value}", statement, refused, network=False)
 
     async def in_stream(scene: Scene) -> None:
         scene.server.answer(scene.say(Fails(fault, "so says the service")))
@@ -54,14 +54,15 @@ def _fault(fault: Fault, kind: Kind, retryable: bool, reason: Reason, statement:
         check("so says the service" in error.message, f"the service's words are lost: {error.message}")
 
     if fault is not Fault.AUTH:  # who streams has let the key pass
-        CASES.add(f"streamed-{fault.value}", f"{statement} Also in the stream.", in_stream, Ability.FAILS)
+        told = f"{statement} Also in the stream."
+        CASES.add(f"streamed-{fault.value}", told, in_stream, Ability.FAILS, network=False)
 
 
 for _each, _row in _FAULTS.items():
     _fault(_each, *_row)
 
 
-@CASES("refused-no-model")
+@CASES("refused-no-model", network=False)
 async def refused_no_model(scene: Scene) -> None:
     """A model that isn't there is named in the service's words, and isn't there later either."""
     scene.server.answer(scene.refuse(Fault.NO_MODEL, message="no model `test-model`"))
@@ -96,7 +97,7 @@ def _status(code: int, kind: Kind, retryable: bool) -> None:
         check(str(code) in error.message, f"the message names no status: {error.message}")
         check(scene.server.origin in error.message, f"the message names no service: {error.message}")
 
-    CASES.add(f"status-{code}", f"Status {code} alone, from who speaks no JSON, is {kind.value}.", run)
+    CASES.add(f"status-{code}", f"Status {code} alone, from who speaks no JSON, is {kind.value}.", run, network=False)
 
 
 for _code, _told in _STATUSES.items():
@@ -112,7 +113,7 @@ async def redirect(scene: Scene) -> None:
     check("307" in error.message, error.message)
 
 
-@CASES("rate-limit-is-no-overflow", invariant=16)
+@CASES("rate-limit-is-no-overflow", invariant=16, network=False)
 async def rate_limit_is_no_overflow(scene: Scene) -> None:
     """A throttle whose words sound like a request that is too long is a throttle."""
     words = "Rate limit reached: too many tokens per minute, please reduce the length of the messages"
@@ -121,7 +122,7 @@ async def rate_limit_is_no_overflow(scene: Scene) -> None:
     same((error.kind, error.terminal_reason), (Kind.QUOTA, Reason.PROVIDER_ERROR))
 
 
-@CASES("codes-beat-words", invariant=17)
+@CASES("codes-beat-words", invariant=17, network=False)
 async def codes_beat_words(scene: Scene) -> None:
     """A code that the service gave is believed, whatever of the user's text its message quotes."""
     quoted = "invalid value: 'maximum context length exceeded, billing quota, rate limit'"
@@ -130,7 +131,7 @@ async def codes_beat_words(scene: Scene) -> None:
     _typed(error, Kind.HTTP, True)
 
 
-@CASES("long-error")
+@CASES("long-error", network=False)
 async def long_error(scene: Scene) -> None:
     """Of an error that is a whole page, a message of moderate length is made."""
     scene.server.answer(status(500, b"<p>" + b"very long " * 100_000))
@@ -142,7 +143,7 @@ async def long_error(scene: Scene) -> None:
 # ---- what isn't the service at all
 
 
-@CASES("html")
+@CASES("html", network=False)
 async def html(scene: Scene) -> None:
     """A web page instead of an answer is an error that asks about the base URL."""
     scene.server.answer(document(b"<!doctype html><title>Welcome</title>", content_type="text/html; charset=utf-8"))
@@ -151,7 +152,7 @@ async def html(scene: Scene) -> None:
     check(not error.retryable, "a web page is called retryable")
 
 
-@CASES("html-as-stream")
+@CASES("html-as-stream", network=False)
 async def html_as_stream(scene: Scene) -> None:
     """A web page that says it is plain text is no answer either."""
     scene.server.answer(document(b"<!doctype html>\n<title>Welcome</title>\n", content_type="text/plain"))
@@ -165,7 +166,7 @@ def _no_answer(name: str, body: bytes, content_type: str, statement: str) -> Non
         check(error.kind in (Kind.STREAM, Kind.HTTP), f"kind {error.kind}")
         check(error.code, "the error has no code")
 
-    CASES.add(name, statement, run)
+    CASES.add(name, statement, run, network=False)
 
 
 _no_answer("empty-json", b"", "application/json", "Nothing, which says it is JSON, is no answer.")
@@ -184,7 +185,7 @@ async def empty_stream(scene: Scene) -> None:
     same((await scene.fail()).kind, Kind.STREAM)
 
 
-@CASES("malformed-event")
+@CASES("malformed-event", network=False)
 async def malformed_event(scene: Scene) -> None:
     """An event that isn't in the wire's format fails the call, shows what it was, and isn't asked for again."""
     first, *_ = scene.wire.stream([Text("so")])
@@ -195,7 +196,7 @@ async def malformed_event(scene: Scene) -> None:
     same(scene.tries, 1)
 
 
-@CASES("not-utf-8")
+@CASES("not-utf-8", network=False)
 async def not_utf_8(scene: Scene) -> None:
     """An event that is no UTF-8 fails the call."""
     first, *_ = scene.wire.stream([Text("so")])
@@ -203,7 +204,7 @@ async def not_utf_8(scene: Scene) -> None:
     same((await scene.fail()).kind, Kind.STREAM)
 
 
-@CASES("deep-nesting", Ability.DECODE)
+@CASES("deep-nesting", Ability.DECODE, network=False)
 async def deep_nesting(scene: Scene) -> None:
     """JSON that is nested a hundred thousand deep is an outcome, and no crash."""
     deep = b"[" * 100_000 + b"]" * 100_000
@@ -214,7 +215,7 @@ async def deep_nesting(scene: Scene) -> None:
         check(isinstance(outcome, LlmCallError), f"it is taken for an answer: {outcome!r}")
 
 
-@CASES("failure-after-text", Ability.FAILS, invariant=15)
+@CASES("failure-after-text", Ability.FAILS, invariant=15, network=False)
 async def failure_after_text(scene: Scene) -> None:
     """An error after text isn't called retryable: who asks again pays again. The text so far was streamed."""
     scene.open(max_attempts=1)
@@ -224,7 +225,7 @@ async def failure_after_text(scene: Scene) -> None:
     check(error.usage is not None and error.usage.at_least, f"usage is {error.usage}")
 
 
-@CASES("failure-with-usage", Ability.FAILS)
+@CASES("failure-with-usage", Ability.FAILS, network=False)
 async def failure_with_usage(scene: Scene) -> None:
     """What an attempt had used when it failed is in the error, as a lower bound."""
     scene.open(max_attempts=1)

@@ -192,13 +192,15 @@ Run = Callable[[Scene], Awaitable[None]]
 class ProviderCase:
     """One statement about a provider. `needs` are the abilities that its check uses.
 
-    `invariant` is the number of the providers' invariant that it shows, where it shows one.
+    `invariant` is the number of the providers' invariant that it shows, where it shows one. `network`: it is about time
+    or connections, so an event loop may make a difference; the others are about bytes.
     """
 
     id: str
     statement: str
     needs: frozenset[Ability]
     invariant: int | None
+    network: bool
     _run: Run = field(repr=False)
 
     def reason_to_skip(self, wire: Wire) -> str | None:
@@ -212,21 +214,36 @@ class ProviderCase:
 
 
 class Cases:
-    """Collects the cases of one module; a case's id is `PART.NAME`, its statement its docstring."""
+    """Collects the cases of one module; a case's id is `PART.NAME`, its statement its docstring.
 
-    def __init__(self, part: str) -> None:
+    `network` is that of its cases, where they don't say.
+    """
+
+    def __init__(self, part: str, *, network: bool = False) -> None:
         self.part = part
         self.all: list[ProviderCase] = []
+        self._network = network
 
-    def add(self, name: str, statement: str, run: Run, *needs: Ability, invariant: int | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        statement: str,
+        run: Run,
+        *needs: Ability,
+        invariant: int | None = None,
+        network: bool | None = None,
+    ) -> None:
         """A case that is a row of a table."""
-        self.all.append(ProviderCase(f"{self.part}.{name}", statement, frozenset(needs), invariant, run))
+        told = self._network if network is None else network
+        self.all.append(ProviderCase(f"{self.part}.{name}", statement, frozenset(needs), invariant, told, run))
 
-    def __call__(self, name: str, *needs: Ability, invariant: int | None = None) -> Callable[[Run], Run]:
+    def __call__(
+        self, name: str, *needs: Ability, invariant: int | None = None, network: bool | None = None
+    ) -> Callable[[Run], Run]:
         """A case that is a function."""
 
         def added(run: Run) -> Run:
-            self.add(name, " ".join((run.__doc__ or "").split()), run, *needs, invariant=invariant)
+            self.add(name, " ".join((run.__doc__ or "").split()), run, *needs, invariant=invariant, network=network)
             return run
 
         return added

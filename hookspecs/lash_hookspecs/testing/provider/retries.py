@@ -16,7 +16,7 @@ __all__ = ["CASES"]
 CASES = Cases("retries")
 
 
-@CASES("reset")
+@CASES("reset", network=True)
 async def repeated_after_reset(scene: Scene) -> None:
     """Where no byte of an answer was seen, the call is made again, after a wait that is told."""
     scene.server.answer(reset(), scene.say(*hello()))
@@ -27,7 +27,7 @@ async def repeated_after_reset(scene: Scene) -> None:
     check(told.max_attempts >= 2 and told.reason, f"it tells too little: {told}")
 
 
-@CASES("ladder")
+@CASES("ladder", network=True)
 async def ladder(scene: Scene) -> None:
     """Waits grow from attempt to attempt, and the attempts are as many as were set."""
     scene.open(max_attempts=4)
@@ -46,7 +46,7 @@ async def one_attempt(scene: Scene) -> None:
     same((scene.tries, scene.waits), (1, []))
 
 
-@CASES("empty-stream", Ability.PROOF)
+@CASES("empty-stream", Ability.PROOF, network=True)
 async def repeated_after_empty_stream(scene: Scene) -> None:
     """A stream that breaks off before any output or usage is asked for again; nothing has to be taken back."""
     start = scene.wire.stream([Text("x")])[:-1]
@@ -56,7 +56,7 @@ async def repeated_after_empty_stream(scene: Scene) -> None:
     check(not any(isinstance(each, AttemptReset) for each in scene.events), "something was taken back")
 
 
-@CASES("throttle", invariant=11)
+@CASES("throttle", invariant=11, network=True)
 async def throttle(scene: Scene) -> None:
     """A throttle that names its wait is waited for, and costs no attempt."""
     scene.open(max_attempts=1)
@@ -180,7 +180,7 @@ async def told_why_not(scene: Scene) -> None:
     check("charged" in error.message, error.message)
 
 
-@CASES("after-output", Ability.PROOF, invariant=15)
+@CASES("after-output", Ability.PROOF, invariant=15, network=True)
 async def after_output(scene: Scene) -> None:
     """A failure after output isn't repeated, and its code says why."""
     scene.server.answer(scene.say(Text("so"), end="cut"), scene.say(*hello()))
@@ -196,7 +196,7 @@ async def lenient(scene: Scene) -> None:
     same(((await scene.ask()).full_text, scene.tries), ("Hello", 2))
 
 
-@CASES("retraction", Ability.LENIENT, Ability.PROOF)
+@CASES("retraction", Ability.LENIENT, Ability.PROOF, network=True)
 async def retraction(scene: Scene) -> None:
     """What a failed attempt had streamed is taken back before the next one streams anything."""
     scene.open(retry="lenient")
@@ -261,7 +261,7 @@ async def same_bytes(scene: Scene) -> None:
     same(len({request.body for request in scene.server.requests}), 1)
 
 
-@CASES("cancelled-while-waiting")
+@CASES("cancelled-while-waiting", network=True)
 async def cancelled_while_waiting(scene: Scene) -> None:
     """Who cancels during a wait between attempts waits no longer, and nothing is asked again."""
     import anyio

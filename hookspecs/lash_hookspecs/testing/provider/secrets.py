@@ -15,7 +15,7 @@ from lash_hookspecs.testing.provider.wire import Ability, Fails, Fault, Text
 
 __all__ = ["CASES"]
 
-CASES = Cases("secrets")
+CASES = Cases("secrets", network=True)
 
 
 def _search(name: str, prepare: Callable[[Scene], None], statement: str, *needs: Ability) -> None:

@@ -268,6 +268,8 @@ class _Connection(asyncio.Protocol):
         else:
             self._transport.write(answer.head)
             for piece in answer.pieces:
+                if self._transport.is_closing():
+                    break  # nobody is there any more, and each further write would be logged
                 self._transport.write(_framed(piece) if answer.chunked else piece)
             self._finish(answer)
 
