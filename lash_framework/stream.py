@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from lash_framework.faults import storable_text
 from lash_hookspecs.activity import (
     AssistantProseDelta,
@@ -32,6 +34,7 @@ from lash_hookspecs.activity import (
     Usage,
 )
 from lash_hookspecs.checkpoints import CheckpointKind
+from lash_hookspecs.codec import MAX_NESTING, encode
 from lash_hookspecs.llm import AttemptReset, LlmStreamEvent, RetryStatus, StreamDelta, StreamReasoningDelta
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import AssembledTurn
@@ -220,6 +223,17 @@ class ActivityStream:
         """A call failed, and is made again after a while."""
         if self._is_watched:
             self._queue(call_id, status)
+            await self.flush()
+
+    async def tool_shows(self, call_id: str, plugin_id: str, name: str, payload: Any = None) -> None:
+        """A call that runs shows something; one that has ended, whose code goes on, shows nothing.
+
+        Raises `CodecError` for what has no JSON form, whether or not somebody watches.
+        """
+        data = encode(payload, levels=MAX_NESTING)
+        call = self._calls.get(call_id)
+        if self._is_watched and call is not None and call.ended is None:
+            self._queue(call_id, PluginSurface(plugin_id=plugin_id, name=name, payload=orjson.loads(data)))
             await self.flush()
 
     async def tool_completed(self, done: CompletedToolCall) -> None:
