@@ -12,6 +12,7 @@ __all__ = ["invalid", "refused", "system_error", "too_large"]
 _BY_NUMBER = {
     errno.ENOENT: ("not_found", "there is no `{}`"),
     errno.ENOTDIR: ("not_found", "there is no `{}`: a part of its path is no folder"),
+    errno.ELOOP: ("symbolic_link", "`{}`: a symbolic link is on the way, and none is followed"),
     errno.EISDIR: ("not_a_file", "`{}` is a folder"),
     errno.ENAMETOOLONG: ("invalid_path", "`{}`: a name in this path is too long"),
     errno.EACCES: ("permission_denied", "`{}`: permission denied by the system"),
@@ -42,7 +43,7 @@ def system_error(shown: str, error: OSError) -> ToolError:
     """What the system said about a path."""
     number = error.errno or 0
     code, text = _BY_NUMBER.get(number, ("io_error", "`{}`: " + os.strerror(number)))
-    kind = ToolFailureClass.PERMISSION_DENIED if code == "permission_denied" else ToolFailureClass.IO
+    kind = ToolFailureClass.PERMISSION_DENIED if code in ("permission_denied", "symbolic_link") else ToolFailureClass.IO
     if code in ("invalid_path", "not_found", "not_a_file"):
         kind = ToolFailureClass.INVALID_REQUEST
     return ToolError(text.format(shown), code=code, failure_class=kind)

@@ -17,6 +17,9 @@ __all__ = ["Place", "Root", "Roots"]
 
 Parts = tuple[str, ...]
 
+_LONGEST = 4096
+"""In bytes. What has a longer path could be made, name by name, but no other program could reach it."""
+
 
 class Root(NamedTuple):
     """A folder whose files may be used: its absolute path, and its names, as configured and without links."""
@@ -61,7 +64,8 @@ class Roots:
         if "\0" in given:
             raise invalid("invalid_path", f"{given!r} is no path: it has a NUL character")
         try:
-            os.fsencode(given)
+            if len(os.fsencode(given)) > _LONGEST:
+                raise invalid("invalid_path", f"a path of {len(given):,} characters is too long")
         except UnicodeEncodeError:
             raise invalid("invalid_path", f"{given!r} is no path: it can't be encoded") from None
         names = _names(given) if given.startswith("/") else _names("/".join(("", *self.all[0].spelt, given)))
