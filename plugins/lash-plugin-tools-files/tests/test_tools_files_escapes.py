@@ -64,7 +64,7 @@ def setuid(at: World) -> None:
 
 READ, WRITE, EDIT = "read_file", "write_file", "edit_file"
 
-# Name of the row, what is there, the tool, its arguments, and the code of its refusal; None: it does something harmless.
+# Name, what is there, the tool, its arguments, and the code of its refusal; None: it does something harmless.
 ROWS: list[tuple[str, Make, str, dict[str, Any], str | None]] = [
     ("dots", nothing, READ, {"path": "../outside/secret.txt"}, "outside_root"),
     ("dots in the middle", nothing, READ, {"path": "sub/../../outside/secret.txt"}, "outside_root"),
