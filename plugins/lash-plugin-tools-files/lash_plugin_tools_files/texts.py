@@ -5,6 +5,8 @@ A line ends with a line feed, and with nothing else: `read_file`, `edit_file` an
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from lash_hookspecs.tools import ToolError
 from lash_plugin_tools_files.refusals import invalid
 
@@ -12,6 +14,7 @@ __all__ = ["BOM", "binary", "decoded", "is_binary", "numbered", "shortened"]
 
 BOM = "\ufeff"
 _LOOKED_AT = 8192
+_BLOCK = 2048
 _KINDS = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
@@ -65,14 +68,17 @@ def numbered(shown: str, data: bytes, offset: int, limit: int, max_bytes: int, m
     if offset > total:
         raise invalid("no_such_line", f"`{shown}` has {total:,} lines, so that there is no line {offset:,}")
     wanted = lines if offset == 1 and limit >= total else lines[offset - 1 : offset - 1 + limit]
-    if len(data) <= max_line and "\r" not in text:
-        rows = [f"{number}\t{line}" for number, line in enumerate(wanted, offset)]
-    else:
-        bare = [line.removesuffix("\r") for line in wanted]
-        rows = [f"{number}\t{shortened(line, max_line)}" for number, line in enumerate(bare, offset)]
-    said = "\n".join(rows)
+    if "\r" in text:
+        wanted = [line.removesuffix("\r") for line in wanted]
+    if _may_have_longer(text, max_line) and max(map(len, wanted)) > max_line:
+        wanted = [shortened(line, max_line) for line in wanted]
+    # Both at once, since line by line it would take most of a read's time.
+    pieces = [""] * (2 * len(wanted))
+    pieces[::2] = _prefixes(offset, len(wanted))
+    pieces[1::2] = wanted
+    said = "".join(pieces)[1:]
     end = offset + len(wanted) - 1
-    if len(data) > max_bytes or len(said) > max_bytes:
+    if len(said) > max_bytes or (len(data) > max_bytes and len(said.encode()) > max_bytes):
         rows, size = [], 0
         for row in said.split("\n"):
             size += len(row.encode()) + 1
@@ -85,3 +91,24 @@ def numbered(shown: str, data: bytes, offset: int, limit: int, max_bytes: int, m
         more = f"; go on with offset={end + 1}" if end < total else ""
         said += f"\n(lines {offset}–{end} of {total:,}{more})"
     return said
+
+
+def _may_have_longer(text: str, most: int) -> bool:
+    """Whether there may be longer lines: none if each half of such a length has an end of line."""
+    half = most // 2 + 1
+    return any(text.find("\n", at, at + half) < 0 for at in range(0, len(text) - half, half))
+
+
+def _prefixes(offset: int, count: int) -> list[str]:
+    """What stands before so many lines, with the end of the line before."""
+    first, last = (offset - 1) // _BLOCK, (offset + count - 2) // _BLOCK
+    found = _block(first)
+    if last > first:
+        found = [each for number in range(first, last + 1) for each in _block(number)]
+    start = offset - 1 - first * _BLOCK
+    return found[start : start + count]
+
+
+@lru_cache(maxsize=8)
+def _block(number: int) -> list[str]:
+    return [f"\n{line}\t" for line in range(number * _BLOCK + 1, (number + 1) * _BLOCK + 1)]
