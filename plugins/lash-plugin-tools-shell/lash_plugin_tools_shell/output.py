@@ -7,12 +7,12 @@ import re
 __all__ = ["Tail", "readable"]
 
 _ESCAPES = re.compile(
-    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # titles and links
-    r"|\x1b[PX^_].*?(?:\x1b\\|$)"  # strings for the terminal
-    r"|[\x1b\x9b]\[?[0-?]*[ -/]*[@-~]",  # colours, the cursor
-    re.DOTALL,
+    r"\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # titles and links
+    r"|\x1b[PX^_][^\x1b\n]*(?:\x1b\\)?"  # strings for the terminal
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, the cursor
+    r"|\x1b[ -/]*[0-~]"
 )
-_CONTROLS = re.compile(r"[\x00-\x07\x0b-\x1f\x7f-\x9f]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BACKSPACED = re.compile(r"[^\n\x08]\x08")
 
 

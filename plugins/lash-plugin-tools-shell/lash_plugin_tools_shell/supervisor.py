@@ -8,7 +8,7 @@ Whatever the command starts stays below this process: as a "subreaper" it become
 died, so that a daemon in a session of its own is found, too. Only on Linux; elsewhere the process group is ended.
 """
 
-# ruff: noqa: PTH123, PTH208  # it is started for every command, and `pathlib` would take half of its start
+# ruff: noqa: PTH116, PTH123, PTH208  # it is started for every command, and `pathlib` would take half of its start
 from __future__ import annotations
 
 import errno
