@@ -61,7 +61,7 @@ class ShellInTest:
 
 @asynccontextmanager
 async def open_shell(folder: Path, **options: Any) -> AsyncIterator[ShellInTest]:
-    root, mark = folder / "root", os.urandom(8).hex()
+    root, mark = folder / "project", os.urandom(8).hex()
     (root / "sub").mkdir(parents=True, exist_ok=True)
     (folder / "outside").mkdir(exist_ok=True)
     given = {

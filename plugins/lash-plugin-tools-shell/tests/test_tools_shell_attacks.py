@@ -158,9 +158,9 @@ def test_there_are_enough_rows() -> None:
 
 
 def outside(at: Path) -> None:
-    (at / "root" / "out").symlink_to(at / "outside")
-    (at / "root" / "in").symlink_to(at / "root" / "sub")
-    (at / "root" / "file").write_text("")
+    (at / "project" / "out").symlink_to(at / "outside")
+    (at / "project" / "in").symlink_to(at / "project" / "sub")
+    (at / "project" / "file").write_text("")
 
 
 FOLDERS = [
@@ -171,19 +171,19 @@ FOLDERS = [
     ("a link that leads out", "out", "outside_root: "),
     ("dots behind a link", "in/../../outside", "outside_root: "),
     ("the root by /proc", "/proc/self/root", "outside_root: "),
-    ("a neighbour whose name begins the same", "{top}/root2", "outside_root: "),
+    ("a neighbour whose name begins the same", "{top}/project2", "outside_root: "),
     ("a file", "file", "no_folder: "),
     ("nothing", "nowhere", "no_folder: "),
     ("a NUL", "sub\0/../..", "outside_root: "),
-    ("a link that stays inside", "in", "exit code 0\n{top}/root/sub"),
-    ("absolute and inside", "{top}/root/sub", "exit code 0\n{top}/root/sub"),
+    ("a link that stays inside", "in", "exit code 0\n{top}/project/sub"),
+    ("absolute and inside", "{top}/project/sub", "exit code 0\n{top}/project/sub"),
 ]
 
 
 @pytest.mark.parametrize(("cwd", "says"), [row[1:] for row in FOLDERS], ids=[row[0] for row in FOLDERS])
 async def test_where_it_starts(tmp_path: Path, cwd: str, says: str) -> None:
     async with open_shell(tmp_path) as shell:
-        (tmp_path / "root2").mkdir()
+        (tmp_path / "project2").mkdir()
         outside(tmp_path)
         said = await shell.said("shell", command="pwd -P", cwd=cwd.format(top=tmp_path))
         assert said.startswith(says.format(top=tmp_path.resolve()))
