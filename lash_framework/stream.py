@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from lash_framework.faults import storable_text
 from lash_hookspecs.activity import (
     AssistantProseDelta,
@@ -34,7 +32,6 @@ from lash_hookspecs.activity import (
     Usage,
 )
 from lash_hookspecs.checkpoints import CheckpointKind
-from lash_hookspecs.codec import MAX_NESTING, encode
 from lash_hookspecs.llm import AttemptReset, LlmStreamEvent, RetryStatus, StreamDelta, StreamReasoningDelta
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import AssembledTurn
@@ -230,6 +227,10 @@ class ActivityStream:
 
         Raises `CodecError` for what has no JSON form, whether or not somebody watches.
         """
+        import orjson  # both here because every host imports this module, and hardly any shows something
+
+        from lash_hookspecs.codec import MAX_NESTING, encode
+
         data = encode(payload, levels=MAX_NESTING)
         call = self._calls.get(call_id)
         if self._is_watched and call is not None and call.ended is None:
