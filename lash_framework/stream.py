@@ -222,6 +222,21 @@ class ActivityStream:
             self._queue(call_id, status)
             await self.flush()
 
+    async def tool_shows(self, call_id: str, plugin_id: str, name: str, payload: Any = None) -> None:
+        """A call that runs shows something; one that has ended, whose code goes on, shows nothing.
+
+        Raises `CodecError` for what has no JSON form, whether or not somebody watches.
+        """
+        import orjson  # both here because every host imports this module, and hardly any shows something
+
+        from lash_hookspecs.codec import MAX_NESTING, encode
+
+        data = encode(payload, levels=MAX_NESTING)
+        call = self._calls.get(call_id)
+        if self._is_watched and call is not None and call.ended is None:
+            self._queue(call_id, PluginSurface(plugin_id=plugin_id, name=name, payload=orjson.loads(data)))
+            await self.flush()
+
     async def tool_completed(self, done: CompletedToolCall) -> None:
         """A call ended that had begun."""
         call = self._calls[done.call_id]

@@ -385,5 +385,6 @@ class ToolBatch:
             call_tool=call_tool,
             find_tools=self._plan.tools.find,
             defer=None if deferral is None else deferral.defer,
+            show=partial(self._stream.tool_shows, asked.call_id, owner),
             services=partial(self._plan.services, place=directs, slot=slot),
         )

@@ -113,7 +113,8 @@ class ToolCallContext(ToolServiceUser):
     call; a child's id is `<call id>:<two-digit index>`. With `as_model=True` it is held to what the model may call,
     which internal tools are not. Children have children, to a depth. `find_tools(query, limit)` searches deferred ones.
     `defer(timeout_s=None)` puts off the call's end: its key is what somebody completes the call with
-    (`lash pending resolve`), after the tool has returned.
+    (`lash pending resolve`), after the tool has returned. `show(name, payload)` shows something in the call's row while
+    it runs, to whoever watches: a `PluginSurface`. It is in no record; `payload` is plain JSON data.
     """
 
     session_id: str
@@ -128,6 +129,7 @@ class ToolCallContext(ToolServiceUser):
     call_tool: Callable[..., Awaitable[CompletedToolCall]] | None = None
     find_tools: Callable[[str, int], Sequence[ToolManifest]] | None = None
     defer: Callable[..., str] | None = None
+    show: Callable[..., Awaitable[None]] | None = None
     services: Provide | None = None
 
 

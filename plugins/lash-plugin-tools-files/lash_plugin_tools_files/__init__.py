@@ -1,0 +1,1 @@
+"""Files for models: read, write, edit, find and search, confined to folders that the user names."""

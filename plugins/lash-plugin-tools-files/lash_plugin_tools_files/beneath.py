@@ -1,0 +1,115 @@
+"""Opening what is below a root, name by name, so that nothing can lead out of it while it is opened.
+
+Each name is opened relative to the descriptor of the folder before it, with `O_NOFOLLOW`. A check that comes before an
+`open` of a whole path can be overtaken by somebody who puts a symbolic link in between; here there is no such moment. A
+folder that is moved away meanwhile is still the one that was below the root when its name was opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lash_hookspecs.tools import ToolError
+from lash_plugin_tools_files.refusals import refused, system_error
+from lash_plugin_tools_files.roots import Place
+
+__all__ = ["checked_file", "folder", "opened", "parent_folder"]
+
+_SEARCH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_LINK = (errno.ELOOP, errno.ENOTDIR, errno.EMLINK)
+
+
+@contextmanager
+def opened(place: Place) -> Iterator[int]:
+    """A descriptor of a regular file, to read from. Raises `ToolError` for anything else."""
+    if not place.parts:
+        raise system_error(place.shown, OSError(errno.EISDIR, ""))
+    with parent_folder(place) as parent:
+        fd = _open(place, place.parts[-1], _READ, parent, "file")
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def checked_file(place: Place, fd: int, *, hard_links: bool) -> os.stat_result:
+    """What is known of an open file. Raises `ToolError` if it is no regular one, or may be one from outside."""
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        what = "is a folder" if stat.S_ISDIR(found.st_mode) else "is no regular file"
+        raise refused("not_a_file", f"`{place.shown}` {what}")
+    if found.st_nlink > 1 and not hard_links:
+        raise refused(
+            "hard_link",
+            f"`{place.shown}` has {found.st_nlink} hard links, so that it may be a file from outside; "
+            "`plugin.tools-files.hard_links` would allow it",
+        )
+    return found
+
+
+@contextmanager
+def parent_folder(place: Place, *, make: bool = False) -> Iterator[int]:
+    """A descriptor of the folder that has, or will have, the place's last name; `make` creates what is missing."""
+    with folder(Place(place.root, place.parts[:-1], place.shown), make=make) as fd:
+        yield fd
+
+
+@contextmanager
+def folder(place: Place, *, listed: bool = False, make: bool = False) -> Iterator[int]:
+    """A descriptor of a folder, for what is opened relative to it; `listed`, to read its names from."""
+    flags = _LIST if listed else _SEARCH
+    try:
+        # The user named the root, and may have done so by a link.
+        fd = os.open(place.root.path, (flags if not place.parts else _SEARCH) & ~os.O_NOFOLLOW)
+    except OSError as error:
+        raise system_error(place.root.path, error) from error
+    try:
+        for at, name in enumerate(place.parts, start=1):
+            wanted = flags if at == len(place.parts) else _SEARCH
+            if make:
+                _make_folder(place, name, fd)
+            below = _open(place, name, wanted, fd, "folder")
+            os.close(fd)
+            fd = below
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _make_folder(place: Place, name: str, parent: int) -> None:
+    try:
+        os.mkdir(name, dir_fd=parent)
+    except FileExistsError:
+        pass  # whatever it is, it is opened next, without following it
+    except OSError as error:
+        raise system_error(place.shown, error) from error
+
+
+def _open(place: Place, name: str, flags: int, parent: int, what: str) -> int:
+    try:
+        return os.open(name, flags, dir_fd=parent)
+    except OSError as error:
+        raise _link(place, name, parent, what, error) or system_error(place.shown, error) from error
+
+
+def _link(place: Place, name: str, parent: int, what: str, error: OSError) -> ToolError | None:
+    """What to say if it is a symbolic link."""
+    if error.errno not in _LINK:
+        return None
+    try:
+        target = os.readlink(name, dir_fd=parent)
+    except OSError:
+        return None
+    target = target.encode(errors="backslashreplace").decode()
+    return refused(
+        "symbolic_link",
+        f"`{place.shown}`: `{name}` is a symbolic link, and none is followed; it leads to `{target}`: "
+        "if that is within the folders that may be used, say its own path",
+    )

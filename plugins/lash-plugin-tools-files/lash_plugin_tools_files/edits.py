@@ -1,0 +1,122 @@
+"""Replacing a piece of a text by another, and saying why it can't be done. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from lash_hookspecs.tools import ToolError
+from lash_plugin_tools_files.refusals import invalid
+
+__all__ = ["Edited", "edited"]
+
+_TOLD = 10
+_MOST_LINES = 20_000
+_MOST_LOOKED_AT = 2000
+_NUMBERED = re.compile(r"^\s*\d+\t", re.MULTILINE)
+
+
+class Edited(NamedTuple):
+    """The new text, and the lines of it in which replacements begin."""
+
+    text: str
+    lines: tuple[int, ...]
+
+
+def edited(shown: str, text: str, old: str, new: str, *, replace_all: bool = False) -> Edited:
+    """The text with `old` replaced. Raises `ToolError`, which says why it isn't, and where something like it is."""
+    if not old:
+        raise invalid("edit_empty", "`old_string` is empty; to write a whole file, use `write_file`")
+    if old == new:
+        raise invalid("edit_same", "`old_string` and `new_string` are the same: there is nothing to change")
+    if "\r\n" in text and "\r" not in old and old not in text:
+        old, new = old.replace("\n", "\r\n"), new.replace("\r\n", "\n").replace("\n", "\r\n")
+    found = _places(text, old)
+    if not found:
+        raise _not_found(shown, text, old)
+    if len(found) > 1 and not replace_all:
+        lines = [text.count("\n", 0, at) + 1 for at in found[: _TOLD + 1]]
+        told = ", ".join(map(str, lines[:_TOLD])) + (", …" if len(lines) > _TOLD else "")
+        raise invalid(
+            "edit_ambiguous",
+            f"`old_string` is in `{shown}` {len(found)} times, in lines {told}: add lines around the one you mean, "
+            "or say `replace_all`",
+        )
+    grown = len(new) - len(old)
+    made = text.replace(old, new)
+    lines, line, before = [], 1, 0
+    for index, at in enumerate(found):
+        here = at + index * grown
+        line += made.count("\n", before, here)
+        before = here
+        lines.append(line)
+    return Edited(made, tuple(lines))
+
+
+def _places(text: str, old: str) -> list[int]:
+    """Where it begins, without overlaps, as `str.replace` takes them."""
+    found, at = [], text.find(old)
+    while at >= 0:
+        found.append(at)
+        at = text.find(old, at + len(old))
+    return found
+
+
+# ---- why not --------------------------------------------------------------------------------------------------------
+
+
+def _not_found(shown: str, text: str, old: str) -> ToolError:
+    said = f"`old_string` is not in `{shown}`"
+    if _NUMBERED.search(old) and len(_NUMBERED.findall(old)) == old.strip("\n").count("\n") + 1:
+        return invalid("edit_not_found", f"{said}: leave out the line numbers and tabs that `read_file` adds")
+    near = _nearest(text, old)
+    if near is None:
+        return invalid("edit_not_found", f"{said}, and neither is anything like it: read the file again")
+    start, end, why, there = near
+    lines = f"line {start}" if start == end else f"lines {start}–{end}"
+    return invalid("edit_not_found", f"{said}. {why} {lines}:\n{there}")
+
+
+def _nearest(text: str, old: str) -> tuple[int, int, str, str] | None:
+    """First and last line of what is most like it, how it differs, and the lines themselves."""
+    lines = text.split("\n")[:_MOST_LINES]
+    wanted = old.split("\n")
+    while len(wanted) > 1 and not wanted[-1].strip():
+        wanted.pop()
+    while len(wanted) > 1 and not wanted[0].strip():
+        wanted.pop(0)
+    size = len(wanted)
+    bare = ["".join(line.split()) for line in lines]
+    asked = ["".join(line.split()) for line in wanted]
+    for at in range(len(lines) - size + 1):
+        if bare[at : at + size] == asked:
+            return at + 1, at + size, "It differs only in its white space from", "\n".join(lines[at : at + size])
+    near = _most_like(bare, asked)
+    if near is None:
+        return None
+    end = min(near + size, len(lines))
+    return near + 1, end, "The nearest is", "\n".join(line[:400] for line in lines[near:end][:20])
+
+
+def _most_like(lines: list[str], wanted: list[str]) -> int | None:
+    """Where the lines are that share most with those: by the first one that has something in it."""
+    from difflib import SequenceMatcher
+
+    anchor = next((index for index, line in enumerate(wanted) if len(line) > 2), None)
+    if anchor is None:
+        return None
+    matcher = SequenceMatcher(autojunk=False)
+    matcher.set_seq2(wanted[anchor][:400])
+    best, found, tried = 0.6, None, 0
+    for at, line in enumerate(lines):
+        if len(line) < 3:
+            continue
+        matcher.set_seq1(line[:400])
+        # The first two are upper bounds, and cheap.
+        if matcher.real_quick_ratio() > best and matcher.quick_ratio() > best:
+            tried += 1
+            if tried > _MOST_LOOKED_AT:
+                break
+            if (ratio := matcher.ratio()) > best:
+                best, found = ratio, max(at - anchor, 0)
+    return found

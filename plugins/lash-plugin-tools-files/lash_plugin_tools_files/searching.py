@@ -1,0 +1,193 @@
+"""`grep`: which lines of which files have a match, in the order of paths."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from lash_hookspecs.tools import ToolError, ToolFailureClass
+from lash_hookspecs.values import frozen
+from lash_plugin_tools_files.beneath import checked_file, opened
+from lash_plugin_tools_files.globs import matcher
+from lash_plugin_tools_files.options import FilesOptions
+from lash_plugin_tools_files.patterns import LinePattern
+from lash_plugin_tools_files.refusals import too_large
+from lash_plugin_tools_files.ripgrep import candidates, program
+from lash_plugin_tools_files.roots import Place
+from lash_plugin_tools_files.texts import BOM, is_binary, shortened
+from lash_plugin_tools_files.walking import Ignores, walk
+
+__all__ = ["Search", "read_all", "search"]
+
+_LONGEST_SHOWN = 500
+
+
+@frozen(kw_only=True)
+class Search:
+    """What is looked for. `output`: `lines`, `files` or `count`; `context`: lines before and after each match."""
+
+    pattern: LinePattern
+    glob: str | None = None
+    output: str = "lines"
+    context: int = 0
+    limit: int = 100
+
+
+def search(start: Place, asked: Search, options: FilesOptions, wanted: Callable[[], None] = lambda: None) -> str:
+    """The matches, as text; what was left out is said in its last line.
+
+    `wanted` is called now and then, and raises if nobody wants an answer any more. Raises `ToolError`.
+    """
+    until = time.monotonic() + options.search_limit_s
+    rows: list[str] = []
+    size = matches = 0
+    more = ""
+    try:
+        for place, data in _texts(start, asked, options, wanted, until):
+            text = data.decode(errors="surrogateescape").removeprefix(BOM)
+            found = _lines(text, asked.pattern, until)
+            if not found:
+                continue
+            if matches >= asked.limit:
+                more = f"(more than {asked.limit}; narrow the search, or raise `limit`)"
+                break
+            said, taken, is_cut = _rows(place.shown, text, found, asked, asked.limit - matches)
+            matches += taken
+            if asked.context and rows and said and asked.output == "lines":
+                rows.append("--")
+            rows += said
+            size += sum(map(len, said))
+            if is_cut:
+                more = f"(more than {asked.limit}; narrow the search, or raise `limit`)"
+                break
+            if size > options.max_output_bytes:
+                more = "(the output ends here, as it is too long; narrow the search)"
+                break
+    except TimeoutError:
+        raise ToolError(
+            f"the search took longer than {options.search_limit_s:g} s: search less, or for something simpler",
+            code="search_timeout",
+            failure_class=ToolFailureClass.TIMEOUT,
+        ) from None
+    if not rows:
+        return "(no matches)"
+    return "\n".join([*rows, more] if more else rows)
+
+
+def _texts(
+    start: Place, asked: Search, options: FilesOptions, wanted: Callable[[], None], until: float
+) -> Iterator[tuple[Place, bytes]]:
+    """The files to look into, and what is in them."""
+    needle = asked.pattern.first.needle if asked.pattern.first is not None else None
+    for place, is_named in _files(start, asked, options, wanted, until):
+        wanted()
+        if time.monotonic() > until:
+            raise TimeoutError
+        try:
+            with opened(place) as fd:
+                found = checked_file(place, fd, hard_links=options.hard_links)
+                if found.st_size > options.max_file_bytes:
+                    if is_named:
+                        raise too_large(
+                            f"`{place.shown}` has {found.st_size:,} bytes, and may have {options.max_file_bytes:,} "
+                            "(`plugin.tools-files.max_file_bytes`)"
+                        )
+                    continue
+                data = read_all(fd, found.st_size, options.max_file_bytes)
+        except ToolError:
+            if is_named:
+                raise
+            continue  # it went away, or isn't one to be read
+        if (needle is None or needle in data) and not is_binary(data):
+            yield place, data
+
+
+def _files(
+    start: Place, asked: Search, options: FilesOptions, wanted: Callable[[], None], until: float
+) -> Iterator[tuple[Place, bool]]:
+    """The files that may have a match, and whether the model has named it itself."""
+    if start.parts and _is_file(start):
+        yield start, True
+        return
+    fits = matcher(asked.glob) if asked.glob is not None else None
+    ignores = Ignores(start, options)
+    below: Iterable[tuple[str, ...]] | None = None
+    rg, first = program(options), asked.pattern.first
+    if rg is not None and first is not None:
+        found = candidates(rg, start, first.pattern, asked.glob, options, wanted=wanted, until=until)
+        if found is not None:
+            below = (each for each in found if not ignores.within_ignored((*start.parts, *each)))
+    for names in walk(start, ignores) if below is None else below:
+        if fits is None or fits("/".join(names)):
+            yield start.child(*names), False
+
+
+def _is_file(place: Place) -> bool:
+    """Raises `ToolError` if nothing is there."""
+    try:
+        with opened(place) as fd:
+            checked_file(place, fd, hard_links=True)
+        return True
+    except ToolError as error:
+        if error.code == "not_a_file":
+            return False
+        raise
+
+
+def read_all(fd: int, size: int, most: int) -> bytes:
+    """What is in a file, which may grow meanwhile, up to `most`."""
+    data = os.read(fd, size + 1)
+    if len(data) <= size and (not data or len(data) == size):
+        return data
+    pieces = [data]
+    taken = len(data)
+    while taken <= most and (piece := os.read(fd, 1 << 20)):
+        pieces.append(piece)
+        taken += len(piece)
+    return b"".join(pieces)[:most]
+
+
+# ---- lines ----------------------------------------------------------------------------------------------------------
+
+
+def _lines(text: str, pattern: LinePattern, until: float) -> list[int]:
+    """The numbers of the lines that match, from 0."""
+    lines = split(text)
+    found = []
+    for number, line in enumerate(lines):
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        if pattern.matches(line, left):
+            found.append(number)
+    return found
+
+
+def split(text: str) -> list[str]:
+    """Its lines, without what ends them."""
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines] if "\r" in text else lines
+
+
+def _rows(shown: str, text: str, found: list[int], asked: Search, room: int) -> tuple[list[str], int, bool]:
+    """What is said of a file, how many matches that are, and whether there are more of them."""
+    if asked.output == "files":
+        return [shown], 1, False
+    if asked.output == "count":
+        return [f"{shown}:{len(found)}"], 1, False
+    is_cut, found = len(found) > room, found[:room]
+    lines = split(text)
+    hits = set(found)
+    rows, last = [], -1
+    for number in found:
+        for at in range(max(number - asked.context, last + 1), min(number + asked.context + 1, len(lines))):
+            if asked.context and at > last + 1 and last >= 0:
+                rows.append("--")
+            mark = ":" if at in hits else "-"
+            line = lines[at].encode(errors="replace").decode() if not lines[at].isascii() else lines[at]
+            rows.append(f"{shown}{mark}{at + 1}{mark}{shortened(line, _LONGEST_SHOWN)}")
+            last = at
+    return rows, len(found), is_cut

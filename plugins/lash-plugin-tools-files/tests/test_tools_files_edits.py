@@ -1,0 +1,115 @@
+"""Edits: what they make of a text, and what they say when they don't apply."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, strategies as st
+
+from lash_hookspecs import ToolError
+from lash_plugin_tools_files.edits import edited
+
+TEXT = """def area(width, height):
+    return width * height
+
+
+def volume(width, height, depth):
+    return area(width, height) * depth
+"""
+
+# Name, text, old, new, replace_all, what comes of it.
+APPLIES = [
+    ("a line", TEXT, "return width * height", "return height * width", False, (2,)),
+    ("several lines", TEXT, "height\n\n\ndef volume", "height\n\ndef volume", False, (2,)),
+    ("deleting", TEXT, "\n\n\n", "\n", False, (2,)),
+    ("everywhere", TEXT, "width", "w", True, (1, 2, 5, 6)),
+    ("with more lines", "a\na\n", "a", "a\na", True, (1, 3)),
+    ("without overlaps", "aaaa", "aa", "b", True, (1, 1)),
+    ("Windows' line ends", "a\r\nb\r\nc\r\n", "a\nb", "x\ny\nz", False, (1,)),
+    ("a carriage return that is meant", "a\r\nb\n", "a\r\n", "a\n", False, (1,)),
+    ("no ASCII", "Größe: π ≈ 3\n", "π ≈ 3", "π ≈ 3.14", False, (1,)),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "everywhere", "lines"), [row[1:] for row in APPLIES], ids=[row[0] for row in APPLIES]
+)
+def test_it_applies(text: str, old: str, new: str, everywhere: bool, lines: tuple[int, ...]) -> None:
+    made = edited("f", text, old, new, replace_all=everywhere)
+    assert made.lines == lines
+    if "\r\n" in text and "\r" not in old:
+        assert made.text == "x\r\ny\r\nz\r\nc\r\n"
+    else:
+        assert made.text == text.replace(old, new)
+
+
+REFUSED = [
+    ("nothing to look for", TEXT, "", "x", "edit_empty", "write_file"),
+    ("nothing to change", TEXT, "area", "area", "edit_same", "nothing to change"),
+    ("twice", TEXT, "return", "yield", "edit_ambiguous", "2 times, in lines 2, 6"),
+    ("often", "x\n" * 20, "x", "y", "edit_ambiguous", "20 times, in lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …"),
+    (
+        "another indentation",
+        TEXT,
+        "\treturn width * height",
+        "x",
+        "edit_not_found",
+        "differs only in its white space from line 2:\n    return",
+    ),
+    (
+        "other white space, over lines",
+        TEXT,
+        "def volume(width,height,depth):\n  return area(width, height)*depth",
+        "x",
+        "edit_not_found",
+        "white space from lines 5–6",
+    ),
+    (
+        "almost",
+        TEXT,
+        "return width + height",
+        "x",
+        "edit_not_found",
+        "The nearest is line 2:\n    return width * height",
+    ),
+    (
+        "almost, over lines",
+        TEXT,
+        "def volume(w, height, depth):\n    return 0",
+        "x",
+        "edit_not_found",
+        "The nearest is lines 5–6:\ndef volume",
+    ),
+    ("nothing like it", TEXT, "import antigravity", "x", "edit_not_found", "neither is anything like it"),
+    (
+        "line numbers",
+        TEXT,
+        "1\tdef area(width, height):\n2\t    return width * height",
+        "x",
+        "edit_not_found",
+        "leave out the line numbers",
+    ),
+    ("an empty file", "", "x", "y", "edit_not_found", "is not in `f`"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "code", "says"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+)
+def test_it_says_why_it_does_not_apply(text: str, old: str, new: str, code: str, says: str) -> None:
+    with pytest.raises(ToolError) as caught:
+        edited("f", text, old, new)
+    assert caught.value.code == code
+    assert says in str(caught.value)
+
+
+@given(st.text("ab\n", max_size=30), st.text("ab\n", min_size=1, max_size=3), st.text("abc\n", max_size=4))
+def test_all_edits_are_those_of_replace_and_name_their_lines(text: str, old: str, new: str) -> None:
+    try:
+        made = edited("f", text, old, new, replace_all=True)
+    except ToolError:
+        assert old == new or old not in text
+        return
+    assert made.text == text.replace(old, new)
+    assert len(made.lines) == text.count(old)
+    assert list(made.lines) == sorted(made.lines)
+    assert not made.lines or made.lines[0] == text[: text.index(old)].count("\n") + 1

@@ -1,0 +1,225 @@
+"""The plugin in a turn: what it registers, its options, its limits, and what a crash leaves."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pluggy
+import pytest
+from files_kit import world
+
+from lash_framework.testing import call
+from lash_hookspecs import ConfigurationError, PluginError, ToolCallSuccess, ToolEffect, specs
+from lash_plugin_tools_files import plugin, writing
+from lash_plugin_tools_files.options import FilesOptions
+from lash_plugin_tools_files.tools import files_tools
+
+MODE = '[modes.files]\nextends = "standard"\nplugins = ["tools-files"]\n'
+
+
+def toml(root: Path, more: str = "") -> str:
+    return f'{MODE}[plugin.tools-files]\nroots = ["{root}"]\n{more}'
+
+
+def test_its_hooks_are_hooks() -> None:
+    manager = pluggy.PluginManager("lash")
+    manager.add_hookspecs(specs)
+    manager.register(plugin)
+    manager.check_pending()
+    info = plugin.lash_plugin_info()
+    assert (info.id, info.enabled_by_default) == ("tools-files", False)
+    assert info.capabilities == {"filesystem", "subprocess"}
+
+
+def test_each_tool_says_what_a_second_call_would_do(tmp_path: Path) -> None:
+    made = files_tools(FilesOptions(roots=(str(tmp_path),)))
+    assert {each.manifest.name: each.manifest.effect for each in made} == {
+        "read_file": ToolEffect.PURE,
+        "glob": ToolEffect.PURE,
+        "grep": ToolEffect.PURE,
+        "write_file": ToolEffect.IDEMPOTENT,
+        "edit_file": ToolEffect.UNSAFE,
+    }
+    reading = files_tools(FilesOptions(roots=(str(tmp_path),), read_only=True))
+    assert [each.manifest.name for each in reading] == ["read_file", "glob", "grep"]
+
+
+async def test_a_mode_that_names_it_has_its_tools(lash_host: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    says = [call("edit_file", path="a.txt", old_string="two", new_string="three"), call("read_file", path="a.txt"), "."]
+    async with lash_host("tools-files", says=says, toml=toml(tmp_path), mode="files") as host:
+        turn = await host.run("Go")
+    assert [each.output.outcome for each in turn.tool_calls] == [
+        ToolCallSuccess("edited a.txt: 1 replacement, in line 2"),
+        ToolCallSuccess("1\tone\n2\tthree"),
+    ]
+
+
+@pytest.mark.statement(81)
+async def test_no_mode_has_them_that_does_not_name_them(lash_host: Any) -> None:
+    async with lash_host("tools-files", says=["Done."]) as host:
+        await host.run("Go")
+        assert not {"read_file", "write_file"} & {each.name for each in host.model.requests[0].tools}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("max_file_bytes = 0", "max_file_bytes` is 0; it must be more than 0"),
+        ('max_file_bytes = "big"', "max_file_bytes` must be a whole number"),
+        ('skip = ["a/b"]', "'a/b' is no name"),
+        ('protect = ["x"]', "did you mean `protected`"),
+    ],
+)
+async def test_a_wrong_option_is_named(lash_host: Any, tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match="tools-files") as caught:
+        async with lash_host("tools-files", toml=toml(tmp_path, text), mode="files") as host:
+            await host.run("Go")
+    assert says in str(caught.value)
+
+
+async def test_a_root_that_is_not_there_is_named(lash_host: Any, tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="there is no folder"):
+        async with lash_host("tools-files", toml=toml(tmp_path / "nowhere"), mode="files"):
+            raise AssertionError("unreachable")
+
+
+async def test_a_crash_loses_and_doubles_nothing(lash_crashes: Any, tmp_path: Path) -> None:
+    """A write is made again, an edit never: of one that nobody knows of, the model is told."""
+    path = tmp_path / "a.txt"
+
+    def says(request: Any) -> Any:
+        said = sum(each.role.value == "assistant" for each in request.messages)
+        if said == 0:
+            path.write_text("aa\n")  # as it was before the turn
+        return [
+            call("write_file", path="b.txt", content="new"),
+            call("edit_file", path="a.txt", old_string="aa", new_string="aaa"),
+            "Done.",
+        ][said]
+
+    def once(crash: Any) -> None:
+        assert path.read_text() in ("aa\n", "aaa\n")  # never "aaaa\n"
+        assert (tmp_path / "b.txt").read_text() == "new"
+
+    await lash_crashes(
+        "tools-files",
+        says=says,
+        toml=toml(tmp_path),
+        mode="files",
+        points=lambda point: point.kind == "effect" and "tool_call" in str(point),
+        checks=[once],
+        blur=lambda text: text.replace("replaced", "made"),
+    )
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+READS: list[tuple[str, bytes, dict[str, Any], str]] = [
+    ("a range", b"a\nb\nc\nd\n", {"offset": 2, "limit": 2}, "2\tb\n3\tc\n(lines 2–3 of 4; go on with offset=4)"),
+    ("the end", b"a\nb\nc", {"offset": 3}, "3\tc\n(lines 3–3 of 3)"),
+    ("nothing", b"", {}, "(the file is empty)"),
+    ("behind the end", b"a\n", {"offset": 5}, "no_such_line: `f` has 1 lines, so that there is no line 5"),
+    ("Windows' lines", b"a\r\nb\r\n", {}, "1\ta\n2\tb"),
+    ("a mark of byte order", b"\xef\xbb\xbfa\n", {}, "1\ta"),
+    ("no UTF-8", b"caf\xe9\n", {}, "1\tcaf\ufffd"),
+    ("other ends of lines", "a\x0cb\u2028c\n".encode(), {}, "1\ta\x0cb\u2028c"),
+    ("a long line", b"x" * 50, {}, "1\txxxxxxxxxxxxxxxxxxxx … (30 more characters)"),
+    ("a picture", b"\x89PNG\r\n\x1a\n\0\0", {}, "binary_file: `f` is a PNG image (10 bytes), not text"),
+    (
+        "too large",
+        b"x" * 300,
+        {},
+        "too_large: `f` has 300 bytes, and may have 200 (`plugin.tools-files.max_file_bytes`)",
+    ),
+    (
+        "too much at once",
+        b"0123456789\n" * 12,
+        {},
+        "1\t0123456789\n2\t0123456789\n3\t0123456789\n4\t0123456789\n(lines 1–4 of 12; go on with offset=5)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "args", "said"), [row[1:] for row in READS], ids=[row[0] for row in READS])
+@pytest.mark.parametrize("threads", [False, True], ids=["", "in a thread"])
+async def test_read_file(tmp_path: Path, data: bytes, args: dict[str, Any], said: str, threads: bool) -> None:
+    at = world(tmp_path, max_file_bytes=200, max_output_bytes=60, max_line_chars=20, threads=threads)
+    (at.root / "f").write_bytes(data)
+    assert await at.said("read_file", path="f", **args) == said
+
+
+async def test_a_large_file_is_read_in_a_thread(tmp_path: Path) -> None:
+    at = world(tmp_path)
+    (at.root / "f").write_bytes(b"0123456789\n" * 60_000)
+    assert (await at.call("read_file", path="f", offset=60_000)) == "60000\t0123456789\n(lines 60000–60000 of 60,000)"
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_keeps_its_permissions_and_a_new_one_has_the_usual(tmp_path: Path) -> None:
+    at = world(tmp_path)
+    (at.root / "here.txt").chmod(0o640)
+    await at.call("write_file", path="here.txt", content="x")
+    await at.call("write_file", path="new.txt", content="x")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((at.root / "here.txt").stat().st_mode) == 0o640
+    assert stat.S_IMODE((at.root / "new.txt").stat().st_mode) == 0o666 & ~umask
+
+
+async def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = world(tmp_path)
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writing.os, "fsync", full)
+    assert (await at.said("write_file", path="here.txt", content="new")).startswith("disk_full: ")
+    assert sorted(path.name for path in at.root.iterdir()) == ["here.txt", "sub"]
+    assert (at.root / "here.txt").read_text() == "here\n"
+
+
+async def test_an_edit_of_what_was_changed_meanwhile_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = world(tmp_path)
+    write = writing._write
+
+    def slow(*given: Any) -> None:
+        write(*given)
+        (at.root / "here.txt").write_text("theirs\n")
+
+    monkeypatch.setattr(writing, "_write", slow)
+    said = await at.said("edit_file", path="here.txt", old_string="here", new_string="mine")
+    assert said.startswith("changed_meanwhile: ")
+    assert (at.root / "here.txt").read_text() == "theirs\n"
+
+
+async def test_edits_of_one_answer_lose_none(lash_host: Any, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("".join(f"line {number:02}\n" for number in range(20)))
+    edits = [call("edit_file", path="f", old_string=f"line {n:02}", new_string=f"row {n:02}") for n in range(20)]
+    async with lash_host("tools-files", says=[edits, "."], toml=toml(tmp_path), mode="files") as host:
+        await host.run("Go")
+    assert (tmp_path / "f").read_text() == "".join(f"row {number:02}\n" for number in range(20))
+
+
+EDITS = [
+    ("a mark of byte order", b"\xef\xbb\xbfa\r\nb\r\n", b"\xef\xbb\xbfx\r\nb\r\n", "edited f"),
+    ("binary", b"a\0b", b"a\0b", "binary_file"),
+    ("no UTF-8", b"a caf\xe9", b"a caf\xe9", "not_utf8"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "said"), [row[1:] for row in EDITS], ids=[row[0] for row in EDITS])
+async def test_an_edit_spoils_no_other_byte(tmp_path: Path, before: bytes, after: bytes, said: str) -> None:
+    at = world(tmp_path)
+    (at.root / "f").write_bytes(before)
+    assert (await at.said("edit_file", path="f", old_string="a", new_string="x")).startswith(said)
+    assert (at.root / "f").read_bytes() == after

@@ -1,0 +1,318 @@
+"""Finding and searching: what fits, what is passed over, and that ripgrep changes nothing but the time."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import regex
+from files_kit import RG, World, world
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from lash_hookspecs import ToolError
+from lash_plugin_tools_files.globs import matcher
+from lash_plugin_tools_files.options import FilesOptions
+from lash_plugin_tools_files.patterns import LinePattern
+from lash_plugin_tools_files.prefilter import prefilter
+from lash_plugin_tools_files.roots import Roots
+from lash_plugin_tools_files.searching import Search, search
+
+needs_rg = pytest.mark.skipif(RG is None, reason="ripgrep isn't installed")
+both = pytest.mark.parametrize("ripgrep", ["", pytest.param(RG, marks=needs_rg)], ids=["python", "ripgrep"])
+
+
+def project(at: World) -> None:
+    files = {
+        "src/app.py": "import os\n\nTODO = 1\nclass App:\n    pass\n",
+        "src/app.ts": "// todo: all\nexport {}\n",
+        "src/deep/er/x.py": "TODO\n",
+        ".github/ci.yml": "todo: now\n",
+        ".gitignore": "build/\n*.log\n!keep.log\n",
+        "build/out.py": "TODO in what is built\n",
+        "node_modules/m/index.py": "TODO of others\n",
+        "a.log": "TODO in a log\n",
+        "keep.log": "TODO kept\n",
+        "src/.gitignore": "/deep\n",
+        "bin.dat": "TODO\0binary\n",
+        "latin.txt": "",
+        "win.txt": "one\r\nTODO\r\n",
+        "here.txt": "here\n",
+        "sub/deep.txt": "deep\n",
+    }
+    for name, text in files.items():
+        path = at.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode())
+    (at.root / "latin.txt").write_bytes(b"caf\xe9 TODO\n")
+
+
+# ---- glob -----------------------------------------------------------------------------------------------------------
+
+GLOBS = [
+    ("*.py", ["src/app.py"]),
+    ("**/*.py", ["src/app.py"]),
+    ("./src/*.py", ["src/app.py"]),
+    ("src/*.{py,ts}", ["src/app.py", "src/app.ts"]),
+    ("src/app.?s", ["src/app.ts"]),
+    ("src/app.[pt]*", ["src/app.py", "src/app.ts"]),
+    ("src/app.[!p]*", ["src/app.ts"]),
+    (".github/**", [".github/ci.yml"]),
+    ("**/.gitignore", [".gitignore", "src/.gitignore"]),
+    ("*.log", ["keep.log"]),
+    ("nothing*", ["(no files)"]),
+    ("[", ["(no files)"]),
+]
+
+
+@pytest.mark.parametrize(("pattern", "found"), GLOBS, ids=[row[0] for row in GLOBS])
+async def test_glob(tmp_path: Path, pattern: str, found: list[str]) -> None:
+    at = world(tmp_path)
+    project(at)
+    assert (await at.call("glob", pattern=pattern)).split("\n") == found
+
+
+async def test_who_names_what_is_ignored_gets_it(tmp_path: Path) -> None:
+    at = world(tmp_path)
+    project(at)
+    assert await at.call("glob", pattern="*", path="node_modules") == "node_modules/m/index.py"
+    assert await at.call("glob", pattern="*", path="build") == "build/out.py"
+    assert await at.call("glob", pattern="*", path="src/deep") == "src/deep/er/x.py"
+
+
+async def test_glob_says_that_there_is_more(tmp_path: Path) -> None:
+    at = world(tmp_path)
+    said = await at.call("glob", pattern="**", limit=1)
+    assert said == "here.txt\n(more than 1; narrow the pattern)"
+
+
+@pytest.mark.parametrize("pattern", ["", "/etc/*", "{a,{b}", "x" * 2000], ids=["empty", "absolute", "brace", "long"])
+def test_a_pattern_that_can_not_be(pattern: str) -> None:
+    with pytest.raises(ToolError) as caught:
+        matcher(pattern)("x")
+    assert caught.value.code == "invalid_glob"
+
+
+def test_a_pattern_of_many_stars_takes_no_time() -> None:
+    """Each star that could take as much as the next one would double the time."""
+    assert not matcher("**/" * 40 + "*a" * 5 + "b")("a/" * 40 + "a" * 40)
+
+
+# ---- grep -----------------------------------------------------------------------------------------------------------
+
+GREPS: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "lines",
+        {"pattern": "TODO"},
+        "keep.log:1:TODO kept\nlatin.txt:1:caf? TODO\nsrc/app.py:3:TODO = 1\nwin.txt:2:TODO",
+    ),
+    ("files", {"pattern": "TODO", "output": "files"}, "keep.log\nlatin.txt\nsrc/app.py\nwin.txt"),
+    ("counts", {"pattern": "^.", "output": "count", "path": "src"}, "src/.gitignore:1\nsrc/app.py:4\nsrc/app.ts:2"),
+    ("case", {"pattern": "todo", "ignore_case": True, "glob": "*.ts"}, "src/app.ts:1:// todo: all"),
+    ("case within", {"pattern": "(?i:todo):"}, ".github/ci.yml:1:todo: now\nsrc/app.ts:1:// todo: all"),
+    ("literal", {"pattern": "TODO = ", "literal": True}, "src/app.py:3:TODO = 1"),
+    (
+        "context",
+        {"pattern": "TODO", "path": "src/app.py", "context": 1},
+        "src/app.py-2-\nsrc/app.py:3:TODO = 1\nsrc/app.py-4-class App:",
+    ),
+    ("the end of a line", {"pattern": "TODO$", "glob": "win.txt"}, "win.txt:2:TODO"),
+    ("the begin of a line", {"pattern": "^import"}, "src/app.py:1:import os"),
+    ("looking ahead", {"pattern": r"TODO(?= =)"}, "src/app.py:3:TODO = 1"),
+    ("the same again", {"pattern": r"(p)\1"}, "src/app.py:4:class App:"),
+    ("braces as they are", {"pattern": r"export {}"}, "src/app.ts:2:export {}"),
+    ("no match", {"pattern": "nowhere"}, "(no matches)"),
+    ("what is ignored, by name", {"pattern": "TODO", "path": "build"}, "build/out.py:1:TODO in what is built"),
+    (
+        "a limit",
+        {"pattern": "TODO", "limit": 1},
+        "keep.log:1:TODO kept\n(more than 1; narrow the search, or raise `limit`)",
+    ),
+    (
+        "a limit within a file",
+        {"pattern": ".", "path": "src/app.py", "limit": 1},
+        "src/app.py:1:import os\n(more than 1; narrow the search, or raise `limit`)",
+    ),
+]
+
+
+@both
+@pytest.mark.parametrize(("args", "said"), [row[1:] for row in GREPS], ids=[row[0] for row in GREPS])
+async def test_grep(tmp_path: Path, args: dict[str, Any], said: str, ripgrep: str) -> None:
+    at = world(tmp_path, ripgrep=ripgrep)
+    project(at)
+    assert await at.call("grep", **args) == said
+
+
+BAD = [("(", "no regular expression"), ("[a--b]", r"write `\\-`"), ("", "1 to"), ("a{1,2}{3}", "multiple repeat")]
+
+
+@pytest.mark.parametrize(("pattern", "says"), BAD, ids=[row[0] or "empty" for row in BAD])
+def test_a_regular_expression_that_can_not_be(pattern: str, says: str) -> None:
+    with pytest.raises(ToolError, match=says) as caught:
+        LinePattern(pattern)
+    assert caught.value.code == "invalid_pattern"
+
+
+@pytest.mark.parametrize("pattern", [r"(a|aa|a|a)+b\1$", r"(\w+\s?)+\1!$"])
+async def test_a_pattern_that_tries_for_ever_is_stopped(tmp_path: Path, pattern: str) -> None:
+    """Python's own `re` can't be, and holds up every other thread meanwhile."""
+    at = world(tmp_path, search_limit_s=0.2)
+    (at.root / "a.txt").write_text("a" * 60 + "b" + "!" + "\n")
+    (at.root / "b.txt").write_text("word " * 12 + "?\n")
+    assert (await at.said("grep", pattern=pattern)).startswith(("search_timeout", "(no matches)"))
+
+
+SAME = [
+    r"\d{2}",
+    "f{x}",
+    "a{,3}",
+    "a{}",
+    r"[[:alpha:]]",
+    "[]a]",
+    "[^]a]",
+    r"x{e<=1}",
+    r"\{a",
+    "[a&&b]",
+    "[a||b]",
+    "a{2",
+]
+
+
+@pytest.mark.parametrize("pattern", SAME)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_it_means_what_it_means_to_python(pattern: str) -> None:
+    """The module that matches would take some of these for something else."""
+    texts = [
+        "",
+        "a",
+        "aa",
+        "aaa",
+        "a{}",
+        "f{x}",
+        "x",
+        "y",
+        "12",
+        "]",
+        "[:",
+        "[",
+        ":]",
+        "l]",
+        "&",
+        "x{e<=1}",
+        "{a",
+        "a{2",
+        "|",
+        "e",
+    ]
+    given = LinePattern(pattern)
+    assert [given.matches(each, 1) for each in texts] == [re.search(pattern, each) is not None for each in texts]
+
+
+# ---- what ripgrep is asked ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.costly
+def test_the_other_cases_of_letters_are_all_of_them() -> None:
+    """`prefilter` has a table of them; this is what it must hold."""
+    everything = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x110000))))
+    for letter in "abcdefghijklmnopqrstuvwxyz":
+        first = prefilter(letter, ignore_case=True)
+        assert first is not None
+        assert set(regex.findall(letter, everything, regex.IGNORECASE)) <= set(first.pattern)
+
+
+PIECES = [
+    "a",
+    "b",
+    "é",
+    "ß",
+    "i",
+    "K",
+    "s",
+    "İ",
+    "σ",
+    "\\.",
+    ".",
+    "\\w",
+    "\\W",
+    "\\d",
+    "\\D",
+    "\\s",
+    "\\S",
+    "\\b",
+    "\\B",
+    "^",
+    "$",
+    "[ab]",
+    "[^a]",
+    "[a-é]",
+    "[\\w.]",
+    "[\\d-]",
+    "(?=a)",
+    "(?!a)",
+    "(?<=a)",
+    "(?<!b)",
+    "(a|b)",
+    "(?:|a)",
+    "(a)\\1",
+    "(?i:k)",
+    "(?-i:K)",
+    "\\x41",
+    "\\Z",
+    "\\A",
+    "{",
+    "}",
+    "[[]",
+    "[\\s]",
+    "\\t",
+    " ",
+    "\ufeff",
+    "(?>a|b)",
+]
+COUNTS = ["", "", "", "*", "+", "?", "{2}", "{0,2}", "*?", "{1,}", "{,2}"]
+TEXTS = st.lists(
+    st.one_of(
+        st.text("abéßiIKkK\u212asſσςİı.A12 \t\r-{}[]é\u0301\ufeff", max_size=8).map(str.encode),
+        st.binary(max_size=6).map(lambda data: data.replace(b"\0", b"")),
+    ),
+    max_size=4,
+).map(b"\n".join)
+
+
+@st.composite
+def patterns(draw: Any) -> str:
+    parts = draw(st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from(COUNTS)), min_size=1, max_size=4))
+    fixed = ("^", "$", "\\b", "\\B", "\\Z", "\\A", "{", "(?=a)", "(?!a)", "(?<=a)", "(?<!b)")
+    return "".join(piece if piece in fixed else piece + count for piece, count in parts)
+
+
+@needs_rg
+@pytest.mark.costly
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    pattern=patterns(),
+    texts=st.lists(TEXTS, min_size=1, max_size=8),
+    ignore_case=st.booleans(),
+    rules=st.lists(
+        st.sampled_from(["f1", "/f2", "!f1", "d/", "*.x", "!d/f3", "f[3-4]", "**/f5", "# no", "d/f0"]), max_size=3
+    ),
+)
+def test_ripgrep_changes_nothing(
+    tmp_path_factory: Any, pattern: str, texts: list[bytes], ignore_case: bool, rules: list[str]
+) -> None:
+    root = tmp_path_factory.mktemp("same")
+    (root / "d").mkdir()
+    for number, text in enumerate(texts):
+        for name in (f"f{number}", f"d/f{number}", f"d/f{number}.x"):
+            (root / name).write_bytes(text)
+    if rules:
+        (root / ".gitignore").write_text("\n".join(rules))
+    place = Roots([str(root)]).place(".")
+    try:
+        asked = Search(pattern=LinePattern(pattern, ignore_case=ignore_case), limit=10_000)
+    except ToolError:
+        return
+    said = [search(place, asked, FilesOptions(ripgrep=rg)) for rg in ("", RG or "rg")]
+    assert said[0] == said[1]

@@ -1,0 +1,78 @@
+"""What a user may set in `[plugin.tools-shell]`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attrs import field
+
+from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from attrs import Attribute
+
+__all__ = ["SANDBOXES", "ShellOptions"]
+
+_WHERE = "plugin.tools-shell"
+SANDBOXES = ("none", "bwrap", "auto")
+
+
+def _positive(instance: object, attribute: Attribute[Any], value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise ValueError(f"`{_WHERE}.{attribute.name}` is {value}; it must be more than 0")
+
+
+def _folders(instance: object, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
+    if not value or not all(value):
+        raise ValueError(f'`{_WHERE}.roots` is {list(value)!r}; name at least one folder, such as ["."]')
+
+
+def _sandbox(instance: object, attribute: Attribute[Any], value: str) -> None:
+    if value not in SANDBOXES:
+        raise ValueError(f"`{_WHERE}.sandbox` is {value!r}; it is one of {', '.join(map(repr, SANDBOXES))}")
+
+
+@frozen(kw_only=True)
+class ShellOptions:
+    """Where commands run, what they are given, and their limits.
+
+    `roots`: folders that a command may be started in; the first is where it is without a word. `shell`: the program
+    that reads commands. `env_allow`: names of variables, with `*`, that commands are given of lash's own; `env`: more
+    of them. `timeout_s`: for a command that says nothing else, `max_timeout_s`: the most that it may say. `grace_s`:
+    how long a command has between the signals TERM and KILL. `max_processes`: of one command, all that it starts among
+    them. `max_running`: commands at a time, over all sessions. `max_kept_bytes`: of a command's output, its end;
+    `max_output_bytes`: after so many it is stopped. `max_memory_bytes`, `max_file_bytes`: of each process.
+    `background`: whether there are commands that go on. `sandbox`: `none`, `bwrap` (which must be installed) or `auto`
+    (if it is); in it, `network` says whether there is any, `writable` which folders are besides the roots, `hidden`
+    which are empty.
+    """
+
+    roots: tuple[str, ...] = field(default=(".",), validator=_folders)
+    shell: str = "bash"
+    env_allow: tuple[str, ...] = (
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "VIRTUAL_ENV",
+    )  # fmt: skip
+    env: Mapping[str, str] = field(factory=dict)
+    timeout_s: float = field(default=120.0, validator=_positive)
+    max_timeout_s: float = field(default=600.0, validator=_positive)
+    grace_s: float = field(default=2.0, validator=_positive)
+    max_processes: int = field(default=256, validator=_positive)
+    max_running: int = field(default=16, validator=_positive)
+    max_kept_bytes: int = field(default=64 * 1024, validator=_positive)
+    max_output_bytes: int = field(default=64 * 1024 * 1024, validator=_positive)
+    max_memory_bytes: int | None = field(default=None, validator=_positive)
+    max_file_bytes: int | None = field(default=None, validator=_positive)
+    background: bool = True
+    sandbox: str = field(default="none", validator=_sandbox)
+    network: bool = True
+    writable: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = (
+        "~/.ssh",
+        "~/.gnupg",
+        "~/.aws",
+        "~/.azure",
+        "~/.config/gcloud",
+        "~/.config/gh",
+        "~/.kube",
+    )

@@ -1,0 +1,40 @@
+"""What the plugin registers: a shell, for modes that name it, and the commands that a host runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lash_hookspecs.markers import hookimpl
+from lash_hookspecs.plugins import PluginCapability, PluginInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from lash_hookspecs.contexts import CompositionContext, HostContext
+    from lash_hookspecs.tools import Tool
+
+
+@hookimpl
+def lash_plugin_info() -> PluginInfo:
+    from lash_plugin_tools_shell.options import ShellOptions
+
+    reaches = frozenset({PluginCapability.SUBPROCESS, PluginCapability.FILESYSTEM, PluginCapability.NETWORK})
+    summary = "Runs commands, with limits, and ends what they leave."
+    return PluginInfo(
+        id="tools-shell", summary=summary, options=ShellOptions, capabilities=reaches, enabled_by_default=False
+    )
+
+
+@hookimpl
+def lash_tools(ctx: CompositionContext) -> Sequence[Tool]:
+    from lash_plugin_tools_shell.tools import shell_tools
+
+    return shell_tools(ctx.options)
+
+
+@hookimpl
+def lash_lifespan(host: HostContext) -> AbstractAsyncContextManager[Any]:
+    from lash_plugin_tools_shell.registry import open_commands
+
+    return open_commands(host.options)

