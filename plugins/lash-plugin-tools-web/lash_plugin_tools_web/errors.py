@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from lash_hookspecs.tool_declarations import ToolRetryNever, ToolRetrySafe
 from lash_hookspecs.tools import ToolError, ToolFailureClass
 
-__all__ = ["BadUrl", "FetchFailed", "Refused"]
+__all__ = ["BadUrl", "FetchFailed", "Refused", "within"]
 
 
 class Refused(ToolError):
@@ -36,3 +39,16 @@ class FetchFailed(ToolError):
     ) -> None:
         retry = ToolRetrySafe(after_ms=after_ms) if again else ToolRetryNever()
         super().__init__(message, code=code, failure_class=kind, retry=retry)
+
+
+@contextmanager
+def within(seconds: float, what: str) -> Iterator[None]:
+    """Cancels what is inside after so many seconds. Raises `FetchFailed`, which names `what`."""
+    import anyio
+
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError:
+        text = f"{what} took longer than {seconds:g} s"
+        raise FetchFailed("timeout", text, kind=ToolFailureClass.TIMEOUT, again=True) from None

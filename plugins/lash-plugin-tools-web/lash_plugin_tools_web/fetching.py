@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 from attrs import field, frozen
 
-from lash_hookspecs.tools import ToolFailureClass
-from lash_plugin_tools_web.errors import FetchFailed, Refused
+from lash_plugin_tools_web.errors import FetchFailed, Refused, within
 from lash_plugin_tools_web.options import WebOptions
 from lash_plugin_tools_web.targets import Target, joined, read_target
 
@@ -52,12 +51,8 @@ class Fetcher:
 
     async def get(self, url: str) -> Page:
         """The page at `url`. Raises `BadUrl`, `Refused` and `FetchFailed`."""
-        try:
-            with anyio.fail_after(self._options.total_s):
-                return await self._follow(url)
-        except TimeoutError:
-            text = f"{url[:200]} took longer than {self._options.total_s:g} s"
-            raise FetchFailed("timeout", text, kind=ToolFailureClass.TIMEOUT, again=True) from None
+        with within(self._options.total_s, url[:200]):
+            return await self._follow(url)
 
     async def _follow(self, url: str) -> Page:
         passed: list[str] = []

@@ -89,7 +89,7 @@ class WebOptions:
         "how it introduces itself; up to the slash it is the name for robots.txt",
         _matches(_AGENT, "printable ASCII"),
     )
-    max_bytes: int = _option(5 * 1024 * 1024, "how much of a page is read, also once unpacked", _between(1, 2**30))
+    max_bytes: int = _option(2 * 1024 * 1024, "how much of a page is read, also once unpacked", _between(1, 2**30))
     max_chars: int = _option(40_000, "how much of its text is returned by one call", _between(1, 1_000_000))
     connect_s: float = _option(10.0, "for a connection, TLS included", _between(0.01, 600))
     idle_s: float = _option(15.0, "the longest silence", _between(0.01, 600))

@@ -14,8 +14,8 @@ import anyio
 import orjson
 from attrs import frozen
 
-from lash_hookspecs.tools import ToolCallContext, ToolCallSuccess, ToolFailureClass
-from lash_plugin_tools_web.errors import FetchFailed
+from lash_hookspecs.tools import ToolCallContext, ToolCallSuccess
+from lash_plugin_tools_web.errors import FetchFailed, within
 from lash_plugin_tools_web.options import WebOptions
 from lash_plugin_tools_web.targets import read_target
 
@@ -88,12 +88,8 @@ class ServiceSearch:
     async def __call__(self, query: str, limit: int) -> list[SearchResult]:
         """Ask it. Raises `FetchFailed`."""
         name = self._service.name
-        try:
-            with anyio.fail_after(self._options.total_s):
-                answer = await self._ask(query, limit)
-        except TimeoutError:
-            text = f"{name} took longer than {self._options.total_s:g} s"
-            raise FetchFailed("timeout", text, kind=ToolFailureClass.TIMEOUT, again=True) from None
+        with within(self._options.total_s, name):
+            answer = await self._ask(query, limit)
         try:
             return _results(self._service.results(orjson.loads(answer)), self._service.snippet, limit)
         except (ValueError, KeyError, TypeError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated, Any
 
 from lash_hookspecs.constraints import Ge, Le, MaxLen, MinLen
@@ -36,18 +35,14 @@ async def fetch_url(
         start: From which character on; a long page says `next`.
         raw: The source of HTML as it is.
     """
-    from anyio import to_thread
-
-    from lash_plugin_tools_web.reading import media_type, read
+    from lash_plugin_tools_web.reading import media_type
 
     web: Web = ctx.host
     options: WebOptions = ctx.options
     page = await web.fetcher.get(url)
+    reading = await web.read(page, as_source=raw)
     answer = page.answer
     told = answer.headers.get("content-type", "")
-    reading = await to_thread.run_sync(
-        partial(read, answer.body, told, page.url, as_source=raw), abandon_on_cancel=True
-    )
     end = start + options.max_chars
     made: dict[str, Any] = {"url": page.url, "type": media_type(told, answer.body)}
     if reading.title:

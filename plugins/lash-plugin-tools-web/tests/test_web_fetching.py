@@ -22,24 +22,28 @@ from lash_plugin_tools_web.options import WebOptions
 async def test_a_name_that_changes_its_answer_gets_nothing() -> None:
     """The first answer may be asked, the second is another service of this machine, on the same port."""
     rebinding = Names({"rebind.test": [["127.0.0.1"], ["127.0.0.2"]]})
-    async with serving(lambda _: http("harmless")) as harmless:
-        async with serving(lambda _: http("secret"), host="127.0.0.2", port=harmless.port) as secret:
-            fetcher = Fetcher(local(), resolve=rebinding)
-            page = await fetcher.get(f"http://rebind.test:{harmless.port}/")
-            assert page.answer.body == b"harmless"
-            assert rebinding.asked == ["rebind.test"], "a second lookup would have had the second answer"
-            assert harmless.requests[0].headers["host"] == f"rebind.test:{harmless.port}"
-            with pytest.raises(ToolError) as refused:
-                await fetcher.get(f"http://rebind.test:{harmless.port}/")
+    async with (
+        serving(lambda _: http("harmless")) as harmless,
+        serving(lambda _: http("secret"), host="127.0.0.2", port=harmless.port) as secret,
+    ):
+        fetcher = Fetcher(local(), resolve=rebinding)
+        page = await fetcher.get(f"http://rebind.test:{harmless.port}/")
+        assert page.answer.body == b"harmless"
+        assert rebinding.asked == ["rebind.test"], "a second lookup would have had the second answer"
+        assert harmless.requests[0].headers["host"] == f"rebind.test:{harmless.port}"
+        with pytest.raises(ToolError) as refused:
+            await fetcher.get(f"http://rebind.test:{harmless.port}/")
     assert (refused.value.code, secret.connections) == ("refused_address", 0)
 
 
 async def test_a_name_that_changes_its_answer_between_redirects_gets_nothing() -> None:
     rebinding = Names({"rebind.test": [["127.0.0.1"], ["127.0.0.2"]]})
-    async with serving(lambda _: redirect("/again")) as harmless:
-        async with serving(lambda _: http("secret"), host="127.0.0.2", port=harmless.port) as secret:
-            with pytest.raises(ToolError) as refused:
-                await Fetcher(local(), resolve=rebinding).get(f"http://rebind.test:{harmless.port}/")
+    async with (
+        serving(lambda _: redirect("/again")) as harmless,
+        serving(lambda _: http("secret"), host="127.0.0.2", port=harmless.port) as secret,
+    ):
+        with pytest.raises(ToolError) as refused:
+            await Fetcher(local(), resolve=rebinding).get(f"http://rebind.test:{harmless.port}/")
     assert (refused.value.code, harmless.connections, secret.connections) == ("refused_address", 1, 0)
 
 
@@ -153,8 +157,8 @@ async def _forever(stream: Any, request: Request) -> None:
 
 async def _bomb(stream: Any, request: Request) -> None:
     packed = gzip.compress(bytes(1024 * 1024), 9)
-    told = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed) * 64}\r\n\r\n"
-    await stream.send(told.encode())
+    told = f"Content-Type: text/plain\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed) * 64}"
+    await stream.send(f"HTTP/1.1 200 OK\r\n{told}\r\n\r\n".encode())
     for _ in range(64):  # members of one file, a megabyte each
         await stream.send(packed)
 

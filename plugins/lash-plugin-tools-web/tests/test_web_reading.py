@@ -52,7 +52,7 @@ def test_the_source_is_there_for_who_wants_it() -> None:
         ("é".encode("utf-16"), "text/plain", "é"),
         ("é".encode("utf-8-sig"), "text/plain; charset=latin1", "é"),
         ("é".encode("koi8-r", "replace"), "text/plain; charset=koi8-r", "?"),
-        ("+AGE-".encode(), "text/plain; charset=utf-7", "+AGE-"),
+        (b"+AGE-", "text/plain; charset=utf-7", "+AGE-"),
         (b"\\u0041", "text/plain; charset=unicode_escape", "\\u0041"),
         (b"6869", "text/plain; charset=hex", "6869"),
         (b"xn--a", "text/plain; charset=punycode", "xn--a"),
@@ -117,7 +117,7 @@ HOSTILE = {
     "spans": "<table><tr><td colspan=1000000 rowspan=1000000>x</td></tr></table>",
     "ticks": "<pre>" + "`" * 100_000 + "</pre>",
     "titles": "<title>" * 50_000,
-    "metas": "<meta " * 50_000,
+    "metas": "<meta " * 10_000,
     "nul": "a\0b",
     "declared-entity": '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><p>&a;</p>',
 }

@@ -75,6 +75,14 @@ async def test_a_page_with_its_source() -> None:
     assert made["text"] == "<p>Hum.</p>"
 
 
+async def test_a_page_that_takes_for_ever_to_read_ends() -> None:
+    """`<meta` within `<meta` takes the library the square of their number; the event loop goes on meanwhile."""
+    async with serving(lambda _: http("<meta " * 30_000, type="text/html")) as server:
+        with pytest.raises(ToolError, match="making text of") as failed:
+            await fetch(local(total_s=0.05, idle_s=1), url=f"http://127.0.0.1:{server.port}/")
+    assert failed.value.code == "timeout"
+
+
 def test_both_say_that_reading_twice_does_no_harm() -> None:
     for each in (fetch_url, search_web):
         assert (each.manifest.effect, each.manifest.retry.tag) == (ToolEffect.IDEMPOTENT, "safe")
@@ -212,7 +220,8 @@ def test_nothing_heavy_is_imported_before_the_first_call() -> None:
         "import sys; from lash_plugin_tools_web import plugin; plugin.lash_plugin_info(); "
         "from lash_plugin_tools_web.tools import tools; from lash_plugin_tools_web.web import Web; "
         "options = plugin.lash_plugin_info().options(); tools(options); Web(options); "
-        "print(*sorted({'httpcore', 'html_to_markdown', 'certifi', 'idna', 'ssl', 'h11', 'anyio'} & sys.modules.keys()))"
+        "heavy = {'httpcore', 'html_to_markdown', 'certifi', 'idna', 'ssl', 'h11', 'anyio'}; "
+        "print(*sorted(heavy & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
