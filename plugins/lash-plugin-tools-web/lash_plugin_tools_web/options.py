@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from ipaddress import ip_network
 from typing import Any
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, field
+
+from lash_hookspecs.values import frozen
 
 __all__ = ["WebOptions"]
 
 Check = Callable[[Any, "Attribute[Any]", Any], None]
 
-_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]*:[0-9a-f:.]*")
-_AGENT = re.compile(r"[!-~]+( [!-~]+)*")
-_URL = re.compile(r"https?://[!-~]+")
-_SEARCH = re.compile(r"|tavily|brave|tool:[A-Za-z0-9_-]{1,64}")
+# Texts, since plugins are asked who they are at every start, and their options mostly never.
+_HOST = r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]*:[0-9a-f:.]*"
+_AGENT = r"[!-~]+( [!-~]+)*"
+_URL = r"https?://[!-~]+"
+_SEARCH = r"|tavily|brave|tool:[A-Za-z0-9_-]{1,64}"
 
 
 def _tuple(value: Iterable[Any]) -> tuple[Any, ...]:
@@ -32,9 +34,9 @@ def _between(least: float, most: float) -> Check:
     return check
 
 
-def _matches(pattern: re.Pattern[str], wanted: str) -> Check:
+def _matches(pattern: str, wanted: str) -> Check:
     def check(_: Any, attribute: Attribute[Any], value: str) -> None:
-        if pattern.fullmatch(value) is None:
+        if re.fullmatch(pattern, value) is None:
             raise ValueError(f"`{attribute.name}` is {value!r}: use {wanted}")
 
     return check
@@ -42,12 +44,14 @@ def _matches(pattern: re.Pattern[str], wanted: str) -> Check:
 
 def _hosts(_: Any, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
     for each in value:
-        if _HOST.fullmatch(each) is None:
+        if re.fullmatch(_HOST, each) is None:
             text = f"`{attribute.name}`: {each!r} is no name of a host in lower case, without a port or a final dot"
             raise ValueError(text)
 
 
 def _networks(_: Any, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
+    from ipaddress import ip_network  # takes as long as all else here
+
     for each in value:
         try:
             ip_network(each)
