@@ -1,0 +1,1 @@
+"""Observational memory: notes take the place of what was said long ago."""

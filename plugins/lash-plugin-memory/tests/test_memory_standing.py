@@ -1,0 +1,189 @@
+"""What follows from the places of notes: a pure walk, and a search."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, strategies as st
+
+from lash_hookspecs.context_views import PreparedContext
+from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginOrigin, text_message
+from lash_plugin_memory.info import INFO, MemoryOptions
+from lash_plugin_memory.recall import ranked
+from lash_plugin_memory.standing import note, reflection, standing, tokens, tokens_of, view
+from lash_plugin_memory.transcript import chunks, told
+
+ACTIVATE = 100
+
+
+def said(id: str, size: int = 9, role: MessageRole = MessageRole.USER) -> Message:
+    """A message of `size + 1` tokens."""
+    return text_message(id, role, "x" * size * 4)
+
+
+def noted(id: str, text: str = "- it") -> Message:
+    made = note(id, text)
+    return text_message(str(made.id), made.role, made.content, origin=PluginOrigin("memory"))
+
+
+def reflected(id: str) -> Message:
+    made = reflection(id, "- all")
+    return text_message(str(made.id), made.role, made.content, origin=PluginOrigin("memory"))
+
+
+def other(id: str, role: MessageRole = MessageRole.SYSTEM) -> Message:
+    return text_message(id, role, "from another plugin", origin=PluginOrigin("other"))
+
+
+def ids(messages: object) -> list[str]:
+    return [each.id.removeprefix("memory-") for each in messages]  # type: ignore[attr-defined]  # messages
+
+
+@pytest.mark.parametrize(
+    ("messages", "shown", "tail", "notes", "unobserved"),
+    [
+        ([], [], [], [], []),
+        ([said("a")], [], ["a"], [], ["a"]),
+        ([said("a"), noted("1")], [], ["a"], ["note-1"], []),
+        ([said("a"), noted("1"), said("b")], [], ["a", "b"], ["note-1"], ["b"]),
+        # enough was said where the note stands: it takes the place of that
+        ([said("a", 99), noted("1"), said("b")], ["note-1"], ["b"], ["note-1"], ["b"]),
+        # what comes later changes nothing before the next note, however much it is
+        ([said("a"), noted("1"), said("b", 999)], [], ["a", "b"], ["note-1"], ["b"]),
+        ([said("a"), noted("1"), said("b", 999), noted("2")], ["note-1", "note-2"], [], ["note-1", "note-2"], []),
+        # after that, counting begins anew
+        ([said("a", 99), noted("1"), said("b"), noted("2"), said("c")], ["note-1"], ["b", "c"],
+         ["note-1", "note-2"], ["c"]),
+        # a reflection stands for all notes before it, from the next time on
+        ([said("a", 99), noted("1"), said("b"), noted("2"), reflected("2"), said("c")], ["note-1"], ["b", "c"],
+         ["reflection-2"], ["c"]),
+        ([said("a", 99), noted("1"), reflected("1"), said("b")], ["reflection-1"], ["b"], ["reflection-1"], ["b"]),
+        ([said("a", 99), noted("1"), said("b"), noted("2"), reflected("2"), said("c", 99), noted("3")],
+         ["reflection-2", "note-3"], [], ["reflection-2", "note-3"], []),
+        # a frame that begins with notes
+        ([reflected("1"), noted("2"), said("a")], ["reflection-1", "note-2"], ["a"], ["reflection-1", "note-2"], ["a"]),
+        # what another plugin says at the same end of a turn was not seen by the observer
+        ([said("a", 99), other("o"), noted("1"), said("b")], ["note-1"], ["o", "b"], ["note-1"], ["o", "b"]),
+        ([said("a"), other("o"), noted("1"), noted("2")], [], ["a", "o"], ["note-1", "note-2"], ["o"]),
+        ([other("o"), said("a", 99), noted("1")], ["note-1"], [], ["note-1"], []),
+        ([said("a", 99), other("o", MessageRole.USER), noted("1")], ["note-1"], [], ["note-1"], []),
+    ],
+)  # fmt: skip
+def test_how_notes_stand(
+    messages: list[Message], shown: list[str], tail: list[str], notes: list[str], unobserved: list[str]
+) -> None:
+    found = standing(messages, ACTIVATE)
+    assert (ids(found.shown), ids(found.tail), ids(found.notes), ids(found.unobserved)) == (
+        shown,
+        tail,
+        notes,
+        unobserved,
+    )
+
+
+SIZES = st.lists(st.tuples(st.integers(0, 60), st.sampled_from("mmmmnnro")), max_size=40)
+
+
+@given(SIZES)
+def test_between_two_notes_a_view_only_grows(sizes: list[tuple[int, str]]) -> None:
+    """So a provider's cached prefix holds; nothing that no note tells of is ever left out; and nothing comes twice."""
+    made = {"m": said, "n": lambda at, _: noted(at), "r": lambda at, _: reflected(at), "o": lambda at, _: other(at)}
+    messages = [made[kind](str(at), size) for at, (size, kind) in enumerate(sizes)]
+    before: tuple[Message, ...] = ()
+    for at, each in enumerate(messages, 1):
+        found = standing(messages[:at], ACTIVATE)
+        now = (*found.shown, *found.tail)
+        if sizes[at - 1][1] in "mo":
+            assert now == (*before, each)
+        assert len({id(one) for one in now}) == len(now)
+        assert found.tail[len(found.tail) - len(found.unobserved) :] == found.unobserved
+        before = now
+
+
+def test_a_view_without_notes_is_none() -> None:
+    options = MemoryOptions()
+    assert view(options, PreparedContext(messages=[said("a")])) is None
+    shown = view(options, PreparedContext(messages=[said("a"), noted("1"), said("b")]))
+    assert shown is not None
+    assert ids(shown.messages) == ["a", "b"]
+
+
+def test_tokens_are_estimated_once() -> None:
+    message = said("a", 9)
+    assert (tokens(message), message.memo["memory tokens"]) == (10, 10)
+    assert tokens_of([message, said("b", 4)]) == 15
+
+
+# ---- transcripts ----------------------------------------------------------------------------------------------------
+
+
+def test_what_an_observer_reads() -> None:
+    parts = (
+        Part(id="0", kind=PartKind.REASONING, content="hm"),
+        Part(id="1", kind=PartKind.PROSE, content="I look."),
+        Part(id="2", kind=PartKind.TOOL_CALL, content='{"a": 1}', tool_name="look"),
+    )
+    result = Part(id="3", kind=PartKind.TOOL_RESULT, content="a" * 50 + "z" * 50, tool_name="look")
+    message = Message(id="m", role=MessageRole.ASSISTANT, parts=parts)
+    assert told(message, 30) == 'ASSISTANT: I look.\n[calls look: {"a": 1}]'
+    cut = told(Message(id="r", role=MessageRole.USER, parts=(result,)), 30)
+    assert cut == f"USER: [result of look: {'a' * 20} […70 characters…] {'z' * 10}]"
+    assert told(Message(id="e", role=MessageRole.ASSISTANT, parts=parts[:1]), 30) == ""
+
+
+def test_a_long_transcript_comes_in_chunks_and_no_message_is_parted() -> None:
+    messages = [text_message(str(n), MessageRole.USER, f"{n}" * 300) for n in range(9)]
+    made = list(chunks(messages, 1_000, 200))
+    assert [len(each.split("\n\n")) for each in made] == [2, 2, 2, 2, 1]
+    assert "\n\n".join(made) == "\n\n".join(told(each, 1_000) for each in messages)
+    assert list(chunks([], 100, 100)) == []
+
+
+# ---- searching ------------------------------------------------------------------------------------------------------
+
+LINES = [
+    "- The user's name is Ada.",
+    "- Ada lives in Graz and works on engines.",
+    "- The build fails with error E4017 in src/engine.py.",
+    "- 会議は火曜日です。",
+    "- Graz, Graz, Graz.",
+    "- Nothing of note.",
+]
+
+
+@pytest.mark.parametrize(
+    ("query", "first", "count"),
+    [
+        ("E4017", 2, 1),
+        ("where does ADA live? Graz", 1, 3),
+        ("Graz", 4, 2),
+        ("火曜日", 3, 1),
+        ("name", 0, 1),
+        ("zebra", None, 0),
+        ("", None, 0),
+        ("src/engine.py", 2, 1),
+    ],
+)
+def test_recall_ranks_lines(query: str, first: int | None, count: int) -> None:
+    found = ranked(query, LINES)
+    assert ((found or [None])[0], len(found)) == (first, count)
+
+
+def test_of_equal_lines_the_latest_comes_first() -> None:
+    assert ranked("tea", ["- tea", "- coffee", "- tea"]) == [2, 0]
+    assert ranked("tea", []) == []
+
+
+# ---- options --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["observe_tokens", "activate_tokens", "reflect_tokens", "chunk_tokens"])
+def test_bad_options_are_refused(option: str) -> None:
+    with pytest.raises(ValueError, match=f"`{option}` is 0: use a number of at least"):
+        MemoryOptions(**{option: 0})
+
+
+def test_the_thresholds_are_those_of_the_docs() -> None:
+    options = MemoryOptions()
+    assert (options.observe_tokens, options.activate_tokens, options.reflect_tokens) == (6_000, 30_000, 40_000)
+    assert INFO.conflicts == ("history-rolling",)
+    assert not INFO.enabled_by_default

@@ -1,0 +1,1 @@
+"""Tools that read the web, and reach nothing but the public one."""
