@@ -385,5 +385,7 @@ class ToolBatch:
             call_tool=call_tool,
             find_tools=self._plan.tools.find,
             defer=None if deferral is None else deferral.defer,
+            attach=self._plan.put_blob,
+            progress=partial(self._stream.tool_progress, asked.call_id),
             services=partial(self._plan.services, place=directs, slot=slot),
         )

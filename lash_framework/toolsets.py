@@ -14,7 +14,7 @@ from typing import Any
 from lash_framework.faults import failure_text, leaves
 from lash_framework.lifespans import Lifespans
 from lash_hookspecs.codec import encode
-from lash_hookspecs.connected_tools import ConnectedToolSet, ListTools, ToolSetRecord
+from lash_hookspecs.connected_tools import ConnectedToolSet, ListTools, ToolSetRecord, ToolsNotReady
 from lash_hookspecs.errors import LashError
 from lash_hookspecs.tools import Tool, ToolCallContext, ToolError, ToolFailureClass, ToolManifest
 from lash_hookspecs.values import frozen
@@ -108,6 +108,8 @@ class Toolsets:
         """The tools that the connection names. One that was there before, and is broken, is made anew."""
         try:
             return await self._asked(owned)
+        except ToolsNotReady:
+            raise
         except Exception as error:
             if not was_open:
                 raise
@@ -121,6 +123,9 @@ class Toolsets:
         try:
             tools = list(await list_tools())
             answered = True
+        except ToolsNotReady:
+            answered = True
+            raise
         finally:
             if not answered:  # it failed, or it hangs: whoever needs it next must not find it
                 self._lifespans.drop(owned.key, list_tools)

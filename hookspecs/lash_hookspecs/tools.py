@@ -113,7 +113,9 @@ class ToolCallContext(ToolServiceUser):
     call; a child's id is `<call id>:<two-digit index>`. With `as_model=True` it is held to what the model may call,
     which internal tools are not. Children have children, to a depth. `find_tools(query, limit)` searches deferred ones.
     `defer(timeout_s=None)` puts off the call's end: its key is what somebody completes the call with
-    (`lash pending resolve`), after the tool has returned.
+    (`lash pending resolve`), after the tool has returned. `attach(data, media_type)` stores bytes, and returns the
+    `AttachmentRef` for a result's `attachments`. `progress(text, done=None)` tells whoever watches how far it has come,
+    `done` from 0 to 1; nothing of it is recorded.
     """
 
     session_id: str
@@ -128,6 +130,8 @@ class ToolCallContext(ToolServiceUser):
     call_tool: Callable[..., Awaitable[CompletedToolCall]] | None = None
     find_tools: Callable[[str, int], Sequence[ToolManifest]] | None = None
     defer: Callable[..., str] | None = None
+    attach: Callable[[bytes, str], Awaitable[AttachmentRef]] | None = None
+    progress: Callable[..., Awaitable[None]] | None = None
     services: Provide | None = None
 
 
