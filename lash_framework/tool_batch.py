@@ -387,5 +387,6 @@ class ToolBatch:
             defer=None if deferral is None else deferral.defer,
             attach=self._plan.put_blob,
             progress=partial(self._stream.tool_progress, asked.call_id),
+            model=self._plan.capability,
             services=partial(self._plan.services, place=directs, slot=slot),
         )

@@ -14,6 +14,7 @@ from attrs import field
 from lash_hookspecs.handoffs import HandoffSession
 from lash_hookspecs.hook_services import Provide, ToolServiceUser
 from lash_hookspecs.messages import AttachmentRef, ProviderReplayMeta
+from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.tool_declarations import OutputEnd, RetryNever, ToolRetry, ToolRetryNever, ToolRetryPolicy
 from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.values import frozen
@@ -114,7 +115,8 @@ class ToolCallContext(ToolServiceUser):
     which internal tools are not. Children have children, to a depth. `find_tools(query, limit)` searches deferred ones.
     `defer(timeout_s=None)` puts off the call's end: its key is what somebody completes the call with
     (`lash pending resolve`), after the tool has returned. `attach(data, media_type)` stores bytes, and returns the
-    `AttachmentRef` for a result's `attachments`. `progress(text, done=None)` tells whoever watches how far it has come,
+    `AttachmentRef` for a result's `attachments`; `model` is what the turn's model can do, such as be shown images.
+    `progress(text, done=None)` tells whoever watches how far it has come,
     `done` from 0 to 1; nothing of it is recorded.
     """
 
@@ -132,6 +134,7 @@ class ToolCallContext(ToolServiceUser):
     defer: Callable[..., str] | None = None
     attach: Callable[[bytes, str], Awaitable[AttachmentRef]] | None = None
     progress: Callable[..., Awaitable[None]] | None = None
+    model: ModelCapability | None = None
     services: Provide | None = None
 
 
