@@ -134,7 +134,7 @@ class Connection:
             self._live = self._attempt = None
         now = anyio.current_time()
         was_lost = end.reason and (failed is None or sdk_says_lost(failed))
-        self._tell(end.reason if was_lost else self._failure(failed))
+        self._tell(end.reason if was_lost else self._failure(failed, end.hint))
         if began < math.inf:
             self._backoff.ended(now, now - began)
             return False
@@ -145,13 +145,15 @@ class Connection:
         self._reason = reason = self.redacted(reason)
         log.info("%s is not connected: %s", self, reason)
 
-    def _failure(self, error: BaseException | None) -> str:
+    def _failure(self, error: BaseException | None, hint: str) -> str:
         if isinstance(error, FileNotFoundError) and self.options.command:
             where = f" (in `{self.options.cwd}`)" if self.options.cwd else ""
             return f"`{self.options.command}` was not found{where}: install it, or give its whole path as `command`"
-        if isinstance(error, TimeoutError | LashError):
-            return str(error)
-        return "it ended" if error is None else f"{type(error).__name__}: {error}"
+        if error is None:
+            return "it ended"
+        told = isinstance(error, TimeoutError | LashError) or hasattr(error, "code")  # by who knows how to tell it
+        text = str(error) if told else f"{type(error).__name__}: {error}"
+        return f"{text} ({hint})" if hint else text
 
     @property
     def live(self) -> Live | None:

@@ -15,6 +15,8 @@ class End:
 
     def __init__(self) -> None:
         self.reason = ""
+        self.hint = ""
+        """What may have to do with an error, such as the status of a response."""
         self._over = anyio.Event()
 
     @property

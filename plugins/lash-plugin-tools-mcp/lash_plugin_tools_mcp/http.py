@@ -22,29 +22,39 @@ CONNECT_S = 15.0
 
 
 class _Measured(httpx2.AsyncByteStream):
-    """A body that ends in an error where it gets longer than `limit`."""
+    """A body that ends in an error where it gets longer than `limit`. No generator: trio minds one that isn't ended."""
 
     def __init__(self, body: httpx2.AsyncByteStream, limit: int) -> None:
         self._body = body
-        self._limit = limit
+        self._left = self._limit = limit
+        self._pieces: AsyncIterator[bytes] | None = None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        taken = 0
-        async for piece in self._body:
-            taken += len(piece)
-            if taken > self._limit:
-                told = f"has more than {self._limit:,} bytes (`max_message_bytes`)" if self._limit else "is compressed"
-                raise httpx2.StreamError(f"the answer {told}")
-            yield piece
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._pieces = aiter(self._body)
+        return self
+
+    async def __anext__(self) -> bytes:
+        assert self._pieces is not None
+        piece = await anext(self._pieces)
+        self._left -= len(piece)
+        if self._left < 0:
+            told = f"has more than {self._limit:,} bytes (`max_message_bytes`)" if self._limit else "is compressed"
+            raise httpx2.StreamError(f"the answer {told}")
+        return piece
 
     async def aclose(self) -> None:
+        close = getattr(self._pieces, "aclose", None)
+        if close is not None:
+            await close()
         await self._body.aclose()
 
 
-def _limiting(limit: int) -> Callable[[httpx2.Response], Awaitable[None]]:
+def _limiting(limit: int, end: End) -> Callable[[httpx2.Response], Awaitable[None]]:
     """A hook for responses: the SDK limits the events of a stream, but reads any other body whole."""
 
     async def measure(response: httpx2.Response) -> None:
+        if response.is_error:
+            end.hint = f"HTTP {response.status_code} {response.reason_phrase}".strip()
         kind = response.headers.get("content-type", "")
         coded = response.headers.get("content-encoding", "identity") != "identity"  # of which nobody knows the size
         if coded or not kind.startswith("text/event-stream"):
@@ -84,7 +94,7 @@ async def http(
         given["Authorization"] = f"Bearer {expanded(auth.bearer)}"
     timeout = httpx2.Timeout(CONNECT_S, read=idle_s)
     credentials = _credentials(url, auth) if auth.client_id else None
-    hooks = {"response": [_limiting(limit)]}
+    hooks = {"response": [_limiting(limit, end)]}
     client = httpx2.AsyncClient(headers=given, auth=credentials, timeout=timeout, event_hooks=hooks)
     try:
         async with client, streamable_http_client(url, http_client=client, max_sse_event_size=limit) as streams:
