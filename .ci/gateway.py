@@ -9,28 +9,33 @@ from __future__ import annotations
 import subprocess
 import sys
 import venv
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 PACKAGES = ("llmock", "mock-ai-api")
 
 
-def main(folder: Path) -> None:
-    """Make the environment, unless it is there. It gets its name when it is whole: several may make it at once."""
+def made(folder: Path, packages: Sequence[str], more: Callable[[Path], None] = lambda folder: None) -> None:
+    """Make an environment, unless it is there. It gets its name when it is whole: several may make it at once.
+
+    `more` puts into its folder what else belongs there.
+    """
     if folder.exists():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as scratch:
-        made = Path(scratch, "made")
-        venv.create(made, with_pip=True)
-        python = made / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-        subprocess.run([python, "-m", "pip", "install", "-qq", *PACKAGES], check=True)
+        new = Path(scratch, "made")
+        venv.create(new, with_pip=True)
+        python = new / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+        subprocess.run([python, "-m", "pip", "install", "-qq", *packages], check=True)
+        more(new)
         try:
-            made.rename(folder)
+            new.rename(folder)
         except OSError:
             if not folder.exists():  # else another one was quicker
                 raise
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    made(Path(sys.argv[1]), PACKAGES)

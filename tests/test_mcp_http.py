@@ -10,13 +10,13 @@ from typing import Any
 import anyio
 import pytest
 from mcp_rogue_http import Service, serving
-from test_tools_mcp_rogues import ADD, QUICK, Row, fails, first_tool, gone, works
+from test_mcp_rogues import ADD, QUICK, Row, fails, first_tool, gone, works
 
 from lash_framework.testing import open_host
 from lash_hookspecs import ToolCallFailure
 
-# On trio, httpx2 leaves its own generator behind wherever a body isn't read to its end. The response is closed all the same.
-pytestmark = pytest.mark.filterwarnings(r"ignore:Async generator 'httpcore2\._async:ResourceWarning")
+# On trio, httpx2 leaves its own generators behind wherever a body isn't read to its end; the response is closed anyway.
+pytestmark = pytest.mark.filterwarnings(r"ignore:Async generator 'http(x|core)2\.:ResourceWarning")
 
 TOKEN = "tk-0123456789"
 SMALL = {"max_message_bytes": 1_000_000}
