@@ -115,6 +115,8 @@ async def converse(ctx: ToolCallContext, server: str, tool: str, step: str, args
     while True:
         done = await ctx.call_tool(index, step, {"tool": tool, "arguments": args, "answers": answers})
         outcome = done.output.outcome
+        if isinstance(outcome, ToolCallFailure) and outcome.code == "unknown_after_crash":
+            raise ToolError(outcome.message, code="mcp_unknown")  # that code is the step's, which is one call
         if not isinstance(outcome, ToolCallSuccess):
             return done.output
         if "result" in outcome.value:

@@ -34,6 +34,9 @@ __all__ = ["Connection", "Live"]
 
 log = logging.getLogger("lash.mcp")
 
+PROBE_S = 5.0
+"""How long a server that left a call unanswered may take to say that it is still there."""
+
 CLOSE_S = 2.0
 """How long a server may take to let go of a connection, beside what the end of its process takes."""
 
@@ -197,14 +200,14 @@ class Connection:
         async with live.lock:
             if not live.is_suspect or live.end.is_over:
                 return
-            with anyio.move_on_after(self.options.wait_s / 2):
+            with anyio.move_on_after(min(PROBE_S, self.options.wait_s / 2)):
                 try:
                     await self._list(live)
                     live.is_suspect = False
                     return
                 except Exception as error:
                     log.info("%s doesn't list its tools: %s", self, self.redacted(str(error)))
-            live.end.tell("it didn't answer any more")
+            live.end.tell("it didn't answer any more", hopeless=True)
 
     async def list_tools(self) -> Iterable[Tool]:
         """What the server offers: asked when it is new, or said that it has changed. Raises `ToolsNotReady`."""
@@ -229,7 +232,7 @@ class Connection:
             log.warning("%s: %s; what it listed before is kept", self, reason)
         else:
             if waiting.cancelled_caught:
-                live.end.tell(reason)
+                live.end.tell(reason, hopeless=True)
             raise ToolsNotReady(live.end.reason or reason, code="mcp_unavailable")
 
     async def _list(self, live: Live) -> None:

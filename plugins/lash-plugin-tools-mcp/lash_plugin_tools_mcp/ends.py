@@ -24,9 +24,13 @@ class End:
         """Whether it is."""
         return self._over.is_set()
 
-    def tell(self, reason: str) -> None:
+        self.is_hopeless = False
+        """Its server hears nothing any more: it isn't worth waiting for."""
+
+    def tell(self, reason: str, *, hopeless: bool = False) -> None:
         """It is over; what is told after the first reason is a consequence of it."""
         self.reason = self.reason or reason
+        self.is_hopeless = self.is_hopeless or hopeless
         self._over.set()
 
     async def wait(self) -> None:

@@ -153,7 +153,7 @@ class _Child:
                         await to.send(message)
                     self._cut.clear()
             if garbage:
-                self._end.tell(f"what it writes is not MCP ({garbage} lines in a row)")
+                self._end.tell(f"what it writes is not MCP ({garbage} lines in a row)", hopeless=True)
             else:
                 self._end.tell(await self._obituary())
         with suppress(*_GONE):
@@ -203,7 +203,7 @@ class _Child:
     async def stop(self) -> None:
         """End it and whatever it started: politely, then by SIGTERM, then for sure."""
         await _closed(self._stdin)
-        if not await self._exited(GRACE_S):
+        if not self._end.is_hopeless and not await self._exited(GRACE_S):
             self._signal(signal.SIGTERM)
             await self._exited(GRACE_S)
         if sys.platform != "win32":
