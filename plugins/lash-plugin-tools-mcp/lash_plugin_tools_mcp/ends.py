@@ -11,21 +11,21 @@ TOO_LARGE, UNREADABLE = -32050, -32051
 
 
 class End:
-    """Whether a connection is over, and why."""
+    """Whether a connection is over, and why.
+
+    `hint` is what may have to do with an error, such as the status of a response. `is_hopeless`: its server hears
+    nothing any more, so that it isn't worth waiting for.
+    """
 
     def __init__(self) -> None:
-        self.reason = ""
-        self.hint = ""
-        """What may have to do with an error, such as the status of a response."""
+        self.reason = self.hint = ""
+        self.is_hopeless = False
         self._over = anyio.Event()
 
     @property
     def is_over(self) -> bool:
         """Whether it is."""
         return self._over.is_set()
-
-        self.is_hopeless = False
-        """Its server hears nothing any more: it isn't worth waiting for."""
 
     def tell(self, reason: str, *, hopeless: bool = False) -> None:
         """It is over; what is told after the first reason is a consequence of it."""
