@@ -21,6 +21,7 @@ from lash_hookspecs.activity import (
     QueuedMessagesCommitted,
     SubmittedValue,
     ToolCallCompleted,
+    ToolCallProgress,
     ToolCallStarted,
     ToolValueProduced,
     TurnActivity,
@@ -235,6 +236,13 @@ class ActivityStream:
         call = self._calls.get(call_id)
         if self._is_watched and call is not None and call.ended is None:
             self._queue(call_id, PluginSurface(plugin_id=plugin_id, name=name, payload=orjson.loads(data)))
+            await self.flush()
+
+    async def tool_progress(self, call_id: str, text: str, done: float | None = None) -> None:
+        """A tool tells how far it has come; one that runs on though nobody waits for it any more is not heard."""
+        call = self._calls.get(call_id)
+        if self._is_watched and call is not None and call.ended is None:
+            self._queue(call_id, ToolCallProgress(storable_text(text), done))
             await self.flush()
 
     async def tool_completed(self, done: CompletedToolCall) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lash_framework.faults import failure_text, leaves
 from lash_framework.lifespans import Lifespans
 from lash_hookspecs.codec import encode
-from lash_hookspecs.connected_tools import ConnectedToolSet, ListTools, ToolSetRecord
+from lash_hookspecs.connected_tools import ConnectedToolSet, ListTools, ToolSetRecord, ToolsNotReady
 from lash_hookspecs.errors import LashError
 from lash_hookspecs.tools import Tool, ToolCallContext, ToolError, ToolFailureClass, ToolManifest
 from lash_hookspecs.values import frozen
@@ -163,6 +163,9 @@ class Toolsets:
                 tools = list(await list_tools())
                 answered = True
                 return list_tools, tools
+            except ToolsNotReady:
+                answered = True
+                raise
             except Exception as error:
                 if is_new or self._calls(owned, list_tools):
                     raise

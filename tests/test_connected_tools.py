@@ -34,6 +34,7 @@ from lash_hookspecs import (
     Stopped,
     StopReason,
     ToolManifest,
+    ToolsNotReady,
     ToolState,
     TurnHookContext,
 )
@@ -251,6 +252,37 @@ async def test_a_turn_goes_on_without_a_server_that_is_down_says_why_and_the_nex
     assert changes == [PrefixChange(part=PrefixPart.TOOL, name="add", change="added", plugin_ids=("remote",))]
     changes = [each for each in explained["away"].changes if each.part is PrefixPart.TOOL]
     assert changes == [PrefixChange(part=PrefixPart.TOOL, name="add", change="removed", plugin_ids=("remote",))]
+
+
+async def test_a_toolset_that_is_not_ready_keeps_its_connection_and_has_its_tools_when_it_is() -> None:
+    """A server that takes longer to start than a turn waits used to be started anew by each turn, and never came up."""
+    log: list[str] = []
+    ready = False
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[ListTools]:
+        log.append("connect")
+
+        async def list_tools() -> list[Remote]:
+            if not ready:
+                raise ToolsNotReady("it is still starting")
+            return [Remote(ask, "add", "Add.")]
+
+        async def ask(line: str) -> str:
+            return "3"
+
+        yield list_tools
+
+    model = Watched(["later", calls("add"), "done"])
+    async with agent(model, tools=[ConnectedToolSet(name="slow", connect=connect)]) as lash:
+        session = await lash.session("s")
+        await session.run("go")
+        assert dict((await session.tools()).absent) == {"toolset slow": "it is still starting"}
+        ready = True
+        turn = await session.run("go")
+    assert outcomes(turn) == ["3"]
+    assert model.told == [[], ["add"], ["add"]]
+    assert log == ["connect"]
 
 
 @pytest.mark.parametrize("hangs_at", ["connecting", "listing"])

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         QueuedMessagesCommitted as QueuedMessagesCommitted,
         SubmittedValue as SubmittedValue,
         ToolCallCompleted as ToolCallCompleted,
+        ToolCallProgress as ToolCallProgress,
         ToolCallStarted as ToolCallStarted,
         ToolValueProduced as ToolValueProduced,
         TurnActivity as TurnActivity,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
         ConnectedToolSet as ConnectedToolSet,
         ListTools as ListTools,
         ToolSetRecord as ToolSetRecord,
+        ToolsNotReady as ToolsNotReady,
     )
     from lash_hookspecs.constraints import (
         Ge as Ge,
@@ -736,6 +738,7 @@ _MODULES = {
         "QueuedMessagesCommitted",
         "SubmittedValue",
         "ToolCallCompleted",
+        "ToolCallProgress",
         "ToolCallStarted",
         "ToolValueProduced",
         "TurnActivity",
@@ -778,6 +781,7 @@ _MODULES = {
         "ConnectedToolSet",
         "ListTools",
         "ToolSetRecord",
+        "ToolsNotReady",
     ),
     "constraints": (
         "Ge",

@@ -31,6 +31,7 @@ __all__ = [
     "QueuedMessagesCommitted",
     "SubmittedValue",
     "ToolCallCompleted",
+    "ToolCallProgress",
     "ToolCallStarted",
     "ToolValueProduced",
     "TurnActivity",
@@ -105,6 +106,15 @@ class ToolCallStarted:
     name: str
     args: Mapping[str, Any]
     parent_call_id: str | None = None
+
+
+@frozen
+class ToolCallProgress:
+    """A tool tells how far its call has come; `done` from 0 to 1, None where it doesn't know."""
+
+    tag: ClassVar[str] = "tool_call_progress"
+    text: str
+    done: float | None = None
 
 
 @frozen(kw_only=True)
@@ -241,6 +251,7 @@ TurnEvent = Union[
     CodeBlockStarted,
     CodeBlockCompleted,
     ToolCallStarted,
+    ToolCallProgress,
     ToolCallCompleted,
     SubmittedValue,
     ToolValueProduced,

@@ -10,10 +10,10 @@ from typing import Any, Union
 from attrs import field
 
 from lash_hookspecs.errors import ConfigurationError
-from lash_hookspecs.tools import Tool, ToolManifest
+from lash_hookspecs.tools import Tool, ToolError, ToolManifest
 from lash_hookspecs.values import frozen
 
-__all__ = ["ConnectedToolSet", "ListTools", "ToolSetRecord"]
+__all__ = ["ConnectedToolSet", "ListTools", "ToolSetRecord", "ToolsNotReady"]
 
 ListTools = Callable[[], Awaitable[Iterable[Union[Tool, Callable[..., Any]]]]]
 """What a connection yields: it is asked for the tools as each turn starts, and raises if the connection is gone."""
@@ -43,6 +43,13 @@ class ConnectedToolSet:
             raise ConfigurationError(text)
         if not self.limit_s > 0:
             raise ConfigurationError(f"toolset `{self.name}`: limit_s is {self.limit_s}, but it must be above 0")
+
+
+class ToolsNotReady(ToolError):
+    """Raised by a `ListTools` that has no tools now, and whose connection is kept all the same: it is coming up, say.
+
+    The turn goes on without these tools; the message is the reason that is told.
+    """
 
 
 @frozen(kw_only=True)

@@ -14,6 +14,7 @@ from attrs import field
 from lash_hookspecs.handoffs import HandoffSession
 from lash_hookspecs.hook_services import Provide, ToolServiceUser
 from lash_hookspecs.messages import AttachmentRef, ProviderReplayMeta
+from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.tool_declarations import OutputEnd, RetryNever, ToolRetry, ToolRetryNever, ToolRetryPolicy
 from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.values import frozen
@@ -114,7 +115,10 @@ class ToolCallContext(ToolServiceUser):
     which internal tools are not. Children have children, to a depth. `find_tools(query, limit)` searches deferred ones.
     `defer(timeout_s=None)` puts off the call's end: its key is what somebody completes the call with
     (`lash pending resolve`), after the tool has returned. `show(name, payload)` shows something in the call's row while
-    it runs, to whoever watches: a `PluginSurface`. It is in no record; `payload` is plain JSON data.
+    it runs, to whoever watches: a `PluginSurface`. It is in no record; `payload` is plain JSON data. `attach(data, media_type)` stores bytes, and returns the
+    `AttachmentRef` for a result's `attachments`; `model` is what the turn's model can do, such as be shown images.
+    `progress(text, done=None)` tells whoever watches how far it has come,
+    `done` from 0 to 1; nothing of it is recorded.
     """
 
     session_id: str
@@ -130,6 +134,9 @@ class ToolCallContext(ToolServiceUser):
     find_tools: Callable[[str, int], Sequence[ToolManifest]] | None = None
     defer: Callable[..., str] | None = None
     show: Callable[..., Awaitable[None]] | None = None
+    attach: Callable[[bytes, str], Awaitable[AttachmentRef]] | None = None
+    progress: Callable[..., Awaitable[None]] | None = None
+    model: ModelCapability | None = None
     services: Provide | None = None
 
 

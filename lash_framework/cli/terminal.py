@@ -83,6 +83,11 @@ class TerminalScreen(Screen):
         self._tools[correlation_id] = call_text(event.name, event.args)
         self._spin(", ".join(self._tools.values()))
 
+    def on_tool_call_progress(self, event: Any, correlation_id: str) -> None:
+        """How far one of them has come."""
+        part = "" if event.done is None else f" {event.done:.0%}"
+        self._spin(f"{self._tools.get(correlation_id, '')}{part} {clean(event.text)}")
+
     def on_tool_call_completed(self, event: Any, correlation_id: str) -> None:
         """One line per call."""
         self._tools.pop(correlation_id, None)

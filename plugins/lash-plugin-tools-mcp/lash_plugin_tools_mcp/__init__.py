@@ -1,0 +1,1 @@
+"""Tools of MCP servers, as a connected toolset for each."""

@@ -1,0 +1,154 @@
+"""What a server asks in the middle of a call: a person to fill in a form, or a model to write something.
+
+A person takes longer than a process lives. So a call that may ask is a sequence of recorded steps: the server is called
+until it asks, the question waits for somebody (`lash pending resolve`), and the server is called again with the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from attrs import field
+
+from lash_hookspecs.canonical import stable_hash
+from lash_hookspecs.tools import (
+    CompletedToolCall,
+    ToolActivation,
+    ToolCallContext,
+    ToolCallFailure,
+    ToolCallOutput,
+    ToolCallSuccess,
+    ToolEffect,
+    ToolError,
+    ToolManifest,
+)
+from lash_hookspecs.values import mutable
+from lash_plugin_tools_mcp.options import ServerOptions
+
+if TYPE_CHECKING:
+    from lash_hookspecs.services import DirectCompletionClient
+
+__all__ = ["ASK", "MOST_QUESTIONS", "AskTool", "Desk", "Leg", "converse", "question_key"]
+
+ASK = "mcp_ask"
+MOST_QUESTIONS = 8
+"""Of one call; a server that asks on never gets to an end."""
+
+Question = Mapping[str, Any]
+
+_VOLATILE = ("elicitationId", "_meta", "task")
+_YES = (True, "yes", "y", "accept", "ok")
+_NO = (False, None, "no", "n", "decline")
+
+
+def question_key(question: Question) -> str:
+    """By what a question that is asked again is known."""
+    return stable_hash("lash.mcp-question", {k: v for k, v in question.items() if k not in _VOLATILE})
+
+
+@mutable(eq=False)
+class Leg:
+    """A call at a server, and the answers that are known: what it asks besides is kept in `questions`."""
+
+    answers: Mapping[str, Mapping[str, Any]] = field(factory=dict)
+    completions: DirectCompletionClient | None = None
+    questions: list[Question] = field(factory=list)
+
+    def answer(self, question: Question) -> Mapping[str, Any] | None:
+        """What somebody said to it; None if nobody was asked yet."""
+        found = self.answers.get(question_key(question))
+        if found is None:
+            self.questions.append(question)
+        return found
+
+
+class Desk:
+    """Where a server's questions come in. Old protocols don't say of which call they are, so only one runs at once."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        self.is_open = options.elicitation != "off" or options.sampling != "off"
+        self.leg: Leg | None = None
+        self._one: anyio.Lock | None = None
+
+    async def sit(self, leg: Leg) -> Desk:
+        """`async with await desk.sit(leg)`: this call is the one that may ask."""
+        self._one = self._one or anyio.Lock()
+        await self._one.acquire()
+        self.leg = leg
+        return self
+
+    async def __aenter__(self) -> None:
+        """Nothing more to do."""
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._one is not None
+        self.leg = None
+        self._one.release()
+
+
+class AskTool:
+    """Waits for somebody's answer to a question of a server."""
+
+    def __init__(self) -> None:
+        self.manifest = ToolManifest(
+            name=ASK,
+            description="Waits for a person's answer to what an MCP server asks.",
+            activation=ToolActivation.INTERNAL,
+            effect=ToolEffect.PURE,
+            may_defer=True,
+        )
+
+    async def call(self, ctx: ToolCallContext, args: Mapping[str, Any]) -> object:
+        """What it returns is shown by `lash pending list`."""
+        assert ctx.defer is not None
+        ctx.defer()
+        return dict(args)
+
+
+async def converse(ctx: ToolCallContext, server: str, tool: str, step: str, args: Mapping[str, Any]) -> ToolCallOutput:
+    """A call in recorded steps. After a crash or a wait it is run again from its beginning, and goes by the records."""
+    assert ctx.call_tool is not None
+    answers: dict[str, Mapping[str, Any]] = {}
+    index = 0
+    while True:
+        done = await ctx.call_tool(index, step, {"tool": tool, "arguments": args, "answers": answers})
+        outcome = done.output.outcome
+        if isinstance(outcome, ToolCallFailure) and outcome.code == "unknown_after_crash":
+            raise ToolError(outcome.message, code="mcp_unknown")  # that code is the step's, which is one call
+        if not isinstance(outcome, ToolCallSuccess):
+            return done.output
+        if "result" in outcome.value:
+            return ToolCallOutput(ToolCallSuccess(outcome.value["result"], attachments=outcome.attachments))
+        for question in outcome.value["questions"]:
+            index += 1
+            if len(answers) == MOST_QUESTIONS:
+                raise ToolError(f"server `{server}` asked more than {MOST_QUESTIONS} questions", code="mcp_asks_on")
+            asked = await ctx.call_tool(index, ASK, {"server": server, "tool": tool, **question})
+            if _is_unanswered(asked):
+                return asked.output  # the turn is suspended, and nobody sees this
+            answers[question_key(question)] = _read(question, asked)
+        index += 1
+
+
+def _is_unanswered(asked: CompletedToolCall) -> bool:
+    outcome = asked.output.outcome
+    return isinstance(outcome, ToolCallFailure) and outcome.code in ("suspended", "tool_deferral_not_durable")
+
+
+def _read(question: Question, asked: CompletedToolCall) -> Mapping[str, Any]:
+    """A person's answer: an MCP result, the fields of the form, the value of its only field, or yes or no."""
+    outcome = asked.output.outcome
+    if not isinstance(outcome, ToolCallSuccess):
+        return {"action": "decline"}
+    said = outcome.value
+    if isinstance(said, Mapping):
+        return said if said.get("action") in ("accept", "decline", "cancel") else {"action": "accept", "content": said}
+    names = list(question.get("requestedSchema", {}).get("properties", {}))
+    if len(names) == 1 and said is not None:
+        return {"action": "accept", "content": {names[0]: said}}
+    plain = said.strip().lower() if isinstance(said, str) else said
+    if plain in _YES and not names:
+        return {"action": "accept"}
+    return {"action": "decline" if plain in _NO else "cancel"}

@@ -1,0 +1,153 @@
+"""A server's tools, as lash calls them: in time, with progress, and with whatever goes wrong told to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from lash_hookspecs.tools import (
+    Tool,
+    ToolActivation,
+    ToolCallContext,
+    ToolCallOutput,
+    ToolCallSuccess,
+    ToolEffect,
+    ToolError,
+    ToolFailureClass,
+    ToolManifest,
+)
+from lash_plugin_tools_mcp.asking import Leg, converse
+from lash_plugin_tools_mcp.listing import Offer
+from lash_plugin_tools_mcp.results import output_of
+
+if TYPE_CHECKING:
+    from mcp.client import Client
+
+    from lash_plugin_tools_mcp.connection import Connection
+
+__all__ = ["McpTool", "StepTool", "tools_of"]
+
+TELL_EVERY_S = 0.1
+"""Progress is told so often at most: a server may send thousands a second."""
+
+
+def tools_of(connection: Connection, offers: Iterable[Offer], client: Client) -> list[Tool]:
+    """What a model may be told of, and what only these tools call."""
+    found: list[Tool] = [McpTool(connection, each) for each in offers]
+    if connection.options.resources and client.server_capabilities.resources is not None:
+        from lash_plugin_tools_mcp.resources import resource_tools
+
+        taken = {each.manifest.name for each in found}
+        found += [each for each in resource_tools(connection) if each.manifest.name not in taken]
+    if connection.options.asks:
+        effects = {connection.options.effect_of(each.name) for each in offers}
+        found += [StepTool(connection, each) for each in sorted(effects)]
+    return found
+
+
+class McpTool:
+    """A tool of a server."""
+
+    def __init__(self, connection: Connection, offer: Offer) -> None:
+        self.manifest = offer.manifest
+        self._connection = connection
+        self._name = offer.name
+
+    async def call(self, ctx: ToolCallContext, args: Mapping[str, Any]) -> object:
+        """Call it at the server, in steps if it may ask a person in between."""
+        options = self._connection.options
+        if options.asks:
+            step = step_name(self._connection.name, options.effect_of(self._name))
+            return await converse(ctx, self._connection.name, self._name, step, args)
+        return await called(self._connection, ctx, self._name, args, Leg())
+
+
+class StepTool:
+    """One call at a server, as a step that is recorded: it ends with a result, or with what the server asks."""
+
+    def __init__(self, connection: Connection, effect: ToolEffect) -> None:
+        self.manifest = ToolManifest(
+            name=step_name(connection.name, effect),
+            description=f"One step of a call at the MCP server `{connection.name}`.",
+            activation=ToolActivation.INTERNAL,
+            effect=effect,
+            attaches=connection.options.images,
+        )
+        self._connection = connection
+
+    async def call(self, ctx: ToolCallContext, args: Mapping[str, Any]) -> object:
+        """Call the server with the answers that are known."""
+        leg = Leg(answers=args["answers"])
+        try:
+            output = await called(self._connection, ctx, args["tool"], args["arguments"], leg)
+        except ToolError:
+            if not leg.questions:
+                raise
+        if leg.questions:  # whatever it said then: it had no answer
+            return {"questions": leg.questions}
+        if not isinstance(output.outcome, ToolCallSuccess):
+            return output
+        return ToolCallOutput(ToolCallSuccess({"result": output.outcome.value}, output.outcome.attachments))
+
+
+def step_name(server: str, effect: ToolEffect) -> str:
+    """Without a tool's name in it, so that no tool has it."""
+    return f"mcp__{server}" if effect is ToolEffect.UNSAFE else f"mcp_{effect}__{server}"
+
+
+async def called(
+    connection: Connection, ctx: ToolCallContext, tool: str, args: Mapping[str, Any], leg: Leg
+) -> ToolCallOutput:
+    """Call a tool at its server. Raises `ToolError` for all that isn't the tool's own result."""
+    if not connection.desk.is_open:
+        return await _called(connection, ctx, tool, args)
+    leg.completions = ctx.completions if ctx.services is not None else None
+    async with await connection.desk.sit(leg):
+        return await _called(connection, ctx, tool, args)
+
+
+async def _called(connection: Connection, ctx: ToolCallContext, tool: str, args: Mapping[str, Any]) -> ToolCallOutput:
+    from lash_plugin_tools_mcp.sdk import SessionGone, call_tool
+
+    live = await connection.ready(connection.options.wait_s, patient=True)
+    try:
+        result = await in_time(connection, ctx, lambda progress: call_tool(connection, live, tool, args, ctx, progress))
+    except SessionGone:  # it refused the call, since it is another process by now: nothing was done
+        live.end.tell("the server forgot the session")
+        live = await connection.ready(connection.options.wait_s, patient=True)
+        result = await in_time(connection, ctx, lambda progress: call_tool(connection, live, tool, args, ctx, progress))
+    # One image that the model can't be shown would fail every request from now on.
+    takes_images = connection.options.images and (ctx.model is None or ctx.model.images is not False)
+    return await output_of(result, ctx.attach if takes_images else None, connection.redactor)
+
+
+async def in_time(connection: Connection, ctx: ToolCallContext, call: Any) -> Any:
+    """What a call returns, unless the server is silent for too long, or it takes too long in all, progress or not."""
+    options = connection.options
+    began = told = anyio.current_time()
+    most = began + options.total_timeout_s
+    with anyio.CancelScope(deadline=min(began + options.idle_timeout_s, most)) as scope:
+
+        async def progress(done: float, total: float | None, message: str | None) -> None:
+            nonlocal told
+            now = anyio.current_time()
+            scope.deadline = min(now + options.idle_timeout_s, most)
+            if ctx.progress is not None and now - told >= TELL_EVERY_S:
+                told = now
+                part = min(1.0, max(0.0, done / total)) if total else None
+                await ctx.progress(connection.redacted(message or ""), part)
+
+        return await call(progress)
+    live = connection.live
+    if live is not None:
+        live.is_suspect = True
+    total = anyio.current_time() >= most
+    limit, name = (options.total_timeout_s, "total") if total else (options.idle_timeout_s, "idle")
+    text = f"server `{connection.name}` {'took longer than' if total else 'said nothing for'} {limit:g} s"
+    raise ToolError(
+        f"{text} (`{name}_timeout_s`); whether it did anything is unknown",
+        code="mcp_timeout",
+        failure_class=ToolFailureClass.TIMEOUT,
+    )

@@ -1,0 +1,129 @@
+"""Servers that ask a person or a model in the middle of a call: the wait outlives the process, no deed comes twice."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lash_framework.testing import call, crash_at_every_effect, crash_host, open_host
+from lash_hookspecs import LlmRequest, ToolCallFailure, ToolCallSuccess, TurnSuspended
+
+ASKING = Path(__file__).with_name("mcp_asking.py")
+
+both_protocols = pytest.mark.parametrize("protocol", ["legacy", "modern"])
+
+
+def toml(protocol: str, log: Path, **options: Any) -> str:
+    said = {"command": sys.executable, "args": ["-S", "-E", str(ASKING), protocol, str(log)], "wait_s": 30.0, **options}
+    rows = "".join(f"{name} = {json.dumps(value)}\n" for name, value in said.items())
+    return f"[plugin.tools-mcp.servers.shop]\n{rows}"
+
+
+def wants(tool: str) -> Any:
+    def says(request: LlmRequest) -> Any:
+        if request.messages[0].role == "system" and request.messages[0].blocks[0].text == "Be brief.":  # type: ignore[union-attr]
+            return "Ada"
+        if any(block.tag == "tool_result" for block in request.messages[-1].blocks):
+            return "done"
+        return call(f"mcp__shop__{tool}") if request.tools else "Ada"
+
+    return says
+
+
+@both_protocols
+async def test_a_person_answers_in_another_process_and_the_server_is_called_with_it(
+    protocol: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    options: dict[str, Any] = {"store": f"sqlite:///{tmp_path}/lash.db", "folder": tmp_path, "says": wants("order")}
+    options["toml"] = toml(protocol, log, elicitation="ask")
+    async with open_host("tools-mcp", **options) as host:
+        with pytest.raises(TurnSuspended):
+            await host.run("go", turn_id="t")
+    assert log.read_text().split("\n") == ["called order", ""]
+    async with open_host("tools-mcp", **options) as host:
+        (waiting,) = await host.lash.pending()
+        question: Any = waiting.said
+        assert (question["server"], question["message"]) == ("shop", "Which size?")
+        await host.lash.resolve(waiting.key, result={"size": "XL"})
+    async with open_host("tools-mcp", **options) as host:
+        (recovered,) = await (await host.lash.session("test", recover=False)).recover()
+        turn = recovered.turn
+    outcomes = {each.call_id: each.output.outcome for each in turn.tool_calls if each.parent_call_id is None}
+    assert [each.value for each in outcomes.values()] == ["ordered in XL"]
+    # The call before the answer was told `cancel` (or its questions were its answer): only the second one did anything.
+    assert log.read_text().splitlines().count("done order") == 1
+    assert [each.tool_name for each in turn.tool_calls if each.parent_call_id] == ["mcp__shop", "mcp_ask", "mcp__shop"]
+
+
+@both_protocols
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"action": "accept", "content": {"size": "S"}}, "ordered in S"),
+        ("M", "ordered in M"),
+        ({"action": "decline"}, "not done: decline"),
+        (None, "not done: decline"),
+    ],
+    ids=["result", "field", "declined", "nothing"],
+)
+async def test_an_answer_may_be_an_mcp_result_or_plain(protocol: str, answer: Any, said: str, tmp_path: Path) -> None:
+    settings = toml(protocol, tmp_path / "log", elicitation="ask")
+    async with open_host("tools-mcp", says=wants("order"), toml=settings, folder=tmp_path) as host:
+        with pytest.raises(TurnSuspended) as suspended:
+            await host.run("go")
+        await host.lash.resolve(suspended.value.keys[0], result=answer)
+        (recovered,) = await (await host.lash.session("test", recover=False)).recover()
+    (outcome, *_) = [each.output.outcome for each in recovered.turn.tool_calls if each.parent_call_id is None]
+    assert isinstance(outcome, ToolCallSuccess), outcome
+    assert outcome.value == said
+
+
+@both_protocols
+async def test_a_server_that_may_not_ask_is_told_so(protocol: str, tmp_path: Path) -> None:
+    settings = toml(protocol, tmp_path / "log")
+    async with open_host("tools-mcp", says=wants("order"), toml=settings, folder=tmp_path) as host:
+        turn = await host.run("go")
+    (outcome,) = [each.output.outcome for each in turn.tool_calls]
+    said = outcome.message if isinstance(outcome, ToolCallFailure) else outcome.value
+    assert "Elicitation not supported" in said
+
+
+@both_protocols
+async def test_the_turns_model_writes_for_a_server_that_may_ask_it(protocol: str, tmp_path: Path) -> None:
+    settings = toml(protocol, tmp_path / "log", sampling="allow")
+    async with open_host("tools-mcp", says=wants("baptize"), toml=settings, folder=tmp_path) as host:
+        turn = await host.run("go")
+        asked = host.model.requests[1]
+    (outcome,) = [each.output.outcome for each in turn.tool_calls]
+    assert isinstance(outcome, ToolCallSuccess), outcome
+    assert outcome.value == "baptized Ada"
+    assert asked.generation.output_token_cap == 20
+    assert "mcp:shop" in {each.source for each in turn.children_usage}
+
+
+@both_protocols
+async def test_a_person_is_asked_before_the_model_is(protocol: str, tmp_path: Path) -> None:
+    settings = toml(protocol, tmp_path / "log", sampling="ask")
+    async with open_host("tools-mcp", says=wants("baptize"), toml=settings, folder=tmp_path) as host:
+        with pytest.raises(TurnSuspended) as suspended:
+            await host.run("go")
+        assert len(host.model.requests) == 1
+        (waiting,) = await host.lash.pending()
+        assert waiting.said["kind"] == "sampling"
+        await host.lash.resolve(suspended.value.keys[0], result="yes")
+        (recovered,) = await (await host.lash.session("test", recover=False)).recover()
+    (outcome, *_) = [each.output.outcome for each in recovered.turn.tool_calls if each.parent_call_id is None]
+    assert outcome.value == "baptized Ada"
+
+
+@pytest.mark.costly
+async def test_a_call_of_a_server_that_may_ask_survives_a_crash_anywhere(tmp_path: Path) -> None:
+    settings = toml("legacy", tmp_path / "log", elicitation="ask", sampling="allow")
+    opened = crash_host("tools-mcp", says=wants("baptize"), toml=settings, folder=tmp_path)
+    report = await crash_at_every_effect(opened, "go", points=lambda point: "mcp_" in str(point))
+    assert len(report.crashes) > 3
