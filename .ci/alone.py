@@ -2,7 +2,7 @@
 
 The environment that runs this holds what all plugins may rely on: the contract, the kernel, the kits, the test
 tools. Each plugin gets a bare venv beside it, which sees that shared environment through one `.pth` line, so that pip
-has only the plugin and the dependencies that it alone declares to install. A few seconds a plugin.
+has only the plugin and the dependencies that it alone declares to install. Several run at once.
 
 Usage: alone.py SCRATCH_FOLDER [PLUGIN ...]
 """
@@ -15,6 +15,8 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,12 +30,16 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 
 def pip_install(python: str, *arguments: str) -> None:
+    """Raises `CalledProcessError`, whose `stdout` has what pip said."""
     options = ["-qq", "--disable-pip-version-check", "--no-build-isolation"]
     subprocess.run(
         [sys.executable, "-m", "pip", "--python", python, "install", *options, *arguments],
         cwd=ROOT,
         env=ENVIRONMENT,
         check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
 
 
@@ -57,22 +63,27 @@ def make_environment(folder: Path) -> str:
     return str(Path(scripts, "python"))
 
 
-def run(plugin: Path, scratch: Path) -> str | None:
-    """One plugin; what is wrong with it, or None."""
-    print(f"--- {plugin.name}", flush=True)
+def run(plugin: Path, scratch: Path) -> tuple[str, str | None]:
+    """One plugin: what its tests printed, and what is wrong with it, or None."""
     if not (plugin / "tests").is_dir():
-        return "has no tests"
+        return "", "has no tests"
     python = make_environment(scratch / plugin.name)
-    pip_install(python, "-e", str(plugin))
+    try:
+        pip_install(python, "-e", str(plugin))
+    except subprocess.CalledProcessError as error:
+        return error.stdout, "can't be installed"
     if (found := installed_plugins(python)) != {plugin.name}:
-        return f"is not alone: {', '.join(sorted(found)) or 'nothing'} installed"
+        return "", f"is not alone: {', '.join(sorted(found)) or 'nothing'} installed"
     # -P: the current directory stays off sys.path, as in a user's environment.
     done = subprocess.run(
-        [python, "-P", "-m", "pytest", "-q", "-n", "auto", "-m", WANTED, "-k", "not trio", str(plugin / "tests")],
+        [python, "-P", "-m", "pytest", "-q", "-m", WANTED, "-k", "not trio", str(plugin / "tests")],
         cwd=ROOT,
         env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
-    return {0: None, 5: "has no tests"}.get(done.returncode, "fails its tests")
+    return done.stdout, {0: None, 5: "has no tests"}.get(done.returncode, "fails its tests")
 
 
 def main(arguments: list[str]) -> int:
@@ -85,7 +96,13 @@ def main(arguments: list[str]) -> int:
         print(f"the shared environment must hold no plugin, but has: {', '.join(sorted(found))}")
         return 1
     chosen = [plugin for plugin in PLUGINS if not wanted or plugin.name in wanted]
-    problems = {plugin.name: problem for plugin in chosen if (problem := run(plugin, scratch))}
+    problems: dict[str, str] = {}
+    # Side by side, each in one process: an environment is made by one core, and most have few tests.
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+        for plugin, (printed, problem) in zip(chosen, pool.map(run, chosen, repeat(scratch)), strict=True):
+            print(f"--- {plugin.name}\n{printed}", flush=True)
+            if problem is not None:
+                problems[plugin.name] = problem
     for name, problem in problems.items():
         print(f"{name} {problem}")
     return 1 if problems else 0

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
@@ -39,11 +40,16 @@ def run(*command: str | Path, cwd: Path) -> None:
 def build(into: Path) -> list[Path]:
     """The wheels of all distributions, each made from its source archive."""
     archives, wheels = into / "archives", into / "wheels"
-    for folder in DISTRIBUTIONS:
-        run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", archives, cwd=folder)
     pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check"]
-    sources = sorted(archives.glob("*.tar.gz"))
-    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, *sources, cwd=into)
+    options = ["--no-deps", "--no-build-isolation", "--wheel-dir", wheels]
+
+    def build_one(number: int, folder: Path) -> None:
+        own = archives / str(number)
+        run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", own, cwd=folder)
+        run(*pip, "wheel", *options, *own.glob("*.tar.gz"), cwd=into)
+
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+        list(pool.map(build_one, range(len(DISTRIBUTIONS)), DISTRIBUTIONS))
     return sorted(wheels.glob("*.whl"))
 
 

@@ -115,7 +115,8 @@ class ToolCallContext(ToolServiceUser):
     which internal tools are not. Children have children, to a depth. `find_tools(query, limit)` searches deferred ones.
     `defer(timeout_s=None)` puts off the call's end: its key is what somebody completes the call with
     (`lash pending resolve`), after the tool has returned. `show(name, payload)` shows something in the call's row while
-    it runs, to whoever watches: a `PluginSurface`. It is in no record; `payload` is plain JSON data. `attach(data, media_type)` stores bytes, and returns the
+    it runs, to whoever watches: a `PluginSurface`. It is in no record; `payload` is plain JSON data. `attach(data,
+    media_type)` stores bytes, and returns the
     `AttachmentRef` for a result's `attachments`; `model` is what the turn's model can do, such as be shown images.
     `progress(text, done=None)` tells whoever watches how far it has come,
     `done` from 0 to 1; nothing of it is recorded.
