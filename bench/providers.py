@@ -256,7 +256,7 @@ async def main():
     from {plugin} import lash_providers
     spec = next(each for each in lash_providers() if each.provider_id == "{provider}")
     provider = spec.open(ProviderContext(
-        provider_id=spec.provider_id, settings=spec.settings(base_url="https://127.0.0.1:9", api_key="k" * 30)))
+        provider_id=spec.provider_id, settings=spec.settings_class()(base_url="https://127.0.0.1:9", api_key="k" * 30)))
     try:
         await provider.complete(request, nobody)
     except LlmCallFailed as failed:

@@ -6,19 +6,21 @@ Image bytes are in the store by then; extensions and plugin inputs are told by t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field
 
 from lash_framework.composition import Composition
 from lash_framework.modes import load_extension, store_extension
-from lash_framework.structured import OutputWish
 from lash_hookspecs.codec import decode, encode, structure, unstructure
 from lash_hookspecs.errors import CodecError, ConfigurationError, StoreCorrupt
 from lash_hookspecs.inbox import InboxItem
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from lash_framework.structured import OutputWish
 
 __all__ = ["AcceptedTurn", "TurnRequest", "accepted_bytes", "accepted_with", "bare_request", "restored"]
 

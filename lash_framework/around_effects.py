@@ -12,13 +12,10 @@ from typing import Any
 
 from attrs import evolve
 
-from lash_framework.call_rows import pending
 from lash_framework.faults import IN_RESULT
 from lash_framework.hooks import Bind
 from lash_framework.model_calls import storable
-from lash_framework.tool_calls import attached, completed, failure, without_attachment
 from lash_framework.turn_plan import TurnPlan
-from lash_framework.wrapping import wrap
 from lash_hookspecs.codec import encode
 from lash_hookspecs.effect_commands import RuntimeEffectKind
 from lash_hookspecs.effect_outcomes import (
@@ -78,6 +75,8 @@ class AroundEffects:
                 await self._plan.enter()
             except PluginError as error:
                 return failed(error, None)
+            from lash_framework.wrapping import wrap
+
             outcome: RuntimeEffectOutcome = await wrap(
                 self._impls,
                 self._bind(),
@@ -115,6 +114,9 @@ class AroundEffects:
         self, asked: RuntimeEffectEnvelope, result: CompletedToolCall, inner: ToolCallEffectOutcome | None
     ) -> CompletedToolCall:
         """The result as one of this call, whichever call it was of; with the calls that its tool made."""
+        from lash_framework.call_rows import pending
+        from lash_framework.tool_calls import attached, completed, without_attachment
+
         call = pending(asked.command)  # type: ignore[arg-type]  # by the kind of its outcome
         if result.call_id != call.call_id:
             result = completed(call, result.output)
@@ -178,6 +180,9 @@ def _failed_direct(asked: RuntimeEffectEnvelope, text: str, inner: DirectOutcome
 def _failed_tool_call(
     asked: RuntimeEffectEnvelope, text: str, inner: ToolCallEffectOutcome | None
 ) -> ToolCallEffectOutcome:
+    from lash_framework.call_rows import pending
+    from lash_framework.tool_calls import completed, failure
+
     output = failure(CODE, text, ToolFailureClass.INTERNAL, ToolFailureSource.PLUGIN)
     duration_ms = inner.launch.result.duration_ms if inner is not None else 0
     done = completed(pending(asked.command), output, duration_ms)  # type: ignore[arg-type]  # by its kind

@@ -21,15 +21,12 @@ from lash_framework.held_turn import HeldTurn
 from lash_framework.journal import JournalController
 from lash_framework.journal_errors import EffectsSuspended, cause
 from lash_framework.queued_inputs import queued_inputs
-from lash_framework.recorded_costs import recorded_costs
-from lash_framework.recorded_only import RecordedOnly, recorded_stop
 from lash_framework.stream import Sink
-from lash_framework.structured import OutputWish
 from lash_framework.turn import TurnRun
 from lash_framework.turn_plan import CancelGate
 from lash_hookspecs.codec import decode
 from lash_hookspecs.effect_commands import RuntimeEffectKind
-from lash_hookspecs.effect_outcomes import TurnStartOutcome
+from lash_hookspecs.effect_outcomes import TurnStartOutcome, TurnStop
 from lash_hookspecs.errors import (
     BudgetExceeded,
     CodecError,
@@ -83,7 +80,11 @@ async def run_begun(
     lease, item = begun.lease, begun.item
     assert lease is not None  # both come with a turn
     assert item is not None
-    stop = recorded_stop(begun.rows)
+    stop: TurnStop | None = None
+    if begun.rows:
+        from lash_framework.recorded_only import recorded_stop
+
+        stop = recorded_stop(begun.rows)
     cancelled = item.cancel_reason
     if stop is not None and stop.reason is StopReason.CANCELLED:
         cancelled = cancelled or "it was cancelled before"
@@ -122,6 +123,8 @@ async def run_begun(
         persistent = journalling.store.persistent
         ends, tracer = None, session.lash.tracer
         if recorded_only:
+            from lash_framework.recorded_only import RecordedOnly
+
             controller = only = RecordedOnly(
                 begun.rows,
                 died=died,
@@ -175,6 +178,8 @@ async def run_begun(
     except (BudgetExceeded, CommitRefused) as error:
         if recorded_only and begun.rows:  # then without them, so that the session is rid of it
             log.warning("of turn `%s` no more than its input is kept: %s", item.turn_id, error)
+            from lash_framework.recorded_costs import recorded_costs
+
             bare = recorded_costs(begun.rows, died=died)
             return await run_begun(session, journalling, evolve(begun, rows=()), None, gate, abandon=True, bare=bare)
         if recorded_only:
@@ -197,6 +202,8 @@ def what_was_accepted(lash: Lash, item: InboxItem, rows: Sequence[JournalRow]) -
     request, accepted = restored(item, lash.host.composition)
     output = request.turn_input.output
     if isinstance(output, JsonSchemaOutput):
+        from lash_framework.structured import OutputWish
+
         request = evolve(request, wish=OutputWish(None, output))
     first = next((row for row in rows if not is_cut(row)), None)
     if first is None or first.kind != RuntimeEffectKind.TURN_START or first.status is not JournalStatus.DONE:

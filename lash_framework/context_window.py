@@ -9,10 +9,8 @@ import logging
 from collections.abc import Iterable
 from typing import Protocol
 
-from lash_framework.compacting import frame_key, overflowed, told_of_overflow
 from lash_framework.history import Conversation, History
 from lash_framework.machine import TurnMachine
-from lash_framework.prefix_changes import turn_changes
 from lash_framework.turn_errors import plugin_failed
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.compaction import Compaction
@@ -61,6 +59,9 @@ class ContextWindow:
 
     def changes(self, said: Iterable[Message]) -> tuple[PrefixChange, ...]:
         """Why the turn's model calls don't all begin alike, or the next turn's won't. `said` is the turn's."""
+        from lash_framework.compacting import frame_key
+        from lash_framework.prefix_changes import turn_changes
+
         key = "" if self.compaction is None else frame_key(self._plan.turn_id)
         return (*self._hooks.changes, *turn_changes(said, self._hooks.context, self.compaction, key))
 
@@ -76,8 +77,12 @@ class ContextWindow:
         None: the machine was told to ask again, or that a hook failed. Raises `EffectControllerError`.
         """
         reason, window = result.terminal_reason, self._plan.capability.context_window
-        if reason is not _OVERFLOW and (reason is not _LIMIT or not overflowed(result, window)):
+        if reason is not _OVERFLOW and reason is not _LIMIT:
             return result  # as nearly always
+        from lash_framework.compacting import overflowed, told_of_overflow
+
+        if reason is _LIMIT and not overflowed(result, window):
+            return result
         if not self._plan.composition.hooks["lash_compact"]:
             return told_of_overflow(result, window, NO_PLUGIN)
         if self.compaction is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from lash_hookspecs.values import frozen
@@ -32,27 +34,49 @@ class Candidate:
 
 
 def installed() -> tuple[list[Candidate], list[Unreadable]]:
-    """The installed candidates by id and distribution, and distributions that can't be read, with the reason."""
+    """The installed candidates by id and distribution, and distributions that can't be read, with the reason.
+
+    Each distribution is looked at alone: one with a broken file spoils `importlib_metadata.entry_points` for all of
+    them, which also takes twice as long.
+    """
     import importlib_metadata  # not cheap, and not needed to look up a type
 
-    try:
-        entry_points: Iterable[EntryPoint] = importlib_metadata.entry_points(group=GROUP)
-        unreadable: list[Unreadable] = []
-    except Exception:
-        # One distribution with a broken file spoils the usual way for all of them, so look at each alone.
-        entry_points, unreadable = _one_by_one(importlib_metadata.distributions())
-    found = []
-    for entry_point in entry_points:
+    # To look into a zip file that isn't there, as the standard library's seldom is, it would import `zipfile`.
+    places = [each for each in sys.path if os.access(each or ".", os.F_OK)]
+    found: list[Candidate] = []
+    unreadable: list[Unreadable] = []
+    seen: set[str] = set()
+    for distribution in importlib_metadata.distributions(path=places):
+        entry_points: Sequence[EntryPoint] = ()
+        name = version = fault = None
         try:
-            distribution = entry_point.dist
-            name, version = _name_and_version(distribution) if distribution is not None else (None, None)
-            if not name:
-                raise ValueError("its distribution has no name")  # older importlib_metadata: None instead of an error
+            if f"[{GROUP}]" not in (distribution.read_text("entry_points.txt") or ""):
+                continue
+            entry_points = tuple(distribution.entry_points.select(group=GROUP))
         except Exception as error:
-            unreadable.append((entry_point.name, error))
-        else:
-            found.append(Candidate(entry_point.name, name, version, entry_point))
+            fault = error
+        try:
+            name, version = _name_and_version(distribution)
+        except Exception as error:
+            unreadable += [(each.name, error) for each in entry_points]
+            continue
+        if not name:  # older importlib_metadata: None instead of an error
+            unreadable += [(each.name, ValueError("its distribution has no name")) for each in entry_points]
+            continue
+        normalised = re.sub(r"[-_.]+", "-", name).lower()
+        if normalised in seen or _is_shadowed(distribution, importlib_metadata.distributions(name=name, path=places)):
+            continue
+        seen.add(normalised)
+        if fault is not None:
+            unreadable.append((name, fault))
+        found += [Candidate(each.name, name, version, each) for each in entry_points]
     return sorted(found, key=lambda each: (each.plugin_id, each.distribution or "")), unreadable
+
+
+def _is_shadowed(distribution: Any, namesakes: Iterable[Any]) -> bool:
+    """Whether another one of this name comes before it on the path."""
+    first = next(iter(namesakes), None)
+    return first is not None and str(first.locate_file("")) != str(distribution.locate_file(""))
 
 
 def _name_and_version(distribution: Any) -> tuple[str | None, str | None]:
@@ -60,31 +84,3 @@ def _name_and_version(distribution: Any) -> tuple[str | None, str | None]:
     head = (distribution.read_text("METADATA") or "").partition("\n\n")[0]
     fields = dict(line.split(": ", 1) for line in head.splitlines() if line.startswith(("Name: ", "Version: ")))
     return fields.get("Name") or distribution.name, fields.get("Version") or distribution.version
-
-
-def _one_by_one(distributions: Iterable[Any]) -> tuple[list[EntryPoint], list[Unreadable]]:
-    found: list[EntryPoint] = []
-    unreadable: list[Unreadable] = []
-    seen: set[str] = set()
-    for distribution in distributions:
-        try:
-            name = str(distribution.name)
-        except Exception:
-            continue  # half removed; whose it was can't be told
-        normalised = re.sub(r"[-_.]+", "-", name).lower()
-        if normalised in seen:
-            continue  # further back on the path, and so shadowed
-        seen.add(normalised)
-        try:
-            found += distribution.entry_points.select(group=GROUP)
-        except Exception as error:
-            if _may_be_ours(distribution):
-                unreadable.append((name, error))
-    return found, unreadable
-
-
-def _may_be_ours(distribution: Any) -> bool:
-    try:
-        return f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
-    except Exception:
-        return True

@@ -12,8 +12,6 @@ import anyio
 from attrs import evolve
 
 from lash_framework.accepted import TurnRequest
-from lash_framework.compacting import require_compactor
-from lash_framework.explain import explain_record
 from lash_framework.faults import IN_RESULT
 from lash_framework.history import Conversation
 from lash_framework.journal_errors import EffectsSuspended
@@ -21,13 +19,10 @@ from lash_framework.modes import driver_options, load_extension
 from lash_framework.prompt import OwnedLayer
 from lash_framework.providers import split_model
 from lash_framework.session_tools import SessionTools
-from lash_framework.session_view import context_tokens
 from lash_framework.sourcing import effective_settings
 from lash_framework.state import Mark, PluginStates
 from lash_framework.stream import ActivityStream, Sink
-from lash_framework.successors import new_sessions
 from lash_framework.turn import TurnRun
-from lash_framework.turn_commit import conversation_after, prepare_commit
 from lash_framework.turn_plan import CancelGate, TurnPlan
 from lash_framework.turn_services import HookServices
 from lash_hookspecs.activity import TurnEnd
@@ -74,6 +69,8 @@ class HeldTurn:
         self._chosen(policy)
         self._options(composition, policy)
         if self._request.turn_input.compact is not None:
+            from lash_framework.compacting import require_compactor
+
             require_compactor(composition)
         composition.check_turn_extension(self._request.turn_input.mode_extension)
 
@@ -126,6 +123,9 @@ class HeldTurn:
                 composition.mode, composition.mode_owner, policy, session.sources, plan.turn_input
             )
             tools = plan.tools.explained()
+            from lash_framework.explain import explain_record
+            from lash_framework.turn_commit import conversation_after, prepare_commit
+
             turn, commit = prepare_commit(
                 run,
                 self._assembled(run),
@@ -169,6 +169,8 @@ class HeldTurn:
         if not run.sessions and not isinstance(run.assembler.outcome, Handoff):
             return ()
         try:
+            from lash_framework.successors import new_sessions
+
             return await new_sessions(self._session.lash, run, self._assembled(run), policy)
         except PluginError as error:
             log.warning("%s", error, exc_info=error, extra=IN_RESULT)
@@ -273,8 +275,14 @@ class HeldTurn:
             limits=lash.host.limits,
             keep_partial=lash.settings.durability.partial_text == "keep",
             compact_at=lash.settings.context.compact_at,
-            context_tokens=partial(context_tokens, session, conversation),
+            context_tokens=partial(_context_tokens, session, conversation),
             services=HookServices(session),
             trace=trace,
             **self._chosen(policy),
         )
+
+
+async def _context_tokens(session: Resident, conversation: Conversation) -> int:
+    from lash_framework.session_view import context_tokens
+
+    return await context_tokens(session, conversation)

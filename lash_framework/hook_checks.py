@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -32,9 +33,16 @@ def hook_faults(manager: pluggy.PluginManager, plugin: object, *, needs_one: boo
     faults += [
         f"`{name}` has a hook's name but no `@hookimpl`: mark it, or call it something else"
         for name in sorted(HOOKS.keys() - {attribute for attribute, _, _ in found})
-        if inspect.isroutine(member := inspect.getattr_static(plugin, name, None)) and not hasattr(member, _SPEC_MARK)
+        if inspect.isroutine(member := _static(plugin, name)) and not hasattr(member, _SPEC_MARK)
     ]
     return faults if found or faults or not needs_one else _no_hook(plugin)
+
+
+def _static(plugin: object, name: str) -> object:
+    """An attribute as it stands, or None; of a module by a look, since each plugin is asked for all hooks' names."""
+    if isinstance(plugin, ModuleType):
+        return vars(plugin).get(name)
+    return inspect.getattr_static(plugin, name, None)
 
 
 def _fault(plugin: object, attribute: str, hook: str, options: Mapping[str, Any]) -> str | None:

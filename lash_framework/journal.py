@@ -32,7 +32,6 @@ from lash_framework.journal_decisions import (
 from lash_framework.journal_errors import EffectSuspended, JournalRefusal, effect_label, mismatch, of_plugin
 from lash_framework.journal_queue import Append, JournalQueue
 from lash_framework.silences import MOSTLY_SILENT, is_silence, is_silent, short, silent_keys, silent_outcome
-from lash_framework.tool_calls import unknown_call
 from lash_hookspecs.codec import encode
 from lash_hookspecs.effect_commands import DirectCommand, RuntimeEffectKind, ToolCallCommand
 from lash_hookspecs.effect_outcomes import (
@@ -344,9 +343,10 @@ class JournalController:
         """Wait for a person, or answer, for good, that nobody knows whether it happened."""
         if what is Fate.SUSPEND:
             raise EffectSuspended(envelope.key, effect_label(envelope))
-        outcome: RuntimeEffectOutcome
         if isinstance(envelope.command, ToolCallCommand):
-            outcome = ToolCallEffectOutcome(ToolCallDone(unknown_call(pending(envelope.command))))
+            from lash_framework.tool_calls import unknown_call  # few need it
+
+            outcome: RuntimeEffectOutcome = ToolCallEffectOutcome(ToolCallDone(unknown_call(pending(envelope.command))))
         else:
             text = "unknown_after_crash: the code was interrupted by a crash; what it did, nobody knows"
             outcome = ExecCodeOutcome(text)

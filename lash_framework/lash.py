@@ -14,12 +14,10 @@ from anyio.abc import TaskGroup
 from attrs import evolve
 
 from lash_framework.admission import BUSY_POLL_S, Journalling, busy
-from lash_framework.archive import HistoryExport, explain_turn, find_turn, load_history
 from lash_framework.arguments import OPENED_WITH, SESSION_WITH, Said, budget_of, check_arguments
 from lash_framework.composition import Composition
 from lash_framework.effect_hosts import chosen_host, open_effect_host
 from lash_framework.effects import InlineEffectHost
-from lash_framework.explain import Explanation
 from lash_framework.host import PluginHost
 from lash_framework.modes import load_extension
 from lash_framework.opening import (
@@ -34,16 +32,13 @@ from lash_framework.opening import (
     shielded,
     spoken_by,
 )
-from lash_framework.pending import PendingCall, pending_calls, resolve
 from lash_framework.prompt import PromptRenderer
 from lash_framework.providers import Providers, split_model
-from lash_framework.recovery import recover_quietly
 from lash_framework.resident import Resident
 from lash_framework.session import APPLICATION, Session, end_observers
 from lash_framework.session_policies import DEFAULT_MODEL, policy_with, said_in_settings
 from lash_framework.settings import Settings, load_settings
 from lash_framework.sourcing import STORED, attribute, policy_settings
-from lash_framework.sync import run_anywhere
 from lash_framework.unfinished import UnfinishedTurn, all_items, unfinished_turns
 from lash_framework.watchdog import Watchdog
 from lash_framework.world import REAL, World, this_world
@@ -60,6 +55,9 @@ from lash_hookspecs.tools import Tool
 if TYPE_CHECKING:
     from lash_framework.action_table import ActionTable
     from lash_framework.actions import CallOptions
+    from lash_framework.archive import HistoryExport
+    from lash_framework.explain import Explanation
+    from lash_framework.pending import PendingCall
     from lash_framework.rehearsal import Rehearsal, Replayed
     from lash_framework.tracing import Tracer
 
@@ -171,6 +169,7 @@ class Lash:
 
         `options` are those of `Lash.open`.
         """
+        from lash_framework.sync import run_anywhere
 
         async def run() -> AssembledTurn:
             async with Lash.open(**options) as lash:
@@ -243,6 +242,8 @@ class Lash:
         if winner is not session:
             await winner.set_policy(policy_with(self.host, winner.policy, said), said.names)
         elif reason == "opened" and (self.settings.durability.recover if recover is None else recover):
+            from lash_framework.recovery import recover_quietly
+
             await recover_quietly(resident)
         return winner
 
@@ -313,6 +314,8 @@ class Lash:
 
     async def pending(self) -> Sequence[PendingCall]:
         """Calls that wait for somebody, of all sessions: to be completed, or because a crash left them unknown."""
+        from lash_framework.pending import pending_calls
+
         return await pending_calls(self.require_journal("`lash pending`"))
 
     async def resolve(
@@ -323,6 +326,8 @@ class Lash:
         A beginning of the key is enough; `Session.recover` goes on. Raises `UnknownName`, `ConfigurationError` for a
         result that is too large, and `SessionBusy` (or waits).
         """
+        from lash_framework.pending import resolve
+
         journalling = self.require_journal("`lash pending`")
         return await resolve(journalling, key, result=result, error=error, happened=happened, wait=wait)
 
@@ -332,6 +337,7 @@ class Lash:
         A beginning of the id is enough if it is unique. Raises `UnknownName` for a turn that isn't known, or whose
         journal wasn't kept.
         """
+        from lash_framework.archive import find_turn
         from lash_framework.rehearsal import replay_turn  # few want it
 
         found = await find_turn(self.store, turn_id, session_id)
@@ -349,10 +355,14 @@ class Lash:
 
     async def load_history(self, session_id: str) -> HistoryExport:
         """A session, whole, with placeholders for what can't be read. Raises `UnknownName` if there is none."""
+        from lash_framework.archive import load_history
+
         return await load_history(self.store, session_id)
 
     async def explain(self, turn_id: str, session_id: str | None = None) -> Explanation:
         """Which plugin put what before the model in that turn. A beginning of the id is enough if it is unique."""
+        from lash_framework.archive import explain_turn
+
         return await explain_turn(self.store, turn_id, session_id)
 
     def actions(self) -> ActionTable:

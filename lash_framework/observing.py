@@ -16,7 +16,6 @@ from weakref import WeakSet
 import anyio
 
 from lash_framework.ring import Ring
-from lash_framework.session_view import session_view
 from lash_hookspecs.activity import TurnActivity, TurnEnd
 from lash_hookspecs.canonical import content_hash
 from lash_hookspecs.errors import InvalidCursor, SessionDeleted, StoreError
@@ -188,6 +187,8 @@ class Observer:
         feed = self._session.feed
         feed.require_going_on()
         try:
+            from lash_framework.session_view import session_view
+
             state = await session_view(self._session)
         except StoreError:
             feed.require_going_on()  # the store was closed meanwhile

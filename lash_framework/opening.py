@@ -28,7 +28,6 @@ from lash_hookspecs.markers import hookimpl
 from lash_hookspecs.plugins import PluginInfo
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
 from lash_hookspecs.stores import Blobs, Capability, SessionLocks, SessionStore, Store, StoreContext
-from lash_hookspecs.toolkit import FunctionTool
 from lash_hookspecs.tools import Tool
 
 if TYPE_CHECKING:
@@ -75,7 +74,11 @@ class Application:
 
 def as_tool(given: Tool | ConnectedToolSet | Callable[..., Any]) -> Tool | ConnectedToolSet:
     is_one = hasattr(given, "manifest") or isinstance(given, ConnectedToolSet)
-    made: Tool = given if is_one else FunctionTool(given)  # type: ignore[assignment,arg-type]  # told apart so
+    if is_one:
+        return given  # type: ignore[return-value]  # told apart so
+    from lash_hookspecs.toolkit import FunctionTool
+
+    made: Tool = FunctionTool(given)  # type: ignore[arg-type]
     return made
 
 

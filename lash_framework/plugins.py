@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
@@ -121,6 +122,18 @@ class LoadReport:
             raise ConfigurationError(f"`plugins=`: what can't be loaded was passed:\n  {rows}")
 
 
+class _Manager(pluggy.PluginManager):
+    """pluggy's, that sees at once that a module's name is no hook: `inspect` takes most of the time of registering."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
+        if isinstance(plugin, ModuleType) and not issubclass(type(vars(plugin).get(name)), _HOOKABLE):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
+
+
+_HOOKABLE = (FunctionType, MethodType, staticmethod, classmethod)
+
+
 class _Refused(Exception):
     """Why a plugin is not loaded; `stage` says how far it came."""
 
@@ -147,7 +160,7 @@ def load_plugins(
     is imported. Raises `ConfigurationError` on any failure if `strict`, and otherwise not; `LockMismatch`, before
     anything is imported, for an installed plugin that isn't in the `lock`.
     """
-    manager = pluggy.PluginManager(PROJECT)
+    manager = _Manager(PROJECT)
     manager.add_hookspecs(specs)
     loader = _Loader(manager, frozenset(disabled), None if only is None else frozenset(only), lock)
     for plugin in plugins:

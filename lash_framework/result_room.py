@@ -9,7 +9,6 @@ from __future__ import annotations
 import orjson
 from attrs import evolve
 
-from lash_framework.tool_calls import completed, failure, model_return
 from lash_hookspecs.tools import (
     CompletedToolCall,
     ModelToolReturn,
@@ -56,6 +55,8 @@ class ResultRoom:
 
     def refusal(self, key: str, done: CompletedToolCall) -> ToolCallOutput | None:
         """What the call comes to if its result doesn't fit; None if it does."""
+        from lash_framework.tool_calls import failure
+
         size = _size(done)
         others = self._total - self._taken.get(key, _NOTHING)[1] + (_within(done) if done.children else 0)
         if size <= ALWAYS or others + size <= MAX_TURN_BYTES:
@@ -69,6 +70,8 @@ class ResultRoom:
 
     def fitted(self, key: str, done: CompletedToolCall) -> CompletedToolCall:
         """The call, as it is or as failed."""
+        from lash_framework.tool_calls import completed
+
         output = self.refusal(key, done)
         if output is None:
             return done
@@ -78,6 +81,8 @@ class ResultRoom:
 
 def _size(done: CompletedToolCall) -> int:
     """In bytes: the output, and what the model sees. Where nobody made another view, one text is both."""
+    from lash_framework.tool_calls import model_return
+
     outcome, parts = done.output.outcome, done.model_return.parts
     value = getattr(outcome, "value", None)
     if type(value) is str and len(value) <= _SMALL and len(parts) == 1 and parts[0] == TextPart(value):

@@ -12,20 +12,15 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from attrs import evolve
 
-from lash_framework.compacting import compacted
-from lash_framework.forking import fork
 from lash_framework.history import new_nodes
 from lash_framework.hooks import chain, observe
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.observing import Observer
 from lash_framework.providers import split_model
-from lash_framework.recovery import RecoveredTurn, RecoveryGate, abandon, recover
 from lash_framework.resident import Resident
 from lash_framework.running import RunningTurn
-from lash_framework.session_requests import CancelRequest, cancel, enqueue
 from lash_framework.session_tools import refuse_edit, tool_state, with_edits
 from lash_framework.sourcing import attribute
-from lash_framework.successors import MOST_HANDOFFS, follow
 from lash_framework.turn_job import TurnJob, TurnOptions
 from lash_hookspecs.codec import encode
 from lash_hookspecs.compaction import Compacted, CompactRequest
@@ -50,6 +45,8 @@ from lash_hookspecs.tool_catalog import ToolState, ToolWords
 if TYPE_CHECKING:
     from lash_framework.actions import CallOptions
     from lash_framework.composition import Composition
+    from lash_framework.recovery import RecoveredTurn, RecoveryGate
+    from lash_framework.session_requests import CancelRequest
 
 __all__ = ["APPLICATION", "Session", "end_observers"]
 
@@ -57,6 +54,8 @@ log = logging.getLogger("lash.session")
 
 APPLICATION = "application"
 """Who speaks where no plugin does: the code that holds the session."""
+
+MOST_HANDOFFS = 16  # are followed, one after the other, unless said otherwise
 
 _BEGUN = frozenset({InboxState.CLAIMED, InboxState.SUSPENDED, InboxState.STUCK, InboxState.BLOCKED})
 
@@ -107,6 +106,8 @@ class Session:
         What is committed isn't run again. After `at_most` handoffs the last turn may still be one. Raises what a turn
         raises, `SessionBusy` if somebody else runs a successor, and `SessionDeleted`.
         """
+        from lash_framework.successors import follow
+
         return await follow(self._resident.lash, turn, at_most)
 
     async def recover(
@@ -118,6 +119,8 @@ class Session:
         cancels the turn that runs, and none follows; nor does one behind the turn `until`. Raises `SessionBusy` if
         somebody else runs the session, `TurnSuspended` or `TurnBlocked` for a turn that stands in the way.
         """
+        from lash_framework.recovery import recover
+
         return await recover(self._resident, force=force, gate=gate, until=until)
 
     async def enqueue(
@@ -130,6 +133,8 @@ class Session:
         it. The same `source_key` again is the same item; with another input it is an `InboxConflict`. Raises
         `CapabilityMissing` without a journal.
         """
+        from lash_framework.session_requests import enqueue
+
         return await enqueue(self._resident, given, ingress, source_key, keeps=self)
 
     async def compact(self, instructions: str = "", *, turn_id: str | None = None) -> Compacted | None:
@@ -139,6 +144,8 @@ class Session:
         `instructions` are for the plugin. Raises `ConfigurationError` if the mode has none that compacts, `PluginError`
         if it failed, and what `run` raises.
         """
+        from lash_framework.compacting import compacted
+
         request = CompactRequest(instructions=instructions)
         return compacted(await self.run(TurnInput(compact=request), turn_id=turn_id))
 
@@ -147,6 +154,8 @@ class Session:
 
         A beginning of the id is enough. Raises `UnknownName` if it isn't the turn that comes first, and `SessionBusy`.
         """
+        from lash_framework.recovery import abandon
+
         return await abandon(self._resident, turn_id)
 
     async def cancel(self, reason: str = "cancelled by the caller") -> CancelRequest | None:
@@ -155,6 +164,8 @@ class Session:
         `await request.won()` tells whether it ended as cancelled. A turn of this process is cancelled more directly by
         `RunningTurn.cancel`.
         """
+        from lash_framework.session_requests import cancel
+
         return await cancel(self._resident, reason, keeps=self)
 
     async def inbox(self) -> Sequence[InboxItem]:
@@ -170,6 +181,8 @@ class Session:
         that isn't its own, and `ConfigurationError` for an id that is taken, a session without a commit, and a turn
         before the last one, where plugins remember things: what they remembered then isn't kept.
         """
+        from lash_framework.forking import fork
+
         return await fork(self._resident, new_id, at)
 
     async def cancel_queued(

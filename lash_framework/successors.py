@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from lash_framework.lash import Lash
     from lash_framework.turn import TurnRun
 
-__all__ = ["MOST_HANDOFFS", "follow", "new_sessions", "refuse_unfit"]
-
-MOST_HANDOFFS = 16
-"""How many handoffs are followed, one after the other, unless said otherwise."""
+__all__ = ["follow", "new_sessions", "refuse_unfit"]
 
 
 @frozen

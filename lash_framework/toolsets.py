@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from lash_framework.faults import failure_text, leaves
 from lash_framework.lifespans import Lifespans
-from lash_hookspecs.codec import encode
 from lash_hookspecs.connected_tools import ConnectedToolSet, ListTools, ToolSetRecord, ToolsNotReady
 from lash_hookspecs.errors import LashError
 from lash_hookspecs.tools import Tool, ToolCallContext, ToolError, ToolFailureClass, ToolManifest
@@ -114,6 +113,8 @@ class Toolsets:
     async def _record(self, owned: OwnedToolSet, begun: Begun | None) -> ToolSetRecord:
         """Ask, and keep the answer, or the reason why there is none. `begun`: the connection is new."""
         import anyio
+
+        from lash_hookspecs.codec import encode
 
         limit_s, reason = owned.toolset.limit_s, f"it took longer than {owned.toolset.limit_s:g} s (`limit_s`)"
         live: _Connection | None = None

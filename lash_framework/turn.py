@@ -26,8 +26,7 @@ from lash_framework.machine import TurnMachine
 from lash_framework.model_step import ModelStep
 from lash_framework.new_machine import new_machine
 from lash_framework.stream import ActivityStream
-from lash_framework.tool_batch import ToolBatch
-from lash_framework.tool_hooks import ToolHooks
+from lash_framework.turn_calls import TurnCalls
 from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_errors import controller_failed, driver_failed, plugin_failed
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
@@ -88,7 +87,7 @@ class TurnRun:
         self._machine: TurnMachine | None = None
         self.user = user_message(plan.turn_id, plan.turn_input, plan.images)
         self.contexts = contexts = TurnContexts(plan, stream, self._moment)
-        self._calls = ToolBatch(plan, stream, ToolHooks(plan, contexts, self._take), contexts)
+        self._calls = TurnCalls(plan, stream, contexts, self._take)
         self._hooks = TurnHooks(plan, contexts)
         contexts.budget.assembler = self.assembler
         self._model = ModelStep(plan, stream, self._hooks, contexts)

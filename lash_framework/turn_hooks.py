@@ -12,17 +12,13 @@ from typing import Any
 
 import anyio
 
-from lash_framework.compacting import compact, compact_at_start, opened
 from lash_framework.directives import DIRECTIVES, enqueued, owned_directives
 from lash_framework.effects import envelope
-from lash_framework.emitted_traces import check_traces, tell_traces
 from lash_framework.environment import current_prompt
 from lash_framework.faults import IN_RESULT
 from lash_framework.history import Conversation, History
 from lash_framework.hook_effects import NO_HOOKS, O, hook_effect
 from lash_framework.hooks import Bind, HookImpl, collect
-from lash_framework.prefix_changes import prompt_changes, tool_changes
-from lash_framework.prepare_context import prepare_context
 from lash_framework.state import PluginStates
 from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_plan import TurnPlan
@@ -141,9 +137,14 @@ class TurnHooks:
             if plan.only_compacts or plan.tool_edits or any(hooks[name] for name in _AT_START):
                 with self.recording() as made:
                     plan.tools.take(plan.tool_edits)
+                    from lash_framework.compacting import compact_at_start
+                    from lash_framework.prepare_context import prepare_context
+
                     await self.enter()
                     compaction = await compact_at_start(plan)
                     if compaction is not None:
+                        from lash_framework.compacting import opened
+
                         self.history = opened(plan.conversation, compaction)
                     if not plan.only_compacts:
                         context = self.context = await prepare_context(plan, self.history)
@@ -183,6 +184,8 @@ class TurnHooks:
         if isinstance(begun, TurnStartOutcome):
             self.context = begun.context
         if begun.compaction is not None:
+            from lash_framework.compacting import opened
+
             with anyio.CancelScope(shield=True):  # the record holds, whatever is cancelled meanwhile
                 await self._plan.conversation.load()
             self.history = opened(self._plan.conversation, begun.compaction)
@@ -195,6 +198,8 @@ class TurnHooks:
             compaction = None
             with self.recording() as made:
                 await self.enter()
+                from lash_framework.compacting import compact
+
                 compaction = await compact(plan, CompactReason.OVERFLOW)
             return CompactOutcome(compaction=compaction, hooks=made.record)
 
@@ -228,6 +233,8 @@ class TurnHooks:
             return SyncEnvironmentOutcome(prompt=shown[0], tool_specs=shown[1], hooks=synced.hooks)
         if synced.hooks.failure is None:
             if shown is not None:
+                from lash_framework.prefix_changes import prompt_changes, tool_changes
+
                 found = [
                     *prompt_changes(shown[0], synced.prompt),
                     *tool_changes(shown[1], synced.tool_specs, plan.tools.catalog.owners),
@@ -308,6 +315,8 @@ class TurnHooks:
         return owned
 
     async def _collect(self, hooks: tuple[HookImpl, ...], bind: Bind, **given: Any) -> tuple[OwnedDirective, ...]:
+        from lash_framework.emitted_traces import check_traces, tell_traces
+
         said = await collect(hooks, bind, item=DIRECTIVES, **given)
         check_traces(said)
         found = self.owned(said)

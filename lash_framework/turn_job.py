@@ -18,12 +18,10 @@ from lash_framework.arguments import TURN_WITH, budget_of, check_arguments
 from lash_framework.assembly import with_observers_issues
 from lash_framework.begun_turn import run_begun
 from lash_framework.effect_hosts import GuardedHost, TracedController
-from lash_framework.forking import refuse_shared
 from lash_framework.held_turn import HeldTurn
 from lash_framework.hooks import HookIssue, observe
 from lash_framework.inputs import input_hash, normalized, stored_images, user_message_id
 from lash_framework.stream import Sink
-from lash_framework.structured import output_wish, take_output
 from lash_framework.turn import TurnRun
 from lash_framework.turn_plan import CancelGate
 from lash_hookspecs.codec import decode
@@ -82,7 +80,11 @@ class TurnJob:
         self.gate = CancelGate()
         self.committed: AssembledTurn | None = None
         self._known = turn_id is not None
-        wish = output_wish(output) if output is not None else None
+        wish = None
+        if output is not None:
+            from lash_framework.structured import output_wish
+
+            wish = output_wish(output)
         turn_input = normalized(given)
         if wish is not None:
             turn_input = evolve(turn_input, output=wish.spec)
@@ -130,6 +132,8 @@ class TurnJob:
         session, request = self.session, self._request
         await session.fresh()
         if self._known:
+            from lash_framework.forking import refuse_shared
+
             await refuse_shared(session, self.turn_id, user_message_id(self.turn_id))
         held = HeldTurn(session, request, self.gate)
         held.check()
@@ -170,6 +174,8 @@ class TurnJob:
                     return receipt
             await session.fresh()
             if self._known:
+                from lash_framework.forking import refuse_shared
+
                 await refuse_shared(session, self.turn_id, user_message_id(self.turn_id))
             request = evolve(self._request, images=await self._images())
             scope = RuntimeScope(session_id=session.id, turn_id=self.turn_id)
@@ -237,7 +243,11 @@ class TurnJob:
 
     def _shaped(self, turn: AssembledTurn) -> AssembledTurn:
         wish = self._request.wish
-        return take_output(wish, turn) if wish is not None else turn
+        if wish is None:
+            return turn
+        from lash_framework.structured import take_output
+
+        return take_output(wish, turn)
 
 
 async def watched(run: TurnRun, turn: AssembledTurn) -> AssembledTurn:

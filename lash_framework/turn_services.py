@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from lash_framework.history import Conversation, restore
-from lash_framework.other_sessions import SessionGraph, SessionLifecycle
 from lash_framework.providers import split_model
 from lash_framework.session_tools import tool_state
-from lash_framework.successors import refuse_unfit
 from lash_hookspecs.errors import UnknownName
 from lash_hookspecs.handoffs import CreateSession, HandoffSession
 from lash_hookspecs.messages import Message, ProviderRoute
@@ -63,14 +61,20 @@ class HookServices:
             case "sessions":
                 return _SessionState(self.session, self._plan, None if where == _COMMITTED else self._moment)
             case "lifecycle":
+                from lash_framework.other_sessions import SessionLifecycle
+
                 return SessionLifecycle(self.session, self._kept, slot)
             case "graph":
+                from lash_framework.other_sessions import SessionGraph
+
                 return SessionGraph(self.session)
         raise AssertionError(f"unreachable: no hook has `ctx.{name}`")
 
     def refuse_unfit(self, plugin_id: str, asked: CreateSession | HandoffSession) -> None:
         """Raise `PluginError` for sessions that can't be made on this host."""
         assert self._plan is not None
+        from lash_framework.successors import refuse_unfit
+
         refuse_unfit(self.session.lash, self._plan.policy, self.session.id, plugin_id, asked)
 
     def with_model(self, model: str | None) -> TurnPlan:

@@ -451,15 +451,20 @@ class ProviderContext:
 class ProviderSpec:
     """A provider that a plugin offers under `provider_id`, which users type before the colon of a model's name.
 
-    `settings` is a frozen attrs class whose every field has a default; a field's `metadata["env"]` may name environment
-    variables that set it, `metadata["secret"]` keeps it out of every output. `open` is called once per host, at the
-    first use. `live` says that it calls a service which may cost money: tests refuse those unless they opt in.
-    `models` are example names for help texts.
+    `settings` is a frozen attrs class whose every field has a default, or a function that imports it: a process loads
+    the settings of the providers that it uses. A field's `metadata["env"]` may name environment variables that set it,
+    `metadata["secret"]` keeps it out of every output. `open` is called once per host, at the first use. `live` says
+    that it calls a service which may cost money: tests refuse those unless they opt in. `models` are example names for
+    help texts.
     """
 
     provider_id: str
-    settings: type
+    settings: type | Callable[[], type]
     open: Callable[[ProviderContext], Provider]
     live: bool = True
     models: tuple[str, ...] = ()
     summary: str = ""
+
+    def settings_class(self) -> type:
+        """The class of its settings."""
+        return self.settings if isinstance(self.settings, type) else self.settings()

@@ -200,7 +200,7 @@ def _provider(invocation: Invocation, spec: ProviderSpec) -> Iterator[Finding]:
     from lash_framework.settings import provider_settings, secret_fields
 
     values = provider_settings(spec, invocation.settings)
-    names = [name for name in secret_fields(spec.settings) if "key" in name or "token" in name]
+    names = [name for name in secret_fields(spec.settings_class()) if "key" in name or "token" in name]
     if names and not any(getattr(values, name) for name in names):
         host = urlsplit(str(getattr(values, "base_url", ""))).hostname or ""
         local = host in ("localhost", "::1") or host.startswith("127.")
@@ -215,7 +215,7 @@ def _provider(invocation: Invocation, spec: ProviderSpec) -> Iterator[Finding]:
 def _variables(spec: ProviderSpec, names: list[str]) -> str:
     import attrs
 
-    fields = {each.name: each for each in attrs.fields(spec.settings)}
+    fields = {each.name: each for each in attrs.fields(spec.settings_class())}
     listed: list[str] = []
     for name in names:
         variables = fields[name].metadata.get("env", ())

@@ -86,14 +86,14 @@ async def go_on_first(lash: Lash, session: Session, tools: Sequence[str], gate: 
     Raises `TurnSuspended` and `TurnBlocked` for a turn that stands in the way. Who runs the session elsewhere goes on
     with all of it.
     """
-    from lash_framework.recovery import RecoveryGate
-    from lash_hookspecs.errors import LashError, SessionBusy
-
     if not lash.settings.durability.recover:
         return True
     unfinished = await lash.unfinished(session.id)
     if not unfinished or unfinished[0].state == "running":
         return True
+    from lash_framework.recovery import RecoveryGate
+    from lash_hookspecs.errors import LashError, SessionBusy
+
     if unfinished[0].state in ("interrupted", "waiting"):
         complain(f"turn {unfinished[0].turn_id} of this session is {unfinished[0].state}: going on with it first")
     stops = RecoveryGate()

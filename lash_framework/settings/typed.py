@@ -284,7 +284,7 @@ def _scrubbed(error: Exception, cls: type, values: Mapping[str, Any]) -> str:
 def provider_settings(spec: ProviderSpec, settings: Settings, env: Mapping[str, str] | None = None) -> Any:
     """The typed settings of a provider, from `provider.<id>.<key>` and its environment variables."""
     raw = settings.provider.get(spec.provider_id, {})
-    return typed(spec.settings, f"provider.{spec.provider_id}", raw, settings, env)
+    return typed(spec.settings_class(), f"provider.{spec.provider_id}", raw, settings, env)
 
 
 def model_settings(settings: Settings, provider_id: str) -> Mapping[str, ModelCapability]:

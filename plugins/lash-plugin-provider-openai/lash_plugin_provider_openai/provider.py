@@ -19,7 +19,6 @@ from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_openai.decode import ChatDecoder
 from lash_plugin_provider_openai.encode import RequestEncoder
 from lash_plugin_provider_openai.models import OPENAI_MODELS
-from lash_plugin_provider_openai.responses_settings import OpenAiSettings
 from lash_plugin_provider_openai.settings import DEFAULT_BASE_URL, OpenAiChatSettings
 from lash_provider_kit.opening import CallGate, headers_of, service_of
 from lash_provider_kit.reader import Limits
@@ -27,6 +26,8 @@ from lash_provider_kit.redact import checked_url, with_path, without_query
 
 if TYPE_CHECKING:
     import httpx
+
+    from lash_plugin_provider_openai.responses_settings import OpenAiSettings
 
 __all__ = ["OpenAiChatProvider", "open_openai_chat", "openai_headers"]
 

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from lash_hookspecs.llm import Provider, ProviderContext, ProviderSpec
-from lash_plugin_provider_openai.responses_settings import OpenAiSettings
-from lash_plugin_provider_openai.settings import OpenAiChatSettings
 
 __all__ = ["OPENAI", "OPENAI_CHAT"]
+
+
+def _chat_settings() -> type:
+    from lash_plugin_provider_openai.settings import OpenAiChatSettings
+
+    return OpenAiChatSettings
+
+
+def _responses_settings() -> type:
+    from lash_plugin_provider_openai.responses_settings import OpenAiSettings
+
+    return OpenAiSettings
 
 
 def _open_chat(context: ProviderContext) -> Provider:
@@ -23,7 +33,7 @@ def _open_responses(context: ProviderContext) -> Provider:
 
 OPENAI_CHAT = ProviderSpec(
     provider_id="openai-chat",
-    settings=OpenAiChatSettings,
+    settings=_chat_settings,
     open=_open_chat,
     models=("gpt-5", "gpt-5-mini"),
     summary="OpenAI's Chat Completions, and every service that speaks it (set its base_url).",
@@ -31,7 +41,7 @@ OPENAI_CHAT = ProviderSpec(
 
 OPENAI = ProviderSpec(
     provider_id="openai",
-    settings=OpenAiSettings,
+    settings=_responses_settings,
     open=_open_responses,
     models=("gpt-5", "gpt-5-mini"),
     summary="OpenAI's Responses API.",

@@ -355,7 +355,7 @@ def specs() -> dict[str, Any]:
 async def test_the_registered_provider_works_and_is_one() -> None:
     spec = specs()["openai-chat"]
     with ChatServer() as server:
-        settings = spec.settings(base_url=server.url, context_window=9)
+        settings = spec.settings_class()(base_url=server.url, context_window=9)
         context = ProviderContext(provider_id="openai-chat", settings=settings, live_calls_allowed=False)
         provider = spec.open(context)
         assert isinstance(provider, Provider)
@@ -401,7 +401,7 @@ def test_discovery_imports_nothing_heavy() -> None:
         "print(*sorted(n for n in sys.modules if n.startswith('lash_provider_kit')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["[]", "[]", "lash_provider_kit", "lash_provider_kit.settings"]
+    assert done.stdout.split() == ["[]", "[]"]
 
 
 def test_the_server_runs_as_a_process() -> None:
