@@ -110,8 +110,9 @@ class ModelCapability:
     """What a model can do, as its provider's table or the user's settings say. None, or empty: not known.
 
     What isn't known is tried, and the service says. Sizes are in tokens; `output_cap` is the most that one answer may
-    have. `images`, `documents` (PDF), `audio` and `video`: what a message may hold. `sampling_pinned`: temperature and
-    its like can't be set. `cache_dialect` is how the service is told what to cache, in the words of its provider.
+    have. `images`, `documents` (PDF), `audio` and `video`: what a message may hold. `forced_tools`: a call can be
+    required. `sampling_pinned`: temperature and its like can't be set. `cache_dialect` is how the service is told what
+    to cache, in the words of its provider.
 
     `reasoning_efforts` are the words that a `model_variant` may be, weakest first. `reasoning_encoding` says how one
     is put to the service, in the words of its provider (`effort`, `budget`, …); where that is in tokens,
@@ -130,6 +131,7 @@ class ModelCapability:
     video: bool | None = None
     tools: bool | None = None
     parallel_tools: bool | None = None
+    forced_tools: bool | None = None
     structured_output: bool | None = None
     sampling_pinned: bool | None = None
     reasoning_efforts: tuple[str, ...] = field(default=(), converter=_texts, validator=checks.tuple_of(str))

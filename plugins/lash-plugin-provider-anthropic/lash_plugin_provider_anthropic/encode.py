@@ -24,10 +24,10 @@ from lash_hookspecs.messages import ProviderRoute
 from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_anthropic.blocks import CHECKS, BlockEncoder, Encoded
 from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS
-from lash_plugin_provider_anthropic.options import options, receipt
+from lash_plugin_provider_anthropic.options import options, receipt, require_forcible
 from lash_plugin_provider_anthropic.settings import AnthropicSettings
 from lash_plugin_provider_anthropic.stretches import Stretch, glue, joined, marked
-from lash_provider_kit.request_parts import Toolsets, is_lasting
+from lash_provider_kit.request_parts import Toolsets, is_lasting, taken
 from lash_provider_kit.wire_json import dumps
 
 __all__ = ["MARKERS", "RequestEncoder"]
@@ -104,7 +104,9 @@ class RequestEncoder:
             pieces += body
             last = stretch.last
         end = dumps(
-            options(request, one.can, self._settings) | self._choice(request) | CHECKS.plain(self._body, "extra_body")
+            options(request, one.can, self._settings)
+            | self._choice(request, one.can)
+            | CHECKS.plain(self._body, "extra_body")
         )
         pieces.append(b"%b],%b" % (b"]}" if last else b"", end[1:]))
         return tuple(pieces)
@@ -122,8 +124,10 @@ class RequestEncoder:
         """The tools with commas between them."""
         return b",".join([*self._first_tools, *map(_tool, tools)])
 
-    def _choice(self, request: LlmRequest) -> dict[str, Any]:
+    def _choice(self, request: LlmRequest, can: ModelCapability) -> dict[str, Any]:
         if request.tools or self._first_tools:
+            if request.tool_choice is LlmToolChoice.REQUIRED:
+                require_forcible(request, can)
             return {"tool_choice": {"type": _CHOICES[request.tool_choice]}}
         CHECKS.no_tools(request.tool_choice)
         return {}
@@ -134,7 +138,7 @@ class _OneModel:
 
     def __init__(self, route: ProviderRoute, can: ModelCapability) -> None:
         self.can = can
-        self._key = f"anthropic\n{route.provider_id}\n{route.endpoint}\n{route.model}\n{can.images}{can.documents}"
+        self._key = f"anthropic\n{route.provider_id}\n{route.endpoint}\n{route.model}\n{taken(can)}"
         self._first_key = f"{self._key}\nfirst"
         self._blocks = BlockEncoder(route, can)
 

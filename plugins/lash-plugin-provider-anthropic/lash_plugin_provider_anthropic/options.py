@@ -13,7 +13,7 @@ from lash_plugin_provider_anthropic.schemas import output_schema
 from lash_plugin_provider_anthropic.settings import AnthropicSettings
 from lash_provider_kit.request_parts import INVALID_OPTION, UNSUPPORTED_OUTPUT, asked_effort
 
-__all__ = ["options", "receipt"]
+__all__ = ["options", "receipt", "require_forcible"]
 
 _LEAST_BUDGET = 1024
 _HIGHEST_TEMPERATURE = 1.0
@@ -27,7 +27,7 @@ def options(request: LlmRequest, can: ModelCapability, settings: AnthropicSettin
     made: dict[str, Any] = {"max_tokens": limit, "stream": True}
     output: dict[str, Any] = {}
     if effort == OFF:
-        made["thinking"] = {"type": "disabled"}
+        made["thinking"] = {"type": can.reasoning_off or OFF}
     elif effort is not None:
         shown = {"display": settings.thinking_display} if settings.thinking_display else {}
         if can.reasoning_encoding == BUDGET:
@@ -67,6 +67,20 @@ def receipt(request: LlmRequest, can: ModelCapability) -> Mapping[str, str]:
     if asked.stop_sequences:
         told["stop_sequences"] = "applied"
     return told
+
+
+def require_forcible(request: LlmRequest, can: ModelCapability) -> None:
+    """Refuse to require a call of a model that can't be held to one, as none can that thinks with a budget."""
+    if can.forced_tools is False:
+        CHECKS.refuse(
+            "this model can't be required to call a tool: ask for it in words, with the choice left to it",
+            "unsupported_tool_choice",
+        )
+    if can.reasoning_encoding == BUDGET and _effort(request.model_variant, can) not in (None, OFF):
+        CHECKS.refuse(
+            "a call can't be required of a model that thinks: set the effort to `disabled`, or leave the choice to it",
+            "unsupported_tool_choice",
+        )
 
 
 def _takes_temperature(effort: str | None, can: ModelCapability) -> bool:

@@ -338,6 +338,46 @@ def test_tools_and_choice(choice: LlmToolChoice, sent: str) -> None:
     assert made["tool_choice"] == {"type": sent}
 
 
+@pytest.mark.parametrize(
+    ("model", "variant", "code"),
+    [
+        ("claude-opus-5-5", None, "unsupported_tool_choice"),
+        ("claude-sonnet-5-5", None, "unsupported_tool_choice"),
+        ("claude-haiku-4-5", "low", "unsupported_tool_choice"),
+        ("claude-haiku-4-5", "disabled", None),
+        ("claude-haiku-4-5", None, None),
+        ("claude-opus-5", "low", None),
+        ("unheard-of", "low", None),
+    ],
+)
+def test_a_call_is_required_only_of_a_model_that_can_be_held_to_one(
+    model: str, variant: str | None, code: str | None
+) -> None:
+    """The newest models refuse it, and those that think with a budget; it was the service that said so."""
+    request = asking(tools=(TOOL,), tool_choice=LlmToolChoice.REQUIRED, model=model, model_variant=variant)
+    if code is None:
+        assert body(request)["tool_choice"] == {"type": "any"}
+    else:
+        assert refusal(request) == code
+    assert body(evolve(request, tool_choice=LlmToolChoice.AUTO))["tool_choice"] == {"type": "auto"}
+
+
+@pytest.mark.parametrize(
+    ("model", "sent"),
+    [
+        ("claude-opus-5", {"type": "disabled"}),
+        ("claude-sonnet-5-5", {"type": "between_tools"}),
+        ("claude-opus-5-5", None),
+    ],
+)
+def test_thinking_is_switched_off_in_the_model_s_own_word(model: str, sent: dict[str, str] | None) -> None:
+    request = asking(model=model, model_variant="disabled")
+    if sent is None:
+        assert refusal(request) == "effort_required"
+    else:
+        assert body(request)["thinking"] == sent
+
+
 def test_tools_of_the_services_own_come_first() -> None:
     search = {"type": "web_search_20250305", "name": "web_search"}
     made = body(asking(tools=(TOOL,)), extra_body={"tools": [search], "service_tier": "auto"})

@@ -34,6 +34,7 @@ from lash_plugin_provider_google.endpoint import Endpoint
 from lash_plugin_provider_google.media import part_of_attachment
 from lash_plugin_provider_google.models import Model
 from lash_plugin_provider_google.options import OptionsEncoder
+from lash_provider_kit.request_parts import taken
 from lash_provider_kit.wire_json import dumps
 
 __all__ = ["SKIP_SIGNATURE", "RequestEncoder"]
@@ -108,7 +109,8 @@ class _Reading:
         self._request = request
         self._route = ProviderRoute(provider_id, endpoint.name, request.model)
         # A message with state of ours reads otherwise on another route, so the key says whose encoding it is.
-        self._key = f"google\n{provider_id}\n{endpoint.name}\n{request.model}\n{model.quirks.signed_calls}"
+        can = f"{model.quirks.signed_calls}{taken(model.capability)}"
+        self._key = f"google\n{provider_id}\n{endpoint.name}\n{request.model}\n{can}"
 
     def run(self, run: MessageRun) -> _Contents:
         """A run's contents."""

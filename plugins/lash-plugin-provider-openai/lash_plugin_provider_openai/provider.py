@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import anyio
+from attrs import evolve
 
 from lash_hookspecs.llm import (
     LlmEventSender,
@@ -16,13 +18,13 @@ from lash_hookspecs.llm import (
     ProviderContext,
 )
 from lash_hookspecs.models import ModelCapability
+from lash_plugin_provider_openai.chat_models import chat_capability
 from lash_plugin_provider_openai.decode import ChatDecoder
-from lash_plugin_provider_openai.encode import RequestEncoder
-from lash_plugin_provider_openai.models import OPENAI_MODELS
+from lash_plugin_provider_openai.encode import RequestEncoder, conversation_key
 from lash_plugin_provider_openai.settings import DEFAULT_BASE_URL, OpenAiChatSettings
 from lash_provider_kit.opening import CallGate, headers_of, service_of
 from lash_provider_kit.reader import Limits
-from lash_provider_kit.redact import checked_url, with_path, without_query
+from lash_provider_kit.redact import checked_header, checked_url, with_path, without_query
 
 if TYPE_CHECKING:
     import httpx
@@ -40,8 +42,8 @@ _SET_THE_KEY = (
 class OpenAiChatProvider:
     """Chat Completions at one base URL.
 
-    Raises ConfigurationError for settings that can't work. `transport`, `sleep` (seconds), `wall_clock` (seconds
-    since the epoch) and `limits` are there for tests.
+    Raises ConfigurationError for settings that can't work. `models` is what the user says of models. `transport`,
+    `sleep` (seconds), `wall_clock` (seconds since the epoch) and `limits` are there for tests.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class OpenAiChatProvider:
         *,
         provider_id: str = "openai-chat",
         live_calls_allowed: bool = True,
+        models: Mapping[str, ModelCapability] = MappingProxyType({}),
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         wall_clock: Callable[[], float] = time.time,
@@ -67,15 +70,10 @@ class OpenAiChatProvider:
             hint=_SET_THE_KEY,
         )
         self._base_url = base_url
-        self._encoder = RequestEncoder(settings)
+        self._settings = settings
+        self._models = models
+        self._encoder = RequestEncoder(settings, self.capability)
         self._new_decoder = partial(ChatDecoder, strict_identity=settings.strict_identity)
-        self._capability = ModelCapability(
-            context_window=settings.context_window,
-            structured_output=settings.structured_output,
-            images=settings.images,
-            reasoning_efforts=settings.reasoning_efforts,
-            endpoint=without_query(base_url),  # some gateways want their key in the query
-        )
         self._service = service_of(
             settings,
             provider=provider_id,
@@ -93,8 +91,9 @@ class OpenAiChatProvider:
         return f"<OpenAiChatProvider at {without_query(self._base_url)}>"
 
     def capability(self, model: str) -> ModelCapability:
-        """What the settings say, and where OpenAI itself answers, the table; a model elsewhere is another one."""
-        return self._capability.over(OPENAI_MODELS.capability(model)) if self._is_openai else self._capability
+        """What the user says, the settings, and where OpenAI itself answers, the table."""
+        endpoint = without_query(self._base_url)  # some gateways want their key in the query
+        return chat_capability(self._settings, model, self._models, is_openai=self._is_openai, endpoint=endpoint)
 
     async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
         """Ask, always streaming.
@@ -102,7 +101,13 @@ class OpenAiChatProvider:
         Raises `LlmCallFailed`, or `ConfigurationError` where a key, or the permission for live calls, is missing.
         """
         self._gate.check()
-        return await self._service.call(self._encoder.pieces(request), self._new_decoder, send)
+        headers: Mapping[str, str] = {}
+        if request.scope is not None and self._settings.session_affinity == "header":
+            named = checked_header("session_id", conversation_key(request.scope), "the session's id")
+            headers = {"session_id": named, "x-client-request-id": named}
+        answer = await self._service.call(self._encoder.pieces(request), self._new_decoder, send, headers=headers)
+        told = self._encoder.receipt(request)
+        return evolve(answer, generation_receipt=told) if told else answer
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -112,7 +117,10 @@ class OpenAiChatProvider:
 def open_openai_chat(context: ProviderContext) -> OpenAiChatProvider:
     """The provider for a host's settings."""
     return OpenAiChatProvider(
-        context.settings, provider_id=context.provider_id, live_calls_allowed=context.live_calls_allowed
+        context.settings,
+        provider_id=context.provider_id,
+        live_calls_allowed=context.live_calls_allowed,
+        models=context.models,
     )
 
 

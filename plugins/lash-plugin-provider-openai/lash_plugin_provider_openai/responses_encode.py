@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -18,7 +17,6 @@ from lash_hookspecs.llm import (
     LlmAttachment,
     LlmOutputSpec,
     LlmRequest,
-    LlmRequestScope,
     LlmToolSpec,
 )
 from lash_hookspecs.llm_messages import (
@@ -33,7 +31,9 @@ from lash_hookspecs.llm_messages import (
     ToolResultBlock,
 )
 from lash_hookspecs.models import ModelCapability
-from lash_plugin_provider_openai.encode import arguments
+from lash_plugin_provider_openai.chat_messages import arguments
+from lash_plugin_provider_openai.efforts import effort_of, takes_temperature
+from lash_plugin_provider_openai.encode import conversation_key
 from lash_plugin_provider_openai.responses_settings import OpenAiSettings
 from lash_provider_kit.request_parts import (
     IMAGE_TYPES,
@@ -41,8 +41,9 @@ from lash_provider_kit.request_parts import (
     UNSUPPORTED_OUTPUT,
     RequestChecks,
     Toolsets,
-    asked_effort,
     is_lasting,
+    option_receipt,
+    taken,
 )
 from lash_provider_kit.wire_json import dumps
 
@@ -51,7 +52,6 @@ __all__ = ["MEMO_KEY", "ResponsesEncoder"]
 _CHECKS = RequestChecks("openai")
 MEMO_KEY = "openai-responses"
 
-_CACHE_KEY_LENGTH = 64
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 _FILES: Mapping[str, str] = {
     "application/pdf": "pdf",
@@ -106,10 +106,18 @@ class ResponsesEncoder:
         tail = b"," + dumps(options)[1:-1] if options else b""
         return (dumps(head)[:-1] + b',"input":[', *bodies, b"]" + tail + b"}")
 
+    def receipt(self, request: LlmRequest) -> Mapping[str, str]:
+        """What becomes of each option that `request` asks for."""
+        model = self._capability(request.model)
+        pinned = not takes_temperature(effort_of(request.model_variant, model, _CHECKS), model)
+        otherwise = {"seed": "omitted_unsupported", **({"temperature": "omitted_sampling_pinned"} if pinned else {})}
+        return option_receipt(request.generation, otherwise)
+
     # ---- items
 
     def _run(self, run: MessageRun, attachments: tuple[LlmAttachment, ...], model: ModelCapability) -> Encoded:
-        kept: Encoded | None = run.memo.get(MEMO_KEY)
+        key = f"{MEMO_KEY}:{taken(model)}"  # what is refused here mustn't come from what is kept for another model
+        kept: Encoded | None = run.memo.get(key)
         if kept is not None:
             return kept
         bodies: list[bytes] = []
@@ -119,18 +127,18 @@ class ResponsesEncoder:
             if message.role is LlmRole.SYSTEM:
                 said += [block.text for block in message.blocks if isinstance(block, TextBlock) and block.text]
                 continue
-            body = message.memo.get(MEMO_KEY)
+            body = message.memo.get(key)
             if body is None:
                 body = dumps(self._items(message, attachments, model))[1:-1]
-                if _lasts(message):
-                    message.memo[MEMO_KEY] = body
+                if is_lasting(message):
+                    message.memo[key] = body
                 else:
                     lasts = False
             if body:
                 bodies.append(body)
         made = b",".join(bodies), tuple(said)
         if lasts:
-            run.memo[MEMO_KEY] = made
+            run.memo[key] = made
         return made
 
     def _items(
@@ -180,7 +188,7 @@ class ResponsesEncoder:
 
     def _options(self, request: LlmRequest, model: ModelCapability) -> dict[str, Any]:
         options: dict[str, Any] = {}
-        effort = _effort(request.model_variant, model)
+        effort = effort_of(request.model_variant, model, _CHECKS)
         reasoning: dict[str, Any] = {} if effort is None else {"effort": effort}
         summary = self._settings.reasoning_summary
         if summary != "off" and model.reasoning_encoding != "none" and effort != "none":
@@ -191,9 +199,9 @@ class ResponsesEncoder:
             if model.structured_output is False:
                 _CHECKS.refuse("this model has no structured output", UNSUPPORTED_OUTPUT)
             options["text"] = {"format": _format(request.output_spec)}
-        options |= _generation(request, model, is_off=effort is not None and effort == model.reasoning_off)
+        options |= _generation(request, model, effort)
         if request.scope is not None:
-            options["prompt_cache_key"] = _cache_key(request.scope)
+            options["prompt_cache_key"] = conversation_key(request.scope)
             if self._settings.cache_retention == "24h":
                 options["prompt_cache_retention"] = "24h"
         options |= _CHECKS.plain(self._settings.extra_body, "extra_body")
@@ -244,28 +252,7 @@ def _said(block: object) -> Sequence[dict[str, Any]]:
     return ()
 
 
-def _lasts(message: LlmMessage) -> bool:
-    """Whether it is encoded the same in every request; what models take of attachments differs."""
-    return is_lasting(message) and not any(type(block) is ImageBlock for block in message.blocks)
-
-
-def _effort(variant: str | None, model: ModelCapability) -> str | None:
-    if asked_effort(variant) is None:
-        return None
-    if model.reasoning_encoding == "none":
-        _CHECKS.refuse("this model doesn't reason, so no effort can be chosen", "effort_not_configurable")
-    known = model.reasoning_efforts
-    effort = (model.reasoning_off or "none") if variant == "disabled" else variant
-    if variant == "disabled" and model.reasoning_required:
-        _CHECKS.refuse("this model can't be told not to reason", "effort_required")
-    if known and effort not in known:
-        _CHECKS.refuse(
-            f"this model has no reasoning effort `{variant}`; it has {', '.join(known)}", "unsupported_effort"
-        )
-    return effort
-
-
-def _generation(request: LlmRequest, model: ModelCapability, *, is_off: bool) -> dict[str, Any]:
+def _generation(request: LlmRequest, model: ModelCapability, effort: str | None) -> dict[str, Any]:
     """Sampling; the wire has no seed, and a model that reasons may take no temperature: both are then left out."""
     generation = request.generation
     options: dict[str, Any] = {}
@@ -274,7 +261,7 @@ def _generation(request: LlmRequest, model: ModelCapability, *, is_off: bool) ->
         options["max_output_tokens"] = _CHECKS.output_token_cap(cap)
     if temperature is not None:
         _CHECKS.temperature(temperature)
-        if is_off or not model.sampling_pinned:
+        if takes_temperature(effort, model):
             options["temperature"] = temperature
     if generation.stop_sequences:
         _CHECKS.refuse(
@@ -288,9 +275,3 @@ def _format(spec: LlmOutputSpec) -> dict[str, Any]:
         return {"type": "json_object"}
     schema = _CHECKS.plain(spec.schema, "the output's schema")
     return {"type": "json_schema", "name": spec.name, "schema": schema, "strict": spec.strict}
-
-
-def _cache_key(scope: LlmRequestScope) -> str:
-    """What requests of one conversation have in common: the service keeps them together by it."""
-    key = f"{scope.session_id}::{scope.agent_frame_id}"
-    return key if len(key) <= _CACHE_KEY_LENGTH else sha256(key.encode("utf-8", "replace")).hexdigest()

@@ -92,7 +92,9 @@ class OpenAiProvider:
         Raises `LlmCallFailed`, or `ConfigurationError` where a key, or the permission for live calls, is missing.
         """
         self._gate.check()
-        return await self._service.call(self._encoder.pieces(request), ResponsesDecoder, send)
+        answer = await self._service.call(self._encoder.pieces(request), ResponsesDecoder, send)
+        told = self._encoder.receipt(request)
+        return evolve(answer, generation_receipt=told) if told else answer
 
     async def aclose(self) -> None:
         """Close all connections."""

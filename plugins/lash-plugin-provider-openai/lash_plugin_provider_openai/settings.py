@@ -49,5 +49,20 @@ class OpenAiChatSettings(CallSettings):
         "the name of the output limit; older services know only `max_tokens`",
         check=in_(("max_completion_tokens", "max_tokens")),
     )
+    cache_dialect: Literal["", "none", "key", "anthropic", "gemini"] = setting(
+        "",
+        "how the service is told what to cache: OpenAI's `prompt_cache_key`, or the marks of Anthropic's or Google's "
+        "models behind a gateway; empty: the first at OpenAI, nothing elsewhere",
+        check=in_(("", "none", "key", "anthropic", "gemini")),
+    )
+    cache_retention: Literal["short", "long"] = setting(
+        "short", "how long that is kept, where the dialect can say so: `long` is an hour", check=in_(("short", "long"))
+    )
+    session_affinity: Literal["off", "body", "header"] = setting(
+        "off",
+        "name the conversation to a gateway, which then stays with one server: in the field `session_id`, or in the "
+        "headers `session_id` and `x-client-request-id`",
+        check=in_(("off", "body", "header")),
+    )
     include_usage: bool = setting(True, "ask for usage in the stream; some old services refuse `stream_options`")
     strict_identity: bool = setting(True, "fail when an answer's id or model changes midway")

@@ -7,8 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from lash_hookspecs.errors import LlmCallFailed
-from lash_hookspecs.llm import LlmAttachment, LlmCallError, LlmToolChoice, LlmToolSpec, ProviderFailureKind
+from lash_hookspecs.llm import (
+    GenerationOptions,
+    LlmAttachment,
+    LlmCallError,
+    LlmToolChoice,
+    LlmToolSpec,
+    ProviderFailureKind,
+)
 from lash_hookspecs.llm_messages import ImageBlock, LlmMessage, LlmTextMessage
+from lash_hookspecs.models import ModelCapability
 
 __all__ = [
     "IMAGE_TYPES",
@@ -19,6 +27,8 @@ __all__ = [
     "Toolsets",
     "asked_effort",
     "is_lasting",
+    "option_receipt",
+    "taken",
 ]
 
 IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
@@ -132,6 +142,22 @@ def is_lasting(message: LlmMessage) -> bool:
     return type(message) is LlmTextMessage or all(
         block.attachment is not None for block in message.blocks if type(block) is ImageBlock
     )
+
+
+def option_receipt(asked: GenerationOptions, otherwise: Mapping[str, str]) -> Mapping[str, str]:
+    """What became of each option that is asked for: what `otherwise` says of it, or that it was applied."""
+    told = {
+        "output_token_cap": asked.output_token_cap is not None,
+        "temperature": asked.temperature is not None,
+        "seed": asked.seed is not None,
+        "stop_sequences": bool(asked.stop_sequences),
+    }
+    return {name: otherwise.get(name, "applied") for name, is_asked in told.items() if is_asked}
+
+
+def taken(can: ModelCapability) -> str:
+    """What attachments a model takes, as a part of the key of what is kept: one that is refused isn't another's."""
+    return "".join("-" if each is False else "+" for each in (can.images, can.documents, can.audio, can.video))
 
 
 def _is_integer(value: object) -> bool:

@@ -55,6 +55,9 @@ _MESSAGE_CHARS = 1024
 _STREAMED = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
 
 
+_NO_HEADERS: Mapping[str, str] = {}
+
+
 def _as_bearer(credential: Credential) -> Mapping[str, str]:
     return {"authorization": f"Bearer {credential.secret}"}
 
@@ -123,11 +126,12 @@ class StreamingService:
         send: LlmEventSender,
         *,
         url: str | None = None,
+        headers: Mapping[str, str] = _NO_HEADERS,
     ) -> LlmResponse:
         """POST `body`, whole or in pieces, and return the whole answer; `decoder` makes a fresh one for each attempt.
 
-        `url` replaces the service's own for this call, on the same host. Raises `LlmCallFailed`, with every secret
-        taken out.
+        `url` replaces the service's own for this call, on the same host; `headers` are this call's further ones. Raises
+        `LlmCallFailed`, with every secret taken out.
         """
 
         pieces = (body,) if isinstance(body, bytes) else body
@@ -135,12 +139,12 @@ class StreamingService:
 
         async def attempt() -> LlmResponse:
             nonlocal credential
-            headers: Mapping[str, str] = {}
+            own = headers
             if self._credentials is not None:
                 credential = await self._credentials.current()
                 self._redact.add([credential.secret, credential.refresh_secret])
-                headers = self._authorize(credential)
-            post = partial(self.transport.post, pieces, headers, url)
+                own = {**headers, **self._authorize(credential)}
+            post = partial(self.transport.post, pieces, own, url)
             try:
                 if self._limiter is None:
                     return await self._attempt(post, decoder(), send)

@@ -262,6 +262,17 @@ async def no_images(scene: Scene) -> None:
     same((await _refused(scene, lambda: _with_attachment("image/png"))).code, "unsupported_attachment_capability")
 
 
+@CASES("image-kept-from-another", Ability.IMAGES, Ability.NO_IMAGES, invariant=20)
+async def image_kept_from_another(scene: Scene) -> None:
+    """Nor does it get by because another provider, whose model takes images, has encoded the same message before."""
+    request = _with_attachment("image/png")
+    await sent(scene, request)
+    scene.open(images=False)
+    scene.server.requests.clear()
+    error = await scene.fail(request)
+    same((error.kind, error.code, scene.tries), (Kind.VALIDATION, "unsupported_attachment_capability", 0))
+
+
 @CASES("lost-attachment", Ability.IMAGES)
 async def lost_attachment(scene: Scene) -> None:
     """An attachment whose bytes nobody loaded is refused before any request."""
