@@ -149,6 +149,7 @@ async def collect(
     An item comes as a pair with the plugin's id. Raises `PluginError` for the first that raises, or returns what is no
     `item`; the later ones aren't called.
     """
+    # The walk is that of `spoken`, which would be left and entered once an item: ten items took 9 µs in place of 5.
     found: list[tuple[str, Any]] = []
     expected = object if item is None else item
     known = None  # the class of the last item: the next one is nearly always of the same
@@ -225,12 +226,10 @@ async def spoken(rest: Iterator[HookImpl], bind: Bind | None, given: dict[str, A
     # Most have nothing to say, so the walk past them is what a hook costs.
     started = perf_counter()
     for impl in rest:
-        if impl.takes_only_ctx and bind is not None:
-            ctx, arguments = bind(impl.plugin_id), None
-        else:
-            arguments = arguments_of(impl, bind, given)
+        if bind is not None and impl.takes_ctx:
+            given["ctx"] = bind(impl.plugin_id)
         try:
-            result = outcome = impl.function(ctx) if arguments is None else impl.function(*arguments)
+            result = outcome = impl.function(given["ctx"]) if impl.takes_only_ctx else impl.function(*impl.pick(given))
             if type(outcome) is CoroutineType and impl.limit_s is None:
                 result = await outcome
             elif outcome is not None:
@@ -262,42 +261,25 @@ async def chain(
     With `on_error="keep"` one that fails is logged, added to `issues`, and passed over. `changed_by` gets the ids of
     those that returned a value.
     """
-    usual = ("ctx", argname)
-    started = perf_counter()
-    for impl in impls:
-        arguments: Sequence[Any]
-        if bind is not None and impl.takes_only_ctx:
-            arguments = (bind(impl.plugin_id),)
-        elif bind is None or impl.argnames != usual:
-            kwargs[argname] = value
-            arguments = arguments_of(impl, bind, kwargs)
-        else:
-            arguments = (bind(impl.plugin_id), value)
-        outcome = None
+    rest, kwargs[argname] = iter(impls), value
+    while True:
         try:
-            result = outcome = impl.function(*arguments)
-            if type(outcome) is CoroutineType and impl.limit_s is None:
-                result = await outcome
-            elif outcome is not None:
-                result = await _in_time(impl, outcome)
-            if result is not None and not isinstance(result, expects):
+            said = await spoken(rest, bind, kwargs)
+            if said is None:
+                return value
+            impl, result = said
+            if not isinstance(result, expects):
                 raise wrong_type(impl, result, expects, many=False)
-        except BaseException as error:
-            failure = failure_of(impl, error)
+        except PluginError as failure:
             if on_error == "raise":
-                raise failure  # noqa: B904  # the same
-            _log.warning("%s; the previous value is kept", failure, exc_info=error)
+                raise
+            _log.warning("%s; the previous value is kept", failure, exc_info=failure.__cause__ or failure)
             if issues is not None:
-                issues.append(HookIssue(plugin_id=impl.plugin_id, hook=impl.hook, message=str(failure)))
-            result = None
-        before, started = started, perf_counter()
-        if started - before > SLOW_S:
-            _warn_of_slow(impl, started - before, outcome)
-        if result is not None:
-            value = result
-            if changed_by is not None:
-                changed_by.append(impl.plugin_id)
-    return value
+                issues.append(HookIssue(plugin_id=failure.plugin_id, hook=failure.hook, message=str(failure)))
+            continue
+        kwargs[argname] = value = said[1]
+        if changed_by is not None:
+            changed_by.append(impl.plugin_id)
 
 
 async def first(

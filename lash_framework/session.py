@@ -349,9 +349,10 @@ class Session:
             )
 
     async def append(self, request: AppendSessionNodesRequest) -> AppendSessionNodesResult:
-        """Append messages or protocol events outside a turn, once per operation id; waits for a running turn.
+        """Append messages or protocol events outside a turn, once per operation id.
 
-        Raises `SessionBusy` while a turn is interrupted, suspended or blocked.
+        Waits for a turn that runs, here or elsewhere: its commit takes the place that an append would take, and who
+        runs it has paid. Raises `SessionBusy` while a turn is interrupted, suspended or blocked.
         """
         resident = self._resident
         resident.refuse_from_within()

@@ -640,6 +640,34 @@ async def test_appending_outside_a_turn_happens_once() -> None:
         assert isinstance(await session.append(stale), StaleBranch)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "from another host"])
+async def test_an_append_waits_for_the_turn_that_runs_and_comes_behind_it(elsewhere: bool, tmp_path: Path) -> None:
+    """Ahead of it, it would take the place that the turn's commit is for: one that is paid for would be refused."""
+    asked, go_on = anyio.Event(), anyio.Event()
+
+    async def say(request: Any) -> str:
+        asked.set()
+        await go_on.wait()
+        return "An answer."
+
+    store = f"sqlite:///{tmp_path / 'sessions.db'}"
+    note = AppendSessionNodesRequest(operation_id="op", nodes=(SessionAppendNode.user("m", "By the way."),))
+    async with agent(say, store=store) as lash, agent([], store=store) as other, anyio.create_task_group() as tasks:
+        session = await lash.session("s")
+        tasks.start_soon(session.run, "A question.")
+        await asked.wait()
+        with anyio.move_on_after(0.05) as limit:  # whoever won't wait says for how long
+            await session.append(note)
+        assert limit.cancelled_caught
+        host = other if elsewhere else lash
+        tasks.start_soon((await host.session("s", recover=False)).append, note)
+        await anyio.wait_all_tasks_blocked()
+        go_on.set()
+    async with agent([], store=store) as lash:
+        said = [each.text for each in await (await lash.session("s")).messages()]
+    assert said == ["A question.", "An answer.", "By the way."]
+
+
 async def test_explain_names_who_put_what_before_the_model() -> None:
 
     def lash_prompt_contributions(ctx: Any) -> PromptContribution:
