@@ -219,6 +219,9 @@ class PageRun:
                 f"{snippet}: no test runs {', '.join(sorted(unknown))}: give a reason for not running it"
             )
             self._mark_used(command)
+            settings = self.folder / "lash.toml"
+            if "lash" in programs(command) and settings.exists():  # which may name what it starts
+                self._mark_used(settings.read_text(encoding="utf-8"))
             done = subprocess.run(
                 ["bash", "-c", command],
                 cwd=self.folder,

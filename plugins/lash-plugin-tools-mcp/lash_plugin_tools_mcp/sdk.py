@@ -27,7 +27,7 @@ from lash_plugin_tools_mcp.sieve import Sieve
 from lash_plugin_tools_mcp.stdio import stdio
 
 if TYPE_CHECKING:
-    from mcp.client._transport import Transport
+    from mcp.client import Transport
 
     from lash_plugin_tools_mcp.connection import Connection
     from lash_plugin_tools_mcp.ends import End

@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mcp.client._transport import ReadStream, TransportStreams
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCResponse
 from mcp_types.methods import validate_server_result
 from pydantic import ValidationError
+
+if TYPE_CHECKING:
+    from mcp.client._transport import ReadStream, TransportStreams
 
 __all__ = ["Sieve"]
 
 log = logging.getLogger("lash.mcp")
 
 
-class Sieve(AbstractAsyncContextManager[TransportStreams]):
+class Sieve(AbstractAsyncContextManager["TransportStreams"]):
     """A transport that leaves out tools which aren't what the protocol says, once it is told its `version`."""
 
     def __init__(self, transport: AbstractAsyncContextManager[TransportStreams]) -> None:
