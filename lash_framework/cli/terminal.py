@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -82,6 +82,15 @@ class TerminalScreen(Screen):
         self._break()
         self._tools[correlation_id] = call_text(event.name, event.args)
         self._spin(", ".join(self._tools.values()))
+
+    def on_plugin_surface(self, event: Any, correlation_id: str) -> None:
+        """The last line of what a running call shows, such as a command's output, stands in the spinner."""
+        text = event.payload.get("text") if isinstance(event.payload, Mapping) else None
+        if correlation_id in self._tools and isinstance(text, str):
+            line = clean(text).strip().rpartition("\n")[2]
+            self._spin(
+                f"{self._tools[correlation_id].partition('(')[0]}: {line}" if line else self._tools[correlation_id]
+            )
 
     def on_tool_call_completed(self, event: Any, correlation_id: str) -> None:
         """One line per call."""
