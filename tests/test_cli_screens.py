@@ -89,6 +89,21 @@ def test_answers_and_calls_have_lines_of_their_own() -> None:
     assert terminal(TWO_ANSWERS) == 'Let me.\n→ add(a=1, b="x") = 3  (12 ms)\nDone.\n'
 
 
+def test_a_running_call_shows_its_last_line_where_the_spinner_is() -> None:
+    screen = TerminalScreen(console=Console(file=io.StringIO(), width=80, force_terminal=True))
+    started = a.ToolCallStarted(call_id="c", name="shell", args={"command": "make"})
+    said = []
+    for event in (started, *(a.PluginSurface(plugin_id="p", name="output", payload=each) for each in SURFACES)):
+        screen.show(a.TurnActivity("1", "c", event))
+        assert screen._status is not None
+        said.append(str(screen._status.status))
+    screen.close()
+    assert said == ['shell(command="make")', "shell: two", 'shell(command="make")', *["shell: [31mred"] * 3]
+
+
+SURFACES: list[Any] = [{"text": "one\ntwo\n"}, {"text": "\n"}, {"text": "\x1b[31mred"}, {"text": 1}, "red"]
+
+
 def test_text_is_written_the_moment_it_comes() -> None:
     out = io.StringIO()
     screen = PlainScreen(out, io.StringIO())

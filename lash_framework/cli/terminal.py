@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -87,6 +87,15 @@ class TerminalScreen(Screen):
         """How far one of them has come."""
         part = "" if event.done is None else f" {event.done:.0%}"
         self._spin(f"{self._tools.get(correlation_id, '')}{part} {clean(event.text)}")
+
+    def on_plugin_surface(self, event: Any, correlation_id: str) -> None:
+        """The last line of what a running call shows, such as a command's output, stands in the spinner."""
+        text = event.payload.get("text") if isinstance(event.payload, Mapping) else None
+        if correlation_id in self._tools and isinstance(text, str):
+            line = clean(text).strip().rpartition("\n")[2]
+            self._spin(
+                f"{self._tools[correlation_id].partition('(')[0]}: {line}" if line else self._tools[correlation_id]
+            )
 
     def on_tool_call_completed(self, event: Any, correlation_id: str) -> None:
         """One line per call."""

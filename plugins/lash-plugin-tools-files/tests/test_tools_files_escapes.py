@@ -146,12 +146,12 @@ TRIED = [("", *row) for row in ROWS] + [(RG or "rg", *row) for row in ROWS if ro
 
 
 @pytest.mark.parametrize(
-    ("ripgrep", "make", "tool", "args", "code"),
-    [(rg, *row) for rg, _, *row in TRIED],
+    ("anyio_backend", "ripgrep", "make", "tool", "args", "code"),
+    [(("asyncio", "trio")[at % 2], rg, *row) for at, (rg, _, *row) in enumerate(TRIED)],
     ids=[f"{name}{', ripgrep' if rg else ''}" for rg, name, *_ in TRIED],
 )
 async def test_there_is_no_way_out(
-    tmp_path: Path, ripgrep: str, make: Make, tool: str, args: dict[str, Any], code: str | None
+    tmp_path: Path, ripgrep: str, make: Make, tool: str, args: dict[str, Any], code: str | None, anyio_backend: str
 ) -> None:
     at = world(tmp_path, ripgrep=ripgrep)
     make(at)

@@ -29,6 +29,8 @@ def test_its_hooks_are_hooks() -> None:
     manager.add_hookspecs(specs)
     manager.register(plugin)
     manager.check_pending()
+    # None of a turn's: one that uses no file pays nothing for it.
+    assert {each.name for each in manager.get_hookcallers(plugin) or ()} == {"lash_plugin_info", "lash_tools"}
     info = plugin.lash_plugin_info()
     assert (info.id, info.enabled_by_default) == ("tools-files", False)
     assert info.capabilities == {"filesystem", "subprocess"}

@@ -182,7 +182,7 @@ class Supervisor:
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(wake, select.POLLIN)
-        while self.reap():
+        while self.runs():
             for fd, _ in poll.poll(self.pause() * 1000):
                 if fd == wake:
                     os.read(wake, 4096)
@@ -190,20 +190,28 @@ class Supervisor:
                     self.listen()
             self.judge()
         self.finish()
-        return {"status": self.status, "reason": self.reason, "stopped": self.stopped, "left": len(self.alive())}
+        left = len(descendants()) if self.reap() else 0
+        return {"status": self.status, "reason": self.reason, "stopped": self.stopped, "left": left}
+
+    def runs(self) -> bool:
+        """Whether the command itself still runs."""
+        self.reap()
+        return self.status is None
 
     def reap(self) -> bool:
-        """Take note of what has ended; whether the command itself still runs."""
+        """Take note of what has ended; whether there is any child.
+
+        That is what counts in the end: the list of `/proc` may miss one that changes its parent while it is read.
+        """
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                break
+                return False
             if pid == 0:
-                break
+                return True
             if pid == self.pid:
                 self.status = os.waitstatus_to_exitcode(status)
-        return self.status is None
 
     def pause(self) -> float:
         now = time.monotonic()
@@ -218,10 +226,15 @@ class Supervisor:
             self.stop("timeout")
         if self.kill_at is not None and now >= self.kill_at:
             self.kill()
-        most = self.asked["max_processes"]
-        if LINUX and len(descendants()) > most:
-            self.reason = self.reason or "too_many_processes"
+        if self.are_too_many():
             self.kill()
+
+    def are_too_many(self) -> bool:
+        """Whether there are more processes than may be."""
+        if len(descendants()) <= self.asked["max_processes"]:
+            return False
+        self.reason = self.reason or "too_many_processes"
+        return True
 
     def listen(self) -> None:
         """Do what is said; end everything if nobody is there any more."""
@@ -258,24 +271,18 @@ class Supervisor:
 
     def finish(self) -> None:
         """The command has ended: so does what it left."""
-        left = self.alive()
-        if left or not LINUX:
+        if self.reap() or not LINUX:
+            left = descendants()
             self.stopped = sum(name_of(pid) != self.asked["wrapper"] for pid in left)
             self.signal_group(signal.SIGTERM)
             for pid in left:
                 send(pid, signal.SIGTERM)
                 send(pid, signal.SIGCONT)
             until = time.monotonic() + (0 if self.reason else self.asked["grace_s"])
-            while self.alive() and time.monotonic() < until:
-                self.reap()
+            while self.reap() and time.monotonic() < until and not self.are_too_many():
                 if select.select([self.control], [], [], 0.01)[0] and not os.read(self.control, 65536):
                     break  # nobody waits for them to end well
             self.kill()
-
-    def alive(self) -> list[int]:
-        """All below this one, once those that have ended are taken note of."""
-        self.reap()
-        return descendants()
 
     def kill(self) -> None:
         """Kill all. Those that make new ones are held first, or they might be quicker."""
@@ -289,12 +296,9 @@ class Supervisor:
             held |= new
             if time.monotonic() > until:
                 break
-        while True:
+        while self.reap() and time.monotonic() < until:
             for pid in descendants():
                 send(pid, signal.SIGKILL)
-            self.reap()
-            if not descendants() or time.monotonic() > until:
-                return
             select.select([], [], [], 0.002)
 
     def tell(self, what: dict[str, Any]) -> None:

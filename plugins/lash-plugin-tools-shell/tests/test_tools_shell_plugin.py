@@ -33,6 +33,9 @@ def test_its_hooks_are_hooks() -> None:
     manager.add_hookspecs(specs)
     manager.register(plugin)
     manager.check_pending()
+    # None of a turn's: one that runs no command pays nothing for it.
+    callers = manager.get_hookcallers(plugin) or ()
+    assert {each.name for each in callers} == {"lash_plugin_info", "lash_tools", "lash_lifespan"}
     info = plugin.lash_plugin_info()
     assert (info.id, info.enabled_by_default) == ("tools-shell", False)
     assert info.capabilities == {"filesystem", "network", "subprocess"}
