@@ -37,7 +37,7 @@ def short(key: str) -> str:
 def is_silent(outcome: RuntimeEffectOutcome) -> bool:
     """Whether hooks were asked, said nothing, and remember nothing new."""
     match outcome:
-        case ToolHooksOutcome(args=None, output=None, view=None, interventions=(), hooks=hooks):
+        case ToolHooksOutcome(args=None, output=None, view=None, interventions=(), questions=(), hooks=hooks):
             return _is_empty(hooks)
         case AssistantResponseOutcome(response=None, hooks=hooks):
             return _is_empty(hooks)

@@ -104,10 +104,11 @@ def _instructions(text: str) -> str:
 def _run(invocation: Invocation, text: str, tools: tuple[str, ...], screen: Screen, job: _Job) -> AssembledTurn:
     import anyio
 
+    from lash_framework.cli.asking import answer_at_terminal
     from lash_framework.cli.tool_files import load_tools
     from lash_framework.cli.turns import run_turn, with_signals
     from lash_framework.cli.unfinished import go_on_first
-    from lash_hookspecs.errors import TurnCancelled
+    from lash_hookspecs.errors import TurnCancelled, TurnSuspended
 
     async def work(gate: Gate) -> AssembledTurn:
         job.gate = gate
@@ -120,21 +121,25 @@ def _run(invocation: Invocation, text: str, tools: tuple[str, ...], screen: Scre
             if not await go_on_first(lash, session, tools, gate):
                 raise TurnCancelled("cancelled while the turn before it ran")
             gate.again = invocation.resumes(lash, session.id, tools)
-            try:
-                return await run_turn(
-                    session,
-                    text,
-                    screen,
-                    gate,
-                    turn_id=job.turn_id,
-                    wait=job.wait,
-                    max_cost=job.max_cost,
-                    max_tokens=job.max_tokens,
-                    logs=invocation.logs,
-                    location=lash.location,
-                )
-            finally:
-                job.turn_id = gate.turn_id or job.turn_id
+            while True:
+                try:
+                    return await run_turn(
+                        session,
+                        text,
+                        screen,
+                        gate,
+                        turn_id=job.turn_id,
+                        wait=job.wait,
+                        max_cost=job.max_cost,
+                        max_tokens=job.max_tokens,
+                        logs=invocation.logs,
+                        location=lash.location,
+                    )
+                except TurnSuspended as waits:
+                    if not await answer_at_terminal(lash, waits):
+                        raise
+                finally:
+                    job.turn_id = gate.turn_id or job.turn_id  # with which it is gone on with
 
     return anyio.run(with_signals, work)
 

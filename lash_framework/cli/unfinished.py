@@ -86,8 +86,9 @@ async def go_on_first(lash: Lash, session: Session, tools: Sequence[str], gate: 
     Raises `TurnSuspended` and `TurnBlocked` for a turn that stands in the way. Who runs the session elsewhere goes on
     with all of it.
     """
+    from lash_framework.cli.asking import answer_at_terminal
     from lash_framework.recovery import RecoveryGate
-    from lash_hookspecs.errors import LashError, SessionBusy
+    from lash_hookspecs.errors import LashError, SessionBusy, TurnSuspended
 
     if not lash.settings.durability.recover:
         return True
@@ -99,7 +100,13 @@ async def go_on_first(lash: Lash, session: Session, tools: Sequence[str], gate: 
     stops = RecoveryGate()
     gate.attach(stops)
     try:
-        recovered = await session.recover(gate=stops)
+        while True:
+            try:
+                recovered = await session.recover(gate=stops)
+                break
+            except TurnSuspended as waits:
+                if not await answer_at_terminal(lash, waits):
+                    raise
     except SessionBusy:
         return True
     except LashError as error:
