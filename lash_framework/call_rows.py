@@ -48,6 +48,7 @@ def keys_within(rows: Mapping[str, JournalRow], calls: Set[str]) -> Iterator[str
     for key, row in rows.items():
         if hooked_call_of(row) in calls:
             yield key
+            yield from (each.key for each in decode(ToolHooksOutcome, row.body).questions)
         elif call_of(row) in calls:
             yield key
             attempt = 1

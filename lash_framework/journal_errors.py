@@ -69,16 +69,23 @@ class JournalRefusal(ReplayError):
 class EffectsSuspended(LashError):
     """The turn can't go on before somebody answered these. `waiting` has the label of each by its replay key.
 
-    `deferred` are those that wait for their completion; of the others a person must say whether they happened.
+    `deferred` are those that wait for their completion, `questions` for a person to allow them; of the others a person
+    must say whether they happened.
     """
 
-    def __init__(self, waiting: Mapping[str, str], deferred: Set[str] = frozenset()) -> None:
+    def __init__(
+        self, waiting: Mapping[str, str], deferred: Set[str] = frozenset(), *, questions: Set[str] = frozenset()
+    ) -> None:
         self.waiting = dict(waiting)
         self.deferred = frozenset(deferred)
-        unknown = ", ".join(label for key, label in waiting.items() if key not in deferred)
+        self.questions = frozenset(questions)
+        known = self.deferred | self.questions
+        unknown = ", ".join(label for key, label in waiting.items() if key not in known)
         waits = ", ".join(label for key, label in waiting.items() if key in deferred)
+        asked = ", ".join(label for key, label in waiting.items() if key in questions)
         told = [f"a crash interrupted {unknown}; a person must say whether it happened"] if unknown else []
-        super().__init__("; ".join([*told, *([f"{waits} waits for its completion"] if waits else [])]))
+        told += [f"{waits} waits for its completion"] if waits else []
+        super().__init__("; ".join([*told, *([f"{asked} waits for a person to allow it"] if asked else [])]))
 
     @property
     def keys(self) -> tuple[str, ...]:

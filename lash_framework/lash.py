@@ -331,6 +331,16 @@ class Lash:
         journalling = self.require_journal("`lash pending`")
         return await resolve(journalling, key, result=result, error=error, happened=happened, wait=wait)
 
+    async def answer(self, key: str, choice: str, *, note: str = "", wait: bool = False) -> PendingCall:
+        """Say what a person answers to a plugin's question about a pending call; `note` is for the model to read.
+
+        A beginning of the key is enough; `Session.recover` goes on. Raises `UnknownName`, `ConfigurationError` for a
+        choice that there isn't, and `SessionBusy` (or waits).
+        """
+        from lash_framework.pending import answer
+
+        return await answer(self.require_journal("`lash pending`"), key, choice, note, wait=wait)
+
     async def replay(self, turn_id: str, session_id: str | None = None) -> Replayed:
         """Replay a committed turn from its journal: nothing is executed, nothing is written.
 

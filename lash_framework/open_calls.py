@@ -13,8 +13,9 @@ from lash_framework.tool_hooks import CallPlace
 from lash_hookspecs.effect_outcomes import HookRecord
 from lash_hookspecs.effects import child_key
 from lash_hookspecs.errors import EffectControllerError
+from lash_hookspecs.questions import PersonQuestion
 from lash_hookspecs.tool_interventions import ToolIntervention
-from lash_hookspecs.tools import CompletedToolCall, PendingToolCall
+from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, ToolCallOutput
 from lash_hookspecs.values import mutable
 
 __all__ = ["Ends", "OpenCall"]
@@ -30,6 +31,7 @@ class OpenCall:
     the records of all hooks around it, and around the calls within it. `slot` is its place, if its tool has a limit.
     `attempt` counts from 1; `earlier` are the calls that the tool made in those before. `is_shown`: its beginning is.
     `in_thread`: it runs where no cancel stops it. `answer` is what somebody completed it with, until that is taken.
+    `questions` are those that a person has to answer before it is made, or is what a hook says, `unasked`.
     """
 
     asked: PendingToolCall
@@ -49,6 +51,8 @@ class OpenCall:
     is_shown: bool = False
     in_thread: bool = False
     answer: CompletedToolCall | None = None
+    questions: tuple[PersonQuestion, ...] = ()
+    unasked: ToolCallOutput | None = None
 
     @property
     def key(self) -> str:
@@ -102,12 +106,14 @@ class Ends:
     faults: list[EffectControllerError] = field(factory=list)
     waiting: dict[str, str] = field(factory=dict)
     deferred: set[str] = field(factory=set)
+    questions: set[str] = field(factory=set)
 
     def add(self, error: EffectControllerError | EffectsSuspended) -> None:
         """One more."""
         if isinstance(error, EffectsSuspended):
             self.waiting |= error.waiting
             self.deferred |= error.deferred
+            self.questions |= error.questions
         else:
             self.faults.append(error)
 
@@ -116,4 +122,4 @@ class Ends:
         for error in (*self.broken, *self.faults):
             raise error
         if self.waiting:
-            raise EffectsSuspended(self.waiting, self.deferred)
+            raise EffectsSuspended(self.waiting, self.deferred, questions=self.questions)

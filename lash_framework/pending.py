@@ -1,4 +1,4 @@
-"""Calls that wait for somebody: whose end their tools put off, and unsafe ones that a crash left unknown."""
+"""Calls that wait for somebody: whose end tools put off, that a person is to allow, or that a crash left unknown."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from lash_framework.call_rows import pending
+from lash_framework.call_rows import hooked_call_of, pending
 from lash_framework.cut_calls import cut_row, may_be_cut
 from lash_framework.result_room import ResultRoom
 from lash_framework.tool_calls import MAX_RESULT_BYTES, completed, failure
 from lash_framework.tool_deferrals import answer_row
+from lash_framework.tool_questions import question_row
 from lash_framework.unfinished import all_items
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
 from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand
-from lash_hookspecs.effect_outcomes import ToolCallDone, ToolCallEffectOutcome, ToolCallPending
+from lash_hookspecs.effect_outcomes import ToolCallDone, ToolCallEffectOutcome, ToolCallPending, ToolHooksOutcome
 from lash_hookspecs.errors import CodecError, ConfigurationError, UnknownName
 from lash_hookspecs.inbox import InboxItem, InboxState
 from lash_hookspecs.journal import TurnBegun
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
+from lash_hookspecs.questions import PersonQuestion
 from lash_hookspecs.tools import (
     CompletedToolCall,
     OnUnknown,
@@ -36,7 +38,7 @@ from lash_hookspecs.waits import Resolution, ResolvedError, ResolvedOk
 if TYPE_CHECKING:
     from lash_framework.admission import Journalling
 
-__all__ = ["PendingCall", "pending_calls", "resolve", "waiting_in"]
+__all__ = ["PendingCall", "answer", "pending_calls", "resolve", "waiting_in"]
 
 _CALL = RuntimeEffectKind.TOOL_CALL
 
@@ -55,6 +57,7 @@ class PendingCall:
     """A call that waits for an answer. `key` names it for `resolve`; `item` is its turn's inbox item.
 
     `deferred`: its tool put off its end, until `until_ms` (since 1970) if that is given, and `said` so much meanwhile.
+    `question`: a plugin asks a person about it before it is made, `said` is what it asks, and nothing happened yet.
     Else a crash interrupted it, and it may or may not have happened.
     """
 
@@ -68,10 +71,12 @@ class PendingCall:
     deferred: bool = False
     until_ms: int | None = None
     said: Any = None
+    question: PersonQuestion | None = None
 
 
-Waiting = tuple[JournalRow, ToolCallCommand | ToolCallPending]
-"""The record of a call, and what it says."""
+What = ToolCallCommand | ToolCallPending | PersonQuestion
+Waiting = tuple[JournalRow, What]
+"""The record of a call, or of the hooks before it, and what it says."""
 
 
 async def pending_calls(journalling: Journalling) -> Sequence[PendingCall]:
@@ -79,7 +84,7 @@ async def pending_calls(journalling: Journalling) -> Sequence[PendingCall]:
     return [_shown(*each) for each in await _waiting(journalling)]
 
 
-async def _waiting(journalling: Journalling) -> list[tuple[InboxItem, JournalRow, ToolCallCommand | ToolCallPending]]:
+async def _waiting(journalling: Journalling) -> list[tuple[InboxItem, JournalRow, What]]:
     found = []
     async for item in all_items(journalling.store, states=_BEGUN):
         rows = await journalling.store.load_journal(item.session_id, item.turn_id or "")
@@ -88,11 +93,15 @@ async def _waiting(journalling: Journalling) -> list[tuple[InboxItem, JournalRow
 
 
 def waiting_in(item: InboxItem, rows: Sequence[JournalRow]) -> list[Waiting]:
-    """The calls of an item's journal that wait for an answer: to be completed, or whether they happened."""
-    answered, calls = {row.key for row in rows}, [row for row in rows if row.kind == _CALL]
+    """The calls of an item's journal that wait for an answer: to be allowed or completed, or whether they happened."""
+    answered = {row.key for row in rows}
     found: list[Waiting] = []
-    for row in calls:
-        if row.status is JournalStatus.DONE:
+    for row in rows:
+        if row.kind == RuntimeEffectKind.TOOL_HOOKS:
+            found += [(row, each) for each in _questions(row) if each.key not in answered]
+        elif row.kind != _CALL:
+            continue
+        elif row.status is JournalStatus.DONE:
             try:
                 launch = decode(ToolCallEffectOutcome, row.body).launch
             except CodecError:
@@ -106,7 +115,30 @@ def waiting_in(item: InboxItem, rows: Sequence[JournalRow]) -> list[Waiting]:
     return found
 
 
-def _shown(item: InboxItem, row: JournalRow, what: ToolCallCommand | ToolCallPending) -> PendingCall:
+def _questions(row: JournalRow) -> Sequence[PersonQuestion]:
+    """What hooks asked people about a call."""
+    if row.status is not JournalStatus.DONE:
+        return ()
+    try:
+        return decode(ToolHooksOutcome, row.body).questions
+    except CodecError:
+        return ()  # which is told to who goes on with the turn
+
+
+def _shown(item: InboxItem, row: JournalRow, what: What) -> PendingCall:
+    if isinstance(what, PersonQuestion):
+        return PendingCall(
+            key=what.key,
+            session_id=item.session_id,
+            turn_id=item.turn_id or "",
+            item=item.no,
+            tool_name=what.tool_name,
+            call_id=hooked_call_of(row) or "",
+            args=what.args,
+            until_ms=what.until_ms,
+            said=what.question,
+            question=what,
+        )
     is_deferred = isinstance(what, ToolCallPending)
     call = what.result if isinstance(what, ToolCallPending) else what.call
     output = what.result.output.outcome if isinstance(what, ToolCallPending) else None
@@ -133,14 +165,12 @@ async def resolve(
     answer that is too large, and `SessionBusy` while the turn runs or somebody else answers, be it here; with `wait`,
     that is waited for.
     """
-    waiting = await _waiting(journalling)
-    found = [each for each in waiting if _shown(*each).key.startswith(key)]
-    if len(found) != 1 or not key:
-        several = f"it begins {len(found)} keys: type more of it" if found and key else "`lash pending list` lists them"
-        raise UnknownName("pending call", key, hint=several)
-    ((item, row, what),) = found
+    item, row, what = await _named(journalling, key)
     shown = _shown(item, row, what)
     became: CompletedToolCall | None = None
+    if isinstance(what, PersonQuestion):
+        text = f"`{shown.tool_name}` waits for a person to allow it: answer with {_choices(what)}, as in "
+        raise ConfigurationError(f"{text}`lash pending answer {shown.key[:12]} {what.choices[0].choice_id}`")
     try:
         _require_small(shown.tool_name, result if error is None else error)
         if isinstance(what, ToolCallPending):
@@ -152,6 +182,52 @@ async def resolve(
             answer = evolve(row, status=JournalStatus.DONE, body=encode(outcome, levels=MAX_NESTING))
     except CodecError as fault:
         raise ConfigurationError(f"the result for `{shown.tool_name}` has no JSON form: {fault}") from fault
+    await _record(journalling, item, row, answer, became, key, wait)
+    return shown
+
+
+async def answer(journalling: Journalling, key: str, choice: str, note: str, *, wait: bool = False) -> PendingCall:
+    """Record what a person says to a plugin's question about a call. The first answer counts.
+
+    Raises `UnknownName` for a key that nothing waits under, or more than one does, `ConfigurationError` for one that
+    waits for something else and for a choice that there isn't, and `SessionBusy` while the turn runs, or waits for it.
+    """
+    item, row, what = await _named(journalling, key)
+    shown = _shown(item, row, what)
+    if not isinstance(what, PersonQuestion):
+        text = f"`{shown.tool_name}` waits for no such answer: `lash pending resolve {shown.key[:12]}` completes it"
+        raise ConfigurationError(text)
+    if what.choice(choice) is None:
+        raise ConfigurationError(f"`{choice}` is no answer to plugin `{what.plugin_id}`: it takes {_choices(what)}")
+    _require_small(shown.tool_name, note)
+    said = question_row(item.session_id, shown.turn_id, what, choice, note)
+    await _record(journalling, item, row, said, None, key, wait)
+    return shown
+
+
+def _choices(question: PersonQuestion) -> str:
+    return ", ".join(f"`{each.choice_id}`" for each in question.choices)
+
+
+async def _named(journalling: Journalling, key: str) -> tuple[InboxItem, JournalRow, What]:
+    """What waits under the only key that begins so."""
+    found = [each for each in await _waiting(journalling) if _shown(*each).key.startswith(key)]
+    if len(found) != 1 or not key:
+        several = f"it begins {len(found)} keys: type more of it" if found and key else "`lash pending list` lists them"
+        raise UnknownName("pending call", key, hint=several)
+    return found[0]
+
+
+async def _record(
+    journalling: Journalling,
+    item: InboxItem,
+    row: JournalRow,
+    answer: JournalRow,
+    became: CompletedToolCall | None,
+    key: str,
+    wait: bool,
+) -> None:
+    """Write the answer to what is in `row`, unless the turn went on or somebody was faster."""
     begun = await journalling.apart().begin(item.session_id, None, wait=wait)
     assert isinstance(begun, TurnBegun)  # nothing was to be accepted
     lease = begun.lease
@@ -172,7 +248,6 @@ async def resolve(
         # As it was: an answer is no attempt to go on.
         state = InboxState.SUSPENDED if item.state is InboxState.CLAIMED else item.state
         await journalling.park(lease, item.no, state, reason=item.reason, fruitless=item.fruitless)
-    return shown
 
 
 def _require_small(tool_name: str, said: object) -> None:

@@ -65,7 +65,7 @@ def is_silent(outcome: RuntimeEffectOutcome) -> bool:
     match outcome:
         case CheckpointOutcome(taken=(), hooks=hooks) | SyncEnvironmentOutcome(unchanged=True, hooks=hooks):
             return _is_empty(hooks)
-        case ToolHooksOutcome(args=None, output=None, view=None, interventions=(), hooks=hooks):
+        case ToolHooksOutcome(args=None, output=None, view=None, interventions=(), questions=(), hooks=hooks):
             return _is_empty(hooks)
         case AssistantResponseOutcome(response=None, hooks=hooks):
             return _is_empty(hooks)

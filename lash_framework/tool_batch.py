@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,6 @@ from lash_framework.stream import ActivityStream
 from lash_framework.tool_calls import (
     attached,
     cancelled_call,
-    completed,
     is_unknown,
     lost_call,
     perform,
@@ -33,6 +32,7 @@ from lash_framework.tool_calls import (
     waiting_call,
     without_attachment,
 )
+from lash_framework.tool_decisions import decide, heed
 from lash_framework.tool_deferrals import Deferral, answered, deferral_of, wait_of
 from lash_framework.tool_directives import with_after
 from lash_framework.tool_hooks import CallPlace, ToolHooks
@@ -103,20 +103,15 @@ class ToolBatch:
         boundary raises (its store can't write) stops the other calls.
         """
         batch = self.open(effect, scope)
-        for call in batch if self._hooks.decides else ():  # in a row: these may change what plugins remember
-            await self._decide(call)
-        calls = [call for call in batch if call.raw is None]
-        asked = [self._envelope(call) for call in calls]
-        await self._plan.controller.prepare(asked)
         ends = Ends()
         faults: dict[str, EffectControllerError | EffectsSuspended] = {}
         group: TaskGroup | None = None
 
-        async def run(call: OpenCall, wrapped: RuntimeEffectEnvelope) -> None:
+        async def run(call: OpenCall, work: Callable[[], Awaitable[None]]) -> None:
             try:
-                await self._run_call(call, wrapped)
+                await work()
             except (EffectControllerError, EffectsSuspended) as error:
-                faults[wrapped.key] = error  # kept out of the group, which would wrap it
+                faults[call.place.key] = error  # kept out of the group, which would wrap it
             except EffectUnrecorded as error:
                 call.result = error.left or call.result  # without one it was another effect that has no record
                 ends.broken.append(error)  # the others may have records
@@ -130,17 +125,26 @@ class ToolBatch:
                     raise
                 log.warning("the call of tool `%s` ended without a result", call.asked.tool_name, exc_info=error)
 
+        for call in batch if self._hooks.decides else ():  # in a row: these may change what plugins remember
+            await decide(self._hooks, self._room, call)
+        # Who was answered first is heard first, also when the turn goes on once more.
+        doubtful = [call for call in batch if call.questions] if self._hooks.decides else []
+        for call in sorted(doubtful, key=lambda each: not self._hooks.was_answered(each.place)):
+            await run(call, partial(heed, self._plan, self._hooks, self._room, call))
+        calls = [call for call in batch if call.raw is None and call.place.key not in faults and not call.questions]
+        asked = [self._envelope(call) for call in calls]
+        await self._plan.controller.prepare(asked)
         if len(calls) == 1:
-            await run(calls[0], asked[0])
+            await run(calls[0], partial(self._run_call, calls[0], asked[0]))
         else:
             async with anyio.create_task_group() as group:
                 for call, wrapped in zip(calls, asked, strict=True):
-                    group.start_soon(run, call, wrapped)
+                    group.start_soon(run, call, partial(self._run_call, call, wrapped))
         if self._answered:
             self._take_answers(batch)
-        for wrapped in asked:  # not as they came: attempts that fail for the same reasons say the same
-            if wrapped.key in faults:
-                ends.add(faults[wrapped.key])
+        for call in batch:  # not as they came: attempts that fail for the same reasons say the same
+            if call.place.key in faults:
+                ends.add(faults[call.place.key])
         if ends.broken and (self._hooks.decides or self._hooks.looks):
             self._hooks.catch_up()  # what was recorded within a call that has no record was done all the same
         ends.pass_on()
@@ -185,19 +189,6 @@ class ToolBatch:
         command = ToolCallCommand(prepared(self._plan.tools.catalog, asked))
         effect_id = asked.call_id if call.attempt == 1 else f"{asked.call_id} attempt {call.attempt}"
         return envelope(place.scope, command, effect_id, key=call.key)
-
-    async def _decide(self, call: OpenCall) -> None:
-        """Ask the hooks before the tool. They may change the call's arguments, or end it here."""
-        found = await self._hooks.before(call.asked, call.place)
-        call.found = found.interventions
-        call.hooks.append(found.hooks)
-        if found.args is not None:
-            call.asked = evolve(call.asked, args=found.args)
-        if found.output is not None:
-            call.raw = evolve(completed(call.asked, found.output), interventions=found.interventions)
-            self._room.take(call.place.key, call.raw)
-            if not self._hooks.looks:
-                call.result = call.raw
 
     async def _look(self, call: OpenCall) -> None:
         """Show the hooks what came of a call; what they make of it is its result."""
@@ -315,7 +306,8 @@ class ToolBatch:
     async def _run_child(self, child: OpenCall) -> CompletedToolCall:
         """Run a call that a tool makes. There is no batch to wait for: whoever made it wants its result."""
         if self._hooks.decides:
-            await self._decide(child)
+            await decide(self._hooks, self._room, child)
+            await heed(self._plan, self._hooks, self._room, child)
         if child.raw is None:
             await self._run_call(child, self._envelope(child))
         if self._hooks.looks:

@@ -58,6 +58,7 @@ __all__ = [
     "unknown_call",
     "unseen_call",
     "waiting_call",
+    "was_refused",
     "with_thread",
     "without_attachment",
 ]
@@ -147,6 +148,12 @@ def unknown_call(call: PendingToolCall) -> CompletedToolCall:
         "Find out before you do it again."
     )
     return completed(call, failure(UNKNOWN, text, ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME))
+
+
+def was_refused(outcome: ToolCallOutcome) -> bool:
+    """Whether there was no such tool for the caller, so that nothing was called."""
+    is_failure = isinstance(outcome, ToolCallFailure) and outcome.source is ToolFailureSource.RUNTIME
+    return is_failure and getattr(outcome, "code", "") in ("unknown_tool", "tool_unavailable")
 
 
 def is_unknown(call: CompletedToolCall) -> bool:

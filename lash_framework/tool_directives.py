@@ -26,6 +26,7 @@ from lash_hookspecs.directives import (
 from lash_hookspecs.effect_commands import ToolSeam
 from lash_hookspecs.effect_outcomes import ToolHooksOutcome
 from lash_hookspecs.errors import CodecError, PluginError
+from lash_hookspecs.questions import AskPerson, PersonAnswer, PersonQuestion
 from lash_hookspecs.tool_interventions import ToolIntervention, ToolInterventionKind
 from lash_hookspecs.tools import (
     CompletedToolCall,
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ALLOWED",
     "CONFLICT",
+    "asked_part",
     "checked",
+    "denied_part",
     "failed_output",
     "failed_part",
     "interventions",
@@ -55,7 +58,8 @@ __all__ = [
 ]
 
 ALLOWED: dict[ToolSeam, tuple[type, ...]] = {
-    ToolSeam.BEFORE: (ReplaceToolArgs, DenyToolCall, ShortCircuitTool, EmitEvents, EmitTrace),
+    ToolSeam.BEFORE: (ReplaceToolArgs, DenyToolCall, AskPerson, ShortCircuitTool, EmitEvents, EmitTrace),
+    ToolSeam.ANSWERED: (DenyToolCall, EmitEvents, EmitTrace),
     ToolSeam.AFTER: (ReplaceToolResult, DenyToolCall, EnqueueMessages, EmitEvents, EmitTrace),
 }
 """What may be returned where. All else fails the call, in the name of the plugin."""
@@ -153,7 +157,7 @@ def _clash_text(seam: ToolSeam, clash: Clash, tool_name: str) -> str:
 
 def failed_output(seam: ToolSeam, error: PluginError, tool_name: str) -> ToolCallOutput:
     """The output of a call whose hook failed."""
-    did = "was not called" if seam is ToolSeam.BEFORE else "ran, and its result is withheld"
+    did = "ran, and its result is withheld" if seam is ToolSeam.AFTER else "was not called"
     text = f"`{tool_name}` {did}: {error}"
     return failure(f"{seam}_tool_call_failed", text, ToolFailureClass.INTERNAL, ToolFailureSource.PLUGIN)
 
@@ -161,6 +165,16 @@ def failed_output(seam: ToolSeam, error: PluginError, tool_name: str) -> ToolCal
 def failed_part(error: PluginError) -> ToolIntervention:
     """The plugin whose hook failed."""
     return ToolIntervention(plugin_id=error.plugin_id, kind=_Kind.FAILED, detail=error.hook)
+
+
+def asked_part(question: PersonQuestion, answer: PersonAnswer) -> ToolIntervention:
+    """The plugin that asked a person, and what was said."""
+    return ToolIntervention(plugin_id=question.plugin_id, kind=_Kind.ASKED, detail=answer.choice or "no answer")
+
+
+def denied_part(plugin_id: str, output: ToolCallOutput) -> ToolIntervention:
+    """The plugin in whose name a call is denied."""
+    return ToolIntervention(plugin_id=plugin_id, kind=_Kind.DENIED, detail=getattr(output.outcome, "code", None))
 
 
 _DID = {

@@ -1,8 +1,9 @@
 """What the hooks around a tool call come to: one pure function over what they said, each by its plugin.
 
-The law is monotone: a denial beats an answer that failed, that beats one that succeeded, and that beats saying nothing.
-So no order of plugins lets a call through that one of them denies. What was changed is shown once more to whoever spoke
-before it was: of what these say then only a denial counts, and another change is a clash.
+The law is monotone: a denial beats a question to a person, that beats an answer that failed, that beats one that
+succeeded, and that beats saying nothing. So no order of plugins lets a call through that one of them denies, or wants
+to ask about. What was changed is shown once more to whoever spoke before it was: of what these say then only a denial
+and a question count, and another change is a clash.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from lash_hookspecs.directives import (
     ShortCircuitTool,
 )
 from lash_hookspecs.effect_commands import ToolSeam
+from lash_hookspecs.questions import AskPerson
 from lash_hookspecs.values import frozen
 
 __all__ = ["Clash", "Overruled", "Ruling", "Said", "fold", "shown"]
@@ -56,12 +58,14 @@ class Ruling:
 
     `changed` are the arguments of the first `ReplaceToolArgs`, or the output of the first successful
     `ReplaceToolResult`: what the hooks before that plugin's must see once more. After a `clash` the call fails.
+    Before all of it a person is `asked`, unless it is denied anyway: one question for each plugin that has one.
     """
 
     decided: Owned[Terminal] | None = None
     changed: Owned[Any] | None = None
     clash: Clash | None = None
     overruled: tuple[Overruled, ...] = ()
+    asked: tuple[Owned[AskPerson], ...] = ()
 
     @property
     def to_reinspect(self) -> str | None:
@@ -86,6 +90,7 @@ def fold(seam: ToolSeam, current: Any, said: Sequence[Said], again: Sequence[Sai
     """
     deciding: list[Owned[Terminal]] = []
     changes: list[Owned[Any]] = []
+    asked: dict[str, AskPerson] = {}
     for plugin_id, directive in said:
         value = _change(seam, directive)
         if value is not None:
@@ -94,6 +99,8 @@ def fold(seam: ToolSeam, current: Any, said: Sequence[Said], again: Sequence[Sai
             changes.append(Owned(plugin_id, value))
         if isinstance(directive, Terminal):
             deciding.append(Owned(plugin_id, directive))
+        elif isinstance(directive, AskPerson):
+            asked[plugin_id] = directive
     changed = changes[0] if changes else None
     # Of two results the first one counts, and the other is overruled: nothing was called with either.
     other = changes[1:2] if seam is ToolSeam.BEFORE else []
@@ -101,6 +108,8 @@ def fold(seam: ToolSeam, current: Any, said: Sequence[Said], again: Sequence[Sai
         value = _change(seam, directive)
         if isinstance(directive, DenyToolCall):
             deciding.append(Owned(plugin_id, directive))
+        elif isinstance(directive, AskPerson):
+            asked[plugin_id] = directive  # about the call as it is by now
         elif value is not None and changed is not None and value != changed.value:
             other.append(Owned(plugin_id, value))
     decided = min(deciding, key=_by_strength(seam), default=None)  # of equals the first
@@ -108,11 +117,14 @@ def fold(seam: ToolSeam, current: Any, said: Sequence[Said], again: Sequence[Sai
         decided=decided,
         changed=changed,
         clash=Clash(changed.plugin_id, other[0].plugin_id) if changed is not None and other else None,
+        asked=tuple(Owned(*each) for each in sorted(asked.items())),
     )
+    if ruling.clash is not None:
+        ruling = evolve(ruling, asked=())
     if decided is None:
         return ruling
     if isinstance(decided.value, DenyToolCall):
-        ruling = evolve(ruling, clash=None)  # a call that is denied has nothing left to quarrel about
+        ruling = evolve(ruling, clash=None, asked=())  # a call that is denied has nothing left to quarrel about
     if seam is ToolSeam.AFTER and _change(seam, decided.value) is None:
         ruling = evolve(ruling, changed=None, clash=None)
     losers = [each for each in deciding if each.plugin_id != decided.plugin_id]

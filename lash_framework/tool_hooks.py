@@ -20,13 +20,15 @@ from lash_framework.effects import envelope
 from lash_framework.faults import IN_RESULT
 from lash_framework.hook_effects import NO_HOOKS, hook_effect, take_over
 from lash_framework.hook_orders import HookOrders, recorded_changes
-from lash_framework.hooks import Bind, HookImpl, chain, items_of, spoken
+from lash_framework.hooks import Bind, HookImpl, items_of, spoken
 from lash_framework.journal import JournalController
 from lash_framework.result_room import ResultRoom
-from lash_framework.tool_calls import MAX_RESULT_BYTES, completed, model_return
+from lash_framework.tool_calls import completed, model_return, was_refused
 from lash_framework.tool_directives import (
     ALLOWED,
+    asked_part,
     checked,
+    denied_part,
     failed_output,
     failed_part,
     interventions,
@@ -36,23 +38,26 @@ from lash_framework.tool_directives import (
     trace,
 )
 from lash_framework.tool_fold import Ruling, Said, fold, shown
+from lash_framework.tool_questions import denial, questions_of, unaskable
+from lash_framework.tool_views import VIEW, changed_view, require_blob
 from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_plan import TurnPlan
-from lash_hookspecs.codec import encode
-from lash_hookspecs.directives import OwnedDirective
+from lash_hookspecs.directives import DenyToolCall, OwnedDirective
 from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolHooksCommand, ToolSeam
 from lash_hookspecs.effect_outcomes import HookRecord, ToolHooksOutcome
 from lash_hookspecs.effects import RuntimeScope
-from lash_hookspecs.errors import CodecError, PluginError
-from lash_hookspecs.tool_contexts import AfterToolCallContext, BeforeToolCallContext, ToolMoment, ToolResultViewContext
-from lash_hookspecs.tool_interventions import ToolIntervention, ToolInterventionKind
+from lash_hookspecs.errors import PluginError
+from lash_hookspecs.questions import PersonAnswer, PersonQuestion
+from lash_hookspecs.tool_contexts import (
+    AfterToolCallContext,
+    AnsweredContext,
+    BeforeToolCallContext,
+    ToolMoment,
+)
+from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.tools import (
-    AttachmentPart,
     CompletedToolCall,
-    ModelToolReturn,
-    ModelToolReturnPart,
     PendingToolCall,
-    TextPart,
     ToolCallOutput,
 )
 from lash_hookspecs.values import frozen
@@ -61,9 +66,16 @@ __all__ = ["CallPlace", "ToolHooks"]
 
 log = logging.getLogger("lash.tools")
 
-_CONTEXTS = {ToolSeam.BEFORE: BeforeToolCallContext, ToolSeam.AFTER: AfterToolCallContext}
-_HOOKS = {ToolSeam.BEFORE: "lash_before_tool_call", ToolSeam.AFTER: "lash_after_tool_call"}
-_VIEW = "lash_tool_result_view"
+_CONTEXTS = {
+    ToolSeam.BEFORE: BeforeToolCallContext,
+    ToolSeam.ANSWERED: AnsweredContext,
+    ToolSeam.AFTER: AfterToolCallContext,
+}
+_HOOKS = {
+    ToolSeam.BEFORE: "lash_before_tool_call",
+    ToolSeam.ANSWERED: "lash_person_answered",
+    ToolSeam.AFTER: "lash_after_tool_call",
+}
 _NOTHING_SAID = Ruling()
 
 _BEHIND = (RuntimeEffectKind.LLM_CALL, RuntimeEffectKind.CHECKPOINT, RuntimeEffectKind.TURN_END)
@@ -94,7 +106,7 @@ class ToolHooks:
         self._contexts = contexts
         self._show = show
         self._impls = {seam: hooks[name] for seam, name in _HOOKS.items()}
-        self._views = hooks[_VIEW]
+        self._views = hooks[VIEW]
         # What a plugin decided that is gone since holds: a call that it denied is not made.
         self._journal = plan.controller if isinstance(plan.controller, JournalController) else None
         recorded = self._journal is not None and self._journal.has_kind(RuntimeEffectKind.TOOL_HOOKS)
@@ -105,15 +117,34 @@ class ToolHooks:
         self._orders = HookOrders(plan.states)
         self._caught_up = False
 
-    async def before(self, call: PendingToolCall, place: CallPlace) -> ToolHooksOutcome:
-        """What is decided before a tool runs: the call's arguments, or what it comes to.
+    async def before(self, call: PendingToolCall, place: CallPlace, callers: Sequence[str] = ()) -> ToolHooksOutcome:
+        """What is decided before a tool runs: the call's arguments, what it comes to, or what a person is asked.
 
         Nothing for a call that was begun when nobody was asked, by a host without these plugins: it is too late.
         """
         journal, key = self._journal, hooks_key(place.key, ToolSeam.BEFORE)
         if journal is not None and journal.has_row(place.key) and not journal.has_row(key):
             return ToolHooksOutcome(call_id=call.call_id)
-        return await self._ask(ToolSeam.BEFORE, key, call, place, partial(self._decide, place.key, call))
+        # Whatever is called is decided about: what a search found, too, and what only tools call.
+        is_refused = self._plan.tools.refusal(call.tool_name, nested=place.parent_id is not None) is not None
+        live = partial(self._decide, place.key, call, callers)
+        return await self._ask(ToolSeam.BEFORE, key, call, place, live, is_refused)
+
+    async def answered(
+        self,
+        call: PendingToolCall,
+        place: CallPlace,
+        questions: Sequence[PersonQuestion],
+        answers: Sequence[PersonAnswer],
+    ) -> ToolHooksOutcome:
+        """What becomes of a call that people were asked about: its denial, by one of them or by a plugin, if any."""
+        key = hooks_key(place.key, ToolSeam.ANSWERED)
+        call = evolve(call, args=questions[0].args)  # as they were shown
+        return await self._ask(ToolSeam.ANSWERED, key, call, place, partial(self._conclude, call, questions, answers))
+
+    def was_answered(self, place: CallPlace) -> bool:
+        """Whether the hooks have heard of the answers already, as a record says."""
+        return self._journal is not None and self._journal.has_row(hooks_key(place.key, ToolSeam.ANSWERED))
 
     async def after(self, done: CompletedToolCall, place: CallPlace, *, ran: bool) -> ToolHooksOutcome:
         """What is made of a result: what counts, and what the model sees. Unless the tool `ran`, only the latter.
@@ -124,7 +155,8 @@ class ToolHooks:
         if journal is not None and journal.has_kind(*_BEHIND) and not journal.has_row(key):
             return ToolHooksOutcome(call_id=done.call_id)
         call = PendingToolCall(call_id=done.call_id, tool_name=done.tool_name, args=done.args, replay=done.replay)
-        return await self._ask(ToolSeam.AFTER, key, call, place, partial(self._look, place.key, call, done, ran))
+        live = partial(self._look, place.key, call, done, ran)
+        return await self._ask(ToolSeam.AFTER, key, call, place, live, was_refused(done.output.outcome))
 
     async def take(self, within: HookRecord) -> None:
         """A call was answered from its record, and with it the hooks around the calls that its tool had made."""
@@ -149,22 +181,24 @@ class ToolHooks:
         call: PendingToolCall,
         place: CallPlace,
         live: Callable[[ToolMoment], Awaitable[ToolHooksOutcome]],
+        is_refused: bool = False,
     ) -> ToolHooksOutcome:
-        """Send the question across the effect boundary, one call's at a time."""
+        """Send the question across the effect boundary, one call's at a time; `is_refused`: the call isn't made."""
         plan = self._plan
         command = ToolHooksCommand(seam=seam, call_id=call.call_id, tool_name=call.tool_name, args=call.args)
         wrapped = envelope(place.scope, command, f"{seam}:{call.call_id}", key=key)
 
         async def asked() -> ToolHooksOutcome:
             owned = plan.tools.catalog.tools.get(call.tool_name)
-            if owned is None or call.tool_name not in plan.tools.catalog.callable_names:
+            if owned is None or is_refused:
                 return ToolHooksOutcome(call_id=call.call_id)  # nobody's tool is nobody's business
             await plan.controller.flush()  # what was paid for must not hang on a slow hook
             moment = ToolMoment(
                 call=call, manifest=owned.tool.manifest, owner=owned.plugin_id, parent_call_id=place.parent_id
             )
             made = await live(moment)
-            return made if place.parent_id is None else evolve(made, hooks=self._orders.numbered(made.hooks))
+            in_order = place.parent_id is None and seam is not ToolSeam.ANSWERED  # else as they came, or were answered
+            return made if in_order else evolve(made, hooks=self._orders.numbered(made.hooks))
 
         try:
             self._lock.acquire_nowait()
@@ -184,7 +218,9 @@ class ToolHooks:
 
     # ---- before and after -------------------------------------------------------------------------------------------
 
-    async def _decide(self, key: str, call: PendingToolCall, moment: ToolMoment) -> ToolHooksOutcome:
+    async def _decide(
+        self, key: str, call: PendingToolCall, callers: Sequence[str], moment: ToolMoment
+    ) -> ToolHooksOutcome:
         seam, states = ToolSeam.BEFORE, self._plan.states
         before = states.mark()
         try:
@@ -203,11 +239,56 @@ class ToolHooks:
         ended = ruled_output(seam, ruling, call.tool_name)
         if ended is not None:
             ended = self.room.refusal(key, completed(call, ended)) or ended
+        questions: tuple[PersonQuestion, ...] = ()
+        if ruling.asked:
+            final = call if ruling.changed is None else evolve(call, args=ruling.changed.value)
+            refused = unaskable(self._plan, final, callers, ruling.asked[0].plugin_id)
+            questions = () if refused is not None else questions_of(self._plan, key, final, ruling.asked)
+            ended = refused or ended
         return ToolHooksOutcome(
             call_id=call.call_id,
             args=ruling.changed.value if ended is None and ruling.changed is not None else None,
             output=ended,
             interventions=interventions(ruling),
+            hooks=record,
+            questions=questions,
+        )
+
+    async def _conclude(
+        self,
+        call: PendingToolCall,
+        questions: Sequence[PersonQuestion],
+        answers: Sequence[PersonAnswer],
+        moment: ToolMoment,
+    ) -> ToolHooksOutcome:
+        """Tell each plugin that asked what was said. What a person denied stays denied, whatever it says."""
+        seam, states = ToolSeam.ANSWERED, self._plan.states
+        before = states.mark()
+        output: ToolCallOutput | None = None
+        said, found = list[Said](), list[ToolIntervention]()
+        try:
+            await self._plan.enter()
+            for question, answer in zip(questions, answers, strict=True):
+                found.append(asked_part(question, answer))
+                impls = tuple(each for each in self._impls[seam] if each.plugin_id == question.plugin_id)
+                new = await self._round(impls, seam, moment, call.args, answer) if impls else []
+                said += new
+                if output is None and (output := denial(question, answer)) is not None:
+                    denies = any(isinstance(each, DenyToolCall) for _, each in new)
+                    found += [] if denies else [denied_part(question.plugin_id, output)]
+            changed = states.recorded(before)
+            record = HookRecord(directives=lasting(said), states=changed) if said or changed else NO_HOOKS
+        except PluginError as error:
+            log.warning("%s", error, exc_info=error, extra=IN_RESULT)
+            states.rollback(before)
+            output = failed_output(seam, error, call.tool_name)
+            return ToolHooksOutcome(call_id=call.call_id, output=output, interventions=(*found, failed_part(error)))
+        ruling = fold(seam, call.args, said)
+        trace(said, ruling, call, self._plan.trace)
+        return ToolHooksOutcome(
+            call_id=call.call_id,
+            output=ruled_output(seam, ruling, call.tool_name) or output,
+            interventions=(*found, *interventions(ruling)),
             hooks=record,
         )
 
@@ -236,7 +317,7 @@ class ToolHooks:
         if output is not None:
             plain = model_return(done.call_id, done.tool_name, output.outcome)
             done, moment = evolve(done, output=output, model_return=plain), evolve(moment, result=output)
-        view, changed_by = await self._view(done, moment)
+        view, changed_by = await changed_view(self._plan, self._contexts, self._views, done, moment)
         changed = states.recorded(before)
         if output is not None or view is not None:
             made = done if view is None else evolve(done, model_return=evolve(done.model_return, parts=view))
@@ -267,16 +348,25 @@ class ToolHooks:
             self._plan.states.rollback(before)
         return said, fold(seam, current, said, again) if again else ruling
 
-    async def _round(self, impls: tuple[HookImpl, ...], seam: ToolSeam, moment: ToolMoment, current: Any) -> list[Said]:
+    async def _round(
+        self,
+        impls: tuple[HookImpl, ...],
+        seam: ToolSeam,
+        moment: ToolMoment,
+        current: Any,
+        answer: PersonAnswer | None = None,
+    ) -> list[Said]:
         """What these say one after the other: each sees the first change, or, in a reinspection, what is `current`."""
         said, value = list[Said](), current
         moment, bind = self._bound(seam, moment, value)
         rest = iter(impls)
-        while (heard := await spoken(rest, bind, {"call": moment.call, "result": moment.result})) is not None:
+        while (
+            heard := await spoken(rest, bind, {"call": moment.call, "result": moment.result, "answer": answer})
+        ) is not None:
             impl, result = heard
             new = checked(impl.hook, items_of(impl, result, ALLOWED[seam]))
             for plugin_id, blob in named_blobs(new):
-                await self._require(plugin_id, impl.hook, blob)
+                await require_blob(self._plan, plugin_id, impl.hook, blob)
             said += new
             seen = value if moment.is_reinspection else shown(seam, current, said)
             if seen is not value:
@@ -286,59 +376,9 @@ class ToolHooks:
 
     def _bound(self, seam: ToolSeam, moment: ToolMoment, value: Any) -> tuple[ToolMoment, Bind]:
         """The moment with these arguments, or this result, and contexts for it."""
-        if seam is ToolSeam.BEFORE:
+        if seam is not ToolSeam.AFTER:
             if moment.call.args is not value:
                 moment = evolve(moment, call=evolve(moment.call, args=value))
         elif moment.result is not value:
             moment = evolve(moment, result=value)
         return moment, self._contexts.bind(_CONTEXTS[seam], _HOOKS[seam], tool=moment)
-
-    async def _require(self, plugin_id: str, hook: str, blob: str) -> None:
-        if await self._plan.get_blob(blob) is None:
-            raise PluginError(plugin_id, hook, f"attachment `{blob}` is not in the store")
-
-    # ---- the view ---------------------------------------------------------------------------------------------------
-
-    async def _view(
-        self, done: CompletedToolCall, moment: ToolMoment
-    ) -> tuple[tuple[ModelToolReturnPart, ...] | None, Sequence[ToolIntervention]]:
-        """What the model sees instead of what it would see, and who changed it."""
-        if not self._views:
-            return None, ()
-        plain, states, changed_by = done.model_return, self._plan.states, list[str]()
-        before = states.mark()
-        try:
-            bind = self._contexts.bind(ToolResultViewContext, _VIEW, tool=moment)
-            view = await chain(
-                self._views,
-                bind,
-                plain,
-                argname="view",
-                expects=ModelToolReturn,
-                changed_by=changed_by,
-                call=done,
-            )
-            if view.parts == plain.parts:
-                changed_by = []
-            else:
-                await self._check_view(changed_by[-1], view)
-            states.recorded(before)
-        except PluginError as error:
-            log.warning("%s", error, exc_info=error, extra=IN_RESULT)
-            states.rollback(before)
-            return (TextPart(str(error)),), [failed_part(error)]
-        kind = ToolInterventionKind.VIEW_CHANGED
-        found = [ToolIntervention(plugin_id=each, kind=kind) for each in changed_by]
-        return (view.parts if found else None), found
-
-    async def _check_view(self, plugin_id: str, view: ModelToolReturn) -> None:
-        try:
-            size = len(encode(view))
-        except CodecError as error:
-            raise PluginError(plugin_id, _VIEW, f"its view {error}") from error
-        if size > MAX_RESULT_BYTES:
-            text = f"its view has {size:,} bytes, and may have {MAX_RESULT_BYTES:,}"
-            raise PluginError(plugin_id, _VIEW, text)
-        for part in view.parts:
-            if isinstance(part, AttachmentPart):
-                await self._require(plugin_id, _VIEW, part.reference.id)

@@ -32,6 +32,7 @@ from lash_hookspecs import (
     SurfaceEvent,
     TextPart,
     Tool,
+    ToolActivation,
     ToolCallCompleted,
     ToolCallContext,
     ToolCallFailure,
@@ -581,3 +582,36 @@ async def test_lash_explain_tells_who_did_what_to_which_call() -> None:
             ("shout", "b", "overruled by guard: short_circuit_tool"),
         ]
         assert await explained(lash, await session.run("hi")) == []
+
+
+async def test_hooks_are_asked_about_every_tool_that_is_called_also_one_that_a_search_found() -> None:
+    """A guard that wasn't asked about deferred tools, or about internal ones, would guard nothing."""
+    asked_about: list[tuple[str, str]] = []
+
+    class Hidden(Plugin):
+        @hookimpl
+        def lash_tools(self) -> list[Tool]:
+            @tool(activation=ToolActivation.DEFERRED)
+            async def treasure(ctx: ToolCallContext) -> str:
+                "Where the treasure is."
+                return str((await ctx.call_tool(0, "inner", {})).output.outcome.value)  # type: ignore[misc, union-attr]
+
+            @tool(activation=ToolActivation.INTERNAL)
+            async def inner() -> str:
+                "For tools only."
+                return "here"
+
+            return [treasure, inner]
+
+    guard = before("guard", lambda ctx, call: asked_about.append(("before", call.tool_name)))
+    audit = after("audit", lambda ctx, call, result: asked_about.append(("after", call.tool_name)))
+    says: list[Any] = [
+        Reply(tool_calls=[Call("search_tools", {"query": "treasure"}, "c1")]),
+        Reply(tool_calls=[Call("treasure", {}, "c2"), Call("inner", {}, "c3")]),
+        "Done.",
+    ]
+    found = await ran(Hidden(), guard, audit, says=says)
+    names = ["search_tools", "treasure", "inner"]
+    assert [name for seam, name in asked_about if seam == "before"] == names
+    assert sorted(name for seam, name in asked_about if seam == "after") == sorted(names)
+    assert found.outcome(1).value == "here"

@@ -11,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from lash_framework.tool_fold import Clash, Overruled, Ruling, Said, fold, shown
 from lash_hookspecs import (
+    AskPerson,
     DenyToolCall,
     EmitEvents,
     EmitTrace,
@@ -45,6 +46,7 @@ def stopped(n: int) -> ToolCallOutput:
 # ---- statements of the reference ------------------------------------------------------------------------------------
 
 DENY, OTHER_DENY = DenyToolCall("no"), DenyToolCall("never", "other")
+QUESTIONS = [AskPerson("May it?"), AskPerson("Really?")]
 ANSWER, FAILED, STOPPED = ShortCircuitTool(1), ShortCircuitTool(failed(1)), ShortCircuitTool(stopped(1))
 
 
@@ -161,6 +163,7 @@ MENU: dict[ToolSeam, list[Any]] = {
         *map(ShortCircuitTool, OUTPUTS),
         DENY,
         OTHER_DENY,
+        *QUESTIONS,
         *NOTHING,
     ],
     AFTER: [*map(ReplaceToolResult, OUTPUTS), DENY, OTHER_DENY, *NOTHING],
@@ -288,6 +291,17 @@ def test_any_plugins_before_a_tool_come_to_what_the_model_says(present: list[tup
     assert verdict(play(BEFORE, ASKED, present).ruling) == model_before(present)
 
 
+@given(plugins(BEFORE))
+@settings(max_examples=100, deadline=None)
+@pytest.mark.costly
+def test_whoever_has_a_question_asks_it_unless_the_call_is_denied_anyway(present: list[tuple[str, Table]]) -> None:
+    """In any order of plugins; who looks again at changed arguments asks about these."""
+    played = play(BEFORE, ASKED, present)
+    last = {who: each for who, each in (*played.said, *played.again) if isinstance(each, AskPerson)}
+    asked = {each.plugin_id: each.value for each in played.ruling.asked}
+    assert asked == ({} if verdict(played.ruling)[0] in ("denied", "clash") else last)
+
+
 @given(plugins(AFTER))
 @settings(max_examples=100, deadline=None)
 @pytest.mark.costly
@@ -295,7 +309,7 @@ def test_any_plugins_after_a_tool_come_to_what_the_model_says(present: list[tupl
     assert verdict(play(AFTER, MADE, present).ruling) == model_after(present)
 
 
-@given(st.data(), st.sampled_from(ToolSeam))
+@given(st.data(), st.sampled_from([BEFORE, AFTER]))
 @settings(max_examples=100, deadline=None)
 @pytest.mark.costly
 def test_one_plugin_more_never_lets_through_what_was_denied(data: st.DataObject, seam: ToolSeam) -> None:
@@ -308,7 +322,7 @@ def test_one_plugin_more_never_lets_through_what_was_denied(data: st.DataObject,
         assert verdict(fold(seam, current, [*said[:at], *more, *said[at:]]))[0] == "denied"
 
 
-@given(st.data(), st.sampled_from(ToolSeam))
+@given(st.data(), st.sampled_from([BEFORE, AFTER]))
 @settings(max_examples=100, deadline=None)
 @pytest.mark.costly
 def test_conflicts_are_told_between_plugins_each_with_the_one_who_decided(data: st.DataObject, seam: ToolSeam) -> None:

@@ -119,6 +119,7 @@ if TYPE_CHECKING:
     from lash_hookspecs.directives import (
         AbortTurn as AbortTurn,
         AfterToolDirective as AfterToolDirective,
+        AnsweredDirective as AnsweredDirective,
         BeforeToolDirective as BeforeToolDirective,
         CheckpointDirective as CheckpointDirective,
         DenyToolCall as DenyToolCall,
@@ -451,6 +452,14 @@ if TYPE_CHECKING:
         SlotLayer as SlotLayer,
         TextEntry as TextEntry,
     )
+    from lash_hookspecs.questions import (
+        ALLOW as ALLOW,
+        DENY as DENY,
+        AskPerson as AskPerson,
+        PersonAnswer as PersonAnswer,
+        PersonChoice as PersonChoice,
+        PersonQuestion as PersonQuestion,
+    )
     from lash_hookspecs.replay import (
         foreign_origin as foreign_origin,
         has_reasoning_replay as has_reasoning_replay,
@@ -540,6 +549,7 @@ if TYPE_CHECKING:
     )
     from lash_hookspecs.tool_contexts import (
         AfterToolCallContext as AfterToolCallContext,
+        AnsweredContext as AnsweredContext,
         BeforeToolCallContext as BeforeToolCallContext,
         ToolHookContext as ToolHookContext,
         ToolMoment as ToolMoment,
@@ -700,6 +710,7 @@ if TYPE_CHECKING:
         CustomWait as CustomWait,
         InProcess as InProcess,
         InTurn as InTurn,
+        PersonWait as PersonWait,
         Resolution as Resolution,
         ResolvedError as ResolvedError,
         ResolvedOk as ResolvedOk,
@@ -826,6 +837,7 @@ _MODULES = {
     "directives": (
         "AbortTurn",
         "AfterToolDirective",
+        "AnsweredDirective",
         "BeforeToolDirective",
         "CheckpointDirective",
         "DenyToolCall",
@@ -1156,6 +1168,14 @@ _MODULES = {
         "SlotLayer",
         "TextEntry",
     ),
+    "questions": (
+        "ALLOW",
+        "DENY",
+        "AskPerson",
+        "PersonAnswer",
+        "PersonChoice",
+        "PersonQuestion",
+    ),
     "replay": (
         "foreign_origin",
         "has_reasoning_replay",
@@ -1245,6 +1265,7 @@ _MODULES = {
     ),
     "tool_contexts": (
         "AfterToolCallContext",
+        "AnsweredContext",
         "BeforeToolCallContext",
         "ToolHookContext",
         "ToolMoment",
@@ -1401,6 +1422,7 @@ _MODULES = {
         "CustomWait",
         "InProcess",
         "InTurn",
+        "PersonWait",
         "Resolution",
         "ResolvedError",
         "ResolvedOk",

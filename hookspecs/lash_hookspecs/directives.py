@@ -10,12 +10,14 @@ from attrs import field
 from lash_hookspecs import _checks as checks
 from lash_hookspecs.handoffs import CreateSession, HandoffSession
 from lash_hookspecs.messages import MessageRole, PluginMessage
+from lash_hookspecs.questions import AskPerson
 from lash_hookspecs.tools import ToolCallOutput, ToolCallSuccess
 from lash_hookspecs.values import frozen
 
 __all__ = [
     "AbortTurn",
     "AfterToolDirective",
+    "AnsweredDirective",
     "BeforeToolDirective",
     "CheckpointDirective",
     "DenyToolCall",
@@ -143,7 +145,8 @@ class ReplaceToolResult:
     output: ToolCallOutput = field(converter=_as_output)
 
 
-BeforeToolDirective = Union[ReplaceToolArgs, DenyToolCall, ShortCircuitTool, EmitEvents, EmitTrace]
+BeforeToolDirective = Union[ReplaceToolArgs, DenyToolCall, AskPerson, ShortCircuitTool, EmitEvents, EmitTrace]
+AnsweredDirective = Union[DenyToolCall, EmitEvents, EmitTrace]
 AfterToolDirective = Union[ReplaceToolResult, DenyToolCall, EnqueueMessages, EmitEvents, EmitTrace]
 
 

@@ -112,12 +112,16 @@ class ToolSeam(StrEnum):
     """Where a tool call's hooks are called."""
 
     BEFORE = "before"
+    ANSWERED = "answered"
     AFTER = "after"
 
 
 @frozen(kw_only=True)
 class ToolHooksCommand:
-    """Ask the plugins about a tool call, before its tool runs or after it. `args` are those that it has by then."""
+    """Ask the plugins about a tool call: before its tool runs, once a person answered, or after it.
+
+    `args` are those that it has by then.
+    """
 
     tag: ClassVar[str] = "tool_hooks"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.TOOL_HOOKS

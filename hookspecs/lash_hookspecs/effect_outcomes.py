@@ -20,6 +20,7 @@ from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmToolSpec, TokenUsag
 from lash_hookspecs.messages import Message
 from lash_hookspecs.processes import ProcessRefused, ProcessResult
 from lash_hookspecs.prompts import RenderedPrompt
+from lash_hookspecs.questions import PersonQuestion
 from lash_hookspecs.sessions import SessionPolicy
 from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.tools import CompletedToolCall, ExecResponse, ModelToolReturnPart, ToolCallOutput
@@ -225,8 +226,8 @@ class ToolCallEffectOutcome:
 class ToolHooksOutcome:
     """What the hooks around a tool call decided; what is None stays as it was.
 
-    Before the tool: the `args` to call it with, or the `output` of a call that isn't made. After it: the `output` that
-    counts, and the `view` that the model gets.
+    Before the tool: the `args` to call it with, or the `output` of a call that isn't made; neither before a person has
+    answered all `questions`. After it: the `output` that counts, and the `view` that the model gets.
     """
 
     tag: ClassVar[str] = "tool_hooks"
@@ -237,6 +238,7 @@ class ToolHooksOutcome:
     view: tuple[ModelToolReturnPart, ...] | None = None
     interventions: tuple[ToolIntervention, ...] = ()
     hooks: HookRecord = HookRecord()
+    questions: tuple[PersonQuestion, ...] = ()
 
 
 @frozen

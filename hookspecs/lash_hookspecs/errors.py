@@ -40,7 +40,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -211,16 +211,24 @@ class TurnInterrupted(LashError):
 
 
 class TurnSuspended(LashError):
-    """The turn waits for somebody, and holds neither lease nor process. `keys` are what it waits for."""
+    """The turn waits for somebody, and holds neither lease nor process. `keys` are what it waits for.
 
-    def __init__(self, session_id: str, turn_id: str, keys: Sequence[str]) -> None:
+    Those among `questions` are answered with `Lash.answer`, the others with `Lash.resolve`.
+    """
+
+    def __init__(
+        self, session_id: str, turn_id: str, keys: Sequence[str], *, questions: Set[str] = frozenset()
+    ) -> None:
         self.session_id = session_id
         self.turn_id = turn_id
         self.keys = tuple(keys)
+        self.questions = frozenset(questions)
         listed = ", ".join(f"`{key}`" for key in self.keys)
+        ways = ["`lash pending answer KEY CHOICE`"] if self.questions else []
+        ways += ["`lash pending resolve KEY`"] if self.questions != {*self.keys} else []
         super().__init__(
             f"turn `{turn_id}` of session `{session_id}` waits for {listed}: see `lash pending list`, answer with "
-            f"`lash pending resolve KEY`, then `lash resume {session_id}`"
+            f"{' or '.join(ways)}, then `lash resume {session_id}`"
         )
 
 

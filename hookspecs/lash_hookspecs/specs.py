@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from lash_hookspecs.directives import (
         AfterToolDirective,
+        AnsweredDirective,
         BeforeToolDirective,
         CheckpointDirective,
         LlmCallDirective,
@@ -45,10 +46,16 @@ if TYPE_CHECKING:
     from lash_hookspecs.modes import Mode, ModeExtension
     from lash_hookspecs.plugins import PluginInfo, SessionStateSpec
     from lash_hookspecs.prompts import PromptContribution
+    from lash_hookspecs.questions import PersonAnswer
     from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
     from lash_hookspecs.stores import StoreSpec
     from lash_hookspecs.tool_catalog import CatalogEdit
-    from lash_hookspecs.tool_contexts import AfterToolCallContext, BeforeToolCallContext, ToolResultViewContext
+    from lash_hookspecs.tool_contexts import (
+        AfterToolCallContext,
+        AnsweredContext,
+        BeforeToolCallContext,
+        ToolResultViewContext,
+    )
     from lash_hookspecs.tools import (
         CompletedToolCall,
         ModelToolReturn,
@@ -353,9 +360,20 @@ async def lash_turn_committed(ctx: TurnHookContext, turn: AssembledTurn) -> None
 
 @hook(HookRunnerKind.FOLD, on_error="the call fails (`before_tool_call_failed`)")
 async def lash_before_tool_call(ctx: BeforeToolCallContext, call: PendingToolCall) -> Sequence[BeforeToolDirective]:
-    """Act before a tool runs: change its arguments, deny the call, or answer in the tool's place.
+    """Act before a tool runs: change its arguments, deny the call, ask a person, or answer in the tool's place.
 
-    All implementations are asked. Deny beats short-circuit beats pass; a tie goes to the lower plugin id.
+    All implementations are asked. Deny beats ask beats short-circuit beats pass; a tie goes to the lower plugin id.
+    """
+    raise NotImplementedError
+
+
+@hook(HookRunnerKind.COLLECT, on_error="the call fails (`answered_tool_call_failed`)")
+async def lash_person_answered(
+    ctx: AnsweredContext, call: PendingToolCall, answer: PersonAnswer
+) -> Sequence[AnsweredDirective]:
+    """Learn what a person said to your question about a call, before it is made or denied; only who asked is called.
+
+    It may still be denied. What a person denied stays so.
     """
     raise NotImplementedError
 

@@ -11,6 +11,7 @@ from lash_hookspecs.values import frozen
 
 __all__ = [
     "AfterToolCallContext",
+    "AnsweredContext",
     "BeforeToolCallContext",
     "ToolHookContext",
     "ToolMoment",
@@ -82,6 +83,12 @@ class BeforeToolCallContext(ToolHookContext):
     def is_reinspection(self) -> bool:
         """Whether a later hook changed what this one saw before: now only a denial counts, and no state is kept."""
         return self._moment.is_reinspection
+
+
+class AnsweredContext(ToolHookContext):
+    """For `lash_person_answered`."""
+
+    __slots__ = ()
 
 
 class _WithResult(ToolHookContext):

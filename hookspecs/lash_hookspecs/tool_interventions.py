@@ -13,6 +13,8 @@ class ToolInterventionKind(StrEnum):
     """What a plugin did."""
 
     ARGS_REPLACED = "args_replaced"
+    ASKED = "asked"
+    """It asked a person, who said what `detail` has."""
     DENIED = "denied"
     SHORT_CIRCUITED = "short_circuited"
     """It answered in the tool's place."""
@@ -27,7 +29,10 @@ class ToolInterventionKind(StrEnum):
 
 @frozen(kw_only=True)
 class ToolIntervention:
-    """What a plugin did about a call. `detail`: a denial's code, or the words of who was overruled; `by`: by whom."""
+    """What a plugin did about a call. `detail`: a denial's code, what a person said, or what it had wanted.
+
+    `by`: who overruled it.
+    """
 
     plugin_id: str
     kind: ToolInterventionKind

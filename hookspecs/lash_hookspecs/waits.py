@@ -17,6 +17,7 @@ __all__ = [
     "CustomWait",
     "InProcess",
     "InTurn",
+    "PersonWait",
     "Resolution",
     "ResolvedError",
     "ResolvedOk",
@@ -68,6 +69,16 @@ class ToolCompletionWait:
 
 
 @frozen
+class PersonWait:
+    """A person answers a plugin's question about a tool call; `shown` is the hash of what they are shown."""
+
+    tag: ClassVar[str] = "person"
+    call_id: str
+    plugin_id: str
+    shown: str
+
+
+@frozen
 class SignalWait:
     """A process gets a signal; `ordinal` counts its waits for signals of this name, from 1."""
 
@@ -98,7 +109,7 @@ class CustomWait:
     name: str
 
 
-Wait = Union[ToolCompletionWait, SignalWait, TurnCancelWait, TurnTerminalWait, CustomWait]
+Wait = Union[ToolCompletionWait, PersonWait, SignalWait, TurnCancelWait, TurnTerminalWait, CustomWait]
 
 
 @frozen

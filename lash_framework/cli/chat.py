@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lash_framework.cli.turns import Gate
     from lash_framework.lash import Lash
     from lash_framework.session import Session
+    from lash_hookspecs.sessions import AssembledTurn
 
 __all__ = ["chat"]
 
@@ -164,14 +165,27 @@ class _Conversation:
 
     def _turn(self, text: str) -> None:
         """Run one turn; what goes wrong in it is said, and the session stays."""
+        from lash_framework.cli.asking import answer_at_terminal
         from lash_framework.cli.turns import Gate, run_turn
-        from lash_hookspecs.errors import LashError
+        from lash_hookspecs.errors import LashError, TurnSuspended
 
         with own_stdout() as out:
             screen = screen_for(out, reasoning=self._reasoning, notes_on_stdout=True)
             gate = Gate()
             gate.again = self._resumes
-            work = partial(run_turn, self._session, text, screen, gate, wait=self._wait, logs=self._logs)
+            run = partial(run_turn, self._session, text, screen, gate, wait=self._wait, logs=self._logs)
+
+            async def work() -> AssembledTurn:
+                turn_id: str | None = None
+                while True:
+                    try:
+                        return await run(turn_id=turn_id)
+                    except TurnSuspended as waits:
+                        screen.close()
+                        if not await answer_at_terminal(self._lash, waits):
+                            raise
+                        turn_id = waits.turn_id
+
             try:
                 turn = _result(self._portal, self._portal.start_task_soon(work), gate, self._resumes)
                 self._codes.add(exit_code_of(turn.outcome))

@@ -1,10 +1,11 @@
-"""Going on, on the same screen, where a turn was handed to another session."""
+"""Going on, on the same screen, where a turn was handed to another session, or once its questions are answered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from lash_hookspecs.errors import TurnSuspended
 from lash_hookspecs.turn_outcomes import Handoff
 
 if TYPE_CHECKING:
@@ -32,12 +33,11 @@ async def run_followed(
     `resumes` is what to type to go on with a session. A turn with a limit of its own is not followed: what its
     successor may spend is not its caller's to say.
     """
-    from lash_framework.cli.turns import run_turn
     from lash_framework.successors import MOST_HANDOFFS
 
     left = MOST_HANDOFFS if options.get("max_cost") is None and options.get("max_tokens") is None else 0
     screen.follows = left > 0
-    turn = await run_turn(session, given, screen, gate, **options)
+    turn = await _run(lash, session, given, screen, gate, **options)
     kept = {name: value for name, value in options.items() if name in ("logs", "location")}
     while left and isinstance(turn.outcome, Handoff) and turn.outcome.turn_id:
         left -= 1
@@ -45,5 +45,22 @@ async def run_followed(
         successor = turn.outcome
         gate.hand_over(successor.session_id, successor.turn_id, resumes(successor.session_id))
         there = await lash.session(successor.session_id, recover=False)
-        turn = await run_turn(there, None, screen, gate, turn_id=successor.turn_id, **kept)
+        turn = await _run(lash, there, None, screen, gate, turn_id=successor.turn_id, **kept)
     return turn
+
+
+async def _run(
+    lash: Lash, session: Session, given: TurnInput | str | None, screen: Screen, gate: Gate, **options: Any
+) -> AssembledTurn:
+    """`run_turn`, which goes on once the person at the terminal has answered what plugins ask."""
+    from lash_framework.cli.turns import run_turn
+
+    while True:
+        try:
+            return await run_turn(session, given, screen, gate, **options)
+        except TurnSuspended as waits:
+            from lash_framework.cli.asking import answer_at_terminal
+
+            if not await answer_at_terminal(lash, waits):
+                raise
+            options["turn_id"] = gate.turn_id or options.get("turn_id")

@@ -1,4 +1,4 @@
-"""`lash pending list|resolve`: calls that wait to be completed, and those that a crash left unknown."""
+"""`lash pending list|answer|resolve`: calls that wait to be allowed or completed, or that a crash left unknown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @click.group()
 def pending() -> None:
-    """Calls that wait for somebody: to be completed, or to say whether they happened."""
+    """Calls that wait for somebody: to allow them, to complete them, or to say whether they happened."""
 
 
 def _with_lash(invocation: Invocation, work: Callable[[Lash], Awaitable[T]]) -> T:
@@ -59,6 +59,8 @@ def list_(invocation: Invocation, as_json: bool) -> None:
                     "waits_for": _waits_for(each),
                     "until_ms": each.until_ms,
                     "said": each.said,
+                    "asked_by": each.question and each.question.plugin_id,
+                    "choices": [choice.choice_id for choice in each.question.choices] if each.question else [],
                 }
                 for each in found
             ]
@@ -81,7 +83,26 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 
 
 def _waits_for(call: PendingCall) -> str:
+    if call.question is not None:
+        return f"{call.question.plugin_id}: {'|'.join(each.choice_id for each in call.question.choices)}"
     return "completion" if call.deferred else "what happened"
+
+
+@pending.command()
+@click.argument("key")
+@click.argument("choice")
+@click.option("--note", metavar="TEXT", default="", help="What the model should read besides.")
+@click.option("--wait", is_flag=True, help="Wait while its session runs a turn.")
+@common
+def answer(invocation: Invocation, key: str, choice: str, note: str, wait: bool) -> None:
+    """Answer a plugin's question about the call KEY, as `lash pending list` has it. Then `lash resume` goes on."""
+
+    async def work(lash: Lash) -> PendingCall:
+        return await lash.answer(key, choice, note=note, wait=wait)
+
+    done = _with_lash(invocation, work)
+    again = invocation.again(f"resume {done.session_id}")
+    click.echo(f"answered {choice} about {done.tool_name} of turn {done.turn_id}; `{again}` goes on with it")
 
 
 @pending.command()

@@ -16,6 +16,8 @@ from lash_framework.cli.unfinished import committed_line, matching, needs_tools
 if TYPE_CHECKING:
     from lash_framework.cli.turns import Gate
     from lash_framework.lash import Lash
+    from lash_framework.recovery import RecoveredTurn, RecoveryGate
+    from lash_framework.session import Session
 
 __all__ = ["cancel", "resume"]
 
@@ -75,7 +77,7 @@ async def _resume(
     for session_id in session_ids:
         try:
             session = await lash.session(session_id, recover=False)
-            recovered = await session.recover(force=True, gate=stops)
+            recovered = await _recovered(lash, session, stops)
         except SessionBusy:
             click.echo(f"{session_id}: a turn runs elsewhere, which goes on with all of it")
             continue
@@ -95,6 +97,19 @@ async def _resume(
         if not recovered and len(session_ids) == 1:
             click.echo(f"{session_id}: nothing to resume")
     return code
+
+
+async def _recovered(lash: Lash, session: Session, stops: RecoveryGate) -> Sequence[RecoveredTurn]:
+    """Go on with a session's turns; at a terminal, whoever sits there is asked what they wait for."""
+    from lash_framework.cli.asking import answer_at_terminal
+    from lash_hookspecs.errors import TurnSuspended
+
+    while True:
+        try:
+            return await session.recover(force=True, gate=stops)
+        except TurnSuspended as waits:
+            if not await answer_at_terminal(lash, waits):
+                raise
 
 
 async def _abandon(lash: Lash, session_id: str, turn_id: str) -> int:

@@ -92,14 +92,22 @@ async def go_on_first(lash: Lash, session: Session, tools: Sequence[str], gate: 
     if not unfinished or unfinished[0].state == "running":
         return True
     from lash_framework.recovery import RecoveryGate
-    from lash_hookspecs.errors import LashError, SessionBusy
+    from lash_hookspecs.errors import LashError, SessionBusy, TurnSuspended
 
     if unfinished[0].state in ("interrupted", "waiting"):
         complain(f"turn {unfinished[0].turn_id} of this session is {unfinished[0].state}: going on with it first")
     stops = RecoveryGate()
     gate.attach(stops)
     try:
-        recovered = await session.recover(gate=stops)
+        while True:
+            try:
+                recovered = await session.recover(gate=stops)
+                break
+            except TurnSuspended as waits:
+                from lash_framework.cli.asking import answer_at_terminal
+
+                if not await answer_at_terminal(lash, waits):
+                    raise
     except SessionBusy:
         return True
     except LashError as error:

@@ -106,10 +106,8 @@ class Subject:
                     watch_host(lash, watch, mortal=watch.target is not None and watch.kill is None)
                     session = await self._session(lash)
                     watch.active = True
-                    async with session.turn(self.prompt, turn_id=self.turn_id) as running:
-                        async for _ in running:
-                            pass
-                        await running.result()
+                    while not await self._ran(lash, session):
+                        pass
         except Exception:
             if not watch.dead:  # whatever a killed process still says, nobody hears
                 raise
@@ -129,6 +127,8 @@ class Subject:
             watch_host(lash, watch)
             session = await self._session(lash)
             recovered = [*await self._recovered(lash, session, force)]
+            while not await self._ran(lash, session):
+                pass
             turn = await session.run(self.prompt, turn_id=self.turn_id)
             recovered += await self._recovered(lash, session, force)  # what the turn has left to do in the inbox
             loaded = await store.load_session(self.session_id)
@@ -153,13 +153,34 @@ class Subject:
     async def _session(self, lash: Lash) -> Session:
         return await lash.session(self.session_id, mode=self.mode, recover=False)
 
-    async def _recovered(self, lash: Lash, session: Session, force: bool) -> Sequence[RecoveredTurn]:
+    async def _ran(self, lash: Lash, session: Session) -> bool:
+        """Run the turn to its end, or until it waits for somebody, who answers."""
         try:
-            return await session.recover(force=force)
+            async with session.turn(self.prompt, turn_id=self.turn_id) as running:
+                async for _ in running:
+                    pass
+                await running.result()
         except TurnSuspended as waiting:
-            for key in waiting.keys:
-                await lash.resolve(key, error="nobody knows whether it happened")
-            return await session.recover()
+            await _answer(lash, waiting)
+            return False
+        return True
+
+    async def _recovered(self, lash: Lash, session: Session, force: bool) -> Sequence[RecoveredTurn]:
+        while True:
+            try:
+                return await session.recover(force=force)
+            except TurnSuspended as waiting:
+                await _answer(lash, waiting)
+
+
+async def _answer(lash: Lash, waiting: TurnSuspended) -> None:
+    """Answer all that a turn waits for."""
+    asked = {each.key: each.question for each in await lash.pending() if each.question is not None}
+    for key in waiting.keys:
+        if (question := asked.get(key)) is not None:
+            await lash.answer(key, question.choices[0].choice_id)
+        else:
+            await lash.resolve(key, error="nobody knows whether it happened")
 
 
 async def _bury(lash: Lash, session_id: str) -> None:
@@ -192,8 +213,9 @@ async def crash_at_every_effect(
 
     Each time: exactly one turn is committed and no input is stranded; an effect with a recorded outcome isn't executed
     again, an unsafe one never twice; a call that a crash left unknown says so (`unknown_after_crash`), or, if its tool
-    waits for a person, is resolved as failed; where nothing was uncertain, answer, messages, tool calls and plugin
-    states are those of the golden turn, and usage too, "at least" where a reply's record was lost. Raises
+    waits for a person, is resolved as failed; a plugin's question is answered with the first of its choices; where
+    nothing was uncertain, answer, messages, tool calls and plugin states are those of the golden turn, and usage too,
+    "at least" where a reply's record was lost. Raises
     `AssertionError` that names the place.
     """
     subject = Subject(open_host=open_host, prompt=normalized(prompt), session_id=session_id, turn_id=turn_id, mode=mode)

@@ -1,0 +1,52 @@
+"""What is decided before a tool call is made: by hooks, and by the people whom they ask."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from lash_framework.open_calls import OpenCall
+from lash_framework.result_room import ResultRoom
+from lash_framework.tool_calls import completed
+from lash_framework.tool_hooks import ToolHooks
+from lash_framework.tool_questions import answers_to
+from lash_framework.turn_plan import TurnPlan
+from lash_hookspecs.tools import ToolCallOutput
+
+__all__ = ["decide", "heed"]
+
+
+async def decide(hooks: ToolHooks, room: ResultRoom, call: OpenCall) -> None:
+    """Ask the hooks before the tool. They may change the call's arguments, end it here, or have questions."""
+    found = await hooks.before(call.asked, call.place, call.callers)
+    call.found = found.interventions
+    call.hooks.append(found.hooks)
+    call.questions = found.questions
+    if found.args is not None:
+        call.asked = evolve(call.asked, args=found.args)
+    if found.output is not None:
+        if found.questions:
+            call.unasked = found.output
+        else:
+            _end(hooks, room, call, found.output)
+
+
+async def heed(plan: TurnPlan, hooks: ToolHooks, room: ResultRoom, call: OpenCall) -> None:
+    """Take what people answered about the call, if it had questions. Raises `EffectsSuspended` while they haven't."""
+    if not call.questions:
+        return
+    answers = await answers_to(plan, call.place.scope, call.asked.call_id, call.questions)
+    found = await hooks.answered(call.asked, call.place, call.questions, answers)
+    call.questions = ()
+    call.found += found.interventions
+    call.hooks.append(found.hooks)
+    output = found.output or call.unasked
+    if output is not None:
+        _end(hooks, room, call, output)
+
+
+def _end(hooks: ToolHooks, room: ResultRoom, call: OpenCall, output: ToolCallOutput) -> None:
+    """The call isn't made: this is what it comes to."""
+    call.raw = evolve(completed(call.asked, output), interventions=call.found)
+    room.take(call.place.key, call.raw)
+    if not hooks.looks:
+        call.result = call.raw

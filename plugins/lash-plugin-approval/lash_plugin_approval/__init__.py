@@ -1,0 +1,1 @@
+"""Rules that allow, deny or ask a person about each tool call."""

@@ -1,0 +1,96 @@
+"""What `[plugin.approval]` in `lash.toml` says, and what is remembered of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from attrs import Attribute, field
+
+from lash_hookspecs.values import frozen
+
+__all__ = ["ApprovalOptions", "Decision", "Remembered", "Rule"]
+
+Decision = Literal["allow", "ask", "deny"]
+
+
+def _decision(instance: object, attribute: Attribute[Any], value: object) -> None:
+    if value not in ("allow", "ask", "deny"):
+        raise ValueError(f"`{attribute.name}` must be `allow`, `ask` or `deny`, and is {value!r}")
+
+
+def _effect(instance: object, attribute: Attribute[Any], value: object) -> None:
+    if value not in ("", "pure", "idempotent", "unsafe"):
+        raise ValueError(f"`effect` must be `pure`, `idempotent` or `unsafe`, and is {value!r}")
+
+
+def _pattern(instance: object, attribute: Attribute[Any], value: str) -> None:
+    if not value.strip():
+        raise ValueError(f"`{attribute.name}` must be a pattern, and is empty: leave it out, or say `*`")
+
+
+def _positive(instance: object, attribute: Attribute[Any], value: float | None) -> None:
+    if value is not None and value < 0:
+        raise ValueError(f"`{attribute.name}` must be at least 0, and is {value}")
+
+
+def _seconds(instance: object, attribute: Attribute[Any], value: float | None) -> None:
+    if value is not None and value <= 0:
+        raise ValueError(f"`{attribute.name}` must be more than 0 seconds, and is {value}")
+
+
+@frozen(kw_only=True)
+class Rule:
+    """All of it must fit the call: the tool's name, its plugin, its effect, its arguments, the paths in them, the cost.
+
+    `args` are patterns by argument. `always`: whether who is asked may say so for good; `reason` is told with it.
+    """
+
+    decide: Decision = field(validator=_decision)
+    name: str = ""
+    tool: str = field(default="*", validator=_pattern)
+    owner: str = field(default="*", validator=_pattern)
+    effect: str = field(default="", validator=_effect)
+    args: Mapping[str, str] = field(factory=dict)
+    path: tuple[str, ...] = ()
+    spent_above: float | None = field(default=None, validator=_positive)
+    always: bool = True
+    reason: str = ""
+
+
+@frozen(kw_only=True)
+class ApprovalOptions:
+    """The rules, and what is decided where none fits: `default`, or `pure` of a tool that changes nothing.
+
+    `file` is what "in this project" is written to, below `root`; empty: it isn't offered.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    default: Decision = field(default="ask", validator=_decision)
+    pure: Decision = field(default="allow", validator=_decision)
+    root: str = "."
+    file: str = ".lash/approvals.json"
+    path_arguments: tuple[str, ...] = (
+        "path",
+        "paths",
+        "file",
+        "files",
+        "filename",
+        "file_path",
+        "source",
+        "destination",
+        "target",
+        "directory",
+        "folder",
+        "cwd",
+        "root",
+    )
+    timeout_s: float | None = field(default=None, validator=_seconds)
+
+
+@frozen
+class Remembered:
+    """What a person allowed for the rest of a session: calls by their digests, tools by plugin and name."""
+
+    calls: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()

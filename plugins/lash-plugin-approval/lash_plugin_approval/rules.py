@@ -1,0 +1,86 @@
+"""Which rule decides about a call. Pure: the most restrictive of all that fit, whatever their order."""
+
+from __future__ import annotations
+
+import os
+from fnmatch import fnmatchcase
+
+from lash_hookspecs.values import frozen
+from lash_plugin_approval.calls import Facts, Place, absolute
+from lash_plugin_approval.options import ApprovalOptions, Decision, Rule
+from lash_plugin_approval.patterns import fits
+
+__all__ = ["PASSES_ON", "Ruled", "fitting", "ruled"]
+
+_STRICT = {"allow": 0, "ask": 1, "deny": 2}
+
+PASSES_ON = Rule(
+    name="passes on", tool="batch", owner="mode-standard", decide="allow", reason="its calls are decided one by one"
+)
+"""What `batch` does is what the calls in it do, and each of those is decided on its own."""
+
+
+@frozen(kw_only=True)
+class Ruled:
+    """What is decided, by which rule, and why; `always`: whether a person may decide it for good."""
+
+    decision: Decision
+    rule: str
+    reason: str = ""
+    always: bool = True
+
+
+def ruled(options: ApprovalOptions, facts: Facts) -> Ruled:
+    """Deny beats ask beats allow; of equals the first one is named. Where none fits it is the default."""
+    if any(_is_own(options, each) for each in facts.places):
+        return Ruled(decision="deny", rule="own file", reason="what was approved is written there by nobody else")
+    found = fitting(options, facts)
+    if not found:
+        is_pure = facts.effect == "pure"
+        return Ruled(decision=options.pure if is_pure else options.default, rule="pure" if is_pure else "default")
+    name, rule = max(found, key=lambda each: _STRICT[each[1].decide])  # the first of the strictest
+    always = all(each.always for _, each in found if each.decide == "ask")
+    return Ruled(decision=rule.decide, rule=name, reason=rule.reason, always=always)
+
+
+def _is_own(options: ApprovalOptions, place: Place) -> bool:
+    """Whether it is the file of approvals: to write there would be to approve."""
+    root = os.path.abspath(options.root)  # noqa: PTH100  # texts
+    own = absolute(options.file, root) if options.file else None
+    return own is not None and (place.within(own, narrow=False) or place.real == os.path.realpath(own))
+
+
+def fitting(options: ApprovalOptions, facts: Facts) -> list[tuple[str, Rule]]:
+    """All rules that fit, by name."""
+    numbered = [(each.name or f"rule {at}", each) for at, each in enumerate(options.rules, 1)]
+    return [(name, each) for name, each in [*numbered, (PASSES_ON.name, PASSES_ON)] if _fits(each, options, facts)]
+
+
+def _fits(rule: Rule, options: ApprovalOptions, facts: Facts) -> bool:
+    narrow = rule.decide == "allow"
+    return (
+        fits(rule.tool, facts.tool, narrow=narrow)
+        and fits(rule.owner, facts.owner, narrow=narrow)
+        and rule.effect in ("", facts.effect)
+        and (rule.spent_above is None or facts.spent >= rule.spent_above)
+        and (not rule.args or _args_fit(rule, facts, narrow))
+        and (not rule.path or _paths_fit(rule, options, facts, narrow))
+    )
+
+
+def _args_fit(rule: Rule, facts: Facts, narrow: bool) -> bool:
+    """Every pattern fits an argument; where that allows, every argument has a pattern, and all of its patterns fit."""
+    for key, pattern in rule.args.items():
+        named = [text for name, text in facts.leaves.items() if fnmatchcase(name, key)]
+        found = [fits(pattern, each, narrow=narrow) for each in named]
+        if not found or not (all(found) if narrow else any(found)):
+            return False
+    return not narrow or all(any(fnmatchcase(name, key) for key in rule.args) for name in facts.leaves)
+
+
+def _paths_fit(rule: Rule, options: ApprovalOptions, facts: Facts, narrow: bool) -> bool:
+    """Some path is within; where that allows, there is one, and all are."""
+    root = os.path.abspath(options.root)  # noqa: PTH100  # texts
+    patterns = [absolute(each, root) for each in rule.path]
+    found = [any(place.within(each, narrow=narrow) for each in patterns) for place in facts.places]
+    return bool(found) and (all(found) if narrow else any(found))

@@ -1,0 +1,293 @@
+"""Rules, patterns and the project's file, without a turn: which rule decides, and what no pattern lets through."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lash_plugin_approval import project
+from lash_plugin_approval.calls import Facts, leaves, places
+from lash_plugin_approval.options import ApprovalOptions, Rule
+from lash_plugin_approval.patterns import fits
+from lash_plugin_approval.rules import ruled
+
+
+def facts(options: ApprovalOptions, tool: str, args: dict[str, Any], **more: Any) -> Facts:
+    found = dict(leaves(args))
+    return Facts(
+        tool=tool,
+        args=args,
+        leaves=found,
+        places=places(found, options.path_arguments, os.path.abspath(options.root)),  # noqa: PTH100
+        **{"owner": "tools", "effect": "unsafe", **more},
+    )
+
+
+def decided(options: ApprovalOptions, tool: str, args: dict[str, Any] | None = None, **more: Any) -> tuple[str, str]:
+    found = ruled(options, facts(options, tool, args or {}, **more))
+    return found.decision, found.rule
+
+
+def rules(*made: dict[str, Any], **options: Any) -> ApprovalOptions:
+    return ApprovalOptions(rules=tuple(Rule(**each) for each in made), **options)
+
+
+READ = {"tool": "read_*", "decide": "allow", "name": "reading"}
+GIT = {"tool": "shell", "args": {"command": "git status*"}, "decide": "allow", "name": "git"}
+RM = {"tool": "shell", "args": {"command": "*rm *"}, "decide": "deny", "name": "rm"}
+LOOK = {"tool": "shell", "decide": "ask", "name": "look", "always": False}
+SRC = {"tool": "write", "path": ("src/**",), "decide": "allow", "name": "src"}
+SECRET = {"path": ("secrets/**", ".env"), "decide": "deny", "name": "secret"}
+
+
+@pytest.mark.parametrize(
+    ("made", "tool", "args", "came"),
+    [
+        ([READ], "read_file", {}, ("allow", "reading")),
+        ([READ], "write", {}, ("ask", "default")),
+        ([GIT], "shell", {"command": "git status -s"}, ("allow", "git")),
+        ([GIT, RM], "shell", {"command": "rm -rf x"}, ("deny", "rm")),
+        ([GIT, LOOK], "shell", {"command": "git status"}, ("ask", "look")),
+        ([LOOK, GIT], "shell", {"command": "git status"}, ("ask", "look")),
+        ([{"effect": "idempotent", "decide": "deny"}], "x", {}, ("ask", "default")),
+        ([{"owner": "tools", "decide": "allow"}], "x", {}, ("allow", "rule 1")),
+        ([{"owner": "other", "decide": "allow"}], "x", {}, ("ask", "default")),
+        ([{"args": {"n": "3"}, "decide": "deny"}], "x", {"n": 3}, ("deny", "rule 1")),
+        (
+            [{"args": {"edits.*.path": "*.py"}, "decide": "deny"}],
+            "x",
+            {"edits": [{"path": "a.py"}]},
+            ("deny", "rule 1"),
+        ),
+        ([{"args": {"on": "true"}, "decide": "allow"}], "x", {"on": True}, ("allow", "rule 1")),
+        ([{"args": {"command": "**"}, "decide": "allow"}], "x", {"command": "a; b\nc"}, ("allow", "rule 1")),
+    ],
+)
+def test_the_most_restrictive_rule_that_fits_decides_in_any_order(
+    made: list[Any], tool: str, args: Any, came: tuple[str, str]
+) -> None:
+    assert decided(rules(*made), tool, args) == came
+
+
+def test_what_changes_nothing_is_allowed_where_no_rule_fits_and_a_batch_passes_on() -> None:
+    options = ApprovalOptions()
+    assert decided(options, "look", effect="pure") == ("allow", "pure")
+    assert decided(ApprovalOptions(pure="ask"), "look", effect="pure") == ("ask", "pure")
+    assert decided(options, "batch", owner="mode-standard", effect="idempotent") == ("allow", "passes on")
+    assert decided(options, "batch", owner="evil") == ("ask", "default")
+    assert decided(rules({"tool": "batch", "decide": "deny"}), "batch", owner="mode-standard") == ("deny", "rule 1")
+
+
+def test_a_rule_may_wait_for_what_the_session_has_cost() -> None:
+    options = rules({"decide": "allow"}, {"decide": "ask", "spent_above": 2.5, "name": "dear"})
+    assert decided(options, "x", spent=2.4) == ("allow", "rule 1")
+    assert decided(options, "x", spent=2.5) == ("ask", "dear")
+
+
+# ---- what no pattern lets through -----------------------------------------------------------------------------------
+
+ESCAPES = {
+    "shell-semicolon": (GIT, "shell", {"command": "git status; rm -rf /"}),
+    "shell-newline": (GIT, "shell", {"command": "git status\nrm -rf /"}),
+    "shell-carriage-return": (GIT, "shell", {"command": "git status\rrm -rf /"}),
+    "shell-line-separator": (GIT, "shell", {"command": "git status\u2028rm"}),
+    "shell-nul": (GIT, "shell", {"command": "git status\0rm"}),
+    "shell-pipe": (GIT, "shell", {"command": "git status | sh"}),
+    "shell-and": (GIT, "shell", {"command": "git status && rm x"}),
+    "shell-background": (GIT, "shell", {"command": "git status & rm x"}),
+    "shell-substitution": (GIT, "shell", {"command": "git status $(rm x)"}),
+    "shell-backquote": (GIT, "shell", {"command": "git status `rm x`"}),
+    "shell-redirect": (GIT, "shell", {"command": "git status > /etc/passwd"}),
+    "shell-prefix": (GIT, "shell", {"command": "rm x; git status"}),
+    "shell-blank-before": (GIT, "shell", {"command": " git status"}),
+    "shell-wide-letters": (GIT, "shell", {"command": "ｇit status"}),
+    "shell-case": (GIT, "shell", {"command": "GIT status"}),
+    "argument-besides": (GIT, "shell", {"command": "git status", "env": {"PATH": "/tmp"}}),
+    "argument-missing": (GIT, "shell", {}),
+    "argument-list": (GIT, "shell", {"command": ["git status", "rm"]}),
+    "argument-nested": (GIT, "shell", {"command": {"command": "git status"}}),
+    "argument-with-a-dot": ({"args": {"a.b": "1"}, "decide": "allow"}, "x", {"a.b": 1}),
+    "tool-case": (READ, "Read_file", {}),
+    "tool-wide": (READ, "ｒead_file", {}),
+    "tool-blank": (READ, " read_file", {}),
+    "tool-invisible": (READ, "re\u200bad_file", {}),
+    "tool-two-lines": ({"tool": "read", "decide": "allow"}, "read\nwrite", {}),
+    "path-up": (SRC, "write", {"path": "src/../secret"}),
+    "path-up-in-the-middle": (SRC, "write", {"path": "src/a/../../x"}),
+    "path-absolute": (SRC, "write", {"path": "/etc/passwd"}),
+    "path-home": (SRC, "write", {"path": "~/.ssh/config"}),
+    "path-url": (SRC, "write", {"path": "file:src/x"}),
+    "path-encoded": (SRC, "write", {"path": "src/%2e%2e/x"}),
+    "path-backslash": (SRC, "write", {"path": "src\\..\\x"}),
+    "path-wide-dots": (SRC, "write", {"path": "src/．．/x"}),
+    "path-nul": (SRC, "write", {"path": "src/a\0/../../x"}),
+    "path-case": (SRC, "write", {"path": "SRC/x"}),
+    "path-sibling": (SRC, "write", {"path": "src-other/x"}),
+    "path-none": (SRC, "write", {}),
+    "path-second": (SRC, "write", {"path": "src/a", "destination": "/etc/x"}),
+    "path-in-a-list": (SRC, "write", {"paths": ["src/a", "/etc/x"]}),
+    "path-argument-case": (SRC, "write", {"path": "src/a", "Destination": "/etc/x"}),
+    "path-nested": (SRC, "write", {"path": "src/a", "more": {"file": "/etc/x"}}),
+    "path-symlink": (SRC, "write", {"path": "src/link/x"}),
+    "path-symlink-and-up": (SRC, "write", {"path": "src/link/../x"}),
+}
+
+
+@pytest.mark.parametrize("attack", ESCAPES)
+def test_what_is_allowed_is_read_narrowly(attack: str, tmp_path: Path) -> None:
+    """Each of these looks like something that a rule allows, and isn't; so a person is asked."""
+    rule, tool, args = ESCAPES[attack]
+    (tmp_path / "src").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "src" / "link").symlink_to(tmp_path / "elsewhere")
+    assert decided(rules(rule, root=str(tmp_path)), tool, args) == ("ask", "default")
+
+
+EVASIONS = {
+    "case": (RM, "shell", {"command": "RM -rf x"}),
+    "wide": (RM, "shell", {"command": "ｒｍ -rf x"}),
+    "blanks": (RM, "shell", {"command": "rm\t\n -rf x"}),
+    "invisible": (RM, "shell", {"command": "r\u200bm -rf x"}),
+    "soft-hyphen": (RM, "shell", {"command": "r\u00adm -rf x"}),
+    "behind-something": (RM, "shell", {"command": "true; rm -rf x"}),
+    "in-a-list": ({**RM, "args": {"command.*": "rm*"}}, "shell", {"command": ["sudo", "rm x"]}),
+    "tool-case": (RM, "SHELL", {"command": "rm x"}),
+    "tool-wide": (RM, "ｓhell", {"command": "rm x"}),
+    "path-up": (SECRET, "read", {"path": "src/../secrets/key"}),
+    "path-absolute": (SECRET, "read", {"path": "{root}/secrets/key"}),
+    "path-dot": (SECRET, "read", {"path": "./secrets/./key"}),
+    "path-case": (SECRET, "read", {"path": "Secrets/Key"}),
+    "path-wide": (SECRET, "read", {"path": "ｓecrets/key"}),
+    "path-symlink": (SECRET, "read", {"path": "src/door/key"}),
+    "path-url": (SECRET, "read", {"path": "file://{root}/secrets/key"}),
+    "path-itself": (SECRET, "list", {"folder": "secrets"}),
+    "path-slashes": (SECRET, "read", {"path": "secrets//key"}),
+    "path-deep": (SECRET, "edit", {"edits": [{"file": "secrets/key"}]}),
+    "path-nul": (SECRET, "read", {"path": "secrets/key\0.txt"}),
+}
+
+
+@pytest.mark.parametrize("attack", EVASIONS)
+def test_what_is_denied_is_read_widely(attack: str, tmp_path: Path) -> None:
+    """Each of these is denied, however it is written."""
+    rule, tool, args = EVASIONS[attack]
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "door").symlink_to(tmp_path / "secrets")
+    text = json.dumps(args, ensure_ascii=False).replace("{root}", str(tmp_path))
+    allow = {"decide": "allow", "name": "all"}
+    assert decided(rules(allow, rule, root=str(tmp_path)), tool, json.loads(text)) == ("deny", rule["name"])
+
+
+@pytest.mark.parametrize("path", [".lash/approvals.json", "{root}/.lash/approvals.json", ".LASH/Approvals.json", "l"])
+def test_nobody_writes_approvals_but_a_person(path: str, tmp_path: Path) -> None:
+    """Whatever the rules say: a model that writes there would approve its own calls."""
+    (tmp_path / ".lash").mkdir()
+    (tmp_path / ".lash" / "approvals.json").touch()
+    (tmp_path / "l").symlink_to(tmp_path / ".lash" / "approvals.json")
+    options = rules({"decide": "allow"}, root=str(tmp_path))
+    assert decided(options, "write", {"path": path.replace("{root}", str(tmp_path))}) == ("deny", "own file")
+
+
+def test_a_call_is_the_same_only_with_the_same_arguments_of_the_same_plugins_tool() -> None:
+    options = ApprovalOptions()
+    digests = {
+        facts(options, tool, args, owner=owner).digest
+        for tool, args, owner in [
+            ("x", {"a": 1}, "tools"),
+            ("x", {"a": "1"}, "tools"),
+            ("x", {"a": 1, "b": None}, "tools"),
+            ("y", {"a": 1}, "tools"),
+            ("x", {"a": 1}, "other"),
+            ("x", {}, "tools"),
+        ]
+    }
+    assert len(digests) == 6
+    same = [facts(options, "x", args).digest for args in ({"a": 1, "b": 2}, {"b": 2, "a": 1})]
+    assert same[0] == same[1]
+
+
+def test_a_pattern_is_no_regular_expression() -> None:
+    assert not fits("a.c", "abc", narrow=True)
+    assert fits("a[b]?", "a[b]x", narrow=True)
+    assert not fits("(a)+", "aa", narrow=False)
+
+
+# ---- the project's file ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_allowed_for_a_project_is_in_its_file_and_only_that(tmp_path: Path) -> None:
+    file = tmp_path / ".lash" / "approvals.json"
+    project.add(file, "tools", "shell", {"command": "ls"})
+    project.add(file, "tools", "shell", {"command": "ls"})
+    project.add(file, "tools", "shell", {"command": "pwd"})
+    assert len(json.loads(file.read_text())["allow"]) == 2
+    assert project.allows(file, "tools", "shell", {"command": "ls"})
+    for owner, tool, args in [
+        ("x", "shell", {"command": "ls"}),
+        ("tools", "shell", {}),
+        ("tools", "Shell", {"command": "ls"}),
+    ]:
+        assert not project.allows(file, owner, tool, args)
+    assert [each.name for each in file.parent.iterdir() if each.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "{}",
+        '{"version": 2, "allow": []}',
+        '{"version": 1, "allow": {}}',
+        "[" * 100_000,
+        "\ufeff{",
+        "\xff",
+    ],
+)
+def test_a_file_that_cant_be_read_allows_nothing_and_is_never_overwritten(
+    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "approvals.json"
+    file.write_text(text)
+    assert not project.allows(file, "tools", "shell", {})
+    assert "mend it, or remove it" in caplog.text
+    with pytest.raises(OSError, match="can't be read"):
+        project.add(file, "tools", "shell", {})
+    assert file.read_text() == text
+
+
+@pytest.mark.parametrize("kind", ["symlink", "folder", "fifo"])
+def test_a_file_that_is_no_file_allows_nothing(kind: str, tmp_path: Path) -> None:
+    """A link could lead to what a tool may write."""
+    file, other = tmp_path / "approvals.json", tmp_path / "other.json"
+    project.add(other, "tools", "shell", {})
+    if kind == "symlink":
+        file.symlink_to(other)
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        os.mkfifo(file)
+    assert not project.allows(file, "tools", "shell", {})
+
+
+def _adds(file: Path, number: int) -> None:
+    for at in range(5):
+        project.add(file, "tools", "shell", {"n": [number, at]})
+
+
+def test_several_processes_that_write_lose_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "approvals.json"
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_adds, args=(file, number)) for number in range(4)]
+    for each in writers:
+        each.start()
+    for each in writers:
+        each.join()
+    assert len(json.loads(file.read_text())["allow"]) == 20
