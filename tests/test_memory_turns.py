@@ -119,6 +119,16 @@ async def test_a_turn_whose_observer_fails_succeeds_and_the_next_one_notes_it(la
     assert all(f"spoke of subject-{n}" in last for n in range(1, 6))
 
 
+async def test_a_long_turn_is_read_in_chunks_and_noted_once(lash_host: Any) -> None:
+    toml = f"{SMALL}chunk_tokens = 100\npart_chars = 1000\n"
+    async with lash_host("memory", toml=toml, mode="long", says=answer) as host:
+        await host.run("A long story of subject-1. " * 50, session="s")
+        stored = await (await host.lash.session("s")).messages()
+        asked = [each for each in host.model.requests if asks_for_notes(each)]
+    assert len(asked) == 2
+    assert sum(each.id.startswith("memory-note-") for each in stored) == 1
+
+
 async def test_calls_and_their_results_stay_together(lash_host: Any) -> None:
     def says(request: LlmRequest) -> Any:
         if asks_for_notes(request):
@@ -217,6 +227,7 @@ async def test_a_conversation_that_doesnt_fit_goes_on_with_notes(lash_host: Any)
 CRASHING = f"{MODE}observe_tokens = 1\nactivate_tokens = 1\nreflect_tokens = 5\n"
 
 
+@pytest.mark.costly
 async def test_a_crash_pays_no_note_twice_that_is_recorded(lash_crashes: Any) -> None:
     report = await lash_crashes("memory", toml=CRASHING, mode="long", says=answer, prompt=prompt(1))
     assert not report.unreached

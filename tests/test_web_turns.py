@@ -77,6 +77,7 @@ async def test_a_page_that_is_away_for_a_moment_is_asked_again(lash_host: Any, s
     assert site.asked == ["/", "/"]
 
 
+@pytest.mark.costly
 async def test_a_crash_loses_no_page_and_reads_none_twice_that_is_recorded(lash_crashes: Any, site: Any) -> None:
     site.pages["/"] = [(200, b"<p>Hum.")]
     report = await lash_crashes(
@@ -161,6 +162,7 @@ async def test_another_plugin_searches(lash_host: Any) -> None:
     assert (inner.tool_name, inner.plugin_id, inner.parent_call_id) == ("search_library", "library", outer.call_id)
 
 
+@pytest.mark.costly
 async def test_a_crash_asks_a_search_that_is_recorded_no_second_time(lash_crashes: Any) -> None:
     report = await lash_crashes(
         "tools-web", searching("unsafe"), toml=LIBRARY, mode="web", says=[call("search_web", query="bees"), "Found."]

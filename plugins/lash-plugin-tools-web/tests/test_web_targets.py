@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 import pytest
-from web_kit import Names, local, redirect, serving
+from hypothesis import given, strategies as st
+from web_kit import Names, http, local, redirect, serving
 
 from lash_hookspecs.tools import ToolError
 from lash_plugin_tools_web.addresses import why_not, why_not_public
@@ -327,3 +332,49 @@ def test_allowed_hosts_may_be_within_a_network() -> None:
 )
 def test_a_url_is_read_as_one_would_think(text: str, url: str) -> None:
     assert read_target(text).url == url
+
+
+# ---- whatever else somebody may think of ----------------------------------------------------------------------------
+
+PIECES = st.sampled_from([
+    "0", "1", "7", "8", "10", "127", "169.254", "192.168", "255", "256", "0x", "0x7f", "x", "a", "f", "example", "com",
+    "localhost", ".", ".", ".", "..", ":", "::", "[", "]", "@", "%", "%25", "%2e", "#", "?", "/", "\\", "-", "_", "e",
+    "１", "②", "٣", "。", "．", "\u00ad", "\u200d", "ｘ", "ß", "ü", "ffff", "64:ff9b::", "fe80::", "xn--", "80", " ",
+])  # fmt: skip
+
+
+def is_address(host: str) -> bool:
+    """Whether a C library takes it for one, in whatever notation."""
+    for read in (socket.inet_aton, partial(socket.inet_pton, socket.AF_INET6)):
+        with suppress(OSError):
+            read(host)
+            return True
+    return False
+
+
+@given(st.lists(PIECES, max_size=9).map("".join))
+def test_a_host_that_is_taken_for_a_name_is_an_address_to_nobody(text: str) -> None:
+    """Name lookup takes for an address whatever `inet_aton` does; that must never be asked for as a name."""
+    try:
+        target = read_target(f"http://{text}")
+    except ToolError:
+        return
+    assert read_target(target.url) == target, "what was read says the same when it is read again"
+    parts = urlsplit(target.url)
+    assert (parts.hostname, parts.port or 80) == (target.host, target.port)
+    assert target.url.isascii()
+    if target.address is None:
+        assert not is_address(target.host)
+    else:
+        assert target.host == str(target.address)
+
+
+async def test_the_machines_own_lookup_is_judged_too() -> None:
+    async with serving(lambda _: http("hello")) as server:
+        url = f"http://localhost:{server.port}/"
+        page = await Fetcher(WebOptions(ports=(), allow_hosts=("localhost",))).get(url)
+        assert page.answer.body == b"hello"
+        with pytest.raises(ToolError):
+            await Fetcher(WebOptions(ports=())).get(url)
+        with pytest.raises(ToolError):
+            await Fetcher(WebOptions(allow_hosts=("localhost",))).get(url)
