@@ -16,6 +16,7 @@ from lash_framework.faults import IN_RESULT
 from lash_framework.hooks import Bind
 from lash_framework.model_calls import storable
 from lash_framework.turn_plan import TurnPlan
+from lash_framework.wrapping import wrap
 from lash_hookspecs.codec import encode
 from lash_hookspecs.effect_commands import RuntimeEffectKind
 from lash_hookspecs.effect_outcomes import (
@@ -75,8 +76,6 @@ class AroundEffects:
                 await self._plan.enter()
             except PluginError as error:
                 return failed(error, None)
-            from lash_framework.wrapping import wrap
-
             outcome: RuntimeEffectOutcome = await wrap(
                 self._impls,
                 self._bind(),

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 from cli_kit import Cli
+
+REACHED_LATER = """
+    archive compacting emitted_traces explain forking open_calls other_sessions pending prefix_changes
+    prepare_context recorded_costs recorded_only recovery rehearsal schema_faults schemas session_requests session_view
+    structured successors sync tool_batch tool_calls tool_deferrals tool_directives tool_fold tool_hooks tool_pauses
+    tool_retries turn_commit
+"""
+"""What a first turn comes to after its model was asked, or never: imported by the functions that come to it."""
 
 WATCHED = """
 import json, sys
@@ -66,10 +75,25 @@ def test_what_the_first_request_can_do_without_comes_later_or_never(tmp_path: Pa
         "cattrs",
         "idna.core",
         "tomllib",
+        "zipfile",
         "lash_plugin_provider_scripted.provider",
-        "lash_framework.rehearsal",
+        *(f"lash_framework.{each}" for each in REACHED_LATER.split()),
     }
     assert not avoided & set(seen["modules"])
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "google", "scripted"])
+def test_a_provider_that_is_not_used_has_said_what_it_is_called_and_no_more(kind: str, tmp_path: Path) -> None:
+    """Its settings are loaded by who opens it, as all else of it: one more provider costs a start two small modules."""
+    package = f"lash_plugin_provider_{kind}"
+    code = (
+        "import json, sys\n"
+        "from lash_framework.host import PluginHost\n"
+        "PluginHost()\n"
+        f"print(json.dumps([name for name in sys.modules if name.split('.')[0] in ({package!r}, 'lash_provider_kit')]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [package, f"{package}.plugin", f"{package}.specs"]
 
 
 def test_no_class_is_compiled_on_the_way_that_need_not_be(tmp_path: Path) -> None:
