@@ -87,7 +87,7 @@ class TurnRun:
         self._machine: TurnMachine | None = None
         self.user = user_message(plan.turn_id, plan.turn_input, plan.images)
         self.contexts = contexts = TurnContexts(plan, stream, self._moment)
-        self._calls = TurnCalls(plan, stream, contexts, self._take)
+        self._calls = TurnCalls(plan, stream, contexts, self._show)
         self._hooks = TurnHooks(plan, contexts)
         contexts.budget.assembler = self.assembler
         self._model = ModelStep(plan, stream, self._hooks, contexts)
@@ -210,8 +210,7 @@ class TurnRun:
         self.prompt = begun.prompt
         self.window.begin(begun)
         self.assembler.shown(begun.context)
-        scope = f"{self.plan.turn_id}:before_turn"
-        injected = found.messages(scope, self._is_known) if begun.hooks.directives else ()
+        injected = found.messages(f"{self.plan.turn_id}:before_turn", self._is_known)
         self._machine = machine = new_machine(self.plan, self.user, begun, self.window.history, injected)
         if found.ends is not None:
             self._end_early(machine, found.ends)
@@ -246,8 +245,7 @@ class TurnRun:
                     self._steps = answered = answered + 1
                     self._calls.close()
                     self._model.close()
-        if self._forced is not None:
-            self.assembler.outcome = self._forced
+        self.assembler.outcome = self._forced or self.assembler.outcome
         await self._stream.flush()
 
     def _fold(self, event: Any) -> None:
@@ -330,16 +328,15 @@ class TurnRun:
         if not effect.update_machine_config:
             return EnvironmentSynced(id=effect.id)  # the turn's start has said it all: there is nobody to ask
         synced = await self._hooks.sync(self._scope(), str(effect.id))
-        if synced.hooks.failure is None:
-            self.prompt = synced.prompt
-        else:
-            self.hook_failed = True
+        self.hook_failed |= synced.hooks.failure is not None
+        self.prompt = self.prompt if self.hook_failed else synced.prompt
         return synced_environment(effect.id, synced)
 
     async def _end(self, hooks: tuple[HookImpl, ...], stop: TurnStop | None = None) -> None:
         """The turn's end. Messages are stored with it; an abort or a failure changes how it ended."""
         said, self._calls.said = self._calls.said, ()  # by hooks around calls, when no checkpoint followed
-        self.late += sort_directives(said).messages(f"{self.plan.turn_id}:tools", self._is_known) if said else ()
+        if said:
+            self.late += self._take(NO_HOOKS, said).messages(f"{self.plan.turn_id}:tools", self._is_known)
         try:
             ended = await self._hooks.end(hooks, self.assembled, self.started_at_ms, stop)
         except ReplayError:
@@ -368,10 +365,13 @@ class TurnRun:
         """Sort what was said before and a record's directives, show events, and tell of an abort, for the caller."""
         found = sort_directives((*said, *record.directives), self.plan.scope)
         self.sessions += found.sessions
-        for event in found.events:
-            self._fold(event)
+        self._show(record)
         self.assembler.take(found)
         return found
+
+    def _show(self, record: HookRecord) -> None:
+        for event in sort_directives(record.directives).events:
+            self._fold(event)
 
     def _is_known(self, message_id: str) -> bool:
         return self.machine.messages.position_of(message_id) is not None

@@ -98,7 +98,7 @@ PAGES = {
             69: "nothing optimistic is told of a command: an input is accepted durably, or it is refused",
         },
         {
-            15: "there are no triggers, so that no two can be of one source: they come with processes",
+            15: "no hook declares triggers yet, so that no two can be of one source: they come with processes",
         },
     ),
 }

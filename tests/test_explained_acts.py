@@ -167,3 +167,18 @@ async def test_a_tool_that_ends_the_turn_is_named_with_its_plugin(
 
     found = await acts(tmp_path, [reply, "Done."], plugins=[plugin("asks", lash_tools)])
     assert found == ([("asks", what)] if what else [])
+
+
+async def test_what_a_hook_around_a_call_has_said_is_counted_once(tmp_path: Path) -> None:
+    """It is in the call's record, and said at the next checkpoint."""
+
+    @tool(effect="pure")
+    async def ask() -> str:
+        """Ask."""
+        return "done"
+
+    def lash_after_tool_call(ctx: Any, call: Any, result: Any) -> EnqueueMessages:
+        return EnqueueMessages.note("Mind the result.")
+
+    found = await acts(tmp_path, [ASK, "Done."], tools=[ask], plugins=[plugin("minds", lash_after_tool_call)])
+    assert found == [("minds", "added messages")]

@@ -12,6 +12,7 @@ from attrs import frozen
 from hook_kit import Plugin, Told, asked, failure, file_store, opened, system_prompt
 
 from lash_framework import Lash
+from lash_framework.accepted_job import accepted_turn
 from lash_framework.settings import Settings, load_settings
 from lash_hookspecs import (
     AbortTurn,
@@ -111,6 +112,22 @@ async def test_a_turn_is_handed_off_at_every_seam_and_its_successor_is_told_once
         assert meta is not None
         assert meta.parent_session_id == "one"
     assert len(model.requests) == asked_before + 1
+
+
+async def test_a_successors_turn_can_be_watched_as_it_runs_and_is_found_when_it_did(tmp_path: Path) -> None:
+    async with opened(Before(), says=Told(["Two."]), store=file_store(tmp_path)) as lash:
+        await (await lash.session("one")).run("Hello", turn_id="t")
+        there = await lash.session(NEXT.session_id, recover=False)
+        seen: list[list[str]] = []
+        for _ in range(2):
+            async with accepted_turn(there, NEXT.turn_id) as running:
+                seen.append([each.event.tag async for each in running])
+                assert (await running.result()).text == "Two."
+        async with accepted_turn(there, "never") as running:
+            with pytest.raises(UnknownName, match="has no such turn"):
+                await running.result()
+    assert "assistant_prose_delta" in seen[0]
+    assert seen[1] == []
 
 
 async def test_who_opens_the_successor_goes_on_with_what_it_was_told(tmp_path: Path) -> None:

@@ -57,8 +57,8 @@ def explain(invocation: Invocation, turn: str, with_text: bool, as_json: bool) -
         "Tools", ("tool", "plugin", "changed"), [(each.name, each.plugin_id, each.detail) for each in explanation.tools]
     )
     if explanation.acts:
-        rows = [(each.plugin_id, clean(each.what)) for each in explanation.acts]
-        _section("What plugins did to the turn", ("plugin", "what it did"), rows)
+        acts: list[tuple[Any, ...]] = [(each.plugin_id, clean(each.what)) for each in explanation.acts]
+        _section("What plugins did to the turn", ("plugin", "what it did"), acts)
     if explanation.calls:
         columns = ("call", "tool", "plugin", "what it did")
         _section(

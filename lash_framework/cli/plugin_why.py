@@ -127,12 +127,12 @@ def _tell_offered(invocation: Invocation, report: LoadReport, name: str) -> int:
         click.echo(found)
     else:
         known = {*report.known, *(tool for each in compositions.values() for tool in each.tools)}
-        error = UnknownName("plugin or tool", name, known, None if known else "no plugin is installed")
+        unknown = UnknownName("plugin or tool", name, known, None if known else "no plugin is installed")
         if toolsets := sorted({str(each) for made in compositions.values() for each in made.catalog.toolsets}):
-            error.add_note(
+            unknown.add_note(
                 f"the tools of {', '.join(toolsets)} are known as a turn starts: `lash explain TURN` has them"
             )
-        raise error
+        raise unknown
     return ExitCode.FINISHED
 
 

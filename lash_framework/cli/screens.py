@@ -133,7 +133,8 @@ class JsonScreen(Screen):
         from lash_framework.cli.output import print_json, turn_object
 
         told = turn_object(turn)
-        if self.follows and getattr(turn.outcome, "turn_id", ""):
+        goes_on = getattr(turn.outcome, "turn_id", "") != ""
+        if self.follows and goes_on:
             self._handed_off.append(told)
         else:
             more = {"handed_off": self._handed_off} if self._handed_off else {}
