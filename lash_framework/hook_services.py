@@ -63,7 +63,10 @@ class HookServices:
             case "sessions":
                 return _SessionState(self.session, self._plan, None if where == _COMMITTED else self._moment)
             case "lifecycle":
-                return SessionLifecycle(self.session, self._kept, slot)
+                from lash_framework.child_turns import ChildTurns  # most turns have none
+
+                children = None if place is None else ChildTurns(self._directs, place, plugin_id)
+                return SessionLifecycle(self.session, self._kept, slot, children)
             case "graph":
                 return SessionGraph(self.session)
         raise AssertionError(f"unreachable: no hook has `ctx.{name}`")
