@@ -38,6 +38,7 @@ _IMAGE = 1_000
 _DOCUMENT = 40
 """Bytes of a document for each of its tokens, about: a page has some thousand tokens, and takes as many dozen bytes."""
 _NO_PRICES = ModelPrices()
+_PICO = 10**12
 _NOTHING = TokenUsage()
 
 
@@ -110,6 +111,29 @@ class TurnBudget:
         if refused is None and key is not None:
             self._under_way[key] = TokenUsage(input=input, output=output, picodollars=need.picodollars)
         return refused
+
+    def left(self) -> Budget | None:
+        """What a turn that this one waits for may spend; None: nothing is limited. Never less than nothing."""
+        limits = self._limits
+        if limits is None:
+            return None
+        prices = self._plan.capability.prices or _NO_PRICES
+        before = SessionUsageReport(self._plan.conversation.usage).total
+        own = _NOTHING if self.assembler is None else self.assembler.usage
+        here = sum(self._under_way.values(), spent(own, self._directs()))
+        cost = [
+            allowed - (prices.at_most(used)) / _PICO
+            for allowed, used in ((limits.max_cost, here), (limits.session_max_cost, before + here))
+            if allowed is not None
+        ]
+        tokens = [
+            allowed - used.total
+            for allowed, used in ((limits.max_tokens, here), (limits.session_max_tokens, before + here))
+            if allowed is not None
+        ]
+        return Budget(
+            max_cost=max(0.0, min(cost)) if cost else None, max_tokens=max(0, min(tokens)) if tokens else None
+        )
 
     def settled(self, key: str) -> None:
         """A call is over: what it has cost is known, or never will be."""

@@ -27,9 +27,10 @@ from lash_hookspecs.effect_outcomes import DirectOutcome, RuntimeEffectOutcome, 
 from lash_hookspecs.effects import RuntimeEffectEnvelope, child_key
 from lash_hookspecs.errors import CodecError, EffectControllerError, LlmCallFailed, PluginError
 from lash_hookspecs.journal_rows import JournalStatus
-from lash_hookspecs.llm import LlmCallError, LlmRequest, TokenUsage
+from lash_hookspecs.llm import LlmCallError, LlmRequest, LlmResponse, TokenUsage
 from lash_hookspecs.llm_messages import LlmMessage, LlmRole, TextBlock
 from lash_hookspecs.services import DirectCompletion, DirectCompletionClient
+from lash_hookspecs.sessions import AssembledTurn
 from lash_hookspecs.turn_events import ChildTokenUsage, SessionEvent
 from lash_hookspecs.values import mutable
 
@@ -178,6 +179,32 @@ class DirectCalls:
             made = [each for each in self.count() if (each.source, each.model) == (outcome.source, outcome.model)]
             self._show(evolve(made[0], usage=usage))
         return outcome
+
+    # ---- turns on other sessions ------------------------------------------------------------------------------------
+
+    async def settle(self, place: DirectPlace, plugin_id: str, turn: AssembledTurn, model: str) -> None:
+        """Have a record of what a turn on another session has cost, once for each; it was made and paid there."""
+        if turn.usage == TokenUsage():
+            return
+        provider_id, _, name = model.partition(":")
+        scope = place.parent.invocation.scope
+        command = DirectCommand(provider_id, LlmRequest(model=name, messages=()), plugin_id)
+        id = f"turn:{turn.state.session_id}:{turn.turn_id}"
+        asked = envelope(scope, command, id, caused_by=place.parent.invocation.causal_ref())
+        if asked.key in self._known:
+            return
+
+        async def known(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+            return evolve(begun(command), result=LlmResponse(usage=turn.usage))
+
+        try:
+            outcome = expect(await self._plan.controller.execute(asked, known), DirectOutcome)
+        except Exception as error:
+            place.fault = place.fault or error
+            raise
+        self._known[asked.key] = (command, outcome)
+        made = [each for each in self.count() if (each.source, each.model) == (outcome.source, outcome.model)]
+        self._show(evolve(made[0], usage=turn.usage))
 
 
 class _Client(DirectCompletionClient):

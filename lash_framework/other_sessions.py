@@ -15,6 +15,7 @@ from lash_hookspecs.sessions import AppendSessionNodesRequest, AppendSessionNode
 
 if TYPE_CHECKING:
     from lash_framework.call_limits import Slot
+    from lash_framework.child_turns import ChildTurns
     from lash_framework.resident import Resident
     from lash_framework.session import Session
 
@@ -35,13 +36,17 @@ async def _stored(here: Resident, session_id: str) -> Session:
 class SessionLifecycle(SessionLifecycleService):
     """For one turn of the session `here`. `kept` are those that were created in it: perhaps nobody else holds them.
 
-    A tool's call that waits here for a turn gives its `slot` away meanwhile: that turn may call the same tool.
+    A tool's call that waits here for a turn gives its `slot` away meanwhile: that turn may call the same tool. What
+    `children` of a turn cost is a part of what it costs.
     """
 
-    def __init__(self, here: Resident, kept: dict[str, Session], slot: Slot | None = None) -> None:
+    def __init__(
+        self, here: Resident, kept: dict[str, Session], slot: Slot | None = None, children: ChildTurns | None = None
+    ) -> None:
         self._here = here
         self._kept = kept
         self._slot = slot
+        self._children = children
 
     async def create_session(self, request: SessionCreateRequest) -> SessionHandle:
         if not request.session_id.strip():
@@ -68,13 +73,18 @@ class SessionLifecycle(SessionLifecycleService):
         session = self._kept.get(session_id) or await _stored(self._here, session_id)
         if session._resident.line.locked() and session_id != self._here.id:  # which says itself what it waits for
             raise busy(session_id)
-        if self._slot is None:
-            return await session.run(input, turn_id=turn_id)
-        self._slot.give()
+        if self._slot is not None:
+            self._slot.give()
         try:
-            return await session.run(input, turn_id=turn_id)
+            if self._children is None:
+                return await session.run(input, turn_id=turn_id)
+            given = self._children.bounded(input, session.policy)
+            turn = await session.run(given, turn_id=turn_id)
         finally:
-            await self._slot.take_back()
+            if self._slot is not None:
+                await self._slot.take_back()
+        await self._children.settle(turn, session.policy)
+        return turn
 
 
 class SessionGraph(SessionGraphService):

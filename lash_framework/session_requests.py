@@ -90,10 +90,10 @@ async def enqueue(
     lash = session.lash
     journalling = lash.require_journal("`session.enqueue`")
     turn_input = normalized(given)
-    plain = TurnInput(
+    alone = TurnInput(
         items=turn_input.items, image_blobs=turn_input.image_blobs, document_blobs=turn_input.document_blobs
     )
-    if turn_input != plain:
+    if turn_input != alone:
         ingress = Ingress.NEXT_TURN  # a model, options, a shape of the answer: a running turn has its own
     request = TurnRequest(turn_id=lash.world.token_hex(16), turn_input=turn_input, input_hash=input_hash(turn_input))
     held = HeldTurn(session, request, CancelGate())

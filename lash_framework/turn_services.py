@@ -61,9 +61,11 @@ class HookServices:
             case "sessions":
                 return _SessionState(self.session, self._plan, None if where == _COMMITTED else self._moment)
             case "lifecycle":
+                from lash_framework.child_turns import ChildTurns  # most turns have none
                 from lash_framework.other_sessions import SessionLifecycle
 
-                return SessionLifecycle(self.session, self._kept, slot)
+                children = None if place is None else ChildTurns(self._directs, place, plugin_id)
+                return SessionLifecycle(self.session, self._kept, slot, children)
             case "graph":
                 from lash_framework.other_sessions import SessionGraph
 

@@ -213,7 +213,10 @@ async def test_a_tool_creates_a_session_and_runs_turns_on_it_each_id_once() -> N
     assert first.text == "Done 2."
     assert [each.text for each in child] == ["Help.", "Done 2."]
     assert len(asked) == 3
-    assert turn.usage.input == 20  # the child's usage is its own
+    assert first.usage.input == 10
+    assert turn.token_usage.input == 20
+    assert [(each.model, each.usage.input) for each in turn.children_usage] == [("test:model", 10)]
+    assert turn.usage.input == 30  # once, though the tool asked for it twice
 
 
 @pytest.mark.parametrize(

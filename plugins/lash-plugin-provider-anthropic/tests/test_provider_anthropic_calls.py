@@ -7,15 +7,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import anyio
 import attrs
 import pytest
-from anthropic_wire import AnthropicWire, sse
+from anthropic_wire import AnthropicWire
 
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import (
     GenerationOptions,
-    LlmAttachment,
     LlmCallError,
     LlmRequest,
     LlmResponse,
@@ -26,13 +24,11 @@ from lash_hookspecs.llm import (
     ProviderFailureKind as Kind,
     StreamDelta,
     TokenUsage,
-    ToolCallOutputPart,
 )
-from lash_hookspecs.llm_messages import ImageBlock, LlmMessage, LlmRole, llm_text
-from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.llm_messages import LlmRole, llm_text
 from lash_hookspecs.models import ModelCapability
-from lash_hookspecs.testing.provider import Call, Ends, Fails, Fault, Said, Text, Used
-from lash_hookspecs.testing.provider.server import Answer, WireServer, document, raw, refused_origin, status
+from lash_hookspecs.testing.provider import Ends, Fails, Fault, Said, Text, Used
+from lash_hookspecs.testing.provider.server import Answer, WireServer, document, raw, status
 from lash_plugin_provider_anthropic import AnthropicProvider, AnthropicSettings, plugin
 
 KEY = "sk-ant-test-0123456789abcdefghij"
@@ -126,18 +122,6 @@ async def test_the_answer_says_what_became_of_the_options() -> None:
         assert (await Caller(server.origin).ask()).generation_receipt is None
 
 
-async def test_tool_calls() -> None:
-    calls = (Call("t1", "add", ('{"a"', ": 1}")), Call("t2", "now", ()))
-    with WireServer(say(Text("So."), *calls, USED, Ends(Reason.TOOL_USE))) as server:
-        response = await Caller(server.origin).ask()
-        made = [part for part in response.parts if isinstance(part, ToolCallOutputPart)]
-        assert [(call.call_id, call.tool_name, call.input_json) for call in made] == [
-            ("t1", "add", '{"a": 1}'),
-            ("t2", "now", "{}"),
-        ]
-        assert response.terminal_reason is Reason.TOOL_USE
-
-
 def refused(code: int, kind: str, words: str = "words", headers: Mapping[str, str] | None = None) -> Answer:
     body = {"type": "error", "error": {"type": kind, "message": words}, "request_id": "req_1"}
     return status(code, body, headers=headers)
@@ -175,13 +159,6 @@ async def test_failures(answer: Answer, code: str, kind: Kind, retryable: bool) 
         assert error.message.startswith("anthropic: ")
 
 
-async def test_a_throttle_that_says_when_to_come_again_is_waited_for() -> None:
-    with WireServer(refused(429, "rate_limit_error", headers={"retry-after": "3"}), hello()) as server:
-        caller = Caller(server.origin, max_attempts=1)
-        assert (await caller.ask()).full_text == "Hello"
-        assert caller.waits == [3.0]
-
-
 async def test_an_overflow_is_one() -> None:
     for words in (
         "prompt is too long: 208310 tokens > 200000 maximum",
@@ -196,68 +173,6 @@ async def test_a_refused_key_is_never_shown_and_says_what_to_do() -> None:
         error = await Caller(server.origin).fail()
         assert "export ANTHROPIC_API_KEY=" in error.message
         assert error.usage is None
-
-
-async def test_usage_before_a_cut_is_kept() -> None:
-    with WireServer(say(USED, end="cut")) as server:
-        assert (await Caller(server.origin).fail()).usage == TokenUsage(input=12, output=7, at_least=True)
-
-
-async def test_a_refused_connection_names_the_url_at_once() -> None:
-    origin = refused_origin()
-    caller = Caller(origin)
-    error = await caller.fail()
-    assert error.code == "connection_refused"
-    assert origin in error.message
-    assert (caller.waits, caller.events) == ([], [])
-
-
-async def test_a_cancelled_call_closes_its_connection_at_once() -> None:
-    """What goes on being generated is paid for."""
-    with WireServer(say(Text("x"), end="hang")) as server:
-        caller = Caller(server.origin)
-        with anyio.CancelScope() as scope:
-
-            async def stop(events: Sequence[LlmStreamEvent]) -> None:
-                scope.cancel()
-
-            await caller.provider.complete(ASKED, stop)
-        assert scope.cancelled_caught
-        assert await anyio.to_thread.run_sync(server.client_left.wait, 5)
-        await caller.provider.aclose()
-
-
-async def test_an_answer_that_is_complete_but_never_closed_ends_soon() -> None:
-    with WireServer(hello("a", end="hang")) as server:
-        with anyio.fail_after(5):
-            assert (await Caller(server.origin).ask()).full_text == "a"
-
-
-async def test_pings_and_silence() -> None:
-    events = WIRE.stream((Text("x"), USED, Ends(Reason.STOP)))
-    with WireServer(raw(sse("ping"), *(piece for each in events for piece in (each, sse("ping"))))) as server:
-        assert (await Caller(server.origin).ask()).full_text == "x"
-    with WireServer(say(Text("x"), end="hang")) as server:
-        assert (await Caller(server.origin, chunk_timeout_s=0.3).fail()).kind is Kind.TIMEOUT
-
-
-async def test_a_document_instead_of_a_stream() -> None:
-    body = WIRE.document((Text("whole"), Call("t", "f", ("{}",)), USED, Ends(Reason.TOOL_USE)))
-    with WireServer(document(body)) as server:
-        caller = Caller(server.origin)
-        assert (await caller.ask()).full_text == "whole"
-        assert StreamDelta("whole") in caller.events
-
-
-@pytest.mark.statement(20)
-async def test_an_unsupported_attachment_fails_before_any_request() -> None:
-    reference = AttachmentRef(id="sha256:" + "0" * 64, media_type="image/heic", size=1)
-    message = LlmMessage(LlmRole.USER, (ImageBlock(attachment_idx=0),))
-    request = LlmRequest(model="m", messages=(message,), attachments=(LlmAttachment(reference=reference, data=b"x"),))
-    with WireServer() as server:
-        error = await Caller(server.origin).fail(request)
-        assert (error.code, error.kind) == ("unsupported_attachment_capability", Kind.VALIDATION)
-        assert server.connections == 0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lash_provider_kit.wire_json import dumps
 
-__all__ = ["MARKED", "MARKERS", "Piece", "chosen", "cut", "joined", "spoken"]
+__all__ = ["MARKED", "MARKERS", "Piece", "Place", "chosen", "cut", "joined", "spoken"]
 
 MARKED = ("anthropic", "gemini")
 """The dialects of a cache that have marks."""

@@ -20,7 +20,7 @@ from lash_hookspecs.llm import (
 )
 from lash_hookspecs.llm_messages import LlmMessages
 from lash_hookspecs.models import ModelCapability
-from lash_plugin_provider_openai.cache_marks import MARKED, MARKERS, chosen, cut
+from lash_plugin_provider_openai.cache_marks import MARKED, MARKERS, Place, chosen, cut
 from lash_plugin_provider_openai.chat_messages import CHECKS, MessageEncoder
 from lash_plugin_provider_openai.chat_models import chat_capability
 from lash_plugin_provider_openai.efforts import effort_of, takes_temperature
@@ -58,7 +58,8 @@ class RequestEncoder:
         one = self._model(request.model)
         read = (one.run(run, request.attachments) for run in LlmMessages.of(request.messages).runs)
         runs = [each for each in read if each.body]
-        marker, mark_tools, places = b"", False, []
+        marker, mark_tools = b"", False
+        places: list[Place] = []
         if one.dialect in MARKED:
             marker = MARKERS[self._settings.cache_retention]
             mark_tools, places = chosen(one.dialect, runs, tools=bool(request.tools))

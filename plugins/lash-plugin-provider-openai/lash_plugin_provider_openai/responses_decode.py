@@ -27,7 +27,7 @@ from lash_hookspecs.messages import ProviderReasoningMeta, ProviderReplayMeta, R
 from lash_plugin_provider_openai.usage import UsageMeter
 from lash_provider_kit.answer_faults import MISSHAPEN, AnswerFaults
 from lash_provider_kit.failures import AttemptFailed, Seen, error_object
-from lash_provider_kit.wire_json import load, place_of, text_of
+from lash_provider_kit.wire_json import dumps, load, place_of, text_of
 
 __all__ = ["ResponsesDecoder"]
 
@@ -224,10 +224,10 @@ class ResponsesDecoder:
             if known is None or known.data.get("status") == "in_progress":
                 self._item_done({"output_index": place, "item": data}, out)
         kind = (event.get("type") or "").removeprefix("response.")
-        self._status = response.get("status") or (kind if kind != "done" else "completed")
+        self._status = text_of(response.get("status") or (kind if kind != "done" else "completed"))
         if self._status == "failed":
             raise _reported(response.get("error") or {"message": "the response failed, and nobody says why"})
-        self._why = (response.get("incomplete_details") or {}).get("reason") or ""
+        self._why = text_of((response.get("incomplete_details") or {}).get("reason") or "")
         self.complete = self.done = True
 
     def _error(self, event: dict[str, Any], out: list[LlmStreamEvent]) -> None:
@@ -247,7 +247,11 @@ class ResponsesDecoder:
             )
         parts: list[LlmOutputPart] = []
         for _, item in sorted(self._items.items()):
-            part = _KINDS[item.kind](item)
+            try:
+                part = _KINDS[item.kind](item)
+            except MISSHAPEN as exc:
+                data = dumps(item.data)
+                raise _FAULTS.misshapen("an item that isn't of the Responses API", data) from exc
             if part is not None:
                 parts.append(part)
         reason, diagnostic = self._terminal(any(isinstance(each, ToolCallOutputPart) for each in parts))
@@ -283,15 +287,15 @@ def _message(item: _Item) -> TextOutput | None:
     data = item.data
     meta = None
     if data.get("id"):
-        meta = ResponseTextMeta(id=data["id"], status=data.get("status"), phase=data.get("phase"))
+        meta = ResponseTextMeta(id=text_of(data["id"]), status=data.get("status"), phase=data.get("phase"))
     return TextOutput(text=text, response_meta=meta)
 
 
 def _call(item: _Item) -> ToolCallOutputPart:
     data = item.data
     return ToolCallOutputPart(
-        call_id=data.get("call_id") or f"call_{uuid4().hex[:24]}",
-        tool_name=data.get("name") or "",
+        call_id=text_of(data.get("call_id") or f"call_{uuid4().hex[:24]}"),
+        tool_name=text_of(data.get("name") or ""),
         input_json="".join(item.arguments) or "{}",
         replay=ProviderReplayMeta(item_id=data["id"]) if data.get("id") else None,
     )
@@ -304,8 +308,9 @@ def _reasoning(item: _Item) -> ReasoningOutput | None:
         return None
     replay = None
     if sealed:
-        summary = tuple(each.get("text") or "" for each in data.get("summary") or ())
-        replay = ProviderReasoningMeta(item_id=data.get("id"), encrypted_content=sealed, summary=summary)
+        summary = tuple(text_of(each.get("text") or "") for each in data.get("summary") or ())
+        known = text_of(data.get("id") or "") or None
+        replay = ProviderReasoningMeta(item_id=known, encrypted_content=text_of(sealed), summary=summary)
     return ReasoningOutput(text=text, replay=replay)
 
 

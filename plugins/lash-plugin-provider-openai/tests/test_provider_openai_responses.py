@@ -340,6 +340,24 @@ def test_a_place_that_is_no_number_is_the_service_s_mistake_and_no_crash(odd: by
     assert [each.usage.input for each in events if isinstance(each, StreamUsage)] == [7]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"incomplete_details": {"reason": ["max_output_tokens"]}, "status": "incomplete"},
+        {"status": {"completed": True}},
+        {"output": [{"type": "message", "id": 7, "content": [{"type": "output_text", "text": "Hi"}]}]},
+        {"output": [{"type": "function_call", "call_id": 7, "name": "now", "arguments": "{}"}]},
+        {"output": [{"type": "reasoning", "encrypted_content": "x", "summary": [None]}]},
+        {"output": [{"type": "reasoning", "encrypted_content": ["x"], "summary": [{"text": "hm"}]}]},
+    ],
+)
+def test_an_end_that_is_misshapen_is_the_service_s_mistake_and_no_crash(odd: dict[str, Any]) -> None:
+    """The soak's seed 58,660: a reason that is a list, looked up when all had come, where nobody expected it."""
+    _, made = answer(event("response.completed", response=response(**{"status": "completed", **odd})))
+    assert isinstance(made, LlmCallError)
+    assert made.code == "unexpected_content"
+
+
 @pytest.mark.parametrize(("kind", "seen"), [("message", False), ("function_call", True), ("reasoning", True)])
 def test_a_call_or_reasoning_that_has_begun_is_output(kind: str, seen: bool) -> None:
     decoder = ResponsesDecoder()

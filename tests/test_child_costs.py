@@ -1,0 +1,160 @@
+"""Turns that tools run on other sessions: they count in the turn that waits for them, which bounds them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agents import agent
+
+from lash_framework import Lash
+from lash_framework.settings import Settings, load_settings
+from lash_framework.testing import Crash, crash_at_every_effect
+from lash_hookspecs import (
+    AssembledTurn,
+    Budget,
+    Cost,
+    LlmRequest,
+    OverBudget,
+    SessionCreateRequest,
+    Stopped,
+    TextItem,
+    TokenUsage,
+    TurnContext,
+    TurnInput,
+    tool,
+)
+from lash_plugin_provider_scripted import Call, Reply
+
+PRICES = 'models."test:model".prices={input = 10, output = 20}'
+SPENT = TokenUsage(input=1000, output=500)
+"""What each call takes: two cents."""
+
+
+def settings(*sets: str) -> Settings:
+    return load_settings(env={}, sets=[PRICES, "plugins.disabled=hello", *sets])
+
+
+def says(request: LlmRequest) -> Reply:
+    """A parent delegates once; a child answers at once."""
+    words = "".join(getattr(block, "text", "") for each in request.messages for block in each.blocks)
+    if "Ask somebody." in words:
+        if not any(block.tag == "tool_result" for each in request.messages for block in each.blocks):
+            return Reply(tool_calls=[Call("delegate", {}, "d")], usage=SPENT)
+        return Reply(text="Somebody helped.", usage=SPENT)
+    return Reply(text="Helped.", usage=SPENT)
+
+
+def delegating(into: list[AssembledTurn], times: int = 1, given: TurnInput | str = "Help.") -> Any:
+    @tool(effect="idempotent")
+    async def delegate(ctx: Any) -> str:
+        """Ask somebody."""
+        await ctx.lifecycle.create_session(SessionCreateRequest(session_id="child"))
+        for number in range(times):
+            into.append(await ctx.lifecycle.start_turn("child", f"child-{number}", given))
+            again = await ctx.lifecycle.start_turn("child", f"child-{number}", given)
+            assert again == into[-1]
+        return into[-1].text
+
+    return delegate
+
+
+async def test_what_a_child_s_turn_costs_is_in_its_parent_s_cost_and_in_the_session_s() -> None:
+    """It was in neither: a turn that delegated everything was nearly free."""
+    children: list[AssembledTurn] = []
+    async with agent(says, tools=[delegating(children, times=2)], settings=settings()) as lash:
+        session = await lash.session("s")
+        async with session.turn("Ask somebody.", turn_id="t") as running:
+            shown = [each.event async for each in running]
+            turn = await running.result()
+        report = await session.usage()
+        own = await (await lash.session("child")).usage()
+    assert [each.cost for each in children] == [Cost.of_usd(0.02)] * 2
+    assert len(turn.call_usage) == 2
+    assert turn.token_usage.cost == Cost.of_usd(0.04)
+    assert turn.cost == report.total.cost == Cost.of_usd(0.08)
+    assert own.total.cost == Cost.of_usd(0.04)
+    (entry,) = turn.children_usage
+    assert (entry.model, entry.usage.input) == ("test:model", 2000)
+    assert len([each for each in shown if each.tag == "child_usage"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "given", "stops"),
+    [
+        ({"max_tokens": 20_000}, "Help.", None),
+        ({"max_tokens": 1_600}, "Help.", "max_tokens"),
+        ({"max_cost": 0.0205}, "Help.", "max_cost"),
+        ({"session_max_cost": 0.0205}, "Help.", "max_cost"),
+        (
+            {"max_tokens": 20_000},
+            TurnInput(items=(TextItem("Help."),), context=TurnContext(budget=Budget(max_tokens=1))),
+            "max_tokens",
+        ),
+    ],
+    ids=["room", "tokens", "dollars", "the session's dollars", "its own"],
+)
+async def test_a_child_may_spend_what_is_left_and_no_more(
+    limits: dict[str, Any], given: TurnInput | str, stops: str | None
+) -> None:
+    """Its own limits hold as well. What it spent is spent: the parent stops where it would have stopped itself."""
+    children: list[AssembledTurn] = []
+    budget = Budget(**limits)
+    async with agent(says, tools=[delegating(children, given=given)], settings=settings()) as lash:
+        session = await lash.session("s", budget=budget)
+        turn = await session.run("Ask somebody.")
+    (child,) = children
+    if stops is None:
+        assert child.text == "Helped."
+        assert turn.is_success
+    else:
+        assert isinstance(child.outcome, Stopped)
+        assert isinstance(child.outcome.detail, OverBudget)
+        assert child.outcome.detail.limit == stops
+        assert child.cost == Cost()
+
+
+async def test_a_parent_s_next_call_is_judged_by_what_its_child_has_spent() -> None:
+    children: list[AssembledTurn] = []
+    async with agent(says, tools=[delegating(children)], settings=settings()) as lash:
+        turn = await (await lash.session("s")).run("Ask somebody.", max_tokens=3_010)
+    assert children[0].is_success
+    assert isinstance(turn.outcome, Stopped)
+    assert turn.outcome.reason == "budget"
+    assert turn.usage.total == 3_000
+
+
+async def test_a_replay_has_the_same_costs(tmp_path: Path) -> None:
+    store, keeps = f"sqlite:///{tmp_path / 'a.db'}", "durability.keep_journal_h=1"
+    tools: Sequence[Any] = [delegating([])]
+    async with agent(says, store=store, tools=tools, settings=settings(keeps)) as lash:
+        turn = await (await lash.session("s")).run("Ask somebody.", turn_id="t")
+    async with agent([], store=store, tools=tools, settings=settings(keeps)) as lash:
+        assert (await lash.replay("t")).turn == turn
+    assert turn.cost == Cost.of_usd(0.06)
+
+
+@pytest.mark.costly
+@pytest.mark.chaos
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_child_is_counted_once_whatever_dies_when() -> None:
+    """Killed at every effect of the parent, the tool that ran the child's turn runs again, and finds it stored."""
+    costs: list[Cost] = []
+
+    @asynccontextmanager
+    async def opened(url: str) -> AsyncIterator[Lash]:
+        quick = settings("store_options.synchronous=normal")
+        async with agent(says, store=url, tools=[delegating([])], settings=quick) as lash:
+            yield lash
+
+    def counted(crash: Crash) -> None:
+        children = crash.turn.children_usage
+        assert [each.usage.input for each in children] == [1000], crash.point
+        costs.append(crash.turn.cost)
+
+    await crash_at_every_effect(opened, "Ask somebody.", checks=[counted])
+    assert costs
+    assert {each.picodollars for each in costs} <= {6 * 10**10, 8 * 10**10}
