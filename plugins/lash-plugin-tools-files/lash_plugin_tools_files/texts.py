@@ -79,7 +79,8 @@ def numbered(shown: str, data: bytes, offset: int, limit: int, max_bytes: int, m
     said = "".join(pieces)[1:]
     end = offset + len(wanted) - 1
     if len(said) > max_bytes or (len(data) > max_bytes and len(said.encode()) > max_bytes):
-        rows, size = [], 0
+        rows: list[str] = []
+        size = 0
         for row in said.split("\n"):
             size += len(row.encode()) + 1
             if size > max_bytes and rows:
