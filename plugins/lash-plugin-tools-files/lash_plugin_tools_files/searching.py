@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from itertools import islice
 
 from lash_hookspecs.tools import ToolError, ToolFailureClass
 from lash_hookspecs.values import frozen
@@ -19,6 +21,9 @@ from lash_plugin_tools_files.texts import BOM, is_binary, shortened
 from lash_plugin_tools_files.walking import Ignores, walk
 
 __all__ = ["Search", "read_all", "search"]
+
+FIRST = 100
+"""So many files are looked into before ripgrep is asked."""
 
 _LONGEST_SHOWN = 500
 
@@ -112,15 +117,31 @@ def _files(
         return
     fits = matcher(asked.glob) if asked.glob is not None else None
     ignores = Ignores(start, options)
-    below: Iterable[tuple[str, ...]] | None = None
+    with closing(walk(start, ignores)) as walked:
+        first = list(islice(walked, FIRST))
+        for names in first:
+            if fits is None or fits("/".join(names)):
+                yield start.child(*names), False
+        if len(first) < FIRST:
+            return  # a small folder, or a search that is soon over, takes no process
+        found = _named_by_ripgrep(start, asked, options, ignores, wanted, until)
+        last = first[-1] if first else ()
+        for names in walked if found is None else (each for each in found if each > last):
+            if fits is None or fits("/".join(names)):
+                yield start.child(*names), False
+
+
+def _named_by_ripgrep(
+    start: Place, asked: Search, options: FilesOptions, ignores: Ignores, wanted: Callable[[], None], until: float
+) -> Iterable[tuple[str, ...]] | None:
+    """The files that may have a match, in order; None if that isn't known."""
     rg, first = program(options), asked.pattern.first
-    if rg is not None and first is not None:
-        found = candidates(rg, start, first.pattern, asked.glob, options, wanted=wanted, until=until)
-        if found is not None:
-            below = (each for each in found if not ignores.within_ignored((*start.parts, *each)))
-    for names in walk(start, ignores) if below is None else below:
-        if fits is None or fits("/".join(names)):
-            yield start.child(*names), False
+    if rg is None or first is None:
+        return None
+    found = candidates(rg, start, first.pattern, asked.glob, options, wanted=wanted, until=until)
+    if found is None:
+        return None
+    return (each for each in found if not ignores.within_ignored((*start.parts, *each)))
 
 
 def _is_file(place: Place) -> bool:

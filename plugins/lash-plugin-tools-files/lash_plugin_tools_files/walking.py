@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -73,7 +73,7 @@ class Ignores:
         return None
 
 
-def walk(start: Place, ignores: Ignores) -> Iterator[Parts]:
+def walk(start: Place, ignores: Ignores) -> Generator[Parts, None, None]:
     """The regular files below a folder, each by its names from the start on. Raises `ToolError` if there is no folder.
 
     What can't be listed by now, or lies too deep, is passed over.
@@ -82,7 +82,7 @@ def walk(start: Place, ignores: Ignores) -> Iterator[Parts]:
         yield from _below(fd, start.parts, (), ignores)
 
 
-def _below(fd: int, start: Parts, at: Parts, ignores: Ignores) -> Iterator[Parts]:
+def _below(fd: int, start: Parts, at: Parts, ignores: Ignores) -> Generator[Parts, None, None]:
     with os.scandir(fd) as entries:
         found = sorted(
             (each.name, each.is_dir(follow_symlinks=False), each.is_file(follow_symlinks=False)) for each in entries

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from files_kit import RG, SECRET, World, swapping, world
 
+from lash_plugin_tools_files import searching
+
 Make = Callable[[World], Any]
 
 
@@ -151,8 +153,16 @@ TRIED = [("", *row) for row in ROWS] + [(RG or "rg", *row) for row in ROWS if ro
     ids=[f"{name}{', ripgrep' if rg else ''}" for rg, name, *_ in TRIED],
 )
 async def test_there_is_no_way_out(
-    tmp_path: Path, ripgrep: str, make: Make, tool: str, args: dict[str, Any], code: str | None, anyio_backend: str
+    tmp_path: Path,
+    ripgrep: str,
+    make: Make,
+    tool: str,
+    args: dict[str, Any],
+    code: str | None,
+    anyio_backend: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(searching, "FIRST", 0)
     at = world(tmp_path, ripgrep=ripgrep)
     make(at)
     before = at.state_of_outside()
@@ -252,9 +262,17 @@ RACES: list[tuple[str, str, str, Callable[[World], Any], int, str]] = [
 )
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_nobody_is_quick_enough_to_lead_it_out(
-    tmp_path: Path, path: str, target: str, act: Callable[[World], Any], tries: int, ripgrep: str, anyio_backend: str
+    tmp_path: Path,
+    path: str,
+    target: str,
+    act: Callable[[World], Any],
+    tries: int,
+    ripgrep: str,
+    anyio_backend: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A check of the path, followed by an `open` of the path, is beaten by this within a thousand tries."""
+    monkeypatch.setattr(searching, "FIRST", 0)
     at = world(tmp_path, ripgrep=ripgrep)
     before = at.state_of_outside()
     outcomes = set()

@@ -12,6 +12,7 @@ from files_kit import RG, World, world
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from lash_hookspecs import ToolError
+from lash_plugin_tools_files import searching
 from lash_plugin_tools_files.globs import matcher
 from lash_plugin_tools_files.options import FilesOptions
 from lash_plugin_tools_files.patterns import LinePattern
@@ -139,7 +140,10 @@ GREPS: list[tuple[str, dict[str, Any], str]] = [
 
 @both
 @pytest.mark.parametrize(("args", "said"), [row[1:] for row in GREPS], ids=[row[0] for row in GREPS])
-async def test_grep(tmp_path: Path, args: dict[str, Any], said: str, ripgrep: str) -> None:
+async def test_grep(
+    tmp_path: Path, args: dict[str, Any], said: str, ripgrep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "FIRST", 0)
     at = world(tmp_path, ripgrep=ripgrep)
     project(at)
     assert await at.call("grep", **args) == said
@@ -314,5 +318,10 @@ def test_ripgrep_changes_nothing(
         asked = Search(pattern=LinePattern(pattern, ignore_case=ignore_case), limit=10_000)
     except ToolError:
         return
-    said = [search(place, asked, FilesOptions(ripgrep=rg)) for rg in ("", RG or "rg")]
-    assert said[0] == said[1]
+    with pytest.MonkeyPatch.context() as patch:
+        # At once, for all but the first file, and for none.
+        said = []
+        for first, rg in ((0, ""), (0, RG), (1, RG), (100, RG)):
+            patch.setattr(searching, "FIRST", first)
+            said.append(search(place, asked, FilesOptions(ripgrep=rg or "")))
+    assert len(set(said)) == 1
