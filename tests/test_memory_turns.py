@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lash_framework.testing import call
+from lash_framework.testing import call, crash_at_every_effect, crash_host
 from lash_hookspecs import LlmCallError, LlmRequest, LlmRole, LlmTerminalReason, ProviderFailureKind, TextBlock
 
 MODE = '[modes.long]\nextends = "standard"\nplugins = ["memory"]\n[plugin.memory]\n'
@@ -233,6 +235,31 @@ async def test_a_crash_pays_no_note_twice_that_is_recorded(lash_crashes: Any) ->
     assert not report.unreached
     labels = [str(point) for point in (each.point for each in report.crashes)]
     assert any("direct" in each for each in labels)
+
+
+@pytest.mark.costly
+async def test_a_crash_with_notes_in_the_place_of_history_loses_none(lash_host: Any, tmp_path: Path) -> None:
+    """The turn after six others: its view is of notes, and it makes one, and a reflection."""
+    prepared = tmp_path / "prepared.db"
+    plugins: dict[str, Any] = {"toml": REFLECTING, "mode": "long", "says": answer}
+    async with lash_host("memory", store=f"sqlite:///{prepared}", **plugins) as host:
+        await talk(host, 1, 6)
+
+    def database(folder: Path) -> str:
+        shutil.copy(prepared, folder / "crash.db")
+        return f"sqlite:///{folder}/crash.db"
+
+    report = await crash_at_every_effect(
+        crash_host("memory", folder=tmp_path, **plugins),
+        prompt(7),
+        session_id="s",
+        turn_id="t7",
+        points=lambda point: point.kind == "effect",
+        database=database,
+    )
+    assert not report.unreached
+    asked = [each for each in report.golden.turn.children_usage if each.source == "memory"]
+    assert asked
 
 
 async def test_it_cant_be_on_with_rolling_history(lash_host: Any) -> None:
