@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from lash_framework.testing import call
-from lash_hookspecs import LlmCallError, LlmRequest, LlmRole, LlmTerminalReason, ProviderFailureKind, TextBlock
+from lash_framework.testing import call, crash_at_every_effect, crash_host
+from lash_hookspecs import (
+    LlmCallError,
+    LlmRequest,
+    LlmRole,
+    LlmTerminalReason,
+    PluginConflictError,
+    PluginInfo,
+    ProviderFailureKind,
+    TextBlock,
+    hookimpl,
+)
 
 MODE = '[modes.long]\nextends = "standard"\nplugins = ["memory"]\n[plugin.memory]\n'
 # A turn below says some 60 tokens.
@@ -235,16 +248,47 @@ async def test_a_crash_pays_no_note_twice_that_is_recorded(lash_crashes: Any) ->
     assert any("direct" in each for each in labels)
 
 
-async def test_it_cant_be_on_with_rolling_history(lash_host: Any) -> None:
-    from types import SimpleNamespace
+@pytest.mark.costly
+async def test_a_crash_with_notes_in_the_place_of_history_loses_none(lash_host: Any, tmp_path: Path) -> None:
+    """The turn after six others: its view is of notes, and it makes one, and a reflection."""
+    prepared = tmp_path / "prepared.db"
+    plugins: dict[str, Any] = {"toml": REFLECTING, "mode": "long", "says": answer}
+    async with lash_host("memory", store=f"sqlite:///{prepared}", **plugins) as host:
+        await talk(host, 1, 6)
 
-    from lash_hookspecs import PluginInfo, hookimpl
+    def database(folder: Path) -> str:
+        shutil.copy(prepared, folder / "crash.db")
+        return f"sqlite:///{folder}/crash.db"
 
+    report = await crash_at_every_effect(
+        crash_host("memory", folder=tmp_path, **plugins),
+        prompt(7),
+        session_id="s",
+        turn_id="t7",
+        points=lambda point: point.kind == "effect",
+        database=database,
+    )
+    assert not report.unreached
+    asked = [each for each in report.golden.turn.children_usage if each.source == "memory"]
+    assert asked
+
+
+def rolling(*, by_default: bool) -> Any:
     @hookimpl
     def lash_plugin_info() -> PluginInfo:
-        return PluginInfo(id="history-rolling")
+        return PluginInfo(id="history-rolling", enabled_by_default=by_default)
 
-    rolling = SimpleNamespace(lash_plugin_info=lash_plugin_info)
-    with pytest.raises(Exception, match="history-rolling"):
-        async with lash_host("memory", rolling, toml=MODE, mode="long", says=["x"]) as host:
+    return SimpleNamespace(lash_plugin_info=lash_plugin_info)
+
+
+async def test_it_cant_be_on_with_rolling_history(lash_host: Any) -> None:
+    with pytest.raises(PluginConflictError, match="history-rolling"):
+        async with lash_host("memory", rolling(by_default=True), toml=MODE, mode="long", says=["x"]) as host:
             await host.run("Hello.")
+
+
+async def test_both_may_be_installed_for_different_modes(lash_host: Any) -> None:
+    toml = f'[modes.short]\nextends = "standard"\nplugins = ["history-rolling"]\n{MODE}'
+    for mode in ("long", "short"):
+        async with lash_host("memory", rolling(by_default=False), toml=toml, mode=mode, says=["x"]) as host:
+            assert (await host.run("Hello.")).is_success
