@@ -13,7 +13,6 @@ from typing import Any
 
 from lash_framework.faults import failure_text, leaves
 from lash_framework.lifespans import Lifespans
-from lash_hookspecs.codec import encode
 from lash_hookspecs.connected_tools import ConnectedToolSet, ListTools, ToolSetRecord, ToolsNotReady
 from lash_hookspecs.errors import LashError
 from lash_hookspecs.tools import Tool, ToolCallContext, ToolError, ToolFailureClass, ToolManifest
@@ -87,6 +86,8 @@ class Toolsets:
     async def _record(self, owned: OwnedToolSet, was_open: bool) -> None:
         """Ask, and keep the answer, or the reason why there is none. `was_open`: the connection isn't new."""
         import anyio
+
+        from lash_hookspecs.codec import encode  # which is heavy, and nothing to whoever only lists plugins
 
         limit_s, reason = owned.toolset.limit_s, f"it took longer than {owned.toolset.limit_s:g} s (`limit_s`)"
         tools: Mapping[str, Tool] | None = None
