@@ -114,7 +114,7 @@ class Toolsets:
         """Ask, and keep the answer, or the reason why there is none. `begun`: the connection is new."""
         import anyio
 
-        from lash_hookspecs.codec import encode
+        from lash_hookspecs.codec import encode  # which is heavy, and nothing to whoever only lists plugins
 
         limit_s, reason = owned.toolset.limit_s, f"it took longer than {owned.toolset.limit_s:g} s (`limit_s`)"
         live: _Connection | None = None

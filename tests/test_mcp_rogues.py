@@ -148,6 +148,7 @@ async def one_turn(row: Row, folder: Path) -> tuple[AssembledTurn, list[str], di
     return turn, tools, dict(state.absent), anyio.current_time() - began
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join([row.manner, *map(str, row.options.values())][:2]))
 async def test_a_turn_goes_on_whatever_a_server_does(row: Row, tmp_path: Path) -> None:
     turn, tools, absent, closing = await one_turn(row, tmp_path)
@@ -186,4 +187,6 @@ async def test_a_server_that_ignores_sigterm_is_killed_with_its_children(tmp_pat
     turn, _, _, closing = await one_turn(row, tmp_path)
     assert turn.is_success
     assert closing < 9
-    assert [is_there(int(pid)) for pid in pids.read_text().split()] == [False, False]
+    with anyio.fail_after(10):  # to be killed takes a moment
+        while any(is_there(int(pid)) for pid in pids.read_text().split()):  # noqa: ASYNC110  # no event tells of it
+            await anyio.sleep(0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ import anyio
 import pytest
 
 from lash_framework.testing import ToolUse, call, open_host
-from lash_hookspecs import ToolCallSuccess
+from lash_hookspecs import ToolCallSuccess, TurnSuspended
 
 SERVERS = Path(os.environ.get("LASH_MCP_SERVERS", "nowhere"))
 PYTHON, NODE = SERVERS / "bin", SERVERS / "node" / "node_modules" / ".bin"
 
-# They come out the same on every Python, and start for seconds.
-pytestmark = pytest.mark.costly
+# They come out the same on every Python, and start for seconds. On trio, httpx2 leaves generators behind.
+pytestmark = [
+    pytest.mark.costly,
+    pytest.mark.filterwarnings(r"ignore:Async generator 'http(x|core)2\.:ResourceWarning"),
+]
 
 
 def needs(folder: Path, *names: str) -> list[str]:
@@ -115,3 +119,46 @@ async def test_the_servers_for_files_and_for_memory(tmp_path: Path) -> None:
     assert (outside.tag, bool(re.search("denied", outside.message))) == ("failure", True)
     assert "Ada" in json.dumps(value(created))
     assert "Ada" in (tmp_path / "graph.json").read_text(encoding="utf-8")
+
+
+async def test_the_server_with_everything_as_a_service(tmp_path: Path, free_tcp_port: int) -> None:
+    (everything,) = needs(NODE, "mcp-server-everything")
+    env = {**os.environ, "PORT": str(free_tcp_port)}
+    toml = f"[plugin.tools-mcp.servers.all]\nurl = 'http://127.0.0.1:{free_tcp_port}/mcp'\nwait_s = 60.0\n"
+    calls = [
+        call("mcp__all__echo", message="hello"),
+        call("mcp__all__trigger-long-running-operation", duration=0.6, steps=3),
+        call("mcp__all__get-tiny-image"),
+    ]
+    async with await anyio.open_process([everything, "streamableHttp"], env=env, stdout=None, stderr=None) as process:
+        with anyio.fail_after(60):
+            while not await listens(free_tcp_port):  # noqa: ASYNC110  # no event tells of it
+                await anyio.sleep(0.05)
+        (echo, long, image), _, told = await values(toml, calls, tmp_path)
+        process.terminate()
+    assert value(echo) == "Echo: hello"
+    assert "completed" in value(long)
+    assert told
+    assert len(image.attachments) == 1
+
+
+async def listens(port: int) -> bool:
+    try:
+        async with await anyio.connect_tcp("127.0.0.1", port):
+            return True
+    except OSError:
+        return False
+
+
+async def test_a_server_of_the_sdk_on_the_newest_protocol_learns_and_asks(tmp_path: Path) -> None:
+    command = [sys.executable, str(Path(__file__).with_name("mcp_newest.py"))]
+    toml = server("n", command, elicitation="ask")
+    says = [call("mcp__n__grow"), "grown", call("mcp__n__extra"), "called", call("mcp__n__order"), "ordered"]
+    async with open_host("tools-mcp", says=says, toml=toml, folder=tmp_path) as host:
+        grown, learned = await host.run("go"), await host.run("go")
+        with pytest.raises(TurnSuspended) as suspended:
+            await host.run("go")
+        await host.lash.resolve(suspended.value.keys[0], result={"size": "XL"})
+        (recovered,) = await (await host.lash.session("test", recover=False)).recover()
+    said = [value(turn.tool_calls[0].output.outcome) for turn in (grown, learned, recovered.turn)]
+    assert said == [{"result": each} for each in ("grown", "called extra", "ordered in XL")]

@@ -110,6 +110,29 @@ async def test_a_server_that_hangs_is_looked_after_before_its_next_call_and_repl
     assert log.read_text().split().count("started") == 2
 
 
+async def test_calls_of_one_batch_share_the_connection(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    says = [[call("mcp__m__grow") for _ in range(20)], "done"]
+    async with open_host("tools-mcp", says=says, toml=mortal(log), folder=tmp_path) as host:
+        turn = await host.run("go")
+    assert outcomes(turn) == ["called grow"] * 20
+    assert log.read_text().split().count("started") == 1
+
+
+async def test_a_cancel_ends_a_call_that_hangs_and_the_host_closes_in_time(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"toml": mortal(tmp_path / "log"), "folder": tmp_path}
+    async with open_host("tools-mcp", says=[call("mcp__m__hang"), "done"], **options) as host:
+        session = await host.lash.session("test")
+        async with session.turn("go") as running:
+            async for activity in running:
+                if activity.event.tag == "tool_call_started":
+                    running.cancel()
+            turn = await running.result()
+        began = anyio.current_time()
+    assert anyio.current_time() - began < 9
+    assert [each.output.outcome.tag for each in turn.tool_calls] == ["cancelled"]
+
+
 async def test_a_service_that_came_back_knows_no_session_and_is_asked_again(tmp_path: Path) -> None:
     with serving() as service:
         async with open_host(

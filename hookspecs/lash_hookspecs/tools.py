@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Union
 
 from attrs import field
 
 from lash_hookspecs.handoffs import HandoffSession
 from lash_hookspecs.hook_services import Provide, ToolServiceUser
 from lash_hookspecs.messages import AttachmentRef, ProviderReplayMeta
-from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.tool_declarations import OutputEnd, RetryNever, ToolRetry, ToolRetryNever, ToolRetryPolicy
 from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from lash_hookspecs.models import ModelCapability
 
 __all__ = [
     "AttachmentPart",

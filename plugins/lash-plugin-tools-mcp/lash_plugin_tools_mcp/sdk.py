@@ -37,11 +37,17 @@ __all__ = ["SessionGone", "call_tool", "connected", "list_resources", "listed", 
 log = logging.getLogger("lash.mcp")
 
 MOST_PAGES = 50
+_EXTERNAL = ToolFailureClass.EXTERNAL
 KEY = "lash/idempotency_key"
 """Where a server finds the call's key, for one that knows what to do with it."""
 
 
-class SessionGone(Exception):
+# What the SDK logs is told by reasons and failures; without a handler Python would write it to the terminal.
+for _name in ("mcp", "client"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+
+
+class SessionGone(ToolError):
     """An HTTP server refused a request since it doesn't know the session."""
 
 
@@ -137,10 +143,10 @@ async def call_tool(
         raise _failure(connection, live, error) from None
     except ValidationError as error:
         text = f"{where} answered with what is no result of MCP ({error.error_count()} faults)"
-        raise ToolError(text, code="mcp_bad_result", failure_class=ToolFailureClass.EXTERNAL) from None
+        raise ToolError(text, code="mcp_bad_result", failure_class=_EXTERNAL) from None
     except RuntimeError as error:  # the SDK's word for results that don't fit the tool's own schema
         text = f"{where} broke its word: {connection.redacted(str(error))}"
-        raise ToolError(text, code="mcp_bad_result", failure_class=ToolFailureClass.EXTERNAL) from None
+        raise ToolError(text, code="mcp_bad_result", failure_class=_EXTERNAL) from None
 
 
 def _failure(connection: Connection, live: Live, error: MCPError) -> Exception:
@@ -152,14 +158,14 @@ def _failure(connection: Connection, live: Live, error: MCPError) -> Exception:
             text = f"{where} went away in the middle of the call ({why}); whether it did anything is unknown"
             return ToolError(text, code="mcp_lost", failure_class=ToolFailureClass.UNAVAILABLE)
         case types.INVALID_REQUEST if error.message == "Session terminated":
-            return SessionGone()
+            return SessionGone(f"{where} forgets its sessions", code="mcp_error", failure_class=_EXTERNAL)
         case types.INVALID_PARAMS:
             return ToolError(f"{where}: {said}", code="mcp_error", failure_class=ToolFailureClass.INVALID_REQUEST)
         case code if code == TOO_LARGE:
             return ToolError(f"{where}: {said}", code="result_too_large")
         case code if code == UNREADABLE:
-            return ToolError(f"{where}: {said}", code="mcp_bad_result", failure_class=ToolFailureClass.EXTERNAL)
-    return ToolError(f"{where}: {said}", code="mcp_error", failure_class=ToolFailureClass.EXTERNAL)
+            return ToolError(f"{where}: {said}", code="mcp_bad_result", failure_class=_EXTERNAL)
+    return ToolError(f"{where}: {said}", code="mcp_error", failure_class=_EXTERNAL)
 
 
 def _is_modern(client: Client) -> bool:

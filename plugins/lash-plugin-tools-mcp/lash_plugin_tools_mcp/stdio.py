@@ -165,8 +165,7 @@ class _Child:
         try:
             async with said:
                 async for each in said:
-                    text = each.message.model_dump_json(by_alias=True, exclude_unset=True)
-                    await self._stdin.send(text.encode("utf-8", "replace") + b"\n")
+                    await self._stdin.send(_line(each))
         except _GONE:
             self._end.tell(await self._obituary())
 
@@ -226,6 +225,14 @@ class _Child:
             return
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)  # its own group, since its session is new
+
+
+def _line(message: SessionMessage) -> bytes:
+    try:
+        text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+    except ValueError:  # a model may write half of a surrogate pair, which only escaped JSON can hold
+        text = json.dumps(message.message.model_dump(by_alias=True, exclude_unset=True))
+    return text.encode() + b"\n"
 
 
 def _message(line: bytes) -> SessionMessage | None:
