@@ -25,6 +25,7 @@ from lash_framework.session_tools import SessionTools
 from lash_framework.session_view import context_tokens
 from lash_framework.sourcing import effective_settings
 from lash_framework.state import Mark, PluginStates
+from lash_framework.state_blobs import kept_blobs
 from lash_framework.stream import ActivityStream, Sink
 from lash_framework.successors import new_sessions
 from lash_framework.turn import TurnRun
@@ -121,6 +122,7 @@ class HeldTurn:
             await run.run(self._deadline, ends=ends, stop=stop)
             creates = await self._creates(run, policy)
             components = self._components(run, before)
+            kept = await kept_blobs(states, before, components, lash.store.get_blob)
             await stream.flush()  # the iterator is told of a failure there
             settings = effective_settings(
                 composition.mode, composition.mode_owner, policy, session.sources, plan.turn_input
@@ -131,6 +133,7 @@ class HeldTurn:
                 self._assembled(run),
                 policy=policy,
                 components=components,
+                kept=kept,
                 input_hash=request.input_hash,
                 explained=lash.explained(
                     (composition, plan.tools.catalog, plan.policy.model, run.prompt, settings, tools),

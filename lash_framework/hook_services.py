@@ -17,8 +17,8 @@ from lash_framework.session_tools import tool_state
 from lash_framework.successors import refuse_unfit
 from lash_hookspecs.errors import UnknownName
 from lash_hookspecs.handoffs import CreateSession, HandoffSession
-from lash_hookspecs.messages import Message, ProviderRoute
-from lash_hookspecs.services import SessionStateService
+from lash_hookspecs.messages import AttachmentRef, Message, ProviderRoute
+from lash_hookspecs.services import BlobService, SessionStateService
 from lash_hookspecs.sessions import SessionPolicy, SessionSnapshot, SessionStateEnvelope, SessionUsageReport
 from lash_hookspecs.tool_catalog import ToolState
 
@@ -64,6 +64,8 @@ class HookServices:
                 return _SessionState(self.session, self._plan, None if where == _COMMITTED else self._moment)
             case "lifecycle":
                 return SessionLifecycle(self.session, self._kept, slot)
+            case "blobs":
+                return _Blobs(self.session.lash.store)
             case "graph":
                 return SessionGraph(self.session)
         raise AssertionError(f"unreachable: no hook has `ctx.{name}`")
@@ -92,6 +94,21 @@ class HookServices:
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
+
+
+class _Blobs(BlobService):
+    """The store's blobs."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    async def put(self, data: bytes, media_type: str = "application/octet-stream") -> AttachmentRef:
+        reference: AttachmentRef = await self._store.put_blob(data, media_type)
+        return reference
+
+    async def get(self, reference: AttachmentRef) -> bytes | None:
+        data: bytes | None = await self._store.get_blob(reference.id)
+        return data
 
 
 class _SessionState(SessionStateService):

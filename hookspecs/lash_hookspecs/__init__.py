@@ -469,6 +469,7 @@ if TYPE_CHECKING:
         LazySequence as LazySequence,
     )
     from lash_hookspecs.services import (
+        BlobService as BlobService,
         DirectCompletion as DirectCompletion,
         DirectCompletionClient as DirectCompletionClient,
         SessionCreateRequest as SessionCreateRequest,
@@ -1178,6 +1179,7 @@ _MODULES = {
         "LazySequence",
     ),
     "services": (
+        "BlobService",
         "DirectCompletion",
         "DirectCompletionClient",
         "SessionCreateRequest",
