@@ -21,6 +21,7 @@ from lash_framework.providers import split_model
 from lash_framework.session_tools import SessionTools
 from lash_framework.sourcing import effective_settings
 from lash_framework.state import Mark, PluginStates
+from lash_framework.state_blobs import kept_blobs
 from lash_framework.stream import ActivityStream, Sink
 from lash_framework.turn import TurnRun
 from lash_framework.turn_plan import CancelGate, TurnPlan
@@ -118,6 +119,7 @@ class HeldTurn:
             await run.run(self._deadline, ends=ends, stop=stop)
             creates = await self._creates(run, policy)
             components = self._components(run, before)
+            kept = await kept_blobs(states, before, components, lash.store.get_blob)
             await stream.flush()  # the iterator is told of a failure there
             settings = effective_settings(
                 composition.mode, composition.mode_owner, policy, session.sources, plan.turn_input
@@ -131,6 +133,7 @@ class HeldTurn:
                 self._assembled(run),
                 policy=policy,
                 components=components,
+                kept=kept,
                 input_hash=request.input_hash,
                 explained=lash.explained(
                     (composition, plan.tools.catalog, plan.policy.model, run.prompt, settings, tools),

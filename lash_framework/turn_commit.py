@@ -45,6 +45,7 @@ def prepare_commit(
     *,
     policy: SessionPolicy,
     components: Mapping[str, ComponentEntry],
+    kept: Sequence[str] = (),
     input_hash: str,
     explained: tuple[bytes, str],
     budget: CommitBudget,
@@ -54,7 +55,8 @@ def prepare_commit(
     """The turn with its place in the session, and the one commit that stores all of it.
 
     `explained` are the provenance's bytes and their blob id. `policy` is the session's, which is stored with the turn,
-    and `components` are what its plugins remember. `creates` are the sessions that it makes.
+    and `components` are what its plugins remember, `kept` the attachments in that. `creates` are the sessions that it
+    makes.
     """
     plan = run.plan
     before = plan.conversation
@@ -97,7 +99,7 @@ def prepare_commit(
         usage=usage,
         # The same record again is adopted by name: bytes that are there needn't travel.
         blobs=() if known else (record,),
-        adopted_blobs=tuple(dict.fromkeys([*images, *([record_id] if known else [])])),
+        adopted_blobs=tuple(dict.fromkeys([*images, *kept, *([record_id] if known else [])])),
         turn_index=turn.state.turn_index,
         input_hash=input_hash,
         result=encode(turn),

@@ -15,8 +15,8 @@ from lash_framework.providers import split_model
 from lash_framework.session_tools import tool_state
 from lash_hookspecs.errors import UnknownName
 from lash_hookspecs.handoffs import CreateSession, HandoffSession
-from lash_hookspecs.messages import Message, ProviderRoute
-from lash_hookspecs.services import SessionStateService
+from lash_hookspecs.messages import AttachmentRef, Message, ProviderRoute
+from lash_hookspecs.services import BlobService, SessionStateService
 from lash_hookspecs.sessions import SessionPolicy, SessionSnapshot, SessionStateEnvelope, SessionUsageReport
 from lash_hookspecs.tool_catalog import ToolState
 
@@ -66,6 +66,8 @@ class HookServices:
 
                 children = None if place is None else ChildTurns(self._directs, place, plugin_id)
                 return SessionLifecycle(self.session, self._kept, slot, children)
+            case "blobs":
+                return _Blobs(self.session.lash.store)
             case "graph":
                 from lash_framework.other_sessions import SessionGraph
 
@@ -98,6 +100,21 @@ class HookServices:
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
+
+
+class _Blobs(BlobService):
+    """The store's blobs."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    async def put(self, data: bytes, media_type: str = "application/octet-stream") -> AttachmentRef:
+        reference: AttachmentRef = await self._store.put_blob(data, media_type)
+        return reference
+
+    async def get(self, reference: AttachmentRef) -> bytes | None:
+        data: bytes | None = await self._store.get_blob(reference.id)
+        return data
 
 
 class _SessionState(SessionStateService):

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from agents import agent, plugin
+from attrs import frozen
 
 from lash_framework import Lash
 from lash_framework.settings import load_settings
@@ -16,7 +17,9 @@ from lash_hookspecs import (
     SERVICES,
     AppendedNodes,
     AppendSessionNodesRequest,
+    AskPerson,
     AssembledTurn,
+    AttachmentRef,
     CapabilityMissing,
     CompactRequest,
     CompositionContext,
@@ -26,9 +29,11 @@ from lash_hookspecs import (
     SessionAppendNode,
     SessionBusy,
     SessionCreateRequest,
+    SessionStateSpec,
     StaleBranch,
     ToolCallContext,
     TurnInput,
+    TurnSuspended,
     UnknownName,
     tool,
 )
@@ -37,7 +42,7 @@ from lash_hookspecs.specs import HOOKS
 from lash_plugin_provider_scripted import Call, Reply
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "hooks.md"
-ALL = ("sessions", "completions", "lifecycle", "graph")
+ALL = ("sessions", "completions", "lifecycle", "graph", "blobs")
 QUIET = load_settings(env={}, sets=["plugins.disabled=hello"])
 
 
@@ -83,7 +88,12 @@ async def test_every_hook_has_exactly_the_services_of_the_table() -> None:
             seen[name] = offered(ctx, name)
             return await call_next()
 
-        made = around if name == "lash_around_effect" else at_once if HOOKS[name].sync else call
+        async def asks(ctx: Any) -> Any:  # so that there is an answer to be told of
+            seen[name] = offered(ctx, name)
+            return AskPerson("May it?")
+
+        special = {"lash_around_effect": around, "lash_before_tool_call": asks}
+        made = special.get(name, at_once if HOOKS[name].sync else call)
         made.__name__ = name
         return made
 
@@ -97,7 +107,10 @@ async def test_every_hook_has_exactly_the_services_of_the_table() -> None:
     async with agent(script, plugins=[plugin("looks", *map(looks, HOOKS_WITH_CTX))], tools=[look]) as lash:
         session = await lash.session("s")
         await session.configure(max_turns=7)
-        assert (await session.run("Hello")).is_success
+        with pytest.raises(TurnSuspended) as waits:
+            await session.run("Hello", turn_id="t")
+        await lash.answer(waits.value.keys[0], "allow")
+        assert (await session.run("Hello", turn_id="t")).is_success
         await session.run(TurnInput(compact=CompactRequest()))
     assert set(seen) == {*HOOKS_WITH_CTX, TOOLS}
     for name, found in seen.items():
@@ -322,3 +335,55 @@ async def test_who_learns_of_a_commit_appends_once_per_operation_and_says_what_i
     assert child.text == "Done."
     assert said == ["Hello", "Done.", "Noted."]
     assert again.state.turn_index == 2
+
+
+# ---- bytes ----------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Kept:
+    """What a plugin remembers: references, however deep."""
+
+    outputs: tuple[AttachmentRef, ...] = ()
+
+
+async def test_bytes_are_kept_with_the_session_whose_plugin_remembers_them() -> None:
+    """And given up with it: others, which nobody remembers, are kept for a day only."""
+    put: list[AttachmentRef] = []
+    read: list[bytes | None] = []
+
+    def lash_session_state() -> SessionStateSpec:
+        return SessionStateSpec(state=Kept)
+
+    async def lash_tool_result_view(ctx: Any, call: Any, view: Any) -> None:
+        put.extend([await ctx.blobs.put(text, "text/plain") for text in (b"remembered", b"forgotten")])
+        ctx.set_state(Kept((*ctx.state.outputs, put[0])))
+
+    @tool
+    async def look(ctx: ToolCallContext) -> str:
+        "Look."
+        read.extend([await ctx.blobs.get(each) for each in put])
+        return "seen"
+
+    def script(request: LlmRequest) -> Reply:
+        last = request.messages[-1].blocks[0].tag
+        return Reply(text="Done.") if last == "tool_result" else Reply(tool_calls=[Call("look", {}, "a")])
+
+    keeper = plugin("keeper", lash_session_state, lash_tool_result_view)
+    adopted: list[tuple[str, ...]] = []
+    async with agent(script, plugins=[keeper], tools=[look]) as lash:
+        store: Any = lash.store
+        commit = store.commit
+
+        async def watched(made: Any, *rest: Any) -> Any:
+            adopted.append(made.adopted_blobs)
+            return await commit(made, *rest)
+
+        store.commit = watched
+        await run(lash, "one")
+        await run(lash, "two")
+    assert put[0].size == len(b"remembered")
+    assert read == [b"remembered", b"forgotten"]
+    assert put[0].id in adopted[0]
+    assert put[1].id not in adopted[0]
+    assert put[0].id not in adopted[1]  # it is the session's by then

@@ -471,6 +471,7 @@ if TYPE_CHECKING:
         LazySequence as LazySequence,
     )
     from lash_hookspecs.services import (
+        BlobService as BlobService,
         DirectCompletion as DirectCompletion,
         DirectCompletionClient as DirectCompletionClient,
         SessionCreateRequest as SessionCreateRequest,
@@ -1187,6 +1188,7 @@ _MODULES = {
         "LazySequence",
     ),
     "services": (
+        "BlobService",
         "DirectCompletion",
         "DirectCompletionClient",
         "SessionCreateRequest",

@@ -12,6 +12,7 @@ from lash_hookspecs.errors import CapabilityMissing
 
 if TYPE_CHECKING:
     from lash_hookspecs.services import (
+        BlobService,
         DirectCompletionClient,
         SessionGraphService,
         SessionLifecycleService,
@@ -26,7 +27,7 @@ Provide = Callable[[str, str, str], Any]
 TOOLS = "tools"
 """Stands in the table where a hook's name would, for the `ctx` of tools."""
 
-_READ, _ASK, _RUN, _APPEND = "sessions", "completions", "lifecycle", "graph"
+_READ, _ASK, _RUN, _APPEND, _BLOBS = "sessions", "completions", "lifecycle", "graph", "blobs"
 _RECORDED = (_READ, _ASK)
 
 SERVICES: Mapping[str, tuple[str, ...]] = {
@@ -38,11 +39,11 @@ SERVICES: Mapping[str, tuple[str, ...]] = {
     "lash_assistant_response": _RECORDED,
     "lash_checkpoint": _RECORDED,
     "lash_before_tool_call": _RECORDED,
-    "lash_after_tool_call": _RECORDED,
-    "lash_tool_result_view": _RECORDED,
+    "lash_after_tool_call": (*_RECORDED, _BLOBS),
+    "lash_tool_result_view": (*_RECORDED, _BLOBS),
     "lash_after_turn": _RECORDED,
     "lash_turn_committed": (_READ, _RUN, _APPEND),
-    TOOLS: (_READ, _ASK, _RUN),
+    TOOLS: (_READ, _ASK, _RUN, _BLOBS),
 }
 """The services of each hook, by the names that they have at its `ctx`. Hooks that aren't here have none."""
 
@@ -80,6 +81,12 @@ class ServiceUser:
     def sessions(self) -> SessionStateService:
         """Reads sessions."""
         service: SessionStateService = self._service(_READ)
+        return service
+
+    @property
+    def blobs(self) -> BlobService:
+        """Stores bytes, and reads them."""
+        service: BlobService = self._service(_BLOBS)
         return service
 
     @property

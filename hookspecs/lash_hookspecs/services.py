@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from lash_hookspecs.errors import CapabilityMissing
 from lash_hookspecs.llm import LlmRequest, LlmResponse, TokenUsage
+from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sessions import (
     AppendSessionNodesRequest,
     AppendSessionNodesResult,
@@ -21,6 +22,7 @@ from lash_hookspecs.tool_catalog import ToolState
 from lash_hookspecs.values import frozen
 
 __all__ = [
+    "BlobService",
     "DirectCompletion",
     "DirectCompletionClient",
     "SessionCreateRequest",
@@ -110,6 +112,18 @@ class DirectCompletion:
     text: str
     usage: TokenUsage
     response: LlmResponse
+
+
+class BlobService:
+    """Bytes beside the conversation: kept by content, with the session that remembers their reference in its state."""
+
+    async def put(self, data: bytes, media_type: str = "application/octet-stream") -> AttachmentRef:
+        """Store bytes. Who remembers what is returned, in the plugin's state, has them as long as the session."""
+        _unavailable("storing bytes")
+
+    async def get(self, reference: AttachmentRef) -> bytes | None:
+        """The bytes, or None if nobody kept them."""
+        _unavailable("reading stored bytes")
 
 
 class DirectCompletionClient:

@@ -21,10 +21,14 @@ __all__ = [
 
 
 class OutputEnd(StrEnum):
-    """Which end of a long output says the most: `HEAD` of a page or a listing, `TAIL` of what a command printed."""
+    """Which end of a long output says the most: `HEAD` of a page or a listing, `TAIL` of what a command printed.
+
+    `BOTH`: where it begins and how it ends.
+    """
 
     HEAD = "head"
     TAIL = "tail"
+    BOTH = "both"
 
 
 @frozen

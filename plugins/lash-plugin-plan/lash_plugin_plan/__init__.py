@@ -1,0 +1,1 @@
+"""Plan mode: a model that looks before it acts, and a plan that it keeps."""
