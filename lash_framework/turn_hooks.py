@@ -309,6 +309,8 @@ class TurnHooks:
 
     async def _collect(self, hooks: tuple[HookImpl, ...], bind: Bind, **given: Any) -> tuple[OwnedDirective, ...]:
         said = await collect(hooks, bind, item=DIRECTIVES, **given)
+        if not said:
+            return ()
         check_traces(said)
         found = self.owned(said)
         for plugin_id, message in enqueued(found):
