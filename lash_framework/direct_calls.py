@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from attrs import evolve, field
+from attrs import evolve
 
 from lash_framework.around_effects import AroundEffects
 from lash_framework.budget import TurnBudget, charged, over_budget_error
@@ -32,7 +32,6 @@ from lash_hookspecs.llm_messages import LlmMessage, LlmRole, TextBlock
 from lash_hookspecs.services import DirectCompletion, DirectCompletionClient
 from lash_hookspecs.sessions import AssembledTurn
 from lash_hookspecs.turn_events import ChildTokenUsage, SessionEvent
-from lash_hookspecs.values import mutable
 
 __all__ = ["DirectCalls", "DirectPlace"]
 
@@ -41,19 +40,21 @@ T = TypeVar("T")
 _WHERE = "completions"
 
 
-@mutable(eq=False)
 class DirectPlace:
     """An effect that runs, within which plugins may ask. `fault` is why it must not go on, whatever they made of it.
 
     `asked` counts each plugin's calls without a key; `busy` are those who wait for such a one; `keys` are in use.
     """
 
-    parent: RuntimeEffectEnvelope
-    asked: dict[str, int] = field(factory=dict)
-    busy: set[str] = field(factory=set)
-    keys: set[tuple[str, str]] = field(factory=set)
-    is_over: bool = False
-    fault: Exception | None = None
+    __slots__ = ("asked", "busy", "fault", "is_over", "keys", "parent")
+
+    def __init__(self, parent: RuntimeEffectEnvelope) -> None:
+        self.parent = parent
+        self.asked: dict[str, int] = {}
+        self.busy: set[str] = set()
+        self.keys: set[tuple[str, str]] = set()
+        self.is_over = False
+        self.fault: Exception | None = None
 
     def close(self) -> None:
         """The effect's code came to its end. Raises the fault."""

@@ -122,8 +122,14 @@ def enqueued(directives: Sequence[OwnedDirective]) -> Iterator[tuple[str, Plugin
                 yield each.plugin_id, message
 
 
+_NOTHING = Sorted()
+"""It is never changed."""
+
+
 def sort_directives(directives: Sequence[OwnedDirective], scope: RuntimeScope | None = None) -> Sorted:
     """Sort recorded directives by what is done with them, in the turn that is the `scope`."""
+    if not directives:  # as mostly
+        return _NOTHING
     found = Sorted(scope=scope)
     for each in directives:
         plugin_id, kind, detail = each.plugin_id, None, ""

@@ -155,22 +155,20 @@ async def collect(
     known = None  # the class of the last item: the next one is nearly always of the same
     started = perf_counter()
     for impl in impls:
-        if impl.takes_only_ctx and bind is not None:
-            ctx, arguments = bind(impl.plugin_id), None
-        else:
-            arguments = arguments_of(impl, bind, kwargs)
         try:
-            result = outcome = impl.function(ctx) if arguments is None else impl.function(*arguments)
-            if type(outcome) is CoroutineType and impl.limit_s is None:
-                result = await outcome
-            elif outcome is not None:
-                result = await _in_time(impl, outcome)
+            if impl.is_plain and bind is not None:
+                result = outcome = await impl.function(bind(impl.plugin_id))
+            else:
+                result = outcome = impl.function(*arguments_of(impl, bind, kwargs))
+                if outcome is not None:
+                    result = await _in_time(impl, outcome)
         except BaseException as error:
             raise failure_of(impl, error)  # noqa: B904  # it carries its cause
         # One reading of the clock per call: where this one ends, the next one starts.
-        before, started = started, perf_counter()
-        if started - before > SLOW_S:
-            _warn_of_slow(impl, started - before, outcome)
+        ended = perf_counter()
+        if ended - started > SLOW_S:
+            _warn_of_slow(impl, ended - started, outcome)
+        started = ended
         if result is None:
             continue
         if type(result) is list and len(result) == 1:  # as most do that have something to say
@@ -226,19 +224,19 @@ async def spoken(rest: Iterator[HookImpl], bind: Bind | None, given: dict[str, A
     # Most have nothing to say, so the walk past them is what a hook costs.
     started = perf_counter()
     for impl in rest:
-        if bind is not None and impl.takes_ctx:
-            given["ctx"] = bind(impl.plugin_id)
         try:
-            result = outcome = impl.function(given["ctx"]) if impl.takes_only_ctx else impl.function(*impl.pick(given))
-            if type(outcome) is CoroutineType and impl.limit_s is None:
-                result = await outcome
-            elif outcome is not None:
-                result = await _in_time(impl, outcome)
+            if impl.is_plain and bind is not None:
+                result = outcome = await impl.function(bind(impl.plugin_id))
+            else:
+                result = outcome = impl.function(*arguments_of(impl, bind, given))
+                if outcome is not None:
+                    result = await _in_time(impl, outcome)
         except BaseException as error:
             raise failure_of(impl, error)  # noqa: B904  # it carries its cause
-        before, started = started, perf_counter()
-        if started - before > SLOW_S:
-            _warn_of_slow(impl, started - before, outcome)
+        ended = perf_counter()
+        if ended - started > SLOW_S:
+            _warn_of_slow(impl, ended - started, outcome)
+        started = ended
         if result is not None:
             return impl, result
     return None

@@ -46,8 +46,9 @@ def _picker(argnames: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Sequence
 class HookImpl:
     """One plugin's implementation of one hook. `argnames` are what it asks for, in the order of its parameters.
 
-    `never_suspends`: it is a coroutine function in which there is nothing to await. `registers`: of a hook that is only
-    called when a host starts or a mode is composed. `limit_s`: for how many seconds it may suspend; None without end.
+    `never_suspends`: it is a coroutine function in which there is nothing to await; `is_plain`: and it asks for `ctx`
+    only, as most do. `registers`: of a hook that is only called when a host starts or a mode is composed. `limit_s`:
+    for how many seconds it may suspend; None without end.
     """
 
     plugin_id: str
@@ -58,6 +59,7 @@ class HookImpl:
     takes_ctx: bool = field(init=False, eq=False, repr=False)
     takes_only_ctx: bool = field(init=False, eq=False, repr=False)
     never_suspends: bool = field(init=False, eq=False, repr=False)
+    is_plain: bool = field(init=False, eq=False, repr=False)
     registers: bool = field(init=False, eq=False, repr=False)
     pick: Callable[[Mapping[str, Any]], Sequence[Any]] = field(init=False, eq=False, repr=False)
 
@@ -70,6 +72,7 @@ class HookImpl:
             "registers": self.hook in HOOKS and HOOKS[self.hook].runner is HookRunnerKind.REGISTER,
             "pick": _picker(self.argnames),
         }
+        derived["is_plain"] = derived["never_suspends"] and derived["takes_only_ctx"]
         if derived["never_suspends"]:
             derived["limit_s"] = None
         for name, value in derived.items():

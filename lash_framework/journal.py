@@ -209,8 +209,7 @@ class JournalController:
     async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
         """Write what must be durable before these start, the intents of the unsafe ones included, at once."""
         fresh = [each for each in envelopes if each.key not in self._unasked and each.key not in self._asked]
-        for each in fresh:
-            self._prepared[each.key] = self._ask(each)
+        self._prepared |= {each.key: self._ask(each) for each in fresh}
         if fresh:
             await self._go_live()
             await self._before([(each, self._prepared[each.key]) for each in fresh])

@@ -129,10 +129,13 @@ class Corrupt:
 Decision = Union[Absent, Intended, Recorded, Failed, Mismatch, Corrupt]
 
 
+_ABSENT = Absent()
+
+
 def decide(row: JournalRow | None, envelope_hash: str) -> Decision:
     """What the row means for an envelope with its key and this hash. Another hash outranks whatever the status is."""
     if row is None:
-        return Absent()
+        return _ABSENT
     if row.envelope_hash != envelope_hash:
         return Mismatch()
     match row.status:

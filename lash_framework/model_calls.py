@@ -128,9 +128,12 @@ def storable(value: Any) -> Any:
     changed, cls = {}, value.__class__
     for name in _field_names(cls):
         before = getattr(value, name)
-        if before is not None and (after := storable(before)) is not before:
+        if before.__class__ not in _INERT and (after := storable(before)) is not before:
             changed[name] = after
     return evolve(value, **changed) if changed else value
+
+
+_INERT = frozenset({type(None), bool, int, float})
 
 
 @cache

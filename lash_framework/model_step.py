@@ -180,7 +180,10 @@ class ModelStep:
         async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
             return await call_model(self._plan, self._stream, effect.request, pieces)
 
-        outcome = expect(await self._around(run)(asked), LlmCallOutcome)
+        runner = self._around(run)
+        outcome = expect(await runner(asked), LlmCallOutcome)
+        if runner is run:
+            return outcome
         result = charged(self._plan, outcome.result)  # which a wrapper may have made, of a call of its own
         return outcome if result is outcome.result else evolve(outcome, result=result)
 
@@ -237,7 +240,7 @@ class ModelStep:
                     encode(response)
                 except CodecError as error:
                     raise PluginError(impl.plugin_id, impl.hook, f"returned a response that {error}") from error
-        return response, owned_directives(shown)
+        return response, owned_directives(shown) if shown else ()
 
 
 def _why_not(decided: AbortTurn | FailLlmCall | HandoffSession) -> tuple[str, str]:

@@ -155,8 +155,8 @@ class ToolHooks:
         if journal is not None and journal.has_kind(*_BEHIND) and not journal.has_row(key):
             return ToolHooksOutcome(call_id=done.call_id)
         call = PendingToolCall(call_id=done.call_id, tool_name=done.tool_name, args=done.args, replay=done.replay)
-        live = partial(self._look, place.key, call, done, ran)
-        return await self._ask(ToolSeam.AFTER, key, call, place, live, was_refused(done.output.outcome))
+        live, refused = partial(self._look, place.key, call, done, ran), was_refused(done.output.outcome)
+        return await self._ask(ToolSeam.AFTER, key, call, place, live, refused, done)
 
     async def take(self, within: HookRecord) -> None:
         """A call was answered from its record, and with it the hooks around the calls that its tool had made."""
@@ -182,6 +182,7 @@ class ToolHooks:
         place: CallPlace,
         live: Callable[[ToolMoment], Awaitable[ToolHooksOutcome]],
         is_refused: bool = False,
+        done: CompletedToolCall | None = None,
     ) -> ToolHooksOutcome:
         """Send the question across the effect boundary, one call's at a time; `is_refused`: the call isn't made."""
         plan = self._plan
@@ -194,7 +195,12 @@ class ToolHooks:
                 return ToolHooksOutcome(call_id=call.call_id)  # nobody's tool is nobody's business
             await plan.controller.flush()  # what was paid for must not hang on a slow hook
             moment = ToolMoment(
-                call=call, manifest=owned.tool.manifest, owner=owned.plugin_id, parent_call_id=place.parent_id
+                call=call,
+                manifest=owned.tool.manifest,
+                owner=owned.plugin_id,
+                parent_call_id=place.parent_id,
+                result=None if done is None else done.output,
+                duration_ms=0 if done is None else done.duration_ms,
             )
             made = await live(moment)
             in_order = place.parent_id is None and seam is not ToolSeam.ANSWERED  # else as they came, or were answered
@@ -296,7 +302,6 @@ class ToolHooks:
         self, key: str, call: PendingToolCall, done: CompletedToolCall, ran: bool, moment: ToolMoment
     ) -> ToolHooksOutcome:
         seam, states = ToolSeam.AFTER, self._plan.states
-        moment = evolve(moment, result=done.output, duration_ms=done.duration_ms)
         before = states.mark()
         output: ToolCallOutput | None = None
         directives: tuple[OwnedDirective, ...] = ()

@@ -318,6 +318,8 @@ class TurnHooks:
         from lash_framework.emitted_traces import check_traces, tell_traces
 
         said = await collect(hooks, bind, item=DIRECTIVES, **given)
+        if not said:
+            return ()
         check_traces(said)
         found = self.owned(said)
         for plugin_id, message in enqueued(found):

@@ -330,8 +330,8 @@ def _afterwards(cls: type, fields: Sequence[Plain]) -> _After | None:
         for index, each in enumerate(fields)
         if each.given and each.given._validator
     ]
-    if not (made or converted or checked or own):
-        return None
+    if not (made or converted or checked):
+        return None if own is None else lambda self, _: own(self)
 
     def after(self: Any, put: Callable[[str, Any], None]) -> None:
         for name, factory in made:

@@ -7,14 +7,14 @@ that equal data of different meaning never shares a hash. Changing what this mod
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from math import isfinite
 from typing import Any
 
 from lash_hookspecs.errors import CodecError
 
-__all__ = ["canonical_bytes", "chain_hash", "content_hash", "stable_hash"]
+__all__ = ["canonical_bytes", "chain_hash", "content_hash", "hash_of_plain", "stable_hash"]
 
 _VERSION = 1
 
@@ -78,6 +78,14 @@ def stable_hash(domain: str, value: Any) -> str:
     try:
         if type(value) not in _PLAIN:
             _require_plain(value, LEVELS - 1, LEVELS)
+    except (TypeError, ValueError) as error:
+        raise CodecError(f"no canonical form: {error}") from error
+    return hash_of_plain(domain, value)
+
+
+def hash_of_plain(domain: str, value: Sequence[str | int | None]) -> str:
+    """The same of what needs no look at it: texts, and numbers that are whole."""
+    try:
         data = _dumps()([domain, _VERSION, value], option=_SORTED)
     except (TypeError, ValueError) as error:
         raise CodecError(f"no canonical form: {error}") from error

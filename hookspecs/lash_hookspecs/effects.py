@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 
 from attrs import field
 
-from lash_hookspecs.canonical import stable_hash
+from lash_hookspecs.canonical import hash_of_plain, stable_hash
 from lash_hookspecs.effect_commands import RuntimeEffectCommand, RuntimeEffectKind
 from lash_hookspecs.effect_outcomes import RuntimeEffectOutcome
 from lash_hookspecs.errors import EffectControllerError
@@ -86,7 +86,7 @@ def effect_key(scope: RuntimeScope, kind: RuntimeEffectKind, effect_id: str) -> 
     """The replay key of a turn's effect: a hash, so that no id can be built to collide with another."""
     # `_value_` is the member's `value` without the property, which is a function of Python's.
     where = [scope.session_id, scope.turn_id, scope.turn_index, scope.protocol_iteration, kind._value_, effect_id]
-    return stable_hash("lash.effect-key", where)
+    return hash_of_plain("lash.effect-key", where)
 
 
 def child_key(parent: str, plugin_id: str, key: str | int) -> str:

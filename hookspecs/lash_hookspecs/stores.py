@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol, Union, runtime_checkable
 
 from attrs import field
 
-from lash_hookspecs.canonical import content_hash, stable_hash
+from lash_hookspecs.canonical import content_hash, hash_of_plain, stable_hash
 from lash_hookspecs.errors import StoreCorrupt
 from lash_hookspecs.forks import NewSession
 from lash_hookspecs.journal_rows import Settlement
@@ -95,7 +95,7 @@ def node_id(session_id: str, operation: OperationId, ordinal: int) -> str:
     Whether a batch begins with the session's root frame depends on what was committed before it, which a second attempt
     may see otherwise than the first.
     """
-    return stable_hash("lash.node", [session_id, operation.scope, operation.key, ordinal])
+    return hash_of_plain("lash.node", [session_id, operation.scope, operation.key, ordinal])
 
 
 def frame_node_id(session_id: str, frame_key: str) -> str:

@@ -29,8 +29,11 @@ SMALL = 64 * 1024
 """The most bytes that are written on the spot."""
 SLOW_S = 0.02
 """A disk that takes longer than this would be felt by all that the event loop has to do,"""
-PAUSE = 100
-"""so that for so many writes the thread waits for it. That many ways to the thread cost what one slow write did."""
+PAUSES = (4, 128)
+"""so that for so many writes the thread waits for it: a few the first time, since a busy moment looks the same, and
+twice as many each time that the next one on the spot is slow again. The most ways to the thread cost what a slow write
+does.
+"""
 
 
 class Near:
@@ -42,6 +45,7 @@ class Near:
         self._lock = threading.Lock()
         self._owner: str | None = None
         self._streak = 0
+        self._pause = PAUSES[0]
 
     def look(self, work: Callable[[Tx], T]) -> tuple[T] | None:
         """What `work`, which reads a row, finds; None if it stumbled: a reader waits, and has words for it."""
@@ -73,8 +77,7 @@ class Near:
                     raise
                 raise known from error
             finally:
-                if time.monotonic() - began > SLOW_S:
-                    self._streak = -PAUSE
+                self._judge(time.monotonic() - began)
         finally:
             self._lock.release()
 
@@ -103,6 +106,14 @@ class Near:
         except Exception as error:  # another process writes, most likely
             log.debug("a write to `%s` is left to the thread: %s", self._driver.location, error)
             return None
+
+    def _judge(self, took_s: float) -> None:
+        """Leave the next writes to the thread if this one was slow."""
+        least, most = PAUSES
+        if took_s > SLOW_S:
+            self._streak, self._pause = ALONE - self._pause, min(2 * self._pause, most)
+        else:
+            self._pause = least
 
     def _is_alone(self, owner: str | None) -> bool:
         if owner is None or owner != self._owner:

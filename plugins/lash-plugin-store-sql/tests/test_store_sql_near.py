@@ -124,8 +124,20 @@ async def test_a_slow_disk_is_left_to_the_thread(
     scribe = Scribe("s1")
     await many(store, scribe, near.ALONE)
     monkeypatch.setattr(near, "SLOW_S", -1.0)  # as if any disk were
-    await many(store, scribe, 5)
-    assert places.seen[near.ALONE :] == [HERE, *[THREAD] * 4]
+    monkeypatch.setattr(near, "SPELL", 1000)
+    monkeypatch.setattr(near, "PAUSES", (4, 16))
+    await many(store, scribe, 50)
+    # A few writes at first, since the machine may just have been busy; then more and more.
+    pauses = [*[HERE, *[THREAD] * 4], *[HERE, *[THREAD] * 8], *[HERE, *[THREAD] * 16] * 3]
+    assert places.seen[near.ALONE :] == pauses[:50]
+    places.seen.clear()
+    monkeypatch.setattr(near, "SLOW_S", float("inf"))
+    await many(store, scribe, 30)
+    assert places.seen[-13:] == [HERE] * 13
+    monkeypatch.setattr(near, "SLOW_S", -1.0)
+    places.seen.clear()
+    await many(store, scribe, 6)
+    assert places.seen == [HERE, *[THREAD] * 4, HERE]
 
 
 async def test_a_write_on_the_spot_is_refused_like_any_other_and_leaves_nothing(
