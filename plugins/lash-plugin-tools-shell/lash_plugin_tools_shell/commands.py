@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import shutil
 import signal
@@ -33,7 +34,11 @@ __all__ = ["SIGNALS", "Command", "Place"]
 
 _SUPERVISOR = str(Path(__file__).with_name("supervisor.py"))
 _READ_AT_ONCE = 64 * 1024
+_LAST_READS = 64
 _ROWS, _COLUMNS = 50, 200
+
+SLACK_S = 10.0
+"""How much longer than it should a supervisor may take to end a command, before it is taken to be stuck itself."""
 
 
 class Place:
@@ -70,6 +75,8 @@ class Command:
         self.tail = Tail(place.options.max_kept_bytes)
         self.changed = anyio.Event()
         self.ended = anyio.Event()
+        self._asked_to_stop = anyio.Event()
+        self._timeout_s: float | None = None
         self.status: int | None = None
         self.reason: str | None = None
         self.stopped = self.left = 0
@@ -84,6 +91,7 @@ class Command:
 
     async def start(self, folder: str, timeout_s: float | None) -> None:
         """Start it; it must be `run` right afterwards. Raises `ToolError` if its folder, or the system, refuses it."""
+        self._timeout_s = timeout_s
         await anyio.to_thread.run_sync(self._start, folder, timeout_s)
 
     def _start(self, folder: str, timeout_s: float | None) -> None:
@@ -150,15 +158,36 @@ class Command:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._listen, group)
+                group.start_soon(self._watch)
                 await self._read()
                 await self.ended.wait()
         finally:
-            if not self.ended.is_set():
-                self.stop("cancelled")
-                with anyio.CancelScope(shield=True):
-                    await self._listen(None)
             with anyio.CancelScope(shield=True):
+                if not self.ended.is_set():
+                    self.stop("cancelled")
+                    with anyio.move_on_after(self._patience):
+                        await self._listen(None)
+                    if not self.ended.is_set():
+                        self._give_up()
+                        await self._listen(None)
                 await anyio.to_thread.run_sync(self._wait)
+
+    async def _watch(self) -> None:
+        """See to it that its supervisor does. It keeps the time itself; but its command may have stopped it."""
+        with anyio.move_on_after(math.inf if self._timeout_s is None else self._timeout_s):
+            await self._asked_to_stop.wait()
+        await anyio.sleep(self._patience)
+        self.reason = self.reason or "timeout"
+        self._give_up()
+
+    @property
+    def _patience(self) -> float:
+        return self._place.options.grace_s + SLACK_S
+
+    def _give_up(self) -> None:
+        """Kill the supervisor, and with it the command; what else there is, is looked for once it is gone."""
+        assert self._process is not None  # it was started
+        self._process.kill()
 
     async def _listen(self, group: TaskGroup | None) -> None:
         """Hear of its end from its supervisor."""
@@ -180,8 +209,9 @@ class Command:
                 self.reason = self.reason or "supervisor_killed"
                 self.ended.set()
         if group is not None:
-            while self._take():
-                pass  # what it had printed, and nobody has read yet
+            for _ in range(_LAST_READS):  # what it had printed, and nobody has read yet
+                if not self._take():
+                    break
             group.cancel_scope.cancel()  # what is left, if anything, may keep the output open
 
     def _hear(self, said: dict[str, Any]) -> None:
@@ -219,6 +249,7 @@ class Command:
     def stop(self, reason: str) -> None:
         """Ask its supervisor to end all of it: first with TERM, and then with KILL."""
         self.reason = self.reason or reason
+        self._asked_to_stop.set()
         self._say({"stop": reason})
 
     def signal(self, number: int) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from shell_kit import open_shell
 
+from lash_plugin_tools_shell import commands
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is left is looked for in /proc")
 
 # 255 processes, which wait for one another.
@@ -133,6 +135,8 @@ ROWS: list[tuple[str, str, str | tuple[str, ...], dict[str, Any]]] = [
         {},
     ),
     ("it stops its supervisor", "kill -STOP $PPID; sleep 0.1; kill -CONT $PPID; echo on", "exit code 0\non", {}),
+    ("it stops its supervisor, and goes on", "kill -STOP $PPID; exec sleep 1000", "timeout: ", {"timeout_s": 0.3}),
+    ("it stops its supervisor, and prints", "kill -STOP $PPID; yes", "too_much_output: ", {}),
 ]
 
 
@@ -152,6 +156,8 @@ async def test_it_ends_and_leaves_nothing(
     anyio_backend: str,
 ) -> None:
     monkeypatch.setenv("LASH_TEST_SECRET", "hunter2")
+    if "-STOP $PPID" in command:
+        monkeypatch.setattr(commands, "SLACK_S", 0.5)
     async with open_shell(tmp_path, **{"timeout_s": 20.0, **options}) as shell:
         said = await shell.said("shell", command=command)
         assert said.startswith(says)

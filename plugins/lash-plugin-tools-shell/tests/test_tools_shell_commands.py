@@ -14,6 +14,8 @@ import anyio.lowlevel
 import pytest
 from shell_kit import ShellInTest, open_shell
 
+from lash_plugin_tools_shell import commands
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is left is looked for in /proc")
 
 
@@ -91,6 +93,20 @@ async def test_what_is_stopped_leaves_nothing(tmp_path: Path) -> None:
         assert (await shell.call("shell_stop", id=id)).startswith(f"{id}: killed by signal 9 (SIGKILL)")
         assert shell.alive() == []
         assert (await shell.call("shell_stop", id=id)).startswith(f"{id}: killed by signal 9")  # again: nothing more
+
+
+async def test_what_has_stopped_its_supervisor_is_stopped_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "SLACK_S", 0.3)
+    async with open_shell(tmp_path) as shell:
+        command = "kill -STOP $PPID; echo up; exec sleep 1000"
+        id = await started(shell, command, wait_s=0)
+        await until(shell, id, "up")
+        assert (await shell.call("shell_stop", id=id)).startswith(f"{id}: ended; its exit code isn't known")
+        another = await started(shell, command, wait_s=0)
+        await until(shell, another, "up")
+    assert shell.alive() == []
 
 
 async def test_the_list_is_a_sessions_own(tmp_path: Path) -> None:
