@@ -107,6 +107,7 @@ REQUESTS: dict[str, tuple[LlmRequest, dict[str, Any]]] = {
     "effort and schema": (evolve(ASKED, model_variant="xhigh", output_spec=SPEC), {}),
     "budget": (evolve(ASKED, model="claude-haiku-4-5", model_variant="high"), {"thinking_display": "omitted"}),
     "disabled": (evolve(ASKED, model_variant="disabled"), {}),
+    "between tools": (evolve(ASKED, model="claude-sonnet-5-5", model_variant="disabled"), {}),
     "stop": (evolve(ASKED, generation=GenerationOptions(stop_sequences=("a",), output_token_cap=5)), {}),
     "the service's own tools": (
         ASKED,

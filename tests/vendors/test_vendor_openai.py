@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ sys.path.append(str(Path(__file__).parents[2] / "plugins" / "lash-plugin-provide
 from openai_chat_wire import ChatWire  # noqa: E402 - found only now
 from openai_responses_wire import ResponsesWire  # noqa: E402 - the same
 
+from lash_plugin_provider_openai.chat_models import chat_capability  # noqa: E402 - the same
 from lash_plugin_provider_openai.encode import RequestEncoder  # noqa: E402 - with the others
 from lash_plugin_provider_openai.responses_encode import ResponsesEncoder  # noqa: E402 - the same
 from lash_plugin_provider_openai.responses_settings import OpenAiSettings  # noqa: E402 - the same
@@ -128,8 +130,12 @@ def test_the_vendors_types_read_our_files() -> None:
 
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
 def test_the_vendors_types_read_our_chat_requests(request_: LlmRequest) -> None:
-    sent = json.loads(RequestEncoder(OpenAiChatSettings()).encode(request_))
-    assert _listed(CHAT.validate_python(sent)) == sent
+    settings = OpenAiChatSettings()
+    for at_openai in (True, False):
+        capability = partial(chat_capability, settings, is_openai=at_openai)
+        sent = json.loads(RequestEncoder(settings, capability).encode(request_))
+        assert ("prompt_cache_key" in sent) is at_openai
+        assert _listed(CHAT.validate_python(sent)) == sent
 
 
 def test_a_field_that_the_types_dont_know_would_be_noticed() -> None:
