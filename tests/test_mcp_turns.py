@@ -47,6 +47,20 @@ async def test_a_server_that_is_out_of_reach_fails_no_start_and_is_not_tried_aga
         assert second in (first, *(f"{first}; it is tried again in {tenth / 10:.1f} s" for tenth in range(11)))
 
 
+async def test_turns_wait_in_vain_for_a_server_that_hangs_but_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each turn used to wait the whole time again, for as long as the server was broken."""
+    monkeypatch.setattr(connection, "SHORT_WAIT_S", 0.1)
+    text, reasons = toml("silent-from-the-start", wait_s=0.2), []
+    async with open_host("tools-mcp", says=lambda _: "ok", toml=text, folder=tmp_path) as host:
+        for _ in range(4):
+            await host.run("go")
+            absent = (await (await host.lash.session("test")).tools()).absent
+            reasons.append(absent["toolset r"])
+    assert reasons == [f"it is still starting after {each} s" for each in (0.2, 0.2, 0.1, 0.1)]
+
+
 @pytest.mark.statement(87, page="plugin-system")
 async def test_the_limit_of_a_whole_call_fires_though_there_is_progress(tmp_path: Path) -> None:
     text = toml("progress-forever", idle_timeout_s=5.0, total_timeout_s=0.3)

@@ -34,6 +34,9 @@ __all__ = ["Connection", "Live"]
 
 log = logging.getLogger("lash.mcp")
 
+SHORT_WAIT_S = 1.0
+"""How long a turn waits for a server that two turns have waited for in vain."""
+
 PROBE_S = 5.0
 """How long a server that left a call unanswered may take to say that it is still there."""
 
@@ -69,6 +72,7 @@ class Connection:
         self._live: Live | None = None
         self._reason = ""
         self._left_out: dict[str, str] = {}
+        self._waited_in_vain = 0
 
     def __str__(self) -> str:
         return f"MCP server `{self.name}`"
@@ -213,7 +217,10 @@ class Connection:
         """What the server offers: asked when it is new, or said that it has changed. Raises `ToolsNotReady`."""
         from lash_plugin_tools_mcp.tools import tools_of
 
-        live = await self.ready(self.options.wait_s)
+        wait_s = self.options.wait_s
+        self._waited_in_vain += 1  # unless it comes to something
+        live = await self.ready(wait_s if self._waited_in_vain <= 2 else min(wait_s, SHORT_WAIT_S))
+        self._waited_in_vain = 0
         async with live.lock:
             if live.has_changed:
                 await self._refresh(live)
