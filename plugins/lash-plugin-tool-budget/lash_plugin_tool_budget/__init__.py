@@ -1,0 +1,1 @@
+"""A budget for what a model sees of a tool's result."""
