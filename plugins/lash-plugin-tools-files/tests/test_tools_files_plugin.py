@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +227,36 @@ async def test_an_edit_spoils_no_other_byte(tmp_path: Path, before: bytes, after
     (at.root / "f").write_bytes(before)
     assert (await at.said("edit_file", path="f", old_string="a", new_string="x")).startswith(said)
     assert (at.root / "f").read_bytes() == after
+
+
+WRITER = """
+import sys, anyio
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from files_kit import world
+
+async def main():
+    at = world(Path({folder!r}))
+    while True:
+        for letter in "ab":
+            await at.call("write_file", path="here.txt", content=letter * 300_000)
+            print(letter, flush=True)
+
+anyio.run(main)
+"""
+
+
+def test_who_looks_finds_the_old_text_or_the_new_one_also_when_the_writer_is_killed(tmp_path: Path) -> None:
+    code = WRITER.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    path = tmp_path / "root" / "here.txt"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        for _ in range(100):
+            text = path.read_text()
+            assert text in ("a" * 300_000, "b" * 300_000)
+        writer.stdout.readline()
+        writer.kill()
+    assert set(path.read_text()) in ({"a"}, {"b"})
+    left = {each.name for each in path.parent.iterdir()} - {"here.txt", "sub"}
+    assert all(name.startswith(writing.TEMPORARY) for name in left)
