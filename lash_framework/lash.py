@@ -38,7 +38,7 @@ from lash_framework.resident import Resident
 from lash_framework.session import APPLICATION, Session, end_observers
 from lash_framework.session_policies import DEFAULT_MODEL, policy_with, said_in_settings
 from lash_framework.settings import Settings, load_settings
-from lash_framework.sourcing import STORED, attribute, policy_settings
+from lash_framework.sourcing import attribute_opened
 from lash_framework.unfinished import UnfinishedTurn, all_items, unfinished_turns
 from lash_framework.watchdog import Watchdog
 from lash_framework.world import REAL, World, this_world
@@ -253,12 +253,7 @@ class Lash:
         settled = evolve(stored or SessionPolicy(model=DEFAULT_MODEL), **fields)
         policy = policy_with(self.host, settled, said)
         resident = Resident(self, head, policy, said.names.union(fields))
-        if stored is not None:
-            attribute(resident.sources, None, stored, STORED)
-        for key, value in policy_settings(settled).items():
-            if stored is None or policy_settings(stored).get(key) != value:
-                resident.sources[key] = self.sources.get(key, "default")
-        attribute(resident.sources, settled, policy, APPLICATION)
+        attribute_opened(resident.sources, stored, settled, policy, self.sources, APPLICATION)
         return resident
 
     async def list_sessions(self, *, limit: int = 100) -> Sequence[SessionSummary]:

@@ -55,8 +55,6 @@ log = logging.getLogger("lash.session")
 APPLICATION = "application"
 """Who speaks where no plugin does: the code that holds the session."""
 
-MOST_HANDOFFS = 16  # are followed, one after the other, unless said otherwise
-
 _BEGUN = frozenset({InboxState.CLAIMED, InboxState.SUSPENDED, InboxState.STUCK, InboxState.BLOCKED})
 
 
@@ -100,11 +98,11 @@ class Session:
         """
         return RunningTurn(TurnJob(self._resident, given, options), self)
 
-    async def follow(self, turn: AssembledTurn, *, at_most: int = MOST_HANDOFFS) -> FollowedTurn:
+    async def follow(self, turn: AssembledTurn, *, at_most: int | None = None) -> FollowedTurn:
         """Go on where a turn was handed to another session: run what that one was told, and so on, and return all.
 
-        What is committed isn't run again. After `at_most` handoffs the last turn may still be one. Raises what a turn
-        raises, `SessionBusy` if somebody else runs a successor, and `SessionDeleted`.
+        What is committed isn't run again. After `at_most` handoffs (16) the last turn may still be one. Raises what a
+        turn raises, `SessionBusy` if somebody else runs a successor, and `SessionDeleted`.
         """
         from lash_framework.successors import follow
 

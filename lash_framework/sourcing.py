@@ -7,17 +7,14 @@ its source from then on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lash_hookspecs.codec import unstructure
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.modes import Mode
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["STORED", "Sourced", "attribute", "effective_settings", "policy_settings"]
+__all__ = ["STORED", "Sourced", "attribute", "attribute_opened", "effective_settings", "policy_settings"]
 
 STORED = "stored with the session"
 
@@ -55,6 +52,26 @@ def attribute(sources: dict[str, str], before: SessionPolicy | None, after: Sess
             sources[key] = source
     for key in old.keys() - new.keys():
         sources.pop(key, None)
+
+
+def attribute_opened(
+    sources: dict[str, str],
+    stored: SessionPolicy | None,
+    settled: SessionPolicy,
+    policy: SessionPolicy,
+    told: Mapping[str, str],
+    caller: str,
+) -> None:
+    """Note the sources of a session that is opened: what is stored, under settings, under what the caller says.
+
+    `told` has the sources of the settings.
+    """
+    before = {} if stored is None else policy_settings(stored)
+    sources |= dict.fromkeys(before, STORED)
+    for key, value in policy_settings(settled).items():
+        if key not in before or before[key] != value:
+            sources[key] = told.get(key, "default")
+    attribute(sources, settled, policy, caller)
 
 
 def effective_settings(

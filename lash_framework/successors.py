@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from lash_framework.lash import Lash
     from lash_framework.turn import TurnRun
 
-__all__ = ["follow", "new_sessions", "refuse_unfit"]
+__all__ = ["MOST_HANDOFFS", "follow", "new_sessions", "refuse_unfit"]
+
+MOST_HANDOFFS = 16
+"""How many are followed, one after the other, unless said otherwise."""
 
 
 @frozen
@@ -197,10 +200,10 @@ def _item(lash: Lash, session_id: str, turn_id: str, given: TurnInput, policy: S
 # ---- following ------------------------------------------------------------------------------------------------------
 
 
-async def follow(lash: Lash, turn: AssembledTurn, at_most: int) -> FollowedTurn:
+async def follow(lash: Lash, turn: AssembledTurn, at_most: int | None) -> FollowedTurn:
     """The turn, and those that it was handed to, each run to its end, or found committed."""
-    turns = [turn]
-    while isinstance(turn.outcome, Handoff) and turn.outcome.turn_id and len(turns) <= at_most:
+    turns, most = [turn], MOST_HANDOFFS if at_most is None else at_most
+    while isinstance(turn.outcome, Handoff) and turn.outcome.turn_id and len(turns) <= most:
         turn = await _first_turn(lash, turn.outcome)
         turns.append(turn)
     return FollowedTurn(tuple(turns))

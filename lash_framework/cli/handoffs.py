@@ -33,7 +33,7 @@ async def run_followed(
     `resumes` is what to type to go on with a session. A turn with a limit of its own is not followed: what its
     successor may spend is not its caller's to say.
     """
-    from lash_framework.session import MOST_HANDOFFS
+    from lash_framework.successors import MOST_HANDOFFS
 
     left = MOST_HANDOFFS if options.get("max_cost") is None and options.get("max_tokens") is None else 0
     screen.follows = left > 0
