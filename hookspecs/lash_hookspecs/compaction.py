@@ -36,6 +36,15 @@ class CompactRequest:
     instructions: str = field(default="", validator=checks.text)
 
 
+# Written out, since type checkers take no generic function for a converter of a field.
+def _messages(value: tuple[Message, ...] | list[Message]) -> tuple[Message, ...]:
+    return checks.as_tuple(value)
+
+
+def _events(value: tuple[ProtocolEvent, ...] | list[ProtocolEvent]) -> tuple[ProtocolEvent, ...]:
+    return checks.as_tuple(value)
+
+
 @frozen(kw_only=True)
 class FrameSeed:
     """What the new frame begins with, as `lash_compact` returns it.
@@ -44,10 +53,8 @@ class FrameSeed:
     the protocol's records that the mode still needs; those of the old frame aren't loaded any more.
     """
 
-    messages: tuple[Message, ...] = field(default=(), converter=checks.as_tuple, validator=checks.tuple_of(Message))
-    events: tuple[ProtocolEvent, ...] = field(
-        default=(), converter=checks.as_tuple, validator=checks.tuple_of(ProtocolEvent)
-    )
+    messages: tuple[Message, ...] = field(default=(), converter=_messages, validator=checks.tuple_of(Message))
+    events: tuple[ProtocolEvent, ...] = field(default=(), converter=_events, validator=checks.tuple_of(ProtocolEvent))
 
 
 @frozen(kw_only=True)
