@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from mcp_kit import server
 from mcp_rogue_http import Service, serving
 from test_mcp_rogues import ADD, QUICK, Row, fails, first_tool, gone, works
 
@@ -57,8 +58,7 @@ def service() -> Iterator[Service]:
 
 
 def toml(url: str, manner: str, **options: Any) -> str:
-    rows = "".join(f"{name} = {value!r}\n" for name, value in options.items())
-    return f"[plugin.tools-mcp.servers.r]\nurl = '{url}/{manner}'\n{rows}"
+    return server("r", url=f"{url}/{manner}", **options)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.manner)
@@ -91,8 +91,7 @@ async def test_headers_and_a_token_of_the_environment_are_sent_and_shown_nowhere
     tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("THE_TOKEN", TOKEN)
-    auth = '[plugin.tools-mcp.servers.r.auth]\nbearer = "${THE_TOKEN}"\n'
-    text = toml(service.url, "well") + f'[plugin.tools-mcp.servers.r.headers]\n"X-Key" = "{TOKEN}-2"\n{auth}'
+    text = toml(service.url, "well", headers={"X-Key": f"{TOKEN}-2"}, auth={"bearer": "${THE_TOKEN}"})
     caplog.set_level(0)
     async with open_host("tools-mcp", says=first_tool, toml=text, folder=tmp_path) as host:
         turn = await host.run("go", turn_id="t")
