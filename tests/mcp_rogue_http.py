@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import threading
@@ -41,18 +42,49 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
     def do_GET(self) -> None:
-        self.body(405, b"")
+        """Where to get tokens is asked before there is one."""
+        self.server.seen[f"GET {self.path}"] += 1
+        url = self.server.url
+        told: dict[str, Any] = {
+            "/.well-known/oauth-protected-resource/guarded": {
+                "resource": f"{url}/guarded",
+                "authorization_servers": [url],
+            },
+            "/.well-known/oauth-authorization-server": {
+                "issuer": url,
+                "authorization_endpoint": f"{url}/authorize",
+                "token_endpoint": f"{url}/token",
+                "response_types_supported": ["code"],
+            },
+        }
+        known = self.path in told
+        self.body(200 if known else 405, json.dumps(told.get(self.path)).encode() if known else b"")
+
+    def grant(self) -> None:
+        """A token for who has the client's secret."""
+        self.server.seen["token"] += 1
+        self.rfile.read(int(self.headers["content-length"]))
+        is_client = self.headers["authorization"] == "Basic " + base64.b64encode(b"me:client-secret").decode()
+        token = {"access_token": "granted-token", "token_type": "Bearer", "expires_in": 3600}
+        self.body(200 if is_client else 401, json.dumps(token if is_client else {"error": "invalid_client"}).encode())
 
     def do_DELETE(self) -> None:
         self.server.seen[f"{self.path} DELETE"] += 1
         self.body(200, b"")
 
     def do_POST(self) -> None:
+        if self.path == "/token":
+            self.grant()
+            return
         message = json.loads(self.rfile.read(int(self.headers["content-length"])))
         method = message.get("method", "")
         self.server.seen[f"{self.path} {method}"] += 1
         self.server.headers = dict(self.headers)
         manner = self.path.strip("/")
+        if manner == "guarded" and self.headers["authorization"] != "Bearer granted-token":
+            where = f"{self.server.url}/.well-known/oauth-protected-resource/guarded"
+            self.body(401, b"", **{"www-authenticate": f'Bearer resource_metadata="{where}"'})
+            return
         if "id" not in message:
             self.body(202, b"")
         elif method == "initialize":

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp_kit import started
 
 from lash_framework.testing import call, crash_at_every_effect, crash_host, open_host
 from lash_hookspecs import LlmRequest, ToolCallFailure, ToolCallSuccess, TurnSuspended
@@ -18,9 +17,7 @@ both_protocols = pytest.mark.parametrize("protocol", ["legacy", "modern"])
 
 
 def toml(protocol: str, log: Path, **options: Any) -> str:
-    said = {"command": sys.executable, "args": ["-S", "-E", str(ASKING), protocol, str(log)], "wait_s": 30.0, **options}
-    rows = "".join(f"{name} = {json.dumps(value)}\n" for name, value in said.items())
-    return f"[plugin.tools-mcp.servers.shop]\n{rows}"
+    return started("shop", ASKING, protocol, str(log), wait_s=30.0, **options)
 
 
 def wants(tool: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from mcp_kit import server
 from mcp_rogue_http import Service, serving
 from test_mcp_rogues import ADD, QUICK, Row, fails, first_tool, gone, works
 
@@ -57,8 +58,7 @@ def service() -> Iterator[Service]:
 
 
 def toml(url: str, manner: str, **options: Any) -> str:
-    rows = "".join(f"{name} = {value!r}\n" for name, value in options.items())
-    return f"[plugin.tools-mcp.servers.r]\nurl = '{url}/{manner}'\n{rows}"
+    return server("r", url=f"{url}/{manner}", **options)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.manner)
@@ -91,8 +91,7 @@ async def test_headers_and_a_token_of_the_environment_are_sent_and_shown_nowhere
     tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("THE_TOKEN", TOKEN)
-    auth = '[plugin.tools-mcp.servers.r.auth]\nbearer = "${THE_TOKEN}"\n'
-    text = toml(service.url, "well") + f'[plugin.tools-mcp.servers.r.headers]\n"X-Key" = "{TOKEN}-2"\n{auth}'
+    text = toml(service.url, "well", headers={"X-Key": f"{TOKEN}-2"}, auth={"bearer": "${THE_TOKEN}"})
     caplog.set_level(0)
     async with open_host("tools-mcp", says=first_tool, toml=text, folder=tmp_path) as host:
         turn = await host.run("go", turn_id="t")
@@ -103,3 +102,21 @@ async def test_headers_and_a_token_of_the_environment_are_sent_and_shown_nowhere
     assert service.headers["X-Key"] == f"{TOKEN}-2"
     assert service.seen["/well DELETE"] >= 1  # it let go of its session
     assert TOKEN not in f"{turn}{explained}{settings}{caplog.text}"
+
+
+@pytest.mark.parametrize(("secret", "called"), [("client-secret", ["called add"]), ("wrong-secret", [])])
+async def test_a_service_that_wants_a_token_of_a_client_gets_one(
+    secret: str, called: list[str], tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.seen.clear()
+    monkeypatch.setenv("CLIENT_SECRET", secret)
+    auth = {"client_id": "me", "client_secret": "${CLIENT_SECRET}", "issuer": service.url}
+    text = toml(service.url, "guarded", auth=auth)
+    async with open_host("tools-mcp", says=first_tool, toml=text, folder=tmp_path) as host:
+        turn = await host.run("go")
+        absent = (await (await host.lash.session("test")).tools()).absent
+    assert turn.is_success
+    assert [each.output.outcome.value for each in turn.tool_calls] == called  # type: ignore[union-attr]
+    assert bool(absent) == (not called)
+    assert service.seen["token"] >= 1
+    assert secret not in f"{turn}{absent}"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from attrs import field, frozen
+from mcp_kit import started
 
 from lash_framework.testing import call, open_host
 from lash_hookspecs import AssembledTurn, ToolCallFailure, ToolCallSuccess
@@ -23,15 +22,7 @@ ADD = "mcp__r__add"
 
 
 def toml(manner: str, **options: Any) -> str:
-    said = {"command": sys.executable, "args": ["-S", "-E", str(ROGUE), manner], **options}
-    rows = "".join(f"{name} = {json.dumps(value)}\n" for name, value in said.items() if not isinstance(value, dict))
-    tables = "".join(
-        f"[plugin.tools-mcp.servers.r.{name}]\n"
-        + "".join(f"{key} = {json.dumps(each)}\n" for key, each in value.items())
-        for name, value in said.items()
-        if isinstance(value, dict)
-    )
-    return f"[plugin.tools-mcp.servers.r]\n{rows}{tables}"
+    return started("r", ROGUE, manner, **options)
 
 
 def first_tool(request: Any) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import mcp_kit
 import pytest
 
 from lash_framework.testing import ToolUse, call, open_host
@@ -35,9 +36,7 @@ def needs(folder: Path, *names: str) -> list[str]:
 
 
 def server(name: str, command: Sequence[str], **options: Any) -> str:
-    said = {"command": command[0], "args": list(command[1:]), "wait_s": 60.0, **options}
-    rows = "".join(f"{key} = {json.dumps(value)}\n" for key, value in said.items())
-    return f"[plugin.tools-mcp.servers.{name}]\n{rows}"
+    return mcp_kit.server(name, command=command[0], args=list(command[1:]), wait_s=60.0, **options)
 
 
 async def values(toml: str, calls: Sequence[ToolUse], folder: Path) -> tuple[list[Any], list[str], list[Any]]:
@@ -106,8 +105,8 @@ async def test_the_server_with_everything(tmp_path: Path) -> None:
 async def test_the_servers_for_files_and_for_memory(tmp_path: Path) -> None:
     files, memory = needs(NODE, "mcp-server-filesystem", "mcp-server-memory")
     (tmp_path / "note.txt").write_text("a note", encoding="utf-8")
-    graph = '[plugin.tools-mcp.servers.memory.env]\nMEMORY_FILE_PATH = "' + str(tmp_path / "graph.json") + '"\n'
-    toml = server("files", [files, str(tmp_path)]) + server("memory", [memory]) + graph
+    toml = server("files", [files, str(tmp_path)])
+    toml += server("memory", [memory], env={"MEMORY_FILE_PATH": str(tmp_path / "graph.json")})
     ada = {"name": "Ada", "entityType": "person", "observations": ["wrote the first program"]}
     calls = [
         call("mcp__files__read_text_file", path=str(tmp_path / "note.txt")),
@@ -124,7 +123,7 @@ async def test_the_servers_for_files_and_for_memory(tmp_path: Path) -> None:
 async def test_the_server_with_everything_as_a_service(tmp_path: Path, free_tcp_port: int) -> None:
     (everything,) = needs(NODE, "mcp-server-everything")
     env = {**os.environ, "PORT": str(free_tcp_port)}
-    toml = f"[plugin.tools-mcp.servers.all]\nurl = 'http://127.0.0.1:{free_tcp_port}/mcp'\nwait_s = 60.0\n"
+    toml = mcp_kit.server("all", url=f"http://127.0.0.1:{free_tcp_port}/mcp", wait_s=60.0)
     calls = [
         call("mcp__all__echo", message="hello"),
         call("mcp__all__trigger-long-running-operation", duration=0.6, steps=3),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from mcp_kit import started
 from mcp_rogue_http import serving
 from test_mcp_http import toml as http_toml
 from test_mcp_rogues import first_tool, toml
@@ -24,9 +24,7 @@ MORTAL = Path(__file__).with_name("mcp_mortal.py")
 
 
 def mortal(log: Path, **options: Any) -> str:
-    said = {"command": sys.executable, "args": ["-S", "-E", str(MORTAL), str(log)], "wait_s": 30.0, **options}
-    rows = "".join(f"{name} = {json.dumps(value)}\n" for name, value in said.items())
-    return f"[plugin.tools-mcp.servers.m]\n{rows}"
+    return started("m", MORTAL, str(log), **{"wait_s": 30.0, **options})
 
 
 def outcomes(turn: Any) -> list[Any]:
@@ -244,7 +242,7 @@ async def test_a_variable_that_the_environment_lacks_is_named_and_costs_only_its
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_SUCH_TOKEN", raising=False)
-    text = mortal(tmp_path / "log") + "[plugin.tools-mcp.servers.m.env]\nTOKEN = '${NO_SUCH_TOKEN}'\n"
+    text = mortal(tmp_path / "log", env={"TOKEN": "${NO_SUCH_TOKEN}"})
     async with open_host("tools-mcp", says=["hi"], toml=text, folder=tmp_path) as host:
         assert (await host.run("go")).is_success
         absent = (await (await host.lash.session("test")).tools()).absent

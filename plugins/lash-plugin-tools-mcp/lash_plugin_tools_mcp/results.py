@@ -21,6 +21,9 @@ Attach = Callable[[bytes, str], Awaitable[AttachmentRef]]
 MOST_OF_AN_IMAGE = 5 * 1024 * 1024
 """Bytes; services refuse larger ones, and then every request of the session."""
 
+MOST_OF_A_FAILURE = 64 * 1024
+"""Characters; as of the failures that tools raise."""
+
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
 
@@ -37,7 +40,10 @@ async def output_of(result: types.CallToolResult, attach: Attach | None, redacto
     if result.is_error:
         said = "\n".join(texts) or "the server says that the call failed, and not why"
         failed = ToolCallFailure(
-            failure_class=ToolFailureClass.EXECUTION, code="mcp_tool_error", message=said, attachments=tuple(images)
+            failure_class=ToolFailureClass.EXECUTION,
+            code="mcp_tool_error",
+            message=said if len(said) <= MOST_OF_A_FAILURE else f"{said[:MOST_OF_A_FAILURE]} …",
+            attachments=tuple(images),
         )
         return ToolCallOutput(failed)
     value = _value(texts, redactor.value(result.structured_content), "structured_content" in result.model_fields_set)
