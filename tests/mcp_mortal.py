@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 LOG = Path(sys.argv[1])
-tools = ["grow", "die", "hang", "slow"]
+tools = ["grow", "die", "leave", "hang", "slow"]
 
 
 def log(line: str) -> None:
@@ -38,6 +38,8 @@ def call(number: Any, params: dict[str, Any]) -> None:
                 say({"method": "notifications/progress", "params": {"progressToken": token, "progress": step}})
             words = "slow at last"
     say({"id": number, "result": {"content": [{"type": "text", "text": words}]}})
+    if name == "leave":
+        sys.exit(0)
 
 
 log("started")

@@ -18,7 +18,7 @@ from lash_framework import Lash
 from lash_framework.settings import load_settings
 from lash_framework.testing import call, crash_at_every_effect, crash_host, open_host
 from lash_hookspecs import ConfigurationError, LlmRequest, ToolCallFailure
-from lash_plugin_tools_mcp import connection
+from lash_plugin_tools_mcp import backoff, connection
 
 MORTAL = Path(__file__).with_name("mcp_mortal.py")
 
@@ -106,6 +106,22 @@ async def test_a_server_that_died_is_started_anew_in_the_same_turn(tmp_path: Pat
     async with open_host("tools-mcp", says=says, toml=mortal(log), folder=tmp_path) as host:
         turn = await host.run("go")
     assert outcomes(turn) == ["mcp_lost", "called grow"]
+    assert log.read_text().split().count("started") == 2
+
+
+async def test_a_server_that_died_after_a_while_is_started_anew_by_the_next_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(backoff, "STEADY_S", 0.0)
+    caplog.set_level("INFO", logger="lash.mcp")
+    log = tmp_path / "log"
+    says = [call("mcp__m__leave"), "left", call("mcp__m__grow"), "done"]
+    async with open_host("tools-mcp", says=says, toml=mortal(log), folder=tmp_path) as host:
+        assert outcomes(await host.run("go")) == ["called leave"]
+        with anyio.fail_after(20):
+            while "is not connected: it exited with code 0" not in caplog.text:  # noqa: ASYNC110  # a process's end
+                await anyio.sleep(0.01)
+        assert outcomes(await host.run("go")) == ["called grow"]
     assert log.read_text().split().count("started") == 2
 
 

@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from enum import Enum
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,14 @@ class Live:
         self.lock = anyio.Lock()
 
 
+class _Attempt(Enum):
+    """What came of an attempt to connect. `CUT_OFF`: the server ended before it had said who it is."""
+
+    LIVED = "lived"
+    CUT_OFF = "cut off"
+    FAILED = "failed"
+
+
 class Connection:
     """Keeps the connection to one server, for a host."""
 
@@ -82,7 +91,7 @@ class Connection:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[ListTools]:
         """Keep it, until this is left. Nothing is connected before somebody asks for tools."""
-        self._wanted, self._attempted, self._closing = anyio.Event(), anyio.Event(), anyio.Event()
+        self._wanted, self._settled, self._closing = anyio.Event(), anyio.Event(), anyio.Event()
         self._attempt: anyio.CancelScope | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep)
@@ -102,21 +111,25 @@ class Connection:
             with anyio.move_on_after(self._backoff.remaining(anyio.current_time())):
                 await self._closing.wait()
             if self._closing.is_set():
+                self._settle()
                 return
             self._wanted = anyio.Event()
-            try:
-                failed_early = await self._connect_once()
-                if failed_early and self.options.protocol == "auto" and not self._closing.is_set():
-                    # It ended when it was asked what it speaks, as old ones do that know one first question only.
-                    self._legacy = not self._legacy
-                    if self._legacy:
-                        await self._connect_once()
-            finally:
-                attempted, self._attempted = self._attempted, anyio.Event()
-                attempted.set()
+            found = await self._connect_once()
+            if found is _Attempt.CUT_OFF and self.options.protocol == "auto" and not self._closing.is_set():
+                # It ended when it was asked what it speaks, as old ones do that know one first question only.
+                self._legacy = not self._legacy
+                if self._legacy:
+                    found = await self._connect_once()
+            if found is not _Attempt.LIVED:
+                self._settle()
 
-    async def _connect_once(self) -> bool:
-        """Connect, and stay until it is over. Returns whether its end came before it had said who it is."""
+    def _settle(self) -> None:
+        """There is a connection, or there will be none before another attempt: who waits looks again."""
+        settled, self._settled = self._settled, anyio.Event()
+        settled.set()
+
+    async def _connect_once(self) -> _Attempt:
+        """Connect, and stay until it is over."""
         end, began = End(), math.inf
         failed: BaseException | None = None
         try:
@@ -126,7 +139,7 @@ class Connection:
                 async with sdk.connected(self, end, legacy=self._legacy) as live, anyio.create_task_group() as tasks:
                     began, self._attempt.deadline = anyio.current_time(), math.inf
                     self._live = live
-                    self._attempted.set()
+                    self._settle()
                     tasks.start_soon(sdk.listen, live)
                     await end.wait()
                     self._live = None
@@ -144,9 +157,9 @@ class Connection:
         self._tell(end.reason if was_lost else self._failure(failed, end.hint))
         if began < math.inf:
             self._backoff.ended(now, now - began)
-            return False
+            return _Attempt.LIVED
         self._backoff.failed(now)
-        return bool(was_lost and self.options.command)
+        return _Attempt.CUT_OFF if was_lost and self.options.command else _Attempt.FAILED
 
     def _tell(self, reason: str) -> None:
         self._reason = reason = self.redacted(reason)
@@ -186,12 +199,12 @@ class Connection:
                     return live
                 await self._look_after(live)
                 continue
-            attempted, rest = self._attempted, self._backoff.remaining(anyio.current_time())
+            settled, rest = self._settled, self._backoff.remaining(anyio.current_time())
             self._wanted.set()
             if rest and self._attempt is None and not patient:
                 raise ToolsNotReady(f"{self._reason}; it is tried again in {rest:.1f} s", code="mcp_unavailable")
             with anyio.move_on_after(deadline - anyio.current_time()) as waiting:
-                await attempted.wait()
+                await settled.wait()
             if waiting.cancelled_caught and self._live is None:
                 before = f"; before that: {self._reason}" if self._reason else ""
                 told = f"it is still starting after {wait_s:g} s{before}"
