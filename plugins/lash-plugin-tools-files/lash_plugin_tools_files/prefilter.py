@@ -7,7 +7,7 @@ match, and Python's pattern decides. What isn't known here is replaced by someth
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = ["Prefilter", "prefilter"]
@@ -18,6 +18,8 @@ _ANY = r"(?:.|(?-u:[\x80-\xFF]))"
 _ALSO = {"i": "İı", "k": "\u212a", "s": "ſ"}
 """What Python takes for the other case of an ASCII letter, besides its own."""
 
+_BEGINNINGS = ("AT_BEGINNING", "AT_BEGINNING_STRING")
+_ENDS = ("AT_END", "AT_END_STRING")
 _MOST_REPEATS = 100
 _MOST_IN_RANGE = 128
 
@@ -37,7 +39,13 @@ def prefilter(pattern: str, *, ignore_case: bool = False) -> Prefilter | None:
 
         tree = _parser.parse(pattern, re.IGNORECASE if ignore_case else 0)
         case = bool(tree.state.flags & re.IGNORECASE)
-        made = "".join(_piece(name, given, case) for name, given in _items(tree))
+        items = _items(tree)
+        made = "".join(_piece(name, given, case) for name, given in items)
+        # Elsewhere an edge is dropped: Python's lines have no mark of byte order, and no carriage return at the end.
+        if items and items[0][0] == "AT" and str(items[0][1]) in _BEGINNINGS:
+            made = rf"(?m:^)\x{{feff}}?{made}"
+        if items and items[-1][0] == "AT" and str(items[-1][1]) in _ENDS:
+            made = rf"{made}\r?(?m:$)"
         return Prefilter(made, None if case else _needle(tree))
     except (ImportError, AttributeError, _Unknown):
         return None
@@ -47,7 +55,7 @@ class _Unknown(Exception):
     """A piece that nothing is known of."""
 
 
-def _items(tree: Any) -> Iterable[tuple[str, Any]]:
+def _items(tree: Any) -> Sequence[tuple[str, Any]]:
     return [(str(op), given) for op, given in tree]
 
 
@@ -59,8 +67,6 @@ def _piece(name: str, given: Any, case: bool) -> str:
             return _ANY
         case "IN":
             return _set(given, case)
-        case "AT":
-            return _edge(str(given))
         case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
             least, most, inner = given
             made = _group("".join(_piece(each, what, case) for each, what in _items(inner)))
@@ -78,7 +84,7 @@ def _piece(name: str, given: Any, case: bool) -> str:
             return _group("|".join("".join(_piece(each, what, case) for each, what in _items(one)) for one in branches))
         case "GROUPREF":
             return f"{_ANY}*"
-        case "ASSERT" | "ASSERT_NOT":
+        case "ASSERT" | "ASSERT_NOT" | "AT":
             return ""
         case _:
             raise _Unknown
@@ -135,16 +141,6 @@ def _set(members: list[tuple[Any, Any]], case: bool) -> str:
             case _:
                 return _ANY
     return f"[{''.join(made)}]" if made else _ANY
-
-
-def _edge(name: str) -> str:
-    match name:
-        case "AT_BEGINNING" | "AT_BEGINNING_STRING":
-            return r"(?m:^)\x{feff}?"  # which is no part of the first line
-        case "AT_END" | "AT_END_STRING":
-            return r"\r?(?m:$)"
-        case _:
-            return ""
 
 
 def _needle(tree: Any) -> bytes | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import regex
 from files_kit import RG, World, world
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from lash_hookspecs import ToolError
 from lash_plugin_tools_files import searching
@@ -294,6 +294,7 @@ def patterns(draw: Any) -> str:
 
 @needs_rg
 @pytest.mark.costly
+@example(pattern="\\Z^", texts=[b"\xef\xbb\xbf\n"], ignore_case=False, rules=[])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pattern=patterns(),
