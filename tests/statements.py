@@ -19,6 +19,8 @@ FOLDERS = (
     TESTS,
     TESTS.parent / "hookspecs" / "tests",
     TESTS.parent / "plugins" / "lash-plugin-mode-standard" / "tests",
+    TESTS.parent / "plugins" / "lash-plugin-plan" / "tests",
+    TESTS.parent / "plugins" / "lash-plugin-tool-budget" / "tests",
 )
 
 
@@ -88,7 +90,7 @@ PAGES = {
     ),
     "plugin-system": Page(
         "plugin-system",
-        frozenset(range(1, 78)),
+        frozenset({*range(1, 81), *range(82, 86)}),
         {
             3: "there is no stack with positions: the order is that of `after` and ids, and `replaces` changes claims",
             6: "what the model sees of a result is a chain of all plugins, so that two of them are no conflict",

@@ -43,12 +43,14 @@ def test_it_keeps_the_end_that_matters_in_whole_lines(
 @pytest.mark.parametrize("text", ["", "x", "a\nb", "a\nb\n", "é" * 8, "x" * 16])
 @pytest.mark.parametrize("keeps", OutputEnd)
 def test_what_is_within_the_budget_is_unchanged(text: str, keeps: OutputEnd) -> None:
+    """Not a character, and nothing is kept beside it."""
     assert cut(text, keeps, 16, 2) is None
 
 
 @pytest.mark.statement(78, page="plugin-system")
 @pytest.mark.parametrize(("keeps", "came"), [(HEAD, ("x" * 8, "")), (TAIL, ("", "x" * 8)), (BOTH, ("xxxx", "xxxx"))])
 def test_a_line_that_is_too_long_is_cut_and_not_dropped(keeps: OutputEnd, came: tuple[str, str]) -> None:
+    """Within it, as there is no end of a line to cut at."""
     assert kept("x" * 1000, keeps, 8) == came
 
 

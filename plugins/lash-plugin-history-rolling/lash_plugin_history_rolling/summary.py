@@ -1,0 +1,125 @@
+"""The compaction: a model sums up what was said long ago, and the latest messages stay as they are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lash_hookspecs.compaction import CompactReason, FrameSeed
+from lash_hookspecs.errors import LlmCallFailed
+from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, text_message
+from lash_plugin_history_rolling.attachments import is_user_turn
+
+if TYPE_CHECKING:
+    from lash_hookspecs.context_hooks import CompactHookContext
+
+__all__ = ["compact", "cut_at", "transcript"]
+
+log = logging.getLogger("lash.history")
+
+CHARS_PER_TOKEN = 4
+"""About; every model counts otherwise."""
+
+ATTACHMENT_TOKENS = 1500
+
+SHARE = 0.8
+"""How much of the window the messages that are summed up may fill."""
+
+LONGEST = 4_000
+"""How many characters of one result or argument are summed up."""
+
+SUMMARY = "summary-"
+"""What the ids of summaries begin with."""
+
+INSTRUCTIONS = (
+    "Sum up the conversation below for whoever goes on with it, and sees nothing else of it. Say what the user wants "
+    "and decided, what was done and found out (with names, paths, numbers and quotes that matter), and what is still "
+    "to do. If it begins with a summary, bring that up to date. Write no more than needed, and nothing that isn't "
+    "there."
+)
+
+
+async def compact(ctx: CompactHookContext) -> FrameSeed | None:
+    """The summary and the latest messages; None if there is nothing to sum up.
+
+    Where no model answers, a note stands for the summary, so that the turn can go on; unless somebody asked for it.
+    """
+    options, messages = ctx.options, ctx.messages
+    window = ctx.context_window
+    keep = options.keep_tokens if window is None else min(options.keep_tokens, window // 4)
+    at = cut_at(messages, keep)
+    old, latest = messages[:at], messages[at:]
+    if not old or (len(old) == 1 and old[0].id.startswith(SUMMARY)):
+        return None
+    room = None if window is None else int(window * SHARE * _chars_per_token(ctx))
+    asked = f"{INSTRUCTIONS} {ctx.instructions}".strip()
+    try:
+        model = options.model or None
+        said = await ctx.completions.complete(transcript(old, room), instructions=asked, model=model)
+        text = f"Summary of the conversation before:\n\n{said.text.strip()}"
+    except LlmCallFailed as error:
+        if ctx.why is CompactReason.REQUESTED:
+            raise
+        log.warning("the conversation was cut without a summary: %s", error)
+        text = "[What was said before is left out here, since it didn't fit, and could not be summed up.]"
+    return FrameSeed(messages=(text_message(f"{SUMMARY}{ctx.turn_id}-{ctx.why}", MessageRole.SYSTEM, text), *latest))
+
+
+def _chars_per_token(ctx: CompactHookContext) -> float:
+    """As the last call of the model counted, of which the conversation was a part: so rather too few."""
+    if not ctx.context_tokens:
+        return CHARS_PER_TOKEN / 2
+    chars = sum(len(part.content) for each in ctx.messages for part in each.parts)
+    return min(max(chars / ctx.context_tokens, 1), CHARS_PER_TOKEN)
+
+
+def cut_at(messages: Sequence[Message], keep_tokens: int) -> int:
+    """Where the latest messages begin: with a user, within so many tokens. All are old if the last turn is longer."""
+    total, at = 0, len(messages)
+    for place in range(len(messages) - 1, -1, -1):
+        total += _tokens(messages[place])
+        if total > keep_tokens:
+            break
+        if is_user_turn(messages[place]):
+            at = place
+    return at
+
+
+def _tokens(message: Message) -> int:
+    pictures = sum(ATTACHMENT_TOKENS for each in message.parts if each.attachment is not None)
+    return pictures + sum(len(each.content) // CHARS_PER_TOKEN for each in message.parts)
+
+
+def transcript(messages: Sequence[Message], room: int | None) -> str:
+    """What was said, as text of at most `room` characters: a summary before it in any case, then the latest of it."""
+    said = [text for each in messages if (text := _told(each))]
+    if room is None or sum(map(len, said)) <= room:
+        return "\n\n".join(said)
+    first = said[:1] if messages[0].id.startswith(SUMMARY) else []
+    rest, left = list[str](), room - sum(map(len, first))
+    for each in reversed(said[len(first) :]):
+        left -= len(each)
+        if left < 0:
+            break
+        rest.append(each)
+    return "\n\n".join([*first, "[… some of it is left out here …]", *reversed(rest)])
+
+
+def _told(message: Message) -> str:
+    lines = [line for each in message.parts if (line := _line(each))]
+    return f"{message.role.value}:\n" + "\n".join(lines) if lines else ""
+
+
+def _line(part: Part) -> str:
+    content = part.content if len(part.content) <= LONGEST else f"{part.content[:LONGEST]} […]"
+    match part.kind:
+        case PartKind.REASONING:
+            return ""
+        case PartKind.TOOL_CALL:
+            return f"(calls {part.tool_name} with {content})"
+        case PartKind.TOOL_RESULT:
+            return f"(result of {part.tool_name}: {content})"
+    if part.attachment is not None:
+        return f"(an attachment: {part.attachment.media_type})"
+    return content
