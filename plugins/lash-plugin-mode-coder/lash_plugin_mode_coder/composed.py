@@ -29,6 +29,7 @@ CODER = Mode(
         "approval": {"rules": [{"name": "stop", "tool": "shell_stop", "owner": "tools-shell", "decide": "allow"}]},
         # lash's own files beside those that are protected anyway.
         "tools-files": {"protected": [".git", ".hg", ".svn", ".lash", "lash.toml", "lash.lock"]},
-        "tools-shell": {"sandbox": "auto"},
+        # What the budget cuts out can be read, so let there be more of it.
+        "tools-shell": {"sandbox": "auto", "max_kept_bytes": 256 * 1024},
     },
 )
