@@ -134,7 +134,8 @@ async def _scope(lash: Lash, plugin_id: str, action: Action, session: Session | 
     held = (
         (await lash.host.enter(composition)).get(plugin_id) if is_there and composition.hooks["lash_lifespan"] else None
     )
-    scope = PluginScope(plugin_id, held, lash.host.options_of(plugin_id))
+    options = composition.options[plugin_id] if is_there else lash.host.options_of(plugin_id)
+    scope = PluginScope(plugin_id, held, options)
     if session is not None:
         conversation = await session._resident.fresh()
         mine = PluginStates(composition, conversation.components).scopes[plugin_id]

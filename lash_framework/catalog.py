@@ -111,6 +111,7 @@ def resolve_catalog(
     hooks: Mapping[str, tuple[HookImpl, ...]],
     bind: Callable[[str], CompositionContext],
     hub: Toolsets,
+    variants: Mapping[str, str],
 ) -> Catalog:
     """Ask for tools, then for edits, and unite them. Every editor sees the tools as they were offered.
 
@@ -122,8 +123,8 @@ def resolve_catalog(
         if not isinstance(owned.value, ConnectedToolSet):
             offered.append(owned)
             continue
-        made = OwnedToolSet(owned.value, owned.plugin_id)
-        if toolsets.setdefault(made.key, made) is not made:
+        made = OwnedToolSet(owned.value, owned.plugin_id, variants[owned.plugin_id])
+        if toolsets.setdefault(made.name, made) is not made:
             text = f"there are two toolsets `{made.toolset.name}`: give each a name of its own"
             raise PluginError(made.plugin_id, "lash_tools", text)
 

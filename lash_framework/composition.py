@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,9 +19,11 @@ from lash_framework.catalog import Catalog, OwnedTool, resolve_catalog
 from lash_framework.hooks import Owned, failure_text
 from lash_framework.implementations import HookImpl, hook_table
 from lash_framework.modes import ResolvedMode, check_extension, driver_options
+from lash_framework.plugin_options import PluginOptions
 from lash_framework.plugins import LoadedPlugin
 from lash_framework.provenance import Provenance
 from lash_framework.registrations import Registrations, conflict_text
+from lash_framework.settings import SaidByMode
 from lash_framework.toolsets import Toolsets
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.contexts import CompositionContext
@@ -45,7 +47,7 @@ class Composition:
     order in which they are called, () for none. `tools` are all of them, and `catalog` says more of them; `manifests`,
     and `tool_specs` for the model, those that the model may call where a session says nothing else. `prompt_layers` are
     the pieces of `mode.prompt`, the lowest first. By plugin id: `versions`, and in `turn_inputs` the class of what a
-    caller may say with a turn; by tool: `tool_owners`.
+    caller may say with a turn, and in `variants` which of its options in this host they are; by tool: `tool_owners`.
     """
 
     key: str
@@ -62,6 +64,7 @@ class Composition:
     callable_names: frozenset[str] = field(repr=False)
     states: Mapping[str, SessionStateSpec] = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)
+    variants: Mapping[str, str] = field(repr=False)
     driver_options: Any = field(repr=False)
     prompt_layers: tuple[Owned[PromptLayer], ...] = field(repr=False)
     versions: Mapping[str, str] = field(repr=False)
@@ -82,10 +85,10 @@ def compose(
     manager: pluggy.PluginManager,
     registrations: Registrations,
     resolved: ResolvedMode,
-    options: Callable[[LoadedPlugin], Any],
+    options: PluginOptions,
     toolsets: Toolsets,
 ) -> Composition:
-    """Resolve a mode into a composition. `options` reads a plugin's; `toolsets` are the host's.
+    """Resolve a mode into a composition. `options` and `toolsets` are the host's.
 
     Raises `UnknownName` for a plugin that isn't here, `ConfigurationError` for one whose requirements the mode lacks or
     a mode without a driver, `PluginConflictError` with all conflicts, `PluginError` for a hook that fails.
@@ -98,13 +101,17 @@ def compose(
             f'mode `{mode.mode_id}` has no driver: let it extend one that has, such as `extends = "standard"`'
         )
     hooks = hook_table(manager, list(plugins), {key: each.info.hook_limit_s for key, each in plugins.items()})
-    mine = {plugin_id: options(plugin) for plugin_id, plugin in plugins.items()}
+    _check_options(mode, resolved, registrations, plugins)
+    mine = {key: options.read(each, resolved.plugin_options.get(key, ())) for key, each in plugins.items()}
+    variants = {key: options.variant(key, each) for key, each in mine.items()}
+    option_rows = [row for key, each in resolved.plugin_options.items() if key in plugins for row in _rows(key, each)]
     chosen = driver_options(mode, mode.options)
     catalog = resolve_catalog(
         plugins,
         hooks,
         lambda plugin_id: CompositionContext(plugin_id=plugin_id, mode_id=mode.mode_id, options=mine[plugin_id]),
         toolsets,
+        variants,
     )
     conflicts = [*_declared_conflicts(plugins), *catalog.conflicts]
     if conflicts:
@@ -131,12 +138,13 @@ def compose(
         callable_names=catalog.callable_names,
         states={key: spec for key, spec in registrations.states.items() if key in plugins},
         options=mine,
+        variants=variants,
         driver_options=chosen,
         prompt_layers=resolved.prompts,
         versions={each.plugin_id: each.info.version for each in plugins.values()},
         turn_inputs={key: each.info.turn_input for key, each in plugins.items() if each.info.turn_input is not None},
         tool_owners=catalog.owners,
-        provenance=(*resolved.provenance, *plugin_rows, *catalog.provenance),
+        provenance=(*resolved.provenance, *plugin_rows, *option_rows, *catalog.provenance),
     )
 
 
@@ -180,6 +188,29 @@ def _check_requirements(mode: Mode, plugins: Mapping[str, LoadedPlugin]) -> None
         raise ConfigurationError(
             f"mode `{mode.mode_id}` lacks plugins that others of it need:\n  " + "\n  ".join(missing)
         )
+
+
+def _check_options(
+    mode: Mode, resolved: ResolvedMode, registrations: Registrations, plugins: Mapping[str, LoadedPlugin]
+) -> None:
+    """Options of a plugin that the mode hasn't are a slip, unless it was taken out of the mode."""
+    for plugin_id, said in resolved.plugin_options.items():
+        if plugin_id in plugins or plugin_id in resolved.removed:
+            continue
+        loaded = [each.plugin_id for each in registrations.report.loaded]
+        text = f"mode `{said[-1].mode_id}` of {said[-1].owner} has options for plugin `{plugin_id}`"
+        if plugin_id in loaded:
+            raise ConfigurationError(f"{text}, which mode `{mode.mode_id}` lacks: add it to its `plugins`")
+        why = registrations.report.why_absent(plugin_id) or f"it is not installed, {nearest(plugin_id, loaded)}"
+        raise ConfigurationError(f"{text}: {why}")
+
+
+def _rows(plugin_id: str, said: Sequence[SaidByMode]) -> list[Provenance]:
+    return [
+        Provenance("plugin_option", f"{plugin_id}.{key}", each.owner, f"mode `{each.mode_id}`")
+        for each in said
+        for key in each.values
+    ]
 
 
 def _declared_conflicts(plugins: Mapping[str, LoadedPlugin]) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lash_framework.action_table import ActionTable, actions_of
@@ -19,9 +18,9 @@ from lash_framework.implementations import HookImpl, hook_table
 from lash_framework.lifespans import CLOSE_LIMIT_S, Lifespans, Make
 from lash_framework.lock import PluginLock, hooks_by_plugin
 from lash_framework.modes import ModeTable, extend, merge
-from lash_framework.plugins import LoadedPlugin, LoadFailure, LoadReport, failure_of, load_plugins
+from lash_framework.plugin_options import PluginOptions
+from lash_framework.plugins import LoadFailure, LoadReport, failure_of, load_plugins
 from lash_framework.registrations import drop, register
-from lash_framework.settings import Settings, plugin_settings
 from lash_framework.toolsets import Toolsets
 from lash_hookspecs.commands import CommandSpec
 from lash_hookspecs.contexts import HostContext
@@ -43,7 +42,7 @@ class PluginHost:
     `plugins` are modules or objects with hooks, besides the installed ones. `disabled` ids are not loaded, `only`
     (None: no limit) chooses among the installed ones. `modes` are the application's own, or `Owned("lash.toml", mode)`,
     the lower layer first. `options` are the plugins', by id; `read_options` makes them an instance of the class that a
-    plugin has for them, and knows where each was said.
+    plugin has for them, with what modes have `said` of them, and knows where each was said.
 
     A plugin that can't be loaded, or collides with another one, is a row of `report`; only `strict` makes it a
     `ConfigurationError`. Modes that collide with each other are a `PluginConflictError`; installed plugins that are or
@@ -58,18 +57,17 @@ class PluginHost:
         only: Iterable[str] | None = None,
         modes: Sequence[Owned[Mode] | Mode] = (),
         options: Mapping[str, Mapping[str, Any]] | None = None,
-        read_options: Callable[[str, type], Any] | None = None,
+        read_options: Callable[..., Any] | None = None,
         strict: bool = False,
         close_limit_s: float = CLOSE_LIMIT_S,
         lock: PluginLock | None = None,
     ) -> None:
-        self._options = dict(options or {})
-        self._read_options = read_options or partial(plugin_settings, settings=Settings(plugin=self._options), env={})
+        self._options = PluginOptions(options or {}, read_options)
         self._manager, report = load_plugins(plugins, disabled=disabled, only=only, lock=lock)
-        self._registrations = register(self._manager, report, self._options_of)
+        self._registrations = register(self._manager, report, self._options.read)
         self._table, self._extensions = self._settle_modes(modes)
         self.report: LoadReport = self._registrations.report.without(
-            _unknown_options(self._options, self._registrations.report)
+            _unknown_options(options or {}, self._registrations.report)
         )
         self._compositions: dict[str, Composition] = {}
         self._lifespans = Lifespans(close_limit_s)
@@ -117,7 +115,7 @@ class PluginHost:
 
     def options_of(self, plugin_id: str) -> Any:
         """The options of a plugin that is loaded. Raises `ConfigurationError` for those that can't be."""
-        return self._options_of(next(each for each in self.report.loaded if each.plugin_id == plugin_id))
+        return self._options.read(next(each for each in self.report.loaded if each.plugin_id == plugin_id))
 
     @property
     def implemented(self) -> Mapping[str, Sequence[str]]:
@@ -133,7 +131,7 @@ class PluginHost:
         known = self._compositions.get(mode_id)
         if known is None:
             resolved = extend(merge(self._table.chain(mode_id)), self._extensions.get(mode_id, ()))
-            known = compose(self._manager, self._registrations, resolved, self._options_of, self.toolsets)
+            known = compose(self._manager, self._registrations, resolved, self._options, self.toolsets)
             if self._lock is not None:
                 from lash_framework.lock import tools_of  # few have one
 
@@ -145,11 +143,6 @@ class PluginHost:
         """A composition's tools, with what its toolsets offered last."""
         toolsets = composition.catalog.toolsets
         return composition.catalog.with_toolsets(self.toolsets.known(toolsets)) if toolsets else composition.catalog
-
-    def _options_of(self, plugin: LoadedPlugin) -> Any:
-        if plugin.info.options is None:
-            return self._options.get(plugin.plugin_id, {})
-        return self._read_options(plugin.plugin_id, plugin.info.options)
 
     # ---- lifespans --------------------------------------------------------------------------------------------------
 
@@ -168,9 +161,12 @@ class PluginHost:
         Any task may call it, at any time while the host runs. Raises `PluginError` for a lifespan that fails to start;
         a later call tries again.
         """
-        return await self._lifespans.enter(
-            {impl.plugin_id: self._lifespan(impl, composition) for impl in composition.hooks["lash_lifespan"]}
-        )
+        impls = composition.hooks["lash_lifespan"]
+        # Of different options a plugin holds different things.
+        names = {impl.plugin_id: f"{impl.plugin_id}{composition.variants[impl.plugin_id]}" for impl in impls}
+        made = {names[impl.plugin_id]: self._lifespan(impl, composition) for impl in impls}
+        entered = await self._lifespans.enter(made)
+        return {plugin_id: entered[name] for plugin_id, name in names.items()}
 
     def _lifespan(self, impl: HookImpl, composition: Composition) -> Make:
         host = HostContext(plugin_id=impl.plugin_id, options=composition.options[impl.plugin_id])

@@ -71,7 +71,8 @@ class Begun:
             self.left.set()
 
     def failure(self, what: str) -> PluginError:
-        failure = PluginError(self.plugin_id, _HOOK, f"{what}: {failure_text(self.error)}" if self.error else what)
+        plugin_id = self.plugin_id.partition("#")[0]  # behind it: which of its options
+        failure = PluginError(plugin_id, _HOOK, f"{what}: {failure_text(self.error)}" if self.error else what)
         failure.__cause__ = self.error
         return failure
 

@@ -13,7 +13,8 @@ from typing import Any
 from attrs import evolve, field, fields
 
 from lash_framework.hooks import Owned
-from lash_framework.provenance import APPLICATION, Provenance
+from lash_framework.provenance import APPLICATION, OWN, Provenance
+from lash_framework.settings import SaidByMode
 from lash_hookspecs.errors import CodecError, ConfigurationError, PluginConflictError, UnknownName, nearest
 from lash_hookspecs.modes import Mode, ModeDriver, ModeExtension
 from lash_hookspecs.prompts import PromptLayer
@@ -88,8 +89,8 @@ class ModeTable:
 class ResolvedMode:
     """A mode with all that it extends folded in, and who each piece is from.
 
-    `named` maps the plugins that it names to (who named it, how). `prompts` are the layers of `mode.prompt`, the lowest
-    first.
+    `named` maps the plugins that it names to (who named it, how). `prompts` are the layers of `mode.prompt`, and
+    `plugin_options` what the modes say of each plugin's options, the lowest first.
     """
 
     mode: Mode
@@ -98,6 +99,7 @@ class ResolvedMode:
     named: Mapping[str, tuple[str, str]] = field(factory=dict)
     removed: Mapping[str, str] = field(factory=dict)
     prompts: tuple[Owned[PromptLayer], ...] = ()
+    plugin_options: Mapping[str, tuple[SaidByMode, ...]] = field(factory=dict)
     provenance: tuple[Provenance, ...] = ()
 
 
@@ -109,6 +111,7 @@ def merge(chain: Sequence[Owned[Mode]]) -> ResolvedMode:
     single: dict[tuple[str, str], Provenance] = {}
     prompts: list[Owned[PromptLayer]] = []
     rows: list[Provenance] = []
+    told: dict[str, tuple[SaidByMode, ...]] = {}
     whole = Mode(mode_id=top.value.mode_id)
     for owner, mode in chain:
         both = set(mode.plugins) & set(mode.without)
@@ -139,6 +142,9 @@ def merge(chain: Sequence[Owned[Mode]]) -> ResolvedMode:
         if mode.prompt != PromptLayer():
             prompts.append(Owned(owner, mode.prompt))
             rows += _prompt_rows(owner, mode.prompt, where)
+        for plugin_id, values in mode.plugin_options.items():
+            said = SaidByMode(mode_id=mode.mode_id, owner=owner, is_own=owner in OWN, values=values)
+            told[plugin_id] = (*told.get(plugin_id, ()), said)
         whole = evolve(
             whole,
             driver=driver,
@@ -146,6 +152,10 @@ def merge(chain: Sequence[Owned[Mode]]) -> ResolvedMode:
             without=tuple(removed),
             prompt=mode.prompt.over(whole.prompt),
             options={**whole.options, **mode.options},
+            plugin_options={
+                **whole.plugin_options,
+                **{key: {**whole.plugin_options.get(key, {}), **each} for key, each in mode.plugin_options.items()},
+            },
             generation=mode.generation.over(whole.generation),
             max_turns=whole.max_turns if mode.max_turns is None else mode.max_turns,
             summary=mode.summary or whole.summary,
@@ -158,6 +168,7 @@ def merge(chain: Sequence[Owned[Mode]]) -> ResolvedMode:
         named=named,
         removed=removed,
         prompts=tuple(prompts),
+        plugin_options=told,
         provenance=(*rows, *single.values()),
     )
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from lash_hookspecs.values import frozen
 
-__all__ = ["APPLICATION", "TOML", "Provenance", "ProvenanceKind"]
+__all__ = ["APPLICATION", "OWN", "SETTINGS", "TOML", "Provenance", "ProvenanceKind"]
 
 APPLICATION = "application"
 """Stands where a plugin's id would, for what the application passed."""
@@ -14,12 +14,19 @@ APPLICATION = "application"
 TOML = "lash.toml"
 """The same for what is from the settings file."""
 
+SETTINGS = "the settings"
+"""The same for what is from the environment or the command line."""
+
+OWN = frozenset({APPLICATION, TOML, SETTINGS})
+"""Those who use lash, and not the plugins that they use: what these say is stronger."""
+
 ProvenanceKind = Literal[
     "mode",
     "driver",
     "max_turns",
     "generation",
     "option",
+    "plugin_option",
     "prompt",
     "turn_extension",
     "session_extension",

@@ -36,15 +36,21 @@ _NOT_YET = "not connected yet: a turn does it as it starts"
 
 @frozen(eq=False)
 class OwnedToolSet:
-    """A toolset and the plugin that it is from."""
+    """A toolset and the plugin that it is from; `variant`: which of the plugin's options in this host it is made of."""
 
     toolset: ConnectedToolSet
     plugin_id: str
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name in a composition."""
+        return f"{self.plugin_id}/{self.toolset.name}"
 
     @property
     def key(self) -> str:
         """Its name in a host."""
-        return f"{self.plugin_id}/{self.toolset.name}"
+        return f"{self.plugin_id}{self.variant}/{self.toolset.name}"
 
     def __str__(self) -> str:
         return f"toolset `{self.toolset.name}` of plugin `{self.plugin_id}`"

@@ -104,6 +104,26 @@ def test_a_running_call_shows_its_last_line_where_the_spinner_is() -> None:
 SURFACES: list[Any] = [{"text": "one\ntwo\n"}, {"text": "\n"}, {"text": "\x1b[31mred"}, {"text": 1}, "red"]
 
 
+def test_a_turn_that_goes_on_after_an_answer_shows_each_call_once_and_no_spinner_meanwhile() -> None:
+    """What was shown stood there again after each answer, and the spinner wrote over the question."""
+    looked = a.ToolCallStarted(call_id="a", name="look", args={})
+    acts = a.ToolCallStarted(call_id="b", name="act", args={})
+    one, two = ToolCallOutput(ToolCallSuccess(1)), ToolCallOutput(ToolCallSuccess(2))
+    done = a.ToolCallCompleted(call_id="a", name="look", args={}, output=one, duration_ms=0)
+    acted = a.ToolCallCompleted(call_id="b", name="act", args={}, output=two, duration_ms=0)
+    out = io.StringIO()
+    screen = TerminalScreen(console=Console(file=out, width=40, highlight=False))
+    for event in (looked, done, acts):
+        screen.show(a.TurnActivity("1", event.call_id, event))
+    screen.pause()
+    assert screen._status is None
+    for event in (looked, done, acts, acted):
+        screen.show(a.TurnActivity("1", event.call_id, event))
+    screen.end(turn(text="Done."))
+    assert out.getvalue().splitlines()[:3] == ["→ look() = 1  (0 ms)", "→ act() = 2  (0 ms)", "Done."]
+    assert "did not finish" not in out.getvalue()
+
+
 def test_text_is_written_the_moment_it_comes() -> None:
     out = io.StringIO()
     screen = PlainScreen(out, io.StringIO())

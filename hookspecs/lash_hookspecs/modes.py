@@ -97,13 +97,22 @@ class DriverWrap:
     checkpoints: Mapping[CheckpointKind, str] = field(factory=dict, converter=_own_kinds)
 
 
+def _tables(instance: object, attribute: object, value: Mapping[str, Any]) -> None:
+    for plugin_id, table in value.items():
+        if not isinstance(table, Mapping):
+            raise TypeError(f"`Mode.plugin_options` has {table!r} for `{plugin_id}`; it must be a mapping of options")
+
+
 @frozen(kw_only=True)
 class Mode:
     """A named way to run turns.
 
     What it leaves open comes from the mode that it `extends`: `driver` and `max_turns` are replaced, `wrap` is laid
-    around the driver, `plugins` appended, `without` removed, `prompt` laid over, `options` and `generation` merged per
-    key.
+    around the driver, `plugins` appended, `without` removed, `prompt` laid over, `options`, `generation` and
+    `plugin_options` merged per key.
+
+    `plugin_options` are options of its plugins, by id, as plain data, such as `lash.toml` would have it. What a
+    plugin's mode says gives way to `[plugin.<id>]` there; what a user's own mode says is stronger than that.
     """
 
     mode_id: str
@@ -114,6 +123,7 @@ class Mode:
     without: tuple[str, ...] = ()
     prompt: PromptLayer = PromptLayer()
     options: Mapping[str, Any] = field(factory=dict)
+    plugin_options: Mapping[str, Mapping[str, Any]] = field(factory=dict, validator=_tables)
     generation: GenerationOptions = GenerationOptions()
     max_turns: int | None = None
     summary: str = ""

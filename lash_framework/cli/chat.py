@@ -181,7 +181,7 @@ class _Conversation:
                     try:
                         return await run(turn_id=turn_id)
                     except TurnSuspended as waits:
-                        screen.close()
+                        screen.pause()
                         if not await answer_at_terminal(self._lash, waits):
                             raise
                         turn_id = waits.turn_id

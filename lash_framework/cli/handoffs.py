@@ -61,6 +61,7 @@ async def _run(
         except TurnSuspended as waits:
             from lash_framework.cli.asking import answer_at_terminal
 
+            screen.pause()
             if not await answer_at_terminal(lash, waits):
                 raise
             options["turn_id"] = gate.turn_id or options.get("turn_id")

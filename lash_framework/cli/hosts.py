@@ -28,7 +28,7 @@ def open_host(invocation: Invocation, lock: PluginLock | None = None) -> PluginH
     """
     from lash_framework.hooks import Owned
     from lash_framework.host import PluginHost
-    from lash_framework.provenance import TOML
+    from lash_framework.provenance import SETTINGS, TOML
     from lash_framework.settings import plugin_settings
 
     settings = invocation.settings
@@ -36,7 +36,7 @@ def open_host(invocation: Invocation, lock: PluginLock | None = None) -> PluginH
         disabled=settings.plugins.disabled,
         only=settings.plugins.only,
         modes=tuple(
-            Owned(TOML if settings.is_from_file(f"modes.{name}") else "the settings", mode)
+            Owned(TOML if settings.is_from_file(f"modes.{name}") else SETTINGS, mode)
             for name, mode in settings.modes.items()
         ),
         options=settings.plugin,

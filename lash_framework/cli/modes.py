@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -91,18 +92,36 @@ def show(invocation: Invocation, name: str | None, as_json: bool) -> None:
             ],
         ),
         "Options": (("option", "value"), [(key, shortened(value, 80)) for key, value in mode.options.items()]),
+        "Options of plugins": (("option", "value"), _plugin_options(composition)),
         "Checkpoints of its own": (
             ("checkpoint", "when"),
             list(mode.driver.checkpoints.items()) if mode.driver else [],
         ),
         "Who added what": (("kind", "name", "plugin", "detail"), _provenance(composition)),
     }
-    if not sections["Checkpoints of its own"][1]:
-        del sections["Checkpoints of its own"]
+    for title in ("Options of plugins", "Checkpoints of its own"):
+        if not sections[title][1]:
+            del sections[title]
     for title, (columns, rows) in sections.items():
         click.echo()
         heading(title)
         print_table(columns, rows, empty="none")
+
+
+def _plugin_options(composition: Composition) -> list[tuple[str, str]]:
+    """What modes say of options, as it came out; nothing that is secret."""
+    from lash_framework.settings import secret_fields
+    from lash_hookspecs.codec import unstructure
+
+    rows = []
+    secrets = {each.plugin_id: secret_fields(each.info.options) for each in composition.plugins}
+    for plugin_id, said in composition.mode.plugin_options.items():
+        options = composition.options.get(plugin_id)
+        for key in said if options is not None else ():
+            value = options[key] if isinstance(options, Mapping) else getattr(options, key)
+            is_secret = key in secrets[plugin_id] or isinstance(options, Mapping)
+            rows.append((f"{plugin_id}.{key}", "***" if is_secret else shortened(unstructure(value), 80)))
+    return rows
 
 
 def _provenance(composition: Composition) -> list[tuple[Any, ...]]:
@@ -119,6 +138,7 @@ def _object(composition: Composition, extends: str | None) -> dict[str, Any]:
         "extends": extends,
         "max_turns": mode.max_turns,
         "options": dict(mode.options),
+        "plugin_options": dict(_plugin_options(composition)),
         "checkpoints": dict(mode.driver.checkpoints) if mode.driver else {},
         "plugins": [each.plugin_id for each in composition.plugins],
         "tools": {each.name: composition.tools[each.name].plugin_id for each in composition.manifests},

@@ -117,7 +117,10 @@ def resolve(
 ) -> None:
     """Complete the call KEY, or say what became of it; a beginning of the key is enough. Then `lash resume` goes on."""
     if (result is not None) + (error is not None) + not_done != 1:
-        raise click.UsageError("say either --result, --error or --not-done", click.get_current_context())
+        text = (
+            "say either --result, --error or --not-done; a question is answered with `lash pending answer KEY CHOICE`"
+        )
+        raise click.UsageError(text, click.get_current_context())
 
     async def work(lash: Lash) -> PendingCall:
         if not_done:

@@ -24,12 +24,26 @@ class Screen:
     """
 
     follows = False
+    _ended: frozenset[str] = frozenset()  # the calls whose end was shown
 
     def show(self, activity: TurnActivity) -> None:
-        """Something happened: calls the method named `on_<tag>` of the event, if there is one."""
-        handler: Any = getattr(self, f"on_{activity.event.tag}", None)
+        """Something happened: calls the method named `on_<tag>` of the event, if there is one.
+
+        A turn that goes on once a person has answered tells its calls again: each is shown once.
+        """
+        event: Any = activity.event
+        if event.tag in ("tool_call_started", "tool_call_completed") and event.call_id is not None:
+            if event.call_id in self._ended:
+                return
+            if event.tag == "tool_call_completed":
+                self._ended |= {event.call_id}
+        handler: Any = getattr(self, f"on_{event.tag}", None)
         if handler is not None:
-            handler(activity.event, activity.correlation_id)
+            handler(event, activity.correlation_id)
+
+    def pause(self) -> None:
+        """The turn waits for a person, who is asked below, and then goes on here."""
+        self.close()
 
     def wait_for(self, session_id: str) -> None:
         """Another process runs a turn on the session."""
@@ -37,6 +51,7 @@ class Screen:
 
     def end(self, turn: AssembledTurn, location: str | None = None, *, said: Sequence[str] = ()) -> None:
         """The turn is committed; `said` are the warnings that the log has shown."""
+        self._ended = frozenset()
         for problem in problems(turn, said, follows=self.follows):
             complain(problem)
 

@@ -116,7 +116,8 @@ class TerminalScreen(Screen):
         for problem in problems(turn, said, follows=self.follows):
             self.note(problem, "yellow" if problem.startswith("note: ") else "red")
         self.note(footer(turn, location), "dim")
-        self._text_shown, self._tools = False, {}  # of the next turn, where this one was handed off
+        # Of the next turn, where this one was handed off.
+        self._text_shown, self._tools, self._ended = False, {}, frozenset()
 
     def note(self, line: str, style: str = "") -> None:
         """A line of its own."""
@@ -127,6 +128,11 @@ class TerminalScreen(Screen):
         """End the line; the spinner needs none, it stays below."""
         if self._row is not None:
             self._break()
+
+    def pause(self) -> None:
+        """Nothing runs meanwhile: the spinner would write over the question."""
+        self._tools = {}
+        self.close()
 
     def close(self) -> None:
         """Stop the spinner and finish the line."""

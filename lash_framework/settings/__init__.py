@@ -4,6 +4,7 @@ Sources, weakest first: defaults, `lash.toml` (here or in a folder above, or `--
 the command line or code. Loading imports neither cattrs nor anyio nor httpx.
 """
 
+from lash_framework.settings.by_mode import SaidByMode, with_modes
 from lash_framework.settings.keys import KEYS, MODE_KEYS, TABLES, Key, Table, environment_name
 from lash_framework.settings.loading import load_settings
 from lash_framework.settings.typed import (
@@ -36,6 +37,7 @@ __all__ = [
     "Origin",
     "PluginChoice",
     "Rank",
+    "SaidByMode",
     "Settings",
     "Table",
     "default_store",
@@ -47,4 +49,5 @@ __all__ = [
     "redacted_url",
     "secret_fields",
     "store_settings",
+    "with_modes",
 ]

@@ -135,6 +135,7 @@ MODE_KEYS: dict[str, tuple[Any, str]] = {
     "without": (tuple[str, ...], "plugins of the extended mode to leave out"),
     "prompt": (Any, "text, or tables with `content`, `slot`, `title`, `priority`, `tools`, or an array of these"),
     "options": (dict[str, Any], "options of the mode's driver"),
+    "plugin_options": (dict[str, dict[str, Any]], "tables by plugin: as the `plugin` settings, for this mode"),
     "generation": (dict[str, Any], "as the `generation` settings, for this mode"),
     "max_turns": (int, "how many iterations a turn may take"),
     "summary": (str, "one line for `lash modes list`"),

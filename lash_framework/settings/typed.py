@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 
 import attrs
 
+from lash_framework.settings.by_mode import SaidByMode, with_modes
 from lash_framework.settings.sources import toml_value
 from lash_hookspecs.errors import ConfigurationError, nearest
 
@@ -317,6 +318,14 @@ def store_settings(spec: StoreSpec, settings: Settings, env: Mapping[str, str] |
     return typed(spec.settings, "store_options", settings.store_options, settings, env)
 
 
-def plugin_settings(plugin_id: str, cls: type[T], settings: Settings, env: Mapping[str, str] | None = None) -> T:
-    """The typed settings of a plugin that has a class for them, from `plugin.<id>.<key>`."""
+def plugin_settings(
+    plugin_id: str,
+    cls: type[T],
+    settings: Settings,
+    env: Mapping[str, str] | None = None,
+    said: Sequence[SaidByMode] = (),
+) -> T:
+    """The typed settings of a plugin that has a class for them, from `plugin.<id>.<key>` and what modes say."""
+    if said:
+        settings = with_modes(plugin_id, settings, said, cls)
     return typed(cls, f"plugin.{plugin_id}", settings.plugin.get(plugin_id, {}), settings, env)

@@ -65,7 +65,7 @@ class ApprovalOptions:
     `file` is what "in this project" is written to, below `root`; empty: it isn't offered.
     """
 
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[Rule, ...] = field(default=(), metadata={"adds": True})  # a mode's, and a user's: all are held
     default: Decision = field(default="ask", validator=_decision)
     pure: Decision = field(default="allow", validator=_decision)
     root: str = "."

@@ -1,0 +1,1 @@
+"""The execution mode `research` of lash: reads the web, and keeps notes of what was found."""
