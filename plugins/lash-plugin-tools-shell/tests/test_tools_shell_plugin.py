@@ -134,6 +134,9 @@ READABLE = [
     ("an escape that ends nowhere", b"a\x1b]0;title", "a"),
     ("written over", b"10%\r 50%\r100%\ndone\r", "100%\ndone"),
     ("struck over", b"a\x08bc\x08d", "bd"),
+    ("backspaces at a line's beginning", b"a\n\x08\x08b", "a\nb"),
+    # Taken away pair by pair, this held up the whole host for minutes.
+    ("a flood of backspaces", b"a" * 32_768 + b"\x08" * 32_767, "a"),
     ("half a character", "a€"[:2].encode()[:-1], "a\ufffd"),
 ]
 
