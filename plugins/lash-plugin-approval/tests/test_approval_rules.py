@@ -107,6 +107,8 @@ ESCAPES = {
     "shell-blank-before": (GIT, "shell", {"command": " git status"}),
     "shell-wide-letters": (GIT, "shell", {"command": "ｇit status"}),
     "shell-case": (GIT, "shell", {"command": "GIT status"}),
+    "argument-behind-a-nameless-one": (GIT, "shell", {"command": "rm -rf /", "": {"command": "git status"}}),
+    "argument-before-a-nameless-one": (GIT, "shell", {"": {"command": "git status"}, "command": "git status"}),
     "argument-besides": (GIT, "shell", {"command": "git status", "env": {"PATH": "/tmp"}}),
     "argument-missing": (GIT, "shell", {}),
     "argument-list": (GIT, "shell", {"command": ["git status", "rm"]}),
