@@ -87,9 +87,14 @@ def place_of(argument: str, path: str, root: str) -> Place:
 
 def places(found: Mapping[str, str], names: Sequence[str], root: str) -> tuple[Place, ...]:
     """The places that a call's arguments name; an argument is a path by its own name, or that of the array it is in."""
-    wanted = {each.casefold() for each in names}
+    wanted = {_bare(each) for each in names}
     return tuple(
         place_of(name, text, root)
         for name, text in found.items()
-        if wanted & {part.casefold() for part in [each for each in name.split(".") if not each.isdigit()][-1:]}
+        if wanted & {_bare(part) for part in [each for each in name.split(".") if not each.isdigit()][-1:]}
     )
+
+
+def _bare(name: str) -> str:
+    """The same for `file_path`, `file-path` and `filePath`, which the tools of MCP servers have."""
+    return name.casefold().replace("_", "").replace("-", "")
