@@ -139,6 +139,7 @@ ROWS: list[tuple[str, Make, str, dict[str, Any], str | None]] = [
     ("a hook of git in capitals", nothing, WRITE, {"path": "sub/.GIT/config", "content": "x"}, "protected"),
     ("lash's settings", nothing, WRITE, {"path": "lash.toml", "content": "x"}, "protected"),
     ("lash's lock", nothing, EDIT, {"path": "./lash.lock", "old_string": "a", "new_string": "b"}, "protected"),
+    ("what was approved", nothing, WRITE, {"path": ".lash/approvals.json", "content": "{{}}"}, "protected"),
     ("the bit that lends rights", setuid, WRITE, {"path": "here.txt", "content": "x"}, None),
 ]
 
