@@ -189,6 +189,21 @@ async def test_a_hard_link_is_written_without_its_other_name(tmp_path: Path) -> 
     assert (at.outside / "secret.txt").read_text() == f"{SECRET}\n"
 
 
+async def test_a_name_is_told_on_one_line_and_as_text(tmp_path: Path) -> None:
+    """A name may have any byte: one that was no text made every search fail, and a line feed made two of a line."""
+    at = world(tmp_path)
+    folder = os.fsencode(at.root / "odd")
+    os.mkdir(folder)  # noqa: PTH102  # bytes
+    for name in (b"no\xfftext.py", b"two\nlines.py:1:found", b"title\x1b]0;x\x07.py", "Größe\u3000.py".encode()):
+        with open(os.path.join(folder, name), "w") as file:  # noqa: PTH118, PTH123  # bytes
+            file.write("found")
+    names = ["Größe\u3000.py", r"no\udcfftext.py", r"title\x1b]0;x\x07.py", r"two\nlines.py:1:found"]
+    said = (await at.call("glob", pattern="*", path="odd")).split("\n")
+    assert sorted(said) == [f"odd/{each}" for each in names]
+    said = (await at.call("grep", pattern="found", path="odd")).split("\n")
+    assert sorted(said) == [f"odd/{each}:1:found" for each in names]
+
+
 async def test_hard_links_can_be_allowed(tmp_path: Path) -> None:
     at = world(tmp_path, hard_links=True)
     os.link(at.root / "here.txt", at.root / "h")
