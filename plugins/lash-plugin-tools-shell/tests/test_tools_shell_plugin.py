@@ -214,6 +214,27 @@ async def test_what_the_sandbox_holds(
     assert not Path("/etc/lash-test").exists()
 
 
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_is_hidden_stays_hidden_below_a_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    """Whoever works in their home folder has their keys below a root; and a key may be one file, or a socket."""
+    assert BWRAP is not None
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{Path(BWRAP).parent}")
+    for name in ("keys", "keys/project"):
+        (tmp_path / "root" / name).mkdir(parents=True)
+        (tmp_path / "root" / name / "key").write_text("secret\n")
+    (tmp_path / "root" / "netrc").write_text("secret\n")
+    hidden = tuple(str(tmp_path / "root" / each) for each in ("keys", "netrc", "not there"))
+    roots = (str(tmp_path / "root"), str(tmp_path / "root" / "keys" / "project"))
+    async with open_shell(tmp_path, sandbox="bwrap", hidden=hidden, roots=roots) as shell:
+        said = await shell.said("shell", command="cat keys/key netrc; cat keys/project/key; echo x >netrc")
+    assert said.count("secret") == 1  # of the project, which is a root of its own
+    assert "No such file" in said
+    assert (tmp_path / "root" / "netrc").read_text() == "secret\n"
+
+
 def test_a_sandbox_that_is_asked_for_and_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     given = {"roots": (str(tmp_path),), "shell": "/bin/sh"}
