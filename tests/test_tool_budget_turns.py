@@ -49,6 +49,11 @@ class World:
             return [{"row": at, "what": "x"} for at in range(2000)]
 
         @tool(effect="pure")
+        async def texts() -> list[str]:
+            "Many texts, each a bit longer than what one of them keeps."
+            return [f"{at:>600}" for at in range(500)]
+
+        @tool(effect="pure")
         async def fails() -> str:
             "Fail at length."
             raise ToolError("x" * 5000)
@@ -69,7 +74,7 @@ class World:
 
         (self.folder / "lash.toml").write_text(TOML + self.options)
         settings = load_settings(env={}, cwd=self.folder, sets=["store_options.synchronous=normal"])
-        tools = [page, log, short, rows, fails, through]
+        tools = [page, log, short, rows, texts, fails, through]
         return agent(script, store=store, mode="careful", tools=tools, plugins=plugins, settings=settings)
 
 
@@ -190,6 +195,15 @@ async def test_long_data_is_cut_as_its_text(tmp_path: Path) -> None:
         await ran(lash)
     assert world.seen[0].startswith('[{"row":0,"what":"x"}')
     assert 'read_output(output="out-1"' in world.seen[0]
+
+
+async def test_many_texts_are_no_way_around_the_budget(tmp_path: Path) -> None:
+    """Each text kept its least, however many there were: so 300 KB were shown of a result, and kept in 500 pieces."""
+    world = World(tmp_path)
+    async with world.open([call("texts")], [call("read_output", "c1", output="out-2")]) as lash:
+        await ran(lash)
+    assert len(world.seen[0]) < 1300
+    assert "there is no output `out-2`" in world.seen[1]
 
 
 @pytest.mark.parametrize("options", ["bytes = 0", "lines = 0", "tokens = 0"])

@@ -49,17 +49,20 @@ class Facts:
         return stable_hash("lash-plugin-approval", [self.owner, self.tool, dict(self.args)])
 
 
-def leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Arguments by name, those in tables and arrays by their path (`edits.0.path`); all as text."""
-    if isinstance(value, Mapping) and (value or not name):
+def leaves(value: Any, name: str | None = None) -> Iterator[tuple[str, str]]:
+    """Arguments by name, those in tables and arrays by their path (`edits.0.path`); all as text, each by its own name.
+
+    None is the name of all arguments together, and "" that of an argument without one.
+    """
+    if isinstance(value, Mapping) and (value or name is None):
         for key, each in value.items():
             part = str(key).replace("\\", "\\\\").replace(".", "\\.")
-            yield from leaves(each, f"{name}.{part}" if name else part)
+            yield from leaves(each, part if name is None else f"{name}.{part}")
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes) and value:
         for at, each in enumerate(value):
             yield from leaves(each, f"{name}.{at}")
     else:
-        yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+        yield name or "", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def absolute(path: str, root: str) -> str:
@@ -84,9 +87,14 @@ def place_of(argument: str, path: str, root: str) -> Place:
 
 def places(found: Mapping[str, str], names: Sequence[str], root: str) -> tuple[Place, ...]:
     """The places that a call's arguments name; an argument is a path by its own name, or that of the array it is in."""
-    wanted = {each.casefold() for each in names}
+    wanted = {_bare(each) for each in names}
     return tuple(
         place_of(name, text, root)
         for name, text in found.items()
-        if wanted & {part.casefold() for part in [each for each in name.split(".") if not each.isdigit()][-1:]}
+        if wanted & {_bare(part) for part in [each for each in name.split(".") if not each.isdigit()][-1:]}
     )
+
+
+def _bare(name: str) -> str:
+    """The same for `file_path`, `file-path` and `filePath`, which the tools of MCP servers have."""
+    return name.casefold().replace("_", "").replace("-", "")

@@ -6,12 +6,13 @@ import os
 from fnmatch import fnmatchcase
 
 from lash_hookspecs.values import frozen
-from lash_plugin_approval.calls import Facts, Place, absolute
+from lash_plugin_approval.calls import Facts, Place, absolute, place_of
 from lash_plugin_approval.options import ApprovalOptions, Decision, Rule
-from lash_plugin_approval.patterns import fits
+from lash_plugin_approval.patterns import fits, plain
 
 __all__ = ["PASSES_ON", "Ruled", "fitting", "ruled"]
 
+_LONGEST_PATH = 4096
 _STRICT = {"allow": 0, "ask": 1, "deny": 2}
 
 PASSES_ON = Rule(
@@ -32,7 +33,7 @@ class Ruled:
 
 def ruled(options: ApprovalOptions, facts: Facts) -> Ruled:
     """Deny beats ask beats allow; of equals the first one is named. Where none fits it is the default."""
-    if any(_is_own(options, each) for each in facts.places):
+    if _names_own(options, facts):
         return Ruled(decision="deny", rule="own file", reason="what was approved is written there by nobody else")
     found = fitting(options, facts)
     if not found:
@@ -43,11 +44,23 @@ def ruled(options: ApprovalOptions, facts: Facts) -> Ruled:
     return Ruled(decision=rule.decide, rule=name, reason=rule.reason, always=always)
 
 
-def _is_own(options: ApprovalOptions, place: Place) -> bool:
-    """Whether it is the file of approvals: to write there would be to approve."""
+def _names_own(options: ApprovalOptions, facts: Facts) -> bool:
+    """Whether an argument, also one that isn't known to be a path, is the file of approvals: who writes it approves."""
+    if not options.file:
+        return False
     root = os.path.abspath(options.root)  # noqa: PTH100  # texts
-    own = absolute(options.file, root) if options.file else None
-    return own is not None and (place.within(own, narrow=False) or place.real == os.path.realpath(own))
+    own = absolute(options.file, root)
+    name = plain(os.path.basename(own))  # noqa: PTH119  # as above
+    others = (
+        place_of(each, text, root)
+        for each, text in facts.leaves.items()
+        if len(text) <= _LONGEST_PATH and name in plain(text)
+    )
+    return any(_is(own, each) for each in (*facts.places, *others))
+
+
+def _is(own: str, place: Place) -> bool:
+    return place.within(own, narrow=False) or place.real == os.path.realpath(own)
 
 
 def fitting(options: ApprovalOptions, facts: Facts) -> list[tuple[str, Rule]]:

@@ -107,6 +107,8 @@ ESCAPES = {
     "shell-blank-before": (GIT, "shell", {"command": " git status"}),
     "shell-wide-letters": (GIT, "shell", {"command": "ｇit status"}),
     "shell-case": (GIT, "shell", {"command": "GIT status"}),
+    "argument-behind-a-nameless-one": (GIT, "shell", {"command": "rm -rf /", "": {"command": "git status"}}),
+    "argument-before-a-nameless-one": (GIT, "shell", {"": {"command": "git status"}, "command": "git status"}),
     "argument-besides": (GIT, "shell", {"command": "git status", "env": {"PATH": "/tmp"}}),
     "argument-missing": (GIT, "shell", {}),
     "argument-list": (GIT, "shell", {"command": ["git status", "rm"]}),
@@ -168,6 +170,7 @@ EVASIONS = {
     "path-itself": (SECRET, "list", {"folder": "secrets"}),
     "path-slashes": (SECRET, "read", {"path": "secrets//key"}),
     "path-deep": (SECRET, "edit", {"edits": [{"file": "secrets/key"}]}),
+    "path-argument-in-camel-case": (SECRET, "read", {"filePath": "secrets/key"}),
     "path-nul": (SECRET, "read", {"path": "secrets/key\0.txt"}),
 }
 
@@ -192,6 +195,9 @@ def test_nobody_writes_approvals_but_a_person(path: str, tmp_path: Path) -> None
     (tmp_path / "l").symlink_to(tmp_path / ".lash" / "approvals.json")
     options = rules({"decide": "allow"}, root=str(tmp_path))
     assert decided(options, "write", {"path": path.replace("{root}", str(tmp_path))}) == ("deny", "own file")
+    if path != "l":  # a link is followed where the argument is known to be a path
+        assert decided(options, "write", {"to": [path.replace("{root}", str(tmp_path))]}) == ("deny", "own file")
+    assert decided(options, "write", {"content": f"It is written to {path}."}) == ("allow", "rule 1")
 
 
 def test_a_call_is_the_same_only_with_the_same_arguments_of_the_same_plugins_tool() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["within_budget"]
 
 LEAST = 512
-"""What a text within a result keeps, however many there are."""
+"""What a text within a result keeps at least; of more texts than there is room for, the result is cut as one."""
 
 
 async def within_budget(
@@ -39,18 +39,19 @@ async def _cut(ctx: ToolResultViewContext, call: CompletedToolCall, text: str, s
     if cut(text, OutputEnd.HEAD, size, lines) is None:
         return text
     found = _data(text) if not isinstance(getattr(call.output.outcome, "value", None), str) else None
-    if found is None:
+    long = [each for each in _texts(found) if len(each) > LEAST or each.count("\n") >= lines]
+    room = max(size, LEAST)
+    if not long or LEAST * len(long) > room:
         return await _shortened(ctx, text, ctx.manifest.keeps, size, lines)
     # A result of several texts, such as that of a batch: each of them is cut, and what is around them stays.
     ends = dict(_ends(ctx, call))
-    long = [each for each in _texts(found) if len(each) > LEAST or each.count("\n") >= lines]
-    share = max(LEAST, size // max(1, len(long)))
+    share = room // len(long)
     said = {
-        each: await _shortened(ctx, each, ends.get(each, ctx.manifest.keeps), share, lines // max(1, len(long)))
+        each: await _shortened(ctx, each, ends.get(each, ctx.manifest.keeps), share, lines // len(long))
         for each in dict.fromkeys(long)
     }
     made = orjson.dumps(_replaced(found, said)).decode()
-    if len(made.encode()) <= 2 * max(size, LEAST * len(long)):
+    if len(made.encode()) <= 2 * room:
         return made
     return await _shortened(ctx, text, ctx.manifest.keeps, size, lines)
 

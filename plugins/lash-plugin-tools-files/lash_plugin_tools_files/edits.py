@@ -12,7 +12,8 @@ __all__ = ["Edited", "edited"]
 
 _TOLD = 10
 _MOST_LINES = 20_000
-_MOST_LOOKED_AT = 2000
+_MOST_COMPARED = 1_000_000
+"""Pairs of characters, when lines are compared for likeness: about a second, whatever is in them."""
 _NUMBERED = re.compile(r"^\s*\d+\t", re.MULTILINE)
 
 
@@ -107,15 +108,15 @@ def _most_like(lines: list[str], wanted: list[str]) -> int | None:
         return None
     matcher = SequenceMatcher(autojunk=False)
     matcher.set_seq2(wanted[anchor][:400])
-    best, found, tried = 0.6, None, 0
+    best, found, compared = 0.6, None, 0
     for at, line in enumerate(lines):
         if len(line) < 3:
             continue
         matcher.set_seq1(line[:400])
         # The first two are upper bounds, and cheap.
         if matcher.real_quick_ratio() > best and matcher.quick_ratio() > best:
-            tried += 1
-            if tried > _MOST_LOOKED_AT:
+            compared += min(len(line), 400) * min(len(wanted[anchor]), 400)
+            if compared > _MOST_COMPARED:
                 break
             if (ratio := matcher.ratio()) > best:
                 best, found = ratio, max(at - anchor, 0)

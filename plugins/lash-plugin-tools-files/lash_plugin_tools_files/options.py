@@ -49,7 +49,9 @@ class FilesOptions:
 
     roots: tuple[str, ...] = field(default=(".",), validator=_folders)
     read_only: bool = False
-    protected: tuple[str, ...] = field(default=(".git", ".hg", ".svn", "lash.toml", "lash.lock"), validator=_names)
+    protected: tuple[str, ...] = field(
+        default=(".git", ".hg", ".svn", ".lash", "lash.toml", "lash.lock"), validator=_names
+    )
     skip: tuple[str, ...] = field(
         default=(".git", ".hg", ".svn", "node_modules", "__pycache__", ".venv", ".tox", ".mypy_cache", ".ruff_cache"),
         validator=_names,

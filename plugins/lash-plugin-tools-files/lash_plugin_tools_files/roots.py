@@ -7,6 +7,7 @@ is left means the same.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,14 @@ Parts = tuple[str, ...]
 
 _LONGEST = 4096
 """In bytes. What has a longer path could be made, name by name, but no other program could reach it."""
+
+
+_UNTOLD = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def told(path: str) -> str:
+    """A path on one line, of characters that can be stored: all else in it is an escape, as `\\n` is."""
+    return _UNTOLD.sub(lambda found: found[0].encode("unicode_escape").decode(), path)
 
 
 class Root(NamedTuple):
@@ -38,7 +47,8 @@ class Place(NamedTuple):
 
     def child(self, *names: str) -> Place:
         """What has these names below it."""
-        shown = "/".join(names) if self.shown == "." else f"{self.shown.rstrip('/')}/{'/'.join(names)}"
+        below = told("/".join(names))
+        shown = below if self.shown == "." else f"{self.shown.rstrip('/')}/{below}"
         return Place(self.root, (*self.parts, *names), shown)
 
 
@@ -81,7 +91,7 @@ class Roots:
 
     def _place(self, root: Root, parts: Parts) -> Place:
         shown = "/".join(parts) or "."
-        return Place(root, parts, shown if root is self.all[0] else "/".join((root.path, *parts)))
+        return Place(root, parts, told(shown if root is self.all[0] else "/".join((root.path, *parts))))
 
     @property
     def listed(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -100,6 +102,22 @@ def test_it_says_why_it_does_not_apply(text: str, old: str, new: str, code: str,
         edited("f", text, old, new)
     assert caught.value.code == code
     assert says in str(caught.value)
+
+
+def test_what_is_like_nothing_is_not_looked_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long lines of the same characters take a tenth of a second each: a thousand of them held up all edits."""
+    counted = []
+
+    class Counted(difflib.SequenceMatcher[str]):
+        def ratio(self) -> float:
+            counted.append(1)
+            return super().ratio()
+
+    monkeypatch.setattr(difflib, "SequenceMatcher", Counted)
+    line = "".join(map(chr, range(0x4E00, 0x4E00 + 400)))
+    with pytest.raises(ToolError, match="neither is anything like it"):
+        edited("f", f"{line}\n" * 1000, line[::-1], "y")
+    assert len(counted) == 6
 
 
 @given(st.text("ab\n", max_size=30), st.text("ab\n", min_size=1, max_size=3), st.text("abc\n", max_size=4))

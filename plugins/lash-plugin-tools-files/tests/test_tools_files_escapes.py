@@ -139,6 +139,7 @@ ROWS: list[tuple[str, Make, str, dict[str, Any], str | None]] = [
     ("a hook of git in capitals", nothing, WRITE, {"path": "sub/.GIT/config", "content": "x"}, "protected"),
     ("lash's settings", nothing, WRITE, {"path": "lash.toml", "content": "x"}, "protected"),
     ("lash's lock", nothing, EDIT, {"path": "./lash.lock", "old_string": "a", "new_string": "b"}, "protected"),
+    ("what was approved", nothing, WRITE, {"path": ".lash/approvals.json", "content": "{{}}"}, "protected"),
     ("the bit that lends rights", setuid, WRITE, {"path": "here.txt", "content": "x"}, None),
 ]
 
@@ -186,6 +187,21 @@ async def test_a_hard_link_is_written_without_its_other_name(tmp_path: Path) -> 
     await at.call("write_file", path="h", content="mine")
     assert (at.root / "h").read_text() == "mine"
     assert (at.outside / "secret.txt").read_text() == f"{SECRET}\n"
+
+
+async def test_a_name_is_told_on_one_line_and_as_text(tmp_path: Path) -> None:
+    """A name may have any byte: one that was no text made every search fail, and a line feed made two of a line."""
+    at = world(tmp_path)
+    folder = os.fsencode(at.root / "odd")
+    os.mkdir(folder)  # noqa: PTH102  # bytes
+    for name in (b"no\xfftext.py", b"two\nlines.py:1:found", b"title\x1b]0;x\x07.py", "Größe\u3000.py".encode()):
+        with open(os.path.join(folder, name), "w") as file:  # noqa: PTH118, PTH123  # bytes
+            file.write("found")
+    names = ["Größe\u3000.py", r"no\udcfftext.py", r"title\x1b]0;x\x07.py", r"two\nlines.py:1:found"]
+    said = (await at.call("glob", pattern="*", path="odd")).split("\n")
+    assert sorted(said) == [f"odd/{each}" for each in names]
+    said = (await at.call("grep", pattern="found", path="odd")).split("\n")
+    assert sorted(said) == [f"odd/{each}:1:found" for each in names]
 
 
 async def test_hard_links_can_be_allowed(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class ShellOptions:
     `max_output_bytes`: after so many it is stopped. `max_memory_bytes`, `max_file_bytes`: of each process.
     `background`: whether there are commands that go on. `sandbox`: `none`, `bwrap` (which must be installed) or `auto`
     (if it is); in it, `network` says whether there is any, `writable` which folders are besides the roots, `hidden`
-    which are empty.
+    which are empty, or which files can't be opened.
     """
 
     roots: tuple[str, ...] = field(default=(".",), validator=_folders)
@@ -75,4 +75,7 @@ class ShellOptions:
         "~/.config/gcloud",
         "~/.config/gh",
         "~/.kube",
+        "~/.netrc",
+        "/run/user",
+        "/run/docker.sock",
     )

@@ -13,7 +13,6 @@ _ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]"
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_BACKSPACED = re.compile(r"[^\n\x08]\x08")
 
 
 class Tail:
@@ -46,11 +45,22 @@ def readable(data: bytes) -> str:
     text = data.decode(errors="replace").replace("\r\n", "\n")
     if "\x1b" in text or "\x9b" in text:
         text = _ESCAPES.sub("", text)
-    while "\x08" in text and (fewer := _BACKSPACED.sub("", text)) != text:
-        text = fewer
+    if "\x08" in text:
+        text = _struck_over(text)
     if "\r" in text:
         text = "\n".join(_last_written(line) for line in text.split("\n"))
     return _CONTROLS.sub("", text)
+
+
+def _struck_over(text: str) -> str:
+    """Without what a backspace takes away, in one pass: a command may print any number of them."""
+    kept: list[str] = []
+    for each in text:
+        if each != "\x08":
+            kept.append(each)
+        elif kept and kept[-1] != "\n":
+            kept.pop()
+    return "".join(kept)
 
 
 def _last_written(line: str) -> str:

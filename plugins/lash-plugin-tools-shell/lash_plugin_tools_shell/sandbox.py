@@ -1,7 +1,8 @@
 """bubblewrap around a command, where that is wanted. Pure but for looking what is installed.
 
 What it holds: nothing is written but the roots, `writable`, `/tmp` and what else is in memory only; no process outside
-is seen, signalled or read; folders with keys are empty; with `network = false` there is none; and all of it ends with
+is seen, signalled or read; folders with keys are empty, also below a root, and so are those with the sockets of the
+user's services, which would run things outside; with `network = false` there is none; and all of it ends with
 its first process, whatever it did to go on. What it doesn't: all else that the user may read can be read.
 """
 
@@ -40,13 +41,11 @@ class Sandbox:
         if not options.network:
             made.append("--unshare-net")
         made += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
-        for folder in options.hidden:
-            path = os.path.realpath(os.path.expanduser(folder))  # noqa: PTH111
-            if os.path.isdir(path):  # noqa: PTH112
-                made += ["--tmpfs", path]
-        for folder in (*options.writable, *self._roots):
-            path = os.path.realpath(os.path.expanduser(folder))  # noqa: PTH111
-            made += ["--bind", path, path]
+        found = [_hiding(path) for path in map(_real, options.hidden) if os.path.exists(path)]  # noqa: PTH110
+        found += [("--bind", path, path) for path in map(_real, (*options.writable, *self._roots))]
+        # What is mounted later covers what is below it: so folders come before those within them.
+        for each in sorted(found, key=lambda mount: mount[-1].rstrip("/").count("/")):
+            made += each
         return [*made, "--", *argv]
 
     @property
@@ -54,6 +53,15 @@ class Sandbox:
         """What a model is told of it."""
         network = "" if self._options.network else " There is no network."
         return f"They run in a sandbox: only the project's folders and `/tmp` can be written.{network}"
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(os.path.expanduser(path))  # noqa: PTH111
+
+
+def _hiding(path: str) -> tuple[str, ...]:
+    """A folder is empty instead; a file, or a socket, a device that nobody may open."""
+    return ("--tmpfs", path) if os.path.isdir(path) else ("--ro-bind", "/dev/null", path)  # noqa: PTH112
 
 
 def find_sandbox(options: ShellOptions, roots: Sequence[str]) -> Sandbox | None:

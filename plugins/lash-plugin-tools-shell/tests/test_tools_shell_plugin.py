@@ -134,6 +134,9 @@ READABLE = [
     ("an escape that ends nowhere", b"a\x1b]0;title", "a"),
     ("written over", b"10%\r 50%\r100%\ndone\r", "100%\ndone"),
     ("struck over", b"a\x08bc\x08d", "bd"),
+    ("backspaces at a line's beginning", b"a\n\x08\x08b", "a\nb"),
+    # Taken away pair by pair, this held up the whole host for minutes.
+    ("a flood of backspaces", b"a" * 32_768 + b"\x08" * 32_767, "a"),
     ("half a character", "a€"[:2].encode()[:-1], "a\ufffd"),
 ]
 
@@ -209,6 +212,27 @@ async def test_what_the_sandbox_holds(
         assert shell.alive() == []
         assert "sandbox" in shell.tools["shell"].manifest.description
     assert not Path("/etc/lash-test").exists()
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_is_hidden_stays_hidden_below_a_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    """Whoever works in their home folder has their keys below a root; and a key may be one file, or a socket."""
+    assert BWRAP is not None
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{Path(BWRAP).parent}")
+    for name in ("keys", "keys/project"):
+        (tmp_path / "root" / name).mkdir(parents=True)
+        (tmp_path / "root" / name / "key").write_text("secret\n")
+    (tmp_path / "root" / "netrc").write_text("secret\n")
+    hidden = tuple(str(tmp_path / "root" / each) for each in ("keys", "netrc", "not there"))
+    roots = (str(tmp_path / "root"), str(tmp_path / "root" / "keys" / "project"))
+    async with open_shell(tmp_path, sandbox="bwrap", hidden=hidden, roots=roots) as shell:
+        said = await shell.said("shell", command="cat keys/key netrc; cat keys/project/key; echo x >netrc")
+    assert said.count("secret") == 1  # of the project, which is a root of its own
+    assert "No such file" in said
+    assert (tmp_path / "root" / "netrc").read_text() == "secret\n"
 
 
 def test_a_sandbox_that_is_asked_for_and_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
