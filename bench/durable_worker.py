@@ -272,7 +272,7 @@ async def recording(database: str) -> dict[str, Any]:
     def reply(request: Any) -> Any:
         from lash_plugin_provider_scripted.script import Call, Reply
 
-        if len(request.messages) > EFFECTS // 2:  # two messages and four records a round
+        if len(request.messages) > EFFECTS // 2:  # two messages and four effects a round
             print(orjson.dumps({"messages": len(request.messages)}).decode(), flush=True)
             os._exit(0)
         return Reply(tool_calls=[Call("lookup", {"name": "item"}, f"call-{len(request.messages)}")])
