@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lash_framework.session import Session
     from lash_hookspecs.sessions import AssembledTurn, TurnInput
 
-__all__ = ["run_followed"]
+__all__ = ["run_followed", "successor"]
 
 
 async def run_followed(
@@ -49,6 +49,18 @@ async def run_followed(
     return turn
 
 
+async def successor(lash: Lash, session_id: str) -> Session:
+    """The session that a turn was handed to, as it was made: the command line's model and mode were the other one's."""
+    from lash_hookspecs.codec import decode
+    from lash_hookspecs.sessions import SessionPolicy
+
+    session = await lash.session(session_id, recover=False)
+    head = await lash.store.load_head(session_id)
+    if head is not None and head.config:
+        await session.set_policy(decode(SessionPolicy, head.config))
+    return session
+
+
 async def _run(
     lash: Lash, session: Session, given: TurnInput | str | None, screen: Screen, gate: Gate, **options: Any
 ) -> AssembledTurn:
@@ -61,6 +73,7 @@ async def _run(
         except TurnSuspended as waits:
             from lash_framework.cli.asking import answer_at_terminal
 
+            screen.close()
             if not await answer_at_terminal(lash, waits):
                 raise
             options["turn_id"] = gate.turn_id or options.get("turn_id")
