@@ -17,7 +17,7 @@ from lash_framework.unfinished import all_items
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
 from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand
 from lash_hookspecs.effect_outcomes import ToolCallDone, ToolCallEffectOutcome, ToolCallPending, ToolHooksOutcome
-from lash_hookspecs.errors import CodecError, ConfigurationError, UnknownName
+from lash_hookspecs.errors import AlreadyAnswered, CodecError, ConfigurationError, UnknownName
 from lash_hookspecs.inbox import InboxItem, InboxState
 from lash_hookspecs.journal import TurnBegun
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["PendingCall", "answer", "pending_calls", "resolve", "waiting_in"]
 
 _CALL = RuntimeEffectKind.TOOL_CALL
+
+_ANSWERS = (_CALL, RuntimeEffectKind.AWAIT_EVENT)
+"""What an answer is recorded as: what became of a call that was unknown, and what somebody was waited for to say."""
 
 FAILED = "resolved_as_failed"
 """The code of a call that somebody says has failed."""
@@ -161,9 +164,9 @@ async def resolve(
 ) -> PendingCall:
     """Record the answer to a call: its result, why it failed, or that it never `happened`. The first answer counts.
 
-    Raises `UnknownName` for a key that nothing waits under, or more than one does, `ConfigurationError` for an
-    answer that is too large, and `SessionBusy` while the turn runs or somebody else answers, be it here; with `wait`,
-    that is waited for.
+    Raises `UnknownName` for a key that nothing waits under, or more than one does (`AlreadyAnswered` for one whose turn
+    has its answer and waits to go on), `ConfigurationError` for an answer that is too large, and `SessionBusy` while
+    the turn runs or somebody else answers, be it here; with `wait`, that is waited for.
     """
     item, row, what = await _named(journalling, key)
     shown = _shown(item, row, what)
@@ -212,10 +215,21 @@ def _choices(question: PersonQuestion) -> str:
 async def _named(journalling: Journalling, key: str) -> tuple[InboxItem, JournalRow, What]:
     """What waits under the only key that begins so."""
     found = [each for each in await _waiting(journalling) if _shown(*each).key.startswith(key)]
-    if len(found) != 1 or not key:
-        several = f"it begins {len(found)} keys: type more of it" if found and key else "`lash pending list` lists them"
-        raise UnknownName("pending call", key, hint=several)
-    return found[0]
+    if len(found) == 1 and key:
+        return found[0]
+    if key and not found and (item := await _answered(journalling, key)) is not None:
+        raise AlreadyAnswered(key, f"`lash resume {item.session_id}` goes on with its turn")
+    several = f"it begins {len(found)} keys: type more of it" if found and key else "`lash pending list` lists them"
+    raise UnknownName("pending call", key, hint=several)
+
+
+async def _answered(journalling: Journalling, key: str) -> InboxItem | None:
+    """The turn, not yet gone on with, in which an answer is recorded under a key that begins so."""
+    async for item in all_items(journalling.store, states=_BEGUN):
+        for row in await journalling.store.load_journal(item.session_id, item.turn_id or ""):
+            if row.kind in _ANSWERS and row.status is JournalStatus.DONE and row.key.startswith(key):
+                return item
+    return None
 
 
 async def _record(
@@ -240,7 +254,7 @@ async def _record(
     try:
         is_answered = answer.key != row.key and any(each.key == answer.key for each in begun.rows)
         if is_answered or row not in begun.rows:
-            raise UnknownName("pending call", key, hint="it was answered meanwhile; see `lash pending list`")
+            raise AlreadyAnswered(key, f"`lash resume {item.session_id}` goes on with its turn")
         if became is not None:
             _require_room(begun.rows, row, became)
         await journalling.append(lease, item.no, [answer], ())

@@ -321,13 +321,21 @@ def test_a_suspended_turn_is_listed_resolved_and_goes_on(lash: Cli, here: Here) 
     (call,) = here("pending", "list", "--json").object
     assert (call["session_id"], call["turn_id"], call["tool"], call["args"]) == ("s", "t", "wire", {})
     assert call["key"][:12] in here("pending", "list").out
-    resolved = here("pending", "resolve", call["key"][:8], "--result", '"it went through"')
+    for broken in ('{"a": 1', "[1, 2", '"it went', " {'a': 1}"):
+        refused = here("pending", "resolve", call["key"][:8], "--result", broken)
+        assert refused.code == 2
+        assert "--result looks like JSON, but is broken: " in refused.err
+        assert "say --text if it is meant as text" in refused.err
+    resolved = here("pending", "resolve", call["key"][:8], "--text", '{"it went through')
     assert resolved.code == 0
     assert "resume s` goes on with it" in resolved.out
     assert here("pending", "list").out.startswith("nothing waits in ")
+    second = here("pending", "resolve", call["key"][:8], "--result", "1")
+    assert second.code == 2
+    assert "was answered already, and the first answer counts: `lash resume s` goes on with its turn" in second.err
     assert here("resume", "s", *WITH_TOOLS).code == 0
     (turn,) = here("sessions", "show", "s", "--json").object["turns"]
-    assert turn["tool_calls"][0]["output"]["outcome"]["value"] == "it went through"
+    assert turn["tool_calls"][0]["output"]["outcome"]["value"] == '{"it went through'
 
 
 # ---- a turn that can't go on ----------------------------------------------------------------------------------------
@@ -431,8 +439,8 @@ WRONG = {
     ("cancel", "sume"): "unknown session `sume`: did you mean `some`?",
     ("pending", "resolve", "k", "--result", "1"): "unknown pending call `k`: `lash pending list` lists them",
     ("pending", "resolve", "", "--result", "1"): "unknown pending call ``: `lash pending list` lists them",
-    ("pending", "resolve", "k"): "say either --result, --error or --not-done",
-    ("pending", "resolve", "k", "--result", "1", "--error", "2"): "say either --result, --error or --not-done",
+    ("pending", "resolve", "k"): "say either --result, --text, --error or --not-done",
+    ("pending", "resolve", "k", "--result", "1", "--error", "2"): "say either --result, --text, --error or --not-done",
     ("replay", "nothing"): "unknown turn `nothing`: `lash sessions show SESSION` lists a session's turns",
     ("upgrade-check", "--session", "nobody"): "unknown session `nobody`",
     ("run", "hi", "--set", "durability.lease_ttl_s=0"): "`durability.lease_ttl_s` must be at least 0.1",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_kit import Cli
+from cli_kit import Cli, Terminal
 
 TOOLS = '''
 from lash_hookspecs import CreateSession, HandoffSession, ToolCallOutput, ToolCallSuccess, tool
@@ -53,8 +53,8 @@ class Desk:
         for name, text in {"tools.py": TOOLS, "desk.toml": DESK, "expert.toml": EXPERT}.items():
             self.lash.write(name, text)
 
-    def __call__(self, *args: str) -> Any:
-        return self.lash.here(*self._here, *args)
+    def __call__(self, *args: str, stdin: bytes = b"") -> Any:
+        return self.lash.here(*self._here, *args, stdin=stdin)
 
     def ask(self, *args: str) -> Any:
         return self.run("desk", "--turn-id", "t", *args)
@@ -116,3 +116,25 @@ def test_what_waits_on_the_successor_comes_first(desk: Desk) -> None:
     ended = desk.ask()
     assert (ended.code, ended.out) == (0, "Rayleigh's.\n")
     assert "session physics" in ended.err
+
+
+def test_a_chat_goes_on_with_the_session_that_its_turn_was_handed_to(desk: Desk) -> None:
+    desk.lash.write("expert.toml", LATER)
+    options = ("--tools", "tools.py", "--model", "scripted:desk.toml")
+    with Terminal(desk.lash, "chat", "--session", "desk", *options) as terminal:
+        terminal.wait_for("› ")
+        terminal.send("Why?\n")
+        terminal.wait_for("of session `physics` waits for")
+        terminal.wait_for("session physics, model scripted:expert.toml, goes on with the conversation")
+        terminal.send("/quit\n")
+        code, rest = terminal.ended()
+    assert (code, "chat --session physics" in rest) == (0, True), rest
+
+
+def test_a_piped_chat_says_what_follows_to_the_successor(desk: Desk) -> None:
+    """With the model that the successor was made with: `--model` was about the session before."""
+    desk.lash.write("expert.toml", EXPERT + EXPERT.replace("Scattering", "The sun is low"))
+    options = ("--tools", "tools.py", "--model", "scripted:desk.toml")
+    done = desk("chat", "--session", "desk", *options, stdin=b"Why?\nAnd at night?\n")
+    assert done.code == 0
+    assert done.out.index("Scattering.") < done.out.index("The sun is low.")

@@ -19,6 +19,7 @@ from lash_framework.testing import Crash, CrashPoint, crash_at_every_effect
 from lash_hookspecs import (
     ALLOW,
     DENY,
+    AlreadyAnswered,
     AskPerson,
     ConfigurationError,
     DenyToolCall,
@@ -30,7 +31,6 @@ from lash_hookspecs import (
     ToolCallContext,
     ToolCallSuccess,
     TurnSuspended,
-    UnknownName,
     tool,
 )
 from lash_plugin_provider_scripted import Call, Reply
@@ -341,7 +341,7 @@ async def test_an_answer_is_one_of_the_choices_and_the_first_one_counts() -> Non
         with pytest.raises(ConfigurationError, match="waits for a person to allow it: answer with `allow`, `always`"):
             await lash.resolve(first.key, result={"choice": "allow"})
         await lash.answer(first.key, "deny")
-        with pytest.raises(UnknownName):
+        with pytest.raises(AlreadyAnswered):
             await lash.answer(first.key, "allow")
         await lash.answer(second.key, "always")
         (done,) = await (await lash.session("s", recover=False)).recover()

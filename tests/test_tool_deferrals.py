@@ -14,6 +14,7 @@ from attrs import define, field
 from lash_framework.settings import load_settings
 from lash_framework.testing import Simulation, simulate
 from lash_hookspecs import (
+    AlreadyAnswered,
     ConfigurationError,
     LlmRequest,
     SessionBusy,
@@ -151,7 +152,7 @@ async def test_the_first_answer_counts() -> None:
         with pytest.raises(TurnSuspended):
             await session.run("go")
         await lash.resolve(outside.keys[0], result="first")
-        with pytest.raises(UnknownName):
+        with pytest.raises(AlreadyAnswered, match="was answered already, and the first answer counts"):
             await lash.resolve(outside.keys[0], result="second")
         (recovered,) = await session.recover()
         with pytest.raises(UnknownName):

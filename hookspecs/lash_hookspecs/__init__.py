@@ -196,6 +196,7 @@ if TYPE_CHECKING:
         effect_key as effect_key,
     )
     from lash_hookspecs.errors import (
+        AlreadyAnswered as AlreadyAnswered,
         BudgetExceeded as BudgetExceeded,
         CapabilityMissing as CapabilityMissing,
         ClaimLost as ClaimLost,
@@ -913,6 +914,7 @@ _MODULES = {
         "effect_key",
     ),
     "errors": (
+        "AlreadyAnswered",
         "BudgetExceeded",
         "CapabilityMissing",
         "ClaimLost",

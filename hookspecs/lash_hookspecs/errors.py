@@ -5,6 +5,7 @@
     LashError
     ├── ConfigurationError          the user can mend it: settings, names, arguments
     │   ├── UnknownName             no such model, mode, plugin, provider, tool, session …
+    │   │   └── AlreadyAnswered     nothing waits under this key any more
     │   ├── PluginConflictError     two plugins claim one thing; names both
     │   ├── StaleToolState          a session's tools were changed meanwhile: look again
     │   └── CapabilityMissing       the chosen store, provider or host can't do this
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from lash_hookspecs.llm import LlmCallError
 
 __all__ = [
+    "AlreadyAnswered",
     "BudgetExceeded",
     "CapabilityMissing",
     "ClaimLost",
@@ -114,6 +116,14 @@ class UnknownName(ConfigurationError):
         self.kind = kind
         self.name = name
         super().__init__(f"unknown {kind} `{name}`: {hint or nearest(name, known)}")
+
+
+class AlreadyAnswered(UnknownName):
+    """A call that waited, and that somebody has answered before. `name` is its key as typed, `hint` what is next."""
+
+    def __init__(self, name: str, hint: str) -> None:
+        super().__init__("pending call", name)
+        self.args = (f"`{name}` was answered already, and the first answer counts: {hint}",)
 
 
 class StaleToolState(ConfigurationError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from lash_framework.cli.turns import Gate
     from lash_framework.lash import Lash
     from lash_framework.session import Session
-    from lash_hookspecs.sessions import AssembledTurn
 
 __all__ = ["chat"]
 
@@ -76,10 +75,11 @@ def chat(
         session_id = portal.call(invocation.latest_session_id, lash) if continue_ else invocation.session
         session = portal.call(invocation.session_in, lash, session_id)
         invocation.tell(lash, session)
-        again, gate = invocation.resumes(lash, session.id, tools), Gate()
-        goes_on = _result(portal, portal.start_task_soon(go_on_first, lash, session, tools, gate), gate, again)
+        resumes, gate = partial(invocation.resumes, lash, tools=tools), Gate()
+        gate.again = resumes(session.id)
+        goes_on = _result(portal, portal.start_task_soon(go_on_first, lash, session, tools, gate), gate)
         with _line_editing():
-            conversation = _Conversation(invocation, portal, lash, session, reasoning, wait, again)
+            conversation = _Conversation(invocation, portal, lash, session, reasoning, wait, resumes)
             return conversation.run([] if goes_on else [ExitCode.CANCELLED])
 
 
@@ -94,10 +94,10 @@ class _Conversation:
         session: Session,
         reasoning: bool,
         wait: bool,
-        resumes: str | None,
+        resumes: Callable[[str], str | None],
     ) -> None:
         self._resumes = resumes
-        self._again = invocation.again(f"chat --session {shlex.quote(session.id)}")
+        self._invocation = invocation
         self._logs = invocation.logs
         self._wait = wait
         self._portal = portal
@@ -139,7 +139,7 @@ class _Conversation:
                 click.echo(HELP)
             elif text == "/session":
                 click.echo(f"session {self._session.id} in {self._lash.location}")
-                click.echo(f"go on with it: {self._again}")
+                click.echo(f"go on with it: {self._again()}")
             elif text.startswith("/") and " " not in text:
                 complain(f"unknown command `{text}`; /help lists them")
             elif text:
@@ -165,29 +165,27 @@ class _Conversation:
 
     def _turn(self, text: str) -> None:
         """Run one turn; what goes wrong in it is said, and the session stays."""
-        from lash_framework.cli.asking import answer_at_terminal
-        from lash_framework.cli.turns import Gate, run_turn
-        from lash_hookspecs.errors import LashError, TurnSuspended
+        from lash_framework.cli.handoffs import run_followed
+        from lash_framework.cli.turns import Gate
+        from lash_hookspecs.errors import LashError
 
         with own_stdout() as out:
             screen = screen_for(out, reasoning=self._reasoning, notes_on_stdout=True)
             gate = Gate()
-            gate.again = self._resumes
-            run = partial(run_turn, self._session, text, screen, gate, wait=self._wait, logs=self._logs)
-
-            async def work() -> AssembledTurn:
-                turn_id: str | None = None
-                while True:
-                    try:
-                        return await run(turn_id=turn_id)
-                    except TurnSuspended as waits:
-                        screen.pause()
-                        if not await answer_at_terminal(self._lash, waits):
-                            raise
-                        turn_id = waits.turn_id
-
+            gate.again = self._resumes(self._session.id)
+            work = partial(
+                run_followed,
+                self._lash,
+                self._session,
+                text,
+                screen,
+                gate,
+                resumes=self._resumes,
+                wait=self._wait,
+                logs=self._logs,
+            )
             try:
-                turn = _result(self._portal, self._portal.start_task_soon(work), gate, self._resumes)
+                turn = _result(self._portal, self._portal.start_task_soon(work), gate)
                 self._codes.add(exit_code_of(turn.outcome))
             except LashError as error:
                 screen.close()
@@ -195,6 +193,19 @@ class _Conversation:
                 self._codes.add(code_of_error(error) or ExitCode.STOPPED)
             finally:
                 screen.close()
+        if gate.session_id is not None:
+            self._go_over_to(gate.session_id)
+
+    def _go_over_to(self, session_id: str) -> None:
+        """What is said next goes to the session that the turn was handed to."""
+        from lash_framework.cli.handoffs import successor
+
+        self._session = self._portal.call(successor, self._lash, session_id)
+        if self._interactive:
+            click.echo(f"session {session_id}, model {self._session.policy.model}, goes on with the conversation")
+
+    def _again(self) -> str:
+        return self._invocation.again(f"chat --session {shlex.quote(self._session.id)}")
 
     def _code(self) -> ExitCode:
         """A person has seen how the turns ended; a program is told: what they have in common, or that one failed."""
@@ -204,11 +215,11 @@ class _Conversation:
 
     def _leave(self, code: ExitCode) -> int:
         if self._interactive:
-            click.echo(f"go on later: {self._again}")
+            click.echo(f"go on later: {self._again()}")
         return code
 
 
-def _result(portal: BlockingPortal, future: Future[T], gate: Gate, resumes: str | None) -> T:
+def _result(portal: BlockingPortal, future: Future[T], gate: Gate) -> T:
     """Wait for a turn: the first Ctrl-C cancels it, the second one gives up waiting and leaves."""
     try:
         return future.result()
@@ -218,7 +229,7 @@ def _result(portal: BlockingPortal, future: Future[T], gate: Gate, resumes: str 
             return future.result()
         except KeyboardInterrupt:
             future.cancel()
-            raise Interrupted(signal.SIGINT, resumes) from None
+            raise Interrupted(signal.SIGINT, gate.again) from None
 
 
 @contextmanager

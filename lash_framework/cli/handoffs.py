@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lash_framework.session import Session
     from lash_hookspecs.sessions import AssembledTurn, TurnInput
 
-__all__ = ["run_followed"]
+__all__ = ["run_followed", "successor"]
 
 
 async def run_followed(
@@ -47,6 +47,18 @@ async def run_followed(
         there = await lash.session(successor.session_id, recover=False)
         turn = await _run(lash, there, None, screen, gate, turn_id=successor.turn_id, **kept)
     return turn
+
+
+async def successor(lash: Lash, session_id: str) -> Session:
+    """The session that a turn was handed to, as it was made: the command line's model and mode were the other one's."""
+    from lash_hookspecs.codec import decode
+    from lash_hookspecs.sessions import SessionPolicy
+
+    session = await lash.session(session_id, recover=False)
+    head = await lash.store.load_head(session_id)
+    if head is not None and head.config:
+        await session.set_policy(decode(SessionPolicy, head.config))
+    return session
 
 
 async def _run(

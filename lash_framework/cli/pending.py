@@ -107,27 +107,33 @@ def answer(invocation: Invocation, key: str, choice: str, note: str, wait: bool)
 
 @pending.command()
 @click.argument("key")
-@click.option("--result", metavar="JSON", help="Its result: JSON, or else plain text.")
+@click.option("--result", metavar="JSON", help="Its result: JSON, or text that doesn't look like JSON.")
+@click.option("--text", metavar="TEXT", help="Its result: this text, whatever it looks like.")
 @click.option("--error", metavar="TEXT", help="It failed: what the model should read.")
 @click.option("--wait", is_flag=True, help="Wait while its session runs a turn.")
 @click.option("--not-done", is_flag=True, help="It never happened: of a call that a crash left unknown.")
 @common
 def resolve(
-    invocation: Invocation, key: str, result: str | None, error: str | None, wait: bool, not_done: bool
+    invocation: Invocation,
+    key: str,
+    result: str | None,
+    text: str | None,
+    error: str | None,
+    wait: bool,
+    not_done: bool,
 ) -> None:
     """Complete the call KEY, or say what became of it; a beginning of the key is enough. Then `lash resume` goes on."""
-    if (result is not None) + (error is not None) + not_done != 1:
-        text = (
-            "say either --result, --error or --not-done; a question is answered with `lash pending answer KEY CHOICE`"
-        )
-        raise click.UsageError(text, click.get_current_context())
+    if (result is not None) + (text is not None) + (error is not None) + not_done != 1:
+        said = "say either --result, --text, --error or --not-done; a question is answered with"
+        raise click.UsageError(f"{said} `lash pending answer KEY CHOICE`", click.get_current_context())
+    value = text if result is None else _value(result)
 
     async def work(lash: Lash) -> PendingCall:
         if not_done:
             return await lash.resolve(key, happened=False, wait=wait)
         if error is not None:
             return await lash.resolve(key, error=error, wait=wait)
-        return await lash.resolve(key, result=_value(result or ""), wait=wait)
+        return await lash.resolve(key, result=value, wait=wait)
 
     done = _with_lash(invocation, work)
     again = invocation.again(f"resume {done.session_id}")
@@ -135,7 +141,11 @@ def resolve(
 
 
 def _value(text: str) -> Any:
+    """The JSON, or the text. Raises `UsageError` for what was meant as JSON, by its first character, and is none."""
     try:
         return json.loads(text)
-    except ValueError:
-        return text
+    except ValueError as error:
+        if text.lstrip()[:1] not in ("{", "[", '"'):
+            return text
+        broken = f"--result looks like JSON, but is broken: {error}; mend it, or say --text if it is meant as text"
+        raise click.UsageError(broken, click.get_current_context()) from error
