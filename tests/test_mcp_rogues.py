@@ -95,6 +95,7 @@ ROWS = [
     works("wrong-schema"),
     works("long-description"),
     works("hidden-description"),
+    works("describes-secrets", env={"TOKEN": TOKEN}),
     works(
         "odd-names",
         r"called a\.b",
@@ -139,6 +140,7 @@ async def one_turn(row: Row, folder: Path) -> tuple[AssembledTurn, list[str], di
     async with open_host("tools-mcp", says=first_tool, toml=text, folder=folder) as host:
         turn = await host.run("go")
         state = await (await host.lash.session("test")).tools()
+        assert TOKEN not in str(state)
         began = anyio.current_time()
     tools = [name for name in state.tools if name != "batch"]
     return turn, tools, dict(state.absent), anyio.current_time() - began

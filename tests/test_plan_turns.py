@@ -201,6 +201,21 @@ async def test_beside_approval_each_says_its_part(choice: str, came: list[str], 
         assert codes(await ran(lash, "u")) == came
 
 
+async def test_who_denies_leaving_it_elsewhere_leaves_it_on(tmp_path: Path) -> None:
+    """Two plugins ask about `plan_exit`: what one person agrees to isn't so while another denies it."""
+    rule = '[[plugin.approval.rules]]\ntool = "plan_exit"\ndecide = "ask"\n'
+    world = World(tmp_path, more=f'\n[modes.both]\nextends = "careful"\nplugins = ["approval"]\n{rule}')
+    async with world.open([EXIT], [Call("write", {}, "b")], mode="both") as lash:
+        with pytest.raises(TurnSuspended):
+            await ran(lash)
+        for call in await lash.pending():
+            assert call.question is not None
+            await lash.answer(call.key, {"approval": "deny", "plan": "implement"}[call.question.plugin_id])
+        assert codes(await ran(lash)) == ["denied_by_person", "unknown_tool"]
+        assert (await (await lash.session("s")).call("plan_show"))["enabled"]
+    assert world.deeds == []
+
+
 @pytest.mark.costly
 async def test_a_crash_anywhere_leaves_plan_mode_as_it_was_decided(tmp_path: Path) -> None:
     def open_host(url: str) -> Any:

@@ -90,8 +90,7 @@ async def lash_before_tool_call(ctx: BeforeToolCallContext, call: PendingToolCal
 @hookimpl
 async def lash_person_answered(ctx: AnsweredContext, answer: PersonAnswer) -> Any:
     if answer.allows:
-        ctx.set_state(ctx.state.switched(False))
-        return None
+        return None  # somebody else may still deny it: plan mode is over once the call was made
     from lash_hookspecs.directives import DenyToolCall
 
     why = f": {answer.note}" if answer.note else "."
@@ -100,9 +99,13 @@ async def lash_person_answered(ctx: AnsweredContext, answer: PersonAnswer) -> An
 
 @hookimpl
 async def lash_after_tool_call(ctx: AfterToolCallContext, call: PendingToolCall, result: ToolCallOutput) -> Any:
-    from lash_plugin_plan.policy import UPDATE
+    from lash_plugin_plan.policy import EXIT, UPDATE
 
-    if call.tool_name != UPDATE or ctx.tool_owner != ctx.plugin_id or not result.is_success:
+    if ctx.tool_owner != ctx.plugin_id or not result.is_success:
+        return None
+    if call.tool_name == EXIT and not ctx.is_reinspection:
+        ctx.set_state(ctx.state.switched(False))
+    if call.tool_name != UPDATE:
         return None
     from attrs import asdict, evolve
 

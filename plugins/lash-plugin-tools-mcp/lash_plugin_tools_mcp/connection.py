@@ -260,7 +260,8 @@ class Connection:
 
         live.has_changed = False  # what changes from now on is news
         try:
-            found, left_out = offers(self.name, self.options, await listed(live, self.options.max_tools))
+            tools = await listed(live, self.options.max_tools)
+            found, left_out = offers(self.name, self.options, tools, self.redactor)
         except BaseException:
             live.has_changed = True
             raise

@@ -14,7 +14,7 @@ from lash_hookspecs.codec import encode
 from lash_hookspecs.tools import ToolActivation, ToolEffect, ToolManifest
 from lash_hookspecs.values import frozen
 from lash_plugin_tools_mcp.options import ServerOptions
-from lash_plugin_tools_mcp.texts import visible
+from lash_plugin_tools_mcp.texts import Redactor, visible
 
 __all__ = ["LONGEST", "Listed", "Offer", "offers", "tool_names"]
 
@@ -49,8 +49,10 @@ class Offer:
     manifest: ToolManifest
 
 
-def offers(server: str, options: ServerOptions, listed: Iterable[Listed]) -> tuple[list[Offer], dict[str, str]]:
-    """The tools that a server offers, and why others are left out, by their names there."""
+def offers(
+    server: str, options: ServerOptions, listed: Iterable[Listed], redactor: Redactor = Redactor()
+) -> tuple[list[Offer], dict[str, str]]:
+    """The tools that a server offers, and why others are left out, by their names there. No secret is in either."""
     left_out: dict[str, str] = {}
     wanted: dict[str, Listed] = {}
     for each in listed:
@@ -65,10 +67,10 @@ def offers(server: str, options: ServerOptions, listed: Iterable[Listed]) -> tup
             left_out[name] = f"there are more than {options.max_tools} (`max_tools`): say with `tools` which you want"
             continue
         try:
-            found.append(Offer(name, _manifest(names[name], options, each)))
+            found.append(Offer(name, _manifest(names[name], options, each, redactor)))
         except (ValueError, TypeError) as error:
             left_out[name] = str(error)
-    return found, {visible(name, 80): why for name, why in left_out.items()}
+    return found, {visible(redactor.text(name), 80): redactor.text(why) for name, why in left_out.items()}
 
 
 def tool_names(server: str, listed: Sequence[str]) -> dict[str, str]:
@@ -90,15 +92,15 @@ def tool_names(server: str, listed: Sequence[str]) -> dict[str, str]:
     return made
 
 
-def _manifest(name: str, options: ServerOptions, listed: Listed) -> ToolManifest:
+def _manifest(name: str, options: ServerOptions, listed: Listed, redactor: Redactor) -> ToolManifest:
     limit = options.max_description_chars
     effect = options.effect_of(listed.name)
     if options.asks and effect is ToolEffect.UNSAFE:
         effect = ToolEffect.IDEMPOTENT  # its steps are recorded each, and those are unsafe: see `asking`
     manifest = ToolManifest(
         name=name,
-        description=visible(listed.description or listed.title or "", limit),
-        input_schema=_input_schema(listed.input_schema, limit),
+        description=visible(redactor.text(listed.description or listed.title or ""), limit),
+        input_schema=_input_schema(redactor.value(listed.input_schema), limit),
         activation=ToolActivation.DEFERRED if options.deferred else ToolActivation.ALWAYS,
         effect=effect,
         attaches=options.images,

@@ -124,7 +124,6 @@ def start(asked: dict[str, Any], stdin: int, output: int, folder: int) -> int:
         os.fchdir(folder)
         for to, fd in enumerate((stdin, output, output)):
             os.dup2(fd, to)
-        os.closerange(3, 4096)
         os.execve(asked["argv"][0], asked["argv"], asked["env"])
     except BaseException as error:
         os.write(2, f"{asked['argv'][0]}: {error}\n".encode())
@@ -316,7 +315,9 @@ def send(pid: int, number: int) -> None:
 
 def main() -> None:
     """`supervisor.py CONTROL STDIN OUTPUT FOLDER`, all of them descriptors."""
-    control, stdin, output, folder = map(int, sys.argv[1:])
+    control, stdin, output, folder = descriptors = [int(each) for each in sys.argv[1:]]
+    for fd in descriptors:
+        os.set_inheritable(fd, False)  # who wrote to `control` could say how the command went
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     prctl(_PR_SET_CHILD_SUBREAPER, 1)

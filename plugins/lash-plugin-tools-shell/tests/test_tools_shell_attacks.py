@@ -6,6 +6,7 @@ None of these can do harm if it isn't stopped: bombs are bounded, and no signal 
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -220,3 +221,22 @@ async def test_a_command_may_not_ask_for_more_time_than_there_is(tmp_path: Path)
     async with open_shell(tmp_path, max_timeout_s=0.2) as shell:
         said = await shell.said("shell", command="sleep 1000", timeout_s=500)
     assert said.startswith("timeout: the command took longer than 0.2 s")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_command_has_its_own_three_descriptors_and_no_other(tmp_path: Path, anyio_backend: str) -> None:
+    """A host with thousands of them gave the next ones to the supervisor, and this one left them to the command."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))
+    taken = list[int]()
+    try:
+        for _ in range(4200 if most >= 8192 else 0):
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+        async with open_shell(tmp_path) as shell:
+            said = await shell.said("shell", command="ls /proc/$$/fd | tr '\\n' ' '")
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert said == "exit code 0\n0 1 2 "

@@ -29,6 +29,12 @@ _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codec
 _META = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]{1,40})""", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{0,2000})", re.IGNORECASE)
 _HEAD = 64 * 1024
+_LONGEST_BASE = 500
+"""Of what is put before each relative link: a page may have a hundred thousand of them."""
+# A `<base>` that isn't plainly a short one.
+_ODD_BASE = re.compile(
+    r"""<base\b(?!(?:\s+\w+\s*=\s*(?:"[^"]{0,500}"|'[^']{0,500}'|[^\s"'<>=`]{1,500})){0,3}\s*/?>)""", re.IGNORECASE
+)
 
 
 @frozen(kw_only=True)
@@ -89,14 +95,15 @@ def _known(name: str) -> str | None:
 def _converted(source: str, url: str) -> str:
     import html_to_markdown
 
-    return html_to_markdown.convert(source, _options(url)).content or ""
+    base = url if len(url) <= _LONGEST_BASE else None
+    return html_to_markdown.convert(_ODD_BASE.sub("<no-base", source), _options(base)).content or ""
 
 
-def _options(url: str) -> Any:
+def _options(base: str | None) -> Any:
     from html_to_markdown import ConversionOptions, InlineDataMedia, PreprocessingOptions
 
     return ConversionOptions(
-        base_url=url,
+        base_url=base,
         extract_metadata=False,
         autolinks=False,
         inline_data_media=InlineDataMedia.ALT_TEXT_ONLY,

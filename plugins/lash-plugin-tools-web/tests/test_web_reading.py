@@ -127,3 +127,23 @@ HOSTILE = {
 def test_hostile_html_is_read_or_not_but_ends(source: str) -> None:
     reading = read(source.encode(), "text/html", "https://example.com/")
     assert "root:" not in reading.text
+
+
+@pytest.mark.parametrize("quote", ["'", '"', "", "`"])
+def test_links_are_whole_but_no_long_base_is_put_before_each_of_them(quote: str) -> None:
+    """A page of 2 MB whose URL, or `<base>`, has 8 KB came to a gigabyte of text."""
+    links = "<p>" + "<a href=x>y</a> " * 300
+    assert "(https://example.com/a/x)" in read(links.encode(), "text/html", "https://example.com/a/b").text
+    far = f"{links}<a href=https://there.example/z>z</a>"
+    for url, base in [
+        (f"https://example.com/{'d' * 8000}/", ""),
+        ("https://example.com/", f"<base href={quote}https://example.com/{'d' * 8000}/{quote}>"),
+        ("https://example.com/", f"<base href={quote}https://example.com/>{'d' * 8000}/{quote}>"),
+        ("https://example.com/", f"<BASE\ntarget=x href={quote}https://example.com/{'d' * 8000}/{quote}"),
+    ]:
+        text = read(f"<head>{base}</head>{far}".encode(), "text/html", url).text
+        assert len(text) < 50_000, base[:40]
+    short = f"<head><base href={quote}https://base.example/{quote}></head>{far}" if quote != "`" else far
+    text = read(short.encode(), "text/html", "https://base.example/").text
+    assert "(https://base.example/x)" in text
+    assert "(https://there.example/z)" in text
