@@ -117,9 +117,7 @@ def resolve(
 ) -> None:
     """Complete the call KEY, or say what became of it; a beginning of the key is enough. Then `lash resume` goes on."""
     if (result is not None) + (error is not None) + not_done != 1:
-        text = (
-            "say either --result, --error or --not-done; a question is answered with `lash pending answer KEY CHOICE`"
-        )
+        text = "say either --result, --error or --not-done; `lash pending answer` is for questions"
         raise click.UsageError(text, click.get_current_context())
 
     async def work(lash: Lash) -> PendingCall:
