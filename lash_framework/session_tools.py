@@ -88,7 +88,12 @@ class SessionTools:
             return Refusal("tool_unavailable", text, ToolFailureClass.UNAVAILABLE)
         if nested and name not in catalog.hidden and name in catalog.internal:
             return None
-        text = f"there is no tool `{name}`; {nearest(name, now.names)}"
+        # Who calls what was there a while ago would look elsewhere, and not wait.
+        hidden = None if name in catalog.hidden or name in catalog.internal else _hidden(catalog, now.words, name)
+        if hidden is not None and name in catalog.tools:
+            text = f"`{name}` isn't to be called now: it is {hidden}"
+        else:
+            text = f"there is no tool `{name}`; {nearest(name, now.names)}"
         return Refusal("unknown_tool", text, ToolFailureClass.INVALID_REQUEST)
 
     def explained(self) -> tuple[tuple[ToolManifest, ...], tuple[tuple[str, str], ...]]:

@@ -103,6 +103,8 @@ async def test_who_says_to_keep_planning_tells_the_model_why(tmp_path: Path) -> 
     async with world.open([EXIT], [Call("write", {}, "b")]) as lash:
         turn = await asked(lash, "keep", "think of the tests")
     assert codes(turn) == ["keep_planning", "unknown_tool"]
+    hidden = "`write` isn't to be called now: it is hidden in this session by `plan`"
+    assert turn.tool_calls[1].output.outcome.message == hidden
     assert turn.tool_calls[0].output.outcome.message == "Plan mode stays on; keep planning: think of the tests"
     assert world.deeds == []
 

@@ -78,14 +78,14 @@ OWN = "[modes.own]\nextends = 'composed'\n[modes.own.plugin_options.counts]\n"
     [
         ("", "composed", {}, Limits(1, True, ("a",), ("a",))),
         ("[plugin.counts]\nlimit = 2", "composed", {}, Limits(2, True, ("a",), ("a",))),
-        ("[plugin.counts]\nwords = ['b']\nnames = ['b']", "composed", {}, Limits(1, True, ("a", "b"), ("b",))),
+        ("[plugin.counts]\nwords = ['b']\nnames = ['b']", "composed", {}, Limits(1, True, ("b", "a"), ("b",))),
         (f"{OWN}limit = 3", "composed", {}, Limits(1, True, ("a",), ("a",))),
-        (f"{OWN}limit = 3\nwords = ['c']", "own", {}, Limits(3, True, ("a", "c"), ("a",))),
+        (f"{OWN}limit = 3\nwords = ['c']", "own", {}, Limits(3, True, ("c", "a"), ("a",))),
         (
             f"[plugin.counts]\nlimit = 2\nwords = ['b']\n{OWN}limit = 3\nwords = ['c']",
             "own",
             {},
-            Limits(3, True, ("a", "b", "c"), ("a",)),
+            Limits(3, True, ("c", "b", "a"), ("a",)),
         ),
         (
             f"[plugin.counts]\nlimit = 2\n{OWN}limit = 3\nwords = ['c']",

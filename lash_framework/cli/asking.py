@@ -90,7 +90,11 @@ async def _read_line() -> str:
     """One line of the terminal, without a thread: so Ctrl-C ends the wait. Empty at the end of the input."""
     import anyio
 
-    await anyio.wait_readable(sys.stdin.fileno())
+    try:
+        await anyio.wait_readable(sys.stdin.fileno())
+    except anyio.get_cancelled_exc_class():
+        click.echo(err=True)  # what is said next stands on a line of its own
+        raise
     return os.read(sys.stdin.fileno(), 65_536).decode(errors="replace")  # a terminal gives a line at a time
 
 

@@ -1,8 +1,8 @@
 """What modes say of their plugins' options, laid under and over what the settings say. Pure.
 
 Weakest first: modes of plugins, `[plugin.<id>]` of `lash.toml`, the user's own modes, the environment and the command
-line. A field whose metadata has `"adds": True` holds what all of the first three say, one behind the other, in place
-of what the strongest says: for lists in which nothing is taken back, such as rules.
+line. A field whose metadata has `"adds": True` holds what all of the first three say, the strongest first, in place of
+what the strongest says: for lists in which nothing is taken back, such as rules.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def with_modes(
     for layer, origin in layers:
         for key, value in layer.items():
             path = f"{prefix}.{key}"
-            values[key] = [*values[key], *value] if key in adding and _are_lists(values.get(key), value) else value
+            values[key] = [*value, *values[key]] if key in adding and _are_lists(values.get(key), value) else value
             if not is_last.get(key):
                 origins[path] = origin or settings.origin_of(path)
     values |= {key: given[key] for key in given if is_last[key]}
