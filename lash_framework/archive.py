@@ -11,6 +11,7 @@ from attrs import evolve
 
 from lash_framework.explain import ExplainRecord, Explanation, record_changes
 from lash_framework.history import readable_messages
+from lash_framework.prefix_changes import gone_on
 from lash_hookspecs.codec import decode
 from lash_hookspecs.errors import CodecError, ConfigurationError, UnknownName
 from lash_hookspecs.messages import Message
@@ -80,7 +81,7 @@ async def explain_turn(store: _Readable, turn_id: str, session_id: str | None = 
     turn, record = await _explained(store, receipt)
     if record is None:
         raise ConfigurationError(f"turn `{turn.turn_id}` was stored without its provenance")
-    changes = [*await _changes_since(store, session_id, receipt, record), *turn.prefix_changes]
+    changes = gone_on(await _changes_since(store, session_id, receipt, record), turn.prefix_changes)
     return Explanation.of(turn, session_id, record, dict.fromkeys(changes))
 
 

@@ -32,7 +32,9 @@ from lash_hookspecs.effect_outcomes import (
 from lash_hookspecs.effects import EffectRunner, RuntimeEffectEnvelope
 from lash_hookspecs.errors import CodecError, PluginError
 from lash_hookspecs.llm import LlmCallError, LlmResponse, TokenUsage
+from lash_hookspecs.tool_interventions import ToolIntervention, ToolInterventionKind
 from lash_hookspecs.tools import CompletedToolCall, ToolFailureClass, ToolFailureSource
+from lash_hookspecs.turn_interventions import TurnIntervention, TurnInterventionKind
 
 __all__ = ["CODE", "WRAPPED", "AroundEffects"]
 
@@ -69,8 +71,8 @@ class AroundEffects:
                 log.warning("%s", error, exc_info=error, extra=IN_RESULT)
                 return _FAILED[asked.command.kind](asked, str(error), inner)
 
-            async def adopt(given: Any, inner: Any) -> Any:
-                return await self._adopted(asked, given, inner)
+            async def adopt(given: Any, inner: Any, plugin_id: str) -> Any:
+                return await self._adopted(asked, given, inner, plugin_id)
 
             try:
                 await self._plan.enter()
@@ -89,23 +91,30 @@ class AroundEffects:
 
         return wrapped
 
-    async def _adopted(self, asked: RuntimeEffectEnvelope, given: Any, inner: Any) -> Any:
+    async def _adopted(self, asked: RuntimeEffectEnvelope, given: Any, inner: Any, plugin_id: str) -> Any:
         """An outcome that a wrapper made, as one of this effect: what is known of the execution is no wrapper's to say.
+        Where it isn't what it was, it says whose doing that is.
 
         Raises `ValueError` for one that can't be recorded.
         """
         if isinstance(given, LlmCallOutcome):
             known = inner or LlmCallOutcome(given.result)
-            given = evolve(known, result=_paid(storable(given.result), inner))
+            result = _paid(storable(given.result), inner)
+            if inner is None or result != inner.result:
+                by = TurnIntervention(plugin_id=plugin_id, kind=TurnInterventionKind.CALL_CHANGED)
+                known = evolve(known, did=(*known.did, by))
+            given = evolve(known, result=result)
         elif isinstance(given, DirectOutcome):
             given = DirectOutcome(_paid(given.result, inner))
         elif isinstance(given, ToolCallEffectOutcome) and inner is not None and _is_as_it_was(given, inner):
             given = inner  # one that waits goes on to do so
         elif isinstance(given, ToolCallEffectOutcome):
             _require_storable(given.launch.result.output)  # before it is shown to anybody
-            given = ToolCallEffectOutcome(
-                ToolCallDone(await self._own(asked, given.launch.result, inner)), _within(inner)
-            )
+            own = await self._own(asked, given.launch.result, inner)
+            if inner is None or own != inner.launch.result:
+                known = () if inner is None else inner.launch.result.interventions
+                own = evolve(own, interventions=(*known, _around_it(plugin_id)))
+            given = ToolCallEffectOutcome(ToolCallDone(own), _within(inner))
         _require_storable(given)
         return given
 
@@ -137,6 +146,10 @@ def _paid(result: LlmResponse | LlmCallError, inner: LlmCallOutcome | DirectOutc
     return (
         evolve(result, usage=usage or TokenUsage()) if isinstance(result, LlmResponse) else evolve(result, usage=usage)
     )
+
+
+def _around_it(plugin_id: str) -> ToolIntervention:
+    return ToolIntervention(plugin_id=plugin_id, kind=ToolInterventionKind.RESULT_REPLACED, detail="around the call")
 
 
 def _require_storable(value: object) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from lash_framework.history import Conversation, History
-from lash_framework.machine import TurnMachine
+from lash_framework.machine import MessageSequence, TurnMachine
 from lash_framework.turn_errors import plugin_failed
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.compaction import Compaction
@@ -62,8 +62,10 @@ class ContextWindow:
         from lash_framework.compacting import frame_key
         from lash_framework.prefix_changes import turn_changes
 
-        key = "" if self.compaction is None else frame_key(self._plan.turn_id)
-        return (*self._hooks.changes, *turn_changes(said, self._hooks.context, self.compaction, key))
+        key, shown = "" if self.compaction is None else frame_key(self._plan.turn_id), self._hooks.context
+        before = self.history.messages if shown is not None and shown.pieces is not None else MessageSequence()
+        found = turn_changes(said, shown, self.compaction, key, before.position_of, len(before))
+        return (*self._hooks.changes, *found)
 
     def begin(self, begun: TurnStartOutcome) -> None:
         """Take what the turn's start decided."""

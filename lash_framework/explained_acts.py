@@ -29,6 +29,9 @@ _WORDS = {
     TurnInterventionKind.MESSAGES_ADDED: "added messages",
     TurnInterventionKind.MODEL_CALL_REFUSED: "did not let the model be asked: {}",
     TurnInterventionKind.REPLY_CHANGED: "changed what the model had answered",
+    TurnInterventionKind.STREAM_CHANGED: "changed a reply on its way to whoever watches",
+    TurnInterventionKind.REPLY_ENDED: "ended a reply: {}",
+    TurnInterventionKind.CALL_CHANGED: "stood around a model call, and changed what came of it",
     TurnInterventionKind.CONTEXT_CHANGED: "changed what the model was shown of the conversation before",
 }
 _IN_VAIN = {

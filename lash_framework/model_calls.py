@@ -59,7 +59,8 @@ async def call_model(
     # What a hook took out of the stream isn't shown behind it.
     streamed = stream.text_streamed or (pieces is not None and pieces.text_came)
     # What was paid for is kept: a lone surrogate in it would make the commit fail.
-    return LlmCallOutcome(storable(result), streamed, lost, partial_text)
+    did = () if pieces is None else pieces.did()
+    return LlmCallOutcome(storable(result), streamed, lost, partial_text, did=did)
 
 
 async def ask_aside(plan: TurnPlan, asked: LlmRequest) -> LlmResponse | LlmCallError:

@@ -41,7 +41,7 @@ from lash_hookspecs.handoffs import HandoffSession
 from lash_hookspecs.llm import LlmCallError, LlmResponse, TokenUsage
 from lash_hookspecs.model_hooks import AssistantReply
 from lash_hookspecs.turn_effects import LlmCall, LlmComplete
-from lash_hookspecs.turn_interventions import TurnInterventionKind
+from lash_hookspecs.turn_interventions import TurnIntervention, TurnInterventionKind
 from lash_hookspecs.turn_outcomes import OverBudget
 from lash_hookspecs.values import frozen
 
@@ -60,11 +60,13 @@ class Answered:
     partial_text: str
     lost_attachments: tuple[str, ...]
     changed_by: tuple[str, ...]
+    did: tuple[TurnIntervention, ...]
     over_budget: OverBudget | None
 
     def tell(self, assembler: TurnAssembler) -> None:
         """What of this the turn says when it is over."""
         assembler.note(map(attachment_lost, self.lost_attachments))
+        assembler.did((each.plugin_id, each.kind, each.detail) for each in self.did)
         assembler.did((each, TurnInterventionKind.REPLY_CHANGED, "") for each in self.changed_by)
 
 
@@ -117,6 +119,7 @@ class ModelStep:
             partial_text=partial,
             lost_attachments=outcome.lost_attachments,
             changed_by=changed_by,
+            did=outcome.did,
             over_budget=outcome.over_budget,
         )
 

@@ -7,16 +7,20 @@ same.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
+from attrs import evolve
+
+from lash_hookspecs.canonical import stable_hash
+from lash_hookspecs.codec import unstructure
 from lash_hookspecs.compaction import Compaction
-from lash_hookspecs.context_views import ContextView
+from lash_hookspecs.context_views import ContextPiece, ContextView, KeptMessages
 from lash_hookspecs.llm import LlmToolSpec
 from lash_hookspecs.messages import Message, PluginOrigin
 from lash_hookspecs.prefix import PrefixChange, PrefixPart
 from lash_hookspecs.prompts import RenderedPrompt
 
-__all__ = ["differing", "prompt_changes", "tool_changes", "turn_changes"]
+__all__ = ["differing", "gone_on", "prompt_changes", "tool_changes", "turn_changes"]
 
 Piece = tuple[str, tuple[str, ...], Hashable]
 """A piece by its name, its owners, and what it says."""
@@ -73,9 +77,16 @@ def tool_changes(
 
 
 def turn_changes(
-    said: Iterable[Message], context: ContextView | None, compaction: Compaction | None, frame_key: str
+    said: Iterable[Message],
+    context: ContextView | None,
+    compaction: Compaction | None,
+    frame_key: str,
+    place_of: Callable[[str], int | None],
+    length: int,
 ) -> Iterator[PrefixChange]:
-    """What one turn shows that no other one does, and the frame that it opened."""
+    """What one turn shows that no other one does, and the frame that it opened. `place_of` is about the conversation
+    before it, which has that `length`.
+    """
     if compaction is not None:
         yield PrefixChange(
             part=PrefixPart.FRAME,
@@ -85,7 +96,11 @@ def turn_changes(
         )
     if context is not None and context.pieces is not None:
         yield PrefixChange(
-            part=PrefixPart.VIEW, name="history", change="shown otherwise in this turn", plugin_ids=context.plugin_ids
+            part=PrefixPart.VIEW,
+            name="history",
+            change="shown otherwise in this turn",
+            plugin_ids=context.plugin_ids,
+            sha256=_view_sha256(context.pieces, place_of, length),
         )
     for each in said:
         if each.is_transient and isinstance(each.origin, PluginOrigin):
@@ -95,3 +110,27 @@ def turn_changes(
                 change="shown in this turn only",
                 plugin_ids=(each.origin.plugin_id,),
             )
+
+
+def _view_sha256(pieces: Sequence[ContextPiece], place_of: Callable[[str], int | None], length: int) -> str:
+    """What a view shows, by what reaches the model. The run that ends it may grow with the conversation."""
+    told: list[object] = []
+    for each in pieces:
+        if not isinstance(each, KeptMessages):
+            told.append([each.message.role.value, [unstructure(evolve(part, id="")) for part in each.message.parts]])
+        elif each is pieces[-1] and (place_of(each.first) or 0) + each.count == length:
+            told.append([each.first])
+        else:
+            told.append([each.first, each.count])
+    return stable_hash("lash.context_view", told)
+
+
+def gone_on(before: Iterable[PrefixChange], here: Sequence[PrefixChange]) -> list[PrefixChange]:
+    """Both without the view that the turn before had and that this one goes on with: it begins as before."""
+    before = list(before)
+    same = _views(before) & _views(here)
+    return [each for each in (*before, *here) if each.part is not PrefixPart.VIEW or each.sha256 not in same]
+
+
+def _views(changes: Iterable[PrefixChange]) -> set[str]:
+    return {each.sha256 for each in changes if each.part is PrefixPart.VIEW and each.sha256}

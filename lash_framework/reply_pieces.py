@@ -16,6 +16,7 @@ from attrs import evolve
 from lash_framework.directives import owned_directives
 from lash_framework.faults import IN_RESULT
 from lash_framework.hooks import Bind, HookImpl, chain
+from lash_framework.passed_text import PassedText
 from lash_framework.stream import ActivityStream, WholeText
 from lash_hookspecs.contexts import StreamHookContext
 from lash_hookspecs.directives import EmitEvents
@@ -35,6 +36,7 @@ from lash_hookspecs.llm import (
 )
 from lash_hookspecs.model_hooks import AssistantChunk
 from lash_hookspecs.turn_events import PluginEvent
+from lash_hookspecs.turn_interventions import TurnIntervention, TurnInterventionKind
 
 __all__ = ["ABORTED", "CODE", "ReplyPieces"]
 
@@ -63,6 +65,7 @@ class ReplyPieces:
     def _begin(self) -> None:
         """A first attempt, or one after another that was taken back."""
         self._text, self._reasoning = WholeText(), WholeText()
+        self._passed: dict[tuple[str, str], PassedText] = {}
         self.text_came = False
         for impl in self._impls:
             ctx = self._bind(impl.plugin_id)
@@ -99,6 +102,21 @@ class ReplyPieces:
             terminal_reason=LlmTerminalReason.STOP,
             terminal_diagnostic=why,
         )
+
+    def did(self) -> tuple[TurnIntervention, ...]:
+        """Who changed what was shown of the reply, and who ended it."""
+        changed = dict.fromkeys(plugin_id for (plugin_id, _), each in self._passed.items() if each.is_changed)
+        did = [TurnIntervention(plugin_id=each, kind=TurnInterventionKind.STREAM_CHANGED) for each in changed]
+        if self._ended is not None:
+            plugin_id, reason = self._ended
+            did.append(TurnIntervention(plugin_id=plugin_id, kind=TurnInterventionKind.REPLY_ENDED, detail=reason))
+        return tuple(did)
+
+    def _compare(self, plugin_id: str, given: AssistantChunk, made: AssistantChunk) -> None:
+        """A plugin made something else of a piece; that it holds text back until later is no change."""
+        for kind, before, after in (("text", given.text, made.text), ("reasoning", given.reasoning, made.reasoning)):
+            if before != after or (plugin_id, kind) in self._passed:
+                self._passed.setdefault((plugin_id, kind), PassedText()).take(before, after)
 
     async def _receive(self, events: Sequence[LlmStreamEvent]) -> None:
         """An `LlmEventSender`."""
@@ -141,7 +159,10 @@ class ReplyPieces:
         """A piece after all hooks; each adds its own events, and any of them may end the reply."""
         is_last = chunk.is_last
         for impl in self._impls:
+            given = chunk
             chunk = await chain((impl,), self._bind, chunk, argname="chunk", expects=AssistantChunk)
+            if chunk is not given or self._passed:
+                self._compare(impl.plugin_id, given, chunk)
             if chunk.events:
                 for owned in owned_directives([(impl.plugin_id, EmitEvents(chunk.events))]):
                     for each in owned.directive.events:  # type: ignore[union-attr]  # as it was given

@@ -295,7 +295,7 @@ class ToolBatch:
 
     def _keep(self, call: OpenCall, done: CompletedToolCall) -> None:
         """A tool came to its end: this is the result, unless there are hooks that look at it."""
-        call.raw = evolve(done, interventions=call.found) if call.found else done
+        call.raw = evolve(done, interventions=(*call.found, *done.interventions)) if call.found else done
         for child in call.children.values():
             self._room.drop(child.place.key)  # it is a part of this one
         self._room.take(call.place.key, done)

@@ -19,8 +19,8 @@ T = TypeVar("T")
 Failed = Callable[[PluginError, T | None], T]
 """From a wrapper's failure, and what was behind it gave, if it was called, to what its effect comes to."""
 
-Adopt = Callable[[T, T | None], Awaitable[T]]
-"""Makes what a wrapper returned in place of what was behind it fit. Raises `ValueError` if that can't be done."""
+Adopt = Callable[[T, T | None, str], Awaitable[T]]
+"""Makes what a wrapper of this plugin returned in place of what was behind it fit. Raises `ValueError` if it can't."""
 
 
 class _CallNext:
@@ -86,7 +86,7 @@ async def wrap(
             raise wrong_type(impl, result, expects, many=False, optional=False)
         if result is not call_next.result and adopt is not None:
             try:
-                result = await adopt(result, call_next.result)
+                result = await adopt(result, call_next.result, impl.plugin_id)
             except ValueError as error:
                 raise PluginError(impl.plugin_id, impl.hook, f"returned an outcome that {error}") from error
     except BaseException as error:

@@ -43,7 +43,19 @@ def hook(name: str, says: Callable[[Any], Any], *, last: bool = False) -> Callab
     def prepare(ctx: Any, prepared: Any) -> Any:
         return says(prepared)
 
-    given = {"lash_before_llm_call": before_model, "lash_assistant_response": response, "lash_prepare_context": prepare}
+    def stream(ctx: Any, chunk: Any) -> Any:
+        return says((ctx, chunk))
+
+    async def around(envelope: Any, call_next: Any) -> Any:
+        return await says((envelope.command.kind, call_next))
+
+    given = {
+        "lash_assistant_stream": stream,
+        "lash_around_effect": around,
+        "lash_before_llm_call": before_model,
+        "lash_assistant_response": response,
+        "lash_prepare_context": prepare,
+    }
     function = given.get(name, made)
     function.__name__ = name
     return function
@@ -63,6 +75,44 @@ def shorter(prepared: Any) -> Any:
     from attrs import evolve
 
     return evolve(prepared, messages=prepared.messages[2:]) if len(prepared.messages) else None
+
+
+def redacts(given: Any) -> Any:
+    from attrs import evolve
+
+    _, chunk = given
+    return evolve(chunk, text=chunk.text.replace("One", "***"))
+
+
+def holds_back(given: Any) -> Any:
+    """All of the reply comes at its end: late, and as it was."""
+    from attrs import evolve
+
+    ctx, chunk = given
+    held = ctx.memo.pop("held", "") + chunk.text
+    if not chunk.is_last:
+        ctx.memo["held"], held = held, ""
+    return evolve(chunk, text=held)
+
+
+def cuts(given: Any) -> Any:
+    from attrs import evolve
+
+    return evolve(given[1], abort_stream="too long") if given[1].text else None
+
+
+async def answers(given: Any) -> Any:
+    from attrs import evolve
+
+    kind, call_next = given
+    outcome = await call_next()
+    return evolve(outcome, result=evolve(outcome.result, full_text="Two.")) if kind == "llm_call" else outcome
+
+
+async def measures(given: Any) -> Any:
+    from attrs import evolve
+
+    return evolve(await given[1]())
 
 
 def handed(_: Any) -> Any:
@@ -108,6 +158,16 @@ TOLD: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str]]]] = {
     "changes the reply": (
         [("a", hook("lash_assistant_response", rewritten))],
         [("a", "changed what the model had answered")],
+    ),
+    "changes a reply on its way": (
+        [("a", hook("lash_assistant_stream", redacts))],
+        [("a", "changed a reply on its way to whoever watches")],
+    ),
+    "only holds it back": ([("a", hook("lash_assistant_stream", holds_back))], []),
+    "ends a reply": ([("a", hook("lash_assistant_stream", cuts))], [("a", "ended a reply: too long")]),
+    "changes a call": (
+        [("a", hook("lash_around_effect", answers)), ("b", hook("lash_around_effect", measures))],
+        [("a", "stood around a model call, and changed what came of it")],
     ),
     "changes the view": (
         [("a", hook("lash_prepare_context", shorter))],
@@ -182,3 +242,30 @@ async def test_what_a_hook_around_a_call_has_said_is_counted_once(tmp_path: Path
 
     found = await acts(tmp_path, [ASK, "Done."], tools=[ask], plugins=[plugin("minds", lash_after_tool_call)])
     assert found == [("minds", "added messages")]
+
+
+async def test_who_changed_a_tools_result_from_around_it_is_told_with_the_call(tmp_path: Path) -> None:
+    from attrs import evolve
+
+    @tool
+    async def look() -> str:
+        """Look."""
+        return "seen"
+
+    async def says(given: Any) -> Any:
+        kind, call_next = given
+        outcome = await call_next()
+        if kind != "tool_call":
+            return outcome
+        result = evolve(outcome.launch.result, output=ToolCallOutput(ToolCallSuccess("***")))
+        return evolve(outcome, launch=evolve(outcome.launch, result=result))
+
+    settings = load_settings(env={}, sets=["durability.keep_journal_h=1"])
+    plugins = [plugin("a", hook("lash_around_effect", says)), plugin("b", hook("lash_around_effect", measures))]
+    script = [Reply(tool_calls=[Call("look", {})]), "Done."]
+    async with agent(script, store=file_store(tmp_path), settings=settings, plugins=plugins, tools=[look]) as lash:
+        await (await lash.session("s")).run("Hello", turn_id="t")
+        assert (await lash.replay("t")).differences == ()
+        explained = await lash.explain("t")
+    assert [(each.plugin_id, each.what) for each in explained.calls] == [("a", "result replaced: around the call")]
+    assert explained.acts == ()

@@ -253,6 +253,14 @@ def test_the_readmes_commands_are_one_line_and_name_what_exists(marker: str) -> 
     assert all((ROOT / word).exists() for word in words if word.endswith(".txt"))
 
 
+@pytest.mark.parametrize("folder", sorted((ROOT / "plugins").glob("lash-plugin-*")), ids=lambda folder: folder.name)
+def test_the_readme_lists_each_plugin_with_its_page(folder: Path) -> None:
+    name, readme = folder.name.removeprefix("lash-plugin-"), (ROOT / "README.md").read_text(encoding="utf-8")
+    row = rf"^\| \[{name}\]\(plugins/{folder.name}/README\.md\) \| .+ \| \[.+\]\((docs/.+\.md)\) \|$"
+    (page,) = re.findall(row, readme, re.MULTILINE)
+    assert (ROOT / page).exists()
+
+
 def test_the_readmes_plugin_is_the_example_plugin() -> None:
     example = ROOT / "docs" / "examples" / "lash-plugin-hello" / "lash_plugin_hello" / "plugin.py"
     assert f"```python\n{example.read_text(encoding='utf-8')}```" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -161,6 +161,32 @@ async def test_whatever_changes_the_prefix_is_named_with_its_plugin(kind: str, t
         assert [(each.part, each.name, each.change) for each in explained[3]] == told
 
 
+async def test_a_view_that_goes_on_as_in_the_turn_before_is_no_change(tmp_path: Path) -> None:
+    """It is told of the turn that begins with it, of one that shows something else, and of the one behind it."""
+
+    class Rolls(Clock):
+        begins = 0
+
+        @hookimpl
+        async def lash_prepare_context(self, ctx: Any, prepared: Any) -> Any:
+            if not self.begins:
+                return None
+            notes = text_message(f"notes:{ctx.turn_id}", MessageRole.SYSTEM, f"notes of {self.begins}")
+            return prepared.showing([notes, *prepared.messages[self.begins :]])
+
+    clock, begins = Rolls(), [0, 0, 0, 4, 4, 4, 10, 10, 0, 0]
+    with always("well") as server:
+        async with over_the_wire(clock, server, file_store(tmp_path)) as lash:
+            session = await lash.session("s")
+            for turn, clock.begins in enumerate(begins):
+                await session.run(f"question {turn}", turn_id=f"t{turn}")
+            broken = {at for at, (a, b) in enumerate(sent(server), 1) if not b.startswith(beginning(a))}
+            explained = {turn: (await lash.explain(f"t{turn}")).changes for turn in range(10)}
+    assert broken == {3, 6, 8}
+    assert {turn for turn, changes in explained.items() if changes} == broken
+    assert {each.part for turn in broken for each in explained[turn]} == {PrefixPart.VIEW}
+
+
 async def test_a_compaction_and_another_set_of_tools_are_named(tmp_path: Path) -> None:
     @tool
     def smell() -> str:

@@ -24,6 +24,7 @@ from lash_hookspecs.questions import PersonQuestion
 from lash_hookspecs.sessions import SessionPolicy
 from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.tools import CompletedToolCall, ExecResponse, ModelToolReturnPart, ToolCallOutput
+from lash_hookspecs.turn_interventions import TurnIntervention
 from lash_hookspecs.turn_outcomes import OverBudget, StopReason
 from lash_hookspecs.values import frozen
 from lash_hookspecs.waits import Resolution
@@ -139,7 +140,8 @@ class LlmCallOutcome:
     `lost_attachments` are ids whose bytes the store doesn't have; the model read so in their place. `partial_text` is
     what is to be kept of a reply that was cut off, where the host keeps that. `hooks` is what plugins decided before
     the call and did on its stream. `is_raw`: plugins are to rewrite the answer, which has a record of its own.
-    `over_budget`: the model wasn't asked, and this is why.
+    `over_budget`: the model wasn't asked, and this is why. `did` is what plugins did to the reply while it came,
+    and who stood around the call and changed what came of it.
     """
 
     tag: ClassVar[str] = "llm_call"
@@ -151,6 +153,7 @@ class LlmCallOutcome:
     hooks: HookRecord = HookRecord()
     is_raw: bool = False
     over_budget: OverBudget | None = None
+    did: tuple[TurnIntervention, ...] = ()
 
 
 @frozen(kw_only=True)

@@ -19,6 +19,12 @@ class TurnInterventionKind(StrEnum):
     MODEL_CALL_REFUSED = "model_call_refused"
     REPLY_CHANGED = "reply_changed"
     """It rewrote what the model had answered."""
+    STREAM_CHANGED = "stream_changed"
+    """It changed a reply on its way to whoever watches."""
+    REPLY_ENDED = "reply_ended"
+    """It ended a reply before the model had."""
+    CALL_CHANGED = "call_changed"
+    """It stood around a model call, and answered in the model's place or changed the answer."""
     CONTEXT_CHANGED = "context_changed"
     """It changed what the model was shown of the conversation before the turn."""
 

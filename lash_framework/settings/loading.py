@@ -154,6 +154,9 @@ class _Loading:
         if len(path) == 1 and head in GROUPS:
             return True
         known = {each for each in BY_PATH if each.startswith(f"{head}.")} if head in GROUPS else set()
+        if head == "plugins" and not nearest(path[-1], {each.partition(".")[2] for each in known}).startswith("did"):
+            text = f"unknown setting `{_dotted(path)}`: a plugin's options are in `[plugin.{path[1]}]`, without an s"
+            raise ConfigurationError(f"{origin.label}: {text}")
         known = known or set(BY_PATH) | GROUPS | TABLES_BY_NAME.keys()
         raise ConfigurationError(f"{origin.label}: unknown setting `{_dotted(path)}`: {nearest(_dotted(path), known)}")
 
