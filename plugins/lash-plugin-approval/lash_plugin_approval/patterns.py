@@ -13,6 +13,7 @@ from functools import lru_cache
 
 __all__ = ["fits", "path_fits", "plain"]
 
+_BETWEEN_STARS = re.compile(r"\[\^/\]\*((?:[^/\[(.]|\\.|\[\^/\](?!\*))+)(?=\[\^/\]\*)")
 _ONE_COMMAND = r"[^\n\r\0;&|<>`$(){}\\!\u0085\u2028\u2029]"
 
 
@@ -59,4 +60,6 @@ def _fixed(text: str, character: str) -> str:
 def _path(pattern: str) -> re.Pattern[str]:
     pieces = re.split(r"(/\*\*$|\*\*/|\*\*|\*|\?)", pattern)
     meant = {"/**": "(?:/.*)?", "**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return re.compile("".join(meant.get(each, re.escape(each)) for each in pieces), re.DOTALL)
+    made = "".join(meant.get(each, re.escape(each)) for each in pieces)
+    # A star with another one behind it in the same name: the first place of what is between them is as good as any.
+    return re.compile(_BETWEEN_STARS.sub(r"(?>[^/]*?\1)", made), re.DOTALL)

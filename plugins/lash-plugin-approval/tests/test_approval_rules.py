@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import given, strategies as st
 from lash_plugin_approval import project
 from lash_plugin_approval.calls import Facts, leaves, places
 from lash_plugin_approval.options import ApprovalOptions, Rule
-from lash_plugin_approval.patterns import fits
+from lash_plugin_approval.patterns import fits, path_fits
 from lash_plugin_approval.rules import ruled
 
 
@@ -207,6 +208,7 @@ def test_a_long_text_is_held_against_a_pattern_in_one_pass() -> None:
     for text, fit in [("rm-rf" * 12_000, False), ("rm-rf" * 12_000 + "/", True)]:
         assert fits("*rm*-rf*/*", text, narrow=False) is fit
         assert fits("*rm*-rf*/*", text, narrow=True) is fit
+    assert not path_fits("/r/*a*b*a*b*c", "/r/" + "ab" * 2000, narrow=False)
     options = rules({"decide": "allow"}, SECRET, {**SRC, "tool": "*"})
     assert decided(options, "x", {"path": "secrets/" + "a/" * 30_000}) == ("deny", "secret")
     assert decided(options, "x", {"path": "a/../" * 30_000 + "secrets/key"}) == ("deny", "secret")
@@ -218,6 +220,15 @@ def test_patterns_fit_what_those_of_fnmatch_do(pattern: str, text: str) -> None:
     expected = fnmatchcase(text, pattern)
     assert fits(pattern, text, narrow=True) is expected
     assert fits(pattern, text, narrow=False) is expected
+
+
+@given(st.lists(st.sampled_from("a b * ? . / ** **/".split()), max_size=8).map("".join), st.text("ab./", max_size=9))
+def test_patterns_of_paths_fit_what_a_plain_reading_of_them_does(pattern: str, path: str) -> None:
+    pieces = re.split(r"(/\*\*$|\*\*/|\*\*|\*|\?)", f"/{pattern}")
+    plain = {"/**": "(?:/.*)?", "**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    expected = re.fullmatch("".join(plain.get(each, re.escape(each)) for each in pieces), f"/{path}") is not None
+    assert path_fits(f"/{pattern}", f"/{path}", narrow=True) is expected
+    assert path_fits(f"/{pattern}", f"/{path}", narrow=False) is expected
 
 
 def test_a_call_is_the_same_only_with_the_same_arguments_of_the_same_plugins_tool() -> None:
