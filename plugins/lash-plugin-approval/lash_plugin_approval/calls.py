@@ -70,6 +70,7 @@ def absolute(path: str, root: str) -> str:
     return os.path.normpath(os.path.join(root, os.path.expanduser(path)))  # noqa: PTH111, PTH118  # texts, not files
 
 
+_LONGEST = 4096
 _ODD = re.compile(r"[\x00-\x1f\x7f\\]|%2[ef]|^~|^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -81,6 +82,9 @@ def place_of(argument: str, path: str, root: str) -> Place:
     if found and scheme.lower() == "file":
         clear = rest
     written = absolute(clear, root)
+    if max(len(clear), len(written)) > _LONGEST:  # no system opens it, but a tool may make it shorter
+        cut = written[:_LONGEST]
+        return Place(argument=argument, written=cut, real=os.path.realpath(cut), is_odd=True)
     real = os.path.realpath(os.path.join(root, os.path.expanduser(clear)))  # noqa: PTH111, PTH118  # as above
     return Place(argument=argument, written=written, real=real, is_odd=is_odd)
 

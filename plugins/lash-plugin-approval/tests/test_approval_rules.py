@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
 from lash_plugin_approval import project
 from lash_plugin_approval.calls import Facts, leaves, places
 from lash_plugin_approval.options import ApprovalOptions, Rule
-from lash_plugin_approval.patterns import fits
+from lash_plugin_approval.patterns import fits, path_fits
 from lash_plugin_approval.rules import ruled
 
 
@@ -198,6 +201,34 @@ def test_nobody_writes_approvals_but_a_person(path: str, tmp_path: Path) -> None
     if path != "l":  # a link is followed where the argument is known to be a path
         assert decided(options, "write", {"to": [path.replace("{root}", str(tmp_path))]}) == ("deny", "own file")
     assert decided(options, "write", {"content": f"It is written to {path}."}) == ("allow", "rule 1")
+
+
+def test_a_long_text_is_held_against_a_pattern_in_one_pass() -> None:
+    """Four stars and 60 KB of what a model wrote took an hour, in which the host did nothing else."""
+    for text, fit in [("rm-rf" * 12_000, False), ("rm-rf" * 12_000 + "/", True)]:
+        assert fits("*rm*-rf*/*", text, narrow=False) is fit
+        assert fits("*rm*-rf*/*", text, narrow=True) is fit
+    assert not path_fits("/r/*a*b*a*b*c", "/r/" + "ab" * 2000, narrow=False)
+    options = rules({"decide": "allow"}, SECRET, {**SRC, "tool": "*"})
+    assert decided(options, "x", {"path": "secrets/" + "a/" * 30_000}) == ("deny", "secret")
+    assert decided(options, "x", {"path": "a/../" * 30_000 + "secrets/key"}) == ("deny", "secret")
+    assert decided(rules(SRC), "write", {"path": "src/" + "a/" * 30_000}) == ("ask", "default")
+
+
+@given(st.text("ab*?", max_size=8), st.text("ab", max_size=12))
+def test_patterns_fit_what_those_of_fnmatch_do(pattern: str, text: str) -> None:
+    expected = fnmatchcase(text, pattern)
+    assert fits(pattern, text, narrow=True) is expected
+    assert fits(pattern, text, narrow=False) is expected
+
+
+@given(st.lists(st.sampled_from("a b * ? . / ** **/".split()), max_size=8).map("".join), st.text("ab./", max_size=9))
+def test_patterns_of_paths_fit_what_a_plain_reading_of_them_does(pattern: str, path: str) -> None:
+    pieces = re.split(r"(/\*\*$|\*\*/|\*\*|\*|\?)", f"/{pattern}")
+    plain = {"/**": "(?:/.*)?", "**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    expected = re.fullmatch("".join(plain.get(each, re.escape(each)) for each in pieces), f"/{path}") is not None
+    assert path_fits(f"/{pattern}", f"/{path}", narrow=True) is expected
+    assert path_fits(f"/{pattern}", f"/{path}", narrow=False) is expected
 
 
 def test_a_call_is_the_same_only_with_the_same_arguments_of_the_same_plugins_tool() -> None:

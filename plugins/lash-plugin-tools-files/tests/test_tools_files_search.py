@@ -59,6 +59,7 @@ GLOBS = [
     ("src/app.?s", ["src/app.ts"]),
     ("src/app.[pt]*", ["src/app.py", "src/app.ts"]),
     ("src/app.[!p]*", ["src/app.ts"]),
+    ("**/src/*.py", ["src/app.py"]),
     (".github/**", [".github/ci.yml"]),
     ("**/.gitignore", [".gitignore", "src/.gitignore"]),
     ("*.log", ["keep.log"]),
@@ -98,6 +99,42 @@ def test_a_pattern_that_can_not_be(pattern: str) -> None:
 def test_a_pattern_of_many_stars_takes_no_time() -> None:
     """Each star that could take as much as the next one would double the time."""
     assert not matcher("**/" * 40 + "*a" * 5 + "b")("a/" * 40 + "a" * 40)
+    assert not matcher("*a" * 400 + "b")("a" * 250)
+    assert not matcher("**/a/" * 60 + "b")("a/" * 2000 + "c")
+    with pytest.raises(ToolError, match="stands for more than 200 patterns"):
+        matcher("{a,b}" * 100)
+
+
+MATCHED = [
+    ("**/src/*.py", "src/a.py x/src/a.py a/b/src/c.py src/src/a.py", "a.py src/x/a.py"),
+    ("src/**/*.py", "src/a.py src/x/y/a.py", "a.py x/src/a.py"),
+    ("src/**", "src/a src/a/b", "src x/src/a"),
+    ("**/a/**/b/*", "a/b/c x/a/y/z/b/c a/b/b/c", "a/c b/a/c"),
+    ("{src,test/unit}/*.py", "src/a.py test/unit/b.py", "test/a.py unit/b.py"),
+    ("a{b,{c,d}e}f", "abf acef adef", "af abef"),
+    ("[]a][!b]", "]a aa", "ab ]b a"),
+    ("[{]a,b}", "{a,b}", "a b"),
+    ("a**b", "axb x/ab", "a/b"),
+    ("{a", "{a", "a"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "fit", "other"), MATCHED, ids=[row[0] for row in MATCHED])
+def test_what_a_pattern_fits(pattern: str, fit: str, other: str) -> None:
+    assert [each for each in f"{fit} {other}".split() if matcher(pattern)(each)] == fit.split()
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "*", "?", "/", "/**/"]), min_size=1, max_size=8),
+    st.lists(st.sampled_from("ab"), min_size=1, max_size=4).map("/".join),
+)
+def test_patterns_fit_what_a_plain_reading_of_them_does(pieces: list[str], path: str) -> None:
+    pattern = re.sub("/+", "/", "".join(pieces)).strip("/")
+    if not pattern or re.search(r"[^/]\*\*|\*\*(?!/)", pattern):
+        return
+    plain = re.escape(pattern if "/" in pattern else f"**/{pattern}").replace(r"\?", "[^/]")
+    plain = plain.replace(r"\*\*/", "(?:[^/]+/){0,}").replace(r"\*", "[^/]*")
+    assert matcher(pattern)(path) is bool(re.fullmatch(plain, path))
 
 
 # ---- grep -----------------------------------------------------------------------------------------------------------
