@@ -312,6 +312,17 @@ def test_doctor_says_where_no_store_can_be_made(lash: Cli, folder: str) -> None:
     assert "--store sqlite:///FILE.db" in store["remedy"]
 
 
+def test_doctor_looks_at_the_options_of_all_plugins(lash: Cli) -> None:
+    """It said `ok` of a key that is wrong as soon as another mode is used."""
+    lash.write("lash.toml", "[plugin.plan]\nstrat = true\n")
+    (found,) = [each for each in lash.run("doctor", "--json").object if each["check"] == "plugin"]
+    assert "lash.toml:2: unknown setting `plugin.plan.strat`: did you mean `start`?" in found["found"]
+    lash.write(
+        "lash.toml", "mode = 'careful'\n[modes.careful]\nextends = 'standard'\nplugins = ['plan']\n[plugin.plan]\nx = 1"
+    )
+    assert lash.run("doctor").out.count("unknown setting `plugin.plan.x`") == 1
+
+
 def test_doctor_tells_one_mistake_once(lash: Cli) -> None:
     lash.write("lash.toml", "modle = 1\n")
     rows = lash.run("doctor", "--json").object

@@ -12,6 +12,7 @@ import pytest
 from cli_kit import WAIT_S, Cli, Terminal
 
 from lash_framework.testing import call
+from lash_hookspecs import TurnSuspended
 from lash_plugin_approval.calls import Facts
 from lash_plugin_approval.rules import ruled
 
@@ -126,6 +127,20 @@ def _until_it_is_gone(pid: int) -> None:
         assert select.select([descriptor], [], [], WAIT_S)[0], "the command outlived the process that ran it"
     finally:
         os.close(descriptor)
+
+
+@pytest.mark.parametrize("path", [".env", "sub/.env.local", "./sub/../.env", ".ssh/config", ".SSH/id_rsa"])
+async def test_a_coder_asks_before_what_is_often_secret_is_read(
+    path: str, lash_host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read goes to the model's service."""
+    monkeypatch.chdir(tmp_path)
+    says = [call("read_file", path=path), "Read."]
+    async with lash_host(*PARTS, mode="coder", says=says) as host:
+        with pytest.raises(TurnSuspended):
+            await host.run("look")
+        (waiting,) = await host.lash.pending()
+        assert "Rule `secrets` asks" in waiting.said
 
 
 async def test_a_coder_asks_before_what_can_change_something_and_before_nothing_else(

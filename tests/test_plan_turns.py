@@ -145,6 +145,15 @@ async def test_plan_mode_is_told_once_and_survives_a_restart(tmp_path: Path) -> 
     assert {tuple(each) for each in world.tools} == {("look", "plan_exit")}
 
 
+async def test_before_the_first_turn_it_is_as_the_options_say(tmp_path: Path) -> None:
+    """A new session was shown as not planning, and toggling it switched on what was to be on."""
+    async with World(tmp_path).open([Call("write", {}, "b")]) as lash:
+        session = await lash.session("s")
+        assert await session.call("plan_show") == {"enabled": True, "steps": []}
+        assert await session.call("plan_toggle") is False
+        assert codes(await ran(lash)) == ["ok"]
+
+
 async def test_it_is_switched_from_outside_between_turns(tmp_path: Path) -> None:
     world = World(tmp_path, start=False)
     async with world.open([Call("write", {}, "b")]) as lash:

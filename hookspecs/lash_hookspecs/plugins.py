@@ -59,7 +59,8 @@ class PluginInfo:
     `after` ids (present or not) whose hooks run before its own, `conflicts` ids that can't be on with it, `replaces`
     ids whose claims it takes over. `enabled_by_default`: whether every mode has it, or only modes that name it.
     `options` is a frozen attrs class whose every field has a default: `ctx.options` is an instance of it then, and a
-    key in `[plugin.<id>]` that it doesn't have, or a value of another type, is an error that names it. `turn_input` is
+    key in `[plugin.<id>]` that it doesn't have, or a value of another type, is an error that names it. The metadata
+    `adds` of a field: it is a list that holds what modes and `lash.toml` say, all of it. `turn_input` is
     the attrs class of what a caller may say to it with a turn (`TurnContext.plugin_inputs`, `ctx.plugin_input`): it is
     stored with the turn's input, under the plugin's id. `capabilities` are `PluginCapability`s, or their names: what
     it reaches for outside of lash, for `lash plugins lock`; its hooks and tools need no declaration. `hook_limit_s`:

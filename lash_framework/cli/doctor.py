@@ -17,7 +17,7 @@ from lash_framework.cli.exits import ExitCode
 from lash_framework.cli.hosts import composed, explained, open_host, read_report
 from lash_framework.cli.options import ANOTHER_PLACE, Invocation, common
 from lash_framework.cli.output import print_json
-from lash_framework.cli.slips import mode_faults, provider_faults, slips
+from lash_framework.cli.slips import mode_faults, plugin_faults, provider_faults, slips
 from lash_framework.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -129,6 +129,8 @@ def _names(invocation: Invocation) -> Iterator[Finding]:
     chosen = (settings.model or "").partition(":")[0]  # the check of the model looks at that one
     for fault in provider_faults(settings, host, without=chosen):
         yield Finding("provider", BROKEN, fault)
+    for fault in plugin_faults(settings, host):
+        yield Finding("plugin", BROKEN, fault)
     for mode_id, fault in mode_faults(settings, host):
         if mode_id != settings.mode:
             yield Finding(f"mode {mode_id}", BROKEN, fault)

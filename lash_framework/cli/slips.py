@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lash_framework.host import PluginHost
     from lash_framework.settings import Settings
 
-__all__ = ["mode_faults", "provider_faults", "slips"]
+__all__ = ["mode_faults", "plugin_faults", "provider_faults", "slips"]
 
 
 def slips(settings: Settings, host: PluginHost) -> Iterator[str]:
@@ -43,6 +43,23 @@ def mode_faults(settings: Settings, host: PluginHost) -> Iterator[tuple[str, str
             host.composition(mode_id)
         except ConfigurationError as error:
             yield mode_id, f"{settings.source_of(f'modes.{mode_id}')}: {error}"
+
+
+def plugin_faults(settings: Settings, host: PluginHost) -> Iterator[str]:
+    """Options that aren't of the right name and type, but for those that the mode in the settings trips over."""
+    loaded = {each.plugin_id for each in host.report.loaded}
+    told = ""
+    try:
+        host.composition(settings.mode)
+    except ConfigurationError as error:
+        told = str(error)
+    for plugin_id in settings.plugin:
+        if plugin_id in loaded:
+            try:
+                host.options_of(plugin_id)
+            except ConfigurationError as error:
+                if str(error) != told:
+                    yield str(error)
 
 
 def provider_faults(settings: Settings, host: PluginHost, *, without: str = "") -> Iterator[str]:

@@ -9,6 +9,11 @@ from lash_hookspecs.actions import Action, ActionContext
 __all__ = ["ACTIONS"]
 
 
+def _is_on(ctx: ActionContext) -> bool:
+    """Before the first turn nobody has said: it will be as the options say."""
+    return bool(ctx.options.start if ctx.state.enabled is None else ctx.state.enabled)
+
+
 def _switch(ctx: ActionContext, on: bool) -> bool:
     ctx.set_state(ctx.state.switched(on))
     return on
@@ -26,13 +31,13 @@ def plan_disable(ctx: ActionContext) -> bool:
 
 def plan_toggle(ctx: ActionContext) -> bool:
     "Switch plan mode on if it is off, and off if it is on; says which."
-    return _switch(ctx, not ctx.state.enabled)
+    return _switch(ctx, not _is_on(ctx))
 
 
 def plan_show(ctx: ActionContext) -> dict[str, Any]:
     "Whether plan mode is on, and the steps of the plan."
     steps = [{"step": each.step, "status": each.status} for each in ctx.state.steps]
-    return {"enabled": bool(ctx.state.enabled), "steps": steps}
+    return {"enabled": _is_on(ctx), "steps": steps}
 
 
 ACTIONS = [
