@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         canonical_bytes as canonical_bytes,
         chain_hash as chain_hash,
         content_hash as content_hash,
+        hash_of_plain as hash_of_plain,
         stable_hash as stable_hash,
     )
     from lash_hookspecs.checkpoints import (
@@ -64,10 +65,10 @@ if TYPE_CHECKING:
         CommandSpec as CommandSpec,
     )
     from lash_hookspecs.compaction import (
-        Compacted as Compacted,
-        Compaction as Compaction,
         CompactReason as CompactReason,
         CompactRequest as CompactRequest,
+        Compacted as Compacted,
+        Compaction as Compaction,
         FrameSeed as FrameSeed,
     )
     from lash_hookspecs.connected_tools import (
@@ -416,8 +417,8 @@ if TYPE_CHECKING:
         ProcessAwait as ProcessAwait,
         ProcessAwaited as ProcessAwaited,
         ProcessCancel as ProcessCancel,
-        ProcessCancelled as ProcessCancelled,
         ProcessCancelRequested as ProcessCancelRequested,
+        ProcessCancelled as ProcessCancelled,
         ProcessCompleted as ProcessCompleted,
         ProcessFailed as ProcessFailed,
         ProcessInput as ProcessInput,
@@ -438,8 +439,8 @@ if TYPE_CHECKING:
     )
     from lash_hookspecs.prompts import (
         BuiltinEntry as BuiltinEntry,
-        DroppedPiece as DroppedPiece,
         DropReason as DropReason,
+        DroppedPiece as DroppedPiece,
         PromptBuiltin as PromptBuiltin,
         PromptContribution as PromptContribution,
         PromptEntry as PromptEntry,
@@ -482,9 +483,9 @@ if TYPE_CHECKING:
         SessionStateService as SessionStateService,
     )
     from lash_hookspecs.sessions import (
-        AppendedNodes as AppendedNodes,
         AppendSessionNodesRequest as AppendSessionNodesRequest,
         AppendSessionNodesResult as AppendSessionNodesResult,
+        AppendedNodes as AppendedNodes,
         AssembledTurn as AssembledTurn,
         AssistantOutput as AssistantOutput,
         DocumentRefItem as DocumentRefItem,
@@ -533,8 +534,8 @@ if TYPE_CHECKING:
         SessionSummary as SessionSummary,
         Store as Store,
         StoreContext as StoreContext,
-        StoredComponent as StoredComponent,
         StoreSpec as StoreSpec,
+        StoredComponent as StoredComponent,
         UsageDelta as UsageDelta,
         attachment_id as attachment_id,
         frame_node_id as frame_node_id,
@@ -680,8 +681,8 @@ if TYPE_CHECKING:
         Finished as Finished,
         Handoff as Handoff,
         OverBudget as OverBudget,
-        Stopped as Stopped,
         StopReason as StopReason,
+        Stopped as Stopped,
         SubmittedError as SubmittedError,
         TerminationPolicy as TerminationPolicy,
         ToolFailed as ToolFailed,
@@ -766,6 +767,7 @@ _MODULES = {
         "canonical_bytes",
         "chain_hash",
         "content_hash",
+        "hash_of_plain",
         "stable_hash",
     ),
     "checkpoints": (
@@ -874,7 +876,9 @@ _MODULES = {
         "TurnEndCommand",
         "TurnStartCommand",
     ),
-    "effect_hosts": ("EffectHostSpec",),
+    "effect_hosts": (
+        "EffectHostSpec",
+    ),
     "effect_outcomes": (
         "AssistantResponseOutcome",
         "AwaitEventOutcome",
@@ -1290,7 +1294,9 @@ _MODULES = {
         "ToolIntervention",
         "ToolInterventionKind",
     ),
-    "tool_search": ("search_tools",),
+    "tool_search": (
+        "search_tools",
+    ),
     "toolkit": (
         "FunctionTool",
         "ToolOptions",
@@ -1326,7 +1332,9 @@ _MODULES = {
         "ToolFailureSource",
         "ToolManifest",
     ),
-    "toolsets": ("ToolSet",),
+    "toolsets": (
+        "ToolSet",
+    ),
     "trace": (
         "TRACE_VERSION",
         "FlushingTraceSink",
