@@ -122,4 +122,4 @@ def test_no_class_is_compiled_on_the_way_that_need_not_be(tmp_path: Path) -> Non
 def test_a_constructor_is_made_for_classes_of_which_something_is_made(tmp_path: Path) -> None:
     """That is a third of those that are imported; making all took a fifth of the time of our own imports."""
     at_once = [name for name in at_the_first_connection(tmp_path)["constructors"] if "." in name]
-    assert 40 < len(at_once) < 160  # of some 390
+    assert 40 < len(at_once) < 170  # of some 390, one for each installed plugin with a state among them

@@ -232,7 +232,8 @@ def test_a_name_that_a_switched_off_plugin_offers_is_explained(lash: Cli) -> Non
     none = lash.run("run", "hi", "--no-plugins", "--set", "plugins.disabled=mode-standard", "--json")
     assert none.code == 2
     assert none.object["errors"][0]["kind"] == "UnknownName"
-    assert "`store-sql` (--no-plugins)" in none.err
+    assert "`store-sql`, " in none.err
+    assert " (--no-plugins); see" in none.err
 
 
 def test_a_misspelt_provider_is_told_the_nearest(lash: Cli) -> None:

@@ -89,7 +89,8 @@ def goals(*actions: Action, plugin_id: str = "goals", **info: Any) -> object:
 
 async def test_hook_lash_actions_are_listed_with_their_owner_and_called() -> None:
     async with agent([], plugins=[goals(list_goals, add_goal, double)]) as lash:
-        assert {name: (each.plugin_id, each.value.kind) for name, each in lash.actions().items()} == {
+        found = {name: (each.plugin_id, each.value.kind) for name, each in lash.actions().items()}
+        assert {name: each for name, each in found.items() if each[0] != "plan"} == {
             "list_goals": ("goals", ActionKind.QUERY),
             "add_goal": ("goals", ActionKind.COMMAND),
             "double": ("goals", ActionKind.QUERY),

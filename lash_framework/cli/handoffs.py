@@ -33,11 +33,13 @@ async def run_followed(
     `resumes` is what to type to go on with a session. A turn with a limit of its own is not followed: what its
     successor may spend is not its caller's to say.
     """
+    screen.follows = options.get("max_cost") is None and options.get("max_tokens") is None
+    turn = await _run(lash, session, given, screen, gate, **options)
+    if not (screen.follows and isinstance(turn.outcome, Handoff)):
+        return turn
     from lash_framework.successors import MOST_HANDOFFS
 
-    left = MOST_HANDOFFS if options.get("max_cost") is None and options.get("max_tokens") is None else 0
-    screen.follows = left > 0
-    turn = await _run(lash, session, given, screen, gate, **options)
+    left = MOST_HANDOFFS
     kept = {name: value for name, value in options.items() if name in ("logs", "location")}
     while left and isinstance(turn.outcome, Handoff) and turn.outcome.turn_id:
         left -= 1
