@@ -28,6 +28,7 @@ from lash_framework.journal_decisions import (
     encode_outcome,
     fate,
     repeatability,
+    require_match,
 )
 from lash_framework.journal_errors import EffectSuspended, JournalRefusal, effect_label, mismatch, of_plugin
 from lash_framework.journal_queue import Append, JournalQueue
@@ -62,7 +63,6 @@ Around = Callable[[RuntimeEffectEnvelope, EffectRunner], Awaitable[RuntimeEffect
 
 DURABLE_AT_ONCE = frozenset({_K.DIRECT, _K.TOOL_CALL, _K.EXEC_CODE, _K.PROCESS, _K.AWAIT_EVENT, _K.COMPACT})
 """What is answered only when its record is durable. A model's reply need only be so before the next external effect."""
-
 
 BREATH = 32
 """After how many recorded outcomes others get their turn on the event loop: nothing waits in a replay."""
@@ -211,6 +211,7 @@ class JournalController:
         fresh = [each for each in envelopes if each.key not in self._unasked and each.key not in self._asked]
         self._prepared |= {each.key: self._ask(each) for each in fresh}
         if fresh:
+            require_match(self._unasked, envelopes, self._ask)
             await self._go_live()
             await self._before([(each, self._prepared[each.key]) for each in fresh])
 
@@ -240,9 +241,8 @@ class JournalController:
             if isinstance(each.command, DirectCommand):  # it may be paid within an effect of which nobody asks again
                 if each.key not in self._directs:
                     self._directs.add(each.key)
-                    self._records.add(
-                        partial(self._row, each, asked, JournalStatus.INTENT, encode(begun(each.command)))
-                    )
+                    body = encode(begun(each.command))
+                    self._records.add(partial(self._row, each, asked, JournalStatus.INTENT, body))
                 repeats.add(ToolEffect.IDEMPOTENT)
                 continue
             repeats.add(again := repeatability(each.command))

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from typing import ClassVar, Union
 
+from lash_framework.envelope_hash import Asked
 from lash_framework.faults import storable_text
+from lash_framework.journal_errors import effect_label, mismatch
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.effect_commands import (
     AwaitEventCommand,
@@ -19,6 +22,7 @@ from lash_hookspecs.effect_commands import (
     ToolCallCommand,
 )
 from lash_hookspecs.effect_outcomes import HookRecord, RuntimeEffectOutcome
+from lash_hookspecs.effects import RuntimeEffectEnvelope
 from lash_hookspecs.errors import CodecError, EffectControllerError
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.tools import OnUnknown, ToolEffect
@@ -39,6 +43,7 @@ __all__ = [
     "encode_outcome",
     "fate",
     "repeatability",
+    "require_match",
 ]
 
 
@@ -223,3 +228,15 @@ def fate(decision: Decision, command: RuntimeEffectCommand) -> Fate:
             return Fate.SUSPEND if waits else Fate.UNKNOWN
         case Mismatch() | Corrupt():
             return Fate.REFUSE
+
+
+def require_match(
+    rows: Mapping[str, JournalRow],
+    envelopes: Iterable[RuntimeEffectEnvelope],
+    ask: Callable[[RuntimeEffectEnvelope], Asked],
+) -> None:
+    """Raise for a recorded one that isn't what it was before its siblings run: they would be recorded as wrongly."""
+    for each in envelopes:
+        row = rows.get(each.key)
+        if row is not None and row.envelope_hash != (asked := ask(each)).hash:
+            raise mismatch(row, asked, effect_label(each))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
+from lash_framework.journal_errors import JournalRefusal
 from lash_framework.open_calls import OpenCall
 from lash_framework.result_room import ResultRoom
 from lash_framework.tool_calls import completed
@@ -42,6 +43,11 @@ async def heed(plan: TurnPlan, hooks: ToolHooks, room: ResultRoom, call: OpenCal
     output = found.output or call.unasked
     if output is not None:
         _end(hooks, room, call, output)
+    elif call.asked.tool_name not in plan.tools.catalog.tools:
+        # It was there when people were asked, and what they allowed is not to be lost to a forgotten option.
+        name = call.asked.tool_name
+        text = f"`{name}`, which a person has allowed, isn't here any more: name its plugin, or give the same tools"
+        raise JournalRefusal("tool_gone", text, label=f"tool_call `{name}` ({call.asked.call_id})")
 
 
 def _end(hooks: ToolHooks, room: ResultRoom, call: OpenCall, output: ToolCallOutput) -> None:

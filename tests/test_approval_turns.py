@@ -682,3 +682,20 @@ def test_the_plugin_is_cheap_to_look_at() -> None:
     code = f"import sys, lash_plugin_approval.plugin; print([each for each in sys.modules if each in {late}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("rule", ["", "args = { what = 'b' }\ndecide = 'allow'"], ids=["all are asked", "one is made"])
+def test_to_go_on_without_the_tools_that_were_allowed_loses_nothing(rule: str, lash: Cli) -> None:
+    """It wrote down that there is no such tool, and so the turn fitted neither set of tools any more."""
+    if rule:
+        lash.write("lash.toml", f"mode = 'careful'\n{MODE}\n[[plugin.approval.rules]]\ntool = 'act'\n{rule}\n")
+    assert lash.run("run", "go", "--session", "s", *RUN).code == 3
+    for each in lash.run("pending", "list", "--json").object:
+        assert lash.run("pending", "answer", each["key"], "allow").code == 0
+    forgot = lash.run("resume", "s", *RUN[2:])
+    assert forgot.code == 1
+    assert "name them again with `--tools`" in forgot.err
+    done = lash.run("resume", "s", *RUN)
+    assert done.code == 0, done.err
+    (turn,) = lash.run("sessions", "show", "s", "--json").object["turns"]
+    assert all("value" in each["output"]["outcome"] for each in turn["tool_calls"]), turn["tool_calls"]

@@ -123,6 +123,6 @@ async def go_on_first(lash: Lash, session: Session, tools: Sequence[str], gate: 
 
 def needs_tools(error: Exception | str, tools: Sequence[str]) -> str:
     """A clause for a turn that began with tools of a file, and goes on without; empty for others."""
-    if tools or "of plugin `application`" not in str(error):
+    if tools or not any(each in str(error) for each in ("of plugin `application`", "tool_gone")):
         return ""
     return "; it began with tools of a file: name them again with `--tools`"
