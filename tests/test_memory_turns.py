@@ -80,7 +80,11 @@ async def test_notes_take_the_place_of_what_was_said(lash_host: Any) -> None:
     assert "subject-6 now" in last
     assert max(map(len, views)) < 12
     # what is stored is all that was said, and the notes in the plugin's name
-    assert [each.text for each in stored if each.role == "user"] == [prompt(n) for n in range(1, 7)]
+    said = [each.text for each in stored if each.role == "user" and not each.id.startswith("memory-")]
+    assert said == [prompt(n) for n in range(1, 7)]
+    # notes are of what anybody said, also a page or a file: no service is told them as the system's own words
+    conversations = [each for each in host.model.requests if not asks_for_notes(each)]
+    assert not any("the user spoke" in text_of(each, LlmRole.SYSTEM) for each in conversations)
     assert sum(each.id.startswith("memory-note-") for each in stored) == 6
     assert turns[-1].children_usage[0].source == "memory"
 

@@ -5,12 +5,15 @@ A file that can't be read, or isn't of this form, allows nothing.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import os
 import stat
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -21,6 +24,8 @@ log = logging.getLogger("lash.approval")
 
 VERSION = 1
 LARGEST = 4 * 1024 * 1024
+PATIENCE_S = 5.0
+"""How long to wait for others that write."""
 
 
 def allows(file: Path, owner: str, tool: str, args: Mapping[str, Any]) -> bool:
@@ -31,8 +36,7 @@ def allows(file: Path, owner: str, tool: str, args: Mapping[str, Any]) -> bool:
 def add(file: Path, owner: str, tool: str, args: Mapping[str, Any]) -> None:
     """Allow exactly this call in this project. Raises `OSError`; what was there is never lost."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.with_name(f"{file.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(file.with_name(f"{file.name}.lock")):
         entry = _entry(owner, tool, args)
         known = _read(file, strict=True)
         if _line(entry) in map(_line, known):
@@ -47,6 +51,25 @@ def add(file: Path, owner: str, tool: str, args: Mapping[str, Any]) -> None:
             except BaseException:
                 Path(made.name).unlink(missing_ok=True)
                 raise
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Nobody else writes meanwhile. Raises `OSError` if somebody does for too long, as a command of a model's may."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    try:
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise OSError(errno.EAGAIN, "another process holds its lock") from None
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _entry(owner: str, tool: str, args: Mapping[str, Any]) -> dict[str, Any]:

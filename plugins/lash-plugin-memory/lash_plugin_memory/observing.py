@@ -66,7 +66,7 @@ async def compact(ctx: CompactHookContext) -> FrameSeed | None:
         return None
     made = note(f"{ctx.turn_id}-{ctx.why.value}", text)
     assert made.id is not None  # a note has one
-    return FrameSeed(messages=(*found.notes, text_message(made.id, MessageRole.SYSTEM, made.content)))
+    return FrameSeed(messages=(*found.notes, text_message(made.id, MessageRole.USER, made.content)))
 
 
 async def _observed(ctx: TurnHookContext, messages: tuple[Message, ...]) -> str:

@@ -105,12 +105,16 @@ def tokens_of(messages: Iterable[Message]) -> int:
 
 
 def note(turn_id: str, text: str) -> PluginMessage:
-    """Notes on what was said up to the end of a turn."""
+    """Notes on what was said up to the end of a turn.
+
+    It is no system message: those at the beginning of a view are a service's instructions, and a note may tell what a
+    web page wanted the model to do.
+    """
     content = f"Notes on an earlier part of this conversation, which is left out:\n\n{text}"
-    return PluginMessage(role=MessageRole.SYSTEM, content=content, id=f"{_NOTE}{turn_id}")
+    return PluginMessage(role=MessageRole.USER, content=content, id=f"{_NOTE}{turn_id}")
 
 
 def reflection(turn_id: str, text: str) -> PluginMessage:
     """Notes in the place of all notes before it."""
     content = f"Notes on all earlier parts of this conversation, which are left out:\n\n{text}"
-    return PluginMessage(role=MessageRole.SYSTEM, content=content, id=f"{_REFLECTION}{turn_id}")
+    return PluginMessage(role=MessageRole.USER, content=content, id=f"{_REFLECTION}{turn_id}")
