@@ -379,9 +379,8 @@ class ToolBatch:
             call_tool=call_tool,
             find_tools=self._plan.tools.find,
             defer=None if deferral is None else deferral.defer,
-            show=partial(self._stream.tool_shows, asked.call_id, owner),
-            attach=self._plan.put_blob,
             progress=partial(self._stream.tool_progress, asked.call_id),
+            show=partial(self._stream.tool_shows, asked.call_id, owner),
             model=self._plan.capability,
             services=partial(self._plan.services, place=directs, slot=slot),
         )
