@@ -272,7 +272,6 @@ class HeldTurn:
             hosts=lambda: lash.host.enter(composition),
             connect=lambda: lash.host.toolsets.connect(composition.catalog.toolsets),
             get_blob=lash.store.get_blob,
-            put_blob=lash.store.put_blob,
             queued=queued,
             now_ms=lash.world.now_ms,
             limits=lash.host.limits,

@@ -23,6 +23,7 @@ from lash_framework.stream import ActivityStream
 from lash_framework.tool_calls import (
     attached,
     cancelled_call,
+    has_unknown,
     is_unknown,
     lost_call,
     perform,
@@ -94,6 +95,7 @@ class ToolBatch:
         if self._open is None or self._open[0] is not effect:
             key = partial(effect_key, scope, RuntimeEffectKind.TOOL_CALL)
             self._open = (effect, [OpenCall(each, CallPlace(scope, key(each.call_id))) for each in effect.calls])
+            self._hooks.begin()
         return self._open[1]
 
     async def run(self, effect: ToolCalls, scope: RuntimeScope) -> ToolResults:
@@ -145,8 +147,8 @@ class ToolBatch:
         for call in batch:  # not as they came: attempts that fail for the same reasons say the same
             if call.place.key in faults:
                 ends.add(faults[call.place.key])
-        if ends.broken and (self._hooks.decides or self._hooks.looks):
-            self._hooks.catch_up()  # what was recorded within a call that has no record was done all the same
+        if (self._hooks.decides or self._hooks.looks) and (ends.broken or any(has_unknown(each.raw) for each in batch)):
+            self._hooks.catch_up()  # what was recorded within a call whose record knows nothing of it was done
         ends.pass_on()
         # The batch stays open until the machine has these, or `settle` hands them over.
         for call in batch:
@@ -377,9 +379,8 @@ class ToolBatch:
             call_tool=call_tool,
             find_tools=self._plan.tools.find,
             defer=None if deferral is None else deferral.defer,
-            show=partial(self._stream.tool_shows, asked.call_id, owner),
-            attach=self._plan.put_blob,
             progress=partial(self._stream.tool_progress, asked.call_id),
+            show=partial(self._stream.tool_shows, asked.call_id, owner),
             model=self._plan.capability,
             services=partial(self._plan.services, place=directs, slot=slot),
         )

@@ -48,6 +48,7 @@ __all__ = [
     "cancelled_call",
     "completed",
     "failure",
+    "has_unknown",
     "is_unknown",
     "lost_call",
     "model_return",
@@ -160,6 +161,11 @@ def is_unknown(call: CompletedToolCall) -> bool:
     """Whether it is such a one."""
     outcome = call.output.outcome
     return isinstance(outcome, ToolCallFailure) and outcome.code == UNKNOWN
+
+
+def has_unknown(call: CompletedToolCall | None) -> bool:
+    """Whether it is such a one, or one within it is."""
+    return call is not None and (is_unknown(call) or any(map(has_unknown, call.children)))
 
 
 def waiting_call(call: PendingToolCall) -> CompletedToolCall:

@@ -165,11 +165,19 @@ class ToolHooks:
                 take_over(self._orders.take, within)
         self._show(within)
 
+    def begin(self) -> None:
+        """Another batch begins."""
+        self._caught_up = False
+
     def catch_up(self) -> None:
-        """Take over the changes that are recorded around calls which nobody asked for yet, and perhaps nobody will."""
+        """Take over the changes that are recorded in this batch around calls which nobody asked for yet, if ever.
+
+        And no others: of a later batch they would hide what was changed in between, and so would these, later.
+        """
         if not self._caught_up:
             self._caught_up = True
-            for record in recorded_changes(self._journal.rows_left if self._journal is not None else ()):
+            rows = self._journal.rows_left if self._journal is not None else ()
+            for record in recorded_changes(takewhile(lambda row: row.kind not in _BEHIND, rows)):
                 take_over(self._orders.take, record)
 
     # ---- the effect -------------------------------------------------------------------------------------------------
@@ -211,7 +219,7 @@ class ToolHooks:
         except anyio.WouldBlock:
             await self._lock.acquire()
         try:
-            if place.parent_id is not None:
+            if place.parent_id is not None or (seam is ToolSeam.ANSWERED and not self.was_answered(place)):
                 self.catch_up()
             outcome = await hook_effect(
                 plan, self._contexts.directs, wrapped, ToolHooksOutcome, asked, self._orders.take

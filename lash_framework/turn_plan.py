@@ -73,7 +73,6 @@ class TurnPlan:
     hosts: Callable[[], Awaitable[Mapping[str, Any]]]
     connect: Callable[[], Awaitable[tuple[ToolSetRecord, ...]]]
     get_blob: Callable[[str], Awaitable[bytes | None]]
-    put_blob: Callable[[bytes, str], Awaitable[AttachmentRef]]
     queued: Callable[[], Awaitable[Sequence[tuple[int, Message]]]]
     now_ms: Callable[[], int]
     limits: CallLimits

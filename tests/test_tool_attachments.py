@@ -17,8 +17,7 @@ async def test_bytes_that_a_tool_attaches_are_stored_and_the_model_gets_them() -
     @tool(attaches=True)
     async def draw(ctx: ToolCallContext) -> ToolCallOutput:
         """Draw."""
-        assert ctx.attach is not None
-        return ToolCallOutput(ToolCallSuccess("a dot", attachments=(await ctx.attach(PNG, "image/png"),)))
+        return ToolCallOutput(ToolCallSuccess("a dot", attachments=(await ctx.blobs.put(PNG, "image/png"),)))
 
     async with agent([calls("draw"), "nice"], tools=[draw]) as lash:
         turn = await (await lash.session("s")).run("q")

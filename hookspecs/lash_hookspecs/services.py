@@ -115,10 +115,10 @@ class DirectCompletion:
 
 
 class BlobService:
-    """Bytes beside the conversation: kept by content, with the session that remembers their reference in its state."""
+    """Bytes beside the conversation: kept by content, with a session that shows them to its model or names them."""
 
     async def put(self, data: bytes, media_type: str = "application/octet-stream") -> AttachmentRef:
-        """Store bytes. Who remembers what is returned, in the plugin's state, has them as long as the session."""
+        """Store bytes. What is returned goes with a result (`attachments`), or into the plugin's state, to be kept."""
         _unavailable("storing bytes")
 
     async def get(self, reference: AttachmentRef) -> bytes | None:

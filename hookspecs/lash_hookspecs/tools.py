@@ -116,12 +116,10 @@ class ToolCallContext(ToolServiceUser):
     call; a child's id is `<call id>:<two-digit index>`. With `as_model=True` it is held to what the model may call,
     which internal tools are not. Children have children, to a depth. `find_tools(query, limit)` searches deferred ones.
     `defer(timeout_s=None)` puts off the call's end: its key is what somebody completes the call with
-    (`lash pending resolve`), after the tool has returned. `show(name, payload)` shows something in the call's row while
-    it runs, to whoever watches: a `PluginSurface`. It is in no record; `payload` is plain JSON data. `attach(data,
-    media_type)` stores bytes, and returns the
-    `AttachmentRef` for a result's `attachments`; `model` is what the turn's model can do, such as be shown images.
-    `progress(text, done=None)` tells whoever watches how far it has come,
-    `done` from 0 to 1; nothing of it is recorded.
+    (`lash pending resolve`), after the tool has returned. `model` is what the turn's model can do, such as be shown
+    images. Two tell whoever watches something in the call's row while it runs, and nothing of it is recorded:
+    `progress(text, done=None)` says in words how far it has come, `done` from 0 to 1 (a `ToolCallProgress`);
+    `show(name, payload)` shows plain JSON data of the plugin's own, such as output (a `PluginSurface`).
     """
 
     session_id: str
@@ -136,9 +134,8 @@ class ToolCallContext(ToolServiceUser):
     call_tool: Callable[..., Awaitable[CompletedToolCall]] | None = None
     find_tools: Callable[[str, int], Sequence[ToolManifest]] | None = None
     defer: Callable[..., str] | None = None
-    show: Callable[..., Awaitable[None]] | None = None
-    attach: Callable[[bytes, str], Awaitable[AttachmentRef]] | None = None
     progress: Callable[..., Awaitable[None]] | None = None
+    show: Callable[..., Awaitable[None]] | None = None
     model: ModelCapability | None = None
     services: Provide | None = None
 

@@ -14,9 +14,9 @@ from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.tools import ToolCallFailure, ToolCallOutput, ToolCallSuccess, ToolFailureClass
 from lash_plugin_tools_mcp.texts import Redactor
 
-__all__ = ["MOST_OF_AN_IMAGE", "Attach", "output_of", "resource_texts"]
+__all__ = ["MOST_OF_AN_IMAGE", "Put", "output_of", "resource_texts"]
 
-Attach = Callable[[bytes, str], Awaitable[AttachmentRef]]
+Put = Callable[[bytes, str], Awaitable[AttachmentRef]]
 
 MOST_OF_AN_IMAGE = 5 * 1024 * 1024
 """Bytes; services refuse larger ones, and then every request of the session."""
@@ -27,14 +27,14 @@ MOST_OF_A_FAILURE = 64 * 1024
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
 
-async def output_of(result: types.CallToolResult, attach: Attach | None, redactor: Redactor) -> ToolCallOutput:
-    """The call's output. Without `attach`, images are left out like all that models can't be shown."""
+async def output_of(result: types.CallToolResult, put: Put | None, redactor: Redactor) -> ToolCallOutput:
+    """The call's output. Without `put`, which stores bytes, images are left out like all that models can't be shown."""
     texts: list[str] = []
     images: list[AttachmentRef] = []
     for block in result.content:
-        found = _image(block) if attach is not None else None
-        if found is not None and attach is not None:
-            images.append(await attach(*found))
+        found = _image(block) if put is not None else None
+        if found is not None and put is not None:
+            images.append(await put(*found))
         else:
             texts.append(redactor.text(_words(block)))
     if result.is_error:

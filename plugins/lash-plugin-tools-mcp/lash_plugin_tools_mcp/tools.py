@@ -120,7 +120,8 @@ async def _called(connection: Connection, ctx: ToolCallContext, tool: str, args:
         result = await in_time(connection, ctx, lambda progress: call_tool(connection, live, tool, args, ctx, progress))
     # One image that the model can't be shown would fail every request from now on.
     takes_images = connection.options.images and (ctx.model is None or ctx.model.images is not False)
-    return await output_of(result, ctx.attach if takes_images else None, connection.redactor)
+    put = ctx.blobs.put if takes_images and ctx.services is not None else None
+    return await output_of(result, put, connection.redactor)
 
 
 async def in_time(connection: Connection, ctx: ToolCallContext, call: Any) -> Any:

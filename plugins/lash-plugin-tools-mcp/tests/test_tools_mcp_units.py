@@ -123,7 +123,7 @@ def test_an_answer_that_is_not_read_is_answered_for_if_its_id_can_be_seen(
 # ---- results --------------------------------------------------------------------------------------------------------
 
 
-async def attach(data: bytes, media_type: str) -> AttachmentRef:
+async def put(data: bytes, media_type: str) -> AttachmentRef:
     return AttachmentRef(id="sha256:0", media_type=media_type, size=len(data))
 
 
@@ -161,7 +161,7 @@ def words(text: str) -> dict[str, str]:
     ],
 )
 async def test_what_a_server_answers_is_a_value(given: types.CallToolResult, value: Any) -> None:
-    output = await output_of(given, attach, Redactor())
+    output = await output_of(given, put, Redactor())
     assert output.outcome.value == value  # type: ignore[union-attr]
 
 
@@ -170,9 +170,9 @@ async def test_an_image_is_attached_by_what_its_bytes_say() -> None:
     image = {"type": "image", "data": PNG, "mimeType": "image/jpeg"}
     embedded = {"type": "resource", "resource": {"uri": "f:///n", "blob": PNG}}
     broken = {"type": "image", "data": "AAAA", "mimeType": "image/png"}
-    output = await output_of(result(image, embedded, broken), attach, Redactor())
+    output = await output_of(result(image, embedded, broken), put, Redactor())
     assert [each.media_type for each in output.outcome.attachments] == ["image/png"] * 2  # type: ignore[union-attr]
-    failed = await output_of(result(image, words("no"), isError=True), attach, Redactor())
+    failed = await output_of(result(image, words("no"), isError=True), put, Redactor())
     assert (failed.outcome.message, len(failed.outcome.attachments)) == ("no", 1)  # type: ignore[union-attr]
 
 
