@@ -57,13 +57,17 @@ class OwnedToolSet:
 
 
 class _Connection:
-    """What a connection offered last, and how many calls run on it. It is sound until a call says otherwise."""
+    """What a connection offered last, and how many calls run on it. It is sound until a call says otherwise.
+
+    `minds_itself`: it said `ToolsNotReady` last, so its calls are made all the same; it knows when they can be.
+    """
 
     def __init__(self, list_tools: ListTools) -> None:
         self.list_tools = list_tools
         self.tools: Mapping[str, Tool] = {}
         self.calls = 0
         self.is_sound = True
+        self.minds_itself = False
 
 
 class Toolsets:
@@ -103,9 +107,9 @@ class Toolsets:
         live = self._live.get(owned.key)
         if live is None or not live.is_sound or not self._lifespans.is_open(owned.key):
             record = await self._record(owned, self._begin(owned))
-            if record.reason:
+            live = self._live.get(owned.key)
+            if live is None or (record.reason and not live.minds_itself):
                 raise _unavailable(f"{owned} is not connected: {record.reason}")
-            live = self._live[owned.key]
         if name not in live.tools:
             raise _unavailable(f"{owned} doesn't offer `{name}` any more")
         return live
@@ -135,11 +139,13 @@ class Toolsets:
                 live = self._kept(owned, list_tools, tools)
         except Exception as error:
             reason = _reason(error)
+            if (kept := self._live.get(owned.key)) is not None:
+                kept.minds_itself = isinstance(error, ToolsNotReady)
         if live is None:
             if (busy := self._calls(owned)) > 0:
                 reason += f", while {busy} {'calls run' if busy > 1 else 'call runs'} on its connection"
-            else:
-                self._live.pop(owned.key, None)
+            elif (kept := self._live.get(owned.key)) is not None and not kept.minds_itself:
+                del self._live[owned.key]
             log.warning("%s is not connected: %s", owned, reason)
             record = _record(owned, reason=reason)
         self._records[owned.key] = record
@@ -150,7 +156,7 @@ class Toolsets:
         live = self._live.get(owned.key)
         if live is None or live.list_tools is not list_tools:
             live = self._live[owned.key] = _Connection(list_tools)
-        live.tools, live.is_sound = tools, True
+        live.tools, live.is_sound, live.minds_itself = tools, True, False
         return live
 
     def _calls(self, owned: OwnedToolSet, list_tools: ListTools | None = None) -> int:

@@ -90,7 +90,7 @@ PAGES = {
     ),
     "plugin-system": Page(
         "plugin-system",
-        frozenset({*range(1, 81), *range(82, 86)}),
+        frozenset({*range(1, 81), *range(82, 88)}),
         {
             3: "there is no stack with positions: the order is that of `after` and ids, and `replaces` changes claims",
             6: "what the model sees of a result is a chain of all plugins, so that two of them are no conflict",

@@ -48,6 +48,7 @@ from lash_hookspecs import (
     unstructure,
 )
 from lash_plugin_provider_openai import OpenAiChatSettings
+from lash_plugin_provider_openai.chat_messages import MessageEncoder
 from lash_plugin_provider_openai.encode import RequestEncoder
 
 USER, ASSISTANT = MessageRole.USER, MessageRole.ASSISTANT
@@ -333,9 +334,11 @@ async def test_a_warm_turn_touches_nothing_of_a_long_history(monkeypatch: pytest
 
     monkeypatch.setattr(MessageRun, "__init__", counted_run)
     for name in ("_one_by_one", "_at_once"):
-        real = getattr(encoder, name)
+        real = getattr(MessageEncoder, name)
         monkeypatch.setattr(
-            encoder, name, lambda messages, more, real=real: handled.append(len(messages)) or real(messages, more)
+            MessageEncoder,
+            name,
+            lambda self, messages, more, real=real: handled.append(len(messages)) or real(self, messages, more),
         )
 
     def answer(request: LlmRequest) -> str:

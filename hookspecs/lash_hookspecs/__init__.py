@@ -876,9 +876,7 @@ _MODULES = {
         "TurnEndCommand",
         "TurnStartCommand",
     ),
-    "effect_hosts": (
-        "EffectHostSpec",
-    ),
+    "effect_hosts": ("EffectHostSpec",),
     "effect_outcomes": (
         "AssistantResponseOutcome",
         "AwaitEventOutcome",
@@ -1294,9 +1292,7 @@ _MODULES = {
         "ToolIntervention",
         "ToolInterventionKind",
     ),
-    "tool_search": (
-        "search_tools",
-    ),
+    "tool_search": ("search_tools",),
     "toolkit": (
         "FunctionTool",
         "ToolOptions",
@@ -1332,9 +1328,7 @@ _MODULES = {
         "ToolFailureSource",
         "ToolManifest",
     ),
-    "toolsets": (
-        "ToolSet",
-    ),
+    "toolsets": ("ToolSet",),
     "trace": (
         "TRACE_VERSION",
         "FlushingTraceSink",

@@ -258,6 +258,17 @@ _FROM_ONE = {
 }
 
 
+_WORDS = st.text("abc", min_size=1, max_size=4)
+_QUESTIONS: dict[Any, dict[str, st.SearchStrategy[Any]]] = {
+    lash_hookspecs.PersonChoice: {"choice_id": _WORDS},
+    lash_hookspecs.AskPerson: {
+        "question": _WORDS,
+        "choices": _WORDS.map(lambda id: (lash_hookspecs.PersonChoice(choice_id=id, text=id, allows=False),)),
+        "timeout_s": st.none() | st.floats(0.5, 10**6),
+    },
+}
+"""Of choices, one must say no."""
+
 _DOLLARS = st.integers(0, 1_000_000)
 _PRICE = st.integers(0, 10**9).map(lambda millionths: millionths / 10**6)
 _MONEY: dict[Any, dict[str, st.SearchStrategy[Any]]] = {
@@ -290,6 +301,7 @@ def values(tp: Any) -> st.SearchStrategy[Any]:
         if origin is lash_hookspecs.HandoffSession:  # whose task isn't that of the session
             made["create"] = values(lash_hookspecs.CreateSession).map(lambda each: attrs.evolve(each, task=None))
         made |= {name: st.none() | each for name, each in _MONEY.get(origin, {}).items()}
+        made |= _QUESTIONS.get(origin, {})
         # A class that holds itself does so one level deep here, or values would never end.
         for each in fields:
             if origin in get_args(each.type):
