@@ -34,6 +34,7 @@ def outcomes(turn: Any) -> list[Any]:
 
 @pytest.mark.statement(86, page="plugin-system")
 async def test_a_server_that_is_out_of_reach_fails_no_start_and_is_not_tried_again_at_once(tmp_path: Path) -> None:
+    """An MCP server that is out of reach does not fail the start of a host or of a turn."""
     text = "[plugin.tools-mcp.servers.r]\ncommand = 'no-such-program-here'\n"
     async with open_host("tools-mcp", says=["one", "two"], toml=text, folder=tmp_path) as host:
         assert (await host.run("go")).is_success
@@ -61,6 +62,7 @@ async def test_turns_wait_in_vain_for_a_server_that_hangs_but_twice(
 
 @pytest.mark.statement(87, page="plugin-system")
 async def test_the_limit_of_a_whole_call_fires_though_there_is_progress(tmp_path: Path) -> None:
+    """The limit of a whole call fires despite progress, which only puts off the limit of silence."""
     text = toml("progress-forever", idle_timeout_s=5.0, total_timeout_s=0.3)
     async with open_host("tools-mcp", says=first_tool, toml=text, folder=tmp_path) as host:
         turn = await host.run("go")

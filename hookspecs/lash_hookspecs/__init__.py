@@ -65,10 +65,10 @@ if TYPE_CHECKING:
         CommandSpec as CommandSpec,
     )
     from lash_hookspecs.compaction import (
-        CompactReason as CompactReason,
-        CompactRequest as CompactRequest,
         Compacted as Compacted,
         Compaction as Compaction,
+        CompactReason as CompactReason,
+        CompactRequest as CompactRequest,
         FrameSeed as FrameSeed,
     )
     from lash_hookspecs.connected_tools import (
@@ -417,8 +417,8 @@ if TYPE_CHECKING:
         ProcessAwait as ProcessAwait,
         ProcessAwaited as ProcessAwaited,
         ProcessCancel as ProcessCancel,
-        ProcessCancelRequested as ProcessCancelRequested,
         ProcessCancelled as ProcessCancelled,
+        ProcessCancelRequested as ProcessCancelRequested,
         ProcessCompleted as ProcessCompleted,
         ProcessFailed as ProcessFailed,
         ProcessInput as ProcessInput,
@@ -439,8 +439,8 @@ if TYPE_CHECKING:
     )
     from lash_hookspecs.prompts import (
         BuiltinEntry as BuiltinEntry,
-        DropReason as DropReason,
         DroppedPiece as DroppedPiece,
+        DropReason as DropReason,
         PromptBuiltin as PromptBuiltin,
         PromptContribution as PromptContribution,
         PromptEntry as PromptEntry,
@@ -483,9 +483,9 @@ if TYPE_CHECKING:
         SessionStateService as SessionStateService,
     )
     from lash_hookspecs.sessions import (
+        AppendedNodes as AppendedNodes,
         AppendSessionNodesRequest as AppendSessionNodesRequest,
         AppendSessionNodesResult as AppendSessionNodesResult,
-        AppendedNodes as AppendedNodes,
         AssembledTurn as AssembledTurn,
         AssistantOutput as AssistantOutput,
         DocumentRefItem as DocumentRefItem,
@@ -534,8 +534,8 @@ if TYPE_CHECKING:
         SessionSummary as SessionSummary,
         Store as Store,
         StoreContext as StoreContext,
-        StoreSpec as StoreSpec,
         StoredComponent as StoredComponent,
+        StoreSpec as StoreSpec,
         UsageDelta as UsageDelta,
         attachment_id as attachment_id,
         frame_node_id as frame_node_id,
@@ -681,8 +681,8 @@ if TYPE_CHECKING:
         Finished as Finished,
         Handoff as Handoff,
         OverBudget as OverBudget,
-        StopReason as StopReason,
         Stopped as Stopped,
+        StopReason as StopReason,
         SubmittedError as SubmittedError,
         TerminationPolicy as TerminationPolicy,
         ToolFailed as ToolFailed,

@@ -157,13 +157,21 @@ def tag_of(cls: type) -> tuple[str, str]:
     return field, cls.tag  # type: ignore[attr-defined]  # the same
 
 
+_NAMED: dict[type, tuple[str, ...]] = {
+    lash_hookspecs.AskPerson: ("question",),
+    lash_hookspecs.PersonChoice: ("choice_id",),
+}
+"""Fields that may not be empty."""
+
+
 @cache
 def an_example(cls: type) -> Any:
     """The plainest value of a class: every field that has a default keeps it."""
     if cls is RuntimeEffectEnvelope:
         return envelope_of(an_example(lash_hookspecs.SleepCommand))
     needed = [each for each in attrs.fields(attrs.resolve_types(cls)) if each.init and each.default is attrs.NOTHING]
-    return cls(**{each.alias: _plainest(each.type) for each in needed})
+    words = dict.fromkeys(_NAMED.get(cls, ()), "a")
+    return cls(**{each.alias: _plainest(each.type) for each in needed} | words)
 
 
 def _plainest(tp: Any) -> Any:
@@ -263,7 +271,7 @@ _QUESTIONS: dict[Any, dict[str, st.SearchStrategy[Any]]] = {
     lash_hookspecs.PersonChoice: {"choice_id": _WORDS},
     lash_hookspecs.AskPerson: {
         "question": _WORDS,
-        "choices": _WORDS.map(lambda id: (lash_hookspecs.PersonChoice(choice_id=id, text=id, allows=False),)),
+        "choices": _WORDS.map(lambda word: (lash_hookspecs.PersonChoice(choice_id=word, text=word, allows=False),)),
         "timeout_s": st.none() | st.floats(0.5, 10**6),
     },
 }
