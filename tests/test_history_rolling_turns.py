@@ -103,6 +103,7 @@ async def test_over_thirty_turns_the_window_holds_and_the_prefix_changes_only_wi
     assert breaks(model.requests) == compactions
     assert set(changed) == {("history-rolling", "threshold")}
     assert shown.text.startswith("Summary of the conversation before:")
+    assert shown.role == "user"  # a system message would give a service's authority to what a web page said
     assert all(f"SUM {at}" in each for at, each in enumerate(model.asked[1:], 1))
     assert "question 0 " in model.asked[0]
     assert "(calls look with" in model.asked[0]

@@ -44,6 +44,7 @@ async def compact(ctx: CompactHookContext) -> FrameSeed | None:
     """The summary and the latest messages; None if there is nothing to sum up.
 
     Where no model answers, a note stands for the summary, so that the turn can go on; unless somebody asked for it.
+    It is no system message: those are a service's instructions, and a summary may tell what a web page wanted done.
     """
     options, messages = ctx.options, ctx.messages
     window = ctx.context_window
@@ -63,7 +64,7 @@ async def compact(ctx: CompactHookContext) -> FrameSeed | None:
             raise
         log.warning("the conversation was cut without a summary: %s", error)
         text = "[What was said before is left out here, since it didn't fit, and could not be summed up.]"
-    return FrameSeed(messages=(text_message(f"{SUMMARY}{ctx.turn_id}-{ctx.why}", MessageRole.SYSTEM, text), *latest))
+    return FrameSeed(messages=(text_message(f"{SUMMARY}{ctx.turn_id}-{ctx.why}", MessageRole.USER, text), *latest))
 
 
 def _chars_per_token(ctx: CompactHookContext) -> float:

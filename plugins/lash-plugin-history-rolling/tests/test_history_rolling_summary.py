@@ -39,12 +39,12 @@ def test_the_latest_messages_begin_with_a_user_and_fit(keep: int, at: int) -> No
 
 
 def test_a_transcript_has_the_summary_before_and_the_latest() -> None:
-    summary = said("summary-t", "what was before", MessageRole.SYSTEM)
+    summary = said("summary-t", "what was before")
     whole = transcript([summary, *TALK], None)
-    assert whole.startswith("system:\nwhat was before\n\nuser:\nxxx")
+    assert whole.startswith("user:\nwhat was before\n\nuser:\nxxx")
     assert "(result of look: zzz" in whole
     short = transcript([summary, *TALK], 200)
-    assert short.startswith("system:\nwhat was before\n\n[… some of it is left out here …]")
+    assert short.startswith("user:\nwhat was before\n\n[… some of it is left out here …]")
     assert short.endswith("user:\n" + "x" * 40)
     assert len(short) < 300
 

@@ -56,7 +56,7 @@ class ReadResource:
             name=f"mcp__{connection.name}__read_resource",
             description=f"Read a resource of the MCP server `{connection.name}` by its URI.",
             input_schema={"type": "object", "properties": {"uri": {"type": "string"}}, "required": ["uri"]},
-            effect=ToolEffect.PURE,
+            effect=ToolEffect.IDEMPOTENT,  # what a model writes goes to the server: guards let a pure tool pass
         )
         self._connection = connection
 
