@@ -35,7 +35,7 @@ def made(folder: Path, packages: Sequence[str], node_packages: Sequence[str]) ->
         if (npm := which("npm")) is not None:
             command = [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", new / "node", *node_packages]
             try:
-                subprocess.run(command, check=True, timeout=180)
+                subprocess.run(command, check=True, timeout=60)
             except subprocess.SubprocessError as error:
                 print(f"the tests that need it are skipped: {error}")
         try:

@@ -73,6 +73,7 @@ class DirectCalls:
         self._place: DirectPlace | None = None
         self.budget: TurnBudget | None = None
         self._known: dict[str, tuple[DirectCommand | None, DirectOutcome]] = {}
+        self.began_at_ms = 0
 
     async def within(self, parent: RuntimeEffectEnvelope, live: Callable[[], Awaitable[T]]) -> T:
         """Run an effect that has hooks in it: they may ask meanwhile. No two of these overlap."""
@@ -184,8 +185,11 @@ class DirectCalls:
     # ---- turns on other sessions ------------------------------------------------------------------------------------
 
     async def settle(self, place: DirectPlace, plugin_id: str, turn: AssembledTurn, model: str) -> None:
-        """Have a record of what a turn on another session has cost, once for each; it was made and paid there."""
-        if turn.usage == TokenUsage():
+        """Have a record of what a turn on another session has cost, once for each; it was made and paid there.
+
+        One that began before this turn is a stored one, which was paid for before.
+        """
+        if place.is_over or turn.usage == TokenUsage() or turn.started_at_ms < self.began_at_ms:
             return
         provider_id, _, name = model.partition(":")
         scope = place.parent.invocation.scope
@@ -195,15 +199,17 @@ class DirectCalls:
         if asked.key in self._known:
             return
 
+        outcome = evolve(begun(command), result=LlmResponse(usage=turn.usage))
+        self._known[asked.key] = (command, outcome)  # at once: two calls may wait for the same turn
+
         async def known(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-            return evolve(begun(command), result=LlmResponse(usage=turn.usage))
+            return outcome
 
         try:
-            outcome = expect(await self._plan.controller.execute(asked, known), DirectOutcome)
+            expect(await self._plan.controller.execute(asked, known), DirectOutcome)
         except Exception as error:
             place.fault = place.fault or error
             raise
-        self._known[asked.key] = (command, outcome)
         made = [each for each in self.count() if (each.source, each.model) == (outcome.source, outcome.model)]
         self._show(evolve(made[0], usage=turn.usage))
 

@@ -27,7 +27,7 @@ from lash_hookspecs.llm import (
     ProviderFailureKind,
     TokenUsage,
 )
-from lash_hookspecs.llm_messages import ImageBlock, LlmBlock, LlmMessage, TextBlock, ToolResultBlock
+from lash_hookspecs.llm_messages import ImageBlock, LlmBlock, LlmMessage, LlmRole, TextBlock, ToolResultBlock
 from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.replay import foreign_origin, stamp_response
 
@@ -146,8 +146,8 @@ async def _with_bytes(plan: TurnPlan, request: LlmRequest) -> tuple[LlmRequest, 
     """The request with its attachments' bytes, which no record holds, and the ids of those that are lost.
 
     In the place of a lost one the model reads that it is: every later request has it too, and none would be answered.
-    So it does in the place of what a tool returned and the model is known not to take. What a user sends, a provider
-    refuses.
+    So it does in the place of what a tool returned, or a user sent before, and the model is known not to take. What
+    a user sends now, a provider refuses.
     """
     if not request.attachments:
         return request, ()
@@ -162,7 +162,10 @@ async def _with_bytes(plan: TurnPlan, request: LlmRequest) -> tuple[LlmRequest, 
         attachments.append(LlmAttachment(reference=each.reference, data=data or b""))
     messages = request.messages
     if lost or untaken:
-        messages = tuple(_with_notes(message, lost, untaken) for message in messages)
+        asked = max((at for at, each in enumerate(messages) if _is_asked(each)), default=0)
+        messages = tuple(
+            _with_notes(each, lost if at == asked else {**untaken, **lost}) for at, each in enumerate(messages)
+        )
     ids = dict.fromkeys(request.attachments[index].reference.id for index in lost)
     return evolve(request, messages=messages, attachments=tuple(attachments)), tuple(ids)
 
@@ -173,10 +176,12 @@ def _takes(can: ModelCapability, media_type: str) -> bool:
     return kinds.get(media_type.partition("/")[0], can.documents) is not False
 
 
-def _with_notes(message: LlmMessage, lost: Mapping[int, str], untaken: Mapping[int, str]) -> LlmMessage:
-    of_tools = any(isinstance(block, ToolResultBlock) for block in message.blocks)
-    notes = {**untaken, **lost} if of_tools else lost
+def _is_asked(message: LlmMessage) -> bool:
+    """Whether a user said it; results of tools have the same role."""
+    return message.role is LlmRole.USER and not any(isinstance(each, ToolResultBlock) for each in message.blocks)
 
+
+def _with_notes(message: LlmMessage, notes: Mapping[int, str]) -> LlmMessage:
     def shown(block: LlmBlock) -> LlmBlock:
         note = notes.get(block.attachment_idx) if isinstance(block, ImageBlock) else None
         return block if note is None else TextBlock(text=note)

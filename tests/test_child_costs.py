@@ -82,6 +82,16 @@ async def test_what_a_child_s_turn_costs_is_in_its_parent_s_cost_and_in_the_sess
     assert len([each for each in shown if each.tag == "child_usage"]) == 2
 
 
+async def test_a_child_s_turn_that_an_earlier_turn_paid_for_is_charged_to_no_later_one() -> None:
+    """It was charged to every turn that asked for it, though it came from its receipt."""
+    children: list[AssembledTurn] = []
+    async with agent(says, tools=[delegating(children)], settings=settings()) as lash:
+        first = await (await lash.session("a")).run("Ask somebody.")
+        second = await (await lash.session("b")).run("Ask somebody.")
+    assert children[0] == children[1]
+    assert (first.cost, second.cost) == (Cost.of_usd(0.06), Cost.of_usd(0.04))
+
+
 @pytest.mark.parametrize(
     ("limits", "given", "stops"),
     [

@@ -150,12 +150,15 @@ async def test_a_document_of_a_session_is_on_the_wire(model: str) -> None:
 
 
 async def test_a_wire_without_documents_refuses_a_user_s_before_anything_is_sent() -> None:
-    """The turn ends typed and explained, and is paid for by nobody."""
+    """The turn ends typed and explained, and is paid for by nobody; the session goes on without the document."""
     with WireServer() as server:
         settings = over(server, "openai-chat")
         async with Lash.open("sqlite://", model="openai-chat:m", settings=settings) as lash:
-            turn = await (await lash.session()).run(READ)
-        assert server.requests == []
+            session = await lash.session()
+            turn = await session.run(READ)
+            assert server.requests == []
+            await session.run("Never mind.")
+        assert b"An attachment that this model doesn't take: application/pdf" in server.requests[0].body
     assert turn.outcome == Stopped(StopReason.PROVIDER_ERROR)
     (issue,) = turn.errors
     assert (issue.code, issue.provider_failure_kind) == (

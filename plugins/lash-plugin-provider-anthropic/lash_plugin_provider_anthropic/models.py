@@ -52,7 +52,7 @@ _BUDGET = evolve(
 
 # Names; what they can do; dollars for a million tokens: input, read from the cache, written to it, output.
 _ROWS: tuple[tuple[tuple[str, ...], ModelCapability, tuple[float, float | None, float | None, float]], ...] = (
-    (("claude-fable-5-2",), _ALWAYS_ON, (8, None, None, 40)),
+    (("claude-fable-5-2",), _ALWAYS_ON, (8, 0.2, 10, 40)),
     (("claude-fable-5-1",), _NEVER_FORCED, (10, 0.25, 12.5, 50)),
     (("claude-fable-5",), _ALWAYS_ON, (10, 1, 12.5, 50)),
     (("claude-opus-5-5",), _NEVER_FORCED, (4, 0.2, 5, 20)),
@@ -61,7 +61,7 @@ _ROWS: tuple[tuple[tuple[str, ...], ModelCapability, tuple[float, float | None, 
     (("claude-opus-4-7",), _CURRENT, (5, 0.5, 6.25, 25)),
     (("claude-opus-4-6",), _EARLIER, (5, 0.5, 6.25, 25)),
     (("claude-opus-4-5", "claude-opus-4-5-20251101"), _BUDGET, (5, 0.5, 6.25, 25)),
-    (("claude-sonnet-5-5",), _BETWEEN_TOOLS, (2, 0.2, 2.5, 10)),
+    (("claude-sonnet-5-5",), _BETWEEN_TOOLS, (2, 0.1, 2.5, 10)),
     (("claude-sonnet-5",), _CURRENT, (2, 0.2, 2.5, 10)),
     (("claude-sonnet-4-6",), _EARLIER, (3, 0.3, 3.75, 15)),
     (("claude-sonnet-4-5", "claude-sonnet-4-5-20250929"), _BUDGET, (3, 0.3, 3.75, 15)),
