@@ -202,6 +202,9 @@ async def answer(journalling: Journalling, key: str, choice: str, note: str, *, 
         raise ConfigurationError(text)
     if what.choice(choice) is None:
         raise ConfigurationError(f"`{choice}` is no answer to plugin `{what.plugin_id}`: it takes {_choices(what)}")
+    if what.until_ms is not None and journalling.now_ms() >= what.until_ms:
+        text = f"it is too late to answer: `lash resume {item.session_id}` goes on, and the call is denied"
+        raise ConfigurationError(text)
     _require_small(shown.tool_name, note)
     said = question_row(item.session_id, shown.turn_id, what, choice, note)
     await _record(journalling, item, row, said, None, key, wait)

@@ -78,6 +78,11 @@ class RecordedOnly(JournalController):
         self._ending = ending
         self._ended = False
 
+    @property
+    def ends(self) -> bool:
+        """Whether the turn is ended, not looked at."""
+        return self._ending
+
     def end(self) -> None:
         """The turn is stopped: from now on its end may be made."""
         self._ended = True

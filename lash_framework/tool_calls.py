@@ -54,6 +54,7 @@ __all__ = [
     "model_return",
     "perform",
     "prepared",
+    "refused",
     "runs_in_thread",
     "too_deep_call",
     "unknown_call",
@@ -101,6 +102,11 @@ def failure(
     text = storable_text(message if more <= 0 else f"{message[:MAX_FAILURE_CHARS]} … (and {more} more characters)")
     code = storable_text(code)
     return ToolCallOutput(ToolCallFailure(failure_class=kind, code=code, message=text, source=source, retry=retry))
+
+
+def refused(refusal: Refusal) -> ToolCallOutput:
+    """What a call comes to that isn't made."""
+    return failure(refusal.code, refusal.text, refusal.kind, ToolFailureSource.RUNTIME)
 
 
 def model_return(call_id: str, tool_name: str, outcome: ToolCallOutcome) -> ModelToolReturn:
@@ -213,7 +219,7 @@ async def perform(
 ) -> CompletedToolCall:
     """Run a call to its end, unless it is refused. `ctx` makes the tool's context from its plugin's id."""
     if refusal is not None:
-        return completed(call, failure(refusal.code, refusal.text, refusal.kind, ToolFailureSource.RUNTIME))
+        return completed(call, refused(refusal))
     owned = catalog.tools[call.tool_name]
     manifest = owned.tool.manifest
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from attrs import evolve
 
+from lash_framework.journal import JournalController
 from lash_framework.journal_errors import JournalRefusal
 from lash_framework.open_calls import OpenCall
+from lash_framework.recorded_only import RecordedOnly
 from lash_framework.result_room import ResultRoom
 from lash_framework.tool_calls import completed
 from lash_framework.tool_hooks import ToolHooks
@@ -36,6 +38,12 @@ async def heed(plan: TurnPlan, hooks: ToolHooks, room: ResultRoom, call: OpenCal
     if not call.questions:
         return
     answers = await answers_to(plan, call.place.scope, call.asked.call_id, call.questions)
+    if _is_gone(plan, call):
+        # It was there when people were asked, and what they said is not to be lost to a forgotten option: with nobody
+        # there to hear it, it would be recorded that nothing came of it.
+        name = call.asked.tool_name
+        text = f"`{name}`, about which a person was asked, isn't here any more: name its plugin, or give the same tools"
+        raise JournalRefusal("tool_gone", text, label=f"tool_call `{name}` ({call.asked.call_id})")
     found = await hooks.answered(call.asked, call.place, call.questions, answers)
     call.questions = ()
     call.found += found.interventions
@@ -43,11 +51,14 @@ async def heed(plan: TurnPlan, hooks: ToolHooks, room: ResultRoom, call: OpenCal
     output = found.output or call.unasked
     if output is not None:
         _end(hooks, room, call, output)
-    elif call.asked.tool_name not in plan.tools.catalog.tools:
-        # It was there when people were asked, and what they allowed is not to be lost to a forgotten option.
-        name = call.asked.tool_name
-        text = f"`{name}`, which a person has allowed, isn't here any more: name its plugin, or give the same tools"
-        raise JournalRefusal("tool_gone", text, label=f"tool_call `{name}` ({call.asked.call_id})")
+
+
+def _is_gone(plan: TurnPlan, call: OpenCall) -> bool:
+    """Whether a call is still to be made here, and its tool is gone."""
+    journal = plan.controller
+    if not isinstance(journal, JournalController) or (isinstance(journal, RecordedOnly) and journal.ends):
+        return False
+    return call.asked.tool_name not in plan.tools.catalog.tools and not journal.has_row(call.place.key)
 
 
 def _end(hooks: ToolHooks, room: ResultRoom, call: OpenCall, output: ToolCallOutput) -> None:

@@ -23,7 +23,8 @@ from lash_framework.hook_orders import HookOrders, recorded_changes
 from lash_framework.hooks import Bind, HookImpl, items_of, spoken
 from lash_framework.journal import JournalController
 from lash_framework.result_room import ResultRoom
-from lash_framework.tool_calls import completed, model_return, was_refused
+from lash_framework.session_tools import Refusal
+from lash_framework.tool_calls import completed, model_return, refused, was_refused
 from lash_framework.tool_directives import (
     ALLOWED,
     asked_part,
@@ -55,11 +56,7 @@ from lash_hookspecs.tool_contexts import (
     ToolMoment,
 )
 from lash_hookspecs.tool_interventions import ToolIntervention
-from lash_hookspecs.tools import (
-    CompletedToolCall,
-    PendingToolCall,
-    ToolCallOutput,
-)
+from lash_hookspecs.tools import CompletedToolCall, PendingToolCall, ToolCallOutput
 from lash_hookspecs.values import frozen
 
 __all__ = ["CallPlace", "ToolHooks"]
@@ -126,9 +123,9 @@ class ToolHooks:
         if journal is not None and journal.has_row(place.key) and not journal.has_row(key):
             return ToolHooksOutcome(call_id=call.call_id)
         # Whatever is called is decided about: what a search found, too, and what only tools call.
-        is_refused = self._plan.tools.refusal(call.tool_name, nested=place.parent_id is not None) is not None
+        refusal = self._plan.tools.refusal(call.tool_name, nested=place.parent_id is not None)
         live = partial(self._decide, place.key, call, callers)
-        return await self._ask(ToolSeam.BEFORE, key, call, place, live, is_refused)
+        return await self._ask(ToolSeam.BEFORE, key, call, place, live, refusal)
 
     async def answered(
         self,
@@ -155,8 +152,8 @@ class ToolHooks:
         if journal is not None and journal.has_kind(*_BEHIND) and not journal.has_row(key):
             return ToolHooksOutcome(call_id=done.call_id)
         call = PendingToolCall(call_id=done.call_id, tool_name=done.tool_name, args=done.args, replay=done.replay)
-        live, refused = partial(self._look, place.key, call, done, ran), was_refused(done.output.outcome)
-        return await self._ask(ToolSeam.AFTER, key, call, place, live, refused, done)
+        live = partial(self._look, place.key, call, done, ran)
+        return await self._ask(ToolSeam.AFTER, key, call, place, live, done=done)
 
     async def take(self, within: HookRecord) -> None:
         """A call was answered from its record, and with it the hooks around the calls that its tool had made."""
@@ -189,17 +186,20 @@ class ToolHooks:
         call: PendingToolCall,
         place: CallPlace,
         live: Callable[[ToolMoment], Awaitable[ToolHooksOutcome]],
-        is_refused: bool = False,
+        refusal: Refusal | None = None,
         done: CompletedToolCall | None = None,
     ) -> ToolHooksOutcome:
-        """Send the question across the effect boundary, one call's at a time; `is_refused`: the call isn't made."""
+        """Send the question across the effect boundary, one call's at a time. A call with a `refusal` isn't made."""
         plan = self._plan
         command = ToolHooksCommand(seam=seam, call_id=call.call_id, tool_name=call.tool_name, args=call.args)
         wrapped = envelope(place.scope, command, f"{seam}:{call.call_id}", key=key)
 
         async def asked() -> ToolHooksOutcome:
             owned = plan.tools.catalog.tools.get(call.tool_name)
-            if owned is None or is_refused:
+            if refusal is not None and owned is not None:
+                # Recorded, since it holds: by the time the call would be made the tool may be shown, and nobody asked.
+                return ToolHooksOutcome(call_id=call.call_id, output=refused(refusal))
+            if owned is None or (done is not None and was_refused(done.output.outcome)):
                 return ToolHooksOutcome(call_id=call.call_id)  # nobody's tool is nobody's business
             await plan.controller.flush()  # what was paid for must not hang on a slow hook
             moment = ToolMoment(

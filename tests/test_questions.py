@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from agents import agent, inline_agent, plugin
 from attrs import define, field, frozen
@@ -30,6 +31,7 @@ from lash_hookspecs import (
     ShortCircuitTool,
     ToolCallContext,
     ToolCallSuccess,
+    TurnBlocked,
     TurnSuspended,
     tool,
 )
@@ -106,7 +108,7 @@ class World:
             return Reply(text="", tool_calls=[Call(*each, f"c{at}") for at, each in enumerate(calls)])
 
         plugins = [self.asker()] if plugins is None else plugins
-        return agent(script, tools=self.tools(), plugins=plugins, **options)
+        return agent(script, **{"tools": self.tools(), "plugins": plugins, **options})
 
 
 A, B = ("act", {"what": "a"}), ("act", {"what": "b"})
@@ -324,6 +326,22 @@ async def test_who_isnt_answered_in_time_is_not_allowed() -> None:
     assert world.heard == ["a: None"]
 
 
+async def test_an_answer_that_comes_too_late_is_refused() -> None:
+    """It was taken, and the call was made, hours after it counted as denied."""
+    world = World(ask=AskPerson("May it?", timeout_s=0.3))
+    async with world.open(A) as lash:
+        await suspended(lash)
+        (call,) = await lash.pending()
+        assert call.question is not None
+        assert call.question.until_ms is not None
+        while lash.world.now_ms() < call.question.until_ms:
+            await anyio.lowlevel.checkpoint()
+        with pytest.raises(ConfigurationError, match="too late"):
+            await lash.answer(call.key, "allow")
+        (done,) = await (await lash.session("s", recover=False)).recover()
+    assert codes(done.turn) == ["question_timeout"]
+
+
 async def _recovered(lash: Lash) -> Any:
     try:
         return await (await lash.session("s", recover=False)).recover()
@@ -398,6 +416,65 @@ async def test_what_a_plugin_asked_holds_though_it_is_gone_when_the_turn_goes_on
         await answered(lash, c0="deny", c1="allow")
         (done,) = await (await lash.session("s", recover=False)).recover()
     assert codes(done.turn) == ["denied_by_person", "did b"]
+
+
+@pytest.mark.parametrize(("choice", "came"), [("deny", "denied_by_person"), ("allow", "did a")])
+async def test_what_a_person_said_is_kept_for_whoever_has_the_tool(choice: str, came: str, tmp_path: Path) -> None:
+    """With nobody there to hear a denial, it was recorded that nothing came of it; and then the call was made."""
+    world, store = World(), f"sqlite:///{tmp_path}/lash.db"
+    async with world.open(A, store=store) as lash:
+        await suspended(lash)
+        await answered(lash, c0=choice)
+    async with world.open(A, store=store, tools=[]) as lash:
+        with pytest.raises(TurnBlocked, match="isn't here any more"):
+            await (await lash.session("s", recover=False)).recover()
+    async with world.open(A, store=store) as lash:
+        (done,) = await (await lash.session("s", recover=False)).recover(force=True)
+    assert codes(done.turn) == [came]
+    assert world.asked["answered"] == 1
+    assert world.heard == [f"a: {choice}"]
+
+
+async def test_what_ran_is_told_when_its_turn_is_cancelled_where_its_tool_is_gone(tmp_path: Path) -> None:
+    world, store = World(), f"sqlite:///{tmp_path}/lash.db"
+    async with world.open(A, B, store=store) as lash:
+        await suspended(lash)
+        await answered(lash, c0="allow")
+        assert len((await suspended(lash)).keys) == 1
+    assert world.deeds == ["a"]
+    async with world.open(A, B, store=store, tools=[]) as lash:
+        session = await lash.session("s", recover=False)
+        await session.cancel("never mind")
+        (done,) = await session.recover()
+    first, second = (each.output.outcome for each in done.turn.tool_calls)
+    assert "ran" in getattr(first, "message", "") or getattr(first, "value", None) == "did a"
+    assert getattr(second, "message", "") == "the turn was cancelled"
+
+
+async def test_a_call_that_was_refused_stays_refused_though_its_tool_comes_back_meanwhile() -> None:
+    """No hook was asked about it. It was judged again when it would be made, and ran past all guards."""
+    world = World()
+    act, look, *_ = world.tools()
+
+    class Away:
+        manifest, is_async, unavailable = act.manifest, True, "it is away"
+
+        async def call(self, ctx: ToolCallContext, args: Any) -> object:
+            return await act.call(ctx, args)
+
+    away = Away()
+
+    async def lash_before_tool_call(ctx: Any, call: Any) -> Any:
+        world.asked[call.tool_name] += 1
+        away.unavailable = None  # type: ignore[assignment]  # it is back
+
+    async with world.open(
+        A, ("look", {}), tools=[away, look], plugins=[plugin("guard", lash_before_tool_call)]
+    ) as lash:
+        turn = await (await lash.session("s")).run("go", turn_id="t")
+    assert codes(turn) == ["tool_unavailable", "seen"]
+    assert world.deeds == ["looked "]
+    assert world.asked == {"look": 1}
 
 
 @pytest.mark.costly
