@@ -192,7 +192,7 @@ class DirectCalls:
         if place.is_over or turn.usage == TokenUsage() or turn.started_at_ms < self.began_at_ms:
             return
         provider_id, _, name = model.partition(":")
-        scope = place.parent.invocation.scope
+        scope = self._plan.scope  # whichever step of the turn asks for it
         command = DirectCommand(provider_id, LlmRequest(model=name, messages=()), plugin_id)
         id = f"turn:{turn.state.session_id}:{turn.turn_id}"
         asked = envelope(scope, command, id, caused_by=place.parent.invocation.causal_ref())

@@ -33,7 +33,7 @@ from lash_framework.tool_calls import (
     waiting_call,
     without_attachment,
 )
-from lash_framework.tool_decisions import decide, heed
+from lash_framework.tool_decisions import decide, heed, require_tools
 from lash_framework.tool_deferrals import Deferral, answered, deferral_of, wait_of
 from lash_framework.tool_directives import with_after
 from lash_framework.tool_hooks import CallPlace, ToolHooks
@@ -127,6 +127,7 @@ class ToolBatch:
                     raise
                 log.warning("the call of tool `%s` ended without a result", call.asked.tool_name, exc_info=error)
 
+        require_tools(self._plan, batch)
         for call in batch if self._hooks.decides else ():  # in a row: these may change what plugins remember
             await decide(self._hooks, self._room, call)
         # Who was answered first is heard first, also when the turn goes on once more.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import evolve
 
 from lash_framework.journal import JournalController
@@ -15,7 +17,7 @@ from lash_framework.tool_questions import answers_to
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.tools import ToolCallOutput
 
-__all__ = ["decide", "heed"]
+__all__ = ["decide", "heed", "require_tools"]
 
 
 async def decide(hooks: ToolHooks, room: ResultRoom, call: OpenCall) -> None:
@@ -38,12 +40,8 @@ async def heed(plan: TurnPlan, hooks: ToolHooks, room: ResultRoom, call: OpenCal
     if not call.questions:
         return
     answers = await answers_to(plan, call.place.scope, call.asked.call_id, call.questions)
-    if _is_gone(plan, call):
-        # It was there when people were asked, and what they said is not to be lost to a forgotten option: with nobody
-        # there to hear it, it would be recorded that nothing came of it.
-        name = call.asked.tool_name
-        text = f"`{name}`, about which a person was asked, isn't here any more: name its plugin, or give the same tools"
-        raise JournalRefusal("tool_gone", text, label=f"tool_call `{name}` ({call.asked.call_id})")
+    if _is_gone(plan, call):  # with nobody there to hear it, it would be recorded that nothing came of the answer
+        raise _gone(call, "about which a person was asked")
     found = await hooks.answered(call.asked, call.place, call.questions, answers)
     call.questions = ()
     call.found += found.interventions
@@ -51,6 +49,24 @@ async def heed(plan: TurnPlan, hooks: ToolHooks, room: ResultRoom, call: OpenCal
     output = found.output or call.unasked
     if output is not None:
         _end(hooks, room, call, output)
+
+
+def require_tools(plan: TurnPlan, batch: Sequence[OpenCall]) -> None:
+    """Raise `JournalRefusal` if a call is still to be made of a tool that the model was told of, and that is gone.
+
+    A turn that goes on may lack it by mistake, such as a forgotten option; that there is no such tool is recorded for
+    good.
+    """
+    told = {each.name for each in plan.tools.told or ()}
+    for call in batch:
+        if call.asked.tool_name in told and _is_gone(plan, call):
+            raise _gone(call, "of which the model was told")
+
+
+def _gone(call: OpenCall, whose: str) -> JournalRefusal:
+    name = call.asked.tool_name
+    text = f"`{name}`, {whose}, isn't here any more: name its plugin, or give the same tools"
+    return JournalRefusal("tool_gone", text, label=f"tool_call `{name}` ({call.asked.call_id})")
 
 
 def _is_gone(plan: TurnPlan, call: OpenCall) -> bool:
