@@ -151,7 +151,7 @@ def test_a_mistake_in_lash_toml_is_named_with_file_and_line(lash: Cli) -> None:
     [
         ('model = "zzzz:x"', "lash.toml:1: unknown provider `zzzz`: known: "),
         ('\nmodel = "gpt-5"', "lash.toml:2: model `gpt-5` names no provider: type "),
-        ('\n\nmode = "a"', "lash.toml:3: unknown mode `a`: known: `standard`"),
+        ('\n\nmode = "a"', "lash.toml:3: unknown mode `a`: known: `coder`, `research`, `standard`"),
     ],
 )
 def test_a_model_or_mode_in_lash_toml_that_is_not_there_is_named_with_its_line(
@@ -173,8 +173,8 @@ def test_a_mode_that_is_gone_is_named_with_its_session_and_the_way_out(lash: Cli
         done = lash.run(*command, "--session", "s")
         assert (done.code, done.err) == (
             2,
-            "lash: session `s`: unknown mode `review`: known: `standard`; it had that mode before, "
-            "`--mode standard` runs it in `standard`\n",
+            "lash: session `s`: unknown mode `review`: known: `coder`, `research`, `standard`; "
+            "it had that mode before, `--mode standard` runs it in `standard`\n",
         )
     assert lash.run("run", "hi", "--session", "s", "--mode", "standard").code == 0
 
