@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import stat
 import subprocess
@@ -18,6 +19,10 @@ from lash_hookspecs import ConfigurationError, PluginError, ToolCallSuccess, Too
 from lash_plugin_tools_files import plugin, writing
 from lash_plugin_tools_files.options import FilesOptions
 from lash_plugin_tools_files.tools import files_tools
+
+beside_a_mode = pytest.mark.skipif(
+    importlib.util.find_spec("lash_plugin_mode_standard") is None, reason="turns need a mode, which is another plugin"
+)
 
 MODE = '[modes.files]\nextends = "standard"\nplugins = ["tools-files"]\n'
 
@@ -51,6 +56,7 @@ def test_each_tool_says_what_a_second_call_would_do(tmp_path: Path) -> None:
     assert [each.manifest.name for each in reading] == ["read_file", "glob", "grep"]
 
 
+@beside_a_mode
 async def test_a_mode_that_names_it_has_its_tools(lash_host: Any, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\ntwo\n")
     says = [call("edit_file", path="a.txt", old_string="two", new_string="three"), call("read_file", path="a.txt"), "."]
@@ -62,6 +68,7 @@ async def test_a_mode_that_names_it_has_its_tools(lash_host: Any, tmp_path: Path
     ]
 
 
+@beside_a_mode
 @pytest.mark.statement(81)
 async def test_no_mode_has_them_that_does_not_name_them(lash_host: Any) -> None:
     async with lash_host("tools-files", says=["Done."]) as host:
@@ -69,6 +76,7 @@ async def test_no_mode_has_them_that_does_not_name_them(lash_host: Any) -> None:
         assert not {"read_file", "write_file"} & {each.name for each in host.model.requests[0].tools}
 
 
+@beside_a_mode
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -85,12 +93,14 @@ async def test_a_wrong_option_is_named(lash_host: Any, tmp_path: Path, text: str
     assert says in str(caught.value)
 
 
+@beside_a_mode
 async def test_a_root_that_is_not_there_is_named(lash_host: Any, tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="there is no folder"):
         async with lash_host("tools-files", toml=toml(tmp_path / "nowhere"), mode="files"):
             raise AssertionError("unreachable")
 
 
+@beside_a_mode
 async def test_a_crash_loses_and_doubles_nothing(lash_crashes: Any, tmp_path: Path) -> None:
     """A write is made again, an edit never: of one that nobody knows of, the model is told."""
     path = tmp_path / "a.txt"
@@ -206,6 +216,7 @@ async def test_an_edit_of_what_was_changed_meanwhile_is_refused(
     assert (at.root / "here.txt").read_text() == "theirs\n"
 
 
+@beside_a_mode
 async def test_edits_of_one_answer_lose_none(lash_host: Any, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("".join(f"line {number:02}\n" for number in range(20)))
     edits = [call("edit_file", path="f", old_string=f"line {n:02}", new_string=f"row {n:02}") for n in range(20)]

@@ -21,6 +21,10 @@ from lash_plugin_tools_shell.options import ShellOptions
 from lash_plugin_tools_shell.output import Tail, readable
 from lash_plugin_tools_shell.tools import shell_tools
 
+beside_a_mode = pytest.mark.skipif(
+    importlib.util.find_spec("lash_plugin_mode_standard") is None, reason="turns need a mode, which is another plugin"
+)
+
 MODE = '[modes.shell]\nextends = "standard"\nplugins = ["tools-shell"]\n'
 
 
@@ -54,6 +58,7 @@ def test_each_tool_says_what_a_second_call_would_do(tmp_path: Path) -> None:
     assert [each.manifest.name for each in one] == ["shell"]
 
 
+@beside_a_mode
 async def test_a_mode_that_names_it_has_a_shell(lash_host: Any, tmp_path: Path) -> None:
     says = [call("shell", command="echo hello; exit 1"), call("shell_start", command="cat", wait_s=0), "Done."]
     async with lash_host("tools-shell", says=says, toml=toml(tmp_path), mode="shell") as host:
@@ -64,12 +69,14 @@ async def test_a_mode_that_names_it_has_a_shell(lash_host: Any, tmp_path: Path) 
     assert PluginSurface(plugin_id="tools-shell", name="output", payload={"text": "hello\n"}) in host.events()
 
 
+@beside_a_mode
 async def test_no_mode_has_it_that_does_not_name_it(lash_host: Any) -> None:
     async with lash_host("tools-shell", says=["Done."]) as host:
         await host.run("Go")
         assert "shell" not in {each.name for each in host.model.requests[0].tools}
 
 
+@beside_a_mode
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -86,6 +93,7 @@ async def test_a_wrong_option_is_named(lash_host: Any, tmp_path: Path, text: str
     assert says in str(caught.value)
 
 
+@beside_a_mode
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -99,6 +107,7 @@ async def test_what_is_not_there_is_named(lash_host: Any, text: str, says: str) 
             raise AssertionError("unreachable")
 
 
+@beside_a_mode
 async def test_no_crash_runs_a_command_twice(lash_crashes: Any, tmp_path: Path) -> None:
     """Of one that nobody knows of, the model is told."""
     path = tmp_path / "runs"
