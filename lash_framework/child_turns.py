@@ -13,6 +13,8 @@ from lash_hookspecs.values import frozen
 
 __all__ = ["ChildTurns"]
 
+T = TypeVar("T", int, float)
+
 
 @frozen
 class ChildTurns:
@@ -46,9 +48,6 @@ class ChildTurns:
     async def settle(self, turn: AssembledTurn, policy: SessionPolicy) -> None:
         """Have a record of what it has cost, once, however often the tool asks for the turn."""
         await self.directs.settle(self.place, self.plugin_id, turn, policy.model)
-
-
-T = TypeVar("T", int, float)
 
 
 def _least(one: T | None, other: T | None) -> T | None:

@@ -78,7 +78,7 @@ def as_tool(given: Tool | ConnectedToolSet | Callable[..., Any]) -> Tool | Conne
         return given  # type: ignore[return-value]  # told apart so
     from lash_hookspecs.toolkit import FunctionTool
 
-    made: Tool = FunctionTool(given)  # type: ignore[arg-type]
+    made: Tool = FunctionTool(given)  # type: ignore[arg-type]  # a function, then
     return made
 
 

@@ -1,7 +1,7 @@
 """Servers of the services' protocols that others wrote, each a process of its own on this machine.
 
 They come from PyPI and npm and pin their web frameworks, so they are installed beside the project rather than into it
-(`python .ci/gateway.py FOLDER`). `LASH_GATEWAY_PYTHON` names the Pythons that may have them, as a PATH (by default this
+(`python .ci/peers.py FOLDER`). `LASH_GATEWAY_PYTHON` names the Pythons that may have them, as a PATH (by default this
 one), `LASH_TEST_AIMOCK` the folder of those from npm. What isn't there is skipped by name.
 """
 

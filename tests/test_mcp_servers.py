@@ -1,4 +1,4 @@
-"""MCP servers that others wrote, installed from their registries, as processes of their own (`.ci/mcp_servers.py`)."""
+"""MCP servers that others wrote, installed from their registries, as processes of their own (`.ci/peers.py`)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def needs(folder: Path, *names: str) -> list[str]:
     """The commands, or the test is skipped by the name of what isn't there."""
     for name in names:
         if not (folder / name).exists():
-            pytest.skip(f"`{name}` isn't installed: `python .ci/mcp_servers.py FOLDER`, and LASH_MCP_SERVERS=FOLDER")
+            pytest.skip(
+                f"`{name}` isn't installed: `python .ci/peers.py FOLDER`, and LASH_MCP_SERVERS=FOLDER/mcp-servers"
+            )
     return [str(folder / name) for name in names]
 
 

@@ -117,7 +117,7 @@ def test_an_answer_that_is_not_read_is_answered_for_if_its_id_can_be_seen(
     head: bytes, tail: bytes, number: Any
 ) -> None:
     found = refusal(head, tail, -1, "no")
-    assert (found and found.message.id) == number  # type: ignore[union-attr]
+    assert (found and found.message.id) == number  # type: ignore[union-attr]  # which of them is asserted
 
 
 # ---- results --------------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def words(text: str) -> dict[str, str]:
 )
 async def test_what_a_server_answers_is_a_value(given: types.CallToolResult, value: Any) -> None:
     output = await output_of(given, put, Redactor())
-    assert output.outcome.value == value  # type: ignore[union-attr]
+    assert output.outcome.value == value  # type: ignore[union-attr]  # which of them is asserted
 
 
 async def test_an_image_is_attached_by_what_its_bytes_say() -> None:
@@ -171,9 +171,9 @@ async def test_an_image_is_attached_by_what_its_bytes_say() -> None:
     embedded = {"type": "resource", "resource": {"uri": "f:///n", "blob": PNG}}
     broken = {"type": "image", "data": "AAAA", "mimeType": "image/png"}
     output = await output_of(result(image, embedded, broken), put, Redactor())
-    assert [each.media_type for each in output.outcome.attachments] == ["image/png"] * 2  # type: ignore[union-attr]
+    assert [each.media_type for each in output.outcome.attachments] == ["image/png"] * 2  # type: ignore[union-attr]  # which of them is asserted
     failed = await output_of(result(image, words("no"), isError=True), put, Redactor())
-    assert (failed.outcome.message, len(failed.outcome.attachments)) == ("no", 1)  # type: ignore[union-attr]
+    assert (failed.outcome.message, len(failed.outcome.attachments)) == ("no", 1)  # type: ignore[union-attr]  # which of them is asserted
 
 
 # ---- secrets --------------------------------------------------------------------------------------------------------
