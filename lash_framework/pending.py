@@ -193,7 +193,8 @@ async def answer(journalling: Journalling, key: str, choice: str, note: str, *, 
     """Record what a person says to a plugin's question about a call. The first answer counts.
 
     Raises `UnknownName` for a key that nothing waits under, or more than one does, `ConfigurationError` for one that
-    waits for something else and for a choice that there isn't, and `SessionBusy` while the turn runs, or waits for it.
+    waits for something else, a choice that there isn't and an answer after its time, and `SessionBusy` while the turn
+    runs, or waits for it.
     """
     item, row, what = await _named(journalling, key)
     shown = _shown(item, row, what)

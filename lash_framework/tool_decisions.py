@@ -57,9 +57,8 @@ def require_tools(plan: TurnPlan, batch: Sequence[OpenCall]) -> None:
     A turn that goes on may lack it by mistake, such as a forgotten option; that there is no such tool is recorded for
     good.
     """
-    told = {each.name for each in plan.tools.told or ()}
     for call in batch:
-        if call.asked.tool_name in told and _is_gone(plan, call):
+        if _is_gone(plan, call) and any(each.name == call.asked.tool_name for each in plan.tools.told or ()):
             raise _gone(call, "of which the model was told")
 
 
