@@ -1,4 +1,4 @@
-"""Run each plugin's tests in an environment of its own, with no sibling plugin installed.
+"""Run each plugin's tests in an environment of its own, with no sibling plugin but those that it depends on.
 
 The environment that runs this holds what all plugins may rely on: the contract, the kernel, the kits, the test
 tools. Each plugin gets a bare venv beside it, which sees that shared environment through one `.pth` line, so that pip
@@ -14,10 +14,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = sorted([*ROOT.glob("plugins/lash-plugin-*"), *ROOT.glob("docs/examples/lash-plugin-*")])
@@ -51,6 +54,18 @@ def installed_plugins(python: str) -> set[str]:
     return set(done.stdout.split())
 
 
+def with_siblings(plugin: Path) -> dict[str, Path]:
+    """The plugin, and the plugins of this checkout that it depends on: a mode depends on what it composes."""
+    found, left = {plugin.name: plugin}, [plugin]
+    while left:
+        declared = tomllib.loads((left.pop() / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        for name in {Requirement(each).name for each in declared.get("dependencies", ())} - found.keys():
+            if (sibling := ROOT / "plugins" / name) in PLUGINS:
+                found[name] = sibling
+                left.append(sibling)
+    return found
+
+
 def make_environment(folder: Path) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=False, symlinks=os.name != "nt")
@@ -66,12 +81,12 @@ def run(plugin: Path, scratch: Path) -> tuple[str, str | None]:
     """One plugin: what its tests printed, and what is wrong with it, or None."""
     if not (plugin / "tests").is_dir():
         return "", "has no tests"
-    python = make_environment(scratch / plugin.name)
+    python, wanted = make_environment(scratch / plugin.name), with_siblings(plugin)
     try:
-        pip_install(python, "-e", str(plugin))
+        pip_install(python, *(part for path in wanted.values() for part in ("-e", str(path))))
     except subprocess.CalledProcessError as error:
         return error.stdout, "can't be installed"
-    if (found := installed_plugins(python)) != {plugin.name}:
+    if (found := installed_plugins(python)) != wanted.keys():
         return "", f"is not alone: {', '.join(sorted(found)) or 'nothing'} installed"
     # -P: the current directory stays off sys.path, as in a user's environment.
     done = subprocess.run(
