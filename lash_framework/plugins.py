@@ -123,11 +123,17 @@ class LoadReport:
 
 
 class _Manager(pluggy.PluginManager):
-    """pluggy's, that sees at once that a module's name is no hook: `inspect` takes most of the time of registering."""
+    """pluggy's, that sees at once what is no hook, and a module's: `inspect` takes most of the time of registering."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        if isinstance(plugin, ModuleType) and not issubclass(type(vars(plugin).get(name)), _HOOKABLE):
+        if name.startswith("__"):
             return None
+        if isinstance(plugin, ModuleType):
+            kind = type(member := vars(plugin).get(name))
+            if kind is FunctionType:
+                return vars(member).get(f"{PROJECT}_impl")
+            if not issubclass(kind, _HOOKABLE):
+                return None
         return super().parse_hookimpl_opts(plugin, name)
 
 
