@@ -15,6 +15,7 @@ import pytest
 from agents import agent, plugin
 from attrs import define, field
 from cli_kit import Cli, Terminal
+from loops import on_asyncio
 
 from lash_framework import Lash
 from lash_framework.settings import load_settings
@@ -535,6 +536,7 @@ def test_the_table_of_attacks_is_long_enough() -> None:
 # ---- crashes, terminals ---------------------------------------------------------------------------------------------
 
 
+@on_asyncio
 @pytest.mark.costly
 async def test_a_crash_anywhere_loses_no_decision(tmp_path: Path) -> None:
     """Each call is asked about, and answered, once."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loops import on_asyncio
 from mcp_kit import started
 
 from lash_framework.testing import call, crash_at_every_effect, crash_host, open_host
@@ -118,6 +119,7 @@ async def test_a_person_is_asked_before_the_model_is(protocol: str, tmp_path: Pa
     assert outcome.value == "baptized Ada"
 
 
+@on_asyncio
 @pytest.mark.costly
 async def test_a_call_of_a_server_that_may_ask_survives_a_crash_anywhere(tmp_path: Path) -> None:
     settings = toml("legacy", tmp_path / "log", elicitation="ask", sampling="allow")

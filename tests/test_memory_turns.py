@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from loops import on_asyncio
 
 from lash_framework.testing import call, crash_at_every_effect, crash_host
 from lash_hookspecs import (
@@ -252,6 +253,7 @@ async def test_a_crash_pays_no_note_twice_that_is_recorded(lash_crashes: Any) ->
     assert any("direct" in each for each in labels)
 
 
+@on_asyncio
 @pytest.mark.costly
 async def test_a_crash_with_notes_in_the_place_of_history_loses_none(lash_host: Any, tmp_path: Path) -> None:
     """The turn after six others: its view is of notes, and it makes one, and a reflection."""

@@ -13,6 +13,7 @@ import anyio
 import pytest
 from agents import agent, inline_agent, plugin
 from attrs import define, field, frozen
+from loops import on_asyncio
 
 from lash_framework import Lash
 from lash_framework.settings import load_settings
@@ -477,6 +478,7 @@ async def test_a_call_that_was_refused_stays_refused_though_its_tool_comes_back_
     assert world.asked == {"look": 1}
 
 
+@on_asyncio
 @pytest.mark.costly
 async def test_a_crash_anywhere_loses_no_question_and_no_answer() -> None:
     """Killed at every place: each call that was asked about is made once, after its answer."""
