@@ -24,8 +24,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = sorted([*ROOT.glob("plugins/lash-plugin-*"), *ROOT.glob("docs/examples/lash-plugin-*")])
-# What is costly, or runs on trio, comes out the same beside siblings, where it has run already.
-WANTED = ["-m", "not soak and not costly", "-k", "not trio"]
+# What is costly, runs on trio or is a kit's comes out the same beside siblings, where it has run already.
+WANTED = ["-m", "not soak and not costly", "-k", "not trio and not conformance"]
 SHARED = ["./hookspecs", ".[cli]", *sorted(f"./{kit.relative_to(ROOT)}" for kit in ROOT.glob("plugins/lash-*-kit"))]
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
