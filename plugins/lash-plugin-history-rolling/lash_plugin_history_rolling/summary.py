@@ -44,7 +44,7 @@ async def compact(ctx: CompactHookContext) -> FrameSeed | None:
     """The summary and the latest messages; None if there is nothing to sum up.
 
     Where no model answers, a note stands for the summary, so that the turn can go on; unless somebody asked for it.
-    It is no system message: those are a service's instructions, and a summary may tell what a web page wanted done.
+    It is no message of the system: a summary may tell what a web page wanted done.
     """
     options, messages = ctx.options, ctx.messages
     window = ctx.context_window

@@ -105,11 +105,7 @@ def tokens_of(messages: Iterable[Message]) -> int:
 
 
 def note(turn_id: str, text: str) -> PluginMessage:
-    """Notes on what was said up to the end of a turn.
-
-    It is no system message: those at the beginning of a view are a service's instructions, and a note may tell what a
-    web page wanted the model to do.
-    """
+    """Notes on what was said up to the end of a turn; no message of the system, since they tell what anybody wanted."""
     content = f"Notes on an earlier part of this conversation, which is left out:\n\n{text}"
     return PluginMessage(role=MessageRole.USER, content=content, id=f"{_NOTE}{turn_id}")
 
