@@ -20,13 +20,13 @@ def toml(protocol: str, log: Path, **options: Any) -> str:
     return started("shop", ASKING, protocol, str(log), wait_s=30.0, **options)
 
 
-def wants(tool: str) -> Any:
+def wants(tool: str, **args: Any) -> Any:
     def says(request: LlmRequest) -> Any:
         if request.messages[0].role == "system" and request.messages[0].blocks[0].text == "Be brief.":  # type: ignore[union-attr]
             return "Ada"
         if any(block.tag == "tool_result" for block in request.messages[-1].blocks):
             return "done"
-        return call(f"mcp__shop__{tool}") if request.tools else "Ada"
+        return call(f"mcp__shop__{tool}", **args) if request.tools else "Ada"
 
     return says
 
@@ -101,6 +101,30 @@ async def test_the_turns_model_writes_for_a_server_that_may_ask_it(protocol: str
     assert outcome.value == "baptized Ada"
     assert asked.generation.output_token_cap == 20
     assert "mcp:shop" in {each.source for each in turn.children_usage}
+
+
+@pytest.mark.parametrize(
+    ("limit", "asked", "said"),
+    [
+        ({"max_samples": 2}, 2, "a call may ask the model 2 times"),
+        ({"max_sample_tokens": 12}, 1, "a call may take 12 tokens"),
+        ({"max_sample_tokens": 2}, 0, "a call may take 2 tokens"),
+        ({}, 3, ""),
+    ],
+    ids=["times", "tokens", "none", "enough"],
+)
+async def test_a_call_may_use_the_model_only_so_much(limit: Any, asked: int, said: str, tmp_path: Path) -> None:
+    """What is refused is told to the server, and to whoever watches."""
+    settings = toml("legacy", tmp_path / "log", sampling="allow", **limit)
+    async with open_host("tools-mcp", says=wants("baptize", times=3), toml=settings, folder=tmp_path) as host:
+        turn = await host.run("go")
+        (outcome,) = [each.output.outcome for each in turn.tool_calls]
+        assert len(host.model.requests) == 2 + asked
+        shown = [each.payload for each in host.events("plugin_surface") if each.name == "sampling_refused"]
+    assert isinstance(outcome, ToolCallSuccess), outcome
+    assert outcome.value == "baptized Ada" if not said else said in outcome.value
+    assert len(shown) == (3 - asked if said else 0)
+    assert all(said in each["reason"] for each in shown)
 
 
 @both_protocols

@@ -283,6 +283,11 @@ if TYPE_CHECKING:
         Leases as Leases,
         ProcessStamp as ProcessStamp,
     )
+    from lash_hookspecs.leftovers import (
+        Leftover as Leftover,
+        end_leftovers as end_leftovers,
+        processes_below as processes_below,
+    )
     from lash_hookspecs.liveness import (
         is_gone as is_gone,
         process_stamp as process_stamp,
@@ -1001,6 +1006,11 @@ _MODULES = {
         "LeaseHolder",
         "Leases",
         "ProcessStamp",
+    ),
+    "leftovers": (
+        "Leftover",
+        "end_leftovers",
+        "processes_below",
     ),
     "liveness": (
         "is_gone",

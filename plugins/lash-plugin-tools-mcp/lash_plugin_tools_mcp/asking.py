@@ -6,7 +6,7 @@ until it asks, the question waits for somebody (`lash pending resolve`), and the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -50,11 +50,17 @@ def question_key(question: Question) -> str:
 
 @mutable(eq=False)
 class Leg:
-    """A call at a server, and the answers that are known: what it asks besides is kept in `questions`."""
+    """A call at a server, and the answers that are known: what it asks besides is kept in `questions`.
+
+    `samples`, `tokens`: how often a model wrote for it, and how much that was, read and written.
+    """
 
     answers: Mapping[str, Mapping[str, Any]] = field(factory=dict)
     completions: DirectCompletionClient | None = None
+    show: Callable[..., Awaitable[None]] | None = None
     questions: list[Question] = field(factory=list)
+    samples: int = 0
+    tokens: int = 0
 
     def answer(self, question: Question) -> Mapping[str, Any] | None:
         """What somebody said to it; None if nobody was asked yet."""

@@ -82,9 +82,12 @@ class ServerOptions:
     deferred: bool = False
     images: bool = True
     resources: bool = False
+    prompts: bool = False
     roots: tuple[str, ...] = ()
     elicitation: Asking = "off"
     sampling: Literal["off", "ask", "allow"] = "off"
+    max_samples: int = field(default=8, validator=_above_zero)
+    max_sample_tokens: int = field(default=32_000, validator=_above_zero)
     protocol: Literal["auto", "legacy"] = "auto"
     wait_s: float = field(default=10.0, validator=_above_zero)
     start_timeout_s: float = field(default=60.0, validator=_above_zero)

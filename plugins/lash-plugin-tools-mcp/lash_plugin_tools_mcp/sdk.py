@@ -32,7 +32,17 @@ if TYPE_CHECKING:
     from lash_plugin_tools_mcp.connection import Connection
     from lash_plugin_tools_mcp.ends import End
 
-__all__ = ["SessionGone", "call_tool", "connected", "list_resources", "listed", "listen", "read_resource"]
+__all__ = [
+    "SessionGone",
+    "call_tool",
+    "connected",
+    "get_prompt",
+    "list_prompts",
+    "list_resources",
+    "listed",
+    "listen",
+    "read_resource",
+]
 
 log = logging.getLogger("lash.mcp")
 
@@ -209,7 +219,7 @@ def _sampling(connection: Connection) -> Any:
             said = leg.answer({"kind": "sampling", **connection.redactor.value(asked)})
             if said is None or said.get("action") != "accept":
                 return _refused("a person is asked" if said is None else "a person has declined")
-        return await sampled(params, leg.completions, connection.name)
+        return await sampled(connection, leg, params)
 
     return sample
 
@@ -224,7 +234,7 @@ def _roots(folders: tuple[str, ...]) -> Any:
     return roots
 
 
-# ---- resources ------------------------------------------------------------------------------------------------------
+# ---- resources and prompts ------------------------------------------------------------------------------------------
 
 
 async def list_resources(connection: Connection, live: Live) -> list[tuple[str, str, str | None]]:
@@ -241,5 +251,23 @@ async def read_resource(connection: Connection, live: Live, uri: str) -> list[An
     """The contents of one. Raises `ToolError`."""
     try:
         return list((await live.client.read_resource(uri)).contents)
+    except MCPError as error:
+        raise _failure(connection, live, error) from None
+
+
+async def list_prompts(connection: Connection, live: Live) -> list[types.Prompt]:
+    """Those of the first page. Raises `ToolError`."""
+    try:
+        return list((await live.client.list_prompts()).prompts)
+    except MCPError as error:
+        raise _failure(connection, live, error) from None
+
+
+async def get_prompt(
+    connection: Connection, live: Live, name: str, arguments: Mapping[str, str]
+) -> types.GetPromptResult:
+    """One, filled in. Raises `ToolError`."""
+    try:
+        return await live.client.get_prompt(name, dict(arguments))
     except MCPError as error:
         raise _failure(connection, live, error) from None

@@ -36,11 +36,11 @@ TELL_EVERY_S = 0.1
 def tools_of(connection: Connection, offers: Iterable[Offer], client: Client) -> list[Tool]:
     """What a model may be told of, and what only these tools call."""
     found: list[Tool] = [McpTool(connection, each) for each in offers]
-    if connection.options.resources and client.server_capabilities.resources is not None:
-        from lash_plugin_tools_mcp.resources import resource_tools
+    if connection.options.resources or connection.options.prompts:
+        from lash_plugin_tools_mcp.beside_tools import tools_beside
 
         taken = {each.manifest.name for each in found}
-        found += [each for each in resource_tools(connection) if each.manifest.name not in taken]
+        found += [each for each in tools_beside(connection, client) if each.manifest.name not in taken]
     if connection.options.asks:
         effects = {connection.options.effect_of(each.name) for each in offers}
         found += [StepTool(connection, each) for each in sorted(effects)]
@@ -104,6 +104,7 @@ async def called(
     if not connection.desk.is_open:
         return await _called(connection, ctx, tool, args)
     leg.completions = ctx.completions if ctx.services is not None else None
+    leg.show = ctx.show
     async with await connection.desk.sit(leg):
         return await _called(connection, ctx, tool, args)
 
