@@ -407,6 +407,7 @@ if TYPE_CHECKING:
     )
     from lash_hookspecs.plugins import (
         HOOK_API as HOOK_API,
+        Examined as Examined,
         PluginCapability as PluginCapability,
         PluginInfo as PluginInfo,
         SessionStateSpec as SessionStateSpec,
@@ -1131,6 +1132,7 @@ _MODULES = {
     ),
     "plugins": (
         "HOOK_API",
+        "Examined",
         "PluginCapability",
         "PluginInfo",
         "SessionStateSpec",

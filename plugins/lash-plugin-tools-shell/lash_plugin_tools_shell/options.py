@@ -1,18 +1,19 @@
-"""What a user may set in `[plugin.tools-shell]`."""
+"""What the plugin says of itself, and what a user may set in `[plugin.tools-shell]`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import field
 
+from lash_hookspecs.plugins import Examined, PluginCapability, PluginInfo
 from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
     from attrs import Attribute
 
-__all__ = ["SANDBOXES", "ShellOptions"]
+__all__ = ["INFO", "SANDBOXES", "ShellOptions"]
 
 _WHERE = "plugin.tools-shell"
 SANDBOXES = ("none", "bwrap", "auto")
@@ -43,8 +44,8 @@ class ShellOptions:
     how long a command has between the signals TERM and KILL. `max_processes`: of one command, all that it starts among
     them. `max_running`: commands at a time, over all sessions. `max_kept_bytes`: of a command's output, its end;
     `max_output_bytes`: after so many it is stopped. `max_memory_bytes`, `max_file_bytes`: of each process.
-    `background`: whether there are commands that go on. `sandbox`: `none`, `bwrap` (which must be installed) or `auto`
-    (if it is); in it, `network` says whether there is any, `writable` which folders are besides the roots, `hidden`
+    `background`: whether there are commands that go on. `sandbox`: `none`, `bwrap` (which must work here) or `auto` (if
+    it does); in it, `network` says whether there is any, `writable` which folders are besides the roots, `hidden`
     which are empty, or which files can't be opened.
     """
 
@@ -79,3 +80,19 @@ class ShellOptions:
         "/run/user",
         "/run/docker.sock",
     )
+
+
+def _examined(options: ShellOptions) -> Sequence[Examined]:
+    from lash_plugin_tools_shell.sandbox import examined
+
+    return examined(options)
+
+
+INFO = PluginInfo(
+    id="tools-shell",
+    summary="Runs commands, with limits, and ends what they leave.",
+    options=ShellOptions,
+    capabilities=frozenset({PluginCapability.SUBPROCESS, PluginCapability.FILESYSTEM, PluginCapability.NETWORK}),
+    enabled_by_default=False,
+    examine=_examined,
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from lash_hookspecs import ConfigurationError, PluginError, PluginSurface, ToolC
 from lash_plugin_tools_shell import plugin
 from lash_plugin_tools_shell.options import ShellOptions
 from lash_plugin_tools_shell.output import Tail, readable
+from lash_plugin_tools_shell.sandbox import examined
 from lash_plugin_tools_shell.tools import shell_tools
 
 beside_a_mode = pytest.mark.skipif(
@@ -244,10 +246,45 @@ async def test_what_is_hidden_stays_hidden_below_a_root(
     assert (tmp_path / "root" / "netrc").read_text() == "secret\n"
 
 
-def test_a_sandbox_that_is_asked_for_and_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+NO_SANDBOX = {
+    "not there": (None, "there is no program `bwrap`"),
+    "not allowed": ("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2; exit 1\n", "No permissions"),
+    "not a program": ("\x7fELF", "bwrap"),
+    "silent": ("#!/bin/sh\nexit 3\n", "exit code 3"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_SANDBOX)
+def test_a_sandbox_that_is_asked_for_and_doesnt_work_here_is_refused_or_done_without(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With `auto` each command failed where namespaces are forbidden."""
+    program, why = NO_SANDBOX[kind]
+    if program is not None:
+        (tmp_path / "bwrap").write_text(program)
+        (tmp_path / "bwrap").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     given = {"roots": (str(tmp_path),), "shell": "/bin/sh"}
-    with pytest.raises(ConfigurationError, match="install bubblewrap"):
+    with pytest.raises(ConfigurationError, match=f"(?s){re.escape(why)}.*install bubblewrap"):
         shell_tools(ShellOptions(sandbox="bwrap", **given))
+    caplog.clear()
     (tool, *_) = shell_tools(ShellOptions(sandbox="auto", **given))
     assert "sandbox" not in tool.manifest.description
+    assert why in caplog.text
+    (found,) = examined(ShellOptions(sandbox="auto", **given))
+    assert why in found.text
+    assert found.remedy
+
+
+def test_whether_a_sandbox_works_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bwrap"
+    program.write_text(f"#!/bin/sh\necho x >>{tmp_path}/tried\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    options = ShellOptions(sandbox="auto", roots=(str(tmp_path),), shell="/bin/sh")
+    for _ in range(3):
+        (tool, *_) = shell_tools(options)
+        assert "sandbox" in tool.manifest.description
+    (found,) = examined(options)
+    assert "works here" in found.text
+    assert (tmp_path / "tried").read_text() == "x\n"
