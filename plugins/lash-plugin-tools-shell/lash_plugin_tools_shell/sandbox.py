@@ -114,7 +114,7 @@ def _looked_for(options: ShellOptions, roots: Sequence[str]) -> tuple[Sandbox | 
 
 @cache
 def _fault(argv: tuple[str, ...]) -> str:
-    """Why nothing can be run so: some systems, and most containers, let nobody make namespaces. Tried once a process."""
+    """Why nothing can be run so: some systems, and most containers, forbid namespaces. Tried once a process."""
     try:
         done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=TRY_S, check=False)
     except subprocess.TimeoutExpired:
