@@ -26,13 +26,15 @@ class RollingOptions:
     """From `attachments_at` of the window on, attachments older than the `keep_turns` latest user turns aren't shown.
 
     A compaction keeps about `keep_tokens` of the latest messages, and has `model` write the summary: the turn's own,
-    unless one is named.
+    unless one is named. `notes_of` are plugins whose messages are notes on all that stands before them: they stay as
+    they are, and only what none of them tells of is summed up.
     """
 
     attachments_at: float = field(default=0.6, validator=_share)
     keep_turns: int = field(default=2, validator=_positive)
     keep_tokens: int = field(default=20_000, validator=_positive)
     model: str = ""
+    notes_of: tuple[str, ...] = ("memory",)
 
 
 @frozen(kw_only=True)

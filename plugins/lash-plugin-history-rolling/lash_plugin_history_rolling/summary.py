@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lash_hookspecs.compaction import CompactReason, FrameSeed
 from lash_hookspecs.errors import LlmCallFailed
-from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, text_message
+from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginOrigin, text_message
 from lash_plugin_history_rolling.attachments import is_user_turn
 
 if TYPE_CHECKING:
     from lash_hookspecs.context_hooks import CompactHookContext
 
-__all__ = ["compact", "cut_at", "transcript"]
+__all__ = ["compact", "cut_at", "parted", "transcript"]
 
 log = logging.getLogger("lash.history")
 
@@ -41,7 +42,7 @@ INSTRUCTIONS = (
 
 
 async def compact(ctx: CompactHookContext) -> FrameSeed | None:
-    """The summary and the latest messages; None if there is nothing to sum up.
+    """Others' notes, the summary of what they don't tell of, and the latest messages; None if that is no change.
 
     Where no model answers, a note stands for the summary, so that the turn can go on; unless somebody asked for it.
     It is no message of the system: a summary may tell what a web page wanted done.
@@ -50,9 +51,12 @@ async def compact(ctx: CompactHookContext) -> FrameSeed | None:
     window = ctx.context_window
     keep = options.keep_tokens if window is None else min(options.keep_tokens, window // 4)
     at = cut_at(messages, keep)
-    old, latest = messages[:at], messages[at:]
-    if not old or (len(old) == 1 and old[0].id.startswith(SUMMARY)):
+    latest = messages[at:]
+    notes, old = parted(messages[:at], options.notes_of, None if window is None else window // 2)
+    if len(notes) + len(old) == at and (not old or (len(old) == 1 and old[0].id.startswith(SUMMARY))):
         return None
+    if not old:
+        return FrameSeed(messages=(*notes, *latest))
     room = None if window is None else int(window * SHARE * _chars_per_token(ctx))
     asked = f"{INSTRUCTIONS} {ctx.instructions}".strip()
     try:
@@ -64,7 +68,24 @@ async def compact(ctx: CompactHookContext) -> FrameSeed | None:
             raise
         log.warning("the conversation was cut without a summary: %s", error)
         text = "[What was said before is left out here, since it didn't fit, and could not be summed up.]"
-    return FrameSeed(messages=(text_message(f"{SUMMARY}{ctx.turn_id}-{ctx.why}", MessageRole.USER, text), *latest))
+    summary = text_message(f"{SUMMARY}{ctx.turn_id}-{ctx.why}", MessageRole.USER, text)
+    return FrameSeed(messages=(*notes, summary, *latest))
+
+
+def parted(
+    messages: Sequence[Message], notes_of: Sequence[str], room: int | None
+) -> tuple[list[Message], list[Message]]:
+    """Notes that stay, the latest in so many tokens; and what is summed up: other notes, and what none tells of."""
+    notes = [at for at, each in enumerate(messages) if _is_of(each, notes_of)]
+    left, first = math.inf if room is None else room, len(notes)
+    while first and (left := left - _tokens(messages[notes[first - 1]])) >= 0:
+        first -= 1
+    told = notes[-1] + 1 if notes else 0
+    return [messages[at] for at in notes[first:]], [*(messages[at] for at in notes[:first]), *messages[told:]]
+
+
+def _is_of(message: Message, plugin_ids: Sequence[str]) -> bool:
+    return isinstance(message.origin, PluginOrigin) and message.origin.plugin_id in plugin_ids
 
 
 def _chars_per_token(ctx: CompactHookContext) -> float:

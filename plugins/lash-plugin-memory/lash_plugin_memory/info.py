@@ -43,6 +43,4 @@ INFO = PluginInfo(
     options=MemoryOptions,
     # It asks a model on its own, and changes what the session's is shown: a mode names it.
     enabled_by_default=False,
-    # Both decide what is shown of a conversation, and how it is compacted.
-    conflicts=("history-rolling",),
 )

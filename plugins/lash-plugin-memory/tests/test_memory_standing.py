@@ -185,5 +185,4 @@ def test_bad_options_are_refused(option: str) -> None:
 def test_the_thresholds_are_those_of_the_docs() -> None:
     options = MemoryOptions()
     assert (options.observe_tokens, options.activate_tokens, options.reflect_tokens) == (6_000, 30_000, 40_000)
-    assert INFO.conflicts == ("history-rolling",)
     assert not INFO.enabled_by_default
