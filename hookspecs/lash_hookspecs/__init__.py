@@ -405,6 +405,12 @@ if TYPE_CHECKING:
         TurnView as TurnView,
         WaitingTurn as WaitingTurn,
     )
+    from lash_hookspecs.option_checks import (
+        OptionCheck as OptionCheck,
+        above as above,
+        at_least as at_least,
+        between as between,
+    )
     from lash_hookspecs.plugins import (
         HOOK_API as HOOK_API,
         Examined as Examined,
@@ -549,6 +555,9 @@ if TYPE_CHECKING:
         is_root_frame as is_root_frame,
         node_id as node_id,
     )
+    from lash_hookspecs.texts import (
+        without_controls as without_controls,
+    )
     from lash_hookspecs.tool_catalog import (
         CatalogEdit as CatalogEdit,
         ToolEntry as ToolEntry,
@@ -637,6 +646,12 @@ if TYPE_CHECKING:
         TraceToolCall as TraceToolCall,
         TraceTurnEnded as TraceTurnEnded,
         TraceTurnStarted as TraceTurnStarted,
+    )
+    from lash_hookspecs.transcripts import (
+        CHARS_PER_TOKEN as CHARS_PER_TOKEN,
+        cut_in_the_middle as cut_in_the_middle,
+        estimated_tokens as estimated_tokens,
+        message_as_text as message_as_text,
     )
     from lash_hookspecs.turn_effects import (
         Checkpoint as Checkpoint,
@@ -1130,6 +1145,12 @@ _MODULES = {
         "TurnView",
         "WaitingTurn",
     ),
+    "option_checks": (
+        "OptionCheck",
+        "above",
+        "at_least",
+        "between",
+    ),
     "plugins": (
         "HOOK_API",
         "Examined",
@@ -1274,6 +1295,7 @@ _MODULES = {
         "is_root_frame",
         "node_id",
     ),
+    "texts": ("without_controls",),
     "tool_catalog": (
         "CatalogEdit",
         "ToolEntry",
@@ -1358,6 +1380,12 @@ _MODULES = {
         "TraceToolCall",
         "TraceTurnEnded",
         "TraceTurnStarted",
+    ),
+    "transcripts": (
+        "CHARS_PER_TOKEN",
+        "cut_in_the_middle",
+        "estimated_tokens",
+        "message_as_text",
     ),
     "turn_effects": (
         "Checkpoint",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from lash_hookspecs.compaction import CompactReason, FrameSeed
 from lash_hookspecs.errors import LlmCallFailed
-from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginOrigin, text_message
+from lash_hookspecs.messages import Message, MessageRole, PluginOrigin, text_message
+from lash_hookspecs.transcripts import CHARS_PER_TOKEN, estimated_tokens, message_as_text
 from lash_plugin_history_rolling.attachments import is_user_turn
 
 if TYPE_CHECKING:
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["compact", "cut_at", "parted", "transcript"]
 
 log = logging.getLogger("lash.history")
-
-CHARS_PER_TOKEN = 4
-"""About; every model counts otherwise."""
-
-ATTACHMENT_TOKENS = 1500
 
 SHARE = 0.8
 """How much of the window the messages that are summed up may fill."""
@@ -78,7 +74,7 @@ def parted(
     """Notes that stay, the latest in so many tokens; and what is summed up: other notes, and what none tells of."""
     notes = [at for at, each in enumerate(messages) if _is_of(each, notes_of)]
     left, first = math.inf if room is None else room, len(notes)
-    while first and (left := left - _tokens(messages[notes[first - 1]])) >= 0:
+    while first and (left := left - estimated_tokens(messages[notes[first - 1]])) >= 0:
         first -= 1
     told = notes[-1] + 1 if notes else 0
     return [messages[at] for at in notes[first:]], [*(messages[at] for at in notes[:first]), *messages[told:]]
@@ -100,7 +96,7 @@ def cut_at(messages: Sequence[Message], keep_tokens: int) -> int:
     """Where the latest messages begin: with a user, within so many tokens. All are old if the last turn is longer."""
     total, at = 0, len(messages)
     for place in range(len(messages) - 1, -1, -1):
-        total += _tokens(messages[place])
+        total += estimated_tokens(messages[place])
         if total > keep_tokens:
             break
         if is_user_turn(messages[place]):
@@ -108,14 +104,9 @@ def cut_at(messages: Sequence[Message], keep_tokens: int) -> int:
     return at
 
 
-def _tokens(message: Message) -> int:
-    pictures = sum(ATTACHMENT_TOKENS for each in message.parts if each.attachment is not None)
-    return pictures + sum(len(each.content) // CHARS_PER_TOKEN for each in message.parts)
-
-
 def transcript(messages: Sequence[Message], room: int | None) -> str:
     """What was said, as text of at most `room` characters: a summary before it in any case, then the latest of it."""
-    said = [text for each in messages if (text := _told(each))]
+    said = [text for each in messages if (text := message_as_text(each, LONGEST))]
     if room is None or sum(map(len, said)) <= room:
         return "\n\n".join(said)
     first = said[:1] if messages[0].id.startswith(SUMMARY) else []
@@ -126,22 +117,3 @@ def transcript(messages: Sequence[Message], room: int | None) -> str:
             break
         rest.append(each)
     return "\n\n".join([*first, "[… some of it is left out here …]", *reversed(rest)])
-
-
-def _told(message: Message) -> str:
-    lines = [line for each in message.parts if (line := _line(each))]
-    return f"{message.role.value}:\n" + "\n".join(lines) if lines else ""
-
-
-def _line(part: Part) -> str:
-    content = part.content if len(part.content) <= LONGEST else f"{part.content[:LONGEST]} […]"
-    match part.kind:
-        case PartKind.REASONING:
-            return ""
-        case PartKind.TOOL_CALL:
-            return f"(calls {part.tool_name} with {content})"
-        case PartKind.TOOL_RESULT:
-            return f"(result of {part.tool_name}: {content})"
-    if part.attachment is not None:
-        return f"(an attachment: {part.attachment.media_type})"
-    return content

@@ -32,7 +32,9 @@ TALK = [
 ]
 
 
-@pytest.mark.parametrize(("keep", "at"), [(0, 6), (9, 6), (10, 5), (119, 5), (130, 2), (200, 2), (330, 0), (10_000, 0)])
+@pytest.mark.parametrize(
+    ("keep", "at"), [(0, 6), (10, 6), (11, 5), (133, 5), (134, 2), (200, 2), (336, 0), (10_000, 0)]
+)
 def test_the_latest_messages_begin_with_a_user_and_fit(keep: int, at: int) -> None:
     """A result of a tool stays with its call: it is no user's turn."""
     assert cut_at(TALK, keep) == at

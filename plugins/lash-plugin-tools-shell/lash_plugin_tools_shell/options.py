@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field
 
+from lash_hookspecs.option_checks import above
 from lash_hookspecs.plugins import Examined, PluginCapability, PluginInfo
 from lash_hookspecs.values import frozen
 
@@ -17,11 +18,6 @@ __all__ = ["INFO", "SANDBOXES", "ShellOptions"]
 
 _WHERE = "plugin.tools-shell"
 SANDBOXES = ("none", "bwrap", "auto")
-
-
-def _positive(instance: object, attribute: Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"`{_WHERE}.{attribute.name}` is {value}; it must be more than 0")
 
 
 def _folders(instance: object, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
@@ -55,15 +51,15 @@ class ShellOptions:
         "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "VIRTUAL_ENV",
     )  # fmt: skip
     env: Mapping[str, str] = field(factory=dict)
-    timeout_s: float = field(default=120.0, validator=_positive)
-    max_timeout_s: float = field(default=600.0, validator=_positive)
-    grace_s: float = field(default=2.0, validator=_positive)
-    max_processes: int = field(default=256, validator=_positive)
-    max_running: int = field(default=16, validator=_positive)
-    max_kept_bytes: int = field(default=64 * 1024, validator=_positive)
-    max_output_bytes: int = field(default=64 * 1024 * 1024, validator=_positive)
-    max_memory_bytes: int | None = field(default=None, validator=_positive)
-    max_file_bytes: int | None = field(default=None, validator=_positive)
+    timeout_s: float = field(default=120.0, validator=above(0))
+    max_timeout_s: float = field(default=600.0, validator=above(0))
+    grace_s: float = field(default=2.0, validator=above(0))
+    max_processes: int = field(default=256, validator=above(0))
+    max_running: int = field(default=16, validator=above(0))
+    max_kept_bytes: int = field(default=64 * 1024, validator=above(0))
+    max_output_bytes: int = field(default=64 * 1024 * 1024, validator=above(0))
+    max_memory_bytes: int | None = field(default=None, validator=above(0))
+    max_file_bytes: int | None = field(default=None, validator=above(0))
     background: bool = True
     sandbox: str = field(default="none", validator=_sandbox)
     network: bool = True
