@@ -78,6 +78,25 @@ async def test_an_answer_may_be_an_mcp_result_or_plain(protocol: str, answer: An
     (outcome, *_) = [each.output.outcome for each in recovered.turn.tool_calls if each.parent_call_id is None]
     assert isinstance(outcome, ToolCallSuccess), outcome
     assert outcome.value == said
+    # The old protocol's call was kept open, and went on; the new one's is made again, as it says.
+    assert (tmp_path / "log").read_text().splitlines().count("called order") == (1 if protocol == "legacy" else 3)
+
+
+async def test_a_call_that_waits_gives_way_to_another_ones_and_is_made_again(tmp_path: Path) -> None:
+    """Nobody can tell which of two calls an old server asks for. Each deed is done once."""
+    settings = toml("legacy", tmp_path / "log", elicitation="ask")
+    async with open_host("tools-mcp", says=wants("order"), toml=settings, folder=tmp_path) as host:
+        for session in ("a", "b"):
+            with pytest.raises(TurnSuspended):
+                await host.run("go", session=session)
+        for session in ("a", "b"):
+            waiting = {each.session_id: each.key for each in await host.lash.pending()}
+            await host.lash.resolve(waiting[session], result={"size": session.upper()})
+            (recovered,) = await (await host.lash.session(session, recover=False)).recover()
+            said = [each.output.outcome.value for each in recovered.turn.tool_calls if each.parent_call_id is None]
+            assert said == [f"ordered in {session.upper()}"]
+    log = (tmp_path / "log").read_text().splitlines()
+    assert (log.count("called order"), log.count("done order")) == (4, 2)
 
 
 @both_protocols

@@ -197,10 +197,11 @@ def _elicitation(connection: Connection) -> Any:
         if leg is None:
             return _refused("nothing is called that could ask")
         asked = params.model_dump(mode="json", by_alias=True, exclude_none=True)
-        said = leg.answer({"kind": "elicitation", **connection.redactor.value(asked)})
+        is_modern = context.session.protocol_version in MODERN_PROTOCOL_VERSIONS
+        said = await leg.answer({"kind": "elicitation", **connection.redactor.value(asked)}, may_hold=not is_modern)
         if said is not None:
             return types.ElicitResult.model_validate(said)
-        if context.session.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        if is_modern:
             return _refused("a person is asked")  # which ends the call; it is made again with the answer
         return types.ElicitResult(action="cancel")
 
@@ -216,9 +217,12 @@ def _sampling(connection: Connection) -> Any:
             return _refused("nothing is called that could ask a model")
         if connection.options.sampling == "ask":
             asked = params.model_dump(mode="json", by_alias=True, exclude_none=True)
-            said = leg.answer({"kind": "sampling", **connection.redactor.value(asked)})
+            may_hold = context.session.protocol_version not in MODERN_PROTOCOL_VERSIONS
+            said = await leg.answer({"kind": "sampling", **connection.redactor.value(asked)}, may_hold=may_hold)
             if said is None or said.get("action") != "accept":
                 return _refused("a person is asked" if said is None else "a person has declined")
+        if leg.completions is None:
+            return _refused("nothing is called that could ask a model")
         return await sampled(connection, leg, params)
 
     return sample
