@@ -209,12 +209,22 @@ async def test_with_memory_its_notes_stay_and_only_what_none_tells_of_is_summed_
     assert max(held) < 4 * 2000 * 2
 
 
+OURS = ("compact", "direct", "llm_call 3", "turn_end")
+"""From the compaction on; what comes before is any turn's."""
+
+
 @pytest.mark.costly
-async def test_a_crash_loses_nothing_and_pays_no_summary_twice_that_is_recorded(lash_host: Any, tmp_path: Path) -> None:
-    """The turn that compacts, killed at each of its effects: its view, its summary, its answer, its commit."""
-    given: dict[str, Any] = {"toml": f"{MODE}keep_tokens = 4\n", "mode": "long", "says": _clerk}
+@pytest.mark.parametrize("beside", [(), ("memory",)], ids=["alone", "with memory"])
+async def test_a_crash_loses_nothing_and_pays_no_summary_twice_that_is_recorded(
+    beside: tuple[str, ...], lash_host: Any, tmp_path: Path
+) -> None:
+    """The turn that compacts, killed at each effect from there on: its summary or notes, its answer, its commit."""
+    plugins = ("history-rolling", *beside)
+    mode = f"[modes.long]\nextends = 'standard'\nplugins = {list(plugins)}\n[plugin.history-rolling]\nkeep_tokens = 4\n"
+    toml = f"{mode}[plugin.memory]\nobserve_tokens = 1\n" if beside else mode
+    given: dict[str, Any] = {"toml": toml, "mode": "long", "says": _clerk}
     prepared = tmp_path / "prepared.db"
-    async with lash_host("history-rolling", store=f"sqlite:///{prepared}", **given) as host:
+    async with lash_host(*plugins, store=f"sqlite:///{prepared}", **given) as host:
         for number in range(3):
             await host.run(f"question {number}", session="s", turn_id=f"t{number}")
 
@@ -223,11 +233,11 @@ async def test_a_crash_loses_nothing_and_pays_no_summary_twice_that_is_recorded(
         return f"sqlite:///{folder}/crash.db"
 
     report = await crash_at_every_effect(
-        crash_host("history-rolling", folder=tmp_path, **given),
+        crash_host(*plugins, folder=tmp_path, **given),
         "question 3, which doesn't fit",
         session_id="s",
         turn_id="t3",
-        points=lambda point: point.kind == "effect",
+        points=lambda point: point.kind == "effect" and any(word in str(point) for word in OURS),
         database=database,
     )
     assert not report.unreached
@@ -235,7 +245,8 @@ async def test_a_crash_loses_nothing_and_pays_no_summary_twice_that_is_recorded(
     golden = report.golden.turn
     assert golden.compaction is not None
     assert golden.compaction.plugin_id == "history-rolling"
-    assert [each.source for each in golden.children_usage] == ["history-rolling"]
+    # What memory has noted nobody sums up; what it asks is of this turn.
+    assert [each.source for each in golden.children_usage] == [beside[0] if beside else "history-rolling"]
 
 
 def _clerk(request: LlmRequest) -> Any:
@@ -243,6 +254,8 @@ def _clerk(request: LlmRequest) -> Any:
     said = "\n".join(_text(block) for each in request.messages for block in each.blocks)
     if "Sum up the conversation below" in said:
         return "SUM"
+    if "You keep the notes" in said:
+        return "- asked"
     if said.count("question ") > 3:
         return LlmCallError(
             kind=ProviderFailureKind.VALIDATION,
