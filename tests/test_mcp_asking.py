@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp_kit import started
 
 from lash_framework.testing import call, crash_at_every_effect, crash_host, open_host
-from lash_hookspecs import LlmRequest, ToolCallFailure, ToolCallSuccess, TurnSuspended
+from lash_hookspecs import LlmRequest, ToolCallFailure, ToolCallSuccess, TurnSuspended, processes_below
+from lash_plugin_tools_mcp.parking import Parked
 
 ASKING = Path(__file__).with_name("mcp_asking.py")
 
@@ -97,6 +101,34 @@ async def test_a_call_that_waits_gives_way_to_another_ones_and_is_made_again(tmp
             assert said == [f"ordered in {session.upper()}"]
     log = (tmp_path / "log").read_text().splitlines()
     assert (log.count("called order"), log.count("done order")) == (4, 2)
+
+
+async def test_a_server_that_died_while_somebody_thought_about_it_is_called_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Parked] = []
+
+    class Known(Parked):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            kept.append(self)
+
+    monkeypatch.setattr("lash_plugin_tools_mcp.tools.Parked", Known)
+    settings = toml("legacy", tmp_path / "log", elicitation="ask")
+    async with open_host("tools-mcp", says=wants("order"), toml=settings, folder=tmp_path) as host:
+        with pytest.raises(TurnSuspended) as suspended:
+            await host.run("go")
+        for each in processes_below(os.getpid()):
+            if str(ASKING).encode() in Path(f"/proc/{each.pid}/cmdline").read_bytes():
+                os.kill(each.pid, signal.SIGKILL)
+        with anyio.fail_after(20):
+            await kept[0]._done.wait()  # it was heard of
+        await host.lash.resolve(suspended.value.keys[0], result="L")
+        (recovered,) = await (await host.lash.session("test", recover=False)).recover()
+    (outcome, *_) = [each.output.outcome for each in recovered.turn.tool_calls if each.parent_call_id is None]
+    assert isinstance(outcome, ToolCallSuccess), outcome
+    assert outcome.value == "ordered in L"
+    assert (tmp_path / "log").read_text().splitlines() == ["called order", "called order", "done order"]
 
 
 @both_protocols
