@@ -563,7 +563,7 @@ async def test_a_crash_anywhere_loses_no_decision(tmp_path: Path) -> None:
     [
         ("default = 'maybe'", "must be `allow`, `ask` or `deny`"),
         ("defualt = 'ask'", "did you mean `default`?"),
-        ("timeout_s = 0", "more than 0 seconds"),
+        ("timeout_s = 0", "use a number above 0"),
         ("[[plugin.approval.rules]]\ntool = 'x'", "decide"),
         ("[[plugin.approval.rules]]\ndecide = 'ask'\ntool = ' '", "is empty"),
         ("[[plugin.approval.rules]]\ndecide = 'ask'\neffect = 'small'", "`pure`, `idempotent` or `unsafe`"),

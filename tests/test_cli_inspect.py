@@ -323,6 +323,22 @@ def test_doctor_looks_at_the_options_of_all_plugins(lash: Cli) -> None:
     assert lash.run("doctor").out.count("unknown setting `plugin.plan.x`") == 1
 
 
+def test_doctor_tells_what_plugins_found_of_this_machine(lash: Cli) -> None:
+    """Such as a sandbox that is installed, and forbidden."""
+    shell = "mode = 'shell'\n[modes.shell]\nextends = 'standard'\nplugins = ['tools-shell']\n[plugin.tools-shell]\n"
+    (lash.folder / "bwrap").write_text("#!/bin/sh\necho 'no namespaces for you' >&2\nexit 1\n")
+    (lash.folder / "bwrap").chmod(0o755)
+    env = {"PATH": f"{lash.folder}:/usr/bin:/bin"}
+    lash.write("lash.toml", f"{shell}sandbox = 'auto'\n")
+    (found,) = [each for each in lash.run("doctor", "--json", env=env).object if each["check"] == "plugin tools-shell"]
+    assert found["state"] == "note"
+    assert "commands run without a sandbox" in found["found"]
+    assert "no namespaces for you" in found["found"]
+    assert "user namespaces" in found["remedy"]
+    lash.write("lash.toml", f"{shell}sandbox = 'bwrap'\n")
+    assert "no namespaces for you" in lash.run("doctor", env=env).out
+
+
 def test_doctor_tells_one_mistake_once(lash: Cli) -> None:
     lash.write("lash.toml", "modle = 1\n")
     rows = lash.run("doctor", "--json").object
