@@ -347,7 +347,7 @@ def test_a_turn_whose_tools_are_missing_says_so_is_blocked_at_last_and_can_be_ab
     assert check.code == 1
     assert "  old_set  " in check.out
     assert "it began with tools of a file: name them again with `--tools`" in check.out
-    assert "plugin application was 0, and is not here" in check.out
+    assert "its program's own tools and plugins are not here" in check.out
     lash.write("other.py", TOOLS.replace("@tool\n", '@tool(effect="pure")\n'))
     (found,) = here("upgrade-check", "--json", "--tools", "other.py").object
     assert (found["verdict"], found["at_effect"]) == ("mismatch", 3)

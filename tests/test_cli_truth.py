@@ -324,6 +324,23 @@ REFUSED = {
     "both forms": (("run", "hi", "--json", "--jsonl"), "--json and --jsonl exclude each other"),
     "control in a session id": (("run", "hi", "--session", "a\x1bb"), "the control character '\\x1b'"),
     "no turn": (("explain", " "), "which turn?"),
+    "a kind that is left out": (("plugins", "new", "acme"), "Missing option '--kind'. Choose from: hook, tool,"),
+    "a command": (("runn",), "unknown command `runn`: did you mean `run`? `lash --help` tells more"),
+    "an option": (("chat", "--nope"), "No such option '--nope'"),
+    "a number": (("sessions", "list", "--limit", "x"), "Invalid value for '--limit': 'x' is not a valid integer"),
+    "a mode to show": (("modes", "show", "nope"), "unknown mode `nope`: known: `coder`,"),
+    "an action": (("actions", "call", "nope"), "unknown action `nope`: known: `plan_disable`,"),
+    "an action's session": (
+        ("actions", "call", "plan_show"),
+        "action `plan_show` is called on a session: name one (`session=`, or `--session`)",
+    ),
+    "an action of another mode": (
+        ("actions", "call", "plan_show", "--session", "s"),
+        "which mode `standard` of session `s` lacks: name `plan` in the mode's `plugins`, or open the session in a",
+    ),
+    "an action's value": (("actions", "call", "plan_show", "{"), "VALUE must be JSON: "),
+    "no database": (("sessions", "list"), "; `lash run` makes one there"),
+    "a plugin": (("plugins", "why", "aproval"), "did you mean `approval`?"),
 }
 
 
@@ -332,6 +349,7 @@ def test_what_makes_no_sense_is_refused(lash: Cli, case: str) -> None:
     args, says = REFUSED[case]
     done = lash.run(*args)
     assert (done.code, says in done.err) == (2, True), done.err
+    assert (done.err[:6], done.err.count("\n"), done.out) == ("lash: ", 1, ""), done.err
 
 
 def test_a_sessions_id_may_be_begun(lash: Cli) -> None:
@@ -350,6 +368,7 @@ def test_the_help_of_session_fits_its_command(lash: Cli) -> None:
     assert "made if there is none" in lash.run("run", "--help").out
     assert "in place of SESSION" in lash.run("sessions", "show", "--help").out
     assert "made if there is none" not in lash.run("sessions", "list", "--help").out
+    assert "The session that the action is called on." in lash.run("actions", "call", "--help").out
 
 
 # ---- how it ends ----------------------------------------------------------------------------------------------------

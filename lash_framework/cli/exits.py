@@ -126,7 +126,7 @@ def settle(error: BaseException, state: State) -> int:
         error.show()
         return error.exit_code
     if isinstance(error, click.UsageError):
-        message = error.format_message().rstrip(".")
+        message = " ".join(error.format_message().split()).rstrip(".")
         where = f"`{error.ctx.command_path} --help` tells more" if error.ctx is not None else ""
         complain(f"{message}{' ' if message.endswith('?') else '; '}{where}" if where else message)
         return error.exit_code

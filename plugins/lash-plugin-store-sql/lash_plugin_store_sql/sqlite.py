@@ -43,7 +43,7 @@ _MEANINGS: dict[int, tuple[type[StoreError], str]] = {
     sqlite3.SQLITE_NOMEM: (StoreUnavailable, "there is not enough memory"),
     sqlite3.SQLITE_INTERRUPT: (StoreUnavailable, "it was interrupted"),
     sqlite3.SQLITE_CORRUPT: (StoreCorrupt, "the file is damaged: restore it, or try sqlite3's `.recover` on a copy"),
-    sqlite3.SQLITE_NOTADB: (StoreVersionError, "the file is no SQLite database; nothing was touched"),
+    sqlite3.SQLITE_NOTADB: (StoreVersionError, "nothing was touched; choose another path"),
     sqlite3.SQLITE_CONSTRAINT: (StoreCorrupt, "stored rows contradict each other"),
     sqlite3.SQLITE_ERROR: (StoreCorrupt, "the tables aren't as they should be"),
     sqlite3.SQLITE_TOOBIG: (BudgetExceeded, "a value is larger than SQLite can hold"),

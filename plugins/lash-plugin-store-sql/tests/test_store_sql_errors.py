@@ -89,7 +89,7 @@ FOREIGN: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
     (newer_with_a_log, ("version 99", f"version {VERSION}")),
     (older, ("older", "format 1", f"version {VERSION}", "another path")),
     (nonsense_version, ("version -1",)),
-    (a_text, ("no SQLite database",)),
+    (a_text, ("file is not a database; nothing was touched; choose another path",)),
     (an_application, ("another application", "1 tables")),
     (a_marked_application, ("another application", "252006673")),
     (an_empty_database_with_a_version, ("another application", "user version 3")),
