@@ -129,8 +129,8 @@ async def _scope(lash: Lash, plugin_id: str, action: Action, session: Session | 
     is_there = any(each.plugin_id == plugin_id for each in composition.plugins)
     if session is not None and not is_there:
         raise ConfigurationError(
-            f"action `{action.name}` is of plugin `{plugin_id}`, which mode `{mode_id}` of session `{session.id}` lacks: "
-            f"name `{plugin_id}` in the mode's `plugins`, or open the session in a mode that has it"
+            f"action `{action.name}` is of plugin `{plugin_id}`, which mode `{mode_id}` of session `{session.id}` lacks"
+            f": name `{plugin_id}` in the mode's `plugins`, or open the session in a mode that has it"
         )
     held = (
         (await lash.host.enter(composition)).get(plugin_id) if is_there and composition.hooks["lash_lifespan"] else None
