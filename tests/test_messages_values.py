@@ -232,7 +232,9 @@ def test_a_tool_is_not_retried_unless_it_says_so():
     manifest = ToolManifest(name="look")
     assert manifest.retry == RetryNever()
     assert "retry" not in unstructure(manifest)
-    assert decode(ToolManifest, encode(evolve(manifest, retry=RetrySafe(3)))).retry == RetrySafe(3)
+    assert decode(ToolManifest, encode(evolve(manifest, retry=RetrySafe(max_attempts=5)))).retry == RetrySafe(
+        max_attempts=5
+    )
     failure = ToolCallFailure(failure_class=ToolFailureClass.IO, code="c", message="m")
     assert failure.retry == ToolRetryNever()
     assert "retry" not in unstructure(failure)
