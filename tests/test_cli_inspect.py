@@ -249,6 +249,9 @@ def test_explain_names_the_plugin_of_every_piece(lash: Cli) -> None:
     assert whole["turn_id"] == turn.object["turn_id"]
     assert all(each["plugin_ids"] for each in whole["prompt"])
     assert {"plugin_ids": ["extra"], "text": "Mention the moon."} in whole["lines"]
+    lash.write("lash.toml", 'instructions = "Be strict."\n[generation]\ntemperature = 0.1\n')
+    edited = lash.run("explain", turn.object["turn_id"][:10], "--text")
+    assert edited.out == shown.out, "neither settings nor plugins of today change what was"
     nothing = lash.run("explain", "nope")
     assert (nothing.code, "unknown turn `nope`: `lash sessions show SESSION` lists" in nothing.err) == (2, True)
 
