@@ -17,6 +17,7 @@ from cli_kit import Cli, Terminal
 from hook_kit import installed
 from test_cli_screens import turn
 
+from lash_framework.cli import main
 from lash_framework.cli.exits import State, settle
 from lash_framework.cli.lines import problems
 from lash_framework.cli.prompts import read_prompt
@@ -265,6 +266,28 @@ def test_a_mistyped_path_is_named_and_no_database_is_made_there(lash: Cli, comma
         assert (done.code, done.err) == (2, "lash: there is no database at `typo.db`; `lash run` makes one there\n")
 
 
+def test_a_path_is_read_alike_by_who_looks_for_the_database_and_who_opens_it(lash: Cli) -> None:
+    """A `?` was where the path ended to one, and `~` was a folder of that name to the other."""
+    home = {"HOME": str(lash.folder / "home")}
+    (lash.folder / "home").mkdir()
+    for path, there in (("what? #1 %41.db", "what? #1 %41.db"), ("~/a.db", "home/a.db")):
+        store = ("--store", f"sqlite:///{path}")
+        assert lash.run("run", "hi", "--session", "s", *store, env=home).code == 0
+        assert (lash.folder / there).exists()
+        assert lash.run("sessions", "show", "s", *store, env=home).code == 0
+
+
+def test_a_folder_that_is_there_no_more_is_told(
+    lash: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = lash.folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["sessions", "list"]) == 1
+    assert capsys.readouterr().err == "lash: the current folder is there no more: `cd` to another one\n"
+
+
 def test_a_default_folder_that_can_not_be_made_says_what_to_do(lash: Cli) -> None:
     (lash.folder / "data").write_text("a file, where the folder should be")
     done = lash.run("run", "hi", env={"LASH_STORE": ""})
@@ -341,6 +364,7 @@ REFUSED = {
     "an action's value": (("actions", "call", "plan_show", "{"), "VALUE must be JSON: "),
     "no database": (("sessions", "list"), "; `lash run` makes one there"),
     "a plugin": (("plugins", "why", "aproval"), "did you mean `approval`?"),
+    "a price": (("run", "hi", "--max-cost", "-1"), "Invalid value for '--max-cost': -1.0 is not in the range x>=0"),
 }
 
 

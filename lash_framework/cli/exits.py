@@ -164,6 +164,8 @@ def _settle_error(error: BaseException, state: State) -> int:
 
 def _of_the_system(error: OSError) -> str:
     said = error.strerror or str(error)
+    if error.errno == errno.ENOENT and not error.filename:  # what `getcwd` says
+        return "the current folder is there no more: `cd` to another one"
     if error.filename:
         return f"{said}: {error.filename}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):

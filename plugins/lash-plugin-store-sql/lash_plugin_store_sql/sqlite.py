@@ -51,12 +51,13 @@ _MEANINGS: dict[int, tuple[type[StoreError], str]] = {
 
 
 def database_path(url: str) -> str | None:
-    """The path in a `sqlite:` URL; None for a database in memory. Raises `ConfigurationError`."""
+    """The path in a `sqlite:` URL, `~` expanded; None for a database in memory. Raises `ConfigurationError`."""
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite" and rest in ("", "/", "/:memory:"):
         return None
     if scheme == "sqlite" and rest.startswith("/"):
-        return rest[1:]
+        # No shell expands it within a URL.
+        return str(Path(rest[1:]).expanduser()) if rest.startswith("/~/") else rest[1:]
     raise ConfigurationError(
         f"`{url}` is no SQLite address: write `sqlite:///relative.db`, `sqlite:////absolute/path.db`, or `sqlite://` "
         f"for a database in memory"
