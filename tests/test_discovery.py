@@ -262,7 +262,7 @@ def test_what_good_plugins_offer_is_there(found: Any) -> None:
 @pytest.mark.parametrize(
     ("plugin_id", "stage", "tells"), [(row[0], *row[2:]) for row in BROKEN], ids=[row[0] for row in BROKEN]
 )
-def test_a_broken_plugin_is_a_row_of_the_report(found: Any, plugin_id: str, stage: str, tells: list[str]) -> None:
+def test_law_6_a_broken_plugin_is_a_row_of_the_report(found: Any, plugin_id: str, stage: str, tells: list[str]) -> None:
     """The row says how far it came, why it is left out, and how to get rid of the row."""
     (row,) = [each for each in found["failed"] if each["plugin_id"] == plugin_id]
     assert (row["stage"], row["distribution"]) == (stage, distribution_of(plugin_id))

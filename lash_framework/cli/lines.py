@@ -36,7 +36,7 @@ def call_text(name: str, args: Mapping[str, Any]) -> str:
 
 def call_line(event: ToolCallCompleted) -> str:
     """`→ add(a=1, b=2) = 3  (12 ms)`, indented for a child call."""
-    from lash_hookspecs.tools import ToolCallFailure, ToolCallSuccess
+    from lash_hookspecs.tools import ToolCallCancelled, ToolCallFailure, ToolCallSuccess
 
     outcome = event.output.outcome
     if isinstance(outcome, ToolCallSuccess):
@@ -45,7 +45,9 @@ def call_line(event: ToolCallCompleted) -> str:
         ended = "failed" if isinstance(outcome, ToolCallFailure) else "cancelled"
         result = f"{ended}: {shortened(outcome.message, _RESULT)}"
     indent = "  " if event.parent_call_id else ""
-    return f"{indent}→ {call_text(event.name, event.args)} {result}  ({event.duration_ms} ms)"
+    known = event.duration_ms or not isinstance(outcome, ToolCallCancelled)  # nobody saw when one that was cut ends
+    took = f"  ({event.duration_ms} ms)" if known else ""
+    return f"{indent}→ {call_text(event.name, event.args)} {result}{took}"
 
 
 def retry_line(event: RetryStatus) -> str:
