@@ -133,12 +133,12 @@ async def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
         ("sqlite:///agent.db", "agent.db"),
         ("sqlite:///some dir/a%20b.db", "some dir/a%20b.db"),
         ("sqlite:////var/lib/agent.db", "/var/lib/agent.db"),
-        ("sqlite:///~/agent.db", "/home/of/somebody/agent.db"),
+        ("sqlite:///~/agent.db", "/srv/somebody/agent.db"),
         ("sqlite:///what? #1.db", "what? #1.db"),
     ],
 )
 def test_urls(url: str, path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/of/somebody")
+    monkeypatch.setenv("HOME", "/srv/somebody")
     assert database_path(url) == path
 
 
