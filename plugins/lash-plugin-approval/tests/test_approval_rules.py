@@ -17,7 +17,7 @@ from hypothesis import given, strategies as st
 from lash_plugin_approval import project
 from lash_plugin_approval.calls import Facts, leaves, places
 from lash_plugin_approval.options import ApprovalOptions, Rule
-from lash_plugin_approval.patterns import fits, path_fits
+from lash_plugin_approval.patterns import fits, path_fits, path_matcher, text_matcher
 from lash_plugin_approval.rules import ruled
 
 
@@ -214,6 +214,29 @@ def test_a_long_text_is_held_against_a_pattern_in_one_pass() -> None:
     assert decided(options, "x", {"path": "secrets/" + "a/" * 30_000}) == ("deny", "secret")
     assert decided(options, "x", {"path": "a/../" * 30_000 + "secrets/key"}) == ("deny", "secret")
     assert decided(rules(SRC), "write", {"path": "src/" + "a/" * 30_000}) == ("ask", "default")
+
+
+PATHOLOGICAL = {
+    "folders-below-folders": ("/" + "**/a/" * 8 + "**/b", "/" + "a/" * 2000 + "c"),
+    "double-stars": ("/" + "**a" * 12 + "**b", "/" + "a" * 4000 + "c"),
+    "stars-in-names": ("/" + "*a" * 12 + "b", "/" + "a" * 4000 + "c"),
+    "stars-of-both-kinds": ("/" + "*/**/*a" * 6 + "b", "/" + "a/" * 2000 + "c"),
+    "marks-and-stars": ("/" + "?*" * 12 + "b", "/" + "a" * 4000 + "c"),
+    "optional-ends": ("/**/" * 8 + "**", "/" + "a/" * 2000 + "c"),
+    "random-letters": ("/" + "**ab*ba" * 6, "/" + "".join("ab"[at * at % 7 % 2] for at in range(4000))),
+}
+
+
+@pytest.mark.parametrize("attack", PATHOLOGICAL)
+def test_no_pattern_makes_a_text_that_is_twice_as_long_cost_more_than_twice(attack: str) -> None:
+    """Several `**` in a pattern of paths were tried out against each other: eight took longer than anybody waits.
+
+    Each character costs a look-up, or a step over the pattern's places where that is not remembered yet.
+    """
+    pattern, text = PATHOLOGICAL[attack]
+    for matcher in (path_matcher(pattern), text_matcher(pattern, narrow=True), text_matcher(pattern, narrow=False)):
+        matcher.fits(text)
+        assert matcher.steps <= len(text)
 
 
 @given(st.text("ab*?", max_size=8), st.text("ab", max_size=12))
