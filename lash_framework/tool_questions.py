@@ -52,6 +52,7 @@ def _question(plan: TurnPlan, call_key: str, call: PendingToolCall, plugin_id: s
         question=ask.question,
         choices=ask.choices,
         until_ms=None if ask.timeout_s is None else plan.now_ms() + round(ask.timeout_s * 1000),
+        memo=ask.memo,
     )
     return evolve(question, key=wait_id(_wait(plan.session_id, plan.turn_id, question)))
 
@@ -125,12 +126,13 @@ def question_row(session_id: str, turn_id: str, question: PersonQuestion, choice
 
 def _answer(question: PersonQuestion, resolution: Resolution) -> PersonAnswer:
     if not isinstance(resolution, ResolvedOk) or not isinstance(resolution.value, Mapping):
-        return PersonAnswer()
+        return PersonAnswer(memo=question.memo)
     said: Mapping[str, Any] = resolution.value
     choice = question.choice(said.get("choice"))
     if choice is None:
-        return PersonAnswer()
-    return PersonAnswer(choice=choice.choice_id, note=str(said.get("note") or ""), allows=choice.allows)
+        return PersonAnswer(memo=question.memo)
+    note = str(said.get("note") or "")
+    return PersonAnswer(choice=choice.choice_id, note=note, allows=choice.allows, memo=question.memo)
 
 
 def _label(question: PersonQuestion, call_id: str) -> str:
@@ -139,5 +141,6 @@ def _label(question: PersonQuestion, call_id: str) -> str:
 
 def _wait(session_id: str, turn_id: str, question: PersonQuestion) -> WaitKey:
     choices = [[each.choice_id, each.text, each.allows] for each in question.choices]
-    shown = stable_hash("lash.question", [question.tool_name, dict(question.args), question.question, choices])
+    asked = [question.tool_name, dict(question.args), question.question, choices, question.memo]
+    shown = stable_hash("lash.question", asked)
     return WaitKey(InTurn(session_id, turn_id), PersonWait(question.call_key, question.plugin_id, shown))

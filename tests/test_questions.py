@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -193,7 +193,8 @@ async def test_who_says_nothing_more_to_an_answer_needs_no_hook_for_it() -> None
 
 
 async def test_the_hook_may_deny_what_a_person_allowed_but_never_allow_what_was_denied() -> None:
-    world = World(after=lambda ctx, call, answer: DenyToolCall("Too late.", code="late"))
+    ask = AskPerson("May it?", memo="late")
+    world = World(ask=ask, after=lambda ctx, call, answer: DenyToolCall("Too late.", code=answer.memo))
     async with world.open(A, B) as lash:
         await suspended(lash)
         await answered(lash, c0="allow", c1="deny")
@@ -326,18 +327,33 @@ async def test_who_isnt_answered_in_time_is_not_allowed() -> None:
     assert world.heard == ["a: None"]
 
 
-async def test_an_answer_that_comes_too_late_is_refused() -> None:
-    """It was taken, and the call was made, hours after it counted as denied."""
+@pytest.mark.parametrize("wait", [False, True], ids=["before", "while it waits for the session"])
+async def test_an_answer_that_comes_too_late_is_refused(wait: bool) -> None:
+    """It was taken, and the call was made, hours after it counted as denied; also if it came in time, and waited."""
     world = World(ask=AskPerson("May it?", timeout_s=0.3))
     async with world.open(A) as lash:
         await suspended(lash)
         (call,) = await lash.pending()
         assert call.question is not None
         assert call.question.until_ms is not None
-        while lash.world.now_ms() < call.question.until_ms:
-            await anyio.lowlevel.checkpoint()
+        until_ms, store = call.question.until_ms, cast(Any, lash.store)
+        begins = store.begin_turn
+
+        async def time_is_up() -> None:
+            while lash.world.now_ms() < until_ms:
+                await anyio.lowlevel.checkpoint()
+
+        async def busy_so_long(begin: Any) -> Any:
+            await time_is_up()
+            return await begins(begin)
+
+        if wait:
+            store.begin_turn = busy_so_long
+        else:
+            await time_is_up()
         with pytest.raises(ConfigurationError, match="too late"):
-            await lash.answer(call.key, "allow")
+            await lash.answer(call.key, "allow", wait=wait)
+        store.begin_turn = begins
         (done,) = await (await lash.session("s", recover=False)).recover()
     assert codes(done.turn) == ["question_timeout"]
 
