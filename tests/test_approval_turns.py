@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import signal
 import subprocess
@@ -57,6 +58,12 @@ tool = "pay"
 decide = "ask"
 always = false
 """
+
+
+@pytest.fixture(autouse=True)
+def _own_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's own approvals are read or written."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
 @define
@@ -218,8 +225,11 @@ async def test_always_is_as_wide_as_it_says(
                 assert codes(await goes_on(lash, turn_id, session)) == ["denied_by_person"]
 
 
-async def test_a_project_file_that_cant_be_written_is_allowed_in_the_session_and_told(tmp_path: Path) -> None:
-    (tmp_path / ".lash").write_text("in the way")
+async def test_a_project_file_that_cant_be_written_is_allowed_in_the_session_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     world = World(tmp_path)
     async with world.open([call("act")], [call("act", "c1")]) as lash:
         (asked,) = await waits(lash)
@@ -508,6 +518,76 @@ async def _always_lifts_no_question_that_is_asked_each_time(world: World) -> Non
         await waits(lash, "u")
 
 
+async def _always_for_a_tool_lifts_no_question_of_another_rule(world: World) -> None:
+    """`tool` was as wide as the tool: what a rule asked about within it, such as secret files, was asked no more."""
+    world.rules = RULES + "\n[[plugin.approval.rules]]\ntool = 'act'\nargs = { what = '*secret*' }\ndecide = 'ask'\n"
+    async with world.open([call("act", what="a")], [call("act", what="b")], [call("act", what="secret")]) as lash:
+        (asked,) = await waits(lash)
+        await lash.answer(asked.key, "tool")
+        (again,) = await waits(lash)
+        assert again.args == {"what": "secret"}
+    assert world.deeds == ["act a", "act b"]
+
+
+async def _always_for_what_one_rule_asks_lifts_no_question_of_two(world: World) -> None:
+    """And who answers for two rules at once is told so."""
+    rule = "\n[[plugin.approval.rules]]\nname = '{0}'\ntool = 'act'\nargs = {{ what = '*{0}*' }}\ndecide = 'ask'\n"
+    world.rules = RULES + rule.format("red") + rule.format("blue")
+    reds, both = [call("act", what="red")], [call("act", what="red and blue")]
+    async with world.open(reds, reds, both, [call("act", what="blue red")], [call("act", what="a")]) as lash:
+        (asked,) = await waits(lash)
+        await lash.answer(asked.key, "tool")
+        (asked,) = await waits(lash)
+        assert "Rules `red`, `blue` ask." in asked.said
+        await lash.answer(asked.key, "tool")
+        (asked,) = await waits(lash)
+        assert asked.args == {"what": "a"}
+        assert "Rule `default` asks." in asked.said
+    assert world.deeds == ["act red", "act red", "act red and blue", "act blue red"]
+
+
+async def _always_under_rules_that_change_before_it_is_heard(world: World) -> None:
+    """Who goes on has another rule in the place of the one that asked: it lifts that of the question only."""
+    rule = "\n[[plugin.approval.rules]]\nname = 'r'\ntool = 'act'\nargs = {{ what = '{}' }}\ndecide = 'ask'\n"
+    store = f"sqlite:///{world.folder}/lash.db"
+    world.rules = RULES + rule.format("a*")
+    async with world.open([call("act", what="a1")], store=store) as lash:
+        (asked,) = await waits(lash)
+        await lash.answer(asked.key, "tool")
+    world.rules = RULES + rule.format("*1")
+    async with world.open([call("act", what="a1")], [call("act", what="b1")], store=store) as lash:
+        (asked,) = await waits(lash)
+        assert asked.args == {"what": "b1"}
+    assert world.deeds == ["act a1"]
+
+
+async def _a_group_is_as_wide_as_it_says(world: World) -> None:
+    """One answer for several tools, that of no other rule, and of no other tool."""
+    groups = "[plugin.approval]\ngroups = { acts = ['application:act', 'application:hidden'] }\n"
+    world.rules = RULES.replace("[plugin.approval]\n", groups)
+    rounds = [call("search_tools", query="treasure")], [call("act", "c1", what="a")], [call("hidden", "c2")]
+    async with world.open(*rounds, [call("pay", "c3", euros=1)]) as lash:
+        (asked,) = await waits(lash)
+        choices = {each.choice_id: each.text for each in asked.question.choices}
+        assert list(choices) == ["allow", "same", "tool", "acts", "project", "deny"]
+        assert choices["acts"] == "every call of `act` and `hidden` in this session, unless another rule asks"
+        await lash.answer(asked.key, "acts")
+        (asked,) = await waits(lash)
+        assert asked.tool_name == "pay"
+        assert [each.choice_id for each in asked.question.choices] == ["allow", "deny"]
+    assert world.deeds == ["act a", "hidden"]
+
+
+async def _a_folder_that_brings_its_own_approvals(world: World) -> None:
+    (world.folder / ".lash").mkdir()
+    entry = {"owner": "application", "tool": "act", "args": {}}
+    file = {"version": 1, "project": str(world.folder.resolve()), "allow": [entry]}
+    (world.folder / ".lash" / "approvals.json").write_text(json.dumps(file))
+    async with world.open([call("act")]) as lash:
+        await waits(lash)
+    assert world.deeds == []
+
+
 async def _a_user_message_that_allows(world: World) -> None:
     """What is said in the conversation is no answer, whoever says it."""
     async with world.open([call("act")]) as lash:
@@ -567,6 +647,9 @@ async def test_a_crash_anywhere_loses_no_decision(tmp_path: Path) -> None:
         ("[[plugin.approval.rules]]\ndecide = 'ask'\neffect = 'small'", "`pure`, `idempotent` or `unsafe`"),
         ("[[plugin.approval.rules]]\ndecide = 'ask'\nspent_above = -1", "at least 0"),
         ("[[plugin.approval.rules]]\ndecide = 'ask'\nargs = { x = 1 }", "must be text"),
+        ("groups = { deny = ['a:b'] }", "`groups.deny` must be a word, and none of allow, deny"),
+        ("groups = { edits = ['write'] }", "`groups.edits` must name tools as `plugin:tool`"),
+        ("groups = { edits = [] }", "`groups.edits` must name tools as `plugin:tool`"),
     ],
 )
 async def test_an_option_that_doesnt_fit_is_refused_by_name(text: str, says: str, tmp_path: Path) -> None:

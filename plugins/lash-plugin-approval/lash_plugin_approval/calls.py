@@ -7,13 +7,14 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
 from lash_plugin_approval.patterns import path_fits
 
-__all__ = ["Facts", "Place", "absolute", "leaves", "place_of", "places"]
+__all__ = ["MOST_PLACES", "Facts", "Place", "absolute", "leaves", "place_of", "places"]
 
 
 @frozen(kw_only=True)
@@ -89,14 +90,38 @@ def place_of(argument: str, path: str, root: str) -> Place:
     return Place(argument=argument, written=written, real=real, is_odd=is_odd)
 
 
+MOST_PLACES = 500
+"""Of one call: links are followed for each. Who names more isn't called at all."""
+
+_PART = re.compile(r"(?:\\.|[^.\\])+")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W_A-Z]+")
+_ELSEWHERE = re.compile(r"\s*(?:[/~\\]|\.\.(?:[/\\]|\Z)|[a-z]:[/\\]|file:)[^\n\r]*\s*\Z", re.IGNORECASE)
+
+
 def places(found: Mapping[str, str], names: Sequence[str], root: str) -> tuple[Place, ...]:
-    """The places that a call's arguments name; an argument is a path by its own name, or that of the array it is in."""
-    wanted = {_bare(each) for each in names}
-    return tuple(
-        place_of(name, text, root)
-        for name, text in found.items()
-        if wanted & {_bare(part) for part in [each for each in name.split(".") if not each.isdigit()][-1:]}
-    )
+    """The places that a call's arguments name, one more than there may be at the most.
+
+    An argument is a path by its own name, by the last word of it, or by that of the array or table that it is in, whose
+    names are paths then, too; and whatever it is called, where it is written like one that leads elsewhere.
+    """
+    wanted = frozenset(map(_bare, names))
+    return tuple(islice(_places(found, wanted, root), MOST_PLACES + 1))
+
+
+def _places(found: Mapping[str, str], wanted: frozenset[str], root: str) -> Iterator[Place]:
+    for name, text in found.items():
+        parts = [re.sub(r"\\(.)", r"\1", each) for each in _PART.findall(name) if not each.isdigit()]
+        at = next((at for at in reversed(range(len(parts))) if _is_path(parts[at], wanted)), None)
+        if at is not None:
+            yield from (place_of(name, each, root) for each in (text, *parts[at + 1 :]))
+        elif len(text) <= _LONGEST and _ELSEWHERE.match(text):
+            yield place_of(name, text, root)
+
+
+def _is_path(name: str, wanted: frozenset[str]) -> bool:
+    """Whether an argument of this name is a path: `file_path`, `outputFile`, `target-dir`."""
+    words = _WORD.findall(name)
+    return _bare(name) in wanted or bool(words and words[-1].casefold().rstrip("0123456789") in wanted)
 
 
 def _bare(name: str) -> str:
