@@ -308,7 +308,7 @@ class Lash:
             yield
 
     async def pending(self) -> Sequence[PendingCall]:
-        """Calls that wait for somebody, of all sessions: to be allowed or completed, or since a crash left them unknown.
+        """Calls that wait for somebody, of all sessions: to be allowed, to be completed, or left unknown by a crash.
 
         Somebody else may answer each before this process does: `answer` and `resolve` raise `AlreadyAnswered` then.
         """

@@ -38,7 +38,7 @@ from lash_hookspecs.waits import Resolution, ResolvedError, ResolvedOk
 if TYPE_CHECKING:
     from lash_framework.admission import Journalling
 
-__all__ = ["PendingCall", "answer", "pending_calls", "resolve", "waiting_in"]
+__all__ = ["PendingCall", "answer", "pending_call", "pending_calls", "resolve", "waiting_in"]
 
 _CALL = RuntimeEffectKind.TOOL_CALL
 
@@ -85,6 +85,11 @@ Waiting = tuple[JournalRow, What]
 async def pending_calls(journalling: Journalling) -> Sequence[PendingCall]:
     """All of them; of turns that run right now, only those whose end was put off."""
     return [_shown(*each) for each in await _waiting(journalling)]
+
+
+async def pending_call(journalling: Journalling, key: str) -> PendingCall:
+    """The one whose key begins so. Raises `UnknownName`."""
+    return _shown(*await _named(journalling, key))
 
 
 async def _waiting(journalling: Journalling) -> list[tuple[InboxItem, JournalRow, What]]:
@@ -165,8 +170,8 @@ async def resolve(
     """Record the answer to a call: its result, why it failed, or that it never `happened`. The first answer counts.
 
     Raises `UnknownName` for a key that nothing waits under, or more than one does (`AlreadyAnswered`, which is one, if
-    it has its answer and its turn waits to go on), `ConfigurationError` for an answer that is too large, and `SessionBusy` while
-    the turn runs or somebody else answers, be it here; with `wait`, that is waited for.
+    it has its answer and its turn waits to go on), `ConfigurationError` for an answer that is too large, and
+    `SessionBusy` while the turn runs or somebody else answers, be it here; with `wait`, that is waited for.
     """
     item, row, what = await _named(journalling, key)
     shown = _shown(item, row, what)

@@ -695,12 +695,15 @@ RUN = ("--tools", "tools.py", "--model", "scripted:script.toml")
 def test_at_a_terminal_lash_run_asks_all_of_a_batch_and_goes_on(lash: Cli) -> None:
     """What is to be called is shown as it is: nothing in it steers the terminal or hides."""
     with Terminal(lash, "run", "go", "--session", "s", *RUN) as terminal:
+        terminal.send("allow\n1\n")  # before there is a question: it answered this one, and the next
         shown = terminal.wait_for("(nothing: later) › ")
         assert "approval asks (1 of 2): May `act` of plugin `application` be called?" in shown
-        assert "\\u001b[31m\\u202e" in shown
+        assert 'what: "a\\u001b[31m⟨U+202E⟩"' in shown
         terminal.send("perhaps\n")
         terminal.wait_for("that is none of them")
-        terminal.send("1\n")
+        terminal.send("a test first\n")
+        terminal.wait_for("that is none of them")
+        terminal.send("1\n1\n")
         terminal.wait_for("(2 of 2)")
         terminal.wait_for("(nothing: later) › ")
         terminal.send("deny not that one\n")
@@ -725,10 +728,13 @@ def test_at_a_terminal_lash_chat_asks_and_what_is_left_open_waits(lash: Cli) -> 
     assert (left["asked_by"], left["choices"]) == ("approval", ["allow", "same", "tool", "project", "deny"])
     with Terminal(lash, "resume", "s", *RUN[:2], "--model", RUN[3]) as terminal:
         terminal.wait_for("(nothing: later) › ")
+        assert lash.run("pending", "answer", left["key"], "deny").code == 0
         terminal.send("allow\n")
+        terminal.wait_for("somebody else has answered that meanwhile")
         code, rest = terminal.ended()
     assert code == 0
     assert "All done." in rest
+    assert "denied_by_person" in lash.run("sessions", "export", "s").out
 
 
 def test_without_a_terminal_lash_run_says_how_to_answer_and_any_process_may(lash: Cli) -> None:
@@ -736,7 +742,12 @@ def test_without_a_terminal_lash_run_says_how_to_answer_and_any_process_may(lash
     assert ended.code == 3
     assert "`lash pending answer KEY CHOICE`" in ended.err
     one, two = lash.run("pending", "list", "--json").object
-    assert lash.run("pending", "answer", two["key"][:12], "deny", "--note", "no").code == 0
+    assert "pending show KEY` shows a call whole" in lash.run("pending", "list").out
+    shown = lash.run("pending", "show", one["key"][:12]).out
+    assert 'act\n  what: "a\\u001b[31m⟨U+202E⟩"\napproval asks: May `act` of plugin' in shown
+    assert lash.run("pending", "show", one["key"], "--json").object == one
+    said = lash.run("pending", "answer", two["key"][:12], "deny", "--note", "no")
+    assert (said.code, 'what: "b"\napproval asks: May' in said.err) == (0, True)
     assert lash.run("pending", "answer", one["key"][:12], "allow").code == 0
     done = lash.run("resume", "s", *RUN)
     assert done.code == 0

@@ -103,7 +103,7 @@ def test_a_coder_looks_asks_acts_is_killed_and_goes_on(lash: Cli) -> None:
     # At a terminal the person is asked there.
     with Terminal(lash, "resume", "s") as terminal:
         shown = terminal.wait_for("(nothing: later) › ")
-        assert '"command": "python3 test_calc.py"' in shown
+        assert 'command: "python3 test_calc.py"' in shown
         terminal.send("allow\n")
         code, rest = terminal.ended()
     assert code == 0

@@ -1,4 +1,4 @@
-"""`lash pending list|answer|resolve`: calls that wait to be allowed or completed, or that a crash left unknown."""
+"""`lash pending list|show|answer|resolve`: calls that wait to be allowed or completed, or that a crash left unknown."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lash_framework.cli.lines import clean, shortened
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
-from lash_framework.cli.tables import print_table
+from lash_framework.cli.tables import moment, print_table
 
 if TYPE_CHECKING:
     from lash_framework.lash import Lash
@@ -47,24 +48,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 
     found, location = _with_lash(invocation, work)
     if as_json:
-        print_json(
-            [
-                {
-                    "key": each.key,
-                    "session_id": each.session_id,
-                    "turn_id": each.turn_id,
-                    "tool": each.tool_name,
-                    "call_id": each.call_id,
-                    "args": each.args,
-                    "waits_for": _waits_for(each),
-                    "until_ms": each.until_ms,
-                    "said": each.said,
-                    "asked_by": each.question and each.question.plugin_id,
-                    "choices": [choice.choice_id for choice in each.question.choices] if each.question else [],
-                }
-                for each in found
-            ]
-        )
+        print_json([_as_object(each) for each in found])
         return
     rows = [
         (
@@ -73,13 +57,56 @@ def list_(invocation: Invocation, as_json: bool) -> None:
             each.turn_id,
             each.tool_name,
             _waits_for(each),
-            json.dumps(each.args, ensure_ascii=False)[:60],
+            shortened(each.args, 60),
         )
         for each in found
     ]
     print_table(
         ("key", "session", "turn", "tool", "waits for", "arguments"), rows, empty=f"nothing waits in {location}"
     )
+    if rows:
+        click.echo(f"`{invocation.again('pending show KEY')}` shows a call whole, and what is asked about it")
+
+
+def _as_object(call: PendingCall) -> dict[str, Any]:
+    return {
+        "key": call.key,
+        "session_id": call.session_id,
+        "turn_id": call.turn_id,
+        "tool": call.tool_name,
+        "call_id": call.call_id,
+        "args": call.args,
+        "waits_for": _waits_for(call),
+        "until_ms": call.until_ms,
+        "said": call.said,
+        "asked_by": call.question and call.question.plugin_id,
+        "choices": [each.choice_id for each in call.question.choices] if call.question else [],
+    }
+
+
+@pending.command()
+@click.argument("key")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+@common
+def show(invocation: Invocation, key: str, as_json: bool) -> None:
+    """The call KEY, as it would be made, and what is asked about it; a beginning of the key is enough."""
+    call = _with_lash(invocation, lambda lash: _call(lash, key))
+    if as_json:
+        print_json(_as_object(call))
+        return
+    from lash_framework.cli.asking import shown
+
+    until = "" if call.until_ms is None else f", until {moment(call.until_ms)}"
+    click.echo(
+        clean(f"{call.key}\nsession {call.session_id}, turn {call.turn_id}, waits for {_waits_for(call)}{until}")
+    )
+    click.echo(shown(call, whole=True))
+
+
+async def _call(lash: Lash, key: str) -> PendingCall:
+    from lash_framework.pending import pending_call
+
+    return await pending_call(lash.require_journal("`lash pending`"), key)
 
 
 def _waits_for(call: PendingCall) -> str:
@@ -98,7 +125,12 @@ def answer(invocation: Invocation, key: str, choice: str, note: str, wait: bool)
     """Answer a plugin's question about the call KEY, as `lash pending list` has it. Then `lash resume` goes on."""
 
     async def work(lash: Lash) -> PendingCall:
-        return await lash.answer(key, choice, note=note, wait=wait)
+        from lash_framework.cli.asking import shown
+
+        call = await _call(lash, key)
+        if call.question is not None:  # so that it stands there what was answered, also where it is a slip
+            click.echo(shown(call), err=True)
+        return await lash.answer(call.key, choice, note=note, wait=wait)
 
     done = _with_lash(invocation, work)
     again = invocation.again(f"resume {done.session_id}")

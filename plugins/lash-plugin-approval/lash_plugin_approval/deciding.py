@@ -30,6 +30,10 @@ REMEMBERED = 500
 """How many calls, and how many tools, a session remembers; the oldest is asked about again."""
 
 
+LEADS = 10
+"""So many paths that lead elsewhere than they say are told of."""
+
+
 async def decide(ctx: BeforeToolCallContext) -> list[Any]:
     """What the rules, and what a person said before, make of the call."""
     options: ApprovalOptions = ctx.options
@@ -107,6 +111,8 @@ async def _known(ctx: BeforeToolCallContext, facts: Facts, found: Ruled) -> str 
 
 def _question(options: ApprovalOptions, facts: Facts, found: Ruled, why: str) -> AskPerson:
     leads = [f"`{each.argument}` is {json.dumps(each.real)}" for each in facts.places if each.real != each.written]
+    if len(leads) > LEADS:
+        leads = [*leads[:LEADS], f"(and {len(leads) - LEADS} more lead elsewhere)"]
     rules = f"Rules `{found.rule}` ask" if len(found.asking) > 1 else f"Rule `{found.rule}` asks"
     text = f"May `{facts.tool}` of plugin `{facts.owner}` be called? {rules}{why}."
     groups = {name: tools for name, tools in options.groups.items() if f"{facts.owner}:{facts.tool}" in tools}
