@@ -308,10 +308,7 @@ class Lash:
             yield
 
     async def pending(self) -> Sequence[PendingCall]:
-        """Calls that wait for somebody, of all sessions: to be allowed, to be completed, or left unknown by a crash.
-
-        Somebody else may answer each before this process does: `answer` and `resolve` raise `AlreadyAnswered` then.
-        """
+        """Calls that wait for somebody, of all sessions: to be allowed, to be completed, or left unknown by a crash."""
         from lash_framework.pending import pending_calls
 
         return await pending_calls(self.require_journal("`lash pending`"))
@@ -333,8 +330,7 @@ class Lash:
         """Say what a person answers to a plugin's question about a pending call; `note` is for the model to read.
 
         A beginning of the key is enough; `Session.recover` goes on. Raises `UnknownName` (`AlreadyAnswered` if somebody
-        was faster), `ConfigurationError` for a choice that there isn't, or that comes too late, and `SessionBusy` (or
-        waits).
+        was faster), `ConfigurationError` for no choice of it, or one too late, and `SessionBusy` (or waits).
         """
         from lash_framework.pending import answer
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from agents import agent, plugin
 from attrs import define, field
-from cli_kit import Cli, Terminal
+from cli_kit import WAIT_S, Cli, Terminal
 
 from lash_framework import Lash
 from lash_framework.settings import load_settings
@@ -752,6 +752,51 @@ def test_without_a_terminal_lash_run_says_how_to_answer_and_any_process_may(lash
     done = lash.run("resume", "s", *RUN)
     assert done.code == 0
     assert "All done." in done.out
+
+
+BY_A_COMMAND = """
+KEEP="LASH_STORE=$LASH_STORE XDG_STATE_HOME=$XDG_STATE_HOME"
+{lash} pending answer {key} allow
+{lash} pending resolve {key} --result 1
+{lash} actions call plan_disable --session s --mode both
+env -i $KEEP {lash} pending answer {key} allow
+(env -i $KEEP setsid sh -c '{lash} pending answer {key} allow; echo >gate' &)
+read -r gone <gate
+env -i $KEEP {python} -c 'import pty; pty.spawn("{lash} resume s {run}".split())'
+{lash} pending show {key} >shown
+"""
+"""What a model's command may try, which finds the key in the store: each is refused, but for the last, which looks."""
+
+
+@pytest.mark.costly
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_models_command_answers_no_question(lash: Cli, anyio_backend: str) -> None:
+    """`lash pending answer`, run by the shell that a model has, allowed the model's own call."""
+    from lash_plugin_tools_shell.commands import Command, Place
+    from lash_plugin_tools_shell.options import ShellOptions
+
+    lash.write(
+        "lash.toml",
+        f"{lash.folder.joinpath('lash.toml').read_text()}[modes.both]\nextends = 'careful'\nplugins = ['plan']\n",
+    )
+    assert lash.run("run", "go", "--session", "s", *RUN).code == 3
+    asked = lash.run("pending", "list", "--json").object
+    os.mkfifo(lash.folder / "gate")
+    env = {name: value for name, value in lash.env().items() if name.startswith(("XDG_", "LASH_STORE"))}
+    run = {"lash": f"{sys.executable} -m lash_framework.cli", "python": sys.executable, "run": " ".join(RUN)}
+    place = Place(ShellOptions(roots=(str(lash.folder),), env=env))
+    command = Command(place, BY_A_COMMAND.format(key=asked[0]["key"], **run), pty=False)
+    await command.start(".", WAIT_S)
+    await command.run()
+    said = command.tail.after(0)[0].decode()
+    assert said.count("a model's command may not answer a question") == 3, said
+    assert "a model's command may not say what became of a call" in said
+    assert "a model's command may not call the action `plan_disable`" in said, said
+    assert "your answer" not in said
+    assert "waits for" in said
+    assert "May `act` of plugin" in (lash.folder / "shown").read_text()
+    assert lash.run("pending", "list", "--json").object == asked
+    assert lash.run("pending", "answer", asked[0]["key"], "deny").code == 0
 
 
 def test_a_question_survives_kill_9(lash: Cli) -> None:

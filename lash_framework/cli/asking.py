@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lash_framework.cli.people import is_for_a_model
 from lash_framework.cli.questions import call_rows, question_rows
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ __all__ = ["answer_at_terminal", "chosen", "shown"]
 
 
 def _at_terminal() -> bool:
-    """Whether there is somebody to ask."""
-    return all(each is not None and each.isatty() for each in (sys.stdin, sys.stderr))
+    """Whether there is somebody to ask: a person, and no model that runs `lash` in a terminal of its own."""
+    return all(each is not None and each.isatty() for each in (sys.stdin, sys.stderr)) and not is_for_a_model()
 
 
 async def _questions_in(lash: Lash, waits: TurnSuspended) -> Sequence[PendingCall]:

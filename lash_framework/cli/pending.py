@@ -11,6 +11,7 @@ import click
 from lash_framework.cli.lines import clean, shortened
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
+from lash_framework.cli.people import require_person
 from lash_framework.cli.tables import moment, print_table
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ def _waits_for(call: PendingCall) -> str:
 def answer(invocation: Invocation, key: str, choice: str, note: str, wait: bool) -> None:
     """Answer a plugin's question about the call KEY, as `lash pending list` has it. Then `lash resume` goes on."""
 
+    require_person("answer a question")
+
     async def work(lash: Lash) -> PendingCall:
         from lash_framework.cli.asking import shown
 
@@ -155,6 +158,7 @@ def resolve(
     not_done: bool,
 ) -> None:
     """Complete the call KEY, or say what became of it; a beginning of the key is enough. Then `lash resume` goes on."""
+    require_person("say what became of a call")
     if (result is not None) + (text is not None) + (error is not None) + not_done != 1:
         said = "say either --result, --text, --error or --not-done; a question is answered with"
         raise click.UsageError(f"{said} `lash pending answer KEY CHOICE`", click.get_current_context())

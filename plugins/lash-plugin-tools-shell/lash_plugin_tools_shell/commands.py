@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup
 
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.tools import ToolError, ToolFailureClass
-from lash_plugin_tools_shell.environment import environment
+from lash_plugin_tools_shell.environment import COOKIE, environment
 from lash_plugin_tools_shell.folders import Folders
 from lash_plugin_tools_shell.options import ShellOptions
 from lash_plugin_tools_shell.output import Tail
@@ -132,7 +132,8 @@ class Command:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={"PATH": asked["env"]["PATH"]},  # what it is given, its command can read
+                # What it is given, its command can read. It stays above all of them, and so it is marked, too.
+                env={"PATH": asked["env"]["PATH"], COOKIE: "supervisor"},
                 pass_fds=theirs,
                 start_new_session=True,
                 cwd="/",
