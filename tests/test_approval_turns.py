@@ -742,7 +742,7 @@ def test_without_a_terminal_lash_run_says_how_to_answer_and_any_process_may(lash
     assert ended.code == 3
     assert "`lash pending answer KEY CHOICE`" in ended.err
     one, two = lash.run("pending", "list", "--json").object
-    assert "pending show KEY` shows a call whole" in lash.run("pending", "list").out
+    assert "pending show KEY` shows a call whole" in lash.run("pending", "list").err
     shown = lash.run("pending", "show", one["key"][:12]).out
     assert 'act\n  what: "a\\u001b[31m⟨U+202E⟩"\napproval asks: May `act` of plugin' in shown
     assert lash.run("pending", "show", one["key"], "--json").object == one

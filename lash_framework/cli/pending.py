@@ -66,7 +66,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
         ("key", "session", "turn", "tool", "waits for", "arguments"), rows, empty=f"nothing waits in {location}"
     )
     if rows:
-        click.echo(f"`{invocation.again('pending show KEY')}` shows a call whole, and what is asked about it")
+        click.echo(f"`{invocation.again('pending show KEY')}` shows a call whole, and what is asked about it", err=True)
 
 
 def _as_object(call: PendingCall) -> dict[str, Any]:
