@@ -229,8 +229,9 @@ async def test_a_project_file_that_cant_be_written_is_allowed_in_the_session_and
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
+    (tmp_path / "project").mkdir()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    world = World(tmp_path)
+    world = World(tmp_path / "project")
     async with world.open([call("act")], [call("act", "c1")]) as lash:
         (asked,) = await waits(lash)
         await lash.answer(asked.key, "project")
@@ -578,6 +579,19 @@ async def _a_group_is_as_wide_as_it_says(world: World) -> None:
     assert world.deeds == ["act a", "hidden"]
 
 
+async def _a_folder_that_is_home(world: World) -> None:
+    """Where the user's state folder is in the project, nothing is kept for it, and nothing there is believed."""
+    from lash_plugin_approval import project
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(world.folder / ".local" / "state"))
+        project.add(str(world.folder), "application", "act", {})
+        async with world.open([call("act")]) as lash:
+            (asked,) = await waits(lash)
+        assert [each.choice_id for each in asked.question.choices] == ["allow", "same", "tool", "deny"]
+    assert world.deeds == []
+
+
 async def _a_folder_that_brings_its_own_approvals(world: World) -> None:
     (world.folder / ".lash").mkdir()
     entry = {"owner": "application", "tool": "act", "args": {}}
@@ -725,7 +739,7 @@ def test_at_a_terminal_lash_chat_asks_and_what_is_left_open_waits(lash: Cli) -> 
         terminal.send("/quit\n")
         terminal.ended()
     (left,) = lash.run("pending", "list", "--json").object
-    assert (left["asked_by"], left["choices"]) == ("approval", ["allow", "same", "tool", "project", "deny"])
+    assert (left["asked_by"], left["choices"]) == ("approval", ["allow", "same", "tool", "deny"])
     with Terminal(lash, "resume", "s", *RUN[:2], "--model", RUN[3]) as terminal:
         terminal.wait_for("(nothing: later) › ")
         assert lash.run("pending", "answer", left["key"], "deny").code == 0

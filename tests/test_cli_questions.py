@@ -6,6 +6,7 @@ import unicodedata
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from lash_framework.cli.asking import chosen, shown
 from lash_framework.cli.questions import MOST_ROWS
@@ -111,6 +112,11 @@ def test_no_argument_paints_over_the_question(name: str) -> None:
         assert "\u0301" * 4 not in row
     whole = shown(asked(**PAINTED[name]), whole=True)
     assert "rows are not shown" not in whole
+
+
+def test_what_a_tool_said_that_waits_is_shown_too() -> None:
+    waits = evolve(asked(n=1), question=None, deferred=True, said={"size": "XL\n1  allow"})
+    assert shown(waits) == "edit\n  n: 1\nedit says:\n  said.size: 2 lines\n  │ XL\n  │ 1  allow"
 
 
 def test_a_question_of_several_lines_looks_like_no_choice() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lash_framework.cli.people import is_for_a_model
-from lash_framework.cli.questions import call_rows, question_rows
+from lash_framework.cli.questions import call_rows, question_rows, said_rows
 
 if TYPE_CHECKING:
     from lash_framework.lash import Lash
@@ -41,7 +41,9 @@ async def _questions_in(lash: Lash, waits: TurnSuspended) -> Sequence[PendingCal
 def shown(call: PendingCall, count: str = "", *, whole: bool = False) -> str:
     """What a person reads before they answer: the call exactly as it would be made, who asks, and what."""
     width = max(40, shutil.get_terminal_size().columns)
-    return "\n".join((*call_rows(call, width, whole=whole), *question_rows(call, width, count)))
+    return "\n".join(
+        (*call_rows(call, width, whole=whole), *said_rows(call, width), *question_rows(call, width, count))
+    )
 
 
 def chosen(call: PendingCall, line: str) -> tuple[str, str] | None:

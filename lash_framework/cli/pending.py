@@ -12,6 +12,7 @@ from lash_framework.cli.lines import clean, shortened
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
 from lash_framework.cli.people import require_person
+from lash_framework.cli.questions import visible
 from lash_framework.cli.tables import moment, print_table
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
             each.turn_id,
             each.tool_name,
             _waits_for(each),
-            shortened(each.args, 60),
+            visible(shortened(each.args, 60)),
         )
         for each in found
     ]

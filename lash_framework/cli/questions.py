@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lash_framework.pending import PendingCall
 
-__all__ = ["MOST_ROWS", "call_rows", "question_rows", "visible"]
+__all__ = ["MOST_ROWS", "call_rows", "question_rows", "said_rows", "visible"]
 
 MOST_ROWS = 120
 """Of arguments: who sees only a part is told so."""
@@ -56,6 +56,13 @@ def call_rows(call: PendingCall, width: int, *, whole: bool = False) -> list[str
         return rows
     told = f"… {cut} rows are not shown here: `lash pending show {call.key[:12]}` has all of them …"
     return [*rows[: MOST_ROWS // 2], told, *rows[-(MOST_ROWS // 2) :]]
+
+
+def said_rows(call: PendingCall, width: int) -> list[str]:
+    """What a tool said that put off its end."""
+    if call.question is not None or call.said is None:
+        return []
+    return [*_wrapped(f"{call.tool_name} says:", width, "", _INDENT), *_value_rows("said", call.said, width)]
 
 
 def question_rows(call: PendingCall, width: int, count: str = "") -> list[str]:

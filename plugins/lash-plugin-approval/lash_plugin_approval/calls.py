@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
+from urllib.parse import unquote
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
@@ -72,7 +73,7 @@ def absolute(path: str, root: str) -> str:
 
 
 _LONGEST = 4096
-_ODD = re.compile(r"[\x00-\x1f\x7f\\]|%2[ef]|^~|^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+_ODD = re.compile(r"[\x00-\x1f\x7f\\`]|(?i:%2[ef])|^~|^(?i:[a-z][a-z0-9+.-]*):|\$[A-Z_{(]|\{[^}]*,")
 
 
 def place_of(argument: str, path: str, root: str) -> Place:
@@ -113,9 +114,16 @@ def _places(found: Mapping[str, str], wanted: frozenset[str], root: str) -> Iter
         parts = [re.sub(r"\\(.)", r"\1", each) for each in _PART.findall(name) if not each.isdigit()]
         at = next((at for at in reversed(range(len(parts))) if _is_path(parts[at], wanted)), None)
         if at is not None:
-            yield from (place_of(name, each, root) for each in (text, *parts[at + 1 :]))
+            yield from (place_of(name, each, root) for part in (text, *parts[at + 1 :]) for each in _readings(part))
         elif len(text) <= _LONGEST and _ELSEWHERE.match(text):
-            yield place_of(name, text, root)
+            yield from (place_of(name, each, root) for each in _readings(text))
+
+
+def _readings(path: str) -> tuple[str, ...]:
+    """As it is written, and as a tool may read it that knows URLs, or another system's paths."""
+    other = path.replace("\\", "/")
+    other = unquote(other) if "%" in other else other
+    return (path,) if other == path else (path, other)
 
 
 def _is_path(name: str, wanted: frozenset[str]) -> bool:

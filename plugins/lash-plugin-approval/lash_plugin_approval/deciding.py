@@ -102,7 +102,7 @@ async def _known(ctx: BeforeToolCallContext, facts: Facts, found: Ruled) -> str 
         return "the tool, in this session"
     if facts.digest in state.calls:
         return "the same call, in this session"
-    if ctx.options.project:
+    if _has_project(ctx.options):
         root = ctx.options.root
         if await anyio.to_thread.run_sync(project.allows, root, facts.owner, facts.tool, facts.args):
             return "the same call, in this project"
@@ -121,12 +121,16 @@ def _question(options: ApprovalOptions, facts: Facts, found: Ruled, why: str) ->
         _for_several(TOOL, [facts.tool]),
         *(_for_several(name, [each.partition(":")[2] for each in tools]) for name, tools in groups.items()),
     ]
-    if options.project:
+    if _has_project(options):
         text_of = "this call, and the very same in every session here (kept in your user folder, not in the project)"
         more.append(PersonChoice(choice_id=PROJECT, text=text_of, allows=True))
     choices = (ALLOW, *(more if found.always else ()), DENY)
     memo = json.dumps({"asking": found.asking, "groups": groups})
     return AskPerson(" ".join([text, *leads]), choices, options.timeout_s, memo)
+
+
+def _has_project(options: ApprovalOptions) -> bool:
+    return options.project and project.is_kept_apart(options.root)
 
 
 def _for_several(choice_id: str, tools: Sequence[str]) -> PersonChoice:

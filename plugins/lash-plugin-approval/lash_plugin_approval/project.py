@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-__all__ = ["FOLDER", "add", "allows", "file_of", "kept_in"]
+__all__ = ["FOLDER", "add", "allows", "file_of", "is_kept_apart", "kept_in"]
 
 log = logging.getLogger("lash.approval")
 
@@ -36,6 +36,12 @@ def kept_in() -> Path:
     from platformdirs import user_state_path
 
     return user_state_path("lash", appauthor=False) / FOLDER
+
+
+def is_kept_apart(root: str) -> bool:
+    """Whether that folder is outside of the project: else whoever made the project may have made it, too."""
+    project = os.path.realpath(root)
+    return os.path.commonpath([project, os.path.realpath(kept_in())]) != project
 
 
 def file_of(root: str) -> Path:

@@ -158,6 +158,11 @@ ESCAPES = {
     "path-by-its-look-in-a-url": (SRC, "write", {"path": "src/a", "backup": "FILE:///etc/x"}),
     "path-by-its-look-with-blanks": (SRC, "write", {"path": "src/a", "backup": " /etc/x\n"}),
     "path-by-its-look-of-a-drive": (SRC, "write", {"path": "src/a", "backup": "c:\\x"}),
+    "path-with-a-variable": (SRC, "write", {"path": "src/$OLDPWD/x"}),
+    "path-with-a-command": (SRC, "write", {"path": "src/$(echo ..)/x"}),
+    "path-with-backquotes": (SRC, "write", {"path": "src/`echo ..`/x"}),
+    "path-with-braces": (SRC, "write", {"path": "src/{a,../../etc}"}),
+    "path-encoded-in-capitals": (SRC, "write", {"path": "src/%2E%2E/x"}),
     "path-symlink": (SRC, "write", {"path": "src/link/x"}),
     "path-symlink-and-up": (SRC, "write", {"path": "src/link/../x"}),
 }
@@ -196,6 +201,8 @@ EVASIONS = {
     "path-argument-in-camel-case": (SECRET, "read", {"filePath": "secrets/key"}),
     "path-nul": (SECRET, "read", {"path": "secrets/key\0.txt"}),
     "path-in-a-key": (SECRET, "read", {"files": {"secrets/key": {}}}),
+    "path-encoded": (SECRET, "read", {"path": "secrets%2fk%65y"}),
+    "path-of-another-system": (SECRET, "read", {"path": "src\\..\\secrets\\key"}),
     "path-by-the-last-word": (SECRET, "read", {"path": "src/a", "second_path": "secrets/key"}),
     "path-second": (SECRET, "read", {"path": "src/a", "source": "secrets/key"}),
     "path-by-its-look": (SECRET, "read", {"path": "src/a", "of": "{root}/secrets/key"}),
@@ -219,6 +226,7 @@ def test_what_is_denied_is_read_widely(attack: str, tmp_path: Path) -> None:
     ([SRC], {"paths": ["src/a", "src/b"], "mode": "644"}),
     ([SRC], {"from": "src/a", "to": "src/b"}),
     ([SRC], {"path": "src/a", "old_string": "a/b", "new_string": "a/../b"}),
+    ([SRC], {"path": "src/[slug]/$id.$lang.tsx"}),
     ([{**SRC, "tool": "*"}], {"files": {"src/a": "src/b"}}),
 ])  # fmt: skip
 def test_what_is_no_path_is_held_against_none(made: list[Any], args: Any, tmp_path: Path) -> None:
@@ -395,6 +403,16 @@ def test_a_folder_that_came_from_elsewhere_approves_nothing(how: Any, tmp_path: 
     allow = [{"owner": "tools", "tool": "shell", "args": {}}]
     how(tmp_path, json.dumps({"version": 1, "project": str(tmp_path.resolve()), "allow": allow}))
     assert not project.allows(str(tmp_path), "tools", "shell", {})
+
+
+def test_a_project_that_holds_the_folder_of_approvals_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where `HOME` is the folder that was cloned: it may have brought them along, and tools may write there."""
+    assert project.is_kept_apart(str(tmp_path))
+    (tmp_path / "home" / "x").mkdir(parents=True)
+    (tmp_path / "l").symlink_to(tmp_path / "home")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home" / "state"))
+    apart = [project.is_kept_apart(str(tmp_path / each)) for each in ("home", "home/x", "l", "hom", ".")]
+    assert apart == [False, True, False, True, False]
 
 
 def test_a_project_is_where_it_is_behind_all_links(tmp_path: Path) -> None:
