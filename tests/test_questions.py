@@ -493,6 +493,56 @@ async def test_a_call_that_was_refused_stays_refused_though_its_tool_comes_back_
     assert world.asked == {"look": 1}
 
 
+async def _says(what: str = "") -> str:
+    return f"act on {what}"
+
+
+async def _says_much(what: str = "") -> str:
+    return "x" * 50_000
+
+
+async def _fails(what: str = "") -> str:
+    raise RuntimeError("no")
+
+
+async def _hangs(what: str = "") -> str:
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("preview", "says"),
+    [(_says, "act on a"), (_says_much, "… 18,000 more characters"), (_fails, None), (_hangs, None), (None, None)],
+)
+async def test_what_a_tool_says_of_a_call_is_recorded_with_the_question(
+    preview: Any, says: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked once; what fails, or takes too long, keeps nobody from asking."""
+    monkeypatch.setattr("lash_framework.previews.LIMIT_S", 0.05 if preview is _hangs else 5)
+    world, asked = World(), []
+
+    async def counted(what: str = "") -> str:
+        asked.append(what)
+        said: str = await preview(what)
+        return said
+
+    @tool(effect="unsafe", preview=counted if preview else None)
+    async def act(what: str = "") -> str:
+        "Act."
+        return "done"
+
+    async with world.open(A, tools=[act]) as lash:
+        await suspended(lash)
+        await suspended(lash)
+        (call,) = await lash.pending()
+        assert call.question is not None
+        assert call.question.preview is says if says is None else says in (call.question.preview or "")
+        await answered(lash, c0="allow")
+        (done,) = await (await lash.session("s", recover=False)).recover()
+    assert codes(done.turn) == ["done"]
+    assert len(asked) == (1 if preview else 0)
+
+
 @pytest.mark.costly
 async def test_a_crash_anywhere_loses_no_question_and_no_answer() -> None:
     """Killed at every place: each call that was asked about is made once, after its answer."""

@@ -71,7 +71,7 @@ class PersonQuestion:
     """A question as it is recorded: whose it is, and the call exactly as it would be made. It is answered by its `key`.
 
     The key follows from the call (`call_key` is its replay key), its arguments and what is asked: no answer to another
-    question fits. `until_ms`: since 1970; after that it isn't allowed.
+    question fits. `until_ms`: since 1970; after that it isn't allowed. `preview`: what the tool says that it would do.
     """
 
     key: str
@@ -83,6 +83,7 @@ class PersonQuestion:
     choices: tuple[PersonChoice, ...]
     until_ms: int | None = None
     memo: str = ""
+    preview: str | None = None
 
     def choice(self, choice_id: object) -> PersonChoice | None:
         """The choice with this id."""

@@ -42,7 +42,7 @@ def shown(call: PendingCall, count: str = "", *, whole: bool = False) -> str:
     """What a person reads before they answer: the call exactly as it would be made, who asks, and what."""
     width = max(40, shutil.get_terminal_size().columns)
     return "\n".join(
-        (*call_rows(call, width, whole=whole), *said_rows(call, width), *question_rows(call, width, count))
+        (*call_rows(call, width, whole=whole), *said_rows(call, width, whole=whole), *question_rows(call, width, count))
     )
 
 

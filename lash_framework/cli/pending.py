@@ -82,6 +82,7 @@ def _as_object(call: PendingCall) -> dict[str, Any]:
         "until_ms": call.until_ms,
         "said": call.said,
         "asked_by": call.question and call.question.plugin_id,
+        "preview": call.question and call.question.preview,
         "choices": [each.choice_id for each in call.question.choices] if call.question else [],
     }
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_ROWS", "call_rows", "question_rows", "said_rows", "visible"]
 
 MOST_ROWS = 120
-"""Of arguments: who sees only a part is told so."""
+"""Of arguments, and of what a tool says: who sees only a part is told so."""
 
 _COMPARED = 500
 """Lines: longer texts are shown one after the other, since to compare them takes too long."""
@@ -51,18 +51,32 @@ def call_rows(call: PendingCall, width: int, *, whole: bool = False) -> list[str
     """The tool, and each of its arguments; cut in the middle unless it is to be `whole`."""
     rows = list(_wrapped(f"{call.tool_name}", width, "", _INDENT))
     rows += _value_rows("", call.args, width) if call.args else [f"{_INDENT}(no arguments)"]
+    return _cut(call, rows, whole)
+
+
+def said_rows(call: PendingCall, width: int, *, whole: bool = False) -> list[str]:
+    """What the tool says of it: what it would do, or, if it put off its end, what it said then."""
+    if call.question is None:
+        said, head = call.said, f"{call.tool_name} says:"
+    else:
+        said, head = call.question.preview, f"{call.tool_name} says that it would do this:"
+    if said is None:
+        return []
+    rows = [*_wrapped(head, width, "", _INDENT)]
+    if isinstance(said, str):
+        rows += (row for line in said.split("\n") for row in _wrapped(line, width, f"{_INDENT}┊ ", f"{_INDENT}┊ "))
+    else:
+        rows += _value_rows("said", said, width)
+    return _cut(call, rows, whole)
+
+
+def _cut(call: PendingCall, rows: list[str], whole: bool) -> list[str]:
+    """A part of them, unless it is to be the whole."""
     cut = len(rows) - MOST_ROWS
     if whole or cut <= 0:
         return rows
     told = f"… {cut} rows are not shown here: `lash pending show {call.key[:12]}` has all of them …"
     return [*rows[: MOST_ROWS // 2], told, *rows[-(MOST_ROWS // 2) :]]
-
-
-def said_rows(call: PendingCall, width: int) -> list[str]:
-    """What a tool said that put off its end."""
-    if call.question is not None or call.said is None:
-        return []
-    return [*_wrapped(f"{call.tool_name} says:", width, "", _INDENT), *_value_rows("said", call.said, width)]
 
 
 def question_rows(call: PendingCall, width: int, count: str = "") -> list[str]:
