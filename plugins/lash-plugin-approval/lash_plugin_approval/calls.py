@@ -96,7 +96,9 @@ MOST_PLACES = 500
 
 _PART = re.compile(r"(?:\\.|[^.\\])+")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W_A-Z]+")
-_ELSEWHERE = re.compile(r"\s*(?:[/~\\]|\.\.(?:[/\\]|\Z)|[a-z]:[/\\]|file:)[^\n\r]*\s*\Z", re.IGNORECASE)
+_ELSEWHERE = re.compile(r"\s*(?:[/~\\]|[a-z]:[/\\]|file:)[^\n\r]*\s*\Z", re.IGNORECASE)
+_LINES = re.compile(r"[\n\r]")
+_FILE_URL = re.compile(r"\A\s*file:(?://[^/]*)?", re.IGNORECASE)
 
 
 def places(found: Mapping[str, str], names: Sequence[str], root: str) -> tuple[Place, ...]:
@@ -115,23 +117,33 @@ def _places(found: Mapping[str, str], wanted: frozenset[str], root: str) -> Iter
         at = next((at for at in reversed(range(len(parts))) if _is_path(parts[at], wanted)), None)
         if at is not None:
             yield from (place_of(name, each, root) for part in (text, *parts[at + 1 :]) for each in _readings(part))
-        elif len(text) <= _LONGEST and _ELSEWHERE.match(text):
+        elif _leads_elsewhere(text):
             yield from (place_of(name, each, root) for each in _readings(text))
 
 
+def _leads_elsewhere(text: str) -> bool:
+    """Whether it is written like a path out of the project, as a text of one line."""
+    if len(text) > _LONGEST:
+        return False
+    upwards = ".." in text and os.path.normpath(text.strip().replace("\\", "/")).startswith("..")
+    return bool(_ELSEWHERE.match(text)) or (upwards and not _LINES.search(text.strip()))
+
+
 def _readings(path: str) -> tuple[str, ...]:
-    """As it is written, and as a tool may read it that knows URLs, or another system's paths."""
+    """As it is written, and as a tool may read it that knows URLs, variables, or another system's paths."""
     other = path.replace("\\", "/")
     other = unquote(other) if "%" in other else other
+    other = os.path.expandvars(_FILE_URL.sub("", other))
     return (path,) if other == path else (path, other)
 
 
 def _is_path(name: str, wanted: frozenset[str]) -> bool:
     """Whether an argument of this name is a path: `file_path`, `outputFile`, `target-dir`."""
-    words = _WORD.findall(name)
-    return _bare(name) in wanted or bool(words and words[-1].casefold().rstrip("0123456789") in wanted)
+    words = _WORD.findall(unicodedata.normalize("NFKC", name))
+    last = words[-1].casefold().rstrip("0123456789") if words else ""
+    return any(each in wanted or each.removesuffix("s") in wanted for each in (_bare(name), last))
 
 
 def _bare(name: str) -> str:
     """The same for `file_path`, `file-path` and `filePath`, which the tools of MCP servers have."""
-    return name.casefold().replace("_", "").replace("-", "")
+    return unicodedata.normalize("NFKC", name).casefold().replace("_", "").replace("-", "")

@@ -101,14 +101,12 @@ class ApprovalOptions:
         "target",
         "to",
         "output",
+        "out",
         "directory",
-        "directories",
         "dir",
         "folder",
-        "folders",
         "cwd",
         "root",
-        "roots",
         "location",
     )
     timeout_s: float | None = field(default=None, validator=_seconds)

@@ -155,6 +155,10 @@ ESCAPES = {
     "path-by-its-look": (SRC, "write", {"path": "src/a", "backup": "/etc/x"}),
     "path-by-its-look-at-home": (SRC, "write", {"path": "src/a", "backup": "~/.bashrc"}),
     "path-by-its-look-upwards": (SRC, "write", {"path": "src/a", "backup": ["../x"]}),
+    "path-by-its-look-upwards-later": (SRC, "write", {"path": "src/a", "backup": "./a/../../x"}),
+    "path-by-its-look-upwards-elsewhere": (SRC, "write", {"path": "src/a", "backup": "a\\..\\..\\x"}),
+    "path-by-a-wide-name": (SRC, "write", {"path": "src/a", "Ｐath": "b"}),
+    "path-by-a-name-of-several": (SRC, "write", {"path": "src/a", "backupDirs": ["b"]}),
     "path-by-its-look-in-a-url": (SRC, "write", {"path": "src/a", "backup": "FILE:///etc/x"}),
     "path-by-its-look-with-blanks": (SRC, "write", {"path": "src/a", "backup": " /etc/x\n"}),
     "path-by-its-look-of-a-drive": (SRC, "write", {"path": "src/a", "backup": "c:\\x"}),
@@ -202,6 +206,10 @@ EVASIONS = {
     "path-nul": (SECRET, "read", {"path": "secrets/key\0.txt"}),
     "path-in-a-key": (SECRET, "read", {"files": {"secrets/key": {}}}),
     "path-encoded": (SECRET, "read", {"path": "secrets%2fk%65y"}),
+    "path-in-a-url-without-slashes": (SECRET, "read", {"path": "file:secrets/key"}),
+    "path-in-a-url-of-a-host": (SECRET, "read", {"path": "FILE://localhost{root}/secrets/key"}),
+    "path-with-a-variable": (SECRET, "read", {"path": "$LASH_TEST_SECRETS/key"}),
+    "path-behind-proc": (SECRET, "read", {"path": "/proc/self/root{root}/secrets/key"}),
     "path-of-another-system": (SECRET, "read", {"path": "src\\..\\secrets\\key"}),
     "path-by-the-last-word": (SECRET, "read", {"path": "src/a", "second_path": "secrets/key"}),
     "path-second": (SECRET, "read", {"path": "src/a", "source": "secrets/key"}),
@@ -210,8 +218,9 @@ EVASIONS = {
 
 
 @pytest.mark.parametrize("attack", EVASIONS)
-def test_what_is_denied_is_read_widely(attack: str, tmp_path: Path) -> None:
+def test_what_is_denied_is_read_widely(attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of these is denied, however it is written."""
+    monkeypatch.setenv("LASH_TEST_SECRETS", "secrets")
     rule, tool, args = EVASIONS[attack]
     (tmp_path / "secrets").mkdir()
     (tmp_path / "src").mkdir()
