@@ -7,6 +7,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 from urllib.parse import unquote
@@ -107,8 +108,12 @@ def places(found: Mapping[str, str], names: Sequence[str], root: str) -> tuple[P
     An argument is a path by its own name, by the last word of it, or by that of the array or table that it is in, whose
     names are paths then, too; and whatever it is called, where it is written like one that leads elsewhere.
     """
-    wanted = frozenset(map(_bare, names))
-    return tuple(islice(_places(found, wanted, root), MOST_PLACES + 1))
+    return tuple(islice(_places(found, _wanted(tuple(names)), root), MOST_PLACES + 1))
+
+
+@lru_cache(maxsize=16)
+def _wanted(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(_bare, names))
 
 
 def _places(found: Mapping[str, str], wanted: frozenset[str], root: str) -> Iterator[Place]:

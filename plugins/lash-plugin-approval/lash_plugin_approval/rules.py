@@ -75,15 +75,19 @@ def _names_own(options: ApprovalOptions, facts: Facts) -> bool:
     """Whether an argument, be it known as a path or not, leads to what is approved: who writes there approves."""
     if not options.project:
         return False
-    root, own = os.path.abspath(options.root), str(kept_in())  # noqa: PTH100  # texts
+    root = os.path.abspath(options.root)  # noqa: PTH100  # texts
     others = (
         place_of(each, text, root)
         for each, text in facts.leaves.items()
         if len(text) <= _LONGEST_PATH and FOLDER in plain(text)
     )
+    paths = {path for each in (*facts.places, *others) for path in (each.written, each.real)}
+    led_to = [each for each in map(plain, paths) if FOLDER in each]
+    if not led_to:  # as it mostly is
+        return False
+    own = str(kept_in())
     folders = tuple(f"{plain(each)}/" for each in (own, os.path.realpath(own)))
-    led_to = (path for each in (*facts.places, *others) for path in (each.written, each.real))
-    return any(f"{plain(each)}/".startswith(folders) for each in led_to)
+    return any(f"{each}/".startswith(folders) for each in led_to)
 
 
 def fitting(options: ApprovalOptions, facts: Facts) -> list[tuple[str, Rule]]:
