@@ -24,8 +24,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = sorted([*ROOT.glob("plugins/lash-plugin-*"), *ROOT.glob("docs/examples/lash-plugin-*")])
-# What is costly, or runs on trio, comes out the same beside siblings, where it has run already.
-WANTED = ["-m", "not soak and not costly", "-k", "not trio"]
+# What is costly, runs on trio or is a kit's comes out the same beside siblings, where it has run already.
+WANTED = ["-m", "not soak and not costly", "-k", "not trio and not conformance"]
 SHARED = ["./hookspecs", ".[cli]", *sorted(f"./{kit.relative_to(ROOT)}" for kit in ROOT.glob("plugins/lash-*-kit"))]
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
@@ -100,6 +100,10 @@ def run(plugin: Path, scratch: Path) -> tuple[str, str | None]:
     return done.stdout, {0: None, 5: "has no tests"}.get(done.returncode, "fails its tests")
 
 
+def size(plugin: Path) -> int:
+    return sum(path.stat().st_size for path in plugin.glob("tests/*.py"))
+
+
 def main(arguments: list[str]) -> int:
     scratch, wanted = Path(arguments[0]).resolve(), set(arguments[1:])
     if unknown := wanted - {plugin.name for plugin in PLUGINS}:
@@ -109,7 +113,8 @@ def main(arguments: list[str]) -> int:
     if found := installed_plugins(sys.executable):
         print(f"the shared environment must hold no plugin, but has: {', '.join(sorted(found))}")
         return 1
-    chosen = [plugin for plugin in PLUGINS if not wanted or plugin.name in wanted]
+    # Those with most tests first, so that none of them is what all wait for at the end.
+    chosen = sorted((each for each in PLUGINS if not wanted or each.name in wanted), key=size, reverse=True)
     problems: dict[str, str] = {}
     # Side by side, each in one process: an environment is made by one core, and most have few tests.
     with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:

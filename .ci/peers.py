@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import venv
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
+
+from uv import find_uv_bin
 
 PEERS = {
     "gateway": (["llmock", "mock-ai-api", "llm-mock-api"], ["@copilotkit/aimock"]),
@@ -34,9 +35,9 @@ def make(folder: Path, packages: Sequence[str], node_packages: Sequence[str]) ->
     if not folder.exists():
         with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as scratch:
             new = Path(scratch, "new")
-            venv.create(new, with_pip=True)
-            python = new / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-            subprocess.run([python, "-m", "pip", "install", "-qq", *packages], check=True)
+            uv = find_uv_bin()
+            subprocess.run([uv, "venv", "-q", "--relocatable", "--python", sys.executable, new], check=True)
+            subprocess.run([uv, "pip", "install", "-q", "--python", new, *packages], check=True)
             settle(new, folder)
     npm = which("npm")
     if npm is not None and not (folder / "node").exists():

@@ -14,11 +14,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import venv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
+
+from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parent.parent
 DISTRIBUTIONS = [
@@ -30,6 +31,7 @@ DISTRIBUTIONS = [
 # Run outside the checkout as they stand; they import nothing from tests/.
 TESTS = ["test_discovery.py"]
 
+UV = find_uv_bin()
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
@@ -39,18 +41,13 @@ def run(*command: str | Path, cwd: Path) -> None:
 
 def build(into: Path) -> list[Path]:
     """The wheels of all distributions, each made from its source archive."""
-    archives, wheels = into / "archives", into / "wheels"
-    pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check"]
-    options = ["--no-deps", "--no-build-isolation", "--wheel-dir", wheels]
 
     def build_one(number: int, folder: Path) -> None:
-        own = archives / str(number)
-        run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", own, cwd=folder)
-        run(*pip, "wheel", *options, *own.glob("*.tar.gz"), cwd=into)
+        run(UV, "build", "-q", "--no-build-isolation", "--python", sys.executable, "-o", into / str(number), cwd=folder)
 
     with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
         list(pool.map(build_one, range(len(DISTRIBUTIONS)), DISTRIBUTIONS))
-    return sorted(wheels.glob("*.whl"))
+    return sorted(into.glob("*/*.whl"))
 
 
 def without_license(wheels: list[Path]) -> list[str]:
@@ -77,7 +74,7 @@ def check_origins(python: Path, cwd: Path) -> None:
 
 
 def check(scratch: Path, arguments: list[str]) -> int:
-    wheels = build(scratch)
+    wheels = build(scratch / "built")
     if len(wheels) != len(DISTRIBUTIONS):
         print(f"{len(DISTRIBUTIONS)} distributions, but {len(wheels)} wheels: {[wheel.name for wheel in wheels]}")
         return 1
@@ -86,12 +83,12 @@ def check(scratch: Path, arguments: list[str]) -> int:
         return 1
 
     environment = scratch / "environment"
-    venv.create(environment, with_pip=False, symlinks=os.name != "nt")
+    run(UV, "venv", "-q", "--seed", "--python", sys.executable, environment, cwd=scratch)
     python = Path(sysconfig.get_path("scripts", "venv", {"base": str(environment)}), "python")
     # The kernel with everything it promises under `standard`: the extra must be satisfied by what is in the wheels.
     targets = [f"{wheel}[standard]" if wheel.name.startswith("lash_framework-") else wheel for wheel in wheels]
-    install = [sys.executable, "-m", "pip", "--python", python, "install", "-qq", "--disable-pip-version-check"]
-    run(*install, *targets, "-r", ROOT / "tests" / "requirements.txt", cwd=scratch)
+    tools = ROOT / "tests" / "requirements.txt"
+    run(UV, "pip", "install", "-q", "--python", python, *targets, "-r", tools, cwd=scratch)
 
     outside = scratch / "outside"
     outside.mkdir()

@@ -22,7 +22,7 @@ ActionTable = Mapping[str, Owned["Action"]]
 
 def actions_of(manager: pluggy.PluginManager, loaded: Sequence[LoadedPlugin]) -> ActionTable:
     """All actions. Raises `PluginError` for a hook that fails, and `PluginConflictError` with all names taken twice."""
-    impls = hook_table(manager, [each.plugin_id for each in loaded])["lash_actions"]
+    impls = hook_table(manager, [each.plugin_id for each in loaded], hooks=["lash_actions"])["lash_actions"]
     found: dict[str, Owned[Action]] = {}
     if not impls:
         return found

@@ -51,7 +51,7 @@ async def call_action(lash: Lash, name: str, value: object, session: Session | s
         session = await lash.session(session, recover=False)
     plugin_id, action = _found(lash, name, options.get("kind"))
     if session is None and action.session is ActionSession.REQUIRED:
-        raise ConfigurationError(f"action `{name}` is called on a session: pass `session=`")
+        raise ConfigurationError(f"action `{name}` is called on a session: name one (`session=`, or `--session`)")
     if session is not None and action.session is ActionSession.FORBIDDEN:
         raise ConfigurationError(f"action `{name}` is called on no session: use `lash.call`")
     given = _taken(action, value)
@@ -130,6 +130,7 @@ async def _scope(lash: Lash, plugin_id: str, action: Action, session: Session | 
     if session is not None and not is_there:
         raise ConfigurationError(
             f"action `{action.name}` is of plugin `{plugin_id}`, which mode `{mode_id}` of session `{session.id}` lacks"
+            f": name `{plugin_id}` in the mode's `plugins`, or open the session in a mode that has it"
         )
     held = (
         (await lash.host.enter(composition)).get(plugin_id) if is_there and composition.hooks["lash_lifespan"] else None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lash_hookspecs.values import frozen
@@ -33,16 +34,34 @@ class Candidate:
     source: Literal["entry point", "code"] = "entry point"
 
 
-def installed() -> tuple[list[Candidate], list[Unreadable]]:
+def installed() -> tuple[Sequence[Candidate], Sequence[Unreadable]]:
     """The installed candidates by id and distribution, and distributions that can't be read, with the reason.
 
-    Each distribution is looked at alone: one with a broken file spoils `importlib_metadata.entry_points` for all of
+    Who asks again gets the same answer until a folder of `sys.path` changes, which installing does.
+    """
+    return _installed(tuple(found for each in sys.path if (found := _place(each)) is not None))
+
+
+def _place(path: str) -> tuple[str, int, int] | None:
+    """A folder or a zip file as it is now; None if it isn't there.
+
+    To look into a zip file that isn't there, as the standard library's seldom is, would import `zipfile`.
+    """
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return str(Path(path).absolute()), status.st_ino, status.st_mtime_ns
+
+
+@lru_cache(maxsize=1)
+def _installed(at: Sequence[tuple[str, int, int]]) -> tuple[Sequence[Candidate], Sequence[Unreadable]]:
+    """Each distribution is looked at alone: one with a broken file spoils `importlib_metadata.entry_points` for all of
     them, which also takes twice as long.
     """
     import importlib_metadata  # not cheap, and not needed to look up a type
 
-    # To look into a zip file that isn't there, as the standard library's seldom is, it would import `zipfile`.
-    places = [each for each in sys.path if os.access(each or ".", os.F_OK)]
+    places = [path for path, _, _ in at]
     found: list[Candidate] = []
     unreadable: list[Unreadable] = []
     seen: set[str] = set()
@@ -70,7 +89,7 @@ def installed() -> tuple[list[Candidate], list[Unreadable]]:
         if fault is not None:
             unreadable.append((name, fault))
         found += [Candidate(each.name, name, version, each) for each in entry_points]
-    return sorted(found, key=lambda each: (each.plugin_id, each.distribution or "")), unreadable
+    return tuple(sorted(found, key=lambda each: (each.plugin_id, each.distribution or ""))), tuple(unreadable)
 
 
 def _is_shadowed(distribution: Any, namesakes: Iterable[Any]) -> bool:

@@ -32,7 +32,7 @@ def hook_faults(manager: pluggy.PluginManager, plugin: object, *, needs_one: boo
     faults = [text for attribute, hook, options in found if (text := _fault(plugin, attribute, hook, options))]
     faults += [
         f"`{name}` has a hook's name but no `@hookimpl`: mark it, or call it something else"
-        for name in sorted(HOOKS.keys() - {attribute for attribute, _, _ in found})
+        for name in sorted(HOOKS.keys() & set(dir(plugin)) - {attribute for attribute, _, _ in found})
         if inspect.isroutine(member := _static(plugin, name)) and not hasattr(member, _SPEC_MARK)
     ]
     return faults if found or faults or not needs_one else _no_hook(plugin)

@@ -191,7 +191,7 @@ class PluginHost:
 
     def _ask_for_extensions(self, table: ModeTable) -> tuple[dict[str, list[Owned[ModeExtension]]], list[LoadFailure]]:
         loaded = {each.plugin_id: each for each in self._registrations.report.loaded}
-        impls = hook_table(self._manager, list(loaded))["lash_mode_extensions"]
+        impls = hook_table(self._manager, list(loaded), hooks=["lash_mode_extensions"])["lash_mode_extensions"]
         extensions: dict[str, list[Owned[ModeExtension]]] = {}
         failures: dict[str, LoadFailure] = {}
         for mode_id in table.modes if impls else ():

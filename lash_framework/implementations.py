@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import opcode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from operator import itemgetter
 from typing import Any
@@ -84,9 +84,13 @@ watching: ContextVar[Callable[[HookImpl], HookImpl] | None] = ContextVar("lash_f
 
 
 def hook_table(
-    manager: pluggy.PluginManager, plugin_ids: Sequence[str], limits: Mapping[str, float | None] | None = None
+    manager: pluggy.PluginManager,
+    plugin_ids: Sequence[str],
+    limits: Mapping[str, float | None] | None = None,
+    *,
+    hooks: Iterable[str] = HOOKS,
 ) -> dict[str, tuple[HookImpl, ...]]:
-    """Every hook with its implementations, in the order of `plugin_ids`. `limits` are the plugins' time limits.
+    """The `hooks` with their implementations, in the order of `plugin_ids`. `limits` are the plugins' time limits.
 
     Implementations marked `tryfirst` come before all unmarked ones, `trylast` after; among equals the plugins' order
     counts. (pluggy itself would call the last registered first.)
@@ -99,7 +103,7 @@ def hook_table(
 
     table = {}
     watch, limits = watching.get(), limits or {}
-    for name in HOOKS:
+    for name in hooks:
         impls = getattr(manager.hook, name).get_hookimpls()
         here = sorted((impl for impl in impls if impl.plugin_name in position), key=place)
         table[name] = tuple(

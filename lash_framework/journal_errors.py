@@ -58,11 +58,17 @@ def of_plugin(command: RuntimeEffectCommand) -> str:
 
 
 class JournalRefusal(ReplayError):
-    """The journal can't answer, and won't guess. `label` names the effect; `paths` are those that differ, if any do."""
+    """The journal can't answer, and won't guess. `label` names the effect.
 
-    def __init__(self, code: str, message: str, *, label: str, paths: tuple[str, ...] = ()) -> None:
+    `paths` are those that differ, if any do, and `difference` says of each which digest it had and has.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, label: str, paths: tuple[str, ...] = (), difference: tuple[str, ...] = ()
+    ) -> None:
         self.label = label
         self.paths = paths
+        self.difference = difference
         super().__init__(code, message)
 
 
@@ -141,9 +147,10 @@ def mismatch(row: JournalRow, asked: Asked, label: str) -> JournalRefusal:
         differ = "1 path differs" if len(paths) == 1 else f"{len(paths)} paths differ"
         gone = "there is no such tool here; " if "tool_name" in now else ""  # without the owner that a tool has
         text = f"{label}{_NOT_THE_SAME}: {gone}{differ}: {shown}{more}; {hashes}"
-    for path in paths:
-        log.debug("%s: %s was %s, is %s", label, path, before.get(path, "absent"), now.get(path, "absent"))
-    return JournalRefusal("runtime_effect_mismatch", text, label=label, paths=paths)
+    difference = tuple(f"{path} was {before.get(path, 'absent')}, is {now.get(path, 'absent')}" for path in paths)
+    for line in difference:
+        log.debug("%s: %s", label, line)
+    return JournalRefusal("runtime_effect_mismatch", text, label=label, paths=paths, difference=difference)
 
 
 def cause(reason: str) -> str:

@@ -138,7 +138,6 @@ class Lash:
         settings = settings.override("code", **given, budget=budget_of("Lash.open", max_cost, max_tokens))
         host = open_plugins(settings, plugins, tools)
         effects_of, actions = chosen_host(settings, host), host.actions()
-        split_model(settings.model or DEFAULT_MODEL, host.providers)
         providers = providers_of(settings, host)
         async with AsyncExitStack() as stack:
             stack.enter_context(Watchdog())

@@ -13,6 +13,7 @@ from attrs import evolve, fields, has
 from lash_framework.budget import charged
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
 from lash_framework.machine.answers import ENDING_REASONS, answer_text
+from lash_framework.machine.projection import is_runtimes
 from lash_framework.reply_pieces import ReplyPieces
 from lash_framework.stream import ActivityStream
 from lash_framework.turn_plan import TurnPlan
@@ -177,8 +178,9 @@ def _takes(can: ModelCapability, media_type: str) -> bool:
 
 
 def _is_asked(message: LlmMessage) -> bool:
-    """Whether a user said it; results of tools have the same role."""
-    return message.role is LlmRole.USER and not any(isinstance(each, ToolResultBlock) for each in message.blocks)
+    """Whether a user said it; results of tools, notes and events have the same role."""
+    is_result = any(isinstance(each, ToolResultBlock) for each in message.blocks)
+    return message.role is LlmRole.USER and not is_result and not is_runtimes(message)
 
 
 def _with_notes(message: LlmMessage, notes: Mapping[int, str]) -> LlmMessage:

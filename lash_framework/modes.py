@@ -13,6 +13,7 @@ from typing import Any
 from attrs import evolve, field, fields
 
 from lash_framework.hooks import Owned
+from lash_framework.plugins import none_offered
 from lash_framework.provenance import APPLICATION, OWN, Provenance
 from lash_framework.settings import SaidByMode
 from lash_hookspecs.errors import CodecError, ConfigurationError, PluginConflictError, UnknownName, nearest
@@ -59,7 +60,7 @@ class ModeTable:
         Raises `UnknownName` for a mode that isn't there and `ConfigurationError` for a circle.
         """
         if mode_id not in self._layers:
-            raise UnknownName("mode", mode_id, self._layers)
+            raise UnknownName("mode", mode_id, self._layers, none_offered(self._layers))
         found: list[Owned[Mode]] = []
         visited: set[tuple[str, int]] = set()
         wanted, depth = mode_id, len(self._layers[mode_id]) - 1

@@ -15,8 +15,9 @@ from lash_framework.hooks import Owned
 from lash_framework.host import PluginHost
 from lash_framework.lease_keeper import LeaseKeeper
 from lash_framework.lock import lock_of
+from lash_framework.plugins import none_offered
 from lash_framework.provenance import TOML
-from lash_framework.providers import Providers
+from lash_framework.providers import Providers, split_model
 from lash_framework.session import APPLICATION
 from lash_framework.settings import Settings, model_settings, plugin_settings, provider_settings, store_settings
 from lash_framework.world import World
@@ -105,7 +106,9 @@ _NEEDED = frozenset({Capability.SESSIONS, Capability.BLOBS, Capability.LOCKS})
 
 
 def providers_of(settings: Settings, host: PluginHost) -> Providers:
-    """The host's providers, none of them open yet."""
+    """The host's providers, none of them open yet. The model that is chosen must be of one of them."""
+    if settings.model is not None:  # where nobody chose one, a stored session has its own, and others are told then
+        split_model(settings.model, host.providers)
     return Providers(host.providers, partial(provider_settings, settings=settings), partial(model_settings, settings))
 
 
@@ -114,7 +117,7 @@ async def open_store(settings: Settings, host: PluginHost, world: World) -> Full
     if not separator:
         raise ConfigurationError(f"store `{settings.store}` is no URL: type for instance `sqlite:///agent.db`")
     if scheme not in host.stores:
-        raise UnknownName("store scheme", scheme, host.stores)
+        raise UnknownName("store scheme", scheme, host.stores, none_offered(host.stores))
     spec = host.stores[scheme].value
     context = StoreContext(url=settings.store, settings=store_settings(spec, settings))
     opened: Any = await world.open_store(spec, context)

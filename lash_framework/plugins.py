@@ -7,7 +7,7 @@ others, and the host, go on. What plugins offer, and how a mode puts them togeth
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +27,7 @@ from lash_hookspecs.values import frozen
 if TYPE_CHECKING:
     from lash_framework.lock import PluginLock
 
-__all__ = ["BlockedPlugin", "LoadFailure", "LoadReport", "LoadedPlugin", "Stage", "load_plugins"]
+__all__ = ["BlockedPlugin", "LoadFailure", "LoadReport", "LoadedPlugin", "Stage", "load_plugins", "none_offered"]
 
 Stage = Literal[
     "metadata", "import", "info", "api", "hooks", "registration", "requires", "order", "selection", "options"
@@ -77,6 +77,13 @@ class BlockedPlugin:
     reason: str
 
 
+def none_offered(known: Collection[str]) -> str | None:
+    """What to do where no plugin offers anything of a kind; None where one does."""
+    return (
+        None if known else 'no plugin here offers one; `pip install "lash-framework[standard]"` brings the usual ones'
+    )
+
+
 @frozen(kw_only=True)
 class LoadReport:
     """What became of every plugin that was found. `loaded` is in the order in which their hooks run."""
@@ -123,11 +130,17 @@ class LoadReport:
 
 
 class _Manager(pluggy.PluginManager):
-    """pluggy's, that sees at once that a module's name is no hook: `inspect` takes most of the time of registering."""
+    """pluggy's, that sees at once what is no hook, and a module's: `inspect` takes most of the time of registering."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        if isinstance(plugin, ModuleType) and not issubclass(type(vars(plugin).get(name)), _HOOKABLE):
+        if name.startswith("__"):
             return None
+        if isinstance(plugin, ModuleType):
+            kind = type(member := vars(plugin).get(name))
+            if kind is FunctionType:
+                return vars(member).get(f"{PROJECT}_impl")
+            if not issubclass(kind, _HOOKABLE):
+                return None
         return super().parse_hookimpl_opts(plugin, name)
 
 

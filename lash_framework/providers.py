@@ -8,7 +8,8 @@ from typing import Any
 
 from lash_framework.faults import failure_text, pass_on
 from lash_framework.hooks import Owned
-from lash_hookspecs.errors import ConfigurationError, UnknownName
+from lash_framework.plugins import none_offered
+from lash_hookspecs.errors import ConfigurationError, UnknownName, nearest
 from lash_hookspecs.llm import Provider, ProviderContext, ProviderSpec
 from lash_hookspecs.models import ModelCapability
 
@@ -41,7 +42,13 @@ def split_model(model: str, known: Mapping[str, Owned[ProviderSpec]]) -> tuple[s
 
 def _hint(provider_id: str, known: Mapping[str, Owned[ProviderSpec]]) -> str | None:
     variants = sorted(each for each in known if each.startswith(f"{provider_id}-"))
-    return f"type `{variants[0]}:NAME`" if variants else None
+    if variants:
+        return f"type `{variants[0]}:NAME`"
+    if provider_id == "scripted" and known:
+        return (
+            f"{nearest('', known)}; it works offline, once `pip install lash-plugin-provider-scripted` has brought it"
+        )
+    return none_offered(known)
 
 
 class Providers:

@@ -55,6 +55,8 @@ _CLAIMING: tuple[tuple[str, str, type, Callable[[Any], Sequence[str]]], ...] = (
     ("lash_commands", "command", CommandSpec, lambda spec: (spec.name,)),
 )
 
+_ASKED = (*(hook for hook, _, _, _ in _CLAIMING), "lash_session_state", "lash_trace_sinks")
+
 _OURS: Mapping[str, Collection[str]] = {"effect host": BUILT_IN, "command": COMMANDS}
 """What no plugin can have: it is there without plugins, and known by that name."""
 
@@ -94,7 +96,7 @@ def register(
     failures = []
     for plugin in report.loaded:
         try:
-            offers[plugin.plugin_id] = _ask(hook_table(manager, [plugin.plugin_id]), plugin, options)
+            offers[plugin.plugin_id] = _ask(hook_table(manager, [plugin.plugin_id], hooks=_ASKED), plugin, options)
         except PluginError as error:
             failures.append(failure_of(plugin, "registration", str(error), error.__cause__ or error))
     return _settle(manager, report, offers, failures)

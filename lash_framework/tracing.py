@@ -224,6 +224,7 @@ class TurnTrace:
             usage=turn.usage if turn is not None else None,
             durable=turn.durable if turn is not None else False,
             error=failure_text(error) if error is not None else None,
+            difference=getattr(error, "difference", ()),
         )
         self.tell(event)
 

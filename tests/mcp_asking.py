@@ -68,13 +68,16 @@ def call(number: Any, params: dict[str, Any]) -> None:
     if MODERN:
         say({"id": number, "result": done(name, answers["q"])})
         return
-    question = next(numbers)
-    say({"id": question, **QUESTIONS[name]})
-    for line in sys.stdin:
-        message = json.loads(line)
-        if message.get("id") == question:
-            say({"id": number, "result": done(name, message.get("result") or message["error"])})
-            return
+    answer: dict[str, Any] = {}
+    for _ in range(params.get("arguments", {}).get("times", 1)):
+        question = next(numbers)
+        say({"id": question, **QUESTIONS[name]})
+        for line in sys.stdin:
+            message = json.loads(line)
+            if message.get("id") == question:
+                answer = message.get("result") or message["error"]
+                break
+    say({"id": number, "result": done(name, answer)})
 
 
 def main() -> None:

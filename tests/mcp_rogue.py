@@ -107,12 +107,23 @@ def floods_stderr() -> None:
     sys.stderr.flush()
 
 
-def has_a_child() -> None:
+STUBBORN = "import signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(600)"
+
+
+def has_children() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    child = subprocess.Popen(
-        [sys.executable, "-S", "-c", "import signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(600)"]
-    )
-    Path(os.environ["PIDS"]).write_text(f"{os.getpid()} {child.pid}", encoding="utf-8")
+    pids = Path(os.environ["PIDS"])
+    pids.write_text(f"{os.getpid()}\n", encoding="utf-8")
+    # One of its group, one of another session, one without its environment, and a daemon, whose parent is gone.
+    for kind in ({}, {"start_new_session": True}, {"start_new_session": True, "env": {}}):
+        child = subprocess.Popen([sys.executable, "-S", "-c", STUBBORN], **kind)
+        with pids.open("a", encoding="utf-8") as file:
+            file.write(f"{child.pid}\n")
+    told = f"open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')"
+    code = f"import os\nos.fork() and os._exit(0)\nos.setsid()\n{told}\n"
+    subprocess.run([sys.executable, "-S", "-c", code + STUBBORN], check=True)
+    while len(pids.read_text(encoding="utf-8").split()) < 5:
+        time.sleep(0.01)
 
 
 BEFORE: dict[str, Callable[[], None]] = {
@@ -122,7 +133,7 @@ BEFORE: dict[str, Callable[[], None]] = {
     "garbage-forever": garbage_forever,
     "talks-before": talks_before,
     "floods-stderr": floods_stderr,
-    "ignores-sigterm": has_a_child,
+    "ignores-sigterm": has_children,
 }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-KILLS = int(os.environ.get("LASH_CHAOS_KILLS", "80"))
+KILLS = int(os.environ.get("LASH_CHAOS_KILLS", "200"))
 """A kill costs a tenth of a second of one core."""
 
 pytestmark = [

@@ -41,10 +41,10 @@ BAD = {
     "empty model": Bad(("hi", "--model", ""), "`openai-chat:NAME`, `openai:NAME`, or `scripted:demo`"),
     "unknown script": Bad(("hi", "--model", "scripted:nope"), "neither `scripted:demo` nor the path"),
     "unknown mode": Bad(("hi", "--mode", "standrad"), "unknown mode `standrad`: did you mean `standard`?"),
-    "unknown plugin": Bad(
+    "a table in one word": Bad(
         ("hi", "--mode", "m", "--set", 'modes.m={extends="standard"}'), "`modes.m` is a table; name a key in it"
     ),
-    "unknown plugin in a mode": Bad(
+    "unknown plugin": Bad(
         ("hi", "--mode", "m", "--set", "modes.m.extends=standard", "--set", "modes.m.plugins=stor-sql"),
         "unknown plugin `stor-sql`: it is not installed, did you mean `store-sql`?",
     ),

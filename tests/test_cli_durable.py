@@ -347,7 +347,7 @@ def test_a_turn_whose_tools_are_missing_says_so_is_blocked_at_last_and_can_be_ab
     assert check.code == 1
     assert "  old_set  " in check.out
     assert "it began with tools of a file: name them again with `--tools`" in check.out
-    assert "plugin application was 0, and is not here" in check.out
+    assert "its program's own tools and plugins are not here" in check.out
     lash.write("other.py", TOOLS.replace("@tool\n", '@tool(effect="pure")\n'))
     (found,) = here("upgrade-check", "--json", "--tools", "other.py").object
     assert (found["verdict"], found["at_effect"]) == ("mismatch", 3)
@@ -364,6 +364,8 @@ def test_a_turn_whose_tools_are_missing_says_so_is_blocked_at_last_and_can_be_ab
     assert blocked.code == 1
     assert blocked.object["errors"][0]["kind"] == "TurnBlocked"
     assert "`lash resume s --abandon t`" in blocked.err
+    forced = here("resume", "s")
+    assert forced.err.startswith("lash: s: it began with tools of a file: name them again with `--tools`; turn `t` of")
     wrong = here("resume", "s", "--abandon", "u")
     assert (wrong.code, wrong.err) == (2, "lash: unknown turn `u`: session `s` would go on with turn `t`\n")
     ended = here("resume", "s", "--abandon", "t")

@@ -193,6 +193,7 @@ CALLS: dict[str, tuple[a.ToolCallCompleted, str]] = {
         '→ add(a=1, b="x") failed: no disk  (12 ms)',
     ),
     "cancelled": (ended_call(ToolCallCancelled(message="stopped")), '→ add(a=1, b="x") cancelled: stopped  (12 ms)'),
+    "cut": (ended_call(ToolCallCancelled(message="stopped"), args={}, duration_ms=0), "→ add() cancelled: stopped"),
     "child": (ended_call(ToolCallSuccess(1), parent_call_id="p", args={}), "  → add() = 1  (12 ms)"),
     "controls": (ended_call(ToolCallSuccess("\x1b[31mred"), name="a\x1b[2J", args={}), "→ a[2J() = [31mred  (12 ms)"),
     "long": (

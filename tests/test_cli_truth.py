@@ -17,6 +17,7 @@ from cli_kit import Cli, Terminal
 from hook_kit import installed
 from test_cli_screens import turn
 
+from lash_framework.cli import main
 from lash_framework.cli.exits import State, settle
 from lash_framework.cli.lines import problems
 from lash_framework.cli.prompts import read_prompt
@@ -265,6 +266,28 @@ def test_a_mistyped_path_is_named_and_no_database_is_made_there(lash: Cli, comma
         assert (done.code, done.err) == (2, "lash: there is no database at `typo.db`; `lash run` makes one there\n")
 
 
+def test_a_path_is_read_alike_by_who_looks_for_the_database_and_who_opens_it(lash: Cli) -> None:
+    """A `?` was where the path ended to one, and `~` was a folder of that name to the other."""
+    home = {"HOME": str(lash.folder / "home")}
+    (lash.folder / "home").mkdir()
+    for path, there in (("what? #1 %41.db", "what? #1 %41.db"), ("~/a.db", "home/a.db")):
+        store = ("--store", f"sqlite:///{path}")
+        assert lash.run("run", "hi", "--session", "s", *store, env=home).code == 0
+        assert (lash.folder / there).exists()
+        assert lash.run("sessions", "show", "s", *store, env=home).code == 0
+
+
+def test_a_folder_that_is_there_no_more_is_told(
+    lash: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = lash.folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["sessions", "list"]) == 1
+    assert capsys.readouterr().err == "lash: the current folder is there no more: `cd` to another one\n"
+
+
 def test_a_default_folder_that_can_not_be_made_says_what_to_do(lash: Cli) -> None:
     (lash.folder / "data").write_text("a file, where the folder should be")
     done = lash.run("run", "hi", env={"LASH_STORE": ""})
@@ -324,6 +347,24 @@ REFUSED = {
     "both forms": (("run", "hi", "--json", "--jsonl"), "--json and --jsonl exclude each other"),
     "control in a session id": (("run", "hi", "--session", "a\x1bb"), "the control character '\\x1b'"),
     "no turn": (("explain", " "), "which turn?"),
+    "a kind that is left out": (("plugins", "new", "acme"), "Missing option '--kind'. Choose from: hook, tool,"),
+    "a command": (("runn",), "unknown command `runn`: did you mean `run`? `lash --help` tells more"),
+    "an option": (("chat", "--nope"), "No such option '--nope'"),
+    "a number": (("sessions", "list", "--limit", "x"), "Invalid value for '--limit': 'x' is not a valid integer"),
+    "a mode to show": (("modes", "show", "nope"), "unknown mode `nope`: known: `coder`,"),
+    "an action": (("actions", "call", "nope"), "unknown action `nope`: known: `plan_disable`,"),
+    "an action's session": (
+        ("actions", "call", "plan_show"),
+        "action `plan_show` is called on a session: name one (`session=`, or `--session`)",
+    ),
+    "an action of another mode": (
+        ("actions", "call", "plan_show", "--session", "s"),
+        "which mode `standard` of session `s` lacks: name `plan` in the mode's `plugins`, or open the session in a",
+    ),
+    "an action's value": (("actions", "call", "plan_show", "{"), "VALUE must be JSON: "),
+    "no database": (("sessions", "list"), "; `lash run` makes one there"),
+    "a plugin": (("plugins", "why", "aproval"), "did you mean `approval`?"),
+    "a price": (("run", "hi", "--max-cost", "-1"), "Invalid value for '--max-cost': -1.0 is not in the range x>=0"),
 }
 
 
@@ -332,6 +373,7 @@ def test_what_makes_no_sense_is_refused(lash: Cli, case: str) -> None:
     args, says = REFUSED[case]
     done = lash.run(*args)
     assert (done.code, says in done.err) == (2, True), done.err
+    assert (done.err[:6], done.err.count("\n"), done.out) == ("lash: ", 1, ""), done.err
 
 
 def test_a_sessions_id_may_be_begun(lash: Cli) -> None:
@@ -350,6 +392,7 @@ def test_the_help_of_session_fits_its_command(lash: Cli) -> None:
     assert "made if there is none" in lash.run("run", "--help").out
     assert "in place of SESSION" in lash.run("sessions", "show", "--help").out
     assert "made if there is none" not in lash.run("sessions", "list", "--help").out
+    assert "The session that the action is called on." in lash.run("actions", "call", "--help").out
 
 
 # ---- how it ends ----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from agents import agent, plugin
 from attrs import evolve, frozen
+from loops import on_asyncio
 
 from lash_framework import Lash
 from lash_framework.settings import load_settings
@@ -78,6 +79,7 @@ async def test_an_agent_survives_a_crash_anywhere_in_one_line() -> None:
     assert f"after effect llm_call 2 of iteration 0: {twice}" in lines
 
 
+@on_asyncio
 async def test_the_calls_of_a_batch_survive_one_by_one() -> None:
     """The mode's tool `batch` has a row of its own, and one for each call that it makes."""
     calls = '{"calls": [{"tool": "look", "parameters": {}}, {"tool": "charge", "parameters": {}}]}'
@@ -88,6 +90,7 @@ async def test_the_calls_of_a_batch_survive_one_by_one() -> None:
     assert {each.unknown for each in report.crashes} == {(), ("tool_call `charge` (b:01)",)}
 
 
+@on_asyncio
 async def test_what_differs_from_run_to_run_is_blurred() -> None:
     """A tool that counts, as one that asks the clock does, gives another result when it is run again."""
     numbers = count(1)
@@ -103,6 +106,7 @@ async def test_what_differs_from_run_to_run_is_blurred() -> None:
     await crash_at_every_effect(host, "Go.", points=effects, blur=partial(re.sub, r"number \d+", "a number"))
 
 
+@on_asyncio
 async def test_a_call_that_waits_for_a_person_is_resolved_as_failed() -> None:
     @tool(name="charge", effect="unsafe", on_unknown="wait")
     async def asks() -> str:
@@ -119,6 +123,7 @@ async def test_a_call_that_waits_for_a_person_is_resolved_as_failed() -> None:
         assert outcome.code == "resolved_as_failed"
 
 
+@on_asyncio
 async def test_a_turn_that_leaves_another_one_behind_survives_with_it() -> None:
     """What it enqueued as a turn of its own runs after it, once, whoever ran it."""
     opened: list[Lash] = []
@@ -146,6 +151,7 @@ async def test_a_turn_that_leaves_another_one_behind_survives_with_it() -> None:
         assert [each.text for each in crash.ending.messages][-2:] == ["The rest, please.", "And the rest."]
 
 
+@on_asyncio
 async def test_journals_that_are_kept_change_nothing() -> None:
     await crash_at_every_effect(
         opens(TWO_CALLS, tools=[look, charge], keep_journal_h=1.0),

@@ -35,7 +35,9 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.
     ],
     ids=["a session's first turn", "its second"],
 )
-def test_every_place_is_survived_by_kill_minus_nine(which: str, tables: Tables, text: str, tmp_path: Path) -> None:
+def test_law_2_every_place_is_survived_by_kill_minus_nine(
+    which: str, tables: Tables, text: str, tmp_path: Path
+) -> None:
     """Law 2, at every place, by SIGKILL; the tables are those of `test_crash_matrix`."""
     ran = subprocess.run(
         [sys.executable, CHILDREN, "matrix", tmp_path, which], env=ENVIRONMENT, capture_output=True, text=True

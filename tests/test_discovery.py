@@ -262,7 +262,7 @@ def test_what_good_plugins_offer_is_there(found: Any) -> None:
 @pytest.mark.parametrize(
     ("plugin_id", "stage", "tells"), [(row[0], *row[2:]) for row in BROKEN], ids=[row[0] for row in BROKEN]
 )
-def test_a_broken_plugin_is_a_row_of_the_report(found: Any, plugin_id: str, stage: str, tells: list[str]) -> None:
+def test_law_6_a_broken_plugin_is_a_row_of_the_report(found: Any, plugin_id: str, stage: str, tells: list[str]) -> None:
     """The row says how far it came, why it is left out, and how to get rid of the row."""
     (row,) = [each for each in found["failed"] if each["plugin_id"] == plugin_id]
     assert (row["stage"], row["distribution"]) == (stage, distribution_of(plugin_id))
@@ -432,3 +432,28 @@ def test_these_wheels_are_wheels_to_pip(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-qq", "--no-index", "--no-deps"]
     subprocess.run([*pip, "--target", str(target), str(wheel)], check=True, timeout=120)
     assert [each["plugin_id"] for each in python(REPORT, target, argument={})["loaded"]] == ["t-good"]
+
+
+def test_what_is_installed_is_read_once_until_something_is_installed(tmp_path: Path) -> None:
+    """Each host of a process asks. Reading the metadata of all distributions took a third of its start."""
+    site = tmp_path / "site"
+    unpack(make_wheel(tmp_path, "t-first", {"t-first": "t_first"}, {"t_first": ""}), site)
+    later = make_wheel(tmp_path, "t-later", {"t-later": "t_later"}, {"t_later": ""})
+    code = """
+import json, os, sys, zipfile
+from lash_framework.discovery import installed
+read = []
+sys.addaudithook(lambda event, given: event == "open" and read.append(os.path.basename(str(given[0]))))
+def ours():
+    read.clear()
+    found = [each.plugin_id for each in installed()[0] if each.plugin_id.startswith("t-")]
+    return found, "entry_points.txt" in read
+seen = [ours(), ours()]
+site, later = json.loads(sys.argv[1])
+with zipfile.ZipFile(later) as archive:
+    archive.extractall(site)
+os.utime(site, ns=(0, 0))  # another time for sure, however coarse the clock of the file system
+print(json.dumps([*seen, ours()]))
+"""
+    found = python(code, site, argument=[str(site), str(later)])
+    assert found == [[["t-first"], True], [["t-first"], False], [["t-first", "t-later"], True]]

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
-from json import dumps
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import agent
+from agents import agent, plugin
 from attrs import evolve
+from wires_kit import anthropic_text, gemini_text, over, responses_text
 
 from lash_framework import Lash
 from lash_framework.budget import request_tokens
-from lash_framework.settings import load_settings
 from lash_hookspecs import (
     AttachmentRef,
     ConfigurationError,
     DocumentRefItem,
+    EnqueueMessages,
     ProviderFailureKind,
     Stopped,
     StopReason,
@@ -29,8 +28,7 @@ from lash_hookspecs import (
     tool,
 )
 from lash_hookspecs.llm_messages import ImageBlock, LlmMessage, LlmRole, TextBlock, ToolResultBlock
-from lash_hookspecs.testing.provider.server import Answer, WireServer, raw
-from lash_plugin_provider_google.testing import text as gemini_text
+from lash_hookspecs.testing.provider.server import WireServer
 from lash_plugin_provider_scripted import ScriptedProvider
 from lash_plugin_provider_scripted.script import Call, Reply
 
@@ -90,22 +88,6 @@ async def test_a_document_that_waits_in_the_inbox_is_there_when_its_turn_runs() 
 # ---- on the wires
 
 
-def anthropic_text() -> Answer:
-    events: list[dict[str, Any]] = [
-        {"type": "message_start", "message": {"id": "m", "model": "x", "usage": {"input_tokens": 1}}},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "Read."}},
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
-        {"type": "message_stop"},
-    ]
-    return raw(*(b"data: %b\n\n" % dumps(each).encode() for each in events))
-
-
-def responses_text() -> Answer:
-    item = {"type": "message", "id": "i", "content": [{"type": "output_text", "text": "Read."}]}
-    response = {"id": "r", "model": "x", "status": "completed", "output": [item], "usage": {"input_tokens": 1}}
-    return raw(b"data: %b\n\n" % dumps({"type": "response.completed", "response": response}).encode())
-
-
 DATA = b64encode(PDF).decode()
 WIRES = {
     "anthropic:claude-opus-5-5": (
@@ -123,18 +105,11 @@ WIRES = {
         {"type": "input_file", "file_data": f"data:application/pdf;base64,{DATA}"},
     ),
     "google:gemini-3.8-flash": (
-        lambda: gemini_text("Read."),
+        gemini_text,
         lambda sent: sent["contents"][0]["parts"][1],
         {"inlineData": {"mimeType": "application/pdf", "data": DATA}},
     ),
 }
-
-
-def over(server: WireServer, provider: str, **options: Any) -> Any:
-    """A host whose provider speaks to this server."""
-    path = "/v1" if provider.startswith("openai") else ""
-    said: Mapping[str, Any] = {"base_url": server.origin + path, "api_key": "key-of-a-test", **options}
-    return evolve(load_settings(env={}), provider={provider: said})
 
 
 @pytest.mark.parametrize("model", WIRES)
@@ -149,11 +124,20 @@ async def test_a_document_of_a_session_is_on_the_wire(model: str) -> None:
     assert found(sent.json) == wanted
 
 
-async def test_a_wire_without_documents_refuses_a_user_s_before_anything_is_sent() -> None:
-    """The turn ends typed and explained, and is paid for by nobody; the session goes on without the document."""
+@pytest.mark.parametrize("notes", [False, True])
+async def test_a_wire_without_documents_refuses_a_user_s_before_anything_is_sent(notes: bool) -> None:
+    """The turn ends typed and explained, and is paid for by nobody; the session goes on without the document.
+
+    Also where a plugin says something behind the user, which is told in a user's role.
+    """
+
+    async def lash_before_turn(ctx: Any) -> Any:
+        return [EnqueueMessages.note("It rains.")] if notes else []
+
     with WireServer() as server:
         settings = over(server, "openai-chat")
-        async with Lash.open("sqlite://", model="openai-chat:m", settings=settings) as lash:
+        said = [plugin("weather", lash_before_turn)]
+        async with Lash.open("sqlite://", model="openai-chat:m", settings=settings, plugins=said) as lash:
             session = await lash.session()
             turn = await session.run(READ)
             assert server.requests == []

@@ -48,7 +48,7 @@ async def test_who_insists_on_durable_turns_is_refused_by_name_where_there_are_n
         assert lash.journalling is not None
 
 
-async def test_a_turn_says_durable_only_where_it_would_have_survived(tmp_path: Path) -> None:
+async def test_law_9_a_turn_says_durable_only_where_it_would_have_survived(tmp_path: Path) -> None:
     async with agent(["kept"], store=url_in(tmp_path)) as lash:
         assert (await (await lash.session()).run("q")).durable
     async with agent(["in memory"]) as lash:

@@ -76,7 +76,7 @@ async def a_turn(session: Session, number: int) -> None:
 
 @pytest.mark.costly
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # counts are the same on every event loop
-async def test_a_turn_costs_the_same_statements_rows_and_renderings_at_any_history(
+async def test_law_3_a_turn_costs_the_same_statements_rows_and_renderings_at_any_history(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rendered: list[Message] = []

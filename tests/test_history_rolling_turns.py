@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import plugin
 from hook_kit import Told, opened
 
+from lash_framework.testing import crash_at_every_effect, crash_host
 from lash_hookspecs import (
     ConfigurationError,
     LlmCallError,
     LlmRequest,
-    PluginConflictError,
+    LlmTerminalReason,
     ProviderFailureKind,
     TokenUsage,
     TurnInput,
@@ -24,6 +25,7 @@ from lash_hookspecs import (
 )
 from lash_hookspecs.codec import encode
 from lash_plugin_history_rolling import plugin as rolling
+from lash_plugin_memory import plugin as memory
 from lash_plugin_provider_scripted import Call, Reply
 
 PIXEL = base64.b64decode(
@@ -41,10 +43,14 @@ class Model:
         self.requests: list[LlmRequest] = []
         self.asked: list[str] = []
         self.calls, self.fails = calls, fails
+        self.notes = 0
         self.told = Told(self.say, context_window=window)
 
     def say(self, request: LlmRequest) -> Reply:
         texts = [_text(b) for m in request.messages for b in m.blocks]
+        if any("You keep the notes" in each for each in texts):
+            self.notes += 1
+            return Reply(text=f"- NOTE {self.notes - 1}")
         size = sum(map(len, texts)) // 4 + PICTURE * len(request.attachments)
         usage = TokenUsage(input=size, output=10)
         if any("Sum up the conversation below" in each for each in (*texts, str(getattr(request, "instructions", "")))):
@@ -174,10 +180,89 @@ async def test_who_asks_for_a_compaction_may_say_what_matters(tmp_path: Path) ->
         assert await session.compact() is None
 
 
-async def test_it_isnt_on_together_with_another_one_that_deals_with_the_same(tmp_path: Path) -> None:
-    both = (rolling, plugin("memory"))
-    with pytest.raises((PluginConflictError, ConfigurationError), match="memory"):
-        await opened(*both, says=Model().told, toml=MODE, folder=tmp_path, mode="long").__aenter__()
+async def test_with_memory_its_notes_stay_and_only_what_none_tells_of_is_summed_up(tmp_path: Path) -> None:
+    """Memory shows notes of long ago, this one leaves old attachments out of that, and compacts: the notes go on.
+
+    So what was noted is found for ever, the latest messages are as they were, and a compaction asks no model.
+    """
+    model, compactions = Model(), []
+    toml = "[modes.long]\nextends = 'standard'\nplugins = ['history-rolling', 'memory']\n[plugin.history-rolling]\n"
+    toml += "keep_tokens = 150\nattachments_at = 0.3\n[plugin.memory]\nobserve_tokens = 50\nactivate_tokens = 3000\n"
+    async with opened(rolling, memory, says=model.told, toml=toml, folder=tmp_path, mode="long") as lash:
+        session = await lash.session("s")
+        for number in range(24):
+            asked = TurnInput.text(f"question {number} " + "x" * 200)
+            turn = await session.run(asked.with_image("p", PIXEL) if number == 1 else asked)
+            assert turn.is_success
+            if turn.compaction is not None:
+                compactions.append((number, turn.compaction.plugin_id, turn.compaction.reason))
+        shown = await session.messages()
+    assert compactions
+    assert {(plugin, why) for _, plugin, why in compactions} == {("history-rolling", "threshold")}
+    assert model.asked == [], "all of it was noted"
+    notes = [each.text for each in shown if each.id.startswith("memory-note-")]
+    assert [f"NOTE {number}" in text for number, text in enumerate(notes)] == [True] * 24
+    assert not any("question 1 " in each.text for each in shown)
+    assert shown[-3].text.startswith("question 23 ")
+    assert 0 in [len(each.attachments) for each in model.requests[2:]], "the picture went before its turn did"
+    held = [sum(map(len, pieces(each))) for each in model.requests]
+    assert max(held) < 4 * 2000 * 2
+
+
+OURS = ("compact", "direct", "llm_call 3", "turn_end")
+"""From the compaction on; what comes before is any turn's."""
+
+
+@pytest.mark.costly
+@pytest.mark.parametrize("beside", [(), ("memory",)], ids=["alone", "with memory"])
+async def test_a_crash_loses_nothing_and_pays_no_summary_twice_that_is_recorded(
+    beside: tuple[str, ...], lash_host: Any, tmp_path: Path
+) -> None:
+    """The turn that compacts, killed at each effect from there on: its summary or notes, its answer, its commit."""
+    plugins = ("history-rolling", *beside)
+    mode = f"[modes.long]\nextends = 'standard'\nplugins = {list(plugins)}\n[plugin.history-rolling]\nkeep_tokens = 4\n"
+    toml = f"{mode}[plugin.memory]\nobserve_tokens = 1\n" if beside else mode
+    given: dict[str, Any] = {"toml": toml, "mode": "long", "says": _clerk}
+    prepared = tmp_path / "prepared.db"
+    async with lash_host(*plugins, store=f"sqlite:///{prepared}", **given) as host:
+        for number in range(3):
+            await host.run(f"question {number}", session="s", turn_id=f"t{number}")
+
+    def database(folder: Path) -> str:
+        shutil.copy(prepared, folder / "crash.db")
+        return f"sqlite:///{folder}/crash.db"
+
+    report = await crash_at_every_effect(
+        crash_host(*plugins, folder=tmp_path, **given),
+        "question 3, which doesn't fit",
+        session_id="s",
+        turn_id="t3",
+        points=lambda point: point.kind == "effect" and any(word in str(point) for word in OURS),
+        database=database,
+    )
+    assert not report.unreached
+    assert any("compact" in str(each.point) for each in report.crashes)
+    golden = report.golden.turn
+    assert golden.compaction is not None
+    assert golden.compaction.plugin_id == "history-rolling"
+    # What memory has noted nobody sums up; what it asks is of this turn.
+    assert [each.source for each in golden.children_usage] == [beside[0] if beside else "history-rolling"]
+
+
+def _clerk(request: LlmRequest) -> Any:
+    """Sums up; and takes no more than three questions at once."""
+    said = "\n".join(_text(block) for each in request.messages for block in each.blocks)
+    if "Sum up the conversation below" in said:
+        return "SUM"
+    if "You keep the notes" in said:
+        return "- asked"
+    if said.count("question ") > 3:
+        return LlmCallError(
+            kind=ProviderFailureKind.VALIDATION,
+            message="too long",
+            terminal_reason=LlmTerminalReason.CONTEXT_OVERFLOW,
+        )
+    return "I see."
 
 
 @pytest.mark.parametrize("option", ["attachments_at = 1.5", "keep_turns = 0", "keep_tokens = 0"])

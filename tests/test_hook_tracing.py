@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,30 @@ async def test_what_was_executed_before_a_crash_is_told_once(tmp_path: Path) -> 
         await lash.upgrade_check()
         await (await lash.session("s")).run("Go", turn_id="t")  # which is stored
     assert [type(each.event) for each in third.records] == [TraceLoadReport]
+
+
+async def test_all_that_differs_from_a_record_is_told_in_the_trace_only(tmp_path: Path) -> None:
+    """People are told how many pieces differ and the first eight of them; a value is in neither."""
+    store, sink = file_store(tmp_path), Sink()
+
+    @tool
+    async def reach(secret: str) -> str:
+        """Hang."""
+        scope.cancel()
+        return await anyio.sleep_forever()
+
+    script = [Reply(tool_calls=[Call("reach", {"secret": "sesame"})])]
+    with anyio.CancelScope() as scope:
+        async with opened(tools=[reach], says=script, store=store) as lash:
+            await (await lash.session("s")).run("Go", turn_id="t")
+    async with opened(Traces(sink), store=store) as lash:
+        await lash.session("s")  # without its tool
+    (ended,) = sink.of(TraceTurnEnded)
+    assert "6 paths differ: `effect`, `effect` of plugin `application`, " in ended.error
+    assert len(ended.difference) == 6
+    assert all(re.fullmatch(r".+ was (\w+), is (?!\1)\w+", each) for each in ended.difference), ended.difference
+    assert not [each for each in ended.difference if each in ended.error]
+    assert "sesame" not in f"{ended}"
 
 
 # ---- what plugins say -----------------------------------------------------------------------------------------------

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from loops import on_asyncio
 from mcp_kit import started
 
 from lash_framework.testing import call, crash_at_every_effect, crash_host, open_host
-from lash_hookspecs import LlmRequest, ToolCallFailure, ToolCallSuccess, TurnSuspended
+from lash_hookspecs import LlmRequest, ToolCallFailure, ToolCallSuccess, TurnSuspended, processes_below
+from lash_plugin_tools_mcp.parking import Parked
 
 ASKING = Path(__file__).with_name("mcp_asking.py")
 
@@ -20,13 +25,13 @@ def toml(protocol: str, log: Path, **options: Any) -> str:
     return started("shop", ASKING, protocol, str(log), wait_s=30.0, **options)
 
 
-def wants(tool: str) -> Any:
+def wants(tool: str, **args: Any) -> Any:
     def says(request: LlmRequest) -> Any:
         if request.messages[0].role == "system" and request.messages[0].blocks[0].text == "Be brief.":  # type: ignore[union-attr]
             return "Ada"
         if any(block.tag == "tool_result" for block in request.messages[-1].blocks):
             return "done"
-        return call(f"mcp__shop__{tool}") if request.tools else "Ada"
+        return call(f"mcp__shop__{tool}", **args) if request.tools else "Ada"
 
     return says
 
@@ -78,6 +83,53 @@ async def test_an_answer_may_be_an_mcp_result_or_plain(protocol: str, answer: An
     (outcome, *_) = [each.output.outcome for each in recovered.turn.tool_calls if each.parent_call_id is None]
     assert isinstance(outcome, ToolCallSuccess), outcome
     assert outcome.value == said
+    # The old protocol's call was kept open, and went on; the new one's is made again, as it says.
+    assert (tmp_path / "log").read_text().splitlines().count("called order") == (1 if protocol == "legacy" else 3)
+
+
+async def test_a_call_that_waits_gives_way_to_another_ones_and_is_made_again(tmp_path: Path) -> None:
+    """Nobody can tell which of two calls an old server asks for. Each deed is done once."""
+    settings = toml("legacy", tmp_path / "log", elicitation="ask")
+    async with open_host("tools-mcp", says=wants("order"), toml=settings, folder=tmp_path) as host:
+        for session in ("a", "b"):
+            with pytest.raises(TurnSuspended):
+                await host.run("go", session=session)
+        for session in ("a", "b"):
+            waiting = {each.session_id: each.key for each in await host.lash.pending()}
+            await host.lash.resolve(waiting[session], result={"size": session.upper()})
+            (recovered,) = await (await host.lash.session(session, recover=False)).recover()
+            said = [each.output.outcome.value for each in recovered.turn.tool_calls if each.parent_call_id is None]
+            assert said == [f"ordered in {session.upper()}"]
+    log = (tmp_path / "log").read_text().splitlines()
+    assert (log.count("called order"), log.count("done order")) == (4, 2)
+
+
+async def test_a_server_that_died_while_somebody_thought_about_it_is_called_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Parked] = []
+
+    class Known(Parked):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            kept.append(self)
+
+    monkeypatch.setattr("lash_plugin_tools_mcp.tools.Parked", Known)
+    settings = toml("legacy", tmp_path / "log", elicitation="ask")
+    async with open_host("tools-mcp", says=wants("order"), toml=settings, folder=tmp_path) as host:
+        with pytest.raises(TurnSuspended) as suspended:
+            await host.run("go")
+        for each in processes_below(os.getpid()):
+            if str(ASKING).encode() in Path(f"/proc/{each.pid}/cmdline").read_bytes():
+                os.kill(each.pid, signal.SIGKILL)
+        with anyio.fail_after(20):
+            await kept[0]._done.wait()  # it was heard of
+        await host.lash.resolve(suspended.value.keys[0], result="L")
+        (recovered,) = await (await host.lash.session("test", recover=False)).recover()
+    (outcome, *_) = [each.output.outcome for each in recovered.turn.tool_calls if each.parent_call_id is None]
+    assert isinstance(outcome, ToolCallSuccess), outcome
+    assert outcome.value == "ordered in L"
+    assert (tmp_path / "log").read_text().splitlines() == ["called order", "called order", "done order"]
 
 
 @both_protocols
@@ -103,6 +155,30 @@ async def test_the_turns_model_writes_for_a_server_that_may_ask_it(protocol: str
     assert "mcp:shop" in {each.source for each in turn.children_usage}
 
 
+@pytest.mark.parametrize(
+    ("limit", "asked", "said"),
+    [
+        ({"max_samples": 2}, 2, "a call may ask the model 2 times"),
+        ({"max_sample_tokens": 12}, 1, "a call may take 12 tokens"),
+        ({"max_sample_tokens": 2}, 0, "a call may take 2 tokens"),
+        ({}, 3, ""),
+    ],
+    ids=["times", "tokens", "none", "enough"],
+)
+async def test_a_call_may_use_the_model_only_so_much(limit: Any, asked: int, said: str, tmp_path: Path) -> None:
+    """What is refused is told to the server, and to whoever watches."""
+    settings = toml("legacy", tmp_path / "log", sampling="allow", **limit)
+    async with open_host("tools-mcp", says=wants("baptize", times=3), toml=settings, folder=tmp_path) as host:
+        turn = await host.run("go")
+        (outcome,) = [each.output.outcome for each in turn.tool_calls]
+        assert len(host.model.requests) == 2 + asked
+        shown = [each.payload for each in host.events("plugin_surface") if each.name == "sampling_refused"]
+    assert isinstance(outcome, ToolCallSuccess), outcome
+    assert outcome.value == "baptized Ada" if not said else said in outcome.value
+    assert len(shown) == (3 - asked if said else 0)
+    assert all(said in each["reason"] for each in shown)
+
+
 @both_protocols
 async def test_a_person_is_asked_before_the_model_is(protocol: str, tmp_path: Path) -> None:
     settings = toml(protocol, tmp_path / "log", sampling="ask")
@@ -118,6 +194,7 @@ async def test_a_person_is_asked_before_the_model_is(protocol: str, tmp_path: Pa
     assert outcome.value == "baptized Ada"
 
 
+@on_asyncio
 @pytest.mark.costly
 async def test_a_call_of_a_server_that_may_ask_survives_a_crash_anywhere(tmp_path: Path) -> None:
     settings = toml("legacy", tmp_path / "log", elicitation="ask", sampling="allow")

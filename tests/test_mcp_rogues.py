@@ -179,7 +179,8 @@ def is_there(pid: int) -> bool:
     return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-async def test_a_server_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:
+async def test_a_server_that_ignores_sigterm_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    """Those that left its group stayed behind."""
     pids = tmp_path / "pids"
     row = Row(manner="ignores-sigterm", options={"env": {"PIDS": str(pids)}})
     turn, _, _, closing = await one_turn(row, tmp_path)

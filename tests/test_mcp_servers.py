@@ -81,7 +81,7 @@ async def test_the_servers_for_time_and_git(tmp_path: Path) -> None:
 
 async def test_the_server_with_everything(tmp_path: Path) -> None:
     (everything,) = needs(NODE, "mcp-server-everything")
-    toml = server("all", [everything], resources=True, roots=[str(tmp_path)])
+    toml = server("all", [everything], resources=True, prompts=True, roots=[str(tmp_path)])
     calls = [
         call("mcp__all__echo", message="hello"),
         call("mcp__all__get-sum", a=2, b=3),
@@ -90,9 +90,11 @@ async def test_the_server_with_everything(tmp_path: Path) -> None:
         call("mcp__all__get-structured-content", location="New York"),
         call("mcp__all__get-roots-list"),
         call("mcp__all__list_resources"),
+        call("mcp__all__list_prompts"),
+        call("mcp__all__get_prompt", name="args-prompt", arguments={"city": "Graz"}),
     ]
     outcomes, tools, told = await values(toml, calls, tmp_path)
-    echo, total, image, long, weather, roots, resources = outcomes
+    echo, total, image, long, weather, roots, resources, prompts, prompt = outcomes
     assert value(echo) == "Echo: hello"
     assert "5" in value(total)
     assert [each.media_type for each in image.attachments] == ["image/png"]
@@ -102,6 +104,9 @@ async def test_the_server_with_everything(tmp_path: Path) -> None:
     assert tmp_path.name in value(roots)
     assert value(resources)
     assert "mcp__all__read_resource" in tools
+    listed = {each["name"]: [one["name"] for one in each["arguments"]] for each in value(prompts)}
+    assert listed["args-prompt"][0] == "city"
+    assert "Graz" in value(prompt)
 
 
 async def test_the_servers_for_files_and_for_memory(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from loops import on_asyncio
 from mcp_kit import started
 from mcp_rogue_http import serving
 from test_mcp_http import toml as http_toml
@@ -190,6 +191,7 @@ async def test_a_replay_and_a_turn_that_goes_on_connect_to_nothing(tmp_path: Pat
     assert log.read_text() == started
 
 
+@on_asyncio
 @pytest.mark.costly
 async def test_a_turn_with_a_call_survives_a_crash_anywhere(tmp_path: Path) -> None:
     log = tmp_path / "log"

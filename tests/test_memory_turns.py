@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from loops import on_asyncio
 
 from lash_framework.testing import call, crash_at_every_effect, crash_host
 from lash_hookspecs import (
@@ -16,11 +16,9 @@ from lash_hookspecs import (
     LlmRequest,
     LlmRole,
     LlmTerminalReason,
-    PluginConflictError,
-    PluginInfo,
+    NodeKind,
     ProviderFailureKind,
     TextBlock,
-    hookimpl,
 )
 
 MODE = '[modes.long]\nextends = "standard"\nplugins = ["memory"]\n[plugin.memory]\n'
@@ -71,6 +69,11 @@ async def test_notes_take_the_place_of_what_was_said(lash_host: Any) -> None:
     async with lash_host("memory", toml=SMALL, mode="long", says=answer) as host:
         turns = await talk(host, 1, 6)
         stored = await (await host.lash.session("s")).messages()
+        loaded = await host.lash.store.load_session("s")
+    # a note is a node of the graph, in the plugin's name, one for each turn and none besides
+    nodes = [each for each in loaded.nodes if b"memory-note-" in each.body or "memory-note-" in each.node_id]
+    assert [each.kind for each in nodes] == [NodeKind.MESSAGE] * 6
+    assert len(loaded.nodes) == 6 * 3 + 1
     views = shown(host)
     assert len(views[1]) == 3, "before there is enough, all is shown in full, and no note"
     assert "subject-1 now" in views[1][0]
@@ -252,6 +255,7 @@ async def test_a_crash_pays_no_note_twice_that_is_recorded(lash_crashes: Any) ->
     assert any("direct" in each for each in labels)
 
 
+@on_asyncio
 @pytest.mark.costly
 async def test_a_crash_with_notes_in_the_place_of_history_loses_none(lash_host: Any, tmp_path: Path) -> None:
     """The turn after six others: its view is of notes, and it makes one, and a reflection."""
@@ -275,24 +279,3 @@ async def test_a_crash_with_notes_in_the_place_of_history_loses_none(lash_host: 
     assert not report.unreached
     asked = [each for each in report.golden.turn.children_usage if each.source == "memory"]
     assert asked
-
-
-def rolling(*, by_default: bool) -> Any:
-    @hookimpl
-    def lash_plugin_info() -> PluginInfo:
-        return PluginInfo(id="history-rolling", enabled_by_default=by_default)
-
-    return SimpleNamespace(lash_plugin_info=lash_plugin_info)
-
-
-async def test_it_cant_be_on_with_rolling_history(lash_host: Any) -> None:
-    with pytest.raises(PluginConflictError, match="history-rolling"):
-        async with lash_host("memory", rolling(by_default=True), toml=MODE, mode="long", says=["x"]) as host:
-            await host.run("Hello.")
-
-
-async def test_both_may_be_installed_for_different_modes(lash_host: Any) -> None:
-    toml = f'[modes.short]\nextends = "standard"\nplugins = ["history-rolling"]\n{MODE}'
-    for mode in ("long", "short"):
-        async with lash_host("memory", rolling(by_default=False), toml=toml, mode=mode, says=["x"]) as host:
-            assert (await host.run("Hello.")).is_success

@@ -189,12 +189,12 @@ def test_a_message_that_shares_a_causes_id_is_shown():
 
 
 def test_notes_are_prefixed_and_tagged():
-    """A system message says that it is a note; output and errors in it are marked as such."""
+    """A note says that it is one, and is told as a user's; output and errors in it are marked as such."""
     rendered, _ = render_message(
         message("m", SYSTEM, part(PartKind.TEXT, "see:"), part(PartKind.OUTPUT, "4"), part(PartKind.ERROR, "bad"))
     )
     text = "Runtime note: see:\n<output>\n4\n</output>\n<error>\nbad\n</error>"
-    assert rendered == LlmMessage(LlmRole.SYSTEM, (TextBlock(text=text),))
+    assert rendered == LlmMessage(LlmRole.USER, (TextBlock(text=text),))
 
 
 @pytest.mark.statement(53)

@@ -20,10 +20,11 @@ from lash_hookspecs.messages import (
     ResponseTextMeta,
     Summarized,
 )
-from lash_hookspecs.tool_declarations import ToolRetryExhausted, ToolRetryNever, ToolRetrySafe
+from lash_hookspecs.tool_declarations import RetryNever, RetrySafe, ToolRetryExhausted, ToolRetryNever, ToolRetrySafe
 from lash_hookspecs.tools import (
     ToolCallFailure,
     ToolFailureClass,
+    ToolManifest,
 )
 from lash_hookspecs.turn_events import ErrorEnvelope
 
@@ -227,10 +228,13 @@ def test_failure_kinds_are_named_as_on_the_wire(kind):
 
 @pytest.mark.statement(72)
 def test_a_tool_is_not_retried_unless_it_says_so():
-    """A failure's retry policy is never, and isn't written then; others are, and come back.
-
-    A tool's own policy is the manifest's `effect`; there is no retry by attempts yet.
-    """
+    """A tool's policy and a failure's are never, and aren't written then; others are, and come back."""
+    manifest = ToolManifest(name="look")
+    assert manifest.retry == RetryNever()
+    assert "retry" not in unstructure(manifest)
+    assert decode(ToolManifest, encode(evolve(manifest, retry=RetrySafe(max_attempts=5)))).retry == RetrySafe(
+        max_attempts=5
+    )
     failure = ToolCallFailure(failure_class=ToolFailureClass.IO, code="c", message="m")
     assert failure.retry == ToolRetryNever()
     assert "retry" not in unstructure(failure)

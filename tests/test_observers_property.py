@@ -160,7 +160,7 @@ async def all_are_told(names: list[str]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(SETS, st.integers(0, 1000))
 @example(["fails at its end", "never ends"], 0)  # the second one's overtime was lost with the first one's failure
-def test_whatever_observers_do_each_is_called_once_and_each_fault_is_its_own(names: list[str], seed: int) -> None:
+def test_law_5_whatever_observers_do_each_is_called_once_and_each_fault_is_its_own(names: list[str], seed: int) -> None:
     """In any order of the tasks, with time that jumps, so that who never ends costs nothing."""
 
     async def told(_: Simulation) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from agents import agent
 from attrs import define, field
+from loops import on_asyncio
 
 from lash_framework import Lash
 from lash_framework.settings import load_settings
@@ -244,6 +245,7 @@ async def test_who_denies_leaving_it_elsewhere_leaves_it_on(tmp_path: Path) -> N
     assert world.deeds == []
 
 
+@on_asyncio
 @pytest.mark.costly
 async def test_a_crash_anywhere_leaves_plan_mode_as_it_was_decided(tmp_path: Path) -> None:
     def open_host(url: str) -> Any:

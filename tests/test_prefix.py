@@ -5,6 +5,7 @@ Measured on the wire: the bodies that the real encoder sends to a server.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from hook_kit import Plugin, file_store
+from wires_kit import anthropic_text, gemini_text, over, responses_text
 
 from lash_framework import Lash
 from lash_framework.explain import ExplainRecord, record_changes
@@ -31,6 +33,7 @@ from lash_hookspecs import (
     text_message,
     tool,
 )
+from lash_hookspecs.testing.provider.server import WireServer
 from lash_provider_kit.testing import Answer, ChatServer, text, tools
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
@@ -185,6 +188,50 @@ async def test_a_view_that_goes_on_as_in_the_turn_before_is_no_change(tmp_path: 
     assert broken == {3, 6, 8}
     assert {turn for turn, changes in explained.items() if changes} == broken
     assert {each.part for turn in broken for each in explained[turn]} == {PrefixPart.VIEW}
+
+
+# Per wire: an answer, what is the system's in a body, and what the conversation is.
+WIRES: dict[str, tuple[Any, Any, Any]] = {
+    "openai-chat:m": (text, lambda sent: sent["messages"][0], lambda sent: sent["messages"][1:]),
+    "openai:gpt-5": (responses_text, lambda sent: sent["instructions"], lambda sent: sent["input"]),
+    "anthropic:claude-opus-5-5": (anthropic_text, lambda sent: sent["system"], lambda sent: sent["messages"]),
+    "google:gemini-3.8-flash": (gemini_text, lambda sent: sent["systemInstruction"], lambda sent: sent["contents"]),
+}
+
+
+@pytest.mark.parametrize("model", WIRES)
+async def test_what_plugins_say_as_the_system_is_no_instruction_and_moves_none(model: str) -> None:
+    """A note in each turn, one that is transient, and a view and a frame that begin with one.
+
+    They went into what Responses and Gemini hold in front of the conversation, and so changed it with every turn.
+    """
+    answer, system, conversation = WIRES[model]
+    clock = Clock()
+    with WireServer() as server:
+        server.default = answer("well")
+        async with Lash.open(
+            "sqlite://", model=model, settings=over(server, model.partition(":")[0]), plugins=[clock]
+        ) as lash:
+            session = await lash.session("s")
+            for turn in range(4):
+                clock.note = "hurry" if turn == 2 else ""
+                assert (await session.run(f"question {turn}")).is_success
+            await session.compact()
+            assert (await session.run("question 4")).is_success
+        sent = [each.json for each in server.requests]
+    assert len(sent) == 5
+    (said,) = {json.dumps(system(each)) for each in sent}
+    assert "The hour is one." in said
+    assert "turn 0" not in said
+    plain = [_unmarked(conversation(each)) for each in sent]
+    assert plain[1].startswith(plain[0])
+    assert '"Runtime note: hurry"' in plain[2]
+    assert plain[4].index("Runtime note: so far") < plain[4].index("question 4") < plain[4].index("turn 5")
+
+
+def _unmarked(said: Any) -> str:
+    """A conversation as text, without its end and the marks of caches, which move."""
+    return json.dumps(said).replace(', "cache_control": {"type": "ephemeral"}', "").rstrip("]}")
 
 
 async def test_a_compaction_and_another_set_of_tools_are_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import anyio
 import pytest
 from agents import agent, inline_agent, plugin
 from attrs import define, field, frozen
+from loops import on_asyncio
 
 from lash_framework import Lash
 from lash_framework.settings import load_settings
@@ -543,6 +544,7 @@ async def test_what_a_tool_says_of_a_call_is_recorded_with_the_question(
     assert len(asked) == (1 if preview else 0)
 
 
+@on_asyncio
 @pytest.mark.costly
 async def test_a_crash_anywhere_loses_no_question_and_no_answer() -> None:
     """Killed at every place: each call that was asked about is made once, after its answer."""

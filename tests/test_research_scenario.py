@@ -13,14 +13,13 @@ from lash_framework.testing import call
 from lash_hookspecs import (
     LlmRequest,
     LlmRole,
-    PluginConflictError,
     PluginInfo,
     TextBlock,
     hookimpl,
     tool,
 )
 
-PARTS = ("mode-research", "memory", "tools-web")
+PARTS = ("mode-research", "history-rolling", "memory", "tools-web")
 
 
 class _Pages(BaseHTTPRequestHandler):
@@ -114,6 +113,9 @@ ports = []
 [plugin.memory]
 observe_tokens = 200
 activate_tokens = 800
+
+[plugin.history-rolling]
+keep_tokens = 200
 """
 
 
@@ -127,6 +129,12 @@ async def test_research_searches_reads_notes_and_recalls_within_its_window(lash_
             ]
             assert all(each.output.is_success for each in turn.tool_calls), turn.tool_calls
         asked = await host.run("What did you find on hive 1?")
+        session = await host.lash.session("test")
+        asked_before = len(host.model.requests)
+        compacted = await session.compact()
+        asked_by_it = host.model.requests[asked_before:]
+        again = await host.run("What did you find on hive 2?")
+        later = texts(host.model.requests[-1])
         sizes = [len(texts(each)) for each in host.model.requests if "You keep the notes" not in texts(each)]
         system = texts(host.model.requests[0], LlmRole.SYSTEM)
     assert "Give the address of the page behind each statement" in system
@@ -134,6 +142,12 @@ async def test_research_searches_reads_notes_and_recalls_within_its_window(lash_
     (recalled,) = asked.tool_calls
     assert "honey-1" in str(recalled.output.outcome.value)
     assert asked.text == "It was honey-1."
+    # The window rolled on: notes and the latest messages are the new frame, and nobody summed up what is noted.
+    assert (compacted.plugin_id, len(asked_by_it)) == ("history-rolling", 0)
+    assert compacted.after < compacted.before
+    assert "honey-2" in str(again.tool_calls[0].output.outcome.value)
+    assert "It was honey-1." in later
+    assert "It hummed on" not in later
     # Eight turns say more than twice of what is ever shown.
     assert max(sizes) < 0.6 * 8 * (sizes[2] - sizes[0])
 
@@ -145,22 +159,19 @@ async def test_without_a_word_it_reads_nothing_of_this_machine(lash_host: Any, s
     assert turn.tool_calls[0].output.outcome.code == "refused_address"
 
 
-ROLLING = """
+ONE = """
 [modes.rolling]
 extends = "research"
 without = ["memory"]
-plugins = ["history-rolling"]
-[modes.both]
+[modes.noting]
 extends = "research"
-plugins = ["history-rolling"]
+without = ["history-rolling"]
 """
 
 
-async def test_the_other_way_to_keep_a_window_is_a_mode_of_four_lines(lash_host: Any) -> None:
-    """`memory` and `history-rolling` can't be on together; each alone can."""
-    async with lash_host(*PARTS, "history-rolling", toml=ROLLING, mode="rolling") as host:
-        names = {each.plugin_id for each in host.lash.host.composition("rolling").plugins}
-        assert names & {"memory", "history-rolling", "tools-web"} == {"history-rolling", "tools-web"}
-        assert (await host.run("Hello.")).text == "Done."
-        with pytest.raises(PluginConflictError, match="they can't be on together"):
-            host.lash.host.composition("both")
+async def test_each_way_to_keep_a_window_can_be_had_without_the_other(lash_host: Any) -> None:
+    for mode, left in (("rolling", {"history-rolling"}), ("noting", {"memory"})):
+        async with lash_host(*PARTS, toml=ONE, mode=mode) as host:
+            names = {each.plugin_id for each in host.lash.host.composition(mode).plugins}
+            assert names & {"memory", "history-rolling"} == left
+            assert (await host.run("Hello.")).text == "Done."

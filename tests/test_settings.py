@@ -176,6 +176,9 @@ def test_the_nearest_file_upwards_is_read(tmp_path: Path) -> None:
     assert (settings.model, settings.file) == ("outer:x", tmp_path / "lash.toml")
     assert settings.source_of("model") == f"{tmp_path / 'lash.toml'}:1"
     assert settings.store == f"sqlite:///{tmp_path.resolve() / 'agent.db'}", "relative to the file, not to the caller"
+    (tmp_path / "home.toml").write_text('store = "sqlite:///~/agent.db"\n[plugins]\nlock = "~/lash.lock"\n')
+    homely = load_settings(tmp_path / "home.toml", env={})
+    assert (homely.store, homely.plugins.lock) == ("sqlite:///~/agent.db", "~/lash.lock")
     (inner / "lash.toml").write_text('model = "inner:x"\n')
     assert load_settings(cwd=inner, env={}).model == "inner:x"
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from agents import agent, plugin
 from attrs import evolve
+from loops import on_asyncio
 
 from lash_framework.settings import load_settings
 from lash_framework.testing import Crash, CrashPoint, crash_at_every_effect
@@ -248,6 +249,7 @@ async def test_an_option_that_doesnt_fit_is_refused_by_name(tmp_path: Path) -> N
             pass
 
 
+@on_asyncio
 @pytest.mark.costly
 async def test_a_crash_anywhere_loses_no_output(tmp_path: Path) -> None:
     def few(point: CrashPoint) -> bool:

@@ -19,6 +19,7 @@ import pytest
 from agents import agent, inline_agent, plugin
 from attrs import define, evolve, field, frozen
 from journal_kit import JournalHost, Killed, MemoryJournal
+from loops import on_asyncio
 from test_crash_kit import by_round, opens
 
 from lash_framework import Lash
@@ -188,6 +189,7 @@ async def test_replay_equals_live_to_the_byte_and_calls_no_hook_around_a_call() 
     assert replay.controller.rows_left == ()
 
 
+@on_asyncio
 @pytest.mark.costly
 async def test_from_any_rows_that_a_process_left_each_hook_is_remembered_once() -> None:
     """What is recorded isn't called again, and what hooks change is there once: whatever runs again, in any order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio.from_thread
+from loops import on_asyncio
 
 from lash_framework.testing import call
 from lash_hookspecs import PluginSurface, ToolCallContext, ToolCallFailure, tool
@@ -100,6 +101,7 @@ async def test_what_has_no_json_form_fails_the_call(lash_host):
     assert "object" in outcome.message
 
 
+@on_asyncio
 async def test_a_crash_doesnt_mind_it(lash_crashes):
     _, hooks = plugin()
     await lash_crashes(hooks, says=[call("tell"), "Done."])

@@ -674,9 +674,11 @@ async def test_explain_names_who_put_what_before_the_model() -> None:
         return PromptContribution(content="Speak like a sailor.", title="Voice")
 
     sailor = plugin("sailor", lash_prompt_contributions, version="1.2")
-    async with agent(["ahoy"], plugins=[sailor], tools=[add], instructions="Be brief.") as lash:
-        turn = await (await lash.session()).run("q", turn_id="turn-1")
+    async with agent(["ahoy", "ahoy"], plugins=[sailor], tools=[add], instructions="Be brief.") as lash:
+        session = await lash.session()
+        turn = await session.run("q", turn_id="turn-1")
         explained = await lash.explain("turn-1")
+        assert (await session.run("r")).explain_ref == turn.explain_ref, "it is stored once, however many turns follow"
         assert {each.plugin_id for each in explained.plugins} >= {"sailor", "mode-standard", "application"}
         owners = {each.text: each.plugin_ids for each in explained.prompt}
         assert any("sailor" in text and ids == ("sailor",) for text, ids in owners.items())

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from loops import on_asyncio
 
 from lash_framework.testing import call
 from lash_hookspecs import PluginInfo, ToolCallContext, ToolError, hookimpl, tool
@@ -77,6 +78,7 @@ async def test_a_page_that_is_away_for_a_moment_is_asked_again(lash_host: Any, s
     assert site.asked == ["/", "/"]
 
 
+@on_asyncio
 @pytest.mark.costly
 async def test_a_crash_loses_no_page_and_reads_none_twice_that_is_recorded(lash_crashes: Any, site: Any) -> None:
     site.pages["/"] = [(200, b"<p>Hum.")]
@@ -162,6 +164,7 @@ async def test_another_plugin_searches(lash_host: Any) -> None:
     assert (inner.tool_name, inner.plugin_id, inner.parent_call_id) == ("search_library", "library", outer.call_id)
 
 
+@on_asyncio
 @pytest.mark.costly
 async def test_a_crash_asks_a_search_that_is_recorded_no_second_time(lash_crashes: Any) -> None:
     report = await lash_crashes(

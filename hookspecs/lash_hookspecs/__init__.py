@@ -283,6 +283,11 @@ if TYPE_CHECKING:
         Leases as Leases,
         ProcessStamp as ProcessStamp,
     )
+    from lash_hookspecs.leftovers import (
+        Leftover as Leftover,
+        end_leftovers as end_leftovers,
+        processes_below as processes_below,
+    )
     from lash_hookspecs.liveness import (
         is_gone as is_gone,
         process_stamp as process_stamp,
@@ -400,8 +405,15 @@ if TYPE_CHECKING:
         TurnView as TurnView,
         WaitingTurn as WaitingTurn,
     )
+    from lash_hookspecs.option_checks import (
+        OptionCheck as OptionCheck,
+        above as above,
+        at_least as at_least,
+        between as between,
+    )
     from lash_hookspecs.plugins import (
         HOOK_API as HOOK_API,
+        Examined as Examined,
         PluginCapability as PluginCapability,
         PluginInfo as PluginInfo,
         SessionStateSpec as SessionStateSpec,
@@ -543,6 +555,9 @@ if TYPE_CHECKING:
         is_root_frame as is_root_frame,
         node_id as node_id,
     )
+    from lash_hookspecs.texts import (
+        without_controls as without_controls,
+    )
     from lash_hookspecs.tool_catalog import (
         CatalogEdit as CatalogEdit,
         ToolEntry as ToolEntry,
@@ -631,6 +646,12 @@ if TYPE_CHECKING:
         TraceToolCall as TraceToolCall,
         TraceTurnEnded as TraceTurnEnded,
         TraceTurnStarted as TraceTurnStarted,
+    )
+    from lash_hookspecs.transcripts import (
+        CHARS_PER_TOKEN as CHARS_PER_TOKEN,
+        cut_in_the_middle as cut_in_the_middle,
+        estimated_tokens as estimated_tokens,
+        message_as_text as message_as_text,
     )
     from lash_hookspecs.turn_effects import (
         Checkpoint as Checkpoint,
@@ -1002,6 +1023,11 @@ _MODULES = {
         "Leases",
         "ProcessStamp",
     ),
+    "leftovers": (
+        "Leftover",
+        "end_leftovers",
+        "processes_below",
+    ),
     "liveness": (
         "is_gone",
         "process_stamp",
@@ -1119,8 +1145,15 @@ _MODULES = {
         "TurnView",
         "WaitingTurn",
     ),
+    "option_checks": (
+        "OptionCheck",
+        "above",
+        "at_least",
+        "between",
+    ),
     "plugins": (
         "HOOK_API",
+        "Examined",
         "PluginCapability",
         "PluginInfo",
         "SessionStateSpec",
@@ -1262,6 +1295,7 @@ _MODULES = {
         "is_root_frame",
         "node_id",
     ),
+    "texts": ("without_controls",),
     "tool_catalog": (
         "CatalogEdit",
         "ToolEntry",
@@ -1346,6 +1380,12 @@ _MODULES = {
         "TraceToolCall",
         "TraceTurnEnded",
         "TraceTurnStarted",
+    ),
+    "transcripts": (
+        "CHARS_PER_TOKEN",
+        "cut_in_the_middle",
+        "estimated_tokens",
+        "message_as_text",
     ),
     "turn_effects": (
         "Checkpoint",

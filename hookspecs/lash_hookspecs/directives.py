@@ -58,7 +58,7 @@ class EnqueueMessages:
 
     @classmethod
     def note(cls, text: str, *, transient: bool = False) -> EnqueueMessages:
-        """One system note."""
+        """One note, which the model is told where it stands; what holds in all turns belongs into the prompt."""
         return cls((PluginMessage(role=MessageRole.SYSTEM, content=text),), transient)
 
 

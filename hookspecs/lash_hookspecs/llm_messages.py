@@ -31,7 +31,11 @@ __all__ = [
 
 
 class LlmRole(StrEnum):
-    """Who speaks, as a model knows it: events are told by `USER`."""
+    """Who speaks, as a model knows it. Notes and events are told by `USER`.
+
+    `SYSTEM` is the prompt, the first message of a turn's request. Only who asks a model directly can say it elsewhere;
+    a provider must not lose it there, and may put it with the first.
+    """
 
     USER = "user"
     ASSISTANT = "assistant"

@@ -47,7 +47,11 @@ __all__ = [
 
 
 class MessageRole(StrEnum):
-    """Who speaks. `EVENT` is something that happened, told to the model as such."""
+    """Who speaks. `EVENT` is something that happened, told to the model as such.
+
+    `SYSTEM` is a note, of the runtime's or a plugin's. It is told where it stands, as a note in a user's role:
+    instructions are in the prompt alone, whose pieces have owners, and which changes only with these.
+    """
 
     USER = "user"
     ASSISTANT = "assistant"

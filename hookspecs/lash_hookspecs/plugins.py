@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from lash_hookspecs.values import frozen
 if TYPE_CHECKING:
     from attrs import Attribute
 
-__all__ = ["HOOK_API", "PluginCapability", "PluginInfo", "SessionStateSpec"]
+__all__ = ["HOOK_API", "Examined", "PluginCapability", "PluginInfo", "SessionStateSpec"]
 
 HOOK_API = (0, 3)
 """Version of the hook contract: the second number grows with additions, the first with changes that break plugins."""
@@ -51,6 +51,14 @@ def _limit(instance: object, attribute: Attribute[Any], value: object) -> None:
         raise ValueError(f"`PluginInfo.hook_limit_s`: {value!r} is no number of seconds; None: without a limit")
 
 
+@frozen
+class Examined:
+    """What a plugin found of the machine that it is on; with a remedy if that is less than one could wish."""
+
+    text: str
+    remedy: str = ""
+
+
 @frozen(kw_only=True)
 class PluginInfo:
     """A plugin's identity and its relations to others.
@@ -65,7 +73,8 @@ class PluginInfo:
     stored with the turn's input, under the plugin's id. `capabilities` are `PluginCapability`s, or their names: what
     it reaches for outside of lash, for `lash plugins lock`; its hooks and tools need no declaration. `hook_limit_s`:
     for how many seconds a hook of its may keep a turn or session waiting before it is cancelled, and fails as one that
-    raises; None for one that waits for a person, say. It stops no function that doesn't suspend.
+    raises; None for one that waits for a person, say. It stops no function that doesn't suspend. `examine` is called by
+    `lash doctor` with the plugin's options in the mode, and says what it found of this machine.
     """
 
     id: str
@@ -81,6 +90,7 @@ class PluginInfo:
     turn_input: type | None = field(default=None, validator=checks.optional_attrs_class)
     capabilities: frozenset[str] = field(default=frozenset(), converter=checks.as_frozenset, validator=_capabilities)
     hook_limit_s: float | None = field(default=600.0, validator=_limit)
+    examine: Callable[[Any], Sequence[Examined]] | None = None
 
 
 @frozen(kw_only=True)

@@ -74,7 +74,11 @@ class TraceTurnStarted:
 
 @frozen(kw_only=True)
 class TraceTurnEnded:
-    """The run is over. Of a committed turn: its `outcome` by its tag, and what it has cost. `error`: what broke it."""
+    """The run is over. Of a committed turn: its `outcome` by its tag, and what it has cost. `error`: what broke it.
+
+    `difference`: where the turn can't go on since something else is asked than was recorded, each piece that differs,
+    with its digest then and now; the error names the first eight.
+    """
 
     tag: ClassVar[str] = "turn_ended"
     end: TurnEnd
@@ -83,6 +87,7 @@ class TraceTurnEnded:
     usage: TokenUsage | None = None
     durable: bool = False
     error: str | None = None
+    difference: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)

@@ -52,7 +52,7 @@ from lash_hookspecs.codec import _converter
 each_class = pytest.mark.parametrize("cls", STORED_CLASSES, ids=lambda cls: cls.__name__)
 each_tagged_union = pytest.mark.parametrize("union", TAGGED_UNIONS.values(), ids=TAGGED_UNIONS)
 each_enum = pytest.mark.parametrize("enum", ENUMS, ids=lambda enum: enum.__name__)
-few = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def require_plain(data: Any) -> None:

@@ -304,7 +304,7 @@ print("colorsys" in [args[0] for event, args in seen if event == "import"])
 """
 
 
-def test_nothing_that_is_stored_is_imported_or_called() -> None:
+def test_law_7_nothing_that_is_stored_is_imported_or_called() -> None:
     """The interpreter tells of every import, compilation, opened file and started process: there are none."""
     script = "watching = False\n" + _WATCHED.format(tests=str(Path(__file__).parent))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 __all__ = ["main"]
 
+WITHOUT_EXTRA = 'the command line is an extra that is not installed: `pip install "lash-framework[standard]"`'
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `lash` with these arguments (default: the process's own) and return its exit code."""
@@ -16,7 +18,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.set_threshold(200_000)
     try:
         from lash_framework.cli.app import run
+    except ModuleNotFoundError as error:
+        if error.name != "click":
+            raise
+        import sys
 
+        sys.stderr.write(f"lash: {WITHOUT_EXTRA}\n")
+        return 2
+    else:
         return run(argv)
     finally:
         gc.set_threshold(*before)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lash_framework.cli.exits import ExitCode
-from lash_framework.cli.options import Invocation, common
+from lash_framework.cli.options import Invocation, common, common_with
 from lash_framework.cli.output import print_json
 from lash_framework.cli.people import require_person
 from lash_framework.cli.tables import print_table
@@ -61,7 +61,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 @actions.command(short_help="Call an action, with a value in JSON.")
 @click.argument("name")
 @click.argument("value", required=False)
-@common
+@common_with("The session that the action is called on.")
 def call(invocation: Invocation, name: str, value: str | None) -> int:
     """Call the action NAME with VALUE, in JSON (`-`: from standard input), on the session of --session if it is given.
 

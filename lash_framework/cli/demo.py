@@ -83,10 +83,10 @@ def demo(invocation: Invocation, worker: str | None) -> int:
     session_id, turn_id = invocation.session or token_hex(8), token_hex(16)
     click.secho(f"model {settings.model}, mode {settings.mode}, tools now and add", dim=True)
     click.echo(f"> {QUESTION}")
-    killed = _run_worker(invocation, session_id, turn_id)
-    if killed is None:
-        return ExitCode.STOPPED  # the worker said why
-    turn = _go_on(invocation, session_id, turn_id, killed)
+    code = _run_worker(invocation, session_id, turn_id)
+    if code > 0:
+        return code  # the worker said why
+    turn = _go_on(invocation, session_id, turn_id, -code)
     click.echo("\nType next:")
     for line in (
         invocation.again(f"explain {turn.turn_id[:8]}"),
@@ -100,16 +100,16 @@ def demo(invocation: Invocation, worker: str | None) -> int:
 # ---- the worker, which dies -----------------------------------------------------------------------------------------
 
 
-def _run_worker(invocation: Invocation, session_id: str, turn_id: str) -> int | None:
-    """Begin the turn in another process; its number if it was killed, 0 if it came to its end, None if it failed."""
+def _run_worker(invocation: Invocation, session_id: str, turn_id: str) -> int:
+    """Begin the turn in another process; its number, negative, if it was killed, else its exit code."""
     settings = invocation.settings
     command = [sys.executable, "-m", "lash_framework", "demo", "--worker", turn_id, "--session", session_id]
     command += ["--store", settings.store, "--model", settings.model or "", "--mode", settings.mode]
     with subprocess.Popen([*command, *invocation.passed_on]) as process:
         code = process.wait()
     if code == -signal.SIGKILL:
-        return process.pid
-    return 0 if code == 0 else None
+        return -process.pid
+    return code if code >= 0 else ExitCode.STOPPED
 
 
 def _work(invocation: Invocation, turn_id: str) -> int:

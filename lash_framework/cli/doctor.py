@@ -140,6 +140,9 @@ def _mode(invocation: Invocation) -> Iterator[Finding]:
     composition = composed(invocation, open_host(invocation), invocation.settings.mode)
     tools = len(composition.manifests)
     yield Finding("mode", OK, f"{composition.mode.mode_id}: {len(composition.plugins)} plugins, {tools} tools")
+    for each in composition.plugins:
+        for found in each.info.examine(composition.options[each.plugin_id]) if each.info.examine is not None else ():
+            yield Finding(f"plugin {each.plugin_id}", NOTE if found.remedy else OK, found.text, found.remedy)
 
 
 def _store(invocation: Invocation) -> Iterator[Finding]:

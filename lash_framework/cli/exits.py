@@ -126,7 +126,7 @@ def settle(error: BaseException, state: State) -> int:
         error.show()
         return error.exit_code
     if isinstance(error, click.UsageError):
-        message = error.format_message().rstrip(".")
+        message = " ".join(error.format_message().split()).rstrip(".")
         where = f"`{error.ctx.command_path} --help` tells more" if error.ctx is not None else ""
         complain(f"{message}{' ' if message.endswith('?') else '; '}{where}" if where else message)
         return error.exit_code
@@ -164,6 +164,8 @@ def _settle_error(error: BaseException, state: State) -> int:
 
 def _of_the_system(error: OSError) -> str:
     said = error.strerror or str(error)
+    if error.errno == errno.ENOENT and not error.filename:  # what `getcwd` says
+        return "the current folder is there no more: `cd` to another one"
     if error.filename:
         return f"{said}: {error.filename}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):

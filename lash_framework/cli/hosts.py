@@ -131,10 +131,6 @@ def _with_absent(invocation: Invocation, error: UnknownName) -> UnknownName:
     from lash_hookspecs.errors import UnknownName
 
     report, _ = read_report(invocation)
-    if error.kind == "provider":
-        names = sorted(open_host(invocation).providers)
-        if error.name not in names and not any(each.startswith(f"{error.name}-") for each in names):
-            error = UnknownName("provider", error.name, names)
     if "did you mean" in str(error) or "type `" in str(error):
         return error
     absent = [_switched_off(invocation, report)] if report.blocked else []

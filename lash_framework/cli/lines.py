@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from lash_hookspecs.texts import without_controls as clean
 
 if TYPE_CHECKING:
     from lash_hookspecs.activity import ToolCallCompleted
@@ -14,13 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["call_line", "clean", "footer", "problems", "retry_line", "shortened", "usage_text", "waiting_line"]
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _ARGUMENT, _RESULT = 60, 200  # characters; more makes a line that wraps on every terminal
-
-
-def clean(text: str) -> str:
-    """Text without control characters, so that no model or tool steers the terminal; tabs and line ends stay."""
-    return _CONTROLS.sub("", text.replace("\r\n", "\n"))
 
 
 def shortened(value: Any, limit: int) -> str:
@@ -41,7 +36,7 @@ def call_text(name: str, args: Mapping[str, Any]) -> str:
 
 def call_line(event: ToolCallCompleted) -> str:
     """`→ add(a=1, b=2) = 3  (12 ms)`, indented for a child call."""
-    from lash_hookspecs.tools import ToolCallFailure, ToolCallSuccess
+    from lash_hookspecs.tools import ToolCallCancelled, ToolCallFailure, ToolCallSuccess
 
     outcome = event.output.outcome
     if isinstance(outcome, ToolCallSuccess):
@@ -50,7 +45,9 @@ def call_line(event: ToolCallCompleted) -> str:
         ended = "failed" if isinstance(outcome, ToolCallFailure) else "cancelled"
         result = f"{ended}: {shortened(outcome.message, _RESULT)}"
     indent = "  " if event.parent_call_id else ""
-    return f"{indent}→ {call_text(event.name, event.args)} {result}  ({event.duration_ms} ms)"
+    known = event.duration_ms or not isinstance(outcome, ToolCallCancelled)  # nobody saw when one that was cut ends
+    took = f"  ({event.duration_ms} ms)" if known else ""
+    return f"{indent}→ {call_text(event.name, event.args)} {result}{took}"
 
 
 def retry_line(event: RetryStatus) -> str:

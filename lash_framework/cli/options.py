@@ -128,10 +128,14 @@ class Invocation:
     def missing_database(self) -> str | None:
         """The path of the SQLite database that isn't there yet; None if it is, or if the store is another one."""
         url = self.settings.store
-        path = url.removeprefix("sqlite:///").partition("?")[0]
-        if not url.startswith("sqlite:///") or path in ("", ":memory:") or Path(path).expanduser().exists():
+        path = url.removeprefix("sqlite:///")
+        if not url.startswith("sqlite:///") or path in ("", ":memory:") or self._file(path).exists():
             return None
         return path
+
+    @staticmethod
+    def _file(path: str) -> Path:
+        return Path(path).expanduser() if path.startswith("~/") else Path(path)  # as the store reads it
 
     def _tell_log(self, lash: Lash) -> None:
         report = lash.host.report

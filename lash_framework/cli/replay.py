@@ -105,8 +105,11 @@ def upgrade_check(invocation: Invocation, tools: tuple[str, ...], as_json: bool)
 
 
 def _change(plugin_id: str, before: str, now: str) -> str:
+    from lash_framework.provenance import APPLICATION
     from lash_framework.rehearsal import ABSENT
 
+    if plugin_id == APPLICATION:
+        return f"its program's own tools and plugins are {'not' if now == ABSENT else 'new'} here"
     if now == ABSENT:
         return f"plugin {plugin_id} was {before}, and is not here"
     return f"plugin {plugin_id} is new, {now}" if before == ABSENT else f"plugin {plugin_id} was {before}, is {now}"

@@ -83,8 +83,9 @@ async def _resume(
             continue
         except LashError as error:
             then = f"; the turn is not committed; {mended(error, again(session_id))}"
-            next_step = then if isinstance(error, StoreError) else needs_tools(error, tools)
-            complain(f"{session_id}: {told(error)}{next_step}")
+            hint = needs_tools(error, tools).removeprefix("; ")
+            first = f"{hint}; " if hint else ""  # before all that differs without them
+            complain(f"{session_id}: {first}{told(error)}{then if isinstance(error, StoreError) else ''}")
             code = max(code, ExitCode.SUSPENDED if isinstance(error, TurnSuspended) else ExitCode.STOPPED)
             continue
         for each in recovered:

@@ -28,7 +28,9 @@ __all__ = ["run"]
 @click.option("--tools", metavar="FILE.py", multiple=True, help="Python file with functions marked @tool; repeatable.")
 @click.option("--system", metavar="TEXT", help="Instructions for the model (or @file).")
 @click.option("--turn-id", metavar="ID", help="Name of the turn: the same name and prompt run only once.")
-@click.option("--max-cost", metavar="USD", type=float, help="Stop before a call that would make the turn cost more.")
+@click.option(
+    "--max-cost", metavar="USD", type=click.FloatRange(0), help="Stop before a call that would make the turn cost more."
+)
 @click.option("--max-tokens", metavar="N", type=int, help="Stop before a call that would make the turn take more.")
 @click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
 @click.option("--jsonl", is_flag=True, help="Print one activity a line, and that object last.")

@@ -310,7 +310,7 @@ def export(invocation: Invocation, session_id: str | None, form: str, output: st
     click.echo(f"wrote {output}")
 
 
-@sessions.command()
+@sessions.command(short_help="Make a conversation shorter; nothing of it is lost.")
 @click.argument("session_id", required=False, metavar="SESSION")
 @click.option("--instructions", metavar="TEXT", default="", help="What the plugin that compacts should mind.")
 @common_with("The session, in place of SESSION.")
@@ -329,22 +329,21 @@ def compact(invocation: Invocation, session_id: str | None, instructions: str) -
         click.echo(f"plugin {done.plugin_id}: {done.before} messages became {done.after}")
 
 
-@sessions.command()
+@sessions.command(short_help="Make a session that begins where another one stands.")
 @click.argument("session_id", metavar="SESSION")
-@click.argument("new_id", required=False, metavar="NEW")
+@click.argument("new_id", required=False, metavar="[NEW]")
 @click.option("--at", metavar="TURN", help="Begin after this turn of it, instead of after the last one.")
 @common
 def fork(invocation: Invocation, session_id: str, new_id: str | None, at: str | None) -> None:
-    """Make a session that begins where SESSION stands, and goes on by itself; NEW is its id."""
+    """Make a session that begins where SESSION stands, and goes on by itself; NEW is its id, or one is made up."""
 
     async def work(lash: Lash) -> str:
         session = await lash.session(await matching(lash, session_id), recover=False)
         return (await session.fork(new_id, at=at)).id
 
     made = _with_lash(invocation, work)
-    click.echo(
-        f"session {clean(made)} begins where {clean(session_id)} stands; `lash chat --session {clean(made)}` goes on"
-    )
+    goes_on = invocation.again(f"chat --session {shlex.quote(clean(made))}")
+    click.echo(f"session {clean(made)} begins where {clean(session_id)} stands; `{goes_on}` goes on")
 
 
 @sessions.command()

@@ -53,7 +53,7 @@ from lash_hookspecs.replay import has_reasoning_replay, strip_foreign_replay
 from lash_hookspecs.turn_effects import ProtocolEvent
 from lash_hookspecs.values import frozen
 
-__all__ = ["ChatProjector", "ContextProjector", "ProjectionView", "prune_weight", "render_message"]
+__all__ = ["ChatProjector", "ContextProjector", "ProjectionView", "is_runtimes", "prune_weight", "render_message"]
 
 CLEARED = "[This was removed to save space.]"
 EVENTS_HEADING = "What has happened since, as the runtime reports it (nobody typed this):"
@@ -128,9 +128,16 @@ def render_message(message: Message, first_attachment: int = 0) -> tuple[LlmMess
 _ROLES: Mapping[MessageRole, LlmRole] = {
     MessageRole.USER: LlmRole.USER,
     MessageRole.ASSISTANT: LlmRole.ASSISTANT,
-    MessageRole.SYSTEM: LlmRole.SYSTEM,
-    MessageRole.EVENT: LlmRole.USER,  # instructions come from the system alone; an event is something told
+    # On the wire only the prompt is the system's. A note stays where it was said, so the prefix before it does, too.
+    MessageRole.SYSTEM: LlmRole.USER,
+    MessageRole.EVENT: LlmRole.USER,
 }
+
+
+def is_runtimes(message: LlmMessage) -> bool:
+    """Whether it is a note or an event, which have the role of a user's messages."""
+    first = message.blocks[0] if message.blocks else None
+    return isinstance(first, TextBlock) and first.text.startswith((NOTE_PREFIX, EVENT_PREFIX, EVENTS_HEADING))
 
 
 def _blocks(message: Message, first: int, attachments: list[LlmAttachment]) -> tuple[LlmBlock, ...]:

@@ -97,11 +97,10 @@ class _Loading:
         store = self.tree.get("store")
         if isinstance(store, str) and store.startswith("sqlite:///") and store != "sqlite:///:memory:":
             location = store.removeprefix("sqlite:///")
-            if location and not Path(location).is_absolute():
-                self.tree["store"] = f"sqlite:///{path.resolve().parent / location}"
+            self.tree["store"] = f"sqlite:///{_beside(path, location)}" if location else store
         lock = self.tree.get("plugins", {}).get("lock")
         if isinstance(lock, str) and lock != "off":
-            self.tree["plugins"]["lock"] = str(path.resolve().parent / lock)
+            self.tree["plugins"]["lock"] = _beside(path, lock)
 
     def _place(self, at: tuple[str, ...]) -> str:
         number = lookup_line(self._lines, at)
@@ -260,6 +259,11 @@ def _at_least(minimum: float | None, value: Any, dotted: str, origin: Origin) ->
 
 def _dotted(path: Sequence[str]) -> str:
     return ".".join(path)
+
+
+def _beside(file: Path, location: str) -> str:
+    """A path that is written in a file: relative to it, unless it begins at the root or at home."""
+    return location if location.startswith("~/") else str(file.resolve().parent / location)
 
 
 def _generation(table: Mapping[str, Any]) -> GenerationOptions:

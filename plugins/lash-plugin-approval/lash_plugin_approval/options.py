@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from attrs import Attribute, field
 
+from lash_hookspecs.option_checks import above, at_least
 from lash_hookspecs.values import frozen
 
 __all__ = ["ApprovalOptions", "Decision", "Remembered", "Rule"]
@@ -27,16 +28,6 @@ def _effect(instance: object, attribute: Attribute[Any], value: object) -> None:
 def _pattern(instance: object, attribute: Attribute[Any], value: str) -> None:
     if not value.strip():
         raise ValueError(f"`{attribute.name}` must be a pattern, and is empty: leave it out, or say `*`")
-
-
-def _positive(instance: object, attribute: Attribute[Any], value: float | None) -> None:
-    if value is not None and value < 0:
-        raise ValueError(f"`{attribute.name}` must be at least 0, and is {value}")
-
-
-def _seconds(instance: object, attribute: Attribute[Any], value: float | None) -> None:
-    if value is not None and value <= 0:
-        raise ValueError(f"`{attribute.name}` must be more than 0 seconds, and is {value}")
 
 
 RESERVED = frozenset({"allow", "deny", "same", "tool", "project"})
@@ -65,7 +56,7 @@ class Rule:
     effect: str = field(default="", validator=_effect)
     args: Mapping[str, str] = field(factory=dict)
     path: tuple[str, ...] = ()
-    spent_above: float | None = field(default=None, validator=_positive)
+    spent_above: float | None = field(default=None, validator=at_least(0))
     always: bool = True
     reason: str = ""
 
@@ -109,7 +100,7 @@ class ApprovalOptions:
         "root",
         "location",
     )
-    timeout_s: float | None = field(default=None, validator=_seconds)
+    timeout_s: float | None = field(default=None, validator=above(0))
 
 
 @frozen

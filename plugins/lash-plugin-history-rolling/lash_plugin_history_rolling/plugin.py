@@ -17,7 +17,6 @@ def lash_plugin_info() -> PluginInfo:
         summary="Old attachments out, and a summary in place of what was said long ago.",
         enabled_by_default=False,
         options=RollingOptions,
-        conflicts=("memory",),  # each would take away what the other one counts
     )
 
 
@@ -26,7 +25,7 @@ def lash_session_state() -> SessionStateSpec:
     return SessionStateSpec(state=RollingState)
 
 
-@hookimpl
+@hookimpl(trylast=True)  # of what others show: memory's notes stand for messages, whose attachments aren't shown then
 async def lash_prepare_context(ctx: Any, prepared: Any) -> Any:
     from lash_plugin_history_rolling.attachments import without_old
 

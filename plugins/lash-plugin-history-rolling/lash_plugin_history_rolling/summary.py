@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lash_hookspecs.compaction import CompactReason, FrameSeed
 from lash_hookspecs.errors import LlmCallFailed
-from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, text_message
+from lash_hookspecs.messages import Message, MessageRole, PluginOrigin, text_message
+from lash_hookspecs.transcripts import CHARS_PER_TOKEN, estimated_tokens, message_as_text
 from lash_plugin_history_rolling.attachments import is_user_turn
 
 if TYPE_CHECKING:
     from lash_hookspecs.context_hooks import CompactHookContext
 
-__all__ = ["compact", "cut_at", "transcript"]
+__all__ = ["compact", "cut_at", "parted", "transcript"]
 
 log = logging.getLogger("lash.history")
-
-CHARS_PER_TOKEN = 4
-"""About; every model counts otherwise."""
-
-ATTACHMENT_TOKENS = 1500
 
 SHARE = 0.8
 """How much of the window the messages that are summed up may fill."""
@@ -41,18 +38,21 @@ INSTRUCTIONS = (
 
 
 async def compact(ctx: CompactHookContext) -> FrameSeed | None:
-    """The summary and the latest messages; None if there is nothing to sum up.
+    """Others' notes, the summary of what they don't tell of, and the latest messages; None if that is no change.
 
     Where no model answers, a note stands for the summary, so that the turn can go on; unless somebody asked for it.
-    It is no system message: those are a service's instructions, and a summary may tell what a web page wanted done.
+    It is no message of the system: a summary may tell what a web page wanted done.
     """
     options, messages = ctx.options, ctx.messages
     window = ctx.context_window
     keep = options.keep_tokens if window is None else min(options.keep_tokens, window // 4)
     at = cut_at(messages, keep)
-    old, latest = messages[:at], messages[at:]
-    if not old or (len(old) == 1 and old[0].id.startswith(SUMMARY)):
+    latest = messages[at:]
+    notes, old = parted(messages[:at], options.notes_of, None if window is None else window // 2)
+    if len(notes) + len(old) == at and (not old or (len(old) == 1 and old[0].id.startswith(SUMMARY))):
         return None
+    if not old:
+        return FrameSeed(messages=(*notes, *latest))
     room = None if window is None else int(window * SHARE * _chars_per_token(ctx))
     asked = f"{INSTRUCTIONS} {ctx.instructions}".strip()
     try:
@@ -64,7 +64,24 @@ async def compact(ctx: CompactHookContext) -> FrameSeed | None:
             raise
         log.warning("the conversation was cut without a summary: %s", error)
         text = "[What was said before is left out here, since it didn't fit, and could not be summed up.]"
-    return FrameSeed(messages=(text_message(f"{SUMMARY}{ctx.turn_id}-{ctx.why}", MessageRole.USER, text), *latest))
+    summary = text_message(f"{SUMMARY}{ctx.turn_id}-{ctx.why}", MessageRole.USER, text)
+    return FrameSeed(messages=(*notes, summary, *latest))
+
+
+def parted(
+    messages: Sequence[Message], notes_of: Sequence[str], room: int | None
+) -> tuple[list[Message], list[Message]]:
+    """Notes that stay, the latest in so many tokens; and what is summed up: other notes, and what none tells of."""
+    notes = [at for at, each in enumerate(messages) if _is_of(each, notes_of)]
+    left, first = math.inf if room is None else room, len(notes)
+    while first and (left := left - estimated_tokens(messages[notes[first - 1]])) >= 0:
+        first -= 1
+    told = notes[-1] + 1 if notes else 0
+    return [messages[at] for at in notes[first:]], [*(messages[at] for at in notes[:first]), *messages[told:]]
+
+
+def _is_of(message: Message, plugin_ids: Sequence[str]) -> bool:
+    return isinstance(message.origin, PluginOrigin) and message.origin.plugin_id in plugin_ids
 
 
 def _chars_per_token(ctx: CompactHookContext) -> float:
@@ -79,7 +96,7 @@ def cut_at(messages: Sequence[Message], keep_tokens: int) -> int:
     """Where the latest messages begin: with a user, within so many tokens. All are old if the last turn is longer."""
     total, at = 0, len(messages)
     for place in range(len(messages) - 1, -1, -1):
-        total += _tokens(messages[place])
+        total += estimated_tokens(messages[place])
         if total > keep_tokens:
             break
         if is_user_turn(messages[place]):
@@ -87,14 +104,9 @@ def cut_at(messages: Sequence[Message], keep_tokens: int) -> int:
     return at
 
 
-def _tokens(message: Message) -> int:
-    pictures = sum(ATTACHMENT_TOKENS for each in message.parts if each.attachment is not None)
-    return pictures + sum(len(each.content) // CHARS_PER_TOKEN for each in message.parts)
-
-
 def transcript(messages: Sequence[Message], room: int | None) -> str:
     """What was said, as text of at most `room` characters: a summary before it in any case, then the latest of it."""
-    said = [text for each in messages if (text := _told(each))]
+    said = [text for each in messages if (text := message_as_text(each, LONGEST))]
     if room is None or sum(map(len, said)) <= room:
         return "\n\n".join(said)
     first = said[:1] if messages[0].id.startswith(SUMMARY) else []
@@ -105,22 +117,3 @@ def transcript(messages: Sequence[Message], room: int | None) -> str:
             break
         rest.append(each)
     return "\n\n".join([*first, "[… some of it is left out here …]", *reversed(rest)])
-
-
-def _told(message: Message) -> str:
-    lines = [line for each in message.parts if (line := _line(each))]
-    return f"{message.role.value}:\n" + "\n".join(lines) if lines else ""
-
-
-def _line(part: Part) -> str:
-    content = part.content if len(part.content) <= LONGEST else f"{part.content[:LONGEST]} […]"
-    match part.kind:
-        case PartKind.REASONING:
-            return ""
-        case PartKind.TOOL_CALL:
-            return f"(calls {part.tool_name} with {content})"
-        case PartKind.TOOL_RESULT:
-            return f"(result of {part.tool_name}: {content})"
-    if part.attachment is not None:
-        return f"(an attachment: {part.attachment.media_type})"
-    return content

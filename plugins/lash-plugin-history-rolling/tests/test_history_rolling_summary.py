@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
-from lash_hookspecs import Message, MessageRole, Part, PartKind, text_message
+from lash_hookspecs import Message, MessageRole, Part, PartKind, PluginOrigin, text_message
 from lash_hookspecs.messages import AttachmentRef
 from lash_plugin_history_rolling.attachments import bare, is_user_turn
-from lash_plugin_history_rolling.summary import cut_at, transcript
+from lash_plugin_history_rolling.summary import cut_at, parted, transcript
 
 PICTURE = AttachmentRef("sha256:" + "0" * 64, "image/png", 1234)
 
@@ -31,11 +32,36 @@ TALK = [
 ]
 
 
-@pytest.mark.parametrize(("keep", "at"), [(0, 6), (9, 6), (10, 5), (119, 5), (130, 2), (200, 2), (330, 0), (10_000, 0)])
+@pytest.mark.parametrize(
+    ("keep", "at"), [(0, 6), (10, 6), (11, 5), (133, 5), (134, 2), (200, 2), (336, 0), (10_000, 0)]
+)
 def test_the_latest_messages_begin_with_a_user_and_fit(keep: int, at: int) -> None:
     """A result of a tool stays with its call: it is no user's turn."""
     assert cut_at(TALK, keep) == at
     assert not is_user_turn(TALK[3])
+
+
+def noted(id: str, plugin_id: str = "memory") -> Message:
+    return evolve(said(id, "n" * 40), origin=PluginOrigin(plugin_id))
+
+
+@pytest.mark.parametrize(
+    ("messages", "room", "notes", "old"),
+    [
+        (TALK[:2], None, [], ["u1", "a1"]),
+        ([*TALK[:2], noted("n1")], None, ["n1"], []),
+        ([noted("n1"), said("summary-t", "s"), TALK[0], noted("n2"), TALK[1]], None, ["n1", "n2"], ["a1"]),
+        ([noted("n1"), TALK[0], noted("n2"), TALK[1]], 15, ["n2"], ["n1", "a1"]),
+        ([noted("n1", "another"), TALK[0]], None, [], ["n1", "u1"]),
+        ([], 100, [], []),
+    ],
+    ids=["no notes", "all is noted", "some is", "more notes than fit", "another's", "nothing"],
+)
+def test_what_notes_tell_of_is_not_summed_up(
+    messages: list[Message], room: int | None, notes: list[str], old: list[str]
+) -> None:
+    found = parted(messages, ("memory",), room)
+    assert tuple([each.id for each in some] for some in found) == (notes, old)
 
 
 def test_a_transcript_has_the_summary_before_and_the_latest() -> None:

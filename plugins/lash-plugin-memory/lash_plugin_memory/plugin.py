@@ -33,7 +33,7 @@ async def lash_after_turn(ctx: Any, turn: Any) -> Any:
     return await after_turn(ctx, turn)
 
 
-@hookimpl
+@hookimpl(trylast=True)  # who compacts otherwise keeps the notes, and the latest messages as they were
 async def lash_compact(ctx: Any) -> Any:
     from lash_plugin_memory.observing import compact
 

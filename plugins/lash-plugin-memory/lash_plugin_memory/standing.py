@@ -12,17 +12,15 @@ from collections.abc import Iterable, Sequence
 
 from lash_hookspecs.context_views import PreparedContext
 from lash_hookspecs.messages import Message, MessageRole, PluginMessage, PluginOrigin
+from lash_hookspecs.transcripts import estimated_tokens
 from lash_hookspecs.values import frozen
 from lash_plugin_memory.info import MemoryOptions
 
-__all__ = ["Standing", "is_note", "note", "reflection", "standing", "tokens", "tokens_of", "view"]
+__all__ = ["Standing", "is_note", "note", "reflection", "standing", "tokens_of", "view"]
 
 _PLUGIN = "memory"
 _NOTE = "memory-note-"
 _REFLECTION = "memory-reflection-"
-_ESTIMATE = "memory tokens"  # in a message's memo
-_CHARS = 4
-_IMAGE = 1_000
 
 
 @frozen(kw_only=True)
@@ -48,7 +46,7 @@ def standing(messages: Iterable[Message], activate_tokens: int) -> Standing:
     for each in messages:
         if not is_note(each):
             tail.append(each)
-            size += tokens(each)
+            size += estimated_tokens(each)
             continue
         notes = [each] if each.id.startswith(_REFLECTION) else [*notes, each]
         covered = _covered(tail, covered)
@@ -89,27 +87,13 @@ def is_note(message: Message) -> bool:
     return isinstance(origin, PluginOrigin) and origin.plugin_id == _PLUGIN
 
 
-def tokens(message: Message) -> int:
-    """An estimate, kept with the message."""
-    known = message.memo.get(_ESTIMATE)
-    if not isinstance(known, int):
-        chars = sum(len(each.content) for each in message.parts)
-        known = chars // _CHARS + 1 + _IMAGE * sum(each.attachment is not None for each in message.parts)
-        message.memo[_ESTIMATE] = known
-    return known
-
-
 def tokens_of(messages: Iterable[Message]) -> int:
     """That of all of them."""
-    return sum(map(tokens, messages))
+    return sum(map(estimated_tokens, messages))
 
 
 def note(turn_id: str, text: str) -> PluginMessage:
-    """Notes on what was said up to the end of a turn.
-
-    It is no system message: those at the beginning of a view are a service's instructions, and a note may tell what a
-    web page wanted the model to do.
-    """
+    """Notes on what was said up to the end of a turn; no message of the system, since they tell what anybody wanted."""
     content = f"Notes on an earlier part of this conversation, which is left out:\n\n{text}"
     return PluginMessage(role=MessageRole.USER, content=content, id=f"{_NOTE}{turn_id}")
 

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, strategies as st
 
 from lash_hookspecs.context_views import PreparedContext
-from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginOrigin, text_message
+from lash_hookspecs.messages import Message, MessageRole, PluginOrigin, text_message
+from lash_hookspecs.transcripts import message_as_text
 from lash_plugin_memory.info import INFO, MemoryOptions
 from lash_plugin_memory.recall import ranked
-from lash_plugin_memory.standing import note, reflection, standing, tokens, tokens_of, view
-from lash_plugin_memory.transcript import chunks, told
+from lash_plugin_memory.standing import note, reflection, standing, view
+from lash_plugin_memory.transcript import chunks
 
 ACTIVATE = 100
 
@@ -107,34 +108,14 @@ def test_a_view_without_notes_is_none() -> None:
     assert ids(shown.messages) == ["a", "b"]
 
 
-def test_tokens_are_estimated_once() -> None:
-    message = said("a", 9)
-    assert (tokens(message), message.memo["memory tokens"]) == (10, 10)
-    assert tokens_of([message, said("b", 4)]) == 15
-
-
 # ---- transcripts ----------------------------------------------------------------------------------------------------
-
-
-def test_what_an_observer_reads() -> None:
-    parts = (
-        Part(id="0", kind=PartKind.REASONING, content="hm"),
-        Part(id="1", kind=PartKind.PROSE, content="I look."),
-        Part(id="2", kind=PartKind.TOOL_CALL, content='{"a": 1}', tool_name="look"),
-    )
-    result = Part(id="3", kind=PartKind.TOOL_RESULT, content="a" * 50 + "z" * 50, tool_name="look")
-    message = Message(id="m", role=MessageRole.ASSISTANT, parts=parts)
-    assert told(message, 30) == 'ASSISTANT: I look.\n[calls look: {"a": 1}]'
-    cut = told(Message(id="r", role=MessageRole.USER, parts=(result,)), 30)
-    assert cut == f"USER: [result of look: {'a' * 20} […70 characters…] {'z' * 10}]"
-    assert told(Message(id="e", role=MessageRole.ASSISTANT, parts=parts[:1]), 30) == ""
 
 
 def test_a_long_transcript_comes_in_chunks_and_no_message_is_parted() -> None:
     messages = [text_message(str(n), MessageRole.USER, f"{n}" * 300) for n in range(9)]
     made = list(chunks(messages, 1_000, 200))
     assert [len(each.split("\n\n")) for each in made] == [2, 2, 2, 2, 1]
-    assert "\n\n".join(made) == "\n\n".join(told(each, 1_000) for each in messages)
+    assert "\n\n".join(made) == "\n\n".join(message_as_text(each, 1_000) for each in messages)
     assert list(chunks([], 100, 100)) == []
 
 
@@ -185,5 +166,4 @@ def test_bad_options_are_refused(option: str) -> None:
 def test_the_thresholds_are_those_of_the_docs() -> None:
     options = MemoryOptions()
     assert (options.observe_tokens, options.activate_tokens, options.reflect_tokens) == (6_000, 30_000, 40_000)
-    assert INFO.conflicts == ("history-rolling",)
     assert not INFO.enabled_by_default

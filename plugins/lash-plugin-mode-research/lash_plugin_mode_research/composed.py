@@ -19,7 +19,7 @@ Before you look something up again, ask what this session has noted of it, if th
 RESEARCH = Mode(
     mode_id="research",
     extends="standard",
-    plugins=("memory", "tools-web"),
+    plugins=("history-rolling", "memory", "tools-web"),
     summary="Reads the web and says where it is from; keeps notes over a long session.",
     prompt=PromptLayer().with_contribution(PromptContribution(title="Research", content=GUIDANCE)),
 )

@@ -43,7 +43,7 @@ _MEANINGS: dict[int, tuple[type[StoreError], str]] = {
     sqlite3.SQLITE_NOMEM: (StoreUnavailable, "there is not enough memory"),
     sqlite3.SQLITE_INTERRUPT: (StoreUnavailable, "it was interrupted"),
     sqlite3.SQLITE_CORRUPT: (StoreCorrupt, "the file is damaged: restore it, or try sqlite3's `.recover` on a copy"),
-    sqlite3.SQLITE_NOTADB: (StoreVersionError, "the file is no SQLite database; nothing was touched"),
+    sqlite3.SQLITE_NOTADB: (StoreVersionError, "nothing was touched; choose another path"),
     sqlite3.SQLITE_CONSTRAINT: (StoreCorrupt, "stored rows contradict each other"),
     sqlite3.SQLITE_ERROR: (StoreCorrupt, "the tables aren't as they should be"),
     sqlite3.SQLITE_TOOBIG: (BudgetExceeded, "a value is larger than SQLite can hold"),
@@ -51,12 +51,13 @@ _MEANINGS: dict[int, tuple[type[StoreError], str]] = {
 
 
 def database_path(url: str) -> str | None:
-    """The path in a `sqlite:` URL; None for a database in memory. Raises `ConfigurationError`."""
+    """The path in a `sqlite:` URL, `~` expanded; None for a database in memory. Raises `ConfigurationError`."""
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite" and rest in ("", "/", "/:memory:"):
         return None
     if scheme == "sqlite" and rest.startswith("/"):
-        return rest[1:]
+        # No shell expands it within a URL.
+        return str(Path(rest[1:]).expanduser()) if rest.startswith("/~/") else rest[1:]
     raise ConfigurationError(
         f"`{url}` is no SQLite address: write `sqlite:///relative.db`, `sqlite:////absolute/path.db`, or `sqlite://` "
         f"for a database in memory"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,10 @@ async def no_bytes(store: SqlStore, id: str) -> bytes | None:
     return None
 
 
+def held_by_nobody(store: SqlStore, session_id: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 async def all_frames(store: SqlStore, session_id: str, *, all_frames: bool = False) -> LoadedSession | None:
     return await store.load_session(session_id, all_frames=True)
 
@@ -324,6 +329,7 @@ LIES: list[tuple[str, Callable[..., Any], set[str]]] = [
     ("put_blob", put_once, {"G.03"}),
     ("commit", keep_what_was_replaced, {"A3.01", "A3.10", "A7.03", "F.10"}),
     ("load_session", all_frames, {"A1.04"}),
+    ("try_lock", held_by_nobody, {"S.01"}),
     ("claim_lease", take_what_is_held, {"A4.01", "A4.04", "A4.06", "A4.07"}),
     ("claim_lease", claim_anew, {"A4.01-nonce"}),
     ("renew_lease", renew_whatever, {"A4.01", "A4.03", "A4.06", "A4.07", "A4.10", "A4.12"}),

@@ -89,7 +89,7 @@ FOREIGN: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
     (newer_with_a_log, ("version 99", f"version {VERSION}")),
     (older, ("older", "format 1", f"version {VERSION}", "another path")),
     (nonsense_version, ("version -1",)),
-    (a_text, ("no SQLite database",)),
+    (a_text, ("file is not a database; nothing was touched; choose another path",)),
     (an_application, ("another application", "1 tables")),
     (a_marked_application, ("another application", "252006673")),
     (an_empty_database_with_a_version, ("another application", "user version 3")),
@@ -133,9 +133,12 @@ async def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
         ("sqlite:///agent.db", "agent.db"),
         ("sqlite:///some dir/a%20b.db", "some dir/a%20b.db"),
         ("sqlite:////var/lib/agent.db", "/var/lib/agent.db"),
+        ("sqlite:///~/agent.db", "/home/of/somebody/agent.db"),
+        ("sqlite:///what? #1.db", "what? #1.db"),
     ],
 )
-def test_urls(url: str, path: str | None) -> None:
+def test_urls(url: str, path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/of/somebody")
     assert database_path(url) == path
 
 

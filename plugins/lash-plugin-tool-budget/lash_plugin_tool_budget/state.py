@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from attrs import Attribute, field
+from attrs import field
 
 from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.option_checks import at_least
 from lash_hookspecs.values import frozen
 
 __all__ = ["BudgetOptions", "Output", "Outputs"]
 
 BYTES_PER_TOKEN = 4
 """About; a tokenizer would know better, and every model has another one."""
-
-
-def _not_negative(instance: object, attribute: Attribute[Any], value: int | None) -> None:
-    if value is not None and value < 0:
-        raise ValueError(f"`{attribute.name}` must be at least 0, and is {value}")
 
 
 @frozen(kw_only=True)
@@ -27,10 +21,10 @@ class BudgetOptions:
     `remember`: how many cut outputs of a session can be read, the latest ones.
     """
 
-    bytes: int = field(default=16 * 1024, validator=_not_negative)
-    lines: int = field(default=400, validator=_not_negative)
-    tokens: int | None = field(default=None, validator=_not_negative)
-    remember: int = field(default=100, validator=_not_negative)
+    bytes: int = field(default=16 * 1024, validator=at_least(0))
+    lines: int = field(default=400, validator=at_least(0))
+    tokens: int | None = field(default=None, validator=at_least(0))
+    remember: int = field(default=100, validator=at_least(0))
 
     @property
     def size(self) -> int:

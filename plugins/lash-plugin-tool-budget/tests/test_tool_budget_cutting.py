@@ -91,5 +91,5 @@ def test_places_are_between_characters() -> None:
 
 def test_tokens_stand_for_bytes() -> None:
     assert (BudgetOptions().size, BudgetOptions(tokens=100).size) == (16384, 400)
-    with pytest.raises(ValueError, match="`lines` must be at least 0"):
+    with pytest.raises(ValueError, match="`lines` is -1: use a number of at least 0"):
         BudgetOptions(lines=-1)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field
 
+from lash_hookspecs.option_checks import above
 from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
@@ -27,11 +28,6 @@ def _names(instance: object, attribute: Attribute[Any], value: tuple[str, ...]) 
 def _folders(instance: object, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
     if not value or not all(value) or any("\0" in each for each in value):
         raise ValueError(f'`{_WHERE}.roots` is {list(value)!r}; name at least one folder, such as ["."]')
-
-
-def _positive(instance: object, attribute: Attribute[Any], value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"`{_WHERE}.{attribute.name}` is {value}; it must be more than 0")
 
 
 @frozen(kw_only=True)
@@ -60,8 +56,8 @@ class FilesOptions:
     hard_links: bool = False
     ripgrep: str = "rg"
     threads: bool = False
-    max_file_bytes: int = field(default=10 * 1024 * 1024, validator=_positive)
-    max_output_bytes: int = field(default=256 * 1024, validator=_positive)
-    max_line_chars: int = field(default=2000, validator=_positive)
-    max_results: int = field(default=500, validator=_positive)
-    search_limit_s: float = field(default=20.0, validator=_positive)
+    max_file_bytes: int = field(default=10 * 1024 * 1024, validator=above(0))
+    max_output_bytes: int = field(default=256 * 1024, validator=above(0))
+    max_line_chars: int = field(default=2000, validator=above(0))
+    max_results: int = field(default=500, validator=above(0))
+    search_limit_s: float = field(default=20.0, validator=above(0))

@@ -80,7 +80,7 @@ async def test_no_mode_has_them_that_does_not_name_them(lash_host: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("max_file_bytes = 0", "max_file_bytes` is 0; it must be more than 0"),
+        ("max_file_bytes = 0", "max_file_bytes` is 0: use a number above 0"),
         ('max_file_bytes = "big"', "max_file_bytes` must be a whole number"),
         ('skip = ["a/b"]', "'a/b' is no name"),
         ('protect = ["x"]', "did you mean `protected`"),

@@ -6,7 +6,7 @@ until it asks, the question waits for somebody (`lash pending resolve`), and the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -29,6 +29,7 @@ from lash_plugin_tools_mcp.options import ServerOptions
 
 if TYPE_CHECKING:
     from lash_hookspecs.services import DirectCompletionClient
+    from lash_plugin_tools_mcp.parking import Parked
 
 __all__ = ["ASK", "MOST_QUESTIONS", "AskTool", "Desk", "Leg", "converse", "question_key"]
 
@@ -50,42 +51,68 @@ def question_key(question: Question) -> str:
 
 @mutable(eq=False)
 class Leg:
-    """A call at a server, and the answers that are known: what it asks besides is kept in `questions`."""
+    """A call at a server, and the answers that are known: what it asks besides is kept in `questions`.
+
+    `samples`, `tokens`: how often a model wrote for it, and how much that was, read and written. `hold` waits for an
+    answer, where the call can be kept open for one.
+    """
 
     answers: Mapping[str, Mapping[str, Any]] = field(factory=dict)
     completions: DirectCompletionClient | None = None
+    show: Callable[..., Awaitable[None]] | None = None
+    progress: Callable[..., Awaitable[None]] | None = None
     questions: list[Question] = field(factory=list)
+    samples: int = 0
+    tokens: int = 0
+    hold: Callable[[str], Awaitable[None]] | None = None
 
-    def answer(self, question: Question) -> Mapping[str, Any] | None:
-        """What somebody said to it; None if nobody was asked yet."""
-        found = self.answers.get(question_key(question))
-        if found is None:
+    @classmethod
+    def of(cls, ctx: ToolCallContext, answers: Mapping[str, Mapping[str, Any]]) -> Leg:
+        """That of a running call."""
+        completions = ctx.completions if ctx.services is not None else None
+        return cls(answers=answers, completions=completions, show=ctx.show, progress=ctx.progress)
+
+    def take_over(self, other: Leg) -> None:
+        """Go on as this one, which knows more answers."""
+        self.answers, self.questions = other.answers, other.questions
+        self.completions, self.show, self.progress = other.completions, other.show, other.progress
+
+    async def answer(self, question: Question, *, may_hold: bool) -> Mapping[str, Any] | None:
+        """What somebody said to it; None if nobody has."""
+        key = question_key(question)
+        if key not in self.answers:
             self.questions.append(question)
-        return found
+            if may_hold and self.hold is not None:
+                self.completions = self.show = self.progress = None  # of a step that is over
+                await self.hold(key)
+        return self.answers.get(key)
 
 
 class Desk:
-    """Where a server's questions come in. Old protocols don't say of which call they are, so only one runs at once."""
+    """Where a server's questions come in. Old protocols don't say of which call they are, so only one runs at once.
+
+    `parked` is one that waits for a person; the next call that isn't the same one dismisses it.
+    """
 
     def __init__(self, options: ServerOptions) -> None:
         self.is_open = options.elicitation != "off" or options.sampling != "off"
         self.leg: Leg | None = None
+        self.parked: Parked | None = None
         self._one: anyio.Lock | None = None
 
-    async def sit(self, leg: Leg) -> Desk:
-        """`async with await desk.sit(leg)`: this call is the one that may ask."""
+    @property
+    def lock(self) -> anyio.Lock:
+        """Held by the call that may ask."""
         self._one = self._one or anyio.Lock()
-        await self._one.acquire()
-        self.leg = leg
-        return self
+        return self._one
 
-    async def __aenter__(self) -> None:
-        """Nothing more to do."""
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._one is not None
-        self.leg = None
-        self._one.release()
+    async def unpark(self, who: Sequence[str], answers: Mapping[str, Any]) -> Parked | None:
+        """The call that waits, if it is this one's and can go on. Any other one ends."""
+        parked, self.parked = self.parked, None
+        if parked is not None and not parked.goes_on(tuple(who), answers):
+            await parked.dismiss()
+            return None
+        return parked
 
 
 class AskTool:

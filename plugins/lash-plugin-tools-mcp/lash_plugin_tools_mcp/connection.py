@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from enum import Enum
 from importlib import import_module
@@ -95,11 +95,14 @@ class Connection:
         self._attempt: anyio.CancelScope | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep)
+            self.run: Callable[..., object] = tasks.start_soon
             try:
                 yield self.list_tools
             finally:
                 self._closing.set()
                 self._wanted.set()
+                if self.desk.parked is not None:
+                    self.desk.parked.abandon()
                 if self._live is not None:
                     self._live.end.tell("the host is closing")
                 elif self._attempt is not None:

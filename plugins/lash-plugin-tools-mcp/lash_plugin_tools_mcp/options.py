@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import field, fields
 
 from lash_hookspecs.errors import ConfigurationError
+from lash_hookspecs.option_checks import above
 from lash_hookspecs.tools import ToolEffect
 from lash_hookspecs.values import frozen
 
@@ -29,11 +30,6 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_WORDS = ("key", "token", "secret", "password", "passwd", "auth", "credential")
 SHORTEST_SECRET = 6
 """What is shorter could be any word: replacing it would spoil texts and hide nothing."""
-
-
-def _above_zero(instance: object, attribute: Attribute[Any], value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"`{attribute.name}` is {value}, but it must be above 0")
 
 
 def _effects(instance: object, attribute: Attribute[Any], value: Mapping[str, str]) -> None:
@@ -82,17 +78,20 @@ class ServerOptions:
     deferred: bool = False
     images: bool = True
     resources: bool = False
+    prompts: bool = False
     roots: tuple[str, ...] = ()
     elicitation: Asking = "off"
     sampling: Literal["off", "ask", "allow"] = "off"
+    max_samples: int = field(default=8, validator=above(0))
+    max_sample_tokens: int = field(default=32_000, validator=above(0))
     protocol: Literal["auto", "legacy"] = "auto"
-    wait_s: float = field(default=10.0, validator=_above_zero)
-    start_timeout_s: float = field(default=60.0, validator=_above_zero)
-    idle_timeout_s: float = field(default=60.0, validator=_above_zero)
-    total_timeout_s: float = field(default=600.0, validator=_above_zero)
-    max_message_bytes: int = field(default=16 * 1024 * 1024, validator=_above_zero)
-    max_tools: int = field(default=128, validator=_above_zero)
-    max_description_chars: int = field(default=2000, validator=_above_zero)
+    wait_s: float = field(default=10.0, validator=above(0))
+    start_timeout_s: float = field(default=60.0, validator=above(0))
+    idle_timeout_s: float = field(default=60.0, validator=above(0))
+    total_timeout_s: float = field(default=600.0, validator=above(0))
+    max_message_bytes: int = field(default=16 * 1024 * 1024, validator=above(0))
+    max_tools: int = field(default=128, validator=above(0))
+    max_description_chars: int = field(default=2000, validator=above(0))
 
     def __attrs_post_init__(self) -> None:
         if self.command and self.url:

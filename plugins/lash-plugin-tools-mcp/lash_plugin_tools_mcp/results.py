@@ -14,7 +14,7 @@ from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.tools import ToolCallFailure, ToolCallOutput, ToolCallSuccess, ToolFailureClass
 from lash_plugin_tools_mcp.texts import Redactor
 
-__all__ = ["MOST_OF_AN_IMAGE", "Put", "output_of", "resource_texts"]
+__all__ = ["MOST_OF_AN_IMAGE", "Put", "output_of", "prompt_text", "resource_texts"]
 
 Put = Callable[[bytes, str], Awaitable[AttachmentRef]]
 
@@ -70,6 +70,12 @@ def resource_texts(contents: Sequence[types.TextResourceContents | types.BlobRes
     return "\n".join(
         each.text if isinstance(each, types.TextResourceContents) else _left_out(each) for each in contents
     )
+
+
+def prompt_text(prompt: types.GetPromptResult) -> str:
+    """A prompt as text. It is the server's word: a model is told who speaks, and nobody speaks as the system."""
+    said = (f"{each.role}:\n{_words(each.content)}" for each in prompt.messages)
+    return "\n\n".join([*([prompt.description] if prompt.description else []), *said])
 
 
 def _words(block: types.ContentBlock) -> str:

@@ -1,21 +1,37 @@
-"""A server's request for a model's words, as a direct completion: recorded, and paid by the turn."""
+"""A server's request for a model's words, as a direct completion: recorded, paid by the turn, and only so many."""
 
 from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
 
 import mcp_types as types
 
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import GenerationOptions, LlmRequest, LlmTerminalReason
 from lash_hookspecs.llm_messages import LlmMessage, LlmRole, TextBlock
-from lash_hookspecs.services import DirectCompletionClient
+
+if TYPE_CHECKING:
+    from lash_plugin_tools_mcp.asking import Leg
+    from lash_plugin_tools_mcp.connection import Connection
 
 __all__ = ["sampled"]
 
+log = logging.getLogger("lash.mcp")
+
+CHARS_PER_TOKEN = 4
+"""About; what a request takes is known only when it was paid."""
+
 
 async def sampled(
-    params: types.CreateMessageRequestParams, completions: DirectCompletionClient, server: str
+    connection: Connection, leg: Leg, params: types.CreateMessageRequestParams
 ) -> types.CreateMessageResult | types.ErrorData:
-    """Ask the turn's model. Text only: neither images nor tools of the server's own."""
+    """Ask the turn's model. Text only: neither images nor tools of the server's own.
+
+    A call may do so `max_samples` times, and take `max_sample_tokens` by that. A refusal is told to the server, to
+    whoever watches the turn, and in the log.
+    """
+    assert leg.completions is not None  # who asks has seen to it
     if params.tools:
         return types.ErrorData(code=types.INVALID_REQUEST, message="sampling with tools is not supported")
     messages = [_message(LlmRole.SYSTEM, params.system_prompt)] if params.system_prompt else []
@@ -25,16 +41,28 @@ async def sampled(
             return types.ErrorData(code=types.INVALID_REQUEST, message="only text can be sampled from")
         text = "\n".join(block.text for block in blocks if isinstance(block, types.TextContent))
         messages.append(_message(LlmRole.ASSISTANT if each.role == "assistant" else LlmRole.USER, text))
+    size = _estimate(messages)
+    left = connection.options.max_sample_tokens - leg.tokens - size
+    if refusal := _refusal(connection, leg, left):
+        log.warning("%s: %s", connection, refusal)
+        if leg.show is not None:
+            await leg.show("sampling_refused", {"server": connection.name, "reason": refusal})
+        return types.ErrorData(code=types.INVALID_REQUEST, message=refusal)
+    most = max(1, min(params.max_tokens, left))
     generation = GenerationOptions(
-        output_token_cap=max(1, params.max_tokens),
+        output_token_cap=most,
         temperature=params.temperature,
         stop_sequences=tuple(params.stop_sequences or ()),
     )
     asked = LlmRequest(model="", messages=messages, generation=generation)
+    leg.samples += 1  # also one that comes to nothing: it may have been paid
+    leg.tokens += size + most  # until it is known: a server may ask for several at once
     try:
-        done = await completions.complete(asked, source=f"mcp:{server}")
+        done = await leg.completions.complete(asked, source=f"mcp:{connection.name}")
     except LlmCallFailed as error:
         return types.ErrorData(code=types.INTERNAL_ERROR, message=f"the model could not be asked: {error}")
+    if not done.usage.at_least:
+        leg.tokens += done.usage.total - size - most
     cut = done.response.terminal_reason is LlmTerminalReason.OUTPUT_LIMIT
     return types.CreateMessageResult(
         role="assistant",
@@ -42,6 +70,21 @@ async def sampled(
         model="lash",
         stop_reason="maxTokens" if cut else "endTurn",
     )
+
+
+def _refusal(connection: Connection, leg: Leg, left: int) -> str:
+    options = connection.options
+    if leg.samples >= options.max_samples:
+        return f"a call may ask the model {options.max_samples} times (`max_samples`), and it did"
+    if left <= 0:
+        most = f"{options.max_sample_tokens:,} tokens of the model (`max_sample_tokens`)"
+        return f"a call may take {most}, and this would be more"
+    return ""
+
+
+def _estimate(messages: list[LlmMessage]) -> int:
+    texts = (block.text for each in messages for block in each.blocks if isinstance(block, TextBlock))
+    return sum(map(len, texts)) // CHARS_PER_TOKEN
 
 
 def _message(role: LlmRole, text: str) -> LlmMessage:

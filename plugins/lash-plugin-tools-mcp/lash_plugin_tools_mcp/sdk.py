@@ -32,7 +32,17 @@ if TYPE_CHECKING:
     from lash_plugin_tools_mcp.connection import Connection
     from lash_plugin_tools_mcp.ends import End
 
-__all__ = ["SessionGone", "call_tool", "connected", "list_resources", "listed", "listen", "read_resource"]
+__all__ = [
+    "SessionGone",
+    "call_tool",
+    "connected",
+    "get_prompt",
+    "list_prompts",
+    "list_resources",
+    "listed",
+    "listen",
+    "read_resource",
+]
 
 log = logging.getLogger("lash.mcp")
 
@@ -187,10 +197,11 @@ def _elicitation(connection: Connection) -> Any:
         if leg is None:
             return _refused("nothing is called that could ask")
         asked = params.model_dump(mode="json", by_alias=True, exclude_none=True)
-        said = leg.answer({"kind": "elicitation", **connection.redactor.value(asked)})
+        is_modern = context.session.protocol_version in MODERN_PROTOCOL_VERSIONS
+        said = await leg.answer({"kind": "elicitation", **connection.redactor.value(asked)}, may_hold=not is_modern)
         if said is not None:
             return types.ElicitResult.model_validate(said)
-        if context.session.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        if is_modern:
             return _refused("a person is asked")  # which ends the call; it is made again with the answer
         return types.ElicitResult(action="cancel")
 
@@ -206,10 +217,13 @@ def _sampling(connection: Connection) -> Any:
             return _refused("nothing is called that could ask a model")
         if connection.options.sampling == "ask":
             asked = params.model_dump(mode="json", by_alias=True, exclude_none=True)
-            said = leg.answer({"kind": "sampling", **connection.redactor.value(asked)})
+            may_hold = context.session.protocol_version not in MODERN_PROTOCOL_VERSIONS
+            said = await leg.answer({"kind": "sampling", **connection.redactor.value(asked)}, may_hold=may_hold)
             if said is None or said.get("action") != "accept":
                 return _refused("a person is asked" if said is None else "a person has declined")
-        return await sampled(params, leg.completions, connection.name)
+        if leg.completions is None:
+            return _refused("nothing is called that could ask a model")
+        return await sampled(connection, leg, params)
 
     return sample
 
@@ -224,7 +238,7 @@ def _roots(folders: tuple[str, ...]) -> Any:
     return roots
 
 
-# ---- resources ------------------------------------------------------------------------------------------------------
+# ---- resources and prompts ------------------------------------------------------------------------------------------
 
 
 async def list_resources(connection: Connection, live: Live) -> list[tuple[str, str, str | None]]:
@@ -241,5 +255,23 @@ async def read_resource(connection: Connection, live: Live, uri: str) -> list[An
     """The contents of one. Raises `ToolError`."""
     try:
         return list((await live.client.read_resource(uri)).contents)
+    except MCPError as error:
+        raise _failure(connection, live, error) from None
+
+
+async def list_prompts(connection: Connection, live: Live) -> list[types.Prompt]:
+    """Those of the first page. Raises `ToolError`."""
+    try:
+        return list((await live.client.list_prompts()).prompts)
+    except MCPError as error:
+        raise _failure(connection, live, error) from None
+
+
+async def get_prompt(
+    connection: Connection, live: Live, name: str, arguments: Mapping[str, str]
+) -> types.GetPromptResult:
+    """One, filled in. Raises `ToolError`."""
+    try:
+        return await live.client.get_prompt(name, dict(arguments))
     except MCPError as error:
         raise _failure(connection, live, error) from None

@@ -1,4 +1,4 @@
-"""A server as a child process: its lines as messages, and its whole process group ended with it.
+"""A server as a child process: its lines as messages, and all that it started ended with it.
 
 The SDK has such a transport, which trusts its server: a line may have any length, what is written to stderr goes to the
 terminal, and children of a server that exits in time stay behind. Here nothing of that is so.
@@ -14,15 +14,18 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 from anyio.abc import ByteReceiveStream, ByteSendStream, Process
 from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCError, jsonrpc_message_adapter
 
+from lash_hookspecs.leftovers import end_leftovers, processes_below
 from lash_plugin_tools_mcp.ends import TOO_LARGE, UNREADABLE, End
 
 if TYPE_CHECKING:
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["Lines", "stdio"]
 
 log = logging.getLogger("lash.mcp")
+
+COOKIE = "LASH_MCP_SERVER"
+"""Says of which server a process is, to find it by if it has left the server's group."""
 
 GRACE_S = 1.0
 """How long a server may take to end after its input was closed, and again after SIGTERM, before it is killed."""
@@ -99,10 +105,11 @@ async def stdio(
 
     Raises `OSError` if it can't be started. Leaving takes at most some seconds, and leaves nothing of it running.
     """
+    cookie = os.urandom(12).hex()
     process = await anyio.open_process(
-        list(command), env={**get_default_environment(), **env}, cwd=cwd, start_new_session=True
+        list(command), env={**get_default_environment(), **env, COOKIE: cookie}, cwd=cwd, start_new_session=True
     )
-    child = _Child(process, limit, end)
+    child = _Child(process, cookie, limit, end)
     heard, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write_stream, said = anyio.create_memory_object_stream[SessionMessage](0)
     async with anyio.create_task_group() as tasks:
@@ -125,11 +132,12 @@ async def stdio(
 class _Child:
     """The process, and what goes in and out of it."""
 
-    def __init__(self, process: Process, limit: int, end: End) -> None:
+    def __init__(self, process: Process, cookie: str, limit: int, end: End) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         self._process = process
+        self._cookie = cookie
         self._stdin: ByteSendStream = process.stdin
         self._stdout: ByteReceiveStream = process.stdout
         self._stderr: ByteReceiveStream = process.stderr
@@ -201,12 +209,15 @@ class _Child:
 
     async def stop(self) -> None:
         """End it and whatever it started: politely, then by SIGTERM, then for sure."""
+        # Those of another session, with another environment, are known only as long as their parents live.
+        known = await anyio.to_thread.run_sync(processes_below, self._process.pid)
         await _closed(self._stdin)
         if not self._end.is_hopeless and not await self._exited(GRACE_S):
             self._signal(signal.SIGTERM)
             await self._exited(GRACE_S)
-        if sys.platform != "win32":
-            self._signal(signal.SIGKILL)  # also of one that has ended: its children are of its group
+        if sys.platform != "win32":  # also of one that has ended: what it started may not have
+            end = partial(end_leftovers, COOKIE, self._cookie, session=self._process.pid, known=known)
+            await anyio.to_thread.run_sync(end)
         elif self._process.returncode is None:
             self._process.kill()
         if not await self._exited(GRACE_S):

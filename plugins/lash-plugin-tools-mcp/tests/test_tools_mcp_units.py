@@ -226,10 +226,10 @@ def test_each_failure_is_waited_for_longer_within_the_limits() -> None:
 # ---- questions ------------------------------------------------------------------------------------------------------
 
 
-def test_a_question_is_known_again_by_all_but_what_differs_each_time() -> None:
+async def test_a_question_is_known_again_by_all_but_what_differs_each_time() -> None:
     asked = {"kind": "elicitation", "message": "Which?", "elicitationId": "1"}
     again = {"message": "Which?", "kind": "elicitation", "elicitationId": "2"}
     leg = Leg(answers={question_key(asked): {"action": "accept"}})
-    assert leg.answer(again) == {"action": "accept"}
-    assert leg.answer({**again, "message": "When?"}) is None
+    assert await leg.answer(again, may_hold=True) == {"action": "accept"}
+    assert await leg.answer({**again, "message": "When?"}, may_hold=True) is None
     assert [each["message"] for each in leg.questions] == ["When?"]

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from lash_hookspecs.errors import ConfigurationError
+from lash_hookspecs.leftovers import end_leftovers
 from lash_hookspecs.tools import ToolError, ToolFailureClass
 from lash_plugin_tools_shell.environment import COOKIE, environment
 from lash_plugin_tools_shell.folders import Folders
 from lash_plugin_tools_shell.options import ShellOptions
 from lash_plugin_tools_shell.output import Tail
-from lash_plugin_tools_shell.remains import end_remains
 from lash_plugin_tools_shell.sandbox import find_sandbox
 
 __all__ = ["SIGNALS", "Command", "Place"]
@@ -205,8 +206,9 @@ class Command:
             for line in lines:
                 self._hear(json.loads(line))
             if not data and not self.ended.is_set():
-                # Somebody has killed the supervisor.
-                await anyio.to_thread.run_sync(end_remains, self.pid, self._cookie)
+                # Somebody has killed the supervisor, and so its command. What that had started is found by its session
+                # and its environment; who has left both isn't found: only a sandbox holds that.
+                await anyio.to_thread.run_sync(partial(end_leftovers, COOKIE, self._cookie, session=self.pid))
                 self.reason = self.reason or "supervisor_killed"
                 self.ended.set()
         if group is not None:

@@ -1,26 +1,23 @@
-"""What a user may set in `[plugin.tools-shell]`."""
+"""What the plugin says of itself, and what a user may set in `[plugin.tools-shell]`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import field
 
+from lash_hookspecs.option_checks import above
+from lash_hookspecs.plugins import Examined, PluginCapability, PluginInfo
 from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
     from attrs import Attribute
 
-__all__ = ["SANDBOXES", "ShellOptions"]
+__all__ = ["INFO", "SANDBOXES", "ShellOptions"]
 
 _WHERE = "plugin.tools-shell"
 SANDBOXES = ("none", "bwrap", "auto")
-
-
-def _positive(instance: object, attribute: Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"`{_WHERE}.{attribute.name}` is {value}; it must be more than 0")
 
 
 def _folders(instance: object, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
@@ -43,8 +40,8 @@ class ShellOptions:
     how long a command has between the signals TERM and KILL. `max_processes`: of one command, all that it starts among
     them. `max_running`: commands at a time, over all sessions. `max_kept_bytes`: of a command's output, its end;
     `max_output_bytes`: after so many it is stopped. `max_memory_bytes`, `max_file_bytes`: of each process.
-    `background`: whether there are commands that go on. `sandbox`: `none`, `bwrap` (which must be installed) or `auto`
-    (if it is); in it, `network` says whether there is any, `writable` which folders are besides the roots, `hidden`
+    `background`: whether there are commands that go on. `sandbox`: `none`, `bwrap` (which must work here) or `auto` (if
+    it does); in it, `network` says whether there is any, `writable` which folders are besides the roots, `hidden`
     which are empty, or which files can't be opened.
     """
 
@@ -54,15 +51,15 @@ class ShellOptions:
         "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "VIRTUAL_ENV",
     )  # fmt: skip
     env: Mapping[str, str] = field(factory=dict)
-    timeout_s: float = field(default=120.0, validator=_positive)
-    max_timeout_s: float = field(default=600.0, validator=_positive)
-    grace_s: float = field(default=2.0, validator=_positive)
-    max_processes: int = field(default=256, validator=_positive)
-    max_running: int = field(default=16, validator=_positive)
-    max_kept_bytes: int = field(default=64 * 1024, validator=_positive)
-    max_output_bytes: int = field(default=64 * 1024 * 1024, validator=_positive)
-    max_memory_bytes: int | None = field(default=None, validator=_positive)
-    max_file_bytes: int | None = field(default=None, validator=_positive)
+    timeout_s: float = field(default=120.0, validator=above(0))
+    max_timeout_s: float = field(default=600.0, validator=above(0))
+    grace_s: float = field(default=2.0, validator=above(0))
+    max_processes: int = field(default=256, validator=above(0))
+    max_running: int = field(default=16, validator=above(0))
+    max_kept_bytes: int = field(default=64 * 1024, validator=above(0))
+    max_output_bytes: int = field(default=64 * 1024 * 1024, validator=above(0))
+    max_memory_bytes: int | None = field(default=None, validator=above(0))
+    max_file_bytes: int | None = field(default=None, validator=above(0))
     background: bool = True
     sandbox: str = field(default="none", validator=_sandbox)
     network: bool = True
@@ -79,3 +76,19 @@ class ShellOptions:
         "/run/user",
         "/run/docker.sock",
     )
+
+
+def _examined(options: ShellOptions) -> Sequence[Examined]:
+    from lash_plugin_tools_shell.sandbox import examined
+
+    return examined(options)
+
+
+INFO = PluginInfo(
+    id="tools-shell",
+    summary="Runs commands, with limits, and ends what they leave.",
+    options=ShellOptions,
+    capabilities=frozenset({PluginCapability.SUBPROCESS, PluginCapability.FILESYSTEM, PluginCapability.NETWORK}),
+    enabled_by_default=False,
+    examine=_examined,
+)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from lash_hookspecs.texts import without_controls
+
 __all__ = ["Tail", "readable"]
 
 _ESCAPES = re.compile(
@@ -12,7 +14,6 @@ _ESCAPES = re.compile(
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, the cursor
     r"|\x1b[ -/]*[0-~]"
 )
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Tail:
@@ -49,7 +50,7 @@ def readable(data: bytes) -> str:
         text = _struck_over(text)
     if "\r" in text:
         text = "\n".join(_last_written(line) for line in text.split("\n"))
-    return _CONTROLS.sub("", text)
+    return without_controls(text)
 
 
 def _struck_over(text: str) -> str:

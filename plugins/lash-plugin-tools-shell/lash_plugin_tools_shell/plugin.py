@@ -5,25 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lash_hookspecs.markers import hookimpl
-from lash_hookspecs.plugins import PluginCapability, PluginInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
     from lash_hookspecs.contexts import CompositionContext, HostContext
+    from lash_hookspecs.plugins import PluginInfo
     from lash_hookspecs.tools import Tool
 
 
 @hookimpl
 def lash_plugin_info() -> PluginInfo:
-    from lash_plugin_tools_shell.options import ShellOptions
+    from lash_plugin_tools_shell.options import INFO
 
-    reaches = frozenset({PluginCapability.SUBPROCESS, PluginCapability.FILESYSTEM, PluginCapability.NETWORK})
-    summary = "Runs commands, with limits, and ends what they leave."
-    return PluginInfo(
-        id="tools-shell", summary=summary, options=ShellOptions, capabilities=reaches, enabled_by_default=False
-    )
+    return INFO
 
 
 @hookimpl

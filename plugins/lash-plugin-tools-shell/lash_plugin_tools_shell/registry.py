@@ -26,6 +26,10 @@ class Commands:
         self._group = group
         self._most = options.max_running
         self._known: dict[tuple[str, str], Command] = {}
+        self.made: set[str] = set()
+        """The ids of all that were started here, of those too that aren't kept any more."""
+        self.looked: set[str] = set()
+        """Sessions whose model was told what other processes had started."""
 
     async def start(self, session_id: str, place: Place, command: str, folder: str) -> tuple[str, Command]:
         """Start a command that goes on, with a terminal. Raises `ToolError`."""
@@ -40,6 +44,7 @@ class Commands:
         id = f"sh-{os.urandom(4).hex()}"
         await made.start(folder, None)
         self._known[session_id, id] = made
+        self.made.add(id)
         self._group.start_soon(made.run)
         over = [each for each, known in self._known.items() if known.ended.is_set()]
         for each in over[: max(0, len(over) - _KEPT)]:
@@ -52,8 +57,7 @@ class Commands:
         if made is None:
             mine = ", ".join(f"`{each}`" for each in self.of(session_id)) or "none"
             raise ToolError(
-                f"there is no command `{id}` in this session (there are: {mine}); one that ran when lash was ended, or "
-                "crashed, has ended with it",
+                f"there is no command `{id}` in this session (there are: {mine})",
                 code="no_such_command",
                 failure_class=ToolFailureClass.INVALID_REQUEST,
             )

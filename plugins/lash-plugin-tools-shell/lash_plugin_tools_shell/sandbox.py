@@ -1,4 +1,4 @@
-"""bubblewrap around a command, where that is wanted. Pure but for looking what is installed.
+"""bubblewrap around a command, where that is wanted, and works.
 
 What it holds: nothing is written but the roots, `writable`, `/tmp` and what else is in memory only; no process outside
 is seen, signalled or read; folders with keys are empty, also below a root, and so are those with the sockets of the
@@ -9,14 +9,24 @@ whatever it did to go on. What it doesn't: all else that the user may read can b
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import subprocess
 from collections.abc import Sequence
+from functools import cache
 
 from lash_hookspecs.errors import ConfigurationError
+from lash_hookspecs.plugins import Examined
+from lash_plugin_tools_shell.folders import Folders
 from lash_plugin_tools_shell.options import ShellOptions
 
-__all__ = ["Sandbox", "find_sandbox"]
+__all__ = ["Sandbox", "examined", "find_sandbox"]
+
+log = logging.getLogger("lash.shell")
+
+TRY_S = 10.0
+"""How long it may take to run nothing in a sandbox."""
 
 
 _SETTINGS = ("lash.toml", "lash.lock")
@@ -83,14 +93,53 @@ def _hiding(path: str) -> tuple[str, ...]:
 
 
 def find_sandbox(options: ShellOptions, roots: Sequence[str]) -> Sandbox | None:
-    """The sandbox for these options, if any. Raises `ConfigurationError` if it is asked for and not installed."""
+    """The sandbox for these options, if any, which was seen to work.
+
+    Raises `ConfigurationError` if it is asked for, and isn't installed or doesn't work here.
+    """
+    sandbox, why = _looked_for(options, roots)
+    if why and options.sandbox == "bwrap":
+        raise ConfigurationError(f'`plugin.tools-shell.sandbox` is "bwrap", and {why}: {_REMEDY}, or say "none"')
+    if why and options.sandbox == "auto":
+        log.warning("commands run without a sandbox: %s", why)
+    return sandbox
+
+
+def examined(options: ShellOptions) -> list[Examined]:
+    """What `lash doctor` says of it."""
+    sandbox, why = _looked_for(options, Folders(options.roots).roots)
+    if sandbox is not None:
+        return [Examined(f"commands run in bubblewrap ({sandbox.program}), which works here")]
     if options.sandbox == "none":
-        return None
+        return [Examined('commands run without a sandbox (`sandbox = "none"`)')]
+    return [Examined(f"commands run without a sandbox: {why}", _REMEDY)]
+
+
+_REMEDY = "install bubblewrap, and let it make user namespaces"
+
+
+def _looked_for(options: ShellOptions, roots: Sequence[str]) -> tuple[Sandbox | None, str]:
+    """The sandbox, or why there is none."""
+    if options.sandbox == "none":
+        return None, ""
     program = shutil.which("bwrap")
-    if program is not None:
-        return Sandbox(program, roots, options)
-    if options.sandbox == "bwrap":
-        raise ConfigurationError(
-            '`plugin.tools-shell.sandbox` is "bwrap", and there is no such program: install bubblewrap, or say "none"'
-        )
-    return None
+    if program is None:
+        return None, "there is no program `bwrap`"
+    sandbox = Sandbox(program, roots, options)
+    why = _fault(tuple(sandbox.wrapped(["/bin/sh", "-c", ":"])))
+    return (None, f"`{program}` doesn't work here ({why})") if why else (sandbox, "")
+
+
+@cache
+def _fault(argv: tuple[str, ...]) -> str:
+    """Why nothing can be run so: some systems, and most containers, forbid namespaces. Tried once a process."""
+    try:
+        done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=TRY_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"it took longer than {TRY_S:g} s to run nothing"
+    except OSError as error:
+        return str(error)
+    if done.returncode == 0:
+        return ""
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    return said[-1][:200] if said else f"exit code {done.returncode}"

@@ -10,8 +10,9 @@ from attrs import evolve
 
 from lash_hookspecs.constraints import Ge, Gt, Le, MinLen
 from lash_hookspecs.toolkit import FunctionTool
-from lash_hookspecs.tools import Tool, ToolCallContext
+from lash_hookspecs.tools import Tool, ToolCallContext, ToolError, ToolFailureClass
 from lash_plugin_tools_shell.commands import SIGNALS, Command, Place
+from lash_plugin_tools_shell.lost import Lost, commands_told_of, notice
 from lash_plugin_tools_shell.options import ShellOptions
 from lash_plugin_tools_shell.output import readable
 from lash_plugin_tools_shell.registry import Commands
@@ -78,7 +79,7 @@ class Shell:
             group.start_soon(_show, ctx, made)
             await made.run()
             group.cancel_scope.cancel()
-        return report(made, self._options, limit)
+        return await self._noticed(ctx, report(made, self._options, limit))
 
     async def shell_start(self, ctx: ToolCallContext, command: Text, cwd: str = ".", wait_s: Waits = 1.0) -> str:
         """Start a command that goes on, such as a server, a watcher or a program that asks, and don't wait for it.
@@ -93,7 +94,7 @@ class Shell:
         """
         id, made = await self._commands(ctx).start(ctx.session_id, self._place, command, cwd)
         await _settle(made, 0, wait_s)
-        return _told(id, made, 0)
+        return await self._noticed(ctx, _told(id, made, 0))
 
     async def shell_read(
         self, ctx: ToolCallContext, id: Text, after: Annotated[int, Ge(0)] = 0, wait_s: Waits = 0.0
@@ -105,7 +106,7 @@ class Shell:
             after: Only what came after so many bytes of output; the first line of each result says where to go on.
             wait_s: For how many seconds to wait for more output, or its end.
         """
-        made = self._commands(ctx).get(ctx.session_id, id)
+        made = await self._command(ctx, id)
         await _settle(made, after, wait_s)
         return _told(id, made, after)
 
@@ -117,7 +118,7 @@ class Shell:
             text: What to type; end a line with `\n`. `\u0003` is Ctrl-C, `\u0004` is Ctrl-D.
             wait_s: For how many seconds to wait for an answer.
         """
-        made = self._commands(ctx).get(ctx.session_id, id)
+        made = await self._command(ctx, id)
         before = made.tail.total
         await made.write(text.encode())
         await _settle(made, before, wait_s)
@@ -135,7 +136,7 @@ class Shell:
             id: Of the command.
             signal: Its name.
         """
-        made = self._commands(ctx).get(ctx.session_id, id)
+        made = await self._command(ctx, id)
         if made.ended.is_set():
             return f"{id}: {ending(made)}; nothing was sent"
         made.signal(SIGNALS[signal])
@@ -147,7 +148,7 @@ class Shell:
         Args:
             id: Of the command.
         """
-        made = self._commands(ctx).get(ctx.session_id, id)
+        made = await self._command(ctx, id)
         before = made.tail.total
         made.stop("stopped")
         await made.ended.wait()
@@ -159,7 +160,39 @@ class Shell:
             f"{id}: {ending(made)}; {made.tail.total} bytes of output; {made.command.splitlines()[0][:200]}"
             for id, made in self._commands(ctx).of(ctx.session_id).items()
         ]
-        return "\n".join(rows) or "(no commands)"
+        return await self._noticed(ctx, "\n".join(rows) or "(no commands)", again=True)
+
+    async def _command(self, ctx: ToolCallContext, id: str) -> Command:
+        """The command. Raises `ToolError`; for one of another process, with what the model was told of it."""
+        try:
+            return self._commands(ctx).get(ctx.session_id, id)
+        except ToolError:
+            lost = (await self._lost(ctx)).get(id)
+            if lost is None:
+                raise
+            ran = "ended with the process of lash that had started it" if lost.ran else f"has ended ({lost.how})"
+            raise ToolError(
+                f"a command {ran}, and can't be reached any more: {lost}",
+                code="command_lost",
+                failure_class=ToolFailureClass.UNAVAILABLE,
+            ) from None
+
+    async def _noticed(self, ctx: ToolCallContext, text: str, *, again: bool = False) -> str:
+        """The text, and which commands died with another process, where the model wasn't told yet."""
+        commands = self._commands(ctx)
+        if ctx.session_id in commands.looked and not again:
+            return text
+        said = notice((await self._lost(ctx)).values())
+        commands.looked.add(ctx.session_id)
+        return f"{text}\n\n{said}" if said else text
+
+    async def _lost(self, ctx: ToolCallContext) -> dict[str, Lost]:
+        """The commands that the conversation tells of, and that aren't this process's."""
+        if ctx.services is None or not self._options.background:
+            return {}
+        mine = self._commands(ctx).made
+        told = commands_told_of((await ctx.sessions.snapshot_current()).messages)
+        return {id: each for id, each in told.items() if id not in mine}
 
     @staticmethod
     def _commands(ctx: ToolCallContext) -> Commands:

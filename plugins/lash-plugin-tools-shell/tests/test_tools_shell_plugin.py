@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,23 @@ import pytest
 from shell_kit import open_shell
 
 from lash_framework.testing import call
-from lash_hookspecs import ConfigurationError, PluginError, PluginSurface, ToolCallSuccess, ToolEffect, specs
+from lash_hookspecs import (
+    ConfigurationError,
+    PluginError,
+    PluginInfo,
+    PluginSurface,
+    ToolCallContext,
+    ToolCallSuccess,
+    ToolEffect,
+    TurnSuspended,
+    hookimpl,
+    specs,
+    tool,
+)
 from lash_plugin_tools_shell import plugin
 from lash_plugin_tools_shell.options import ShellOptions
 from lash_plugin_tools_shell.output import Tail, readable
+from lash_plugin_tools_shell.sandbox import examined
 from lash_plugin_tools_shell.tools import shell_tools
 
 beside_a_mode = pytest.mark.skipif(
@@ -129,6 +143,69 @@ async def test_no_crash_runs_a_command_twice(lash_crashes: Any, tmp_path: Path) 
         points=lambda point: point.kind == "effect" and "tool_call" in str(point),
         checks=[once],
     )
+
+
+class Waiting:
+    """A tool that waits for somebody, who may answer to another process."""
+
+    @hookimpl
+    def lash_plugin_info(self) -> PluginInfo:
+        return PluginInfo(id="waiting")
+
+    @hookimpl
+    def lash_tools(self) -> list[Any]:
+        @tool(may_defer=True)
+        async def ask(ctx: ToolCallContext) -> str:
+            "Ask somebody."
+            assert ctx.defer is not None
+            ctx.defer()
+            return "asked"
+
+        return [ask]
+
+
+@beside_a_mode
+async def test_who_goes_on_elsewhere_is_told_which_commands_died_and_what_they_said_last(
+    lash_host: Any, tmp_path: Path
+) -> None:
+    """A command can't outlive its process. The model went on as if its server ran, and read of an unknown id."""
+    ids: list[str] = []
+
+    def says(request: Any) -> Any:
+        said = [block.content for each in request.messages for block in each.blocks if block.tag == "tool_result"]
+        ids[:] = re.findall(r"sh-[0-9a-f]{8}(?=: running)", "\n".join(said)) or ids
+        steps = [
+            call("shell_start", command="echo up at 8080; exec sleep 1000"),
+            call("batch", calls=[{"tool": "shell_start", "parameters": {"command": "exec sleep 2000", "wait_s": 0}}]),
+            call("shell_start", command="echo gone; exit 3"),
+            call("ask"),
+            call("shell", command="echo on"),
+            call("shell", command="echo again"),
+            call("shell_read", id=ids[0] if ids else "-"),
+            call("shell_list"),
+            "Done.",
+        ]
+        return steps[len(said)]
+
+    more: dict[str, Any] = {"store": f"sqlite:///{tmp_path}/lash.db", "says": says, "mode": "shell"}
+    async with lash_host("tools-shell", Waiting(), toml=toml(tmp_path), **more) as host:
+        with pytest.raises(TurnSuspended) as suspended:
+            await host.run("Go", session="s")
+    async with lash_host("tools-shell", Waiting(), toml=toml(tmp_path), **more) as host:
+        await host.lash.resolve(suspended.value.keys[0], result="go on")
+        (recovered,) = await (await host.lash.session("s", recover=False)).recover()
+    outcomes = [each.output.outcome for each in recovered.turn.tool_calls if each.parent_call_id is None]
+    first, second, read, listed = outcomes[-4:]
+    assert first.value.startswith("exit code 0\non\n\n[Note: these commands of this session ended")
+    assert (
+        f"- {ids[0]} (`echo up at 8080; exec sleep 1000`), whose last output that was read is:\nup at 8080"
+        in first.value
+    )
+    assert "(`exec sleep 2000`), of which no output was read" in first.value
+    assert "exit 3" not in first.value, "of this one the model knows that it has ended"
+    assert second.value == "exit code 0\nagain", "once is enough"
+    assert (read.code, "up at 8080" in read.message) == ("command_lost", True)
+    assert listed.value.startswith("(no commands)\n\n[Note: ")
 
 
 # ---- output ---------------------------------------------------------------------------------------------------------
@@ -265,10 +342,45 @@ async def test_what_is_hidden_stays_hidden_below_a_root(
     assert (tmp_path / "root" / "netrc").read_text() == "secret\n"
 
 
-def test_a_sandbox_that_is_asked_for_and_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+NO_SANDBOX = {
+    "not there": (None, "there is no program `bwrap`"),
+    "not allowed": ("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2; exit 1\n", "No permissions"),
+    "not a program": ("\x7fELF", "bwrap"),
+    "silent": ("#!/bin/sh\nexit 3\n", "exit code 3"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_SANDBOX)
+def test_a_sandbox_that_is_asked_for_and_doesnt_work_here_is_refused_or_done_without(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With `auto` each command failed where namespaces are forbidden."""
+    program, why = NO_SANDBOX[kind]
+    if program is not None:
+        (tmp_path / "bwrap").write_text(program)
+        (tmp_path / "bwrap").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     given = {"roots": (str(tmp_path),), "shell": "/bin/sh"}
-    with pytest.raises(ConfigurationError, match="install bubblewrap"):
+    with pytest.raises(ConfigurationError, match=f"(?s){re.escape(why)}.*install bubblewrap"):
         shell_tools(ShellOptions(sandbox="bwrap", **given))
+    caplog.clear()
     (tool, *_) = shell_tools(ShellOptions(sandbox="auto", **given))
     assert "sandbox" not in tool.manifest.description
+    assert why in caplog.text
+    (found,) = examined(ShellOptions(sandbox="auto", **given))
+    assert why in found.text
+    assert found.remedy
+
+
+def test_whether_a_sandbox_works_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bwrap"
+    program.write_text(f"#!/bin/sh\necho x >>{tmp_path}/tried\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    options = ShellOptions(sandbox="auto", roots=(str(tmp_path),), shell="/bin/sh")
+    for _ in range(3):
+        (tool, *_) = shell_tools(options)
+        assert "sandbox" in tool.manifest.description
+    (found,) = examined(options)
+    assert "works here" in found.text
+    assert (tmp_path / "tried").read_text() == "x\n"

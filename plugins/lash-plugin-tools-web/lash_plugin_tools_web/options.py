@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from attrs import Attribute, field
 
+from lash_hookspecs.option_checks import OptionCheck, between
 from lash_hookspecs.values import frozen
 
 __all__ = ["WebOptions"]
-
-Check = Callable[[Any, "Attribute[Any]", Any], None]
 
 # Texts, since plugins are asked who they are at every start, and their options mostly never.
 _HOST = r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]*:[0-9a-f:.]*"
@@ -26,15 +25,7 @@ def _tuple(value: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _between(least: float, most: float) -> Check:
-    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if not least <= value <= most:
-            raise ValueError(f"`{attribute.name}` is {value}: use a number from {least} to {most}")
-
-    return check
-
-
-def _matches(pattern: str, wanted: str) -> Check:
+def _matches(pattern: str, wanted: str) -> OptionCheck:
     def check(_: Any, attribute: Attribute[Any], value: str) -> None:
         if re.fullmatch(pattern, value) is None:
             raise ValueError(f"`{attribute.name}` is {value!r}: use {wanted}")
@@ -65,7 +56,7 @@ def _ports(_: Any, attribute: Attribute[Any], value: tuple[int, ...]) -> None:
             raise ValueError(f"`{attribute.name}`: {each} is no port: use numbers from 1 to 65535")
 
 
-def _option(default: Any, help: str, check: Check | None = None, **more: Any) -> Any:
+def _option(default: Any, help: str, check: OptionCheck | None = None, **more: Any) -> Any:
     return field(default=default, validator=check, metadata={"help": help}, **more)
 
 
@@ -85,7 +76,7 @@ class WebOptions:
     )
     ports: tuple[int, ...] = _option((80, 443), "the ports that may be asked; none: any", _ports, converter=_tuple)
     https_only: bool = _option(False, "refuse http")
-    max_redirects: int = _option(5, "how many redirects are followed", _between(0, 20))
+    max_redirects: int = _option(5, "how many redirects are followed", between(0, 20))
     cross_host_redirects: bool = _option(True, "follow redirects to other hosts, rather than tell the model of them")
     robots: bool = _option(False, "ask robots.txt first, and heed it")
     user_agent: str = _option(
@@ -93,11 +84,11 @@ class WebOptions:
         "how it introduces itself; up to the slash it is the name for robots.txt",
         _matches(_AGENT, "printable ASCII"),
     )
-    max_bytes: int = _option(2 * 1024 * 1024, "how much of a page is read, also once unpacked", _between(1, 2**30))
-    max_chars: int = _option(40_000, "how much of its text is returned by one call", _between(1, 1_000_000))
-    connect_s: float = _option(10.0, "for a connection, TLS included", _between(0.01, 600))
-    idle_s: float = _option(15.0, "the longest silence", _between(0.01, 600))
-    total_s: float = _option(30.0, "for a page, redirects included", _between(0.01, 600))
+    max_bytes: int = _option(2 * 1024 * 1024, "how much of a page is read, also once unpacked", between(1, 2**30))
+    max_chars: int = _option(40_000, "how much of its text is returned by one call", between(1, 1_000_000))
+    connect_s: float = _option(10.0, "for a connection, TLS included", between(0.01, 600))
+    idle_s: float = _option(15.0, "the longest silence", between(0.01, 600))
+    total_s: float = _option(30.0, "for a page, redirects included", between(0.01, 600))
     search: str = _option(
         "", "`tavily`, `brave`, or `tool:NAME`; else whoever has a key", _matches(_SEARCH, "tavily, brave or tool:NAME")
     )
