@@ -307,7 +307,7 @@ class Lash:
             yield
 
     async def pending(self) -> Sequence[PendingCall]:
-        """Calls that wait for somebody, of all sessions: to be completed, or because a crash left them unknown."""
+        """Calls that wait for somebody, of all sessions: to be allowed, to be completed, or left unknown by a crash."""
         from lash_framework.pending import pending_calls
 
         return await pending_calls(self.require_journal("`lash pending`"))
@@ -317,8 +317,8 @@ class Lash:
     ) -> PendingCall:
         """Say what became of a pending call: its result, or why it failed, or that it never happened.
 
-        A beginning of the key is enough; `Session.recover` goes on. Raises `UnknownName`, `ConfigurationError` for a
-        result that is too large, and `SessionBusy` (or waits).
+        A beginning of the key is enough; `Session.recover` goes on. Raises `UnknownName` (`AlreadyAnswered` if somebody
+        was faster), `ConfigurationError` for a result that is too large, and `SessionBusy` (or waits).
         """
         from lash_framework.pending import resolve
 
@@ -328,8 +328,8 @@ class Lash:
     async def answer(self, key: str, choice: str, *, note: str = "", wait: bool = False) -> PendingCall:
         """Say what a person answers to a plugin's question about a pending call; `note` is for the model to read.
 
-        A beginning of the key is enough; `Session.recover` goes on. Raises `UnknownName`, `ConfigurationError` for a
-        choice that there isn't, and `SessionBusy` (or waits).
+        A beginning of the key is enough; `Session.recover` goes on. Raises `UnknownName` (`AlreadyAnswered` if somebody
+        was faster), `ConfigurationError` for no choice of it, or one too late, and `SessionBusy` (or waits).
         """
         from lash_framework.pending import answer
 

@@ -38,7 +38,7 @@ from lash_hookspecs.waits import Resolution, ResolvedError, ResolvedOk
 if TYPE_CHECKING:
     from lash_framework.admission import Journalling
 
-__all__ = ["PendingCall", "answer", "pending_calls", "resolve", "waiting_in"]
+__all__ = ["PendingCall", "answer", "pending_call", "pending_calls", "resolve", "waiting_in"]
 
 _CALL = RuntimeEffectKind.TOOL_CALL
 
@@ -85,6 +85,11 @@ Waiting = tuple[JournalRow, What]
 async def pending_calls(journalling: Journalling) -> Sequence[PendingCall]:
     """All of them; of turns that run right now, only those whose end was put off."""
     return [_shown(*each) for each in await _waiting(journalling)]
+
+
+async def pending_call(journalling: Journalling, key: str) -> PendingCall:
+    """The one whose key begins so. Raises `UnknownName`."""
+    return _shown(*await _named(journalling, key))
 
 
 async def _waiting(journalling: Journalling) -> list[tuple[InboxItem, JournalRow, What]]:
@@ -164,9 +169,9 @@ async def resolve(
 ) -> PendingCall:
     """Record the answer to a call: its result, why it failed, or that it never `happened`. The first answer counts.
 
-    Raises `UnknownName` for a key that nothing waits under, or more than one does (`AlreadyAnswered` for one whose turn
-    has its answer and waits to go on), `ConfigurationError` for an answer that is too large, and `SessionBusy` while
-    the turn runs or somebody else answers, be it here; with `wait`, that is waited for.
+    Raises `UnknownName` for a key that nothing waits under, or more than one does (`AlreadyAnswered`, which is one, if
+    it has its answer and its turn waits to go on), `ConfigurationError` for an answer that is too large, and
+    `SessionBusy` while the turn runs or somebody else answers, be it here; with `wait`, that is waited for.
     """
     item, row, what = await _named(journalling, key)
     shown = _shown(item, row, what)
@@ -185,16 +190,17 @@ async def resolve(
             answer = evolve(row, status=JournalStatus.DONE, body=encode(outcome, levels=MAX_NESTING))
     except CodecError as fault:
         raise ConfigurationError(f"the result for `{shown.tool_name}` has no JSON form: {fault}") from fault
-    await _record(journalling, item, row, answer, became, key, wait)
+    await _record(journalling, item, row, what, answer, became, key, wait)
     return shown
 
 
 async def answer(journalling: Journalling, key: str, choice: str, note: str, *, wait: bool = False) -> PendingCall:
     """Record what a person says to a plugin's question about a call. The first answer counts.
 
-    Raises `UnknownName` for a key that nothing waits under, or more than one does, `ConfigurationError` for one that
-    waits for something else, a choice that there isn't and an answer after its time, and `SessionBusy` while the turn
-    runs, or waits for it.
+    Raises `UnknownName` for a key that nothing waits under, or more than one does (`AlreadyAnswered`, which is one, if
+    it has its answer and its turn waits to go on), `ConfigurationError` for one that waits for something else, a choice
+    that there isn't and an answer after its time, also if the time ends while this waits, and `SessionBusy` while the
+    turn runs, or waits for it.
     """
     item, row, what = await _named(journalling, key)
     shown = _shown(item, row, what)
@@ -203,13 +209,17 @@ async def answer(journalling: Journalling, key: str, choice: str, note: str, *, 
         raise ConfigurationError(text)
     if what.choice(choice) is None:
         raise ConfigurationError(f"`{choice}` is no answer to plugin `{what.plugin_id}`: it takes {_choices(what)}")
-    if what.until_ms is not None and journalling.now_ms() >= what.until_ms:
-        text = f"it is too late to answer: `lash resume {item.session_id}` goes on, and the call is denied"
-        raise ConfigurationError(text)
+    _require_in_time(journalling, item, what)
     _require_small(shown.tool_name, note)
     said = question_row(item.session_id, shown.turn_id, what, choice, note)
-    await _record(journalling, item, row, said, None, key, wait)
+    await _record(journalling, item, row, what, said, None, key, wait)
     return shown
+
+
+def _require_in_time(journalling: Journalling, item: InboxItem, what: What) -> None:
+    if isinstance(what, PersonQuestion) and what.until_ms is not None and journalling.now_ms() >= what.until_ms:
+        text = f"it is too late to answer: `lash resume {item.session_id}` goes on, and the call is denied"
+        raise ConfigurationError(text)
 
 
 def _choices(question: PersonQuestion) -> str:
@@ -240,6 +250,7 @@ async def _record(
     journalling: Journalling,
     item: InboxItem,
     row: JournalRow,
+    what: What,
     answer: JournalRow,
     became: CompletedToolCall | None,
     key: str,
@@ -259,6 +270,7 @@ async def _record(
         is_answered = answer.key != row.key and any(each.key == answer.key for each in begun.rows)
         if is_answered or row not in begun.rows:
             raise AlreadyAnswered(key, f"`lash resume {item.session_id}` goes on with its turn")
+        _require_in_time(journalling, item, what)  # it may have been waited for the session
         if became is not None:
             _require_room(begun.rows, row, became)
         await journalling.append(lease, item.no, [answer], ())

@@ -257,7 +257,7 @@ class ToolHooks:
         if ruling.asked:
             final = call if ruling.changed is None else evolve(call, args=ruling.changed.value)
             refused = unaskable(self._plan, final, callers, ruling.asked[0].plugin_id)
-            questions = () if refused is not None else questions_of(self._plan, key, final, ruling.asked)
+            questions = () if refused is not None else await questions_of(self._plan, key, final, ruling.asked)
             ended = refused or ended
         return ToolHooksOutcome(
             call_id=call.call_id,

@@ -17,6 +17,7 @@ from lash_framework.faults import storable_text
 from lash_framework.hooks import Owned
 from lash_framework.journal import JournalController
 from lash_framework.journal_errors import EffectsSuspended
+from lash_framework.previews import preview_of
 from lash_framework.tool_calls import failure
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.canonical import stable_hash
@@ -35,14 +36,17 @@ DENIED = "denied_by_person"
 NOT_IN_TIME = "question_timeout"
 
 
-def questions_of(
+async def questions_of(
     plan: TurnPlan, call_key: str, call: PendingToolCall, asked: Sequence[Owned[AskPerson]]
 ) -> tuple[PersonQuestion, ...]:
     """What plugins ask about the call, whose arguments are final, as it is recorded."""
-    return tuple(_question(plan, call_key, call, *each) for each in asked)
+    preview = await preview_of(plan, call)
+    return tuple(_question(plan, call_key, call, preview, *each) for each in asked)
 
 
-def _question(plan: TurnPlan, call_key: str, call: PendingToolCall, plugin_id: str, ask: AskPerson) -> PersonQuestion:
+def _question(
+    plan: TurnPlan, call_key: str, call: PendingToolCall, preview: str | None, plugin_id: str, ask: AskPerson
+) -> PersonQuestion:
     question = PersonQuestion(
         key="",
         call_key=call_key,
@@ -52,6 +56,8 @@ def _question(plan: TurnPlan, call_key: str, call: PendingToolCall, plugin_id: s
         question=ask.question,
         choices=ask.choices,
         until_ms=None if ask.timeout_s is None else plan.now_ms() + round(ask.timeout_s * 1000),
+        memo=ask.memo,
+        preview=preview,
     )
     return evolve(question, key=wait_id(_wait(plan.session_id, plan.turn_id, question)))
 
@@ -125,12 +131,13 @@ def question_row(session_id: str, turn_id: str, question: PersonQuestion, choice
 
 def _answer(question: PersonQuestion, resolution: Resolution) -> PersonAnswer:
     if not isinstance(resolution, ResolvedOk) or not isinstance(resolution.value, Mapping):
-        return PersonAnswer()
+        return PersonAnswer(memo=question.memo)
     said: Mapping[str, Any] = resolution.value
     choice = question.choice(said.get("choice"))
     if choice is None:
-        return PersonAnswer()
-    return PersonAnswer(choice=choice.choice_id, note=str(said.get("note") or ""), allows=choice.allows)
+        return PersonAnswer(memo=question.memo)
+    note = str(said.get("note") or "")
+    return PersonAnswer(choice=choice.choice_id, note=note, allows=choice.allows, memo=question.memo)
 
 
 def _label(question: PersonQuestion, call_id: str) -> str:
@@ -139,5 +146,6 @@ def _label(question: PersonQuestion, call_id: str) -> str:
 
 def _wait(session_id: str, turn_id: str, question: PersonQuestion) -> WaitKey:
     choices = [[each.choice_id, each.text, each.allows] for each in question.choices]
-    shown = stable_hash("lash.question", [question.tool_name, dict(question.args), question.question, choices])
+    asked = [question.tool_name, dict(question.args), question.question, choices, question.memo, question.preview]
+    shown = stable_hash("lash.question", asked)
     return WaitKey(InTurn(session_id, turn_id), PersonWait(question.call_key, question.plugin_id, shown))

@@ -79,6 +79,7 @@ class TurnContexts:
             turn_input=plan.turn_input,
             moment=self._moment,
             tools=lambda: plan.tools.manifests,
+            owners=lambda: plan.tools.catalog.owners,
             edit_tools=plan.tools.edit,
             hook=hook,
             services=plan.services,

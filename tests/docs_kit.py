@@ -310,6 +310,9 @@ def environment(folder: Path, base_url: str) -> dict[str, str]:
         "HOME": str(folder),
         "XDG_DATA_HOME": str(folder / ".local" / "share"),
         "XDG_CONFIG_HOME": str(folder / ".config"),
+        "XDG_STATE_HOME": str(
+            folder.with_name(f"{folder.name}-state")
+        ),  # what is approved is kept outside of a project
         "OPENAI_BASE_URL": base_url,
         "OPENAI_API_KEY": "key-of-the-reader",
         "PYTHONWARNINGS": WARNINGS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from agents import agent, plugin
 from attrs import define, field
-from cli_kit import Cli, Terminal
+from cli_kit import WAIT_S, Cli, Terminal
 from loops import on_asyncio
 
 from lash_framework import Lash
@@ -58,6 +59,12 @@ tool = "pay"
 decide = "ask"
 always = false
 """
+
+
+@pytest.fixture(autouse=True)
+def _own_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's own approvals are read or written."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
 @define
@@ -219,9 +226,13 @@ async def test_always_is_as_wide_as_it_says(
                 assert codes(await goes_on(lash, turn_id, session)) == ["denied_by_person"]
 
 
-async def test_a_project_file_that_cant_be_written_is_allowed_in_the_session_and_told(tmp_path: Path) -> None:
-    (tmp_path / ".lash").write_text("in the way")
-    world = World(tmp_path)
+async def test_a_project_file_that_cant_be_written_is_allowed_in_the_session_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "project").mkdir()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    world = World(tmp_path / "project")
     async with world.open([call("act")], [call("act", "c1")]) as lash:
         (asked,) = await waits(lash)
         await lash.answer(asked.key, "project")
@@ -509,6 +520,89 @@ async def _always_lifts_no_question_that_is_asked_each_time(world: World) -> Non
         await waits(lash, "u")
 
 
+async def _always_for_a_tool_lifts_no_question_of_another_rule(world: World) -> None:
+    """`tool` was as wide as the tool: what a rule asked about within it, such as secret files, was asked no more."""
+    world.rules = RULES + "\n[[plugin.approval.rules]]\ntool = 'act'\nargs = { what = '*secret*' }\ndecide = 'ask'\n"
+    async with world.open([call("act", what="a")], [call("act", what="b")], [call("act", what="secret")]) as lash:
+        (asked,) = await waits(lash)
+        await lash.answer(asked.key, "tool")
+        (again,) = await waits(lash)
+        assert again.args == {"what": "secret"}
+    assert world.deeds == ["act a", "act b"]
+
+
+async def _always_for_what_one_rule_asks_lifts_no_question_of_two(world: World) -> None:
+    """And who answers for two rules at once is told so."""
+    rule = "\n[[plugin.approval.rules]]\nname = '{0}'\ntool = 'act'\nargs = {{ what = '*{0}*' }}\ndecide = 'ask'\n"
+    world.rules = RULES + rule.format("red") + rule.format("blue")
+    reds, both = [call("act", what="red")], [call("act", what="red and blue")]
+    async with world.open(reds, reds, both, [call("act", what="blue red")], [call("act", what="a")]) as lash:
+        (asked,) = await waits(lash)
+        await lash.answer(asked.key, "tool")
+        (asked,) = await waits(lash)
+        assert "Rules `red`, `blue` ask." in asked.said
+        await lash.answer(asked.key, "tool")
+        (asked,) = await waits(lash)
+        assert asked.args == {"what": "a"}
+        assert "Rule `default` asks." in asked.said
+    assert world.deeds == ["act red", "act red", "act red and blue", "act blue red"]
+
+
+async def _always_under_rules_that_change_before_it_is_heard(world: World) -> None:
+    """Who goes on has another rule in the place of the one that asked: it lifts that of the question only."""
+    rule = "\n[[plugin.approval.rules]]\nname = 'r'\ntool = 'act'\nargs = {{ what = '{}' }}\ndecide = 'ask'\n"
+    store = f"sqlite:///{world.folder}/lash.db"
+    world.rules = RULES + rule.format("a*")
+    async with world.open([call("act", what="a1")], store=store) as lash:
+        (asked,) = await waits(lash)
+        await lash.answer(asked.key, "tool")
+    world.rules = RULES + rule.format("*1")
+    async with world.open([call("act", what="a1")], [call("act", what="b1")], store=store) as lash:
+        (asked,) = await waits(lash)
+        assert asked.args == {"what": "b1"}
+    assert world.deeds == ["act a1"]
+
+
+async def _a_group_is_as_wide_as_it_says(world: World) -> None:
+    """One answer for several tools, that of no other rule, and of no other tool."""
+    groups = "[plugin.approval]\ngroups = { acts = ['application:act', 'application:hidden'] }\n"
+    world.rules = RULES.replace("[plugin.approval]\n", groups)
+    rounds = [call("search_tools", query="treasure")], [call("act", "c1", what="a")], [call("hidden", "c2")]
+    async with world.open(*rounds, [call("pay", "c3", euros=1)]) as lash:
+        (asked,) = await waits(lash)
+        choices = {each.choice_id: each.text for each in asked.question.choices}
+        assert list(choices) == ["allow", "same", "tool", "acts", "project", "deny"]
+        assert choices["acts"] == "every call of `act` and `hidden` in this session, unless another rule asks"
+        await lash.answer(asked.key, "acts")
+        (asked,) = await waits(lash)
+        assert asked.tool_name == "pay"
+        assert [each.choice_id for each in asked.question.choices] == ["allow", "deny"]
+    assert world.deeds == ["act a", "hidden"]
+
+
+async def _a_folder_that_is_home(world: World) -> None:
+    """Where the user's state folder is in the project, nothing is kept for it, and nothing there is believed."""
+    from lash_plugin_approval import project
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(world.folder / ".local" / "state"))
+        project.add(str(world.folder), "application", "act", {})
+        async with world.open([call("act")]) as lash:
+            (asked,) = await waits(lash)
+        assert [each.choice_id for each in asked.question.choices] == ["allow", "same", "tool", "deny"]
+    assert world.deeds == []
+
+
+async def _a_folder_that_brings_its_own_approvals(world: World) -> None:
+    (world.folder / ".lash").mkdir()
+    entry = {"owner": "application", "tool": "act", "args": {}}
+    file = {"version": 1, "project": str(world.folder.resolve()), "allow": [entry]}
+    (world.folder / ".lash" / "approvals.json").write_text(json.dumps(file))
+    async with world.open([call("act")]) as lash:
+        await waits(lash)
+    assert world.deeds == []
+
+
 async def _a_user_message_that_allows(world: World) -> None:
     """What is said in the conversation is no answer, whoever says it."""
     async with world.open([call("act")]) as lash:
@@ -569,6 +663,9 @@ async def test_a_crash_anywhere_loses_no_decision(tmp_path: Path) -> None:
         ("[[plugin.approval.rules]]\ndecide = 'ask'\neffect = 'small'", "`pure`, `idempotent` or `unsafe`"),
         ("[[plugin.approval.rules]]\ndecide = 'ask'\nspent_above = -1", "at least 0"),
         ("[[plugin.approval.rules]]\ndecide = 'ask'\nargs = { x = 1 }", "must be text"),
+        ("groups = { deny = ['a:b'] }", "`groups.deny` must be a word, and none of allow, deny"),
+        ("groups = { edits = ['write'] }", "`groups.edits` must name tools as `plugin:tool`"),
+        ("groups = { edits = [] }", "`groups.edits` must name tools as `plugin:tool`"),
     ],
 )
 async def test_an_option_that_doesnt_fit_is_refused_by_name(text: str, says: str, tmp_path: Path) -> None:
@@ -614,12 +711,15 @@ RUN = ("--tools", "tools.py", "--model", "scripted:script.toml")
 def test_at_a_terminal_lash_run_asks_all_of_a_batch_and_goes_on(lash: Cli) -> None:
     """What is to be called is shown as it is: nothing in it steers the terminal or hides."""
     with Terminal(lash, "run", "go", "--session", "s", *RUN) as terminal:
+        terminal.send("allow\n1\n")  # before there is a question: it answered this one, and the next
         shown = terminal.wait_for("(nothing: later) › ")
         assert "approval asks (1 of 2): May `act` of plugin `application` be called?" in shown
-        assert "\\u001b[31m\\u202e" in shown
+        assert 'what: "a\\u001b[31m⟨U+202E⟩"' in shown
         terminal.send("perhaps\n")
         terminal.wait_for("that is none of them")
-        terminal.send("1\n")
+        terminal.send("a test first\n")
+        terminal.wait_for("that is none of them")
+        terminal.send("1\n1\n")
         terminal.wait_for("(2 of 2)")
         terminal.wait_for("(nothing: later) › ")
         terminal.send("deny not that one\n")
@@ -641,13 +741,16 @@ def test_at_a_terminal_lash_chat_asks_and_what_is_left_open_waits(lash: Cli) -> 
         terminal.send("/quit\n")
         terminal.ended()
     (left,) = lash.run("pending", "list", "--json").object
-    assert (left["asked_by"], left["choices"]) == ("approval", ["allow", "same", "tool", "project", "deny"])
+    assert (left["asked_by"], left["choices"]) == ("approval", ["allow", "same", "tool", "deny"])
     with Terminal(lash, "resume", "s", *RUN[:2], "--model", RUN[3]) as terminal:
         terminal.wait_for("(nothing: later) › ")
+        assert lash.run("pending", "answer", left["key"], "deny").code == 0
         terminal.send("allow\n")
+        terminal.wait_for("somebody else has answered that meanwhile")
         code, rest = terminal.ended()
     assert code == 0
     assert "All done." in rest
+    assert "denied_by_person" in lash.run("sessions", "export", "s").out
 
 
 def test_without_a_terminal_lash_run_says_how_to_answer_and_any_process_may(lash: Cli) -> None:
@@ -655,11 +758,61 @@ def test_without_a_terminal_lash_run_says_how_to_answer_and_any_process_may(lash
     assert ended.code == 3
     assert "`lash pending answer KEY CHOICE`" in ended.err
     one, two = lash.run("pending", "list", "--json").object
-    assert lash.run("pending", "answer", two["key"][:12], "deny", "--note", "no").code == 0
+    assert "pending show KEY` shows a call whole" in lash.run("pending", "list").err
+    shown = lash.run("pending", "show", one["key"][:12]).out
+    assert 'act\n  what: "a\\u001b[31m⟨U+202E⟩"\napproval asks: May `act` of plugin' in shown
+    assert lash.run("pending", "show", one["key"], "--json").object == one
+    said = lash.run("pending", "answer", two["key"][:12], "deny", "--note", "no")
+    assert (said.code, 'what: "b"\napproval asks: May' in said.err) == (0, True)
     assert lash.run("pending", "answer", one["key"][:12], "allow").code == 0
     done = lash.run("resume", "s", *RUN)
     assert done.code == 0
     assert "All done." in done.out
+
+
+BY_A_COMMAND = """
+KEEP="LASH_STORE=$LASH_STORE XDG_STATE_HOME=$XDG_STATE_HOME"
+{lash} pending answer {key} allow
+{lash} pending resolve {key} --result 1
+{lash} actions call plan_disable --session s --mode both
+env -i $KEEP {lash} pending answer {key} allow
+(env -i $KEEP setsid sh -c '{lash} pending answer {key} allow; echo >gate' &)
+read -r gone <gate
+env -i $KEEP {python} -c 'import pty; pty.spawn("{lash} resume s {run}".split())'
+{lash} pending show {key} >shown
+"""
+"""What a model's command may try, which finds the key in the store: each is refused, but for the last, which looks."""
+
+
+@pytest.mark.costly
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_models_command_answers_no_question(lash: Cli, anyio_backend: str) -> None:
+    """`lash pending answer`, run by the shell that a model has, allowed the model's own call."""
+    from lash_plugin_tools_shell.commands import Command, Place
+    from lash_plugin_tools_shell.options import ShellOptions
+
+    lash.write(
+        "lash.toml",
+        f"{lash.folder.joinpath('lash.toml').read_text()}[modes.both]\nextends = 'careful'\nplugins = ['plan']\n",
+    )
+    assert lash.run("run", "go", "--session", "s", *RUN).code == 3
+    asked = lash.run("pending", "list", "--json").object
+    os.mkfifo(lash.folder / "gate")
+    env = {name: value for name, value in lash.env().items() if name.startswith(("XDG_", "LASH_STORE"))}
+    run = {"lash": f"{sys.executable} -m lash_framework.cli", "python": sys.executable, "run": " ".join(RUN)}
+    place = Place(ShellOptions(roots=(str(lash.folder),), env=env))
+    command = Command(place, BY_A_COMMAND.format(key=asked[0]["key"], **run), pty=False)
+    await command.start(".", WAIT_S)
+    await command.run()
+    said = command.tail.after(0)[0].decode()
+    assert said.count("a model's command may not answer a question") == 3, said
+    assert "a model's command may not say what became of a call" in said
+    assert "a model's command may not call the action `plan_disable`" in said, said
+    assert "your answer" not in said
+    assert "waits for" in said
+    assert "May `act` of plugin" in (lash.folder / "shown").read_text()
+    assert lash.run("pending", "list", "--json").object == asked
+    assert lash.run("pending", "answer", asked[0]["key"], "deny").code == 0
 
 
 def test_a_question_survives_kill_9(lash: Cli) -> None:

@@ -103,7 +103,7 @@ def test_a_coder_looks_asks_acts_is_killed_and_goes_on(lash: Cli) -> None:
     # At a terminal the person is asked there.
     with Terminal(lash, "resume", "s") as terminal:
         shown = terminal.wait_for("(nothing: later) › ")
-        assert '"command": "python3 test_calc.py"' in shown
+        assert 'command: "python3 test_calc.py"' in shown
         terminal.send("allow\n")
         code, rest = terminal.ended()
     assert code == 0
@@ -141,6 +141,38 @@ async def test_a_coder_asks_before_what_is_often_secret_is_read(
             await host.run("look")
         (waiting,) = await host.lash.pending()
         assert "Rule `secrets` asks" in waiting.said
+
+
+async def test_a_coder_who_may_edit_is_asked_no_more_about_files_but_about_secrets_and_commands(
+    lash_host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One key for a session that changes many files."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("one\n")
+    asks = [
+        call("write_file", path="b.txt", content="x"),
+        call("edit_file", path="a.txt", old_string="one", new_string="two"),
+        call("write_file", path=".env", content="x"),
+        call("shell", command="touch c"),
+    ]
+    async with lash_host(*PARTS, mode="coder", says=[*asks, "Done."]) as host:
+        session = await host.lash.session("s", recover=False)
+        waiting = []
+        for choice in ("edits", "deny", "deny"):
+            with pytest.raises(TurnSuspended):
+                await session.run("go", turn_id="t")
+            (asked,) = await host.lash.pending()
+            waiting.append((asked.tool_name, asked.said.partition(" be called? ")[2]))
+            await host.lash.answer(asked.key, choice)
+        await session.run("go", turn_id="t")
+    assert waiting == [
+        ("write_file", "Rule `default` asks."),
+        ("write_file", "Rule `secrets` asks."),
+        ("shell", "Rule `default` asks."),
+    ]
+    assert sorted(each.name for each in tmp_path.iterdir() if each.suffix == ".txt") == ["a.txt", "b.txt"]
+    assert (tmp_path / "a.txt").read_text() == "two\n"
+    assert not (tmp_path / ".env").exists()
 
 
 async def test_a_coder_asks_before_what_can_change_something_and_before_nothing_else(

@@ -15,7 +15,7 @@ from loops import on_asyncio
 from lash_framework import Lash
 from lash_framework.settings import load_settings
 from lash_framework.testing import Crash, CrashPoint, crash_at_every_effect
-from lash_hookspecs import LlmRequest, PluginSurface, TurnSuspended, tool
+from lash_hookspecs import ConfigurationError, LlmRequest, PluginSurface, TurnSuspended, tool
 from lash_plugin_provider_scripted import Call, Reply
 
 TOML = """
@@ -121,6 +121,23 @@ async def test_the_guard_denies_what_the_model_remembers_though_it_isnt_told_of_
         "'", '"'
     )
     assert world.deeds == []
+
+
+@pytest.mark.parametrize(
+    ("allow", "came"),
+    [("application:write", "ok"), ("tools-files:write", "unknown_tool"), ("mode-standard:*", "unknown_tool")],
+)
+async def test_what_is_let_through_is_a_plugins_tool_and_no_others(allow: str, came: str, tmp_path: Path) -> None:
+    """Any plugin's tool, and any server's, was let through if it was called like one that may be."""
+    async with World(tmp_path, more=f'allow = ["{allow}"]\n').open([Call("write", {}, "b")]) as lash:
+        assert codes(await ran(lash)) == [came]
+
+
+async def test_who_lets_a_name_through_is_asked_whose_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"must say whose tool it is, as in \"tools-web:fetch\"") as refused:
+        async with World(tmp_path, more='allow = ["fetch"]\n').open():
+            pass
+    assert "`lash plugins why fetch` knows" in str(refused.value)
 
 
 async def test_a_tool_that_was_shown_by_somebody_else_is_denied_by_the_guard(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -194,7 +194,8 @@ async def test_who_says_nothing_more_to_an_answer_needs_no_hook_for_it() -> None
 
 
 async def test_the_hook_may_deny_what_a_person_allowed_but_never_allow_what_was_denied() -> None:
-    world = World(after=lambda ctx, call, answer: DenyToolCall("Too late.", code="late"))
+    ask = AskPerson("May it?", memo="late")
+    world = World(ask=ask, after=lambda ctx, call, answer: DenyToolCall("Too late.", code=answer.memo))
     async with world.open(A, B) as lash:
         await suspended(lash)
         await answered(lash, c0="allow", c1="deny")
@@ -327,18 +328,33 @@ async def test_who_isnt_answered_in_time_is_not_allowed() -> None:
     assert world.heard == ["a: None"]
 
 
-async def test_an_answer_that_comes_too_late_is_refused() -> None:
-    """It was taken, and the call was made, hours after it counted as denied."""
+@pytest.mark.parametrize("wait", [False, True], ids=["before", "while it waits for the session"])
+async def test_an_answer_that_comes_too_late_is_refused(wait: bool) -> None:
+    """It was taken, and the call was made, hours after it counted as denied; also if it came in time, and waited."""
     world = World(ask=AskPerson("May it?", timeout_s=0.3))
     async with world.open(A) as lash:
         await suspended(lash)
         (call,) = await lash.pending()
         assert call.question is not None
         assert call.question.until_ms is not None
-        while lash.world.now_ms() < call.question.until_ms:
-            await anyio.lowlevel.checkpoint()
+        until_ms, store = call.question.until_ms, cast(Any, lash.store)
+        begins = store.begin_turn
+
+        async def time_is_up() -> None:
+            while lash.world.now_ms() < until_ms:
+                await anyio.lowlevel.checkpoint()
+
+        async def busy_so_long(begin: Any) -> Any:
+            await time_is_up()
+            return await begins(begin)
+
+        if wait:
+            store.begin_turn = busy_so_long
+        else:
+            await time_is_up()
         with pytest.raises(ConfigurationError, match="too late"):
-            await lash.answer(call.key, "allow")
+            await lash.answer(call.key, "allow", wait=wait)
+        store.begin_turn = begins
         (done,) = await (await lash.session("s", recover=False)).recover()
     assert codes(done.turn) == ["question_timeout"]
 
@@ -476,6 +492,56 @@ async def test_a_call_that_was_refused_stays_refused_though_its_tool_comes_back_
     assert codes(turn) == ["tool_unavailable", "seen"]
     assert world.deeds == ["looked "]
     assert world.asked == {"look": 1}
+
+
+async def _says(what: str = "") -> str:
+    return f"act on {what}"
+
+
+async def _says_much(what: str = "") -> str:
+    return "x" * 50_000
+
+
+async def _fails(what: str = "") -> str:
+    raise RuntimeError("no")
+
+
+async def _hangs(what: str = "") -> str:
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("preview", "says"),
+    [(_says, "act on a"), (_says_much, "… 18,000 more characters"), (_fails, None), (_hangs, None), (None, None)],
+)
+async def test_what_a_tool_says_of_a_call_is_recorded_with_the_question(
+    preview: Any, says: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked once; what fails, or takes too long, keeps nobody from asking."""
+    monkeypatch.setattr("lash_framework.previews.LIMIT_S", 0.05 if preview is _hangs else 5)
+    world, asked = World(), []
+
+    async def counted(what: str = "") -> str:
+        asked.append(what)
+        said: str = await preview(what)
+        return said
+
+    @tool(effect="unsafe", preview=counted if preview else None)
+    async def act(what: str = "") -> str:
+        "Act."
+        return "done"
+
+    async with world.open(A, tools=[act]) as lash:
+        await suspended(lash)
+        await suspended(lash)
+        (call,) = await lash.pending()
+        assert call.question is not None
+        assert call.question.preview is says if says is None else says in (call.question.preview or "")
+        await answered(lash, c0="allow")
+        (done,) = await (await lash.session("s", recover=False)).recover()
+    assert codes(done.turn) == ["done"]
+    assert len(asked) == (1 if preview else 0)
 
 
 @on_asyncio

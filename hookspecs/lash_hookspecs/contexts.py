@@ -190,6 +190,7 @@ class TurnCall(SessionCall):
     turn_input: TurnInput
     moment: Callable[[], tuple[int, Sequence[Message]]]
     tools: Callable[[], tuple[ToolManifest, ...]]
+    owners: Callable[[], Mapping[str, str]] = dict
     known: tuple[int, Sequence[Message]] | None = None
     kind: CheckpointKind | None = None
     tool: Any = None
@@ -233,6 +234,11 @@ class TurnHookContext(SessionHookContext):
     def tools(self) -> tuple[ToolManifest, ...]:
         """The tools that the model may call."""
         return self._call.tools()
+
+    @property
+    def tool_owners(self) -> Mapping[str, str]:
+        """The plugin of each tool that there is, by its name, whether the model may call it or not."""
+        return self._call.owners()
 
     def edit_tools(self, *, show: Iterable[str] = (), hide: Iterable[str] = ()) -> None:
         """Let the model call these tools or not, from its next request on, in this turn and the session's later ones.

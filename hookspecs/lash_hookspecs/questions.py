@@ -54,12 +54,16 @@ def _seconds(instance: object, attribute: Attribute[Any], value: float | None) -
 
 @frozen
 class AskPerson:
-    """Ask a person before the call is made. It waits, durably; who answers nothing in time has not allowed it."""
+    """Ask a person before the call is made. It waits, durably; who answers nothing in time has not allowed it.
+
+    `memo` is shown to nobody, and comes back with the answer: what the plugin must know then, as it was when it asked.
+    """
 
     tag: ClassVar[str] = "ask_person"
     question: str = field(validator=_word)
     choices: tuple[PersonChoice, ...] = field(default=(ALLOW, DENY), converter=_choices, validator=_answerable)
     timeout_s: float | None = field(default=None, validator=_seconds)
+    memo: str = field(default="", validator=checks.text)
 
 
 @frozen(kw_only=True)
@@ -67,7 +71,7 @@ class PersonQuestion:
     """A question as it is recorded: whose it is, and the call exactly as it would be made. It is answered by its `key`.
 
     The key follows from the call (`call_key` is its replay key), its arguments and what is asked: no answer to another
-    question fits. `until_ms`: since 1970; after that it isn't allowed.
+    question fits. `until_ms`: since 1970; after that it isn't allowed. `preview`: what the tool says that it would do.
     """
 
     key: str
@@ -78,6 +82,8 @@ class PersonQuestion:
     question: str
     choices: tuple[PersonChoice, ...]
     until_ms: int | None = None
+    memo: str = ""
+    preview: str | None = None
 
     def choice(self, choice_id: object) -> PersonChoice | None:
         """The choice with this id."""
@@ -86,8 +92,12 @@ class PersonQuestion:
 
 @frozen(kw_only=True)
 class PersonAnswer:
-    """What a person said: the id of a choice, and perhaps a `note` for the model. No choice: nobody said it in time."""
+    """What a person said: the id of a choice, and perhaps a `note` for the model. No choice: nobody said it in time.
+
+    `memo` is what the plugin gave along with its question.
+    """
 
     choice: str | None = None
     note: str = ""
     allows: bool = False
+    memo: str = ""

@@ -53,7 +53,8 @@ class ToolOptions(TypedDict, total=False):
 
     `name` and `description` win over the function's own. `timeout_s` bounds a call, in seconds. `effect` says what
     repeating it does, `on_unknown` what becomes of an unsafe call after a crash, `activation` who may call it. For
-    `retry`, `max_concurrency`, `keeps`, `attaches` and `may_defer` see `ToolManifest`.
+    `retry`, `max_concurrency`, `keeps`, `attaches` and `may_defer` see `ToolManifest`. `preview` is a function of the
+    tool's arguments, too: what a person reads who is asked about a call (see `Tool`).
     """
 
     name: str | None
@@ -67,6 +68,7 @@ class ToolOptions(TypedDict, total=False):
     keeps: OutputEnd | str
     attaches: bool
     may_defer: bool
+    preview: Callable[..., Any] | None
 
 
 _CHOICES: Mapping[str, type[enum.Enum]] = {
@@ -88,6 +90,7 @@ class FunctionTool:
         self.is_async = inspect.iscoroutinefunction(function)
         self._signature = read_signature(function, function.__name__)
         given = {key: value for key, value in _checked(options, function.__name__).items() if value is not None}
+        self._preview: Callable[..., Any] | None = given.pop("preview", None)
         description = inspect.cleandoc(given.pop("description", "")) or self._signature.description
         self.manifest = ToolManifest(
             name=given.pop("name", function.__name__),
@@ -107,12 +110,24 @@ class FunctionTool:
         given = self._signature.values(self.manifest.name, args)
         if self._signature.wants_context:
             given["ctx"] = ctx
-        if self.is_async:
-            return await self.function(**given)
-        from lash_hookspecs._threads import run_in_thread
+        return await _run(self.function, given, self.is_async)
 
-        # A thread can't be stopped; an abandoned one ends by itself, or with the process, and its result is dropped.
-        return await run_in_thread(partial(_uninterrupted, self.function, given))
+    async def preview(self, args: Mapping[str, Any]) -> str | None:
+        """What its `preview` says of a call with these arguments; None if it has none."""
+        if self._preview is None:
+            return None
+        given = self._signature.values(self.manifest.name, args)
+        said: str | None = await _run(self._preview, given, inspect.iscoroutinefunction(self._preview))
+        return said
+
+
+async def _run(function: Callable[..., Any], given: Mapping[str, Any], is_async: bool) -> Any:
+    if is_async:
+        return await function(**given)
+    from lash_hookspecs._threads import run_in_thread
+
+    # A thread can't be stopped; an abandoned one ends by itself, or with the process, and its result is dropped.
+    return await run_in_thread(partial(_uninterrupted, function, given))
 
 
 @overload

@@ -145,7 +145,9 @@ class Tool(Protocol):
 
     One that a cancel doesn't stop, since it runs in a thread, has an attribute `is_async` that is False: results of
     calls that were stopped say so. One that may be out of reach also has an attribute `unavailable`: why it can't be
-    called now, or None. It is looked at whenever the model is told of its tools, so it must be cheap.
+    called now, or None. It is looked at whenever the model is told of its tools, so it must be cheap. One whose calls
+    are hard to read has `async def preview(args)`: what a person reads who is asked about a call, beside its arguments,
+    such as a diff; None for nothing. It changes nothing, and is called once, before the question is recorded.
     """
 
     @property

@@ -39,6 +39,12 @@ class _Member:
         """Run it."""
         return await self._tool.call(ctx, args)
 
+    async def preview(self, args: Mapping[str, Any]) -> str | None:
+        """What it says of a call, if it says anything."""
+        preview = getattr(self._tool, "preview", None)
+        said: str | None = None if preview is None else await preview(args)
+        return said
+
 
 class ToolSet(Sequence[Tool]):
     """A sequence of tools, for `lash_tools` to return or to spread into its list, and for `Lash.open(tools=…)`.

@@ -28,6 +28,7 @@ from lash_hookspecs import (
     ToolEffect,
     ToolError,
     ToolFailureClass,
+    ToolSet,
     decode,
     encode,
     json_schema,
@@ -341,6 +342,31 @@ def test_only_functions_are_made_tools(thing: Any) -> None:
 
 
 # ---- calls ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_tool_may_say_what_a_call_would_do(is_async: bool) -> None:
+    """With the arguments that the tool would get; and a set's tool says what its own does."""
+
+    def says(n: int, colour: Colour = Colour.RED) -> str:
+        return f"{n} {colour.name}"
+
+    async def later(n: int, colour: Colour = Colour.RED) -> str:
+        return says(n, colour)
+
+    @tool(preview=later if is_async else says)
+    async def paint(n: int, colour: Colour = Colour.RED) -> None:
+        "Paint."
+
+    (within,) = ToolSet([paint], prefix="a_")
+    assert await paint.preview({"n": 1}) == "1 RED"
+    assert await within.preview({"n": 2}) == "2 RED"  # type: ignore[attr-defined]  # a tool may have it
+    (plain,) = ToolSet([nothing])
+    assert await plain.preview({}) is None  # type: ignore[attr-defined]  # as above
+
+
+def nothing() -> None:
+    "Do nothing."
 
 
 async def test_a_coroutine_function_runs_where_it_is_called() -> None:

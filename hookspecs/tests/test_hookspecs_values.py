@@ -340,7 +340,7 @@ def test_a_context_shows_the_call_and_the_plugins_corner() -> None:
     assert (ctx.plugin_id, ctx.host, ctx.options, ctx.state) == ("plan", "host", {"a": 1}, Counter())
     assert (ctx.session_id, ctx.mode_id, ctx.policy.model, ctx.reason) == ("s", "standard", "m:x", "opened")
     assert (ctx.turn_id, ctx.iteration, ctx.turn_index, ctx.kind) == ("t", 2, 3, CheckpointKind.AFTER_WORK)
-    assert (ctx.messages, ctx.tools, ctx.turn_input) == ((), (), TurnInput.text("hi"))
+    assert (ctx.messages, ctx.tools, ctx.turn_input, ctx.tool_owners) == ((), (), TurnInput.text("hi"), {})
     assert isinstance(ctx, TurnHookContext)
     assert isinstance(ctx, SessionHookContext)
 

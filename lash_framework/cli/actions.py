@@ -11,6 +11,7 @@ import click
 from lash_framework.cli.exits import ExitCode
 from lash_framework.cli.options import Invocation, common, common_with
 from lash_framework.cli.output import print_json
+from lash_framework.cli.people import require_person
 from lash_framework.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -68,12 +69,16 @@ def call(invocation: Invocation, name: str, value: str | None) -> int:
     """
     import anyio
 
+    from lash_hookspecs.actions import ActionKind
     from lash_hookspecs.codec import unstructure
 
     given = _read(sys.stdin.read() if value == "-" else value)
 
     async def work() -> Any:
         async with invocation.open() as lash:
+            action = lash.actions().get(name)
+            if action is not None and action.value.kind is not ActionKind.QUERY:
+                require_person(f"call the action `{name}`")
             session = await invocation.session_in(lash, invocation.session) if invocation.session else None
             return await lash.call(name, given, session=session, on_progress=_tell)
 

@@ -6,13 +6,16 @@ question that is left open here.
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
+
+from lash_framework.cli.people import is_for_a_model
+from lash_framework.cli.questions import call_rows, question_rows, said_rows
 
 if TYPE_CHECKING:
     from lash_framework.lash import Lash
@@ -22,13 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_at_terminal", "chosen", "shown"]
 
-LONG = 4_000
-"""How many characters of a call's arguments are shown: who sees only a part is told so."""
-
 
 def _at_terminal() -> bool:
-    """Whether there is somebody to ask."""
-    return all(each is not None and each.isatty() for each in (sys.stdin, sys.stderr))
+    """Whether there is somebody to ask: a person, and no model that runs `lash` in a terminal of its own."""
+    return all(each is not None and each.isatty() for each in (sys.stdin, sys.stderr)) and not is_for_a_model()
 
 
 async def _questions_in(lash: Lash, waits: TurnSuspended) -> Sequence[PendingCall]:
@@ -38,29 +38,27 @@ async def _questions_in(lash: Lash, waits: TurnSuspended) -> Sequence[PendingCal
     return [each for each in await lash.pending() if each.key in waits.questions and each.question is not None]
 
 
-def shown(call: PendingCall, at: int, of: int) -> list[str]:
-    """What a person reads before they answer: who asks, what, and the call exactly as it would be made."""
-    question = _question(call)
-    args = json.dumps(call.args, ensure_ascii=False, indent=2, default=str)
-    cut = len(args) - LONG
-    if cut > 0:
-        args = (
-            f"{args[: LONG // 2]}\n… {cut} more characters; `lash pending list --json` has all …\n{args[-LONG // 2 :]}"
-        )
-    count = f" ({at} of {of})" if of > 1 else ""
-    choices = (f"  {no}  {each.choice_id}: {each.text}" for no, each in enumerate(question.choices, 1))
-    lines = (f"{question.plugin_id} asks{count}: {question.question}", f"{call.tool_name} {args}", *choices)
-    return [_plain(each) for each in lines]
+def shown(call: PendingCall, count: str = "", *, whole: bool = False) -> str:
+    """What a person reads before they answer: the call exactly as it would be made, who asks, and what."""
+    width = max(40, shutil.get_terminal_size().columns)
+    return "\n".join(
+        (*call_rows(call, width, whole=whole), *said_rows(call, width, whole=whole), *question_rows(call, width, count))
+    )
 
 
 def chosen(call: PendingCall, line: str) -> tuple[str, str] | None:
-    """The choice, by number, id or the only beginning of one, and the note behind it; None for anything else."""
+    """The choice, by number, id or the only beginning of one, and the note behind it; None for anything else.
+
+    Who allows something and says more has to write the id out: "a test first" is no `allow`.
+    """
     word, _, note = line.strip().partition(" ")
-    ids = [each.choice_id for each in _question(call).choices]
-    if word.isdecimal() and 1 <= int(word) <= len(ids):
-        return ids[int(word) - 1], note.strip()
-    found = [word] if word in ids else [each for each in ids if word and each.startswith(word)]
-    return (found[0], note.strip()) if len(found) == 1 else None
+    choices = {each.choice_id: each for each in _question(call).choices}
+    found = [word] if word in choices else [each for each in choices if word and each.startswith(word)]
+    if word.isdecimal() and 1 <= int(word) <= len(choices):
+        found = [[*choices][int(word) - 1]]
+    if len(found) != 1 or (note and word != found[0] and choices[found[0]].allows):
+        return None
+    return found[0], note.strip()
 
 
 PROMPT = "your answer, and perhaps a note behind it (nothing: later) › "
@@ -68,10 +66,13 @@ PROMPT = "your answer, and perhaps a note behind it (nothing: later) › "
 
 async def answer_at_terminal(lash: Lash, waits: TurnSuspended) -> bool:
     """Ask all that the turn waits for, and record the answers. False: something is left open."""
+    from lash_hookspecs.errors import UnknownName
+
     questions = await _questions_in(lash, waits) if _at_terminal() else ()
     answered = 0
     for at, call in enumerate(questions, 1):
-        click.echo("\n".join(shown(call, at, len(questions))), err=True)
+        click.echo(shown(call, f" ({at} of {len(questions)})" if len(questions) > 1 else ""), err=True)
+        _forget_what_was_typed()
         found = None
         while found is None:
             click.echo(PROMPT, nl=False, err=True)
@@ -81,9 +82,21 @@ async def answer_at_terminal(lash: Lash, waits: TurnSuspended) -> bool:
             if (found := chosen(call, line)) is None:
                 click.echo("that is none of them", err=True)
         if found is not None:
-            await lash.answer(call.key, found[0], note=found[1])
+            try:
+                await lash.answer(call.key, found[0], note=found[1])
+            except UnknownName:  # also `AlreadyAnswered`
+                click.echo("somebody else has answered that meanwhile, and their answer counts", err=True)
             answered += 1
     return answered > 0 and answered == len(questions)
+
+
+def _forget_what_was_typed() -> None:
+    """What was typed before a question was there is no answer to it."""
+    try:
+        import termios
+    except ImportError:  # no such terminals here
+        return
+    termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
 
 
 async def _read_line() -> str:
@@ -101,8 +114,3 @@ async def _read_line() -> str:
 def _question(call: PendingCall) -> PersonQuestion:
     assert call.question is not None  # only such calls are asked about
     return call.question
-
-
-def _plain(text: str) -> str:
-    """Text that steers no terminal, and hides nothing: what can't be seen is written out."""
-    return "".join(each if each == "\n" or each.isprintable() else f"\\u{ord(each):04x}" for each in text)

@@ -10,7 +10,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "chat": ("lash_framework.cli.chat", "chat", "Talk with a model, line by line."),
     "resume": ("lash_framework.cli.resume", "resume", "Go on with interrupted turns."),
     "cancel": ("lash_framework.cli.resume", "cancel", "Cancel a session's turn, whichever process runs it."),
-    "pending": ("lash_framework.cli.pending", "pending", "Calls that wait for somebody: list, answer, resolve."),
+    "pending": ("lash_framework.cli.pending", "pending", "Calls that wait for somebody: list, show, answer, resolve."),
     "sessions": ("lash_framework.cli.sessions", "sessions", "List, show, fork, export, compact, delete; what waits."),
     "plugins": (
         "lash_framework.cli.plugins",

@@ -1,4 +1,4 @@
-"""`lash pending list|answer|resolve`: calls that wait to be allowed or completed, or that a crash left unknown."""
+"""`lash pending list|show|answer|resolve`: calls that wait to be allowed or completed, or that a crash left unknown."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lash_framework.cli.lines import clean, shortened
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
-from lash_framework.cli.tables import print_table
+from lash_framework.cli.people import require_person
+from lash_framework.cli.questions import visible
+from lash_framework.cli.tables import moment, print_table
 
 if TYPE_CHECKING:
     from lash_framework.lash import Lash
@@ -47,24 +50,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 
     found, location = _with_lash(invocation, work)
     if as_json:
-        print_json(
-            [
-                {
-                    "key": each.key,
-                    "session_id": each.session_id,
-                    "turn_id": each.turn_id,
-                    "tool": each.tool_name,
-                    "call_id": each.call_id,
-                    "args": each.args,
-                    "waits_for": _waits_for(each),
-                    "until_ms": each.until_ms,
-                    "said": each.said,
-                    "asked_by": each.question and each.question.plugin_id,
-                    "choices": [choice.choice_id for choice in each.question.choices] if each.question else [],
-                }
-                for each in found
-            ]
-        )
+        print_json([_as_object(each) for each in found])
         return
     rows = [
         (
@@ -73,13 +59,57 @@ def list_(invocation: Invocation, as_json: bool) -> None:
             each.turn_id,
             each.tool_name,
             _waits_for(each),
-            json.dumps(each.args, ensure_ascii=False)[:60],
+            visible(shortened(each.args, 60)),
         )
         for each in found
     ]
     print_table(
         ("key", "session", "turn", "tool", "waits for", "arguments"), rows, empty=f"nothing waits in {location}"
     )
+    if rows:
+        click.echo(f"`{invocation.again('pending show KEY')}` shows a call whole, and what is asked about it", err=True)
+
+
+def _as_object(call: PendingCall) -> dict[str, Any]:
+    return {
+        "key": call.key,
+        "session_id": call.session_id,
+        "turn_id": call.turn_id,
+        "tool": call.tool_name,
+        "call_id": call.call_id,
+        "args": call.args,
+        "waits_for": _waits_for(call),
+        "until_ms": call.until_ms,
+        "said": call.said,
+        "asked_by": call.question and call.question.plugin_id,
+        "preview": call.question and call.question.preview,
+        "choices": [each.choice_id for each in call.question.choices] if call.question else [],
+    }
+
+
+@pending.command()
+@click.argument("key")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+@common
+def show(invocation: Invocation, key: str, as_json: bool) -> None:
+    """The call KEY, as it would be made, and what is asked about it; a beginning of the key is enough."""
+    call = _with_lash(invocation, lambda lash: _call(lash, key))
+    if as_json:
+        print_json(_as_object(call))
+        return
+    from lash_framework.cli.asking import shown
+
+    until = "" if call.until_ms is None else f", until {moment(call.until_ms)}"
+    click.echo(
+        clean(f"{call.key}\nsession {call.session_id}, turn {call.turn_id}, waits for {_waits_for(call)}{until}")
+    )
+    click.echo(shown(call, whole=True))
+
+
+async def _call(lash: Lash, key: str) -> PendingCall:
+    from lash_framework.pending import pending_call
+
+    return await pending_call(lash.require_journal("`lash pending`"), key)
 
 
 def _waits_for(call: PendingCall) -> str:
@@ -97,8 +127,15 @@ def _waits_for(call: PendingCall) -> str:
 def answer(invocation: Invocation, key: str, choice: str, note: str, wait: bool) -> None:
     """Answer a plugin's question about the call KEY, as `lash pending list` has it. Then `lash resume` goes on."""
 
+    require_person("answer a question")
+
     async def work(lash: Lash) -> PendingCall:
-        return await lash.answer(key, choice, note=note, wait=wait)
+        from lash_framework.cli.asking import shown
+
+        call = await _call(lash, key)
+        if call.question is not None:  # so that it stands there what was answered, also where it is a slip
+            click.echo(shown(call), err=True)
+        return await lash.answer(call.key, choice, note=note, wait=wait)
 
     done = _with_lash(invocation, work)
     again = invocation.again(f"resume {done.session_id}")
@@ -123,6 +160,7 @@ def resolve(
     not_done: bool,
 ) -> None:
     """Complete the call KEY, or say what became of it; a beginning of the key is enough. Then `lash resume` goes on."""
+    require_person("say what became of a call")
     if (result is not None) + (text is not None) + (error is not None) + not_done != 1:
         said = "say either --result, --text, --error or --not-done; a question is answered with"
         raise click.UsageError(f"{said} `lash pending answer KEY CHOICE`", click.get_current_context())

@@ -7,13 +7,16 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
 from typing import Any
+from urllib.parse import unquote
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
 from lash_plugin_approval.patterns import path_fits
 
-__all__ = ["Facts", "Place", "absolute", "leaves", "place_of", "places"]
+__all__ = ["MOST_PLACES", "Facts", "Place", "absolute", "leaves", "place_of", "places"]
 
 
 @frozen(kw_only=True)
@@ -71,7 +74,7 @@ def absolute(path: str, root: str) -> str:
 
 
 _LONGEST = 4096
-_ODD = re.compile(r"[\x00-\x1f\x7f\\]|%2[ef]|^~|^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+_ODD = re.compile(r"[\x00-\x1f\x7f\\`]|(?i:%2[ef])|^~|^(?i:[a-z][a-z0-9+.-]*):|\$[A-Z_{(]|\{[^}]*,")
 
 
 def place_of(argument: str, path: str, root: str) -> Place:
@@ -89,16 +92,63 @@ def place_of(argument: str, path: str, root: str) -> Place:
     return Place(argument=argument, written=written, real=real, is_odd=is_odd)
 
 
+MOST_PLACES = 500
+"""Of one call: links are followed for each. Who names more isn't called at all."""
+
+_PART = re.compile(r"(?:\\.|[^.\\])+")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W_A-Z]+")
+_ELSEWHERE = re.compile(r"\s*(?:[/~\\]|[a-z]:[/\\]|file:)[^\n\r]*\s*\Z", re.IGNORECASE)
+_LINES = re.compile(r"[\n\r]")
+_FILE_URL = re.compile(r"\A\s*file:(?://[^/]*)?", re.IGNORECASE)
+
+
 def places(found: Mapping[str, str], names: Sequence[str], root: str) -> tuple[Place, ...]:
-    """The places that a call's arguments name; an argument is a path by its own name, or that of the array it is in."""
-    wanted = {_bare(each) for each in names}
-    return tuple(
-        place_of(name, text, root)
-        for name, text in found.items()
-        if wanted & {_bare(part) for part in [each for each in name.split(".") if not each.isdigit()][-1:]}
-    )
+    """The places that a call's arguments name, one more than there may be at the most.
+
+    An argument is a path by its own name, by the last word of it, or by that of the array or table that it is in, whose
+    names are paths then, too; and whatever it is called, where it is written like one that leads elsewhere.
+    """
+    return tuple(islice(_places(found, _wanted(tuple(names)), root), MOST_PLACES + 1))
+
+
+@lru_cache(maxsize=16)
+def _wanted(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(_bare, names))
+
+
+def _places(found: Mapping[str, str], wanted: frozenset[str], root: str) -> Iterator[Place]:
+    for name, text in found.items():
+        parts = [re.sub(r"\\(.)", r"\1", each) for each in _PART.findall(name) if not each.isdigit()]
+        at = next((at for at in reversed(range(len(parts))) if _is_path(parts[at], wanted)), None)
+        if at is not None:
+            yield from (place_of(name, each, root) for part in (text, *parts[at + 1 :]) for each in _readings(part))
+        elif _leads_elsewhere(text):
+            yield from (place_of(name, each, root) for each in _readings(text))
+
+
+def _leads_elsewhere(text: str) -> bool:
+    """Whether it is written like a path out of the project, as a text of one line."""
+    if len(text) > _LONGEST:
+        return False
+    upwards = ".." in text and os.path.normpath(text.strip().replace("\\", "/")).startswith("..")
+    return bool(_ELSEWHERE.match(text)) or (upwards and not _LINES.search(text.strip()))
+
+
+def _readings(path: str) -> tuple[str, ...]:
+    """As it is written, and as a tool may read it that knows URLs, variables, or another system's paths."""
+    other = path.replace("\\", "/")
+    other = unquote(other) if "%" in other else other
+    other = os.path.expandvars(_FILE_URL.sub("", other))
+    return (path,) if other == path else (path, other)
+
+
+def _is_path(name: str, wanted: frozenset[str]) -> bool:
+    """Whether an argument of this name is a path: `file_path`, `outputFile`, `target-dir`."""
+    words = _WORD.findall(unicodedata.normalize("NFKC", name))
+    last = words[-1].casefold().rstrip("0123456789") if words else ""
+    return any(each in wanted or each.removesuffix("s") in wanted for each in (_bare(name), last))
 
 
 def _bare(name: str) -> str:
     """The same for `file_path`, `file-path` and `filePath`, which the tools of MCP servers have."""
-    return name.casefold().replace("_", "").replace("-", "")
+    return unicodedata.normalize("NFKC", name).casefold().replace("_", "").replace("-", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ REMEMBERED = 500
 """How many calls, and how many tools, a session remembers; the oldest is asked about again."""
 
 
+LEADS = 10
+"""So many paths that lead elsewhere than they say are told of."""
+
+
 async def decide(ctx: BeforeToolCallContext) -> list[Any]:
     """What the rules, and what a person said before, make of the call."""
     options: ApprovalOptions = ctx.options
@@ -37,7 +42,7 @@ async def decide(ctx: BeforeToolCallContext) -> list[Any]:
         spent = float((await ctx.sessions.snapshot_current()).state.token_usage.cost.usd)
     facts = facts_of(ctx, spent)
     found = ruled(options, facts)
-    if found.decision == "ask" and found.always and (by := await _known(ctx, facts)) is not None:
+    if found.decision == "ask" and found.always and (by := await _known(ctx, facts, found)) is not None:
         found = evolve(found, decision="allow", rule=by)
     told = {"tool": facts.tool, "owner": facts.owner, "call_id": ctx.call_id}
     trace = EmitTrace("decided", {**told, "decision": found.decision, "rule": found.rule})
@@ -57,19 +62,20 @@ async def learn(ctx: AnsweredContext, answer: PersonAnswer) -> list[Any]:
     facts, state = facts_of(ctx, 0.0), ctx.state
     told = {"tool": facts.tool, "owner": facts.owner, "call_id": ctx.call_id, "choice": answer.choice}
     said: list[Any] = [EmitTrace("answered", told)]
-    if not answer.allows:
+    if not answer.allows or answer.choice is None:
         return said
-    if answer.choice == TOOL:
-        ctx.set_state(evolve(state, tools=_with(state.tools, f"{facts.owner}:{facts.tool}")))
+    memo = json.loads(answer.memo)
+    tools = {TOOL: [f"{facts.owner}:{facts.tool}"], **memo["groups"]}.get(answer.choice, ())
+    if new := [f"{tool}:{rule}" for tool in tools for rule in memo["asking"]]:
+        ctx.set_state(evolve(state, tools=_with(state.tools, *new)))
     if answer.choice in (SAME, PROJECT):
         ctx.set_state(evolve(state, calls=_with(state.calls, facts.digest)))
     if answer.choice == PROJECT:
-        file = _file(ctx.options)
         try:
-            await anyio.to_thread.run_sync(project.add, file, facts.owner, facts.tool, facts.args)
+            await anyio.to_thread.run_sync(project.add, ctx.options.root, facts.owner, facts.tool, facts.args)
         except OSError as error:
             text = f"allowed in this session only: {error.strerror or error}"
-            log.warning("%s: %s", file, text)
+            log.warning("%s: %s", project.file_of(ctx.options.root), text)
             said.append(EmitEvents((SurfaceEvent(name="approval.not_written", payload={**told, "why": text}),)))
     return said
 
@@ -89,37 +95,50 @@ def facts_of(ctx: ToolHookContext, spent: float) -> Facts:
     )
 
 
-async def _known(ctx: BeforeToolCallContext, facts: Facts) -> str | None:
+async def _known(ctx: BeforeToolCallContext, facts: Facts, found: Ruled) -> str | None:
     """Why it needn't be asked: a person said so before, in this session or in this project."""
     state: Remembered = ctx.state
-    if f"{facts.owner}:{facts.tool}" in state.tools:
+    if found.asking and all(f"{facts.owner}:{facts.tool}:{rule}" in state.tools for rule in found.asking):
         return "the tool, in this session"
     if facts.digest in state.calls:
         return "the same call, in this session"
-    if ctx.options.file:
-        file = _file(ctx.options)
-        if await anyio.to_thread.run_sync(project.allows, file, facts.owner, facts.tool, facts.args):
+    if _has_project(ctx.options):
+        root = ctx.options.root
+        if await anyio.to_thread.run_sync(project.allows, root, facts.owner, facts.tool, facts.args):
             return "the same call, in this project"
     return None
 
 
 def _question(options: ApprovalOptions, facts: Facts, found: Ruled, why: str) -> AskPerson:
     leads = [f"`{each.argument}` is {json.dumps(each.real)}" for each in facts.places if each.real != each.written]
-    text = f"May `{facts.tool}` of plugin `{facts.owner}` be called? Rule `{found.rule}` asks{why}."
+    if len(leads) > LEADS:
+        leads = [*leads[:LEADS], f"(and {len(leads) - LEADS} more lead elsewhere)"]
+    rules = f"Rules `{found.rule}` ask" if len(found.asking) > 1 else f"Rule `{found.rule}` asks"
+    text = f"May `{facts.tool}` of plugin `{facts.owner}` be called? {rules}{why}."
+    groups = {name: tools for name, tools in options.groups.items() if f"{facts.owner}:{facts.tool}" in tools}
     more = [
         PersonChoice(choice_id=SAME, text="this call, and the very same again in this session", allows=True),
-        PersonChoice(choice_id=TOOL, text=f"every call of `{facts.tool}` in this session", allows=True),
+        _for_several(TOOL, [facts.tool]),
+        *(_for_several(name, [each.partition(":")[2] for each in tools]) for name, tools in groups.items()),
     ]
-    if options.file:
-        text_of = f"this call, and the very same in every session here (written to {options.file})"
+    if _has_project(options):
+        text_of = "this call, and the very same in every session here (kept in your user folder, not in the project)"
         more.append(PersonChoice(choice_id=PROJECT, text=text_of, allows=True))
     choices = (ALLOW, *(more if found.always else ()), DENY)
-    return AskPerson(" ".join([text, *leads]), choices, options.timeout_s)
+    memo = json.dumps({"asking": found.asking, "groups": groups})
+    return AskPerson(" ".join([text, *leads]), choices, options.timeout_s, memo)
 
 
-def _file(options: ApprovalOptions) -> Path:
-    return Path(options.root, options.file)
+def _has_project(options: ApprovalOptions) -> bool:
+    return options.project and project.is_kept_apart(options.root)
 
 
-def _with(known: tuple[str, ...], new: str) -> tuple[str, ...]:
-    return (*(each for each in known if each != new), new)[-REMEMBERED:]
+def _for_several(choice_id: str, tools: Sequence[str]) -> PersonChoice:
+    names = " and ".join(f"`{each}`" for each in tools)
+    return PersonChoice(
+        choice_id=choice_id, text=f"every call of {names} in this session, unless another rule asks", allows=True
+    )
+
+
+def _with(known: tuple[str, ...], *new: str) -> tuple[str, ...]:
+    return (*(each for each in known if each not in new), *new)[-REMEMBERED:]

@@ -30,6 +30,18 @@ def _pattern(instance: object, attribute: Attribute[Any], value: str) -> None:
         raise ValueError(f"`{attribute.name}` must be a pattern, and is empty: leave it out, or say `*`")
 
 
+RESERVED = frozenset({"allow", "deny", "same", "tool", "project"})
+
+
+def _groups(instance: object, attribute: Attribute[Any], value: Mapping[str, tuple[str, ...]]) -> None:
+    for name, tools in value.items():
+        if name in RESERVED or not name.isidentifier():
+            raise ValueError(f"`groups.{name}` must be a word, and none of {', '.join(sorted(RESERVED))}")
+        wrong = [each for each in tools if not all(each.partition(":"))]
+        if wrong or not tools:
+            raise ValueError(f"`groups.{name}` must name tools as `plugin:tool`, and is {list(tools)}")
+
+
 @frozen(kw_only=True)
 class Rule:
     """All of it must fit the call: the tool's name, its plugin, its effect, its arguments, the paths in them, the cost.
@@ -53,14 +65,16 @@ class Rule:
 class ApprovalOptions:
     """The rules, and what is decided where none fits: `default`, or `pure` of a tool that changes nothing.
 
-    `file` is what "in this project" is written to, below `root`; empty: it isn't offered.
+    `project`: whether "in this project", the folder `root`, is offered. `groups` are further choices by their ids, each
+    for several tools at once, which are written `plugin:tool`.
     """
 
     rules: tuple[Rule, ...] = field(default=(), metadata={"adds": True})  # a mode's, and a user's: all are held
     default: Decision = field(default="ask", validator=_decision)
     pure: Decision = field(default="allow", validator=_decision)
     root: str = "."
-    file: str = ".lash/approvals.json"
+    project: bool = True
+    groups: Mapping[str, tuple[str, ...]] = field(factory=dict, validator=_groups)
     path_arguments: tuple[str, ...] = (
         "path",
         "paths",
@@ -69,19 +83,32 @@ class ApprovalOptions:
         "filename",
         "file_path",
         "source",
+        "src",
+        "from",
+        "input",
         "destination",
+        "dest",
+        "dst",
         "target",
+        "to",
+        "output",
+        "out",
         "directory",
+        "dir",
         "folder",
         "cwd",
         "root",
+        "location",
     )
     timeout_s: float | None = field(default=None, validator=above(0))
 
 
 @frozen
 class Remembered:
-    """What a person allowed for the rest of a session: calls by their digests, tools by plugin and name."""
+    """What a person allowed for the rest of a session: calls by their digests, tools by plugin, name and rule.
+
+    The rule is the one that asked: what another one asks about is still asked.
+    """
 
     calls: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()

@@ -1,12 +1,14 @@
-"""What a person allowed for a project: a file in it, written whole, and by one at a time.
+"""What a person allowed for a project: a file of this user's on this machine, written whole, and by one at a time.
 
-A file that can't be read, or isn't of this form, allows nothing.
+It isn't in the project: whoever made the project may have put anything there. It is named by where the project is, and
+says so; a file that can't be read, is of another form or project, or that others may write, allows nothing.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -18,39 +20,65 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-__all__ = ["add", "allows"]
+__all__ = ["FOLDER", "add", "allows", "file_of", "is_kept_apart", "kept_in"]
 
 log = logging.getLogger("lash.approval")
 
 VERSION = 1
+FOLDER = "approvals"
 LARGEST = 4 * 1024 * 1024
 PATIENCE_S = 5.0
 """How long to wait for others that write."""
 
 
-def allows(file: Path, owner: str, tool: str, args: Mapping[str, Any]) -> bool:
+def kept_in() -> Path:
+    """The folder of all projects' files."""
+    from platformdirs import user_state_path
+
+    return user_state_path("lash", appauthor=False) / FOLDER
+
+
+def is_kept_apart(root: str) -> bool:
+    """Whether that folder is outside of the project: else whoever made the project may have made it, too."""
+    project = os.path.realpath(root)
+    return os.path.commonpath([project, os.path.realpath(kept_in())]) != project
+
+
+def file_of(root: str) -> Path:
+    """The file of the project that is there, behind all links: its name, for people, and its path's hash."""
+    place = os.path.realpath(root)
+    name = "".join(each if each.isalnum() and each.isascii() else "-" for each in Path(place).name[:40])
+    return kept_in() / f"{name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}.json"
+
+
+def allows(root: str, owner: str, tool: str, args: Mapping[str, Any]) -> bool:
     """Whether exactly this call was allowed in this project."""
-    return _line(_entry(owner, tool, args)) in map(_line, _read(file))
+    return _line(_entry(owner, tool, args)) in map(_line, _read(file_of(root), root))
 
 
-def add(file: Path, owner: str, tool: str, args: Mapping[str, Any]) -> None:
+def add(root: str, owner: str, tool: str, args: Mapping[str, Any]) -> None:
     """Allow exactly this call in this project. Raises `OSError`; what was there is never lost."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file = file_of(root)
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(file.with_name(f"{file.name}.lock")):
         entry = _entry(owner, tool, args)
-        known = _read(file, strict=True)
+        known = _read(file, root, strict=True)
         if _line(entry) in map(_line, known):
             return
-        text = json.dumps({"version": VERSION, "allow": [*known, entry]}, ensure_ascii=False, indent=2)
-        with NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False, encoding="utf-8") as made:
-            try:
-                made.write(f"{text}\n")
-                made.flush()
-                os.fsync(made.fileno())
-                Path(made.name).replace(file)
-            except BaseException:
-                Path(made.name).unlink(missing_ok=True)
-                raise
+        made = {"version": VERSION, "project": os.path.realpath(root), "allow": [*known, entry]}
+        _write(file, json.dumps(made, indent=2))
+
+
+def _write(file: Path, text: str) -> None:
+    with NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False, encoding="utf-8") as made:
+        try:
+            made.write(f"{text}\n")
+            made.flush()
+            os.fsync(made.fileno())
+            Path(made.name).replace(file)
+        except BaseException:
+            Path(made.name).unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -81,7 +109,7 @@ def _line(entry: Any) -> str:
     return json.dumps(entry, sort_keys=True)
 
 
-def _read(file: Path, *, strict: bool = False) -> list[Any]:
+def _read(file: Path, root: str, *, strict: bool = False) -> list[Any]:
     """What is in the file; nothing if it isn't there. `strict`: raise `OSError` rather than overlook what is broken."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -90,8 +118,11 @@ def _read(file: Path, *, strict: bool = False) -> list[Any]:
     except OSError as error:
         return _broken(file, str(error.strerror), strict)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             return _broken(file, "it is no file", strict)
+        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return _broken(file, "others than you may write it", strict)
         data = os.read(descriptor, LARGEST + 1)
     finally:
         os.close(descriptor)
@@ -99,6 +130,8 @@ def _read(file: Path, *, strict: bool = False) -> list[Any]:
         found = json.loads(data)
         if len(data) > LARGEST or found["version"] != VERSION or not isinstance(found["allow"], list):
             raise ValueError("it has another form")
+        if found["project"] != os.path.realpath(root):
+            raise ValueError("it is another project's")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         return _broken(file, str(error), strict)
     allowed: list[Any] = found["allow"]

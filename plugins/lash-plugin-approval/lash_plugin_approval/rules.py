@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 from fnmatch import fnmatchcase
 
+from attrs import asdict
+
+from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
-from lash_plugin_approval.calls import Facts, Place, absolute, place_of
+from lash_plugin_approval.calls import MOST_PLACES, Facts, absolute, place_of
 from lash_plugin_approval.options import ApprovalOptions, Decision, Rule
 from lash_plugin_approval.patterns import fits, plain
+from lash_plugin_approval.project import FOLDER, kept_in
 
-__all__ = ["PASSES_ON", "Ruled", "fitting", "ruled"]
+__all__ = ["DEFAULT", "PASSES_ON", "Ruled", "fitting", "ruled"]
+
+DEFAULT = "default"
 
 _LONGEST_PATH = 4096
 _STRICT = {"allow": 0, "ask": 1, "deny": 2}
@@ -23,44 +29,65 @@ PASSES_ON = Rule(
 
 @frozen(kw_only=True)
 class Ruled:
-    """What is decided, by which rule, and why; `always`: whether a person may decide it for good."""
+    """What is decided, by which rule, and why; `always`: whether a person may decide it for good.
+
+    `asking` are all rules that ask, by what they say: whoever answers for more calls than one does so for these rules.
+    """
 
     decision: Decision
     rule: str
     reason: str = ""
     always: bool = True
+    asking: tuple[str, ...] = ()
 
 
 def ruled(options: ApprovalOptions, facts: Facts) -> Ruled:
     """Deny beats ask beats allow; of equals the first one is named. Where none fits it is the default."""
+    if len(facts.places) > MOST_PLACES:
+        reason = f"it names more than {MOST_PLACES} paths: make several calls of it"
+        return Ruled(decision="deny", rule="too many paths", reason=reason)
     if _names_own(options, facts):
         return Ruled(decision="deny", rule="own file", reason="what was approved is written there by nobody else")
     found = fitting(options, facts)
     if not found:
         is_pure = facts.effect == "pure"
-        return Ruled(decision=options.pure if is_pure else options.default, rule="pure" if is_pure else "default")
+        name, decision = ("pure", options.pure) if is_pure else (DEFAULT, options.default)
+        return Ruled(decision=decision, rule=name, asking=(DEFAULT,) if decision == "ask" else ())
     name, rule = max(found, key=lambda each: _STRICT[each[1].decide])  # the first of the strictest
-    always = all(each.always for _, each in found if each.decide == "ask")
-    return Ruled(decision=rule.decide, rule=name, reason=rule.reason, always=always)
+    if rule.decide != "ask":
+        return Ruled(decision=rule.decide, rule=name, reason=rule.reason)
+    asking = [(name, each) for name, each in found if each.decide == "ask"]
+    return Ruled(
+        decision="ask",
+        rule="`, `".join(name for name, _ in asking),
+        reason="; ".join(each.reason for _, each in asking if each.reason),
+        always=all(each.always for _, each in asking),
+        asking=tuple(_said_by(each) for _, each in asking),
+    )
+
+
+def _said_by(rule: Rule) -> str:
+    """What names a rule by what it says: another one in its place, or itself once it was changed, is another one."""
+    return stable_hash("lash-plugin-approval.rule", asdict(rule))[:16]
 
 
 def _names_own(options: ApprovalOptions, facts: Facts) -> bool:
-    """Whether an argument, also one that isn't known to be a path, is the file of approvals: who writes it approves."""
-    if not options.file:
+    """Whether an argument, be it known as a path or not, leads to what is approved: who writes there approves."""
+    if not options.project:
         return False
     root = os.path.abspath(options.root)  # noqa: PTH100  # texts
-    own = absolute(options.file, root)
-    name = plain(os.path.basename(own))  # noqa: PTH119  # as above
     others = (
         place_of(each, text, root)
         for each, text in facts.leaves.items()
-        if len(text) <= _LONGEST_PATH and name in plain(text)
+        if len(text) <= _LONGEST_PATH and FOLDER in plain(text)
     )
-    return any(_is(own, each) for each in (*facts.places, *others))
-
-
-def _is(own: str, place: Place) -> bool:
-    return place.within(own, narrow=False) or place.real == os.path.realpath(own)
+    paths = {path for each in (*facts.places, *others) for path in (each.written, each.real)}
+    led_to = [each for each in map(plain, paths) if FOLDER in each]
+    if not led_to:  # as it mostly is
+        return False
+    own = str(kept_in())
+    folders = tuple(f"{plain(each)}/" for each in (own, os.path.realpath(own)))
+    return any(f"{each}/".startswith(folders) for each in led_to)
 
 
 def fitting(options: ApprovalOptions, facts: Facts) -> list[tuple[str, Rule]]:

@@ -15,10 +15,16 @@ import pytest
 from hypothesis import given, strategies as st
 
 from lash_plugin_approval import project
-from lash_plugin_approval.calls import Facts, leaves, places
+from lash_plugin_approval.calls import MOST_PLACES, Facts, leaves, places
 from lash_plugin_approval.options import ApprovalOptions, Rule
-from lash_plugin_approval.patterns import fits, path_fits
+from lash_plugin_approval.patterns import fits, path_fits, path_matcher, text_matcher
 from lash_plugin_approval.rules import ruled
+
+
+@pytest.fixture(autouse=True)
+def _own_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's own approvals are read or written."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
 def facts(options: ApprovalOptions, tool: str, args: dict[str, Any], **more: Any) -> Facts:
@@ -139,6 +145,28 @@ ESCAPES = {
     "path-in-a-list": (SRC, "write", {"paths": ["src/a", "/etc/x"]}),
     "path-argument-case": (SRC, "write", {"path": "src/a", "Destination": "/etc/x"}),
     "path-nested": (SRC, "write", {"path": "src/a", "more": {"file": "/etc/x"}}),
+    "path-in-a-key": (SRC, "write", {"files": {"src/a": "x", "/etc/x.conf": "y"}}),
+    "path-in-a-deep-key": (SRC, "write", {"path": "src/a", "folder": {"x": {"../secret": ""}}}),
+    "path-by-the-last-word": (SRC, "write", {"path": "src/a", "output_file": "x"}),
+    "path-by-the-last-word-in-camel-case": (SRC, "write", {"path": "src/a", "backupPath2": "x"}),
+    "path-by-the-last-word-in-capitals": (SRC, "write", {"path": "src/a", "NEW-DIR": "x"}),
+    "path-of-a-copy": (SRC, "write", {"from": "src/a", "to": "b"}),
+    "path-of-a-move": (SRC, "write", {"from": "b", "to": "src/a"}),
+    "path-by-its-look": (SRC, "write", {"path": "src/a", "backup": "/etc/x"}),
+    "path-by-its-look-at-home": (SRC, "write", {"path": "src/a", "backup": "~/.bashrc"}),
+    "path-by-its-look-upwards": (SRC, "write", {"path": "src/a", "backup": ["../x"]}),
+    "path-by-its-look-upwards-later": (SRC, "write", {"path": "src/a", "backup": "./a/../../x"}),
+    "path-by-its-look-upwards-elsewhere": (SRC, "write", {"path": "src/a", "backup": "a\\..\\..\\x"}),
+    "path-by-a-wide-name": (SRC, "write", {"path": "src/a", "Ｐath": "b"}),
+    "path-by-a-name-of-several": (SRC, "write", {"path": "src/a", "backupDirs": ["b"]}),
+    "path-by-its-look-in-a-url": (SRC, "write", {"path": "src/a", "backup": "FILE:///etc/x"}),
+    "path-by-its-look-with-blanks": (SRC, "write", {"path": "src/a", "backup": " /etc/x\n"}),
+    "path-by-its-look-of-a-drive": (SRC, "write", {"path": "src/a", "backup": "c:\\x"}),
+    "path-with-a-variable": (SRC, "write", {"path": "src/$OLDPWD/x"}),
+    "path-with-a-command": (SRC, "write", {"path": "src/$(echo ..)/x"}),
+    "path-with-backquotes": (SRC, "write", {"path": "src/`echo ..`/x"}),
+    "path-with-braces": (SRC, "write", {"path": "src/{a,../../etc}"}),
+    "path-encoded-in-capitals": (SRC, "write", {"path": "src/%2E%2E/x"}),
     "path-symlink": (SRC, "write", {"path": "src/link/x"}),
     "path-symlink-and-up": (SRC, "write", {"path": "src/link/../x"}),
 }
@@ -176,12 +204,23 @@ EVASIONS = {
     "path-deep": (SECRET, "edit", {"edits": [{"file": "secrets/key"}]}),
     "path-argument-in-camel-case": (SECRET, "read", {"filePath": "secrets/key"}),
     "path-nul": (SECRET, "read", {"path": "secrets/key\0.txt"}),
+    "path-in-a-key": (SECRET, "read", {"files": {"secrets/key": {}}}),
+    "path-encoded": (SECRET, "read", {"path": "secrets%2fk%65y"}),
+    "path-in-a-url-without-slashes": (SECRET, "read", {"path": "file:secrets/key"}),
+    "path-in-a-url-of-a-host": (SECRET, "read", {"path": "FILE://localhost{root}/secrets/key"}),
+    "path-with-a-variable": (SECRET, "read", {"path": "$LASH_TEST_SECRETS/key"}),
+    "path-behind-proc": (SECRET, "read", {"path": "/proc/self/root{root}/secrets/key"}),
+    "path-of-another-system": (SECRET, "read", {"path": "src\\..\\secrets\\key"}),
+    "path-by-the-last-word": (SECRET, "read", {"path": "src/a", "second_path": "secrets/key"}),
+    "path-second": (SECRET, "read", {"path": "src/a", "source": "secrets/key"}),
+    "path-by-its-look": (SECRET, "read", {"path": "src/a", "of": "{root}/secrets/key"}),
 }
 
 
 @pytest.mark.parametrize("attack", EVASIONS)
-def test_what_is_denied_is_read_widely(attack: str, tmp_path: Path) -> None:
+def test_what_is_denied_is_read_widely(attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of these is denied, however it is written."""
+    monkeypatch.setenv("LASH_TEST_SECRETS", "secrets")
     rule, tool, args = EVASIONS[attack]
     (tmp_path / "secrets").mkdir()
     (tmp_path / "src").mkdir()
@@ -191,16 +230,36 @@ def test_what_is_denied_is_read_widely(attack: str, tmp_path: Path) -> None:
     assert decided(rules(allow, rule, root=str(tmp_path)), tool, json.loads(text)) == ("deny", rule["name"])
 
 
-@pytest.mark.parametrize("path", [".lash/approvals.json", "{root}/.lash/approvals.json", ".LASH/Approvals.json", "l"])
+@pytest.mark.parametrize(("made", "args"), [
+    ([SRC], {"path": "src/a", "content": "one\n/etc/passwd\n"}),
+    ([SRC], {"paths": ["src/a", "src/b"], "mode": "644"}),
+    ([SRC], {"from": "src/a", "to": "src/b"}),
+    ([SRC], {"path": "src/a", "old_string": "a/b", "new_string": "a/../b"}),
+    ([SRC], {"path": "src/[slug]/$id.$lang.tsx"}),
+    ([{**SRC, "tool": "*"}], {"files": {"src/a": "src/b"}}),
+])  # fmt: skip
+def test_what_is_no_path_is_held_against_none(made: list[Any], args: Any, tmp_path: Path) -> None:
+    assert decided(rules(*made, root=str(tmp_path)), "write", args) == ("allow", "src")
+
+
+def test_who_names_more_paths_than_can_be_looked_at_is_called_for_none(tmp_path: Path) -> None:
+    """Each costs a walk through the file system, in which the host does nothing else."""
+    options = rules({"decide": "allow"}, root=str(tmp_path))
+    assert decided(options, "x", {"paths": ["a"] * MOST_PLACES}) == ("allow", "rule 1")
+    assert decided(options, "x", {"paths": ["a"] * 100_000}) == ("deny", "too many paths")
+
+
+@pytest.mark.parametrize("path", ["{own}", "{own}/{name}", "{own}/../APPROVALS/new.json", "l", "file://{own}/x"])
 def test_nobody_writes_approvals_but_a_person(path: str, tmp_path: Path) -> None:
     """Whatever the rules say: a model that writes there would approve its own calls."""
-    (tmp_path / ".lash").mkdir()
-    (tmp_path / ".lash" / "approvals.json").touch()
-    (tmp_path / "l").symlink_to(tmp_path / ".lash" / "approvals.json")
+    project.add(str(tmp_path), "tools", "x", {})
+    own, name = project.kept_in(), project.file_of(str(tmp_path)).name
+    (tmp_path / "l").symlink_to(own / name)
     options = rules({"decide": "allow"}, root=str(tmp_path))
-    assert decided(options, "write", {"path": path.replace("{root}", str(tmp_path))}) == ("deny", "own file")
+    path = path.replace("{own}", str(own)).replace("{name}", name)
+    assert decided(options, "write", {"path": path}) == ("deny", "own file")
     if path != "l":  # a link is followed where the argument is known to be a path
-        assert decided(options, "write", {"to": [path.replace("{root}", str(tmp_path))]}) == ("deny", "own file")
+        assert decided(options, "write", {"what": [path]}) == ("deny", "own file")
     assert decided(options, "write", {"content": f"It is written to {path}."}) == ("allow", "rule 1")
 
 
@@ -214,6 +273,29 @@ def test_a_long_text_is_held_against_a_pattern_in_one_pass() -> None:
     assert decided(options, "x", {"path": "secrets/" + "a/" * 30_000}) == ("deny", "secret")
     assert decided(options, "x", {"path": "a/../" * 30_000 + "secrets/key"}) == ("deny", "secret")
     assert decided(rules(SRC), "write", {"path": "src/" + "a/" * 30_000}) == ("ask", "default")
+
+
+PATHOLOGICAL = {
+    "folders-below-folders": ("/" + "**/a/" * 8 + "**/b", "/" + "a/" * 2000 + "c"),
+    "double-stars": ("/" + "**a" * 12 + "**b", "/" + "a" * 4000 + "c"),
+    "stars-in-names": ("/" + "*a" * 12 + "b", "/" + "a" * 4000 + "c"),
+    "stars-of-both-kinds": ("/" + "*/**/*a" * 6 + "b", "/" + "a/" * 2000 + "c"),
+    "marks-and-stars": ("/" + "?*" * 12 + "b", "/" + "a" * 4000 + "c"),
+    "optional-ends": ("/**/" * 8 + "**", "/" + "a/" * 2000 + "c"),
+    "random-letters": ("/" + "**ab*ba" * 6, "/" + "".join("ab"[at * at % 7 % 2] for at in range(4000))),
+}
+
+
+@pytest.mark.parametrize("attack", PATHOLOGICAL)
+def test_no_pattern_makes_a_text_that_is_twice_as_long_cost_more_than_twice(attack: str) -> None:
+    """Several `**` in a pattern of paths were tried out against each other: eight took longer than anybody waits.
+
+    Each character costs a look-up, or a step over the pattern's places where that is not remembered yet.
+    """
+    pattern, text = PATHOLOGICAL[attack]
+    for matcher in (path_matcher(pattern), text_matcher(pattern, narrow=True), text_matcher(pattern, narrow=False)):
+        matcher.fits(text)
+        assert matcher.steps <= len(text)
 
 
 @given(st.text("ab*?", max_size=8), st.text("ab", max_size=12))
@@ -259,23 +341,94 @@ def test_a_pattern_is_no_regular_expression() -> None:
     assert not fits("(a)+", "aa", narrow=False)
 
 
-# ---- the project's file ---------------------------------------------------------------------------------------------
+# ---- what is remembered of a project --------------------------------------------------------------------------------
+
+
+def file_with(root: Path, text: str) -> Path:
+    """What is remembered of a project, as text."""
+    file = project.file_of(str(root))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
 
 
 def test_what_is_allowed_for_a_project_is_in_its_file_and_only_that(tmp_path: Path) -> None:
-    file = tmp_path / ".lash" / "approvals.json"
-    project.add(file, "tools", "shell", {"command": "ls"})
-    project.add(file, "tools", "shell", {"command": "ls"})
-    project.add(file, "tools", "shell", {"command": "pwd"})
-    assert len(json.loads(file.read_text())["allow"]) == 2
-    assert project.allows(file, "tools", "shell", {"command": "ls"})
+    root = str(tmp_path)
+    for args in ({"command": "ls"}, {"command": "ls"}, {"command": "pwd"}):
+        project.add(root, "tools", "shell", args)
+    file = project.file_of(root)
+    found = json.loads(file.read_text())
+    assert (found["project"], len(found["allow"])) == (str(tmp_path.resolve()), 2)
+    assert file.stat().st_mode & 0o077 == 0
+    assert project.allows(root, "tools", "shell", {"command": "ls"})
     for owner, tool, args in [
         ("x", "shell", {"command": "ls"}),
         ("tools", "shell", {}),
         ("tools", "Shell", {"command": "ls"}),
     ]:
-        assert not project.allows(file, owner, tool, args)
+        assert not project.allows(root, owner, tool, args)
+    assert not project.allows(str(tmp_path / "other"), "tools", "shell", {"command": "ls"})
     assert [each.name for each in file.parent.iterdir() if each.name.startswith(".")] == []
+
+
+def _brings_the_old_file(root: Path, text: str) -> None:
+    (root / ".lash").mkdir()
+    (root / ".lash" / "approvals.json").write_text(text)
+
+
+def _brings_the_file_by_its_name(root: Path, text: str) -> None:
+    (root / project.file_of(str(root)).name).write_text(text)
+
+
+def _names_another_project(root: Path, text: str) -> None:
+    file_with(root, json.dumps({**json.loads(text), "project": str(root / "other")}))
+
+
+def _names_no_project(root: Path, text: str) -> None:
+    file_with(root, json.dumps({key: each for key, each in json.loads(text).items() if key != "project"}))
+
+
+def _may_be_written_by_others(root: Path, text: str) -> None:
+    file_with(root, text).chmod(0o666)
+
+
+def _is_reached_by_a_link(root: Path, text: str) -> None:
+    (root / "mine.json").write_text(text)
+    file = file_with(root, "")
+    file.unlink()
+    file.symlink_to(root / "mine.json")
+
+
+@pytest.mark.parametrize("how", [
+    _brings_the_old_file,
+    _brings_the_file_by_its_name,
+    _names_another_project,
+    _names_no_project,
+    _may_be_written_by_others,
+    _is_reached_by_a_link,
+])  # fmt: skip
+def test_a_folder_that_came_from_elsewhere_approves_nothing(how: Any, tmp_path: Path) -> None:
+    """It brought `.lash/approvals.json` along, and with that its own permission to run what it liked."""
+    allow = [{"owner": "tools", "tool": "shell", "args": {}}]
+    how(tmp_path, json.dumps({"version": 1, "project": str(tmp_path.resolve()), "allow": allow}))
+    assert not project.allows(str(tmp_path), "tools", "shell", {})
+
+
+def test_a_project_that_holds_the_folder_of_approvals_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where `HOME` is the folder that was cloned: it may have brought them along, and tools may write there."""
+    assert project.is_kept_apart(str(tmp_path))
+    (tmp_path / "home" / "x").mkdir(parents=True)
+    (tmp_path / "l").symlink_to(tmp_path / "home")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home" / "state"))
+    apart = [project.is_kept_apart(str(tmp_path / each)) for each in ("home", "home/x", "l", "hom", ".")]
+    assert apart == [False, True, False, True, False]
+
+
+def test_a_project_is_where_it_is_behind_all_links(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "l").symlink_to(tmp_path / "a")
+    project.add(str(tmp_path / "l"), "tools", "x", {})
+    assert project.allows(str(tmp_path / "a" / ".." / "a"), "tools", "x", {})
 
 
 @pytest.mark.parametrize(
@@ -295,43 +448,35 @@ def test_what_is_allowed_for_a_project_is_in_its_file_and_only_that(tmp_path: Pa
 def test_a_file_that_cant_be_read_allows_nothing_and_is_never_overwritten(
     text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = tmp_path / "approvals.json"
-    file.write_text(text)
-    assert not project.allows(file, "tools", "shell", {})
+    file = file_with(tmp_path, text)
+    assert not project.allows(str(tmp_path), "tools", "shell", {})
     assert "mend it, or remove it" in caplog.text
     with pytest.raises(OSError, match="can't be read"):
-        project.add(file, "tools", "shell", {})
+        project.add(str(tmp_path), "tools", "shell", {})
     assert file.read_text() == text
 
 
-@pytest.mark.parametrize("kind", ["symlink", "folder", "fifo"])
+@pytest.mark.parametrize("kind", ["folder", "fifo"])
 def test_a_file_that_is_no_file_allows_nothing(kind: str, tmp_path: Path) -> None:
-    """A link could lead to what a tool may write."""
-    file, other = tmp_path / "approvals.json", tmp_path / "other.json"
-    project.add(other, "tools", "shell", {})
-    if kind == "symlink":
-        file.symlink_to(other)
-    elif kind == "folder":
-        file.mkdir()
-    else:
-        os.mkfifo(file)
-    assert not project.allows(file, "tools", "shell", {})
+    file = file_with(tmp_path, "")
+    file.unlink()
+    file.mkdir() if kind == "folder" else os.mkfifo(file)
+    assert not project.allows(str(tmp_path), "tools", "shell", {})
 
 
-def _adds(file: Path, number: int) -> None:
+def _adds(root: str, number: int) -> None:
     for at in range(5):
-        project.add(file, "tools", "shell", {"n": [number, at]})
+        project.add(root, "tools", "shell", {"n": [number, at]})
 
 
 def test_several_processes_that_write_lose_nothing(tmp_path: Path) -> None:
-    file = tmp_path / "approvals.json"
     context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=_adds, args=(file, number)) for number in range(4)]
+    writers = [context.Process(target=_adds, args=(str(tmp_path), number)) for number in range(4)]
     for each in writers:
         each.start()
     for each in writers:
         each.join()
-    assert len(json.loads(file.read_text())["allow"]) == 20
+    assert len(json.loads(project.file_of(str(tmp_path)).read_text())["allow"]) == 20
 
 
 def test_who_holds_the_lock_or_puts_a_pipe_there_holds_up_nobody(
@@ -339,17 +484,19 @@ def test_who_holds_the_lock_or_puts_a_pipe_there_holds_up_nobody(
 ) -> None:
     """A command of a model's may do that: the turn that learns an answer waited for it for ever."""
     monkeypatch.setattr(project, "PATIENCE_S", 0.02)
-    file, lock = tmp_path / "approvals.json", tmp_path / "approvals.json.lock"
+    root, file = str(tmp_path), file_with(tmp_path, "")
+    file.unlink()
+    lock = file.with_name(f"{file.name}.lock")
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(OSError, match="another process holds its lock"):
-            project.add(file, "tools", "x", {})
+            project.add(root, "tools", "x", {})
     lock.unlink()
     lock.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic"):
-        project.add(file, "tools", "x", {})
+        project.add(root, "tools", "x", {})
     assert not (tmp_path / "elsewhere").exists()
     lock.unlink()
     os.mkfifo(lock)
-    project.add(file, "tools", "x", {})
-    assert project.allows(file, "tools", "x", {})
+    project.add(root, "tools", "x", {})
+    assert project.allows(root, "tools", "x", {})

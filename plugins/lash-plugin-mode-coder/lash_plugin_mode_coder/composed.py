@@ -33,7 +33,9 @@ CODER = Mode(
             "rules": [
                 {"name": "stop", "tool": "shell_stop", "owner": "tools-shell", "decide": "allow"},
                 {"name": "secrets", "owner": "tools-files", "path": SECRETS, "decide": "ask"},
-            ]
+            ],
+            # One answer for both, as a session that changes one file changes the next.
+            "groups": {"edits": ["tools-files:edit_file", "tools-files:write_file"]},
         },
         # lash's own files beside those that are protected anyway.
         "tools-files": {"protected": [".git", ".hg", ".svn", ".lash", "lash.toml", "lash.lock"]},

@@ -49,7 +49,7 @@ def _settle(ctx: TurnHookContext) -> Any:
     from lash_plugin_plan.policy import EXIT, PlanPolicy
 
     state, planning = ctx.state, bool(ctx.state.enabled)
-    hide = PlanPolicy(planning, ctx.options.allow).to_hide(ctx.tools)
+    hide = PlanPolicy(planning, ctx.options.allow).to_hide(ctx.tools, ctx.tool_owners)
     there = {each.name for each in ctx.tools}
     show = [EXIT] if planning and EXIT not in there else []
     if not planning:
@@ -71,7 +71,7 @@ def _settle(ctx: TurnHookContext) -> Any:
 async def lash_before_tool_call(ctx: BeforeToolCallContext, call: PendingToolCall) -> Any:
     from lash_plugin_plan.policy import EXIT, PlanPolicy
 
-    refused = PlanPolicy(bool(ctx.state.enabled), ctx.options.allow).refusal(ctx.manifest)
+    refused = PlanPolicy(bool(ctx.state.enabled), ctx.options.allow).refusal(ctx.manifest, ctx.tool_owner)
     if refused is not None:
         from lash_hookspecs.directives import DenyToolCall
 

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from attrs import field
+
 from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from attrs import Attribute
 
 __all__ = ["PlanOptions", "PlanState", "Step"]
 
 
+def _owned(instance: object, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
+    for each in value:
+        if not all(each.partition(":")):
+            text = f'`plugin.plan.allow` has {each!r}, and must say whose tool it is, as in "tools-web:{each or "*"}"'
+            raise ValueError(f"{text}; `lash plugins why {each or 'NAME'}` knows")
+
+
 @frozen(kw_only=True)
 class PlanOptions:
-    """`start`: new sessions begin in plan mode. `allow`: patterns of tools that it lets through besides pure ones."""
+    """`start`: new sessions begin in plan mode. `allow`: patterns of `plugin:tool` to let through, too."""
 
     start: bool = False
-    allow: tuple[str, ...] = ("batch", "search_tools")
+    allow: tuple[str, ...] = field(default=("mode-standard:batch",), validator=_owned)
 
 
 @frozen

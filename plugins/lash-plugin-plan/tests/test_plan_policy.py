@@ -17,6 +17,7 @@ def manifest(name: str, effect: ToolEffect = ToolEffect.UNSAFE) -> ToolManifest:
 
 
 READ, WRITE, SEND = manifest("read", ToolEffect.PURE), manifest("write"), manifest("send", ToolEffect.IDEMPOTENT)
+OWNERS = {"read": "files", "write": "files", "send": "mail", EXIT: "plan", UPDATE: "plan"}
 TOOLS = [READ, WRITE, SEND, plan_exit.manifest, update_plan.manifest]
 
 
@@ -24,16 +25,19 @@ TOOLS = [READ, WRITE, SEND, plan_exit.manifest, update_plan.manifest]
     ("policy", "hidden"),
     [
         (PlanPolicy(True), ["write", "send"]),
-        (PlanPolicy(True, ("send",)), ["write"]),
-        (PlanPolicy(True, ("w*",)), ["send"]),
-        (PlanPolicy(True, ("W*", "send ")), ["write", "send"]),
+        (PlanPolicy(True, ("mail:send",)), ["write"]),
+        (PlanPolicy(True, ("files:w*",)), ["send"]),
+        (PlanPolicy(True, ("*:*",)), []),
+        (PlanPolicy(True, ("send", "files:send", "mail:write", "mai:l:send", ":send")), ["write", "send"]),
+        (PlanPolicy(True, ("Files:write", "files:W*", "mail:send ")), ["write", "send"]),
         (PlanPolicy(False), [EXIT]),
-        (PlanPolicy(False, ("send",)), [EXIT]),
+        (PlanPolicy(False, ("mail:send",)), [EXIT]),
     ],
 )
 def test_what_is_hidden_is_what_would_be_refused(policy: PlanPolicy, hidden: list[str]) -> None:
-    assert policy.to_hide(TOOLS) == hidden
-    assert [each.name for each in TOOLS if policy.refusal(each)] == hidden
+    """And a tool is let through as its plugin's: another one's of the same name isn't."""
+    assert policy.to_hide(TOOLS, OWNERS) == hidden
+    assert [each.name for each in TOOLS if policy.refusal(each, OWNERS[each.name])] == hidden
 
 
 def test_switching_counts_only_if_it_changes_something() -> None:

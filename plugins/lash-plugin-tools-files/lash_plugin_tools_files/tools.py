@@ -20,6 +20,7 @@ from lash_plugin_tools_files.edits import edited
 from lash_plugin_tools_files.globs import matcher
 from lash_plugin_tools_files.options import FilesOptions
 from lash_plugin_tools_files.patterns import LinePattern
+from lash_plugin_tools_files.previews import changed
 from lash_plugin_tools_files.refusals import refused, too_large
 from lash_plugin_tools_files.roots import Place, Roots
 from lash_plugin_tools_files.searching import Search, read_all, search
@@ -43,8 +44,8 @@ def files_tools(options: FilesOptions) -> Sequence[Tool]:
     reading: list[Callable[..., Any]] = [files.read_file, files.glob, files.grep]
     made: list[Tool] = [FunctionTool(each, effect="pure") for each in reading]
     if not options.read_only:
-        made.append(FunctionTool(files.write_file, effect="idempotent"))
-        made.append(FunctionTool(files.edit_file, effect="unsafe"))
+        made.append(FunctionTool(files.write_file, effect="idempotent", preview=files.preview_write))
+        made.append(FunctionTool(files.edit_file, effect="unsafe", preview=files.preview_edit))
     return made
 
 
@@ -203,6 +204,38 @@ class Files:
         lines = ", ".join(map(str, made.lines[:20])) + (", …" if len(made.lines) > 20 else "")
         s = "s" if len(made.lines) > 1 else ""
         return f"edited {place.shown}: {len(made.lines)} replacement{s}, in line{s} {lines}"
+
+    def preview_write(self, path: str, content: str) -> str:
+        """What `write_file` would change."""
+        try:
+            place = self._writable(path)
+            try:
+                before = self._text(place)
+            except ToolError as error:
+                if error.code != "not_found":
+                    raise
+                before = None
+        except ToolError as error:
+            return f"fail, as things are: {error}"
+        return changed(place.shown, before, content)
+
+    def preview_edit(self, path: str, old_string: str, new_string: str, replace_all: bool = False) -> str:
+        """What `edit_file` would change."""
+        try:
+            place = self._writable(path)
+            before = self._text(place)
+            made = edited(place.shown, before, old_string, new_string, replace_all=replace_all)
+        except ToolError as error:
+            return f"fail, as things are: {error}"
+        return changed(place.shown, before, made.text)
+
+    def _text(self, place: Place) -> str:
+        """All of a file, without its byte order mark."""
+        with opened(place) as fd:
+            found = checked_file(place, fd, hard_links=self._options.hard_links)
+            if found.st_size > self._options.max_file_bytes:
+                raise self._too_large(place, found.st_size)
+            return decoded(place.shown, read_all(fd, found.st_size, self._options.max_file_bytes)).removeprefix(BOM)
 
     def _writable(self, path: str) -> Place:
         place = self._roots.place(path)

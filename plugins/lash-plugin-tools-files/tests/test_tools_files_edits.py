@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
+from typing import Any
 
 import pytest
+from files_kit import world
 from hypothesis import given, strategies as st
 
 from lash_hookspecs import ToolError
@@ -131,3 +134,48 @@ def test_all_edits_are_those_of_replace_and_name_their_lines(text: str, old: str
     assert len(made.lines) == text.count(old)
     assert list(made.lines) == sorted(made.lines)
     assert not made.lines or made.lines[0] == text[: text.index(old)].count("\n") + 1
+
+
+PREVIEWS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "a new file": ("write_file", {"path": "new.txt", "content": "a\nb\n"}, "make new.txt (lines: 2)"),
+    "a whole file": (
+        "write_file",
+        {"path": "here.txt", "content": "there\n"},
+        "--- here.txt\n+++ here.txt, then\n@@ -1 +1 @@\n-here\n+there",
+    ),
+    "the same": ("write_file", {"path": "here.txt", "content": "here\n"}, "write here.txt as it is"),
+    "ends of lines": ("write_file", {"path": "here.txt", "content": "here"}, "change the ends of lines in here.txt"),
+    "a long file": (
+        "write_file",
+        {"path": "here.txt", "content": "x\n" * 6000},
+        "replace here.txt (lines: 1, then 6,000)",
+    ),
+    "an edit": (
+        "edit_file",
+        {"path": "sub/deep.txt", "old_string": "ee", "new_string": "i"},
+        "--- sub/deep.txt\n+++ sub/deep.txt, then\n@@ -1 +1 @@\n-deep\n+dip",
+    ),
+    "an edit that fails": (
+        "edit_file",
+        {"path": "here.txt", "old_string": "x", "new_string": "y"},
+        "fail, as things are: `old_string` is not in `here.txt`",
+    ),
+    "what is protected": ("write_file", {"path": ".git/x", "content": ""}, "fail, as things are: `.git/x` is not"),
+    "outside": ("write_file", {"path": "../outside/secret.txt", "content": ""}, "fail, as things are: "),
+    "behind a link": ("write_file", {"path": "link/secret.txt", "content": ""}, "fail, as things are: "),
+}
+
+
+@pytest.mark.parametrize("name", PREVIEWS)
+async def test_a_change_says_what_it_would_do_and_does_nothing(name: str, tmp_path: Path) -> None:
+    """For a person who is asked; nothing outside is read for that, either."""
+    tool, args, says = PREVIEWS[name]
+    files = world(tmp_path)
+    (files.root / "link").symlink_to(files.outside)
+    before = files.state_of_outside()
+    said = await files.tools[tool].preview(args)
+    assert said.startswith(says)
+    assert "the-secret" not in said
+    assert files.state_of_outside() == before
+    assert (files.root / "here.txt").read_text() == "here\n"
+    assert not (files.root / "new.txt").exists()

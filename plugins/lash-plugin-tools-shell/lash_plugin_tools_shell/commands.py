@@ -133,7 +133,8 @@ class Command:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={"PATH": asked["env"]["PATH"]},  # what it is given, its command can read
+                # What it is given, its command can read. It stays above all of them, and so it is marked, too.
+                env={"PATH": asked["env"]["PATH"], COOKIE: "supervisor"},
                 pass_fds=theirs,
                 start_new_session=True,
                 cwd="/",

@@ -10,7 +10,8 @@ from lash_plugin_tools_shell.options import ShellOptions
 __all__ = ["COOKIE", "environment"]
 
 COOKIE = "LASH_COMMAND"
-"""Says of which command a process is, to find it by if its supervisor was killed."""
+"""Says of which command a process is, to find it by if its supervisor was killed, and that a model is behind it: `lash`
+takes no answer to a question from such a process, or from one below it."""
 
 _FIXED = {"TERM": "dumb", "NO_COLOR": "1", "PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
 """Nobody sits before the terminal: no colours, no pages, no questions."""

@@ -2,8 +2,9 @@
 
 What it holds: nothing is written but the roots, `writable`, `/tmp` and what else is in memory only; no process outside
 is seen, signalled or read; folders with keys are empty, also below a root, and so are those with the sockets of the
-user's services, which would run things outside; with `network = false` there is none; and all of it ends with
-its first process, whatever it did to go on. What it doesn't: all else that the user may read can be read.
+user's services, which would run things outside, and lash's own, with what was said and what was approved; a `lash.toml`
+that is there can't be written; with `network = false` there is none; and all of it ends with its first process,
+whatever it did to go on. What it doesn't: all else that the user may read can be read, a store within a root written.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ log = logging.getLogger("lash.shell")
 
 TRY_S = 10.0
 """How long it may take to run nothing in a sandbox."""
+
+
+_SETTINGS = ("lash.toml", "lash.lock")
+"""Who writes these says what is asked about from the next start on."""
 
 
 class Sandbox:
@@ -52,7 +57,10 @@ class Sandbox:
             made.append("--unshare-net")
         made += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
         found = [_hiding(path) for path in map(_real, options.hidden) if os.path.exists(path)]  # noqa: PTH110
+        found += [_hiding(path) for path in _own_folders()]
         found += [("--bind", path, path) for path in map(_real, (*options.writable, *self._roots))]
+        settings = (os.path.join(root, name) for root in self._roots for name in _SETTINGS)  # noqa: PTH118
+        found += [("--ro-bind", path, path) for path in settings if os.path.exists(path)]  # noqa: PTH110
         # What is mounted later covers what is below it: so folders come before those within them.
         for each in sorted(found, key=lambda mount: mount[-1].rstrip("/").count("/")):
             made += each
@@ -67,6 +75,16 @@ class Sandbox:
 
 def _real(path: str) -> str:
     return os.path.realpath(os.path.expanduser(path))  # noqa: PTH111
+
+
+def _own_folders() -> list[str]:
+    """Where lash keeps what was said, and what was approved. They are made, lest a command makes them."""
+    from platformdirs import user_data_path, user_state_path
+
+    found = [_real(str(each("lash", appauthor=False))) for each in (user_data_path, user_state_path)]
+    for each in found:
+        os.makedirs(each, mode=0o700, exist_ok=True)  # noqa: PTH103
+    return found
 
 
 def _hiding(path: str) -> tuple[str, ...]:

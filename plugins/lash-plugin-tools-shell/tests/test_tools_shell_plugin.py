@@ -270,6 +270,19 @@ HELD = [
     ("a daemon", "env -i setsid sleep 1000 <&- >&- 2>&- & exit 0", "exit code 0", {}),
     ("its supervisor", "kill -9 $PPID; echo on", "exit code 0\non", {}),
     ("a signal for the host", "kill -0 {pid}", "exit code 1\n", {}),
+    (
+        "what was said",
+        "ls user/data/lash; echo x >user/data/lash/lash.db; ls user/data/lash",
+        "exit code 0\nlash.db",
+        {},
+    ),
+    ("what was approved", "echo x >user/state/lash/approvals; cat user/state/lash/approvals", "exit code 0\nx", {}),
+    (
+        "its settings",
+        "(echo x >lash.toml; mv lash.toml a; rm -f lash.toml) 2>&-; cat lash.toml",
+        "exit code 0\nmine",
+        {},
+    ),
 ]
 
 
@@ -287,6 +300,12 @@ async def test_what_the_sandbox_holds(
     assert BWRAP is not None
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{Path(BWRAP).parent}")
     monkeypatch.setenv("LASH_TEST_SECRET", "hunter2")
+    for name in ("DATA", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / "project" / "user" / name.lower()))
+    (tmp_path / "project" / "user" / "data" / "lash").mkdir(parents=True)
+    own = [tmp_path / "project" / each for each in ("lash.toml", "user/data/lash/lash.db")]
+    for each in own:
+        each.write_text("mine\n")
     folders = {key: (tmp_path / "outside").as_posix() for key in ("writable", "hidden") if key in options}
     given = {**options, **{key: (value,) for key, value in folders.items()}}
     async with open_shell(tmp_path, sandbox="bwrap", **given) as shell:
@@ -298,6 +317,8 @@ async def test_what_the_sandbox_holds(
         assert shell.alive() == []
         assert "sandbox" in shell.tools["shell"].manifest.description
     assert not Path("/etc/lash-test").exists()
+    assert [each.read_text() for each in own] == ["mine\n"] * 2
+    assert list((tmp_path / "project" / "user" / "state" / "lash").iterdir()) == []
 
 
 @pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
