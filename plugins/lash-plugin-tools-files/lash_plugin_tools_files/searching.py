@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -14,13 +13,14 @@ from lash_plugin_tools_files.beneath import checked_file, opened
 from lash_plugin_tools_files.globs import matcher
 from lash_plugin_tools_files.options import FilesOptions
 from lash_plugin_tools_files.patterns import LinePattern
+from lash_plugin_tools_files.reading import read_all
 from lash_plugin_tools_files.refusals import too_large
 from lash_plugin_tools_files.ripgrep import candidates, program
 from lash_plugin_tools_files.roots import Place
 from lash_plugin_tools_files.texts import BOM, is_binary, shortened
 from lash_plugin_tools_files.walking import Ignores, walk
 
-__all__ = ["Search", "read_all", "search"]
+__all__ = ["Search", "search"]
 
 FIRST = 100
 """So many files are looked into before ripgrep is asked."""
@@ -154,19 +154,6 @@ def _is_file(place: Place) -> bool:
         if error.code == "not_a_file":
             return False
         raise
-
-
-def read_all(fd: int, size: int, most: int) -> bytes:
-    """What is in a file, which may grow meanwhile, up to `most`."""
-    data = os.read(fd, size + 1)
-    if len(data) <= size and (not data or len(data) == size):
-        return data
-    pieces = [data]
-    taken = len(data)
-    while taken <= most and (piece := os.read(fd, 1 << 20)):
-        pieces.append(piece)
-        taken += len(piece)
-    return b"".join(pieces)[:most]
 
 
 # ---- lines ----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import anyio.from_thread
@@ -18,12 +19,14 @@ from lash_hookspecs.tools import Tool, ToolError
 from lash_plugin_tools_files.beneath import checked_file, opened
 from lash_plugin_tools_files.edits import edited
 from lash_plugin_tools_files.globs import matcher
+from lash_plugin_tools_files.numbering import numbered
 from lash_plugin_tools_files.options import FilesOptions
 from lash_plugin_tools_files.patterns import LinePattern
+from lash_plugin_tools_files.reading import blocks, read_all
 from lash_plugin_tools_files.refusals import refused, too_large
 from lash_plugin_tools_files.roots import Place, Roots
-from lash_plugin_tools_files.searching import Search, read_all, search
-from lash_plugin_tools_files.texts import BOM, binary, decoded, is_binary, numbered
+from lash_plugin_tools_files.searching import Search, search
+from lash_plugin_tools_files.texts import BOM, binary, decoded, is_binary
 from lash_plugin_tools_files.walking import Ignores, walk
 from lash_plugin_tools_files.writing import replace
 
@@ -98,10 +101,12 @@ class Files:
                 raise self._too_large(place, found.st_size)
             if found.st_size > at_most:
                 return None
-            data = read_all(fd, found.st_size, options.max_file_bytes)
-        if is_binary(data):
-            raise binary(place.shown, data)
-        return numbered(place.shown, data, offset, limit, options.max_output_bytes, options.max_line_chars)
+            pieces = blocks(fd, found.st_size, options.max_file_bytes)
+            first = next(pieces, b"")
+            if is_binary(first):
+                raise binary(place.shown, first, found.st_size)
+            most = options.max_output_bytes, options.max_line_chars
+            return numbered(place.shown, chain([first], pieces), offset, limit, *most)
 
     def glob(self, pattern: Path, path: str = ".", limit: Annotated[int, Ge(1), Le(10_000)] = 500) -> str:
         """Find files by their names: one path a line, in order.

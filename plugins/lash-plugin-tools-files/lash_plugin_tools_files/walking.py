@@ -78,7 +78,7 @@ def walk(start: Place, ignores: Ignores) -> Generator[Parts, None, None]:
 
     What can't be listed by now, or lies too deep, is passed over.
     """
-    with folder(start, listed=True) as fd:
+    with folder(start) as fd:
         yield from _below(fd, start.parts, (), ignores)
 
 

@@ -7,17 +7,22 @@ import os
 import stat
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pluggy
 import pytest
 from files_kit import world
+from hypothesis import given, strategies as st
 
 from lash_framework.testing import call
-from lash_hookspecs import ConfigurationError, PluginError, ToolCallSuccess, ToolEffect, specs
+from lash_hookspecs import ConfigurationError, PluginError, ToolCallSuccess, ToolEffect, ToolError, specs
 from lash_plugin_tools_files import plugin, writing
+from lash_plugin_tools_files.numbering import numbered
 from lash_plugin_tools_files.options import FilesOptions
+from lash_plugin_tools_files.texts import shortened
 from lash_plugin_tools_files.tools import files_tools
 
 beside_a_mode = pytest.mark.skipif(
@@ -172,6 +177,62 @@ async def test_a_large_file_is_read_in_a_thread(tmp_path: Path) -> None:
     assert (await at.call("read_file", path="f", offset=60_000)) == "60000\t0123456789\n(lines 60000–60000 of 60,000)"
 
 
+@pytest.mark.parametrize("lines", [1, 2000, 40_000])
+async def test_what_a_read_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
+    """A look at each name and at each block: no thread for a small file, and never all of its lines in memory.
+
+    It was five times the text at once, which the process got from the system, and gave back, for each read.
+    """
+    at = world(tmp_path)
+    (at.root / "sub" / "f").write_bytes(b"%060d\n" % 7 * lines)
+    counts = dict.fromkeys(("open", "close", "fstat", "read", "run_sync"), 0)
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*given: Any, **named: Any) -> Any:
+            counts[name] += 1
+            return function(*given, **named)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in counts:
+            where = os if name != "run_sync" else anyio.to_thread
+            patch.setattr(where, name, counted(name, getattr(where, name)))
+        tracemalloc.start()
+        try:
+            said = await at.call("read_file", path="sub/f")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    is_large = lines * 61 > 256 * 1024
+    looks = 2 if is_large else 1  # at its size, before a thread begins
+    blocks = -(-lines * 61 // (32 * 1024))
+    assert counts == {"open": 3 * looks, "close": 3 * looks, "fstat": looks, "read": blocks, "run_sync": is_large}
+    assert said.count("\n") == min(lines, 2000) - (lines <= 2000)
+    assert peak < 2.5 * len(said) + 250_000
+
+
+BROKEN = st.lists(
+    st.sampled_from([b"a", b"\n", b"\r\n", b"\r", b"\xff", "é".encode(), b"\xe2\x82", b"longer"]), max_size=9
+)
+
+
+@given(BROKEN.map(b"".join), st.integers(1, 4), st.integers(1, 4), st.integers(1, 9), st.sampled_from([3, 100]))
+def test_blocks_change_nothing(data: bytes, offset: int, limit: int, size: int, most: int) -> None:
+    """Wherever a block ends, in a line, a character or a line's end."""
+    text = data.decode(errors="replace")
+    lines = [each.removesuffix("\r") for each in text.removesuffix("\n").split("\n")] if text else []
+    blocks = [data[at : at + size] for at in range(0, len(data), size)]
+    wanted = lines[offset - 1 : offset - 1 + limit]
+    try:
+        said = numbered("f", blocks, offset, limit, 1000, most)
+    except ToolError:
+        assert not wanted
+        return
+    rows = [f"{offset + at}\t{shortened(line, most)}" for at, line in enumerate(wanted)] or ["(the file is empty)"]
+    assert said.split("\n(lines ")[0] == "\n".join(rows)
+
+
 # ---- writing --------------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +306,7 @@ import sys, anyio
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from files_kit import world
+from hypothesis import given, strategies as st
 
 async def main():
     at = world(Path({folder!r}))
