@@ -28,6 +28,7 @@ from lash_plugin_tools_files.roots import Place, Roots
 from lash_plugin_tools_files.searching import Search, search
 from lash_plugin_tools_files.texts import BOM, binary, decoded, is_binary
 from lash_plugin_tools_files.walking import Ignores, walk
+from lash_plugin_tools_files.watch import Watch
 from lash_plugin_tools_files.writing import replace
 
 __all__ = ["Files", "files_tools"]
@@ -121,9 +122,7 @@ class Files:
         fits, place = matcher(pattern), self._roots.place(path)
         most = min(limit, self._options.max_results)
         found: list[str] = []
-        for count, names in enumerate(walk(place, Ignores(place, self._options))):
-            if count % 256 == 0:
-                _wanted()
+        for names in walk(place, Ignores(place, self._options), self._watch()):
             if fits("/".join(names)):
                 if len(found) == most:
                     return "\n".join([*found, f"(more than {most}; narrow the pattern)"])
@@ -163,7 +162,7 @@ class Files:
             context=context,
             limit=min(limit, self._options.max_results),
         )
-        return search(self._roots.place(path), asked, self._options, _wanted)
+        return search(self._roots.place(path), asked, self._options, self._watch())
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
@@ -208,6 +207,9 @@ class Files:
         lines = ", ".join(map(str, made.lines[:20])) + (", …" if len(made.lines) > 20 else "")
         s = "s" if len(made.lines) > 1 else ""
         return f"edited {place.shown}: {len(made.lines)} replacement{s}, in line{s} {lines}"
+
+    def _watch(self) -> Watch:
+        return Watch(self._options.search_limit_s, _wanted)
 
     def _writable(self, path: str) -> Place:
         place = self._roots.place(path)
