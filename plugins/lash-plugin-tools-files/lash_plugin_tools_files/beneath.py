@@ -75,24 +75,43 @@ def folder(place: Place) -> Iterator[int]:
 
 def _opened(place: Place, parts: Sequence[str], flags: int, *, make: bool = False) -> int:
     """Open the names one below the other, the last one with these flags."""
-    ahead = len(parts)
-    try:
-        # The user named the root, and may have done so by a link.
-        fd = os.open(place.root.path, (_SEARCH if ahead else flags) & ~os.O_NOFOLLOW)
-    except OSError as error:
-        raise system_error(place.root.path, error) from error
+    fd, ahead = _root(place, flags if not parts else _SEARCH), len(parts)
     for name in parts:
         ahead -= 1
-        try:
-            if make:
-                _make_folder(name, fd)
-            below = os.open(name, _SEARCH if ahead else flags, dir_fd=fd)
-        except OSError as error:
-            raise _link(place, name, fd, error) or system_error(place.shown, error) from error
-        finally:
-            os.close(fd)
-        fd = below
+        fd = _below(place.shown, name, fd, flags if not ahead else _SEARCH, make=make)
     return fd
+
+
+def _root(place: Place, flags: int) -> int:
+    """The folder that the user named. If another one is in its place by now, no link may lead there."""
+    root = place.root
+    try:
+        fd = os.open("/" + "/".join(root.real), flags)
+        found = os.fstat(fd)
+    except OSError as error:
+        if error.errno not in _LINK:
+            raise system_error(root.path, error) from error
+    else:
+        if (found.st_dev, found.st_ino) == root.identity:
+            return fd
+        os.close(fd)
+    fd, ahead = os.open("/", flags if not root.real else _SEARCH), len(root.real)
+    for name in root.real:
+        ahead -= 1
+        fd = _below(root.path, name, fd, flags if not ahead else _SEARCH)
+    return fd
+
+
+def _below(shown: str, name: str, parent: int, flags: int, *, make: bool = False) -> int:
+    """Open a name in a folder, and close the folder."""
+    try:
+        if make:
+            _make_folder(name, parent)
+        return os.open(name, flags, dir_fd=parent)
+    except OSError as error:
+        raise _link(shown, name, parent, error) or system_error(shown, error) from error
+    finally:
+        os.close(parent)
 
 
 def _make_folder(name: str, parent: int) -> None:
@@ -100,7 +119,7 @@ def _make_folder(name: str, parent: int) -> None:
         os.mkdir(name, dir_fd=parent)
 
 
-def _link(place: Place, name: str, parent: int, error: OSError) -> ToolError | None:
+def _link(shown: str, name: str, parent: int, error: OSError) -> ToolError | None:
     """What to say if it is a symbolic link."""
     if error.errno not in _LINK:
         return None
@@ -111,6 +130,6 @@ def _link(place: Place, name: str, parent: int, error: OSError) -> ToolError | N
     target = target.encode(errors="backslashreplace").decode()
     return refused(
         "symbolic_link",
-        f"`{place.shown}`: `{name}` is a symbolic link, and none is followed; it leads to `{target}`: "
+        f"`{shown}`: `{name}` is a symbolic link, and none is followed; it leads to `{target}`: "
         "if that is within the folders that may be used, say its own path",
     )

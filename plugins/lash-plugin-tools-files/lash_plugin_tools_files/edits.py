@@ -30,7 +30,7 @@ def edited(shown: str, text: str, old: str, new: str, *, replace_all: bool = Fal
         raise invalid("edit_empty", "`old_string` is empty; to write a whole file, use `write_file`")
     if old == new:
         raise invalid("edit_same", "`old_string` and `new_string` are the same: there is nothing to change")
-    if "\r\n" in text and "\r" not in old and old not in text:
+    if "\r\n" in text and "\r" not in old and (old not in text or text.count("\n") == text.count("\r\n")):
         old, new = old.replace("\n", "\r\n"), new.replace("\r\n", "\n").replace("\n", "\r\n")
     found = _places(text, old)
     if not found:

@@ -49,7 +49,7 @@ def candidates(
         command.append(f"--glob={glob if '/' not in glob else '/' + glob.removeprefix('./')}")
     command += [f"--glob=!**/{each}" for each in options.skip if _SIMPLE.issuperset(each)]
     command += ["--regexp", pattern, "--", "."]
-    where = "/".join((place.root.path, *place.parts))
+    where = "/" + "/".join((*place.root.real, *place.parts))
     try:
         process = subprocess.Popen(
             command, cwd=where, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE

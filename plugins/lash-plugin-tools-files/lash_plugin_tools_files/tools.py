@@ -24,7 +24,7 @@ from lash_plugin_tools_files.options import FilesOptions
 from lash_plugin_tools_files.patterns import LinePattern
 from lash_plugin_tools_files.reading import blocks, read_all
 from lash_plugin_tools_files.refusals import refused, too_large
-from lash_plugin_tools_files.roots import Place, Roots
+from lash_plugin_tools_files.roots import Place, Roots, plain_name
 from lash_plugin_tools_files.searching import Search, search
 from lash_plugin_tools_files.texts import BOM, binary, decoded, is_binary
 from lash_plugin_tools_files.walking import Ignores, walk
@@ -66,7 +66,7 @@ class Files:
     def __init__(self, options: FilesOptions) -> None:
         self._options = options
         self._roots = Roots(options.roots)
-        self._protected = frozenset(each.casefold() for each in options.protected)
+        self._protected = frozenset(map(plain_name, options.protected))
         # Two edits of one file, made by calls of one answer, must not read the same text and lose one another.
         self._editing = threading.Lock()
 
@@ -214,7 +214,7 @@ class Files:
     def _writable(self, path: str) -> Place:
         place = self._roots.place(path)
         for name in place.parts:
-            if name.casefold() in self._protected:
+            if plain_name(name) in self._protected:
                 raise refused(
                     "protected",
                     f"`{place.shown}` is not written: `{name}` is protected (`plugin.tools-files.protected`)",

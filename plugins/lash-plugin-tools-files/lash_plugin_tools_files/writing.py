@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 
+from lash_plugin_tools_files.access import same_access
 from lash_plugin_tools_files.beneath import parent_folder
 from lash_plugin_tools_files.refusals import invalid, refused, system_error
 from lash_plugin_tools_files.roots import Place
@@ -35,7 +36,10 @@ def replace(place: Place, data: bytes, *, unless: Callable[[os.stat_result | Non
         try:
             fd = os.open(temporary, _CREATE, 0o666 if old is None else 0o600, dir_fd=parent)
             try:
-                _write(fd, data, old)
+                _write(fd, data)
+                if old is not None:
+                    same_access(fd, old, f"/proc/self/fd/{parent}/{name}")
+                os.fsync(fd)
                 if unless(_there(place, name, parent)):
                     raise refused(
                         "changed_meanwhile", f"`{place.shown}` was changed by somebody else just now: read it again"
@@ -68,17 +72,10 @@ def _there(place: Place, name: str, parent: int) -> os.stat_result | None:
     return found
 
 
-def _write(fd: int, data: bytes, old: os.stat_result | None) -> None:
+def _write(fd: int, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(fd, left) :]
-    if old is not None:
-        if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
-            with suppress(PermissionError):
-                os.fchown(fd, old.st_uid, old.st_gid)
-        # Not the bits that lend somebody's rights to whoever runs it: what is in it now was written by a model.
-        os.fchmod(fd, stat.S_IMODE(old.st_mode) & 0o777)
-    os.fsync(fd)
 
 
 def _sync_folder(parent: int) -> None:
