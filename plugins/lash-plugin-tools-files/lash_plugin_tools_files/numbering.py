@@ -12,7 +12,7 @@ from functools import lru_cache
 from io import BytesIO
 
 from lash_plugin_tools_files.refusals import invalid
-from lash_plugin_tools_files.texts import shortened
+from lash_plugin_tools_files.texts import shortened, within
 
 __all__ = ["numbered"]
 
@@ -33,7 +33,8 @@ def numbered(shown: str, blocks: Iterable[bytes], offset: int, limit: int, max_b
         piece, count = _piece(end + 1, lines, max_line), len(lines)
         size = (len(piece) if piece.isascii() else len(piece.encode())) + 1
         if size > left:
-            rows = _fitting(piece, left, at_least=not said)
+            rows = piece.split("\n")
+            rows = within(rows, left) or rows[: not said]  # one at least, whatever it has
             piece, count = "\n".join(rows), len(rows)
         if said and count:
             said += "\n"
@@ -105,17 +106,6 @@ def _may_have_longer(data: bytes, most: int) -> bool:
 def _shortened(line: bytes, most: int) -> bytes:
     text = line.removesuffix(b"\n").removesuffix(b"\r")
     return shortened(text.decode(errors="replace"), most).encode() + line[len(text) :]
-
-
-def _fitting(piece: str, most: int, *, at_least: bool) -> list[str]:
-    """Its first rows that have at most so many bytes; the very first one in any case, where `at_least` one must be."""
-    rows: list[str] = []
-    for row in piece.split("\n"):
-        most -= len(row.encode()) + 1
-        if most < 0 and (rows or not at_least):
-            break
-        rows.append(row)
-    return rows
 
 
 def _rows(first: int, count: int) -> list[bytes]:

@@ -63,7 +63,7 @@ def candidates(
                     said, complaints = process.communicate(timeout=_LOOK_S)
                     break
                 except subprocess.TimeoutExpired:
-                    watch()
+                    watch.look()
         except BaseException:
             process.kill()
             raise

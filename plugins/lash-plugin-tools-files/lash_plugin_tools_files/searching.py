@@ -16,7 +16,7 @@ from lash_plugin_tools_files.reading import read_all
 from lash_plugin_tools_files.refusals import too_large
 from lash_plugin_tools_files.ripgrep import candidates, program
 from lash_plugin_tools_files.roots import Place
-from lash_plugin_tools_files.texts import BOM, is_binary, shortened
+from lash_plugin_tools_files.texts import BOM, is_binary, shortened, within
 from lash_plugin_tools_files.walking import Ignores, walk
 from lash_plugin_tools_files.watch import Watch
 
@@ -42,7 +42,7 @@ class Search:
 def search(start: Place, asked: Search, options: FilesOptions, watch: Watch) -> str:
     """The matches, as text; what was left out is said in its last line. Raises `ToolError`."""
     rows: list[str] = []
-    size = matches = 0
+    matches, left = 0, options.max_output_bytes
     more = ""
     for place, data in _texts(start, asked, options, watch):
         text = data.decode(errors="surrogateescape").removeprefix(BOM)
@@ -56,15 +56,16 @@ def search(start: Place, asked: Search, options: FilesOptions, watch: Watch) -> 
         matches += taken
         if asked.context and rows and said and asked.output == "lines":
             rows.append("--")
-        rows += said
-        size += sum(map(len, said))
+        fitting = within(said, left)
+        rows += fitting
+        left -= sum(len(row.encode()) + 1 for row in fitting)
+        if len(fitting) < len(said):
+            more = "(the output ends here, as it is too long; narrow the search)"
+            break
         if is_cut:
             more = f"(more than {asked.limit}; narrow the search, or raise `limit`)"
             break
-        if size > options.max_output_bytes:
-            more = "(the output ends here, as it is too long; narrow the search)"
-            break
-    if not rows:
+    if not rows and not more:
         return "(no matches)"
     return "\n".join([*rows, more] if more else rows)
 
@@ -73,7 +74,7 @@ def _texts(start: Place, asked: Search, options: FilesOptions, watch: Watch) -> 
     """The files to look into, and what is in them."""
     needle = asked.pattern.first.needle if asked.pattern.first is not None else None
     for place, is_named in _files(start, asked, options, watch):
-        watch()
+        watch.look()
         try:
             with opened(place) as fd:
                 found = checked_file(place, fd, hard_links=options.hard_links)

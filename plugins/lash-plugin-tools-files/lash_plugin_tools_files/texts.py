@@ -5,10 +5,12 @@ A line ends with a line feed, and with nothing else: `read_file`, `edit_file` an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lash_hookspecs.tools import ToolError
 from lash_plugin_tools_files.refusals import invalid
 
-__all__ = ["BOM", "binary", "decoded", "is_binary", "shortened"]
+__all__ = ["BOM", "binary", "decoded", "is_binary", "shortened", "within"]
 
 BOM = "\ufeff"
 _LOOKED_AT = 8192
@@ -49,3 +51,14 @@ def binary(shown: str, data: bytes, size: int) -> ToolError:
 def shortened(line: str, most: int) -> str:
     """A line of at most so many characters, and how many are left out."""
     return line if len(line) <= most else f"{line[:most]} … ({len(line) - most:,} more characters)"
+
+
+def within(rows: Sequence[str], most: int) -> list[str]:
+    """The first rows, of at most so many bytes together, each with a line feed."""
+    taken: list[str] = []
+    for row in rows:
+        most -= len(row.encode()) + 1
+        if most < 0:
+            break
+        taken.append(row)
+    return taken

@@ -122,11 +122,14 @@ class Files:
         fits, place = matcher(pattern), self._roots.place(path)
         most = min(limit, self._options.max_results)
         found: list[str] = []
+        left = self._options.max_output_bytes
         for names in walk(place, Ignores(place, self._options), self._watch()):
             if fits("/".join(names)):
-                if len(found) == most:
-                    return "\n".join([*found, f"(more than {most}; narrow the pattern)"])
-                found.append(place.child(*names).shown)
+                shown = place.child(*names).shown
+                left -= len(shown.encode()) + 1
+                if len(found) == most or left < 0:
+                    return "\n".join([*found, f"(more than {len(found)}; narrow the pattern)"])
+                found.append(shown)
         return "\n".join(found) or "(no files)"
 
     def grep(
@@ -200,13 +203,14 @@ class Files:
                     raise self._too_large(place, found.st_size)
                 text = decoded(place.shown, read_all(fd, found.st_size, self._options.max_file_bytes))
             bom = BOM if text.startswith(BOM) else ""
-            made = edited(place.shown, text.removeprefix(BOM), old_string, new_string, replace_all=replace_all)
+            bare, most = text.removeprefix(BOM), self._options.max_file_bytes
+            made = edited(place.shown, bare, old_string, new_string, replace_all=replace_all, most=most)
             data = (bom + made.text).encode()
             self._fits(place, len(data))
             replace(place, data, unless=lambda now: _state(now) != _state(found))
-        lines = ", ".join(map(str, made.lines[:20])) + (", …" if len(made.lines) > 20 else "")
-        s = "s" if len(made.lines) > 1 else ""
-        return f"edited {place.shown}: {len(made.lines)} replacement{s}, in line{s} {lines}"
+        lines = ", ".join(map(str, made.lines)) + (", …" if made.count > len(made.lines) else "")
+        s = "s" if made.count > 1 else ""
+        return f"edited {place.shown}: {made.count} replacement{s}, in line{s} {lines}"
 
     def _watch(self) -> Watch:
         return Watch(self._options.search_limit_s, _wanted)

@@ -82,7 +82,7 @@ def _below(fd: int, start: Parts, at: Parts, ignores: Ignores, watch: Watch) -> 
             (each.name, each.is_dir(follow_symlinks=False), each.is_file(follow_symlinks=False)) for each in entries
         )
     for name, is_folder, is_file in found:
-        watch()
+        watch.glance()
         if not (is_folder or is_file) or ignores.ignored((*start, *at, name), is_folder=is_folder):
             continue
         if is_file:

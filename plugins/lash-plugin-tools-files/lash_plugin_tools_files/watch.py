@@ -13,10 +13,7 @@ _OFTEN = 64
 
 
 class Watch:
-    """Called at each step of a search, it raises once nobody wants it any more, or its time is over.
-
-    `wanted` raises by itself, and is asked at some of the steps only.
-    """
+    """Asked at each step of a search, it raises once nobody wants it any more, or its time is over."""
 
     def __init__(self, limit_s: float, wanted: Callable[[], None] = lambda: None) -> None:
         self._limit_s = limit_s
@@ -24,10 +21,16 @@ class Watch:
         self._wanted = wanted
         self._steps = 0
 
-    def __call__(self) -> None:
+    def look(self) -> None:
+        """Look at both: for steps that may take long."""
+        self._wanted()
+        _ = self.left
+
+    def glance(self) -> None:
+        """The same for steps that are many: whether it is wanted is looked at now and then."""
+        self._steps += 1
         if self._steps % _OFTEN == 0:
             self._wanted()
-        self._steps += 1
         _ = self.left
 
     @property

@@ -122,6 +122,13 @@ def test_what_is_like_nothing_is_not_looked_for_for_ever(monkeypatch: pytest.Mon
     assert len(counted) == 6
 
 
+def test_an_edit_that_would_be_too_large_is_not_made() -> None:
+    """The size was looked at once it had been made: a megabyte for each of a million letters was a terabyte."""
+    with pytest.raises(ToolError, match="`f` would have 1,000,000,000,000 characters, and may have 10") as caught:
+        edited("f", "a" * 10**6, "a", "b" * 10**6, replace_all=True, most=10)
+    assert caught.value.code == "too_large"
+
+
 @given(st.text("ab\n", max_size=30), st.text("ab\n", min_size=1, max_size=3), st.text("abc\n", max_size=4))
 def test_all_edits_are_those_of_replace_and_name_their_lines(text: str, old: str, new: str) -> None:
     try:
@@ -130,6 +137,6 @@ def test_all_edits_are_those_of_replace_and_name_their_lines(text: str, old: str
         assert old == new or old not in text
         return
     assert made.text == text.replace(old, new)
-    assert len(made.lines) == text.count(old)
+    assert (made.count, len(made.lines)) == (text.count(old), min(text.count(old), 20))
     assert list(made.lines) == sorted(made.lines)
     assert not made.lines or made.lines[0] == text[: text.index(old)].count("\n") + 1

@@ -215,6 +215,22 @@ def test_gitignore_is_read_as_git_reads_it(tmp_path: Path) -> None:
     assert 30 < len(ours) < len(paths) - 30
 
 
+async def test_a_result_has_its_size_whatever_is_in_it(tmp_path: Path) -> None:
+    """The limit was looked at behind each file, and never for names: one file with context gave ten megabytes."""
+    at = world(tmp_path, max_output_bytes=1000)
+    (at.root / "é.txt").write_text("é" * 400 + "\n" + "é\n" * 5000)
+    (at.root / "sub" / ("n" * 200)).mkdir()
+    for number in range(20):
+        (at.root / "sub" / ("n" * 200) / f"{number:02}").touch()
+    end = "(the output ends here, as it is too long; narrow the search)"
+    for context in (0, 20):
+        said = await at.call("grep", pattern="é", limit=10_000, context=context)
+        assert said.endswith(f"\n{end}")
+        assert 800 < len(said.encode()) < 1100
+    said = await at.call("glob", pattern="[0-9]*")
+    assert said.endswith("\n(more than 4; narrow the pattern)")
+
+
 async def test_a_search_for_names_has_a_limit_too(tmp_path: Path) -> None:
     at = world(tmp_path, search_limit_s=1e-9)
     assert (await at.said("glob", pattern="*")).startswith("search_timeout: the search took longer than 1e-09 s")
