@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -17,6 +18,7 @@ __all__ = ["TEMPORARY", "replace"]
 TEMPORARY = ".lash-tmp-"
 """How the names of files begin that are being written. A process that was killed may leave one."""
 
+_EFFECTIVE = os.access in os.supports_effective_ids
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -32,6 +34,9 @@ def replace(place: Place, data: bytes, *, unless: Callable[[os.stat_result | Non
     name = place.parts[-1]
     with parent_folder(place, make=True) as parent:
         old = _there(place, name, parent)
+        # Putting another file in its place needs the folder's permission only: who made it read-only means it.
+        if old is not None and not os.access(name, os.W_OK, dir_fd=parent, effective_ids=_EFFECTIVE):
+            raise system_error(place.shown, PermissionError(errno.EACCES, ""))
         temporary = f"{TEMPORARY}{os.urandom(8).hex()}"
         try:
             fd = os.open(temporary, _CREATE, 0o666 if old is None else 0o600, dir_fd=parent)

@@ -263,6 +263,22 @@ async def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     assert (at.root / "here.txt").read_text() == "here\n"
 
 
+async def test_a_file_that_may_not_be_written_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new file in its place takes no permission of its own: `chmod -w` kept nothing from a model."""
+    at = world(tmp_path)
+    (at.root / "here.txt").chmod(0o444)
+    may = os.access
+
+    def nobody(path: str, mode: int, **named: Any) -> bool:  # tests may run as root, who may write all
+        return may(path, mode, **named) and bool(os.stat(path, dir_fd=named["dir_fd"]).st_mode & 0o200)
+
+    monkeypatch.setattr(writing.os, "access", nobody)
+    for name, args in (("write_file", {"content": "x"}), ("edit_file", {"old_string": "here", "new_string": "x"})):
+        said = await at.said(name, path="here.txt", **args)
+        assert said == "permission_denied: `here.txt`: permission denied by the system"
+    assert (at.root / "here.txt").read_text() == "here\n"
+
+
 async def test_a_disk_that_is_full_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
     """The system itself writes a part, and refuses the rest."""
     at = world(tmp_path)
