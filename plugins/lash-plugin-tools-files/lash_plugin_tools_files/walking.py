@@ -7,10 +7,11 @@ from collections.abc import Generator
 from contextlib import suppress
 
 from lash_hookspecs.tools import ToolError
+from lash_plugin_tools_files.automaton import Automaton
 from lash_plugin_tools_files.beneath import folder, opened
 from lash_plugin_tools_files.ignoring import Rules
 from lash_plugin_tools_files.options import FilesOptions
-from lash_plugin_tools_files.roots import Place
+from lash_plugin_tools_files.roots import Place, plain_name
 from lash_plugin_tools_files.watch import Watch
 from lash_plugin_tools_files.writing import TEMPORARY
 
@@ -30,7 +31,7 @@ class Ignores:
 
     def __init__(self, start: Place, options: FilesOptions) -> None:
         self._start = start
-        self._skip = frozenset(options.skip)
+        self._skip = Automaton([[plain_name(each)] for each in options.skip])
         self._is_on = options.gitignore
         self._rules: dict[Parts, Rules | None] = {}
         self._from = 0
@@ -40,7 +41,9 @@ class Ignores:
     def ignored(self, parts: Parts, *, is_folder: bool) -> bool:
         """Whether this is passed over, given that no folder above it is."""
         name = parts[-1]
-        return name in self._skip or name.startswith(TEMPORARY) or (self._is_on and self._by_rules(parts, is_folder))
+        if self._skip.fits([plain_name(name)]) or name.startswith(TEMPORARY):
+            return True
+        return self._is_on and self._by_rules(parts, is_folder)
 
     def within_ignored(self, parts: Parts) -> bool:
         """Whether a file, or any folder from the start down to it, is passed over."""

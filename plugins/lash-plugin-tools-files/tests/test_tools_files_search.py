@@ -90,6 +90,22 @@ async def test_who_names_what_is_ignored_gets_it(tmp_path: Path) -> None:
     assert await at.call("glob", pattern="*", path="src/deep") == "src/deep/er/x.py"
 
 
+@both
+async def test_names_that_are_passed_over_may_be_patterns(
+    tmp_path: Path, ripgrep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "FIRST", 0)
+    at = world(tmp_path, skip=(".env.*", "id_?sa", "[a-c]uild"), ripgrep=ripgrep)
+    for name in (".env", ".env.x", ".ENV.y", "id_rsa", "id_rrsa", "sub/build/a", "sub/zuild"):
+        (at.root / name).parent.mkdir(exist_ok=True)
+        (at.root / name).write_text("x")
+    assert await at.call("grep", pattern="x", output="files") == ".env\nid_rrsa\nsub/zuild"
+    assert await at.call("grep", pattern="x", path=".env.x") == ".env.x:1:x"
+    assert await at.call("grep", pattern="x", path="sub/build") == "sub/build/a:1:x"
+    with pytest.raises(ValueError, match=r"`plugin.tools-files.skip`: '\[z-a\]' is no pattern of names"):
+        FilesOptions(skip=("[z-a]",))
+
+
 async def test_glob_says_that_there_is_more(tmp_path: Path) -> None:
     at = world(tmp_path)
     said = await at.call("glob", pattern="**", limit=1)
