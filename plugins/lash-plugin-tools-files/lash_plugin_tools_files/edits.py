@@ -22,7 +22,7 @@ class Edited(NamedTuple):
     """The new text, how often something was replaced in it, and the first of the lines in which that is."""
 
     text: str
-    count: int
+    times: int
     lines: tuple[int, ...]
 
 

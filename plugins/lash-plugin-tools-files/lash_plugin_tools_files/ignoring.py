@@ -23,7 +23,7 @@ class Rules:
     """The rules of one file, up to a limit; what can't be read is none. The last one that fits decides."""
 
     def __init__(self, text: str) -> None:
-        found = []
+        found: list[tuple[list[str], bool, bool]] = []
         for line in text.removeprefix("\ufeff").split("\n"):
             rule = _rule(line.removesuffix("\r"))
             if rule is not None and len(found) < _MOST:

@@ -208,9 +208,9 @@ class Files:
             data = (bom + made.text).encode()
             self._fits(place, len(data))
             replace(place, data, unless=lambda now: _state(now) != _state(found))
-        lines = ", ".join(map(str, made.lines)) + (", …" if made.count > len(made.lines) else "")
-        s = "s" if made.count > 1 else ""
-        return f"edited {place.shown}: {made.count} replacement{s}, in line{s} {lines}"
+        lines = ", ".join(map(str, made.lines)) + (", …" if made.times > len(made.lines) else "")
+        s = "s" if made.times > 1 else ""
+        return f"edited {place.shown}: {made.times} replacement{s}, in line{s} {lines}"
 
     def _watch(self) -> Watch:
         return Watch(self._options.search_limit_s, _wanted)

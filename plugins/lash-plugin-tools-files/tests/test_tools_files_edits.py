@@ -137,6 +137,6 @@ def test_all_edits_are_those_of_replace_and_name_their_lines(text: str, old: str
         assert old == new or old not in text
         return
     assert made.text == text.replace(old, new)
-    assert (made.count, len(made.lines)) == (text.count(old), min(text.count(old), 20))
+    assert (made.times, len(made.lines)) == (text.count(old), min(text.count(old), 20))
     assert list(made.lines) == sorted(made.lines)
     assert not made.lines or made.lines[0] == text[: text.index(old)].count("\n") + 1
