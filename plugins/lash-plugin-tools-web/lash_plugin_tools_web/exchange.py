@@ -26,6 +26,9 @@ _STEP = 256 * 1024
 _MEMBERS, _MEMBER = 16, 1024
 """So many members of a packed file may be empty or small; of more, each has at least so many bytes."""
 
+_CHUNKS, _CHUNK = 4096, 64
+"""The same for chunks of HTTP: a megabyte of single bytes takes a minute to take apart."""
+
 
 @frozen(kw_only=True)
 class Answer:
@@ -97,9 +100,12 @@ async def _read(chunks: AsyncIterator[bytes], encoding: str, limit: int, target:
         raise FetchFailed(
             "bad_answer", f"{target.url} answered in the encoding {encoding[:40]!r}, which wasn't asked for"
         )
-    read, members, kept = 0, 1, bytearray()
+    read, members, count, kept = 0, 1, 0, bytearray()
     async for chunk in chunks:
         read += len(chunk)
+        count += 1
+        if count > _CHUNKS + read // _CHUNK:
+            raise FetchFailed("bad_answer", f"{target.url} sends its answer in too many pieces")
         while chunk and len(kept) <= limit:
             if unpack is None:
                 kept += chunk

@@ -172,6 +172,19 @@ async def test_no_more_than_the_limit_is_read(answer: Any) -> None:
     assert (len(page.answer.body), page.answer.is_cut) == (100_000, True)
 
 
+async def _hints(stream: Any, request: Request) -> None:
+    while True:
+        await stream.send(b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 60_000 + b"\r\n\r\n")
+
+
+async def test_what_is_no_answer_has_a_limit_too() -> None:
+    """Hints may come before an answer, each of them within the limits of a header, and without an end."""
+    async with serving(lambda _: _hints) as server:
+        with pytest.raises(ToolError) as failed:
+            await Fetcher(local(max_bytes=1000)).get(f"http://127.0.0.1:{server.port}/")
+    assert failed.value.code == "bad_answer"
+
+
 @pytest.mark.parametrize(
     ("size", "is_cut"), [(999, False), (1000, False), (1001, True)], ids=["below", "exactly", "above"]
 )
@@ -260,13 +273,15 @@ async def test_a_cancel_leaves_nothing_open() -> None:
         (http(b"no gzip", content_encoding="gzip"), "bad_answer", False),
         (http(gzip.compress(b"") * 5000, content_encoding="gzip"), "bad_answer", False),
         (http(gzip.compress(b"x") * 5000, content_encoding="gzip"), "bad_answer", False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 6000, "bad_answer", False),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 60_000 + b"\r\n\r\n", "bad_answer", True),
         (http(b"x", content_encoding="br"), "bad_answer", False),
         (http(b"x", content_encoding="gzip, gzip"), "bad_answer", False),
         (redirect("http://[::1/"), "bad_url", False),
         (redirect("file:///etc/passwd"), "refused_scheme", False),
     ],
     ids=["404", "403", "429", "503", "599", "ssh", "nothing", "cut", "chunks", "headers", "no-gzip", "empty-members",
-         "small-members", "brotli", "twice",
+         "small-members", "small-chunks", "hints", "brotli", "twice",
          "bad-redirect", "file-redirect"],
 )  # fmt: skip
 async def test_what_is_no_page_says_so(answer: bytes, code: str, again: bool) -> None:
