@@ -85,6 +85,7 @@ def searches(root: Path, rg: str | None) -> None:
     from lash_plugin_tools_files.patterns import LinePattern
     from lash_plugin_tools_files.roots import Roots
     from lash_plugin_tools_files.searching import Search, search
+    from lash_plugin_tools_files.watch import Watch
 
     if rg is not None:
         print(
@@ -100,7 +101,7 @@ def searches(root: Path, rg: str | None) -> None:
             subprocess.run([str(rg), "--line-number", pattern, "."], cwd=root, stdout=subprocess.DEVNULL, check=False)
 
         def ours(program: str, asked: Search = asked) -> None:
-            search(place, asked, FilesOptions(roots=(str(root),), ripgrep=program, search_limit_s=600))
+            search(place, asked, FilesOptions(roots=(str(root),), ripgrep=program), Watch(600))
 
         alone = min(seconds(lambda: ours("")) for _ in range(2))
         if rg is None:

@@ -175,6 +175,26 @@ async def test_a_coder_who_may_edit_is_asked_no_more_about_files_but_about_secre
     assert not (tmp_path / ".env").exists()
 
 
+async def test_a_coders_searches_pass_over_what_is_often_secret(
+    lash_host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They showed lines of it without a question. Whoever names it is asked about, as for reading it."""
+    monkeypatch.chdir(tmp_path)
+    for name in (".env", "sub/.ENV.local", ".ssh/config", "a.pem", "id_rsa", "told.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("TOKEN=1\n")
+    looks = [call("grep", pattern="TOKEN"), call("glob", pattern="*")]
+    async with lash_host(*PARTS, mode="coder", says=[looks, call("grep", pattern="TOKEN", path=".ssh")]) as host:
+        with pytest.raises(TurnSuspended):
+            await host.run("look")
+        (waiting,) = await host.lash.pending()
+        assert "Rule `secrets` asks" in waiting.said
+        shown = str([each.blocks for each in host.model.requests[-1].messages])
+    assert "told.txt:1:TOKEN=1" in shown
+    for name in (".env", ".ENV", "config", "a.pem", "id_rsa"):
+        assert name not in shown
+
+
 async def test_a_coder_asks_before_what_can_change_something_and_before_nothing_else(
     lash_host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

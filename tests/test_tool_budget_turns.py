@@ -126,10 +126,11 @@ async def test_what_was_cut_can_be_read_in_ranges_and_searched_also_after_a_rest
         call("read_output", "c4", output="out-1", start=10**9),
         call("read_output", "c5", output="out-2"),
         call("read_output", "c6", output="out-1", find="nowhere"),
+        call("read_output", "c7", output="out-1", find="line"),
     ]
     async with world.open(reads, store=store) as lash:
         await ran(lash, "u")
-    first, inside, found, last, far, other, none = world.seen[1:]
+    first, inside, found, last, far, other, none, many = world.seen[1:]
     assert first.startswith("[bytes 0 to 20 of ")
     assert first.endswith(" goes on]\nline 0 é\nline 1 é\n")
     assert inside.split("\n", 1)[1].startswith("\n")  # from the middle of `é` it goes on behind it
@@ -139,6 +140,8 @@ async def test_what_was_cut_can_be_read_in_ranges_and_searched_also_after_a_rest
     assert "there is no output `out-2`" in other
     assert "out-1" in other
     assert none == "[no line has it]"
+    assert len(many.encode()) < 1100  # the budget is that of a search, too: it showed fifty long lines
+    assert re.search(r"\[more from `start=\d+` on\]$", many)
 
 
 async def test_all_of_it_can_be_read_piece_by_piece(tmp_path: Path) -> None:

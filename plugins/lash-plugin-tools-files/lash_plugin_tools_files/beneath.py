@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from lash_hookspecs.tools import ToolError
 from lash_plugin_tools_files.refusals import refused, system_error
@@ -31,8 +31,7 @@ def opened(place: Place) -> Iterator[int]:
     """A descriptor of a regular file, to read from. Raises `ToolError` for anything else."""
     if not place.parts:
         raise system_error(place.shown, OSError(errno.EISDIR, ""))
-    with parent_folder(place) as parent:
-        fd = _open(place, place.parts[-1], _READ, parent, "file")
+    fd = _opened(place, place.parts, _READ)
     try:
         yield fd
     finally:
@@ -57,49 +56,70 @@ def checked_file(place: Place, fd: int, *, hard_links: bool) -> os.stat_result:
 @contextmanager
 def parent_folder(place: Place, *, make: bool = False) -> Iterator[int]:
     """A descriptor of the folder that has, or will have, the place's last name; `make` creates what is missing."""
-    with folder(Place(place.root, place.parts[:-1], place.shown), make=make) as fd:
-        yield fd
-
-
-@contextmanager
-def folder(place: Place, *, listed: bool = False, make: bool = False) -> Iterator[int]:
-    """A descriptor of a folder, for what is opened relative to it; `listed`, to read its names from."""
-    flags = _LIST if listed else _SEARCH
+    fd = _opened(place, place.parts[:-1], _SEARCH, make=make)
     try:
-        # The user named the root, and may have done so by a link.
-        fd = os.open(place.root.path, (flags if not place.parts else _SEARCH) & ~os.O_NOFOLLOW)
-    except OSError as error:
-        raise system_error(place.root.path, error) from error
-    try:
-        for at, name in enumerate(place.parts, start=1):
-            wanted = flags if at == len(place.parts) else _SEARCH
-            if make:
-                _make_folder(place, name, fd)
-            below = _open(place, name, wanted, fd, "folder")
-            os.close(fd)
-            fd = below
         yield fd
     finally:
         os.close(fd)
 
 
-def _make_folder(place: Place, name: str, parent: int) -> None:
+@contextmanager
+def folder(place: Place) -> Iterator[int]:
+    """A descriptor of a folder, to read its names from."""
+    fd = _opened(place, place.parts, _LIST)
     try:
-        os.mkdir(name, dir_fd=parent)
-    except FileExistsError:
-        pass  # whatever it is, it is opened next, without following it
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _opened(place: Place, parts: Sequence[str], flags: int, *, make: bool = False) -> int:
+    """Open the names one below the other, the last one with these flags."""
+    fd, ahead = _root(place, flags if not parts else _SEARCH), len(parts)
+    for name in parts:
+        ahead -= 1
+        fd = _below(place.shown, name, fd, flags if not ahead else _SEARCH, make=make)
+    return fd
+
+
+def _root(place: Place, flags: int) -> int:
+    """The folder that the user named. If another one is in its place by now, no link may lead there."""
+    root = place.root
+    try:
+        fd = os.open("/" + "/".join(root.real), flags)
+        found = os.fstat(fd)
     except OSError as error:
-        raise system_error(place.shown, error) from error
+        if error.errno not in _LINK:
+            raise system_error(root.path, error) from error
+    else:
+        if (found.st_dev, found.st_ino) == root.identity:
+            return fd
+        os.close(fd)
+    fd, ahead = os.open("/", flags if not root.real else _SEARCH), len(root.real)
+    for name in root.real:
+        ahead -= 1
+        fd = _below(root.path, name, fd, flags if not ahead else _SEARCH)
+    return fd
 
 
-def _open(place: Place, name: str, flags: int, parent: int, what: str) -> int:
+def _below(shown: str, name: str, parent: int, flags: int, *, make: bool = False) -> int:
+    """Open a name in a folder, and close the folder."""
     try:
+        if make:
+            _make_folder(name, parent)
         return os.open(name, flags, dir_fd=parent)
     except OSError as error:
-        raise _link(place, name, parent, what, error) or system_error(place.shown, error) from error
+        raise _link(shown, name, parent, error) or system_error(shown, error) from error
+    finally:
+        os.close(parent)
 
 
-def _link(place: Place, name: str, parent: int, what: str, error: OSError) -> ToolError | None:
+def _make_folder(name: str, parent: int) -> None:
+    with suppress(FileExistsError):  # whatever it is, it is opened next, without following it
+        os.mkdir(name, dir_fd=parent)
+
+
+def _link(shown: str, name: str, parent: int, error: OSError) -> ToolError | None:
     """What to say if it is a symbolic link."""
     if error.errno not in _LINK:
         return None
@@ -110,6 +130,6 @@ def _link(place: Place, name: str, parent: int, what: str, error: OSError) -> To
     target = target.encode(errors="backslashreplace").decode()
     return refused(
         "symbolic_link",
-        f"`{place.shown}`: `{name}` is a symbolic link, and none is followed; it leads to `{target}`: "
+        f"`{shown}`: `{name}` is a symbolic link, and none is followed; it leads to `{target}`: "
         "if that is within the folders that may be used, say its own path",
     )

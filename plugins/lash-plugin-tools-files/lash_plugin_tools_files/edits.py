@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
 from lash_hookspecs.tools import ToolError
-from lash_plugin_tools_files.refusals import invalid
+from lash_plugin_tools_files.refusals import invalid, too_large
 
 __all__ = ["Edited", "edited"]
 
-_TOLD = 10
+_TOLD, _LISTED = 10, 20
 _MOST_LINES = 20_000
 _MOST_COMPARED = 1_000_000
 """Pairs of characters, when lines are compared for likeness: about a second, whatever is in them."""
@@ -18,49 +19,48 @@ _NUMBERED = re.compile(r"^\s*\d+\t", re.MULTILINE)
 
 
 class Edited(NamedTuple):
-    """The new text, and the lines of it in which replacements begin."""
+    """The new text, how often something was replaced in it, and the first of the lines in which that is."""
 
     text: str
+    times: int
     lines: tuple[int, ...]
 
 
-def edited(shown: str, text: str, old: str, new: str, *, replace_all: bool = False) -> Edited:
-    """The text with `old` replaced. Raises `ToolError`, which says why it isn't, and where something like it is."""
+def edited(shown: str, text: str, old: str, new: str, *, replace_all: bool = False, most: float = math.inf) -> Edited:
+    """The text with `old` replaced, of at most so many characters. Raises `ToolError`, which says why it isn't.
+
+    A text that would be longer isn't made: no machine has room for a megabyte of which each letter becomes one.
+    """
     if not old:
         raise invalid("edit_empty", "`old_string` is empty; to write a whole file, use `write_file`")
     if old == new:
         raise invalid("edit_same", "`old_string` and `new_string` are the same: there is nothing to change")
-    if "\r\n" in text and "\r" not in old and old not in text:
+    if "\r\n" in text and "\r" not in old and (old not in text or text.count("\n") == text.count("\r\n")):
         old, new = old.replace("\n", "\r\n"), new.replace("\r\n", "\n").replace("\n", "\r\n")
-    found = _places(text, old)
-    if not found:
+    count = text.count(old)
+    if not count:
         raise _not_found(shown, text, old)
-    if len(found) > 1 and not replace_all:
-        lines = [text.count("\n", 0, at) + 1 for at in found[: _TOLD + 1]]
-        told = ", ".join(map(str, lines[:_TOLD])) + (", …" if len(lines) > _TOLD else "")
+    if count > 1 and not replace_all:
+        told = ", ".join(map(str, _lines(text, old, 0, _TOLD))) + (", …" if count > _TOLD else "")
         raise invalid(
             "edit_ambiguous",
-            f"`old_string` is in `{shown}` {len(found)} times, in lines {told}: add lines around the one you mean, "
+            f"`old_string` is in `{shown}` {count} times, in lines {told}: add lines around the one you mean, "
             "or say `replace_all`",
         )
-    grown = len(new) - len(old)
-    made = text.replace(old, new)
-    lines, line, before = [], 1, 0
-    for index, at in enumerate(found):
-        here = at + index * grown
-        line += made.count("\n", before, here)
-        before = here
-        lines.append(line)
-    return Edited(made, tuple(lines))
+    size = len(text) + count * (len(new) - len(old))
+    if size > most:
+        raise too_large(f"`{shown}` would have {size:,} characters, and may have {most:,}")
+    return Edited(text.replace(old, new), count, _lines(text, old, new.count("\n") - old.count("\n"), _LISTED))
 
 
-def _places(text: str, old: str) -> list[int]:
-    """Where it begins, without overlaps, as `str.replace` takes them."""
-    found, at = [], text.find(old)
-    while at >= 0:
-        found.append(at)
-        at = text.find(old, at + len(old))
-    return found
+def _lines(text: str, old: str, more: int, most: int) -> tuple[int, ...]:
+    """In which lines it begins, for the first few, where each one replaced brings so many more lines."""
+    found, line, at, before = list[int](), 1, text.find(old), 0
+    while at >= 0 and len(found) < most:
+        line += text.count("\n", before, at)
+        found.append(line + more * len(found))
+        before, at = at, text.find(old, at + len(old))
+    return tuple(found)
 
 
 # ---- why not --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from attrs import field
@@ -25,6 +26,17 @@ def _names(instance: object, attribute: Attribute[Any], value: tuple[str, ...]) 
             )
 
 
+def _patterns(instance: object, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
+    _names(instance, attribute, value)
+    from lash_plugin_tools_files.automaton import Automaton
+
+    for each in value:
+        try:
+            Automaton([[each]])
+        except re.error as error:
+            raise ValueError(f"`{_WHERE}.{attribute.name}`: {each!r} is no pattern of names: {error}") from None
+
+
 def _folders(instance: object, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
     if not value or not all(value) or any("\0" in each for each in value):
         raise ValueError(f'`{_WHERE}.roots` is {list(value)!r}; name at least one folder, such as ["."]')
@@ -36,11 +48,11 @@ class FilesOptions:
 
     `roots`: folders whose files may be used, relative ones to the directory that lash is started in; the first is what
     the model's relative paths start at. `read_only`: without `write_file` and `edit_file`. `protected`: names that are
-    never written, nor anything below them. `skip`: names that `glob` and `grep` pass over. `gitignore`: whether these
-    also pass over what `.gitignore` files of the roots say. `hard_links`: whether files with a second name, which may
-    be outside of the roots, may be read. `ripgrep`: the program that `grep` uses if it is there; "" for none.
-    `threads`: read small files in a thread, too, as is right where a disk may hang. Sizes are in bytes,
-    `search_limit_s` is in seconds.
+    never written, nor anything below them. `skip`: names, also with `*`, `?` and `[…]`, that `glob` and `grep` pass
+    over; who names one gets it. `gitignore`: whether these also pass over what `.gitignore` files of the roots say.
+    `hard_links`: whether files with a second name, which may be outside of the roots, may be read. `ripgrep`: the
+    program that `grep` uses if it is there; "" for none. `threads`: read small files in a thread, too, as is right
+    where a disk may hang. Sizes are in bytes, `search_limit_s` is in seconds.
     """
 
     roots: tuple[str, ...] = field(default=(".",), validator=_folders)
@@ -50,7 +62,7 @@ class FilesOptions:
     )
     skip: tuple[str, ...] = field(
         default=(".git", ".hg", ".svn", "node_modules", "__pycache__", ".venv", ".tox", ".mypy_cache", ".ruff_cache"),
-        validator=_names,
+        validator=_patterns,
     )
     gitignore: bool = True
     hard_links: bool = False

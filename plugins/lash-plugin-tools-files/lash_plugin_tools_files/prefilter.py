@@ -47,7 +47,7 @@ def prefilter(pattern: str, *, ignore_case: bool = False) -> Prefilter | None:
         if items and items[-1][0] == "AT" and str(items[-1][1]) in _ENDS:
             made = rf"{made}\r?(?m:$)"
         return Prefilter(made, None if case else _needle(tree))
-    except (ImportError, AttributeError, _Unknown):
+    except (ImportError, AttributeError, RecursionError, _Unknown):
         return None
 
 

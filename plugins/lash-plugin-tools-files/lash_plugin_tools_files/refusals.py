@@ -19,6 +19,7 @@ _BY_NUMBER = {
     errno.EPERM: ("permission_denied", "`{}`: permission denied by the system"),
     errno.EROFS: ("permission_denied", "`{}` is on a read-only file system"),
     errno.ENOSPC: ("disk_full", "`{}` was not written: the disk is full"),
+    errno.EFBIG: ("disk_full", "`{}` was not written: no file may be that large here"),
     errno.EDQUOT: ("disk_full", "`{}` was not written: the quota is used up"),
     errno.ENXIO: ("not_a_file", "`{}` is no regular file"),
 }

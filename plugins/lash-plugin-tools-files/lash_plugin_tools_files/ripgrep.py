@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 
 from lash_plugin_tools_files.options import FilesOptions
 from lash_plugin_tools_files.roots import Place
+from lash_plugin_tools_files.watch import Watch
 
 __all__ = ["candidates", "program"]
 
@@ -37,14 +36,11 @@ def candidates(
     pattern: str,
     glob: str | None,
     options: FilesOptions,
-    *,
-    wanted: Callable[[], None],
-    until: float,
+    watch: Watch,
 ) -> list[tuple[str, ...]] | None:
     """The files below the place that may have a match, by their names from there on, in order.
 
-    None if ripgrep can't say. `wanted` is called now and then, and raises if nobody wants an answer any more. Raises
-    `TimeoutError` at the time `until`, as `time.monotonic` has it.
+    None if ripgrep can't say.
     """
     command = [rg, *_FLAGS, f"--max-filesize={options.max_file_bytes}"]
     if not options.gitignore:
@@ -53,7 +49,7 @@ def candidates(
         command.append(f"--glob={glob if '/' not in glob else '/' + glob.removeprefix('./')}")
     command += [f"--glob=!**/{each}" for each in options.skip if _SIMPLE.issuperset(each)]
     command += ["--regexp", pattern, "--", "."]
-    where = "/".join((place.root.path, *place.parts))
+    where = "/" + "/".join((*place.root.real, *place.parts))
     try:
         process = subprocess.Popen(
             command, cwd=where, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -67,9 +63,7 @@ def candidates(
                     said, complaints = process.communicate(timeout=_LOOK_S)
                     break
                 except subprocess.TimeoutExpired:
-                    wanted()
-                    if time.monotonic() > until:
-                        raise TimeoutError from None
+                    watch.look()
         except BaseException:
             process.kill()
             raise

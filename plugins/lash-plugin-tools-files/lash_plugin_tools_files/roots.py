@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from lash_hookspecs.errors import ConfigurationError
 from lash_plugin_tools_files.refusals import invalid, refused
 
-__all__ = ["Place", "Root", "Roots"]
+__all__ = ["Place", "Root", "Roots", "plain_name"]
 
 Parts = tuple[str, ...]
 
@@ -30,12 +31,24 @@ def told(path: str) -> str:
     return _UNTOLD.sub(lambda found: found[0].encode("unicode_escape").decode(), path)
 
 
+def plain_name(name: str) -> str:
+    """The same for all names that some file system takes for one: without case, forms, and what nobody sees."""
+    if name.isascii():
+        return name.casefold()
+    seen = (each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) not in ("Cf", "Mn"))
+    return unicodedata.normalize("NFKC", "".join(seen).casefold())
+
+
 class Root(NamedTuple):
-    """A folder whose files may be used: its absolute path, and its names, as configured and without links."""
+    """A folder whose files may be used: its absolute path, its names, as configured and without links, and which it is.
+
+    A link in its path counts as what it led to when the plugin was set up.
+    """
 
     path: str
     spelt: Parts
     real: Parts
+    identity: tuple[int, int]
 
 
 class Place(NamedTuple):
@@ -64,7 +77,8 @@ class Roots:
                     f"`plugin.tools-files.roots`: there is no folder `{folder}` ({path}): make it, or name another one"
                 )
             real = os.path.realpath(path)
-            made.append(Root(path, _names(path), _names(real)))
+            found = os.stat(real)  # noqa: PTH116  # no `Path` is needed here
+            made.append(Root(path, _names(path), _names(real), (found.st_dev, found.st_ino)))
         self.all: tuple[Root, ...] = tuple(made)
 
     def place(self, given: str) -> Place:

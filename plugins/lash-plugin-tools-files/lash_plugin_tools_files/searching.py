@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 
-from lash_hookspecs.tools import ToolError, ToolFailureClass
+from lash_hookspecs.tools import ToolError
 from lash_hookspecs.values import frozen
 from lash_plugin_tools_files.beneath import checked_file, opened
 from lash_plugin_tools_files.globs import matcher
 from lash_plugin_tools_files.options import FilesOptions
 from lash_plugin_tools_files.patterns import LinePattern
+from lash_plugin_tools_files.reading import read_all
 from lash_plugin_tools_files.refusals import too_large
 from lash_plugin_tools_files.ripgrep import candidates, program
 from lash_plugin_tools_files.roots import Place
-from lash_plugin_tools_files.texts import BOM, is_binary, shortened
+from lash_plugin_tools_files.texts import BOM, is_binary, shortened, within
 from lash_plugin_tools_files.walking import Ignores, walk
+from lash_plugin_tools_files.watch import Watch
 
-__all__ = ["Search", "read_all", "search"]
+__all__ = ["Search", "search"]
 
 FIRST = 100
 """So many files are looked into before ripgrep is asked."""
@@ -39,56 +39,42 @@ class Search:
     limit: int = 100
 
 
-def search(start: Place, asked: Search, options: FilesOptions, wanted: Callable[[], None] = lambda: None) -> str:
-    """The matches, as text; what was left out is said in its last line.
-
-    `wanted` is called now and then, and raises if nobody wants an answer any more. Raises `ToolError`.
-    """
-    until = time.monotonic() + options.search_limit_s
+def search(start: Place, asked: Search, options: FilesOptions, watch: Watch) -> str:
+    """The matches, as text; what was left out is said in its last line. Raises `ToolError`."""
     rows: list[str] = []
-    size = matches = 0
+    matches, left = 0, options.max_output_bytes
     more = ""
-    try:
-        for place, data in _texts(start, asked, options, wanted, until):
-            text = data.decode(errors="surrogateescape").removeprefix(BOM)
-            found = _lines(text, asked.pattern, until)
-            if not found:
-                continue
-            if matches >= asked.limit:
-                more = f"(more than {asked.limit}; narrow the search, or raise `limit`)"
-                break
-            said, taken, is_cut = _rows(place.shown, text, found, asked, asked.limit - matches)
-            matches += taken
-            if asked.context and rows and said and asked.output == "lines":
-                rows.append("--")
-            rows += said
-            size += sum(map(len, said))
-            if is_cut:
-                more = f"(more than {asked.limit}; narrow the search, or raise `limit`)"
-                break
-            if size > options.max_output_bytes:
-                more = "(the output ends here, as it is too long; narrow the search)"
-                break
-    except TimeoutError:
-        raise ToolError(
-            f"the search took longer than {options.search_limit_s:g} s: search less, or for something simpler",
-            code="search_timeout",
-            failure_class=ToolFailureClass.TIMEOUT,
-        ) from None
-    if not rows:
+    for place, data in _texts(start, asked, options, watch):
+        text = data.decode(errors="surrogateescape").removeprefix(BOM)
+        found = _lines(text, asked.pattern, watch)
+        if not found:
+            continue
+        if matches >= asked.limit:
+            more = f"(more than {asked.limit}; narrow the search, or raise `limit`)"
+            break
+        said, taken, is_cut = _rows(place.shown, text, found, asked, asked.limit - matches)
+        matches += taken
+        if asked.context and rows and said and asked.output == "lines":
+            rows.append("--")
+        fitting = within(said, left)
+        rows += fitting
+        left -= sum(len(row.encode()) + 1 for row in fitting)
+        if len(fitting) < len(said):
+            more = "(the output ends here, as it is too long; narrow the search)"
+            break
+        if is_cut:
+            more = f"(more than {asked.limit}; narrow the search, or raise `limit`)"
+            break
+    if not rows and not more:
         return "(no matches)"
     return "\n".join([*rows, more] if more else rows)
 
 
-def _texts(
-    start: Place, asked: Search, options: FilesOptions, wanted: Callable[[], None], until: float
-) -> Iterator[tuple[Place, bytes]]:
+def _texts(start: Place, asked: Search, options: FilesOptions, watch: Watch) -> Iterator[tuple[Place, bytes]]:
     """The files to look into, and what is in them."""
     needle = asked.pattern.first.needle if asked.pattern.first is not None else None
-    for place, is_named in _files(start, asked, options, wanted, until):
-        wanted()
-        if time.monotonic() > until:
-            raise TimeoutError
+    for place, is_named in _files(start, asked, options, watch):
+        watch.look()
         try:
             with opened(place) as fd:
                 found = checked_file(place, fd, hard_links=options.hard_links)
@@ -108,23 +94,21 @@ def _texts(
             yield place, data
 
 
-def _files(
-    start: Place, asked: Search, options: FilesOptions, wanted: Callable[[], None], until: float
-) -> Iterator[tuple[Place, bool]]:
+def _files(start: Place, asked: Search, options: FilesOptions, watch: Watch) -> Iterator[tuple[Place, bool]]:
     """The files that may have a match, and whether the model has named it itself."""
     if start.parts and _is_file(start):
         yield start, True
         return
     fits = matcher(asked.glob) if asked.glob is not None else None
     ignores = Ignores(start, options)
-    with closing(walk(start, ignores)) as walked:
+    with closing(walk(start, ignores, watch)) as walked:
         first = list(islice(walked, FIRST))
         for names in first:
             if fits is None or fits("/".join(names)):
                 yield start.child(*names), False
         if len(first) < FIRST:
             return  # a small folder, or a search that is soon over, takes no process
-        found = _named_by_ripgrep(start, asked, options, ignores, wanted, until)
+        found = _named_by_ripgrep(start, asked, options, ignores, watch)
         last = first[-1] if first else ()
         for names in walked if found is None else (each for each in found if each > last):
             if fits is None or fits("/".join(names)):
@@ -132,13 +116,13 @@ def _files(
 
 
 def _named_by_ripgrep(
-    start: Place, asked: Search, options: FilesOptions, ignores: Ignores, wanted: Callable[[], None], until: float
+    start: Place, asked: Search, options: FilesOptions, ignores: Ignores, watch: Watch
 ) -> Iterable[tuple[str, ...]] | None:
     """The files that may have a match, in order; None if that isn't known."""
     rg, first = program(options), asked.pattern.first
     if rg is None or first is None:
         return None
-    found = candidates(rg, start, first.pattern, asked.glob, options, wanted=wanted, until=until)
+    found = candidates(rg, start, first.pattern, asked.glob, options, watch)
     if found is None:
         return None
     return (each for each in found if not ignores.within_ignored((*start.parts, *each)))
@@ -156,33 +140,15 @@ def _is_file(place: Place) -> bool:
         raise
 
 
-def read_all(fd: int, size: int, most: int) -> bytes:
-    """What is in a file, which may grow meanwhile, up to `most`."""
-    data = os.read(fd, size + 1)
-    if len(data) <= size and (not data or len(data) == size):
-        return data
-    pieces = [data]
-    taken = len(data)
-    while taken <= most and (piece := os.read(fd, 1 << 20)):
-        pieces.append(piece)
-        taken += len(piece)
-    return b"".join(pieces)[:most]
-
-
 # ---- lines ----------------------------------------------------------------------------------------------------------
 
 
-def _lines(text: str, pattern: LinePattern, until: float) -> list[int]:
+def _lines(text: str, pattern: LinePattern, watch: Watch) -> list[int]:
     """The numbers of the lines that match, from 0."""
-    lines = split(text)
-    found = []
-    for number, line in enumerate(lines):
-        left = until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        if pattern.matches(line, left):
-            found.append(number)
-    return found
+    try:
+        return [number for number, line in enumerate(split(text)) if pattern.matches(line, watch.left)]
+    except TimeoutError:
+        raise watch.over from None
 
 
 def split(text: str) -> list[str]:

@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import anyio.from_thread
@@ -18,14 +19,17 @@ from lash_hookspecs.tools import Tool, ToolError
 from lash_plugin_tools_files.beneath import checked_file, opened
 from lash_plugin_tools_files.edits import edited
 from lash_plugin_tools_files.globs import matcher
+from lash_plugin_tools_files.numbering import numbered
 from lash_plugin_tools_files.options import FilesOptions
 from lash_plugin_tools_files.patterns import LinePattern
 from lash_plugin_tools_files.previews import changed
+from lash_plugin_tools_files.reading import blocks, read_all
 from lash_plugin_tools_files.refusals import refused, too_large
-from lash_plugin_tools_files.roots import Place, Roots
-from lash_plugin_tools_files.searching import Search, read_all, search
-from lash_plugin_tools_files.texts import BOM, binary, decoded, is_binary, numbered
+from lash_plugin_tools_files.roots import Place, Roots, plain_name
+from lash_plugin_tools_files.searching import Search, search
+from lash_plugin_tools_files.texts import BOM, binary, decoded, is_binary
 from lash_plugin_tools_files.walking import Ignores, walk
+from lash_plugin_tools_files.watch import Watch
 from lash_plugin_tools_files.writing import replace
 
 __all__ = ["Files", "files_tools"]
@@ -63,7 +67,7 @@ class Files:
     def __init__(self, options: FilesOptions) -> None:
         self._options = options
         self._roots = Roots(options.roots)
-        self._protected = frozenset(each.casefold() for each in options.protected)
+        self._protected = frozenset(map(plain_name, options.protected))
         # Two edits of one file, made by calls of one answer, must not read the same text and lose one another.
         self._editing = threading.Lock()
 
@@ -99,10 +103,12 @@ class Files:
                 raise self._too_large(place, found.st_size)
             if found.st_size > at_most:
                 return None
-            data = read_all(fd, found.st_size, options.max_file_bytes)
-        if is_binary(data):
-            raise binary(place.shown, data)
-        return numbered(place.shown, data, offset, limit, options.max_output_bytes, options.max_line_chars)
+            pieces = blocks(fd, found.st_size, options.max_file_bytes)
+            first = next(pieces, b"")
+            if is_binary(first):
+                raise binary(place.shown, first, found.st_size)
+            most = options.max_output_bytes, options.max_line_chars
+            return numbered(place.shown, chain([first], pieces), offset, limit, *most)
 
     def glob(self, pattern: Path, path: str = ".", limit: Annotated[int, Ge(1), Le(10_000)] = 500) -> str:
         """Find files by their names: one path a line, in order.
@@ -117,13 +123,14 @@ class Files:
         fits, place = matcher(pattern), self._roots.place(path)
         most = min(limit, self._options.max_results)
         found: list[str] = []
-        for count, names in enumerate(walk(place, Ignores(place, self._options))):
-            if count % 256 == 0:
-                _wanted()
+        left = self._options.max_output_bytes
+        for names in walk(place, Ignores(place, self._options), self._watch()):
             if fits("/".join(names)):
-                if len(found) == most:
-                    return "\n".join([*found, f"(more than {most}; narrow the pattern)"])
-                found.append(place.child(*names).shown)
+                shown = place.child(*names).shown
+                left -= len(shown.encode()) + 1
+                if len(found) == most or left < 0:
+                    return "\n".join([*found, f"(more than {len(found)}; narrow the pattern)"])
+                found.append(shown)
         return "\n".join(found) or "(no files)"
 
     def grep(
@@ -159,7 +166,7 @@ class Files:
             context=context,
             limit=min(limit, self._options.max_results),
         )
-        return search(self._roots.place(path), asked, self._options, _wanted)
+        return search(self._roots.place(path), asked, self._options, self._watch())
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
@@ -197,13 +204,17 @@ class Files:
                     raise self._too_large(place, found.st_size)
                 text = decoded(place.shown, read_all(fd, found.st_size, self._options.max_file_bytes))
             bom = BOM if text.startswith(BOM) else ""
-            made = edited(place.shown, text.removeprefix(BOM), old_string, new_string, replace_all=replace_all)
+            bare, most = text.removeprefix(BOM), self._options.max_file_bytes
+            made = edited(place.shown, bare, old_string, new_string, replace_all=replace_all, most=most)
             data = (bom + made.text).encode()
             self._fits(place, len(data))
             replace(place, data, unless=lambda now: _state(now) != _state(found))
-        lines = ", ".join(map(str, made.lines[:20])) + (", …" if len(made.lines) > 20 else "")
-        s = "s" if len(made.lines) > 1 else ""
-        return f"edited {place.shown}: {len(made.lines)} replacement{s}, in line{s} {lines}"
+        lines = ", ".join(map(str, made.lines)) + (", …" if made.times > len(made.lines) else "")
+        s = "s" if made.times > 1 else ""
+        return f"edited {place.shown}: {made.times} replacement{s}, in line{s} {lines}"
+
+    def _watch(self) -> Watch:
+        return Watch(self._options.search_limit_s, _wanted)
 
     def preview_write(self, path: str, content: str) -> str:
         """What `write_file` would change."""
@@ -240,7 +251,7 @@ class Files:
     def _writable(self, path: str) -> Place:
         place = self._roots.place(path)
         for name in place.parts:
-            if name.casefold() in self._protected:
+            if plain_name(name) in self._protected:
                 raise refused(
                     "protected",
                     f"`{place.shown}` is not written: `{name}` is protected (`plugin.tools-files.protected`)",

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from lash_hookspecs.tools import ToolError
+from lash_plugin_tools_files.automaton import Automaton
 from lash_plugin_tools_files.beneath import folder, opened
+from lash_plugin_tools_files.ignoring import Rules
 from lash_plugin_tools_files.options import FilesOptions
-from lash_plugin_tools_files.roots import Place
+from lash_plugin_tools_files.roots import Place, plain_name
+from lash_plugin_tools_files.watch import Watch
 from lash_plugin_tools_files.writing import TEMPORARY
-
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
 
 __all__ = ["Ignores", "walk"]
 
@@ -32,9 +31,9 @@ class Ignores:
 
     def __init__(self, start: Place, options: FilesOptions) -> None:
         self._start = start
-        self._skip = frozenset(options.skip)
+        self._skip = Automaton([[plain_name(each)] for each in options.skip])
         self._is_on = options.gitignore
-        self._rules: dict[Parts, GitIgnoreSpec | None] = {}
+        self._rules: dict[Parts, Rules | None] = {}
         self._from = 0
         if self._is_on and any(self._by_rules(start.parts[:size], True) for size in range(1, len(start.parts) + 1)):
             self._from = len(start.parts)
@@ -42,7 +41,9 @@ class Ignores:
     def ignored(self, parts: Parts, *, is_folder: bool) -> bool:
         """Whether this is passed over, given that no folder above it is."""
         name = parts[-1]
-        return name in self._skip or name.startswith(TEMPORARY) or (self._is_on and self._by_rules(parts, is_folder))
+        if self._skip.fits([plain_name(name)]) or name.startswith(TEMPORARY):
+            return True
+        return self._is_on and self._by_rules(parts, is_folder)
 
     def within_ignored(self, parts: Parts) -> bool:
         """Whether a file, or any folder from the start down to it, is passed over."""
@@ -51,43 +52,40 @@ class Ignores:
 
     def _by_rules(self, parts: Parts, is_folder: bool) -> bool:
         for size in range(len(parts) - 1, self._from - 1, -1):
-            if (rules := self._rules_of(parts[:size])) is not None:
-                said = rules.check_file("/".join(parts[size:]) + ("/" if is_folder else "")).include
-                if said is not None:
-                    return said
+            rules = self._rules_of(parts[:size])
+            said = rules.ignores(parts[size:], is_folder=is_folder) if rules is not None else None
+            if said is not None:
+                return said
         return False
 
-    def _rules_of(self, parts: Parts) -> GitIgnoreSpec | None:
+    def _rules_of(self, parts: Parts) -> Rules | None:
         if parts not in self._rules:
             self._rules[parts] = self._read(parts)
         return self._rules[parts]
 
-    def _read(self, parts: Parts) -> GitIgnoreSpec | None:
-        from pathspec import GitIgnoreSpec
-
+    def _read(self, parts: Parts) -> Rules | None:
         place = Place(self._start.root, (*parts, ".gitignore"), ".gitignore")
-        with suppress(ToolError, OSError, ValueError), opened(place) as fd:
-            text = os.read(fd, _MOST_RULES).decode(errors="surrogateescape")
-            lines = [line for line in text.split("\n") if line.strip() and not line.startswith("#")]
-            return GitIgnoreSpec.from_lines(lines) if lines else None
+        with suppress(ToolError, OSError), opened(place) as fd:
+            return Rules(os.read(fd, _MOST_RULES).decode(errors="surrogateescape"))
         return None
 
 
-def walk(start: Place, ignores: Ignores) -> Generator[Parts, None, None]:
+def walk(start: Place, ignores: Ignores, watch: Watch) -> Generator[Parts, None, None]:
     """The regular files below a folder, each by its names from the start on. Raises `ToolError` if there is no folder.
 
     What can't be listed by now, or lies too deep, is passed over.
     """
-    with folder(start, listed=True) as fd:
-        yield from _below(fd, start.parts, (), ignores)
+    with folder(start) as fd:
+        yield from _below(fd, start.parts, (), ignores, watch)
 
 
-def _below(fd: int, start: Parts, at: Parts, ignores: Ignores) -> Generator[Parts, None, None]:
+def _below(fd: int, start: Parts, at: Parts, ignores: Ignores, watch: Watch) -> Generator[Parts, None, None]:
     with os.scandir(fd) as entries:
         found = sorted(
             (each.name, each.is_dir(follow_symlinks=False), each.is_file(follow_symlinks=False)) for each in entries
         )
     for name, is_folder, is_file in found:
+        watch.glance()
         if not (is_folder or is_file) or ignores.ignored((*start, *at, name), is_folder=is_folder):
             continue
         if is_file:
@@ -98,6 +96,6 @@ def _below(fd: int, start: Parts, at: Parts, ignores: Ignores) -> Generator[Part
             except OSError:
                 continue
             try:
-                yield from _below(inner, start, (*at, name), ignores)
+                yield from _below(inner, start, (*at, name), ignores, watch)
             finally:
                 os.close(inner)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
 
+from lash_plugin_tools_files.access import same_access
 from lash_plugin_tools_files.beneath import parent_folder
 from lash_plugin_tools_files.refusals import invalid, refused, system_error
 from lash_plugin_tools_files.roots import Place
@@ -16,6 +18,7 @@ __all__ = ["TEMPORARY", "replace"]
 TEMPORARY = ".lash-tmp-"
 """How the names of files begin that are being written. A process that was killed may leave one."""
 
+_EFFECTIVE = os.access in os.supports_effective_ids
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -31,11 +34,17 @@ def replace(place: Place, data: bytes, *, unless: Callable[[os.stat_result | Non
     name = place.parts[-1]
     with parent_folder(place, make=True) as parent:
         old = _there(place, name, parent)
+        # Putting another file in its place needs the folder's permission only: who made it read-only means it.
+        if old is not None and not os.access(name, os.W_OK, dir_fd=parent, effective_ids=_EFFECTIVE):
+            raise system_error(place.shown, PermissionError(errno.EACCES, ""))
         temporary = f"{TEMPORARY}{os.urandom(8).hex()}"
         try:
             fd = os.open(temporary, _CREATE, 0o666 if old is None else 0o600, dir_fd=parent)
             try:
-                _write(fd, data, old)
+                _write(fd, data)
+                if old is not None:
+                    same_access(fd, old, f"/proc/self/fd/{parent}/{name}")
+                os.fsync(fd)
                 if unless(_there(place, name, parent)):
                     raise refused(
                         "changed_meanwhile", f"`{place.shown}` was changed by somebody else just now: read it again"
@@ -68,17 +77,10 @@ def _there(place: Place, name: str, parent: int) -> os.stat_result | None:
     return found
 
 
-def _write(fd: int, data: bytes, old: os.stat_result | None) -> None:
+def _write(fd: int, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(fd, left) :]
-    if old is not None:
-        if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
-            with suppress(PermissionError):
-                os.fchown(fd, old.st_uid, old.st_gid)
-        # Not the bits that lend somebody's rights to whoever runs it: what is in it now was written by a model.
-        os.fchmod(fd, stat.S_IMODE(old.st_mode) & 0o777)
-    os.fsync(fd)
 
 
 def _sync_folder(parent: int) -> None:

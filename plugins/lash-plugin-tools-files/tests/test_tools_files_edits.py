@@ -30,6 +30,7 @@ APPLIES = [
     ("with more lines", "a\na\n", "a", "a\na", True, (1, 3)),
     ("without overlaps", "aaaa", "aa", "b", True, (1, 1)),
     ("Windows' line ends", "a\r\nb\r\nc\r\n", "a\nb", "x\ny\nz", False, (1,)),
+    ("several lines for one, among Windows' lines", "a\r\nb\r\nc\r\n", "a", "x\ny\r\nz", False, (1,)),
     ("a carriage return that is meant", "a\r\nb\n", "a\r\n", "a\n", False, (1,)),
     ("no ASCII", "Größe: π ≈ 3\n", "π ≈ 3", "π ≈ 3.14", False, (1,)),
 ]
@@ -42,7 +43,8 @@ def test_it_applies(text: str, old: str, new: str, everywhere: bool, lines: tupl
     made = edited("f", text, old, new, replace_all=everywhere)
     assert made.lines == lines
     if "\r\n" in text and "\r" not in old:
-        assert made.text == "x\r\ny\r\nz\r\nc\r\n"
+        assert made.text.startswith("x\r\ny\r\nz\r\n")
+        assert made.text.count("\n") == made.text.count("\r\n")
     else:
         assert made.text == text.replace(old, new)
 
@@ -123,6 +125,13 @@ def test_what_is_like_nothing_is_not_looked_for_for_ever(monkeypatch: pytest.Mon
     assert len(counted) == 6
 
 
+def test_an_edit_that_would_be_too_large_is_not_made() -> None:
+    """The size was looked at once it had been made: a megabyte for each of a million letters was a terabyte."""
+    with pytest.raises(ToolError, match="`f` would have 1,000,000,000,000 characters, and may have 10") as caught:
+        edited("f", "a" * 10**6, "a", "b" * 10**6, replace_all=True, most=10)
+    assert caught.value.code == "too_large"
+
+
 @given(st.text("ab\n", max_size=30), st.text("ab\n", min_size=1, max_size=3), st.text("abc\n", max_size=4))
 def test_all_edits_are_those_of_replace_and_name_their_lines(text: str, old: str, new: str) -> None:
     try:
@@ -131,7 +140,7 @@ def test_all_edits_are_those_of_replace_and_name_their_lines(text: str, old: str
         assert old == new or old not in text
         return
     assert made.text == text.replace(old, new)
-    assert len(made.lines) == text.count(old)
+    assert (made.times, len(made.lines)) == (text.count(old), min(text.count(old), 20))
     assert list(made.lines) == sorted(made.lines)
     assert not made.lines or made.lines[0] == text[: text.index(old)].count("\n") + 1
 

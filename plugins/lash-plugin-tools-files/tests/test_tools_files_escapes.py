@@ -137,6 +137,15 @@ ROWS: list[tuple[str, Make, str, dict[str, Any], str | None]] = [
     ("below a file", nothing, WRITE, {"path": "here.txt/new", "content": "x"}, "not_found"),
     ("a hook of git", nothing, WRITE, {"path": ".git/hooks/pre-commit", "content": "x"}, "protected"),
     ("a hook of git in capitals", nothing, WRITE, {"path": "sub/.GIT/config", "content": "x"}, "protected"),
+    (
+        "a hook of git beside what nobody sees",
+        nothing,
+        WRITE,
+        {"path": ".g\u200cit/config", "content": "x"},
+        "protected",
+    ),
+    ("a hook of git in wide letters", nothing, WRITE, {"path": ".ｇｉｔ/config", "content": "x"}, "protected"),
+    ("what was approved, with a long s", nothing, WRITE, {"path": ".laſh/x", "content": "x"}, "protected"),
     ("lash's settings", nothing, WRITE, {"path": "lash.toml", "content": "x"}, "protected"),
     ("lash's lock", nothing, EDIT, {"path": "./lash.lock", "old_string": "a", "new_string": "b"}, "protected"),
     ("what was approved", nothing, WRITE, {"path": ".lash/approvals.json", "content": "{{}}"}, "protected"),
@@ -219,6 +228,22 @@ async def test_a_root_that_is_named_by_a_link_is_found_by_both_of_its_paths(tmp_
         assert await at.call("read_file", path=str(path)) == "1\there"
 
 
+async def test_a_root_that_is_not_what_it_was(tmp_path: Path) -> None:
+    """A link in its place leads nowhere; a folder that was made anew is the user's."""
+    at = world(tmp_path)
+    at.root.rename(tmp_path / "away")
+    assert (await at.said("read_file", path="here.txt")).startswith(f"not_found: there is no `{at.root}`")
+    assert (await at.said("write_file", path="new/here.txt", content="x")).startswith("not_found: ")
+    assert not at.root.exists()
+    at.root.symlink_to("outside")
+    for name, args in (("read_file", {"path": "secret.txt"}), ("glob", {"pattern": "*"}), ("grep", {"pattern": "s"})):
+        assert (await at.said(name, **args)).startswith(f"symbolic_link: `{at.root}`: `root` is a symbolic link")
+    at.root.unlink()
+    at.root.mkdir()
+    await at.call("write_file", path="new.txt", content="x\n")
+    assert await at.call("read_file", path="new.txt") == "1\tx"
+
+
 async def test_further_roots_are_reached_by_their_paths(tmp_path: Path) -> None:
     at = world(tmp_path, roots=(str(tmp_path / "root"), str(tmp_path / "outside" / "folder")))
     assert SECRET in await at.call("read_file", path="../outside/folder/secret.txt")
@@ -235,6 +260,10 @@ MANY = 1500
 
 async def _reads(at: World) -> str:
     return await at.said("read_file", path="sub/secret.txt")
+
+
+async def _reads_root(at: World) -> str:
+    return await at.said("read_file", path="secret.txt")
 
 
 async def _reads_file(at: World) -> str:
@@ -264,6 +293,10 @@ async def _edits(at: World) -> str:
 RACES: list[tuple[str, str, str, Callable[[World], Any], int, str]] = [
     ("reading below a folder that becomes a link", "sub", "outside", _reads, MANY, ""),
     ("reading a file that becomes a link", "here.txt", "outside/secret.txt", _reads_file, MANY, ""),
+    ("reading below a root that becomes a link", ".", "outside", _reads_root, MANY, ""),
+    ("searching a root that becomes a link", ".", "outside", _greps, TRIES, ""),
+    ("searching a root with ripgrep", ".", "outside", _greps, 12, RG or "rg"),
+    ("writing below a root that becomes a link", ".", "outside", _writes, 60, ""),
     ("listing a folder that becomes a link", "sub", "outside", _lists, TRIES, ""),
     ("searching a folder that becomes a link", "sub", "outside", _greps, TRIES, ""),
     ("searching with ripgrep", "sub", "outside", _greps, 12, RG or "rg"),

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import resource
 import stat
+import struct
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pluggy
 import pytest
 from files_kit import world
+from hypothesis import given, strategies as st
 
 from lash_framework.testing import call
-from lash_hookspecs import ConfigurationError, PluginError, ToolCallSuccess, ToolEffect, specs
-from lash_plugin_tools_files import plugin, writing
+from lash_hookspecs import ConfigurationError, PluginError, ToolCallSuccess, ToolEffect, ToolError, specs
+from lash_plugin_tools_files import access, plugin, writing
+from lash_plugin_tools_files.numbering import numbered
 from lash_plugin_tools_files.options import FilesOptions
+from lash_plugin_tools_files.texts import shortened
 from lash_plugin_tools_files.tools import files_tools
 
 beside_a_mode = pytest.mark.skipif(
@@ -172,6 +179,62 @@ async def test_a_large_file_is_read_in_a_thread(tmp_path: Path) -> None:
     assert (await at.call("read_file", path="f", offset=60_000)) == "60000\t0123456789\n(lines 60000–60000 of 60,000)"
 
 
+@pytest.mark.parametrize("lines", [1, 2000, 40_000])
+async def test_what_a_read_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
+    """A look at each name and at each block: no thread for a small file, and never all of its lines in memory.
+
+    It was five times the text at once, which the process got from the system, and gave back, for each read.
+    """
+    at = world(tmp_path)
+    (at.root / "sub" / "f").write_bytes(b"%060d\n" % 7 * lines)
+    counts = dict.fromkeys(("open", "close", "fstat", "read", "run_sync"), 0)
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*given: Any, **named: Any) -> Any:
+            counts[name] += 1
+            return function(*given, **named)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in counts:
+            where = os if name != "run_sync" else anyio.to_thread
+            patch.setattr(where, name, counted(name, getattr(where, name)))
+        tracemalloc.start()
+        try:
+            said = await at.call("read_file", path="sub/f")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    is_large = lines * 61 > 256 * 1024
+    looks = 2 if is_large else 1  # at its size, before a thread begins
+    blocks = -(-lines * 61 // (32 * 1024))
+    assert counts == {"open": 3 * looks, "close": 3 * looks, "fstat": 2 * looks, "read": blocks, "run_sync": is_large}
+    assert said.count("\n") == min(lines, 2000) - (lines <= 2000)
+    assert peak < 2.5 * len(said) + 250_000
+
+
+BROKEN = st.lists(
+    st.sampled_from([b"a", b"\n", b"\r\n", b"\r", b"\xff", "é".encode(), b"\xe2\x82", b"longer"]), max_size=9
+)
+
+
+@given(BROKEN.map(b"".join), st.integers(1, 4), st.integers(1, 4), st.integers(1, 9), st.sampled_from([3, 100]))
+def test_blocks_change_nothing(data: bytes, offset: int, limit: int, size: int, most: int) -> None:
+    """Wherever a block ends, in a line, a character or a line's end."""
+    text = data.decode(errors="replace")
+    lines = [each.removesuffix("\r") for each in text.removesuffix("\n").split("\n")] if text else []
+    blocks = [data[at : at + size] for at in range(0, len(data), size)]
+    wanted = lines[offset - 1 : offset - 1 + limit]
+    try:
+        said = numbered("f", blocks, offset, limit, 1000, most)
+    except ToolError:
+        assert not wanted
+        return
+    rows = [f"{offset + at}\t{shortened(line, most)}" for at, line in enumerate(wanted)] or ["(the file is empty)"]
+    assert said.split("\n(lines ")[0] == "\n".join(rows)
+
+
 # ---- writing --------------------------------------------------------------------------------------------------------
 
 
@@ -198,6 +261,92 @@ async def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     assert (await at.said("write_file", path="here.txt", content="new")).startswith("disk_full: ")
     assert sorted(path.name for path in at.root.iterdir()) == ["here.txt", "sub"]
     assert (at.root / "here.txt").read_text() == "here\n"
+
+
+async def test_a_file_that_may_not_be_written_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new file in its place takes no permission of its own: `chmod -w` kept nothing from a model."""
+    at = world(tmp_path)
+    (at.root / "here.txt").chmod(0o444)
+    may = os.access
+
+    def nobody(path: str, mode: int, **named: Any) -> bool:  # tests may run as root, who may write all
+        return may(path, mode, **named) and bool(os.stat(path, dir_fd=named["dir_fd"]).st_mode & 0o200)
+
+    monkeypatch.setattr(writing.os, "access", nobody)
+    for name, args in (("write_file", {"content": "x"}), ("edit_file", {"old_string": "here", "new_string": "x"})):
+        said = await at.said(name, path="here.txt", **args)
+        assert said == "permission_denied: `here.txt`: permission denied by the system"
+    assert (at.root / "here.txt").read_text() == "here\n"
+
+
+async def test_a_disk_that_is_full_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
+    """The system itself writes a part, and refuses the rest."""
+    at = world(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        said = await at.said("write_file", path="here.txt", content="x" * 3000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert said == "disk_full: `here.txt` was not written: no file may be that large here"
+    assert sorted(path.name for path in at.root.iterdir()) == ["here.txt", "sub"]
+    assert (at.root / "here.txt").read_text() == "here\n"
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    """An access control list as Linux stores it: kind, rights and id of each entry."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in entries)
+
+
+ANY = 2**32 - 1
+OTHERS = acl((1, 6, ANY), (2, 6, 4321), (4, 0, ANY), (16, 6, ANY), (32, 0, ANY))
+"""A user more may read and write; the group may not, though its bits say so: they are the list's."""
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="no attributes on this system")
+async def test_a_file_keeps_its_list_of_who_may_and_gets_none_of_its_folder(tmp_path: Path) -> None:
+    """Without the list the bits that stood for it allowed the group of the file all that the list allowed somebody."""
+    at = world(tmp_path)
+    try:
+        os.setxattr(at.root / "here.txt", "user.note", b"mine")
+        os.setxattr(at.root / "here.txt", "system.posix_acl_access", OTHERS)
+        os.setxattr(at.root / "sub", "system.posix_acl_default", OTHERS)
+    except OSError as error:
+        pytest.skip(f"no lists of access on this file system: {error}")
+    await at.call("write_file", path="here.txt", content="x")
+    await at.call("write_file", path="sub/deep.txt", content="x")
+    assert os.getxattr(at.root / "here.txt", "system.posix_acl_access") == OTHERS
+    assert os.getxattr(at.root / "here.txt", "user.note") == b"mine"
+    assert os.listxattr(at.root / "sub" / "deep.txt") == []
+
+
+async def test_a_group_that_can_not_be_kept_gets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rights of the old file's group were given to the writer's own."""
+    at = world(tmp_path)
+    path = at.root / "here.txt"
+    path.chmod(0o664)
+    asked = []
+
+    def never(fd: int, owner: int, group: int) -> None:
+        asked.append((owner, group))
+        raise PermissionError
+
+    there = os.fstat
+
+    def anothers(fd: int) -> Any:
+        found = there(fd)
+        return os.stat_result((*found[:5], found.st_gid + 1, *found[6:]))
+
+    monkeypatch.setattr(access.os, "fchown", never)
+    monkeypatch.setattr(access.os, "fstat", anothers)
+    old = path.stat()
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        access.same_access(fd, old, str(path))
+    finally:
+        os.close(fd)
+    assert asked == [(old.st_uid, old.st_gid), (-1, old.st_gid)]  # the group alone, where the owner can't be
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
 
 
 async def test_an_edit_of_what_was_changed_meanwhile_is_refused(
@@ -227,6 +376,7 @@ async def test_edits_of_one_answer_lose_none(lash_host: Any, tmp_path: Path) -> 
 
 EDITS = [
     ("a mark of byte order", b"\xef\xbb\xbfa\r\nb\r\n", b"\xef\xbb\xbfx\r\nb\r\n", "edited f"),
+    ("no end of the last line", b"b\na", b"b\nx", "edited f"),
     ("binary", b"a\0b", b"a\0b", "binary_file"),
     ("no UTF-8", b"a caf\xe9", b"a caf\xe9", "not_utf8"),
 ]
@@ -245,6 +395,7 @@ import sys, anyio
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from files_kit import world
+from hypothesis import given, strategies as st
 
 async def main():
     at = world(Path({folder!r}))

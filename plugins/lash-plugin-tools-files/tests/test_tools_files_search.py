@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import re
+import shutil
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +17,15 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from lash_hookspecs import ToolError
 from lash_plugin_tools_files import searching
+from lash_plugin_tools_files.automaton import Automaton
 from lash_plugin_tools_files.globs import matcher
+from lash_plugin_tools_files.ignoring import Rules
 from lash_plugin_tools_files.options import FilesOptions
 from lash_plugin_tools_files.patterns import LinePattern
 from lash_plugin_tools_files.prefilter import prefilter
 from lash_plugin_tools_files.roots import Roots
 from lash_plugin_tools_files.searching import Search, search
+from lash_plugin_tools_files.watch import Watch
 
 needs_rg = pytest.mark.skipif(RG is None, reason="ripgrep isn't installed")
 both = pytest.mark.parametrize("ripgrep", ["", pytest.param(RG, marks=needs_rg)], ids=["python", "ripgrep"])
@@ -83,6 +90,22 @@ async def test_who_names_what_is_ignored_gets_it(tmp_path: Path) -> None:
     assert await at.call("glob", pattern="*", path="src/deep") == "src/deep/er/x.py"
 
 
+@both
+async def test_names_that_are_passed_over_may_be_patterns(
+    tmp_path: Path, ripgrep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "FIRST", 0)
+    at = world(tmp_path, skip=(".env.*", "id_?sa", "[a-c]uild"), ripgrep=ripgrep)
+    for name in (".env", ".env.x", ".ENV.y", "id_rsa", "id_rrsa", "sub/build/a", "sub/zuild"):
+        (at.root / name).parent.mkdir(exist_ok=True)
+        (at.root / name).write_text("x")
+    assert await at.call("grep", pattern="x", output="files") == ".env\nid_rrsa\nsub/zuild"
+    assert await at.call("grep", pattern="x", path=".env.x") == ".env.x:1:x"
+    assert await at.call("grep", pattern="x", path="sub/build") == "sub/build/a:1:x"
+    with pytest.raises(ValueError, match=r"`plugin.tools-files.skip`: '\[z-a\]' is no pattern of names"):
+        FilesOptions(skip=("[z-a]",))
+
+
 async def test_glob_says_that_there_is_more(tmp_path: Path) -> None:
     at = world(tmp_path)
     said = await at.call("glob", pattern="**", limit=1)
@@ -101,6 +124,9 @@ def test_a_pattern_of_many_stars_takes_no_time() -> None:
     assert not matcher("**/" * 40 + "*a" * 5 + "b")("a/" * 40 + "a" * 40)
     assert not matcher("*a" * 400 + "b")("a" * 250)
     assert not matcher("**/a/" * 60 + "b")("a/" * 2000 + "c")
+    assert not matcher("**/" + "a/" * 400 + "b")("a/" * 2000 + "c")
+    assert not matcher("**/" + "a/" * 150 + "{a,b}{c,d}{e,f}{g,h}{i,j}{k,l}{m,n}")("a/" * 2000 + "c")
+    assert not matcher("**/" + "*a*/" * 200 + "b")(("a" * 200 + "/") * 20 + "c")
     with pytest.raises(ToolError, match="stands for more than 200 patterns"):
         matcher("{a,b}" * 100)
 
@@ -135,6 +161,95 @@ def test_patterns_fit_what_a_plain_reading_of_them_does(pieces: list[str], path:
     plain = re.escape(pattern if "/" in pattern else f"**/{pattern}").replace(r"\?", "[^/]")
     plain = plain.replace(r"\*\*/", "(?:[^/]+/){0,}").replace(r"\*", "[^/]*")
     assert matcher(pattern)(path) is bool(re.fullmatch(plain, path))
+
+
+def test_one_look_at_each_name_whatever_the_pattern() -> None:
+    """A path of 2,000 names and 128 patterns of 150 took a look for each pair of them: minutes for a few files."""
+    looks = []
+
+    class Counted(Automaton):
+        def _places(self, name: str) -> int:
+            looks.append(name)
+            return super()._places(name)
+
+    many = Counted([["**", *["a"] * 150, f"b{number}"] for number in range(128)])
+    assert not many.fits(["a"] * 2000)
+    assert many.fits([*["a"] * 2000, "b7"]) == many.ends[7]
+    assert looks == ["a", "b7"]
+
+
+# What a `.gitignore` file says, and a path with many ways to fit it, or not to.
+HANGING = [
+    ("*a" * 8 + "b", "a" * 120),
+    ("**/a/" * 8 + "b", "a/" * 40 + "c"),
+    ("[a-z]*" * 12 + "1", "a" * 200),
+    ("?*" * 20 + "b", "a" * 200),
+    ("\n".join(["*a*a*a*a*a*a*c"] * 3000), "a" * 200),
+    ("*" * 900 + "b", "a" * 200),
+]
+
+
+@pytest.mark.parametrize(("rules", "path"), HANGING, ids=[row[0][:12] for row in HANGING])
+def test_rules_that_a_model_has_written_hold_up_nobody(rules: str, path: str) -> None:
+    """`write_file` makes a `.gitignore`, too: one such rule kept `re`, and so all threads of the process, for years."""
+    assert Rules(rules).ignores(path.split("/"), is_folder=False) is None
+
+
+GIT = shutil.which("git")
+
+
+@pytest.mark.skipif(GIT is None, reason="git isn't installed")
+def test_gitignore_is_read_as_git_reads_it(tmp_path: Path) -> None:
+    rng = random.Random(6)
+    pieces = [*"ab*?//! #]", "**", "a*", "*b", "[ab]", "[!a]", r"\a", r"\*", r"\ ", "[]a]", "[a-b]", "\\", "ab"]
+    names = ["a", "b", "ab", "ba", "c", "a ", "#a", "!a", "*", "a*", "\\a", "]"]
+    texts = {}
+    for number in range(30):
+        folder = tmp_path / str(number)
+        made = [rng.choices(names, k=rng.randint(1, 3)) for _ in range(8)]
+        for parts in made:
+            with suppress(OSError):
+                (folder / Path(*parts)).parent.mkdir(parents=True, exist_ok=True)
+                (folder / Path(*parts)).touch()
+        texts[str(number)] = "\n".join("".join(rng.choices(pieces, k=rng.randint(1, 5))) for _ in range(3))
+        (folder / ".gitignore").write_text(texts[str(number)])
+    subprocess.run([str(GIT), "init", "-q", str(tmp_path)], check=True)
+    paths = [each.relative_to(tmp_path) for number in texts for each in sorted((tmp_path / number).rglob("*"))]
+    asked = "\0".join(map(str, paths))
+    command = [str(GIT), "-C", str(tmp_path), "check-ignore", "--no-index", "-z", "--stdin"]
+    said = subprocess.run(command, input=asked, capture_output=True, text=True, check=False).stdout.split("\0")
+    rules = {number: Rules(text) for number, text in texts.items()}
+
+    def ignored(path: Path) -> bool:
+        number, *parts = path.parts
+        sizes = range(1, len(parts) + 1)
+        folders = [(tmp_path / number / Path(*parts[:size])).is_dir() for size in sizes]
+        return any(rules[number].ignores(parts[:size], is_folder=folders[size - 1]) for size in sizes)
+
+    ours = [str(path) for path in paths if ignored(path)]
+    assert sorted(ours) == sorted(each for each in said if each)
+    assert 30 < len(ours) < len(paths) - 30
+
+
+async def test_a_result_has_its_size_whatever_is_in_it(tmp_path: Path) -> None:
+    """The limit was looked at behind each file, and never for names: one file with context gave ten megabytes."""
+    at = world(tmp_path, max_output_bytes=1000)
+    (at.root / "é.txt").write_text("é" * 400 + "\n" + "é\n" * 5000)
+    (at.root / "sub" / ("n" * 200)).mkdir()
+    for number in range(20):
+        (at.root / "sub" / ("n" * 200) / f"{number:02}").touch()
+    end = "(the output ends here, as it is too long; narrow the search)"
+    for context in (0, 20):
+        said = await at.call("grep", pattern="é", limit=10_000, context=context)
+        assert said.endswith(f"\n{end}")
+        assert 800 < len(said.encode()) < 1100
+    said = await at.call("glob", pattern="[0-9]*")
+    assert said.endswith("\n(more than 4; narrow the pattern)")
+
+
+async def test_a_search_for_names_has_a_limit_too(tmp_path: Path) -> None:
+    at = world(tmp_path, search_limit_s=1e-9)
+    assert (await at.said("glob", pattern="*")).startswith("search_timeout: the search took longer than 1e-09 s")
 
 
 # ---- grep -----------------------------------------------------------------------------------------------------------
@@ -361,5 +476,5 @@ def test_ripgrep_changes_nothing(
         said = []
         for first, rg in ((0, ""), (0, RG), (1, RG), (100, RG)):
             patch.setattr(searching, "FIRST", first)
-            said.append(search(place, asked, FilesOptions(ripgrep=rg or "")))
+            said.append(search(place, asked, FilesOptions(ripgrep=rg or ""), Watch(60)))
     assert len(set(said)) == 1

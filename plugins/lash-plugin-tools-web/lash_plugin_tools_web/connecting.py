@@ -26,6 +26,10 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """From a host's name and a port to the addresses that it has, as texts. Raises `OSError`."""
 
 _MOST = 8  # addresses of a name that are tried
+_STEP = 16 * 1024
+"""So much is read at once: all of it is taken apart without a pause, and 64 KiB may be ten thousand pieces."""
+
+_BESIDE = 1024 * 1024  # headers and the like
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
@@ -54,6 +58,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         self._networks = [ip_network(each) for each in options.allow_networks]
         self._resolve = resolve
         self._inner = httpcore.AnyIOBackend()
+        self._most = 2 * options.max_bytes + _BESIDE
 
     async def connect_tcp(
         self,
@@ -80,7 +85,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
             if peer is None or ip_address(peer[0]) != address:
                 await stream.aclose()
                 raise Refused("address", f"the connection to {host} went elsewhere")
-            return stream
+            return _Bounded(stream, self._most)
         assert failure is not None  # there is at least one address
         raise failure
 
@@ -117,3 +122,40 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
             if reason is not None:
                 raise Refused("address", f"{host} isn't on the public web: its address is {reason}")
         return found[:_MOST]
+
+
+class _Bounded(httpcore.AsyncNetworkStream):
+    """A connection of which only so many bytes are read, a few at a time, whatever they turn out to be."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream, most: int) -> None:
+        self._inner = inner
+        self._left = most
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - as above
+        """The next ones. Raises `RemoteProtocolError` beyond the limit."""
+        data = await self._inner.read(min(max_bytes, _STEP), timeout)
+        self._left -= len(data)
+        if self._left < 0:
+            raise httpcore.RemoteProtocolError("more was sent than any answer has")
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above
+        """As it is."""
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close it."""
+        await self._inner.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as above
+    ) -> httpcore.AsyncNetworkStream:
+        """The same with TLS."""
+        return _Bounded(await self._inner.start_tls(ssl_context, server_hostname, timeout), self._left)
+
+    def get_extra_info(self, info: str) -> Any:
+        """As it is."""
+        return self._inner.get_extra_info(info)

@@ -23,6 +23,11 @@ __all__ = ["Answer", "exchange"]
 
 _CLOSE_S = 2.0
 _STEP = 256 * 1024
+_MEMBERS, _MEMBER = 16, 1024
+"""So many members of a packed file may be empty or small; of more, each has at least so many bytes."""
+
+_CHUNKS, _CHUNK = 4096, 64
+"""The same for chunks of HTTP: a megabyte of single bytes takes a minute to take apart."""
 
 
 @frozen(kw_only=True)
@@ -95,9 +100,12 @@ async def _read(chunks: AsyncIterator[bytes], encoding: str, limit: int, target:
         raise FetchFailed(
             "bad_answer", f"{target.url} answered in the encoding {encoding[:40]!r}, which wasn't asked for"
         )
-    read, kept = 0, bytearray()
+    read, members, count, kept = 0, 1, 0, bytearray()
     async for chunk in chunks:
         read += len(chunk)
+        count += 1
+        if count > _CHUNKS + read // _CHUNK:
+            raise FetchFailed("bad_answer", f"{target.url} sends its answer in too many pieces")
         while chunk and len(kept) <= limit:
             if unpack is None:
                 kept += chunk
@@ -110,6 +118,9 @@ async def _read(chunks: AsyncIterator[bytes], encoding: str, limit: int, target:
             if unpack.eof:  # another member may follow, as of files that were joined
                 chunk = unpack.unused_data
                 unpack = zlib.decompressobj(31) if chunk else unpack
+                members += 1
+                if members > _MEMBERS + len(kept) // _MEMBER:  # each takes far longer than its bytes
+                    raise FetchFailed("bad_answer", f"{target.url} sent what is packed in too many pieces")
         if len(kept) > limit or read > limit:
             return bytes(kept[:limit]), True
     return bytes(kept), False

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import ssl
+import threading
 from typing import Any
+from urllib.robotparser import RobotFileParser
 
 import anyio
 import pytest
@@ -170,6 +172,19 @@ async def test_no_more_than_the_limit_is_read(answer: Any) -> None:
     assert (len(page.answer.body), page.answer.is_cut) == (100_000, True)
 
 
+async def _hints(stream: Any, request: Request) -> None:
+    while True:
+        await stream.send(b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 60_000 + b"\r\n\r\n")
+
+
+async def test_what_is_no_answer_has_a_limit_too() -> None:
+    """Hints may come before an answer, each of them within the limits of a header, and without an end."""
+    async with serving(lambda _: _hints) as server:
+        with pytest.raises(ToolError) as failed:
+            await Fetcher(local(max_bytes=1000)).get(f"http://127.0.0.1:{server.port}/")
+    assert failed.value.code == "bad_answer"
+
+
 @pytest.mark.parametrize(
     ("size", "is_cut"), [(999, False), (1000, False), (1001, True)], ids=["below", "exactly", "above"]
 )
@@ -183,9 +198,12 @@ async def test_the_limit_is_exact(size: int, is_cut: bool, packed: bool) -> None
 
 
 async def test_a_file_of_several_members_is_unpacked() -> None:
+    """As one that was packed in blocks; but not of thousands of nothing, a megabyte of which took half a second."""
     packed = gzip.compress(b"one ") + gzip.compress(b"two")
+    packed += b"".join(gzip.compress(bytes([65 + at % 26]) * 2000) for at in range(100))
     async with serving(lambda _: http(packed, content_encoding="x-gzip")) as server:
-        assert (await Fetcher(local()).get(f"http://127.0.0.1:{server.port}/")).answer.body == b"one two"
+        body = (await Fetcher(local()).get(f"http://127.0.0.1:{server.port}/")).answer.body
+    assert (body[:7], len(body)) == (b"one two", 7 + 200_000)
 
 
 # ---- times ----------------------------------------------------------------------------------------------------------
@@ -253,12 +271,17 @@ async def test_a_cancel_leaves_nothing_open() -> None:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", "bad_answer", True),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 50_000, "bad_answer", True),
         (http(b"no gzip", content_encoding="gzip"), "bad_answer", False),
+        (http(gzip.compress(b"") * 5000, content_encoding="gzip"), "bad_answer", False),
+        (http(gzip.compress(b"x") * 5000, content_encoding="gzip"), "bad_answer", False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 6000, "bad_answer", False),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 60_000 + b"\r\n\r\n", "bad_answer", True),
         (http(b"x", content_encoding="br"), "bad_answer", False),
         (http(b"x", content_encoding="gzip, gzip"), "bad_answer", False),
         (redirect("http://[::1/"), "bad_url", False),
         (redirect("file:///etc/passwd"), "refused_scheme", False),
     ],
-    ids=["404", "403", "429", "503", "599", "ssh", "nothing", "cut", "chunks", "headers", "no-gzip", "brotli", "twice",
+    ids=["404", "403", "429", "503", "599", "ssh", "nothing", "cut", "chunks", "headers", "no-gzip", "empty-members",
+         "small-members", "small-chunks", "hints", "brotli", "twice",
          "bad-redirect", "file-redirect"],
 )  # fmt: skip
 async def test_what_is_no_page_says_so(answer: bytes, code: str, again: bool) -> None:
@@ -327,6 +350,21 @@ async def test_robots_txt_is_heeded_where_it_is_wanted(robots: bytes, path: str,
     asked = [request.path for request in server.requests]
     assert asked.count("/robots.txt") == (2 if code == "no_robots" else 1)
     assert asked.count(path) == (0 if code else 2)
+
+
+async def test_a_long_robots_txt_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a megabyte of rules took half a second of the event loop."""
+    threads, parse = [], RobotFileParser.parse
+
+    def parsed(rules: RobotFileParser, lines: Any) -> None:
+        threads.append(threading.current_thread())
+        parse(rules, lines)
+
+    monkeypatch.setattr(RobotFileParser, "parse", parsed)
+    async with serving(lambda request: http(RULES if request.path == "/robots.txt" else "page")) as server:
+        await Fetcher(local(robots=True)).get(f"http://127.0.0.1:{server.port}/")
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_robots_txt_is_asked_behind_a_redirect_too() -> None:
