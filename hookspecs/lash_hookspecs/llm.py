@@ -342,6 +342,8 @@ class AttemptDecision(StrEnum):
     """Repeated after the wait that the service asked for, which cost no attempt."""
     CREDENTIAL = "credential"
     """Repeated at once, with a credential that had been refreshed."""
+    TRIMMED = "trimmed"
+    """Repeated at once, without opaque state of earlier answers (reasoning) that the service doesn't take back."""
     REFUSED = "refused"
     """Not repeated, since it may have been charged for."""
     GAVE_UP = "gave_up"
