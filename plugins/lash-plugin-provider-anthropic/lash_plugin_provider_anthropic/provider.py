@@ -12,7 +12,7 @@ import anyio
 from attrs import evolve
 
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
-from lash_hookspecs.llm import LlmEventSender, LlmRequest, LlmResponse, ProviderContext
+from lash_hookspecs.llm import LlmCallError, LlmEventSender, LlmRequest, LlmResponse, ProviderContext
 from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_anthropic.decode import MessageDecoder
 from lash_plugin_provider_anthropic.encode import RequestEncoder
@@ -112,8 +112,8 @@ class AnthropicProvider:
         Raises `LlmCallFailed`, or `ConfigurationError` where a key, or the permission for live calls, is missing.
         """
         self._gate.check()
-        stale = self._stale.until(request)
-        pieces = self._encoder.pieces(request, stale)
+        pieces = self._encoder.pieces(request, self._stale.until(request))
+        refused: LlmCallError | None = None
         try:
             answer = await self._service.call(pieces, self._new_decoder, send)
         except LlmCallFailed as failed:
@@ -122,15 +122,13 @@ class AnthropicProvider:
             bare = self._encoder.pieces(request, len(request.messages))
             if b"".join(bare) == b"".join(pieces):
                 raise  # there was nothing to leave out
-            first = failed.error
-        else:
-            first = None
-        if first is not None:  # outside of the `except`: the second failure has no chain behind it
+            refused = failed.error
+        if refused is not None:  # outside of the `except`: the second failure has no chain behind it
             self._stale.found(request)
             try:
-                answer = recovered(await self._service.call(bare, self._new_decoder, send), first)
+                answer = recovered(await self._service.call(bare, self._new_decoder, send), refused)
             except LlmCallFailed as failed:
-                raise refused_again(failed, first) from None
+                raise refused_again(failed, refused) from None
         told = self._encoder.receipt(request)
         return evolve(answer, generation_receipt=told) if told else answer
 

@@ -52,14 +52,12 @@ class StaleThinking:
             return 0
         return until
 
-    def found(self, request: LlmRequest) -> int:
+    def found(self, request: LlmRequest) -> None:
         """All of them, from now on."""
-        until = len(request.messages)
         if request.scope is not None:
             if len(self._until) >= _MOST:
                 del self._until[next(iter(self._until))]
-            self._until[request.scope.session_id, request.model] = until
-        return until
+            self._until[request.scope.session_id, request.model] = len(request.messages)
 
 
 def recovered(answer: LlmResponse, first: LlmCallError) -> LlmResponse:
