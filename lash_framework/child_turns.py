@@ -6,6 +6,7 @@ waits for it any more. So whatever dies or is cut, the turn that asked is charge
 
 from __future__ import annotations
 
+import logging
 from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["ChildTurns"]
 
 T = TypeVar("T", int, float)
+
+log = logging.getLogger("lash.turn")
 
 _CUT, _STORED = "cut", "stored"
 _NOTHING = TokenUsage()
@@ -59,14 +62,15 @@ class ChildTurns:
         try:
             await self.directs.begin_charge(asked, command)
             turn = await job.run(None)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._settle(asked, command, before, payer, job.committed)
-            raise
-        else:
             await self._settle(asked, command, before, payer, turn)
+        except BaseException:
+            if payer in budget.pays:  # else it is settled, or can't be
+                try:
+                    await self._settle(asked, command, before, payer, job.committed)
+                except Exception as error:  # the place has it; what ended the turn is said here
+                    log.debug("what turn `%s` has cost wasn't recorded: %s", turn_id, error)
+            raise
         finally:
-            budget.pays.remove(payer)
             self.directs.waited_for.discard(asked.key)
         return turn
 
@@ -118,8 +122,10 @@ class ChildTurns:
             result = LlmCallError(message="the turn was paid for before", code=_STORED)
         else:
             result = LlmResponse(usage=_rest(turn.usage, before))
+        payer.waits.pays.remove(payer)  # from here on it counts as what is charged
         try:
-            await self.directs.charge(asked, command, evolve(begun(command), result=result))
+            with anyio.CancelScope(shield=True):  # one write, without which it would be charged here and in no replay
+                await self.directs.charge(asked, command, evolve(begun(command), result=result))
         except Exception as error:
             self.place.fault = self.place.fault or error
             raise
