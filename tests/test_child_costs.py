@@ -309,3 +309,32 @@ async def test_children_side_by_side_share_what_is_left() -> None:
         turn = await (await lash.session("s")).run("Ask somebody.", max_tokens=2_000)
     assert sorted(each.is_success for each in ended) == [False, False, True, True]
     assert turn.usage.total <= 2_000
+
+
+@pytest.mark.costly
+@pytest.mark.chaos
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_child_whose_tool_is_never_run_again_makes_it_at_least() -> None:
+    """Killed with the child, an unsafe tool is unknown afterwards, and what the child had cost was in no total."""
+
+    @tool(effect="unsafe")
+    async def delegate(ctx: Any) -> str:
+        """Ask somebody."""
+        await ctx.lifecycle.create_session(SessionCreateRequest(session_id="child"))
+        return str((await ctx.lifecycle.start_turn("child", "c", "Help.")).text)
+
+    @asynccontextmanager
+    async def opened(url: str) -> AsyncIterator[Lash]:
+        quick = settings("store_options.synchronous=normal")
+        async with agent(says, store=url, tools=[delegate], settings=quick) as lash:
+            yield lash
+
+    costs: list[Cost] = []
+    await crash_at_every_effect(
+        opened,
+        "Ask somebody.",
+        points=lambda point: point.kind == "reply" or (point.kind, point.name) == ("store", "commit"),
+        checks=[lambda crash: costs.append(crash.turn.cost)],
+    )
+    assert all(each.at_least or each == Cost.of_usd(0.06) for each in costs)
+    assert any(each == Cost(4 * 10**10, at_least=True) for each in costs)
