@@ -20,6 +20,7 @@ from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
+    from lash_framework.budget import Payer
     from lash_framework.structured import OutputWish
 
 __all__ = ["AcceptedTurn", "TurnRequest", "accepted_bytes", "accepted_with", "bare_request", "restored"]
@@ -27,13 +28,17 @@ __all__ = ["AcceptedTurn", "TurnRequest", "accepted_bytes", "accepted_with", "ba
 
 @frozen(kw_only=True)
 class TurnRequest:
-    """What a turn is asked with. `images`: its images and documents, stored, by name; `wish`: the caller's class."""
+    """What a turn is asked with. `images`: its images and documents, stored, by name; `wish`: the caller's class.
+
+    `payer` is there where a turn of another session waits for it.
+    """
 
     turn_id: str
     turn_input: TurnInput
     input_hash: str
     images: Mapping[str, AttachmentRef] = field(factory=dict)
     wish: OutputWish | None = None
+    payer: Payer | None = None
 
 
 @frozen(kw_only=True)

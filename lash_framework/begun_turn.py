@@ -115,7 +115,9 @@ async def run_begun(
                     raise
                 log.warning("of turn `%s` no more than its input is kept: %s", item.turn_id, error)
                 known, policy, stop, keep = bare_request(item), None, None, False  # of the records nothing is used
-            request = known if request is None else evolve(known, turn_input=request.turn_input, wish=request.wish)
+            if request is not None:
+                known = evolve(known, turn_input=request.turn_input, wish=request.wish, payer=request.payer)
+            request = known
         if cancelled is not None:
             gate.request(cancelled)
         composition = session.lash.host.composition((policy or session.policy).mode_id)

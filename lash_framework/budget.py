@@ -21,13 +21,23 @@ from lash_hookspecs.models import ModelCapability, ModelPrices
 from lash_hookspecs.sessions import SessionUsageReport
 from lash_hookspecs.turn_events import ChildTokenUsage
 from lash_hookspecs.turn_outcomes import OverBudget
-from lash_hookspecs.values import frozen
+from lash_hookspecs.values import frozen, mutable
 
 if TYPE_CHECKING:
     from lash_framework.assembly import TurnAssembler
     from lash_framework.turn_plan import TurnPlan
 
-__all__ = ["Need", "TurnBudget", "charged", "judge", "over_budget_error", "request_tokens", "require_prices", "spent"]
+__all__ = [
+    "Need",
+    "Payer",
+    "TurnBudget",
+    "charged",
+    "judge",
+    "over_budget_error",
+    "request_tokens",
+    "require_prices",
+    "spent",
+]
 
 OVER_BUDGET = "over_budget"
 
@@ -40,6 +50,8 @@ _DOCUMENT = 40
 _NO_PRICES = ModelPrices()
 _PICO = 10**12
 _NOTHING = TokenUsage()
+_OWN = ""
+"""The key of the turn's own call, of which there is one at a time."""
 
 
 @frozen(kw_only=True)
@@ -68,8 +80,27 @@ def judge(budget: Budget, before: TokenUsage, here: TokenUsage, need: Need) -> O
     return None
 
 
+@mutable(eq=False)
+class Payer:
+    """Who waits for a turn on another session, and pays for it: the budget that waits, and, once it began, the turn's.
+
+    Turns that run at the same time share what is left: each of their calls is judged by what all have spent until then.
+    """
+
+    waits: TurnBudget
+    turn: TurnBudget | None = None
+
+    @property
+    def spent(self) -> TokenUsage:
+        """What the turn has spent until now; how much a call that is under way will, nobody knows."""
+        return _NOTHING if self.turn is None else self.turn.known + TokenUsage(at_least=True)
+
+
 class TurnBudget:
-    """One turn's. `assembler` knows what its own calls have spent, and `directs` what those of plugins in it did."""
+    """One turn's. `assembler` knows what its own calls have spent, and `directs` what those of plugins in it did.
+
+    `pays` are the turns on other sessions that this one waits for.
+    """
 
     def __init__(self, plan: TurnPlan, directs: Callable[[], Iterable[ChildTokenUsage]]) -> None:
         limits, said = plan.policy.budget, plan.turn_input.context.budget
@@ -78,11 +109,16 @@ class TurnBudget:
         self._plan = plan
         self._directs = directs
         self.assembler: TurnAssembler | None = None
+        self.pays: list[Payer] = []
+        self._payer = plan.payer
+        if self._payer is not None:
+            self._payer.turn = self
         self._known: tuple[int, int] | None = None
         self._under_way: dict[str, TokenUsage] = {}
 
     def answered(self, request: LlmRequest, result: LlmResponse | LlmCallError) -> None:
         """The conversation's next request begins with this one, whose size is known now."""
+        self.settled(_OWN)
         if self._limits is not None and result.usage is not None and result.usage.total:
             self._known = len(request.messages), result.usage.total
 
@@ -91,7 +127,7 @@ class TurnBudget:
 
         With a `key` others may be asked meanwhile: what it needs counts as spent until it is `settled`.
         """
-        if self._limits is None:
+        if self._limits is None and self._payer is None:
             return None
         require_prices(self._limits, f"{plan.provider_id}:{plan.model}", plan.capability)
         begun = self._known if plan is self._plan else None
@@ -102,15 +138,37 @@ class TurnBudget:
         output = request.generation.output_token_cap or 0
         prices = plan.capability.prices or _NO_PRICES
         need = Need(input=input, output=output, picodollars=prices.most(input, output))
-        before = SessionUsageReport(self._plan.conversation.usage).total
-        own = _NOTHING if self.assembler is None else self.assembler.usage
-        here = sum(self._under_way.values(), spent(own, self._directs()))
-        # What has no price of its own isn't free.
-        before, here = (evolve(each, picodollars=prices.at_most(each)) for each in (before, here))
-        refused = judge(self._limits, before, here, need)
-        if refused is None and key is not None:
+        turn: TurnBudget | None = self
+        while turn is not None:  # and then those who wait for it, and pay
+            refused = turn._judged(need, prices)
+            if refused is not None:
+                return refused
+            turn = None if turn._payer is None else turn._payer.waits
+        if key is None and self._payer is not None:
+            key = _OWN
+        if key is not None:
             self._under_way[key] = TokenUsage(input=input, output=output, picodollars=need.picodollars)
-        return refused
+        return None
+
+    def _judged(self, need: Need, prices: ModelPrices) -> OverBudget | None:
+        """Whether this turn can bear a call, of its own or of one that it waits for."""
+        if self._limits is None:
+            return None
+        before = SessionUsageReport(self._plan.conversation.usage).total
+        # What has no price of its own isn't free.
+        before, here = (evolve(each, picodollars=prices.at_most(each)) for each in (before, self._bound))
+        return judge(self._limits, before, here, need)
+
+    @property
+    def known(self) -> TokenUsage:
+        """What has been spent in the turn, as far as it is known."""
+        return spent(_NOTHING if self.assembler is None else self.assembler.usage, self._directs())
+
+    @property
+    def _bound(self) -> TokenUsage:
+        """What is spent, and what the calls need that are under way, also in the turns that it waits for."""
+        here = sum(self._under_way.values(), self.known)
+        return sum((each.turn._bound for each in self.pays if each.turn is not None), here)
 
     def left(self) -> Budget | None:
         """What a turn that this one waits for may spend; None: nothing is limited. Never less than nothing."""
@@ -118,9 +176,7 @@ class TurnBudget:
         if limits is None:
             return None
         prices = self._plan.capability.prices or _NO_PRICES
-        before = SessionUsageReport(self._plan.conversation.usage).total
-        own = _NOTHING if self.assembler is None else self.assembler.usage
-        here = sum(self._under_way.values(), spent(own, self._directs()))
+        before, here = SessionUsageReport(self._plan.conversation.usage).total, self._bound
         cost = [
             allowed - (prices.at_most(used)) / _PICO
             for allowed, used in ((limits.max_cost, here), (limits.session_max_cost, before + here))

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from attrs import evolve
 
 from lash_hookspecs.canonical import content_hash
-from lash_hookspecs.effect_commands import DirectCommand, RuntimeEffectKind
+from lash_hookspecs.effect_commands import DirectCommand, RuntimeEffectCommand, RuntimeEffectKind
 from lash_hookspecs.effect_outcomes import DirectOutcome, LlmCallOutcome
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.llm import LlmCallError, TokenUsage
 
-__all__ = ["EXTERNAL", "at_least", "begun", "cut_row", "is_cut", "may_be_cut"]
+__all__ = ["EXTERNAL", "asks_somebody", "at_least", "begun", "cut_row", "is_cut", "may_be_cut"]
 
 _K = RuntimeEffectKind
 
@@ -52,6 +52,11 @@ def begun(command: DirectCommand) -> DirectOutcome:
     """What is known of a direct call that was begun: somebody may have paid for it."""
     error = LlmCallError(message="the call was begun, and has no outcome", usage=TokenUsage(at_least=True))
     return DirectOutcome(error, command.usage_source, f"{command.provider_id}:{command.request.model}")
+
+
+def asks_somebody(command: RuntimeEffectCommand) -> bool:
+    """Whether a second execution may be paid twice. What says what another session's turn has cost asks nobody."""
+    return not isinstance(command, DirectCommand) or bool(command.request.messages)
 
 
 def at_least(outcome: LlmCallOutcome | DirectOutcome) -> LlmCallOutcome | DirectOutcome:

@@ -27,10 +27,9 @@ from lash_hookspecs.effect_outcomes import DirectOutcome, RuntimeEffectOutcome, 
 from lash_hookspecs.effects import RuntimeEffectEnvelope, child_key
 from lash_hookspecs.errors import CodecError, EffectControllerError, LlmCallFailed, PluginError
 from lash_hookspecs.journal_rows import JournalStatus
-from lash_hookspecs.llm import LlmCallError, LlmRequest, LlmResponse, TokenUsage
+from lash_hookspecs.llm import LlmCallError, LlmRequest, TokenUsage
 from lash_hookspecs.llm_messages import LlmMessage, LlmRole, TextBlock
 from lash_hookspecs.services import DirectCompletion, DirectCompletionClient
-from lash_hookspecs.sessions import AssembledTurn
 from lash_hookspecs.turn_events import ChildTokenUsage, SessionEvent
 
 __all__ = ["DirectCalls", "DirectPlace"]
@@ -74,6 +73,8 @@ class DirectCalls:
         self.budget: TurnBudget | None = None
         self._known: dict[str, tuple[DirectCommand | None, DirectOutcome]] = {}
         self.began_at_ms = 0
+        self.waited_for: set[str] = set()
+        """The keys of turns on other sessions that somebody waits for now, and will charge."""
 
     async def within(self, parent: RuntimeEffectEnvelope, live: Callable[[], Awaitable[T]]) -> T:
         """Run an effect that has hooks in it: they may ask meanwhile. No two of these overlap."""
@@ -94,21 +95,27 @@ class DirectCalls:
 
     def count(self) -> list[ChildTokenUsage]:
         """What the turn's direct calls have cost, by source and model: all that were made or begun, used or not."""
-        known = {key: outcome for key, (_, outcome) in self._known.items()}
-        if isinstance(self._plan.controller, JournalController):
-            for row in self._plan.controller.direct_rows:
-                if row.key not in known and row.status is not JournalStatus.FAILED:
-                    try:
-                        known[row.key] = decode(DirectOutcome, row.body)
-                    except CodecError as error:
-                        text = f"the record of {row.label} is broken: {error}"
-                        raise JournalRefusal("runtime_effect_corrupt", text, label=row.label) from error
+        known = {**self._left, **{key: outcome for key, (_, outcome) in self._known.items()}}
         totals: dict[tuple[str, str], TokenUsage] = {}
         for each in known.values():
             if each.result.usage is not None:
                 who = (each.source, each.model)
                 totals[who] = totals.get(who, TokenUsage()) + each.result.usage
         return [self._cost(*who, usage, usage) for who, usage in sorted(totals.items())]
+
+    @property
+    def _left(self) -> dict[str, DirectOutcome]:
+        """What records of another process tell of, and nobody asked for here."""
+        known: dict[str, DirectOutcome] = {}
+        if isinstance(self._plan.controller, JournalController):
+            for row in self._plan.controller.direct_rows:
+                if row.key not in self._known and row.status is not JournalStatus.FAILED:
+                    try:
+                        known[row.key] = decode(DirectOutcome, row.body)
+                    except CodecError as error:
+                        text = f"the record of {row.label} is broken: {error}"
+                        raise JournalRefusal("runtime_effect_corrupt", text, label=row.label) from error
+        return known
 
     def _cost(self, source: str, model: str, usage: TokenUsage, cumulative: TokenUsage) -> ChildTokenUsage:
         return ChildTokenUsage(
@@ -184,34 +191,35 @@ class DirectCalls:
 
     # ---- turns on other sessions ------------------------------------------------------------------------------------
 
-    async def settle(self, place: DirectPlace, plugin_id: str, turn: AssembledTurn, model: str) -> None:
-        """Have a record of what a turn on another session has cost, once for each; it was made and paid there.
+    def recorded(self, key: str) -> DirectOutcome | None:
+        """What is known of a call, or of a turn on another session, from this process or from the rows of another."""
+        known = self._known.get(key)
+        return self._left.get(key) if known is None else known[1]
 
-        One that began before this turn is a stored one, which was paid for before.
-        """
-        if place.is_over or turn.usage == TokenUsage() or turn.started_at_ms < self.began_at_ms:
-            return
-        provider_id, _, name = model.partition(":")
-        scope = self._plan.scope  # whichever step of the turn asks for it
-        command = DirectCommand(provider_id, LlmRequest(model=name, messages=()), plugin_id)
-        id = f"turn:{turn.state.session_id}:{turn.turn_id}"
-        asked = envelope(scope, command, id, caused_by=place.parent.invocation.causal_ref())
-        if asked.key in self._known:
-            return
+    def charge_envelope(self, place: DirectPlace, command: DirectCommand, id: str) -> RuntimeEffectEnvelope:
+        """The effect that says what a turn on another session has cost, whichever step of this turn asks for it."""
+        return envelope(self._plan.scope, command, id, caused_by=place.parent.invocation.causal_ref())
 
-        outcome = evolve(begun(command), result=LlmResponse(usage=turn.usage))
-        self._known[asked.key] = (command, outcome)  # at once: two calls may wait for the same turn
+    async def begin_charge(self, asked: RuntimeEffectEnvelope, command: DirectCommand) -> None:
+        """Have it known that something may be paid, whatever becomes of who asked."""
+        controller = self._plan.controller
+        try:
+            await controller.prepare([asked])
+        finally:
+            if not isinstance(controller, JournalController) or controller.began(asked.key):
+                self._known.setdefault(asked.key, (None, begun(command)))
+
+    async def charge(self, asked: RuntimeEffectEnvelope, command: DirectCommand, outcome: DirectOutcome) -> None:
+        """Have a record of what it has cost; it was made and paid there."""
+        self._known[asked.key] = (command, outcome)
 
         async def known(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
             return outcome
 
-        try:
-            expect(await self._plan.controller.execute(asked, known), DirectOutcome)
-        except Exception as error:
-            place.fault = place.fault or error
-            raise
-        made = [each for each in self.count() if (each.source, each.model) == (outcome.source, outcome.model)]
-        self._show(evolve(made[0], usage=turn.usage))
+        expect(await self._plan.controller.execute(asked, known), DirectOutcome)
+        if (usage := outcome.result.usage) is not None:
+            made = [each for each in self.count() if (each.source, each.model) == (outcome.source, outcome.model)]
+            self._show(evolve(made[0], usage=usage))
 
 
 class _Client(DirectCompletionClient):

@@ -280,6 +280,7 @@ class HeldTurn:
             context_tokens=partial(_context_tokens, session, conversation),
             services=HookServices(session),
             trace=trace,
+            payer=request.payer,
             **self._chosen(policy),
         )
 

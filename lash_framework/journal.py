@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 
 from lash_framework.call_rows import descendants, keys_within, pending
-from lash_framework.cut_calls import EXTERNAL, at_least, begun, cut_row, is_cut, may_be_cut
+from lash_framework.cut_calls import EXTERNAL, asks_somebody, at_least, begun, cut_row, is_cut, may_be_cut
 from lash_framework.envelope_hash import Asked, EnvelopeHasher, Parts
 from lash_framework.journal_decisions import (
     Corrupt,
@@ -204,7 +204,8 @@ class JournalController:
                 raise mismatch(row, asked, label)
             case (Fate.SUSPEND | Fate.UNKNOWN) as what, _:
                 return await self._uncertain(what, envelope, asked)
-        return await self._live(envelope, label, lambda: asked, run, again=isinstance(decision, Intended))
+        again = isinstance(decision, Intended) and asks_somebody(envelope.command)
+        return await self._live(envelope, label, lambda: asked, run, again=again)
 
     async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
         """Write what must be durable before these start, the intents of the unsafe ones included, at once."""
@@ -322,8 +323,7 @@ class JournalController:
         body: bytes,
         claims: Sequence[int] = (),
     ) -> None:
-        kind = envelope.command.kind
-        record = partial(self._row, envelope, asked, status, body)
+        kind, record = envelope.command.kind, partial(self._row, envelope, asked, status, body)
         self.progressed = True
         if claims:
             try:

@@ -78,13 +78,10 @@ class SessionLifecycle(SessionLifecycleService):
         try:
             if self._children is None:
                 return await session.run(input, turn_id=turn_id)
-            given = self._children.bounded(input, session.policy)
-            turn = await session.run(given, turn_id=turn_id)
+            return await self._children.run(session, turn_id, input)
         finally:
             if self._slot is not None:
                 await self._slot.take_back()
-        await self._children.settle(turn, session.policy)
-        return turn
 
 
 class SessionGraph(SessionGraphService):

@@ -41,6 +41,7 @@ from lash_hookspecs.sessions import AssembledTurn, TurnInput
 from lash_hookspecs.stores import OperationId, Receipt
 
 if TYPE_CHECKING:
+    from lash_framework.budget import Payer
     from lash_framework.resident import Resident
 
 __all__ = ["TurnJob", "TurnOptions", "watched"]
@@ -70,7 +71,9 @@ class TurnOptions(TypedDict, total=False):
 class TurnJob:
     """One turn from its acceptance to its commit. `committed` is known before those are told who watch commits."""
 
-    def __init__(self, session: Resident, given: TurnInput | str, options: TurnOptions) -> None:
+    def __init__(
+        self, session: Resident, given: TurnInput | str, options: TurnOptions, payer: Payer | None = None
+    ) -> None:
         check_arguments(options, TURN_WITH, where="session.run")
         turn_id, output, generation = options.get("turn_id"), options.get("output"), options.get("generation")
         if turn_id is not None and not turn_id.strip():
@@ -97,7 +100,7 @@ class TurnJob:
             budget = budget if context.budget is None else budget.over(context.budget)
             turn_input = evolve(turn_input, context=evolve(context, budget=budget))
         self._request = TurnRequest(
-            turn_id=self.turn_id, turn_input=turn_input, input_hash=input_hash(turn_input), wish=wish
+            turn_id=self.turn_id, turn_input=turn_input, input_hash=input_hash(turn_input), wish=wish, payer=payer
         )
         deadline_s = options.get("deadline_s")
         if deadline_s is not None and math.isnan(deadline_s):

@@ -26,6 +26,7 @@ from lash_hookspecs.turn_events import ChildTokenUsage
 from lash_hookspecs.values import frozen, mutable
 
 if TYPE_CHECKING:
+    from lash_framework.budget import Payer
     from lash_framework.tracing import TurnTrace
     from lash_framework.turn_services import HookServices
 
@@ -46,6 +47,7 @@ class TurnPlan:
     from which on a conversation is compacted (0: never), `context_tokens` what the last call took of it. `limits` are
     the host's, for tools of which only so many calls run at once. `services` are what its hooks and tools are given.
     `connect` asks the toolsets that connect to something. `trace` tells the trace sinks, if there are any.
+    `payer` is there where a turn of another session waits for this one.
     """
 
     session_id: str
@@ -81,6 +83,7 @@ class TurnPlan:
     context_tokens: Callable[[], Awaitable[int]]
     services: HookServices
     trace: TurnTrace | None = None
+    payer: Payer | None = None
 
     @property
     def only_compacts(self) -> bool:

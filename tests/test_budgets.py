@@ -216,6 +216,20 @@ async def test_an_unknown_price_makes_it_at_least() -> None:
     assert (turn.cost, turn.usage.at_least) == (Cost(0, True), False)
 
 
+@pytest.mark.parametrize(("tier", "cost"), [("flex", Cost(CENT)), ("fast", Cost(0, True))])
+async def test_a_call_is_charged_by_the_tier_that_answered(tier: str, cost: Cost) -> None:
+    """Where that one has no price it isn't free to a budget, which takes it for the usual one."""
+    usage = evolve(SPENT, service_tier=tier)
+    rounds = [Reply(tool_calls=[Call("look", {}, f"c{each}")], usage=usage) for each in range(5)]
+    prices = 'models."test:model".prices={input = 10, output = 20, tiers = {flex = {input = 5, output = 10}}}'
+    async with agent([*rounds, says("Done.")], tools=[look], settings=priced(prices)) as lash:
+        turn = await (await lash.session("s")).run("Look.", max_cost=0.055)
+    assert turn.call_usage[0].cost == cost
+    assert isinstance(turn.outcome, Stopped)
+    assert isinstance(turn.outcome.detail, OverBudget)
+    assert turn.outcome.detail.spent == 4 * CENT
+
+
 # ---- budgets --------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from agents import agent
 
@@ -17,6 +18,7 @@ from lash_hookspecs import (
     AssembledTurn,
     Budget,
     Cost,
+    GenerationOptions,
     LlmRequest,
     OverBudget,
     SessionCreateRequest,
@@ -168,3 +170,171 @@ async def test_a_child_is_counted_once_whatever_dies_when() -> None:
     await crash_at_every_effect(opened, "Ask somebody.", checks=[counted])
     assert costs
     assert {each.picodollars for each in costs} <= {6 * 10**10, 8 * 10**10}
+
+
+# ---- children that are cut, or run side by side ----------------------------------------------------------------------
+
+
+class Stuck:
+    """A child that looks around, and then gets no answer, until `free`; `asked` says that it waits for one."""
+
+    def __init__(self) -> None:
+        self.asked, self.free = anyio.Event(), anyio.Event()
+
+    async def says(self, request: LlmRequest) -> Reply:
+        words = "".join(getattr(block, "text", "") for each in request.messages for block in each.blocks)
+        if "Ask somebody." in words:
+            return says(request)
+        if not any(block.tag == "tool_result" for each in request.messages for block in each.blocks):
+            return Reply(tool_calls=[Call("look", {}, "l")], usage=SPENT)
+        self.asked.set()
+        await self.free.wait()
+        return Reply(text="Helped.", usage=SPENT)
+
+
+@tool(effect="pure")
+async def look() -> str:
+    """Look."""
+    return "nothing"
+
+
+def impatient(stuck: Stuck, attempts: int, then: bool) -> Any:
+    """Waits for a child until it is stuck, so many times, and `then` until it is over."""
+
+    @tool(effect="idempotent")
+    async def delegate(ctx: Any) -> str:
+        """Ask somebody."""
+        await ctx.lifecycle.create_session(SessionCreateRequest(session_id="child"))
+        for _ in range(attempts):
+            async with anyio.create_task_group() as group:
+                group.start_soon(ctx.lifecycle.start_turn, "child", "c", "Help.")
+                await stuck.asked.wait()
+                group.cancel_scope.cancel()
+            stuck.asked = anyio.Event()
+        if not then:
+            return "Nobody helps."
+        stuck.free.set()
+        turn: AssembledTurn = await ctx.lifecycle.start_turn("child", "c", "Help.")
+        return turn.text
+
+    return delegate
+
+
+@pytest.mark.parametrize(
+    ("durable", "attempts", "then", "cents"),
+    [
+        pytest.param(True, 1, False, 6, id="given up"),
+        pytest.param(True, 2, False, 6, id="twice"),
+        pytest.param(True, 1, True, 8, id="waited for again"),
+        pytest.param(True, 0, True, 8, id="not cut"),
+        pytest.param(False, 1, False, 6, id="inline, given up"),
+        pytest.param(False, 1, True, 10, id="inline, where it begins anew"),
+    ],
+)
+async def test_what_a_child_has_cost_that_was_cut_is_charged(
+    durable: bool, attempts: int, then: bool, cents: int, tmp_path: Path
+) -> None:
+    """Nothing of it was: who gave up on a child, or ran into a time limit, had it for free."""
+    stuck, how = Stuck(), "durability.keep_journal_h=1" if durable else "durability.effects=inline"
+    tools: Sequence[Any] = [impatient(stuck, attempts, then), look]
+    async with agent(stuck.says, store=f"sqlite:///{tmp_path / 'a.db'}", tools=tools, settings=settings(how)) as lash:
+        turn = await (await lash.session("s")).run("Ask somebody.", turn_id="t")
+        if durable:
+            assert (await lash.replay("t")).turn == turn
+    assert turn.cost == Cost(cents * 10**10, at_least=attempts > 0)
+
+
+async def test_who_goes_on_after_an_interruption_charges_the_child_once(tmp_path: Path) -> None:
+    """What it had cost is recorded when it is cut, and the rest when it is over, whichever model the child then has.
+
+    A record by another model, or by another plugin that asks first after a restart, was a mismatch, for good.
+    """
+    stuck, store = Stuck(), f"sqlite:///{tmp_path / 'a.db'}"
+    waits = anyio.Event()
+
+    @tool(effect="idempotent")
+    async def delegate(ctx: Any) -> str:
+        """Ask somebody."""
+        await ctx.lifecycle.create_session(SessionCreateRequest(session_id="child"))
+        turn = await ctx.lifecycle.start_turn("child", "c", "Help.")
+        if not waits.is_set():
+            waits.set()
+            await anyio.sleep_forever()
+        return str(turn.text)
+
+    tools: Sequence[Any] = [delegate, look]
+
+    async def interrupted(lash: Lash, when: anyio.Event) -> None:
+        session = await lash.session("s", recover=False)
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: session.run("Ask somebody.", turn_id="t"))
+            await when.wait()
+            group.cancel_scope.cancel()
+
+    async with agent(stuck.says, store=store, tools=tools, settings=settings()) as lash:
+        await interrupted(lash, stuck.asked)
+    stuck.free.set()
+    async with agent(stuck.says, store=store, tools=tools, settings=settings()) as lash:
+        await interrupted(lash, waits)
+        await (await lash.session("child", recover=False)).configure(model="test:other")
+        turn = await (await lash.session("s", recover=False)).run("Ask somebody.", turn_id="t")
+    assert turn.is_success
+    assert turn.cost == Cost(8 * 10**10, at_least=True)
+    assert {each.model for each in turn.children_usage} == {"test:model"}
+
+
+async def test_children_side_by_side_share_what_is_left() -> None:
+    """Each had all of it: two of them spent it twice."""
+    ended: list[AssembledTurn] = []
+
+    async def model(request: LlmRequest) -> Reply:
+        words = "".join(getattr(block, "text", "") for each in request.messages for block in each.blocks)
+        if "Ask somebody." in words:
+            if any(block.tag == "tool_result" for each in request.messages for block in each.blocks):
+                return Reply(text="Some helped.", usage=TokenUsage(input=10))
+            return Reply(tool_calls=[Call("delegate", {"n": n}, f"d{n}") for n in range(4)], usage=TokenUsage(input=10))
+        await anyio.wait_all_tasks_blocked()
+        return Reply(text="Helped.", usage=TokenUsage(input=2, output=400))
+
+    @tool(effect="idempotent")
+    async def delegate(ctx: Any, n: int) -> str:
+        """Ask somebody."""
+        await ctx.lifecycle.create_session(SessionCreateRequest(session_id=f"child-{n}"))
+        context = TurnContext(generation=GenerationOptions(output_token_cap=500))
+        given = TurnInput(items=(TextItem("Help."),), context=context)
+        ended.append(await ctx.lifecycle.start_turn(f"child-{n}", "c", given))
+        return ended[-1].text
+
+    async with agent(model, tools=[delegate], settings=settings()) as lash:
+        turn = await (await lash.session("s")).run("Ask somebody.", max_tokens=2_000)
+    assert sorted(each.is_success for each in ended) == [False, False, True, True]
+    assert turn.usage.total <= 2_000
+
+
+@pytest.mark.costly
+@pytest.mark.chaos
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_child_whose_tool_is_never_run_again_makes_it_at_least() -> None:
+    """Killed with the child, an unsafe tool is unknown afterwards, and what the child had cost was in no total."""
+
+    @tool(effect="unsafe")
+    async def delegate(ctx: Any) -> str:
+        """Ask somebody."""
+        await ctx.lifecycle.create_session(SessionCreateRequest(session_id="child"))
+        return str((await ctx.lifecycle.start_turn("child", "c", "Help.")).text)
+
+    @asynccontextmanager
+    async def opened(url: str) -> AsyncIterator[Lash]:
+        quick = settings("store_options.synchronous=normal")
+        async with agent(says, store=url, tools=[delegate], settings=quick) as lash:
+            yield lash
+
+    costs: list[Cost] = []
+    await crash_at_every_effect(
+        opened,
+        "Ask somebody.",
+        points=lambda point: point.kind == "reply" or (point.kind, point.name) == ("store", "commit"),
+        checks=[lambda crash: costs.append(crash.turn.cost)],
+    )
+    assert all(each.at_least or each == Cost.of_usd(0.06) for each in costs)
+    assert any(each == Cost(4 * 10**10, at_least=True) for each in costs)

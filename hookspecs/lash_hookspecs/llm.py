@@ -65,7 +65,8 @@ class TokenUsage:
 
     `reasoning_output` is a part of `output`. `at_least` says that some call's usage is unknown, so the true figure
     may be higher. Providers count tokens; the runtime adds the money, in millionths of a millionth of a US dollar, so
-    that sums are exact. `unpriced`: some of these tokens have no known price.
+    that sums are exact. `unpriced`: some of these tokens have no known price. `service_tier` is what answered, in
+    the service's word, where that isn't charged as usual (`flex`, `fast`) and isn't charged yet, or has no known price.
     """
 
     input: int = _count()
@@ -76,6 +77,7 @@ class TokenUsage:
     at_least: bool = False
     picodollars: int = _count()
     unpriced: bool = False
+    service_tier: str | None = None
 
     @property
     def input_total(self) -> int:
@@ -102,7 +104,13 @@ class TokenUsage:
             at_least=self.at_least or other.at_least,
             picodollars=self.picodollars + other.picodollars,
             unpriced=self.unpriced or other.unpriced,
+            service_tier=_both(self.service_tier, other.service_tier),
         )
+
+
+def _both(one: str | None, other: str | None) -> str | None:
+    named = {word for each in (one, other) if each for word in each.split("+")}
+    return "+".join(sorted(named)) or None
 
 
 # ---- the request ----------------------------------------------------------------------------------------------------
@@ -334,6 +342,8 @@ class AttemptDecision(StrEnum):
     """Repeated after the wait that the service asked for, which cost no attempt."""
     CREDENTIAL = "credential"
     """Repeated at once, with a credential that had been refreshed."""
+    TRIMMED = "trimmed"
+    """Repeated at once, without opaque state of earlier answers (reasoning) that the service doesn't take back."""
     REFUSED = "refused"
     """Not repeated, since it may have been charged for."""
     GAVE_UP = "gave_up"

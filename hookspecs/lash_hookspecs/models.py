@@ -54,8 +54,9 @@ class ModelPrices:
     """US dollars for a million tokens, by bucket; None: not known. Reasoning is charged as the output that it is in.
 
     `cache_read` and `cache_write` are what input costs that is read from a cache, or written to one. A call with more
-    than `long_above` tokens of input is charged at the prices of `long`. `as_of` is the day on which the vendor's page
-    said so (`2026-11-26`).
+    than `long_above` tokens of input is charged at the prices of `long`. `tiers` are those of calls that the service
+    says to have answered otherwise than usual (`TokenUsage.service_tier`), by its word for that. `as_of` is the day on
+    which the vendor's page said so (`2026-11-26`).
     """
 
     input: float | None = field(default=None, validator=_price)
@@ -65,20 +66,22 @@ class ModelPrices:
     as_of: str = field(default="", validator=checks.text)
     long_above: int | None = field(default=None, validator=checks.optional_positive)
     long: ModelPrices | None = None
+    tiers: Mapping[str, ModelPrices] = field(factory=dict)
 
     def charge(self, usage: TokenUsage) -> TokenUsage:
         """One call's usage with what it costs. Tokens of a bucket without a price make it "at least".
 
-        So do those of which the provider has said itself that they are `unpriced` here.
+        So do those of which the provider has said itself that they are `unpriced` here, and all of a tier's without
+        prices, of which nothing is known: it may be dearer or cheaper than usual.
         """
+        if usage.service_tier:
+            tier = self.tiers.get(usage.service_tier)
+            if tier is None:
+                return evolve(usage, picodollars=0, unpriced=usage.unpriced or usage.total > 0)
+            return tier.charge(evolve(usage, service_tier=None))
         if self.long is not None and self.long_above is not None and usage.input_total > self.long_above:
             return self.long.charge(usage)
-        pieces = (
-            _of(self.input, usage.input),
-            _of(self.cache_read, usage.cache_read_input),
-            _of(self.cache_write, usage.cache_write_input),
-            _of(self.output, usage.output),
-        )
+        pieces = self._pieces(usage)
         known = [each for each in pieces if each is not None]
         return evolve(usage, picodollars=sum(known), unpriced=usage.unpriced or len(known) < len(pieces))
 
@@ -95,10 +98,21 @@ class ModelPrices:
         """
         if not usage.unpriced:
             return usage.picodollars
+        paid = usage.picodollars
+        if usage.service_tier:  # which has no price: at least what is usual
+            paid = max(paid, sum(each or 0 for each in self._pieces(usage)))
         unknown = usage.cache_read_input if self.cache_read is None else 0
         unknown += usage.cache_write_input if self.cache_write is None else 0
         dearest = max(self._dearest_input(), 0 if self.long is None else self.long._dearest_input())
-        return usage.picodollars + dearest * unknown
+        return paid + dearest * unknown
+
+    def _pieces(self, usage: TokenUsage) -> tuple[int | None, ...]:
+        return (
+            _of(self.input, usage.input),
+            _of(self.cache_read, usage.cache_read_input),
+            _of(self.cache_write, usage.cache_write_input),
+            _of(self.output, usage.output),
+        )
 
     def _dearest_input(self) -> int:
         known = [each for each in (self.input, self.cache_read, self.cache_write) if each is not None]

@@ -285,8 +285,9 @@ _MONEY: dict[Any, dict[str, st.SearchStrategy[Any]]] = {
         **dict.fromkeys(("input", "output", "cache_read", "cache_write"), _PRICE),
         "long_above": st.integers(1, 10**6),
     },
+    lash_hookspecs.TokenUsage: {"service_tier": st.sampled_from(["fast", "flex"])},
 }
-"""What is bounded; a price has six decimals."""
+"""What is bounded, or named; a price has six decimals."""
 
 
 @cache

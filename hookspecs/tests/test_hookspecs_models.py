@@ -13,6 +13,7 @@ from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.models import UNKNOWN_MODEL, ModelCapability, ModelPrices, ModelTable
 
 PRICES = ModelPrices(input=1.25, output=10, cache_read=0.125, cache_write=1.5625)
+TIERS = ModelPrices(input=2, output=10, tiers={"flex": ModelPrices(input=1, output=5)})
 LONG = ModelPrices(input=2.5, output=15, long_above=100, long=ModelPrices(input=5, output=22.5))
 
 # Prices, usage, and what it costs in dollars; "at least" where something has no price.
@@ -33,6 +34,10 @@ CHARGES = {
     "free": (ModelPrices(input=0, output=0), {"input": 5, "output": 5}, "0", False),
     "up to the limit": (LONG, {"input": 60, "cache_read_input": 40}, "0.00015", True),
     "above the limit": (LONG, {"input": 101, "output": 2}, "0.00055", False),
+    "a tier": (TIERS, {"input": 10, "output": 2, "service_tier": "flex"}, "0.00002", False),
+    "the usual tier": (TIERS, {"input": 10, "output": 2}, "0.00004", False),
+    "a tier without prices": (TIERS, {"input": 10, "output": 2, "service_tier": "fast"}, "0", True),
+    "nothing of such a tier": (TIERS, {"service_tier": "fast"}, "0", False),
 }
 
 
@@ -42,6 +47,15 @@ def test_a_call_is_charged_by_bucket(name: str) -> None:
     usage = prices.charge(TokenUsage(**counts))
     assert (usage.cost.usd, usage.cost.at_least) == (Decimal(dollars), at_least)
     assert usage.total == TokenUsage(**counts).total
+
+
+def test_a_tier_without_prices_stays_unknown_and_is_taken_for_the_usual_one_at_least() -> None:
+    """It was charged at the usual prices, without a word. Charging it once more must not do that either."""
+    fast = TIERS.charge(TokenUsage(input=10, output=2, service_tier="fast"))
+    assert TIERS.charge(fast) == fast
+    both = fast + TIERS.charge(TokenUsage(input=10, output=2, service_tier="flex"))
+    assert (both.picodollars, both.service_tier, both.unpriced) == (20_000_000, "fast", True)
+    assert TIERS.at_most(both) == 80_000_000
 
 
 def test_sums_do_not_drift() -> None:

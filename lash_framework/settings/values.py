@@ -99,13 +99,25 @@ def default_store() -> str:
 
 
 def redacted_url(url: str) -> str:
-    """The URL without the password in it."""
+    """The URL without the password in it, and without what may be a key: some gateways want theirs in the query."""
     scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    rest, mark, query = rest.partition("?")
+    if mark:
+        query = "&".join(_without_value(each, scheme in ("http", "https")) for each in query.split("&"))
     authority, slash, path = rest.partition("/")
     userinfo, at, host = authority.rpartition("@")
-    if not at or ":" not in userinfo:
-        return url
-    return f"{scheme}{separator}{userinfo.partition(':')[0]}:***@{host}{slash}{path}"
+    if at and ":" in userinfo:
+        authority = f"{userinfo.partition(':')[0]}:***@{host}"
+    return f"{scheme}{separator}{authority}{slash}{path}{mark}{query}"
+
+
+def _without_value(field: str, whatever: bool) -> str:
+    name, equals, _ = field.partition("=")
+    if not equals:
+        return "***" if whatever else field
+    return f"{name}=***" if whatever or any(word in name.lower() for word in _SECRET_WORDS) else field
 
 
 def _no_generation() -> GenerationOptions:

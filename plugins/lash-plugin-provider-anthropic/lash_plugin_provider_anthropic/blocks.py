@@ -54,10 +54,14 @@ class Encoded(NamedTuple):
 
 
 class BlockEncoder:
-    """Encodes the blocks of messages for one route and one model's abilities. Raises `LlmCallFailed` (validation)."""
+    """Encodes the blocks of messages for one route and one model's abilities. Raises `LlmCallFailed` (validation).
 
-    def __init__(self, route: ProviderRoute, can: ModelCapability) -> None:
+    `thinking`: whether the model gets back its own.
+    """
+
+    def __init__(self, route: ProviderRoute, can: ModelCapability, *, thinking: bool = True) -> None:
         self._route = route
+        self._thinking = thinking
         # What isn't known is tried.
         self._images = can.images is not False
         self._documents = can.documents is not False
@@ -116,6 +120,8 @@ class BlockEncoder:
         replay = block.replay
         if replay is not None and (replay.origin is None or replay.origin == self._route):
             opaque = replay.encrypted_content
+            if not self._thinking and ((replay.redacted and opaque) or replay.signature):
+                return None
             if replay.redacted and opaque:
                 return dumps({"type": "redacted_thinking", "data": opaque})
             if replay.signature:

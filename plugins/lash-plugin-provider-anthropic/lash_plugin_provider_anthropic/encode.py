@@ -13,6 +13,8 @@ from itertools import takewhile
 from types import MappingProxyType
 from typing import Any
 
+from attrs import evolve
+
 from lash_hookspecs.llm import (
     LlmAttachment,
     LlmRequest,
@@ -23,7 +25,7 @@ from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, LlmTex
 from lash_hookspecs.messages import ProviderRoute
 from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_anthropic.blocks import CHECKS, BlockEncoder, Encoded
-from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS
+from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS, BUDGET, OFF
 from lash_plugin_provider_anthropic.options import options, receipt, require_forcible
 from lash_plugin_provider_anthropic.settings import AnthropicSettings
 from lash_plugin_provider_anthropic.stretches import Stretch, glue, joined, marked
@@ -80,10 +82,15 @@ class RequestEncoder:
         """What becomes of each option that `request` asks for."""
         return receipt(request, self._model(request.model).can)
 
-    def pieces(self, request: LlmRequest) -> tuple[bytes, ...]:
-        """The body of `request`, in pieces: nearly all of a long conversation's is one that an earlier request made."""
+    def pieces(self, request: LlmRequest, stale: int = 0) -> tuple[bytes, ...]:
+        """The body of `request`, in pieces: nearly all of a long conversation's is one that an earlier request made.
+
+        The first `stale` messages are sent without their thinking.
+        """
         one = self._model(request.model)
-        system, stretches = one.conversation(request)
+        system, stretches = one.conversation(request, stale)
+        if stale == len(request.messages) and one.can.reasoning_encoding == BUDGET:
+            request = evolve(request, model_variant=OFF)  # these models don't think on amid calls without it
         tools = self._tools(request.tools)
         marker = self._marker
         used = sum(map(bool, (marker and system, marker and tools, "cache_control" in self._body)))
@@ -136,18 +143,33 @@ class RequestEncoder:
 class _OneModel:
     """Conversations with one model: opaque state goes back to the model that it is from, so each has its own bytes."""
 
-    def __init__(self, route: ProviderRoute, can: ModelCapability) -> None:
+    def __init__(self, route: ProviderRoute, can: ModelCapability, *, thinking: bool = True) -> None:
         self.can = can
         self._key = f"anthropic\n{route.provider_id}\n{route.endpoint}\n{route.model}\n{taken(can)}"
+        self._key += "" if thinking else "\nbare"
         self._first_key = f"{self._key}\nfirst"
-        self._blocks = BlockEncoder(route, can)
+        self._blocks = BlockEncoder(route, can, thinking=thinking)
+        self._bare = _OneModel(route, can, thinking=False) if thinking else self
 
-    def conversation(self, request: LlmRequest) -> tuple[bytes, list[Stretch]]:
+    def conversation(self, request: LlmRequest, stale: int) -> tuple[bytes, list[Stretch]]:
         """The blocks of the first messages that the system says, with commas between them, and all other messages."""
+        if stale >= len(request.messages):
+            return self._bare._conversation(request)
+        if not stale:
+            return self._conversation(request)
+        # Rare: what was refused, and what the model has thought since, are no runs of their own.
+        messages = LlmMessages.of(request.messages)
+        system, before = self._bare._conversation(evolve(request, messages=messages[:stale]))
+        _, after = self._conversation(evolve(request, messages=messages[stale:]), begins=False)
+        if before and after and not after[0].fits(before[-1]):
+            return self._bare._conversation(request)
+        return system, [*before, *after]
+
+    def _conversation(self, request: LlmRequest, *, begins: bool = True) -> tuple[bytes, list[Stretch]]:
         attachments = request.attachments
         system: list[bytes] = []
         parts: list[tuple[Sequence[LlmMessage], Stretch]] = []
-        at_start = True
+        at_start = begins
         for run in LlmMessages.of(request.messages).runs:
             messages: Sequence[LlmMessage] = run.messages
             if not messages:

@@ -69,6 +69,8 @@ _ROWS: tuple[tuple[tuple[str, ...], ModelCapability, tuple[float, float | None, 
     (("claude-haiku-4-5", "claude-haiku-4-5-20251001"), _BUDGET, (1, 0.1, 1.25, 5)),
 )
 
+_TWICE_WHEN_FAST = {"claude-fable-5-2", "claude-opus-5-5", "claude-opus-5", "claude-opus-4-8"}
+"""Models that answer faster for twice the price, where that is asked for (`speed`)."""
 _LONG_ABOVE = {"claude-haiku-5-5": 100_000}
 """Models that cost five times as much in requests with more input than that."""
 
@@ -76,11 +78,16 @@ _LONG_ABOVE = {"claude-haiku-5-5": 100_000}
 def _prices(name: str, row: tuple[float, float | None, float | None, float]) -> ModelPrices:
     read, cached, written, output = row
     base = ModelPrices(input=read, cache_read=cached, cache_write=written, output=output, as_of=_DAY)
+    if name in _TWICE_WHEN_FAST:
+        return evolve(base, tiers={"fast": _of_all(2, row)})
     if name not in _LONG_ABOVE:
         return base
-    dear = [None if each is None else round(each * 5, 6) for each in row]
-    long = ModelPrices(input=dear[0], cache_read=dear[1], cache_write=dear[2], output=dear[3], as_of=_DAY)
-    return evolve(base, long_above=_LONG_ABOVE[name], long=long)
+    return evolve(base, long_above=_LONG_ABOVE[name], long=_of_all(5, row))
+
+
+def _of_all(times: int, row: tuple[float, float | None, float | None, float]) -> ModelPrices:
+    dear = [None if each is None else round(each * times, 6) for each in row]
+    return ModelPrices(input=dear[0], cache_read=dear[1], cache_write=dear[2], output=dear[3], as_of=_DAY)
 
 
 ANTHROPIC_MODELS = ModelTable(

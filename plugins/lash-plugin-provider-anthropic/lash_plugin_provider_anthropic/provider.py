@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import anyio
 from attrs import evolve
 
-from lash_hookspecs.errors import ConfigurationError
-from lash_hookspecs.llm import LlmEventSender, LlmRequest, LlmResponse, ProviderContext
+from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.llm import LlmCallError, LlmEventSender, LlmRequest, LlmResponse, ProviderContext
 from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_anthropic.decode import MessageDecoder
 from lash_plugin_provider_anthropic.encode import RequestEncoder
 from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS
 from lash_plugin_provider_anthropic.settings import DEFAULT_BASE_URL, AnthropicSettings
+from lash_plugin_provider_anthropic.stale import StaleThinking, is_stale, recovered, refused_again
 from lash_provider_kit.opening import CallGate, headers_of, service_of
 from lash_provider_kit.reader import Limits
 from lash_provider_kit.redact import checked_url, with_path, without_query
@@ -71,6 +72,7 @@ class AnthropicProvider:
         )
         self._endpoint = without_query(base_url)  # some gateways want their key in the query
         self._encoder = RequestEncoder(settings, provider_id=provider_id, endpoint=self._endpoint, models=models)
+        self._stale = StaleThinking()
         self._new_decoder = partial(MessageDecoder, cached_for_an_hour=settings.cache == "long")
         # Most gateways' documentation gives a base URL that has the version in it.
         path = "/messages" if self._endpoint.rstrip("/").endswith("/v1") else "/v1/messages"
@@ -110,7 +112,23 @@ class AnthropicProvider:
         Raises `LlmCallFailed`, or `ConfigurationError` where a key, or the permission for live calls, is missing.
         """
         self._gate.check()
-        answer = await self._service.call(self._encoder.pieces(request), self._new_decoder, send)
+        pieces = self._encoder.pieces(request, self._stale.until(request))
+        refused: LlmCallError | None = None
+        try:
+            answer = await self._service.call(pieces, self._new_decoder, send)
+        except LlmCallFailed as failed:
+            if not is_stale(failed.error) or failed.error.failed_attempts:
+                raise
+            bare = self._encoder.pieces(request, len(request.messages))
+            if b"".join(bare) == b"".join(pieces):
+                raise  # there was nothing to leave out
+            refused = failed.error
+        if refused is not None:  # outside of the `except`: the second failure has no chain behind it
+            self._stale.found(request)
+            try:
+                answer = recovered(await self._service.call(bare, self._new_decoder, send), refused)
+            except LlmCallFailed as failed:
+                raise refused_again(failed, refused) from None
         told = self._encoder.receipt(request)
         return evolve(answer, generation_receipt=told) if told else answer
 

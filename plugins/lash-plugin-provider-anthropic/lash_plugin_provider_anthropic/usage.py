@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lash_hookspecs.llm import TokenUsage
-from lash_provider_kit.token_counts import count_at
+from lash_provider_kit.token_counts import count_at, tier_of
 
 __all__ = ["UsageMeter"]
 
@@ -56,7 +56,12 @@ class UsageMeter:
             cache_write_input=counts["cache_write_input"],
             reasoning_output=min(counts["reasoning_output"], counts["output"]),
             unpriced=counts["cache_write_input"] > 0 and self._is_for_an_hour(),
+            service_tier=self._tier(),
         )
+
+    def _tier(self) -> str | None:
+        told = (tier_of(self.raw.get(name)) for name in ("speed", "service_tier"))
+        return "+".join(filter(None, told)) or None
 
     def _is_for_an_hour(self) -> bool:
         told = count_at(self.raw, _HOUR)

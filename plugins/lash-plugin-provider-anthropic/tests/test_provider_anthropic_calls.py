@@ -13,9 +13,11 @@ from anthropic_wire import AnthropicWire
 
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import (
+    AttemptDecision,
     GenerationOptions,
     LlmCallError,
     LlmRequest,
+    LlmRequestScope,
     LlmResponse,
     LlmStreamEvent,
     LlmTerminalReason as Reason,
@@ -25,7 +27,8 @@ from lash_hookspecs.llm import (
     StreamDelta,
     TokenUsage,
 )
-from lash_hookspecs.llm_messages import LlmRole, llm_text
+from lash_hookspecs.llm_messages import LlmMessage, LlmRole, ReasoningBlock, TextBlock, llm_text
+from lash_hookspecs.messages import ProviderReasoningMeta
 from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.testing.provider import Ends, Fails, Fault, Said, Text, Used
 from lash_hookspecs.testing.provider.server import Answer, WireServer, document, raw, status
@@ -285,3 +288,86 @@ def test_discovery_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["[]", "[]"]
+
+
+# ---- thinking that the service doesn't take back ---------------------------------------------------------------------
+
+
+def thinking(signature: str) -> LlmMessage:
+    replay = ProviderReasoningMeta(signature=signature)
+    return LlmMessage(LlmRole.ASSISTANT, (ReasoningBlock(text="hm", replay=replay), TextBlock(text="Yes.")))
+
+
+def user(text: str) -> LlmMessage:
+    return llm_text(LlmRole.USER, text)
+
+
+def not_taken(words: str) -> Answer:
+    return refused(400, "invalid_request_error", words)
+
+
+def signatures(request: Any) -> list[str]:
+    blocks = [block for said in request.json["messages"] for block in said["content"]]
+    return [block["signature"] for block in blocks if block["type"] == "thinking"]
+
+
+SCOPE = LlmRequestScope(session_id="s", agent_frame_id="f", request_id="r")
+HISTORY = (llm_text(LlmRole.SYSTEM, "Be brief."), user("a"), thinking("one"), user("b"))
+NEXT = (*HISTORY, thinking("two"), user("c"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "messages.1.content.0: Invalid `signature` in `thinking` block",
+        "messages.1.content.0: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot be "
+        "modified. These blocks must remain as they were in the original response.",
+        "messages.1.content.0: When providing `thinking` or `redacted_thinking` blocks, the blocks must match the "
+        "parameters during the original request.",
+    ],
+)
+async def test_a_conversation_goes_on_without_thinking_that_is_refused(said: str) -> None:
+    """Every further turn ended with the same 400, once instructions or tools of the session had changed."""
+    with WireServer(not_taken(said), hello(), hello()) as server:
+        caller = Caller(server.origin)
+        request = LlmRequest(model="claude-opus-5-5", messages=HISTORY, scope=SCOPE)
+        first = await caller.provider.complete(request, caller._send)
+        second = await caller.ask(attrs.evolve(request, messages=NEXT))
+        assert [signatures(each) for each in server.requests] == [["one"], [], ["two"]]
+        assert [each.json["system"][0]["text"] for each in server.requests] == ["Be brief."] * 3
+    (attempt,) = first.failed_attempts
+    assert (attempt.code, attempt.decision, attempt.status) == ("stale_thinking", AttemptDecision.TRIMMED, 400)
+    assert said in attempt.message
+    assert second.failed_attempts == ()
+    assert first.usage == TokenUsage(input=12, output=7)
+
+
+@pytest.mark.parametrize(
+    ("messages", "answers", "code"),
+    [
+        pytest.param(
+            (user("a"),), [not_taken("a `thinking` block")], "invalid_request_error", id="nothing to leave out"
+        ),
+        pytest.param(HISTORY, [not_taken("max_tokens is too large")], "invalid_request_error", id="something else"),
+        pytest.param(
+            HISTORY, [not_taken("Invalid `signature` in `thinking` block")] * 2, "invalid_request_error", id="in vain"
+        ),
+    ],
+)
+async def test_it_is_tried_once_and_only_where_it_can_help(
+    messages: Sequence[LlmMessage], answers: list[Answer], code: str
+) -> None:
+    with WireServer(*answers) as server:
+        error = await Caller(server.origin).fail(LlmRequest(model="claude-opus-5-5", messages=messages))
+        assert len(server.requests) == len(answers)
+    assert error.code == code
+    assert [each.decision for each in error.failed_attempts] == [AttemptDecision.TRIMMED] * (len(answers) - 1)
+
+
+async def test_a_model_that_thinks_by_budget_stops_thinking_where_its_thinking_is_left_out() -> None:
+    """It wants the thinking before a call back, or none at all."""
+    with WireServer(not_taken("Invalid `signature` in `thinking` block"), hello()) as server:
+        request = LlmRequest(model="claude-opus-4-5", messages=HISTORY, model_variant="low")
+        await Caller(server.origin).ask(request)
+        kinds = [each.json["thinking"]["type"] for each in server.requests]
+    assert kinds == ["enabled", "disabled"]

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from anthropic_wire import sse
+from attrs import evolve
 from hypothesis import given, strategies as st
 
+from lash_hookspecs.costs import Cost
 from lash_hookspecs.llm import (
     LlmCallError,
     LlmOutputPart,
@@ -298,6 +300,28 @@ def test_a_limit_counts_more_than_calls() -> None:
 
 
 # ---- usage
+
+
+@pytest.mark.parametrize(
+    ("report", "tier", "usual"),
+    [
+        ({"service_tier": "standard", "speed": "standard"}, None, 1),
+        ({"speed": "fast"}, "fast", 2),
+        ({"service_tier": "priority"}, "priority", 0),
+        ({"service_tier": "priority", "speed": "fast"}, "fast+priority", 0),
+    ],
+)
+def test_a_call_is_charged_by_what_answered(report: dict[str, Any], tier: str | None, usual: int) -> None:
+    """A fast answer costs twice as much, and what isn't in the table is never charged as usual."""
+    decoder = MessageDecoder()
+    stream = sse("message_start", message=message({**FIRST, **report})) + text(0, "x") + ended()
+    _, response = decoded(decoder, [stream])
+    assert isinstance(response, LlmResponse)
+    assert response.usage.service_tier == tier
+    prices = ANTHROPIC_MODELS.capability("claude-opus-5-5").prices
+    assert prices is not None
+    standard = prices.charge(evolve(response.usage, service_tier=None)).picodollars
+    assert prices.charge(response.usage).cost == Cost(usual * standard, at_least=not usual)
 
 
 @pytest.mark.parametrize(

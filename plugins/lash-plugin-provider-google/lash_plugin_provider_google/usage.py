@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lash_hookspecs.llm import TokenUsage
-from lash_provider_kit.token_counts import count_at
+from lash_provider_kit.token_counts import count_at, tier_of
 
 __all__ = ["UsageMeter"]
 
@@ -68,7 +68,13 @@ class UsageMeter:
             output=candidates if within else candidates + thoughts,
             cache_read_input=cached,
             reasoning_output=thoughts,
+            service_tier=tier_of(self._merged.get("serviceTier")) or self._traffic(),
         )
+
+    def _traffic(self) -> str | None:
+        """The tier, in Vertex' words."""
+        told = tier_of(self._merged.get("trafficType"))
+        return told and told.removeprefix("on_demand_")
 
     def _count(self, name: str) -> int:
         return self._given(name) or 0

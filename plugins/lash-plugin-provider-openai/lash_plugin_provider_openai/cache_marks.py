@@ -1,6 +1,7 @@
-"""Cache marks in Chat Completions, as gateways to Anthropic's and Google's models take them.
+"""Cache marks in Chat Completions, as gateways to Anthropic's and Google's models take them: at the end of texts.
 
-Messages are kept without marks, which belong to a request: it cuts the kept bytes at the places that are noted here.
+Messages are kept without marks, which belong to a request: it cuts the kept bytes at the places that are noted with
+them, and puts a marker there.
 """
 
 from __future__ import annotations
@@ -37,16 +38,19 @@ class Piece(NamedTuple):
 
 
 def spoken(role: str, before: bytes, parts: Sequence[tuple[bytes, bool, bool]]) -> Piece:
-    """A message of parts, behind whole ones; of each part whether it is text, and whether a mark was asked for."""
+    """A message of parts, behind whole ones; of each part whether it can be marked, and whether that was asked for.
+
+    Where a part can't (the services refuse marks on blank texts), the one before it is marked, if there is one.
+    """
     body = b'{"role":%b,"content":[' % dumps(role)
     body = b"%b,%b" % (before, body) if before else body
     asked: list[int] = []
     end = -1
-    for number, (part, is_text, is_asked) in enumerate(parts):
+    for number, (part, can_be, is_asked) in enumerate(parts):
         body += b",%b" % part if number else part
-        if is_text:
+        if can_be:
             end = len(body) - 1
-        if is_asked:
+        if is_asked and end >= 0 and end not in asked[-1:]:
             asked.append(end)
     return Piece(body + b"]}", tuple(asked), *((end, -1) if role == "system" else (-1, end)))
 
@@ -70,8 +74,9 @@ def joined(pieces: Iterable[Piece]) -> Piece:
 def chosen(dialect: str, pieces: Sequence[Piece], *, tools: bool) -> tuple[bool, list[Place]]:
     """Whether the last tool is marked, and the places that are, in their order.
 
-    Anthropic's way is what its own wire does: tools, system, and what was asked for, or else the user's last text. For
-    Gemini one mark counts, and each new one makes a cache that is paid for: so it is where nothing changes.
+    Anthropic's way is that of its own wire, but for what isn't text, which has no marks here: tools, system, and what
+    was asked for, or else the user's last text. For Gemini one mark counts, and each new one makes a cache that is paid
+    for: so it is where nothing changes.
     """
     asked = [(number, at) for number, piece in enumerate(pieces) for at in piece.asked]
     system = [(number, piece.system) for number, piece in enumerate(pieces) if piece.system >= 0][:1]

@@ -86,7 +86,10 @@ class MessageEncoder:
         texts = [block for block in message.blocks if isinstance(block, TextBlock | ImageBlock)]
         asked = [isinstance(block, TextBlock) and block.cache_breakpoint for block in texts]
         content = wire[-1]["content"]
-        told = [(dumps(part), part["type"] == "text", is_asked) for part, is_asked in zip(content, asked, strict=True)]
+        told = [
+            (dumps(part), bool(part.get("text", "").strip()), is_asked)
+            for part, is_asked in zip(content, asked, strict=True)
+        ]
         return spoken(message.role.value, dumps(wire[:-1])[1:-1], told)
 
     def _one_by_one(

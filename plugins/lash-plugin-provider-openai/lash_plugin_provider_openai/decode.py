@@ -122,6 +122,7 @@ class ChatDecoder:
                     self._choice(choice, out, field)
         usage = chunk.get("usage")
         if usage:
+            self._meter.tier = chunk.get("service_tier")
             self._usage(usage, out)
 
     def _identify(self, answer_id: object, model: object) -> None:

@@ -157,7 +157,11 @@ def _tool(tool: LlmToolSpec, *, strict: bool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def conversation_key(scope: LlmRequestScope) -> str:
-    """What requests of one conversation have in common: a service keeps them together by it."""
+def conversation_key(scope: LlmRequestScope, *, header: bool = False) -> str:
+    """What requests of one conversation have in common: a service keeps them together by it.
+
+    Where the ids are too long for that, or hold what no `header` may, it is a digest of them.
+    """
     key = f"{scope.session_id}::{scope.agent_frame_id}"
-    return key if len(key) <= _KEY_LENGTH else sha256(key.encode("utf-8", "replace")).hexdigest()
+    fits = len(key) <= _KEY_LENGTH and not (header and not (key.isascii() and key.isprintable() and key == key.strip()))
+    return key if fits else sha256(key.encode("utf-8", "replace")).hexdigest()

@@ -1,10 +1,15 @@
 """OpenAI's models as data: sizes, efforts, and prices with the day on which each was read.
 
 Only what OpenAI itself answers costs this: the same name at another service is another model. The prices are those of
-OpenAI's pages, as the public collection pydantic/genai-prices recorded them.
+OpenAI's pages, as the public collection pydantic/genai-prices recorded them (`tests/vendors` compares), and of what is
+newer than that, as several resellers repeat them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import evolve
 
 from lash_hookspecs.models import ModelCapability, ModelPrices, ModelTable
 
@@ -40,34 +45,71 @@ _ROWS: tuple[
     (("gpt-5.4-mini", "gpt-5.4-mini-2026-03-17"), "2026-03-18", (0.75, 0.075, None, 4.5), 400_000, 128_000, ""),
     (("gpt-5.4-nano", "gpt-5.4-nano-2026-03-17"), "2026-03-18", (0.2, 0.02, None, 1.25), 400_000, 128_000, ""),
     (("gpt-5.5", "gpt-5.5-2026-04-23"), "2026-04-24", (5, 0.5, None, 30), 1_000_000, 128_000, ""),
+    # What these cost in long requests, and to write to the cache, no collection says yet.
+    (("gpt-6.2-astra",), "2026-11-18", (8, 0.4, None, 40), 1_050_000, 128_000, ""),
+    (("gpt-6.2-sol",), "2026-11-18", (2, None, None, 10), 1_050_000, 128_000, ""),
+    (("gpt-6-astra",), "2026-10-12", (10, 1, 12.5, 50), 1_050_000, 128_000, ""),
+    (("gpt-6-sol",), "2026-10-12", (2, 0.2, 2.5, 10), 1_050_000, 128_000, ""),
+    (("gpt-6-luna",), "2026-10-12", (0.1, 0.01, 0.125, 0.5), 1_050_000, 128_000, ""),
+    (("gpt-6.1-sol",), "2026-10-12", (2, 0.1, 2.5, 10), 1_050_000, 128_000, ""),
+    (("gpt-6.1-terra",), "2026-10-26", (1, 0.05, 1.25, 5), 1_050_000, 128_000, ""),
     (("gpt-5.6", "gpt-5.6-sol"), "2026-08-21", (4, 0.4, 5, 20), 1_050_000, 128_000, ""),
     (("gpt-5.6-terra",), "2026-08-02", (2, 0.2, 2.5, 12), 1_050_000, 128_000, ""),
     (("gpt-5.6-luna",), "2026-08-02", (0.2, 0.02, 0.25, 1.2), 1_050_000, 128_000, ""),
 )
 
 _LONG_ABOVE = 272_000
-_DEARER_WHEN_LONG = {"gpt-5.4", "gpt-5.5", "gpt-5.6", "gpt-5.6-terra", "gpt-5.6-luna"}
+_UNKNOWN_WHEN_LONG = {"gpt-6.2-astra", "gpt-6.2-sol"}
+_GPT_6 = ("gpt-6-astra", "gpt-6-sol", "gpt-6-luna", "gpt-6.1-sol", "gpt-6.1-terra")
+_LONG_AND_FAST = {"gpt-5.6", "gpt-5.6-terra", "gpt-5.6-luna", *_GPT_6}
+_DEARER_WHEN_LONG = {"gpt-5.4", "gpt-5.5", *_LONG_AND_FAST}
 """Models whose input costs twice, and whose output half as much again, where a request has more input than that."""
 
+_FLEX = frozenset({"o3", "o4-mini", "gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-5.1", "gpt-5.2"})
+_FLEX |= {"gpt-5.4", "gpt-5.4-mini", "gpt-5.4-nano", "gpt-5.5", *_LONG_AND_FAST}
+"""Models that cost half as much in the tier `flex`."""
+_FAST: Mapping[str, float] = {
+    "gpt-4.1": 1.75,
+    "gpt-4.1-mini": 1.75,
+    "gpt-4.1-nano": 2,
+    "gpt-4o": 1.7,
+    "gpt-4o-mini": 5 / 3,
+    "o3": 1.75,
+    "o4-mini": 20 / 11,
+    "gpt-5": 2,
+    "gpt-5-mini": 1.8,
+    "gpt-5.1": 2,
+    "gpt-5.2": 2,
+    "gpt-5.4": 2,
+    "gpt-5.4-mini": 2,
+    "gpt-5.5": 2.5,
+    **dict.fromkeys(_LONG_AND_FAST, 2),
+}
+"""How many times as much a model costs in the tier `fast`, which was called `priority`."""
+_TIERS_DAY = "2026-10-12"
 
-def _prices(day: str, row: tuple[float, float | None, float | None, float], *, tiered: bool) -> ModelPrices:
+_Row = tuple[float, float | None, float | None, float]
+
+
+def _prices(name: str, day: str, row: _Row) -> ModelPrices:
+    tiers: dict[str, ModelPrices] = {}
+    if name in _FLEX:
+        tiers["flex"] = _rates(_TIERS_DAY, row, 0.5, long=name in _DEARER_WHEN_LONG)
+    if name in _FAST:
+        tiers["fast"] = tiers["priority"] = _rates(_TIERS_DAY, row, _FAST[name], long=name in _LONG_AND_FAST)
+    prices = evolve(_rates(day, row, long=name in _DEARER_WHEN_LONG), tiers=tiers)
+    return evolve(prices, long_above=_LONG_ABOVE, long=ModelPrices()) if name in _UNKNOWN_WHEN_LONG else prices
+
+
+def _rates(day: str, row: _Row, times: float = 1, *, long: bool) -> ModelPrices:
+    read, cached, written, output = (None if each is None else round(each * times, 6) for each in row)
+    rates = ModelPrices(input=read, cache_read=cached, cache_write=written, output=output, as_of=day)
+    if not long:
+        return rates
     read, cached, written, output = row
-    base = ModelPrices(input=read, cache_read=cached, cache_write=written, output=output, as_of=day)
-    if not tiered:
-        return base
-    twice = [None if each is None else round(each * 2, 6) for each in (read, cached, written)]
-    long = ModelPrices(
-        input=twice[0], cache_read=twice[1], cache_write=twice[2], output=round(output * 1.5, 6), as_of=day
-    )
-    return ModelPrices(
-        input=read,
-        cache_read=cached,
-        cache_write=written,
-        output=output,
-        as_of=day,
-        long_above=_LONG_ABOVE,
-        long=long,
-    )
+    twice = [None if each is None else each * 2 for each in (read, cached, written)]
+    dear = (twice[0] or 0, twice[1], twice[2], output * 1.5)
+    return evolve(rates, long_above=_LONG_ABOVE, long=_rates(day, dear, times, long=False))
 
 
 def _table() -> dict[str, ModelCapability]:
@@ -88,7 +130,7 @@ def _table() -> dict[str, ModelCapability]:
             reasoning_encoding="none" if family is None else "effort",
             reasoning_off=off,
             reasoning_required=off is None if efforts else None,
-            prices=_prices(day, prices, tiered=names[0] in _DEARER_WHEN_LONG),
+            prices=_prices(names[0], day, prices),
         )
         found |= dict.fromkeys(names, capability)
     return found

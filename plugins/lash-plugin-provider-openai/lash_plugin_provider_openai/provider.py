@@ -24,7 +24,7 @@ from lash_plugin_provider_openai.encode import RequestEncoder, conversation_key
 from lash_plugin_provider_openai.settings import DEFAULT_BASE_URL, OpenAiChatSettings
 from lash_provider_kit.opening import CallGate, headers_of, service_of
 from lash_provider_kit.reader import Limits
-from lash_provider_kit.redact import checked_header, checked_url, with_path, without_query
+from lash_provider_kit.redact import checked_url, with_path, without_query
 
 if TYPE_CHECKING:
     import httpx
@@ -103,7 +103,7 @@ class OpenAiChatProvider:
         self._gate.check()
         headers: Mapping[str, str] = {}
         if request.scope is not None and self._settings.session_affinity == "header":
-            named = checked_header("session_id", conversation_key(request.scope), "the session's id")
+            named = conversation_key(request.scope, header=True)
             headers = {"session_id": named, "x-client-request-id": named}
         answer = await self._service.call(self._encoder.pieces(request), self._new_decoder, send, headers=headers)
         told = self._encoder.receipt(request)

@@ -212,6 +212,7 @@ class ResponsesDecoder:
         self._id = self._id or text_of(answer_id)
         self._model = text_of(response.get("model") or self._model)
         usage = response.get("usage")
+        self._meter.tier = response.get("service_tier") or self._meter.tier
         if usage and self._meter.update(usage):
             self.usage = self._meter.usage
             out.append(StreamUsage(self.usage))

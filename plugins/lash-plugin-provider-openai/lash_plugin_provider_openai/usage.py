@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lash_hookspecs.llm import TokenUsage
-from lash_provider_kit.token_counts import count_at
+from lash_provider_kit.token_counts import count_at, tier_of
 
 __all__ = ["UsageMeter"]
 
@@ -36,6 +36,8 @@ class UsageMeter:
         self.raw: dict[str, Any] | None = None
         """The last report, as it came."""
         self._counts = dict.fromkeys(_COUNTS, 0)
+        self.tier: Any = None
+        """What the service says that answers (`service_tier`)."""
 
     def update(self, report: dict[str, Any]) -> bool:
         """Take a report; tells whether it held any count at all."""
@@ -58,4 +60,5 @@ class UsageMeter:
             cache_read_input=counts["cache_read"],
             cache_write_input=counts["cache_write"],
             reasoning_output=min(counts["reasoning"], counts["output"]),
+            service_tier=tier_of(self.tier),
         )

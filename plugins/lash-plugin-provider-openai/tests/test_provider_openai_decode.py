@@ -409,6 +409,14 @@ def test_usage(reports: list[dict[str, Any]], usage: TokenUsage) -> None:
 # ---- answers that came whole
 
 
+@pytest.mark.parametrize("said", [None, "default", "auto", "flex", "Fast"])
+def test_the_tier_that_answers_is_told_with_the_usage(said: str | None) -> None:
+    """It was charged at the usual prices, whichever answered."""
+    counts = {"prompt_tokens": 3, "completion_tokens": 2}
+    response, _ = decode(stream(text("a"), STOP, chunk(usage=counts, service_tier=said)))
+    assert response.usage.service_tier == {"flex": "flex", "Fast": "fast"}.get(str(said))
+
+
 def whole(document: Any) -> tuple[LlmResponse, list[LlmStreamEvent]]:
     decoder, out = ChatDecoder(), list[LlmStreamEvent]()
     decoder.whole(document if isinstance(document, bytes) else json.dumps(document).encode(), out)

@@ -193,6 +193,11 @@ ONE, TWO = user(TextBlock(text="one")), user(TextBlock(text="two a"), TextBlock(
             True,
             ["now", "be brief", "c", "d"],
         ),
+        ("anthropic", (ONE, SAID, user(TextBlock(text="b"), TextBlock(text=" "))), False, ["b"]),
+        ("anthropic", (ONE, SAID, user(TextBlock(text="b"), asked(" "))), False, ["b"]),
+        ("anthropic", (ONE, SAID, user(asked("b"), asked("\n"))), False, ["b"]),
+        ("anthropic", (ONE, SAID, user(asked(""), TextBlock(text="b"))), False, ["b"]),
+        ("anthropic", (user(asked(" ")),), False, []),
         ("gemini", (SYSTEM, ONE, SAID, TWO), True, ["be brief"]),
         ("gemini", (ONE, SAID, TWO), True, ["two b"]),
         ("gemini", (SYSTEM, user(asked("a")), user(asked("b")), ONE), True, ["b"]),
@@ -243,13 +248,17 @@ def test_openai_is_told_which_requests_belong_together() -> None:
 
 
 async def test_a_gateway_is_told_by_headers_which_conversation_it_is() -> None:
-    with ChatServer(text("a"), text("b")) as server:
-        for affinity in ("header", "off"):
+    """Ids that no header may hold made every call of their session an error of the settings."""
+    odd = [LlmRequestScope(session_id=each, agent_frame_id="f", request_id="r") for each in ("Käse", "a\nb", " a")]
+    with ChatServer(*map(text, "abcde")) as server:
+        for affinity, scope in (("header", SCOPE), ("off", SCOPE), *(("header", each) for each in odd)):
             settings = OpenAiChatSettings(base_url=server.url, session_affinity=affinity)
             provider = OpenAiChatProvider(settings)
-            await provider.complete(chat(scope=SCOPE), unheard)
+            await provider.complete(chat(scope=scope), unheard)
             await provider.aclose()
-        named, unnamed = server.requests
+        named, unnamed, *digests = server.requests
+    assert len({each.headers["session_id"] for each in digests}) == 3
+    assert {len(each.headers["session_id"]) for each in digests} == {64}
     assert (named.headers["session_id"], named.headers["x-client-request-id"]) == ("s::f", "s::f")
     assert not {"session_id", "x-client-request-id"} & unnamed.headers.keys()
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from attrs import evolve
 from openai_responses_wire import event, response
 
 from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
@@ -372,8 +373,10 @@ def test_cached_and_written_input_is_not_counted_twice() -> None:
         "output_tokens": 20,
         "output_tokens_details": {"reasoning_tokens": 15},
     }
-    _, made = answer(event("response.completed", response=response(status="completed", usage=usage)))
+    done = response(status="completed", usage=usage, service_tier="priority")
+    _, made = answer(event("response.completed", response=done))
     wanted = TokenUsage(input=10, output=20, cache_read_input=60, cache_write_input=30, reasoning_output=15)
+    wanted = evolve(wanted, service_tier="priority")
     assert isinstance(made, LlmResponse)
     assert made.usage == wanted
 

@@ -19,7 +19,7 @@ from lash_hookspecs.values import frozen
 from lash_provider_kit.failures import AttemptFailed, Seen
 from lash_provider_kit.sse import MAX_EVENT_BYTES, MAX_STREAM_BYTES, SseLimitExceeded, SseParser
 
-__all__ = ["MALFORMED_EVENT", "Decoder", "Limits", "StreamReader", "decoded", "too_large"]
+__all__ = ["MALFORMED_EVENT", "Decoder", "Limits", "StreamReader", "decoded", "document_too_large"]
 
 MALFORMED_EVENT = "malformed_event"
 """The code of the failure that a decoder raises for an event which isn't in its format at all."""
@@ -122,6 +122,17 @@ def too_large(provider: str, what: str) -> AttemptFailed:
     return AttemptFailed(error, Seen.RESPONSE)
 
 
+def document_too_large(provider: str, limits: Limits) -> AttemptFailed:
+    """The failure of an answer in one document that is larger than such a one may be."""
+    mib = limits.document_bytes / (1024 * 1024)
+    return too_large(
+        provider,
+        f"the answer is one JSON document of more than {limits.document_bytes} bytes ({mib:.1f} MiB): lash's own "
+        "limit, a third of what it reads of a stream, since a document is in memory three times while it is parsed. "
+        "Ask for less in one answer (fewer or smaller images), or at an endpoint that streams",
+    )
+
+
 def decoded(
     decoder: Decoder,
     reads: Iterable[bytes],
@@ -136,7 +147,7 @@ def decoded(
         if document:
             body = b"".join(reads)
             if len(body) > limits.document_bytes:
-                raise too_large(provider, f"the response is larger than {limits.document_bytes} bytes")
+                raise document_too_large(provider, limits)
             decoder.whole(body, events)
         else:
             reader = StreamReader(decoder, limits, provider)

@@ -156,14 +156,14 @@ async def with_retries(
             response = await attempt()
             if not failed:
                 return response
-            usage = response.usage if spent is None else spent + response.usage
+            usage = response.usage if spent is None else _together(spent, response.usage)
             return evolve(response, usage=usage, failed_attempts=tuple(failed))
         except (AttemptFailed, LlmCallFailed) as exc:
             failure = exc
         # Outside of the `except`: whoever gets the error gets the redacted value, and no chain behind it.
         lasted = time.monotonic() - began
         if failure.error.usage is not None:
-            spent = failure.error.usage if spent is None else spent + failure.error.usage
+            spent = failure.error.usage if spent is None else _together(spent, failure.error.usage)
         if isinstance(failure, LlmCallFailed):
             if not failed:
                 raise failure
@@ -191,6 +191,14 @@ async def with_retries(
             await send([*events, status])
             await sleep(step.seconds)
         state = step.state
+
+
+def _together(one: TokenUsage, other: TokenUsage) -> TokenUsage:
+    """What two attempts took. If another tier answered each, nobody can say what that costs: no tier is called so."""
+    usage = one + other
+    if one.total and other.total and one.service_tier != other.service_tier:
+        return evolve(usage, service_tier="+".join(sorted(each.service_tier or "standard" for each in (one, other))))
+    return usage
 
 
 def _record(ordinal: int, failure: AttemptFailed, step: Wait | GiveUp, lasted: float) -> FailedAttempt:

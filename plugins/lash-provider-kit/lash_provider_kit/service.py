@@ -34,7 +34,7 @@ from lash_provider_kit.failures import (
 )
 from lash_provider_kit.inflate import UnknownEncoding, inflated
 from lash_provider_kit.limiter import RateLimiter
-from lash_provider_kit.reader import Decoder, Limits, StreamReader, too_large
+from lash_provider_kit.reader import Decoder, Limits, StreamReader, document_too_large
 from lash_provider_kit.redact import Redactor, query_values
 from lash_provider_kit.retry import RetryPolicy, with_retries
 from lash_provider_kit.transport import HttpTransport, Timeouts, chunks_of, close_response
@@ -293,7 +293,7 @@ class StreamingService:
         limit = self._limits.document_bytes
         body, cut = await self._read(chunks, limit + 1)
         if len(body) > limit:
-            raise too_large(self._provider, f"the response is larger than {limit} bytes")
+            raise document_too_large(self._provider, self._limits)
         if cut is not None:
             raise cut.observed(Seen.RESPONSE)
         batch: list[LlmStreamEvent] = []

@@ -96,6 +96,9 @@ async def test_of_what_is_no_answer_no_more_is_kept_than_an_answer_may_have(
     stream = Pieces(b'{"text": "', 20 * MIB, b'"}')
     error, peak = await asked(stream, content_type)
     assert error.code == code
+    if code == "stream_too_large":
+        for told in (f"{LIMITS.document_bytes} bytes", "lash's own limit", "fewer or smaller images", "http://p"):
+            assert told in error.message
     assert stream.read < LIMITS.document_bytes + 2 * PIECE
     assert peak < most
 

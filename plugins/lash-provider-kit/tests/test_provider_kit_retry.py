@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from attrs import evolve
 
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
@@ -200,3 +201,28 @@ async def test_what_was_spent_isnt_lost_when_the_next_attempt_has_no_credential(
 def test_a_policy_that_makes_no_sense_is_refused(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):
         RetryPolicy(**{name: value})  # type: ignore[arg-type] # that's the point
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "tier"),
+    [
+        (TokenUsage(input=3, service_tier="flex"), TokenUsage(input=3, service_tier="flex"), "flex"),
+        (TokenUsage(input=3), TokenUsage(input=3, service_tier="fast"), "fast+standard"),
+        (TokenUsage(), TokenUsage(input=3, service_tier="fast"), "fast"),
+    ],
+)
+async def test_attempts_that_two_tiers_answered_are_charged_as_neither(
+    first: TokenUsage, second: TokenUsage, tier: str
+) -> None:
+    usages = iter([first, second])
+
+    async def attempt() -> LlmResponse:
+        if (usage := next(usages)) is first:
+            raise AttemptFailed(LlmCallError(message="broke", retryable=True, usage=usage), Seen.NOTHING)
+        return LlmResponse(usage=usage)
+
+    async def ignored(_: object) -> None:
+        """Neither told nor waited."""
+
+    response = await with_retries(RetryPolicy(), attempt, ignored, ignored)
+    assert response.usage == evolve(first + second, service_tier=tier)

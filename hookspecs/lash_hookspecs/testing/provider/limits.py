@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import time
 
 import anyio
 from attrs import evolve
 
-from lash_hookspecs.llm import ProviderFailureKind as Kind
+from lash_hookspecs.llm import LlmResponse, ProviderFailureKind as Kind
 from lash_hookspecs.testing.provider.kit import Cases, Scene, check, hello, same
 from lash_hookspecs.testing.provider.server import document, raw
 from lash_hookspecs.testing.provider.wire import Ability, Text
@@ -138,3 +139,33 @@ async def times_between_attempts(scene: Scene) -> None:
 
     scene.server.answer(reset(), slow)
     same((await scene.ask()).full_text, "Hello")
+
+
+_READ = 16_384
+
+
+@CASES("flat", Ability.DECODE, network=False)
+async def flat(scene: Scene) -> None:
+    """What a delta takes doesn't grow with the answer: the ten thousandth makes as many calls as the first."""
+    scene.decode(scene.wire.stream(hello()))  # so that nothing is imported below
+    few, many = (_calls(scene, deltas) / deltas for deltas in (1_000, 10_000))
+    check(many <= few * 1.05, f"{few:.1f} calls of functions for each of 1,000 deltas, {many:.1f} of 10,000")
+
+
+def _calls(scene: Scene, deltas: int) -> int:
+    body = b"".join(scene.wire.stream(hello(*[Text("x ")] * deltas)))
+    reads = [body[at : at + _READ] for at in range(0, len(body), _READ)]
+    made = 0
+
+    def count(frame: object, event: str, what: object) -> None:
+        nonlocal made
+        made += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        got = scene.decode(reads)
+    finally:
+        sys.setprofile(before)
+    check(isinstance(got.outcome, LlmResponse), f"{got.outcome}")
+    return made
