@@ -102,6 +102,7 @@ def compose(
         )
     hooks = hook_table(manager, list(plugins), {key: each.info.hook_limit_s for key, each in plugins.items()})
     _check_options(mode, resolved, registrations, plugins)
+    _check_extensions_agree(mode, resolved, plugins)
     mine = {key: options.read(each, resolved.plugin_options.get(key, ())) for key, each in plugins.items()}
     variants = {key: options.variant(key, each) for key, each in mine.items()}
     option_rows = [row for key, each in resolved.plugin_options.items() if key in plugins for row in _rows(key, each)]
@@ -198,18 +199,35 @@ def _check_options(
         if plugin_id in plugins or plugin_id in resolved.removed:
             continue
         loaded = [each.plugin_id for each in registrations.report.loaded]
-        text = f"mode `{said[-1].mode_id}` of {said[-1].owner} has options for plugin `{plugin_id}`"
+        text = f"{said[-1]} of {said[-1].owner} has options for plugin `{plugin_id}`"
         if plugin_id in loaded:
             raise ConfigurationError(f"{text}, which mode `{mode.mode_id}` lacks: add it to its `plugins`")
         why = registrations.report.why_absent(plugin_id) or f"it is not installed, {nearest(plugin_id, loaded)}"
         raise ConfigurationError(f"{text}: {why}")
 
 
+def _check_extensions_agree(mode: Mode, resolved: ResolvedMode, plugins: Mapping[str, LoadedPlugin]) -> None:
+    """Two extensions may say different values of an option only if some mode settles it, or if values add up."""
+    conflicts = []
+    for plugin_id, said in resolved.plugin_options.items():
+        cls = plugins[plugin_id].info.options if plugin_id in plugins else None
+        settled = {each.name for each in attrs.fields(cls) if each.metadata.get("adds")} if cls is not None else set()
+        settled |= {key for each in said if not each.is_extension for key in each.values}
+        first: dict[str, SaidByMode] = {}
+        for each in said:
+            for key in each.values.keys() - settled:
+                other = first.setdefault(key, each)
+                if other.values[key] != each.values[key]:
+                    both = f"extensions of plugin `{other.owner}` and plugin `{each.owner}`"
+                    conflicts.append(f"mode `{mode.mode_id}`, option `{plugin_id}.{key}`: {both}")
+    if conflicts:
+        choose = f"choose: set it in `plugin_options` of mode `{mode.mode_id}`, or name one plugin in its `without`"
+        raise PluginConflictError(sorted(conflicts), choose)
+
+
 def _rows(plugin_id: str, said: Sequence[SaidByMode]) -> list[Provenance]:
     return [
-        Provenance("plugin_option", f"{plugin_id}.{key}", each.owner, f"mode `{each.mode_id}`")
-        for each in said
-        for key in each.values
+        Provenance("plugin_option", f"{plugin_id}.{key}", each.owner, str(each)) for each in said for key in each.values
     ]
 
 

@@ -90,7 +90,7 @@ class ResolvedMode:
     """A mode with all that it extends folded in, and who each piece is from.
 
     `named` maps the plugins that it names to (who named it, how). `prompts` are the layers of `mode.prompt`, and
-    `plugin_options` what the modes say of each plugin's options, the lowest first.
+    `plugin_options` what is said of each plugin's options, by extensions and modes, the lowest first.
     """
 
     mode: Mode
@@ -176,13 +176,15 @@ def merge(chain: Sequence[Owned[Mode]]) -> ResolvedMode:
 def extend(resolved: ResolvedMode, extensions: Sequence[Owned[ModeExtension]]) -> ResolvedMode:
     """The mode with what plugins add to it.
 
-    Prompts are laid over the mode's. An option that the mode sets itself stays. Raises `PluginConflictError` if two
-    plugins give one option different values, or offer different extension classes under one id.
+    Prompts are laid over the mode's. An option that the mode sets itself stays, and what it says of a plugin's is
+    stronger. Raises `PluginConflictError` if two plugins give one option different values, or offer different extension
+    classes under one id.
     """
     mode = resolved.mode
     named, prompts, rows = dict(resolved.named), list(resolved.prompts), list(resolved.provenance)
     driver = mode.driver
     conflicts: list[str] = []
+    told: dict[str, tuple[SaidByMode, ...]] = {}
     options = dict(mode.options)
     given: dict[str, str] = {}
     owners: dict[tuple[str, str], str] = {}
@@ -205,6 +207,9 @@ def extend(resolved: ResolvedMode, extensions: Sequence[Owned[ModeExtension]]) -
             elif key not in given:
                 given[key], options[key] = owner, value
                 rows.append(Provenance("option", key, owner, "mode extension"))
+        for plugin_id, values in extension.plugin_options.items():
+            said = SaidByMode(mode_id=mode.mode_id, owner=owner, is_own=False, values=values, is_extension=True)
+            told[plugin_id] = (*told.get(plugin_id, ()), said)
         for kind, declared in (
             ("turn_extension", extension.turn_extensions),
             ("session_extension", extension.session_extensions),
@@ -225,8 +230,14 @@ def extend(resolved: ResolvedMode, extensions: Sequence[Owned[ModeExtension]]) -
     prompt = PromptLayer()
     for _, layer in prompts:
         prompt = layer.over(prompt)
-    whole = evolve(mode, driver=driver, plugins=tuple(named), prompt=prompt, options=options)
-    return evolve(resolved, mode=whole, named=named, prompts=tuple(prompts), provenance=tuple(rows))
+    told = {
+        key: (*told.get(key, ()), *resolved.plugin_options.get(key, ())) for key in {**resolved.plugin_options, **told}
+    }
+    of_plugins = {key: {name: one for said in each for name, one in said.values.items()} for key, each in told.items()}
+    whole = evolve(mode, driver=driver, plugins=tuple(named), prompt=prompt, options=options, plugin_options=of_plugins)
+    return evolve(
+        resolved, mode=whole, named=named, prompts=tuple(prompts), plugin_options=told, provenance=tuple(rows)
+    )
 
 
 def _wrapped(mode: Mode, owner: str, driver: ModeDriver | None) -> ModeDriver:
