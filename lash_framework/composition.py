@@ -36,7 +36,7 @@ from lash_hookspecs.tools import ToolManifest
 from lash_hookspecs.turn_steps import ProtocolDriver
 from lash_hookspecs.values import frozen
 
-__all__ = ["Composition", "OwnedTool", "compose"]
+__all__ = ["Composition", "OwnedTool", "as_plain", "compose"]
 
 
 @frozen(kw_only=True, eq=False)
@@ -125,7 +125,7 @@ def compose(
         raise PluginError(resolved.driver_owner, "lash_modes", text) from error
     versions = [[each.plugin_id, each.info.version, each.version] for each in plugins.values()]
     return Composition(
-        key=stable_hash("lash.composition", [_plain(mode), versions, _plain(mine)]),
+        key=stable_hash("lash.composition", [as_plain(mode), versions, as_plain(mine)]),
         mode=mode,
         mode_owner=resolved.owner,
         driver=driver,
@@ -248,31 +248,31 @@ def _declared_conflicts(plugins: Mapping[str, LoadedPlugin]) -> list[str]:
 _TELLING = frozenset({"datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid"})
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """Any option or mode as data that hashes alike in every process: code by its name, the rest by what it holds.
 
     What is neither is only known by its class, since its own text may tell where it lies in memory.
     """
     if isinstance(value, enum.Enum):
-        return _plain(value.value)
+        return as_plain(value.value)
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, Mapping):
-        return {str(_plain(key)): _plain(each) for key, each in value.items()}
+        return {str(as_plain(key)): as_plain(each) for key, each in value.items()}
     if isinstance(value, (set, frozenset)):
-        return sorted((_plain(each) for each in value), key=repr)
+        return sorted((as_plain(each) for each in value), key=repr)
     if isinstance(value, (bytes, bytearray, complex)):
         return str(value)
     if isinstance(value, Sequence):
-        return [_plain(each) for each in value]
+        return [as_plain(each) for each in value]
     if isinstance(value, partial):
-        return ["partial", _plain(value.func), _plain(value.args), _plain(value.keywords)]
+        return ["partial", as_plain(value.func), as_plain(value.args), as_plain(value.keywords)]
     cls = value if hasattr(value, "__qualname__") else type(value)
     name = f"{getattr(cls, '__module__', None)}.{cls.__qualname__}"
     if cls is value:
         return name
     if attrs.has(cls):
-        return [name, {each.name: _plain(getattr(value, each.name)) for each in attrs.fields(cls)}]
+        return [name, {each.name: as_plain(getattr(value, each.name)) for each in attrs.fields(cls)}]
     return [name, str(value)] if str(cls.__module__).partition(".")[0] in _TELLING else name

@@ -75,7 +75,7 @@ class PluginHost:
         self.limits = CallLimits()
         self._lock = lock
         if lock is not None:
-            lock.check_loaded(self.report.loaded, self.report.known, self._manager)
+            lock.check_loaded(self.report.loaded, self.report.known, self.implemented, self.registered())
         if strict:
             self.report.require_clean()
 
@@ -111,7 +111,18 @@ class PluginHost:
 
     def actions(self) -> ActionTable:
         """The plugins' actions, by name. Raises `PluginError` for a hook that fails, and `PluginConflictError`."""
-        return actions_of(self._manager, self.report.loaded)
+        table = actions_of(self._manager, self.report.loaded)
+        if self._lock is not None:
+            from lash_framework import lock  # few have one
+
+            self._lock.check_actions(self.report.loaded, lock.actions_of(table))
+        return table
+
+    def registered(self) -> Mapping[str, Sequence[str]]:
+        """What a lock holds of each plugin but hooks, tools and actions, a line each."""
+        from lash_framework.lock_registered import registered_by_plugin
+
+        return registered_by_plugin(self._registrations, self._extensions)
 
     def options_of(self, plugin_id: str) -> Any:
         """The options of a plugin that is loaded. Raises `ConfigurationError` for those that can't be."""

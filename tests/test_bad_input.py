@@ -347,7 +347,7 @@ async def test_a_mode_that_extends_itself_is_named_and_the_others_work(case: str
         assert (await (await lash.session("s", mode="standard")).run("Hello")).is_success
 
 
-FOREIGN = {"version": "1", "distribution": "elsewhere", "hooks": [], "tools": [], "capabilities": []}
+FOREIGN = {"version": "1", "distribution": "elsewhere", "hooks": [], "tools": [], "registers": [], "capabilities": []}
 
 LOCKS: dict[str, tuple[bytes, str]] = {
     "corrupt": (b'{"format": 1,\n"plu', ":2: the plugins' lock is damaged (*); write it anew with `lash plugins lock`"),
