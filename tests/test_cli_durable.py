@@ -363,6 +363,7 @@ def test_a_turn_whose_tools_are_missing_says_so_is_blocked_at_last_and_can_be_ab
     blocked = here("run", "And now?", "--session", "s", "--json", *MODEL)
     assert blocked.code == 1
     assert blocked.object["errors"][0]["kind"] == "TurnBlocked"
+    assert "it began with tools of a file" in blocked.err  # also where nothing is tried any more
     assert "`lash resume s --abandon t`" in blocked.err
     wrong = here("resume", "s", "--abandon", "u")
     assert (wrong.code, wrong.err) == (2, "lash: unknown turn `u`: session `s` would go on with turn `t`\n")
