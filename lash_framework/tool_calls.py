@@ -275,6 +275,14 @@ def _timeout(owned: OwnedTool) -> ToolCallOutput:
     return failure("timeout", text, ToolFailureClass.TIMEOUT, ToolFailureSource.RUNTIME)
 
 
+def _without_lost_control(output: ToolCallOutput) -> ToolCallOutput:
+    """A failure ends no turn, so what it wanted of it is told to the model, rather than dropped without a word."""
+    if output.control is None or isinstance(output.outcome, ToolCallSuccess):
+        return output
+    lost = f"its `{type(output.control).__name__}` is dropped, and the turn goes on: it counts with a success only"
+    return evolve(output, control=None, outcome=evolve(output.outcome, message=f"{output.outcome.message} ({lost})"))
+
+
 def _raised(owned: OwnedTool, error: BaseException) -> ToolCallOutput:
     """What the tool raised. One exception in a task group of the tool's counts as raised without the group."""
     alone, *others = leaves(error)
@@ -309,7 +317,7 @@ def _output(result: object) -> ToolCallOutput:
             text = f"the result has {len(data):,} bytes, and may have {MAX_RESULT_BYTES:,}: ask for less, or for a part"
             raise ToolError(text, code="result_too_large")
         if isinstance(result, ToolCallOutput):
-            return decode(ToolCallOutput, data)
+            return _without_lost_control(decode(ToolCallOutput, data))
         return ToolCallOutput(ToolCallSuccess(orjson.loads(data)))
     except CodecError as error:
         raise ToolError(
