@@ -45,6 +45,7 @@ __all__ = [
     "MAX_RESULT_BYTES",
     "UNKNOWN",
     "attached",
+    "call_ended",
     "cancelled_call",
     "completed",
     "failure",
@@ -263,6 +264,13 @@ def with_thread(done: CompletedToolCall) -> CompletedToolCall:
     outcome = evolve(outcome, message=f"{outcome.message}; {_GOES_ON}")
     view = model_return(done.call_id, done.tool_name, outcome)
     return evolve(done, output=evolve(done.output, outcome=outcome), model_return=view)
+
+
+def call_ended(call: PendingToolCall) -> ToolError:
+    """For code of a tool that goes on in a thread, and asks for something that its turn would have to wait for."""
+    return ToolError(
+        f"the call of `{call.tool_name}` has ended, so that it can't call tools any more", code="call_ended"
+    )
 
 
 _GOES_ON = "it runs in a thread, which can't be stopped, and may still do its work"
