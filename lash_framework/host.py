@@ -15,7 +15,7 @@ from lash_framework.catalog import Catalog
 from lash_framework.composition import Composition, compose
 from lash_framework.hooks import Owned, collect_sync
 from lash_framework.implementations import HookImpl, hook_table
-from lash_framework.lifespans import CLOSE_LIMIT_S, Lifespans, Make
+from lash_framework.lifespans import CLOSE_LIMIT_S, Held, Lifespans, Make
 from lash_framework.lock import PluginLock, hooks_by_plugin
 from lash_framework.modes import ModeTable, extend, merge
 from lash_framework.plugin_options import PluginOptions
@@ -174,7 +174,7 @@ class PluginHost:
         """
         impls = composition.hooks["lash_lifespan"]
         # Of different options a plugin holds different things.
-        names = {impl.plugin_id: f"{impl.plugin_id}{composition.variants[impl.plugin_id]}" for impl in impls}
+        names = {impl.plugin_id: Held(impl.plugin_id, composition.variants[impl.plugin_id]) for impl in impls}
         made = {names[impl.plugin_id]: self._lifespan(impl, composition) for impl in impls}
         entered = await self._lifespans.enter(made)
         return {plugin_id: entered[name] for plugin_id, name in names.items()}
