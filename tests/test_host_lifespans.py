@@ -391,7 +391,7 @@ async def test_a_connection_is_named_by_its_plugin_and_toolset() -> None:
         raise OSError("the line is cut")
 
     lifespans, key = Lifespans(), Held("maps", "#2", "radar")
-    with pytest.raises(ConfigurationError, match="^toolset `radar` of plugin `maps` holds resources for its host"):
+    with pytest.raises(ConfigurationError, match=r"^toolset `radar` of plugin `maps` holds resources for its host"):
         await lifespans.connect(key, connect, 1.0)
     with pytest.raises(ExceptionGroup) as caught:
         async with lifespans.run():

@@ -508,7 +508,7 @@ async def test_a_call_that_ends_without_a_result_is_told_as_failed_and_never_lef
 
 @pytest.mark.statement(67)
 def test_the_text_of_a_failure_comes_before_what_is_attached_to_it() -> None:
-    """Failure text precedes its raw attachments."""
+    """The model reads what went wrong, and then sees what came with it."""
     image = AttachmentRef(id="sha256:0", media_type="image/png", size=3)
     outcome = ToolCallFailure(
         failure_class=ToolFailureClass.EXECUTION, code="blurred", message="can't be read", attachments=(image,)
