@@ -48,6 +48,7 @@ class Composition:
     and `tool_specs` for the model, those that the model may call where a session says nothing else. `prompt_layers` are
     the pieces of `mode.prompt`, the lowest first. By plugin id: `versions`, and in `turn_inputs` the class of what a
     caller may say with a turn, and in `variants` which of its options in this host they are; by tool: `tool_owners`.
+    `hooked` are the plugins with hooks that turns call.
     """
 
     key: str
@@ -71,6 +72,11 @@ class Composition:
     turn_inputs: Mapping[str, type] = field(repr=False)
     tool_owners: Mapping[str, str] = field(repr=False)
     provenance: tuple[Provenance, ...] = field(repr=False)
+    hooked: frozenset[str] = field(init=False, repr=False)
+
+    @hooked.default
+    def _hooked(self) -> frozenset[str]:
+        return frozenset(each.plugin_id for impls in self.hooks.values() for each in impls if not each.registers)
 
     def check_turn_extension(self, value: object) -> str | None:
         """The id of a turn extension's class. Raises `ConfigurationError` if the mode takes none of this class."""
