@@ -126,6 +126,8 @@ def compose(
         raise PluginConflictError([f"mode `{mode.mode_id}`, {each}" for each in conflicts], choose)
     try:
         driver = mode.driver.make()
+    except PluginError:
+        raise
     except Exception as error:
         text = f"the driver of mode `{mode.mode_id}` can't be made: {failure_text(error)}"
         raise PluginError(resolved.driver_owner, "lash_modes", text) from error

@@ -15,7 +15,7 @@ from attrs import evolve, field, fields
 from lash_framework.hooks import Owned
 from lash_framework.provenance import APPLICATION, OWN, Provenance
 from lash_framework.settings import SaidByMode
-from lash_hookspecs.errors import CodecError, ConfigurationError, PluginConflictError, UnknownName, nearest
+from lash_hookspecs.errors import CodecError, ConfigurationError, PluginConflictError, PluginError, UnknownName, nearest
 from lash_hookspecs.modes import Mode, ModeDriver, ModeExtension
 from lash_hookspecs.prompts import PromptLayer
 from lash_hookspecs.turn_steps import ProtocolDriver
@@ -247,11 +247,25 @@ def _wrapped(mode: Mode, owner: str, driver: ModeDriver | None) -> ModeDriver:
         text = f"mode `{mode.mode_id}` of {owner} has a `wrap`, and no driver to lay it around: let it extend a mode"
         raise ConfigurationError(text)
     checkpoints = dict[str, str]([*driver.checkpoints.items(), *wrap.checkpoints.items()])
-    return evolve(driver, make=partial(_made_around, wrap.around, driver.make), checkpoints=checkpoints)
+    make = partial(_made_around, mode.mode_id, owner, wrap.around, driver.make)
+    return evolve(driver, make=make, checkpoints=checkpoints)
 
 
-def _made_around(around: Callable[[ProtocolDriver], ProtocolDriver], make: Callable[[], ProtocolDriver]) -> Any:
-    return around(make())
+_QUESTIONS = tuple(name for name in vars(ProtocolDriver) if not name.startswith("_"))
+
+
+def _made_around(
+    mode_id: str,
+    owner: str,
+    around: Callable[[ProtocolDriver], ProtocolDriver],
+    make: Callable[[], ProtocolDriver],
+) -> Any:
+    inner = make()
+    made = around(inner)
+    if lacks := [f"`{name}`" for name in _QUESTIONS if hasattr(inner, name) and not hasattr(made, name)]:
+        text = f"the driver that mode `{mode_id}` lays around another one lacks {', '.join(lacks)}"
+        raise PluginError(owner, "lash_modes", f"{text}: pass on what it leaves to the inner one, as by `__getattr__`")
+    return made
 
 
 def _set_fields(value: Any) -> dict[str, Any]:

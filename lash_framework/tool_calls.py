@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from types import CoroutineType
 
 import anyio
 import orjson
@@ -328,8 +329,12 @@ def _output(result: object) -> ToolCallOutput:
             return _without_lost_control(decode(ToolCallOutput, data))
         return ToolCallOutput(ToolCallSuccess(orjson.loads(data)))
     except CodecError as error:
+        why = str(error)
+        if isinstance(result, CoroutineType):
+            result.close()
+            why = f"put `await` before the call of `{result.__name__}`"
         raise ToolError(
-            f"the tool returned a `{type(result).__name__}`, which has no JSON form: {error}",
+            f"the tool returned a `{type(result).__name__}`, which has no JSON form: {why}",
             code="unencodable_result",
             failure_class=ToolFailureClass.INTERNAL,
         ) from error

@@ -173,7 +173,7 @@ class Toolsets:
             )
             answered = False
             try:
-                tools = list(await list_tools())
+                tools = list(await _asked(list_tools))
                 answered = True
                 return list_tools, tools
             except ToolsNotReady:
@@ -226,6 +226,16 @@ class ConnectedTool:
         finally:
             connection.calls -= 1
             connection.is_sound &= answered
+
+
+def _asked(list_tools: Any) -> Any:
+    """What it gives, to be awaited. Raises `ToolError` where `connect` yields something else than it must."""
+    given = list_tools() if callable(list_tools) else list_tools
+    if not hasattr(given, "__await__"):
+        what = "an async function that returns the tools"
+        how = "yields" if given is list_tools else "yields a function that returns"
+        raise ToolError(f"`connect` {how} a `{type(given).__name__}`: let it yield {what}")
+    return given
 
 
 def _unavailable(text: str) -> ToolError:

@@ -55,6 +55,9 @@ class ModeSessionExtension(Protocol):
 
 
 def _own_kinds(given: Mapping[str, str]) -> Mapping[CheckpointKind, str]:
+    if not isinstance(given, Mapping):
+        text = f"`checkpoints` is a `{type(given).__name__}`: say of each kind when it comes, in a mapping"
+        raise ConfigurationError(text)
     for name in given:
         try:
             built_in = not CheckpointKind(name).is_own
