@@ -72,11 +72,7 @@ class Composition:
     turn_inputs: Mapping[str, type] = field(repr=False)
     tool_owners: Mapping[str, str] = field(repr=False)
     provenance: tuple[Provenance, ...] = field(repr=False)
-    hooked: frozenset[str] = field(init=False, repr=False)
-
-    @hooked.default
-    def _hooked(self) -> frozenset[str]:
-        return frozenset(each.plugin_id for impls in self.hooks.values() for each in impls if not each.registers)
+    hooked: frozenset[str] = field(repr=False)
 
     def check_turn_extension(self, value: object) -> str | None:
         """The id of a turn extension's class. Raises `ConfigurationError` if the mode takes none of this class."""
@@ -140,6 +136,7 @@ def compose(
         driver_owner=resolved.driver_owner,
         plugins=tuple(plugins.values()),
         hooks=hooks,
+        hooked=frozenset(each.plugin_id for impls in hooks.values() for each in impls if not each.registers),
         catalog=catalog,
         tools=catalog.tools,
         manifests=catalog.manifests,
