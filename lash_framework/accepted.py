@@ -5,7 +5,7 @@ Image bytes are in the store by then; extensions and plugin inputs are told by t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field
@@ -51,6 +51,30 @@ class AcceptedTurn:
     extension: Mapping[str, Any] | None = None
     plugin_inputs: Mapping[str, Any] = field(factory=dict)
     plugins: Mapping[str, str] = field(factory=dict)
+
+
+ABSENT = "-"
+"""In the place of a version."""
+
+
+def changed_versions(item: InboxItem, composition: Callable[[str], Composition]) -> tuple[tuple[str, str, str], ...]:
+    """The plugins whose version isn't the one that the item was accepted with: id, then, now. Raises nothing."""
+    try:
+        accepted = decode(AcceptedTurn, item.payload)
+    except CodecError:
+        return ()  # who needs what is in it says so
+    try:
+        now = composition(accepted.policy.mode_id).versions
+    except ConfigurationError:
+        now = {}
+    both = {**accepted.plugins, **now}
+    changed = [(id, accepted.plugins.get(id, ABSENT), now.get(id, ABSENT)) for id in sorted(both)]
+    return tuple(each for each in changed if each[1] != each[2])
+
+
+def lacking(versions: Iterable[tuple[str, str, str]]) -> tuple[str, ...]:
+    """Those of `changed_versions` that aren't here."""
+    return tuple(id for id, _, now in versions if now == ABSENT)
 
 
 def accepted_bytes(request: TurnRequest, policy: SessionPolicy, composition: Composition) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from lash_framework.accepted import TurnRequest, bare_request, restored
+from lash_framework.accepted import TurnRequest, bare_request, changed_versions, lacking, restored
 from lash_framework.admission import Journalling
 from lash_framework.cut_calls import cut_row, is_cut, may_be_cut
 from lash_framework.held_turn import HeldTurn
@@ -96,7 +96,7 @@ async def run_begun(
         deaths = f"its process died {item.fruitless} times in a row before anything more was recorded"
         text = item.reason or deaths
         await journalling.park(lease, item.no, InboxState.BLOCKED, reason=text, fruitless=item.fruitless)
-        raise TurnBlocked(session.id, item.turn_id or "", text)
+        raise _blocked(session, item, text)
     waited = item.no if request is None and item.attempts == 1 else None
     is_fresh = request is not None and item.attempts == 1 and not begun.rows
     controller: JournalController | None = None
@@ -178,7 +178,7 @@ async def run_begun(
             await journalling.withdraw(lease, item.no)
             raise
         await _leave(journalling, begun, controller, error)
-        raise TurnBlocked(session.id, item.turn_id or "", str(error)) from error
+        raise _blocked(session, item, str(error)) from error
     except (BudgetExceeded, CommitRefused) as error:
         if recorded_only and begun.rows:  # then without them, so that the session is rid of it
             log.warning("of turn `%s` no more than its input is kept: %s", item.turn_id, error)
@@ -189,7 +189,7 @@ async def run_begun(
         if recorded_only:
             await journalling.let_go(lease)
         elif await _leave(journalling, begun, controller, error):
-            raise TurnBlocked(session.id, item.turn_id or "", str(error)) from error
+            raise _blocked(session, item, str(error)) from error
         raise
     except BaseException:
         if controller is not None:
@@ -199,6 +199,11 @@ async def run_begun(
     if policy is not None:
         session.forget()  # what is stored now says how the next turn runs, but for what was said here
     return run, turn
+
+
+def _blocked(session: Resident, item: InboxItem, reason: str) -> TurnBlocked:
+    lacks = lacking(changed_versions(item, session.lash.host.composition))
+    return TurnBlocked(session.id, item.turn_id or "", reason, lacks)
 
 
 def what_was_accepted(lash: Lash, item: InboxItem, rows: Sequence[JournalRow]) -> tuple[TurnRequest, SessionPolicy]:

@@ -32,6 +32,9 @@ __all__ = ["Absent", "Catalog", "OwnedTool", "resolve_catalog"]
 
 log = logging.getLogger("lash.hooks")
 
+KEPT = 4
+"""Offers of toolsets whose catalogs are at hand: turns that go on have those that they began with."""
+
 
 @frozen
 class OwnedTool:
@@ -82,17 +85,21 @@ class Catalog:
         """
         if not records:
             return self
-        if not self._derived or self._derived[0][0] != records:
-            try:
-                made = self._resolve(self, records)
-                problem = "; ".join(made.conflicts)
-            except PluginError as error:
-                problem = str(error)
-            if problem:
-                log.warning("the tools of toolsets are left out: %s", problem)
-                made = self._resolve(self, [evolve(each, tools=(), reason=each.reason or problem) for each in records])
-            self._derived[:] = [(records, made)]
-        return self._derived[0][1]
+        for at, (offered, made) in enumerate(self._derived):
+            if offered == records:
+                if at:
+                    self._derived.insert(0, self._derived.pop(at))
+                return made
+        try:
+            made = self._resolve(self, records)
+            problem = "; ".join(made.conflicts)
+        except PluginError as error:
+            problem = str(error)
+        if problem:
+            log.warning("the tools of toolsets are left out: %s", problem)
+            made = self._resolve(self, [evolve(each, tools=(), reason=each.reason or problem) for each in records])
+        self._derived[:] = [(records, made), *self._derived[: KEPT - 1]]
+        return made
 
     def spec(self, name: str) -> LlmToolSpec:
         """A tool as the model is told of it; the same object for the same tool."""

@@ -36,7 +36,7 @@ from lash_hookspecs.tools import ToolManifest
 from lash_hookspecs.turn_steps import ProtocolDriver
 from lash_hookspecs.values import frozen
 
-__all__ = ["Composition", "OwnedTool", "compose"]
+__all__ = ["Composition", "OwnedTool", "as_plain", "compose"]
 
 
 @frozen(kw_only=True, eq=False)
@@ -48,6 +48,7 @@ class Composition:
     and `tool_specs` for the model, those that the model may call where a session says nothing else. `prompt_layers` are
     the pieces of `mode.prompt`, the lowest first. By plugin id: `versions`, and in `turn_inputs` the class of what a
     caller may say with a turn, and in `variants` which of its options in this host they are; by tool: `tool_owners`.
+    `hooked` are the plugins with hooks that turns call.
     """
 
     key: str
@@ -71,6 +72,7 @@ class Composition:
     turn_inputs: Mapping[str, type] = field(repr=False)
     tool_owners: Mapping[str, str] = field(repr=False)
     provenance: tuple[Provenance, ...] = field(repr=False)
+    hooked: frozenset[str] = field(repr=False)
 
     def check_turn_extension(self, value: object) -> str | None:
         """The id of a turn extension's class. Raises `ConfigurationError` if the mode takes none of this class."""
@@ -102,6 +104,7 @@ def compose(
         )
     hooks = hook_table(manager, list(plugins), {key: each.info.hook_limit_s for key, each in plugins.items()})
     _check_options(mode, resolved, registrations, plugins)
+    _check_extensions_agree(mode, resolved, plugins)
     mine = {key: options.read(each, resolved.plugin_options.get(key, ())) for key, each in plugins.items()}
     variants = {key: options.variant(key, each) for key, each in mine.items()}
     option_rows = [row for key, each in resolved.plugin_options.items() if key in plugins for row in _rows(key, each)]
@@ -119,18 +122,21 @@ def compose(
         raise PluginConflictError([f"mode `{mode.mode_id}`, {each}" for each in conflicts], choose)
     try:
         driver = mode.driver.make()
+    except PluginError:
+        raise
     except Exception as error:
         text = f"the driver of mode `{mode.mode_id}` can't be made: {failure_text(error)}"
         raise PluginError(resolved.driver_owner, "lash_modes", text) from error
     versions = [[each.plugin_id, each.info.version, each.version] for each in plugins.values()]
     return Composition(
-        key=stable_hash("lash.composition", [_plain(mode), versions, _plain(mine)]),
+        key=stable_hash("lash.composition", [as_plain(mode), versions, as_plain(mine)]),
         mode=mode,
         mode_owner=resolved.owner,
         driver=driver,
         driver_owner=resolved.driver_owner,
         plugins=tuple(plugins.values()),
         hooks=hooks,
+        hooked=frozenset(each.plugin_id for impls in hooks.values() for each in impls if not each.registers),
         catalog=catalog,
         tools=catalog.tools,
         manifests=catalog.manifests,
@@ -198,18 +204,35 @@ def _check_options(
         if plugin_id in plugins or plugin_id in resolved.removed:
             continue
         loaded = [each.plugin_id for each in registrations.report.loaded]
-        text = f"mode `{said[-1].mode_id}` of {said[-1].owner} has options for plugin `{plugin_id}`"
+        text = f"{said[-1]} of {said[-1].owner} has options for plugin `{plugin_id}`"
         if plugin_id in loaded:
             raise ConfigurationError(f"{text}, which mode `{mode.mode_id}` lacks: add it to its `plugins`")
         why = registrations.report.why_absent(plugin_id) or f"it is not installed, {nearest(plugin_id, loaded)}"
         raise ConfigurationError(f"{text}: {why}")
 
 
+def _check_extensions_agree(mode: Mode, resolved: ResolvedMode, plugins: Mapping[str, LoadedPlugin]) -> None:
+    """Two extensions may say different values of an option only if some mode settles it, or if values add up."""
+    conflicts = []
+    for plugin_id, said in resolved.plugin_options.items():
+        cls = plugins[plugin_id].info.options if plugin_id in plugins else None
+        settled = {each.name for each in attrs.fields(cls) if each.metadata.get("adds")} if cls is not None else set()
+        settled |= {key for each in said if not each.is_extension for key in each.values}
+        first: dict[str, SaidByMode] = {}
+        for each in said:
+            for key in each.values.keys() - settled:
+                other = first.setdefault(key, each)
+                if other.values[key] != each.values[key]:
+                    both = f"extensions of plugin `{other.owner}` and plugin `{each.owner}`"
+                    conflicts.append(f"mode `{mode.mode_id}`, option `{plugin_id}.{key}`: {both}")
+    if conflicts:
+        choose = f"choose: set it in `plugin_options` of mode `{mode.mode_id}`, or name one plugin in its `without`"
+        raise PluginConflictError(sorted(conflicts), choose)
+
+
 def _rows(plugin_id: str, said: Sequence[SaidByMode]) -> list[Provenance]:
     return [
-        Provenance("plugin_option", f"{plugin_id}.{key}", each.owner, f"mode `{each.mode_id}`")
-        for each in said
-        for key in each.values
+        Provenance("plugin_option", f"{plugin_id}.{key}", each.owner, str(each)) for each in said for key in each.values
     ]
 
 
@@ -230,31 +253,31 @@ def _declared_conflicts(plugins: Mapping[str, LoadedPlugin]) -> list[str]:
 _TELLING = frozenset({"datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid"})
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """Any option or mode as data that hashes alike in every process: code by its name, the rest by what it holds.
 
     What is neither is only known by its class, since its own text may tell where it lies in memory.
     """
     if isinstance(value, enum.Enum):
-        return _plain(value.value)
+        return as_plain(value.value)
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, Mapping):
-        return {str(_plain(key)): _plain(each) for key, each in value.items()}
+        return {str(as_plain(key)): as_plain(each) for key, each in value.items()}
     if isinstance(value, (set, frozenset)):
-        return sorted((_plain(each) for each in value), key=repr)
+        return sorted((as_plain(each) for each in value), key=repr)
     if isinstance(value, (bytes, bytearray, complex)):
         return str(value)
     if isinstance(value, Sequence):
-        return [_plain(each) for each in value]
+        return [as_plain(each) for each in value]
     if isinstance(value, partial):
-        return ["partial", _plain(value.func), _plain(value.args), _plain(value.keywords)]
+        return ["partial", as_plain(value.func), as_plain(value.args), as_plain(value.keywords)]
     cls = value if hasattr(value, "__qualname__") else type(value)
     name = f"{getattr(cls, '__module__', None)}.{cls.__qualname__}"
     if cls is value:
         return name
     if attrs.has(cls):
-        return [name, {each.name: _plain(getattr(value, each.name)) for each in attrs.fields(cls)}]
+        return [name, {each.name: as_plain(getattr(value, each.name)) for each in attrs.fields(cls)}]
     return [name, str(value)] if str(cls.__module__).partition(".")[0] in _TELLING else name

@@ -7,7 +7,7 @@ what was begun and has no record is asked, and paid, again; its usage says "at l
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from attrs import evolve
 
@@ -32,6 +32,9 @@ from lash_hookspecs.llm_messages import LlmMessage, LlmRole, TextBlock
 from lash_hookspecs.services import DirectCompletion, DirectCompletionClient
 from lash_hookspecs.turn_events import ChildTokenUsage, SessionEvent
 
+if TYPE_CHECKING:
+    from anyio import CancelScope
+
 __all__ = ["DirectCalls", "DirectPlace"]
 
 T = TypeVar("T")
@@ -43,17 +46,25 @@ class DirectPlace:
     """An effect that runs, within which plugins may ask. `fault` is why it must not go on, whatever they made of it.
 
     `asked` counts each plugin's calls without a key; `busy` are those who wait for such a one; `keys` are in use.
+    `calls` are those that a tool makes now.
     """
 
-    __slots__ = ("asked", "busy", "fault", "is_over", "keys", "parent")
+    __slots__ = ("asked", "busy", "calls", "fault", "is_over", "keys", "parent")
 
     def __init__(self, parent: RuntimeEffectEnvelope) -> None:
         self.parent = parent
         self.asked: dict[str, int] = {}
         self.busy: set[str] = set()
         self.keys: set[tuple[str, str]] = set()
+        self.calls: set[CancelScope] = set()
         self.is_over = False
         self.fault: Exception | None = None
+
+    def end(self) -> None:
+        """Nobody waits for the effect's code any more; in a thread it may go on, and asks in vain from now on."""
+        self.is_over = True
+        for each in self.calls:
+            each.cancel()
 
     def close(self) -> None:
         """The effect's code came to its end. Raises the fault."""

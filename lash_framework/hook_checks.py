@@ -13,7 +13,7 @@ from lash_hookspecs.errors import nearest
 from lash_hookspecs.markers import PROJECT
 from lash_hookspecs.specs import HOOKS, HookRunnerKind
 
-__all__ = ["hook_faults", "marked"]
+__all__ = ["hook_faults", "marked", "unknown_arguments"]
 
 _SPEC_MARK = f"{PROJECT}_spec"
 
@@ -57,6 +57,17 @@ def _fault(plugin: object, attribute: str, hook: str, options: Mapping[str, Any]
     if (policy.sync or policy.runner is HookRunnerKind.LIFESPAN) and inspect.iscoroutinefunction(function):
         return f"`{hook}` is called without awaiting: make it a plain `def`"
     return None
+
+
+def unknown_arguments(manager: pluggy.PluginManager, plugin: object) -> Iterator[str]:
+    """Arguments that a hook isn't called with, each with those that it may take: once pluggy has refused them."""
+    for attribute, hook, _ in marked(manager, plugin):
+        spec = getattr(manager.hook, hook).spec
+        given = inspect.signature(getattr(plugin, attribute)).parameters.values()
+        for each in given if spec is not None else ():
+            if each.default is each.empty and each.name not in spec.argnames:
+                takes = ", ".join(f"`{name}`" for name in spec.argnames) or "none"
+                yield f"`{hook}` has no argument `{each.name}`; it may take: {takes}"
 
 
 def _no_hook(plugin: object) -> list[str]:

@@ -92,11 +92,16 @@ def failure_of(impl: HookImpl, error: BaseException) -> PluginError:
 def wrong_type(impl: HookImpl, value: object, expected: Any, *, many: bool, optional: bool = True) -> PluginError:
     """The error of an implementation that returned something else."""
     classes = expected if isinstance(expected, tuple) else (expected,)
-    names = " or ".join(f"`{each.__name__}`" for each in classes)
+    *before, last = (f"`{each.__name__}`" for each in classes)
+    names = f"{', '.join(before)} or {last}" if before else last
     shape = f"None, {names}, or a sequence of these" if many else f"None or {names}" if optional else names
+    hint = ""
     if inspect.iscoroutine(value):
         value.close()
-    return PluginError(impl.plugin_id, impl.hook, f"returned a `{type(value).__name__}`; expected is {shape}")
+        hint = f": put `await` before the call of `{value.__name__}`"
+    elif isinstance(value, str) and "`EnqueueMessages`" in names:
+        hint = ": text for the model is `EnqueueMessages.note(text)`"
+    return PluginError(impl.plugin_id, impl.hook, f"returned a `{type(value).__name__}`; expected is {shape}{hint}")
 
 
 def _warn_of_slow(impl: HookImpl, took_s: float, outcome: object) -> None:

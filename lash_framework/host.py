@@ -15,7 +15,7 @@ from lash_framework.catalog import Catalog
 from lash_framework.composition import Composition, compose
 from lash_framework.hooks import Owned, collect_sync
 from lash_framework.implementations import HookImpl, hook_table
-from lash_framework.lifespans import CLOSE_LIMIT_S, Lifespans, Make
+from lash_framework.lifespans import CLOSE_LIMIT_S, Held, Lifespans, Make
 from lash_framework.lock import PluginLock, hooks_by_plugin
 from lash_framework.modes import ModeTable, extend, merge
 from lash_framework.plugin_options import PluginOptions
@@ -75,7 +75,7 @@ class PluginHost:
         self.limits = CallLimits()
         self._lock = lock
         if lock is not None:
-            lock.check_loaded(self.report.loaded, self.report.known, self._manager)
+            lock.check_loaded(self.report.loaded, self.report.known, self.implemented, self.registered())
         if strict:
             self.report.require_clean()
 
@@ -111,7 +111,18 @@ class PluginHost:
 
     def actions(self) -> ActionTable:
         """The plugins' actions, by name. Raises `PluginError` for a hook that fails, and `PluginConflictError`."""
-        return actions_of(self._manager, self.report.loaded)
+        table = actions_of(self._manager, self.report.loaded)
+        if self._lock is not None:
+            from lash_framework import lock  # few have one
+
+            self._lock.check_actions(self.report.loaded, lock.actions_of(table))
+        return table
+
+    def registered(self) -> Mapping[str, Sequence[str]]:
+        """What a lock holds of each plugin but hooks, tools and actions, a line each."""
+        from lash_framework.lock_registered import registered_by_plugin
+
+        return registered_by_plugin(self._registrations, self._extensions)
 
     def options_of(self, plugin_id: str) -> Any:
         """The options of a plugin that is loaded. Raises `ConfigurationError` for those that can't be."""
@@ -163,7 +174,7 @@ class PluginHost:
         """
         impls = composition.hooks["lash_lifespan"]
         # Of different options a plugin holds different things.
-        names = {impl.plugin_id: f"{impl.plugin_id}{composition.variants[impl.plugin_id]}" for impl in impls}
+        names = {impl.plugin_id: Held(impl.plugin_id, composition.variants[impl.plugin_id]) for impl in impls}
         made = {names[impl.plugin_id]: self._lifespan(impl, composition) for impl in impls}
         entered = await self._lifespans.enter(made)
         return {plugin_id: entered[name] for plugin_id, name in names.items()}

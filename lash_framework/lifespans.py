@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lash_framework.hooks import failure_text
 from lash_hookspecs.errors import ConfigurationError, PluginError
@@ -22,24 +22,36 @@ if TYPE_CHECKING:
     import anyio
     from anyio.abc import TaskGroup
 
-__all__ = ["CLOSE_LIMIT_S", "Begun", "Lifespans"]
+__all__ = ["CLOSE_LIMIT_S", "Begun", "Held", "Lifespans"]
 
 CLOSE_LIMIT_S = 10.0
 """How long, in seconds, each lifespan may take to close before it is cancelled: Docker stops containers like that."""
 
-_HOOK = "lash_lifespan"
 _log = logging.getLogger("lash.hooks")
 
 Make = Callable[[], AbstractAsyncContextManager[Any]]
 
 
-class Begun:
-    """One plugin's lifespan, or a connection, from the request to enter it to its end."""
+class Held(NamedTuple):
+    """What is held: a plugin's lifespan, or the connection of its toolset; `variant`: for which of its options."""
 
-    def __init__(self, plugin_id: str, limit_s: float, may_break: bool) -> None:
+    plugin_id: str
+    variant: str = ""
+    toolset: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"toolset `{self.toolset}` of plugin `{self.plugin_id}`" if self.toolset else f"plugin `{self.plugin_id}`"
+        )
+
+
+class Begun:
+    """One of them, from the request to enter it to its end."""
+
+    def __init__(self, key: Held, limit_s: float, may_break: bool) -> None:
         import anyio
 
-        self.plugin_id = plugin_id
+        self.key = key
         self.limit_s = limit_s  # for its start
         self.may_break = may_break
         self.entered = anyio.Event()  # or failed to
@@ -71,8 +83,9 @@ class Begun:
             self.left.set()
 
     def failure(self, what: str) -> PluginError:
-        plugin_id = self.plugin_id.partition("#")[0]  # behind it: which of its options
-        failure = PluginError(plugin_id, _HOOK, f"{what}: {failure_text(self.error)}" if self.error else what)
+        hook, whose = ("lash_tools", f"toolset `{self.key.toolset}`: ") if self.key.toolset else ("lash_lifespan", "")
+        why = f": {failure_text(self.error)}" if self.error else ""
+        failure = PluginError(self.key.plugin_id, hook, f"{whose}{what}{why}")
         failure.__cause__ = self.error
         return failure
 
@@ -83,8 +96,8 @@ class Lifespans:
     def __init__(self, close_limit_s: float = CLOSE_LIMIT_S) -> None:
         self._close_limit_s = close_limit_s
         self._tasks: TaskGroup | None = None
-        self._held: dict[str, Begun] = {}
-        self._dropped: dict[str, Begun] = {}
+        self._held: dict[Held, Begun] = {}
+        self._dropped: dict[Held, Begun] = {}
         self._in_order: list[Begun] = []
         self._errors: list[PluginError] = []
         self._is_closed = False
@@ -118,20 +131,20 @@ class Lifespans:
         if alone is not None:
             raise alone
 
-    async def enter(self, wanted: Mapping[str, Make]) -> dict[str, Any]:
+    async def enter(self, wanted: Mapping[Held, Make]) -> dict[Held, Any]:
         """Enter what isn't entered yet, in this order, and return what each yielded.
 
         Callers may overlap. Raises `PluginError` for one that fails; whoever needs it later tries again.
         """
         values = {}
-        for plugin_id, make in wanted.items():
-            held = await self._entered(plugin_id, make)
+        for key, make in wanted.items():
+            held = await self._entered(key, make)
             if not held.is_open:
                 raise held.failure("it failed to start" if held.error else "the host was closed before it was ready")
-            values[plugin_id] = held.value
+            values[key] = held.value
         return values
 
-    async def connect(self, key: str, make: Make, limit_s: float, begun: Begun | None = None) -> Any:
+    async def connect(self, key: Held, make: Make, limit_s: float, begun: Begun | None = None) -> Any:
         """The same for a connection, which may take so long, and may break. Raises what it raised.
 
         `begun` is what `begin` said: an attempt that has failed by now isn't made again.
@@ -143,7 +156,7 @@ class Lifespans:
             raise held.error or ConfigurationError("the host was closed before it was ready")
         return held.value
 
-    def begin(self, key: str, make: Make, limit_s: float) -> Begun | None:
+    def begin(self, key: Held, make: Make, limit_s: float) -> Begun | None:
         """Begin to enter a connection, which sets its place in the order; `connect` then waits for it.
 
         None while the one before it is being left.
@@ -152,11 +165,11 @@ class Lifespans:
             return None
         return self._held.get(key) or self._start(key, make, limit_s, may_break=True)
 
-    def is_open(self, key: str) -> bool:
+    def is_open(self, key: Held) -> bool:
         """Whether it is entered."""
         return key in self._held and self._held[key].is_open
 
-    def drop(self, key: str, value: object) -> None:
+    def drop(self, key: Held, value: object) -> None:
         """Leave a connection that yielded this, and don't wait for it: who needs it next does, and enters it anew."""
         import anyio
 
@@ -170,36 +183,36 @@ class Lifespans:
 
     async def _entered(
         self,
-        plugin_id: str,
+        key: Held,
         make: Make,
         limit_s: float = math.inf,
         may_break: bool = False,
         begun: Begun | None = None,
     ) -> Begun:
-        held = begun or self._held.get(plugin_id) or self._start(plugin_id, make, limit_s, may_break)
+        held = begun or self._held.get(key) or self._start(key, make, limit_s, may_break)
         if not held.is_open:
             await held.entered.wait()
         return held
 
-    def _start(self, plugin_id: str, make: Make, limit_s: float, may_break: bool) -> Begun:
+    def _start(self, key: Held, make: Make, limit_s: float, may_break: bool) -> Begun:
         if self._is_closed or self._tasks is None:
             state = "closed" if self._is_closed else "not running: use it inside of `async with host.run()`"
-            raise ConfigurationError(f"plugin `{plugin_id}` holds resources for its host, but the host is {state}")
-        held = self._held[plugin_id] = Begun(plugin_id, limit_s, may_break)
+            raise ConfigurationError(f"{key} holds resources for its host, but the host is {state}")
+        held = self._held[key] = Begun(key, limit_s, may_break)
         self._in_order.append(held)
-        self._tasks.start_soon(self._watch, held, make, name=f"lifespan of {plugin_id}")
+        self._tasks.start_soon(self._watch, held, make, name=f"lifespan of {key}")
         return held
 
     async def _watch(self, held: Begun, make: Make) -> None:
         await held.live(make)
         if held.is_open and held.leave.is_set():
-            if self._dropped.get(held.plugin_id) is held:
-                del self._dropped[held.plugin_id]
+            if self._dropped.get(held.key) is held:
+                del self._dropped[held.key]
                 if held.error is not None:
                     _log.info("%s", held.failure("closing it failed"), exc_info=held.error)
             return  # as it should be
         # It never started, or it broke: forget it, so that the next one who needs it starts it anew.
-        del self._held[held.plugin_id]
+        del self._held[held.key]
         self._in_order.remove(held)
         if held.is_open:
             failure = held.failure("it ended while it was in use")

@@ -1,8 +1,8 @@
 """`lash.lock`: what the installed plugins were, and said that they do, when somebody looked at them.
 
 A host that starts with a lock refuses what has grown since: another plugin before it is even imported, another hook,
-tool or capability before anything runs. Hooks and tools are what is registered; capabilities are what plugins say of
-themselves. Nothing keeps a plugin from doing more than it says: the file makes a change visible, and is no sandbox.
+tool, mode or capability before anything runs. Capabilities are what plugins say of themselves, all else what they
+register. Nothing keeps a plugin from doing more than it says: the file makes a change visible, and is no sandbox.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lash_hookspecs.values import frozen
 if TYPE_CHECKING:
     import pluggy
 
+    from lash_framework.action_table import ActionTable
     from lash_framework.composition import Composition
     from lash_framework.discovery import Candidate
     from lash_framework.plugins import LoadedPlugin
@@ -32,6 +33,7 @@ __all__ = [
     "LockMismatch",
     "LockedPlugin",
     "PluginLock",
+    "actions_of",
     "hooks_by_plugin",
     "lock_of",
     "read_lock",
@@ -42,7 +44,8 @@ FORMAT = 1
 LOCK_NAME = "lash.lock"
 
 _TOOLSET = "toolset "  # no tool's name has a blank
-_LISTS = ("hooks", "tools", "capabilities")
+_ACTION = "action "
+_LISTS = {"hooks": "hook", "tools": "tool", "registers": "registration", "capabilities": "capability"}
 
 
 class LockMismatch(ConfigurationError):
@@ -66,22 +69,26 @@ def _is(names: Sequence[str]) -> str:
 
 @frozen(kw_only=True)
 class LockedPlugin:
-    """One plugin: what it is, which hooks and tools it registers, and what it says that it reaches for."""
+    """One plugin: what it is, its hooks and tools, what else it registers, and what it says that it reaches for."""
 
     version: str | None = None
     distribution: str | None = None
     hooks: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
+    registers: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, plugin: LoadedPlugin, hooks: Iterable[str], tools: Iterable[str]) -> LockedPlugin:
+    def of(
+        cls, plugin: LoadedPlugin, hooks: Iterable[str], tools: Iterable[str], registers: Iterable[str]
+    ) -> LockedPlugin:
         """A loaded plugin, with all that it registered."""
         return cls(
             version=plugin.version,
             distribution=plugin.distribution,
             hooks=tuple(sorted(hooks)),
             tools=tuple(sorted(tools)),
+            registers=tuple(sorted(registers)),
             capabilities=tuple(sorted(map(str, plugin.info.capabilities))),
         )
 
@@ -91,7 +98,7 @@ class LockedPlugin:
             yield f"plugin `{plugin_id}` comes from `{now.distribution}`, and was locked as `{self.distribution}`'s"
         if versions and now.version != self.version:
             yield f"plugin `{plugin_id}` is {now.version}, and was locked at {self.version}"
-        for name, what in (("hooks", "hook"), ("tools", "tool"), ("capabilities", "capability")):
+        for name, what in _LISTS.items():
             for each in sorted({*getattr(now, name)} - {*getattr(self, name)}):
                 yield _new(plugin_id, what, each)
 
@@ -126,16 +133,23 @@ class PluginLock:
             rows = [f"plugin `{each.plugin_id}` of `{each.distribution}` {each.version} is new" for each in new]
             raise LockMismatch(self.place, rows, [each for each in self.plugins if each not in here])
 
-    def check_loaded(self, loaded: Sequence[LoadedPlugin], known: Iterable[str], manager: pluggy.PluginManager) -> None:
-        """Hooks, capabilities, and what is gone: `known` are all ids that are installed, loaded or not.
+    def check_loaded(
+        self,
+        loaded: Sequence[LoadedPlugin],
+        known: Iterable[str],
+        hooks: Mapping[str, Sequence[str]],
+        registered: Mapping[str, Sequence[str]],
+    ) -> None:
+        """Hooks, registrations, capabilities, and what is gone: `known` are all ids that are installed, loaded or not.
 
         What the application passed in code is the application's, and in no lock. Raises `LockMismatch`.
         """
-        hooks, here = hooks_by_plugin(manager), {*known}
+        here = {*known}
         rows: list[str] = []
         for each in loaded:
             if each.source == "entry point" and (locked := self.plugins.get(each.plugin_id)) is not None:
-                now = LockedPlugin.of(each, hooks.get(each.plugin_id, ()), locked.tools)
+                mine = registered.get(each.plugin_id, ())
+                now = LockedPlugin.of(each, hooks.get(each.plugin_id, ()), locked.tools, mine)
                 rows += locked.growth(each.plugin_id, now, versions=self.versions)
         lacking = [each for each in self.plugins if each not in here]
         if rows or lacking:
@@ -144,11 +158,18 @@ class PluginLock:
 
     def check_tools(self, plugins: Sequence[LoadedPlugin], tools: Iterable[tuple[str, str]]) -> None:
         """The tools of a composition, as `tools_of` has them. Raises `LockMismatch`."""
-        installed = {each.plugin_id for each in plugins if each.source == "entry point"}
+        self._check("tools", plugins, tools)
+
+    def check_actions(self, plugins: Sequence[LoadedPlugin], actions: Iterable[tuple[str, str]]) -> None:
+        """Actions, as `actions_of` has them: they are asked for when somebody wants one. Raises `LockMismatch`."""
+        self._check("registers", plugins, actions)
+
+    def _check(self, kind: str, plugins: Sequence[LoadedPlugin], found: Iterable[tuple[str, str]]) -> None:
+        installed = {each.plugin_id for each in plugins if each.source == "entry point"} & self.plugins.keys()
         rows = [
-            _new(plugin_id, "tool", name)
-            for name, plugin_id in tools
-            if plugin_id in installed & self.plugins.keys() and name not in self.plugins[plugin_id].tools
+            _new(plugin_id, _LISTS[kind], name)
+            for name, plugin_id in found
+            if plugin_id in installed and name not in getattr(self.plugins[plugin_id], kind)
         ]
         if rows:
             raise LockMismatch(self.place, sorted(rows))
@@ -164,7 +185,7 @@ class PluginLock:
             rows += locked.growth(plugin_id, each, versions=True)
             for name in _LISTS:
                 lost = sorted({*getattr(locked, name)} - {*getattr(each, name)})
-                rows += [f"plugin `{plugin_id}` no longer has `{gone}` among its {name}" for gone in lost]
+                rows += [f"plugin `{plugin_id}` no longer has the {_LISTS[name]} `{gone}`" for gone in lost]
         return rows + [f"plugin `{each}` is gone" for each in self.plugins if each not in now.plugins]
 
 
@@ -182,6 +203,12 @@ def tools_of(composition: Composition) -> Iterator[tuple[str, str]]:
     yield from composition.tool_owners.items()
     for each in composition.catalog.toolsets:
         yield _TOOLSET + each.toolset.name, each.plugin_id
+
+
+def actions_of(table: ActionTable) -> Iterator[tuple[str, str]]:
+    """The same of actions."""
+    for name, owned in table.items():
+        yield _ACTION + name, owned.plugin_id
 
 
 def hooks_by_plugin(manager: pluggy.PluginManager) -> dict[str, list[str]]:

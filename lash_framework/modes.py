@@ -16,7 +16,7 @@ from lash_framework.hooks import Owned
 from lash_framework.plugins import none_offered
 from lash_framework.provenance import APPLICATION, OWN, Provenance
 from lash_framework.settings import SaidByMode
-from lash_hookspecs.errors import CodecError, ConfigurationError, PluginConflictError, UnknownName, nearest
+from lash_hookspecs.errors import CodecError, ConfigurationError, PluginConflictError, PluginError, UnknownName, nearest
 from lash_hookspecs.modes import Mode, ModeDriver, ModeExtension
 from lash_hookspecs.prompts import PromptLayer
 from lash_hookspecs.turn_steps import ProtocolDriver
@@ -91,7 +91,7 @@ class ResolvedMode:
     """A mode with all that it extends folded in, and who each piece is from.
 
     `named` maps the plugins that it names to (who named it, how). `prompts` are the layers of `mode.prompt`, and
-    `plugin_options` what the modes say of each plugin's options, the lowest first.
+    `plugin_options` what is said of each plugin's options, by extensions and modes, the lowest first.
     """
 
     mode: Mode
@@ -177,13 +177,15 @@ def merge(chain: Sequence[Owned[Mode]]) -> ResolvedMode:
 def extend(resolved: ResolvedMode, extensions: Sequence[Owned[ModeExtension]]) -> ResolvedMode:
     """The mode with what plugins add to it.
 
-    Prompts are laid over the mode's. An option that the mode sets itself stays. Raises `PluginConflictError` if two
-    plugins give one option different values, or offer different extension classes under one id.
+    Prompts are laid over the mode's. An option that the mode sets itself stays, and what it says of a plugin's is
+    stronger. Raises `PluginConflictError` if two plugins give one option different values, or offer different extension
+    classes under one id.
     """
     mode = resolved.mode
     named, prompts, rows = dict(resolved.named), list(resolved.prompts), list(resolved.provenance)
     driver = mode.driver
     conflicts: list[str] = []
+    told: dict[str, tuple[SaidByMode, ...]] = {}
     options = dict(mode.options)
     given: dict[str, str] = {}
     owners: dict[tuple[str, str], str] = {}
@@ -206,6 +208,9 @@ def extend(resolved: ResolvedMode, extensions: Sequence[Owned[ModeExtension]]) -
             elif key not in given:
                 given[key], options[key] = owner, value
                 rows.append(Provenance("option", key, owner, "mode extension"))
+        for plugin_id, values in extension.plugin_options.items():
+            said = SaidByMode(mode_id=mode.mode_id, owner=owner, is_own=False, values=values, is_extension=True)
+            told[plugin_id] = (*told.get(plugin_id, ()), said)
         for kind, declared in (
             ("turn_extension", extension.turn_extensions),
             ("session_extension", extension.session_extensions),
@@ -226,8 +231,14 @@ def extend(resolved: ResolvedMode, extensions: Sequence[Owned[ModeExtension]]) -
     prompt = PromptLayer()
     for _, layer in prompts:
         prompt = layer.over(prompt)
-    whole = evolve(mode, driver=driver, plugins=tuple(named), prompt=prompt, options=options)
-    return evolve(resolved, mode=whole, named=named, prompts=tuple(prompts), provenance=tuple(rows))
+    told = {
+        key: (*told.get(key, ()), *resolved.plugin_options.get(key, ())) for key in {**resolved.plugin_options, **told}
+    }
+    of_plugins = {key: {name: one for said in each for name, one in said.values.items()} for key, each in told.items()}
+    whole = evolve(mode, driver=driver, plugins=tuple(named), prompt=prompt, options=options, plugin_options=of_plugins)
+    return evolve(
+        resolved, mode=whole, named=named, prompts=tuple(prompts), plugin_options=told, provenance=tuple(rows)
+    )
 
 
 def _wrapped(mode: Mode, owner: str, driver: ModeDriver | None) -> ModeDriver:
@@ -237,11 +248,25 @@ def _wrapped(mode: Mode, owner: str, driver: ModeDriver | None) -> ModeDriver:
         text = f"mode `{mode.mode_id}` of {owner} has a `wrap`, and no driver to lay it around: let it extend a mode"
         raise ConfigurationError(text)
     checkpoints = dict[str, str]([*driver.checkpoints.items(), *wrap.checkpoints.items()])
-    return evolve(driver, make=partial(_made_around, wrap.around, driver.make), checkpoints=checkpoints)
+    make = partial(_made_around, mode.mode_id, owner, wrap.around, driver.make)
+    return evolve(driver, make=make, checkpoints=checkpoints)
 
 
-def _made_around(around: Callable[[ProtocolDriver], ProtocolDriver], make: Callable[[], ProtocolDriver]) -> Any:
-    return around(make())
+_QUESTIONS = tuple(name for name in vars(ProtocolDriver) if not name.startswith("_"))
+
+
+def _made_around(
+    mode_id: str,
+    owner: str,
+    around: Callable[[ProtocolDriver], ProtocolDriver],
+    make: Callable[[], ProtocolDriver],
+) -> Any:
+    inner = make()
+    made = around(inner)
+    if lacks := [f"`{name}`" for name in _QUESTIONS if hasattr(inner, name) and not hasattr(made, name)]:
+        text = f"the driver that mode `{mode_id}` lays around another one lacks {', '.join(lacks)}"
+        raise PluginError(owner, "lash_modes", f"{text}: pass on what it leaves to the inner one, as by `__getattr__`")
+    return made
 
 
 def _set_fields(value: Any) -> dict[str, Any]:

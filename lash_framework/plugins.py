@@ -15,7 +15,7 @@ import pluggy
 from attrs import evolve, field
 
 from lash_framework.discovery import Candidate, installed
-from lash_framework.hook_checks import hook_faults, marked
+from lash_framework.hook_checks import hook_faults, marked, unknown_arguments
 from lash_framework.ordering import CycleError, dependents_of_missing, plugin_order
 from lash_framework.versions import satisfies
 from lash_hookspecs import specs
@@ -404,4 +404,5 @@ def _register(manager: pluggy.PluginManager, plugin: object, plugin_id: str) -> 
     except Exception as error:
         if manager.has_plugin(plugin_id):
             manager.unregister(name=plugin_id)  # pluggy up to 1.6 leaves it half registered
-        raise _Refused("hooks", " ".join(str(error).split())) from error
+        told = "; ".join(unknown_arguments(manager, plugin)) or " ".join(str(error).split())
+        raise _Refused("hooks", told) from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from lash_framework.accepted import AcceptedTurn
+from lash_framework.accepted import AcceptedTurn, changed_versions, lacking
 from lash_framework.admission import DurableStore
 from lash_framework.begun_turn import what_was_accepted
 from lash_framework.envelope_hash import owner_of
@@ -47,9 +47,8 @@ from lash_hookspecs.values import frozen
 if TYPE_CHECKING:
     from lash_framework.lash import Lash
 
-__all__ = ["ABSENT", "Rehearsal", "Replayed", "Verdict", "judge", "rehearse", "rehearse_all", "replay_turn"]
+__all__ = ["Rehearsal", "Replayed", "Verdict", "judge", "rehearse", "rehearse_all", "replay_turn"]
 
-ABSENT = "-"
 """Stands where a version would be, of a plugin that isn't here, or wasn't."""
 
 
@@ -77,6 +76,11 @@ class Rehearsal:
     reason: str = ""
     versions: tuple[tuple[str, str, str], ...] = ()
     waits_for: tuple[str, ...] = ()
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The plugins that the turn was accepted with, and that aren't here."""
+        return lacking(self.versions)
 
 
 @frozen(kw_only=True)
@@ -182,7 +186,7 @@ async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
         item.session_id, item.turn_id or ""
     )
     controller: RecordedOnly | None = None
-    verdict, reason, versions = Verdict.SAFE, "", _changed_versions(lash, item)
+    verdict, reason, versions = Verdict.SAFE, "", changed_versions(item, lash.host.composition)
     try:
         controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item))
         await _replay(lash, _DryStore(lash.store), item, rows, controller)
@@ -190,9 +194,8 @@ async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
         reason = str(end)
     except ReplayError as error:
         verdict, reason = Verdict.MISMATCH, str(error)
-        gone = {id for id, _, now in versions if now == ABSENT}
         owners = map(owner_of, getattr(error, "paths", ()))
-        if error.code == "runtime_effect_states" or gone.intersection(owners):
+        if error.code == "runtime_effect_states" or not {*lacking(versions)}.isdisjoint(owners):
             verdict = Verdict.OLD_SET
     except (ConfigurationError, PluginError, StoreCorrupt) as error:
         verdict, reason = Verdict.OLD_SET, str(error)
@@ -216,7 +219,7 @@ def _waiting_in(item: InboxItem, rows: Sequence[JournalRow]) -> Sequence[tuple[J
 
 def judge(lash: Lash, item: InboxItem) -> Rehearsal:
     """What would become of a turn that is accepted and not begun: whether all that it needs is here."""
-    verdict, reason, versions = Verdict.SAFE, "", _changed_versions(lash, item)
+    verdict, reason, versions = Verdict.SAFE, "", changed_versions(item, lash.host.composition)
     try:
         request, policy = what_was_accepted(lash, item, ())
         head = SessionHead(session_id=item.session_id)
@@ -224,7 +227,7 @@ def judge(lash: Lash, item: InboxItem) -> Rehearsal:
     except (ConfigurationError, PluginError, StoreCorrupt) as error:
         verdict, reason = Verdict.OLD_SET, str(error)
     else:
-        if gone := [id for id, _, now in versions if now == ABSENT]:
+        if gone := lacking(versions):
             verdict, reason = Verdict.OLD_SET, f"it was accepted with plugins that aren't here: {', '.join(gone)}"
     return Rehearsal(
         session_id=item.session_id,
@@ -241,20 +244,6 @@ def _tool_owners(lash: Lash, item: InboxItem) -> Mapping[str, str]:
         return lash.host.composition(decode(AcceptedTurn, item.payload).policy.mode_id).tool_owners
     except (ConfigurationError, CodecError):
         return {}
-
-
-def _changed_versions(lash: Lash, item: InboxItem) -> tuple[tuple[str, str, str], ...]:
-    try:
-        accepted = decode(AcceptedTurn, item.payload)
-    except CodecError:
-        return ()  # which the verdict tells
-    try:
-        now = lash.host.composition(accepted.policy.mode_id).versions
-    except ConfigurationError:
-        now = {}
-    both = {**accepted.plugins, **now}
-    changed = [(id, accepted.plugins.get(id, ABSENT), now.get(id, ABSENT)) for id in sorted(both)]
-    return tuple(each for each in changed if each[1] != each[2])
 
 
 async def replay_turn(lash: Lash, session_id: str, receipt: Receipt) -> Replayed:
@@ -275,7 +264,11 @@ async def replay_turn(lash: Lash, session_id: str, receipt: Receipt) -> Replayed
     controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item), persistent=lash.store.persistent)
     stored = decode(AssembledTurn, receipt.result)
     cancelled = stored.outcome == Stopped(StopReason.CANCELLED)
-    await _replay(lash, dry, item, rows, controller, cancelled=cancelled)
+    try:
+        await _replay(lash, dry, item, rows, controller, cancelled=cancelled)
+    except ReplayError as error:
+        error.lacks = lacking(changed_versions(item, lash.host.composition))
+        raise
     (commit,) = dry.commits
     turn = decode(AssembledTurn, commit.result)
     turn = evolve(turn, explain_ref=stored.explain_ref)

@@ -7,7 +7,8 @@ empty answer; all that a replay needs is the key.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import orjson
 
@@ -60,20 +61,22 @@ def short(key: str) -> str:
 
 def is_silent(outcome: RuntimeEffectOutcome) -> bool:
     """Whether nothing was said, nothing changed, and hooks remember nothing new."""
-    if outcome.kind not in MOSTLY_SILENT:
+    says = _SAYS.get(outcome.__class__)
+    if says is None or says(outcome):
         return False
-    match outcome:
-        case CheckpointOutcome(taken=(), hooks=hooks) | SyncEnvironmentOutcome(unchanged=True, hooks=hooks):
-            return _is_empty(hooks)
-        case ToolHooksOutcome(args=None, output=None, view=None, interventions=(), questions=(), hooks=hooks):
-            return _is_empty(hooks)
-        case AssistantResponseOutcome(response=None, hooks=hooks):
-            return _is_empty(hooks)
-    return False
-
-
-def _is_empty(record: HookRecord) -> bool:
+    record: HookRecord = outcome.hooks  # type: ignore[union-attr]  # these have one
     return not (record.directives or record.states or record.failure)
+
+
+_SAYS: Mapping[type, Callable[[Any], object]] = {
+    CheckpointOutcome: lambda it: it.taken,
+    SyncEnvironmentOutcome: lambda it: not it.unchanged,
+    ToolHooksOutcome: lambda it: (
+        it.interventions or it.questions or not (it.args is None and it.output is None and it.view is None)
+    ),
+    AssistantResponseOutcome: lambda it: it.response is not None,
+}
+"""What such an outcome says, but for what hooks did."""
 
 
 def silent_outcome(command: RuntimeEffectCommand) -> RuntimeEffectOutcome:

@@ -147,6 +147,8 @@ class PluginStates:
         Raises `PluginError` for a state that can't be stored.
         """
         changed: dict[str, Any] = {}
+        if not self.composition.states and self._tool_words is mark[TOOLS]:
+            return changed  # as it mostly is
         for plugin_id, state in self.mark().items():
             if state is mark[plugin_id]:
                 continue

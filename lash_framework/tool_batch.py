@@ -22,6 +22,7 @@ from lash_framework.open_calls import Ends, OpenCall
 from lash_framework.stream import ActivityStream
 from lash_framework.tool_calls import (
     attached,
+    call_ended,
     cancelled_call,
     has_unknown,
     is_unknown,
@@ -261,13 +262,15 @@ class ToolBatch:
             if not call.is_shown:
                 call.is_shown = True
                 await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.place.parent_id)
-            done = await perform(
-                plan.tools.catalog,
-                asked,
-                lambda owner: self._context(call, owner, ends, deferral, directs),
-                plan.tools.refusal(asked.tool_name, nested=call.may_be_internal),
-            )
-            directs.is_over = True  # whatever ended it: who kept the client asks in vain
+            try:
+                done = await perform(
+                    plan.tools.catalog,
+                    asked,
+                    lambda owner: self._context(call, owner, ends, deferral, directs),
+                    plan.tools.refusal(asked.tool_name, nested=call.may_be_internal),
+                )
+            finally:
+                directs.end()
             ends.pass_on()
             directs.close()
             for each in attached(done):
@@ -330,6 +333,8 @@ class ToolBatch:
         async def call_tool(
             index: int, name: str, args: Mapping[str, Any], *, as_model: bool = False
         ) -> CompletedToolCall:
+            if directs.is_over:
+                raise call_ended(asked)
             if index in children:
                 text = (
                     f"`call_tool` was called twice with index {index}; each child of a call needs an index of its own"
@@ -353,8 +358,11 @@ class ToolBatch:
                 return child.result
             if slot is not None:
                 slot.give()
+            directs.calls.add(bound := anyio.CancelScope())
             try:
-                return await self._run_child(child)
+                with bound:
+                    return await self._run_child(child)
+                raise call_ended(asked)
             except EffectControllerError as error:
                 ends.add(error)
                 raise
@@ -364,6 +372,7 @@ class ToolBatch:
                 child.result = waiting_call(child.asked)
                 return child.result
             finally:
+                directs.calls.discard(bound)
                 if slot is not None:
                     await slot.take_back()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from types import CoroutineType
 
 import anyio
 import orjson
@@ -45,6 +46,7 @@ __all__ = [
     "MAX_RESULT_BYTES",
     "UNKNOWN",
     "attached",
+    "call_ended",
     "cancelled_call",
     "completed",
     "failure",
@@ -265,6 +267,13 @@ def with_thread(done: CompletedToolCall) -> CompletedToolCall:
     return evolve(done, output=evolve(done.output, outcome=outcome), model_return=view)
 
 
+def call_ended(call: PendingToolCall) -> ToolError:
+    """For code of a tool that goes on in a thread, and asks for something that its turn would have to wait for."""
+    return ToolError(
+        f"the call of `{call.tool_name}` has ended, so that it can't call tools any more", code="call_ended"
+    )
+
+
 _GOES_ON = "it runs in a thread, which can't be stopped, and may still do its work"
 
 
@@ -273,6 +282,14 @@ def _timeout(owned: OwnedTool) -> ToolCallOutput:
     ending = f"nobody waits for it any more; {_GOES_ON}" if runs_in_thread(owned) else "was stopped"
     text = f"`{manifest.name}` took longer than {manifest.timeout_s:g} s and {ending}"
     return failure("timeout", text, ToolFailureClass.TIMEOUT, ToolFailureSource.RUNTIME)
+
+
+def _without_lost_control(output: ToolCallOutput) -> ToolCallOutput:
+    """A failure ends no turn, so what it wanted of it is told to the model, rather than dropped without a word."""
+    if output.control is None or isinstance(output.outcome, ToolCallSuccess):
+        return output
+    lost = f"its `{type(output.control).__name__}` is dropped, and the turn goes on: it counts with a success only"
+    return evolve(output, control=None, outcome=evolve(output.outcome, message=f"{output.outcome.message} ({lost})"))
 
 
 def _raised(owned: OwnedTool, error: BaseException) -> ToolCallOutput:
@@ -309,11 +326,15 @@ def _output(result: object) -> ToolCallOutput:
             text = f"the result has {len(data):,} bytes, and may have {MAX_RESULT_BYTES:,}: ask for less, or for a part"
             raise ToolError(text, code="result_too_large")
         if isinstance(result, ToolCallOutput):
-            return decode(ToolCallOutput, data)
+            return _without_lost_control(decode(ToolCallOutput, data))
         return ToolCallOutput(ToolCallSuccess(orjson.loads(data)))
     except CodecError as error:
+        why = str(error)
+        if isinstance(result, CoroutineType):
+            result.close()
+            why = f"put `await` before the call of `{result.__name__}`"
         raise ToolError(
-            f"the tool returned a `{type(result).__name__}`, which has no JSON form: {error}",
+            f"the tool returned a `{type(result).__name__}`, which has no JSON form: {why}",
             code="unencodable_result",
             failure_class=ToolFailureClass.INTERNAL,
         ) from error

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lash_framework.faults import failure_text, leaves
-from lash_framework.lifespans import Lifespans
+from lash_framework.lifespans import Held, Lifespans
 from lash_hookspecs.connected_tools import ConnectedToolSet, ListTools, ToolSetRecord, ToolsNotReady
 from lash_hookspecs.errors import LashError
 from lash_hookspecs.tools import Tool, ToolCallContext, ToolError, ToolFailureClass, ToolManifest
@@ -48,12 +48,12 @@ class OwnedToolSet:
         return f"{self.plugin_id}/{self.toolset.name}"
 
     @property
-    def key(self) -> str:
+    def key(self) -> Held:
         """Its name in a host."""
-        return f"{self.plugin_id}{self.variant}/{self.toolset.name}"
+        return Held(self.plugin_id, self.variant, self.toolset.name)
 
     def __str__(self) -> str:
-        return f"toolset `{self.toolset.name}` of plugin `{self.plugin_id}`"
+        return str(self.key)
 
 
 class _Connection:
@@ -75,14 +75,14 @@ class Toolsets:
 
     def __init__(self, lifespans: Lifespans) -> None:
         self._lifespans = lifespans
-        self._live: dict[str, _Connection] = {}
-        self._records: dict[str, ToolSetRecord] = {}
+        self._live: dict[Held, _Connection] = {}
+        self._records: dict[Held, ToolSetRecord] = {}
 
     async def connect(self, wanted: Sequence[OwnedToolSet]) -> tuple[ToolSetRecord, ...]:
         """What they offer now, all asked at once; whoever isn't connected gets connected. Never raises for one."""
         import anyio
 
-        found: dict[str, ToolSetRecord] = {}
+        found: dict[Held, ToolSetRecord] = {}
 
         async def ask(owned: OwnedToolSet, begun: Begun | None) -> None:
             found[owned.key] = await self._record(owned, begun)
@@ -173,7 +173,7 @@ class Toolsets:
             )
             answered = False
             try:
-                tools = list(await list_tools())
+                tools = list(await _asked(list_tools))
                 answered = True
                 return list_tools, tools
             except ToolsNotReady:
@@ -226,6 +226,16 @@ class ConnectedTool:
         finally:
             connection.calls -= 1
             connection.is_sound &= answered
+
+
+def _asked(list_tools: Any) -> Any:
+    """What it gives, to be awaited. Raises `ToolError` where `connect` yields something else than it must."""
+    given = list_tools() if callable(list_tools) else list_tools
+    if not hasattr(given, "__await__"):
+        what = "an async function that returns the tools"
+        how = "yields" if given is list_tools else "yields a function that returns"
+        raise ToolError(f"`connect` {how} a `{type(given).__name__}`: let it yield {what}")
+    return given
 
 
 def _unavailable(text: str) -> ToolError:

@@ -11,7 +11,7 @@ from lash_framework.hooks import Bind
 from lash_framework.stream import ActivityStream
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind
-from lash_hookspecs.contexts import TurnCall, TurnHookContext, binding
+from lash_hookspecs.contexts import PluginScope, TurnCall, TurnHookContext, binding
 from lash_hookspecs.messages import Message
 from lash_hookspecs.tool_contexts import ToolMoment
 
@@ -35,6 +35,7 @@ class TurnContexts:
         plan.services.attach(plan, self.directs, moment)
         if plan.trace is not None:
             plan.trace.attach(plan, moment)
+        self._scopes: dict[str, PluginScope] | None = None
         self._bound: dict[type[TurnHookContext], tuple[TurnCall, Bind]] = {}
 
     def bind(
@@ -48,14 +49,16 @@ class TurnContexts:
         bound = self._bound.get(context)
         if bound is None:
             call = self._call(hook)
-            bound = self._bound[context] = call, binding(context, self._plan.states.scopes, call)
+            if self._scopes is None:
+                self._scopes = self._hooked()
+            bound = self._bound[context] = call, binding(context, self._scopes, call)
         call, bind = bound
         call.hook, call.kind, call.tool, call.known = hook, kind, tool, None
         return bind
 
     def observers(self) -> Bind:
         """Contexts for hooks that only watch."""
-        scopes = {key: each.reading() for key, each in self._plan.states.scopes.items()}
+        scopes = {key: each.reading() for key, each in self._hooked().items()}
         return binding(TurnHookContext, scopes, self._call("lash_turn_committed"))
 
     def reading(self) -> Bind:
@@ -67,6 +70,11 @@ class TurnContexts:
             return binding(TurnHookContext, corner, call)(plugin_id)
 
         return bind
+
+    def _hooked(self) -> dict[str, PluginScope]:
+        """The corners of those that are called."""
+        scopes = self._plan.states.scopes
+        return {plugin_id: scopes[plugin_id] for plugin_id in self._plan.composition.hooked}
 
     def _call(self, hook: str) -> TurnCall:
         plan = self._plan

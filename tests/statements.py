@@ -7,12 +7,13 @@ This is tables and a few functions, no test.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from attrs import field, frozen
 
-__all__ = ["PAGES", "Page", "marked_pages"]
+__all__ = ["PAGES", "Page", "as_page", "marked_pages"]
 
 TESTS = Path(__file__).resolve().parent
 FOLDERS = (
@@ -105,3 +106,57 @@ PAGES = {
     ),
 }
 """Parts of statements that can't exist here, and amendments, are told by their tests."""
+
+
+# ---- the page of the documentation ----------------------------------------------------------------------------------
+
+SHOWN_ON = TESTS.parent / "docs" / "reference" / "statements.md"
+
+_HEAD = """# Statements and their tests
+
+What the turn machine and the plugin system are held to: numbered statements, each with the tests that carry its number
+(`@pytest.mark.statement(12)`), in the words of the first. `pytest -m statement` runs them; a number without one is red.
+Made from the tests by `python tests/statements.py`.
+"""
+
+_TITLES = {"turn-machine": "The turn machine", "plugin-system": "Plugins, tools and prompts"}
+_NUMBERS = re.compile(r"(?:^|(?<=[.;] ))(\d+(?:, \d+)*): ")
+
+
+def as_page() -> str:
+    """The whole page."""
+    parts = [_HEAD]
+    for name, page in PAGES.items():
+        found: dict[int, list[tuple[Path, str, str]]] = {}
+        for path, node, of_page, number in _marked():
+            if of_page == page.page:
+                found.setdefault(number, []).append((path, node.name, ast.get_docstring(node) or ""))
+        reasons = {**page.not_applicable, **page.open}
+        rows = [f"## {_TITLES[name]}\n", "| | what holds | tests |", "| --- | --- | --- |"]
+        said: dict[str, list[str]] = {}
+        for number in sorted(page.expected):
+            tests = found.get(number, [])
+            links = ", ".join(f"[{at}]({_relative(path)}#{test})" for at, (path, test, _) in enumerate(tests, 1))
+            words = _in_words(number, *tests[0][1:]) if tests else f"*not here:* {reasons.get(number, '')}"
+            said.setdefault(f"{words} | {links}", []).append(str(number))
+        rows += [f"| {', '.join(numbers)} | {each} |" for each, numbers in said.items()]
+        parts.append("\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _in_words(number: int, name: str, docstring: str) -> str:
+    """What a test says of this statement: the part behind its number, if it has several, else its first paragraph."""
+    first, whole = (re.sub(r"\s+", " ", each).replace("|", "\\|") for each in (docstring.split("\n\n")[0], docstring))
+    pieces = _NUMBERS.split(whole)  # text, numbers, text, …
+    told = zip(pieces[1::2], pieces[2::2], strict=True)
+    behind = {each: text for numbers, text in told for each in numbers.split(", ")}
+    found = behind.get(str(number), first).strip().rstrip(".;")
+    return found or name.removeprefix("test_").replace("_", " ")
+
+
+def _relative(path: Path) -> str:
+    return f"../../{path.relative_to(TESTS.parent).as_posix()}"
+
+
+if __name__ == "__main__":
+    SHOWN_ON.write_text(as_page(), encoding="utf-8")

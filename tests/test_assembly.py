@@ -73,7 +73,7 @@ BLOCKING = ErrorEvent("broken", ErrorEnvelope(kind="runtime", user_message="brok
 
 @pytest.mark.statement(73)
 def test_text_that_was_only_streamed_is_not_the_answer() -> None:
-    """Streamed-only text is never assistant output."""
+    """What was only streamed, and is in no message, isn't what the assistant said."""
     turn = assembled(TextDelta("half an ans"), *ended(Stopped(StopReason.INCOMPLETE)), messages=(user("q"),))
     assert turn.text == ""
     assert turn.assistant_output.state is OutputState.EMPTY_OUTPUT
@@ -81,7 +81,7 @@ def test_text_that_was_only_streamed_is_not_the_answer() -> None:
 
 @pytest.mark.statement(74)
 def test_what_the_machine_said_beats_recovery() -> None:
-    """An explicit outcome beats recovery and adds no recovery issue."""
+    """Where the machine said how it ended nothing is pieced together, and no issue tells of it."""
     turn = assembled(*ended(Finished(AssistantMessage("said"))), messages=(user("q"), assistant("something else")))
     assert turn.text == "said"
     assert turn.errors == ()
@@ -94,14 +94,14 @@ def test_what_the_machine_said_beats_recovery() -> None:
     ids=["text", "object", "null"],
 )
 def test_a_final_value_is_shown_as_text(value: object, text: str) -> None:
-    """A FinalValue object renders as indented JSON; a string as is."""
+    """A value that ends the turn is shown as it is if it is text, else as JSON that people can read."""
     assert assembled(*ended(Finished(FinalValue(value)))).text == text
     assert assembled(*ended(Finished(ToolValue("t", value)))).text == text
 
 
 @pytest.mark.statement(76)
 def test_without_an_outcome_the_last_answer_is_taken_and_said_so() -> None:
-    """Without an outcome, the last assistant message after the latest user message is recovered."""
+    """If nobody said how it ended, the assistant's last word since the user spoke is the answer."""
     turn = assembled(DoneEvent(), messages=(user("q"), assistant("found")))
     assert turn.outcome == Finished(AssistantMessage("found"))
     assert [each.code for each in turn.errors] == [RECOVERED]
@@ -110,7 +110,7 @@ def test_without_an_outcome_the_last_answer_is_taken_and_said_so() -> None:
 
 @pytest.mark.statement(77)
 def test_a_cancelled_turn_never_takes_an_earlier_answer() -> None:
-    """Cancelled turns never reuse an answer from before the latest user message."""
+    """What was answered before the user spoke last is no answer of a cancelled turn."""
     history = (user("old"), assistant("old answer"), user("new"))
     turn = assembled(*ended(Stopped(StopReason.CANCELLED)), messages=history, cancelled=True)
     assert turn.outcome == Stopped(StopReason.CANCELLED)

@@ -22,10 +22,13 @@ from lash_framework.settings import load_settings
 from lash_framework.tool_calls import MAX_FAILURE_CHARS, MAX_RESULT_BYTES
 from lash_hookspecs import (
     AssembledTurn,
+    CreateSession,
     FailControl,
     FinishControl,
+    HandoffSession,
     ReplaceToolArgs,
     SessionStateSpec,
+    ToolCallCancelled,
     ToolCallFailure,
     ToolCallOutput,
     ToolCallSuccess,
@@ -192,12 +195,22 @@ TURNS: dict[str, tuple[Callable[[], list[object]], str, Any]] = {
     ),
     "a failure that wants to finish the turn": (
         lambda: [offering(Tool(lambda: failed(control=FinishControl("all is well"))))],
-        "it did not work",
+        "it did not work (its `FinishControl` is dropped, and the turn goes on: it counts with a success only)",
         {},
     ),
     "a failure that wants to fail the turn": (
         lambda: [offering(Tool(lambda: failed(control=FailControl("give up"))))],
-        "it did not work",
+        "it did not work (its `FailControl` is dropped, and the turn goes on: it counts with a success only)",
+        {},
+    ),
+    "a failure that wants to hand the turn off": (
+        lambda: [offering(Tool(lambda: failed(control=HandoffSession("go", CreateSession(key="other")))))],
+        "it did not work (its `HandoffSession` is dropped, and the turn goes on: it counts with a success only)",
+        {},
+    ),
+    "a call that says it was stopped, and wants to finish the turn": (
+        lambda: [offering(Tool(lambda: ToolCallOutput(ToolCallCancelled(message="no time"), FinishControl(1))))],
+        "no time (its `FinishControl` is dropped, and the turn goes on: it counts with a success only)",
         {},
     ),
     "a control that can't be stored": (
@@ -256,7 +269,8 @@ def _circle() -> list[Any]:
 def told(turn: AssembledTurn) -> list[str]:
     """All that the turn says went wrong."""
     outcomes = [each.output.outcome for each in turn.tool_calls]
-    return [each.message for each in outcomes if isinstance(each, ToolCallFailure)] + [e.message for e in turn.errors]
+    failed = [each.message for each in outcomes if not isinstance(each, ToolCallSuccess)]
+    return failed + [each.message for each in turn.errors]
 
 
 def says(pattern: str, text: str) -> bool:
@@ -273,6 +287,7 @@ async def test_a_turn_says_what_was_bad_and_the_next_one_is_as_any_other(case: s
         turn = await session.run("Go")
         assert [text for text in told(turn) if says(message, text)], [text[:1000] for text in told(turn)]
         assert turn.is_success is (args is not None), "the model goes on with a call that failed, and nothing else"
+        assert turn.text == ("" if args is None else "Done."), "nothing but the model's answer ended it"
         again = await session.run("And now?")
         assert (again.is_success, told(again)) == (True, [])
     OPEN.clear()
@@ -347,7 +362,7 @@ async def test_a_mode_that_extends_itself_is_named_and_the_others_work(case: str
         assert (await (await lash.session("s", mode="standard")).run("Hello")).is_success
 
 
-FOREIGN = {"version": "1", "distribution": "elsewhere", "hooks": [], "tools": [], "capabilities": []}
+FOREIGN = {"version": "1", "distribution": "elsewhere", "hooks": [], "tools": [], "registers": [], "capabilities": []}
 
 LOCKS: dict[str, tuple[bytes, str]] = {
     "corrupt": (b'{"format": 1,\n"plu', ":2: the plugins' lock is damaged (*); write it anew with `lash plugins lock`"),

@@ -66,3 +66,10 @@ def test_a_quick_run_compares_contenders_that_ask_for_the_same(tmp_path: Path) -
     assert ran.returncode == 0, ran.stderr
     found = json.loads(written.read_text(encoding="utf-8"))["figures"]["rounds"]
     assert {name: len(each["wall"]) for name, each in found.items()} == {"lash": 1, "raw httpx": 1, "raw aiohttp": 1}
+
+
+def test_the_benchmark_of_hosts_is_made_of_what_there_is() -> None:
+    """Importing it makes the contexts that it measures with; it had fallen behind."""
+    import bench_host
+
+    assert len(bench_host.contributions()) == 100

@@ -363,6 +363,7 @@ def test_a_turn_whose_tools_are_missing_says_so_is_blocked_at_last_and_can_be_ab
     blocked = here("run", "And now?", "--session", "s", "--json", *MODEL)
     assert blocked.code == 1
     assert blocked.object["errors"][0]["kind"] == "TurnBlocked"
+    assert "it began with tools of a file" in blocked.err  # also where nothing is tried any more
     assert "`lash resume s --abandon t`" in blocked.err
     forced = here("resume", "s")
     assert forced.err.startswith("lash: s: it began with tools of a file: name them again with `--tools`; turn `t` of")

@@ -706,6 +706,10 @@ async def test_turns_of_one_offer_share_one_catalog() -> None:
         catalog = lash.host.catalog(session.composition)
         await session.run("go")
         assert lash.host.catalog(session.composition) is catalog
+        known = lash.host.toolsets.known(catalog.toolsets)
+        other = session.composition.catalog.with_toolsets([evolve(each, tools=()) for each in known])
+        assert lash.host.catalog(session.composition) is catalog, "two offers make two, once"
+        assert session.composition.catalog.with_toolsets([evolve(each, tools=()) for each in known]) is other
 
 
 async def test_two_toolsets_of_one_name_are_refused() -> None:

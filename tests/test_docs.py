@@ -17,6 +17,7 @@ from typing import get_args
 
 import attrs
 import pytest
+import statements
 from docs_kit import (
     ROOT,
     PageRun,
@@ -143,6 +144,10 @@ def test_whatever_is_promised_about_crashes_links_to_a_test_that_is_there() -> N
         if not re.search(rf"^(async )?def {name}\(", text, re.MULTILINE):
             lost.append(f"{target}#{name}")
     assert lost == []
+
+
+def test_the_page_of_statements_is_what_the_tests_say() -> None:
+    assert statements.SHOWN_ON.read_text(encoding="utf-8") == statements.as_page(), "run `python tests/statements.py`"
 
 
 # ---- hooks ----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from lash_hookspecs import (
     InboxState,
     LlmRequest,
     ToolCallContext,
+    TurnBlocked,
     TurnCancelled,
     TurnConflict,
     TurnInput,
@@ -246,10 +247,14 @@ async def test_an_upgrade_check_says_which_plugins_have_another_version(tmp_path
     async with agent(waits.say, store=url, tools=[waits.tool], plugins=[new]) as lash:
         (found,) = await lash.upgrade_check()
         assert found.verdict.value == "safe"
-        assert found.versions == (("rules", "1", "2"),)
+        assert (found.versions, found.lacks) == ((("rules", "1", "2"),), ())
     async with agent(waits.say, store=url, tools=[waits.tool]) as lash:
         (found,) = await lash.upgrade_check()
-        assert found.versions == (("rules", "1", "-"),)
+        assert (found.versions, found.lacks) == ((("rules", "1", "-"),), ("rules",))
+    async with agent(waits.say, store=url) as lash:
+        with pytest.raises(TurnBlocked) as blocked:
+            await (await lash.session("s", recover=False)).recover()
+    assert blocked.value.lacks == ("application", "rules"), "a value for who tells what to do, in no text"
 
 
 async def journalled(lash: Lash) -> object:

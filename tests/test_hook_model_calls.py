@@ -480,7 +480,7 @@ async def test_hook_lash_assistant_response_that_goes_wrong_fails_the_turn_where
 async def test_hook_lash_assistant_response_that_goes_wrong_keeps_the_paid_reply_and_only_it_runs_again(
     fault: str, tmp_path: Path
 ) -> None:
-    """A failing response hook keeps the paid completion; a redrive reruns only the hook."""
+    """The reply that was paid for stays though a hook on it fails, and the next attempt calls that hook alone."""
     model, url = Model(HELLO), url_in(tmp_path / "one")
     async with agent(model, store=url, plugins=[going_wrong(fault)]) as lash:
         with pytest.raises(TurnBlocked) as blocked:

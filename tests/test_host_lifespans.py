@@ -12,6 +12,7 @@ import pytest
 from host_kit import MODE, host, plugin
 
 from lash_framework.host import PluginHost
+from lash_framework.lifespans import Held, Lifespans
 from lash_hookspecs import ConfigurationError, HostContext, Mode, PluginError
 
 Log = list[str]
@@ -379,3 +380,21 @@ async def test_a_lifespan_gets_its_plugins_options() -> None:
     async with mine.run():
         await mine.enter(mine.composition("base"))
     assert seen == [HostContext(plugin_id="a", options={"url": "x"})]
+
+
+async def test_a_connection_is_named_by_its_plugin_and_toolset() -> None:
+    """It was told as a plugin `maps#2/radar` that nobody has."""
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[str]:
+        yield "connected"
+        raise OSError("the line is cut")
+
+    lifespans, key = Lifespans(), Held("maps", "#2", "radar")
+    with pytest.raises(ConfigurationError, match=r"^toolset `radar` of plugin `maps` holds resources for its host"):
+        await lifespans.connect(key, connect, 1.0)
+    with pytest.raises(ExceptionGroup) as caught:
+        async with lifespans.run():
+            assert await lifespans.connect(key, connect, 1.0) == "connected"
+    told = "plugin `maps`, hook `lash_tools`: toolset `radar`: closing it failed: OSError: the line is cut"
+    assert [str(each) for each in caught.value.exceptions] == [told]

@@ -52,6 +52,7 @@ from lash_hookspecs import (
     PromptPiece,
     ProviderReplayMeta,
     RenderedPrompt,
+    SessionPolicy,
     SignalWait,
     SleepCommand,
     SyncEnvironmentCommand,
@@ -60,9 +61,12 @@ from lash_hookspecs import (
     ToolCallInput,
     ToolCompletionWait,
     ToolEffect,
+    ToolManifest,
     ToolResultBlock,
+    ToolSetRecord,
     TurnCancelWait,
     TurnStartCommand,
+    TurnStartOutcome,
     TurnTerminalWait,
     WaitKey,
     content_hash,
@@ -346,6 +350,16 @@ def test_digests_name_the_owner_of_each_piece_of_the_prompt_and_of_each_tool() -
     named = {path for path in asked.digests if "@" in path}
     assert named == {"prompt/Guidance/1@mine", "prompt/Guidance/1@yours", "prompt/Guidance/2@mine", "tools/add@mine"}
     assert asked.digests["prompt/Guidance/1@mine"] == content_hash(b"Be kind.")[:12]
+
+
+def test_digests_name_the_owner_of_connected_tools_too() -> None:
+    """The composition doesn't know them: the record of the turn's start does."""
+    hasher = EnvelopeHasher({"sub": "mine"})
+    offered = tuple(ToolManifest(name=name) for name in ("add", "sub"))
+    toolset = ToolSetRecord(plugin_id="remote", name="calc", tools=offered)
+    hasher.note(TurnStartOutcome(started_at_ms=1, policy=SessionPolicy(model="test:model"), toolsets=(toolset,)))
+    asked = hasher.ask(request(history(1), tools=(SPEC, evolve(SPEC, name="sub"))))
+    assert {path for path in asked.digests if "@" in path} == {"tools/add@remote", "tools/sub@mine"}
 
 
 def test_a_prompt_that_nobody_rendered_has_one_digest() -> None:

@@ -11,13 +11,22 @@ import pytest
 from attrs import evolve
 from cli_kit import Cli
 from hook_kit import MEMORY, Plugin, installed
-from host_kit import MODE, make_tool
+from host_kit import MODE, make_tool, provider
 
 from lash_framework import Lash
 from lash_framework.host import PluginHost
 from lash_framework.lock import LOCK_NAME, LockedPlugin, LockMismatch, PluginLock, read_lock
 from lash_framework.settings import load_settings
-from lash_hookspecs import ConfigurationError, ConnectedToolSet, PluginCapability, PluginInfo, hookimpl
+from lash_hookspecs import (
+    Action,
+    ConfigurationError,
+    ConnectedToolSet,
+    Mode,
+    ModeExtension,
+    PluginCapability,
+    PluginInfo,
+    hookimpl,
+)
 
 
 class Weather(Plugin):
@@ -32,9 +41,43 @@ class Weather(Plugin):
         return self.tools
 
 
+STORMY = Mode(mode_id="stormy", extends="base", plugins=("b", "a"), plugin_options={"a": {"ask": True}})
+
+
 class Chatty(Weather):
     @hookimpl
     def lash_turn_committed(self) -> None: ...
+
+
+class Registering(Weather):
+    """Has all its hooks from the start; what is behind them may grow."""
+
+    def __init__(
+        self,
+        provider: str = "clouds",
+        mode: Mode = STORMY,
+        adds: ModeExtension | None = None,
+        action: str = "dry",
+        **info: Any,
+    ) -> None:
+        super().__init__(**{"enabled_by_default": False, **info})
+        self.offers = provider, mode, adds, action
+
+    @hookimpl
+    def lash_providers(self) -> list[Any]:
+        return [provider(self.offers[0])]
+
+    @hookimpl
+    def lash_modes(self) -> list[Mode]:
+        return [self.offers[1]]
+
+    @hookimpl
+    def lash_mode_extensions(self, mode: Mode) -> ModeExtension | None:
+        return self.offers[2] if mode.mode_id == "base" else None
+
+    @hookimpl
+    def lash_actions(self) -> list[Any]:
+        return [Action.query(lambda: None, name=self.offers[3])]
 
 
 class Connecting(Weather):
@@ -48,6 +91,7 @@ LOCKED = LockedPlugin(
     distribution="installed-weather",
     hooks=("lash_plugin_info", "lash_tools"),
     tools=("forecast",),
+    registers=("on by default",),
     capabilities=("network",),
 )
 LOCK = PluginLock(plugins={"weather": LOCKED})
@@ -88,6 +132,39 @@ def test_what_was_locked_starts() -> None:
 )
 def test_growth_is_refused_and_named(plugin: object, row: str) -> None:
     assert grown(plugin) == (row,)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "row"),
+    [
+        (Registering(provider="skies"), "provider skies"),
+        (Registering(mode=evolve(STORMY, mode_id="rainy")), "mode rainy extends base: a, b, options 85d601a1 of a"),
+        (Registering(mode=evolve(STORMY, plugins=("a",))), "mode stormy extends base: a, options 85d601a1 of a"),
+        (
+            Registering(mode=evolve(STORMY, plugin_options={"a": {"ask": False}})),
+            "mode stormy extends base: a, b, options 4f5fa3ff of a",
+        ),
+        (Registering(adds=ModeExtension(plugins=("weather",))), "adds plugin weather to other modes"),
+        (
+            Registering(adds=ModeExtension(plugin_options={"weather": {}})),
+            "adds options fdcd39f1 of weather to other modes",
+        ),
+        (Registering(replaces=("approval",)), "replaces plugin approval"),
+        (Registering(enabled_by_default=True), "on by default"),
+        (Registering(action="flood"), "action flood"),
+    ],
+    ids=["provider", "mode", "its plugins", "its options", "extension", "its options", "replaces", "default", "action"],
+)
+def test_growth_behind_a_hook_that_a_plugin_had_is_seen(plugin: Registering, row: str) -> None:
+    """A mode counts as a whole: one that no longer asks before it acts is another one."""
+    with installed({"weather": Registering()}):
+        made = PluginHost(only=["weather"], modes=[MODE])
+    (loaded,), registered = made.report.loaded, made.registered()["weather"]
+    assert registered == ("mode stormy extends base: a, b, options 85d601a1 of a", "provider clouds")
+    locked = LockedPlugin.of(loaded, made.implemented["weather"], ["forecast"], [*registered, "action dry"])
+    with pytest.raises(LockMismatch) as caught:
+        host(plugin, PluginLock(plugins={"weather": locked})).actions()
+    assert caught.value.rows[0] == f"plugin `weather` has the new registration `{row}`"
 
 
 def test_a_new_plugin_is_not_even_imported() -> None:
@@ -164,7 +241,12 @@ def test_the_plugins_of_this_repository_declare_what_they_reach_for() -> None:
 
 def test_the_file_comes_back_and_is_the_same_in_any_order(tmp_path: Path) -> None:
     one = PluginLock(plugins={"b": LOCKED, "a": LockedPlugin()})
-    other = PluginLock(plugins={"a": LockedPlugin(), "b": LockedPlugin.of(_loaded(), LOCKED.hooks[::-1], LOCKED.tools)})
+    other = PluginLock(
+        plugins={
+            "a": LockedPlugin(),
+            "b": LockedPlugin.of(_loaded(), LOCKED.hooks[::-1], LOCKED.tools, LOCKED.registers),
+        }
+    )
     assert one.encode() == other.encode()
     (tmp_path / LOCK_NAME).write_text(one.encode())
     assert read_lock(tmp_path / LOCK_NAME).plugins == one.plugins
@@ -175,7 +257,7 @@ def _loaded() -> Any:
     return host(Weather()).report.loaded[0]
 
 
-ENTRY = {"version": "1", "distribution": None, "hooks": [], "tools": [], "capabilities": []}
+ENTRY = {"version": "1", "distribution": None, "hooks": [], "tools": [], "registers": [], "capabilities": []}
 
 
 @pytest.mark.parametrize(

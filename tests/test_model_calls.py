@@ -175,7 +175,7 @@ class Thinks(ScriptedProvider):
 
 @pytest.mark.statement(61)
 async def test_opaque_state_goes_back_to_the_model_and_endpoint_it_came_from_and_to_nobody_else() -> None:
-    """Foreign replay is dropped, same-route replay kept."""
+    """What a provider wants back goes to the same route, and to no other one."""
     model = Thinks()
     async with agent(model) as lash:
         session = await lash.session("s")

@@ -128,7 +128,11 @@ async def test_a_plugin_that_never_stops_adding_comes_to_the_turns_limit() -> No
 @pytest.mark.parametrize(
     ("around", "declared", "fault"),
     [
-        (BeforeModel, {}, "checkpoint `paced:before-model` isn't declared: name it in `ModeDriver(checkpoints=…)`"),
+        (
+            BeforeModel,
+            {},
+            "checkpoint `paced:before-model` isn't declared: name it in `checkpoints` of the `ModeDriver` or `Driver",
+        ),
         (Turning, DECLARED, "would come again and again: let `on_empty` ask the model"),
     ],
     ids=["not declared", "for ever"],

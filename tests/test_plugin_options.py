@@ -15,7 +15,7 @@ from lash_framework.hooks import Owned
 from lash_framework.host import PluginHost
 from lash_framework.provenance import TOML
 from lash_framework.settings import load_settings, plugin_settings
-from lash_hookspecs import ConfigurationError, ConnectedToolSet, Mode, PluginInfo, hookimpl
+from lash_hookspecs import ConfigurationError, ConnectedToolSet, LashError, Mode, ModeExtension, PluginInfo, hookimpl
 
 
 @frozen
@@ -133,6 +133,55 @@ def test_options_of_a_plugin_that_was_taken_out_are_no_slip(tmp_path: Path) -> N
     text = "[modes.own]\nextends = 'composed'\nwithout = ['counts']\n"
     with pytest.raises(KeyError, match="counts"):
         options(tmp_path, text, "own")
+
+
+def extending(name: str, *plugins: str, **said: Any) -> object:
+    """A plugin that adds to each mode that has this plugin, or by itself."""
+
+    def lash_mode_extensions(mode: Mode) -> ModeExtension | None:
+        wanted = mode.mode_id == "composed" or (plugins and mode.mode_id == "standard")
+        return ModeExtension(plugins=plugins, plugin_options={"counts": said}) if wanted else None
+
+    return plugin(name, lash_mode_extensions)
+
+
+@pytest.mark.parametrize(
+    ("mode", "others", "expected"),
+    [
+        ("standard", [extending("a", "counts", limit=7, words=["x"])], Limits(7, False, ("x",))),
+        ("composed", [extending("a", limit=7, words=["x"])], Limits(1, True, ("a", "x"), ("a",))),
+        ("standard", [extending("a", "counts", limit=7), extending("b", "counts", limit=7)], Limits(7)),
+        (
+            "standard",
+            [extending("a", "counts", words=["x"]), extending("b", "counts", words=["y"])],
+            Limits(words=("y", "x")),
+        ),
+        (
+            "standard",
+            [extending("a", "counts", limit=7), extending("b", "counts", limit=8)],
+            "mode `standard`, option `counts.limit`: extensions of plugin `a` and plugin `b`\n"
+            "  choose: set it in `plugin_options` of mode `standard`, or name one plugin in its `without`",
+        ),
+        ("composed", [extending("a", limit=7), extending("b", limit=8)], Limits(1, True, ("a",), ("a",))),
+        (
+            "standard",
+            [extending("a", "counts", limt=7)],
+            "extension of mode `standard` of a: unknown setting `plugin.counts.limt`: did you mean `limit`?",
+        ),
+    ],
+    ids=["added", "the mode is stronger", "agree", "adds", "conflict", "a mode settles it", "a slip"],
+)
+def test_who_adds_a_plugin_to_a_mode_says_its_options_too(mode: str, others: list[object], expected: Any) -> None:
+    made = PluginHost([counting(), Composing(), *others])
+    if isinstance(expected, str):
+        with pytest.raises(LashError) as caught:
+            made.composition(mode)
+        assert expected in str(caught.value)
+        return
+    found = made.composition(mode)
+    assert found.options["counts"] == expected
+    said = [each.name for each in found.provenance if each.detail == f"extension of mode `{mode}`"]
+    assert "counts.limit" in said or "counts.words" in said
 
 
 def test_in_code_it_is_told_what_is_no_table() -> None:

@@ -213,7 +213,7 @@ async def outcomes(raw: Raw, *args: Any) -> list[Any]:
 
 @pytest.mark.statement(43, page="plugin-system")
 async def test_arguments_that_do_not_fit_never_reach_the_tool() -> None:
-    """43: invalid arguments never reach the provider of the tool."""
+    """43: what doesn't fit is answered before the tool is called."""
     raw = Raw({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
     bad, worse, good = await outcomes(raw, {"a": "x"}, {}, {"a": 1})
     assert bad.message == 'the arguments of `raw` don\'t fit its schema: expected integer, not "x" (at `a`)'
@@ -224,7 +224,7 @@ async def test_arguments_that_do_not_fit_never_reach_the_tool() -> None:
 
 @pytest.mark.statement(73, page="plugin-system")
 async def test_unknown_properties_pass_unless_the_schema_forbids_them() -> None:
-    """73: unknown properties pass unless the schema forbids them."""
+    """73: what a schema doesn't name is let through, unless it says that there is nothing else."""
     loose = Raw({"type": "object", "properties": {"a": {"type": "integer"}}})
     assert await outcomes(loose, {"a": 1, "b": 2}) == [ToolCallSuccess("ok")]
     assert loose.calls == [{"a": 1, "b": 2}]
@@ -245,7 +245,7 @@ async def test_a_schema_that_leads_outside_fails_its_calls_and_names_the_plugin(
 async def test_only_the_schema_of_a_tool_that_is_called_is_compiled_and_only_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """44: only the called tool's contract is resolved."""
+    """44: a schema is compiled when its tool is called, and no other with it."""
     compiled: list[Any] = []
     monkeypatch.setattr(schemas, "check_references", compiled.append)
     one, other = Raw({"type": "object", "title": "one"}, "one"), Raw({"type": "object", "title": "other"}, "other")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import pytest
 from agents import Unwritten, agent, inline_agent, plugin
 from attrs import frozen
 
 from lash_framework.composition import Composition
+from lash_framework.settings import load_settings
 from lash_framework.tool_calls import model_return, perform
 from lash_hookspecs import (
     MAX_NESTING,
@@ -122,6 +125,51 @@ async def test_an_interrupt_in_a_tools_thread_is_its_own_failure() -> None:
 
     failure = await failed(gives_up)
     assert (failure.code, failure.message) == ("tool_raised", "KeyboardInterrupt")
+
+
+@pytest.mark.parametrize("begins", ["before", "after"])
+async def test_a_tools_thread_that_outlives_its_call_makes_no_calls_any_more(begins: str) -> None:
+    """What it called ran beside a later round, and left its record there."""
+    goes_on, heard, told, ran = threading.Event(), anyio.Event(), list[str](), list[str]()
+    tokens: list[Any] = []
+
+    @tool(timeout_s=0.02)
+    def slow(ctx: ToolCallContext) -> None:
+        """Call a tool, too late, or one that doesn't end in time."""
+        if begins == "after":
+            goes_on.wait()
+        try:
+            anyio.from_thread.run(ctx.call_tool, 0, "inner", {}, token=tokens[0])
+        except BaseException as error:
+            told.append(getattr(error, "code", type(error).__name__))
+        anyio.from_thread.run_sync(heard.set, token=tokens[0])
+
+    @tool
+    async def inner() -> None:
+        """Wait for ever."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ran.append("was stopped")
+
+    @tool
+    async def wait() -> str:
+        """Wait for the thread, in the next round."""
+        goes_on.set()
+        await heard.wait()
+        return "".join(told + ran)
+
+    script = [Reply(tool_calls=[Call("slow")]), Reply(tool_calls=[Call("wait")]), "Done."]
+    keep = load_settings(env={}, sets=["durability.keep_journal_h=1"])
+    async with agent(script, tools=[slow, inner, wait], settings=keep) as lash:
+        tokens.append(anyio.lowlevel.current_token())
+        turn = await (await lash.session("s")).run("Go", turn_id="t")
+        replayed = await lash.replay("t")
+    assert told in (["call_ended"], ["CancelledError"])  # asyncio may cancel it first
+    assert not (begins == "after" and ran)
+    codes = [getattr(each.output.outcome, "code", "") for each in turn.tool_calls if not each.parent_call_id]
+    assert codes == ["timeout", ""]
+    assert replayed.differences == ()
 
 
 async def no_context(owner: str) -> Any:
@@ -460,7 +508,7 @@ async def test_a_call_that_ends_without_a_result_is_told_as_failed_and_never_lef
 
 @pytest.mark.statement(67)
 def test_the_text_of_a_failure_comes_before_what_is_attached_to_it() -> None:
-    """Failure text precedes its raw attachments."""
+    """The model reads what went wrong, and then sees what came with it."""
     image = AttachmentRef(id="sha256:0", media_type="image/png", size=3)
     outcome = ToolCallFailure(
         failure_class=ToolFailureClass.EXECUTION, code="blurred", message="can't be read", attachments=(image,)

@@ -90,7 +90,7 @@ def test_after_the_tool_the_first_of_equals_counts() -> None:
 
 @pytest.mark.statement(36, page="plugin-system")
 def test_who_was_overruled_is_told_with_the_winner() -> None:
-    """A conflict names winner and loser."""
+    """Both are named, who had the last word and who was overruled."""
     ruling = fold(BEFORE, ASKED, [("a", ANSWER), ("b", DENY)])
     assert ruling.overruled == (Overruled("b", "a", ANSWER),)
 

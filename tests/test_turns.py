@@ -178,7 +178,7 @@ class Halting(ScriptedProvider):
 
 @pytest.mark.statement(82)
 async def test_a_cancel_that_was_asked_for_is_no_failure_of_the_model_and_stores_no_half_answer() -> None:
-    """Requested cancellation adds no llm_provider issue and commits no partial text."""
+    """Who cancels is told of no failed model, and half a reply is not kept."""
     async with agent(Halting([])) as lash:
         session = await lash.session("s")
         with anyio.fail_after(5):
@@ -361,7 +361,7 @@ async def test_an_image_reaches_the_model_as_bytes_and_the_store_once() -> None:
 
 @pytest.mark.statement(84)
 async def test_an_abort_before_the_turn_keeps_what_was_enqueued_and_asks_no_model() -> None:
-    """An abort in `lash_before_turn` gives PluginAbort and keeps injected messages."""
+    """What a hook put into the conversation stays, though it or another one ended the turn there."""
 
     def lash_before_turn(ctx: Any) -> list[Any]:
         return [EnqueueMessages.note("remember"), AbortTurn("closed", "not today")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -41,6 +42,16 @@ class ConnectedToolSet:
         if not _NAME.fullmatch(self.name):
             text = f"a toolset can't be named {self.name!r}: use 1 to 64 ASCII letters, digits, `_` and `-`"
             raise ConfigurationError(text)
+        if isinstance(self.connect, AbstractAsyncContextManager) or not callable(self.connect):
+            text = (
+                f"toolset `{self.name}`: `connect` is a `{type(self.connect).__name__}`: give the function that makes"
+            )
+            raise ConfigurationError(f"{text} the context manager, without calling it")
+        if inspect.isasyncgenfunction(self.connect) or inspect.iscoroutinefunction(self.connect):
+            text = (
+                f"toolset `{self.name}`: `connect` makes no context manager: put `@asynccontextmanager` above it, and"
+            )
+            raise ConfigurationError(f"{text} let it yield an async function that returns the tools")
         if not self.limit_s > 0:
             raise ConfigurationError(f"toolset `{self.name}`: limit_s is {self.limit_s}, but it must be above 0")
 

@@ -182,7 +182,12 @@ class EffectControllerError(LashError):
 
 
 class ReplayError(EffectControllerError):
-    """A turn can't go on from its records: they say something else, or can't be read. Nothing of it is committed."""
+    """A turn can't go on from its records: they say something else, or can't be read. Nothing of it is committed.
+
+    `lacks` are the plugins that it was accepted with and that aren't here, where that is known.
+    """
+
+    lacks: tuple[str, ...] = ()
 
 
 class LlmCallFailed(LashError):
@@ -243,9 +248,13 @@ class TurnSuspended(LashError):
 
 
 class TurnBlocked(LashError):
-    """The turn can't go on; nothing more is tried until somebody decides. `reason` says why."""
+    """The turn can't go on; nothing more is tried until somebody decides. `reason` says why.
 
-    def __init__(self, session_id: str, turn_id: str, reason: str) -> None:
+    `lacks` are the plugins that it was accepted with, and that aren't here.
+    """
+
+    def __init__(self, session_id: str, turn_id: str, reason: str, lacks: tuple[str, ...] = ()) -> None:
+        self.lacks = lacks
         self.session_id = session_id
         self.turn_id = turn_id
         self.reason = reason

@@ -55,6 +55,9 @@ class ModeSessionExtension(Protocol):
 
 
 def _own_kinds(given: Mapping[str, str]) -> Mapping[CheckpointKind, str]:
+    if not isinstance(given, Mapping):
+        text = f"`checkpoints` is a `{type(given).__name__}`: say of each kind when it comes, in a mapping"
+        raise ConfigurationError(text)
     for name in given:
         try:
             built_in = not CheckpointKind(name).is_own
@@ -100,7 +103,8 @@ class DriverWrap:
 def _tables(instance: object, attribute: object, value: Mapping[str, Any]) -> None:
     for plugin_id, table in value.items():
         if not isinstance(table, Mapping):
-            raise TypeError(f"`Mode.plugin_options` has {table!r} for `{plugin_id}`; it must be a mapping of options")
+            where = f"`{type(instance).__name__}.plugin_options`"
+            raise TypeError(f"{where} has {table!r} for `{plugin_id}`; it must be a mapping of options")
 
 
 @frozen(kw_only=True)
@@ -131,10 +135,15 @@ class Mode:
 
 @frozen(kw_only=True)
 class ModeExtension:
-    """What a plugin adds to a mode that is not its own."""
+    """What a plugin adds to a mode that is not its own.
+
+    `plugin_options` are options of plugins in that mode, such as of those in `plugins`: what any mode, or
+    `[plugin.<id>]`, says of them is stronger.
+    """
 
     plugins: tuple[str, ...] = ()
     prompt: PromptLayer = PromptLayer()
     options: Mapping[str, Any] = field(factory=dict)
+    plugin_options: Mapping[str, Mapping[str, Any]] = field(factory=dict, validator=_tables)
     turn_extensions: Mapping[str, type] = field(factory=dict)
     session_extensions: Mapping[str, type] = field(factory=dict)

@@ -112,7 +112,7 @@ def test_the_plainest_value_stores_only_what_it_must(cls: type) -> None:
 @settings(few, max_examples=30)
 @pytest.mark.statement(59)
 def test_a_sequence_of_messages_is_a_plain_list(messages: tuple[Message, ...]) -> None:
-    """A sequence of messages serialises like a plain list."""
+    """On disk messages are a list, whatever holds them in memory."""
     assert encode(messages) == b"[" + b",".join(map(encode, messages)) + b"]"
     assert decode(tuple[Message, ...], encode(messages)) == messages
 
@@ -246,7 +246,7 @@ def test_an_unknown_kind_of_failure_is_unknown() -> None:
 
 @pytest.mark.statement(35)
 def test_a_call_error_without_a_kind_is_unknown() -> None:
-    """LlmCallError JSON without `kind` decodes as unknown."""
+    """A failed model call that was stored without its kind is read as one of unknown kind."""
     assert decode(LlmCallError, '{"message":"m"}').kind is ProviderFailureKind.UNKNOWN
 
 

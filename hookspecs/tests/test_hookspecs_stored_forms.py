@@ -487,14 +487,14 @@ def test_a_waiting_model_call_keeps_its_id_and_its_whole_request() -> None:
 
 @pytest.mark.statement(34)
 def test_waiting_code_survives_json() -> None:
-    """A waiting state of code survives a JSON round trip."""
+    """Code that waits is the same after it was stored and read."""
     waiting = Waiting(effect=ExecCode(id=7, language="python", code="1"), driver_state={"cell": 3, "names": ["a"]})
     assert decode(Waiting, json.dumps(json.loads(encode(waiting)))) == waiting
 
 
 @pytest.mark.statement(60)
 def test_a_message_of_old_has_neither_reasoning_nor_origin() -> None:
-    """Messages without reasoning and origin decode."""
+    """A message may lack both its reasoning and where it came from."""
     data = {"id": "m", "role": "user", "parts": [{"id": "m.p0", "kind": "text", "content": "hi"}]}
     assert structure(data, Message) == text_message("m", MessageRole.USER, "hi")
     assert unstructure(text_message("m", MessageRole.USER, "hi")) == data
@@ -502,7 +502,7 @@ def test_a_message_of_old_has_neither_reasoning_nor_origin() -> None:
 
 @pytest.mark.statement(62)
 def test_an_error_envelope_has_retry_fields_only_when_they_are_set() -> None:
-    """An envelope decodes without retry fields and omits them when unset."""
+    """Whether to retry is left out where nobody said so, and what lacks it can be read."""
     plain = ErrorEnvelope(kind="llm", user_message="m")
     assert unstructure(plain) == {"kind": "llm", "user_message": "m"}
     assert structure({"kind": "llm", "user_message": "m"}, ErrorEnvelope) == plain
@@ -518,7 +518,7 @@ def test_an_error_envelope_has_retry_fields_only_when_they_are_set() -> None:
 
 @pytest.mark.statement(66)
 def test_a_cancelled_call_is_neither_failed_nor_a_success() -> None:
-    """Cancelled status differs from failure; neither is success."""
+    """Who was stopped didn't fail, and didn't succeed."""
     outcomes: list[ToolCallOutcome] = [
         ToolCallSuccess(),
         ToolCallFailure(failure_class=ToolFailureClass.IO, code="c", message="m"),
@@ -530,7 +530,7 @@ def test_a_cancelled_call_is_neither_failed_nor_a_success() -> None:
 
 @pytest.mark.statement(72)
 def test_a_failure_is_not_retried_unless_it_says_so() -> None:
-    """The retry policy defaults to never and is omitted when default."""
+    """Unless a tool says otherwise it is never tried again, and then nothing of it is stored."""
     failure = ToolCallFailure(failure_class=ToolFailureClass.IO, code="c", message="m")
     assert "retry" not in unstructure(failure)
     assert structure(unstructure(failure), ToolCallFailure) == failure

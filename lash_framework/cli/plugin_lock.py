@@ -24,11 +24,11 @@ __all__ = ["lock", "locked_now"]
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 if the file is not what is installed.")
 @common
 def lock(invocation: Invocation, check: bool) -> int:
-    """Write lash.lock: which plugins there are, their hooks and tools, and what they say that they reach for.
+    """Write lash.lock: which plugins there are, all that they register, and what they say that they reach for.
 
     A start that finds the file beside lash.toml (or is given it: --lock FILE, or the setting plugins.lock) refuses a
-    plugin, hook, tool or capability that isn't in it. To accept what has grown, run this again: it says what is
-    otherwise. It is no sandbox: what a plugin says of itself is not enforced, only a change of it is seen.
+    plugin, hook, tool, mode, capability and the like that isn't in it. To accept what has grown, run this again: it
+    says what is otherwise. It is no sandbox: what a plugin says of itself is not enforced, only a change of it is seen.
     """
     from lash_framework.lock import PluginLock, read_lock
     from lash_hookspecs.errors import ConfigurationError
@@ -74,7 +74,7 @@ def _place(settings: Settings) -> Path:
 
 def locked_now(invocation: Invocation) -> PluginLock:
     """What is installed now. A plugin that fails isn't locked; of a mode that can't be put together no tools are."""
-    from lash_framework.lock import LockedPlugin, PluginLock, tools_of
+    from lash_framework.lock import LockedPlugin, PluginLock, actions_of, tools_of
     from lash_hookspecs.errors import LashError
 
     host = open_host(invocation)
@@ -89,9 +89,20 @@ def locked_now(invocation: Invocation) -> PluginLock:
             tools.setdefault(plugin_id, set()).add(name)
     for failed in host.report.failed:
         complain(f"warning: plugin `{failed.plugin_id}` isn't locked, it failed ({failed.stage}: {failed.message})")
-    hooks = host.implemented
+    actions: dict[str, set[str]] = {}
+    try:
+        for name, plugin_id in actions_of(host.actions()):
+            actions.setdefault(plugin_id, set()).add(name)
+    except LashError as error:
+        complain(f"warning: no actions are locked: {error}")
+    hooks, registered = host.implemented, host.registered()
     plugins = {
-        each.plugin_id: LockedPlugin.of(each, hooks.get(each.plugin_id, ()), tools.get(each.plugin_id, ()))
+        each.plugin_id: LockedPlugin.of(
+            each,
+            hooks.get(each.plugin_id, ()),
+            tools.get(each.plugin_id, ()),
+            {*registered.get(each.plugin_id, ()), *actions.get(each.plugin_id, ())},
+        )
         for each in host.report.loaded
     }
     return PluginLock(plugins=plugins)

@@ -43,7 +43,7 @@ def replay(invocation: Invocation, turn_id: str, tools: tuple[str, ...]) -> int:
             try:
                 return await lash.replay(turn_id, invocation.session)
             except ReplayError as error:
-                if hint := needs_tools(error, tools):
+                if hint := needs_tools(error.lacks, tools):
                     error.add_note(hint.removeprefix("; "))
                 raise
 
@@ -98,15 +98,15 @@ def upgrade_check(invocation: Invocation, tools: tuple[str, ...], as_json: bool)
         for each in found:
             changes = "; ".join(starmap(_change, each.versions))
             waits = f"it waits for somebody to say what became of {', '.join(each.waits_for)}: see `lash pending list`"
-            told = f"{each.reason}{needs_tools(each.reason, tools)}"
+            told = f"{each.reason}{needs_tools(each.lacks, tools)}"
             for line in filter(None, (told, waits if each.waits_for else "", changes)):
                 click.echo(f"{each.turn_id}: {line}")
     return ExitCode.FINISHED if all(each.verdict == "safe" for each in found) else ExitCode.STOPPED
 
 
 def _change(plugin_id: str, before: str, now: str) -> str:
+    from lash_framework.accepted import ABSENT
     from lash_framework.provenance import APPLICATION
-    from lash_framework.rehearsal import ABSENT
 
     if plugin_id == APPLICATION:
         return f"its program's own tools and plugins are {'not' if now == ABSENT else 'new'} here"

@@ -11,7 +11,7 @@ import click
 from lash_framework.cli.exits import ExitCode, complain, told
 from lash_framework.cli.options import Invocation, common_with
 from lash_framework.cli.tool_files import load_tools
-from lash_framework.cli.unfinished import committed_line, matching, needs_tools
+from lash_framework.cli.unfinished import committed_line, lacks, matching, needs_tools
 
 if TYPE_CHECKING:
     from lash_framework.cli.turns import Gate
@@ -83,7 +83,7 @@ async def _resume(
             continue
         except LashError as error:
             then = f"; the turn is not committed; {mended(error, again(session_id))}"
-            hint = needs_tools(error, tools).removeprefix("; ")
+            hint = needs_tools(lacks(error), tools).removeprefix("; ")
             first = f"{hint}; " if hint else ""  # before all that differs without them
             complain(f"{session_id}: {first}{told(error)}{then if isinstance(error, StoreError) else ''}")
             code = max(code, ExitCode.SUSPENDED if isinstance(error, TurnSuspended) else ExitCode.STOPPED)

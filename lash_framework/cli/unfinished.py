@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from lash_framework.cli.exits import complain
 from lash_framework.cli.lines import clean, usage_text
-from lash_hookspecs.errors import ConfigurationError, UnknownName, nearest
+from lash_framework.provenance import APPLICATION
+from lash_hookspecs.errors import ConfigurationError, ReplayError, TurnBlocked, UnknownName, nearest
 
 if TYPE_CHECKING:
     from lash_framework.cli.turns import Gate
@@ -20,6 +21,7 @@ __all__ = [
     "ALL",
     "committed_line",
     "go_on_first",
+    "lacks",
     "matching",
     "needs_tools",
     "unfinished_line",
@@ -111,7 +113,7 @@ async def go_on_first(lash: Lash, session: Session, tools: Sequence[str], gate: 
     except SessionBusy:
         return True
     except LashError as error:
-        if hint := needs_tools(error, tools):
+        if hint := needs_tools(lacks(error), tools):
             error.add_note(hint.removeprefix("; "))
         raise
     finally:
@@ -121,8 +123,13 @@ async def go_on_first(lash: Lash, session: Session, tools: Sequence[str], gate: 
     return stops.reason is None
 
 
-def needs_tools(error: Exception | str, tools: Sequence[str]) -> str:
-    """A clause for a turn that began with tools of a file, and goes on without; empty for others."""
-    if tools or not any(each in str(error) for each in ("of plugin `application`", "tool_gone")):
+def lacks(error: Exception) -> Sequence[str]:
+    """The plugins without which a turn can't go on, as far as the error knows."""
+    return error.lacks if isinstance(error, ReplayError | TurnBlocked) else ()
+
+
+def needs_tools(plugins: Sequence[str], tools: Sequence[str]) -> str:
+    """A clause for a turn that lacks these plugins, if it began with tools of a file; empty for others."""
+    if tools or APPLICATION not in plugins:
         return ""
     return "; it began with tools of a file: name them again with `--tools`"

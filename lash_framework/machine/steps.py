@@ -83,7 +83,9 @@ def _fault(
             if isinstance(on_empty, PrepareIteration) and not may_repeat and not step.advance:
                 return f"checkpoint `{kind}` without `advance` would come again and again: let `on_empty` ask the model"
             if kind.is_own and kind not in own_checkpoints:
-                return f"checkpoint `{kind}` isn't declared: name it in `ModeDriver(checkpoints=…)`"
+                return (
+                    f"checkpoint `{kind}` isn't declared: name it in `checkpoints` of the `ModeDriver` or `DriverWrap`"
+                )
         case _:
             pass
     return None

@@ -1,8 +1,9 @@
 """What modes say of their plugins' options, laid under and over what the settings say. Pure.
 
-Weakest first: modes of plugins, `[plugin.<id>]` of `lash.toml`, the user's own modes, the environment and the command
-line. A field whose metadata has `"adds": True` holds what all of the first three say, the strongest first, in place of
-what the strongest says: for lists in which nothing is taken back, such as rules.
+Weakest first: what plugins add to the mode (`ModeExtension`), modes of plugins, `[plugin.<id>]` of `lash.toml`, the
+user's own modes, the environment and the command line. A field whose metadata has `"adds": True` holds what all but the
+last two say, the strongest first, in place of what the strongest says: for lists in which nothing is taken back, such
+as rules.
 """
 
 from __future__ import annotations
@@ -20,17 +21,24 @@ __all__ = ["SaidByMode", "with_modes"]
 
 @frozen(kw_only=True)
 class SaidByMode:
-    """Options of one plugin, as a mode has them. `is_own`: the mode is the user's, not a plugin's."""
+    """Options of one plugin, as a mode has them.
+
+    `is_own`: the mode is the user's, not a plugin's; `is_extension`: `owner` adds them to the mode.
+    """
 
     mode_id: str
     owner: str
     is_own: bool
     values: Mapping[str, Any]
+    is_extension: bool = False
+
+    def __str__(self) -> str:
+        return f"extension of mode `{self.mode_id}`" if self.is_extension else f"mode `{self.mode_id}`"
 
     @property
     def origin(self) -> Origin:
         """Where an error says that it comes from."""
-        return Origin(f"mode `{self.mode_id}` of {self.owner}", Rank.FILE)
+        return Origin(f"{self} of {self.owner}", Rank.FILE)
 
 
 def with_modes(

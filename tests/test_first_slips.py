@@ -1,0 +1,153 @@
+"""What goes wrong in a first plugin: each slip is told with the plugin, and with what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from agents import agent, plugin
+from attrs import evolve, frozen
+
+from lash_hookspecs import (
+    CheckpointKind,
+    ConnectedToolSet,
+    DriverWrap,
+    LashError,
+    Mode,
+    StartCheckpoint,
+    StartLlm,
+    Tool,
+    ToolCallFailure,
+    tool,
+)
+from lash_plugin_provider_scripted import Call, Reply
+
+KIND = CheckpointKind("paced:before-model")
+
+
+def mine(name: str, function: Callable[..., Any]) -> object:
+    function.__name__ = f"lash_{name}"
+    return plugin("mine", function)
+
+
+@frozen
+class Paced:
+    """A driver that forgets to pass on what it leaves to the inner one."""
+
+    inner: Any
+
+    def prepare_protocol_iteration(self, ctx: Any) -> Any:
+        step = self.inner.prepare_protocol_iteration(ctx)
+        if isinstance(step.next, StartLlm):
+            return evolve(step, next=StartCheckpoint(kind=KIND, on_empty=step.next))
+        return step
+
+
+def mode(**wrap: Any) -> object:
+    return mine("modes", lambda: [Mode(mode_id="paced", extends="standard", wrap=DriverWrap(around=Paced, **wrap))])
+
+
+def toolset(connect: Any) -> object:
+    return mine("tools", lambda ctx: [ConnectedToolSet(name="calc", connect=connect, limit_s=5)])
+
+
+@tool
+async def count() -> Any:
+    """Forget to await."""
+    return inner()
+
+
+async def inner() -> int:
+    return 1
+
+
+async def yields() -> AsyncIterator[Any]:
+    yield None
+
+
+def gives(what: Any) -> Any:
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Any]:
+        yield what
+
+    return connect
+
+
+async def forgets(ctx: Any) -> Any:
+    return inner()
+
+
+OPENING: dict[str, tuple[Callable[[], object], str]] = {
+    "an argument that nobody passes": (
+        lambda: mine("checkpoint", lambda context: None),
+        "`mine` (hooks): `lash_checkpoint` has no argument `context`; it may take: `ctx`",
+    ),
+    "a hook that nobody calls": (
+        lambda: mine("chekpoint", lambda ctx: None),
+        "`mine` (hooks): `lash_chekpoint` is no hook: did you mean `lash_checkpoint`?",
+    ),
+    "checkpoints in a list": (
+        lambda: mode(checkpoints=[KIND]),
+        "`checkpoints` is a `list`: say of each kind when it comes, in a mapping",
+    ),
+    "a driver that answers one question": (
+        lambda: mode(checkpoints={KIND: "before each call"}),
+        "plugin `mine`, hook `lash_modes`: the driver that mode `paced` lays around another one lacks "
+        "`handle_llm_success`, `handle_tool_results`, `handle_exec_result`: pass on what it leaves to the inner one",
+    ),
+    "a connection without its decorator": (lambda: toolset(yields), "put `@asynccontextmanager` above it"),
+    "a connection that is made at once": (
+        lambda: toolset(gives(None)()),
+        "`connect` is a `_AsyncGeneratorContextManager`: give the function that makes the context manager",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPENING)
+async def test_a_slip_is_told_before_any_turn(case: str) -> None:
+    made, message = OPENING[case]
+    with pytest.raises(LashError) as caught:
+        async with agent([], plugins=[made()]) as lash:
+            lash.host.composition("paced" if "paced" in lash.host.modes else "standard")
+    assert message in str(caught.value)
+
+
+TURNS: dict[str, tuple[Callable[[], object], str]] = {
+    "text in the place of a message": (
+        lambda: mine("checkpoint", lambda ctx: "think again"),
+        "plugin `mine`, hook `lash_checkpoint`: returned a `str`; expected is None, *: text for the model is "
+        "`EnqueueMessages.note(text)`",
+    ),
+    "a hook that forgets to await": (
+        lambda: mine("before_turn", forgets),
+        "plugin `mine`, hook `lash_before_turn`: returned a `coroutine`; *: put `await` before the call of `inner`",
+    ),
+    "a tool that forgets to await": (
+        lambda: mine("tools", lambda ctx: [count]),
+        "the tool returned a `coroutine`, which has no JSON form: put `await` before the call of `inner`",
+    ),
+    "a connection that yields its tools": (
+        lambda: toolset(gives([])),
+        "`connect` yields a `list`: let it yield an async function that returns the tools",
+    ),
+    "a connection that lists without async": (
+        lambda: toolset(gives(lambda: list[Tool]())),
+        "`connect` yields a function that returns a `list`: let it yield an async function that returns the tools",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TURNS)
+async def test_a_slip_is_told_in_the_turn(case: str) -> None:
+    made, message = TURNS[case]
+    calls = [Reply(tool_calls=[Call("count", {})])] if "tool" in case.split() else []
+    async with agent([*calls, "Done."], plugins=[made()]) as lash:
+        session = await lash.session("s")
+        turn = await session.run("Go")
+        outcomes = [each.output.outcome for each in turn.tool_calls]
+        told = [each.message for each in turn.errors] + [*(await session.tools()).absent.values()]
+        told += [each.message for each in outcomes if isinstance(each, ToolCallFailure)]
+    first, _, last = message.partition("*")
+    assert [each for each in told if each.startswith(first) and each.endswith(last)], told
