@@ -123,14 +123,20 @@ class LoadReport:
 
 
 class _Manager(pluggy.PluginManager):
-    """pluggy's, that sees at once that a module's name is no hook: `inspect` takes most of the time of registering."""
+    """pluggy's, that sees at once what a module's name is: `inspect` takes most of the time of registering."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        if isinstance(plugin, ModuleType) and not issubclass(type(vars(plugin).get(name)), _HOOKABLE):
-            return None
+        if isinstance(plugin, ModuleType):
+            found = vars(plugin).get(name)
+            if type(found) is FunctionType:
+                options = vars(found).get(_MARK)
+                return options if isinstance(options, dict) else None
+            if not issubclass(type(found), _HOOKABLE):
+                return None
         return super().parse_hookimpl_opts(plugin, name)
 
 
+_MARK = f"{PROJECT}_impl"
 _HOOKABLE = (FunctionType, MethodType, staticmethod, classmethod)
 
 
