@@ -174,7 +174,7 @@ class TurnJob:
                 receipt = await lash.store.load_receipt(session.id, OperationId("turn", self.turn_id))
                 if receipt is not None:
                     return receipt
-            await session.fresh()
+            revision = (await session.fresh()).head.head_revision
             if self._known:
                 from lash_framework.forking import refuse_shared
 
@@ -186,7 +186,7 @@ class TurnJob:
             controller = lash.effects.scoped(scope)
             if lash.tracer is not None:
                 controller = TracedController(controller, lash.tracer.around)
-            return await HeldTurn(session, request, self.gate, self._deadline).run(controller, sink)
+            return await HeldTurn(session, request, self.gate, self._deadline).run(controller, sink, revision=revision)
 
     async def _lock(self) -> AbstractContextManager[None]:
         session = self.session
