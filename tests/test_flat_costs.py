@@ -143,7 +143,7 @@ async def test_a_turn_takes_few_passes_of_the_event_loop() -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_turn_looks_at_the_head_once_and_enters_few_scopes() -> None:
-    """A scope is some twenty calls: there is one where something can be waited for, and none in front of a free line."""
+    """A scope is some twenty calls: one is where something can be waited for, and none in front of a free line."""
     meter = Meter()
     called: Counter[str] = Counter()
 

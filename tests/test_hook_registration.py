@@ -73,7 +73,7 @@ def test_names_of_a_module_that_are_no_hooks_cost_a_look_each(monkeypatch: pytes
     manager, report = load_plugins([module], only=())
     assert [each.plugin_id for each in report.loaded] == ["many"]
     assert [each.plugin_name for each in manager.hook.lash_tools.get_hookimpls()] == ["many"]
-    assert looked == []
+    assert set(looked) <= {"lash_tools"}  # pluggy looks at what it registers
 
 
 async def test_hook_lash_plugin_info_is_asked_first_and_once() -> None:

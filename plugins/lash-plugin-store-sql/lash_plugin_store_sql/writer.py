@@ -1,9 +1,9 @@
 """The threads that talk to the database: one that writes, a few that read.
 
-The writer takes all writes that wait, of all sessions, and commits them as one transaction: one wait for the disk serves
-them all. If one fails, they are run again, each behind a savepoint of its own, and that one is undone alone. If the
-database undoes the whole transaction (a full disk does that) or can't commit it, its members are tried again one by one,
-so that one write that doesn't fit costs the others nothing but time.
+The writer takes all writes that wait, of all sessions, and commits them as one transaction: one wait for the disk
+serves them all. If one fails, they are run again, each behind a savepoint of its own, and that one is undone alone. If
+the database undoes the whole transaction (a full disk does that) or can't commit it, its members are tried again one by
+one, so that one write that doesn't fit costs the others nothing but time.
 
 What every turn asks, a single row, is read on the spot, and what a session writes that is alone is written there.
 """
@@ -222,7 +222,7 @@ def _next_batch(inbox: _Inbox) -> tuple[list[Ticket[Any]], Ticket[Any] | None]:
 
 
 def _run_batch(driver: Driver, connection: Connection, batch: list[Ticket[Any]]) -> None:
-    # Hardly ever does one fail; and each statement more has this thread wait for the interpreter, where others are busy.
+    # Hardly ever does one fail; and with each statement more this thread waits for the interpreter, if others are busy.
     if len(batch) > 1 and any(_run_together(driver, connection, batch, marked=each) for each in (False, True)):
         return
     for ticket in batch:

@@ -124,7 +124,7 @@ async def test_what_waits_together_is_one_transaction(store: SqlStore, log: Log)
 
 
 async def test_a_refused_write_takes_nobody_along(store: SqlStore, log: Log) -> None:
-    """All are run again, each behind a savepoint: its own alone is undone, the others are committed in one transaction."""
+    """All are run again, each behind a savepoint: its own is undone, the others are committed in one transaction."""
     good, bad = [Scribe(f"s{number}") for number in range(3)], Scribe("bad")
     first = good[0].turn("first")
     async with Gate(store._lanes) as gate:
