@@ -37,7 +37,7 @@ def canonical_bytes(value: Any) -> bytes:
 def plain_json(value: Any, levels: int = LEVELS) -> bytes:
     """Plain data as JSON, keys sorted. Raises `TypeError` or `ValueError` for anything else, and what is deeper."""
     if type(value) not in _PLAIN:
-        _require_plain(value, levels)
+        _require_plain(value, levels, levels)
     return _dumps()(value, option=_SORTED)
 
 
@@ -54,30 +54,27 @@ def _dumps() -> Callable[..., bytes]:
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 
-def _require_plain(value: Any, levels: int, used: int = 0) -> None:
+def _require_plain(data: Any, left: int, levels: int) -> None:
     # orjson writes NaN and infinities as null, dates and UUIDs as text: what comes back would be another value.
-    # Everything stored comes by here, so lists and objects wait in a list instead of in calls of this function.
-    waiting = [(value, levels - used)]
-    while waiting:
-        data, left = waiting.pop()
-        if isinstance(data, (dict, list, tuple)):
-            if not left:
-                raise ValueError(f"it is nested more than {levels} levels deep, or holds itself")
-            values = data.values() if isinstance(data, dict) else data
-            if not _PLAIN.issuperset(map(type, values)):  # mostly it is; and without a loop of ours
-                waiting += [(each, left - 1) for each in values if type(each) not in _PLAIN]
-        elif isinstance(data, float):
-            if not isfinite(data):
-                raise ValueError(f"{data} is no finite number")
-        elif not isinstance(data, (str, int)):
-            raise TypeError(f"a `{type(data).__name__}` is no plain data")
+    is_object = isinstance(data, dict)
+    if is_object or isinstance(data, (list, tuple)):
+        if not left:
+            raise ValueError(f"it is nested more than {levels} levels deep, or holds itself")
+        for inner in data.values() if is_object else data:
+            if type(inner) not in _PLAIN:
+                _require_plain(inner, left - 1, levels)
+    elif isinstance(data, float):
+        if not isfinite(data):
+            raise ValueError(f"{data} is no finite number")
+    elif data is not None and not isinstance(data, (str, int)):
+        raise TypeError(f"a `{type(data).__name__}` is no plain data")
 
 
 def stable_hash(domain: str, value: Any) -> str:
     """SHA-256, in hex, of `[domain, version, value]` in canonical form."""
     try:
         if type(value) not in _PLAIN:
-            _require_plain(value, LEVELS, 1)
+            _require_plain(value, LEVELS - 1, LEVELS)
     except (TypeError, ValueError) as error:
         raise CodecError(f"no canonical form: {error}") from error
     return hash_of_plain(domain, value)
