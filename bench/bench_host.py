@@ -189,7 +189,15 @@ def prompt_figures() -> None:
 
 # ---- runners --------------------------------------------------------------------------------------------------------
 
-CALL = TurnCall(session_id="s", mode_id="m", policy=POLICY, turn_id="t", turn_input=TurnInput())
+CALL = TurnCall(
+    session_id="s",
+    mode_id="m",
+    policy=POLICY,
+    turn_id="t",
+    turn_input=TurnInput(),
+    moment=lambda: (0, ()),
+    tools=lambda: (),
+)
 SCOPES = {f"p{index}": PluginScope(f"p{index}") for index in range(COUNT)}
 bind = binding(TurnHookContext, SCOPES, CALL)
 
