@@ -12,9 +12,12 @@ from typing import Any, Protocol
 
 from raw import CLIENTS, Database, RawAgent, Shown, lookup
 
-__all__ = ["LASH", "Agent", "Session", "imported", "loaded", "modules", "opened"]
+__all__ = ["LASH", "ONLY_STANDARD", "Agent", "Session", "imported", "loaded", "modules", "opened"]
 
 LASH = "lash"
+STANDARD = ("mode-standard", "provider-anthropic", "provider-openai", "provider-scripted", "store-sql")
+ONLY_STANDARD = f"plugins.only={json.dumps(STANDARD)}"
+"""What `lash-framework[standard]` installs: a checkout has all plugins, and the documentation's example."""
 
 
 class Session(Protocol):
@@ -104,7 +107,7 @@ async def opened(
         from lash_framework.settings import load_settings
 
         # The others keep no journal either; `durable.py` measures what one costs.
-        sets = [f"provider.openai-chat.base_url={url}", "durability.effects=inline"]
+        sets = [f"provider.openai-chat.base_url={url}", "durability.effects=inline", ONLY_STANDARD]
         settings = load_settings(env={}, sets=sets)
         async with Lash.open(
             f"sqlite:///{database}",

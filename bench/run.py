@@ -28,6 +28,7 @@ from statistics import median
 from typing import Any
 
 import orjson
+from contenders import ONLY_STANDARD
 from figures import FIGURES, HTTPX, LASH, report
 
 HERE = Path(__file__).resolve().parent
@@ -254,7 +255,8 @@ class Bench:
             for each in (f"base_url={address}", "retry=off", "connect_timeout_s=0.3")
         ]
         store = f"--store=sqlite:///{self._folder / f'request-{with_trio}.db'}"
-        lash = [sys.executable, "-m", "lash_framework", "run", "hi", "--model=openai-chat:bench", store, *options]
+        options += [store, f"--set={ONLY_STANDARD}"]
+        lash = [sys.executable, "-m", "lash_framework", "run", "hi", "--model=openai-chat:bench", *options]
         found = "" if with_trio else "sys.modules['trio'] = None; "
         made = f"import sys, time; {found}import httpx; httpx.AsyncClient(); print(time.monotonic())"
         env = {**ENVIRONMENT, "OPENAI_API_KEY": "none"}

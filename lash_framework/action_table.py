@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from lash_framework.hooks import Owned, collect_sync
-from lash_framework.implementations import hook_table
+from lash_framework.implementations import hook_impls
 from lash_framework.plugins import LoadedPlugin
 from lash_hookspecs.errors import PluginConflictError
 
@@ -22,7 +22,7 @@ ActionTable = Mapping[str, Owned["Action"]]
 
 def actions_of(manager: pluggy.PluginManager, loaded: Sequence[LoadedPlugin]) -> ActionTable:
     """All actions. Raises `PluginError` for a hook that fails, and `PluginConflictError` with all names taken twice."""
-    impls = hook_table(manager, [each.plugin_id for each in loaded], hooks=["lash_actions"])["lash_actions"]
+    impls = hook_impls(manager, "lash_actions", [each.plugin_id for each in loaded])
     found: dict[str, Owned[Action]] = {}
     if not impls:
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,7 @@ from lash_hookspecs.values import frozen
 if TYPE_CHECKING:
     from importlib_metadata import EntryPoint
 
-__all__ = ["GROUP", "Candidate", "installed"]
+__all__ = ["GROUP", "Candidate", "installed", "none_offered"]
 
 GROUP = "lash"
 """The entry-point group; an entry point's name is the plugin's id."""
@@ -103,3 +103,10 @@ def _name_and_version(distribution: Any) -> tuple[str | None, str | None]:
     head = (distribution.read_text("METADATA") or "").partition("\n\n")[0]
     fields = dict(line.split(": ", 1) for line in head.splitlines() if line.startswith(("Name: ", "Version: ")))
     return fields.get("Name") or distribution.name, fields.get("Version") or distribution.version
+
+
+def none_offered(known: Collection[str]) -> str | None:
+    """What to do where no plugin offers anything of a kind; None where one does."""
+    return (
+        None if known else 'no plugin here offers one; `pip install "lash-framework[standard]"` brings the usual ones'
+    )

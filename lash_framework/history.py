@@ -91,6 +91,11 @@ class Conversation:
         """What the protocol remembers."""
         return self._read().events
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the history is at hand."""
+        return not isinstance(self._history, NodesLater)
+
     async def load(self) -> None:
         """Have the history at hand."""
         if isinstance(self._history, NodesLater):

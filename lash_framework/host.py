@@ -14,7 +14,7 @@ from lash_framework.call_limits import CallLimits
 from lash_framework.catalog import Catalog
 from lash_framework.composition import Composition, compose
 from lash_framework.hooks import Owned, collect_sync
-from lash_framework.implementations import HookImpl, hook_table
+from lash_framework.implementations import HookImpl, hook_impls
 from lash_framework.lifespans import CLOSE_LIMIT_S, Held, Lifespans, Make
 from lash_framework.lock import PluginLock, hooks_by_plugin
 from lash_framework.modes import ModeTable, extend, merge
@@ -202,7 +202,7 @@ class PluginHost:
 
     def _ask_for_extensions(self, table: ModeTable) -> tuple[dict[str, list[Owned[ModeExtension]]], list[LoadFailure]]:
         loaded = {each.plugin_id: each for each in self._registrations.report.loaded}
-        impls = hook_table(self._manager, list(loaded), hooks=["lash_mode_extensions"])["lash_mode_extensions"]
+        impls = hook_impls(self._manager, "lash_mode_extensions", list(loaded))
         extensions: dict[str, list[Owned[ModeExtension]]] = {}
         failures: dict[str, LoadFailure] = {}
         for mode_id in table.modes if impls else ():

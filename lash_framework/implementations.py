@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import inspect
 import opcode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import pluggy
@@ -18,7 +19,7 @@ from attrs import field
 from lash_hookspecs.specs import HOOKS, HookRunnerKind
 from lash_hookspecs.values import frozen
 
-__all__ = ["HookImpl", "hook_table", "watching"]
+__all__ = ["HookImpl", "hook_impls", "hook_table", "watching"]
 
 _SUSPENDING = [opcode.opmap.get(name) for name in ("SEND", "YIELD_VALUE")]
 
@@ -83,33 +84,35 @@ watching: ContextVar[Callable[[HookImpl], HookImpl] | None] = ContextVar("lash_f
 """Puts something else in each implementation's place, in the tables that are made meanwhile: to time it, say."""
 
 
-def hook_table(
+def hook_impls(
     manager: pluggy.PluginManager,
+    name: str,
     plugin_ids: Sequence[str],
-    limits: Mapping[str, float | None] | None = None,
-    *,
-    hooks: Iterable[str] = HOOKS,
-) -> dict[str, tuple[HookImpl, ...]]:
-    """The `hooks` with their implementations, in the order of `plugin_ids`. `limits` are the plugins' time limits.
+    limits: Mapping[str, float | None] = MappingProxyType({}),
+) -> tuple[HookImpl, ...]:
+    """A hook's implementations, in the order of `plugin_ids`. `limits` are the plugins' time limits.
 
     Implementations marked `tryfirst` come before all unmarked ones, `trylast` after; among equals the plugins' order
     counts. (pluggy itself would call the last registered first.)
     """
-    position = {plugin_id: index for index, plugin_id in enumerate(plugin_ids)}
+    impls = [each for each in getattr(manager.hook, name).get_hookimpls() if each.plugin_name in plugin_ids]
+    if not impls:
+        return ()
 
     def place(impl: pluggy.HookImpl) -> tuple[int, int]:
         rank = 0 if impl.tryfirst else 2 if impl.trylast else 1
-        return rank, position[impl.plugin_name]
+        return rank, plugin_ids.index(impl.plugin_name)
 
-    table = {}
-    watch, limits = watching.get(), limits or {}
-    for name in hooks:
-        impls = getattr(manager.hook, name).get_hookimpls()
-        here = sorted((impl for impl in impls if impl.plugin_name in position), key=place)
-        table[name] = tuple(
-            HookImpl(each.plugin_name, each.function, tuple(each.argnames), name, limits.get(each.plugin_name))
-            for each in here
-        )
-        if watch is not None:
-            table[name] = tuple(watch(each) for each in table[name])
-    return table
+    watch = watching.get()
+    table = (
+        HookImpl(each.plugin_name, each.function, tuple(each.argnames), name, limits.get(each.plugin_name))
+        for each in sorted(impls, key=place)
+    )
+    return tuple(table if watch is None else map(watch, table))
+
+
+def hook_table(
+    manager: pluggy.PluginManager, plugin_ids: Sequence[str], limits: Mapping[str, float | None] = MappingProxyType({})
+) -> dict[str, tuple[HookImpl, ...]]:
+    """Every hook with its implementations: see `hook_impls`."""
+    return {name: hook_impls(manager, name, plugin_ids, limits) for name in HOOKS}

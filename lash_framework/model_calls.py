@@ -130,7 +130,8 @@ def storable(value: Any) -> Any:
     changed, cls = {}, value.__class__
     for name in _field_names(cls):
         before = getattr(value, name)
-        if before.__class__ not in _INERT and (after := storable(before)) is not before:
+        # Most fields say nothing.
+        if before and before.__class__ not in _INERT and (after := storable(before)) is not before:
             changed[name] = after
     return evolve(value, **changed) if changed else value
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from attrs import evolve, field, fields
 
+from lash_framework.discovery import none_offered
 from lash_framework.hooks import Owned
-from lash_framework.plugins import none_offered
 from lash_framework.provenance import APPLICATION, OWN, Provenance
 from lash_framework.settings import SaidByMode
 from lash_hookspecs.errors import CodecError, ConfigurationError, PluginConflictError, PluginError, UnknownName, nearest

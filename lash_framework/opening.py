@@ -11,11 +11,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from lash_framework.admission import Journalling, new_holder
+from lash_framework.discovery import none_offered
 from lash_framework.hooks import Owned
 from lash_framework.host import PluginHost
 from lash_framework.lease_keeper import LeaseKeeper
 from lash_framework.lock import lock_of
-from lash_framework.plugins import none_offered
 from lash_framework.provenance import TOML
 from lash_framework.providers import Providers, split_model
 from lash_framework.session import APPLICATION

@@ -7,7 +7,7 @@ others, and the host, go on. What plugins offer, and how a mode puts them togeth
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +27,7 @@ from lash_hookspecs.values import frozen
 if TYPE_CHECKING:
     from lash_framework.lock import PluginLock
 
-__all__ = ["BlockedPlugin", "LoadFailure", "LoadReport", "LoadedPlugin", "Stage", "load_plugins", "none_offered"]
+__all__ = ["BlockedPlugin", "LoadFailure", "LoadReport", "LoadedPlugin", "Stage", "load_plugins"]
 
 Stage = Literal[
     "metadata", "import", "info", "api", "hooks", "registration", "requires", "order", "selection", "options"
@@ -75,13 +75,6 @@ class BlockedPlugin:
     plugin_id: str
     distribution: str | None
     reason: str
-
-
-def none_offered(known: Collection[str]) -> str | None:
-    """What to do where no plugin offers anything of a kind; None where one does."""
-    return (
-        None if known else 'no plugin here offers one; `pip install "lash-framework[standard]"` brings the usual ones'
-    )
 
 
 @frozen(kw_only=True)
@@ -138,12 +131,13 @@ class _Manager(pluggy.PluginManager):
         if isinstance(plugin, ModuleType):
             kind = type(member := vars(plugin).get(name))
             if kind is FunctionType:
-                return vars(member).get(f"{PROJECT}_impl")
+                return vars(member).get(_MARK)
             if not issubclass(kind, _HOOKABLE):
                 return None
         return super().parse_hookimpl_opts(plugin, name)
 
 
+_MARK = f"{PROJECT}_impl"
 _HOOKABLE = (FunctionType, MethodType, staticmethod, classmethod)
 
 

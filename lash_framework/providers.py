@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lash_framework.discovery import none_offered
 from lash_framework.faults import failure_text, pass_on
 from lash_framework.hooks import Owned
-from lash_framework.plugins import none_offered
 from lash_hookspecs.errors import ConfigurationError, UnknownName, nearest
 from lash_hookspecs.llm import Provider, ProviderContext, ProviderSpec
 from lash_hookspecs.models import ModelCapability

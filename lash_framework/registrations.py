@@ -7,6 +7,7 @@ is left out as a whole: half a plugin would be harder to understand than none.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -16,7 +17,7 @@ from attrs.exceptions import FrozenInstanceError
 from lash_framework.cli.commands import COMMANDS
 from lash_framework.effect_hosts import BUILT_IN
 from lash_framework.hooks import Owned, collect_sync
-from lash_framework.implementations import HookImpl, hook_table
+from lash_framework.implementations import HookImpl, hook_impls
 from lash_framework.plugins import LoadedPlugin, LoadFailure, LoadReport, failure_of, settle_order
 from lash_hookspecs.commands import CommandSpec
 from lash_hookspecs.contexts import HostContext, declared_state
@@ -54,8 +55,6 @@ _CLAIMING: tuple[tuple[str, str, type, Callable[[Any], Sequence[str]]], ...] = (
     ("lash_effect_hosts", "effect host", EffectHostSpec, lambda spec: (spec.host_id,)),
     ("lash_commands", "command", CommandSpec, lambda spec: (spec.name,)),
 )
-
-_ASKED = (*(hook for hook, _, _, _ in _CLAIMING), "lash_session_state", "lash_trace_sinks")
 
 _OURS: Mapping[str, Collection[str]] = {"effect host": BUILT_IN, "command": COMMANDS}
 """What no plugin can have: it is there without plugins, and known by that name."""
@@ -96,7 +95,9 @@ def register(
     failures = []
     for plugin in report.loaded:
         try:
-            offers[plugin.plugin_id] = _ask(hook_table(manager, [plugin.plugin_id], hooks=_ASKED), plugin, options)
+            offers[plugin.plugin_id] = _ask(
+                partial(hook_impls, manager, plugin_ids=[plugin.plugin_id]), plugin, options
+            )
         except PluginError as error:
             failures.append(failure_of(plugin, "registration", str(error), error.__cause__ or error))
     return _settle(manager, report, offers, failures)
@@ -108,11 +109,11 @@ def drop(manager: pluggy.PluginManager, registrations: Registrations, failures: 
 
 
 def _ask(
-    hooks: Mapping[str, tuple[HookImpl, ...]], plugin: LoadedPlugin, options: Callable[[LoadedPlugin], Any]
+    hooks: Callable[[str], tuple[HookImpl, ...]], plugin: LoadedPlugin, options: Callable[[LoadedPlugin], Any]
 ) -> _Offer:
     claims: dict[tuple[str, str], Any] = {}
     for hook, what, expected, names in _CLAIMING:
-        for _, spec in collect_sync(hooks[hook], None, item=expected):
+        for _, spec in collect_sync(hooks(hook), None, item=expected):
             for name in names(spec):
                 if not name or (what, name) in claims:
                     fault = f"offers {what} `{name}` twice" if name else f"offers a {what} without a name"
@@ -120,13 +121,13 @@ def _ask(
                 if name in _OURS.get(what, ()):
                     raise PluginError(plugin.plugin_id, hook, f"offers {what} `{name}`, which is lash's own")
                 claims[what, name] = spec
-    states = collect_sync(hooks["lash_session_state"], None, item=SessionStateSpec)
+    states = collect_sync(hooks("lash_session_state"), None, item=SessionStateSpec)
     if len(states) > 1:
         raise PluginError(plugin.plugin_id, "lash_session_state", "a plugin has at most one session state")
     state = states[0].value if states else None
     if state is not None:
         _check_state(plugin, state)
-    return _Offer(claims, state, _sinks(hooks["lash_trace_sinks"], plugin, options))
+    return _Offer(claims, state, _sinks(hooks("lash_trace_sinks"), plugin, options))
 
 
 def _sinks(

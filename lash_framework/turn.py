@@ -200,8 +200,9 @@ class TurnRun:
             self.started_at_ms = self.plan.now_ms()
             self.machine.fail_turn(controller_failed(error))
             return self.machine
-        with anyio.CancelScope(shield=True):  # what the hooks remember is stored, so what they said must be, too
-            await self.plan.conversation.load()  # from here on it is needed; others needn't wait while it is read
+        if not self.plan.conversation.is_loaded:
+            with anyio.CancelScope(shield=True):  # what the hooks remember is stored, so what they said must be, too
+                await self.plan.conversation.load()  # from here on it is needed; others needn't wait while it is read
         self.started_at_ms = self.contexts.directs.began_at_ms = begun.started_at_ms
         found = self._take(begun.hooks)
         if begun.hooks.failure is not None:

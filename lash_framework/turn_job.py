@@ -168,14 +168,16 @@ class TurnJob:
     async def _run_locked(self, sink: Sink | None) -> tuple[TurnRun, AssembledTurn] | Receipt:
         session = self.session
         lash = session.lash
-        with self._before_the_turn():
-            lock = await self._lock()
+        lock = session.lash.store.try_lock(session.id)
+        if lock is None:
+            with self._before_the_turn():
+                lock = await self._lock()
         with lock:
             if self._known:
                 receipt = await lash.store.load_receipt(session.id, OperationId("turn", self.turn_id))
                 if receipt is not None:
                     return receipt
-            await session.fresh()
+            revision = (await session.fresh()).head.head_revision
             if self._known:
                 from lash_framework.forking import refuse_shared
 
@@ -187,7 +189,7 @@ class TurnJob:
             controller = lash.effects.scoped(scope)
             if lash.tracer is not None:
                 controller = TracedController(controller, lash.tracer.around)
-            return await HeldTurn(session, request, self.gate, self._deadline).run(controller, sink)
+            return await HeldTurn(session, request, self.gate, self._deadline).run(controller, sink, revision=revision)
 
     async def _lock(self) -> AbstractContextManager[None]:
         session = self.session
@@ -203,10 +205,13 @@ class TurnJob:
     async def _in_line(self) -> AsyncIterator[None]:
         """Where no other turn of this process runs on the session."""
         line = self.session.line
-        with self._before_the_turn() as waiting:
-            if waiting.cancel_called:
-                await anyio.lowlevel.checkpoint()  # a line that is free is taken without asking for a cancel
-            await line.acquire()
+        if line.locked() or self.gate.requested or self._deadline < math.inf:
+            with self._before_the_turn() as waiting:
+                if waiting.cancel_called:
+                    await anyio.lowlevel.checkpoint()  # a line that is free is taken without asking for a cancel
+                await line.acquire()
+        else:
+            await line.acquire()  # at once: it is free
         try:
             yield
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,12 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 def results() -> dict[str, Any]:
     found: dict[str, Any] = json.loads((BENCH / "results.json").read_text(encoding="utf-8"))
     return found
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in BENCH.glob("*.py")))
+def test_a_script_still_fits_what_it_measures(script: str) -> None:
+    """As far as its definitions go: what it makes when it is read."""
+    runpy.run_path(str(BENCH / f"{script}.py"), run_name=script)
 
 
 def test_the_readme_shows_what_the_results_say() -> None:

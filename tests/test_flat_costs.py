@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -137,3 +139,27 @@ async def test_a_turn_takes_few_passes_of_the_event_loop() -> None:
         finally:
             del selector.select
     assert passes / 20 < 4.5
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_turn_looks_at_the_head_once_and_enters_few_scopes() -> None:
+    """A scope is some twenty calls: one is where something can be waited for, and none in front of a free line."""
+    meter = Meter()
+    called: Counter[str] = Counter()
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            called[frame.f_code.co_qualname] += 1
+
+    async with inline_agent(lambda request: "a", store="metered://", plugins=[metered_store(meter)]) as lash:
+        session = await lash.session("s")
+        await session.run("first")
+        meter.reading()
+        sys.setprofile(profile)
+        try:
+            await session.run("again")
+        finally:
+            sys.setprofile(None)
+        statements, _ = meter.reading()
+    assert [count for (sql, _), count in statements.items() if sql.startswith("SELECT head_revision")] == [1]
+    assert called["CancelScope.__enter__"] == 2  # the turn, and the commit

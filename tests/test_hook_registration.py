@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from attrs import evolve, frozen
 from hook_kit import Plugin, Told, failure, file_store, opened, opened_with_installed, system_prompt
 
 from lash_framework import Lash
-from lash_framework.plugins import LoadFailure
+from lash_framework.plugins import LoadFailure, load_plugins
 from lash_hookspecs import (
     ConfigurationError,
     EnqueueMessages,
@@ -51,6 +53,27 @@ class Broken(Plugin):
 
 
 # ---- lash_plugin_info -----------------------------------------------------------------------------------------------
+
+
+def test_names_of_a_module_that_are_no_hooks_cost_a_look_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`inspect` takes fifty times as long, and a start looks at a thousand names."""
+    looked: list[str] = []
+    look = inspect.getattr_static
+
+    def counted(obj: object, name: str, *default: object) -> object:
+        if obj is module:
+            looked.append(name)
+        return look(obj, name, *default)
+
+    monkeypatch.setattr(inspect, "getattr_static", counted)
+    module = ModuleType("many")
+    for number in range(100):
+        setattr(module, f"helper_{number}", lambda: None)
+    module.lash_tools = hookimpl(lambda ctx: [])  # type: ignore[attr-defined] # as a module has it
+    manager, report = load_plugins([module], only=())
+    assert [each.plugin_id for each in report.loaded] == ["many"]
+    assert [each.plugin_name for each in manager.hook.lash_tools.get_hookimpls()] == ["many"]
+    assert set(looked) <= {"lash_tools"}  # pluggy looks at what it registers
 
 
 async def test_hook_lash_plugin_info_is_asked_first_and_once() -> None:

@@ -60,10 +60,7 @@ def _require_plain(data: Any, left: int, levels: int) -> None:
     if is_object or isinstance(data, (list, tuple)):
         if not left:
             raise ValueError(f"it is nested more than {levels} levels deep, or holds itself")
-        values = data.values() if is_object else data
-        if _PLAIN.issuperset(map(type, values)):  # mostly; and without a loop of ours
-            return
-        for inner in values:
+        for inner in data.values() if is_object else data:
             if type(inner) not in _PLAIN:
                 _require_plain(inner, left - 1, levels)
     elif isinstance(data, float):

@@ -72,6 +72,7 @@ class OpenAiChatProvider:
         self._base_url = base_url
         self._settings = settings
         self._models = models
+        self._capabilities: dict[str, ModelCapability] = {}
         self._encoder = RequestEncoder(settings, self.capability)
         self._new_decoder = partial(ChatDecoder, strict_identity=settings.strict_identity)
         self._service = service_of(
@@ -91,9 +92,17 @@ class OpenAiChatProvider:
         return f"<OpenAiChatProvider at {without_query(self._base_url)}>"
 
     def capability(self, model: str) -> ModelCapability:
-        """What the user says, the settings, and where OpenAI itself answers, the table."""
-        endpoint = without_query(self._base_url)  # some gateways want their key in the query
-        return chat_capability(self._settings, model, self._models, is_openai=self._is_openai, endpoint=endpoint)
+        """What the user says, the settings, and where OpenAI itself answers, the table: once, since each turn asks."""
+        known = self._capabilities.get(model)
+        if known is None:
+            known = self._capabilities[model] = chat_capability(
+                self._settings,
+                model,
+                self._models,
+                is_openai=self._is_openai,
+                endpoint=without_query(self._base_url),  # some gateways want their key in the query
+            )
+        return known
 
     async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
         """Ask, always streaming.

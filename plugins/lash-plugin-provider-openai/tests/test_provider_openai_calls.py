@@ -360,6 +360,7 @@ async def test_the_registered_provider_works_and_is_one() -> None:
         provider = spec.open(context)
         assert isinstance(provider, Provider)
         assert provider.capability("any").context_window == 9
+        assert provider.capability("any") is provider.capability("any")  # each turn asks
 
         async def send(events: Sequence[LlmStreamEvent]) -> None:
             pass

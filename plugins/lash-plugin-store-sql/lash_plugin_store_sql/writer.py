@@ -1,9 +1,9 @@
 """The threads that talk to the database: one that writes, a few that read.
 
-The writer takes all writes that wait, of all sessions, and commits them as one transaction, each behind a savepoint of
-its own: one wait for the disk serves them all. A write that fails is undone alone. If the database undoes the whole
-transaction (a full disk does that) or can't commit it, its members are tried again one by one, so that one write that
-doesn't fit costs the others nothing but time.
+The writer takes all writes that wait, of all sessions, and commits them as one transaction: one wait for the disk
+serves them all. If one fails, they are run again, each behind a savepoint of its own, and that one is undone alone. If
+the database undoes the whole transaction (a full disk does that) or can't commit it, its members are tried again one by
+one, so that one write that doesn't fit costs the others nothing but time.
 
 What every turn asks, a single row, is read on the spot, and what a session writes that is alone is written there.
 """
@@ -222,15 +222,16 @@ def _next_batch(inbox: _Inbox) -> tuple[list[Ticket[Any]], Ticket[Any] | None]:
 
 
 def _run_batch(driver: Driver, connection: Connection, batch: list[Ticket[Any]]) -> None:
-    if len(batch) > 1 and _run_together(driver, connection, batch):
+    # Hardly ever does one fail; and with each statement more this thread waits for the interpreter, if others are busy.
+    if len(batch) > 1 and any(_run_together(driver, connection, batch, marked=each) for each in (False, True)):
         return
     for ticket in batch:
         ticket.value = ticket.error = None
         _run_alone(driver, connection, ticket)
 
 
-def _run_together(driver: Driver, connection: Connection, batch: list[Ticket[Any]]) -> bool:
-    """Run the writes as one transaction; False if all of it was undone."""
+def _run_together(driver: Driver, connection: Connection, batch: list[Ticket[Any]], *, marked: bool) -> bool:
+    """Run the writes as one transaction, each behind a mark if they are `marked`; False if all of it was undone."""
     try:
         connection.begin(write=True)
     except Exception as error:
@@ -240,16 +241,18 @@ def _run_together(driver: Driver, connection: Connection, batch: list[Ticket[Any
         return True
     try:
         for ticket in batch:
-            connection.savepoint()
+            if marked:
+                connection.savepoint()
             try:
                 ticket.value = ticket.work(connection)
             except Exception as error:
-                if not connection.in_transaction:
+                if not (marked and connection.in_transaction):
                     return False
                 ticket.error = as_store_error(error, driver)
                 connection.rollback_to()
             else:
-                connection.release()
+                if marked:
+                    connection.release()
         connection.commit()
     except Exception:
         return False

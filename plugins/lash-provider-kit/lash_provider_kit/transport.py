@@ -134,7 +134,7 @@ class HttpTransport:
         import httpx
 
         url = httpx.URL(self.url)
-        headers = httpx.Headers([("host", url.netloc.decode("ascii")), *self._headers.items()]).raw
+        headers = httpx.Headers([("host", url.netloc.decode("ascii")), *self._headers.items()])
         times = self._timeouts
         # No pool timeout: without a limit on connections nobody waits for one.
         timeout = {"connect": times.connect_s, "read": times.chunk_s, "write": times.chunk_s, "pool": times.connect_s}
@@ -161,7 +161,8 @@ class HttpTransport:
             size = sum(map(len, body))
             large = size > _JOINED
             stream = Pieces(body) if large else httpx.ByteStream(b"".join(body))
-            sized = httpx.Headers([*headers, (b"content-length", b"%d" % size)])
+            sized = headers.copy()  # as they are: nothing is encoded and looked at once more
+            sized["content-length"] = str(size)
             if further:
                 sized.update(further)
             # With `stream`, httpx works no headers out; with `content` that takes longer than all else here.
