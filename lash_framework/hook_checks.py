@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from types import ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import pluggy
@@ -16,6 +16,23 @@ from lash_hookspecs.specs import HOOKS, HookRunnerKind
 __all__ = ["hook_faults", "marked", "unknown_arguments"]
 
 _SPEC_MARK = f"{PROJECT}_spec"
+_MARK = f"{PROJECT}_impl"
+_HOOKABLE = (MethodType, staticmethod, classmethod)
+
+
+class HookManager(pluggy.PluginManager):
+    """pluggy's, that sees at once what is no hook, and a module's: `inspect` takes most of the time of registering."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
+        if name.startswith("__"):
+            return None
+        if isinstance(plugin, ModuleType):
+            member = vars(plugin).get(name)
+            if type(member) is FunctionType:
+                return vars(member).get(_MARK)
+            if not isinstance(member, _HOOKABLE):
+                return None
+        return super().parse_hookimpl_opts(plugin, name)
 
 
 def marked(manager: pluggy.PluginManager, plugin: object) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 from attrs import evolve, field
 
 from lash_framework.discovery import Candidate, installed
-from lash_framework.hook_checks import hook_faults, marked, unknown_arguments
+from lash_framework.hook_checks import HookManager, hook_faults, marked, unknown_arguments
 from lash_framework.ordering import CycleError, dependents_of_missing, plugin_order
 from lash_framework.versions import satisfies
 from lash_hookspecs import specs
@@ -122,25 +121,6 @@ class LoadReport:
             raise ConfigurationError(f"`plugins=`: what can't be loaded was passed:\n  {rows}")
 
 
-class _Manager(pluggy.PluginManager):
-    """pluggy's, that sees at once what is no hook, and a module's: `inspect` takes most of the time of registering."""
-
-    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        if name.startswith("__"):
-            return None
-        if isinstance(plugin, ModuleType):
-            kind = type(member := vars(plugin).get(name))
-            if kind is FunctionType:
-                return vars(member).get(_MARK)
-            if not issubclass(kind, _HOOKABLE):
-                return None
-        return super().parse_hookimpl_opts(plugin, name)
-
-
-_MARK = f"{PROJECT}_impl"
-_HOOKABLE = (FunctionType, MethodType, staticmethod, classmethod)
-
-
 class _Refused(Exception):
     """Why a plugin is not loaded; `stage` says how far it came."""
 
@@ -167,7 +147,7 @@ def load_plugins(
     is imported. Raises `ConfigurationError` on any failure if `strict`, and otherwise not; `LockMismatch`, before
     anything is imported, for an installed plugin that isn't in the `lock`.
     """
-    manager = _Manager(PROJECT)
+    manager = HookManager(PROJECT)
     manager.add_hookspecs(specs)
     loader = _Loader(manager, frozenset(disabled), None if only is None else frozenset(only), lock)
     for plugin in plugins:
