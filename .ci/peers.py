@@ -28,6 +28,7 @@ PEERS = {
 """The packages of each folder, from PyPI and from npm."""
 
 NPM_S = 60
+UV = find_uv_bin()
 
 
 def make(folder: Path, packages: Sequence[str], node_packages: Sequence[str]) -> None:
@@ -35,9 +36,8 @@ def make(folder: Path, packages: Sequence[str], node_packages: Sequence[str]) ->
     if not folder.exists():
         with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as scratch:
             new = Path(scratch, "new")
-            uv = find_uv_bin()
-            subprocess.run([uv, "venv", "-q", "--relocatable", "--python", sys.executable, new], check=True)
-            subprocess.run([uv, "pip", "install", "-q", "--python", new, *packages], check=True)
+            subprocess.run([UV, "venv", "-q", "--relocatable", "--python", sys.executable, new], check=True)
+            subprocess.run([UV, "pip", "install", "-q", "--python", new, *packages], check=True)
             settle(new, folder)
     npm = which("npm")
     if npm is not None and not (folder / "node").exists():
