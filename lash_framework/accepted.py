@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from lash_framework.budget import Payer
     from lash_framework.structured import OutputWish
 
-__all__ = ["AcceptedTurn", "TurnRequest", "accepted_bytes", "accepted_with", "bare_request", "restored"]
+__all__ = [
+    "ABSENT",
+    "AcceptedTurn",
+    "TurnRequest",
+    "accepted_bytes",
+    "accepted_with",
+    "bare_request",
+    "changed_versions",
+    "lacking",
+    "restored",
+]
 
 
 @frozen(kw_only=True)

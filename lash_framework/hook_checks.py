@@ -13,7 +13,7 @@ from lash_hookspecs.errors import nearest
 from lash_hookspecs.markers import PROJECT
 from lash_hookspecs.specs import HOOKS, HookRunnerKind
 
-__all__ = ["hook_faults", "marked", "unknown_arguments"]
+__all__ = ["HookManager", "hook_faults", "marked", "unknown_arguments"]
 
 _SPEC_MARK = f"{PROJECT}_spec"
 _MARK = f"{PROJECT}_impl"

@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Rehearsal", "Replayed", "Verdict", "judge", "rehearse", "rehearse_all", "replay_turn"]
 
-"""Stands where a version would be, of a plugin that isn't here, or wasn't."""
-
 
 class Verdict(StrEnum):
     """What would become of an unfinished turn here."""

@@ -414,6 +414,7 @@ def test_no_secret_is_shown(tmp_path: Path) -> None:
         ("postgresql://me:pw@host:5432/db", "postgresql://me:***@host:5432/db"),
         ("postgresql://me@host/db", "postgresql://me@host/db"),
         ("postgresql://me:p@w@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:p?w@host/db?x=1", "postgresql://me:***@host/db?x=1"),
         ("postgresql://host/db?sslmode=require&password=pw", "postgresql://host/db?sslmode=require&password=***"),
         ("https://gateway/v1?key=pw&x=1", "https://gateway/v1?key=***&x=***"),
         ("https://gateway/v1?pw", "https://gateway/v1?***"),

@@ -284,6 +284,7 @@ if TYPE_CHECKING:
         ProcessStamp as ProcessStamp,
     )
     from lash_hookspecs.leftovers import (
+        STARTED_FOR_A_MODEL as STARTED_FOR_A_MODEL,
         Leftover as Leftover,
         end_leftovers as end_leftovers,
         processes_below as processes_below,
@@ -1024,6 +1025,7 @@ _MODULES = {
         "ProcessStamp",
     ),
     "leftovers": (
+        "STARTED_FOR_A_MODEL",
         "Leftover",
         "end_leftovers",
         "processes_below",

@@ -119,7 +119,7 @@ class HookContext(ServiceUser):
         declared = self._scope.state_type
         if declared is None:
             raise PluginError(
-                self.plugin_id, "lash_session_state", "no session state is declared, so none can be set: declare one here"
+                self.plugin_id, "lash_session_state", "no session state is declared, so none is set: declare one here"
             )
         if not isinstance(new, declared):
             raise PluginError(

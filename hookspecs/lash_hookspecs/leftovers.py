@@ -15,7 +15,11 @@ from contextlib import suppress
 
 from lash_hookspecs.values import frozen
 
-__all__ = ["Leftover", "end_leftovers", "processes_below"]
+__all__ = ["STARTED_FOR_A_MODEL", "Leftover", "end_leftovers", "processes_below"]
+
+STARTED_FOR_A_MODEL = "LASH_COMMAND"
+"""The variable by which a tool marks a process that does what a model wants, such as a command or a server: `lash`
+takes no answer to a question from such a process, or from one below it."""
 
 _ROUNDS = 20
 

@@ -88,7 +88,10 @@ class ModelPrices:
     def most(self, input: int, output: int) -> int:
         """The most that a call of so many tokens may cost, in picodollars, whatever buckets its input ends up in."""
         if self.long is not None and self.long_above is not None and input > self.long_above:
-            return self.long.most(input, output)
+            return max(self.long.most(input, output), self._usual(input, output))  # which may have no price
+        return self._usual(input, output)
+
+    def _usual(self, input: int, output: int) -> int:
         return self._dearest_input() * input + round((self.output or 0) * _MICRO) * output
 
     def at_most(self, usage: TokenUsage) -> int:
@@ -99,7 +102,7 @@ class ModelPrices:
         if not usage.unpriced:
             return usage.picodollars
         paid = usage.picodollars
-        if usage.service_tier:  # which has no price: at least what is usual
+        if usage.service_tier or self.long is not None:  # either may have no price: at least what is usual
             paid = max(paid, sum(each or 0 for each in self._pieces(usage)))
         unknown = usage.cache_read_input if self.cache_read is None else 0
         unknown += usage.cache_write_input if self.cache_write is None else 0

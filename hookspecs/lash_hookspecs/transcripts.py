@@ -42,7 +42,7 @@ def _line(part: Part, limit: int) -> str:
         case PartKind.TOOL_RESULT:
             return f"(result of {part.tool_name}: {content})"
     if part.attachment is not None:
-        return f"(an attachment: {part.attachment.media_type})"
+        return f"{content} (an attachment: {part.attachment.media_type})".lstrip()
     return content
 
 

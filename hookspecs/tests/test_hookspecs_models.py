@@ -74,6 +74,13 @@ def test_a_price_is_a_number_of_dollars_with_six_decimals() -> None:
             ModelPrices(output=wrong)  # type: ignore[arg-type]  # that is the point
 
 
+def test_a_long_request_without_a_price_is_taken_for_a_usual_one() -> None:
+    """A budget in dollars held no such request: it was taken to be free."""
+    prices = ModelPrices(input=2, output=8, long=ModelPrices(), long_above=1000)
+    assert prices.most(2000, 10) == 2000 * 2_000_000 + 10 * 8_000_000
+    assert prices.at_most(TokenUsage(input=2000, output=10, unpriced=True)) == prices.most(2000, 10)
+
+
 def test_what_was_read_without_a_price_cost_the_dearest_at_most() -> None:
     prices = ModelPrices(input=2, output=10, cache_read=0.5, long_above=100, long=ModelPrices(input=4, output=20))
     usage = prices.charge(TokenUsage(input=1, cache_read_input=2, cache_write_input=3, output=1))

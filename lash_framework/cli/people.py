@@ -13,10 +13,9 @@ import sys
 from pathlib import Path
 
 from lash_hookspecs.errors import ConfigurationError
+from lash_hookspecs.leftovers import STARTED_FOR_A_MODEL
 
-__all__ = ["STARTED_FOR_A_MODEL", "is_for_a_model", "require_person"]
-
-STARTED_FOR_A_MODEL = "LASH_COMMAND"
+__all__ = ["is_for_a_model", "require_person"]
 
 
 def is_for_a_model() -> bool:

@@ -103,14 +103,15 @@ def redacted_url(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:
         return url
-    rest, mark, query = rest.partition("?")
+    # First, since a password may have a question mark in it.
+    userinfo, at, _ = rest.partition("/")[0].rpartition("@")
+    rest = rest[len(userinfo + at) :]
+    if at and ":" in userinfo:
+        userinfo = f"{userinfo.partition(':')[0]}:***"
+    place, mark, query = rest.partition("?")
     if mark:
         query = "&".join(_without_value(each, scheme in ("http", "https")) for each in query.split("&"))
-    authority, slash, path = rest.partition("/")
-    userinfo, at, host = authority.rpartition("@")
-    if at and ":" in userinfo:
-        authority = f"{userinfo.partition(':')[0]}:***@{host}"
-    return f"{scheme}{separator}{authority}{slash}{path}{mark}{query}"
+    return f"{scheme}{separator}{userinfo}{at}{place}{mark}{query}"
 
 
 def _without_value(field: str, whatever: bool) -> str:

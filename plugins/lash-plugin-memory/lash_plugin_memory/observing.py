@@ -44,12 +44,18 @@ async def after_turn(ctx: TurnHookContext, turn: AssembledTurn) -> list[TurnDire
     if not turn.is_success or tokens_of(found.unobserved) < options.observe_tokens:
         return []
     try:
-        made = [note(ctx.turn_id, await _observed(ctx, found.unobserved))]
-        if condensed := await _condensed(ctx, found, made[0].content):
-            made.append(reflection(ctx.turn_id, condensed))
+        observed = note(ctx.turn_id, await _observed(ctx, found.unobserved))
     except LlmCallFailed as error:
-        return [EmitTrace("observer_failed", {"error": str(error)[:500]})]
-    return [EnqueueMessages(tuple(made))]
+        return [_failed(error)]
+    try:
+        condensed = await _condensed(ctx, found, observed.content)
+    except LlmCallFailed as error:  # the note is paid, and stays
+        return [EnqueueMessages((observed,)), _failed(error)]
+    return [EnqueueMessages((observed, reflection(ctx.turn_id, condensed)) if condensed else (observed,))]
+
+
+def _failed(error: LlmCallFailed) -> EmitTrace:
+    return EmitTrace("observer_failed", {"error": str(error)[:500]})
 
 
 async def compact(ctx: CompactHookContext) -> FrameSeed | None:

@@ -124,11 +124,11 @@ class AnthropicProvider:
                 raise  # there was nothing to leave out
             refused = failed.error
         if refused is not None:  # outside of the `except`: the second failure has no chain behind it
-            self._stale.found(request)
             try:
                 answer = recovered(await self._service.call(bare, self._new_decoder, send), refused)
             except LlmCallFailed as failed:
                 raise refused_again(failed, refused) from None
+            self._stale.found(request)  # now that it helped: the refusal may have been about something else
         told = self._encoder.receipt(request)
         return evolve(answer, generation_receipt=told) if told else answer
 

@@ -457,6 +457,7 @@ def test_whatever_the_service_sends_is_an_answer_or_a_typed_failure(events: list
         ([{**USAGE, "serviceTier": "FLEX"}], TokenUsage(input=12, output=7, service_tier="flex")),
         ([{**USAGE, "trafficType": "ON_DEMAND"}], TokenUsage(input=12, output=7)),
         ([{**USAGE, "trafficType": "ON_DEMAND_PRIORITY"}], TokenUsage(input=12, output=7, service_tier="priority")),
+        ([{**USAGE, "trafficType": "TRAFFIC_TYPE_UNSPECIFIED"}], TokenUsage(input=12, output=7)),
         ([{"promptTokenCount": True, "candidatesTokenCount": "7"}], TokenUsage(at_least=True)),
         ([{"promptTokenCount": -1, "candidatesTokenCount": 2**60}], TokenUsage(at_least=True)),
         ([], TokenUsage(at_least=True)),

@@ -120,9 +120,9 @@ class ChatDecoder:
             for choice in choices:
                 if not choice.get("index"):  # we never ask for a second one
                     self._choice(choice, out, field)
+        self._meter.tier = chunk.get("service_tier") or self._meter.tier
         usage = chunk.get("usage")
         if usage:
-            self._meter.tier = chunk.get("service_tier")
             self._usage(usage, out)
 
     def _identify(self, answer_id: object, model: object) -> None:

@@ -413,8 +413,10 @@ def test_usage(reports: list[dict[str, Any]], usage: TokenUsage) -> None:
 def test_the_tier_that_answers_is_told_with_the_usage(said: str | None) -> None:
     """It was charged at the usual prices, whichever answered."""
     counts = {"prompt_tokens": 3, "completion_tokens": 2}
-    response, _ = decode(stream(text("a"), STOP, chunk(usage=counts, service_tier=said)))
-    assert response.usage.service_tier == {"flex": "flex", "Fast": "fast"}.get(str(said))
+    for said_at_last in (said, None):  # or at first only
+        chunks = stream(chunk(service_tier=said), text("a"), STOP, chunk(usage=counts, service_tier=said_at_last))
+        response, _ = decode(chunks)
+        assert response.usage.service_tier == {"flex": "flex", "Fast": "fast"}.get(str(said))
 
 
 def whole(document: Any) -> tuple[LlmResponse, list[LlmStreamEvent]]:

@@ -235,7 +235,8 @@ class Files:
         try:
             place = self._writable(path)
             before = self._text(place)
-            made = edited(place.shown, before, old_string, new_string, replace_all=replace_all)
+            most = self._options.max_file_bytes
+            made = edited(place.shown, before, old_string, new_string, replace_all=replace_all, most=most)
         except ToolError as error:
             return f"fail, as things are: {error}"
         return changed(place.shown, before, made.text)

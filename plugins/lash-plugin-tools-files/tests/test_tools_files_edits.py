@@ -175,6 +175,14 @@ PREVIEWS: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
+async def test_what_an_edit_would_make_is_bounded_before_anybody_is_asked(tmp_path: Path) -> None:
+    """It was made in memory, whatever its size, to be shown."""
+    files = world(tmp_path)
+    (files.root / "here.txt").write_text("a" * 2_000_000)
+    args = {"path": "here.txt", "old_string": "a", "new_string": "b" * 100_000, "replace_all": True}
+    assert (await files.tools["edit_file"].preview(args)).startswith("fail, as things are: `here.txt` would have")
+
+
 @pytest.mark.parametrize("name", PREVIEWS)
 async def test_a_change_says_what_it_would_do_and_does_nothing(name: str, tmp_path: Path) -> None:
     """For a person who is asked; nothing outside is read for that, either."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,10 +145,17 @@ async def call_tool(
     connection: Connection, live: Live, tool: str, args: Mapping[str, Any], ctx: ToolCallContext, progress: Any
 ) -> types.CallToolResult:
     """Call a tool. Raises `ToolError` with what the model should know, and `SessionGone`."""
-    where = f"server `{connection.name}`"
-    try:
+    with _refusals(connection, live):
         meta: Any = {KEY: ctx.idempotency_key}
         return await live.client.call_tool(tool, dict(args), progress_callback=progress, meta=meta)
+
+
+@contextmanager
+def _refusals(connection: Connection, live: Live) -> Iterator[None]:
+    """What the SDK raises at a server's answer, as a `ToolError`."""
+    where = f"server `{connection.name}`"
+    try:
+        yield
     except MCPError as error:
         raise _failure(connection, live, error) from None
     except ValidationError as error:
@@ -243,35 +250,27 @@ def _roots(folders: tuple[str, ...]) -> Any:
 
 async def list_resources(connection: Connection, live: Live) -> list[tuple[str, str, str | None]]:
     """URI, name and description of the first page's, and of the templates. Raises `ToolError`."""
-    try:
+    with _refusals(connection, live):
         found = [(each.uri, each.name, each.description) for each in (await live.client.list_resources()).resources]
         templates = (await live.client.list_resource_templates()).resource_templates
-    except MCPError as error:
-        raise _failure(connection, live, error) from None
     return [*found, *((each.uri_template, each.name, each.description) for each in templates)]
 
 
 async def read_resource(connection: Connection, live: Live, uri: str) -> list[Any]:
     """The contents of one. Raises `ToolError`."""
-    try:
+    with _refusals(connection, live):
         return list((await live.client.read_resource(uri)).contents)
-    except MCPError as error:
-        raise _failure(connection, live, error) from None
 
 
 async def list_prompts(connection: Connection, live: Live) -> list[types.Prompt]:
     """Those of the first page. Raises `ToolError`."""
-    try:
+    with _refusals(connection, live):
         return list((await live.client.list_prompts()).prompts)
-    except MCPError as error:
-        raise _failure(connection, live, error) from None
 
 
 async def get_prompt(
     connection: Connection, live: Live, name: str, arguments: Mapping[str, str]
 ) -> types.GetPromptResult:
     """One, filled in. Raises `ToolError`."""
-    try:
+    with _refusals(connection, live):
         return await live.client.get_prompt(name, dict(arguments))
-    except MCPError as error:
-        raise _failure(connection, live, error) from None

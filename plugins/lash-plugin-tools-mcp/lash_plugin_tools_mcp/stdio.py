@@ -25,7 +25,7 @@ from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCError, jsonrpc_message_adapter
 
-from lash_hookspecs.leftovers import end_leftovers, processes_below
+from lash_hookspecs.leftovers import STARTED_FOR_A_MODEL, end_leftovers, processes_below
 from lash_plugin_tools_mcp.ends import TOO_LARGE, UNREADABLE, End
 
 if TYPE_CHECKING:
@@ -107,7 +107,10 @@ async def stdio(
     """
     cookie = os.urandom(12).hex()
     process = await anyio.open_process(
-        list(command), env={**get_default_environment(), **env, COOKIE: cookie}, cwd=cwd, start_new_session=True
+        list(command),
+        env={**get_default_environment(), **env, COOKIE: cookie, STARTED_FOR_A_MODEL: "server"},
+        cwd=cwd,
+        start_new_session=True,
     )
     child = _Child(process, cookie, limit, end)
     heard, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)

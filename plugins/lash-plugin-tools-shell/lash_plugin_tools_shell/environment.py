@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
+from lash_hookspecs.leftovers import STARTED_FOR_A_MODEL
 from lash_plugin_tools_shell.options import ShellOptions
 
 __all__ = ["COOKIE", "environment"]
 
-COOKIE = "LASH_COMMAND"
-"""Says of which command a process is, to find it by if its supervisor was killed, and that a model is behind it: `lash`
-takes no answer to a question from such a process, or from one below it."""
+COOKIE = STARTED_FOR_A_MODEL
+"""Says of which command a process is, too, to find it by if its supervisor was killed."""
 
 _FIXED = {"TERM": "dumb", "NO_COLOR": "1", "PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
 """Nobody sits before the terminal: no colours, no pages, no questions."""

@@ -22,4 +22,4 @@ def count_at(report: Any, place: tuple[str, ...]) -> int | None:
 def tier_of(said: Any) -> str | None:
     """The tier that a service says has answered, in lower case; None for the usual one, or if it doesn't say."""
     word = said.strip().lower()[:_LONGEST] if isinstance(said, str) else ""
-    return None if word in _USUAL else word
+    return None if word in _USUAL or word.endswith("_unspecified") else word
