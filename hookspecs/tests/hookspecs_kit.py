@@ -290,6 +290,18 @@ _MONEY: dict[Any, dict[str, st.SearchStrategy[Any]]] = {
 """What is bounded, or named; a price has six decimals."""
 
 
+def _nothing_of(tp: Any) -> Any:
+    return None if is_union(tp) else {} if issubclass(get_origin(tp), Mapping) else ()
+
+
+def _some_of(tp: Any, leaf: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    if is_union(tp):
+        return st.none() | leaf
+    if issubclass(get_origin(tp), Mapping):
+        return st.dictionaries(_TEXTS, leaf, max_size=2)
+    return st.lists(leaf, max_size=2).map(tuple)
+
+
 @cache
 def values(tp: Any) -> st.SearchStrategy[Any]:
     """Values of a type, whatever it is made of."""
@@ -312,11 +324,9 @@ def values(tp: Any) -> st.SearchStrategy[Any]:
         made |= {name: st.none() | each for name, each in _MONEY.get(origin, {}).items()}
         made |= _QUESTIONS.get(origin, {})
         # A class that holds itself does so one level deep here, or values would never end.
-        for each in fields:
-            if origin in get_args(each.type):
-                ends = None if is_union(each.type) else ()
-                leaf = st.builds(origin, **made | {each.alias: st.just(ends)})
-                made[each.alias] = st.none() | leaf if ends is None else st.lists(leaf, max_size=2).map(tuple)
+        own = {each.alias: each.type for each in fields if origin in get_args(each.type)}
+        leaf = st.builds(origin, **made | {name: st.just(_nothing_of(tp)) for name, tp in own.items()})
+        made |= {name: _some_of(tp, leaf) for name, tp in own.items()}
         return st.builds(origin, **made)
     if origin is frozenset:
         return st.frozensets(values(args[0]), max_size=2)
