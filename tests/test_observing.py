@@ -145,10 +145,12 @@ async def test_disconnecting_an_observer_ends_nothing(tmp_path: Path) -> None:
     left = anyio.Event()
     async with told(["Half ", left.wait, "and half."], store=url_in(tmp_path)) as lash:
         session = await lash.session("s")
+        observer = session.observe()
+        await read(observer, 1)  # or the state, which is read on a thread, may have what is waited for in its text
         async with anyio.create_task_group() as group:
 
             async def watch() -> None:
-                async for item in session.observe():
+                async for item in observer:
                     if isinstance(item, Observed) and isinstance(item.activity.event, AssistantProseDelta):
                         break
                 left.set()
