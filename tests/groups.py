@@ -2,11 +2,13 @@
 
 A run can be green because a whole kind of test silently stopped being collected: trio not installed, a parametrised
 table that became empty, a renamed folder. `pytest -p groups --require-groups` makes that red. Skipped tests count for
-nothing. `--loop asyncio` (or `trio`) leaves out what runs on the other one, and doesn't ask for it.
+nothing. `--loop asyncio` (or `trio`) leaves out what runs on the other one, and doesn't ask for it. With the plugin,
+`-n auto` is a worker more than there are cores.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 
@@ -95,6 +97,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--require-groups", action="store_true", help="fail a run in which some group of tests has none that passed"
     )
     parser.addoption("--loop", choices=LOOPS, help="run the tests of this event loop only, and all that need none")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait for disks and for other processes. More than that gains nothing."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -8,6 +8,7 @@ environment that nothing else had, and being below a known process. Who has shed
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterable
@@ -22,6 +23,9 @@ STARTED_FOR_A_MODEL = "LASH_COMMAND"
 takes no answer to a question from such a process, or from one below it."""
 
 _ROUNDS = 20
+_PATIENCE_MS = (
+    250  # a round, where a process that was killed doesn't get to end: the machine is busy, or its disk hangs
+)
 
 
 @frozen
@@ -50,7 +54,8 @@ def processes_below(pid: int) -> set[Leftover]:
 def end_leftovers(variable: str, value: str, *, session: int | None = None, known: Iterable[Leftover] = ()) -> int:
     """Kill what has the variable in its environment, is of the session, or `known`; return how many that were.
 
-    Blocks for as long as it takes to read all of `/proc`, some milliseconds; without Linux it ends the session's group.
+    Blocks for as long as it takes to read all of `/proc`, some milliseconds, and until they have ended, five seconds at
+    the most; without Linux it ends the session's group.
     """
     if session is not None:
         with suppress(OSError):
@@ -66,10 +71,26 @@ def end_leftovers(variable: str, value: str, *, session: int | None = None, know
         if not found:
             break
         ended |= found
+        _kill(found)
+    return len(ended)
+
+
+def _kill(found: Iterable[Leftover]) -> None:
+    """Kill them, and wait until they have ended."""
+    poll, fds = select.poll(), list[int]()
+    try:
         for each in found:
             with suppress(OSError):
                 os.kill(each.pid, signal.SIGKILL)
-    return len(ended)
+                fds.append(os.pidfd_open(each.pid))
+                poll.register(fds[-1], select.POLLIN)
+        for fd in fds:
+            if not poll.poll(_PATIENCE_MS):
+                break
+            poll.unregister(fd)
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 @frozen

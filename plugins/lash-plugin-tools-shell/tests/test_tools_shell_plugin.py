@@ -175,7 +175,8 @@ async def test_who_goes_on_elsewhere_is_told_which_commands_died_and_what_they_s
         said = [block.content for each in request.messages for block in each.blocks if block.tag == "tool_result"]
         ids[:] = re.findall(r"sh-[0-9a-f]{8}(?=: running)", "\n".join(said)) or ids
         steps = [
-            call("shell_start", command="echo up at 8080; exec sleep 1000"),
+            # For up to a minute, on a machine that is busy; the first output ends the wait.
+            call("shell_start", command="echo up at 8080; exec sleep 1000", wait_s=60),
             call("batch", calls=[{"tool": "shell_start", "parameters": {"command": "exec sleep 2000", "wait_s": 0}}]),
             call("shell_start", command="echo gone; exit 3"),
             call("ask"),
