@@ -3,7 +3,7 @@
 A run can be green because a whole kind of test silently stopped being collected: trio not installed, a parametrised
 table that became empty, a renamed folder. `pytest -p groups --require-groups` makes that red. Skipped tests count for
 nothing. `--loop asyncio` (or `trio`) leaves out what runs on the other one, and doesn't ask for it. With the plugin,
-`-n auto` is a worker more than there are cores.
+`-n auto` is two workers for each core.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: tests wait for disks and for other processes. More than that gains nothing."""
-    return (os.cpu_count() or 1) + 1
+    """Two for each core: tests wait for disks and for other processes. More than that gains nothing."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
