@@ -175,7 +175,6 @@ async def test_law_3_with_memory_turns_cost_the_same_statements_rows_bytes_and_c
             statements, size = meter.reading()
             rows = sum(each * count for (_, each), count in statements.items())
             readings.append((statements.total(), rows, size, calls))
-    print(readings)
     # Notes are condensed at other turns of each twelve, and the lease is looked after now and then.
     for reading in readings[1:]:
         assert reading == pytest.approx(readings[0], rel=0.05)

@@ -16,6 +16,7 @@ from lash_plugin_memory.recall import ranked
 from lash_plugin_memory.standing import note, reflection, standing, view
 from lash_plugin_memory.transcript import chunks
 
+
 def said(id: str, size: int = 9, role: MessageRole = MessageRole.USER) -> Message:
     """A message of `size + 1` tokens."""
     return text_message(id, role, "x" * size * 4)
@@ -96,11 +97,11 @@ def test_what_another_plugin_began_a_frame_with_stays_though_notes_take_the_plac
 KINDS = st.lists(st.tuples(st.integers(0, 60), st.sampled_from("mmmmnnNrRo")), max_size=40)
 MADE: dict[str, Callable[[str, int], Message]] = {
     "m": said,
-    "n": lambda id, _: noted(id),
-    "N": lambda id, _: noted(id, takes_place=True),
-    "r": lambda id, _: reflected(id),
-    "R": lambda id, _: reflected(id, takes_place=True),
-    "o": lambda id, _: other(id),
+    "n": lambda name, _: noted(name),
+    "N": lambda name, _: noted(name, takes_place=True),
+    "r": lambda name, _: reflected(name),
+    "R": lambda name, _: reflected(name, takes_place=True),
+    "o": lambda name, _: other(name),
 }
 
 
