@@ -210,6 +210,28 @@ async def test_resources_of_a_server_that_died_are_read_from_one_that_is_started
     assert log.read_text().split().count("started") == 3
 
 
+@pytest.mark.parametrize(
+    ("tool", "command", "said"),
+    [
+        ("type", "pending answer key allow", "a model's command may not answer a question"),
+        ("type_anew", "pending answer key allow", "a model's command may not answer a question"),
+        ("type", "pending resolve key --result 1", "a model's command may not say what became of a call"),
+    ],
+    ids=["answer", "answer in another environment and session", "resolve"],
+)
+async def test_what_a_server_starts_answers_no_question(tool: str, command: str, said: str, tmp_path: Path) -> None:
+    """It may do what the model wants: a server with a shell would allow the model's own calls."""
+    args = [sys.executable, "-m", "lash_framework.cli", *command.split(), "--store", f"sqlite:///{tmp_path}/l.db"]
+    text = started("t", MORTAL.with_name("mcp_typist.py"), *args, wait_s=30.0)
+    says = [call(f"mcp__t__{tool}"), "done"]
+    async with open_host("tools-mcp", says=says, toml=text, folder=tmp_path) as host:
+        (outcome,) = outcomes(await host.run("go"))
+    assert said in outcome
+    assert "below a process that a tool started for one (`LASH_COMMAND`)" in outcome
+    assert not outcome.startswith("exit 0")
+    assert "is no setting" not in outcome
+
+
 async def test_a_replay_and_a_turn_that_goes_on_connect_to_nothing(tmp_path: Path) -> None:
     log = tmp_path / "log"
     records = Records()
