@@ -84,8 +84,10 @@ class Sorted:
         return tuple(_as_message(id, each) for id, each in named.items() if not is_known(id))
 
 
-def owned_directives(found: Sequence[tuple[str, TurnDirective | LlmCallDirective]]) -> tuple[OwnedDirective, ...]:
-    """What hooks returned, as a record holds it: each message in its plugin's name. Traces are in no record.
+def owned_directives(
+    found: Sequence[tuple[str, TurnDirective | LlmCallDirective]], hook: str
+) -> tuple[OwnedDirective, ...]:
+    """What a hook returned, as a record holds it: each message in its plugin's name. Traces are in no record.
 
     Raises `PluginError` for a message in a role that plugins may not take, for what can't be stored, and for a second
     plugin that hands the turn off.
@@ -93,24 +95,25 @@ def owned_directives(found: Sequence[tuple[str, TurnDirective | LlmCallDirective
     handing = [plugin_id for plugin_id, directive in found if isinstance(directive, HandoffSession)]
     if len(handing) > 1:
         text = f"plugin `{handing[0]}` hands this turn off already: a turn has one successor"
-        raise PluginError(handing[1], "HandoffSession", text)
+        raise PluginError(handing[1], hook, text)
     return tuple(
-        OwnedDirective(plugin_id, _checked(plugin_id, directive))
+        OwnedDirective(plugin_id, _checked(plugin_id, hook, directive))
         for plugin_id, directive in found
         if not isinstance(directive, EmitTrace)
     )
 
 
-def _checked(plugin_id: str, directive: Recorded) -> Recorded:
+def _checked(plugin_id: str, hook: str, directive: Recorded) -> Recorded:
+    name = type(directive).__name__
     match directive:
         case EnqueueMessages(messages=messages, transient=transient):
-            owned = tuple(_owned_message(each, plugin_id, transient) for each in messages)
+            owned = tuple(_owned_message(each, plugin_id, hook, transient) for each in messages)
             return evolve(directive, messages=owned)
         case EmitEvents(events=events):
             for each in events:
-                _require_storable(each, plugin_id, "EmitEvents", f"the payload of event `{each.name}`")
+                _require_storable(each, plugin_id, hook, f"the payload of event `{each.name}` in its `{name}`")
         case AbortTurn() | FailLlmCall() | CreateSession() | HandoffSession():
-            _require_storable(directive, plugin_id, type(directive).__name__, "its text")
+            _require_storable(directive, plugin_id, hook, f"the text of its `{name}`")
     return directive
 
 
@@ -162,21 +165,22 @@ def _named(wish: CreateSession, plugin_id: str, scope: RuntimeScope | None) -> s
     return child_session_id(scope.session_id, scope.turn_id or "", plugin_id, wish.key)
 
 
-def _owned_message(message: PluginMessage, plugin_id: str, transient: bool) -> PluginMessage:
+def _owned_message(message: PluginMessage, plugin_id: str, hook: str, transient: bool) -> PluginMessage:
     """The message with its owner's name on it, and only in a role that plugins may take."""
     if message.role not in (MessageRole.USER, MessageRole.SYSTEM):
-        raise PluginError(plugin_id, "EnqueueMessages", f"role `{message.role}` can't be enqueued; use user or system")
-    _require_storable(message, plugin_id, "EnqueueMessages", "a message")
+        text = f"a message of its `EnqueueMessages` has the role `{message.role}`, which can't be enqueued"
+        raise PluginError(plugin_id, hook, f"{text}; use user or system")
+    _require_storable(message, plugin_id, hook, "a message of its `EnqueueMessages`")
     if isinstance(message.origin, ProcessOrigin):
         return message
     return evolve(message, origin=PluginOrigin(plugin_id, transient))  # nobody speaks in another plugin's name
 
 
-def _require_storable(value: object, plugin_id: str, directive: str, what: str) -> None:
+def _require_storable(value: object, plugin_id: str, hook: str, what: str) -> None:
     try:
         encode(value)
     except CodecError as error:
-        raise PluginError(plugin_id, directive, f"{what} {error}") from error
+        raise PluginError(plugin_id, hook, f"{what} {error}") from error
 
 
 def _as_message(id: str, given: PluginMessage) -> Message:

@@ -63,6 +63,11 @@ def failure_text(error: BaseException) -> str:
 
 
 def _line(error: BaseException) -> str:
+    if isinstance(error, TypeError):
+        from lash_framework.value_slips import slip_text
+
+        if (slip := slip_text(error)) is not None:
+            return slip
     text = str(error).strip()
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -165,7 +165,7 @@ class ModelStep:
                 request=effect.request,
             )
             if decided is not None:
-                made.directives = self._hooks.owned([decided])
+                made.directives = self._hooks.owned([decided], "lash_before_llm_call")
                 code, why = _why_not(decided.value)
                 text = f"plugin `{decided.plugin_id}` did not let the model be asked: {why}"
                 outcome = LlmCallOutcome(LlmCallError(message=text, code=code))
@@ -243,7 +243,7 @@ class ModelStep:
                     encode(response)
                 except CodecError as error:
                     raise PluginError(impl.plugin_id, impl.hook, f"returned a response that {error}") from error
-        return response, owned_directives(shown) if shown else ()
+        return response, owned_directives(shown, "lash_assistant_response") if shown else ()
 
 
 def _why_not(decided: AbortTurn | FailLlmCall | HandoffSession) -> tuple[str, str]:

@@ -164,7 +164,7 @@ class ReplyPieces:
             if chunk is not given or self._passed:
                 self._compare(impl.plugin_id, given, chunk)
             if chunk.events:
-                for owned in owned_directives([(impl.plugin_id, EmitEvents(chunk.events))]):
+                for owned in owned_directives([(impl.plugin_id, EmitEvents(chunk.events))], impl.hook):
                     for each in owned.directive.events:  # type: ignore[union-attr]  # as it was given
                         self._stream.show(PluginEvent(plugin_id=impl.plugin_id, name=each.name, payload=each.payload))
             if chunk.abort_stream is not None and self._ended is None and not is_last:

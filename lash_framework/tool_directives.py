@@ -88,7 +88,7 @@ def _checked(plugin_id: str, hook: str, directive: Any) -> Any:
             case EmitTrace():
                 check_traces([(plugin_id, directive)])
             case EnqueueMessages() | EmitEvents():
-                return owned_directives([(plugin_id, directive)])[0].directive
+                return owned_directives([(plugin_id, directive)], hook)[0].directive
     except CodecError as error:
         raise PluginError(plugin_id, hook, f"what its `{type(directive).__name__}` holds {error}") from error
     return directive

@@ -224,7 +224,7 @@ class TurnRun:
             try:
                 effect = machine.poll()
             except Exception as error:
-                machine.fail_turn(driver_failed(error))
+                machine.fail_turn(driver_failed(error, self.plan.composition))
                 continue
             match effect:
                 case Emit(event=event):
@@ -290,7 +290,7 @@ class TurnRun:
             if ends is None or response.delivery.messages or response.delivery.inputs:  # which are kept
                 machine.respond(response)
         except Exception as error:
-            machine.fail_turn(driver_failed(error))
+            machine.fail_turn(driver_failed(error, self.plan.composition))
             return
         if ends is not None:
             self._end_early(machine, ends)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 
+from lash_framework.composition import Composition
+from lash_framework.faults import failure_text
 from lash_hookspecs.directives import AbortTurn
 from lash_hookspecs.effect_outcomes import HookFailure
-from lash_hookspecs.errors import ConfigurationError, EffectControllerError
+from lash_hookspecs.errors import ConfigurationError, EffectControllerError, LashError
 from lash_hookspecs.sessions import TurnIssue
 from lash_hookspecs.turn_events import ErrorEnvelope, ErrorEvent
 
@@ -29,12 +31,15 @@ def controller_failed(error: EffectControllerError) -> ErrorEvent:
     return ErrorEvent(str(error), envelope)
 
 
-def driver_failed(error: Exception) -> ErrorEvent:
+def driver_failed(error: Exception, composition: Composition) -> ErrorEvent:
     """The mode's driver raised, or broke its contract. What the user must mend is raised instead."""
     if isinstance(error, ConfigurationError):
         raise error
     log.error("the protocol driver failed", exc_info=error)
-    text = f"the mode's protocol driver failed: {error}"
+    said = str(error) if isinstance(error, LashError) else failure_text(error)
+    made_by = dict.fromkeys(f"`{row.plugin_id}`" for row in composition.provenance if row.kind == "driver")
+    who = f"plugin{'s' * (len(made_by) > 1)} {', '.join(made_by)}"  # one may be laid around another's
+    text = f"the protocol driver of mode `{composition.mode.mode_id}` ({who}) failed: {said}"
     return ErrorEvent(text, ErrorEnvelope(kind="protocol_driver", code=type(error).__name__, user_message=text))
 
 

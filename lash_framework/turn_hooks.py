@@ -306,9 +306,9 @@ class TurnHooks:
         await self._plan.controller.flush()
         await self._plan.enter()
 
-    def owned(self, found: Sequence[tuple[str, Any]]) -> tuple[OwnedDirective, ...]:
-        """What hooks returned, as a record holds it. Raises `PluginError` for what can't be done."""
-        owned = owned_directives(found)
+    def owned(self, found: Sequence[tuple[str, Any]], hook: str) -> tuple[OwnedDirective, ...]:
+        """What a hook returned, as a record holds it. Raises `PluginError` for what can't be done."""
+        owned = owned_directives(found, hook)
         for each in owned:
             if isinstance(each.directive, CreateSession | HandoffSession):
                 self._plan.services.refuse_unfit(each.plugin_id, each.directive)
@@ -321,11 +321,11 @@ class TurnHooks:
         if not said:
             return ()
         check_traces(said)
-        found = self.owned(said)
+        found = self.owned(said, hooks[0].hook)
         for plugin_id, message in enqueued(found):
             for each in message.images:
                 if await self._plan.get_blob(each.id) is None:
-                    raise PluginError(plugin_id, "EnqueueMessages", f"image `{each.id}` is not in the store")
+                    raise PluginError(plugin_id, hooks[0].hook, f"image `{each.id}` is not in the store")
         tell_traces(said, self._plan.trace)
         return found
 

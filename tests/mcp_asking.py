@@ -29,7 +29,11 @@ SAMPLE = {
         "maxTokens": 20,
     },
 }
-QUESTIONS = {"order": FORM, "baptize": SAMPLE}
+OTHER = {
+    "method": "sampling/createMessage",
+    "params": {**SAMPLE["params"], "messages": [{"role": "user", "content": {"type": "text", "text": "Another?"}}]},
+}
+QUESTIONS = {"order": [FORM], "baptize": [SAMPLE], "christen": [SAMPLE, OTHER, FORM, SAMPLE]}
 COMPLETE = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"} if MODERN else {}
 
 numbers = itertools.count(1000)
@@ -45,8 +49,12 @@ def say(message: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def done(name: str, answer: dict[str, Any]) -> dict[str, Any]:
-    if answer.get("action") == "accept":
+def done(name: str, answers: list[dict[str, Any]]) -> dict[str, Any]:
+    answer = answers[-1]
+    if name == "christen":
+        log(f"done {name}")
+        text = f"christened {', '.join(word(each) for each in answers)}"
+    elif answer.get("action") == "accept":
         log(f"done {name}")
         text = f"ordered in {answer['content']['size']}"
     elif "content" in answer:
@@ -57,27 +65,35 @@ def done(name: str, answer: dict[str, Any]) -> dict[str, Any]:
     return {"content": [{"type": "text", "text": text}], **COMPLETE}
 
 
+def word(answer: dict[str, Any]) -> str:
+    content = answer.get("content") or {}
+    return str(content.get("size") or content.get("text") or answer.get("message") or answer.get("action"))
+
+
 def call(number: Any, params: dict[str, Any]) -> None:
     name = params["name"]
     log(f"called {name}")
     answers = params.get("inputResponses") or {}
-    if MODERN and "q" not in answers:
-        asked = {"inputRequests": {"q": QUESTIONS[name]}, "requestState": "opaque", "resultType": "input_required"}
+    questions = QUESTIONS[name] * params.get("arguments", {}).get("times", 1)
+    if MODERN and not answers:
+        requests = {f"q{at}": each for at, each in enumerate(questions)}
+        asked = {"inputRequests": requests, "requestState": "opaque", "resultType": "input_required"}
         say({"id": number, "result": asked})
         return
     if MODERN:
-        say({"id": number, "result": done(name, answers["q"])})
+        said = [answers[f"q{at}"] for at in range(len(questions))]
+        say({"id": number, "result": done(name, said)})
         return
-    answer: dict[str, Any] = {}
-    for _ in range(params.get("arguments", {}).get("times", 1)):
+    said = []
+    for each in questions:
         question = next(numbers)
-        say({"id": question, **QUESTIONS[name]})
+        say({"id": question, **each})
         for line in sys.stdin:
             message = json.loads(line)
             if message.get("id") == question:
-                answer = message.get("result") or message["error"]
+                said.append(message.get("result") or message["error"])
                 break
-    say({"id": number, "result": done(name, answer)})
+    say({"id": number, "result": done(name, said)})
 
 
 def main() -> None:

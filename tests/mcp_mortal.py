@@ -50,11 +50,19 @@ for line in sys.stdin:
         continue
     if method == "initialize":
         about = {"protocolVersion": message["params"]["protocolVersion"], "serverInfo": {"name": "m", "version": "1"}}
-        say({"id": number, "result": {**about, "capabilities": {"tools": {"listChanged": True}}}})
+        can = {"tools": {"listChanged": True}, "resources": {}, "prompts": {}}
+        say({"id": number, "result": {**about, "capabilities": can}})
     elif method == "tools/list":
         log(method)
         say({"id": number, "result": {"tools": [{"name": each, "inputSchema": {"type": "object"}} for each in tools]}})
     elif method == "tools/call":
         call(number, message["params"])
+    elif method == "resources/read":
+        log(method)
+        if message["params"]["uri"] == "mortal:die":
+            sys.exit(1)
+        say({"id": number, "result": {"contents": [{"uri": message["params"]["uri"], "text": "read"}]}})
+    elif method == "prompts/list":
+        say({"id": number, "result": {"prompts": [{"name": "greet"}]}})
     else:
         say({"id": number, "error": {"code": -32601, "message": "Method not found"}})

@@ -14,6 +14,14 @@ from typing import Any
 
 TOOL = {"name": "add", "description": "Add.", "inputSchema": {"type": "object"}}
 
+BESIDE: dict[str, Any] = {
+    "resources/list": {"resources": [{"uri": "r:it", "name": "it"}]},
+    "resources/templates/list": {"resourceTemplates": []},
+    "resources/read": {"contents": [{"uri": "r:it", "text": "read"}]},
+    "prompts/list": {"prompts": [{"name": "greet"}]},
+    "prompts/get": {"messages": [{"role": "user", "content": {"type": "text", "text": "hello"}}]},
+}
+
 
 class Service(ThreadingHTTPServer):
     """Counts what it is asked, by path and method, and keeps the headers of the last request."""
@@ -93,6 +101,11 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(message["id"], {"tools": [TOOL]})
         elif method == "tools/call":
             self.call(manner, message["id"])
+        elif method in BESIDE:
+            if manner == "forgets" and self.server.seen[f"{self.path} initialize"] == 1:
+                self.body(404, b"no such session")
+            else:
+                self.answer(message["id"], BESIDE[method])
         elif manner == "dead-on-probe":
             self.body(500, b"")
         else:
@@ -114,7 +127,8 @@ class Handler(BaseHTTPRequestHandler):
             case "hangs-up":
                 self.close_connection = True
             case _:
-                about = {"serverInfo": {"name": "r", "version": "1"}, "capabilities": {"tools": {}}}
+                can: dict[str, Any] = {"tools": {}, "resources": {}, "prompts": {}}
+                about = {"serverInfo": {"name": "r", "version": "1"}, "capabilities": can}
                 about["protocolVersion"] = message["params"]["protocolVersion"]
                 self.answer(message["id"], about, **{"mcp-session-id": f"s{self.server.seen.total()}"})
 

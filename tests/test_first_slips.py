@@ -11,11 +11,14 @@ from agents import agent, plugin
 from attrs import evolve, frozen
 
 from lash_hookspecs import (
+    AbortTurn,
     CheckpointKind,
     ConnectedToolSet,
     DriverWrap,
+    EnqueueMessages,
     LashError,
     Mode,
+    PluginMessage,
     StartCheckpoint,
     StartLlm,
     Tool,
@@ -43,6 +46,25 @@ class Paced:
         if isinstance(step.next, StartLlm):
             return evolve(step, next=StartCheckpoint(kind=KIND, on_empty=step.next))
         return step
+
+
+@frozen
+class Forgetful:
+    """A driver whose first step begins with a checkpoint."""
+
+    inner: Any
+    make: Callable[[], StartCheckpoint]
+
+    def prepare_protocol_iteration(self, ctx: Any) -> Any:
+        return evolve(self.inner.prepare_protocol_iteration(ctx), next=self.make())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def forgetful(make: Callable[[], StartCheckpoint]) -> object:
+    wrap = DriverWrap(around=lambda inner: Forgetful(inner, make), checkpoints={KIND: "before each call"})
+    return mine("modes", lambda: [Mode(mode_id="paced", extends="standard", wrap=wrap)])
 
 
 def mode(**wrap: Any) -> object:
@@ -120,6 +142,58 @@ TURNS: dict[str, tuple[Callable[[], object], str]] = {
         "plugin `mine`, hook `lash_checkpoint`: returned a `str`; expected is None, *: text for the model is "
         "`EnqueueMessages.note(text)`",
     ),
+    "text in a directive": (
+        lambda: mine("checkpoint", lambda ctx: EnqueueMessages("think again")),  # type: ignore[arg-type]  # the slip
+        "plugin `mine`, hook `lash_checkpoint`: TypeError: `EnqueueMessages.messages` must be a tuple of "
+        "`PluginMessage`, and is a `str` ('think again'): write `EnqueueMessages.note('think again')`",
+    ),
+    "texts in a directive": (
+        lambda: mine("before_turn", lambda ctx: EnqueueMessages(["think"])),  # type: ignore[list-item]  # the slip
+        "plugin `mine`, hook `lash_before_turn`: TypeError: `EnqueueMessages.messages` must be a tuple of "
+        "`PluginMessage` only; one of it, and is a `str` ('think'): write `EnqueueMessages.note('think')`",
+    ),
+    "one message in a directive": (
+        lambda: mine("before_turn", lambda ctx: EnqueueMessages(PluginMessage(role="user", content="x"))),  # type: ignore[arg-type]  # the slip
+        "plugin `mine`, hook `lash_before_turn`: *: put it into a tuple",
+    ),
+    "something else in a directive": (
+        lambda: mine("before_turn", lambda ctx: EnqueueMessages({"text": "x"})),  # type: ignore[arg-type]  # the slip
+        'plugin `mine`, hook `lash_before_turn`: *: write `(PluginMessage(role="user", content="…"),)`',
+    ),
+    "a note that is no text": (
+        lambda: mine("checkpoint", lambda ctx: EnqueueMessages.note(5)),  # type: ignore[arg-type]  # the slip
+        "plugin `mine`, hook `lash_checkpoint`: TypeError: `PluginMessage.content` must be text, and is a `int` (5)",
+    ),
+    "a message without its text": (
+        lambda: mine("checkpoint", lambda ctx: EnqueueMessages((PluginMessage(role="user"),))),  # type: ignore[call-arg]  # the slip
+        "plugin `mine`, hook `lash_checkpoint`: a `PluginMessage` was made without `content`: "
+        "write `PluginMessage(role=…, content=…)`",
+    ),
+    "fields without names": (
+        lambda: mine("checkpoint", lambda ctx: EnqueueMessages((PluginMessage("user", "x"),))),  # type: ignore[misc]  # the slip
+        "plugin `mine`, hook `lash_checkpoint`: a `PluginMessage` was made with fields that have no name: "
+        "write `PluginMessage(role=…, content=…)`",
+    ),
+    "a field that there isn't": (
+        lambda: mine("checkpoint", lambda ctx: AbortTurn(code="c", text="t")),  # type: ignore[call-arg]  # the slip
+        "plugin `mine`, hook `lash_checkpoint`: a `AbortTurn` has no `text`, but `code`, `message`: "
+        "write `AbortTurn(code=…, message=…)`",
+    ),
+    "the model's role": (
+        lambda: mine("checkpoint", lambda ctx: EnqueueMessages((PluginMessage(role="assistant", content="x"),))),
+        "plugin `mine`, hook `lash_checkpoint`: a message of its `EnqueueMessages` has the role `assistant`, which "
+        "can't be enqueued; use user or system",
+    ),
+    "a checkpoint that says no way on": (
+        lambda: forgetful(lambda: StartCheckpoint(kind=KIND)),  # type: ignore[call-arg]  # the slip
+        "the protocol driver of mode `paced` (plugins `mine`, `mode-standard`) failed: "
+        "a `StartCheckpoint` was made without `on_empty`: write `StartCheckpoint(kind=…, on_empty=…)`",
+    ),
+    "a checkpoint whose way on is none": (
+        lambda: forgetful(lambda: StartCheckpoint(kind=KIND, on_empty=None)),  # type: ignore[arg-type]  # the slip
+        "the protocol driver of mode `paced` (plugins `mine`, `mode-standard`) failed: "
+        "`prepare_protocol_iteration`: `on_empty` must prepare the iteration, ask the model or end the turn, got None",
+    ),
     "a hook that forgets to await": (
         lambda: mine("before_turn", forgets),
         "plugin `mine`, hook `lash_before_turn`: returned a `coroutine`; *: put `await` before the call of `inner`",
@@ -143,7 +217,8 @@ TURNS: dict[str, tuple[Callable[[], object], str]] = {
 async def test_a_slip_is_told_in_the_turn(case: str) -> None:
     made, message = TURNS[case]
     calls = [Reply(tool_calls=[Call("count", {})])] if "tool" in case.split() else []
-    async with agent([*calls, "Done."], plugins=[made()]) as lash:
+    name = "paced" if "checkpoint" in case.split() else "standard"
+    async with agent([*calls, "Done."], plugins=[made()], mode=name) as lash:
         session = await lash.session("s")
         turn = await session.run("Go")
         outcomes = [each.output.outcome for each in turn.tool_calls]

@@ -6,18 +6,21 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 from agents import agent, inline_agent, plugin
 from attrs import define, field
+from hook_kit import opened
 
 from lash_framework import lease_keeper
 from lash_framework.machine import projection
 from lash_framework.session import Session
 from lash_framework.settings import load_settings
-from lash_hookspecs import LlmRequest, Message, Store, StoreContext, StoreSpec, tool
+from lash_hookspecs import LlmRequest, Message, Store, StoreContext, StoreSpec, TextBlock, tool
+from lash_plugin_memory import plugin as memory
 from lash_plugin_provider_scripted.script import Call, Reply
 from lash_plugin_store_sql.locks import MemoryLocks
 from lash_plugin_store_sql.settings import SqlSettings
@@ -115,6 +118,66 @@ async def test_law_3_a_turn_costs_the_same_statements_rows_and_renderings_at_any
         assert renderings == first[2] == 4
         # What is written holds counters (revision, turn index, usage, generation, inbox number) whose digits grow.
         assert abs(size - first[1]) <= 10 * len(str(HISTORIES[-1]))
+
+
+NOTED = """
+[modes.noted]
+extends = "standard"
+plugins = ["memory"]
+[plugin.memory]
+observe_tokens = 50
+activate_tokens = 150
+reflect_tokens = 200
+"""
+CYCLE = 12
+"""Turns in which notes were made, shown and condensed, so many times each."""
+
+
+def notes(request: LlmRequest) -> Reply:
+    """The same length always: a subject's answer, the observer's line, and its reflection."""
+    said = "".join(block.text for each in request.messages for block in each.blocks if isinstance(block, TextBlock))
+    if "They have become long" in said:
+        return Reply(text="- All of it.")
+    return Reply(text="- A line of some length. " * 4 if "You keep the notes" in said else "I see. " * 10)
+
+
+@pytest.mark.costly
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_law_3_with_memory_turns_cost_the_same_statements_rows_bytes_and_calls_at_any_history(
+    tmp_path: Path,
+) -> None:
+    """Once each turn went through all messages, twice, to find out which notes count."""
+    meter = Meter()
+    readings = []
+    calls = 0
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    given: dict[str, Any] = {"says": notes, "toml": NOTED, "folder": tmp_path, "mode": "noted", "store": "metered://"}
+    async with opened(memory, metered_store(meter), **given) as lash:
+        session = await lash.session("s")
+        done = 0
+        for history in HISTORIES:
+            while done < history:
+                await session.run("say " * 60, turn_id=f"turn-{done:06d}")
+                done += 1
+            meter.reading()
+            calls = 0
+            sys.setprofile(profile)
+            try:
+                for done in range(done, done + CYCLE):  # noqa: B020  # goes on where it was
+                    await session.run("say " * 60, turn_id=f"turn-{done:06d}")
+            finally:
+                sys.setprofile(None)
+            done += 1
+            statements, size = meter.reading()
+            rows = sum(each * count for (_, each), count in statements.items())
+            readings.append((statements.total(), rows, size, calls))
+    # Notes are condensed at other turns of each twelve, and the lease is looked after now and then.
+    for reading in readings[1:]:
+        assert reading == pytest.approx(readings[0], rel=0.05)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

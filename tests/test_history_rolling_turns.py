@@ -44,11 +44,14 @@ class Model:
         self.asked: list[str] = []
         self.calls, self.fails = calls, fails
         self.notes = 0
+        self.notes_fail = False
         self.told = Told(self.say, context_window=window)
 
     def say(self, request: LlmRequest) -> Reply:
         texts = [_text(b) for m in request.messages for b in m.blocks]
         if any("You keep the notes" in each for each in texts):
+            if self.notes_fail:
+                return Reply(error=LlmCallError(message="no notes", kind=ProviderFailureKind.VALIDATION))
             self.notes += 1
             return Reply(text=f"- NOTE {self.notes - 1}")
         size = sum(map(len, texts)) // 4 + PICTURE * len(request.attachments)
@@ -56,7 +59,7 @@ class Model:
         if any("Sum up the conversation below" in each for each in (*texts, str(getattr(request, "instructions", "")))):
             self.asked.append("\n".join(texts))
             if self.fails:
-                error = LlmCallError(message="no answer", kind=ProviderFailureKind.UNAVAILABLE)
+                error = LlmCallError(message="no answer", kind=ProviderFailureKind.VALIDATION)
                 return Reply(error=error)
             return Reply(text=f"SUM {len(self.asked)}", usage=usage)
         self.requests.append(request)
@@ -200,13 +203,52 @@ async def test_with_memory_its_notes_stay_and_only_what_none_tells_of_is_summed_
     assert compactions
     assert {(plugin, why) for _, plugin, why in compactions} == {("history-rolling", "threshold")}
     assert model.asked == [], "all of it was noted"
-    notes = [each.text for each in shown if each.id.startswith("memory-note-")]
+    notes = [each.text for each in shown if "memory-note-" in each.id]
     assert [f"NOTE {number}" in text for number, text in enumerate(notes)] == [True] * 24
     assert not any("question 1 " in each.text for each in shown)
     assert shown[-3].text.startswith("question 23 ")
     assert 0 in [len(each.attachments) for each in model.requests[2:]], "the picture went before its turn did"
     held = [sum(map(len, pieces(each))) for each in model.requests]
     assert max(held) < 4 * 2000 * 2
+
+
+async def test_with_memory_a_summary_stays_until_a_later_one_has_it(tmp_path: Path) -> None:
+    """Notes that were made since, of other things, once had it dropped: what it told of was nowhere any more."""
+    model = Model(window=1200)
+    model.notes_fail = True
+    toml = "[modes.long]\nextends = 'standard'\nplugins = ['history-rolling', 'memory']\n[plugin.history-rolling]\n"
+    toml += "keep_tokens = 150\n[plugin.memory]\nobserve_tokens = 50\nactivate_tokens = 3000\n"
+    async with opened(rolling, memory, says=model.told, toml=toml, folder=tmp_path, mode="long") as lash:
+        session = await lash.session("s")
+        compactions = 0
+        for number in range(40):
+            turn = await session.run(f"question {number} " + "x" * 200)
+            assert turn.is_success
+            if turn.compaction is not None:
+                compactions += 1
+                model.notes_fail = False
+        shown = await session.messages()
+    assert compactions > 1
+    assert len(model.asked) == 1, "from then on all was noted"
+    assert "question 0 " in model.asked[0]
+    assert shown[0].text.endswith("SUM 1")
+    last = "\n".join(_text(block) for each in model.requests[-1].messages for block in each.blocks)
+    assert "SUM 1" in last
+
+
+async def test_a_summary_that_cant_be_brought_up_to_date_stays(tmp_path: Path) -> None:
+    model = Model(window=600)
+    async with host(model, tmp_path, "keep_tokens = 50") as lash:
+        session = await lash.session("s")
+        said = []
+        for number in range(24):
+            turn = await session.run(f"question {number} " + "x" * 200)
+            if turn.compaction is not None:
+                model.fails = True
+                said.append((await session.messages())[0].text)
+    assert len(said) > 2
+    assert said[0].endswith("SUM 1")
+    assert all("SUM 1" in each and each.count("could not be summed up") == 1 for each in said[1:])
 
 
 OURS = ("compact", "direct", "llm_call 3", "turn_end")

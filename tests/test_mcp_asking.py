@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,75 @@ async def test_a_person_is_asked_before_the_model_is(protocol: str, tmp_path: Pa
         (recovered,) = await (await host.lash.session("test", recover=False)).recover()
     (outcome, *_) = [each.output.outcome for each in recovered.turn.tool_calls if each.parent_call_id is None]
     assert outcome.value == "baptized Ada"
+
+
+def names_children(asked: list[str]) -> Any:
+    """The n-th question is answered by the n-th name; `asked` is what was paid for."""
+
+    def says(request: LlmRequest) -> Any:
+        if request.messages[0].role == "system" and request.messages[0].blocks[0].text == "Be brief.":  # type: ignore[union-attr]
+            asked.append(request.messages[1].blocks[0].text)  # type: ignore[union-attr]
+            return ["Ada", "Bea", "Cleo", "Dora", "Eve"][len(asked) - 1]
+        return wants("christen")(request)
+
+    return says
+
+
+@both_protocols
+@pytest.mark.parametrize("sampling", ["allow", "ask"])
+@pytest.mark.parametrize("reopened", [False, True], ids=["same process", "another process"])
+async def test_what_a_model_wrote_is_paid_once_however_often_the_server_is_called(
+    reopened: bool, sampling: str, protocol: str, tmp_path: Path
+) -> None:
+    """A call that waits for a person is made again, from its beginning: it asked the model for the same once more.
+
+    And each time it was allowed the whole of `max_samples` anew.
+    """
+    asked: list[str] = []
+    options: dict[str, Any] = {
+        "store": f"sqlite:///{tmp_path}/lash.db",
+        "folder": tmp_path,
+        "says": names_children(asked),
+    }
+    limit = {"elicitation": "ask", "sampling": sampling, "max_samples": 3}
+    options["toml"] = toml(protocol, tmp_path / "log", **limit)
+    answers: dict[str, Any] = {"elicitation": {"size": "XL"}, "sampling": "yes"}
+    async with AsyncExitStack() as stack:
+        host = await stack.enter_async_context(open_host("tools-mcp", **options))
+        with pytest.raises(TurnSuspended):
+            await host.run("go", turn_id="t")
+        recovered: Any = None
+        while recovered is None:
+            if reopened:
+                await stack.aclose()
+                host = await stack.enter_async_context(open_host("tools-mcp", **options))
+            for each in await host.lash.pending():
+                await host.lash.resolve(each.key, result=answers[each.said["kind"]])
+            with suppress(TurnSuspended):  # it asks for more
+                (recovered,) = await (await host.lash.session("test", recover=False)).recover()
+    (outcome, *_) = [each.output.outcome for each in recovered.turn.tool_calls if each.parent_call_id is None]
+    assert isinstance(outcome, ToolCallSuccess), outcome
+    names = outcome.value.removeprefix("christened ").split(", ")
+    assert sorted([names[0], names[1], names[3]]) == ["Ada", "Bea", "Cleo"]
+    assert names[2] == "XL"
+    assert sorted(asked) == ["A name?", "A name?", "Another?"]
+    (paid,) = [each.usage for each in recovered.turn.children_usage if each.source == "mcp:shop"]
+    assert not paid.at_least
+
+
+@both_protocols
+async def test_the_limit_of_samples_holds_over_all_calls_of_the_server(protocol: str, tmp_path: Path) -> None:
+    asked: list[str] = []
+    settings = toml(protocol, tmp_path / "log", elicitation="ask", sampling="allow", max_samples=2)
+    async with open_host("tools-mcp", says=names_children(asked), toml=settings, folder=tmp_path) as host:
+        try:
+            await host.run("go", turn_id="t")
+        except TurnSuspended as suspended:
+            await host.lash.resolve(suspended.keys[0], result={"size": "XL"})
+            await (await host.lash.session("test", recover=False)).recover()
+        assert len(asked) == 2
+        shown = [each.payload for each in host.events("plugin_surface") if each.name == "sampling_refused"]
+        assert all("a call may ask the model 2 times" in each["reason"] for each in shown)
 
 
 @on_asyncio

@@ -175,6 +175,63 @@ async def test_a_service_that_came_back_knows_no_session_and_is_asked_again(tmp_
         assert service.seen["/forgets initialize"] == 2
 
 
+@pytest.mark.parametrize(
+    ("tool", "args", "method"),
+    [
+        ("list_resources", {}, "resources/list"),
+        ("read_resource", {"uri": "r:it"}, "resources/read"),
+        ("list_prompts", {}, "prompts/list"),
+        ("get_prompt", {"name": "greet"}, "prompts/get"),
+    ],
+)
+async def test_what_it_offers_beside_tools_is_asked_for_again_too(
+    tool: str, args: Any, method: str, tmp_path: Path
+) -> None:
+    """These once failed where a tool of the same service was called again."""
+    with serving() as service:
+        text = http_toml(service.url, "forgets", resources=True, prompts=True)
+        says = [call(f"mcp__r__{tool}", **args), "done"]
+        async with open_host("tools-mcp", says=says, toml=text, folder=tmp_path) as host:
+            turn = await host.run("go")
+        assert [each.output.is_success for each in turn.tool_calls] == [True]
+        assert service.seen[f"/forgets {method}"] == 2
+        assert service.seen["/forgets initialize"] == 2
+
+
+async def test_resources_of_a_server_that_died_are_read_from_one_that_is_started_anew(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    read = [call("mcp__m__read_resource", uri=uri) for uri in ("mortal:die", "mortal:it")]
+    text = mortal(log, resources=True, prompts=True)
+    says = [*read, call("mcp__m__die"), read[1], call("mcp__m__list_prompts"), "done"]
+    async with open_host("tools-mcp", says=says, toml=text, folder=tmp_path) as host:
+        lost, again, _, after, prompts = outcomes(await host.run("go"))
+    assert (lost, again, after) == ("mcp_lost", "read", "read")
+    assert [each["name"] for each in prompts] == ["greet"]
+    assert log.read_text().split().count("started") == 3
+
+
+@pytest.mark.parametrize(
+    ("tool", "command", "said"),
+    [
+        ("type", "pending answer key allow", "a model's command may not answer a question"),
+        ("type_anew", "pending answer key allow", "a model's command may not answer a question"),
+        ("type", "pending resolve key --result 1", "a model's command may not say what became of a call"),
+    ],
+    ids=["answer", "answer in another environment and session", "resolve"],
+)
+async def test_what_a_server_starts_answers_no_question(tool: str, command: str, said: str, tmp_path: Path) -> None:
+    """It may do what the model wants: a server with a shell would allow the model's own calls."""
+    args = [sys.executable, "-m", "lash_framework.cli", *command.split(), "--store", f"sqlite:///{tmp_path}/l.db"]
+    text = started("t", MORTAL.with_name("mcp_typist.py"), *args, wait_s=30.0)
+    says = [call(f"mcp__t__{tool}"), "done"]
+    async with open_host("tools-mcp", says=says, toml=text, folder=tmp_path) as host:
+        (outcome,) = outcomes(await host.run("go"))
+    assert said in outcome
+    assert "below a process that a tool started for one (`LASH_COMMAND`)" in outcome
+    assert not outcome.startswith("exit 0")
+    assert "is no setting" not in outcome
+
+
 async def test_a_replay_and_a_turn_that_goes_on_connect_to_nothing(tmp_path: Path) -> None:
     log = tmp_path / "log"
     records = Records()

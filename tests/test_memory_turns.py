@@ -88,7 +88,7 @@ async def test_notes_take_the_place_of_what_was_said(lash_host: Any) -> None:
     # notes are of what anybody said, also a page or a file: no service is told them as the system's own words
     conversations = [each for each in host.model.requests if not asks_for_notes(each)]
     assert not any("the user spoke" in text_of(each, LlmRole.SYSTEM) for each in conversations)
-    assert sum(each.id.startswith("memory-note-") for each in stored) == 6
+    assert sum("memory-note-" in each.id for each in stored) == 6
     assert turns[-1].children_usage[0].source == "memory"
 
 
@@ -115,7 +115,7 @@ async def test_notes_that_are_too_long_are_written_anew(lash_host: Any) -> None:
     async with lash_host("memory", toml=REFLECTING, mode="long", says=answer) as host:
         await talk(host, 1, 12)
         stored = await (await host.lash.session("s")).messages()
-    assert any(each.id.startswith("memory-reflection-") for each in stored)
+    assert any("memory-reflection-" in each.id for each in stored)
     last = shown(host)[-1]
     assert "Notes on all earlier parts" in last[0]
     assert all(f"subject-{n}" in "\n".join(last) for n in range(1, 13))
@@ -146,7 +146,7 @@ async def test_a_long_turn_is_read_in_chunks_and_noted_once(lash_host: Any) -> N
         stored = await (await host.lash.session("s")).messages()
         asked = [each for each in host.model.requests if asks_for_notes(each)]
     assert len(asked) == 2
-    assert sum(each.id.startswith("memory-note-") for each in stored) == 1
+    assert sum("memory-note-" in each.id for each in stored) == 1
 
 
 async def test_calls_and_their_results_stay_together(lash_host: Any) -> None:

@@ -6,6 +6,7 @@ have none of these: they would cost time with every message that is loaded.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Collection
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,8 @@ Check = Callable[[Any, "Attribute[Any]", Any], None]
 
 def _refuse(instance: object, attribute: Attribute[Any], value: object, expected: str) -> TypeError:
     what = "None" if value is None else f"a `{type(value).__name__}`"
+    if isinstance(value, str | bytes | int | float):
+        what += f" ({reprlib.repr(value)})"
     return TypeError(f"`{type(instance).__name__}.{attribute.name}` must be {expected}, and is {what}")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
-from typing import Any, ClassVar, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from attrs import field
 
@@ -13,6 +14,9 @@ from lash_hookspecs.messages import MessageRole, PluginMessage
 from lash_hookspecs.questions import AskPerson
 from lash_hookspecs.tools import ToolCallOutput, ToolCallSuccess
 from lash_hookspecs.values import frozen
+
+if TYPE_CHECKING:
+    from attrs import Attribute
 
 __all__ = [
     "AbortTurn",
@@ -48,12 +52,26 @@ def _messages(value: tuple[PluginMessage, ...] | list[PluginMessage]) -> tuple[P
     return checks.as_tuple(value)
 
 
+def _are_messages(instance: object, attribute: Attribute[Any], value: object) -> None:
+    try:
+        checks.tuple_of(PluginMessage)(instance, attribute, value)
+    except TypeError as error:
+        given = value if not isinstance(value, tuple) else next(x for x in value if not isinstance(x, PluginMessage))
+        if isinstance(given, str):
+            write = f"write `EnqueueMessages.note({reprlib.repr(given)})`"
+        elif isinstance(given, PluginMessage):
+            write = "put it into a tuple"
+        else:
+            write = 'write `(PluginMessage(role="user", content="…"),)`'
+        raise TypeError(f"{error}: {write}") from None
+
+
 @frozen
 class EnqueueMessages:
     """Append messages; only users' and systems'. Transient ones are shown in this turn's prompts and never stored."""
 
     tag: ClassVar[str] = "enqueue_messages"
-    messages: tuple[PluginMessage, ...] = field(converter=_messages, validator=checks.tuple_of(PluginMessage))
+    messages: tuple[PluginMessage, ...] = field(converter=_messages, validator=_are_messages)
     transient: bool = field(default=False, validator=checks.flag)
 
     @classmethod

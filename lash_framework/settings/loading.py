@@ -30,7 +30,14 @@ if TYPE_CHECKING:
 __all__ = ["load_settings"]
 
 _FLAGS = {"plugins.only": "--no-plugins", "plugins.lock": "--lock"}  # options that aren't called like their setting
-_FREE_VARIABLES = ("LASH_ALLOW_", "LASH_COMMAND", "LASH_CONFIG", "LASH_TEST_")  # names with a meaning of their own
+# Names with a meaning of their own.
+_FREE_VARIABLES = (
+    "LASH_ALLOW_",
+    "LASH_COMMAND",
+    "LASH_CONFIG",
+    "LASH_MCP_SERVER",
+    "LASH_TEST_",
+)
 
 
 def load_settings(

@@ -29,6 +29,8 @@ LONGEST = 4_000
 SUMMARY = "summary-"
 """What the ids of summaries begin with."""
 
+LEFT_OUT = "[What was said before is left out here, since it didn't fit, and could not be summed up.]"
+
 INSTRUCTIONS = (
     "Sum up the conversation below for whoever goes on with it, and sees nothing else of it. Say what the user wants "
     "and decided, what was done and found out (with names, paths, numbers and quotes that matter), and what is still "
@@ -38,7 +40,7 @@ INSTRUCTIONS = (
 
 
 async def compact(ctx: CompactHookContext) -> FrameSeed | None:
-    """Others' notes, the summary of what they don't tell of, and the latest messages; None if that is no change.
+    """The summary of what others' notes don't tell of, these notes, and the latest messages; None if that is no change.
 
     Where no model answers, a note stands for the summary, so that the turn can go on; unless somebody asked for it.
     It is no message of the system: a summary may tell what a web page wanted done.
@@ -48,36 +50,42 @@ async def compact(ctx: CompactHookContext) -> FrameSeed | None:
     keep = options.keep_tokens if window is None else min(options.keep_tokens, window // 4)
     at = cut_at(messages, keep)
     latest = messages[at:]
-    notes, old = parted(messages[:at], options.notes_of, None if window is None else window // 2)
-    if len(notes) + len(old) == at and (not old or (len(old) == 1 and old[0].id.startswith(SUMMARY))):
-        return None
+    before, notes, old = parted(messages, at, options.notes_of, None if window is None else window // 2)
     if not old:
-        return FrameSeed(messages=(*notes, *latest))
+        kept = (*before, *notes)
+        return None if len(kept) == at else FrameSeed(messages=(*kept, *latest))
     room = None if window is None else int(window * SHARE * _chars_per_token(ctx))
     asked = f"{INSTRUCTIONS} {ctx.instructions}".strip()
     try:
         model = options.model or None
-        said = await ctx.completions.complete(transcript(old, room), instructions=asked, model=model)
+        said = await ctx.completions.complete(transcript([*before, *old], room), instructions=asked, model=model)
         text = f"Summary of the conversation before:\n\n{said.text.strip()}"
     except LlmCallFailed as error:
         if ctx.why is CompactReason.REQUESTED:
             raise
         log.warning("the conversation was cut without a summary: %s", error)
-        text = "[What was said before is left out here, since it didn't fit, and could not be summed up.]"
+        known = "".join(f"{each.text.removesuffix(LEFT_OUT).strip()}\n\n" for each in before)
+        text = f"{known}{LEFT_OUT}"
     summary = text_message(f"{SUMMARY}{ctx.turn_id}-{ctx.why}", MessageRole.USER, text)
-    return FrameSeed(messages=(*notes, summary, *latest))
+    return FrameSeed(messages=(summary, *notes, *latest))
 
 
 def parted(
-    messages: Sequence[Message], notes_of: Sequence[str], room: int | None
-) -> tuple[list[Message], list[Message]]:
-    """Notes that stay, the latest in so many tokens; and what is summed up: other notes, and what none tells of."""
-    notes = [at for at, each in enumerate(messages) if _is_of(each, notes_of)]
+    messages: Sequence[Message], at: int, notes_of: Sequence[str], room: int | None
+) -> tuple[list[Message], list[Message], list[Message]]:
+    """What is before `at`: the summary that was there, notes that stay, the latest in so many tokens, and what is old.
+
+    Old is what has to be summed up: the other notes, and what none tells of. A note tells of all before it, wherever it
+    stands, but not of a summary, which is made of what nobody tells of any more.
+    """
+    before = [each for each in messages[:at] if each.id.startswith(SUMMARY)]
+    told = next((place + 1 for place in range(len(messages) - 1, -1, -1) if _is_of(messages[place], notes_of)), 0)
+    notes = [each for each in messages[:at] if _is_of(each, notes_of)]
     left, first = math.inf if room is None else room, len(notes)
-    while first and (left := left - estimated_tokens(messages[notes[first - 1]])) >= 0:
+    while first and (left := left - estimated_tokens(notes[first - 1])) >= 0:
         first -= 1
-    told = notes[-1] + 1 if notes else 0
-    return [messages[at] for at in notes[first:]], [*(messages[at] for at in notes[:first]), *messages[told:]]
+    untold = [each for each in messages[min(told, at) : at] if not each.id.startswith(SUMMARY)]
+    return before, notes[first:], [*notes[:first], *untold]
 
 
 def _is_of(message: Message, plugin_ids: Sequence[str]) -> bool:

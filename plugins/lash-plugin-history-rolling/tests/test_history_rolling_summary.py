@@ -46,22 +46,32 @@ def noted(id: str, plugin_id: str = "memory") -> Message:
 
 
 @pytest.mark.parametrize(
-    ("messages", "room", "notes", "old"),
+    ("messages", "room", "summary", "notes", "old"),
     [
-        (TALK[:2], None, [], ["u1", "a1"]),
-        ([*TALK[:2], noted("n1")], None, ["n1"], []),
-        ([noted("n1"), said("summary-t", "s"), TALK[0], noted("n2"), TALK[1]], None, ["n1", "n2"], ["a1"]),
-        ([noted("n1"), TALK[0], noted("n2"), TALK[1]], 15, ["n2"], ["n1", "a1"]),
-        ([noted("n1", "another"), TALK[0]], None, [], ["n1", "u1"]),
-        ([], 100, [], []),
+        (TALK[:2], None, [], [], ["u1", "a1"]),
+        ([*TALK[:2], noted("n1")], None, [], ["n1"], []),
+        ([noted("n1"), TALK[0], noted("n2"), TALK[1]], None, [], ["n1", "n2"], ["a1"]),
+        ([noted("n1"), TALK[0], noted("n2"), TALK[1]], 15, [], ["n2"], ["n1", "a1"]),
+        ([noted("n1", "another"), TALK[0]], None, [], [], ["n1", "u1"]),
+        ([], 100, [], [], []),
+        # what is summed up nobody else tells of any more: no note behind it makes a summary needless
+        ([said("summary-t", "s"), noted("n1"), TALK[0], noted("n2")], None, ["summary-t"], ["n1", "n2"], []),
+        ([noted("n1"), said("summary-t", "s"), TALK[0], noted("n2"), TALK[1]], None,
+         ["summary-t"], ["n1", "n2"], ["a1"]),
     ],
-    ids=["no notes", "all is noted", "some is", "more notes than fit", "another's", "nothing"],
-)
+    ids=["no notes", "all is noted", "some is", "more notes than fit", "another's", "nothing", "a summary", "and more"],
+)  # fmt: skip
 def test_what_notes_tell_of_is_not_summed_up(
-    messages: list[Message], room: int | None, notes: list[str], old: list[str]
+    messages: list[Message], room: int | None, summary: list[str], notes: list[str], old: list[str]
 ) -> None:
-    found = parted(messages, ("memory",), room)
-    assert tuple([each.id for each in some] for some in found) == (notes, old)
+    found = parted(messages, len(messages), ("memory",), room)
+    assert tuple([each.id for each in some] for some in found) == (summary, notes, old)
+
+
+def test_a_note_among_the_latest_messages_tells_of_what_is_before_them() -> None:
+    messages = [said("u1", "x"), said("u2", "x"), noted("n1"), said("u3", "x")]
+    assert [parted(messages, at, ("memory",), None)[2] for at in (1, 2)] == [[], []]
+    assert [each.id for each in parted([*messages, *TALK], 5, ("memory",), None)[2]] == ["u3", "u1"]
 
 
 def test_a_transcript_has_the_summary_before_and_the_latest() -> None:

@@ -40,11 +40,12 @@ async def after_turn(ctx: TurnHookContext, turn: AssembledTurn) -> list[TurnDire
     A model that fails fails no turn: the next one tries again, with more.
     """
     options: MemoryOptions = ctx.options
-    found = standing(ctx.messages, options.activate_tokens)
+    found = standing(ctx.messages)
     if not turn.is_success or tokens_of(found.unobserved) < options.observe_tokens:
         return []
+    takes_place = tokens_of(found.tail) >= options.activate_tokens
     try:
-        observed = note(ctx.turn_id, await _observed(ctx, found.unobserved))
+        observed = note(ctx.turn_id, await _observed(ctx, found.unobserved), takes_place=takes_place)
     except LlmCallFailed as error:
         return [_failed(error)]
     try:
@@ -60,10 +61,9 @@ def _failed(error: LlmCallFailed) -> EmitTrace:
 
 async def compact(ctx: CompactHookContext) -> FrameSeed | None:
     """All of it as notes. Raises `LlmCallFailed` where somebody asked for it; else the conversation stays as it is."""
-    options: MemoryOptions = ctx.options
-    found = standing(ctx.messages, options.activate_tokens)
+    found = standing(ctx.messages)
     if not found.unobserved:
-        return FrameSeed(messages=found.notes) if found.tail else None
+        return FrameSeed(messages=(*found.head, *found.notes)) if found.tail else None
     try:
         text = await _observed(ctx, found.unobserved)
     except LlmCallFailed:
@@ -72,7 +72,7 @@ async def compact(ctx: CompactHookContext) -> FrameSeed | None:
         return None
     made = note(f"{ctx.turn_id}-{ctx.why.value}", text)
     assert made.id is not None  # a note has one
-    return FrameSeed(messages=(*found.notes, text_message(made.id, MessageRole.USER, made.content)))
+    return FrameSeed(messages=(*found.head, *found.notes, text_message(made.id, MessageRole.USER, made.content)))
 
 
 async def _observed(ctx: TurnHookContext, messages: tuple[Message, ...]) -> str:

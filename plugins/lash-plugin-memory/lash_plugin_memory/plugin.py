@@ -20,10 +20,10 @@ def lash_tools() -> Any:
 
 
 @hookimpl
-def lash_prepare_context(ctx: Any, prepared: Any) -> Any:
+def lash_prepare_context(prepared: Any) -> Any:
     from lash_plugin_memory.standing import view
 
-    return view(ctx.options, prepared)
+    return view(prepared)
 
 
 @hookimpl(trylast=True)  # what others say at the end of a turn is noted, too

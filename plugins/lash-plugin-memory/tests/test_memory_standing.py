@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -13,21 +16,19 @@ from lash_plugin_memory.recall import ranked
 from lash_plugin_memory.standing import note, reflection, standing, view
 from lash_plugin_memory.transcript import chunks
 
-ACTIVATE = 100
-
 
 def said(id: str, size: int = 9, role: MessageRole = MessageRole.USER) -> Message:
     """A message of `size + 1` tokens."""
     return text_message(id, role, "x" * size * 4)
 
 
-def noted(id: str, text: str = "- it") -> Message:
-    made = note(id, text)
+def noted(id: str, text: str = "- it", *, takes_place: bool = False) -> Message:
+    made = note(id, text, takes_place=takes_place)
     return text_message(str(made.id), made.role, made.content, origin=PluginOrigin("memory"))
 
 
-def reflected(id: str) -> Message:
-    made = reflection(id, "- all")
+def reflected(id: str, *, takes_place: bool = False) -> Message:
+    made = reflection(id, "- all", takes_place=takes_place)
     return text_message(str(made.id), made.role, made.content, origin=PluginOrigin("memory"))
 
 
@@ -36,7 +37,7 @@ def other(id: str, role: MessageRole = MessageRole.SYSTEM) -> Message:
 
 
 def ids(messages: object) -> list[str]:
-    return [each.id.removeprefix("memory-") for each in messages]  # type: ignore[attr-defined]  # messages
+    return [each.id.replace("memory-", "") for each in messages]  # type: ignore[attr-defined]  # messages
 
 
 @pytest.mark.parametrize(
@@ -46,64 +47,114 @@ def ids(messages: object) -> list[str]:
         ([said("a")], [], ["a"], [], ["a"]),
         ([said("a"), noted("1")], [], ["a"], ["note-1"], []),
         ([said("a"), noted("1"), said("b")], [], ["a", "b"], ["note-1"], ["b"]),
-        # enough was said where the note stands: it takes the place of that
-        ([said("a", 99), noted("1"), said("b")], ["note-1"], ["b"], ["note-1"], ["b"]),
-        # what comes later changes nothing before the next note, however much it is
+        # a note that takes the place of what was said, since that was enough
+        ([said("a"), noted("1", takes_place=True), said("b")], ["shown-note-1"], ["b"], ["shown-note-1"], ["b"]),
+        # what comes later changes nothing before the next such note, however much it is
         ([said("a"), noted("1"), said("b", 999)], [], ["a", "b"], ["note-1"], ["b"]),
-        ([said("a"), noted("1"), said("b", 999), noted("2")], ["note-1", "note-2"], [], ["note-1", "note-2"], []),
-        # after that, counting begins anew
-        ([said("a", 99), noted("1"), said("b"), noted("2"), said("c")], ["note-1"], ["b", "c"],
-         ["note-1", "note-2"], ["c"]),
+        ([said("a"), noted("1"), said("b", 999), noted("2", takes_place=True)],
+         ["note-1", "shown-note-2"], [], ["note-1", "shown-note-2"], []),
+        ([said("a"), noted("1", takes_place=True), said("b"), noted("2"), said("c")], ["shown-note-1"], ["b", "c"],
+         ["shown-note-1", "note-2"], ["c"]),
         # a reflection stands for all notes before it, from the next time on
-        ([said("a", 99), noted("1"), said("b"), noted("2"), reflected("2"), said("c")], ["note-1"], ["b", "c"],
-         ["reflection-2"], ["c"]),
-        ([said("a", 99), noted("1"), reflected("1"), said("b")], ["reflection-1"], ["b"], ["reflection-1"], ["b"]),
-        ([said("a", 99), noted("1"), said("b"), noted("2"), reflected("2"), said("c", 99), noted("3")],
-         ["reflection-2", "note-3"], [], ["reflection-2", "note-3"], []),
+        ([said("a"), noted("1", takes_place=True), said("b"), noted("2"), reflected("2"), said("c")],
+         ["shown-note-1"], ["b", "c"], ["reflection-2"], ["c"]),
+        ([said("a"), noted("1", takes_place=True), reflected("1"), said("b")],
+         ["reflection-1"], ["b"], ["reflection-1"], ["b"]),
+        ([said("a"), noted("1", takes_place=True), said("b"), noted("2"), reflected("2"), said("c", 99),
+          noted("3", takes_place=True)], ["reflection-2", "shown-note-3"], [], ["reflection-2", "shown-note-3"], []),
         # a frame that begins with notes
         ([reflected("1"), noted("2"), said("a")], ["reflection-1", "note-2"], ["a"], ["reflection-1", "note-2"], ["a"]),
         # what another plugin says at the same end of a turn was not seen by the observer
-        ([said("a", 99), other("o"), noted("1"), said("b")], ["note-1"], ["o", "b"], ["note-1"], ["o", "b"]),
+        ([said("a"), other("o"), noted("1", takes_place=True), said("b")],
+         ["shown-note-1"], ["o", "b"], ["shown-note-1"], ["o", "b"]),
         ([said("a"), other("o"), noted("1"), noted("2")], [], ["a", "o"], ["note-1", "note-2"], ["o"]),
-        ([other("o"), said("a", 99), noted("1")], ["note-1"], [], ["note-1"], []),
-        ([said("a", 99), other("o", MessageRole.USER), noted("1")], ["note-1"], [], ["note-1"], []),
+        ([said("a"), other("o", MessageRole.USER), noted("1", takes_place=True)],
+         ["shown-note-1"], [], ["shown-note-1"], []),
     ],
 )  # fmt: skip
 def test_how_notes_stand(
     messages: list[Message], shown: list[str], tail: list[str], notes: list[str], unobserved: list[str]
 ) -> None:
-    found = standing(messages, ACTIVATE)
+    found = standing(messages)
     assert (ids(found.shown), ids(found.tail), ids(found.notes), ids(found.unobserved)) == (
         shown,
         tail,
         notes,
         unobserved,
     )
+    assert found.head == ()
 
 
-SIZES = st.lists(st.tuples(st.integers(0, 60), st.sampled_from("mmmmnnro")), max_size=40)
+def test_what_another_plugin_began_a_frame_with_stays_though_notes_take_the_place_of_what_follows() -> None:
+    """Once a summary was hidden by a note that had been made before it, and so told of none of it."""
+    frame = [other("summary", MessageRole.USER), noted("1"), said("a"), noted("2", takes_place=True), said("b")]
+    shown = view(PreparedContext(messages=frame))
+    assert shown is not None
+    assert ids(shown.messages) == ["summary", "note-1", "shown-note-2", "b"]
+    assert ids(standing(frame).unobserved) == ["b"]
 
 
-@given(SIZES)
-def test_between_two_notes_a_view_only_grows(sizes: list[tuple[int, str]]) -> None:
+KINDS = st.lists(st.tuples(st.integers(0, 60), st.sampled_from("mmmmnnNrRo")), max_size=40)
+MADE: dict[str, Callable[[str, int], Message]] = {
+    "m": said,
+    "n": lambda name, _: noted(name),
+    "N": lambda name, _: noted(name, takes_place=True),
+    "r": lambda name, _: reflected(name),
+    "R": lambda name, _: reflected(name, takes_place=True),
+    "o": lambda name, _: other(name),
+}
+
+
+def conversation(kinds: list[tuple[int, str]]) -> list[Message]:
+    return [MADE[kind](str(at), size) for at, (size, kind) in enumerate(kinds)]
+
+
+@given(KINDS)
+def test_between_two_notes_a_view_only_grows(kinds: list[tuple[int, str]]) -> None:
     """So a provider's cached prefix holds; nothing that no note tells of is ever left out; and nothing comes twice."""
-    made = {"m": said, "n": lambda at, _: noted(at), "r": lambda at, _: reflected(at), "o": lambda at, _: other(at)}
-    messages = [made[kind](str(at), size) for at, (size, kind) in enumerate(sizes)]
+    messages = conversation(kinds)
     before: tuple[Message, ...] = ()
     for at, each in enumerate(messages, 1):
-        found = standing(messages[:at], ACTIVATE)
-        now = (*found.shown, *found.tail)
-        if sizes[at - 1][1] in "mo":
+        found = standing(messages[:at])
+        now = (*found.head, *found.shown, *found.tail)
+        if kinds[at - 1][1] in "mo":
             assert now == (*before, each)
         assert len({id(one) for one in now}) == len(now)
         assert found.tail[len(found.tail) - len(found.unobserved) :] == found.unobserved
         before = now
 
 
+class Read(Sequence[Message]):
+    """Messages, and which of them somebody looked at."""
+
+    def __init__(self, messages: list[Message]) -> None:
+        self._messages = messages
+        self.places: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __getitem__(self, at: Any) -> Any:
+        self.places.add(at)
+        return self._messages[at]
+
+
+@given(KINDS, KINDS)
+def test_what_was_before_a_reflection_that_is_shown_is_not_looked_at(
+    before: list[tuple[int, str]], kinds: list[tuple[int, str]]
+) -> None:
+    """And so comes to nothing: however long the conversation was, the end of it stands as it would alone."""
+    end = [said("z", 1), reflected("z"), said("y", 1), noted("y", takes_place=True), *conversation(kinds)]
+    long = Read([said("first", 1), *conversation([*before, *before]), *end])
+    found, alone = standing(long), standing(end)
+    assert (found.shown, found.tail, found.notes) == (alone.shown, alone.tail, alone.notes)
+    assert found.unobserved == alone.unobserved
+    assert min(long.places - {0, 1}) >= len(long) - len(end)
+
+
 def test_a_view_without_notes_is_none() -> None:
-    options = MemoryOptions()
-    assert view(options, PreparedContext(messages=[said("a")])) is None
-    shown = view(options, PreparedContext(messages=[said("a"), noted("1"), said("b")]))
+    assert view(PreparedContext(messages=[said("a")])) is None
+    shown = view(PreparedContext(messages=[said("a"), noted("1"), said("b")]))
     assert shown is not None
     assert ids(shown.messages) == ["a", "b"]
 

@@ -11,6 +11,7 @@ from lash_hookspecs.values import frozen
 from lash_plugin_tools_files.beneath import checked_file, opened
 from lash_plugin_tools_files.globs import matcher
 from lash_plugin_tools_files.options import FilesOptions
+from lash_plugin_tools_files.passed import Passed
 from lash_plugin_tools_files.patterns import LinePattern
 from lash_plugin_tools_files.reading import read_all
 from lash_plugin_tools_files.refusals import too_large
@@ -43,8 +44,8 @@ def search(start: Place, asked: Search, options: FilesOptions, watch: Watch) -> 
     """The matches, as text; what was left out is said in its last line. Raises `ToolError`."""
     rows: list[str] = []
     matches, left = 0, options.max_output_bytes
-    more = ""
-    for place, data in _texts(start, asked, options, watch):
+    more, passed = "", Passed()
+    for place, data in _texts(start, asked, options, watch, passed):
         text = data.decode(errors="surrogateescape").removeprefix(BOM)
         found = _lines(text, asked.pattern, watch)
         if not found:
@@ -65,15 +66,15 @@ def search(start: Place, asked: Search, options: FilesOptions, watch: Watch) -> 
         if is_cut:
             more = f"(more than {asked.limit}; narrow the search, or raise `limit`)"
             break
-    if not rows and not more:
-        return "(no matches)"
-    return "\n".join([*rows, more] if more else rows)
+    return "\n".join([*rows, more]) if more else passed.behind(rows, "no matches")
 
 
-def _texts(start: Place, asked: Search, options: FilesOptions, watch: Watch) -> Iterator[tuple[Place, bytes]]:
+def _texts(
+    start: Place, asked: Search, options: FilesOptions, watch: Watch, passed: Passed
+) -> Iterator[tuple[Place, bytes]]:
     """The files to look into, and what is in them."""
     needle = asked.pattern.first.needle if asked.pattern.first is not None else None
-    for place, is_named in _files(start, asked, options, watch):
+    for place, is_named in _files(start, asked, options, watch, passed):
         watch.look()
         try:
             with opened(place) as fd:
@@ -84,24 +85,32 @@ def _texts(start: Place, asked: Search, options: FilesOptions, watch: Watch) -> 
                             f"`{place.shown}` has {found.st_size:,} bytes, and may have {options.max_file_bytes:,} "
                             "(`plugin.tools-files.max_file_bytes`)"
                         )
+                    passed.too_large += 1
                     continue
                 data = read_all(fd, found.st_size, options.max_file_bytes)
         except ToolError:
             if is_named:
                 raise
-            continue  # it went away, or isn't one to be read
-        if (needle is None or needle in data) and not is_binary(data):
+            passed.unreadable += 1  # it went away, or isn't one to be read
+            continue
+        if needle is not None and needle not in data:
+            continue
+        if is_binary(data):
+            passed.binary += 1
+        else:
             yield place, data
 
 
-def _files(start: Place, asked: Search, options: FilesOptions, watch: Watch) -> Iterator[tuple[Place, bool]]:
+def _files(
+    start: Place, asked: Search, options: FilesOptions, watch: Watch, passed: Passed
+) -> Iterator[tuple[Place, bool]]:
     """The files that may have a match, and whether the model has named it itself."""
     if start.parts and _is_file(start):
         yield start, True
         return
     fits = matcher(asked.glob) if asked.glob is not None else None
     ignores = Ignores(start, options)
-    with closing(walk(start, ignores, watch)) as walked:
+    with closing(walk(start, ignores, watch, passed)) as walked:
         first = list(islice(walked, FIRST))
         for names in first:
             if fits is None or fits("/".join(names)):
@@ -109,6 +118,7 @@ def _files(start: Place, asked: Search, options: FilesOptions, watch: Watch) -> 
         if len(first) < FIRST:
             return  # a small folder, or a search that is soon over, takes no process
         found = _named_by_ripgrep(start, asked, options, ignores, watch)
+        passed.is_whole = found is None
         last = first[-1] if first else ()
         for names in walked if found is None else (each for each in found if each > last):
             if fits is None or fits("/".join(names)):

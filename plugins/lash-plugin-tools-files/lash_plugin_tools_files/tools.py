@@ -21,6 +21,7 @@ from lash_plugin_tools_files.edits import edited
 from lash_plugin_tools_files.globs import matcher
 from lash_plugin_tools_files.numbering import numbered
 from lash_plugin_tools_files.options import FilesOptions
+from lash_plugin_tools_files.passed import Passed
 from lash_plugin_tools_files.patterns import LinePattern
 from lash_plugin_tools_files.previews import changed
 from lash_plugin_tools_files.reading import blocks, read_all
@@ -113,7 +114,8 @@ class Files:
     def glob(self, pattern: Path, path: str = ".", limit: Annotated[int, Ge(1), Le(10_000)] = 500) -> str:
         """Find files by their names: one path a line, in order.
 
-        Ignored files and folders (`.gitignore`, `node_modules`, …) are left out.
+        Ignored files and folders (`.gitignore`, `node_modules`, …) and links are passed over; the last line says how
+        many.
 
         Args:
             pattern: Such as `**/*.py`, `src/*.{ts,tsx}` or `test_*`. Without a `/` it is for names in any folder.
@@ -124,14 +126,15 @@ class Files:
         most = min(limit, self._options.max_results)
         found: list[str] = []
         left = self._options.max_output_bytes
-        for names in walk(place, Ignores(place, self._options), self._watch()):
+        passed = Passed()
+        for names in walk(place, Ignores(place, self._options), self._watch(), passed):
             if fits("/".join(names)):
                 shown = place.child(*names).shown
                 left -= len(shown.encode()) + 1
                 if len(found) == most or left < 0:
                     return "\n".join([*found, f"(more than {len(found)}; narrow the pattern)"])
                 found.append(shown)
-        return "\n".join(found) or "(no files)"
+        return passed.behind(found, "no files")
 
     def grep(
         self,
@@ -146,8 +149,8 @@ class Files:
     ) -> str:
         r"""Search in files, line by line, for a regular expression.
 
-        Matches are shown as `path:line:text`. Ignored files and folders (`.gitignore`, `node_modules`, …) and binary
-        files are left out.
+        Matches are shown as `path:line:text`. Ignored files and folders (`.gitignore`, `node_modules`, …), links, and
+        binary and very large files are passed over; the last line says how many.
 
         Args:
             pattern: A regular expression as in Python, such as `def \w+_test\(`.

@@ -11,6 +11,7 @@ from lash_plugin_tools_files.automaton import Automaton
 from lash_plugin_tools_files.beneath import folder, opened
 from lash_plugin_tools_files.ignoring import Rules
 from lash_plugin_tools_files.options import FilesOptions
+from lash_plugin_tools_files.passed import UNTOLD, Passed
 from lash_plugin_tools_files.roots import Place, plain_name
 from lash_plugin_tools_files.watch import Watch
 from lash_plugin_tools_files.writing import TEMPORARY
@@ -70,32 +71,39 @@ class Ignores:
         return None
 
 
-def walk(start: Place, ignores: Ignores, watch: Watch) -> Generator[Parts, None, None]:
+def walk(start: Place, ignores: Ignores, watch: Watch, passed: Passed) -> Generator[Parts, None, None]:
     """The regular files below a folder, each by its names from the start on. Raises `ToolError` if there is no folder.
 
     What can't be listed by now, or lies too deep, is passed over.
     """
     with folder(start) as fd:
-        yield from _below(fd, start.parts, (), ignores, watch)
+        yield from _below(fd, start.parts, (), ignores, watch, passed)
 
 
-def _below(fd: int, start: Parts, at: Parts, ignores: Ignores, watch: Watch) -> Generator[Parts, None, None]:
+def _below(
+    fd: int, start: Parts, at: Parts, ignores: Ignores, watch: Watch, passed: Passed
+) -> Generator[Parts, None, None]:
     with os.scandir(fd) as entries:
         found = sorted(
             (each.name, each.is_dir(follow_symlinks=False), each.is_file(follow_symlinks=False)) for each in entries
         )
     for name, is_folder, is_file in found:
         watch.glance()
-        if not (is_folder or is_file) or ignores.ignored((*start, *at, name), is_folder=is_folder):
-            continue
-        if is_file:
+        if ignores.ignored((*start, *at, name), is_folder=is_folder):
+            passed.ignored += name not in UNTOLD
+        elif is_file:
             yield (*at, name)
-        elif len(at) < _DEEPEST:
+        elif not is_folder:
+            passed.linked += 1
+        elif len(at) >= _DEEPEST:
+            passed.unreadable += 1
+        else:
             try:
                 inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
             except OSError:
+                passed.unreadable += 1
                 continue
             try:
-                yield from _below(inner, start, (*at, name), ignores, watch)
+                yield from _below(inner, start, (*at, name), ignores, watch, passed)
             finally:
                 os.close(inner)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import re
 import shutil
@@ -16,7 +18,7 @@ from files_kit import RG, World, world
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from lash_hookspecs import ToolError
-from lash_plugin_tools_files import searching
+from lash_plugin_tools_files import searching, walking
 from lash_plugin_tools_files.automaton import Automaton
 from lash_plugin_tools_files.globs import matcher
 from lash_plugin_tools_files.ignoring import Rules
@@ -56,6 +58,12 @@ def project(at: World) -> None:
     (at.root / "latin.txt").write_bytes(b"caf\xe9 TODO\n")
 
 
+def found_in(said: str) -> str:
+    """What a search found, without what it passed over."""
+    said = re.sub(r"\n\(passed over[^()]*\)$", "", said)
+    return re.sub(r"; passed over[^()]*\)$", ")", said)
+
+
 # ---- glob -----------------------------------------------------------------------------------------------------------
 
 GLOBS = [
@@ -79,7 +87,7 @@ GLOBS = [
 async def test_glob(tmp_path: Path, pattern: str, found: list[str]) -> None:
     at = world(tmp_path)
     project(at)
-    assert (await at.call("glob", pattern=pattern)).split("\n") == found
+    assert found_in(await at.call("glob", pattern=pattern)).split("\n") == found
 
 
 async def test_who_names_what_is_ignored_gets_it(tmp_path: Path) -> None:
@@ -99,7 +107,7 @@ async def test_names_that_are_passed_over_may_be_patterns(
     for name in (".env", ".env.x", ".ENV.y", "id_rsa", "id_rrsa", "sub/build/a", "sub/zuild"):
         (at.root / name).parent.mkdir(exist_ok=True)
         (at.root / name).write_text("x")
-    assert await at.call("grep", pattern="x", output="files") == ".env\nid_rrsa\nsub/zuild"
+    assert found_in(await at.call("grep", pattern="x", output="files")) == ".env\nid_rrsa\nsub/zuild"
     assert await at.call("grep", pattern="x", path=".env.x") == ".env.x:1:x"
     assert await at.call("grep", pattern="x", path="sub/build") == "sub/build/a:1:x"
     with pytest.raises(ValueError, match=r"`plugin.tools-files.skip`: '\[z-a\]' is no pattern of names"):
@@ -298,7 +306,58 @@ async def test_grep(
     monkeypatch.setattr(searching, "FIRST", 0)
     at = world(tmp_path, ripgrep=ripgrep)
     project(at)
-    assert await at.call("grep", **args) == said
+    assert found_in(await at.call("grep", **args)) == said
+
+
+def passed_over(at: World) -> None:
+    """A folder of each kind that a search passes over, and one file that it doesn't."""
+    (at.root / "found.txt").write_text("TODO\n")
+    (at.root / ".gitignore").write_text("out/\n*.log\n")
+    for name in (".git/x", "out/a", "out/b", "x.log", "node_modules/m/i.js"):
+        (at.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (at.root / name).write_text("TODO\n")
+    (at.root / "image.png").write_bytes(b"\x89PNG\0 TODO")
+    (at.root / "other.bin").write_bytes(b"\0 nothing of it")
+    (at.root / "big.txt").write_text("TODO\n" * 100)
+    (at.root / "link.txt").symlink_to("found.txt")
+    (at.root / "locked").mkdir()
+    (at.root / "locked" / "x").write_text("TODO\n")
+    os.link(at.top / "outside" / "secret.txt", at.root / "twice.txt")
+
+
+async def test_grep_says_what_it_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No match in what was looked into is no "nowhere": a model took it for that."""
+    at = world(tmp_path, max_file_bytes=200)
+    passed_over(at)
+    locked = walking.os.open
+
+    def opening(name: Any, *given: Any, **more: Any) -> int:
+        if name == "locked":  # permissions hold nobody who is root
+            raise PermissionError(errno.EACCES, "locked")
+        return locked(name, *given, **more)
+
+    monkeypatch.setattr(walking.os, "open", opening)
+    over = "passed over: 3 ignored, 1 linked, 1 binary, 1 too large, 2 unreadable"
+    assert await at.call("grep", pattern="TODO", output="files") == f"found.txt\n({over})"
+    assert await at.call("grep", pattern=r"TOD\b", output="files") == f"(no matches; {over})"
+    assert await at.call("grep", pattern="TODO", path="image.png") == "(no matches; passed over: 1 binary)"
+    assert await at.call("grep", pattern="deep", path="sub") == "sub/deep.txt:1:deep"
+    assert await at.call("grep", pattern="TODO", limit=1, path="out") == (
+        "out/a:1:TODO\n(more than 1; narrow the search, or raise `limit`)"
+    )
+    assert (await at.call("glob", pattern="*.md")) == "(no files; passed over: 3 ignored, 1 linked, 1 unreadable)"
+    assert (await at.call("glob", pattern="f*")) == "found.txt\n(passed over: 3 ignored, 1 linked, 1 unreadable)"
+
+
+@needs_rg
+async def test_of_what_ripgrep_passes_over_only_a_part_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "FIRST", 0)
+    at = world(tmp_path, max_file_bytes=200, ripgrep=RG)
+    passed_over(at)
+    found = await at.call("grep", pattern="TODO", output="files", glob="*.{txt,png}")
+    assert found == "found.txt\n(passed over, at least: 1 binary)"
 
 
 BAD = [("(", "no regular expression"), ("[a--b]", r"write `\\-`"), ("", "1 to"), ("a{1,2}{3}", "multiple repeat")]
@@ -476,5 +535,5 @@ def test_ripgrep_changes_nothing(
         said = []
         for first, rg in ((0, ""), (0, RG), (1, RG), (100, RG)):
             patch.setattr(searching, "FIRST", first)
-            said.append(search(place, asked, FilesOptions(ripgrep=rg or ""), Watch(60)))
+            said.append(found_in(search(place, asked, FilesOptions(ripgrep=rg or ""), Watch(60))))
     assert len(set(said)) == 1

@@ -6,7 +6,7 @@ until it asks, the question waits for somebody (`lash pending resolve`), and the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -26,6 +26,7 @@ from lash_hookspecs.tools import (
 )
 from lash_hookspecs.values import mutable
 from lash_plugin_tools_mcp.options import ServerOptions
+from lash_plugin_tools_mcp.samples import Samples
 
 if TYPE_CHECKING:
     from lash_hookspecs.services import DirectCompletionClient
@@ -53,8 +54,7 @@ def question_key(question: Question) -> str:
 class Leg:
     """A call at a server, and the answers that are known: what it asks besides is kept in `questions`.
 
-    `samples`, `tokens`: how often a model wrote for it, and how much that was, read and written. `hold` waits for an
-    answer, where the call can be kept open for one.
+    `hold` waits for an answer, where the call can be kept open for one.
     """
 
     answers: Mapping[str, Mapping[str, Any]] = field(factory=dict)
@@ -62,19 +62,30 @@ class Leg:
     show: Callable[..., Awaitable[None]] | None = None
     progress: Callable[..., Awaitable[None]] | None = None
     questions: list[Question] = field(factory=list)
-    samples: int = 0
-    tokens: int = 0
+    samples: Samples = field(factory=Samples)
     hold: Callable[[str], Awaitable[None]] | None = None
 
     @classmethod
-    def of(cls, ctx: ToolCallContext, answers: Mapping[str, Mapping[str, Any]]) -> Leg:
+    def of(
+        cls,
+        ctx: ToolCallContext,
+        answers: Mapping[str, Mapping[str, Any]],
+        samples: Iterable[Mapping[str, Any]] = (),
+    ) -> Leg:
         """That of a running call."""
         completions = ctx.completions if ctx.services is not None else None
-        return cls(answers=answers, completions=completions, show=ctx.show, progress=ctx.progress)
+        return cls(
+            answers=answers,
+            completions=completions,
+            show=ctx.show,
+            progress=ctx.progress,
+            samples=Samples(samples),
+        )
 
     def take_over(self, other: Leg) -> None:
-        """Go on as this one, which knows more answers."""
+        """Go on as the other one, which knows more answers. What the model wrote is known here."""
         self.answers, self.questions = other.answers, other.questions
+        other.samples = self.samples
         self.completions, self.show, self.progress = other.completions, other.show, other.progress
 
     async def answer(self, question: Question, *, may_hold: bool) -> Mapping[str, Any] | None:
@@ -82,6 +93,7 @@ class Leg:
         key = question_key(question)
         if key not in self.answers:
             self.questions.append(question)
+            await self.samples.settled()  # a refusal ends the call, and what is paid for it at this moment
             if may_hold and self.hold is not None:
                 self.completions = self.show = self.progress = None  # of a step that is over
                 await self.hold(key)
@@ -138,9 +150,11 @@ async def converse(ctx: ToolCallContext, server: str, tool: str, step: str, args
     """A call in recorded steps. After a crash or a wait it is run again from its beginning, and goes by the records."""
     assert ctx.call_tool is not None
     answers: dict[str, Mapping[str, Any]] = {}
+    samples: Sequence[Mapping[str, Any]] = ()
     index = 0
     while True:
-        done = await ctx.call_tool(index, step, {"tool": tool, "arguments": args, "answers": answers})
+        known = {"answers": answers, "samples": samples}
+        done = await ctx.call_tool(index, step, {"tool": tool, "arguments": args, **known})
         outcome = done.output.outcome
         if isinstance(outcome, ToolCallFailure) and outcome.code == "unknown_after_crash":
             raise ToolError(outcome.message, code="mcp_unknown")  # that code is the step's, which is one call
@@ -148,6 +162,7 @@ async def converse(ctx: ToolCallContext, server: str, tool: str, step: str, args
             return done.output
         if "result" in outcome.value:
             return ToolCallOutput(ToolCallSuccess(outcome.value["result"], attachments=outcome.attachments))
+        samples = outcome.value["samples"]
         for question in outcome.value["questions"]:
             index += 1
             if len(answers) == MOST_QUESTIONS:

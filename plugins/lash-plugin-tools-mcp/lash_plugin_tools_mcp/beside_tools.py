@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lash_hookspecs.tools import Tool, ToolCallContext, ToolEffect, ToolManifest
 from lash_plugin_tools_mcp.results import prompt_text, resource_texts
 from lash_plugin_tools_mcp.texts import visible
-from lash_plugin_tools_mcp.tools import in_time
+from lash_plugin_tools_mcp.tools import asked
 
 if TYPE_CHECKING:
     from mcp.client import Client
@@ -51,9 +51,9 @@ class _Beside:
 
     async def call(self, ctx: ToolCallContext, args: Mapping[str, Any]) -> object:
         """Ask the server, in time; no secret is in what is returned."""
-        live = await self._connection.ready(self._connection.options.wait_s, patient=True)
-        return self._connection.redactor.value(
-            await in_time(self._connection, ctx, lambda _: self._asked(self._connection, live, args))
+        connection = self._connection
+        return connection.redactor.value(
+            await asked(connection, ctx, lambda live, _: self._asked(connection, live, args))
         )
 
     async def _asked(self, connection: Connection, live: Live, args: Mapping[str, Any]) -> object:

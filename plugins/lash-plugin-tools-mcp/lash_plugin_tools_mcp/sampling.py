@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import mcp_types as types
 
@@ -24,14 +25,17 @@ CHARS_PER_TOKEN = 4
 
 
 async def sampled(
-    connection: Connection, leg: Leg, params: types.CreateMessageRequestParams
+    connection: Connection, leg: Leg, params: types.CreateMessageRequestParams, question: str
 ) -> types.CreateMessageResult | types.ErrorData:
     """Ask the turn's model. Text only: neither images nor tools of the server's own.
 
     A call may do so `max_samples` times, and take `max_sample_tokens` by that. A refusal is told to the server, to
-    whoever watches the turn, and in the log.
+    whoever watches the turn, and in the log. What was answered to the `question` before, when this call was made for
+    the first time, is the answer.
     """
     assert leg.completions is not None  # who asks has seen to it
+    if (known := leg.samples.again(question)) is not None:
+        return _as_result(known)
     if params.tools:
         return types.ErrorData(code=types.INVALID_REQUEST, message="sampling with tools is not supported")
     messages = [_message(LlmRole.SYSTEM, params.system_prompt)] if params.system_prompt else []
@@ -42,8 +46,9 @@ async def sampled(
         text = "\n".join(block.text for block in blocks if isinstance(block, types.TextContent))
         messages.append(_message(LlmRole.ASSISTANT if each.role == "assistant" else LlmRole.USER, text))
     size = _estimate(messages)
-    left = connection.options.max_sample_tokens - leg.tokens - size
+    left = connection.options.max_sample_tokens - leg.samples.tokens - size
     if refusal := _refusal(connection, leg, left):
+        await leg.samples.settled()  # the refusal may end the call, and what is paid for it at this moment
         log.warning("%s: %s", connection, refusal)
         if leg.show is not None:
             await leg.show("sampling_refused", {"server": connection.name, "reason": refusal})
@@ -55,26 +60,31 @@ async def sampled(
         stop_sequences=tuple(params.stop_sequences or ()),
     )
     asked = LlmRequest(model="", messages=messages, generation=generation)
-    leg.samples += 1  # also one that comes to nothing: it may have been paid
-    leg.tokens += size + most  # until it is known: a server may ask for several at once
+    key, sample = leg.samples.begin(question, size + most)  # also one that comes to nothing: it may have been paid
     try:
-        done = await leg.completions.complete(asked, source=f"mcp:{connection.name}")
+        done = await leg.completions.complete(asked, key=key, source=f"mcp:{connection.name}")
     except LlmCallFailed as error:
-        return types.ErrorData(code=types.INTERNAL_ERROR, message=f"the model could not be asked: {error}")
-    if not done.usage.at_least:
-        leg.tokens += done.usage.total - size - most
-    cut = done.response.terminal_reason is LlmTerminalReason.OUTPUT_LIMIT
-    return types.CreateMessageResult(
-        role="assistant",
-        content=types.TextContent(type="text", text=done.text),
-        model="lash",
-        stop_reason="maxTokens" if cut else "endTurn",
-    )
+        sample.answer = {"error": f"the model could not be asked: {error}"}
+    else:
+        if not done.usage.at_least:
+            sample.tokens = done.usage.total
+        cut = done.response.terminal_reason is LlmTerminalReason.OUTPUT_LIMIT
+        sample.answer = {"text": done.text, "stop_reason": "maxTokens" if cut else "endTurn"}
+    finally:
+        leg.samples.end()
+    return _as_result(sample.answer)
+
+
+def _as_result(answer: Mapping[str, Any]) -> types.CreateMessageResult | types.ErrorData:
+    if "error" in answer:
+        return types.ErrorData(code=types.INTERNAL_ERROR, message=answer["error"])
+    content = types.TextContent(type="text", text=answer["text"])
+    return types.CreateMessageResult(role="assistant", content=content, model="lash", stop_reason=answer["stop_reason"])
 
 
 def _refusal(connection: Connection, leg: Leg, left: int) -> str:
     options = connection.options
-    if leg.samples >= options.max_samples:
+    if leg.samples.count >= options.max_samples:
         return f"a call may ask the model {options.max_samples} times (`max_samples`), and it did"
     if left <= 0:
         most = f"{options.max_sample_tokens:,} tokens of the model (`max_sample_tokens`)"

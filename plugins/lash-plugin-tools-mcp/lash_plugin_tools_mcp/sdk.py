@@ -18,6 +18,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from lash_hookspecs.tools import ToolCallContext, ToolError, ToolFailureClass
+from lash_plugin_tools_mcp.asking import question_key
 from lash_plugin_tools_mcp.connection import Live
 from lash_plugin_tools_mcp.ends import TOO_LARGE, UNREADABLE
 from lash_plugin_tools_mcp.http import http
@@ -222,15 +223,16 @@ def _sampling(connection: Connection) -> Any:
         leg = connection.desk.leg
         if leg is None or leg.completions is None:
             return _refused("nothing is called that could ask a model")
+        asked = params.model_dump(mode="json", by_alias=True, exclude_none=True)
+        question = {"kind": "sampling", **connection.redactor.value(asked)}
         if connection.options.sampling == "ask":
-            asked = params.model_dump(mode="json", by_alias=True, exclude_none=True)
             may_hold = context.session.protocol_version not in MODERN_PROTOCOL_VERSIONS
-            said = await leg.answer({"kind": "sampling", **connection.redactor.value(asked)}, may_hold=may_hold)
+            said = await leg.answer(question, may_hold=may_hold)
             if said is None or said.get("action") != "accept":
                 return _refused("a person is asked" if said is None else "a person has declined")
         if leg.completions is None:
             return _refused("nothing is called that could ask a model")
-        return await sampled(connection, leg, params)
+        return await sampled(connection, leg, params, question_key(question))
 
     return sample
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     import mcp_types as types
     from mcp.client import Client
 
-    from lash_plugin_tools_mcp.connection import Connection
+    from lash_plugin_tools_mcp.connection import Connection, Live
 
-__all__ = ["McpTool", "StepTool", "tools_of"]
+__all__ = ["McpTool", "StepTool", "asked", "tools_of"]
 
 TELL_EVERY_S = 0.1
 """Progress is told so often at most: a server may send thousands a second."""
@@ -85,14 +85,14 @@ class StepTool:
 
     async def call(self, ctx: ToolCallContext, args: Mapping[str, Any]) -> object:
         """Call the server with the answers that are known."""
-        leg = Leg.of(ctx, args["answers"])
+        leg = Leg.of(ctx, args["answers"], args["samples"])
         try:
             output = await called(self._connection, ctx, args["tool"], args["arguments"], leg, parks=True)
         except ToolError:
             if not leg.questions:
                 raise
         if leg.questions:  # whatever it said then: it had no answer
-            return {"questions": leg.questions}
+            return {"questions": leg.questions, "samples": leg.samples.plain()}
         assert output is not None  # it has ended, then
         if not isinstance(output.outcome, ToolCallSuccess):
             return output
@@ -162,28 +162,42 @@ def _timer(connection: Connection) -> Timer:
 async def _called(
     connection: Connection, ctx: ToolCallContext, tool: str, args: Mapping[str, Any], leg: Leg, timer: Timer
 ) -> types.CallToolResult:
-    from lash_plugin_tools_mcp.sdk import SessionGone, call_tool
+    from lash_plugin_tools_mcp.sdk import call_tool
+
+    return await asked(connection, leg, lambda live, told: call_tool(connection, live, tool, args, ctx, told), timer)
+
+
+T = TypeVar("T")
+
+
+async def asked(
+    connection: Connection, row: Row, request: Callable[[Live, Progress], Awaitable[T]], timer: Timer | None = None
+) -> T:
+    """What the server answers, in time; asked again if it knows no session any more. Raises `ToolError`."""
+    from lash_plugin_tools_mcp.sdk import SessionGone
 
     live = await connection.ready(connection.options.wait_s, patient=True)
     try:
-        call = partial(call_tool, connection, live, tool, args, ctx)
-        result: types.CallToolResult = await in_time(connection, leg, call, timer)
-    except SessionGone:  # it refused the call, since it is another process by now: nothing was done
+        return await in_time(connection, row, partial(request, live), timer)
+    except SessionGone:  # it refused the request, since it is another process by now: nothing was done
         live.end.tell("the server forgot the session")
         live = await connection.ready(connection.options.wait_s, patient=True)
-        call = partial(call_tool, connection, live, tool, args, ctx)
-        result = await in_time(connection, leg, call, timer)
-    return result
+        return await in_time(connection, row, partial(request, live), timer)
 
 
-class _Row(Protocol):
+Progress = Callable[[float, float | None, str | None], Awaitable[None]]
+
+
+class Row(Protocol):
     """Where progress is told, if anywhere."""
 
     @property
     def progress(self) -> Callable[..., Awaitable[None]] | None: ...
 
 
-async def in_time(connection: Connection, row: _Row, call: Any, timer: Timer | None = None) -> Any:
+async def in_time(
+    connection: Connection, row: Row, call: Callable[[Progress], Awaitable[T]], timer: Timer | None = None
+) -> T:
     """What a call returns, unless the server is silent for too long, or it takes too long in all, progress or not."""
     options, timer = connection.options, timer or _timer(connection)
     told = anyio.current_time()

@@ -11,12 +11,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from attrs import evolve
+
 from lash_hookspecs.messages import Message, PartKind
 from lash_hookspecs.values import frozen
 
 __all__ = ["Lost", "commands_told_of", "notice"]
 
 _FIRST = re.compile(r"(sh-[0-9a-f]{8}): ([^\n]*)\n?")
+_NOTE = "\n\n[Note: these commands of this session ended with the process of lash that had started them"
+_NAMED = re.compile(r"^- (sh-[0-9a-f]{8})\b", re.MULTILINE)
+_MORE = re.compile(r"^- … and \d+ more\]$", re.MULTILINE)
+_NOTES = ("shell", "shell_start", "shell_list")
 _TELL = ("shell_start", "shell_read", "shell_write", "shell_stop", "shell_signal")
 _MOST = 8
 _LAST_CHARS = 500
@@ -24,12 +30,16 @@ _LAST_CHARS = 500
 
 @frozen(kw_only=True)
 class Lost:
-    """A command, as the model last heard of it: `how` it was, and the `last` that it had printed."""
+    """A command, as the model last heard of it: `how` it was, and the `last` that it had printed.
+
+    `told`: it was also told that the command ended with its process.
+    """
 
     id: str
     command: str
     how: str
     last: str
+    told: bool = False
 
     @property
     def ran(self) -> bool:
@@ -48,6 +58,9 @@ def commands_told_of(messages: Iterable[Message]) -> dict[str, Lost]:
     """The commands that go on of which results of tools tell, by their ids, in the order in which they were started."""
     found: dict[str, Lost] = {}
     for tool, args, text in _results(messages):
+        text, _, note = text.partition(_NOTE) if tool in _NOTES else (text, "", "")
+        for id in _named(note, found):
+            found[id] = evolve(found[id], told=True)
         first = _FIRST.match(text) if tool in _TELL else None
         if first is None:
             continue
@@ -65,16 +78,25 @@ def commands_told_of(messages: Iterable[Message]) -> dict[str, Lost]:
     return found
 
 
-def notice(lost: Iterable[Lost]) -> str:
-    """What a model is told of commands that it believes to run; nothing if there are none."""
-    names = [f"- {each}" for each in lost if each.ran]
+def _named(note: str, known: Mapping[str, Lost]) -> list[str]:
+    """The commands that a note tells of: it names the latest, and stands for those before them."""
+    named = [id for id in _NAMED.findall(note) if id in known]
+    if not named or not _MORE.search(note):
+        return named
+    before = list(known)[: list(known).index(named[0])]
+    return [*before, *named]
+
+
+def notice(lost: Iterable[Lost], *, again: bool = False) -> str:
+    """What a model is told of commands that it believes to run; nothing if there are none.
+
+    `again`: also of those of which it was told in this conversation.
+    """
+    names = [f"- {each}" for each in lost if each.ran and (again or not each.told)]
     if not names:
         return ""
     more = f"\n- … and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    said = (
-        "commands of this session ended with the process of lash that had started them, and can't be reached any more"
-    )
-    return f"[Note: these {said}:\n" + "\n".join(names[-_MOST:]) + more + "]"
+    return f"{_NOTE}, and can't be reached any more:\n" + "\n".join(names[-_MOST:]) + more + "]"
 
 
 def _results(messages: Iterable[Message]) -> Iterator[tuple[str, Mapping[str, Any], str]]:

@@ -182,9 +182,9 @@ class Shell:
         commands = self._commands(ctx)
         if ctx.session_id in commands.looked and not again:
             return text
-        said = notice((await self._lost(ctx)).values())
+        said = notice((await self._lost(ctx)).values(), again=again)
         commands.looked.add(ctx.session_id)
-        return f"{text}\n\n{said}" if said else text
+        return f"{text}{said}"
 
     async def _lost(self, ctx: ToolCallContext) -> dict[str, Lost]:
         """The commands that the conversation tells of, and that aren't this process's."""

@@ -18,6 +18,10 @@ from shell_kit import open_shell
 from lash_framework.testing import call
 from lash_hookspecs import (
     ConfigurationError,
+    Message,
+    MessageRole,
+    Part,
+    PartKind,
     PluginError,
     PluginInfo,
     PluginSurface,
@@ -207,6 +211,53 @@ async def test_who_goes_on_elsewhere_is_told_which_commands_died_and_what_they_s
     assert second.value == "exit code 0\nagain", "once is enough"
     assert (read.code, "up at 8080" in read.message) == ("command_lost", True)
     assert listed.value.startswith("(no commands)\n\n[Note: ")
+
+
+@beside_a_mode
+async def test_of_a_lost_command_the_model_is_told_once_however_many_processes_follow(
+    lash_host: Any, tmp_path: Path
+) -> None:
+    """Each further process told of all of them anew. Who asks for a list has all of them."""
+    steps: list[Any] = []
+
+    def says(request: Any) -> Any:
+        return steps.pop(0)
+
+    more: dict[str, Any] = {"store": f"sqlite:///{tmp_path}/lash.db", "says": says, "mode": "shell"}
+
+    async def process(*given: Any) -> list[Any]:
+        steps[:] = [*given, "Done."]
+        async with lash_host("tools-shell", toml=toml(tmp_path), **more) as host:
+            turn = await host.run("Go", session="s")
+        return [each.output.outcome.value for each in turn.tool_calls]
+
+    many = [call("shell_start", command=f"exec sleep {1000 + number}", wait_s=0) for number in range(10)]
+    await process(*many)
+    told, quiet = await process(call("shell", command="echo on"), call("shell_start", command="sleep 3000", wait_s=0))
+    assert told.count("\n- sh-") == 8
+    assert told.endswith("\n- … and 2 more]")
+    assert "[Note" not in quiet
+    (next_one,) = await process(call("shell", command="echo on"))
+    assert next_one.count("\n- sh-") == 1, "of the one that the second process had started"
+    assert "sleep 3000" in next_one
+    last, listed = await process(call("shell", command="echo on"), call("shell_list"))
+    assert last == "exit code 0\non"
+    assert listed.endswith("\n- … and 3 more]")
+
+
+def test_a_note_is_no_output_of_the_command_that_it_is_told_with() -> None:
+    from lash_plugin_tools_shell.lost import Lost, commands_told_of, notice
+
+    gone = Lost(id="sh-00000001", command="serve", how="running", last="up")
+    part = Part(
+        id="m.p0",
+        kind=PartKind.TOOL_RESULT,
+        content=f"sh-00000002: running; output from byte 0 to 5\nhello{notice([gone])}",
+        tool_call_id="c",
+        tool_name="shell_start",
+    )
+    found = commands_told_of([Message(id="m", role=MessageRole.USER, parts=(part,))])
+    assert {id: each.last for id, each in found.items()} == {"sh-00000002": "hello"}
 
 
 # ---- output ---------------------------------------------------------------------------------------------------------
