@@ -148,6 +148,29 @@ async def goes_on(lash: Lash, turn_id: str = "t", session: str = "s") -> Any:
     return await (await lash.session(session, recover=False)).run("go", turn_id=turn_id)
 
 
+DEAR = """
+[plugin.approval]
+default = "allow"
+
+[[plugin.approval.rules]]
+name = "dear"
+decide = "ask"
+spent_above = 1
+
+[models."test:model"]
+prices = { as_of = "never" }
+"""
+
+
+async def test_a_session_whose_price_nobody_knows_may_be_dear(tmp_path: Path) -> None:
+    """A model without a price was free: the rule never asked, whatever the session had cost."""
+    async with World(tmp_path, DEAR).open([Call("act", {})]) as lash:
+        turn = await (await lash.session("s")).run("go", turn_id="first")
+        assert (turn.cost.picodollars, turn.cost.at_least) == (0, True)
+        (asked,) = await waits(lash, "second")
+        assert asked.said == "May `act` of plugin `application` be called? Rule `dear` asks."
+
+
 def codes(turn: Any) -> list[Any]:
     return [getattr(each.output.outcome, "code", "ok") for each in turn.tool_calls]
 
