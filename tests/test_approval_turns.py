@@ -128,7 +128,7 @@ class World:
         def lash_trace_sinks() -> list[Any]:
             return [self]
 
-        settings = load_settings(env={}, cwd=self.folder, sets=["store_options.synchronous=normal"])
+        settings = load_settings(self.folder / "lash.toml", env={}, sets=["store_options.synchronous=normal"])
         found = [plugin("watch", lash_trace_sinks), *plugins]
         return agent(script, store=store, mode="careful", tools=self.tools(), plugins=found, settings=settings)
 
@@ -694,7 +694,7 @@ async def test_a_crash_anywhere_loses_no_decision(tmp_path: Path) -> None:
 async def test_an_option_that_doesnt_fit_is_refused_by_name(text: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "lash.toml").write_text(f"{MODE}[plugin.approval]\n{text}\n")
     with pytest.raises(ConfigurationError, match="approval") as refused:
-        async with agent([], settings=load_settings(env={}, cwd=tmp_path), mode="careful"):
+        async with agent([], settings=load_settings(tmp_path / "lash.toml", env={}), mode="careful"):
             pass
     assert says in str(refused.value)
 
@@ -794,7 +794,7 @@ def test_without_a_terminal_lash_run_says_how_to_answer_and_any_process_may(lash
 
 
 BY_A_COMMAND = """
-KEEP="LASH_STORE=$LASH_STORE XDG_STATE_HOME=$XDG_STATE_HOME"
+KEEP="LASH_STORE=$LASH_STORE LASH_TRUSTED=$LASH_TRUSTED XDG_STATE_HOME=$XDG_STATE_HOME"
 {lash} pending answer {key} allow
 {lash} pending resolve {key} --result 1
 {lash} actions call plan_disable --session s --mode both
@@ -821,7 +821,7 @@ async def test_a_models_command_answers_no_question(lash: Cli, anyio_backend: st
     assert lash.run("run", "go", "--session", "s", *RUN).code == 3
     asked = lash.run("pending", "list", "--json").object
     os.mkfifo(lash.folder / "gate")
-    env = {name: value for name, value in lash.env().items() if name.startswith(("XDG_", "LASH_STORE"))}
+    env = {name: value for name, value in lash.env().items() if name.startswith(("XDG_", "LASH_"))}
     run = {"lash": f"{sys.executable} -m lash_framework.cli", "python": sys.executable, "run": " ".join(RUN)}
     place = Place(ShellOptions(roots=(str(lash.folder),), env=env))
     command = Command(place, BY_A_COMMAND.format(key=asked[0]["key"], **run), pty=False)
