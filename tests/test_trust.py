@@ -144,7 +144,9 @@ def test_a_link_to_a_trusted_file_is_another_file(tmp_path: Path) -> None:
     assert load_settings(env={}, cwd=tmp_path / "door").plugin
 
 
-def test_a_file_that_is_named_is_believed_and_so_are_folders_in_the_environment(tmp_path: Path) -> None:
+def test_a_file_that_is_named_is_believed_and_so_are_folders_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "project").mkdir()
     file = tmp_path / "project" / "lash.toml"
     file.write_text(SERVER)
@@ -152,7 +154,8 @@ def test_a_file_that_is_named_is_believed_and_so_are_folders_in_the_environment(
     assert load_settings(env={"LASH_CONFIG": str(file)}).plugin
     assert found(file.parent, SERVER, LASH_TRUSTED=str(tmp_path)).plugin
     assert found(file.parent, SERVER, LASH_TRUSTED=f"/nowhere{os.pathsep}{file.parent}").warnings == ()
-    for other in ("/nowhere", str(tmp_path / "proj"), ""):
+    monkeypatch.chdir(file.parent)
+    for other in ("/nowhere", str(tmp_path / "proj"), "", ".", f":{os.pathsep}"):
         with pytest.raises(UntrustedSettings):
             found(file.parent, SERVER, LASH_TRUSTED=other)
 

@@ -34,7 +34,7 @@ __all__ = [
 log = logging.getLogger("lash.settings")
 
 VARIABLE = "LASH_TRUSTED"
-"""Folders whose files are all trusted, as for containers and tests; separated as those of `PATH` are."""
+"""Folders, by absolute paths, whose files are all trusted, as for containers and tests; separated as in `PATH`."""
 
 _VERSION = 1
 _LARGEST = 1024 * 1024
@@ -130,8 +130,9 @@ def _kept_in(file: Path) -> Path:
 
 def _is_below(file: Path, folders: str) -> bool:
     place = file.parent.resolve()
-    named = [Path(each).expanduser().resolve() for each in folders.split(os.pathsep) if each]
-    return any(place.is_relative_to(each) for each in named)
+    named = [Path(each).expanduser() for each in folders.split(os.pathsep)]
+    # One that is relative would trust wherever somebody is.
+    return any(place.is_relative_to(each.resolve()) for each in named if each.is_absolute())
 
 
 def _is_new_database(file: Path, reach: Reach) -> bool:

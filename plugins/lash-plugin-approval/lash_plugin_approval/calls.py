@@ -14,16 +14,16 @@ from urllib.parse import unquote
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
-from lash_plugin_approval.patterns import name_fits, path_fits
+from lash_plugin_approval.patterns import fits_plain, name_matcher, path_fits, plain
 
 __all__ = [
     "MOST_DEEP",
     "MOST_PLACES",
     "Facts",
+    "Lines",
     "Place",
     "is_too_deep",
     "leaves",
-    "lines",
     "place_of",
     "places",
     "readings_of",
@@ -112,20 +112,32 @@ def _members(value: Any) -> Iterable[Any]:
     return value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else ()
 
 
-def lines(found: Mapping[str, str], name: str) -> Iterator[str]:
-    """What an argument may say, read widely, by the leaves of a call.
+class Lines:
+    """What arguments may say, read widely, by the leaves of a call; each is looked at once for all rules.
 
-    That is each leaf of this name at any depth, each one in a table or array of this name, and what is in that as one
-    line: a command is the same whether it is a text or an array of words.
+    An argument of a name is each leaf of it at any depth, each one in a table or array of it, and what is in that as
+    one line: a command is the same whether it is a text or an array of words.
     """
-    rows: dict[str, list[str]] = {}
-    for leaf, text in found.items():
-        parts = _PART.findall(leaf) or [""]
-        for size in range(1, len(parts) + 1):
-            rows.setdefault(".".join(parts[:size]), []).append(text)
-    for at, texts in rows.items():
-        if name_fits(name, at):
-            yield " ".join(texts)
+
+    def __init__(self, found: Mapping[str, str]) -> None:
+        rows: dict[str, list[str]] = {}
+        for leaf, text in found.items():
+            parts = _PART.findall(leaf) or [""]
+            for size in range(1, len(parts) + 1):
+                rows.setdefault(".".join(parts[:size]), []).append(text)
+        self._rows = [(plain(name.replace("\\", "")), texts) for name, texts in rows.items()]
+        self._lines: dict[int, str] = {}
+
+    def fit(self, name: str, pattern: str) -> bool:
+        """Whether an argument of this name, which is a pattern, fits a pattern."""
+        names = name_matcher(plain(name))
+        return any(names.fits(at) and fits_plain(pattern, self._line(no)) for no, (at, _) in enumerate(self._rows))
+
+    def _line(self, no: int) -> str:
+        line = self._lines.get(no)
+        if line is None:
+            line = self._lines[no] = plain(" ".join(self._rows[no][1]))
+        return line
 
 
 def _absolute(path: str, root: str) -> str:

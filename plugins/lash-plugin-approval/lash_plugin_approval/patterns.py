@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from lash_hookspecs.automaton import Automaton, Exactly, Many, Maybe, One, Piece
 
-__all__ = ["fits", "name_fits", "path_fits", "plain"]
+__all__ = ["fits", "fits_plain", "name_matcher", "path_fits", "plain"]
 
 
 def _in_a_command(character: str) -> bool:
@@ -39,7 +39,12 @@ def fits(pattern: str, text: str, *, narrow: bool) -> bool:
     """Whether the pattern fits the whole text."""
     if narrow:
         return bool(text_matcher(pattern, narrow=True).fits(text))
-    return bool(text_matcher(plain(pattern), narrow=False).fits(plain(text)))
+    return fits_plain(pattern, plain(text))
+
+
+def fits_plain(pattern: str, text: str) -> bool:
+    """Whether it fits, widely, a text that is plain already."""
+    return bool(text_matcher(plain(pattern), narrow=False).fits(text))
 
 
 def path_fits(pattern: str, path: str, *, narrow: bool) -> bool:
@@ -47,11 +52,6 @@ def path_fits(pattern: str, path: str, *, narrow: bool) -> bool:
     if narrow:
         return bool(path_matcher(pattern).fits(path))
     return bool(path_matcher(plain(pattern)).fits(plain(path)))
-
-
-def name_fits(pattern: str, name: str) -> bool:
-    """Whether an argument of this name is one that the pattern means, widely: it, one in it, or one of this name."""
-    return bool(_name_matcher(plain(pattern)).fits(plain(name.replace("\\", ""))))
 
 
 @lru_cache(maxsize=1024)
@@ -74,7 +74,8 @@ def path_matcher(pattern: str) -> Automaton[str]:
 
 
 @lru_cache(maxsize=1024)
-def _name_matcher(pattern: str) -> Automaton[str]:
+def name_matcher(pattern: str) -> Automaton[str]:
+    """What a plain pattern of names of arguments means widely: those, within any other one, and what is in them."""
     return Automaton([[Maybe((_ANY, Exactly("."))), *_text(pattern, None), Maybe((Exactly("."), _ANY))]])
 
 

@@ -9,7 +9,7 @@ from attrs import asdict
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
-from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, is_too_deep, lines, place_of, readings_of
+from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, Lines, is_too_deep, place_of, readings_of
 from lash_plugin_approval.options import ApprovalOptions, Decision, Rule
 from lash_plugin_approval.patterns import fits, plain
 from lash_plugin_approval.project import FOLDER, kept_in
@@ -96,17 +96,19 @@ def _names_own(options: ApprovalOptions, facts: Facts) -> bool:
 def fitting(options: ApprovalOptions, facts: Facts) -> list[tuple[str, Rule]]:
     """All rules that fit, by name."""
     numbered = [(each.name or f"rule {at}", each) for at, each in enumerate(options.rules, 1)]
-    return [(name, each) for name, each in [*numbered, (PASSES_ON.name, PASSES_ON)] if _fits(each, options, facts)]
+    lines = Lines(facts.leaves if any(each.args and each.decide != "allow" for each in options.rules) else {})
+    known = [*numbered, (PASSES_ON.name, PASSES_ON)]
+    return [(name, each) for name, each in known if _fits(each, options, facts, lines)]
 
 
-def _fits(rule: Rule, options: ApprovalOptions, facts: Facts) -> bool:
+def _fits(rule: Rule, options: ApprovalOptions, facts: Facts, lines: Lines) -> bool:
     narrow = rule.decide == "allow"
     return (
         fits(rule.tool, facts.tool, narrow=narrow)
         and fits(rule.owner, facts.owner, narrow=narrow)
         and rule.effect in ("", facts.effect)
         and (rule.spent_above is None or _has_spent(rule.spent_above, facts, narrow))
-        and (not rule.args or _args_fit(rule, facts, narrow))
+        and (not rule.args or _args_fit(rule, facts, lines))
         and (not rule.path or _paths_fit(rule, options, facts, narrow))
     )
 
@@ -116,13 +118,10 @@ def _has_spent(dollars: float, facts: Facts, narrow: bool) -> bool:
     return facts.spent >= dollars or (facts.at_least and not narrow)
 
 
-def _args_fit(rule: Rule, facts: Facts, narrow: bool) -> bool:
+def _args_fit(rule: Rule, facts: Facts, lines: Lines) -> bool:
     """Every pattern fits an argument; where that allows, every argument has a pattern, and all of its patterns fit."""
-    if not narrow:
-        return all(
-            any(fits(pattern, each, narrow=False) for each in lines(facts.leaves, key))
-            for key, pattern in rule.args.items()
-        )
+    if rule.decide != "allow":
+        return all(lines.fit(key, pattern) for key, pattern in rule.args.items())
     for key, pattern in rule.args.items():
         named = [text for name, text in facts.leaves.items() if fnmatchcase(name, key)]
         if not named or not all(fits(pattern, each, narrow=True) for each in named):
