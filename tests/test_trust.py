@@ -207,6 +207,11 @@ def test_a_database_that_isnt_there_yet_needs_no_trust_and_is_ones_own_then(tmp_
     assert found(tmp_path, STORE).store.endswith("agent.db")
 
 
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_always_new(url: str, tmp_path: Path) -> None:
+    assert found(tmp_path, f'store = "{url}"').store == url
+
+
 @pytest.mark.parametrize("name", ["agent.db", "agent.db-wal", "agent.db-journal"])
 def test_a_database_that_came_along_is_not_believed(name: str, tmp_path: Path) -> None:
     """It may hold a turn whose calls are allowed already, and go on with it."""

@@ -136,7 +136,9 @@ def _is_below(file: Path, folders: str) -> bool:
 
 
 def _is_new_database(file: Path, reach: Reach) -> bool:
-    """Whether the setting names a database beside the file, and there is none yet, nor what one had left."""
+    """Whether the setting names one in memory, or beside the file where there is none yet, nor what one had left."""
+    if reach.path == ("store",) and reach.value in ("sqlite://", "sqlite:///:memory:"):
+        return True
     named = re.fullmatch(r"sqlite:///(\w[\w.-]*)", str(reach.value)) if reach.path == ("store",) else None
     if named is None:
         return False
