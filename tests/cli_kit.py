@@ -71,7 +71,8 @@ class Cli:
             key: value for key, value in os.environ.items() if not key.startswith(("LASH_", "OPENAI_", "XDG_", "COV_"))
         }
         homes = {f"XDG_{kind}_HOME": str(self.folder / kind.lower()) for kind in ("DATA", "STATE", "CONFIG", "CACHE")}
-        return {**kept, **homes, "LASH_STORE": self.store, "TERM": "xterm", "COLUMNS": "200", **(more or {})}
+        ours = {"LASH_STORE": self.store, "LASH_TRUSTED": str(self.folder)}
+        return {**kept, **homes, **ours, "TERM": "xterm", "COLUMNS": "200", **(more or {})}
 
     def command(self, *args: str) -> list[str]:
         return [sys.executable, "-m", "lash_framework.cli", *args]

@@ -313,6 +313,7 @@ def environment(folder: Path, base_url: str) -> dict[str, str]:
         "XDG_STATE_HOME": str(
             folder.with_name(f"{folder.name}-state")
         ),  # what is approved is kept outside of a project
+        "LASH_TRUSTED": str(folder),  # the reader has answered the question about their own `lash.toml`
         "OPENAI_BASE_URL": base_url,
         "OPENAI_API_KEY": "key-of-the-reader",
         "PYTHONWARNINGS": WARNINGS,

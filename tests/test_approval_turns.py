@@ -128,7 +128,7 @@ class World:
         def lash_trace_sinks() -> list[Any]:
             return [self]
 
-        settings = load_settings(env={}, cwd=self.folder, sets=["store_options.synchronous=normal"])
+        settings = load_settings(self.folder / "lash.toml", env={}, sets=["store_options.synchronous=normal"])
         found = [plugin("watch", lash_trace_sinks), *plugins]
         return agent(script, store=store, mode="careful", tools=self.tools(), plugins=found, settings=settings)
 
@@ -146,6 +146,29 @@ async def waits(lash: Lash, turn_id: str = "t", session: str = "s") -> list[Any]
 
 async def goes_on(lash: Lash, turn_id: str = "t", session: str = "s") -> Any:
     return await (await lash.session(session, recover=False)).run("go", turn_id=turn_id)
+
+
+DEAR = """
+[plugin.approval]
+default = "allow"
+
+[[plugin.approval.rules]]
+name = "dear"
+decide = "ask"
+spent_above = 1
+
+[models."test:model"]
+prices = { as_of = "never" }
+"""
+
+
+async def test_a_session_whose_price_nobody_knows_may_be_dear(tmp_path: Path) -> None:
+    """A model without a price was free: the rule never asked, whatever the session had cost."""
+    async with World(tmp_path, DEAR).open([Call("act", {})]) as lash:
+        turn = await (await lash.session("s")).run("go", turn_id="first")
+        assert (turn.cost.picodollars, turn.cost.at_least) == (0, True)
+        (asked,) = await waits(lash, "second")
+        assert asked.said == "May `act` of plugin `application` be called? Rule `dear` asks."
 
 
 def codes(turn: Any) -> list[Any]:
@@ -671,7 +694,7 @@ async def test_a_crash_anywhere_loses_no_decision(tmp_path: Path) -> None:
 async def test_an_option_that_doesnt_fit_is_refused_by_name(text: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "lash.toml").write_text(f"{MODE}[plugin.approval]\n{text}\n")
     with pytest.raises(ConfigurationError, match="approval") as refused:
-        async with agent([], settings=load_settings(env={}, cwd=tmp_path), mode="careful"):
+        async with agent([], settings=load_settings(tmp_path / "lash.toml", env={}), mode="careful"):
             pass
     assert says in str(refused.value)
 
@@ -771,7 +794,7 @@ def test_without_a_terminal_lash_run_says_how_to_answer_and_any_process_may(lash
 
 
 BY_A_COMMAND = """
-KEEP="LASH_STORE=$LASH_STORE XDG_STATE_HOME=$XDG_STATE_HOME"
+KEEP="LASH_STORE=$LASH_STORE LASH_TRUSTED=$LASH_TRUSTED XDG_STATE_HOME=$XDG_STATE_HOME"
 {lash} pending answer {key} allow
 {lash} pending resolve {key} --result 1
 {lash} actions call plan_disable --session s --mode both
@@ -798,7 +821,7 @@ async def test_a_models_command_answers_no_question(lash: Cli, anyio_backend: st
     assert lash.run("run", "go", "--session", "s", *RUN).code == 3
     asked = lash.run("pending", "list", "--json").object
     os.mkfifo(lash.folder / "gate")
-    env = {name: value for name, value in lash.env().items() if name.startswith(("XDG_", "LASH_STORE"))}
+    env = {name: value for name, value in lash.env().items() if name.startswith(("XDG_", "LASH_"))}
     run = {"lash": f"{sys.executable} -m lash_framework.cli", "python": sys.executable, "run": " ".join(RUN)}
     place = Place(ShellOptions(roots=(str(lash.folder),), env=env))
     command = Command(place, BY_A_COMMAND.format(key=asked[0]["key"], **run), pty=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -267,7 +268,8 @@ def test_doctor_finds_nothing_where_nothing_is_wrong(lash: Cli) -> None:
     assert not (lash.folder / "test.db").exists(), "a look makes nothing"
     lash.run("run", "hi")
     there = {each["check"]: each for each in lash.run("doctor", "--json").object}
-    assert there["store"]["found"] == f"{lash.folder / 'test.db'}: 1 session"
+    said = re.escape(f"{lash.folder / 'test.db'}: 1 session, can be written, ")
+    assert re.fullmatch(rf"{said}\d+\.\d GB free", there["store"]["found"])
     assert found["model"]["found"].startswith("scripted:demo")
     assert "lash-framework" in found["packages"]["found"]
 
@@ -324,6 +326,30 @@ def test_doctor_looks_at_the_options_of_all_plugins(lash: Cli) -> None:
         "lash.toml", "mode = 'careful'\n[modes.careful]\nextends = 'standard'\nplugins = ['plan']\n[plugin.plan]\nx = 1"
     )
     assert lash.run("doctor").out.count("unknown setting `plugin.plan.x`") == 1
+
+
+def test_doctor_writes_to_the_store_to_see_whether_it_can_be_written(lash: Cli) -> None:
+    """It opened one on a full disk, read its sessions, and called it ok; the next turn was lost."""
+    lash.run("run", "hi")
+    pages = sqlite3.connect(lash.folder / "test.db").execute("PRAGMA page_count").fetchone()[0]
+    done = lash.run("doctor", "--json", "--set", f"store_options.max_page_count={pages}")
+    (store,) = [each for each in done.object if each["check"] == "store"]
+    assert (done.code, store["state"]) == (1, "broken")
+    assert "full" in store["found"]
+    before = sqlite3.connect(lash.folder / "test.db").execute("SELECT count(*) FROM sessions").fetchone()
+    assert lash.run("doctor").code == 0
+    assert sqlite3.connect(lash.folder / "test.db").execute("SELECT count(*) FROM sessions").fetchone() == before
+
+
+def test_doctor_notes_that_there_is_little_room(
+    lash: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lash.run("run", "hi")
+    monkeypatch.setattr("lash_framework.cli.doctor.LITTLE_BYTES", 10**18)
+    done = lash.here(monkeypatch, capsys, "doctor", "--json")
+    (store,) = [each for each in done.object if each["check"] == "store"]
+    assert (done.code, store["state"]) == (0, "note")
+    assert "make room" in store["remedy"]
 
 
 def test_doctor_tells_what_plugins_found_of_this_machine(lash: Cli) -> None:

@@ -66,7 +66,7 @@ class World:
             return Reply(text="", tool_calls=list(rounds[asked])) if asked < len(rounds) else Reply(text="Done.")
 
         (self.folder / "lash.toml").write_text(TOML.format(start=str(self.start).lower()) + self.more)
-        settings = load_settings(env={}, cwd=self.folder, sets=["store_options.synchronous=normal"])
+        settings = load_settings(self.folder / "lash.toml", env={}, sets=["store_options.synchronous=normal"])
         return agent(script, store=store, mode=mode, tools=[look, write], settings=settings)
 
 

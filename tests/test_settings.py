@@ -64,7 +64,8 @@ def value_of(settings: Settings, path: str) -> object:
 
 def load(folder: Path, toml: str = "", **options: object) -> Settings:
     (folder / "lash.toml").write_text(toml, encoding="utf-8")
-    return load_settings(**{"cwd": folder, "env": {}, **options})  # type: ignore[arg-type]  # as a caller writes it
+    env = {"LASH_TRUSTED": str(folder), **options.pop("env", {})}  # type: ignore[dict-item]  # it is a mapping
+    return load_settings(**{"cwd": folder, "env": env, **options})  # type: ignore[arg-type]  # as a caller writes it
 
 
 def test_there_is_a_sample_for_every_key() -> None:

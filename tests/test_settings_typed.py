@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_named(value: Any, tp: Any, says: str) -> None:
 
 def load(folder: Path, toml: str = "", *sets: str, **env: str) -> Settings:
     (folder / "lash.toml").write_text(toml)
-    return load_settings(cwd=folder, env=env, sets=sets)
+    return load_settings(cwd=folder, env={"LASH_TRUSTED": str(folder), **env}, sets=sets)
 
 
 def test_the_order_is_default_file_variable_lash_variable_command_line(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ class World:
             return Reply(text="", tool_calls=list(rounds[asked])) if asked < len(rounds) else Reply(text="Done.")
 
         (self.folder / "lash.toml").write_text(TOML + self.options)
-        settings = load_settings(env={}, cwd=self.folder, sets=["store_options.synchronous=normal"])
+        settings = load_settings(self.folder / "lash.toml", env={}, sets=["store_options.synchronous=normal"])
         tools = [page, log, short, rows, texts, fails, through]
         return agent(script, store=store, mode="careful", tools=tools, plugins=plugins, settings=settings)
 

@@ -42,6 +42,14 @@ if TYPE_CHECKING:
         TurnStarted as TurnStarted,
         Usage as Usage,
     )
+    from lash_hookspecs.automaton import (
+        Automaton as Automaton,
+        Exactly as Exactly,
+        Many as Many,
+        Maybe as Maybe,
+        One as One,
+        Piece as Piece,
+    )
     from lash_hookspecs.canonical import (
         canonical_bytes as canonical_bytes,
         chain_hash as chain_hash,
@@ -784,6 +792,14 @@ _MODULES = {
         "TurnEvent",
         "TurnStarted",
         "Usage",
+    ),
+    "automaton": (
+        "Automaton",
+        "Exactly",
+        "Many",
+        "Maybe",
+        "One",
+        "Piece",
     ),
     "canonical": (
         "canonical_bytes",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["answer_at_terminal", "chosen", "shown"]
 
 
-def _at_terminal() -> bool:
+def at_terminal() -> bool:
     """Whether there is somebody to ask: a person, and no model that runs `lash` in a terminal of its own."""
     return all(each is not None and each.isatty() for each in (sys.stdin, sys.stderr)) and not is_for_a_model()
 
@@ -68,11 +68,11 @@ async def answer_at_terminal(lash: Lash, waits: TurnSuspended) -> bool:
     """Ask all that the turn waits for, and record the answers. False: something is left open."""
     from lash_hookspecs.errors import UnknownName
 
-    questions = await _questions_in(lash, waits) if _at_terminal() else ()
+    questions = await _questions_in(lash, waits) if at_terminal() else ()
     answered = 0
     for at, call in enumerate(questions, 1):
         click.echo(shown(call, f" ({at} of {len(questions)})" if len(questions) > 1 else ""), err=True)
-        _forget_what_was_typed()
+        forget_what_was_typed()
         found = None
         while found is None:
             click.echo(PROMPT, nl=False, err=True)
@@ -90,7 +90,7 @@ async def answer_at_terminal(lash: Lash, waits: TurnSuspended) -> bool:
     return answered > 0 and answered == len(questions)
 
 
-def _forget_what_was_typed() -> None:
+def forget_what_was_typed() -> None:
     """What was typed before a question was there is no answer to it."""
     try:
         import termios

@@ -66,6 +66,7 @@ def chat(
 
     if continue_ and invocation.session is not None:
         raise click.UsageError("--continue and --session exclude each other")
+    invocation.ask_for_trust()
     invocation.override("--system", instructions=system)
     with (
         _terminated(),

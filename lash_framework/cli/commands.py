@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "upgrade_check",
         "Whether unfinished turns would go on with this set.",
     ),
+    "trust": ("lash_framework.cli.trust", "trust", "Let a lash.toml that was found do what it says."),
     "doctor": ("lash_framework.cli.doctor", "doctor", "What is wrong with this installation."),
     "demo": ("lash_framework.cli.demo", "demo", "A real turn, offline, killed halfway and gone on with."),
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
+PROBE_BYTES = 64 * 1024
+"""What is written to see whether a store can be: about as much as a turn takes."""
+LITTLE_BYTES = 200 * 10**6
 PACKAGES = ("lash-framework", "lash-hookspecs", "pluggy", "anyio", "attrs", "cattrs", "click", "rich", "httpx")
 
 
@@ -162,13 +167,26 @@ def _store(invocation: Invocation) -> Iterator[Finding]:
     async def work() -> Finding:
         async with invocation.open() as lash:
             count = len(await lash.list_sessions(limit=1000))
-            return Finding(
-                "store",
-                OK,
-                f"{lash.location}: {'1000 or more' if count == 1000 else count} session{'s' * (count != 1)}",
-            )
+            sessions = f"{'1000 or more' if count == 1000 else count} session{'s' * (count != 1)}"
+            # Bytes that no session adopts are dropped: the one thing to write that changes nothing.
+            data = os.urandom(PROBE_BYTES)
+            ref = await lash.store.put_blob(data, "application/octet-stream")
+            if await lash.store.get_blob(ref.id) != data:
+                return Finding("store", BROKEN, f"{lash.location}: it returns something else than was written")
+            free = _free_bytes(lash.location)
+            room = "" if free is None else f", {free / 10**9:.1f} GB free"
+            found = f"{lash.location}: {sessions}, can be written{room}"
+            if free is not None and free < LITTLE_BYTES:
+                return Finding("store", NOTE, found, f"make room, or {ANOTHER_PLACE}: sessions grow")
+            return Finding("store", OK, found)
 
     yield anyio.run(work)
+
+
+def _free_bytes(location: str) -> int | None:
+    """What is left where a store is a file; None if it is none."""
+    file = Path(location)
+    return shutil.disk_usage(file.absolute().parent).free if file.is_file() else None
 
 
 def _why_unwritable(folder: Path) -> str | None:

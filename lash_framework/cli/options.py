@@ -66,6 +66,18 @@ class Invocation:
             complain(f"warning: {warning}")
         return settings
 
+    def ask_for_trust(self) -> None:
+        """Show whoever is at the terminal what a file that was found would decide, and go on if they trust it."""
+        from lash_framework.settings.trust import UntrustedSettings
+
+        try:
+            _ = self.settings
+        except UntrustedSettings as error:
+            from lash_framework.cli.trust import agreed
+
+            if not agreed(error):
+                raise
+
     @property
     def passed_on(self) -> list[str]:
         """The options from which another process gets the same settings, but for store, model, mode and session."""

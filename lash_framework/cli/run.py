@@ -65,6 +65,7 @@ def run(
     job.max_cost, job.max_tokens = max_cost, max_tokens
     try:
         text = read_prompt(prompt)
+        invocation.ask_for_trust()
         if system is not None:
             invocation.override("--system", instructions=_instructions(system))
         # Around all of it: plugins and tools may print while they are imported, too.

@@ -37,6 +37,7 @@ _FREE_VARIABLES = (
     "LASH_CONFIG",
     "LASH_MCP_SERVER",
     "LASH_TEST_",
+    "LASH_TRUSTED",
 )
 
 
@@ -50,7 +51,8 @@ def load_settings(
 ) -> Settings:
     """Settings from all sources.
 
-    `config` names a file instead of the `lash.toml` that would be found from `cwd`. `options` are the command line's,
+    `config` names a file instead of the `lash.toml` that would be found from `cwd`. One that is found is held against
+    what its user has trusted: `UntrustedSettings` tells what of it reaches further. `options` are the command line's,
     by dotted path (their source reads `--path`); None counts as not given. `sets` are `key.of.setting=value` texts.
     Raises `ConfigurationError` that points at file and line, variable or option, and names the nearest right key.
     """
@@ -60,7 +62,7 @@ def load_settings(
     named = config or env.get("LASH_CONFIG")
     path = (cwd / Path(named).expanduser()) if named else find_file(cwd)
     if path is not None:
-        loading.read(path, display_path(path, cwd))
+        loading.read(path, display_path(path, cwd), None if named else env)
     loading.take_environment(env)
     for text in sets:
         loading.take_set(text)
@@ -82,8 +84,13 @@ class _Loading:
 
     # -- sources
 
-    def read(self, path: Path, shown: str) -> None:
+    def read(self, path: Path, shown: str, found_in: Mapping[str, str] | None) -> None:
+        """A file's settings. `found_in` is the environment, where the file was found and not named."""
         document, self._lines = read_file(path, shown)
+        if found_in is not None:
+            from lash_framework.settings.trust import require_trust
+
+            require_trust(path, shown, document, self._lines, found_in)
         self._shown = shown
 
         def origin(at: tuple[str, ...]) -> Origin:

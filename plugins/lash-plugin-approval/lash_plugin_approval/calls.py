@@ -6,7 +6,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -14,29 +14,52 @@ from urllib.parse import unquote
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
-from lash_plugin_approval.patterns import path_fits
+from lash_plugin_approval.patterns import fits_plain, name_matcher, path_fits, plain
 
-__all__ = ["MOST_PLACES", "Facts", "Place", "absolute", "leaves", "place_of", "places"]
+__all__ = [
+    "MOST_DEEP",
+    "MOST_PLACES",
+    "Facts",
+    "Lines",
+    "Place",
+    "is_too_deep",
+    "leaves",
+    "place_of",
+    "places",
+    "readings_of",
+]
 
 
 @frozen(kw_only=True)
 class Place:
-    """Where a path argument leads: as it is written, and behind all links. `is_odd`: not every tool reads it alike."""
+    """Where a path argument leads: as it is written, and behind all links. `is_odd`: not every tool reads it alike.
+
+    `passed` is what it becomes on the way, link by link.
+    """
 
     argument: str
     written: str
     real: str
     is_odd: bool
+    passed: tuple[str, ...] = ()
 
-    def within(self, pattern: str, *, narrow: bool) -> bool:
-        """Whether it fits: narrowly in every reading, widely in any."""
-        found = [path_fits(pattern, each, narrow=narrow) for each in (self.written, self.real)]
-        return (all(found) and not self.is_odd) if narrow else any(found)
+    def within(self, patterns: Iterable[str], *, narrow: bool) -> bool:
+        """Whether it fits one of them: narrowly in every reading, widely in any."""
+        if narrow:
+            read = (self.written, self.real)
+            return not self.is_odd and any(
+                all(path_fits(each, path, narrow=True) for path in read) for each in patterns
+            )
+        ways = tuple(dict.fromkeys((self.written, *self.passed, self.real)))
+        return any(path_fits(each, path, narrow=False) for each in patterns for path in ways)
 
 
 @frozen(kw_only=True)
 class Facts:
-    """What rules are held against. `spent` is what the session has cost before this turn, in dollars."""
+    """What rules are held against.
+
+    `spent` is what the session has cost before this turn, in dollars; `at_least`: that, and nobody knows how much more.
+    """
 
     tool: str
     owner: str
@@ -45,6 +68,7 @@ class Facts:
     leaves: Mapping[str, Any]
     places: tuple[Place, ...]
     spent: float = 0.0
+    at_least: bool = False
 
     @property
     def digest(self) -> str:
@@ -68,9 +92,99 @@ def leaves(value: Any, name: str | None = None) -> Iterator[tuple[str, str]]:
         yield name or "", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def absolute(path: str, root: str) -> str:
+MOST_DEEP = 50
+"""So many tables and arrays may be in each other. Who nests more isn't called at all."""
+
+
+def is_too_deep(args: Mapping[str, Any]) -> bool:
+    """Whether more are nested than may be."""
+    level: list[Any] = [args]
+    for _ in range(MOST_DEEP + 2):
+        level = [each for value in level for each in _members(value)]
+        if not level:
+            return False
+    return True
+
+
+def _members(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else ()
+
+
+class Lines:
+    """What arguments may say, read widely, by the leaves of a call; each is looked at once for all rules.
+
+    An argument of a name is each leaf of it at any depth, each one in a table or array of it, and what is in that as
+    one line: a command is the same whether it is a text or an array of words.
+    """
+
+    def __init__(self, found: Mapping[str, str]) -> None:
+        rows: dict[str, list[str]] = {}
+        for leaf, text in found.items():
+            parts = _PART.findall(leaf) or [""]
+            for size in range(1, len(parts) + 1):
+                rows.setdefault(".".join(parts[:size]), []).append(text)
+        self._rows = [(plain(name.replace("\\", "")), texts) for name, texts in rows.items()]
+        self._lines: dict[int, str] = {}
+
+    def fit(self, name: str, pattern: str) -> bool:
+        """Whether an argument of this name, which is a pattern, fits a pattern."""
+        names = name_matcher(plain(name))
+        return any(names.fits(at) and fits_plain(pattern, self._line(no)) for no, (at, _) in enumerate(self._rows))
+
+    def _line(self, no: int) -> str:
+        line = self._lines.get(no)
+        if line is None:
+            line = self._lines[no] = plain(" ".join(self._rows[no][1]))
+        return line
+
+
+def _absolute(path: str, root: str) -> str:
     """A path as it is written, made absolute; no link is followed."""
-    return os.path.normpath(os.path.join(root, os.path.expanduser(path)))  # noqa: PTH111, PTH118  # texts, not files
+    return os.path.normpath(_joined(path, root))
+
+
+def _joined(path: str, root: str) -> str:
+    return os.path.join(root, os.path.expanduser(path))  # noqa: PTH111, PTH118  # texts, not files
+
+
+def readings_of(pattern: str, root: str, *, narrow: bool) -> tuple[str, ...]:
+    """A pattern of paths, made absolute; widely also behind the links in what stands before its first star."""
+    written = _absolute(pattern, root)
+    if narrow:
+        return (written,)
+    fixed = re.split(r"[^/]*[*?]", _joined(pattern, root), maxsplit=1)[0]
+    rest = _joined(pattern, root)[len(fixed) :]
+    real = os.path.realpath(fixed)
+    found = (os.path.normpath(f"{each}/{rest}") for each in (*_passed(fixed, real), real))
+    return tuple(dict.fromkeys((written, *found)))
+
+
+MOST_LINKS = 40
+"""So many a system follows for a path."""
+
+
+def _passed(path: str, real: str) -> tuple[str, ...]:
+    """What an absolute path becomes, link by link, on the way to where it leads."""
+    if os.path.normpath(path) == real:
+        return ()
+    found: list[str] = []
+    at, rest = "/", path.split("/")[::-1]
+    while rest and len(found) < MOST_LINKS:
+        part = rest.pop()
+        if part in ("", "."):
+            continue
+        here = os.path.dirname(at) if part == ".." else os.path.join(at, part)  # noqa: PTH118, PTH120  # texts
+        try:
+            target = os.readlink(here)  # noqa: PTH115
+        except (OSError, ValueError):
+            at = here
+            continue
+        at = "/" if target.startswith("/") else at
+        rest += target.split("/")[::-1]
+        found.append(os.path.normpath("/".join((at, *rest[::-1]))))
+    return tuple(found)
 
 
 _LONGEST = 4096
@@ -84,12 +198,13 @@ def place_of(argument: str, path: str, root: str) -> Place:
     scheme, found, rest = clear.partition("://")
     if found and scheme.lower() == "file":
         clear = rest
-    written = absolute(clear, root)
+    written = _absolute(clear, root)
     if max(len(clear), len(written)) > _LONGEST:  # no system opens it, but a tool may make it shorter
         cut = written[:_LONGEST]
         return Place(argument=argument, written=cut, real=os.path.realpath(cut), is_odd=True)
-    real = os.path.realpath(os.path.join(root, os.path.expanduser(clear)))  # noqa: PTH111, PTH118  # as above
-    return Place(argument=argument, written=written, real=real, is_odd=is_odd)
+    joined = _joined(clear, root)
+    real = os.path.realpath(joined)
+    return Place(argument=argument, written=written, real=real, is_odd=is_odd, passed=_passed(joined, real))
 
 
 MOST_PLACES = 500

@@ -11,6 +11,7 @@ from typing import Any
 import anyio.to_thread
 from attrs import evolve
 
+from lash_hookspecs.costs import Cost
 from lash_hookspecs.directives import DenyToolCall, EmitEvents, EmitTrace, SurfaceEvent
 from lash_hookspecs.questions import ALLOW, DENY, AskPerson, PersonAnswer, PersonChoice
 from lash_hookspecs.tool_contexts import AnsweredContext, BeforeToolCallContext, ToolHookContext
@@ -30,6 +31,8 @@ REMEMBERED = 500
 """How many calls, and how many tools, a session remembers; the oldest is asked about again."""
 
 
+NOTHING = Cost()
+
 LEADS = 10
 """So many paths that lead elsewhere than they say are told of."""
 
@@ -37,9 +40,9 @@ LEADS = 10
 async def decide(ctx: BeforeToolCallContext) -> list[Any]:
     """What the rules, and what a person said before, make of the call."""
     options: ApprovalOptions = ctx.options
-    spent = 0.0
+    spent = NOTHING
     if any(each.spent_above is not None for each in options.rules):
-        spent = float((await ctx.sessions.snapshot_current()).state.token_usage.cost.usd)
+        spent = (await ctx.sessions.snapshot_current()).state.token_usage.cost
     facts = facts_of(ctx, spent)
     found = ruled(options, facts)
     if found.decision == "ask" and found.always and (by := await _known(ctx, facts, found)) is not None:
@@ -59,7 +62,7 @@ async def decide(ctx: BeforeToolCallContext) -> list[Any]:
 
 async def learn(ctx: AnsweredContext, answer: PersonAnswer) -> list[Any]:
     """Remember what is to be asked no more: exactly what the person was shown, and only if they allowed it."""
-    facts, state = facts_of(ctx, 0.0), ctx.state
+    facts, state = facts_of(ctx), ctx.state
     told = {"tool": facts.tool, "owner": facts.owner, "call_id": ctx.call_id, "choice": answer.choice}
     said: list[Any] = [EmitTrace("answered", told)]
     if not answer.allows or answer.choice is None:
@@ -80,7 +83,7 @@ async def learn(ctx: AnsweredContext, answer: PersonAnswer) -> list[Any]:
     return said
 
 
-def facts_of(ctx: ToolHookContext, spent: float) -> Facts:
+def facts_of(ctx: ToolHookContext, spent: Cost = NOTHING) -> Facts:
     """The call, as it stands."""
     options: ApprovalOptions = ctx.options
     found = dict(leaves(ctx.args))
@@ -91,7 +94,8 @@ def facts_of(ctx: ToolHookContext, spent: float) -> Facts:
         args=ctx.args,
         leaves=found,
         places=places(found, options.path_arguments, str(Path(options.root).absolute())),
-        spent=spent,
+        spent=float(spent.usd),
+        at_least=spent.at_least,
     )
 
 

@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from lash_plugin_approval.matching import ANY, Matcher, Piece
+from lash_hookspecs.automaton import Automaton, Exactly, Many, Maybe, One, Piece
 
-__all__ = ["fits", "path_fits", "plain"]
+__all__ = ["fits", "fits_plain", "name_matcher", "path_fits", "plain"]
 
-_ONE_COMMAND = frozenset("\n\r\0;&|<>`$(){}\\!\u0085\u2028\u2029")
-_ONE_NAME = frozenset("/")
+
+def _in_a_command(character: str) -> bool:
+    return character not in _COMMAND_ENDS
+
+
+def _in_a_name(character: str) -> bool:
+    return character != "/"
+
+
+_COMMAND_ENDS = frozenset("\n\r\0;&|<>`$(){}\\!\u0085\u2028\u2029")
+_ANY = Many[str]()
 
 
 def plain(text: str) -> str:
@@ -28,34 +38,50 @@ def plain(text: str) -> str:
 def fits(pattern: str, text: str, *, narrow: bool) -> bool:
     """Whether the pattern fits the whole text."""
     if narrow:
-        return text_matcher(pattern, narrow=True).fits(text)
-    return text_matcher(plain(pattern), narrow=False).fits(plain(text))
+        return bool(text_matcher(pattern, narrow=True).fits(text))
+    return fits_plain(pattern, plain(text))
+
+
+def fits_plain(pattern: str, text: str) -> bool:
+    """Whether it fits, widely, a text that is plain already."""
+    return bool(text_matcher(plain(pattern), narrow=False).fits(text))
 
 
 def path_fits(pattern: str, path: str, *, narrow: bool) -> bool:
     """Whether the pattern, which is absolute, fits an absolute path; `*` within one folder, `**` also below it."""
     if narrow:
-        return path_matcher(pattern).fits(path)
-    return path_matcher(plain(pattern)).fits(plain(path))
+        return bool(path_matcher(pattern).fits(path))
+    return bool(path_matcher(plain(pattern)).fits(plain(path)))
 
 
 @lru_cache(maxsize=1024)
-def text_matcher(pattern: str, *, narrow: bool) -> Matcher:
+def text_matcher(pattern: str, *, narrow: bool) -> Automaton[str]:
     """What a pattern of names and arguments means. `narrow`: a single star, or `?`, ends where a command does."""
-    but = _ONE_COMMAND if narrow else frozenset[str]()
-    meant = {"*": Piece("some", but), "?": Piece("one", but), "**": ANY}
-    return Matcher(meant.get(each) or Piece("one", only=each) for each in re.findall(r"\*\*|.", pattern, re.DOTALL))
+    return Automaton([_text(pattern, _in_a_command if narrow else None)])
 
 
 @lru_cache(maxsize=1024)
-def path_matcher(pattern: str) -> Matcher:
+def path_matcher(pattern: str) -> Automaton[str]:
     """What a pattern of paths means."""
-    pieces = re.findall(r"/\*\*\Z|\*\*/|\*\*|.", pattern, re.DOTALL)
-    meant = {
-        "/**": Piece("below"),
-        "**/": Piece("above"),
-        "**": ANY,
-        "*": Piece("some", _ONE_NAME),
-        "?": Piece("one", _ONE_NAME),
+    meant: dict[str, Piece[str]] = {
+        "/**": Maybe((Exactly("/"), _ANY)),
+        "**/": Maybe((_ANY, Exactly("/"))),
+        "**": _ANY,
+        "*": Many(_in_a_name),
+        "?": One(_in_a_name),
     }
-    return Matcher(meant.get(each) or Piece("one", only=each) for each in pieces)
+    return Automaton([_pieces(r"/\*\*\Z|\*\*/|\*\*|.", pattern, meant)])
+
+
+@lru_cache(maxsize=1024)
+def name_matcher(pattern: str) -> Automaton[str]:
+    """What a plain pattern of names of arguments means widely: those, within any other one, and what is in them."""
+    return Automaton([[Maybe((_ANY, Exactly("."))), *_text(pattern, None), Maybe((Exactly("."), _ANY))]])
+
+
+def _text(pattern: str, takes: Callable[[str], bool] | None) -> list[Piece[str]]:
+    return _pieces(r"\*\*|.", pattern, {"*": Many(takes), "?": One(takes), "**": _ANY})
+
+
+def _pieces(parts: str, pattern: str, meant: Mapping[str, Piece[str]]) -> list[Piece[str]]:
+    return [meant.get(each) or Exactly(each) for each in re.findall(parts, pattern, re.DOTALL)]

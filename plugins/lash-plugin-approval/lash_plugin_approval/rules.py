@@ -9,7 +9,7 @@ from attrs import asdict
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
-from lash_plugin_approval.calls import MOST_PLACES, Facts, absolute, place_of
+from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, Lines, is_too_deep, place_of, readings_of
 from lash_plugin_approval.options import ApprovalOptions, Decision, Rule
 from lash_plugin_approval.patterns import fits, plain
 from lash_plugin_approval.project import FOLDER, kept_in
@@ -46,6 +46,9 @@ def ruled(options: ApprovalOptions, facts: Facts) -> Ruled:
     if len(facts.places) > MOST_PLACES:
         reason = f"it names more than {MOST_PLACES} paths: make several calls of it"
         return Ruled(decision="deny", rule="too many paths", reason=reason)
+    if is_too_deep(facts.args):
+        reason = f"its arguments are nested more than {MOST_DEEP} deep"
+        return Ruled(decision="deny", rule="too deep", reason=reason)
     if _names_own(options, facts):
         return Ruled(decision="deny", rule="own file", reason="what was approved is written there by nobody else")
     found = fitting(options, facts)
@@ -93,34 +96,44 @@ def _names_own(options: ApprovalOptions, facts: Facts) -> bool:
 def fitting(options: ApprovalOptions, facts: Facts) -> list[tuple[str, Rule]]:
     """All rules that fit, by name."""
     numbered = [(each.name or f"rule {at}", each) for at, each in enumerate(options.rules, 1)]
-    return [(name, each) for name, each in [*numbered, (PASSES_ON.name, PASSES_ON)] if _fits(each, options, facts)]
+    lines = Lines(facts.leaves if any(each.args and each.decide != "allow" for each in options.rules) else {})
+    known = [*numbered, (PASSES_ON.name, PASSES_ON)]
+    return [(name, each) for name, each in known if _fits(each, options, facts, lines)]
 
 
-def _fits(rule: Rule, options: ApprovalOptions, facts: Facts) -> bool:
+def _fits(rule: Rule, options: ApprovalOptions, facts: Facts, lines: Lines) -> bool:
     narrow = rule.decide == "allow"
     return (
         fits(rule.tool, facts.tool, narrow=narrow)
         and fits(rule.owner, facts.owner, narrow=narrow)
         and rule.effect in ("", facts.effect)
-        and (rule.spent_above is None or facts.spent >= rule.spent_above)
-        and (not rule.args or _args_fit(rule, facts, narrow))
+        and (rule.spent_above is None or _has_spent(rule.spent_above, facts, narrow))
+        and (not rule.args or _args_fit(rule, facts, lines))
         and (not rule.path or _paths_fit(rule, options, facts, narrow))
     )
 
 
-def _args_fit(rule: Rule, facts: Facts, narrow: bool) -> bool:
+def _has_spent(dollars: float, facts: Facts, narrow: bool) -> bool:
+    """What a price that nobody knows may have added is enough to ask or deny, and not to allow."""
+    return facts.spent >= dollars or (facts.at_least and not narrow)
+
+
+def _args_fit(rule: Rule, facts: Facts, lines: Lines) -> bool:
     """Every pattern fits an argument; where that allows, every argument has a pattern, and all of its patterns fit."""
+    if rule.decide != "allow":
+        return all(lines.fit(key, pattern) for key, pattern in rule.args.items())
     for key, pattern in rule.args.items():
         named = [text for name, text in facts.leaves.items() if fnmatchcase(name, key)]
-        found = [fits(pattern, each, narrow=narrow) for each in named]
-        if not found or not (all(found) if narrow else any(found)):
+        if not named or not all(fits(pattern, each, narrow=True) for each in named):
             return False
-    return not narrow or all(any(fnmatchcase(name, key) for key in rule.args) for name in facts.leaves)
+    return all(any(fnmatchcase(name, key) for key in rule.args) for name in facts.leaves)
 
 
 def _paths_fit(rule: Rule, options: ApprovalOptions, facts: Facts, narrow: bool) -> bool:
     """Some path is within; where that allows, there is one, and all are."""
+    if not facts.places:
+        return False
     root = os.path.abspath(options.root)  # noqa: PTH100  # texts
-    patterns = [absolute(each, root) for each in rule.path]
-    found = [any(place.within(each, narrow=narrow) for each in patterns) for place in facts.places]
-    return bool(found) and (all(found) if narrow else any(found))
+    patterns = [read for each in rule.path for read in readings_of(each, root, narrow=narrow)]
+    found = [place.within(patterns, narrow=narrow) for place in facts.places]
+    return all(found) if narrow else any(found)

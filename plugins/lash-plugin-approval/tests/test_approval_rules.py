@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from lash_plugin_approval import project
-from lash_plugin_approval.calls import MOST_PLACES, Facts, leaves, places
+from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, leaves, places
 from lash_plugin_approval.options import ApprovalOptions, Rule
 from lash_plugin_approval.patterns import fits, path_fits, path_matcher, text_matcher
 from lash_plugin_approval.rules import ruled
@@ -97,6 +97,14 @@ def test_a_rule_may_wait_for_what_the_session_has_cost() -> None:
     options = rules({"decide": "allow"}, {"decide": "ask", "spent_above": 2.5, "name": "dear"})
     assert decided(options, "x", spent=2.4) == ("allow", "rule 1")
     assert decided(options, "x", spent=2.5) == ("ask", "dear")
+
+
+@pytest.mark.parametrize(("decide", "came"), [("ask", "ask"), ("deny", "deny"), ("allow", "ask")])
+def test_what_nobody_knows_the_price_of_may_have_cost_enough_to_ask_and_not_to_allow(decide: Any, came: str) -> None:
+    """A model without a price had cost nothing, so the rule never asked."""
+    options = rules({"decide": decide, "spent_above": 2.5, "name": "dear"})
+    assert decided(options, "x", spent=2.4, at_least=True)[0] == came
+    assert decided(options, "x", spent=2.5, at_least=True)[0] == decide
 
 
 # ---- what no pattern lets through -----------------------------------------------------------------------------------
@@ -190,6 +198,20 @@ EVASIONS = {
     "soft-hyphen": (RM, "shell", {"command": "r\u00adm -rf x"}),
     "behind-something": (RM, "shell", {"command": "true; rm -rf x"}),
     "in-a-list": ({**RM, "args": {"command.*": "rm*"}}, "shell", {"command": ["sudo", "rm x"]}),
+    "as-words": (RM, "shell", {"command": ["rm", "-rf", "x"]}),
+    "as-words-that-end": ({**RM, "args": {"command": "rm -rf*"}}, "shell", {"command": ["rm", "-rf"]}),
+    "as-words-of-another-command": (RM, "shell", {"command": ["sudo", "rm", "x"]}),
+    "as-one-word": ({**RM, "args": {"command": "rm*"}}, "shell", {"command": ["true", "rm x"]}),
+    "as-a-table": ({**RM, "args": {"command": "rm -rf*"}}, "shell", {"command": {"name": "rm", "args": ["-rf"]}}),
+    "in-a-table": (RM, "shell", {"command": {"line": "rm x"}}),
+    "within-another": (RM, "shell", {"input": {"command": "rm x"}}),
+    "within-several": (RM, "shell", {"steps": [{"run": {"command": ["rm", "x"]}}]}),
+    "argument-without-a-name": ({**RM, "args": {"*": "*rm *"}}, "shell", {"": "rm x"}),
+    "argument-case": (RM, "shell", {"Command": "rm x"}),
+    "argument-invisible": (RM, "shell", {"com\u200bmand": "rm x"}),
+    "argument-with-a-dot": ({**RM, "args": {"run.command": "rm*"}}, "shell", {"run.command": "rm x"}),
+    "words-among-blanks": (RM, "shell", {"command": ["rm ", "", " x"]}),
+    "a-number-in-a-row": ({"args": {"n": "3"}, "decide": "deny", "name": "three"}, "x", {"n": [1, 3]}),
     "tool-case": (RM, "SHELL", {"command": "rm x"}),
     "tool-wide": (RM, "ｓhell", {"command": "rm x"}),
     "path-up": (SECRET, "read", {"path": "src/../secrets/key"}),
@@ -228,6 +250,68 @@ def test_what_is_denied_is_read_widely(attack: str, tmp_path: Path, monkeypatch:
     text = json.dumps(args, ensure_ascii=False).replace("{root}", str(tmp_path))
     allow = {"decide": "allow", "name": "all"}
     assert decided(rules(allow, rule, root=str(tmp_path)), tool, json.loads(text)) == ("deny", rule["name"])
+
+
+# A link, by where it is below the folder and where it leads; the root and the pattern of a rule, and an argument.
+LINKS = {
+    "into-a-denied-folder": ("door", "vault", "", "vault/**", "door/key"),
+    "into-it-from-above": ("door", "vault/sub", "", "vault/**", "door/key"),
+    "by-two-links": ("door", "hall", "", "vault/**", "door/key"),
+    "upwards-behind-a-link": ("door", "vault/sub", "", "vault/**", "door/../key"),
+    "to-a-denied-file": ("door", "vault/key", "", "vault/key", "door"),
+    "what-is-denied-is-a-link": ("secrets", "vault", "", "secrets/**", "vault/key"),
+    "what-is-denied-is-a-link-to-a-file": ("secret", "vault/key", "", "secret", "vault/key"),
+    "a-link-in-the-middle": ("a", "vault", "", "a/sub/**", "vault/sub/key"),
+    "what-is-denied-is-behind-two-links": ("secrets", "hall", "", "secrets/**", "vault/key"),
+    "the-link-between": ("door", "hall", "", "hall/**", "door/key"),
+    "a-link-between-by-a-star": ("door", "hall", "", "h*ll/**", "door/key"),
+    "the-root-is-a-link": ("root", ".", "root", "vault/**", "{at}/vault/key"),
+    "the-root-is-a-link-and-the-argument-below-it": ("root", ".", "root", "vault/*.x", "{at}/vault/a.x"),
+    "the-root-is-behind-a-link": ("out", ".", "out/vault", "key", "{at}/vault/key"),
+    "a-star-behind-the-link": ("secrets", "vault", "", "secrets/*/key", "vault/sub/key"),
+    "at-home": ("home", "vault", "", "~/**", "vault/key"),
+    "at-home-by-its-link": ("home", "vault", "", "~/**", "home/key"),
+    "a-home-that-the-argument-names": ("home", "vault", "", "vault/**", "~/key"),
+}
+
+
+@pytest.mark.parametrize("decide", ["ask", "deny"])
+@pytest.mark.parametrize("case", LINKS)
+def test_no_link_leads_past_a_rule(case: str, decide: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule was held against a path as it is written, so whoever came by another way came past it."""
+    link, target, root, pattern, path = LINKS[case]
+    (tmp_path / "vault" / "sub").mkdir(parents=True)
+    (tmp_path / "hall").symlink_to("vault")
+    (tmp_path / link).symlink_to(tmp_path / target)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    strict = {"decide": decide, "path": (pattern,), "name": "strict"}
+    options = rules({"decide": "allow"}, strict, root=str(tmp_path / root))
+    assert decided(options, "read", {"path": path.replace("{at}", str(tmp_path))}) == (decide, "strict")
+    assert decided(options, "read", {"path": str(tmp_path / "elsewhere")}) == ("allow", "rule 1")
+
+
+def test_a_link_in_a_pattern_allows_nothing_behind_it(tmp_path: Path) -> None:
+    """Whoever may write in the project could make the link."""
+    (tmp_path / "src").symlink_to("/etc")
+    assert decided(rules(SRC, root=str(tmp_path)), "write", {"path": "src/passwd"}) == ("ask", "default")
+    assert decided(rules(SRC, root=str(tmp_path)), "write", {"path": "/etc/passwd"}) == ("ask", "default")
+
+
+def test_links_that_lead_round_and_round_end(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "c").symlink_to("c/c/c")
+    options = rules({"decide": "allow"}, {**SECRET, "path": ("b/**", "c/**")}, root=str(tmp_path))
+    assert decided(options, "read", {"path": "a/key"}) == ("allow", "rule 1")
+    assert decided(options, "read", {"path": "c/key"}) == ("deny", "secret")
+
+
+def test_who_nests_arguments_more_than_can_be_looked_at_is_called_for_none() -> None:
+    deep: Any = "x"
+    for _ in range(MOST_DEEP):
+        deep = [deep]
+    assert decided(rules({"decide": "allow"}), "x", {"a": deep}) == ("allow", "rule 1")
+    assert decided(rules({"decide": "allow"}), "x", {"a": [deep]}) == ("deny", "too deep")
 
 
 @pytest.mark.parametrize(("made", "args"), [

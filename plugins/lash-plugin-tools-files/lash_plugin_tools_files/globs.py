@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from lash_plugin_tools_files.automaton import Automaton, end_of_set
+from lash_plugin_tools_files.names import end_of_set, of_names
 from lash_plugin_tools_files.refusals import invalid
 
 __all__ = ["matcher"]
@@ -28,7 +28,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
         raise invalid("invalid_glob", f"`{pattern}` begins with `/`: patterns start at `path`")
     whole = pattern if "/" in pattern else f"**/{pattern}"
     try:
-        fits = Automaton([each.split("/") for each in _alternatives(whole, pattern)]).fits
+        fits = of_names([each.split("/") for each in _alternatives(whole, pattern)]).fits
     except re.error as error:
         raise invalid("invalid_glob", f"`{pattern}` can't be read: {error}") from None
     return lambda path: fits(path.split("/")) != 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lash_plugin_tools_files.automaton import Automaton
+from lash_plugin_tools_files.names import of_names
 
 __all__ = ["Rules"]
 
@@ -28,7 +28,7 @@ class Rules:
             rule = _rule(line.removesuffix("\r"))
             if rule is not None and len(found) < _MOST:
                 found.append(rule)
-        self._automaton = Automaton([names for names, _, _ in found], escapes=True)
+        self._automaton = of_names([names for names, _, _ in found], escapes=True)
         ends = self._automaton.ends
         self._keeping = sum(end for end, (_, keeps, _) in zip(ends, found, strict=True) if keeps)
         self._folders = sum(end for end, (_, _, folders) in zip(ends, found, strict=True) if folders)
@@ -53,7 +53,7 @@ def _rule(line: str) -> tuple[list[str], bool, bool] | None:
         return None
     names = text.removeprefix("/").split("/") if "/" in text else ["**", text]
     try:
-        Automaton([names], escapes=True)
+        of_names([names], escapes=True)
     except re.error:
         return None
     return names, keeps, folders

@@ -28,11 +28,11 @@ def _names(instance: object, attribute: Attribute[Any], value: tuple[str, ...]) 
 
 def _patterns(instance: object, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
     _names(instance, attribute, value)
-    from lash_plugin_tools_files.automaton import Automaton
+    from lash_plugin_tools_files.names import of_names
 
     for each in value:
         try:
-            Automaton([[each]])
+            of_names([[each]])
         except re.error as error:
             raise ValueError(f"`{_WHERE}.{attribute.name}`: {each!r} is no pattern of names: {error}") from None
 

@@ -7,9 +7,9 @@ from collections.abc import Generator
 from contextlib import suppress
 
 from lash_hookspecs.tools import ToolError
-from lash_plugin_tools_files.automaton import Automaton
 from lash_plugin_tools_files.beneath import folder, opened
 from lash_plugin_tools_files.ignoring import Rules
+from lash_plugin_tools_files.names import of_names
 from lash_plugin_tools_files.options import FilesOptions
 from lash_plugin_tools_files.passed import UNTOLD, Passed
 from lash_plugin_tools_files.roots import Place, plain_name
@@ -32,7 +32,7 @@ class Ignores:
 
     def __init__(self, start: Place, options: FilesOptions) -> None:
         self._start = start
-        self._skip = Automaton([[plain_name(each)] for each in options.skip])
+        self._skip = of_names([[plain_name(each)] for each in options.skip])
         self._is_on = options.gitignore
         self._rules: dict[Parts, Rules | None] = {}
         self._from = 0

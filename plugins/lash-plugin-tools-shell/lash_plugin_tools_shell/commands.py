@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import math
 import os
 import shutil
@@ -33,6 +34,8 @@ from lash_plugin_tools_shell.sandbox import find_sandbox
 
 __all__ = ["SIGNALS", "Command", "Place"]
 
+log = logging.getLogger("lash.shell")
+
 _SUPERVISOR = str(Path(__file__).with_name("supervisor.py"))
 _READ_AT_ONCE = 64 * 1024
 _LAST_READS = 64
@@ -50,11 +53,17 @@ class Place:
             raise ConfigurationError("plugin `tools-shell` needs process groups, which this system doesn't have")
         self.options = options
         self.folders = Folders(options.roots)
-        self.sandbox = find_sandbox(options, self.folders.roots)
+        self.sandbox, self._why_none = find_sandbox(options, self.folders.roots)
         shell = shutil.which(options.shell) or (shutil.which("sh") if options.shell == "bash" else None)
         if shell is None:
             raise ConfigurationError(f"`plugin.tools-shell.shell`: there is no program `{options.shell}`")
         self.shell = shell
+
+    def warn(self) -> None:
+        """Say once, as a command is started, that there is no sandbox though one is wanted where it works."""
+        if self._why_none:
+            why, self._why_none = self._why_none, ""
+            log.warning('commands run without a sandbox: %s (`sandbox = "none"` says that it is meant)', why)
 
     def argv(self, command: str) -> list[str]:
         """What is executed for a command."""
@@ -86,6 +95,7 @@ class Command:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._output = -1
+        self._held: list[int] = []
         self._told = b""
 
     # ---- from the start to the end ----------------------------------------------------------------------------------
@@ -93,30 +103,34 @@ class Command:
     async def start(self, folder: str, timeout_s: float | None) -> None:
         """Start it; it must be `run` right afterwards. Raises `ToolError` if its folder, or the system, refuses it."""
         self._timeout_s = timeout_s
+        self._place.warn()
         await anyio.to_thread.run_sync(self._start, folder, timeout_s)
 
-    def _start(self, folder: str, timeout_s: float | None) -> None:
-        options = self._place.options
-        asked: dict[str, Any] = {
+    def _asked(self, timeout_s: float | None) -> dict[str, Any]:
+        """What its supervisor is told."""
+        options, sandbox = self._place.options, self._place.sandbox
+        limits = {
+            "RLIMIT_CORE": 0,
+            "RLIMIT_AS": options.max_memory_bytes,
+            "RLIMIT_FSIZE": options.max_file_bytes,
+        }
+        return {
             "argv": self._place.argv(self.command),
             "env": environment(options, os.environ, self._cookie),
             "pty": self.pty,
-            "wrapper": None if self._place.sandbox is None else Path(self._place.sandbox.program).name,
+            "wrapper": None if sandbox is None else Path(sandbox.program).name,
             "timeout_s": timeout_s,
             "grace_s": options.grace_s,
             "max_processes": options.max_processes,
-            "limits": {
-                name: value
-                for name, value in (
-                    ("RLIMIT_CORE", 0),
-                    ("RLIMIT_AS", options.max_memory_bytes),
-                    ("RLIMIT_FSIZE", options.max_file_bytes),
-                )
-                if value is not None
-            },
+            "limits": {name: value for name, value in limits.items() if value is not None},
         }
+
+    def _start(self, folder: str, timeout_s: float | None) -> None:
         theirs: list[int] = []
         try:
+            if self._place.sandbox is not None:
+                self._held = self._place.sandbox.held.enter()
+            asked = self._asked(timeout_s)
             theirs.append(self._place.folders.open(folder))
             if self.pty:
                 self._output, terminal = os.openpty()
@@ -297,6 +311,9 @@ class Command:
         if self._output >= 0:
             os.close(self._output)
             self._output = -1
+        if self._place.sandbox is not None:
+            self._place.sandbox.held.leave(self._held)
+            self._held = []
 
 
 def _set_terminal(terminal: int) -> None:

@@ -25,6 +25,12 @@ def _folders(instance: object, attribute: Attribute[Any], value: tuple[str, ...]
         raise ValueError(f'`{_WHERE}.roots` is {list(value)!r}; name at least one folder, such as ["."]')
 
 
+def _below(instance: object, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
+    wrong = [each for each in value if not each.strip("./") or each.startswith("/") or ".." in each.split("/")]
+    if wrong:
+        raise ValueError(f"`{_WHERE}.{attribute.name}`: {wrong[0]!r} is no path below a root")
+
+
 def _sandbox(instance: object, attribute: Attribute[Any], value: str) -> None:
     if value not in SANDBOXES:
         raise ValueError(f"`{_WHERE}.sandbox` is {value!r}; it is one of {', '.join(map(repr, SANDBOXES))}")
@@ -41,8 +47,8 @@ class ShellOptions:
     them. `max_running`: commands at a time, over all sessions. `max_kept_bytes`: of a command's output, its end;
     `max_output_bytes`: after so many it is stopped. `max_memory_bytes`, `max_file_bytes`: of each process.
     `background`: whether there are commands that go on. `sandbox`: `none`, `bwrap` (which must work here) or `auto` (if
-    it does); in it, `network` says whether there is any, `writable` which folders are besides the roots, `hidden`
-    which are empty, or which files can't be opened.
+    it does); in it, `network` says whether there is any, `writable` which folders are besides the roots, `protected`
+    which names below them can't be changed or made, `hidden` which folders are empty, or which files can't be opened.
     """
 
     roots: tuple[str, ...] = field(default=(".",), validator=_folders)
@@ -61,9 +67,13 @@ class ShellOptions:
     max_memory_bytes: int | None = field(default=None, validator=above(0))
     max_file_bytes: int | None = field(default=None, validator=above(0))
     background: bool = True
-    sandbox: str = field(default="none", validator=_sandbox)
+    sandbox: str = field(default="auto", validator=_sandbox)
     network: bool = True
     writable: tuple[str, ...] = ()
+    # What programs outside read by themselves, and do as it says, once somebody enters or opens the folder.
+    protected: tuple[str, ...] = field(
+        default=(".git", "lash.toml", "lash.lock", ".envrc", ".vscode", ".idea"), validator=_below
+    )
     hidden: tuple[str, ...] = (
         "~/.ssh",
         "~/.gnupg",

@@ -1,15 +1,15 @@
 """bubblewrap around a command, where that is wanted, and works.
 
-What it holds: nothing is written but the roots, `writable`, `/tmp` and what else is in memory only; no process outside
-is seen, signalled or read; folders with keys are empty, also below a root, and so are those with the sockets of the
-user's services, which would run things outside, and lash's own, with what was said and what was approved; a `lash.toml`
-that is there can't be written; with `network = false` there is none; and all of it ends with its first process,
-whatever it did to go on. What it doesn't: all else that the user may read can be read, a store within a root written.
+What it holds: nothing is written but the roots, `writable`, `/tmp` and what else is in memory only; in these, what is
+`protected` is neither written nor made; no process outside is seen, signalled or read; folders with keys are empty,
+also below a root, and so are those with the sockets of the user's services, which would run things outside, and lash's
+own, with what was said and what was approved; with `network = false` there is none; and all of it ends with its first
+process, whatever it did to go on. What it doesn't: all else that the user may read can be read, a store within a root
+written.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import subprocess
@@ -19,18 +19,13 @@ from functools import cache
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.plugins import Examined
 from lash_plugin_tools_shell.folders import Folders
+from lash_plugin_tools_shell.held import Held
 from lash_plugin_tools_shell.options import ShellOptions
 
 __all__ = ["Sandbox", "examined", "find_sandbox"]
 
-log = logging.getLogger("lash.shell")
-
 TRY_S = 10.0
 """How long it may take to run nothing in a sandbox."""
-
-
-_SETTINGS = ("lash.toml", "lash.lock")
-"""Who writes these says what is asked about from the next start on."""
 
 
 class Sandbox:
@@ -38,8 +33,9 @@ class Sandbox:
 
     def __init__(self, program: str, roots: Sequence[str], options: ShellOptions) -> None:
         self.program = program
-        self._roots = roots
         self._options = options
+        self._writable = [*map(_real, options.writable), *roots]
+        self.held = Held([each for each in self._writable if os.path.isdir(each)], options.protected)  # noqa: PTH112
 
     def wrapped(self, argv: list[str]) -> list[str]:
         """The command within; it is started in the folder that it would be in."""
@@ -56,11 +52,10 @@ class Sandbox:
         if not options.network:
             made.append("--unshare-net")
         made += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
-        found = [_hiding(path) for path in map(_real, options.hidden) if os.path.exists(path)]  # noqa: PTH110
-        found += [_hiding(path) for path in _own_folders()]
-        found += [("--bind", path, path) for path in map(_real, (*options.writable, *self._roots))]
-        settings = (os.path.join(root, name) for root in self._roots for name in _SETTINGS)  # noqa: PTH118
-        found += [("--ro-bind", path, path) for path in settings if os.path.exists(path)]  # noqa: PTH110
+        hidden = [path for path in map(_real, options.hidden) if os.path.exists(path)] + _own_folders()  # noqa: PTH110
+        found = [_hiding(path) for path in hidden]
+        found += [("--bind", path, path) for path in self._writable]
+        found += [each for each in self.held.mounts() if not any(_is_within(each[-1], path) for path in hidden)]
         # What is mounted later covers what is below it: so folders come before those within them.
         for each in sorted(found, key=lambda mount: mount[-1].rstrip("/").count("/")):
             made += each
@@ -70,11 +65,19 @@ class Sandbox:
     def told(self) -> str:
         """What a model is told of it."""
         network = "" if self._options.network else " There is no network."
-        return f"They run in a sandbox: only the project's folders and `/tmp` can be written.{network}"
+        names = ", ".join(f"`{each}`" for each in self._options.protected)
+        held = (
+            f" In these, nothing can be changed in, or made as, {names}, which may seem to be empty." if names else ""
+        )
+        return f"They run in a sandbox: only the project's folders and `/tmp` can be written.{held}{network}"
 
 
 def _real(path: str) -> str:
     return os.path.realpath(os.path.expanduser(path))  # noqa: PTH111
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder}/")
 
 
 def _own_folders() -> list[str]:
@@ -92,17 +95,15 @@ def _hiding(path: str) -> tuple[str, ...]:
     return ("--tmpfs", path) if os.path.isdir(path) else ("--ro-bind", "/dev/null", path)  # noqa: PTH112
 
 
-def find_sandbox(options: ShellOptions, roots: Sequence[str]) -> Sandbox | None:
-    """The sandbox for these options, if any, which was seen to work.
+def find_sandbox(options: ShellOptions, roots: Sequence[str]) -> tuple[Sandbox | None, str]:
+    """The sandbox for these options, which was seen to work; or why there is none, unless that is meant.
 
     Raises `ConfigurationError` if it is asked for, and isn't installed or doesn't work here.
     """
     sandbox, why = _looked_for(options, roots)
     if why and options.sandbox == "bwrap":
         raise ConfigurationError(f'`plugin.tools-shell.sandbox` is "bwrap", and {why}: {_REMEDY}, or say "none"')
-    if why and options.sandbox == "auto":
-        log.warning("commands run without a sandbox: %s", why)
-    return sandbox
+    return sandbox, why
 
 
 def examined(options: ShellOptions) -> list[Examined]:
@@ -111,7 +112,7 @@ def examined(options: ShellOptions) -> list[Examined]:
     if sandbox is not None:
         return [Examined(f"commands run in bubblewrap ({sandbox.program}), which works here")]
     if options.sandbox == "none":
-        return [Examined('commands run without a sandbox (`sandbox = "none"`)')]
+        return [Examined('commands run without a sandbox, as you (`sandbox = "none"`)')]
     return [Examined(f"commands run without a sandbox: {why}", _REMEDY)]
 
 
@@ -126,13 +127,22 @@ def _looked_for(options: ShellOptions, roots: Sequence[str]) -> tuple[Sandbox | 
     if program is None:
         return None, "there is no program `bwrap`"
     sandbox = Sandbox(program, roots, options)
-    why = _fault(tuple(sandbox.wrapped(["/bin/sh", "-c", ":"])))
+    why = _fault(sandbox)
     return (None, f"`{program}` doesn't work here ({why})") if why else (sandbox, "")
 
 
+def _fault(sandbox: Sandbox) -> str:
+    """Why nothing can be run so: some systems, and most containers, forbid namespaces."""
+    opened = sandbox.held.enter()
+    try:
+        return _tried(tuple(sandbox.wrapped(["/bin/sh", "-c", ":"])))
+    finally:
+        sandbox.held.leave(opened)
+
+
 @cache
-def _fault(argv: tuple[str, ...]) -> str:
-    """Why nothing can be run so: some systems, and most containers, forbid namespaces. Tried once a process."""
+def _tried(argv: tuple[str, ...]) -> str:
+    """What comes of it; once a process."""
     try:
         done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=TRY_S, check=False)
     except subprocess.TimeoutExpired:

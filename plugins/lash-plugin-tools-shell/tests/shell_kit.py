@@ -66,6 +66,7 @@ async def open_shell(folder: Path, **options: Any) -> AsyncIterator[ShellInTest]
     (folder / "outside").mkdir(exist_ok=True)
     given = {
         "roots": (str(root),),
+        "sandbox": "none",
         "grace_s": 0.1,
         "max_processes": 40,
         "max_output_bytes": 2_000_000,

@@ -394,6 +394,110 @@ async def test_what_is_hidden_stays_hidden_below_a_root(
     assert (tmp_path / "root" / "netrc").read_text() == "secret\n"
 
 
+# What a command tries, so that something outside runs what it wrote; in a folder with or without a repository.
+LATER = {
+    "a hook": ("echo evil >.git/hooks/pre-commit", True),
+    "a hook behind a rename": ("mv .git/hooks h; mkdir .git/hooks; echo evil >.git/hooks/pre-commit", True),
+    "a repository behind a rename": ("mv .git g && cp -r g .git && echo evil >.git/hooks/pre-commit", True),
+    "a link for the repository": ("rm -rf .git; ln -s /tmp .git", True),
+    "a file system monitor": ("echo evil >>.git/config", True),
+    "another folder of hooks": ("git config core.hooksPath /tmp", True),
+    "another common folder": ("echo ../evil >.git/commondir", True),
+    "settings of a worktree": ("echo evil >.git/config.worktree", True),
+    "a submodule's settings": ("mkdir -p .git/modules/x && echo evil >.git/modules/x/config", True),
+    "a new repository": ("mkdir .git; echo evil >.git/config", False),
+    "a new repository as a file": ("echo 'gitdir: evil' >.git", False),
+    "a new repository by a link": ("ln -s /tmp .git; mkdir x; mv -T x .git", False),
+    "new settings of lash": ("echo evil >lash.toml; mkdir lash.toml; echo evil >lash.toml/x", False),
+    "settings of lash by a rename": ("echo evil >x; mv -T x lash.toml; ln -f x lash.toml; rmdir lash.toml", False),
+    "a new lock": ("echo evil >lash.lock", False),
+    "an environment for direnv": ("echo evil >.envrc", False),
+    "tasks of an editor": ("mkdir -p .vscode; echo evil >.vscode/tasks.json", False),
+    "tasks of another one": ("mkdir -p .idea; echo evil >.idea/workspace.xml", False),
+    "a mount of its own": (
+        "unshare -Urm sh -c 'umount -l .git; rmdir .git; echo evil >.git/config'",
+        False,
+    ),
+    "another mode": ("chmod -R 777 .git lash.toml; echo evil >.git/config; echo evil >lash.toml/x", True),
+}
+
+
+@pytest.fixture
+def bwrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert BWRAP is not None
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{Path(BWRAP).parent}")
+
+
+def made(folder: Path) -> dict[str, str]:
+    """All that is there, by path."""
+    found = sorted(folder.rglob("*"))
+    return {str(each.relative_to(folder)): each.read_text() if each.is_file() else "" for each in found}
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("attack", LATER)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_command_leaves_nothing_that_runs_later_outside(
+    attack: str, tmp_path: Path, bwrap: None, anyio_backend: str
+) -> None:
+    """The sandbox let commands write hooks, and settings where there were none yet."""
+    command, has_repository = LATER[attack]
+    root = tmp_path / "project"
+    root.mkdir()
+    if has_repository:
+        (root / ".git" / "hooks").mkdir(parents=True)
+        (root / ".git" / "config").write_text("[core]\n")
+    async with open_shell(tmp_path, sandbox="bwrap") as shell:
+        before = made(root)
+        said = await shell.said("shell", command=f"({command}) 2>&1; echo mine >file")
+        after = made(root)
+    assert after.pop("file") == "mine\n", said
+    assert {name: text for name, text in after.items() if name not in ("x", "h")} == before, said
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_isnt_there_stays_away_while_another_command_goes_on(
+    tmp_path: Path, bwrap: None, anyio_backend: str
+) -> None:
+    """A folder that is mounted over a name is there outside, too; whoever takes it away takes the mount away."""
+    root = tmp_path / "project"
+    async with open_shell(tmp_path, sandbox="bwrap", protected=(".envrc", "a/b")) as shell:
+        id = (await shell.call("shell_start", command="echo on; read x; echo evil >.envrc")).partition(":")[0]
+        await shell.call("shell", command="true")
+        assert sorted(each.name for each in root.iterdir()) == [".envrc", "a", "sub"]
+        said = await shell.call("shell_write", id=id, text="\n", wait_s=20)
+        assert "Is a directory" in said
+        await shell.commands.get("s", id).ended.wait()
+        await shell.call("shell", command="true")  # the last one has seen the first one end
+        assert sorted(each.name for each in root.iterdir()) == ["sub"]
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_is_protected_can_be_chosen_and_hides_and_shows_nothing(
+    tmp_path: Path, bwrap: None, anyio_backend: str
+) -> None:
+    """A part of a folder holds the folder in its place, a link isn't followed, and what is hidden stays so."""
+    root = tmp_path / "project"
+    for name in (".git/hooks", "keys"):
+        (root / name).mkdir(parents=True)
+    (root / "keys" / "key").write_text("secret\n")
+    (root / ".git" / "hooks" / "sample").write_text("mine\n")
+    (root / ".envrc").symlink_to(root / "keys" / "key")
+    options = {"protected": (".git/hooks", "keys/key", ".envrc"), "hidden": (str(root / "keys"),)}
+    async with open_shell(tmp_path, sandbox="bwrap", **options) as shell:
+        said = await shell.call("shell", command="cat .envrc keys/key; mv .git g; echo x >.git/hooks/y; echo x >.git/z")
+    assert "secret" not in said
+    assert made(root / ".git") == {"hooks": "", "hooks/sample": "mine\n", "z": "x\n"}
+
+
+@pytest.mark.parametrize("name", ["", ".", "/etc", "../x", "a/../../b"])
+def test_what_is_protected_is_below_the_roots(name: str) -> None:
+    with pytest.raises(ValueError, match=r"tools-shell.protected`: .* is no path below a root"):
+        ShellOptions(protected=(name,))
+
+
 NO_SANDBOX = {
     "not there": (None, "there is no program `bwrap`"),
     "not allowed": ("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2; exit 1\n", "No permissions"),
@@ -404,7 +508,7 @@ NO_SANDBOX = {
 
 @pytest.mark.parametrize("kind", NO_SANDBOX)
 def test_a_sandbox_that_is_asked_for_and_doesnt_work_here_is_refused_or_done_without(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With `auto` each command failed where namespaces are forbidden."""
     program, why = NO_SANDBOX[kind]
@@ -415,13 +519,27 @@ def test_a_sandbox_that_is_asked_for_and_doesnt_work_here_is_refused_or_done_wit
     given = {"roots": (str(tmp_path),), "shell": "/bin/sh"}
     with pytest.raises(ConfigurationError, match=f"(?s){re.escape(why)}.*install bubblewrap"):
         shell_tools(ShellOptions(sandbox="bwrap", **given))
-    caplog.clear()
     (tool, *_) = shell_tools(ShellOptions(sandbox="auto", **given))
     assert "sandbox" not in tool.manifest.description
-    assert why in caplog.text
     (found,) = examined(ShellOptions(sandbox="auto", **given))
     assert why in found.text
     assert found.remedy
+
+
+async def test_who_has_no_sandbox_is_told_as_the_first_command_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not by those who only look, nor twice, nor whoever says that it is meant."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for sandbox, count in (("auto", 1), ("none", 0)):
+        caplog.clear()
+        async with open_shell(tmp_path, sandbox=sandbox, shell="/bin/sh") as shell:
+            assert caplog.messages == []
+            await shell.call("shell", command=":")
+            await shell.call("shell", command=":")
+        assert [each[:61] for each in caplog.messages] == [
+            "commands run without a sandbox: there is no program `bwrap` ("
+        ] * count
 
 
 def test_whether_a_sandbox_works_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
