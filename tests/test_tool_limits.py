@@ -58,12 +58,16 @@ def calls(numbers: Sequence[int], name: str = "enter") -> list[Reply | str]:
     return [Reply(text="", tool_calls=[Call(name, {"n": n}, f"c{n}") for n in numbers]), "Done."]
 
 
+@pytest.mark.statement(24, page="effects")
 @pytest.mark.statement(57, page="plugin-system")
 @pytest.mark.parametrize(("limit", "most"), [(1, 1), (2, 2), (None, 5)])
 async def test_no_more_calls_run_at_once_than_the_tool_says_and_results_keep_their_order(
     limit: int | None, most: int
 ) -> None:
-    """Who comes first goes first; the results stand in the order of the calls, whoever ended first."""
+    """Who comes first goes first; the results stand in the order of the calls, whoever ended first.
+
+    24: one by one, if the tool says so.
+    """
     line = Line(gates={0: anyio.Event()})
     async with agent(calls(range(5)), tools=[line.tool(max_concurrency=limit)]) as lash:
         session = await lash.session("s")
@@ -109,6 +113,7 @@ async def test_a_call_that_waits_can_be_cancelled_and_gives_way() -> None:
     assert line.order[-1] == 2
 
 
+@pytest.mark.statement(53, page="effects")
 async def test_a_tool_that_calls_itself_doesnt_wait_for_itself() -> None:
     """A call that waits for one of its own isn't running: it gives its place away meanwhile, and takes it back."""
     inside = most = 0
