@@ -104,10 +104,22 @@ def test_an_interrupted_turn_is_listed_and_goes_on(lash: Cli, here: Here) -> Non
     assert resumed.code == 0
     assert resumed.out.startswith("s: turn t is committed (finished, ")
     assert "2 effects from its records, " in resumed.out
-    assert resumed.out.endswith("The second answer.\n")
+    unknown, answer = resumed.out.splitlines()
+    assert unknown.endswith(" run now; nobody knows whether `pay` happened: find out before doing it again")
+    assert answer == "The second answer."
     assert state_in(here("sessions", "list", "--json")) == []
     assert here("resume", "s").out == "s: nothing to resume\n"
     assert here("resume").out.startswith("nothing to resume in ")
+
+
+@pytest.mark.parametrize("command", ["explain", "replay"])
+def test_a_turn_that_is_not_committed_yet_is_not_called_unknown(command: str, lash: Cli, here: Here) -> None:
+    """`lash sessions show` listed a turn of which `lash explain` said that there is none."""
+    killed_in(lash, "pay")
+    told = here(command, "t")
+    assert told.code == 2
+    assert "turn `t`: it isn't committed yet; `lash resume s` goes on with it" in told.err
+    assert "unknown turn `other`: " in here(command, "other").err
 
 
 def test_resume_without_a_session_goes_on_with_all(lash: Cli, here: Here) -> None:
@@ -328,6 +340,8 @@ def test_a_suspended_turn_is_listed_resolved_and_goes_on(lash: Cli, here: Here) 
         assert "say --text if it is meant as text" in refused.err
     resolved = here("pending", "resolve", call["key"][:8], "--text", '{"it went through')
     assert resolved.code == 0
+    says = "turn t is suspended: `lash pending list` says what it waits for; once that is answered, `"
+    assert says in here("sessions", "show", "s").out
     assert "resume s` goes on with it" in resolved.out
     assert here("pending", "list").out.startswith("nothing waits in ")
     second = here("pending", "resolve", call["key"][:8], "--result", "1")
