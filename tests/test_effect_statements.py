@@ -41,7 +41,7 @@ class Slow:
                 await anyio.sleep_forever()
             finally:
                 self.cancelled.set()
-                with anyio.CancelScope(shield=True):
+                with anyio.move_on_after(30, shield=True):
                     await self.go_on.wait()
 
         return stall
@@ -74,7 +74,8 @@ async def test_who_stops_waiting_for_a_cancel_neither_takes_it_back_nor_settles_
             with anyio.move_on_after(0) as gone:
                 await first.won()
             slow.go_on.set()
-            assert await second.won()
+            with anyio.fail_after(30):
+                assert await second.won()
         assert gone.cancelled_caught
     assert [each.outcome for each in turns] == [CANCELLED]
 
