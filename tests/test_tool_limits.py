@@ -280,7 +280,8 @@ async def test_a_call_in_a_thread_that_is_cancelled_says_so_too() -> None:
     go.set()
     messages = [each.output.outcome.message for each in turn.tool_calls]
     thread = "the turn was cancelled; it runs in a thread, which can't be stopped, and may still do its work"
-    assert messages == [thread, "the turn was cancelled"]
+    begun_before = "the turn was cancelled; it had begun, and may have done some of its work, or all of it"
+    assert messages == [thread, begun_before]
     assert stopped == ["coroutine"]
 
 
@@ -334,3 +335,31 @@ async def test_a_call_that_makes_two_at_once_gives_its_place_back_each_time(limi
                 made.set()
         free_places = [places.value for places in lash.host.limits._places.values()]
     assert free_places == [limit]
+
+
+@pytest.mark.parametrize(("effect", "told"), [("unsafe", True), ("idempotent", True), ("pure", False)])
+async def test_a_call_that_is_cancelled_says_whether_it_may_have_done_something(effect: str, told: bool) -> None:
+    """The history said of a payment that was cut only that it was cancelled, so that a model might pay once more."""
+    begun = anyio.Event()
+
+    @tool(effect=effect, max_concurrency=1)
+    async def pay() -> None:
+        "Pay."
+        begun.set()
+        await anyio.sleep_forever()
+
+    script = [Reply(text="", tool_calls=[Call("pay", {}, "first"), Call("pay", {}, "second")])]
+    async with agent(script, tools=[pay]) as lash:
+        session = await lash.session("s")
+        async with session.turn("go") as running, anyio.create_task_group() as group:
+
+            async def cancel() -> None:
+                await begun.wait()
+                running.cancel("enough")
+
+            group.start_soon(cancel)
+            await running.result()
+        read = [part.content for each in await session.messages() for part in each.parts if part.tool_call_id]
+    waited = "Cancelled: the turn was cancelled"
+    ran = f"{waited}; it had begun, and may have done some of its work, or all of it" if told else waited
+    assert sorted(each for each in read if each.startswith("Cancelled")) == [waited, ran]
