@@ -39,6 +39,13 @@ async def pay() -> str:
     return "paid"
 
 
+@tool(effect="pure")
+async def look() -> str:
+    """Runs again after a crash, and dies again."""
+    perish()
+    return "seen"
+
+
 @tool(on_unknown="wait")
 async def wire() -> str:
     """The same; a person decides after a crash."""
@@ -110,6 +117,24 @@ def test_an_interrupted_turn_is_listed_and_goes_on(lash: Cli, here: Here) -> Non
     assert state_in(here("sessions", "list", "--json")) == []
     assert here("resume", "s").out == "s: nothing to resume\n"
     assert here("resume").out.startswith("nothing to resume in ")
+
+
+def test_a_turn_that_kills_its_process_keeps_lash_resume_from_no_other_session(lash: Cli, here: Here) -> None:
+    """It was tried again each time that all were gone on with, so that nobody ever came to the next session."""
+    killed_in(lash, "look")
+    (lash.folder / "die").touch()
+    for _ in range(3):  # the first time something was recorded
+        assert lash.run("resume", *WITH_TOOLS).code == KILLED
+    other = ("--model", f"scripted:{lash.write('other.toml', SCRIPT.format(tool='pay'))}")
+    assert lash.run("run", "hi", "--session", "z", "--turn-id", "tz", "--tools", "tools.py", *other).code == KILLED
+    resumed = lash.run("resume", "--tools", "tools.py")
+    assert resumed.code == 1, resumed.err
+    assert resumed.out.startswith("z: turn tz is committed (finished, ")
+    told = "s: turn `t` of session `s` can't go on: its process died 3 times in a row before anything more was recorded"
+    assert told in resumed.err
+    assert "run `lash resume s`" in resumed.err
+    (lash.folder / "die").unlink()
+    assert here("resume", "s", "--tools", "tools.py").out.startswith("s: turn t is committed (finished, ")
 
 
 @pytest.mark.parametrize("command", ["explain", "replay"])
