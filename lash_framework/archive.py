@@ -5,19 +5,20 @@ It reads past damage: what can't be read is said in its place, so that the rest 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import evolve
 
 from lash_framework.explain import ExplainRecord, Explanation, record_changes
 from lash_framework.history import readable_messages
 from lash_framework.prefix_changes import gone_on
+from lash_framework.unfinished import all_items
 from lash_hookspecs.codec import decode
 from lash_hookspecs.errors import CodecError, ConfigurationError, UnknownName
 from lash_hookspecs.messages import Message
 from lash_hookspecs.prefix import PrefixChange, PrefixPart
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, SessionUsageReport
-from lash_hookspecs.stores import Blobs, Receipt, SessionStore
+from lash_hookspecs.stores import Blobs, Capability, Receipt, SessionStore
 from lash_hookspecs.values import frozen
 
 __all__ = ["HistoryExport", "explain_turn", "find_turn", "load_history"]
@@ -95,11 +96,22 @@ async def find_turn(store: _Readable, turn_id: str, session_id: str | None = Non
     found = [each for each in await store.find_turn(turn_id) if session_id in (None, each[0])]
     exact = [each for each in found if each[1].operation.key == turn_id]
     if not (found := exact or found):
-        raise UnknownName("turn", turn_id, hint="`lash sessions show SESSION` lists a session's turns")
+        raise await _no_such_turn(store, turn_id, session_id)
     if len(found) > 1:
         some = ", ".join(f"`{receipt.operation.key}` (session `{session}`)" for session, receipt in found[:5])
         raise ConfigurationError(f"turn `{turn_id}` is ambiguous: {some}; name the session as well")
     return found[0]
+
+
+async def _no_such_turn(store: Any, turn_id: str, session_id: str | None) -> UnknownName:
+    """That there is none, or that it has no end yet."""
+    if Capability.INBOX in store.capabilities:
+        async for item in all_items(store, session_id):
+            if (item.turn_id or "").startswith(turn_id):
+                of, goes_on = item.session_id, f"`lash resume {item.session_id}` goes on with it"
+                text = f"it isn't committed yet; {goes_on}, `lash sessions show {of}` says where it stands"
+                return UnknownName("committed turn", turn_id, hint=text)
+    return UnknownName("turn", turn_id, hint="`lash sessions show SESSION` lists a session's turns")
 
 
 async def _changes_since(

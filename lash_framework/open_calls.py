@@ -8,7 +8,7 @@ from attrs import evolve, field
 
 from lash_framework.call_limits import Slot
 from lash_framework.journal_errors import EffectsSuspended
-from lash_framework.tool_calls import unseen_call, with_thread
+from lash_framework.tool_calls import unseen_call, with_note
 from lash_framework.tool_hooks import CallPlace
 from lash_hookspecs.effect_outcomes import HookRecord
 from lash_hookspecs.effects import child_key
@@ -30,8 +30,9 @@ class OpenCall:
     that its tool made it, and `is_live` that it did so now. `found` is what hooks before it did to it, and `hooks` are
     the records of all hooks around it, and around the calls within it. `slot` is its place, if its tool has a limit.
     `attempt` counts from 1; `earlier` are the calls that the tool made in those before. `is_shown`: its beginning is.
-    `in_thread`: it runs where no cancel stops it. `answer` is what somebody completed it with, until that is taken.
-    `questions` are those that a person has to answer before it is made, or is what a hook says, `unasked`.
+    `note` is what a cancel leaves of it, once its tool has begun. `answer` is what somebody completed it with, until
+    that is taken. `questions` are those that a person has to answer before it is made, or is what a hook says,
+    `unasked`.
     """
 
     asked: PendingToolCall
@@ -49,7 +50,7 @@ class OpenCall:
     attempt: int = 1
     earlier: tuple[CompletedToolCall, ...] = ()
     is_shown: bool = False
-    in_thread: bool = False
+    note: str = ""
     answer: CompletedToolCall | None = None
     questions: tuple[PersonQuestion, ...] = ()
     unasked: ToolCallOutput | None = None
@@ -85,8 +86,7 @@ class OpenCall:
             return unseen_call(self.raw) if self.ran else self.raw
         if self.result is not None:
             return self.result
-        made = self.with_children(otherwise(self.asked), otherwise)
-        return with_thread(made) if self.in_thread else made
+        return with_note(self.with_children(otherwise(self.asked), otherwise), self.note)
 
     def with_children(
         self, done: CompletedToolCall, otherwise: Callable[[PendingToolCall], CompletedToolCall]

@@ -188,7 +188,9 @@ async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
     try:
         controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item))
         await _replay(lash, _DryStore(lash.store), item, rows, controller)
-    except (EffectUnrecorded, EffectsSuspended) as end:
+    except EffectUnrecorded as end:
+        reason = f"its records end before {end.label}"
+    except EffectsSuspended as end:
         reason = str(end)
     except ReplayError as error:
         verdict, reason = Verdict.MISMATCH, str(error)

@@ -26,10 +26,10 @@ from lash_framework.tool_calls import (
     cancelled_call,
     has_unknown,
     is_unknown,
+    left_by_cancel,
     lost_call,
     perform,
     prepared,
-    runs_in_thread,
     too_deep_call,
     waiting_call,
     without_attachment,
@@ -258,7 +258,7 @@ class ToolBatch:
             deferral = deferral_of(plan, call) if owned is not None else None
             ends = Ends()  # of the call's children, whatever the tool makes of them
             directs = DirectPlace(wrapped)
-            call.in_thread = runs_in_thread(owned)
+            call.note = left_by_cancel(owned)
             if not call.is_shown:
                 call.is_shown = True
                 await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.place.parent_id)

@@ -63,7 +63,7 @@ __all__ = [
     "unseen_call",
     "waiting_call",
     "was_refused",
-    "with_thread",
+    "with_note",
     "without_attachment",
 ]
 
@@ -257,12 +257,19 @@ def runs_in_thread(owned: OwnedTool | None) -> bool:
     return owned is not None and not getattr(owned.tool, "is_async", True)
 
 
-def with_thread(done: CompletedToolCall) -> CompletedToolCall:
-    """A call of such a tool: if it was cancelled, its result says what that means."""
+def left_by_cancel(owned: OwnedTool | None) -> str:
+    """What a cancel leaves of a call that has begun, for its result; empty if nothing that anybody has to know."""
+    if runs_in_thread(owned):
+        return _GOES_ON
+    return _HAD_BEGUN if owned is not None and owned.tool.manifest.effect is not ToolEffect.PURE else ""
+
+
+def with_note(done: CompletedToolCall, note: str) -> CompletedToolCall:
+    """A call that had begun: if it was cancelled, its result says what that means."""
     outcome = done.output.outcome
-    if not isinstance(outcome, ToolCallCancelled):
+    if not note or not isinstance(outcome, ToolCallCancelled):
         return done
-    outcome = evolve(outcome, message=f"{outcome.message}; {_GOES_ON}")
+    outcome = evolve(outcome, message=f"{outcome.message}; {note}")
     view = model_return(done.call_id, done.tool_name, outcome)
     return evolve(done, output=evolve(done.output, outcome=outcome), model_return=view)
 
@@ -275,6 +282,7 @@ def call_ended(call: PendingToolCall) -> ToolError:
 
 
 _GOES_ON = "it runs in a thread, which can't be stopped, and may still do its work"
+_HAD_BEGUN = "it had begun, and may have done some of its work, or all of it"
 
 
 def _timeout(owned: OwnedTool) -> ToolCallOutput:

@@ -21,6 +21,7 @@ FOLDERS = (
     TESTS.parent / "hookspecs" / "tests",
     TESTS.parent / "plugins" / "lash-plugin-mode-standard" / "tests",
     TESTS.parent / "plugins" / "lash-plugin-plan" / "tests",
+    TESTS.parent / "plugins" / "lash-plugin-store-sql" / "tests",
     TESTS.parent / "plugins" / "lash-plugin-tool-budget" / "tests",
 )
 
@@ -77,6 +78,9 @@ def _marked() -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef, st
                         yield path, node, named.get("page"), ast.literal_eval(number)
 
 
+_PROCESSES = "no host runs processes yet: the values are there, and the journal keeps what is asked of one"
+_TRIGGERS = "there are no triggers yet: they come with processes"
+_TASKS = "there are no background tasks yet: they are to be a view over processes"
 _INTENTS = "a tool declares no intents: what must follow a call is a call of its own, which has its record"
 
 PAGES = {
@@ -104,6 +108,20 @@ PAGES = {
             15: "no hook declares triggers yet, so that no two can be of one source: they come with processes",
         },
     ),
+    "effects": Page(
+        "effects",
+        frozenset(range(1, 72)),
+        {
+            34: "a key is a hash of what it is of, made by a function that has no store to write to",
+            38: "who runs a turn gives its id and no scope: that is made of session and turn, so that none disagrees",
+        },
+        {
+            **dict.fromkeys((39, 40, 41, 46, 48, 49, 50, 51, 54), _PROCESSES),
+            **dict.fromkeys((52, 55, 56, 57), _TRIGGERS),
+            **dict.fromkeys((65, 66, 67), _TASKS),
+            69: "there is no host over Restate yet; that a recorded commit is replayed is the stores' case B.04",
+        },
+    ),
 }
 """Parts of statements that can't exist here, and amendments, are told by their tests."""
 
@@ -114,12 +132,13 @@ SHOWN_ON = TESTS.parent / "docs" / "reference" / "statements.md"
 
 _HEAD = """# Statements and their tests
 
-What the turn machine and the plugin system are held to: numbered statements, each with the tests that carry its number
-(`@pytest.mark.statement(12)`), in the words of the first. `pytest -m statement` runs them; a number without one is red.
+What the turn machine, the plugin system and effects are held to: numbered statements, each with the tests that carry
+its number (`@pytest.mark.statement(12)`), in the words of the first. `pytest -m statement` runs them; a number without
+one is red.
 Made from the tests by `python tests/statements.py`.
 """
 
-_TITLES = {"turn-machine": "The turn machine", "plugin-system": "Plugins, tools and prompts"}
+_TITLES = {"turn-machine": "The turn machine", "plugin-system": "Plugins, tools and prompts", "effects": "Effects"}
 _NUMBERS = re.compile(r"(?:^|(?<=[.;] ))(\d+(?:, \d+)*): ")
 
 

@@ -64,8 +64,12 @@ def delegating(into: list[AssembledTurn], times: int = 1, given: TurnInput | str
     return delegate
 
 
+@pytest.mark.statement(61, page="effects")
 async def test_what_a_child_s_turn_costs_is_in_its_parent_s_cost_and_in_the_session_s() -> None:
-    """It was in neither: a turn that delegated everything was nearly free."""
+    """It was in neither: a turn that delegated everything was nearly free.
+
+    61: whoever watches the parent's turn sees each child's usage, and it counts once.
+    """
     children: list[AssembledTurn] = []
     async with agent(says, tools=[delegating(children, times=2)], settings=settings()) as lash:
         session = await lash.session("s")
@@ -149,6 +153,7 @@ async def test_a_replay_has_the_same_costs(tmp_path: Path) -> None:
     assert turn.cost == Cost.of_usd(0.06)
 
 
+@pytest.mark.statement(62, page="effects")
 @pytest.mark.costly
 @pytest.mark.chaos
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

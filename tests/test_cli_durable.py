@@ -39,6 +39,13 @@ async def pay() -> str:
     return "paid"
 
 
+@tool(effect="pure")
+async def look() -> str:
+    """Runs again after a crash, and dies again."""
+    perish()
+    return "seen"
+
+
 @tool(on_unknown="wait")
 async def wire() -> str:
     """The same; a person decides after a crash."""
@@ -104,10 +111,41 @@ def test_an_interrupted_turn_is_listed_and_goes_on(lash: Cli, here: Here) -> Non
     assert resumed.code == 0
     assert resumed.out.startswith("s: turn t is committed (finished, ")
     assert "2 effects from its records, " in resumed.out
-    assert resumed.out.endswith("The second answer.\n")
+    unknown, answer = resumed.out.splitlines()
+    assert unknown.endswith(" run now; nobody knows whether `pay` happened: find out before doing it again")
+    assert answer == "The second answer."
     assert state_in(here("sessions", "list", "--json")) == []
     assert here("resume", "s").out == "s: nothing to resume\n"
     assert here("resume").out.startswith("nothing to resume in ")
+
+
+def test_a_turn_that_kills_its_process_keeps_lash_resume_from_no_other_session(lash: Cli, here: Here) -> None:
+    """It was tried again each time that all were gone on with, so that nobody ever came to the next session."""
+    killed_in(lash, "look")
+    (lash.folder / "die").touch()
+    for _ in range(3):  # the first time something was recorded
+        assert lash.run("resume", *WITH_TOOLS).code == KILLED
+    assert "turn t is interrupted, begun 4 times: `" in here("sessions", "show", "s").out
+    other = ("--model", f"scripted:{lash.write('other.toml', SCRIPT.format(tool='pay'))}")
+    assert lash.run("run", "hi", "--session", "z", "--turn-id", "tz", "--tools", "tools.py", *other).code == KILLED
+    resumed = lash.run("resume", "--tools", "tools.py")
+    assert resumed.code == 1, resumed.err
+    assert resumed.out.startswith("z: turn tz is committed (finished, ")
+    told = "s: turn `t` of session `s` can't go on: its process died 3 times in a row before anything more was recorded"
+    assert told in resumed.err
+    assert "run `lash resume s`" in resumed.err
+    (lash.folder / "die").unlink()
+    assert here("resume", "s", "--tools", "tools.py").out.startswith("s: turn t is committed (finished, ")
+
+
+@pytest.mark.parametrize("command", ["explain", "replay"])
+def test_a_turn_that_is_not_committed_yet_is_not_called_unknown(command: str, lash: Cli, here: Here) -> None:
+    """`lash sessions show` listed a turn of which `lash explain` said that there is none."""
+    killed_in(lash, "pay")
+    told = here(command, "t")
+    assert told.code == 2
+    assert "turn `t`: it isn't committed yet; `lash resume s` goes on with it" in told.err
+    assert "unknown turn `other`: " in here(command, "other").err
 
 
 def test_resume_without_a_session_goes_on_with_all(lash: Cli, here: Here) -> None:
@@ -328,6 +366,8 @@ def test_a_suspended_turn_is_listed_resolved_and_goes_on(lash: Cli, here: Here) 
         assert "say --text if it is meant as text" in refused.err
     resolved = here("pending", "resolve", call["key"][:8], "--text", '{"it went through')
     assert resolved.code == 0
+    says = "turn t is suspended: `lash pending list` says what it waits for; once that is answered, `"
+    assert says in here("sessions", "show", "s").out
     assert "resume s` goes on with it" in resolved.out
     assert here("pending", "list").out.startswith("nothing waits in ")
     second = here("pending", "resolve", call["key"][:8], "--result", "1")

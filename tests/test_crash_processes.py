@@ -111,6 +111,7 @@ def paused() -> Iterator[Any]:
             child.communicate()
 
 
+@pytest.mark.statement(63, page="effects")
 @on_asyncio
 @pytest.mark.parametrize(
     ("where", "steps_of_the_first", "error"),
@@ -152,6 +153,7 @@ async def test_who_is_stopped_is_not_dead_until_it_is_killed(paused: Any, tmp_pa
         assert (await session.run("Go.", turn_id=TURN)).text == "I am the second."
 
 
+@pytest.mark.statement(35, page="effects")
 @pytest.mark.costly
 def test_a_cancel_from_another_process_that_comes_too_late_says_so(paused: Any, tmp_path: Path) -> None:
     """The turn is over and its commit on its way when `lash cancel` asks: it is committed as it was."""

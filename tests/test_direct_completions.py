@@ -124,7 +124,9 @@ EVERYWHERE = [
 ]
 
 
+@pytest.mark.statement(26, page="effects")
 async def test_every_hook_within_an_effect_and_every_tool_may_ask_and_a_replay_asks_nobody(tmp_path: Path) -> None:
+    """Amended: what an effect asks aside has a record of its own, so that nobody pays for it again."""
     url, model, answers = url_in(tmp_path / "one"), Model("look"), list[str]()
     async with agent(model, store=url, plugins=[everywhere(answers)], tools=[look], settings=KEEPS) as lash:
         turn = await run(lash)
@@ -179,7 +181,9 @@ async def test_a_turn_whose_plugins_ask_nothing_has_the_same_records_and_writes(
 # ---- keys -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.statement(27, page="effects")
 async def test_calls_without_a_key_at_once_are_refused_and_those_with_keys_run_at_once() -> None:
+    """Calls without a key are told apart by their order, which calls at once don't have."""
     model, found = Model(), list[object]()
 
     async def lash_before_turn(ctx: Any) -> None:

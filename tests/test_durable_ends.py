@@ -177,11 +177,13 @@ PLACES = [before_the_first_token, in_the_middle_of_a_reply, inside_tool_1_of_3, 
 WHO = [from_the_same_process, from_another_process, by_deadline]
 
 
+@pytest.mark.statement(35, page="effects")
 @pytest.mark.parametrize("cancel", WHO, ids=lambda each: each.__name__)
 @pytest.mark.parametrize("open_at", PLACES, ids=lambda each: each.__name__)
 async def test_a_cancel_wins_once_and_the_history_stays_usable(
     open_at: Open, cancel: Callable[[str, Session, RunningTurn], Awaitable[None]], tmp_path: Path
 ) -> None:
+    """A cancel that won is the turn's end, whoever asked, wherever the turn was; a second one comes too late."""
     url, streamed = f"sqlite:///{tmp_path / 'lash.db'}", ""
     async with open_at(url) as place:
         lash: Lash = place.lash
@@ -395,9 +397,13 @@ async def test_a_cancel_while_a_turn_is_replayed_keeps_what_is_recorded(tmp_path
         assert (await session._resident.lash.replay("t")).differences == ()
 
 
+@pytest.mark.statement(32, 71, page="effects")
 @pytest.mark.parametrize("who", ["the same process", "another process"])
 async def test_a_turn_that_waits_for_a_person_can_be_cancelled(who: str, tmp_path: Path) -> None:
-    """No process holds it, so there is no deadline that could come."""
+    """No process holds it, so there is no deadline that could come.
+
+    32: its session goes on with the next turn; 71: a cancel reaches what waits.
+    """
     left = await interrupted_in(tmp_path, "unsafe", on_unknown=OnUnknown.WAIT)
     async with left.opened() as session:
         with pytest.raises(TurnSuspended):

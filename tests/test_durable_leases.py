@@ -37,9 +37,13 @@ def short_lease() -> Settings:
     return evolve(settings, durability=evolve(settings.durability, lease_ttl_s=0.1))
 
 
+@pytest.mark.statement(64, page="effects")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_who_is_cancelled_while_a_turn_is_begun_holds_no_session(tmp_path: Path) -> None:
-    """`asyncio.wait_for` cancels the task and not a scope: the store went on, and its answer, a lease, was lost."""
+    """`asyncio.wait_for` cancels the task and not a scope: the store went on, and its answer, a lease, was lost.
+
+    64: the turn that was dropped leaves no lease, and whoever comes next goes on with it.
+    """
     async with agent(["done"], store=url_in(tmp_path)) as lash, agent(["done"], store=url_in(tmp_path)) as other:
         store = store_of(lash)
         for name in ("begin_turn", "claim_lease"):
@@ -137,7 +141,9 @@ async def test_a_host_that_was_held_up_takes_a_turn_back_that_cannot_run(tmp_pat
         assert await store.load_lease("s") is None
 
 
+@pytest.mark.statement(14, 63, page="effects")
 async def test_a_host_that_was_held_up_and_followed_is_interrupted(tmp_path: Path) -> None:
+    """14: a lease that has lapsed is taken over; 63: who held it is interrupted, and takes nothing away."""
     calls = 0
 
     @tool(effect="pure")

@@ -79,6 +79,7 @@ async def recorded(turn_id: str = "t", **options: Any) -> RecordingHost:
 
 @pytest.mark.statement(22, page="effects")
 async def test_start_model_calls_tools_checkpoints_syncs_and_end_each_cross_once() -> None:
+    """Each model call and each checkpoint of a turn crosses the boundary once."""
     host = await recorded()
     assert sorted(host.kinds) == sorted(
         [
@@ -107,6 +108,7 @@ async def test_a_foreign_effect_host_is_not_asked_where_a_journal_is_kept() -> N
 
 @pytest.mark.statement(23, page="effects")
 async def test_a_tools_envelope_names_its_owner_its_arguments_and_what_repeating_it_does() -> None:
+    """Each call crosses in an envelope of its own."""
     host = await recorded()
     calls = [each.command.call for each, _ in host.seen if isinstance(each.command, ToolCallCommand)]
     assert [
@@ -166,6 +168,7 @@ class _WrongAnswers(Unwritten):
 
 @pytest.mark.statement(9, page="effects")
 async def test_a_controller_that_answers_with_the_wrong_kind_fails_the_turn_by_name() -> None:
+    """The turn ends as a runtime error that names both kinds."""
     async with inline_agent(["never"]) as lash:
         lash.effects = _WrongAnswers()
         turn = await (await lash.session()).run("q")
@@ -192,6 +195,7 @@ class _Remembered(Unwritten):
 
 @pytest.mark.statement(25, page="effects")
 async def test_a_controller_may_answer_without_running_and_the_result_says_that_it_is_durable() -> None:
+    """A controller that remembers runs nothing."""
     async with inline_agent([]) as lash:
         lash.effects = _Remembered()
         turn = await (await lash.session()).run("q")

@@ -122,7 +122,9 @@ async def test_a_fork_has_what_was_said_to_its_source_and_is_not_stored_yet() ->
         assert session.policy.max_turns == 3
 
 
+@pytest.mark.statement(58, page="effects")
 async def test_the_same_fork_again_is_the_same_session_and_another_one_is_refused() -> None:
+    """Amended: who asks for the same again finds it, as a tool that runs again must; an id of another is refused."""
     async with opened(says=["Done."] * 3) as lash:
         session = await lash.session("one")
         with pytest.raises(ConfigurationError, match="nothing was committed on session `one`"):

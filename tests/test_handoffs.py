@@ -85,12 +85,15 @@ async def waiting(lash: Lash, session_id: str) -> list[str]:
     return [f"{each.state.value} {each.turn_id}" for each in items]
 
 
+@pytest.mark.statement(59, 60, page="effects")
 @pytest.mark.parametrize(
     ("seam", "asked_before"), [(Before, 0), (BeforeModel, 0), (AtCheckpoint, 1), (After, 1)], ids=lambda each: str(each)
 )
 async def test_a_turn_is_handed_off_at_every_seam_and_its_successor_is_told_once(
     seam: type[Before], asked_before: int, tmp_path: Path
 ) -> None:
+    """59: the turn's session stays what it was, and who follows reaches the next one; 60: a session of its own, whose
+    parent is named."""
     model = Told(["One.", "Two."] if asked_before else ["Two."])
     async with opened(seam(), says=model, store=file_store(tmp_path)) as lash:
         session = await lash.session("one")

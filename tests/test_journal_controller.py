@@ -336,6 +336,7 @@ async def recorded(*questions: RuntimeEffectEnvelope, run: Any = answer, owners:
 @pytest.mark.statement(25, page="effects")
 @pytest.mark.parametrize("kind", ASKED)
 async def test_a_done_row_of_every_kind_is_the_outcome_and_runs_nothing(kind: str) -> None:
+    """11: what is recorded is the outcome; 25: its executor isn't called."""
     rows = await recorded(asked(kind))
     journal = MemoryJournal(rows)
     controller = JournalController(rows, journal.append)
@@ -357,6 +358,7 @@ PROCESSES: list[tuple[Any, Any]] = [
 ]
 
 
+@pytest.mark.statement(70, page="effects")
 @pytest.mark.parametrize(("operation", "result"), PROCESSES)
 async def test_what_a_process_is_asked_is_asked_once_and_replayed(operation: Any, result: Any) -> None:
     """The journal knows of no process: whoever calls it brings the runner."""
@@ -396,6 +398,8 @@ async def test_what_came_of_a_wait_is_read_once_and_replayed(resolution: Any) ->
 
 @pytest.mark.statement(12, page="effects")
 async def test_a_failed_row_raises_its_error_again() -> None:
+    """An error of the boundary is recorded, and raised by a replay with its code and its words."""
+
     async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
         raise EffectControllerError("broken", "no way")
 
@@ -408,6 +412,8 @@ async def test_a_failed_row_raises_its_error_again() -> None:
 
 @pytest.mark.statement(9, page="effects")
 async def test_an_executors_wrong_outcome_is_a_failure_of_the_boundary() -> None:
+    """The error names the kind that was asked for and the one that came."""
+
     async def run(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
         return SleepOutcome()
 
@@ -426,6 +432,7 @@ async def test_an_executors_wrong_outcome_is_a_failure_of_the_boundary() -> None
     ],
 )
 async def test_a_row_that_can_not_be_read_is_refused_by_name_and_nothing_runs(changes: Any, reason: str) -> None:
+    """A row without what its status promises, or of an unknown one, is corrupt."""
     (row,) = await recorded(asked("pure"))
     controller = JournalController([evolve(row, **changes)], MemoryJournal().append)
     with pytest.raises(JournalRefusal, match=f"runtime_effect_corrupt: the record of tool_call `pure-1`.*{reason}"):
@@ -574,11 +581,16 @@ async def refused(before: RuntimeEffectEnvelope, now: RuntimeEffectEnvelope, **c
     return raised.value
 
 
+@pytest.mark.statement(20, page="effects")
 @pytest.mark.statement(10, page="effects")
 @pytest.mark.statement(18, page="effects")
 async def test_a_mismatch_has_both_hashes_and_names_what_differs_without_values(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """10: another hash is refused, although its row is done; 18: each path that was added, removed or changed is named;
+
+    20: no value is told but by its digest, whatever its size.
+    """
     caplog.set_level(logging.DEBUG, logger="lash.journal")
     before = call("pay", ToolEffect.UNSAFE, amount=1, to="Ann", old=None)
     now = call("pay", ToolEffect.UNSAFE, amount=2, to="Ann", new={"secret": "hush"})
@@ -596,6 +608,7 @@ async def test_a_mismatch_has_both_hashes_and_names_what_differs_without_values(
 
 @pytest.mark.statement(19, page="effects")
 async def test_a_mismatch_counts_all_paths_and_shows_eight() -> None:
+    """All paths are counted, and the first eight named."""
     error = await refused(
         call("pay", ToolEffect.PURE), call("pay", ToolEffect.PURE, **{f"a{n:02d}": n for n in range(11)})
     )
@@ -618,6 +631,7 @@ async def test_a_mismatch_says_that_the_tool_is_gone() -> None:
 
 @pytest.mark.statement(21, page="effects")
 async def test_another_hash_with_equal_digests_says_that_nothing_explains_it() -> None:
+    """Another hash of the same content is refused, and said to be that."""
     question = call("pay", ToolEffect.PURE)
     error = await refused(question, question, envelope_hash="0" * 64)
     assert "although all" in str(error)

@@ -123,6 +123,8 @@ CELLS = [
 def test_every_cell_of_a_row_has_one_meaning_and_another_hash_outranks_them_all(
     status: str, hash: str, kind: str, body: bytes, wanted: str
 ) -> None:
+    """10: another hash is a mismatch, whatever the status; 13: what lacks its payload, or has an unknown status, is
+    corrupt."""
     row = JournalRow(key="k", kind=kind, status=status, envelope_hash=hash, body=body)  # type: ignore[arg-type]  # on disk it is text
     assert decide(row, SAME).tag == wanted
 

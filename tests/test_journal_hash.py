@@ -166,6 +166,7 @@ def test_every_kind_has_a_hash_of_all_its_fields_and_digests_beside_it() -> None
 
 @pytest.mark.statement(7, page="effects")
 def test_bytes_memos_and_the_policy_after_a_crash_never_enter() -> None:
+    """Neither bytes of attachments nor what callers keep beside a message are hashed."""
     named = evolve(BASE.request, attachments=(LlmAttachment(reference=REFERENCE),))
     loaded = evolve(BASE.request, attachments=(LlmAttachment(reference=REFERENCE, data=b"png"),))
     assert hash_of(LlmCallCommand("p", named)) == hash_of(LlmCallCommand("p", loaded))

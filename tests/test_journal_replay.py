@@ -337,6 +337,7 @@ class OnlyRecords:
 
 @pytest.mark.statement(16, page="effects")
 async def test_with_records_only_a_turn_ends_in_the_same_bytes_or_says_where_they_end() -> None:
+    """Where a record is missing, nothing is run and nothing written."""
     host = JournalHost()
     async with World().open() as lash:
         _, committed = await turn_of(lash, host)  # type: ignore[arg-type]  # any host will do

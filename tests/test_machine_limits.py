@@ -172,10 +172,14 @@ BROKEN = {
 }
 
 
+@pytest.mark.statement(5, page="effects")
 @pytest.mark.parametrize("step", BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize("question", ["prepare", "llm"])
 def test_a_broken_step_is_an_error_and_changes_nothing(question, step):
-    """A missing or impossible continuation raises, naming the question; the turn stands as before and can be failed."""
+    """A missing or impossible continuation raises, naming the question; the turn stands as before and can be failed.
+
+    5: an empty batch of calls is refused as any impossible step.
+    """
     driver = ScriptedDriver(**{question: step})
     turn = machine(driver)
     call = None

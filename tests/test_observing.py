@@ -112,7 +112,9 @@ async def test_a_turn_waits_for_no_observer_and_who_is_overtaken_is_told(tmp_pat
         assert gap.state.last_turn.turn_id == "u"
 
 
+@pytest.mark.statement(47, page="effects")
 async def test_who_comes_back_gets_exactly_what_was_missed_and_then_what_is_new(tmp_path: Path) -> None:
+    """Amended: watchers read a ring and, once they are overtaken, the state; in order, and nothing twice."""
     async with told(["One ", "two ", "three."], ["Four."], ["Five."], store=url_in(tmp_path)) as lash:
         session = await lash.session("s")
         observer = session.observe()

@@ -163,11 +163,15 @@ async def test_neither_reasoning_nor_a_call_that_was_on_its_way_is_kept(tmp_path
     assert asked == []
 
 
+@pytest.mark.statement(36, page="effects")
 @pytest.mark.parametrize(("run", "ends_cancelled"), [(by_cancel, False), (by_another_process, True)])
 async def test_a_process_that_dies_between_a_cancel_and_its_commit_loses_the_text(
     run: Run, ends_cancelled: bool, tmp_path: Path
 ) -> None:
-    """And the cancel, too, unless it is in the database, where `lash cancel` puts it."""
+    """And the cancel, too, unless it is in the database, where `lash cancel` puts it.
+
+    36: whoever goes on with the turn ends it as cancelled.
+    """
     reached, watch = anyio.Event(), Watch(CrashPoint("store commit", When.BEFORE))
     halting = ["Half ", "of an", reached.set, anyio.sleep_forever]
     with anyio.CancelScope() as watch.scope:

@@ -41,6 +41,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.statement(47, page="effects")
 @given(size=st.integers(1, 7), steps=steps)
 def test_whoever_reads_gets_everything_or_is_told_of_a_gap_exactly_there(
     size: int, steps: list[tuple[str, int]]

@@ -70,7 +70,9 @@ def other_process(url: str) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
+@pytest.mark.statement(14, page="effects")
 async def test_a_session_that_runs_elsewhere_is_busy_before_any_model_call(tmp_path: Path) -> None:
+    """A lease that lives keeps others away."""
     url = f"sqlite:///{tmp_path / 'a.db'}"
     with other_process(url):
         async with agent([], store=url) as lash:

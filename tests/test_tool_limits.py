@@ -58,12 +58,16 @@ def calls(numbers: Sequence[int], name: str = "enter") -> list[Reply | str]:
     return [Reply(text="", tool_calls=[Call(name, {"n": n}, f"c{n}") for n in numbers]), "Done."]
 
 
+@pytest.mark.statement(24, page="effects")
 @pytest.mark.statement(57, page="plugin-system")
 @pytest.mark.parametrize(("limit", "most"), [(1, 1), (2, 2), (None, 5)])
 async def test_no_more_calls_run_at_once_than_the_tool_says_and_results_keep_their_order(
     limit: int | None, most: int
 ) -> None:
-    """Who comes first goes first; the results stand in the order of the calls, whoever ended first."""
+    """Who comes first goes first; the results stand in the order of the calls, whoever ended first.
+
+    24: one by one, if the tool says so.
+    """
     line = Line(gates={0: anyio.Event()})
     async with agent(calls(range(5)), tools=[line.tool(max_concurrency=limit)]) as lash:
         session = await lash.session("s")
@@ -109,6 +113,7 @@ async def test_a_call_that_waits_can_be_cancelled_and_gives_way() -> None:
     assert line.order[-1] == 2
 
 
+@pytest.mark.statement(53, page="effects")
 async def test_a_tool_that_calls_itself_doesnt_wait_for_itself() -> None:
     """A call that waits for one of its own isn't running: it gives its place away meanwhile, and takes it back."""
     inside = most = 0
@@ -275,7 +280,8 @@ async def test_a_call_in_a_thread_that_is_cancelled_says_so_too() -> None:
     go.set()
     messages = [each.output.outcome.message for each in turn.tool_calls]
     thread = "the turn was cancelled; it runs in a thread, which can't be stopped, and may still do its work"
-    assert messages == [thread, "the turn was cancelled"]
+    begun_before = "the turn was cancelled; it had begun, and may have done some of its work, or all of it"
+    assert messages == [thread, begun_before]
     assert stopped == ["coroutine"]
 
 
@@ -329,3 +335,31 @@ async def test_a_call_that_makes_two_at_once_gives_its_place_back_each_time(limi
                 made.set()
         free_places = [places.value for places in lash.host.limits._places.values()]
     assert free_places == [limit]
+
+
+@pytest.mark.parametrize(("effect", "told"), [("unsafe", True), ("idempotent", True), ("pure", False)])
+async def test_a_call_that_is_cancelled_says_whether_it_may_have_done_something(effect: str, told: bool) -> None:
+    """The history said of a payment that was cut only that it was cancelled, so that a model might pay once more."""
+    begun = anyio.Event()
+
+    @tool(effect=effect, max_concurrency=1)
+    async def pay() -> None:
+        "Pay."
+        begun.set()
+        await anyio.sleep_forever()
+
+    script = [Reply(text="", tool_calls=[Call("pay", {}, "first"), Call("pay", {}, "second")])]
+    async with agent(script, tools=[pay]) as lash:
+        session = await lash.session("s")
+        async with session.turn("go") as running, anyio.create_task_group() as group:
+
+            async def cancel() -> None:
+                await begun.wait()
+                running.cancel("enough")
+
+            group.start_soon(cancel)
+            await running.result()
+        read = [part.content for each in await session.messages() for part in each.parts if part.tool_call_id]
+    waited = "Cancelled: the turn was cancelled"
+    ran = f"{waited}; it had begun, and may have done some of its work, or all of it" if told else waited
+    assert sorted(each for each in read if each.startswith("Cancelled")) == [waited, ran]

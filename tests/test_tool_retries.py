@@ -185,6 +185,7 @@ def test_a_call_of_a_tool_without_a_policy_is_made_once() -> None:
     assert len(shaky.at) == 1
 
 
+@pytest.mark.statement(71, page="effects")
 @pytest.mark.statement(52, page="plugin-system")
 def test_a_cancel_ends_the_wait_and_no_attempt_follows() -> None:
     """The call ends with the failure that is known; a replay, or a look at the turn, finds the same."""
@@ -242,6 +243,7 @@ def journal_of(lash: Lash) -> list[tuple[str, str]]:
     return rows
 
 
+@pytest.mark.statement(23, page="effects")
 @pytest.mark.statement(53, page="plugin-system")
 def test_each_attempt_is_recorded_before_the_next_and_the_wait_is_an_effect() -> None:
     """Attempt, wait, attempt: in this order in the journal, an unsafe attempt behind an intent of its own."""
@@ -276,6 +278,7 @@ def killed_after(seconds: float, shaky: Shaky, *, asleep: float = 0.0) -> Any:
     return simulate(scenario).value
 
 
+@pytest.mark.statement(15, page="effects")
 def test_after_a_kill_in_the_wait_what_is_left_of_it_is_waited_for() -> None:
     """The failed attempt's record says until when: two of three seconds are over, so one is left."""
     shaky = Shaky(fails=1, says=ToolRetrySafe(after_ms=3_000))

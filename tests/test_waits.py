@@ -86,6 +86,7 @@ def outputs(turn: Any) -> list[str]:
     return [str(each.output) for each in turn.tool_calls]
 
 
+@pytest.mark.statement(29, page="effects")
 async def test_a_wait_keeps_its_key_over_every_process(bank: Bank) -> None:
     """L.08: whoever goes on with the turn, and however often, waits under the same keys; nothing runs again for it."""
     calls = await bank.leave_waiting()
@@ -130,6 +131,7 @@ async def test_a_cancel_ends_what_waits(bank: Bank) -> None:
     assert bank.wired == 2
 
 
+@pytest.mark.statement(32, page="effects")
 async def test_deleting_a_session_revokes_its_waits_and_no_others(bank: Bank) -> None:
     """L.12, L.24, L.58: nobody can answer for a deleted session, in this process or the next; another one waits on."""
     gone, stays = await bank.leave_waiting("s"), await bank.leave_waiting("other")
@@ -145,6 +147,7 @@ async def test_deleting_a_session_revokes_its_waits_and_no_others(bank: Bank) ->
                 await lash.session("s")
 
 
+@pytest.mark.statement(31, page="effects")
 async def test_a_key_that_nobody_waits_under_is_refused(bank: Bank) -> None:
     """L.14: a key that was made up, cut off too soon or changed answers nothing."""
     calls = await bank.leave_waiting()
@@ -169,6 +172,7 @@ async def test_one_process_waits_another_one_answers_a_third_one_goes_on(bank: B
     assert bank.wired == 2
 
 
+@pytest.mark.statement(30, page="effects")
 async def test_of_answers_at_once_one_counts(bank: Bank) -> None:
     """L.23: the first writer wins, and the others are told that they didn't."""
     first, second = await bank.leave_waiting()
@@ -191,6 +195,7 @@ async def test_of_answers_at_once_one_counts(bank: Bank) -> None:
         assert said in outputs(await bank.finished(there))[0]
 
 
+@pytest.mark.statement(30, page="effects")
 @pytest.mark.parametrize("asked_before", [True, False])
 async def test_it_is_the_same_whether_one_asks_or_is_answered_first(asked_before: bool, bank: Bank) -> None:
     """L.25: who goes on before the answer is there waits, and goes on with it then; who comes later has it at once."""

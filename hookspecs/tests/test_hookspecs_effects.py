@@ -66,11 +66,6 @@ OUTCOMES = get_args(RuntimeEffectOutcome)
 RESULTS = get_args(ProcessResult)
 
 
-def statement(*numbers: int) -> pytest.MarkDecorator:
-    """The page of effects counts its statements from 1 again."""
-    return pytest.mark.statement(*numbers, page="effects")
-
-
 def invocation(effect_id: str = "1", kind: str = "sleep", replay: RuntimeReplay | None = KEY) -> RuntimeInvocation:
     return RuntimeInvocation(
         scope=SCOPE, subject=EffectSubject(effect_id=effect_id, kind=RuntimeEffectKind(kind)), replay=replay
@@ -91,18 +86,20 @@ REFUSED = {
 }
 
 
-@statement(2, 3, 4)
+@pytest.mark.statement(2, 3, 4, page="effects")
 @pytest.mark.parametrize(("asked", "code"), REFUSED.values(), ids=REFUSED)
 def test_an_envelope_that_breaks_a_rule_is_refused_with_its_code(asked: RuntimeInvocation, code: str) -> None:
+    """2: a blank effect id is refused; 3: so is a subject of another kind than the command's; 4: and an empty key."""
     with pytest.raises(EffectControllerError, match=f"^{code}: ") as caught:
         RuntimeEffectEnvelope(asked, SleepCommand(1))
     assert caught.value.code == code
 
 
-@statement(3)
+@pytest.mark.statement(3, page="effects")
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("kind", RuntimeEffectKind)
 def test_only_the_commands_own_kind_is_taken(command: Any, kind: RuntimeEffectKind) -> None:
+    """Every kind with every command."""
     asked = invocation(kind=kind)
     if kind is command.kind:
         assert RuntimeEffectEnvelope(asked, an_example(command)).key == "key"
@@ -111,7 +108,7 @@ def test_only_the_commands_own_kind_is_taken(command: Any, kind: RuntimeEffectKi
             RuntimeEffectEnvelope(asked, an_example(command))
 
 
-@statement(1)
+@pytest.mark.statement(1, page="effects")
 @pytest.mark.parametrize("subject", ["process", "process_event", "trigger_occurrence", "session_node"])
 def test_a_stored_envelope_of_another_subject_is_refused(subject: str) -> None:
     """There is no class for another subject, so it can only come from outside; effects are all that crosses."""
@@ -122,7 +119,7 @@ def test_a_stored_envelope_of_another_subject_is_refused(subject: str) -> None:
     assert RuntimeSubject is EffectSubject
 
 
-@statement(2, 3, 4)
+@pytest.mark.statement(2, 3, 4, page="effects")
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -132,16 +129,18 @@ def test_a_stored_envelope_of_another_subject_is_refused(subject: str) -> None:
     ],
 )
 def test_a_stored_envelope_is_held_to_the_same_rules(change: dict[str, Any], code: str) -> None:
+    """Whatever is read is checked as what is made."""
     data = unstructure(envelope_of(SleepCommand(1)))
     data["invocation"] |= change
     with pytest.raises(CodecError, match=code):
         structure(data, RuntimeEffectEnvelope)
 
 
-@statement(6)
+@pytest.mark.statement(6, page="effects")
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(values(RuntimeEffectEnvelope))
 def test_an_envelope_keeps_its_key_and_its_hash_when_it_is_stored(envelope: RuntimeEffectEnvelope) -> None:
+    """Stored and read, it equals what it was, with the same key and the same hash."""
     again = decode(RuntimeEffectEnvelope, encode(envelope))
     assert again == envelope
     assert again.key == envelope.key
@@ -164,7 +163,7 @@ def held(tp: Any, seen: set[Any]) -> set[Any]:
     return seen
 
 
-@statement(7)
+@pytest.mark.statement(7, page="effects")
 def test_an_envelope_holds_no_function_and_no_bytes() -> None:
     """Bytes have a place beside an attachment's reference, for who sends them; with any, nothing is stored."""
     types = held(RuntimeEffectEnvelope, set())
@@ -186,10 +185,11 @@ def test_what_an_effect_causes_names_it() -> None:
 # ---- outcomes -------------------------------------------------------------------------------------------------------
 
 
-@statement(8)
+@pytest.mark.statement(8, page="effects")
 @pytest.mark.parametrize("wanted", OUTCOMES, ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("given", OUTCOMES, ids=lambda cls: cls.__name__)
 def test_an_outcome_is_taken_only_as_what_it_is(given: Any, wanted: Any) -> None:
+    """An outcome is nothing else than what it is: every one, with every kind that could be wanted."""
     outcome = an_example(given)
     if given is wanted:
         assert expect(outcome, wanted) is outcome
@@ -201,18 +201,19 @@ def test_an_outcome_is_taken_only_as_what_it_is(given: Any, wanted: Any) -> None
         assert f"`{given.kind}`" in str(caught.value)
 
 
-@statement(8)
+@pytest.mark.statement(8, page="effects")
 @pytest.mark.parametrize("outcome", [None, "done", {}, SleepOutcome], ids=repr)
 def test_what_is_no_outcome_at_all_is_refused_the_same_way(outcome: Any) -> None:
-    """Controllers are foreign code: this used to end in an `AttributeError`."""
+    """Controllers are foreign code, so what they return may be anything."""
     with pytest.raises(EffectControllerError, match="expected outcome `llm_call`"):
         expect(outcome, LlmCallOutcome)
 
 
-@statement(8)
+@pytest.mark.statement(8, page="effects")
 @pytest.mark.parametrize("wanted", RESULTS, ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("given", RESULTS, ids=lambda cls: cls.__name__)
 def test_a_process_answers_what_it_was_asked_or_refuses(given: Any, wanted: Any) -> None:
+    """The result of one operation isn't taken for another's."""
     outcome = ProcessOutcome(an_example(given))
     if given in (wanted, ProcessRefused):
         assert expect_process(outcome, wanted) is outcome.result
@@ -252,8 +253,11 @@ def key_of(where: tuple[Any, ...]) -> str:
     return effect_key(scope, kind, effect_id)
 
 
+@pytest.mark.statement(28, page="effects")
 @given(WHERE, WHERE)
 def test_no_two_effects_share_a_key(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+    """Amended: a key is a hash that leads back to nothing, so no key is read; what differs in any part has another
+    one."""
     assert (key_of(one) == key_of(other)) is (one == other)
 
 
@@ -267,8 +271,10 @@ COLLIDING = [
 ]
 
 
+@pytest.mark.statement(28, page="effects")
 @pytest.mark.parametrize(("one", "other"), COLLIDING, ids=range(len(COLLIDING)))
 def test_no_separator_in_an_id_makes_two_keys_one(one: Any, other: Any) -> None:
+    """Ids may hold whatever a careless joining of them would trip over."""
     keys = {
         effect_key(RuntimeScope(session_id=session, turn_id=turn), RuntimeEffectKind.SLEEP, "1")
         for session, turn in (one, other)
@@ -315,8 +321,10 @@ WAITS = st.one_of(
 WAIT_KEYS = st.builds(WaitKey, SCOPES, WAITS | st.sampled_from([TurnCancelWait(), TurnTerminalWait()]))
 
 
+@pytest.mark.statement(29, page="effects")
 @given(WAIT_KEYS, WAIT_KEYS)
 def test_no_two_waits_share_an_id(one: WaitKey, other: WaitKey) -> None:
+    """The same wait of the same scope has the same id, and no other one has it."""
     assert (wait_id(one) == wait_id(other)) is (one == other)
 
 

@@ -541,8 +541,10 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.statement(5, page="effects")
 @pytest.mark.parametrize(("options", "words"), OPTIONS.values(), ids=OPTIONS)
 def test_options_that_can_not_be_are_refused_by_the_tools_name(options: dict[str, Any], words: str) -> None:
+    """A tool that is to be tried less than once is refused where it is made, as all options that can't be."""
     with pytest.raises(ConfigurationError, match="tool `nothing`: ") as caught:
         made(**options)
     assert words in str(caught.value)

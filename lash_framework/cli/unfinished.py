@@ -59,12 +59,17 @@ def unknown_session(given: str, ids: list[str]) -> UnknownName:
 
 def committed_line(recovered: RecoveredTurn) -> str:
     """How an interrupted turn ended, and what that took."""
+    from lash_framework.tool_calls import UNKNOWN
+
     turn = recovered.turn
     tag = turn.outcome.tag
     ending = f"stopped: {getattr(turn.outcome, 'reason', '')}" if tag == "stopped" else tag
+    outcomes = [(each.tool_name, each.output.outcome) for each in turn.tool_calls]
+    unknown = ", ".join(f"`{name}`" for name, outcome in outcomes if getattr(outcome, "code", "") == UNKNOWN)
     return (
         f"turn {turn.turn_id} is committed ({ending}, {usage_text(turn.usage)}): "
         f"{len(recovered.replayed)} effects from its records, {len(recovered.ran)} run now"
+        f"{f'; nobody knows whether {unknown} happened: find out before doing it again' if unknown else ''}"
     )
 
 
@@ -76,10 +81,11 @@ def unfinished_line(turn: UnfinishedTurn, again: str, *, with_tools: bool = Fals
         "waiting": f"it runs after those before it, or with `{goes_on}`",
         "running": "it runs right now",
         "interrupted": f"{f'{clean(turn.reason)}; ' if turn.reason else ''}`{goes_on}` goes on with it",
-        "suspended": f"see `lash pending list`; then `{goes_on}`",
+        "suspended": f"`lash pending list` says what it waits for; once that is answered, `{goes_on}` goes on with it",
         "blocked": f"{clean(turn.reason or '')}; mend that and type `{goes_on}`, or `{again} --abandon {turn.turn_id}`",
     }
-    return f"turn {turn.turn_id} is {turn.state}: {advice[turn.state]}"
+    times = f", begun {turn.attempts} times" if turn.attempts > 1 and turn.state == "interrupted" else ""
+    return f"turn {turn.turn_id} is {turn.state}{times}: {advice[turn.state]}"
 
 
 async def go_on_first(lash: Lash, session: Session, tools: Sequence[str], gate: Gate) -> bool:

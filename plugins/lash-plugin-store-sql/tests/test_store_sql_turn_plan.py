@@ -87,8 +87,11 @@ CLAIMS: dict[str, tuple[LeaseFacts, bool, str, Grant | LeaseBusy]] = {
 }
 
 
+@pytest.mark.statement(42, 43, 44, page="effects")
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_claim(name: str) -> None:
+    """42: at the very moment of its expiry a lease is lapsed; 43: generations begin with 1; 44: the holder's own stays
+    in its generation."""
     stored, gone, nonce, wanted = CLAIMS[name]
     assert plan_lease("s1", OURS, nonce, TTL, stored, NOW, gone=gone) == wanted
 
@@ -106,6 +109,7 @@ def test_the_process_is_no_part_of_who_holds_it() -> None:
     assert granted.lease.generation == held.generation
 
 
+@pytest.mark.statement(17, 43, page="effects")
 @pytest.mark.parametrize(
     ("stored", "changes", "code"),
     [
@@ -118,7 +122,10 @@ def test_the_process_is_no_part_of_who_holds_it() -> None:
     ],
 )
 def test_a_claim_that_cant_be_stored_is_refused(stored: LeaseFacts, changes: dict[str, Any], code: str) -> None:
-    """A generation never wraps: the session is then locked for good, rather than open to two."""
+    """A generation never wraps: the session is then locked for good, rather than open to two.
+
+    17: amended, a time that is too far away to be stored is refused rather than cut; 43: a generation never wraps.
+    """
     given = {"nonce": "new", "ttl_ms": TTL, **changes}
     with pytest.raises(CommitRefused) as caught:
         plan_lease("s1", OURS, given["nonce"], given["ttl_ms"], stored, NOW)
@@ -131,8 +138,10 @@ def test_the_last_generation_and_the_last_moment_can_be_had() -> None:
     assert (granted.lease.generation, granted.lease.expires_at_ms) == (INT_MAX, INT_MAX)
 
 
+@pytest.mark.statement(42, page="effects")
 @pytest.mark.parametrize("name", forged(lease()))
 def test_the_fence_looks_at_every_field(name: str) -> None:
+    """Whose token, owner, incarnation, executor or generation is another one writes nothing."""
     assert fenced(facts(lease()), lease(), NOW) == lease()
     with pytest.raises(LeaseLost, match="nothing was written"):
         fenced(facts(lease()), forged(lease())[name], NOW)
