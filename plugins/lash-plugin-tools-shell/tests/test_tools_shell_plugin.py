@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import re
@@ -29,7 +30,7 @@ from lash_hookspecs import (
     specs,
     tool,
 )
-from lash_plugin_tools_shell import plugin
+from lash_plugin_tools_shell import held, plugin
 from lash_plugin_tools_shell.options import ShellOptions
 from lash_plugin_tools_shell.output import Tail, readable
 from lash_plugin_tools_shell.sandbox import examined
@@ -438,6 +439,26 @@ async def test_what_is_protected_can_be_chosen_and_hides_and_shows_nothing(
         said = await shell.call("shell", command="cat .envrc keys/key; mv .git g; echo x >.git/hooks/y; echo x >.git/z")
     assert "secret" not in said
     assert made(root / ".git") == {"hooks": "", "hooks/sample": "mine\n", "z": "x\n"}
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_another_programs_lock_and_names_within_others_hold_up_no_command(
+    tmp_path: Path, bwrap: None, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "_PATIENCE", 1)
+    root = tmp_path / "project"
+    (root / ".git").mkdir(parents=True)
+    (root / ".git" / "config").write_text("mine\n")
+    descriptor = os.open(root, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        async with open_shell(tmp_path, sandbox="bwrap", protected=(".git", ".git/commondir", "./.git/")) as shell:
+            said = await shell.said("shell", command="echo x >.git/commondir")
+    finally:
+        os.close(descriptor)
+    assert "Read-only file system" in said
+    assert made(root / ".git") == {"config": "mine\n"}
 
 
 @pytest.mark.parametrize("name", ["", ".", "/etc", "../x", "a/../../b"])
