@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pluggy
 import pytest
 from shell_kit import open_shell
@@ -420,6 +421,19 @@ async def test_what_isnt_there_stays_away_while_another_command_goes_on(
         await shell.commands.get("s", id).ended.wait()
         await shell.call("shell", command="true")  # the last one has seen the first one end
         assert sorted(each.name for each in root.iterdir()) == ["sub"]
+
+
+@pytest.mark.skipif(BWRAP is None or shutil.which("git") is None, reason="bubblewrap or git isn't installed")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_git_outside_takes_what_is_mounted_for_nothing(tmp_path: Path, bwrap: None, anyio_backend: str) -> None:
+    """While a command goes on, there are empty folders of these names. Tests of settings and locks are the kernel's."""
+    await anyio.run_process(["git", "init", "-q", str(tmp_path)])
+    root = tmp_path / "project"
+    async with open_shell(tmp_path, sandbox="bwrap") as shell:
+        await shell.call("shell_start", command="echo on; read x", wait_s=20)
+        assert (root / ".git").is_dir()
+        top = await anyio.run_process(["git", "rev-parse", "--show-toplevel"], cwd=root)
+        assert Path(top.stdout.decode().strip()) == tmp_path.resolve()
 
 
 @pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
