@@ -124,7 +124,7 @@ class Lash:
         `@tool`, or plain typed functions. `plugins`: objects with hooks, besides those that are installed; one that
         can't be loaded is an error here, where an installed one is only a row of `lash.host.report`. `max_cost`
         (US dollars) and `max_tokens` bound each turn. `settings`, or else `lash.toml` (found from the current folder
-        upwards, or at `config`) and the environment, fill in the rest. `effects`: where turns are executed, as
+        upwards, and trusted, or at `config`) and the environment, fill in the rest. `effects`: where turns run, as
         `durability.effects` says. `require_durable`: refuse a store or a setting with which turns don't survive their
         process. Raises `ConfigurationError` for what can't work, `StoreUnavailable` and `StoreVersionError` for the
         store.

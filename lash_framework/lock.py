@@ -231,7 +231,9 @@ def lock_of(settings: Settings) -> PluginLock | None:
     if chosen.lock is not None:
         return read_lock(Path(chosen.lock).expanduser(), versions=chosen.lock_versions)
     beside = None if settings.file is None else settings.file.parent / LOCK_NAME
-    return read_lock(beside, versions=chosen.lock_versions) if beside is not None and beside.exists() else None
+    if beside is None or beside.is_dir() or not beside.exists():  # a folder is how a sandbox holds that there is none
+        return None
+    return read_lock(beside, versions=chosen.lock_versions)
 
 
 def read_lock(path: Path, *, versions: bool = False) -> PluginLock:

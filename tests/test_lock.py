@@ -305,6 +305,14 @@ async def test_a_host_finds_the_lock_beside_its_settings(tmp_path: Path) -> None
                 pass
 
 
+async def test_a_folder_of_the_locks_name_is_none(tmp_path: Path) -> None:
+    """A sandbox mounts one there, lest a command makes a lock; other processes see it, and start."""
+    (tmp_path / "lash.toml").write_text("")
+    (tmp_path / LOCK_NAME).mkdir()
+    async with Lash.open(MEMORY, settings=load_settings(tmp_path / "lash.toml", env={})):
+        pass
+
+
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 

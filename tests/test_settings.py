@@ -279,6 +279,13 @@ def test_a_mistake_in_a_file_is_named_with_its_line(case: str, tmp_path: Path) -
     assert str(caught.value).startswith(says)
 
 
+def test_a_folder_of_the_files_name_is_passed_over(tmp_path: Path) -> None:
+    """A sandbox mounts one, lest a command makes the file; whoever starts there meanwhile sees it."""
+    (tmp_path / "lash.toml").write_text("max_turns = 7")
+    (tmp_path / "sub" / "lash.toml").mkdir(parents=True)
+    assert load_settings(cwd=tmp_path / "sub", env={}).max_turns == 7
+
+
 def test_a_file_that_is_no_text_is_named_with_its_byte(tmp_path: Path) -> None:
     (tmp_path / "lash.toml").write_bytes(b"a = '\xff'")
     with pytest.raises(ConfigurationError, match=r"lash.toml: not UTF-8 text \(byte 5\)"):

@@ -124,6 +124,13 @@ def test_what_is_trusted_is_the_value_at_its_place(tmp_path: Path) -> None:
     assert refused(tmp_path / "copy", SERVER) == ["plugin.tools-mcp.servers"]
 
 
+def test_what_a_file_said_before_is_asked_about_again(tmp_path: Path) -> None:
+    """Or else who once allowed everything, and thought better of it, would be back there by a `git pull`."""
+    trusted(tmp_path, f"{SERVER}[plugin.approval]\ndefault = 'allow'")
+    trusted(tmp_path, f"{SERVER}[plugin.approval]\ndefault = 'ask'")
+    assert refused(tmp_path, f"{SERVER}[plugin.approval]\ndefault = 'allow'") == ["plugin.approval.default"]
+
+
 def test_values_that_python_takes_for_equal_are_not_the_same(tmp_path: Path) -> None:
     trusted(tmp_path, "plugin.x.y = 1")
     assert refused(tmp_path, "plugin.x.y = true") == ["plugin.x.y"]

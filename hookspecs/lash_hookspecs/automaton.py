@@ -11,9 +11,7 @@ each symbol is a set of places, which is a number with a bit for each. What a se
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import Generic, TypeAlias, TypeVar
-
-from lash_hookspecs.values import frozen
+from typing import Generic, TypeVar
 
 __all__ = ["Automaton", "Exactly", "Many", "Maybe", "One", "Piece"]
 
@@ -23,35 +21,46 @@ _REMEMBERED = 4096
 """How many steps, and how many symbols, are remembered; then it begins anew."""
 
 
-@frozen
-class Exactly(Generic[S]):
+class Piece(Generic[S]):
+    """What stands at a place of a pattern: one of the four below."""
+
+    __slots__ = ()
+
+
+class Exactly(Piece[S]):
     """This symbol, once."""
 
-    symbol: S
+    __slots__ = ("symbol",)
+
+    def __init__(self, symbol: S) -> None:
+        self.symbol = symbol
 
 
-@frozen
-class One(Generic[S]):
+class One(Piece[S]):
     """One symbol, for which `takes` is true; any, without it."""
 
-    takes: Callable[[S], object] | None = None
+    __slots__ = ("takes",)
+
+    def __init__(self, takes: Callable[[S], object] | None = None) -> None:
+        self.takes = takes
 
 
-@frozen
-class Many(Generic[S]):
+class Many(Piece[S]):
     """Any number of symbols, or none, for each of which `takes` is true."""
 
-    takes: Callable[[S], object] | None = None
+    __slots__ = ("takes",)
+
+    def __init__(self, takes: Callable[[S], object] | None = None) -> None:
+        self.takes = takes
 
 
-@frozen
-class Maybe(Generic[S]):
+class Maybe(Piece[S]):
     """All of these pieces, or nothing."""
 
-    pieces: tuple[Piece[S], ...]
+    __slots__ = ("pieces",)
 
-
-Piece: TypeAlias = Exactly[S] | One[S] | Many[S] | Maybe[S]
+    def __init__(self, pieces: Iterable[Piece[S]]) -> None:
+        self.pieces = tuple(pieces)
 
 
 class Automaton(Generic[S]):
@@ -109,7 +118,7 @@ class Automaton(Generic[S]):
             else:
                 if isinstance(piece, Exactly):
                     self._exact[piece.symbol] = self._exact.get(piece.symbol, 0) | 1 << at
-                else:
+                elif isinstance(piece, One):
                     self._goes[piece.takes] = self._goes.get(piece.takes, 0) | 1 << at
                 at += 1
             stays = False

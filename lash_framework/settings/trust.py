@@ -88,9 +88,13 @@ def untrusted_in(file: Path, shown: str) -> tuple[Reach, ...]:
 
 
 def trust(file: Path, reaches: Iterable[Reach]) -> None:
-    """Let a file decide this from now on, besides what it is trusted with already. Raises `ConfigurationError`."""
+    """Let a file decide this from now on, besides what it says already and is trusted with.
+
+    What it said before, and says no more, would be asked about again. Raises `ConfigurationError`.
+    """
+    said = {each.digest for each in reaches_of(*read_file(file, str(file)))}
     try:
-        _write(file, _read(_kept_in(file)) | {each.digest for each in reaches})
+        _write(file, (_read(_kept_in(file)) & said) | {each.digest for each in reaches})
     except OSError as error:
         raise ConfigurationError(f"{_kept_in(file)}: can't be written: {error.strerror or error}") from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import PurePath
@@ -16,13 +17,16 @@ __all__ = ["Held"]
 
 Mount = tuple[str, ...]
 
+_PATIENCE = 50
+
 
 class Held:
     """These names below each of these folders, which are without links."""
 
     def __init__(self, folders: Sequence[str], names: Sequence[str]) -> None:
         self._folders = tuple(dict.fromkeys(folders))
-        self._names = tuple(dict.fromkeys(os.path.normpath(each) for each in names))
+        paths = {PurePath(os.path.normpath(each)): None for each in names}
+        self._names = [str(each) for each in paths if not any(above in paths for above in each.parents)]
 
     def mounts(self) -> list[Mount]:
         """How bubblewrap is told of them, as they are now; each ends with where it is."""
@@ -47,8 +51,7 @@ class Held:
         try:
             for folder in self._folders:
                 opened.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-                with suppress(OSError):  # a file system without locks: then empty folders stay
-                    fcntl.flock(opened[-1], fcntl.LOCK_SH)
+                _share(opened[-1])
         except OSError:
             self.leave(opened)
             raise
@@ -62,6 +65,19 @@ class Held:
                 for name in self._names:
                     _remove_empty(descriptor, name)
             os.close(descriptor)
+
+
+def _share(descriptor: int) -> None:
+    """Lock it with the others. Where that can't be, since somebody else's program holds it, nothing waits for it."""
+    for _ in range(_PATIENCE):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:  # whoever takes the folders away has it for a moment
+            time.sleep(0.01)
+        except OSError:  # a file system without locks
+            return
+        else:
+            return
 
 
 def _remove_empty(folder: int, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pluggy
 import pytest
 from shell_kit import open_shell
@@ -33,7 +35,7 @@ from lash_hookspecs import (
     specs,
     tool,
 )
-from lash_plugin_tools_shell import plugin
+from lash_plugin_tools_shell import held, plugin
 from lash_plugin_tools_shell.options import ShellOptions
 from lash_plugin_tools_shell.output import Tail, readable
 from lash_plugin_tools_shell.sandbox import examined
@@ -473,6 +475,19 @@ async def test_what_isnt_there_stays_away_while_another_command_goes_on(
         assert sorted(each.name for each in root.iterdir()) == ["sub"]
 
 
+@pytest.mark.skipif(BWRAP is None or shutil.which("git") is None, reason="bubblewrap or git isn't installed")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_git_outside_takes_what_is_mounted_for_nothing(tmp_path: Path, bwrap: None, anyio_backend: str) -> None:
+    """While a command goes on, there are empty folders of these names. Tests of settings and locks are the kernel's."""
+    await anyio.run_process(["git", "init", "-q", str(tmp_path)])
+    root = tmp_path / "project"
+    async with open_shell(tmp_path, sandbox="bwrap") as shell:
+        await shell.call("shell_start", command="echo on; read x", wait_s=20)
+        assert (root / ".git").is_dir()
+        top = await anyio.run_process(["git", "rev-parse", "--show-toplevel"], cwd=root)
+        assert Path(top.stdout.decode().strip()) == tmp_path.resolve()
+
+
 @pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_what_is_protected_can_be_chosen_and_hides_and_shows_nothing(
@@ -490,6 +505,26 @@ async def test_what_is_protected_can_be_chosen_and_hides_and_shows_nothing(
         said = await shell.call("shell", command="cat .envrc keys/key; mv .git g; echo x >.git/hooks/y; echo x >.git/z")
     assert "secret" not in said
     assert made(root / ".git") == {"hooks": "", "hooks/sample": "mine\n", "z": "x\n"}
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_another_programs_lock_and_names_within_others_hold_up_no_command(
+    tmp_path: Path, bwrap: None, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "_PATIENCE", 1)
+    root = tmp_path / "project"
+    (root / ".git").mkdir(parents=True)
+    (root / ".git" / "config").write_text("mine\n")
+    descriptor = os.open(root, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        async with open_shell(tmp_path, sandbox="bwrap", protected=(".git", ".git/commondir", "./.git/")) as shell:
+            said = await shell.said("shell", command="echo x >.git/commondir")
+    finally:
+        os.close(descriptor)
+    assert "Read-only file system" in said
+    assert made(root / ".git") == {"config": "mine\n"}
 
 
 @pytest.mark.parametrize("name", ["", ".", "/etc", "../x", "a/../../b"])
