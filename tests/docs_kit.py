@@ -230,7 +230,7 @@ class PageRun:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                timeout=60,
+                timeout=240,
                 check=False,
             )
             status = snippet.exit_status if index == len(commands) - 1 else 0

@@ -1,4 +1,4 @@
-"""A `lash.toml` that was found does no more than choose words, until its user has trusted it."""
+"""A `lash.toml` that was found and is doubted does no more than choose words, until its user has trusted it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _own_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def found(folder: Path, text: str, **env: str) -> Settings:
     """The settings of whoever starts in a folder that has this file."""
     (folder / "lash.toml").write_text(text)
-    return load_settings(env=env, cwd=folder)
+    return load_settings(env=env, cwd=folder, doubted=True)
 
 
 def refused(folder: Path, text: str) -> list[str]:
@@ -80,7 +80,7 @@ def test_what_reaches_further_is_refused_by_name_and_line(attack: str, tmp_path:
     with pytest.raises(
         UntrustedSettings, match=r"lash.toml: .* isn't trusted: .* \(line [234]\).*`lash trust lash.toml`"
     ):
-        load_settings(env={}, cwd=tmp_path)
+        load_settings(env={}, cwd=tmp_path, doubted=True)
 
 
 def test_words_need_no_trust(tmp_path: Path) -> None:
@@ -146,9 +146,9 @@ def test_a_link_to_a_trusted_file_is_another_file(tmp_path: Path) -> None:
     file = trusted(tmp_path / "mine", SERVER)
     (tmp_path / "theirs" / "lash.toml").symlink_to(file)
     with pytest.raises(UntrustedSettings):
-        load_settings(env={}, cwd=tmp_path / "theirs")
+        load_settings(env={}, cwd=tmp_path / "theirs", doubted=True)
     (tmp_path / "door").symlink_to(tmp_path / "mine")
-    assert load_settings(env={}, cwd=tmp_path / "door").plugin
+    assert load_settings(env={}, cwd=tmp_path / "door", doubted=True).plugin
 
 
 def test_a_file_that_is_named_is_believed_and_so_are_folders_in_the_environment(
@@ -157,8 +157,8 @@ def test_a_file_that_is_named_is_believed_and_so_are_folders_in_the_environment(
     (tmp_path / "project").mkdir()
     file = tmp_path / "project" / "lash.toml"
     file.write_text(SERVER)
-    assert load_settings(file, env={}).plugin
-    assert load_settings(env={"LASH_CONFIG": str(file)}).plugin
+    assert load_settings(file, env={}, doubted=True).plugin
+    assert load_settings(env={"LASH_CONFIG": str(file)}, doubted=True).plugin
     assert found(file.parent, SERVER, LASH_TRUSTED=str(tmp_path)).plugin
     assert found(file.parent, SERVER, LASH_TRUSTED=f"/nowhere{os.pathsep}{file.parent}").warnings == ()
     monkeypatch.chdir(file.parent)
@@ -171,7 +171,7 @@ def test_a_file_above_is_found_too(tmp_path: Path) -> None:
     (tmp_path / "lash.toml").write_text(SERVER)
     (tmp_path / "sub").mkdir()
     with pytest.raises(UntrustedSettings, match="lash trust"):
-        load_settings(env={}, cwd=tmp_path / "sub")
+        load_settings(env={}, cwd=tmp_path / "sub", doubted=True)
 
 
 @pytest.mark.parametrize("how", ["others may write it", "it is a link", "another place", "no JSON", "another form"])
@@ -226,9 +226,15 @@ def test_a_database_that_came_along_is_not_believed(name: str, tmp_path: Path) -
     assert refused(tmp_path, STORE) == ["store"]
 
 
-async def test_a_program_is_held_to_it_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_programs_are_held_to_it_where_the_environment_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program was written by somebody who knows where it runs, so it isn't asked unless somebody wants it to be."""
     (tmp_path / "lash.toml").write_text(SERVER)
     monkeypatch.chdir(tmp_path)
+    async with Lash.open("sqlite://") as lash:
+        assert lash.settings.plugin
+    monkeypatch.setenv("LASH_TRUSTED", "/nowhere")
     with pytest.raises(UntrustedSettings):
         async with Lash.open("sqlite://"):
             pass
@@ -236,7 +242,8 @@ async def test_a_program_is_held_to_it_as_well(tmp_path: Path, monkeypatch: pyte
 
 # ---- the command line -----------------------------------------------------------------------------------------------
 
-STRANGE = {"LASH_TRUSTED": ""}
+STRANGE = {"LASH_TRUSTED": "/nowhere"}
+NOBODY_ASKED = {"LASH_TRUSTED": ""}
 
 
 @pytest.fixture
@@ -245,7 +252,10 @@ def lash(tmp_path: Path) -> Cli:
 
 
 def test_a_cloned_folder_starts_nothing_and_says_what_to_type(lash: Cli) -> None:
+    """Where somebody has said which folders are trusted; in a pipe without that, whoever wrote the pipe is believed."""
     lash.write("lash.toml", f'model = "scripted:demo"\n{SERVER}')
+    assert lash.run("run", "Hi", env=NOBODY_ASKED).code == 0
+    (lash.folder / "ran").unlink()
     done = lash.run("run", "Hi", env=STRANGE)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("lash: lash.toml: it was found here, and isn't trusted: `plugin.tools-mcp.servers`")
@@ -303,7 +313,7 @@ def test_a_person_at_the_terminal_is_shown_what_it_would_do_and_asked(
     answer: str, command: tuple[str, ...], lash: Cli
 ) -> None:
     lash.write("lash.toml", f'model = "scripted:demo"\n{SERVER}')
-    with Terminal(lash, *command, env=STRANGE) as terminal:
+    with Terminal(lash, *command, env=NOBODY_ASKED) as terminal:
         shown = terminal.wait_for("Do you trust it with that?")
         assert "line 2: plugin.tools-mcp.servers" in shown
         assert "touch ran" in shown

@@ -55,23 +55,30 @@ class Invocation:
     @cached_property
     def settings(self) -> Settings:
         """The settings from all sources; warnings about them are told once."""
+        return self._load()
+
+    def _load(self, *, doubted: bool = False) -> Settings:
         from lash_framework.settings import load_settings
 
         named = {name: self._given[name] for name in ("store", "model", "mode")}
         if self._given["no_plugins"]:
             named["plugins.only"] = ()
         named["plugins.lock"] = self._given["lock"]
-        settings = load_settings(self._given["config"], options=named, sets=self._given["sets"])
+        settings = load_settings(self._given["config"], options=named, sets=self._given["sets"], doubted=doubted)
         for warning in settings.warnings:
             complain(f"warning: {warning}")
         return settings
 
     def ask_for_trust(self) -> None:
         """Show whoever is at the terminal what a file that was found would decide, and go on if they trust it."""
+        from lash_framework.cli.asking import at_terminal
+
+        if not at_terminal():
+            return
         from lash_framework.settings.trust import UntrustedSettings
 
         try:
-            _ = self.settings
+            self.settings = self._load(doubted=True)
         except UntrustedSettings as error:
             from lash_framework.cli.trust import agreed
 

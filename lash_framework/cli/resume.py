@@ -43,6 +43,7 @@ def resume(invocation: Invocation, session_id: str | None, abandon: str | None, 
     chosen = session_id or invocation.session
     if abandon is not None and chosen is None:
         raise click.UsageError("--abandon needs the SESSION too")
+    invocation.ask_for_trust()
 
     async def work(gate: Gate) -> int:
         async with invocation.open(tools=load_tools(tools), existing=True) as lash:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lash_framework.cli.asking import at_terminal, forget_what_was_typed
+from lash_framework.cli.asking import forget_what_was_typed
 from lash_framework.cli.exits import ExitCode
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.people import require_person
@@ -35,7 +35,8 @@ def trust(_: Invocation, path: str | None, lists: bool, revoke: bool) -> int:
 
     PATH is the file or its folder; without it, it is the nearest lash.toml, here or above. What is trusted are the
     settings that are printed, at this place: a change of one of them is asked about anew, all else in the file may
-    change. A file that is named (--config, LASH_CONFIG) needs no trust, nor do folders in LASH_TRUSTED.
+    change. `lash run`, `chat` and `resume` ask at a terminal. Where LASH_TRUSTED names folders, a file outside of them
+    is refused by whatever reads it. A file that is named (--config, LASH_CONFIG) needs no trust.
     """
     if lists and (revoke or path is not None):
         raise click.UsageError("--list takes nothing else")
@@ -63,8 +64,6 @@ def agreed(error: UntrustedSettings) -> bool:
     """Whether somebody at the terminal trusts the file, now that they see what it decides; it is written down."""
     from lash_framework.settings.trust import trust as trust_file
 
-    if not at_terminal():
-        return False
     click.echo(visible(f"{error.shown} was found here, and isn't trusted. It says:"), err=True)
     click.echo("\n".join(_rows(error.reaches)), err=True)
     forget_what_was_typed()

@@ -18,7 +18,15 @@ from lash_framework.settings.keys import (
     TABLES_BY_NAME,
     environment_name,
 )
-from lash_framework.settings.sources import display_path, find_file, lookup_line, read_file, split_setting, toml_value
+from lash_framework.settings.sources import (
+    TRUSTED,
+    display_path,
+    find_file,
+    lookup_line,
+    read_file,
+    split_setting,
+    toml_value,
+)
 from lash_framework.settings.typed import Mismatch, from_text, from_value, inside
 from lash_framework.settings.values import Context, Durability, Observers, Origin, PluginChoice, Rank, Settings
 from lash_hookspecs.errors import ConfigurationError, nearest
@@ -37,7 +45,7 @@ _FREE_VARIABLES = (
     "LASH_CONFIG",
     "LASH_MCP_SERVER",
     "LASH_TEST_",
-    "LASH_TRUSTED",
+    TRUSTED,
 )
 
 
@@ -48,12 +56,14 @@ def load_settings(
     cwd: Path | None = None,
     options: Mapping[str, Any] | None = None,
     sets: Sequence[str] = (),
+    doubted: bool = False,
 ) -> Settings:
     """Settings from all sources.
 
-    `config` names a file instead of the `lash.toml` that would be found from `cwd`. One that is found is held against
-    what its user has trusted: `UntrustedSettings` tells what of it reaches further. `options` are the command line's,
-    by dotted path (their source reads `--path`); None counts as not given. `sets` are `key.of.setting=value` texts.
+    `config` names a file instead of the `lash.toml` that would be found from `cwd`. If that is `doubted`, or
+    `LASH_TRUSTED` is set, it is held against what its user has trusted: `UntrustedSettings` tells what of it reaches
+    further. `options` are the command line's, by dotted path (their source reads `--path`); None counts as not given.
+    `sets` are `key.of.setting=value` texts.
     Raises `ConfigurationError` that points at file and line, variable or option, and names the nearest right key.
     """
     env = os.environ if env is None else env
@@ -62,7 +72,11 @@ def load_settings(
     named = config or env.get("LASH_CONFIG")
     path = (cwd / Path(named).expanduser()) if named else find_file(cwd)
     if path is not None:
-        loading.read(path, display_path(path, cwd), None if named else env)
+        if not named and (doubted or env.get(TRUSTED)):
+            from lash_framework.settings.trust import require_trust
+
+            require_trust(path, display_path(path, cwd), env)
+        loading.read(path, display_path(path, cwd))
     loading.take_environment(env)
     for text in sets:
         loading.take_set(text)
@@ -84,13 +98,9 @@ class _Loading:
 
     # -- sources
 
-    def read(self, path: Path, shown: str, found_in: Mapping[str, str] | None) -> None:
-        """A file's settings. `found_in` is the environment, where the file was found and not named."""
+    def read(self, path: Path, shown: str) -> None:
+        """A file's settings."""
         document, self._lines = read_file(path, shown)
-        if found_in is not None:
-            from lash_framework.settings.trust import require_trust
-
-            require_trust(path, shown, document, self._lines, found_in)
         self._shown = shown
 
         def origin(at: tuple[str, ...]) -> Origin:

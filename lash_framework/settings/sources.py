@@ -14,6 +14,7 @@ from lash_hookspecs.errors import ConfigurationError
 
 __all__ = [
     "FILE_NAME",
+    "TRUSTED",
     "display_path",
     "find_file",
     "key_lines",
@@ -25,6 +26,9 @@ __all__ = [
 ]
 
 FILE_NAME = "lash.toml"
+
+TRUSTED = "LASH_TRUSTED"
+"""Folders, by absolute paths, whose files are trusted, separated as in `PATH`. Where it is set, no others are."""
 
 
 def find_file(start: Path) -> Path | None:

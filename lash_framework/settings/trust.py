@@ -1,8 +1,8 @@
 """Which settings files, of those that are found rather than named, may do what they say.
 
-Who unpacks a folder and runs `lash` in it has read nothing. So a `lash.toml` that was found, and says more than which
-model, mode and prompts, is used once its user has trusted it. What is trusted are its far-reaching settings, each by a
-digest, at this place; it is kept in the user's state folder, a file for each place. All else in it may change.
+Who unpacks a folder and runs `lash` in it has read nothing. So whoever is at a terminal is asked about a `lash.toml`
+that was found and says more than which model, mode and prompts. What is trusted are its far-reaching settings, each by
+a digest, at this place; it is kept in the user's state folder, a file for each place. All else in it may change.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from lash_framework.settings.reaches import Reach, reaches_of
-from lash_framework.settings.sources import read_file
+from lash_framework.settings.sources import TRUSTED, read_file
 from lash_hookspecs.errors import ConfigurationError
 
 __all__ = [
-    "VARIABLE",
     "UntrustedSettings",
     "require_trust",
     "revoke",
@@ -32,9 +31,6 @@ __all__ = [
 ]
 
 log = logging.getLogger("lash.settings")
-
-VARIABLE = "LASH_TRUSTED"
-"""Folders, by absolute paths, whose files are all trusted, as for containers and tests; separated as in `PATH`."""
 
 _VERSION = 1
 _LARGEST = 1024 * 1024
@@ -59,15 +55,13 @@ class UntrustedSettings(ConfigurationError):
         )
 
 
-def require_trust(
-    file: Path, shown: str, document: Mapping[str, Any], lines: Mapping[tuple[str, ...], int], env: Mapping[str, str]
-) -> None:
-    """Raise `UntrustedSettings` for what a file that was found may not decide yet.
+def require_trust(file: Path, shown: str, env: Mapping[str, str]) -> None:
+    """Raise `UntrustedSettings` for what a file that was found may not decide yet; `ConfigurationError`: it is no TOML.
 
     A database that isn't there yet has nothing in it: the setting that names it is trusted from then on.
     """
-    reaches = reaches_of(document, lines)
-    if not reaches or _is_below(file, env.get(VARIABLE, "")):
+    reaches = reaches_of(*read_file(file, shown))
+    if not reaches or _is_below(file, env.get(TRUSTED, "")):
         return
     known = _read(_kept_in(file))
     new = [each for each in reaches if each.digest not in known]
