@@ -41,7 +41,8 @@ async def test_a_server_that_is_out_of_reach_fails_no_start_and_is_not_tried_aga
         assert (await host.run("go")).is_success
         session = await host.lash.session("test")
         first = (await session.tools()).absent["toolset r"]
-        assert first == "`no-such-program-here` was not found: install it, or give its whole path as `command`"
+        said = "`no-such-program-here` was not found: install it, or give its whole path as "
+        assert first == f"{said}`plugin.tools-mcp.servers.r.command`"
         assert (await host.run("go")).is_success
         second = (await session.tools()).absent["toolset r"]
         assert second in (first, *(f"{first}; it is tried again in {tenth / 10:.1f} s" for tenth in range(11)))
