@@ -211,6 +211,18 @@ async def test_resources_of_a_server_that_died_are_read_from_one_that_is_started
     assert log.read_text().split().count("started") == 3
 
 
+async def test_who_calls_a_tool_of_a_server_that_is_out_of_reach_is_told_of_that(tmp_path: Path) -> None:
+    """It was told that there is no such tool, and took it for a wrong name."""
+    text = "[plugin.tools-mcp.servers.r]\ncommand = 'no-such-program-here'\n"
+    says = [call("mcp__r__add"), "done"]
+    async with open_host("tools-mcp", says=says, toml=text, folder=tmp_path) as host:
+        turn = await host.run("go")
+    (outcome,) = [each.output.outcome for each in turn.tool_calls]
+    assert isinstance(outcome, ToolCallFailure)
+    assert outcome.message.startswith("there is no tool `mcp__r__add`; ")
+    assert "; toolset r is absent: `no-such-program-here` was not found: install it" in outcome.message
+
+
 @pytest.mark.parametrize(
     ("tool", "command", "said"),
     [
