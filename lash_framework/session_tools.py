@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Refusal", "SessionTools", "refuse_edit", "tool_state", "why_not", "with_edits"]
 
+_TOLD = 3
+"""Of so many toolsets that are absent a model is told that calls a tool which isn't there: it may be one of theirs."""
+
 
 class Refusal(NamedTuple):
     """Why a call isn't made."""
@@ -93,7 +96,8 @@ class SessionTools:
         if hidden is not None and name in catalog.tools:
             text = f"`{name}` isn't to be called now: it is {hidden}"
         else:
-            text = f"there is no tool `{name}`; {nearest(name, now.names)}"
+            absent = "".join(f"; {what} is absent: {each.reason}" for what, each in [*catalog.absent.items()][:_TOLD])
+            text = f"there is no tool `{name}`; {nearest(name, now.names)}{absent}"
         return Refusal("unknown_tool", text, ToolFailureClass.INVALID_REQUEST)
 
     def explained(self) -> tuple[tuple[ToolManifest, ...], tuple[tuple[str, str], ...]]:

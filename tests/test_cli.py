@@ -149,7 +149,11 @@ FAILURES: dict[str, tuple[BaseException, int, str]] = {
         143,
         "lash: terminated; the turn is interrupted, and `lash resume s` goes on with it\n",
     ),
-    "second ctrl-c": (Interrupted(2, "lash resume s"), 130, "lash: left; the turn is interrupted, and `lash resume s`"),
+    "second ctrl-c": (
+        Interrupted(2, "lash resume s"),
+        130,
+        "lash: stopped; the turn is interrupted, and `lash resume s`",
+    ),
     "bug": (ZeroDivisionError("division"), 70, "lash: a bug: ZeroDivisionError: division; run it again with -vv"),
 }
 

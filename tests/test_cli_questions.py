@@ -131,6 +131,19 @@ def test_a_question_of_several_lines_looks_like_no_choice() -> None:
     assert "\n    1  allow" in shown(asked("May it?\n1  allow: all"))
 
 
+def test_a_long_question_is_wrapped_between_words() -> None:
+    """Words were parted in the middle: "kept in your u", "ser folder". A word that fills a row still is."""
+    said = "May `shell` of plugin `tools-shell` be called? Rule `default` asks, as no other one says anything of it."
+    rows = shown(asked(said, n=1)).split("\n")
+    asks = rows[2:-3]
+    assert " ".join(each.strip() for each in asks) == f"approval asks: {said}"
+    assert all(len(each) <= WIDTH for each in asks)
+    assert all(each.startswith("    ") and not each.startswith("     ") for each in asks[1:])
+    filled = shown(asked("x" * 200, n=1)).split("\n")[2:-3]
+    assert "".join(each.strip() for each in filled) == "approval asks:" + "x" * 200
+    assert all(len(each) <= WIDTH for each in filled)
+
+
 @pytest.mark.parametrize(("line", "found"), [
     ("1", ("allow", "")),
     ("allow", ("allow", "")),

@@ -108,7 +108,11 @@ async def test_over_thirty_turns_the_window_holds_and_the_prefix_changes_only_wi
                 compactions.append(first)
                 changed.append((turn.compaction.plugin_id, turn.compaction.reason))
         shown = (await session.messages())[0]
+        stored = [each.text for each in (await lash.load_history("s")).messages]
     assert len(compactions) >= 3
+    assert [text for text in stored if text.startswith("question ")] == [
+        f"question {n} " + "x" * 200 for n in range(30)
+    ]
     assert breaks(model.requests) == compactions
     assert set(changed) == {("history-rolling", "threshold")}
     assert shown.text.startswith("Summary of the conversation before:")

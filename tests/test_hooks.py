@@ -587,7 +587,6 @@ async def test_a_hooks_wrong_value_stops_its_turn_naming_it_and_the_session_live
 
 async def test_an_events_payload_that_is_no_data_is_refused_by_the_plugins_name() -> None:
     directives = [Owned("careless", emit_an_object(None))]
-    with pytest.raises(
-        PluginError, match="plugin `careless`, hook `EmitEvents`: the payload of event `progress` can't"
-    ):
-        owned_directives(directives)
+    told = "plugin `careless`, hook `lash_before_turn`: the payload of event `progress` in its `EmitEvents` can't"
+    with pytest.raises(PluginError, match=told):
+        owned_directives(directives, "lash_before_turn")

@@ -146,6 +146,11 @@ async def one_turn(row: Row, folder: Path) -> tuple[AssembledTurn, list[str], di
     return turn, tools, dict(state.absent), anyio.current_time() - began
 
 
+def test_there_are_enough_rows() -> None:
+    """Of an attack list with 20 was asked; HTTP has a list of its own."""
+    assert len({(row.manner, *row.options) for row in ROWS}) >= 20
+
+
 @pytest.mark.costly
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join([row.manner, *map(str, row.options.values())][:2]))
 async def test_a_turn_goes_on_whatever_a_server_does(row: Row, tmp_path: Path) -> None:

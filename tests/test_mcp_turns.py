@@ -41,7 +41,8 @@ async def test_a_server_that_is_out_of_reach_fails_no_start_and_is_not_tried_aga
         assert (await host.run("go")).is_success
         session = await host.lash.session("test")
         first = (await session.tools()).absent["toolset r"]
-        assert first == "`no-such-program-here` was not found: install it, or give its whole path as `command`"
+        said = "`no-such-program-here` was not found: install it, or give its whole path as "
+        assert first == f"{said}`plugin.tools-mcp.servers.r.command`"
         assert (await host.run("go")).is_success
         second = (await session.tools()).absent["toolset r"]
         assert second in (first, *(f"{first}; it is tried again in {tenth / 10:.1f} s" for tenth in range(11)))
@@ -208,6 +209,18 @@ async def test_resources_of_a_server_that_died_are_read_from_one_that_is_started
     assert (lost, again, after) == ("mcp_lost", "read", "read")
     assert [each["name"] for each in prompts] == ["greet"]
     assert log.read_text().split().count("started") == 3
+
+
+async def test_who_calls_a_tool_of_a_server_that_is_out_of_reach_is_told_of_that(tmp_path: Path) -> None:
+    """It was told that there is no such tool, and took it for a wrong name."""
+    text = "[plugin.tools-mcp.servers.r]\ncommand = 'no-such-program-here'\n"
+    says = [call("mcp__r__add"), "done"]
+    async with open_host("tools-mcp", says=says, toml=text, folder=tmp_path) as host:
+        turn = await host.run("go")
+    (outcome,) = [each.output.outcome for each in turn.tool_calls]
+    assert isinstance(outcome, ToolCallFailure)
+    assert outcome.message.startswith("there is no tool `mcp__r__add`; ")
+    assert "; toolset r is absent: `no-such-program-here` was not found: install it" in outcome.message
 
 
 @pytest.mark.parametrize(

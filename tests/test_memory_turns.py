@@ -121,6 +121,27 @@ async def test_notes_that_are_too_long_are_written_anew(lash_host: Any) -> None:
     assert all(f"subject-{n}" in "\n".join(last) for n in range(1, 13))
 
 
+async def test_notes_that_no_model_makes_shorter_have_an_end_all_the_same(lash_host: Any) -> None:
+    """They grew with the conversation, and so did what each turn paid to have them written anew."""
+
+    def says(request: LlmRequest) -> str:
+        if "They have become long" in text_of(request, LlmRole.SYSTEM):
+            return text_of(request, LlmRole.USER)
+        if text_of_message(request.messages[-1]) == "Recall.":
+            return call("recall", query="subject-2")  # type: ignore[return-value]  # as a reply
+        return answer(request)
+
+    async with lash_host("memory", toml=REFLECTING, mode="long", says=says) as host:
+        await talk(host, 1, 40)
+        asked = [len(text_of(each, LlmRole.USER)) for each in host.model.requests if asks_for_notes(each)]
+        views = [sum(map(len, view)) for view in shown(host)]
+        turn = await host.run("Recall.", session="s")
+    assert max(asked[-20:]) <= max(asked[:20])
+    assert max(views[-20:]) <= max(views[:20])
+    assert "`recall` finds them" in "\n".join(shown(host)[-1])
+    assert "subject-2" in turn.tool_calls[0].output.outcome.value[0]
+
+
 async def test_a_turn_whose_observer_fails_succeeds_and_the_next_one_notes_it(lash_host: Any) -> None:
     failing = True
 

@@ -159,6 +159,21 @@ async def test_without_a_word_it_reads_nothing_of_this_machine(lash_host: Any, s
     assert turn.tool_calls[0].output.outcome.code == "refused_address"
 
 
+@pytest.mark.costly
+async def test_a_crash_anywhere_searches_reads_and_notes_nothing_twice_that_is_recorded(
+    lash_crashes: Any, site: str
+) -> None:
+    """A turn of all parts: a search of another plugin, a page, an answer, and notes on it at the end."""
+    toml = TOML.replace("observe_tokens = 200", "observe_tokens = 1")
+    prompt = "What is known of hive 1?"
+    given: dict[str, Any] = {"toml": toml, "mode": "research", "says": answer(site), "prompt": prompt}
+    report = await lash_crashes(*PARTS, Searching(site), **given)
+    assert not report.unreached
+    points = [str(each.point) for each in report.crashes]
+    assert all(any(word in each for each in points) for word in ("search_web", "fetch_url", "direct", "turn_end"))
+    assert [each.source for each in report.golden.turn.children_usage] == ["memory"]
+
+
 ONE = """
 [modes.rolling]
 extends = "research"

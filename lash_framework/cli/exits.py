@@ -58,7 +58,7 @@ class Interrupted(Exception):
         super().__init__(signal.Signals(number).name)
 
     def __str__(self) -> str:
-        how = "terminated" if self.number == signal.SIGTERM else "left"
+        how = "terminated" if self.number == signal.SIGTERM else "stopped"
         if self.again is None:
             return f"{how}; nothing of the turn was committed"
         return f"{how}; the turn is interrupted, and `{self.again}` goes on with it"

@@ -83,27 +83,37 @@ def question_rows(call: PendingCall, width: int, count: str = "") -> list[str]:
     """Who asks, what, and what may be said."""
     if call.question is None:
         return []
-    rows = list(_wrapped(f"{call.question.plugin_id} asks{count}: {call.question.question}", width, "", _INDENT * 2))
+    asked = f"{call.question.plugin_id} asks{count}: {call.question.question}"
+    rows = list(_wrapped(asked, width, "", _INDENT * 2, by_words=True))
     for no, each in enumerate(call.question.choices, 1):
-        rows += _wrapped(f"{no}  {each.choice_id}: {each.text}", width, _INDENT, _INDENT * 3)
+        rows += _wrapped(f"{no}  {each.choice_id}: {each.text}", width, _INDENT, _INDENT * 3, by_words=True)
     return rows
 
 
-def _wrapped(text: str, width: int, first: str, rest: str) -> Iterator[str]:
-    """Rows that no terminal of this width wraps."""
+def _wrapped(text: str, width: int, first: str, rest: str, *, by_words: bool = False) -> Iterator[str]:
+    """Rows that no terminal of this width wraps; `by_words`: they end at a blank, where there is one."""
     begin = first
     for line in text.split("\n"):
         row, room = "", width - len(begin)
         for each in visible(line):
-            takes = 2 if unicodedata.east_asian_width(each) in "WFA" else 1
+            takes = _takes(each)
             if room < takes and row:
-                yield begin + row
-                begin, row = rest, ""
-                room = width - len(begin)
+                word = row.rfind(" ") + 1 if by_words and each != " " else 0
+                end = word if row[:word].strip() else len(row)  # a word that fills a row is cut
+                yield begin + (row[:end].rstrip(" ") if by_words else row[:end])
+                begin, row = rest, row[end:]
+                room = width - len(begin) - sum(map(_takes, row))
+                if by_words and each == " ":
+                    continue
             room -= takes
             row += each
         yield begin + row
         begin = rest
+
+
+def _takes(char: str) -> int:
+    """So many columns at most."""
+    return 2 if unicodedata.east_asian_width(char) in "WFA" else 1
 
 
 def _value_rows(name: str, value: Any, width: int) -> Iterator[str]:

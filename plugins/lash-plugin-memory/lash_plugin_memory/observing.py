@@ -11,6 +11,7 @@ from lash_hookspecs.directives import EmitTrace, EnqueueMessages, TurnDirective
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.messages import Message, MessageRole, text_message
 from lash_hookspecs.sessions import AssembledTurn
+from lash_hookspecs.transcripts import CHARS_PER_TOKEN
 from lash_plugin_memory.info import MemoryOptions
 from lash_plugin_memory.standing import Standing, note, reflection, standing, tokens_of
 from lash_plugin_memory.transcript import chunks
@@ -32,6 +33,8 @@ identifier, wish and decision that may matter later, and all that is still open.
 
 _NOTHING = "- (nothing worth a note)"
 _SHORTER = 0.8  # notes that aren't that much shorter aren't worth a new beginning of the prompt
+_MOST = 2  # times as long as they may get: then no model is waited for that makes them shorter
+_LEFT_OUT = "- (older notes are left out here; `recall` finds them)"
 
 
 async def after_turn(ctx: TurnHookContext, turn: AssembledTurn) -> list[TurnDirective]:
@@ -86,12 +89,26 @@ async def _observed(ctx: TurnHookContext, messages: tuple[Message, ...]) -> str:
 
 
 async def _condensed(ctx: TurnHookContext, found: Standing, latest: str) -> str:
-    """All notes anew, if they are long, and if that makes them shorter; else nothing."""
+    """All notes anew, if they are long, and if that makes them shorter; else nothing, or the latest of them."""
     said = "\n".join([*(each.text for each in found.notes), latest])
-    if len(said) // 4 < ctx.options.reflect_tokens:
+    room = ctx.options.reflect_tokens * CHARS_PER_TOKEN
+    if len(said) < room:
         return ""
     made = await _ask(ctx, "reflect", _REFLECT, said)
-    return made if len(made) < len(said) * _SHORTER else ""
+    if len(made) < len(said) * _SHORTER:
+        return made
+    return "" if len(said) < _MOST * room else _latest(said, room)
+
+
+def _latest(said: str, room: int) -> str:
+    """The last lines of notes, of at most half of the room, as a reflection would be."""
+    lines, left = list[str](), room // 2 - len(_LEFT_OUT)
+    for line in reversed(said.splitlines()):
+        left -= len(line) + 1
+        if left < 0:
+            break
+        lines.append(line)
+    return "\n".join([_LEFT_OUT, *reversed(lines)])
 
 
 async def _ask(ctx: Any, key: str, instructions: str, text: str) -> str:

@@ -30,7 +30,7 @@ from lash_plugin_tools_mcp.samples import Samples
 
 if TYPE_CHECKING:
     from lash_hookspecs.services import DirectCompletionClient
-    from lash_plugin_tools_mcp.parking import Parked
+    from lash_plugin_tools_mcp.parking import Parked, Timer
 
 __all__ = ["ASK", "MOST_QUESTIONS", "AskTool", "Desk", "Leg", "converse", "question_key"]
 
@@ -54,7 +54,7 @@ def question_key(question: Question) -> str:
 class Leg:
     """A call at a server, and the answers that are known: what it asks besides is kept in `questions`.
 
-    `hold` waits for an answer, where the call can be kept open for one.
+    `hold` waits for an answer, where the call can be kept open for one. `timer` is the server's time.
     """
 
     answers: Mapping[str, Mapping[str, Any]] = field(factory=dict)
@@ -64,6 +64,7 @@ class Leg:
     questions: list[Question] = field(factory=list)
     samples: Samples = field(factory=Samples)
     hold: Callable[[str], Awaitable[None]] | None = None
+    timer: Timer | None = None
 
     @classmethod
     def of(

@@ -171,7 +171,8 @@ class Connection:
     def _failure(self, error: BaseException | None, hint: str) -> str:
         if isinstance(error, FileNotFoundError) and self.options.command:
             where = f" (in `{self.options.cwd}`)" if self.options.cwd else ""
-            return f"`{self.options.command}` was not found{where}: install it, or give its whole path as `command`"
+            key = f"plugin.tools-mcp.servers.{self.name}.command"
+            return f"`{self.options.command}` was not found{where}: install it, or give its whole path as `{key}`"
         if error is None:
             return "it ended"
         told = isinstance(error, TimeoutError | LashError) or hasattr(error, "code")  # by who knows how to tell it

@@ -37,6 +37,11 @@ class Samples:
         self._settled = anyio.Event()
 
     @property
+    def open(self) -> int:
+        """How many are being answered now."""
+        return self._open
+
+    @property
     def count(self) -> int:
         """How often the model was asked."""
         return len(self._made)

@@ -61,6 +61,8 @@ async def sampled(
     )
     asked = LlmRequest(model="", messages=messages, generation=generation)
     key, sample = leg.samples.begin(question, size + most)  # also one that comes to nothing: it may have been paid
+    if leg.timer is not None and leg.samples.open == 1:
+        leg.timer.pause()  # it is the model that takes its time
     try:
         done = await leg.completions.complete(asked, key=key, source=f"mcp:{connection.name}")
     except LlmCallFailed as error:
@@ -72,6 +74,8 @@ async def sampled(
         sample.answer = {"text": done.text, "stop_reason": "maxTokens" if cut else "endTurn"}
     finally:
         leg.samples.end()
+        if leg.timer is not None and not leg.samples.open:
+            leg.timer.go_on()
     return _as_result(sample.answer)
 
 

@@ -164,6 +164,7 @@ async def _called(
 ) -> types.CallToolResult:
     from lash_plugin_tools_mcp.sdk import call_tool
 
+    leg.timer = timer
     return await asked(connection, leg, lambda live, told: call_tool(connection, live, tool, args, ctx, told), timer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +10,24 @@ from typing import Any
 import mcp_types as types
 import pytest
 
-from lash_hookspecs import AttachmentRef, ConfigurationError, ToolActivation, ToolEffect
+from lash_hookspecs import (
+    AttachmentRef,
+    ConfigurationError,
+    DirectCompletion,
+    DirectCompletionClient,
+    LlmResponse,
+    TokenUsage,
+    ToolActivation,
+    ToolEffect,
+)
 from lash_plugin_tools_mcp.asking import Leg, question_key
 from lash_plugin_tools_mcp.backoff import LONGEST_S, SHORTEST_S, Backoff
+from lash_plugin_tools_mcp.connection import Connection
 from lash_plugin_tools_mcp.listing import LONGEST, offers, tool_names
 from lash_plugin_tools_mcp.options import Auth, ServerOptions, expanded, secrets_of
+from lash_plugin_tools_mcp.parking import Timer
 from lash_plugin_tools_mcp.results import output_of
+from lash_plugin_tools_mcp.sampling import sampled
 from lash_plugin_tools_mcp.stdio import Lines, refusal
 from lash_plugin_tools_mcp.texts import Redactor, brief, failure_leaf, visible
 
@@ -224,6 +237,31 @@ def test_each_failure_is_waited_for_longer_within_the_limits() -> None:
 
 
 # ---- questions ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_model_that_takes_long_is_no_silence_of_the_server_that_asked_it() -> None:
+    """A call was ended after `idle_timeout_s` though it was lash that had not answered."""
+    left: list[bool] = []
+
+    class Slow(DirectCompletionClient):
+        async def complete(self, asked: Any, **given: Any) -> DirectCompletion:
+            left.append(timed.deadline == math.inf)
+            if len(left) == 1:
+                await sampled(connection, leg, params, "another")  # which is over before this one is
+                left.append(timed.deadline == math.inf)
+            answer = LlmResponse(full_text="Ada", usage=TokenUsage(input=1, output=1))
+            return DirectCompletion(text="Ada", usage=answer.usage, response=answer)
+
+    params = types.CreateMessageRequestParams.model_validate(
+        {"messages": [{"role": "user", "content": {"type": "text", "text": "A name?"}}], "maxTokens": 5}
+    )
+    connection, timer = Connection("shop", ServerOptions(command="shop", sampling="allow")), Timer(10, 100)
+    leg = Leg(completions=Slow(), timer=timer)
+    with timer.begun() as timed:
+        assert timed.deadline < math.inf
+        await sampled(connection, leg, params, "a question")
+        assert timed.deadline < math.inf
+    assert left == [True, True, True]
 
 
 async def test_a_question_is_known_again_by_all_but_what_differs_each_time() -> None:
