@@ -19,7 +19,7 @@ from lash_framework.modes import driver_options, load_extension
 from lash_framework.prompt import OwnedLayer
 from lash_framework.providers import split_model
 from lash_framework.session_tools import SessionTools
-from lash_framework.sourcing import effective_settings
+from lash_framework.sourcing import ACCEPTED, attribute, effective_settings
 from lash_framework.state import Mark, PluginStates
 from lash_framework.state_blobs import kept_blobs
 from lash_framework.stream import ActivityStream, Sink
@@ -121,9 +121,11 @@ class HeldTurn:
             components = self._components(run, before)
             kept = await kept_blobs(states, before, components, lash.store.get_blob)
             await stream.flush()  # the iterator is told of a failure there
-            settings = effective_settings(
-                composition.mode, composition.mode_owner, policy, session.sources, plan.turn_input
-            )
+            sources = session.sources
+            if policy is not session.policy:  # of an earlier process, which had its own
+                sources = sources.copy()
+                attribute(sources, session.policy, policy, ACCEPTED)
+            settings = effective_settings(composition.mode, composition.mode_owner, policy, sources, plan.turn_input)
             tools = plan.tools.explained()
             from lash_framework.explain import explain_record
             from lash_framework.turn_commit import conversation_after, prepare_commit

@@ -14,9 +14,10 @@ from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.modes import Mode
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 
-__all__ = ["STORED", "Sourced", "attribute", "attribute_opened", "effective_settings", "policy_settings"]
+__all__ = ["ACCEPTED", "STORED", "Sourced", "attribute", "attribute_opened", "effective_settings", "policy_settings"]
 
 STORED = "stored with the session"
+ACCEPTED = "accepted with the turn"
 
 _NOTHING_SAID = GenerationOptions()
 

@@ -125,6 +125,7 @@ def test_a_turn_that_kills_its_process_keeps_lash_resume_from_no_other_session(l
     (lash.folder / "die").touch()
     for _ in range(3):  # the first time something was recorded
         assert lash.run("resume", *WITH_TOOLS).code == KILLED
+    assert "turn t is interrupted, begun 4 times: `" in here("sessions", "show", "s").out
     other = ("--model", f"scripted:{lash.write('other.toml', SCRIPT.format(tool='pay'))}")
     assert lash.run("run", "hi", "--session", "z", "--turn-id", "tz", "--tools", "tools.py", *other).code == KILLED
     resumed = lash.run("resume", "--tools", "tools.py")

@@ -117,6 +117,8 @@ async def test_a_turn_goes_on_with_the_policy_that_it_began_with(tmp_path: Path)
         (recovered,) = await session.recover()
         assert recovered.turn.text == "Waited."
         assert waits.asked == ["model", "model"]
+        told = {each.key: each.source for each in (await lash.explain("t")).settings}
+        assert told["model"] == told["max_turns"] == "accepted with the turn"  # it said that they were a default
         await session.run("And now?")
         assert waits.asked[-1] == "another"
         assert session.policy.max_turns == 7

@@ -90,10 +90,12 @@ async def _resume(
             click.echo(f"{session_id}: a turn runs elsewhere, which goes on with all of it")
             continue
         except LashError as error:
-            then = f"; the turn is not committed; {mended(error, again(session_id))}"
+            reason = told(error)
+            join = "" if reason.endswith("?") else ";"
+            then = f"{join} the turn is not committed; {mended(error, again(session_id))}"
             hint = needs_tools(lacks(error), tools).removeprefix("; ")
             first = f"{hint}; " if hint else ""  # before all that differs without them
-            complain(f"{session_id}: {first}{told(error)}{then if isinstance(error, StoreError) else ''}")
+            complain(f"{session_id}: {first}{reason}{then if isinstance(error, StoreError) else ''}")
             code = max(code, ExitCode.SUSPENDED if isinstance(error, TurnSuspended) else ExitCode.STOPPED)
             continue
         for each in recovered:

@@ -84,7 +84,8 @@ def unfinished_line(turn: UnfinishedTurn, again: str, *, with_tools: bool = Fals
         "suspended": f"`lash pending list` says what it waits for; once that is answered, `{goes_on}` goes on with it",
         "blocked": f"{clean(turn.reason or '')}; mend that and type `{goes_on}`, or `{again} --abandon {turn.turn_id}`",
     }
-    return f"turn {turn.turn_id} is {turn.state}: {advice[turn.state]}"
+    times = f", begun {turn.attempts} times" if turn.attempts > 1 and turn.state == "interrupted" else ""
+    return f"turn {turn.turn_id} is {turn.state}{times}: {advice[turn.state]}"
 
 
 async def go_on_first(lash: Lash, session: Session, tools: Sequence[str], gate: Gate) -> bool:
