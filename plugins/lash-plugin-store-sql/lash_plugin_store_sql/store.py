@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -56,7 +57,8 @@ async def open_store(context: StoreContext) -> SqlStore:
     if not isinstance(settings, SqlSettings):
         raise ConfigurationError(f"the settings of an SQLite store are `SqlSettings`, not {type(settings).__name__}")
     path = database_path(context.url)
-    locks = MemoryLocks() if path is None else file_locks(f"{path}-locks")
+    # Beside the file itself, as SQLite's own: who comes by a link must meet who doesn't.
+    locks = MemoryLocks() if path is None else file_locks(f"{os.path.realpath(path)}-locks")
     return await SqlStore.open(SqliteDriver(path, settings), locks, context.now_ms or _now_ms)
 
 
