@@ -137,10 +137,15 @@ class SqliteConnection:
 
 
 class SqliteDriver:
-    """A `Driver` for a file, or for a database in memory (`path` None) that one connection holds."""
+    """A `Driver` for a file, or for a database in memory (`path` None) that one connection holds.
+
+    `file` is where the file itself is, whichever links lead there.
+    """
 
     def __init__(self, path: str | None, settings: SqlSettings, seen: StatementSeen | None = None) -> None:
         self._path = path
+        # Some connections are made later: by then the process may be in another folder, or a link lead elsewhere.
+        self.file = None if path is None else Path(path).resolve()
         self._settings = settings
         self.seen = seen
 
@@ -159,7 +164,8 @@ class SqliteDriver:
             db = self._open(":memory:", check_same_thread=False)
         else:
             self._prepare_place(Path(self._path))
-            db = self._open(f"{Path(self._path).absolute().as_uri()}?mode=rwc", uri=True)
+            assert self.file is not None
+            db = self._open(f"{self.file.as_uri()}?mode=rwc", uri=True)
         try:
             self._establish(db)
             self._configure(db)
@@ -210,8 +216,8 @@ class SqliteDriver:
 
     def _existing(self, timeout: float, *, check_same_thread: bool = True) -> SqliteConnection:
         """A connection to the file, which must not be made anew, and empty, if somebody removed ours."""
-        assert self._path is not None  # whoever has no file has one connection
-        uri = f"{Path(self._path).absolute().as_uri()}?mode=rw"
+        assert self.file is not None  # whoever has no file has one connection
+        uri = f"{self.file.as_uri()}?mode=rw"
         db = self._open(uri, uri=True, timeout=timeout, check_same_thread=check_same_thread)
         try:
             db.execute("PRAGMA temp_store = MEMORY")

@@ -55,9 +55,10 @@ async def open_store(context: StoreContext) -> SqlStore:
     settings = context.settings if context.settings is not None else SqlSettings()
     if not isinstance(settings, SqlSettings):
         raise ConfigurationError(f"the settings of an SQLite store are `SqlSettings`, not {type(settings).__name__}")
-    path = database_path(context.url)
-    locks = MemoryLocks() if path is None else file_locks(f"{path}-locks")
-    return await SqlStore.open(SqliteDriver(path, settings), locks, context.now_ms or _now_ms)
+    driver = SqliteDriver(database_path(context.url), settings)
+    # Beside the file itself, as SQLite's own: who comes by a link must meet who doesn't.
+    locks = MemoryLocks() if driver.file is None else file_locks(f"{driver.file}-locks")
+    return await SqlStore.open(driver, locks, context.now_ms or _now_ms)
 
 
 class SqlStore:

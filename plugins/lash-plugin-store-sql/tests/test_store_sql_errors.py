@@ -48,6 +48,21 @@ def run(path: Path, *statements: str) -> None:
     db.close()
 
 
+async def test_a_relative_path_stays_the_same_place_whatever_a_tool_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a tool had changed the folder, reads failed, or went to another database of that name."""
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = await opened(Path("lash.db"))
+    scribe = Scribe("s1")
+    await scribe.write(store, scribe.turn("hello"))
+    monkeypatch.chdir(tmp_path / "other")
+    assert await store.load_head("s1") is not None
+    await store.aclose()
+    assert list((tmp_path / "other").iterdir()) == []
+
+
 # ---- files that aren't for us ---------------------------------------------------------------------------------------
 
 

@@ -126,6 +126,24 @@ def test_a_lock_holds_across_processes_until_it_is_let_go_or_its_holder_dies(
     assert path.stat().st_size == 0
 
 
+@pytest.mark.parametrize("link", ["file", "folder"])
+async def test_a_lock_holds_whichever_way_leads_to_the_database(link: str, tmp_path: Path) -> None:
+    """By a link it had another file of locks, so that two turns ran at once, and one that was paid was lost."""
+    folder = tmp_path / "there"
+    folder.mkdir()
+    here = tmp_path / "here"
+    here.symlink_to(folder / "lash.db" if link == "file" else folder)
+    paths = (folder / "lash.db", here if link == "file" else here / "lash.db")
+    first, second = [await open_store(StoreContext(url=f"sqlite:///{path}")) for path in paths]
+    for one, other in ((first, second), (second, first)):
+        held = one.try_lock("a")
+        assert held is not None
+        with held:
+            assert other.try_lock("a") is None
+    await first.aclose()
+    await second.aclose()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_stores_in_one_process_exclude_each_other(kind: str, tmp_path: Path) -> None:
     first, second = (KINDS[kind](str(tmp_path / "locks")) for _ in range(2))
