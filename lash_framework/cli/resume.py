@@ -30,8 +30,9 @@ __all__ = ["cancel", "resume"]
 def resume(invocation: Invocation, session_id: str | None, abandon: str | None, tools: tuple[str, ...]) -> int:
     """Go on with interrupted turns: of SESSION, or of all sessions.
 
-    What is recorded is neither run nor paid again. A turn that is blocked is tried once more. Ctrl-C cancels the turn
-    that runs, which is committed as cancelled; a second one interrupts it.
+    What is recorded is neither run nor paid again. A turn that is blocked, or whose process died three times in a row
+    before anything more was recorded, is tried once more only if its SESSION is named. Ctrl-C cancels the turn that
+    runs, which is committed as cancelled; a second one interrupts it.
 
     Exit codes: 0 all are committed, or run elsewhere, 1 one can't go on, 3 one waits for somebody, 130 cancelled.
     """
@@ -50,7 +51,8 @@ def resume(invocation: Invocation, session_id: str | None, abandon: str | None, 
             gate.again = invocation.resumes(lash, named[0] if len(named) == 1 else "", tools)
             if abandon is not None:
                 return await _abandon(lash, named[0], abandon)
-            return await _resume(lash, named, tools, gate, partial(invocation.resumes, lash, tools=tools))
+            again = partial(invocation.resumes, lash, tools=tools)
+            return await _resume(lash, named, tools, gate, again, force=chosen is not None)
 
     return anyio.run(with_signals, work)
 
@@ -64,7 +66,13 @@ async def _waiting(lash: Lash) -> Sequence[str]:
 
 
 async def _resume(
-    lash: Lash, session_ids: Sequence[str], tools: Sequence[str], gate: Gate, again: Callable[[str], str | None]
+    lash: Lash,
+    session_ids: Sequence[str],
+    tools: Sequence[str],
+    gate: Gate,
+    again: Callable[[str], str | None],
+    *,
+    force: bool,
 ) -> int:
     from lash_framework.cli.turns import mended
     from lash_framework.recovery import RecoveryGate
@@ -77,7 +85,7 @@ async def _resume(
     for session_id in session_ids:
         try:
             session = await lash.session(session_id, recover=False)
-            recovered = await _recovered(lash, session, stops)
+            recovered = await _recovered(lash, session, stops, force)
         except SessionBusy:
             click.echo(f"{session_id}: a turn runs elsewhere, which goes on with all of it")
             continue
@@ -100,14 +108,14 @@ async def _resume(
     return code
 
 
-async def _recovered(lash: Lash, session: Session, stops: RecoveryGate) -> Sequence[RecoveredTurn]:
+async def _recovered(lash: Lash, session: Session, stops: RecoveryGate, force: bool) -> Sequence[RecoveredTurn]:
     """Go on with a session's turns; at a terminal, whoever sits there is asked what they wait for."""
     from lash_framework.cli.asking import answer_at_terminal
     from lash_hookspecs.errors import TurnSuspended
 
     while True:
         try:
-            return await session.recover(force=True, gate=stops)
+            return await session.recover(force=force, gate=stops)
         except TurnSuspended as waits:
             if not await answer_at_terminal(lash, waits):
                 raise
