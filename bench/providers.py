@@ -304,7 +304,7 @@ PROFILE = False
 
 _PARTS = {
     "the pool": ("aiohttp/connector.py",),
-    "HTTP": ("aiohttp/", "yarl/", "multidict/", "httpx/", "over_aiohttp.py", "growing.py"),
+    "HTTP": ("aiohttp/", "yarl/", "multidict/", "httpx/", "over_httpx.py", "over_aiohttp.py", "growing.py"),
     "the event loop": ("asyncio/", "anyio/", "selectors.py", "contextvars", "socket", "epoll"),
     "ours": ("lash_",),
 }

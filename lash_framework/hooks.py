@@ -264,25 +264,39 @@ async def chain(
     With `on_error="keep"` one that fails is logged, added to `issues`, and passed over. `changed_by` gets the ids of
     those that returned a value.
     """
-    rest, kwargs[argname] = iter(impls), value
-    while True:
+    # The walk is that of `spoken`, as in `collect`: all may have a value to return.
+    kwargs[argname] = value
+    started = perf_counter()
+    for impl in impls:
         try:
-            said = await spoken(rest, bind, kwargs)
-            if said is None:
-                return value
-            impl, result = said
-            if not isinstance(result, expects):
-                raise wrong_type(impl, result, expects, many=False)
-        except PluginError as failure:
-            if on_error == "raise":
-                raise
-            _log.warning("%s; the previous value is kept", failure, exc_info=failure.__cause__ or failure)
-            if issues is not None:
-                issues.append(HookIssue(plugin_id=failure.plugin_id, hook=failure.hook, message=str(failure)))
-            continue
-        kwargs[argname] = value = said[1]
-        if changed_by is not None:
-            changed_by.append(impl.plugin_id)
+            result = outcome = impl.function(*arguments_of(impl, bind, kwargs))
+            if impl.never_suspends:
+                result = await outcome
+            elif outcome is not None:
+                result = await _in_time(impl, outcome)
+        except BaseException as error:
+            failure = failure_of(impl, error)
+        else:
+            ended = perf_counter()
+            if ended - started > SLOW_S:
+                _warn_of_slow(impl, ended - started, outcome)
+            started = ended
+            if result is None:
+                continue
+            fits = isinstance(result, expects)  # a checker would take `result` for any object
+            if fits:
+                kwargs[argname] = value = result
+                if changed_by is not None:
+                    changed_by.append(impl.plugin_id)
+                continue
+            failure = wrong_type(impl, result, expects, many=False)
+        if on_error == "raise":
+            raise failure
+        _log.warning("%s; the previous value is kept", failure, exc_info=failure.__cause__ or failure)
+        if issues is not None:
+            issues.append(HookIssue(plugin_id=failure.plugin_id, hook=failure.hook, message=str(failure)))
+        started = perf_counter()
+    return value
 
 
 async def first(

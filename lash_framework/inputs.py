@@ -69,6 +69,7 @@ def normalized(given: TurnInput | str) -> TurnInput:
     items = tuple(each for each in turn_input.items if not (isinstance(each, TextItem) and not _text_of(each).strip()))
     if not items:
         raise ConfigurationError("the turn's input is empty: give it some text, an image or a document")
+    texts = [each for each in items if isinstance(each, TextItem)]
     for each in items:
         if isinstance(each, TextItem):
             _require_text(each.text)
@@ -76,6 +77,8 @@ def normalized(given: TurnInput | str) -> TurnInput:
             raise ConfigurationError(
                 f"an item of the turn's input is {shown(each)}; expected is a `TextItem`, an image or a document"
             )
+    if len(texts) == len(items) and not (turn_input.image_blobs or turn_input.document_blobs):
+        return turn_input if items == turn_input.items else attrs.evolve(turn_input, items=items)  # as most are
     _require_bytes("image", {each.id for each in items if isinstance(each, ImageRefItem)}, turn_input.image_blobs)
     documents = [each for each in items if isinstance(each, DocumentRefItem)]
     _require_bytes("document", {each.id for each in documents}, turn_input.document_blobs)

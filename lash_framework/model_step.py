@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Answered", "ModelStep"]
 
+_NOTHING = TokenUsage()
+
 
 @frozen(kw_only=True)
 class Answered:
@@ -89,7 +91,7 @@ class ModelStep:
         self._hooks = hooks
         self._bind = contexts.bind
         self._around = contexts.around
-        self.unanswered = TokenUsage()
+        self.unanswered = _NOTHING
 
     async def ask(self, effect: LlmCall, scope: RuntimeScope) -> Answered:
         """Make the call, or take it from its record. What the user must mend (`ConfigurationError`) is raised."""
@@ -97,7 +99,7 @@ class ModelStep:
         asked = envelope(scope, LlmCallCommand(self._plan.provider_id, effect.request), str(effect.id))
         outcome = await self._hooks.recorded(asked, LlmCallOutcome, lambda: self._call(asked, effect))
         result, streamed, partial = outcome.result, outcome.text_streamed, outcome.partial_text or ""
-        self.unanswered = result.usage or TokenUsage()
+        self.unanswered = result.usage or _NOTHING
         shown = stream.reply()[0] if outcome.is_raw and stream.text_streamed else None
         stream.answered(streamed)
         hooks: tuple[HookRecord, ...] = (outcome.hooks,)
@@ -125,7 +127,7 @@ class ModelStep:
 
     def close(self) -> None:
         """The machine has the answer."""
-        self.unanswered = TokenUsage()
+        self.unanswered = _NOTHING
 
     # ---- the call ---------------------------------------------------------------------------------------------------
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TypedDict
 
 import anyio
@@ -117,11 +117,14 @@ class TurnJob:
         self.session.refuse_from_within()
         journalling = self.session.lash.journalling
         try:
-            async with self._in_line():
+            line = await self._stood_in_line()
+            try:
                 with self.session.running():
                     ended = await (
                         self._run_locked(sink) if journalling is None else self._run_begun(journalling, sink)
                     )
+            finally:
+                line.release()
         finally:
             self.gate.sealed = True  # whatever happened: from now on a cancel comes too late
         if isinstance(ended, Receipt):
@@ -201,9 +204,8 @@ class TurnJob:
 
     # ---- around the turn --------------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def _in_line(self) -> AsyncIterator[None]:
-        """Where no other turn of this process runs on the session."""
+    async def _stood_in_line(self) -> anyio.Lock:
+        """The session's line, held, so that no other turn of this process runs on it until it is released."""
         line = self.session.line
         if line.locked() or self.gate.requested or self._deadline < math.inf:
             with self._before_the_turn() as waiting:
@@ -212,10 +214,7 @@ class TurnJob:
                 await line.acquire()
         else:
             await line.acquire()  # at once: it is free
-        try:
-            yield
-        finally:
-            line.release()
+        return line
 
     @contextmanager
     def _before_the_turn(self) -> Iterator[anyio.CancelScope]:

@@ -109,6 +109,8 @@ class TokenUsage:
 
 
 def _both(one: str | None, other: str | None) -> str | None:
+    if not one and not other:
+        return None
     named = {word for each in (one, other) if each for word in each.split("+")}
     return "+".join(sorted(named)) or None
 
@@ -164,6 +166,8 @@ class GenerationOptions:
 
     def over(self, base: GenerationOptions) -> GenerationOptions:
         """These options, with `base` filling in what they leave open."""
+        if self.output_token_cap is self.temperature is self.seed is None and not self.stop_sequences:
+            return base  # as nearly always
         return GenerationOptions(
             output_token_cap=base.output_token_cap if self.output_token_cap is None else self.output_token_cap,
             temperature=base.temperature if self.temperature is None else self.temperature,

@@ -43,10 +43,13 @@ class UsageMeter:
         """Take a report; tells whether it held any count at all."""
         found = False
         for name, places in _COUNTS.items():
-            there = [place for place in places if place[0] in report]  # of twelve places mostly two
-            values = [value for place in there if (value := count_at(report, place)) is not None]
-            found = found or bool(values)
-            self._counts[name] = max(self._counts[name], next(filter(None, values), 0))
+            best = 0
+            for place in places:  # of twelve mostly two are there
+                if place[0] in report and (count := count_at(report, place)) is not None:
+                    found = True
+                    best = best or count
+            if best > self._counts[name]:
+                self._counts[name] = best
         if found:
             self.raw = report
         return found

@@ -24,6 +24,7 @@ from lash_hookspecs.llm import LlmCallError, LlmTerminalReason, ProviderFailureK
 from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
+    from lash_provider_kit.carriers import Headers
     from lash_provider_kit.transport import Timeouts
 
 __all__ = [
@@ -230,7 +231,7 @@ def classify(said: ServiceError, status: int | None) -> _Verdict:
 # ---- headers --------------------------------------------------------------------------------------------------------
 
 
-def retry_after_seconds(headers: Mapping[str, str], now: float) -> float | None:
+def retry_after_seconds(headers: Headers | Mapping[str, str], now: float) -> float | None:
     """The wait that the headers ask for, in seconds; 0 for a date that has passed, None where there is none.
 
     A date is compared with the one of the answer itself, since our clock may be hours away from theirs; without that,

@@ -35,6 +35,7 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # What is shorter is no secret but a word such as `ollama`, and replacing it would garble ordinary text.
         self._secrets: list[str] = []
+        self._lasting: dict[str, str] = {}
         self.add(secrets)
 
     def __repr__(self) -> str:
@@ -46,7 +47,16 @@ class Redactor:
         given |= {found[1] for each in given if (found := _SCHEME.fullmatch(each))}
         known = {each for each in given if len(each) >= _SHORTEST}
         known |= {form for each in known for form in _forms(each)}
+        if not known.issubset(self._secrets):
+            self._lasting = {}
         self._secrets = sorted(known.union(self._secrets), key=len, reverse=True)
+
+    def lasting(self, text: str) -> str:
+        """The same for one of a few texts that come again with each call: looked through once."""
+        found = self._lasting.get(text)
+        if found is None:
+            found = self._lasting[text] = self(text)
+        return found
 
     def __call__(self, text: str, limit: int | None = None) -> str:
         """`text` without secrets, cut to `limit` characters; cutting comes last, so no half of a secret is left."""

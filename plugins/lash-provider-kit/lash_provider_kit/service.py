@@ -22,6 +22,7 @@ from lash_hookspecs.llm import (
     LlmStreamEvent,
     ProviderFailureKind,
 )
+from lash_provider_kit.carriers import Answer
 from lash_provider_kit.credentials import Credential, CredentialManager
 from lash_provider_kit.failures import (
     AttemptFailed,
@@ -186,9 +187,9 @@ class StreamingService:
         failure.error = evolve(failure.error, message=message)
 
     async def _attempt(
-        self, post: Callable[[], Awaitable[httpx.Response]], decoder: Decoder, send: LlmEventSender
+        self, post: Callable[[], Awaitable[Answer]], decoder: Decoder, send: LlmEventSender
     ) -> LlmResponse:
-        response: httpx.Response | None = None
+        response: Answer | None = None
         reader = StreamReader(decoder, self._limits, self._provider)
         streamed = True
         with anyio.move_on_after(self._timeouts.deadline_s) as scope:
@@ -225,7 +226,7 @@ class StreamingService:
         assert response is not None  # post returned, or raised, or the deadline passed
         return evolve(answer, http_summary=self._summary(response))
 
-    def _readable(self, response: httpx.Response, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    def _readable(self, response: Answer, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         encoding = response.headers.get("content-encoding")
         if encoding is None:
             return chunks
@@ -313,7 +314,7 @@ class StreamingService:
             return body, self.transport.failure(exc)
         return body, None
 
-    async def _refused(self, response: httpx.Response, chunks: AsyncIterator[bytes]) -> AttemptFailed:
+    async def _refused(self, response: Answer, chunks: AsyncIterator[bytes]) -> AttemptFailed:
         read, _ = await self._read(chunks, _MAX_ERROR_BYTES)
         body, status = bytes(read), response.status_code
         said = error_object(body)
@@ -336,7 +337,7 @@ class StreamingService:
             hint = "redirects aren't followed, since they would carry the key along: set the base URL that is meant"
         return with_message(failure, f"{failure.error.message} ({hint})") if hint else failure
 
-    def _late(self, response: httpx.Response | None, decoder: Decoder, seen: Seen) -> AttemptFailed:
+    def _late(self, response: Answer | None, decoder: Decoder, seen: Seen) -> AttemptFailed:
         """The deadline's failure. A status other than 200's is an answer, even if its body never came."""
         status = None if response is None or response.is_success else response.status_code
         told = "" if status is None else f" (only HTTP {status})"
@@ -368,10 +369,10 @@ class StreamingService:
         message = f"{self._provider}: {message}"
         return AttemptFailed(LlmCallError(message=message, kind=kind, code=code, retryable=retryable, raw=text), seen)
 
-    def _summary(self, response: httpx.Response) -> str:
+    def _summary(self, response: Answer) -> str:
         request_id = response.headers.get("x-request-id") or response.headers.get("request-id")
-        named = f", request {request_id}" if request_id else ""
-        return self._redact(f"POST {self.transport.shown}: {response.status_code}{named}")
+        said = self._redact.lasting(f"POST {self.transport.shown}: {response.status_code}")
+        return f"{said}, request {self._redact(request_id)}" if request_id else said
 
 
 def _progress(decoder: Decoder, reader: StreamReader) -> Seen:

@@ -1,9 +1,9 @@
 """One service's HTTP connections, and which library carries them.
 
-httpx is the interface: requests, responses, and `httpx.MockTransport` for tests. Below it lie httpx's own connections.
-On asyncio, where aiohttp is installed, its connections take over once there are more than a few calls (`growing`),
-since httpx's pool gets slow with hundreds of connections; not with a proxy in the environment. Nothing is imported, and
-no TLS context built, before the first request.
+httpx's own connections carry the first calls, and `httpx.MockTransport` those of tests. On asyncio, where aiohttp is
+installed, its connections take over once there are more than a few calls (`growing`), since httpx's pool gets slow with
+hundreds of connections; not with a proxy in the environment. Nothing is imported, and no TLS context built, before the
+first request.
 
 Transports are driven directly, without `httpx.AsyncClient`, except through a proxy: a model call needs no redirects, no
 cookies and no auth flow, and a redirected request would carry the key to another host.
@@ -12,11 +12,10 @@ cookies and no auth flow, and a redirected request would carry the key to anothe
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
-from itertools import groupby
 from os import environ
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -28,6 +27,7 @@ from attrs.validators import gt
 
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.values import frozen
+from lash_provider_kit.carriers import Answer, Carrier
 from lash_provider_kit.failures import AttemptFailed, transport_failure
 from lash_provider_kit.lean_httpx import import_httpx
 from lash_provider_kit.redact import without_query
@@ -43,11 +43,6 @@ __all__ = ["HttpTransport", "Timeouts"]
 # (60 s and up), because a call that meets a connection just closed fails without having been seen.
 _KEEPALIVE_S = 30.0
 _CLOSE_S = 2.0
-# Joining less than this costs less than writing it piece by piece. It also fits, with the headers, into the 64 KiB that
-# asyncio takes without waiting: so that aiohttp, which times no writing, times the silence from there on.
-_JOINED = 48 * 1024
-# What has to be taken within `chunk_s`: little enough for a slow network.
-_STEP = 1024 * 1024
 
 
 _NONE: Mapping[str, str] = {}
@@ -89,8 +84,7 @@ class HttpTransport:
             raise ConfigurationError(f"{provider}: HTTP/2 needs the package h2: `pip install h2`, or leave `http2` off")
         self._http2 = http2
         self._given = transport
-        self._send: Callable[[httpx.Request], Awaitable[httpx.Response]] | None = None
-        self._request: Callable[[Sequence[bytes], Mapping[str, str], str | None], httpx.Request] | None = None
+        self._carrier: Carrier | None = None
         self._closing = AsyncExitStack()
         self.errors: tuple[type[BaseException], ...] = ()
         self.backend = ""
@@ -99,18 +93,15 @@ class HttpTransport:
     def __repr__(self) -> str:
         return f"<HttpTransport to {self.shown}>"
 
-    async def post(
-        self, body: Sequence[bytes], headers: Mapping[str, str] = _NONE, url: str | None = None
-    ) -> httpx.Response:
+    async def post(self, body: Sequence[bytes], headers: Mapping[str, str] = _NONE, url: str | None = None) -> Answer:
         """Send the pieces of `body`; the answer's status and headers are there, its content is yet to be read.
 
         `headers` are for this request alone, and so is a `url` on the same host.
         Raises `AttemptFailed`. Close the response with `close_response`, also after an error.
         """
-        send = self._send or self._open()
-        assert self._request is not None  # _open sets both
+        carrier = self._carrier or self._open()
         try:
-            return await send(self._request(body, headers, url))
+            return await carrier.post(body, headers, url)
         except self.errors as exc:
             failure = self.failure(exc)
         raise failure
@@ -125,92 +116,53 @@ class HttpTransport:
 
     async def aclose(self) -> None:
         """Close all connections; the next request would open new ones."""
-        self._send = None
+        self._carrier = None
         with anyio.CancelScope(shield=True):
             await self._closing.aclose()
 
-    def _open(self) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
+    def _open(self) -> Carrier:
         import_httpx()
         import httpx
 
-        url = httpx.URL(self.url)
-        headers = httpx.Headers([("host", url.netloc.decode("ascii")), *self._headers.items()])
+        self.errors = (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error)
+        carrier = self._carrier = self._connect(httpx.URL(self.url))
+        self._closing.push_async_callback(carrier.aclose)
+        return carrier
+
+    def _connect(self, url: httpx.URL) -> Carrier:
+        import httpx
+
+        from lash_provider_kit.growing import GrowingCarrier
+        from lash_provider_kit.over_httpx import OverHttpx
+
+        headers = [("host", url.netloc.decode("ascii")), *self._headers.items()]
         times = self._timeouts
         # No pool timeout: without a limit on connections nobody waits for one.
         timeout = {"connect": times.connect_s, "read": times.chunk_s, "write": times.chunk_s, "pool": times.connect_s}
-
-        class Pieces(httpx.AsyncByteStream):
-            """A body that nobody joins: a long conversation is copied to the socket, and nowhere else."""
-
-            def __init__(self, pieces: Sequence[bytes]) -> None:
-                self._pieces = pieces
-
-            # Not a generator: one that a failure leaves halfway would be the garbage collector's.
-            def __aiter__(self) -> AsyncIterator[bytes]:
-                self._steps = few_pieces(self._pieces)
-                return self
-
-            async def __anext__(self) -> bytes:
-                if (step := next(self._steps, None)) is not None:
-                    return step
-                raise StopAsyncIteration
-
-        parsed = cache(httpx.URL)  # a service has few of them
-
-        def request(body: Sequence[bytes], further: Mapping[str, str], other: str | None) -> httpx.Request:
-            size = sum(map(len, body))
-            large = size > _JOINED
-            stream = Pieces(body) if large else httpx.ByteStream(b"".join(body))
-            sized = headers.copy()  # as they are: nothing is encoded and looked at once more
-            sized["content-length"] = str(size)
-            if further:
-                sized.update(further)
-            # With `stream`, httpx works no headers out; with `content` that takes longer than all else here.
-            target = url if other is None else parsed(other)
-            made = httpx.Request("POST", target, headers=sized, stream=stream, extensions={"timeout": timeout})
-            if not large:
-                made.read()  # from here on it has its content at hand, which aiohttp takes as it is
-            return made
-
-        self._request = request
-        self.errors = (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error)
-        self._send = self._connect(url.scheme == "https")
-        return self._send
-
-    def _connect(self, secure: bool) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
-        import httpx
-
-        from lash_provider_kit.growing import GrowingTransport
-
+        over_httpx = partial(OverHttpx, url=url, headers=headers, timeout=timeout)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEPALIVE_S)
         if self._given is not None:
             self.backend = "given"
-            self._closing.push_async_callback(self._given.aclose)
-            return self._given.handle_async_request
+            return over_httpx(self._given.handle_async_request, self._given)
         if _has_proxy(self.url):
             # httpx itself reads the proxies, and NO_PROXY, from the environment.
             self.backend = "proxy"
             client = httpx.AsyncClient(limits=limits, follow_redirects=False, http2=self._http2)
-            self._closing.push_async_callback(client.aclose)
-
-            async def through_client(request: httpx.Request) -> httpx.Response:
-                return await client.send(request, stream=True)
-
-            return through_client
+            return over_httpx(partial(client.send, stream=True), client)
         # Plain HTTP needs no context.
+        secure = url.scheme == "https"
         verify = _tls_context(environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")) if secure else False
         self.backend = "httpx"
-        transport: httpx.AsyncBaseTransport | GrowingTransport
-        transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits, http2=self._http2)
+        own = httpx.AsyncHTTPTransport(verify=verify, limits=limits, http2=self._http2)
+        carrier = over_httpx(own.handle_async_request, own)
         if not self._http2 and _on_asyncio() and find_spec("aiohttp") is not None:
-            transport = GrowingTransport(transport, lambda: self._over_aiohttp(verify))
-        self._closing.push_async_callback(transport.aclose)
-        return transport.handle_async_request
+            return GrowingCarrier(carrier, lambda: self._over_aiohttp(verify, url, headers))
+        return carrier
 
-    def _over_aiohttp(self, verify: Any) -> httpx.AsyncBaseTransport:
+    def _over_aiohttp(self, verify: Any, url: httpx.URL, headers: Sequence[tuple[str, str]]) -> Carrier:
         import aiohttp
 
-        from lash_provider_kit.over_aiohttp import AiohttpTransport
+        from lash_provider_kit.over_aiohttp import UNASKED, OverAiohttp
 
         self.backend = "aiohttp"
         self.errors = (*self.errors, aiohttp.ClientError)
@@ -228,20 +180,10 @@ class HttpTransport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 auto_decompress=False,
+                skip_auto_headers=UNASKED,
             )
 
-        return AiohttpTransport(session, write_s=times.chunk_s)
-
-
-def few_pieces(pieces: Sequence[bytes]) -> Iterator[bytes]:
-    """The same bytes in as few writes as pay: what is small is joined with small neighbours, large ones stay alone.
-
-    Very large ones are cut: a write is timed, and one that goes on isn't stalled.
-    """
-    for is_large, group in groupby(pieces, lambda piece: len(piece) > _JOINED):
-        for piece in group if is_large else [b"".join(group)]:
-            for start in range(0, len(piece), _STEP):
-                yield piece[start : start + _STEP]  # the piece itself, where that is all of it
+        return OverAiohttp(session, url=url, headers=headers, write_s=times.chunk_s)
 
 
 @cache
@@ -253,14 +195,14 @@ def _tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def chunks_of(response: httpx.Response) -> AsyncIterator[bytes]:
+def chunks_of(response: Answer) -> AsyncIterator[bytes]:
     """What each network read brought, as it came."""
     stream: Any = response.stream
     return aiter(stream)  # three generators less per read than aiter_raw, which counts and re-chunks
 
 
 async def close_response(
-    response: httpx.Response, chunks: AsyncIterator[bytes], errors: tuple[type[BaseException], ...]
+    response: Answer, chunks: AsyncIterator[bytes], errors: tuple[type[BaseException], ...]
 ) -> None:
     """Let go of the connection, also when cancelled: an unread answer must not go on being generated and paid for."""
     with anyio.move_on_after(_CLOSE_S, shield=True):

@@ -144,3 +144,12 @@ def test_a_secret_that_came_later_is_one() -> None:
 @pytest.mark.parametrize("secret", ["AIzaSy" + "A1_-" * 8, "ya29.a0Af_bC-dEfGh.1234"])
 def test_google_s_keys_and_tokens_are_known_by_their_shape(secret: str) -> None:
     assert Redactor()(f"{{'key': '{secret}'}}") == "{'key': '[redacted]'}"
+
+
+def test_what_is_shown_with_each_call_is_looked_through_again_once_there_is_another_secret() -> None:
+    redact = Redactor(["first-secret"])
+    said = "POST https://api.example/renewed-secret: 200"
+    assert redact.lasting(said) is redact.lasting(said)
+    assert redact.lasting(said) == said
+    redact.add(["renewed-secret"])
+    assert redact.lasting(said) == "POST https://api.example/[redacted]: 200"

@@ -35,6 +35,7 @@ from lash_hookspecs.llm import (
     TokenUsage,
 )
 from lash_provider_kit import growing
+from lash_provider_kit.carriers import few_pieces
 from lash_provider_kit.failures import AttemptFailed, Seen
 from lash_provider_kit.reader import MALFORMED_EVENT
 from lash_provider_kit.retry import RetryPolicy
@@ -52,7 +53,7 @@ from lash_provider_kit.testing import (
     sse,
     status,
 )
-from lash_provider_kit.transport import Timeouts, few_pieces
+from lash_provider_kit.transport import Timeouts
 
 SECRET = "sk-test-0123456789abcdefghij"
 
