@@ -327,6 +327,7 @@ if TYPE_CHECKING:
         ToolCallOutputPart as ToolCallOutputPart,
     )
     from lash_hookspecs.llm_messages import (
+        EncodedRun as EncodedRun,
         ImageBlock as ImageBlock,
         LlmBlock as LlmBlock,
         LlmMessage as LlmMessage,
@@ -533,6 +534,7 @@ if TYPE_CHECKING:
         ComponentEntry as ComponentEntry,
         ComponentUnchanged as ComponentUnchanged,
         LoadedSession as LoadedSession,
+        NodeBodies as NodeBodies,
         NodeKind as NodeKind,
         NodePath as NodePath,
         NodeRecord as NodeRecord,
@@ -1068,6 +1070,7 @@ _MODULES = {
         "ToolCallOutputPart",
     ),
     "llm_messages": (
+        "EncodedRun",
         "ImageBlock",
         "LlmBlock",
         "LlmMessage",
@@ -1274,6 +1277,7 @@ _MODULES = {
         "ComponentEntry",
         "ComponentUnchanged",
         "LoadedSession",
+        "NodeBodies",
         "NodeKind",
         "NodePath",
         "NodeRecord",

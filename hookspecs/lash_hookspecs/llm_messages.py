@@ -7,6 +7,7 @@ from enum import StrEnum
 from itertools import chain
 from typing import Any, ClassVar, Union
 
+import orjson
 from attrs import field
 
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
@@ -14,6 +15,7 @@ from lash_hookspecs.sequences import LazySequence
 from lash_hookspecs.values import frozen
 
 __all__ = [
+    "EncodedRun",
     "ImageBlock",
     "LlmBlock",
     "LlmMessage",
@@ -189,6 +191,52 @@ class MessageRun:
     messages: tuple[LlmMessage, ...]
     memo: dict[str, Any] = field(factory=dict, eq=False, repr=False, init=False)
 
+    def __len__(self) -> int:
+        return len(self.messages)
+
+
+class EncodedRun(MessageRun):
+    """A run of a stored history whose messages have one text each: they are made when somebody reads them.
+
+    `encoded` is `{"role":…,"content":…}` of each, in JSON, with commas between them. A wire that says it so sends that
+    as it is; none of the texts is blank.
+    """
+
+    __slots__ = ("_count", "_kept", "encoded")
+
+    encoded: bytes
+    _count: int
+    _kept: tuple[LlmMessage, ...]
+
+    def __init__(self, encoded: bytes, count: int) -> None:
+        for name, value in (("encoded", encoded), ("_count", count), ("memo", {})):
+            object.__setattr__(self, name, value)
+
+    @property
+    def messages(self) -> tuple[LlmMessage, ...]:
+        """All of them, the same objects each time."""
+        try:
+            return self._kept
+        except AttributeError:
+            read = [llm_text(_ROLES[each["role"]], each["content"]) for each in orjson.loads(b"[%b]" % self.encoded)]
+            object.__setattr__(self, "_kept", tuple(read))
+            return self._kept
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __eq__(self, other: object) -> bool:
+        return self.messages == other.messages if isinstance(other, MessageRun) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((MessageRun, self.messages))
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return EncodedRun, (self.encoded, self._count)
+
+
+_ROLES = {role.value: role for role in LlmRole}
+
 
 class LlmMessages(LazySequence[LlmMessage]):
     """The messages of a request: a sequence that is made of runs.
@@ -202,7 +250,7 @@ class LlmMessages(LazySequence[LlmMessage]):
 
     def __init__(self, runs: Iterable[MessageRun]) -> None:
         self.runs = tuple(runs)
-        self._length = sum(len(run.messages) for run in self.runs)
+        self._length = sum(map(len, self.runs))
 
     @classmethod
     def of(cls, messages: Iterable[LlmMessage]) -> LlmMessages:
@@ -218,7 +266,7 @@ class LlmMessages(LazySequence[LlmMessage]):
     def entry(self, at: int) -> LlmMessage:
         """The message at a place."""
         for run in self.runs:
-            if at < len(run.messages):
+            if at < len(run):
                 break
-            at -= len(run.messages)
+            at -= len(run)
         return run.messages[at]

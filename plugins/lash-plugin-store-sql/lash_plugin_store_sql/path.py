@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lash_hookspecs.errors import StoreCorrupt
-from lash_hookspecs.stores import NodeKind, NodePath
+from lash_hookspecs.stores import NodeBodies, NodeKind, NodePath
 from lash_plugin_store_sql.driver import Row, Tx
 from lash_plugin_store_sql.lineage import Segment
 from lash_plugin_store_sql.plan import HeadFacts
-from lash_plugin_store_sql.schema import corrupt, key
+from lash_plugin_store_sql.schema import INT_MAX, corrupt, key
 
-__all__ = ["load_path"]
+__all__ = ["load_bodies", "load_path"]
 
 _KINDS = {kind.value: kind for kind in NodeKind}
 _COLUMNS = "node_id, parent, kind, timestamp_ms, frame_key, body, frame_generation"
@@ -69,6 +69,44 @@ def load_path(tx: Tx, session_id: str, segments: Sequence[Segment], head: HeadFa
     if not whole or (first == head.frame_generation and ids[0] != head.frame) or type(top) is not _TOP[first > 0]:
         raise _fault(tx, session_id, segments, head)
     return NodePath(top and top.hex(), ids, kinds, timestamps, frame_keys, bodies)
+
+
+def load_bodies(tx: Tx, session_id: str, segments: Sequence[Segment], head: HeadFacts) -> NodeBodies:
+    """The kinds and bodies of a frame's nodes; the database itself holds the columns that aren't fetched together."""
+    if head.leaf is None:
+        return NodeBodies((), ())
+    no, first, _ = segments[0]
+    top = tx.row(f"SELECT {_COLUMNS} FROM nodes WHERE key = ?", (key(no, first),))
+    names, bodies, whole = [], [], top is not None and top[0].hex() == head.frame
+    above = None
+    if top is not None:
+        above, parent, name, _, frame_key, body, frame = top
+        names, bodies = [name], [body]
+        whole = whole and type(parent) is _TOP[first > 0] and frame_key is not None and frame == first
+        whole = whole and name == NodeKind.FRAME_OPEN.value
+    for no, first, last in segments:
+        low = max(key(no, first), key(no, head.frame_generation + 1))
+        for rows in tx.pages(_BODIES, (above, head.frame_generation, low, low, key(no, last))):
+            kinds, contents, sound = zip(*rows, strict=True)
+            names += kinds
+            bodies += contents
+            whole = whole and all(sound)
+        ends = tx.row("SELECT node_id FROM nodes WHERE key = ?", (key(no, last),))
+        above = ends and ends[0]
+    whole = whole and above is not None and above.hex() == head.leaf and _all_are(bytes, bodies)
+    if not whole or len(bodies) != head.leaf_generation - head.frame_generation + 1:
+        path = load_path(tx, session_id, segments, head)  # it says what is wrong, and where
+        return NodeBodies(path.kinds, path.bodies)
+    return NodeBodies([_KINDS[name] for name in names], bodies)
+
+
+_BODIES = (
+    "SELECT node.kind, node.body, node.parent = coalesce(above.node_id, ?) AND node.frame_generation = ? "
+    "AND node.frame_key IS NULL AND node.kind IN ('message', 'event', 'plugin') "
+    f"AND node.timestamp_ms <= {INT_MAX} "  # text, which it mustn't be, is greater than any number
+    "FROM nodes AS node LEFT JOIN nodes AS above ON above.key = node.key - 1 AND above.key >= ? "
+    "WHERE node.key BETWEEN ? AND ? ORDER BY node.key"
+)
 
 
 def _pages(tx: Tx, segments: Sequence[Segment]) -> Iterator[list[Row]]:
