@@ -16,7 +16,7 @@ from lash_framework.machine.plain import render_body, render_texts, render_told
 from lash_framework.machine.sequence import Entry
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, StoreCorrupt
-from lash_hookspecs.llm_messages import EncodedRun
+from lash_hookspecs.llm_messages import encoded_run
 from lash_hookspecs.messages import Message, MessageRole, text_message
 from lash_hookspecs.sessions import SessionPolicy, TokenLedgerEntry
 from lash_hookspecs.stores import (
@@ -179,7 +179,7 @@ def read_history(head: SessionHead, nodes: NodeBodies, path: Callable[[], NodePa
                 message = read(Message, places[at])
                 ids.append(message.id)
                 entries.append(message)
-    told = EncodedRun(b",".join(encoded), len(ids) - len(entries)) if encoded else None
+    told = encoded_run(b",".join(encoded), len(ids) - len(entries)) if encoded else None
     # What was rendered is sound, so of the nodes only the bodies are kept.
     return History(MessageSequence.restored(told, entries, ids, lambda at: decode(Message, bodies[at])), tuple(events))
 

@@ -339,6 +339,7 @@ if TYPE_CHECKING:
         TextBlock as TextBlock,
         ToolCallBlock as ToolCallBlock,
         ToolResultBlock as ToolResultBlock,
+        encoded_run as encoded_run,
         llm_block as llm_block,
         llm_text as llm_text,
     )
@@ -1082,6 +1083,7 @@ _MODULES = {
         "TextBlock",
         "ToolCallBlock",
         "ToolResultBlock",
+        "encoded_run",
         "llm_block",
         "llm_text",
     ),

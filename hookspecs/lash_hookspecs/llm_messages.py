@@ -7,7 +7,6 @@ from enum import StrEnum
 from itertools import chain
 from typing import Any, ClassVar, Union
 
-import orjson
 from attrs import field
 
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
@@ -27,6 +26,7 @@ __all__ = [
     "TextBlock",
     "ToolCallBlock",
     "ToolResultBlock",
+    "encoded_run",
     "llm_block",
     "llm_text",
 ]
@@ -208,9 +208,8 @@ class EncodedRun(MessageRun):
     _count: int
     _kept: tuple[LlmMessage, ...]
 
-    def __init__(self, encoded: bytes, count: int) -> None:
-        for name, value in (("encoded", encoded), ("_count", count), ("memo", {})):
-            object.__setattr__(self, name, value)
+    def __new__(cls, messages: tuple[LlmMessage, ...]) -> MessageRun:  # type: ignore[misc]  # as with a text
+        return MessageRun(messages)
 
     @property
     def messages(self) -> tuple[LlmMessage, ...]:
@@ -218,6 +217,8 @@ class EncodedRun(MessageRun):
         try:
             return self._kept
         except AttributeError:
+            import orjson  # nobody needs it to know what a message is
+
             read = [llm_text(_ROLES[each["role"]], each["content"]) for each in orjson.loads(b"[%b]" % self.encoded)]
             object.__setattr__(self, "_kept", tuple(read))
             return self._kept
@@ -231,8 +232,16 @@ class EncodedRun(MessageRun):
     def __hash__(self) -> int:
         return hash((MessageRun, self.messages))
 
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return EncodedRun, (self.encoded, self._count)
+    def __reduce__(self) -> tuple[Callable[[bytes, int], EncodedRun], tuple[bytes, int]]:
+        return encoded_run, (self.encoded, self._count)
+
+
+def encoded_run(encoded: bytes, count: int) -> EncodedRun:
+    """A run of `count` messages that are encoded so."""
+    run: EncodedRun = object.__new__(EncodedRun)
+    for name, value in (("encoded", encoded), ("_count", count), ("memo", {})):
+        object.__setattr__(run, name, value)
+    return run
 
 
 _ROLES = {role.value: role for role in LlmRole}

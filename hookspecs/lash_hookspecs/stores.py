@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any, ClassVar, Protocol, Union, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, Union, runtime_checkable
 
 from attrs import field
 
@@ -376,8 +376,7 @@ class NodePath(LazySequence[NodeRecord]):
         )
 
 
-@frozen
-class NodeBodies:
+class NodeBodies(NamedTuple):
     """Of a path's nodes, in order, what somebody needs who goes on with what was said."""
 
     kinds: Sequence[NodeKind]
