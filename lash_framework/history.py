@@ -155,9 +155,13 @@ def read_history(head: SessionHead, nodes: NodeBodies, path: Callable[[], NodePa
             ) from error
 
     is_message, is_event = NodeKind.MESSAGE, NodeKind.EVENT
-    places = [at for at, kind in enumerate(nodes.kinds) if kind is is_message]
-    bodies = [nodes.bodies[at] for at in places]
-    events = [read(ProtocolEvent, at) for at, kind in enumerate(nodes.kinds) if kind is is_event]
+    first = 1 if nodes.kinds and nodes.kinds[0] is NodeKind.FRAME_OPEN else 0
+    places: Sequence[int] = range(first, len(nodes.kinds))
+    bodies, events = nodes.bodies[first:], []
+    if nodes.kinds.count(is_message) < len(places):  # not all behind the frame's first node are messages
+        places = [at for at, kind in enumerate(nodes.kinds) if kind is is_message]
+        bodies = [nodes.bodies[at] for at in places]
+        events = [read(ProtocolEvent, at) for at, kind in enumerate(nodes.kinds) if kind is is_event]
     encoded: list[bytes] = []
     entries: list[Entry] = []
     ids: list[str] = []

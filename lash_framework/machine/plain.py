@@ -47,11 +47,11 @@ def render_texts(bodies: Sequence[bytes]) -> tuple[list[str], list[Told]] | None
         ids, parts, roles = zip(*map(_message, stored), strict=True)
         shares = [part for (part,) in parts]
         part_ids, kinds, texts = zip(*map(_text, shares), strict=True)
+        "".join((*ids, *part_ids, *texts))  # it takes nothing but text
         if (
             len(ids) == len(bodies)
             and set(map(len, stored)) == set(map(len, shares)) == {3}
             and set(map(type, parts)) == {list}
-            and set(map(type, ids)) == set(map(type, part_ids)) == set(map(type, texts)) == {str}
             and _TEXTS.issuperset(kinds)
             and _SPEAKERS.keys() >= set(roles)
             and all(texts)

@@ -72,41 +72,52 @@ def load_path(tx: Tx, session_id: str, segments: Sequence[Segment], head: HeadFa
 
 
 def load_bodies(tx: Tx, session_id: str, segments: Sequence[Segment], head: HeadFacts) -> NodeBodies:
-    """The kinds and bodies of a frame's nodes; the database itself holds the columns that aren't fetched together."""
+    """The kinds and bodies of a frame's nodes. The other columns are held against the rules where they are."""
     if head.leaf is None:
         return NodeBodies((), ())
     no, first, _ = segments[0]
     top = tx.row(f"SELECT {_COLUMNS} FROM nodes WHERE key = ?", (key(no, first),))
-    names, bodies, whole = [], [], top is not None and top[0].hex() == head.frame
+    whole = top is not None and top[0].hex() == head.frame and head.frame_generation == first
+    kinds: list[NodeKind] = []
+    bodies: list[bytes] = []
     above = None
     if top is not None:
         above, parent, name, _, frame_key, body, frame = top
-        names, bodies = [name], [body]
-        whole = whole and type(parent) is _TOP[first > 0] and frame_key is not None and frame == first
-        whole = whole and name == NodeKind.FRAME_OPEN.value
+        kinds, bodies = [NodeKind.FRAME_OPEN], [body]
+        opens = name == NodeKind.FRAME_OPEN.value and frame_key is not None
+        whole = whole and opens and frame == first and type(parent) is _TOP[first > 0]
     for no, first, last in segments:
-        low = max(key(no, first), key(no, head.frame_generation + 1))
-        for rows in tx.pages(_BODIES, (above, head.frame_generation, low, low, key(no, last))):
-            kinds, contents, sound = zip(*rows, strict=True)
-            names += kinds
-            bodies += contents
-            whole = whole and all(sound)
-        ends = tx.row("SELECT node_id FROM nodes WHERE key = ?", (key(no, last),))
+        span = (low, high) = (max(key(no, first), key(no, head.frame_generation + 1)), key(no, last))
+        seen = tx.row(_HELD, (above, head.frame_generation, low, *span))
+        assert seen is not None  # an aggregate always says something
+        whole = whole and seen[0] == seen[1] == high - low + 1
+        if not whole:
+            break
+        if seen[2] == seen[0]:
+            for rows in tx.pages("SELECT body FROM nodes WHERE key BETWEEN ? AND ? ORDER BY key", span):
+                bodies += [body for (body,) in rows]
+            kinds += [NodeKind.MESSAGE] * seen[0]
+        else:
+            for rows in tx.pages("SELECT kind, body FROM nodes WHERE key BETWEEN ? AND ? ORDER BY key", span):
+                kinds += [_KINDS[kind] for kind, _ in rows]
+                bodies += [body for _, body in rows]
+        ends = tx.row("SELECT node_id FROM nodes WHERE key = ?", (high,))
         above = ends and ends[0]
-    whole = whole and above is not None and above.hex() == head.leaf and _all_are(bytes, bodies)
-    if not whole or len(bodies) != head.leaf_generation - head.frame_generation + 1:
+    if not (whole and above is not None and above.hex() == head.leaf and _all_are(bytes, bodies)):
         path = load_path(tx, session_id, segments, head)  # it says what is wrong, and where
         return NodeBodies(path.kinds, path.bodies)
-    return NodeBodies([_KINDS[name] for name in names], bodies)
+    return NodeBodies(kinds, bodies)
 
 
-_BODIES = (
-    "SELECT node.kind, node.body, node.parent = coalesce(above.node_id, ?) AND node.frame_generation = ? "
+_HELD = (
+    "SELECT count(*), count(CASE WHEN node.parent = coalesce(above.node_id, ?) AND node.frame_generation = ? "
     "AND node.frame_key IS NULL AND node.kind IN ('message', 'event', 'plugin') "
-    f"AND node.timestamp_ms <= {INT_MAX} "  # text, which it mustn't be, is greater than any number
+    f"AND node.timestamp_ms <= {INT_MAX} THEN 1 END), "  # text, which it mustn't be, is greater than any number
+    "count(CASE WHEN node.kind = 'message' THEN 1 END) "
     "FROM nodes AS node LEFT JOIN nodes AS above ON above.key = node.key - 1 AND above.key >= ? "
-    "WHERE node.key BETWEEN ? AND ? ORDER BY node.key"
+    "WHERE node.key BETWEEN ? AND ?"
 )
+"""How many nodes there are behind a frame's first, how many are as the rules want them, how many are messages."""
 
 
 def _pages(tx: Tx, segments: Sequence[Segment]) -> Iterator[list[Row]]:

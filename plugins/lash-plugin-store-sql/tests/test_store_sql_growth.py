@@ -351,7 +351,7 @@ async def test_bodies_alone_come_with_the_same_statements_at_any_length() -> Non
         bare = await loaded.nodes.load_bodies()
         statements, size = meter.reading()
         readings.append(([(sql, rows) for sql, rows in statements if rows != history - 1], size))
-        assert len(statements) == len(readings[-1][0]) + 1 == 4
+        assert len(statements) == len(readings[-1][0]) + 1 == 5
         assert [*zip(bare.kinds, bare.bodies, strict=True)] == [(each.kind, each.body) for each in loaded.nodes]
         await store.aclose()
     assert readings == [readings[0]] * len(HISTORIES)
