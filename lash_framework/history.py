@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from attrs import field
-from orjson import dumps
 
 from lash_framework.machine import MessageSequence
-from lash_framework.machine.plain import render_body, render_texts, render_told
+from lash_framework.machine.plain import render_body, render_texts
 from lash_framework.machine.sequence import Entry
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, StoreCorrupt
@@ -167,22 +166,20 @@ def read_history(head: SessionHead, nodes: NodeBodies, path: Callable[[], NodePa
     ids: list[str] = []
     for start in range(0, len(bodies), _AT_ONCE):
         texts = render_texts(bodies[start : start + _AT_ONCE])
-        if texts is not None:
-            if not entries:
-                encoded.append(dumps(texts[1])[1:-1])
-            else:
-                entries += map(render_told, texts[1])
-            ids += texts[0]
-            continue
-        for at, body in enumerate(bodies[start : start + _AT_ONCE], start=start):
-            found = render_body(body)
-            if found is not None:
-                ids.append(found[0])
-                entries.append(found[1])
-            else:  # the decoder has the last word, and says what is wrong
-                message = read(Message, places[at])
-                ids.append(message.id)
-                entries.append(message)
+        if texts is None:
+            break
+        ids += texts[0]
+        encoded.append(texts[1])
+    render, name, add = render_body, ids.append, entries.append  # at hand for thousands
+    for place, body in zip(places[len(ids) :], bodies[len(ids) :], strict=True):
+        found = render(body)
+        if found is not None:
+            name(found[0])
+            add(found[1])
+        else:  # the decoder has the last word, and says what is wrong
+            message = read(Message, place)
+            name(message.id)
+            add(message)
     told = encoded_run(b",".join(encoded), len(ids) - len(entries)) if encoded else None
     # What was rendered is sound, so of the nodes only the bodies are kept.
     return History(MessageSequence.restored(told, entries, ids, lambda at: decode(Message, bodies[at])), tuple(events))

@@ -18,7 +18,7 @@ from test_messages_projection import view
 from lash_framework import history
 from lash_framework.history import restore
 from lash_framework.machine import ChatProjector, MessageSequence, plain, projection
-from lash_framework.machine.plain import render_body, render_stored, render_texts, render_told
+from lash_framework.machine.plain import render_body, render_stored, render_texts
 from lash_framework.machine.projection import render_message
 from lash_framework.session import Session
 from lash_hookspecs import (
@@ -46,6 +46,7 @@ from lash_hookspecs import (
     TurnCause,
     decode,
     encode,
+    encoded_run,
     llm_messages,
     llm_text,
     structure,
@@ -135,7 +136,7 @@ def test_texts_that_are_read_together_are_what_each_is_alone(bodies: list[bytes]
     together = render_texts([known[0], *bodies, known[1]])
     if together is not None:
         ids, told = together
-        assert [*zip(ids, map(render_told, told), strict=True)] == alone
+        assert [*zip(ids, encoded_run(told, len(ids)).messages, strict=True)] == alone
     else:
         assert not all(each is not None and type(each[1]) is LlmTextMessage for each in alone)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any
 
-from orjson import loads
+from orjson import dumps, loads
 
 from lash_hookspecs.llm_messages import (
     LlmBlock,
@@ -23,7 +23,7 @@ from lash_hookspecs.llm_messages import (
     llm_text,
 )
 
-__all__ = ["render_body", "render_stored", "render_texts", "render_told"]
+__all__ = ["render_body", "render_stored", "render_texts"]
 
 _SPEAKERS = {"user": LlmRole.USER, "assistant": LlmRole.ASSISTANT}
 _TEXTS = frozenset({"text", "code", "output", "error", "prose"})
@@ -33,12 +33,8 @@ _text = itemgetter("id", "kind", "content")
 _call = itemgetter("tool_call_id", "tool_name")
 
 
-Told: TypeAlias = dict[str, str]
-"""`role` and `content` of a message of one text."""
-
-
-def render_texts(bodies: Sequence[bytes]) -> tuple[list[str], list[Told]] | None:
-    """The ids of stored messages, and what is shown of them; None if one isn't plain, or has more than one text.
+def render_texts(bodies: Sequence[bytes]) -> tuple[list[str], bytes] | None:
+    """The ids of stored messages, and what is shown of them as `EncodedRun` has it; None unless each is one plain text.
 
     The same as `render_body` of each, but all at once, by loops in C.
     """
@@ -57,15 +53,11 @@ def render_texts(bodies: Sequence[bytes]) -> tuple[list[str], list[Told]] | None
             and all(texts)
             and not any(map(str.isspace, texts))
         ):
-            return list(ids), [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+            told = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+            return list(ids), dumps(told)[1:-1]
     except (KeyError, TypeError, ValueError):
         pass  # as below
     return None
-
-
-def render_told(told: Told) -> LlmMessage:
-    """The message that one of these is."""
-    return llm_text(_SPEAKERS[told["role"]], told["content"])
 
 
 def render_body(body: bytes) -> tuple[str, LlmMessage] | None:
