@@ -204,6 +204,8 @@ class SqliteDriver:
         connection = self._existing(timeout)
         try:
             connection._db.execute("PRAGMA query_only = ON")
+            # What it reads in a row, it reads once: pages that are used again at once are quicker than new memory.
+            connection._db.execute("PRAGMA cache_size = -512")
         except BaseException:
             connection.close()
             raise
