@@ -16,7 +16,7 @@ __all__ = ["LASH", "ONLY_STANDARD", "Agent", "Session", "imported", "loaded", "m
 
 LASH = "lash"
 STANDARD = ("mode-standard", "provider-anthropic", "provider-openai", "provider-scripted", "store-sql")
-ONLY_STANDARD = f"plugins.only={json.dumps(STANDARD)}"
+ONLY_STANDARD = f"plugins.only={','.join(STANDARD)}"
 """What `lash-framework[standard]` installs: a checkout has all plugins, and the documentation's example."""
 
 

@@ -279,7 +279,7 @@ _SCOPE = tuple(each.name for each in fields(LlmRequestScope))  # texts, so this 
 def _from(messages: LlmMessages, start: int) -> Iterator[tuple[int, LlmMessage]]:
     at = 0
     for run in messages.runs:
-        end = at + len(run.messages)
+        end = at + len(run)
         for index in range(max(start, at), end):
             yield index, run.messages[index - at]
         at = end

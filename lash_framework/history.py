@@ -5,20 +5,22 @@ A node's body is the encoded message or protocol event; the store never looks in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from attrs import field
 
 from lash_framework.machine import MessageSequence
-from lash_framework.machine.plain import render_body
+from lash_framework.machine.plain import render_body, render_texts
 from lash_framework.machine.sequence import Entry
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, StoreCorrupt
+from lash_hookspecs.llm_messages import encoded_run
 from lash_hookspecs.messages import Message, MessageRole, text_message
 from lash_hookspecs.sessions import SessionPolicy, TokenLedgerEntry
 from lash_hookspecs.stores import (
     LoadedSession,
+    NodeBodies,
     NodeKind,
     NodePath,
     NodeRecord,
@@ -99,12 +101,12 @@ class Conversation:
     async def load(self) -> None:
         """Have the history at hand."""
         if isinstance(self._history, NodesLater):
-            await self._history.load()
-            self._read()
+            later = self._history
+            self._history = read_history(self.head, await later.load_bodies(), lambda: later.path)
 
     def _read(self) -> History:
         if isinstance(self._history, NodesLater):
-            self._history = read_history(self.head, self._history.path)
+            self._history = _read_path(self.head, self._history.path)
         return self._history
 
 
@@ -113,54 +115,74 @@ def restore(loaded: LoadedSession) -> Conversation:
     head, nodes = loaded.head, loaded.nodes
     return Conversation(
         head=head,
-        history=nodes if isinstance(nodes, NodesLater) else read_history(head, NodePath.of(nodes)),
+        history=nodes if isinstance(nodes, NodesLater) else _read_path(head, NodePath.of(nodes)),
         components=loaded.components,
         usage=loaded.usage,
         policy=_policy(head),
     )
 
 
-def read_history(head: SessionHead, nodes: NodePath) -> History:
-    """What stored nodes say. Raises `StoreCorrupt` naming the node that can't be read.
+_AT_ONCE = 64
+"""How many messages are parsed together: what that takes is let go of before the garbage collector looks at it."""
+
+
+def _read_path(head: SessionHead, path: NodePath) -> History:
+    return read_history(head, NodeBodies(path.kinds, path.bodies), lambda: path)
+
+
+def read_history(head: SessionHead, nodes: NodeBodies, path: Callable[[], NodePath]) -> History:
+    """What stored nodes say. Raises `StoreCorrupt` naming the node that can't be read, by its `path`.
 
     Every body is looked at here, so that no model is asked about a history that it can't be shown; but of what is
-    plain, no message is made before somebody reads it.
+    plain, no message is made before somebody reads it, and of the texts that it begins with, no rendering.
     """
     session_id = head.session_id
-    if head.turn_index and not len(nodes):
+    if head.turn_index and not len(nodes.kinds):
         # Every turn stores its input: this one isn't empty, its messages are lost.
         raise StoreCorrupt(
             f"session `{session_id}` ran {head.turn_index} turns, and none of their messages is in the store: "
             "it is damaged; take a backup, or go on in a new session"
         )
+
+    def read(cls: type[T], place: int) -> T:
+        try:
+            return decode(cls, nodes.bodies[place])
+        except CodecError as error:
+            raise StoreCorrupt(
+                f"session `{session_id}`: node `{path().ids[place]}` can't be read: {error}; "
+                "`lash sessions export` saves the others; go on in a new session"
+            ) from error
+
     is_message, is_event = NodeKind.MESSAGE, NodeKind.EVENT
-    places = [at for at, kind in enumerate(nodes.kinds) if kind is is_message]
-    bodies = [nodes.bodies[at] for at in places]
-    events = [_read(ProtocolEvent, nodes, session_id, at) for at, kind in enumerate(nodes.kinds) if kind is is_event]
+    first = 1 if nodes.kinds and nodes.kinds[0] is NodeKind.FRAME_OPEN else 0
+    places: Sequence[int] = range(first, len(nodes.kinds))
+    bodies, events = nodes.bodies[first:], []
+    if nodes.kinds.count(is_message) < len(places):  # not all behind the frame's first node are messages
+        places = [at for at, kind in enumerate(nodes.kinds) if kind is is_message]
+        bodies = [nodes.bodies[at] for at in places]
+        events = [read(ProtocolEvent, at) for at, kind in enumerate(nodes.kinds) if kind is is_event]
+    encoded: list[bytes] = []
     entries: list[Entry] = []
     ids: list[str] = []
-    render, add, name = render_body, entries.append, ids.append  # at hand for ten thousand messages
-    for place, body in zip(places, bodies, strict=True):
+    for start in range(0, len(bodies), _AT_ONCE):
+        texts = render_texts(bodies[start : start + _AT_ONCE])
+        if texts is None:
+            break
+        ids += texts[0]
+        encoded.append(texts[1])
+    render, name, add = render_body, ids.append, entries.append  # at hand for thousands
+    for place, body in zip(places[len(ids) :], bodies[len(ids) :], strict=True):
         found = render(body)
         if found is not None:
             name(found[0])
             add(found[1])
         else:  # the decoder has the last word, and says what is wrong
-            message = _read(Message, nodes, session_id, place)
+            message = read(Message, place)
             name(message.id)
             add(message)
+    told = encoded_run(b",".join(encoded), len(ids) - len(entries)) if encoded else None
     # What was rendered is sound, so of the nodes only the bodies are kept.
-    return History(MessageSequence.restored(entries, ids, lambda at: decode(Message, bodies[at])), tuple(events))
-
-
-def _read(cls: type[T], nodes: NodePath, session_id: str, place: int) -> T:
-    try:
-        return decode(cls, nodes.bodies[place])
-    except CodecError as error:
-        raise StoreCorrupt(
-            f"session `{session_id}`: node `{nodes.ids[place]}` can't be read: {error}; "
-            "`lash sessions export` saves the others; go on in a new session"
-        ) from error
+    return History(MessageSequence.restored(told, entries, ids, lambda at: decode(Message, bodies[at])), tuple(events))
 
 
 def readable_messages(nodes: Sequence[NodeRecord]) -> tuple[list[Message], list[str]]:

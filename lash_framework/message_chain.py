@@ -140,7 +140,7 @@ def chain_of(messages: LlmMessages, first: int) -> bytes:
                 previous.memo[TAIL] = _Tail(run.messages, known)
         else:
             state = known.state.copy()
-        if run.messages:
+        if len(run):
             first = 0
         previous = run
     return state.digest()

@@ -18,16 +18,18 @@ from test_messages_projection import view
 from lash_framework import history
 from lash_framework.history import restore
 from lash_framework.machine import ChatProjector, MessageSequence, plain, projection
-from lash_framework.machine.plain import render_body, render_stored
+from lash_framework.machine.plain import render_body, render_stored, render_texts
 from lash_framework.machine.projection import render_message
 from lash_framework.session import Session
 from lash_hookspecs import (
     AppendSessionNodesRequest,
     CodecError,
+    EncodedRun,
     Intact,
     LlmMessage,
     LlmMessages,
     LlmRequest,
+    LlmTextMessage,
     LoadedSession,
     Message,
     MessageRole,
@@ -41,8 +43,12 @@ from lash_hookspecs import (
     SessionHead,
     StoreCorrupt,
     Summarized,
+    TurnCause,
     decode,
     encode,
+    encoded_run,
+    llm_messages,
+    llm_text,
     structure,
     text_message,
     unstructure,
@@ -117,6 +123,22 @@ def test_what_is_rendered_at_once_is_what_the_decoder_would_have_made(data: Any)
     if rendered is not None:
         assert rendered == render_message(structure(data, Message))[0]
     assert render_body(orjson.dumps(data)) == (None if rendered is None else (data["id"], rendered))
+
+
+@settings(max_examples=300)
+@given(st.lists(MESSAGES.map(encode) | damaged().map(orjson.dumps) | JSON.map(orjson.dumps), min_size=1, max_size=2))
+@example([b'{"id":"m","parts":[{"content":"x","id":"p","kind":"text"}],"role":"user"}', b'{"id":"m"'])
+@example([b'{"id":"m","parts":[{"content":"x","id":"p","kind":"text"}],"role":"user"},1', b""])
+def test_texts_that_are_read_together_are_what_each_is_alone(bodies: list[bytes]) -> None:
+    """Whatever stands among them: then nothing is said of any."""
+    known = [encode(each) for each in talk(2)]
+    alone = [render_body(body) for body in (known[0], *bodies, known[1])]
+    together = render_texts([known[0], *bodies, known[1]])
+    if together is not None:
+        ids, told = together
+        assert [*zip(ids, encoded_run(told, len(ids)).messages, strict=True)] == alone
+    else:
+        assert not all(each is not None and type(each[1]) is LlmTextMessage for each in alone)
 
 
 PLAIN = [
@@ -272,11 +294,62 @@ def test_a_history_comes_in_few_runs_which_stay_the_same() -> None:
 
 def test_a_restored_history_is_one_run_for_every_later_turn() -> None:
     first, *others = requests_of(30, restore(loaded(talk(1_000))).messages)
-    system, whole = runs_of(first)
-    assert len(whole.messages) == 1_001
+    system, whole, _ = runs_of(first)
+    assert isinstance(whole, EncodedRun)
+    assert len(whole) == 1_000
     for request in others:
         assert runs_of(request)[0] is system
         assert runs_of(request)[1] is whole
+
+
+def test_a_restored_history_goes_out_as_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even what a model is shown is made of it, where the wire says it so."""
+    made: list[Any] = []
+    monkeypatch.setattr(llm_messages, "llm_text", lambda *given: made.append(given) or llm_text(*given))
+    kept = talk(1_000)
+    request, *_ = requests_of(1, restore(loaded(kept)).messages)
+    (same,) = requests_of(1, MessageSequence(kept))
+    sent = RequestEncoder(OpenAiChatSettings()).encode(request)
+    assert made == []
+    assert sent == RequestEncoder(OpenAiChatSettings()).encode(same)
+    assert request == same
+    assert len(made) == 1_000
+
+
+def test_a_restored_history_is_joined_with_what_is_as_long_behind_it() -> None:
+    """Then it is a run like any other; and requests show the same, however they are divided."""
+    kept = talk(100)
+    asked = requests_of(200, restore(loaded(kept)).messages)
+    assert asked == requests_of(200, MessageSequence(kept))
+    assert not any(isinstance(run, EncodedRun) for run in runs_of(asked[-1]))
+    assert max(map(len, map(runs_of, asked))) <= 9
+
+
+@pytest.mark.parametrize("place", [0, 63, 150, 199])
+def test_what_is_not_plain_stands_where_it_was_said(place: int, decoded: list[bytes]) -> None:
+    """The texts before it stay encoded, as many as are read together; those behind it are rendered, and no message."""
+    pictured = Message(id="p", role=USER, parts=(Part(id="p.p0", kind=PartKind.IMAGE, content="", attachment=PICTURE),))
+    kept = talk(200)
+    kept[place] = pictured
+    messages = restore(loaded(kept)).messages
+    assert decoded == [encode(pictured)]
+    request = ChatProjector().project(view(messages=messages))
+    assert [len(run) for run in runs_of(request) if isinstance(run, EncodedRun)] == [place // 64 * 64] * (place >= 64)
+    assert request == ChatProjector().project(view(messages=MessageSequence(kept)))
+    assert len(decoded) == 1
+    assert messages == kept
+
+
+def test_news_that_the_history_holds_are_cut_out_of_what_is_encoded() -> None:
+    """As they are out of any other history."""
+    kept = talk(80)
+    kept.append(text_message("e", MessageRole.EVENT, "it rang"))
+    cause = TurnCause(id="e", event_type="bell", text="it rang", origin=PluginOrigin("bell"))
+    mine, theirs = (
+        ChatProjector().project(view(messages=each, turn_causes=(cause,)))
+        for each in (restore(loaded(kept)).messages, MessageSequence(kept))
+    )
+    assert mine == theirs
 
 
 def test_all_ways_of_encoding_a_history_give_the_same_bytes() -> None:
@@ -296,13 +369,20 @@ async def append(session: Session, count: int) -> None:
     await session.append(AppendSessionNodesRequest(operation_id="fill", nodes=nodes))
 
 
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The bodies that are parsed."""
+    parsed: list[bytes] = []
+    monkeypatch.setattr(history, "render_texts", lambda bodies: parsed.extend(bodies) or plain.render_texts(bodies))
+    monkeypatch.setattr(history, "render_body", lambda body: parsed.append(body) or plain.render_body(body))
+    return parsed
+
+
 async def test_a_new_process_decodes_nothing_of_a_plain_history_and_parses_it_once(
     tmp_path: Path, decoded: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next turn of 1,000 messages; then a second one, which does nothing with those before it."""
-    parsed: list[Any] = []
     rendered: list[Message] = []
-    monkeypatch.setattr(history, "render_body", lambda body: parsed.append(body) or plain.render_body(body))
+    parsed = watched(monkeypatch)
     real = projection.render_message
     monkeypatch.setattr(projection, "render_message", lambda m, *more: rendered.append(m) or real(m, *more))
     url = f"sqlite:///{tmp_path / 'a.db'}"
@@ -355,13 +435,12 @@ async def test_a_warm_turn_touches_nothing_of_a_long_history(monkeypatch: pytest
             handled.clear()
             await session.run("q")
             readings.append((sum(runs), sum(handled)))
-    assert readings[0] == readings[1] == (2, 2)
+    assert readings[0] == readings[1] == (3, 3)  # what was said since it was read, and the question
 
 
 async def test_a_turn_begins_before_any_of_its_history_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read by its first hook is as much after 10 messages as after 1,000, and no message is among it."""
-    parsed: list[Any] = []
-    monkeypatch.setattr(history, "render_body", lambda body: parsed.append(body) or plain.render_body(body))
+    parsed = watched(monkeypatch)
     meter, readings = Meter(), []
 
     async def lash_before_turn(ctx: Any) -> list[Any]:

@@ -335,6 +335,7 @@ if TYPE_CHECKING:
         ToolCallOutputPart as ToolCallOutputPart,
     )
     from lash_hookspecs.llm_messages import (
+        EncodedRun as EncodedRun,
         ImageBlock as ImageBlock,
         LlmBlock as LlmBlock,
         LlmMessage as LlmMessage,
@@ -346,6 +347,7 @@ if TYPE_CHECKING:
         TextBlock as TextBlock,
         ToolCallBlock as ToolCallBlock,
         ToolResultBlock as ToolResultBlock,
+        encoded_run as encoded_run,
         llm_block as llm_block,
         llm_text as llm_text,
     )
@@ -541,6 +543,7 @@ if TYPE_CHECKING:
         ComponentEntry as ComponentEntry,
         ComponentUnchanged as ComponentUnchanged,
         LoadedSession as LoadedSession,
+        NodeBodies as NodeBodies,
         NodeKind as NodeKind,
         NodePath as NodePath,
         NodeRecord as NodeRecord,
@@ -1084,6 +1087,7 @@ _MODULES = {
         "ToolCallOutputPart",
     ),
     "llm_messages": (
+        "EncodedRun",
         "ImageBlock",
         "LlmBlock",
         "LlmMessage",
@@ -1095,6 +1099,7 @@ _MODULES = {
         "TextBlock",
         "ToolCallBlock",
         "ToolResultBlock",
+        "encoded_run",
         "llm_block",
         "llm_text",
     ),
@@ -1290,6 +1295,7 @@ _MODULES = {
         "ComponentEntry",
         "ComponentUnchanged",
         "LoadedSession",
+        "NodeBodies",
         "NodeKind",
         "NodePath",
         "NodeRecord",

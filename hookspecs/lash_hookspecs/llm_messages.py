@@ -14,6 +14,7 @@ from lash_hookspecs.sequences import LazySequence
 from lash_hookspecs.values import frozen
 
 __all__ = [
+    "EncodedRun",
     "ImageBlock",
     "LlmBlock",
     "LlmMessage",
@@ -25,6 +26,7 @@ __all__ = [
     "TextBlock",
     "ToolCallBlock",
     "ToolResultBlock",
+    "encoded_run",
     "llm_block",
     "llm_text",
 ]
@@ -189,6 +191,61 @@ class MessageRun:
     messages: tuple[LlmMessage, ...]
     memo: dict[str, Any] = field(factory=dict, eq=False, repr=False, init=False)
 
+    def __len__(self) -> int:
+        return len(self.messages)
+
+
+class EncodedRun(MessageRun):
+    """A run of a stored history whose messages have one text each: they are made when somebody reads them.
+
+    `encoded` is `{"role":…,"content":…}` of each, in JSON, with commas between them. A wire that says it so sends that
+    as it is; none of the texts is blank.
+    """
+
+    __slots__ = ("_count", "_kept", "encoded")
+
+    encoded: bytes
+    _count: int
+    _kept: tuple[LlmMessage, ...]
+
+    def __new__(cls, messages: tuple[LlmMessage, ...]) -> MessageRun:  # type: ignore[misc]  # as with a text
+        return MessageRun(messages)
+
+    @property
+    def messages(self) -> tuple[LlmMessage, ...]:
+        """All of them, the same objects each time."""
+        try:
+            return self._kept
+        except AttributeError:
+            import orjson  # nobody needs it to know what a message is
+
+            read = [llm_text(_ROLES[each["role"]], each["content"]) for each in orjson.loads(b"[%b]" % self.encoded)]
+            object.__setattr__(self, "_kept", tuple(read))
+            return self._kept
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __eq__(self, other: object) -> bool:
+        return self.messages == other.messages if isinstance(other, MessageRun) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((MessageRun, self.messages))
+
+    def __reduce__(self) -> tuple[Callable[[bytes, int], EncodedRun], tuple[bytes, int]]:
+        return encoded_run, (self.encoded, self._count)
+
+
+def encoded_run(encoded: bytes, count: int) -> EncodedRun:
+    """A run of `count` messages that are encoded so."""
+    run: EncodedRun = object.__new__(EncodedRun)
+    for name, value in (("encoded", encoded), ("_count", count), ("memo", {})):
+        object.__setattr__(run, name, value)
+    return run
+
+
+_ROLES = {role.value: role for role in LlmRole}
+
 
 class LlmMessages(LazySequence[LlmMessage]):
     """The messages of a request: a sequence that is made of runs.
@@ -202,7 +259,7 @@ class LlmMessages(LazySequence[LlmMessage]):
 
     def __init__(self, runs: Iterable[MessageRun]) -> None:
         self.runs = tuple(runs)
-        self._length = sum(len(run.messages) for run in self.runs)
+        self._length = sum(map(len, self.runs))
 
     @classmethod
     def of(cls, messages: Iterable[LlmMessage]) -> LlmMessages:
@@ -218,7 +275,7 @@ class LlmMessages(LazySequence[LlmMessage]):
     def entry(self, at: int) -> LlmMessage:
         """The message at a place."""
         for run in self.runs:
-            if at < len(run.messages):
+            if at < len(run):
                 break
-            at -= len(run.messages)
+            at -= len(run)
         return run.messages[at]

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any, ClassVar, Protocol, Union, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, Union, runtime_checkable
 
 from attrs import field
 
@@ -35,6 +35,7 @@ __all__ = [
     "ComponentEntry",
     "ComponentUnchanged",
     "LoadedSession",
+    "NodeBodies",
     "NodeKind",
     "NodePath",
     "NodeRecord",
@@ -375,19 +376,40 @@ class NodePath(LazySequence[NodeRecord]):
         )
 
 
+class NodeBodies(NamedTuple):
+    """Of a path's nodes, in order, what somebody needs who goes on with what was said."""
+
+    kinds: Sequence[NodeKind]
+    bodies: Sequence[bytes]
+
+
 class NodesLater(LazySequence[NodeRecord]):
     """Nodes that are read from the store when somebody looks at them: where they stay encoded until then.
 
-    `load` waits for the store. Whoever can't wait, and looks at a node, has it `read` on the spot. Both raise what
-    `SessionStore.load_session` would have raised: what was stored by then never changes, but it may be damaged or gone.
+    `load` waits for the store. Whoever can't wait, and looks at a node, has it `read` on the spot; whoever wants bodies
+    only has these loaded, which costs a store less where it has `bodies`. All raise what `SessionStore.load_session`
+    would have raised: what was stored by then never changes, but it may be damaged or gone.
     """
 
-    __slots__ = ("_load", "_path", "_read")
+    __slots__ = ("_bodies", "_load", "_path", "_read")
 
-    def __init__(self, load: Callable[[], Awaitable[NodePath]], read: Callable[[], NodePath]) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Awaitable[NodePath]],
+        read: Callable[[], NodePath],
+        bodies: Callable[[], Awaitable[NodeBodies]] | None = None,
+    ) -> None:
         self._load = load
         self._read = read
+        self._bodies = bodies
         self._path: NodePath | None = None
+
+    async def load_bodies(self) -> NodeBodies:
+        """The nodes' kinds and bodies."""
+        if self._path is None and self._bodies is not None:
+            return await self._bodies()
+        path = await self.load()
+        return NodeBodies(path.kinds, path.bodies)
 
     async def load(self) -> NodePath:
         """The nodes, read once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from collections.abc import Iterable
 from itertools import pairwise
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from lash_hookspecs import (
+    EncodedRun,
     LazySequence,
     LlmMessage,
     LlmMessages,
@@ -28,6 +30,7 @@ from lash_hookspecs import (
     TextBlock,
     decode,
     encode,
+    encoded_run,
     llm_text,
     unstructure,
 )
@@ -66,6 +69,22 @@ def test_how_messages_are_divided_is_no_part_of_their_value(runs: list[list[LlmM
     assert hash(divided) == hash(whole) == hash(tuple(whole))
     assert divided != [*whole, llm_text(LlmRole.USER, "more")]
     assert divided != "text"
+
+
+@given(st.lists(st.builds(llm_text, ROLES, TEXTS), max_size=4))
+def test_an_encoded_run_is_the_run_of_its_messages(said: list[LlmMessage]) -> None:
+    """Also copied, and as a part of a request; and its messages are the same objects each time."""
+    encoded = b",".join(json.dumps({"role": each.role, "content": each.text}).encode() for each in said)
+    run, plain = encoded_run(encoded, len(said)), MessageRun(tuple(said))
+    assert (len(run), run, hash(run)) == (len(plain), plain, hash(plain))
+    assert plain == run
+    assert copy.deepcopy(run) == run
+    assert run != MessageRun((*said, llm_text(LlmRole.USER, "more")))
+    assert run != "text"
+    whole = LlmMessages([run, plain])
+    assert whole == (*said, *said)
+    assert all(a is b for a, b in zip(whole, (*run.messages, *said), strict=True))
+    assert isinstance(EncodedRun(tuple(said)), MessageRun)
 
 
 def test_a_request_takes_any_sequence_and_keeps_runs() -> None:

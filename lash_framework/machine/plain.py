@@ -6,10 +6,11 @@ the decoder, which has the last word on what can be read, and to the projection,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
-from orjson import loads
+from orjson import dumps, loads
 
 from lash_hookspecs.llm_messages import (
     LlmBlock,
@@ -22,7 +23,7 @@ from lash_hookspecs.llm_messages import (
     llm_text,
 )
 
-__all__ = ["render_body", "render_stored"]
+__all__ = ["render_body", "render_stored", "render_texts"]
 
 _SPEAKERS = {"user": LlmRole.USER, "assistant": LlmRole.ASSISTANT}
 _TEXTS = frozenset({"text", "code", "output", "error", "prose"})
@@ -30,6 +31,33 @@ _CALLS = {("user", "tool_result"), ("assistant", "tool_call")}
 _message = itemgetter("id", "parts", "role")
 _text = itemgetter("id", "kind", "content")
 _call = itemgetter("tool_call_id", "tool_name")
+
+
+def render_texts(bodies: Sequence[bytes]) -> tuple[list[str], bytes] | None:
+    """The ids of stored messages, and what is shown of them as `EncodedRun` has it; None unless each is one plain text.
+
+    The same as `render_body` of each, but all at once, by loops in C.
+    """
+    try:
+        stored = loads(b"[%b]" % b",".join(bodies))
+        ids, parts, roles = zip(*map(_message, stored), strict=True)
+        shares = [part for (part,) in parts]
+        part_ids, kinds, texts = zip(*map(_text, shares), strict=True)
+        "".join((*ids, *part_ids, *texts))  # it takes nothing but text
+        if (
+            len(ids) == len(bodies)
+            and set(map(len, stored)) == set(map(len, shares)) == {3}
+            and set(map(type, parts)) == {list}
+            and _TEXTS.issuperset(kinds)
+            and _SPEAKERS.keys() >= set(roles)
+            and all(texts)
+            and not any(map(str.isspace, texts))
+        ):
+            told = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+            return list(ids), dumps(told)[1:-1]
+    except (KeyError, TypeError, ValueError):
+        pass  # as below
+    return None
 
 
 def render_body(body: bytes) -> tuple[str, LlmMessage] | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Protocol, Self, TypeAlias, TypeVar
 
-from lash_hookspecs.llm_messages import LlmMessage
+from lash_hookspecs.llm_messages import EncodedRun, LlmMessage
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sequences import LazySequence
 
@@ -42,31 +42,41 @@ D = TypeVar("D", bound=Derived)
 class _Log:
     """What sequences share. `positions` may point behind a sequence's end, or to another message; readers check.
 
-    `read` makes the message at a place where only its rendering stands.
+    `read` makes the message at a place where only its rendering stands, or nothing: then `told` has the rendering.
     """
 
-    __slots__ = ("derived", "entries", "positions", "read")
+    __slots__ = ("derived", "entries", "positions", "read", "told")
 
     def __init__(
         self,
-        entries: list[Entry],
+        entries: list[Entry | None],
         positions: dict[str, int],
         derived: dict[Hashable, Derived],
         read: Callable[[int], Message] | None,
+        told: EncodedRun | None = None,
     ) -> None:
         self.entries = entries
         self.positions = positions
         self.derived = derived
         self.read = read
+        self.told = told
 
     def message(self, at: int) -> Message:
         entry = self.entries[at]
         if isinstance(entry, Message):
             return entry
-        assert self.read is not None  # only `restored` puts renderings there
-        message = self.entries[at] = self.read(at)
-        message.memo[RENDERED] = (0, entry, ())
+        assert self.read is not None  # only `restored` leaves out messages
+        message = self.read(at)
+        message.memo[RENDERED] = (0, self.rendering(at), ())
+        self.entries[at] = message
         return message
+
+    def rendering(self, at: int) -> Entry:
+        entry = self.entries[at]
+        if entry is None:
+            assert self.told is not None  # as above
+            entry = self.told.messages[at]
+        return entry
 
     def append(self, messages: Iterable[Message]) -> None:
         for message in messages:
@@ -75,8 +85,11 @@ class _Log:
 
     def fork(self, length: int) -> _Log:
         derived = {key: each.fork(length) for key, each in self.derived.items()}
+        told, entries = self.told, self.entries[:length]
+        if told is not None and length < len(told):
+            told, entries = None, [self.rendering(at) for at in range(length)]
         # What the copy's positions say of messages behind its end is wrong, and overwritten as it grows; readers check.
-        return _Log(self.entries[:length], self.positions.copy(), derived, self.read)
+        return _Log(entries, self.positions.copy(), derived, self.read, told)
 
 
 class MessageSequence(LazySequence[Message]):
@@ -90,13 +103,19 @@ class MessageSequence(LazySequence[Message]):
         self._length = len(self._log.entries)
 
     @classmethod
-    def restored(cls, entries: Iterable[Entry], ids: Iterable[str], read: Callable[[int], Message]) -> MessageSequence:
-        """A stored conversation, message by message, and their ids; `read` makes the message at a place.
+    def restored(
+        cls,
+        told: EncodedRun | None,
+        entries: Sequence[Entry],
+        ids: Sequence[str],
+        read: Callable[[int], Message],
+    ) -> MessageSequence:
+        """A stored conversation: first what is `told`, then `entries`; the ids of all; `read` makes one at a place.
 
-        Where an entry is a rendering, it is the one that `render_message` would give.
+        What is told, and an entry that is a rendering, is what `render_message` would give.
         """
-        positions = {id: at for at, id in enumerate(ids)}
-        return cls._over(_Log(list(entries), positions, {}, read))
+        positions = dict(zip(ids, range(len(ids)), strict=True))
+        return cls._over(_Log([*[None] * len(told or ()), *entries], positions, {}, read, told))
 
     @classmethod
     def _over(cls, log: _Log) -> MessageSequence:
@@ -115,9 +134,14 @@ class MessageSequence(LazySequence[Message]):
         """The message at a place."""
         return self._log.message(at)
 
-    def unread(self, start: int = 0) -> Sequence[Entry]:
-        """What the log holds from `start` on, without making messages of renderings."""
-        return self._log.entries[start : self._length]
+    @property
+    def told(self) -> EncodedRun | None:
+        """The renderings of the first messages, if they came so out of a store."""
+        return self._log.told
+
+    def unread(self, start: int) -> Sequence[Entry]:
+        """What the log holds from `start` on, behind what is told, without making messages of renderings."""
+        return self._log.entries[start : self._length]  # type: ignore[return-value]  # there, nothing is left out
 
     def extended(self, messages: Iterable[Message]) -> MessageSequence:
         """This conversation and more, in time proportional to what is added."""

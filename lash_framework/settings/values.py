@@ -140,7 +140,7 @@ class Settings:
     `warnings` are texts for people: variables that look like ours but aren't. `file` is the `lash.toml` that was read.
     """
 
-    store: str = field(factory=default_store, repr=redacted_url)
+    _store: str | None = field(default=None, repr=lambda url: url and redacted_url(url))
     model: str | None = None
     mode: str = "standard"
     instructions: str | None = None
@@ -159,6 +159,11 @@ class Settings:
     origins: Mapping[str, Origin] = field(factory=dict, repr=False, eq=False)
     file: Path | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def store(self) -> str:
+        """The store's URL. Where none is named, that is the user's own file, which is looked for when somebody asks."""
+        return default_store() if self._store is None else self._store
 
     def origin_of(self, path: str) -> Origin:
         """Where the value at a dotted path came from: of a table its strongest member, of a member else its table."""

@@ -10,6 +10,7 @@ import orjson
 
 from lash_hookspecs.llm import LlmAttachment
 from lash_hookspecs.llm_messages import (
+    EncodedRun,
     ImageBlock,
     LlmMessage,
     LlmRole,
@@ -53,6 +54,8 @@ class MessageEncoder:
         """A run's messages with commas between them; empty if there's nothing to send of them."""
         made: Piece | None = run.memo.get(self._key)
         if made is None:
+            if type(run) is EncodedRun and not self._is_marked:
+                return Piece(run.encoded)  # it is what this wire says
             if self._is_marked:
                 made, lasts = self._in_parts(run.messages, attachments)
             else:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lash_hookspecs.errors import StoreCorrupt
-from lash_hookspecs.stores import NodeKind, NodePath
+from lash_hookspecs.stores import NodeBodies, NodeKind, NodePath
 from lash_plugin_store_sql.driver import Row, Tx
 from lash_plugin_store_sql.lineage import Segment
 from lash_plugin_store_sql.plan import HeadFacts
-from lash_plugin_store_sql.schema import corrupt, key
+from lash_plugin_store_sql.schema import INT_MAX, corrupt, key
 
-__all__ = ["load_path"]
+__all__ = ["load_bodies", "load_path"]
 
 _KINDS = {kind.value: kind for kind in NodeKind}
 _COLUMNS = "node_id, parent, kind, timestamp_ms, frame_key, body, frame_generation"
@@ -69,6 +69,55 @@ def load_path(tx: Tx, session_id: str, segments: Sequence[Segment], head: HeadFa
     if not whole or (first == head.frame_generation and ids[0] != head.frame) or type(top) is not _TOP[first > 0]:
         raise _fault(tx, session_id, segments, head)
     return NodePath(top and top.hex(), ids, kinds, timestamps, frame_keys, bodies)
+
+
+def load_bodies(tx: Tx, session_id: str, segments: Sequence[Segment], head: HeadFacts) -> NodeBodies:
+    """The kinds and bodies of a frame's nodes. The other columns are held against the rules where they are."""
+    if head.leaf is None:
+        return NodeBodies((), ())
+    no, first, _ = segments[0]
+    top = tx.row(f"SELECT {_COLUMNS} FROM nodes WHERE key = ?", (key(no, first),))
+    whole = top is not None and top[0].hex() == head.frame and head.frame_generation == first
+    kinds: list[NodeKind] = []
+    bodies: list[bytes] = []
+    above = None
+    if top is not None:
+        above, parent, name, _, frame_key, body, frame = top
+        kinds, bodies = [NodeKind.FRAME_OPEN], [body]
+        opens = name == NodeKind.FRAME_OPEN.value and frame_key is not None
+        whole = whole and opens and frame == first and type(parent) is _TOP[first > 0]
+    for no, first, last in segments:
+        span = (low, high) = (max(key(no, first), key(no, head.frame_generation + 1)), key(no, last))
+        seen = tx.row(_HELD, (above, head.frame_generation, low, *span))
+        assert seen is not None  # an aggregate always says something
+        whole = whole and seen[0] == seen[1] == high - low + 1
+        if not whole:
+            break
+        if seen[2] == seen[0]:
+            for rows in tx.pages("SELECT body FROM nodes WHERE key BETWEEN ? AND ? ORDER BY key", span):
+                bodies += [body for (body,) in rows]
+            kinds += [NodeKind.MESSAGE] * seen[0]
+        else:
+            for rows in tx.pages("SELECT kind, body FROM nodes WHERE key BETWEEN ? AND ? ORDER BY key", span):
+                kinds += [_KINDS[kind] for kind, _ in rows]
+                bodies += [body for _, body in rows]
+        ends = tx.row("SELECT node_id FROM nodes WHERE key = ?", (high,))
+        above = ends and ends[0]
+    if not (whole and above is not None and above.hex() == head.leaf and _all_are(bytes, bodies)):
+        path = load_path(tx, session_id, segments, head)  # it says what is wrong, and where
+        return NodeBodies(path.kinds, path.bodies)
+    return NodeBodies(kinds, bodies)
+
+
+_HELD = (
+    "SELECT count(*), count(CASE WHEN node.parent = coalesce(above.node_id, ?) AND node.frame_generation = ? "
+    "AND node.frame_key IS NULL AND node.kind IN ('message', 'event', 'plugin') "
+    f"AND node.timestamp_ms <= {INT_MAX} THEN 1 END), "  # text, which it mustn't be, is greater than any number
+    "count(CASE WHEN node.kind = 'message' THEN 1 END) "
+    "FROM nodes AS node LEFT JOIN nodes AS above ON above.key = node.key - 1 AND above.key >= ? "
+    "WHERE node.key BETWEEN ? AND ?"
+)
+"""How many nodes there are behind a frame's first, how many are as the rules want them, how many are messages."""
 
 
 def _pages(tx: Tx, segments: Sequence[Segment]) -> Iterator[list[Row]]:

@@ -6,7 +6,7 @@ Rows that break a rule are a `StoreCorrupt` that names the table and the key; no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from attrs import evolve
@@ -17,7 +17,6 @@ from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.sessions import TokenLedgerEntry
 from lash_hookspecs.stores import (
     LoadedSession,
-    NodePath,
     OperationId,
     Receipt,
     SessionHead,
@@ -28,7 +27,7 @@ from lash_hookspecs.stores import (
 from lash_hookspecs.values import frozen
 from lash_plugin_store_sql.driver import Row, Tx
 from lash_plugin_store_sql.lease_row import LEASE, lease_facts
-from lash_plugin_store_sql.lineage import Base, base_of, segments
+from lash_plugin_store_sql.lineage import Base, Segment, base_of, segments
 from lash_plugin_store_sql.path import load_path
 from lash_plugin_store_sql.plan import HeadFacts
 from lash_plugin_store_sql.schema import corrupt, key
@@ -198,21 +197,25 @@ def checked_body(digest: bytes, data: object) -> bytes:
 def load_session(tx: Tx, session_id: str, all_frames: bool) -> LoadedSession | None:
     """The session from its current frame on, or whole."""
     found = find_loadable(tx, session_id, all_frames)
-    return None if found is None else evolve(found[0], nodes=found[1](tx))
+    return None if found is None else evolve(found[0], nodes=load_path(tx, *found[1](tx)))
 
 
-def find_loadable(tx: Tx, session_id: str, all_frames: bool) -> tuple[LoadedSession, Callable[[Tx], NodePath]] | None:
-    """The session without its nodes, and what loads these: as they are now, also when others were added."""
+Place: TypeAlias = Callable[[Tx], tuple[str, Sequence[Segment], HeadFacts]]
+"""Where the nodes are: what `path` is asked with."""
+
+
+def find_loadable(tx: Tx, session_id: str, all_frames: bool) -> tuple[LoadedSession, Place] | None:
+    """The session without its nodes, and where these are: as they are now, also when others were added."""
     session = find_session(tx, session_id)
     if session is None:
         return None
     first = 0 if all_frames else max(session.head.frame_generation, 0)
 
-    def nodes(tx: Tx) -> NodePath:
+    def place(tx: Tx) -> tuple[str, Sequence[Segment], HeadFacts]:
         again = find_session(tx, session_id)
         if again is None or again.no != session.no:
             raise SessionDeleted(session_id)
-        return load_path(tx, session_id, segments(tx, session.no, session.base, first, session.head), session.head)
+        return session_id, segments(tx, session.no, session.base, first, session.head), session.head
 
     loaded = LoadedSession(
         head=_head(tx, session_id, session),
@@ -224,7 +227,7 @@ def find_loadable(tx: Tx, session_id: str, all_frames: bool) -> tuple[LoadedSess
             )
         ),
     )
-    return loaded, nodes
+    return loaded, place
 
 
 def node_generation(tx: Tx, session: Session, id: str) -> int | None:

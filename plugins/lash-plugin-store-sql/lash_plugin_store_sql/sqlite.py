@@ -28,7 +28,8 @@ __all__ = ["SqliteConnection", "SqliteDriver", "database_path"]
 # The log keeps the size that its largest transactions gave it; beyond this it is cut when it starts anew.
 _LOG_BYTES = 16 * 1024 * 1024
 
-_PAGE = 256  # rows
+_PAGE = 64
+"""Rows that are fetched together: so few that the garbage collector never hears of them (it counts to 700)."""
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
@@ -209,6 +210,8 @@ class SqliteDriver:
         connection = self._existing(timeout)
         try:
             connection._db.execute("PRAGMA query_only = ON")
+            # What it reads in a row, it reads once: pages that are used again at once are quicker than new memory.
+            connection._db.execute("PRAGMA cache_size = -512")
         except BaseException:
             connection.close()
             raise

@@ -36,6 +36,7 @@ from lash_plugin_store_sql.draft import draft, measure
 from lash_plugin_store_sql.driver import Driver, StatementSeen
 from lash_plugin_store_sql.inplace import InPlace
 from lash_plugin_store_sql.locks import MemoryLocks, file_locks
+from lash_plugin_store_sql.path import load_bodies, load_path
 from lash_plugin_store_sql.settings import SqlSettings
 from lash_plugin_store_sql.sqlite import SqliteDriver, database_path
 from lash_plugin_store_sql.writer import Lanes
@@ -126,8 +127,14 @@ class SqlStore:
         found = await self._lanes.read(partial(reads.find_loadable, session_id=session_id, all_frames=all_frames))
         if found is None:
             return None
-        loaded, nodes = found
-        return evolve(loaded, nodes=NodesLater(lambda: self._lanes.read(nodes), lambda: self._lanes.read_now(nodes)))
+        loaded, place = found
+        lanes = self._lanes
+        nodes = NodesLater(
+            lambda: lanes.read(lambda tx: load_path(tx, *place(tx))),
+            lambda: lanes.read_now(lambda tx: load_path(tx, *place(tx))),
+            None if all_frames else lambda: lanes.read(lambda tx: load_bodies(tx, *place(tx))),
+        )
+        return evolve(loaded, nodes=nodes)
 
     async def is_on_path(self, session_id: str, node_id: str) -> bool:
         return await self._lanes.read(partial(reads.is_on_path, session_id=session_id, id=node_id))

@@ -24,7 +24,7 @@ from lash_hookspecs.errors import (
 )
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.plugins import PluginInfo
-from lash_hookspecs.stores import SessionMeta, Store, StoreContext, UsageDelta
+from lash_hookspecs.stores import NodesLater, SessionMeta, Store, StoreContext, UsageDelta
 from lash_hookspecs.testing.store import Scribe
 from lash_hookspecs.testing.store.runner import Runner, effect, new_item
 from lash_plugin_store_sql import plugin
@@ -340,9 +340,15 @@ async def test_a_damaged_node_is_named_by_its_generation(
     loaded = await store.load_session("s1", all_frames=all_frames)
     assert loaded is not None
     assert [node.body for node in loaded.nodes] == [b"{}", b"a", b"b", b"c"]
+    later = await store.load_session("s1", all_frames=all_frames, later=True)
+    assert later is not None
+    assert isinstance(later.nodes, NodesLater)
     run(path, f"UPDATE nodes SET {damage} WHERE body = x'62'")
-    with pytest.raises(StoreCorrupt, match=f"table `nodes`, session `s1`, generation {generation}: a gap, or a row"):
+    fault = f"table `nodes`, session `s1`, generation {generation}: a gap, or a row"
+    with pytest.raises(StoreCorrupt, match=fault):
         await store.load_session("s1", all_frames=all_frames)
+    with pytest.raises(StoreCorrupt, match=fault):
+        await later.nodes.load_bodies()
     await store.aclose()
 
 
@@ -351,8 +357,12 @@ async def test_a_frame_that_the_head_does_not_name_is_corrupt(tmp_path: Path) ->
     store = await opened(path)
     await scribe.write(store, scribe.turn("a", "b"))
     run(path, "UPDATE sessions SET frame = randomblob(32)")
-    with pytest.raises(StoreCorrupt, match="generation 0: it isn't the frame that the head names"):
-        await store.load_session("s1")
+    later = await store.load_session("s1", later=True)
+    assert later is not None
+    assert isinstance(later.nodes, NodesLater)
+    for load in (lambda: store.load_session("s1"), later.nodes.load_bodies):
+        with pytest.raises(StoreCorrupt, match="generation 0: it isn't the frame that the head names"):
+            await load()
     await store.aclose()
 
 

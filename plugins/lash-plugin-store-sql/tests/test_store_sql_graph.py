@@ -229,6 +229,9 @@ class GraphMachine(RuleBasedStateMachine):
         assert [each.operation for each in receipts] == list(model.receipts)[::-1]
         current = self.ask(lambda: self.store.load_session(session_id))
         assert list(current.nodes) == _frame(model)
+        later = self.ask(lambda: self.store.load_session(session_id, later=True))
+        bare = self.ask(later.nodes.load_bodies)
+        assert list(zip(bare.kinds, bare.bodies, strict=True)) == [(each.kind, each.body) for each in _frame(model)]
         for node in model.path[-2:]:
             assert self.ask(lambda node=node: self.store.is_on_path(session_id, node.node_id)) is True
 

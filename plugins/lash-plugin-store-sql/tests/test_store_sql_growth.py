@@ -337,6 +337,26 @@ async def test_a_session_is_opened_without_its_nodes_which_come_later(tmp_path: 
     assert readings == [readings[0]] * 3
 
 
+async def test_bodies_alone_come_with_the_same_statements_at_any_length() -> None:
+    """One for all of them, and a few rows beside it."""
+    readings = []
+    for history in HISTORIES:
+        meter, scribe = Meter(), Scribe()
+        store = await opened(meter)
+        await scribe.write(store, scribe.turn(*["text"] * (history - 1)))
+        loaded = await store.load_session("s1", later=True)
+        assert loaded is not None
+        assert isinstance(loaded.nodes, NodesLater)
+        meter.reading()
+        bare = await loaded.nodes.load_bodies()
+        statements, size = meter.reading()
+        readings.append(([(sql, rows) for sql, rows in statements if rows != history - 1], size))
+        assert len(statements) == len(readings[-1][0]) + 1 == 5
+        assert [*zip(bare.kinds, bare.bodies, strict=True)] == [(each.kind, each.body) for each in loaded.nodes]
+        await store.aclose()
+    assert readings == [readings[0]] * len(HISTORIES)
+
+
 async def test_nodes_that_come_later_of_a_session_that_is_gone_say_so() -> None:
     store, scribe = await opened(Meter()), Scribe()
     await with_history(store, scribe, 10)
@@ -346,11 +366,13 @@ async def test_nodes_that_come_later_of_a_session_that_is_gone_say_so() -> None:
     await store.delete_session("s1")
     with pytest.raises(SessionDeleted):
         len(loaded.nodes)
-    with pytest.raises(SessionDeleted):
-        await loaded.nodes.load()
+    for load in (loaded.nodes.load, loaded.nodes.load_bodies):
+        with pytest.raises(SessionDeleted):
+            await load()
     await store.aclose()
-    with pytest.raises(StoreUnavailable):
-        await loaded.nodes.load()
+    for load in (loaded.nodes.load, loaded.nodes.load_bodies):
+        with pytest.raises(StoreUnavailable):
+            await load()
 
 
 async def test_no_statement_walks_through_a_table(tmp_path: Path) -> None:

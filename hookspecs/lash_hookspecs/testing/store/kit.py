@@ -21,6 +21,7 @@ from lash_hookspecs.stores import (
     CommitResult,
     NodeKind,
     NodeRecord,
+    NodesLater,
     OperationId,
     RuntimeCommit,
     SessionLocks,
@@ -283,6 +284,11 @@ async def refused(
 async def bodies(store: SessionStore, session_id: str = "s1", **options: Any) -> list[bytes]:
     loaded = await store.load_session(session_id, **options)
     assert loaded is not None
+    later = await store.load_session(session_id, later=True, **options)
+    assert later is not None
+    if isinstance(later.nodes, NodesLater):  # who only goes on with what was said gets the same
+        bare = await later.nodes.load_bodies()
+        same([*zip(bare.kinds, bare.bodies, strict=True)], [(node.kind, node.body) for node in loaded.nodes])
     return [node.body for node in loaded.nodes]
 
 
