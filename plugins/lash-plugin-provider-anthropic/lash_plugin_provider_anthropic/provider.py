@@ -112,14 +112,16 @@ class AnthropicProvider:
         Raises `LlmCallFailed`, or `ConfigurationError` where a key, or the permission for live calls, is missing.
         """
         self._gate.check()
-        pieces = self._encoder.pieces(request, self._stale.until(request))
+        stale = self._stale.until(request)
+        pieces = self._encoder.pieces(request, stale)
         refused: LlmCallError | None = None
         try:
             answer = await self._service.call(pieces, self._new_decoder, send)
         except LlmCallFailed as failed:
             if not is_stale(failed.error) or failed.error.failed_attempts:
                 raise
-            bare = self._encoder.pieces(request, len(request.messages))
+            stale = len(request.messages)
+            bare = self._encoder.pieces(request, stale)
             if b"".join(bare) == b"".join(pieces):
                 raise  # there was nothing to leave out
             refused = failed.error
@@ -129,7 +131,7 @@ class AnthropicProvider:
             except LlmCallFailed as failed:
                 raise refused_again(failed, refused) from None
             self._stale.found(request)  # now that it helped: the refusal may have been about something else
-        told = self._encoder.receipt(request)
+        told = self._encoder.receipt(request, stale)
         return evolve(answer, generation_receipt=told) if told else answer
 
     async def aclose(self) -> None:
