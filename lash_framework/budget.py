@@ -6,7 +6,7 @@ on after a crash, decides nothing again, and begins from what was spent before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -18,7 +18,7 @@ from lash_hookspecs.llm import LlmCallError, LlmRequest, LlmResponse, TokenUsage
 from lash_hookspecs.llm_messages import ImageBlock, LlmMessage
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.models import ModelCapability, ModelPrices
-from lash_hookspecs.sessions import SessionUsageReport
+from lash_hookspecs.sessions import AssembledTurn, SessionUsageReport
 from lash_hookspecs.turn_events import ChildTokenUsage
 from lash_hookspecs.turn_outcomes import OverBudget
 from lash_hookspecs.values import frozen, mutable
@@ -36,6 +36,7 @@ __all__ = [
     "over_budget_error",
     "request_tokens",
     "require_prices",
+    "rest",
     "spent",
 ]
 
@@ -84,21 +85,32 @@ def judge(budget: Budget, before: TokenUsage, here: TokenUsage, need: Need) -> O
 class Payer:
     """Who waits for a turn on another session, and pays for it: the budget that waits, and, once it began, the turn's.
 
-    Turns that run at the same time share what is left: each of their calls is judged by what all have spent until then.
+    `begins` is told what had been spent of it, before it goes on; `before` is how much of that is paid; `ended` is the
+    turn when it is over. Turns that run at the same time share what is left: each of their calls is judged by what all
+    have spent until then.
     """
 
     waits: TurnBudget
+    begins: Callable[[TokenUsage], Awaitable[None]]
+    before: TokenUsage = _NOTHING
     turn: TurnBudget | None = None
+    ended: AssembledTurn | None = None
 
     @property
     def spent(self) -> TokenUsage:
-        """What the turn has spent until now; how much a call that is under way will, nobody knows."""
-        return _NOTHING if self.turn is None else self.turn.known + TokenUsage(at_least=True)
+        """What is to be paid until now; how much a call that is under way will cost, nobody knows."""
+        return _NOTHING if self.turn is None else rest(self.turn.known, self.before) + TokenUsage(at_least=True)
+
+    @property
+    def bound(self) -> TokenUsage:
+        """The same with what the calls need that are under way."""
+        return _NOTHING if self.turn is None else rest(self.turn.bound, self.before)
 
 
 class TurnBudget:
     """One turn's. `assembler` knows what its own calls have spent, and `directs` what those of plugins in it did.
 
+    `unanswered` is what a reply has cost that the machine hasn't been given (yet): the turn may end before it is.
     `pays` are the turns on other sessions that this one waits for.
     """
 
@@ -109,6 +121,7 @@ class TurnBudget:
         self._plan = plan
         self._directs = directs
         self.assembler: TurnAssembler | None = None
+        self.unanswered = _NOTHING
         self.pays: list[Payer] = []
         self._payer = plan.payer
         if self._payer is not None:
@@ -156,34 +169,38 @@ class TurnBudget:
             return None
         before = SessionUsageReport(self._plan.conversation.usage).total
         # What has no price of its own isn't free.
-        before, here = (evolve(each, picodollars=prices.at_most(each)) for each in (before, self._bound))
+        before, here = (evolve(each, picodollars=prices.at_most(each)) for each in (before, self.bound))
         return judge(self._limits, before, here, need)
 
     @property
     def known(self) -> TokenUsage:
         """What has been spent in the turn, as far as it is known."""
-        return spent(_NOTHING if self.assembler is None else self.assembler.usage, self._directs())
+        own = self.unanswered if self.assembler is None else self.assembler.usage + self.unanswered
+        return spent(own, self._directs())
 
     @property
-    def _bound(self) -> TokenUsage:
+    def bound(self) -> TokenUsage:
         """What is spent, and what the calls need that are under way, also in the turns that it waits for."""
         here = sum(self._under_way.values(), self.known)
-        return sum((each.turn._bound for each in self.pays if each.turn is not None), here)
+        return sum((each.bound for each in self.pays), here)
 
-    def left(self) -> Budget | None:
-        """What a turn that this one waits for may spend; None: nothing is limited. Never less than nothing."""
+    def left(self, paid: TokenUsage = _NOTHING) -> Budget | None:
+        """What a turn that this one waits for may spend; None: nothing is limited. Never less than nothing.
+
+        `paid` is what was paid of it before, which it may have spent as well.
+        """
         limits = self._limits
         if limits is None:
             return None
         prices = self._plan.capability.prices or _NO_PRICES
-        before, here = SessionUsageReport(self._plan.conversation.usage).total, self._bound
+        before, here = SessionUsageReport(self._plan.conversation.usage).total, self.bound
         cost = [
-            allowed - (prices.at_most(used)) / _PICO
+            allowed - (prices.at_most(used) - paid.picodollars) / _PICO
             for allowed, used in ((limits.max_cost, here), (limits.session_max_cost, before + here))
             if allowed is not None
         ]
         tokens = [
-            allowed - used.total
+            allowed - used.total + paid.total
             for allowed, used in ((limits.max_tokens, here), (limits.session_max_tokens, before + here))
             if allowed is not None
         ]
@@ -245,6 +262,12 @@ def charged(plan: TurnPlan, result: Any) -> Any:
         return result
     after = (plan.capability.prices or _NO_PRICES).charge(usage)
     return result if after == usage else evolve(result, usage=after)
+
+
+def rest(usage: TokenUsage, before: TokenUsage) -> TokenUsage:
+    """What is to be paid yet of a turn, of which a part was."""
+    counts = ("input", "output", "cache_read_input", "cache_write_input", "reasoning_output", "picodollars")
+    return evolve(usage, **{each: max(0, getattr(usage, each) - getattr(before, each)) for each in counts})
 
 
 def spent(usage: TokenUsage, children: Iterable[ChildTokenUsage]) -> TokenUsage:

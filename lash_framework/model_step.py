@@ -71,10 +71,7 @@ class Answered:
 
 
 class ModelStep:
-    """Makes a turn's model calls, one after the other.
-
-    `unanswered` is what a reply has cost that the machine hasn't been given (yet): the turn may end before it is.
-    """
+    """Makes a turn's model calls, one after the other."""
 
     def __init__(
         self,
@@ -89,7 +86,11 @@ class ModelStep:
         self._hooks = hooks
         self._bind = contexts.bind
         self._around = contexts.around
-        self.unanswered = TokenUsage()
+
+    @property
+    def unanswered(self) -> TokenUsage:
+        """What a reply has cost that the machine hasn't been given (yet): the turn may end before it is."""
+        return self._budget.unanswered
 
     async def ask(self, effect: LlmCall, scope: RuntimeScope) -> Answered:
         """Make the call, or take it from its record. What the user must mend (`ConfigurationError`) is raised."""
@@ -97,7 +98,7 @@ class ModelStep:
         asked = envelope(scope, LlmCallCommand(self._plan.provider_id, effect.request), str(effect.id))
         outcome = await self._hooks.recorded(asked, LlmCallOutcome, lambda: self._call(asked, effect))
         result, streamed, partial = outcome.result, outcome.text_streamed, outcome.partial_text or ""
-        self.unanswered = result.usage or TokenUsage()
+        self._budget.unanswered = result.usage or TokenUsage()
         shown = stream.reply()[0] if outcome.is_raw and stream.text_streamed else None
         stream.answered(streamed)
         hooks: tuple[HookRecord, ...] = (outcome.hooks,)
@@ -125,7 +126,7 @@ class ModelStep:
 
     def close(self) -> None:
         """The machine has the answer."""
-        self.unanswered = TokenUsage()
+        self._budget.unanswered = TokenUsage()
 
     # ---- the call ---------------------------------------------------------------------------------------------------
 
