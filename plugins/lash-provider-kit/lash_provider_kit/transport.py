@@ -200,10 +200,14 @@ class HttpTransport:
         # Plain HTTP needs no context.
         verify = _tls_context(environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")) if secure else False
         self.backend = "httpx"
-        transport: httpx.AsyncBaseTransport | GrowingTransport
-        transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits, http2=self._http2)
-        if not self._http2 and _on_asyncio() and find_spec("aiohttp") is not None:
-            transport = GrowingTransport(transport, lambda: self._over_aiohttp(verify))
+        own = httpx.AsyncHTTPTransport(verify=verify, limits=limits, http2=self._http2)
+        transport: httpx.AsyncBaseTransport | GrowingTransport = own
+        if self._http2:
+            from lash_provider_kit.http2 import Http2Transport
+
+            transport = Http2Transport(own)
+        elif _on_asyncio() and find_spec("aiohttp") is not None:
+            transport = GrowingTransport(own, lambda: self._over_aiohttp(verify))
         self._closing.push_async_callback(transport.aclose)
         return transport.handle_async_request
 
