@@ -51,6 +51,15 @@ _DOCUMENT = 40
 _NO_PRICES = ModelPrices()
 _PICO = 10**12
 _NOTHING = TokenUsage()
+_COUNTS = (
+    "input",
+    "output",
+    "cache_read_input",
+    "cache_write_input",
+    "reasoning_output",
+    "picodollars",
+    "unpriced_at_most",
+)
 _OWN = ""
 """The key of the turn's own call, of which there is one at a time."""
 
@@ -71,7 +80,7 @@ def judge(budget: Budget, before: TokenUsage, here: TokenUsage, need: Need) -> O
         dollars, tokens = getattr(budget, f"{name}max_cost"), getattr(budget, f"{name}max_tokens")
         money = None if dollars is None else Cost.of_usd(dollars).picodollars
         rows = (
-            (f"{name}max_cost", money, usage.picodollars, need.picodollars),
+            (f"{name}max_cost", money, _at_most(usage), need.picodollars),
             (f"{name}max_tokens", tokens, usage.total, need.input + need.output),
         )
         for limit, allowed, used, next in rows:
@@ -150,10 +159,11 @@ class TurnBudget:
             input = request_tokens(request.messages, request)
         output = request.generation.output_token_cap or 0
         prices = plan.capability.prices or _NO_PRICES
-        need = Need(input=input, output=output, picodollars=prices.most(input, output))
+        tier = plan.capability.service_tier
+        need = Need(input=input, output=output, picodollars=prices.most(input, output, tier))
         turn: TurnBudget | None = self
         while turn is not None:  # and then those who wait for it, and pay
-            refused = turn._judged(need, prices)
+            refused = turn._judged(need)
             if refused is not None:
                 return refused
             turn = None if turn._payer is None else turn._payer.waits
@@ -163,14 +173,12 @@ class TurnBudget:
             self._under_way[key] = TokenUsage(input=input, output=output, picodollars=need.picodollars)
         return None
 
-    def _judged(self, need: Need, prices: ModelPrices) -> OverBudget | None:
+    def _judged(self, need: Need) -> OverBudget | None:
         """Whether this turn can bear a call, of its own or of one that it waits for."""
         if self._limits is None:
             return None
         before = SessionUsageReport(self._plan.conversation.usage).total
-        # What has no price of its own isn't free.
-        before, here = (evolve(each, picodollars=prices.at_most(each)) for each in (before, self.bound))
-        return judge(self._limits, before, here, need)
+        return judge(self._limits, before, self.bound, need)
 
     @property
     def known(self) -> TokenUsage:
@@ -192,10 +200,9 @@ class TurnBudget:
         limits = self._limits
         if limits is None:
             return None
-        prices = self._plan.capability.prices or _NO_PRICES
         before, here = SessionUsageReport(self._plan.conversation.usage).total, self.bound
         cost = [
-            allowed - (prices.at_most(used) - paid.picodollars) / _PICO
+            allowed - (_at_most(used) - _at_most(paid)) / _PICO
             for allowed, used in ((limits.max_cost, here), (limits.session_max_cost, before + here))
             if allowed is not None
         ]
@@ -211,6 +218,11 @@ class TurnBudget:
     def settled(self, key: str) -> None:
         """A call is over: what it has cost is known, or never will be."""
         self._under_way.pop(key, None)
+
+
+def _at_most(usage: TokenUsage) -> int:
+    """What it may have cost: what has no price of its own isn't free."""
+    return usage.picodollars + usage.unpriced_at_most
 
 
 def request_tokens(messages: Sequence[LlmMessage], request: LlmRequest | None = None) -> int:
@@ -246,11 +258,14 @@ def require_prices(budget: Budget | None, model: str, capability: ModelCapabilit
     """Raise `ConfigurationError` where a limit in dollars meets a model whose price isn't known."""
     if budget is None or (budget.max_cost is None and budget.session_max_cost is None):
         return
-    prices = capability.prices
-    if prices is None or prices.input is None or prices.output is None:
+    known, tier, where = capability.prices, capability.service_tier, ""
+    if known is not None and tier is not None:
+        known, where = known.tiers.get(tier), f" in the tier `{tier}`"
+    if known is None or known.input is None or known.output is None:
+        example = "{input = …, output = …}" if not where else f"{{tiers = {{{tier} = {{input = …, output = …}}}}}}"
         raise ConfigurationError(
-            f"nobody can hold `max_cost` with model `{model}`, whose price isn't known: say it in `lash.toml` "
-            f'(`[models."{model}"]`, `prices = {{input = …, output = …}}`, dollars for a million tokens), '
+            f"nobody can hold `max_cost` with model `{model}`, whose price{where} isn't known: say it in `lash.toml` "
+            f'(`[models."{model}"]`, `prices = {example}`, dollars for a million tokens), '
             "or bound tokens, with `max_tokens`"
         )
 
@@ -266,8 +281,7 @@ def charged(plan: TurnPlan, result: Any) -> Any:
 
 def rest(usage: TokenUsage, before: TokenUsage) -> TokenUsage:
     """What is to be paid yet of a turn, of which a part was."""
-    counts = ("input", "output", "cache_read_input", "cache_write_input", "reasoning_output", "picodollars")
-    return evolve(usage, **{each: max(0, getattr(usage, each) - getattr(before, each)) for each in counts})
+    return evolve(usage, **{each: max(0, getattr(usage, each) - getattr(before, each)) for each in _COUNTS})
 
 
 def spent(usage: TokenUsage, children: Iterable[ChildTokenUsage]) -> TokenUsage:

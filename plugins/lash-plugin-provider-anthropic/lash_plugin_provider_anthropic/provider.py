@@ -22,6 +22,7 @@ from lash_plugin_provider_anthropic.stale import StaleThinking, is_stale, recove
 from lash_provider_kit.opening import CallGate, headers_of, service_of
 from lash_provider_kit.reader import Limits
 from lash_provider_kit.redact import checked_url, with_path, without_query
+from lash_provider_kit.token_counts import tier_of
 
 if TYPE_CHECKING:
     import httpx
@@ -57,6 +58,7 @@ class AnthropicProvider:
         limits: Limits = Limits(),
     ) -> None:
         self._models = models
+        self._tier = tier_of(settings.extra_body.get("speed"))  # how a `service_tier` is priced is agreed upon apart
         base_url = checked_url(settings.base_url, f"provider.{provider_id}.base_url")
         if owned := [name for name in _OWN_FIELDS if name in settings.extra_body]:
             raise ConfigurationError(f"`provider.{provider_id}.extra_body` can't set `{owned[0]}`: each request does")
@@ -104,7 +106,8 @@ class AnthropicProvider:
         if not self._is_anthropic:
             known = evolve(known, prices=None)
         said = self._models.get(model)
-        return evolve(known if said is None else said.over(known), endpoint=self._endpoint)
+        known = known if said is None else said.over(known)
+        return evolve(known, endpoint=self._endpoint, service_tier=self._tier)
 
     async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
         """Ask, always streaming.
