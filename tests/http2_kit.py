@@ -31,6 +31,8 @@ class Asked:
 class Http2Server:
     """Answers each request with the same pieces of a stream, the first `held` of which it sends before `go` is set.
 
+    With 0 it says nothing at all before that.
+
     `asked` are the requests, `connections` counts those who came, `reset` is set when a client gives a stream up.
     """
 
@@ -99,7 +101,7 @@ class _Client(asyncio.Protocol):
         self._headers: dict[int, dict[str, str]] = {}
         self._bodies: dict[int, bytearray] = {}
         self._room = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -111,7 +113,7 @@ class _Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server._open.discard(self._transport)
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
 
     def data_received(self, data: bytes) -> None:
@@ -125,22 +127,21 @@ class _Client(asyncio.Protocol):
                     self._http.acknowledge_received_data(length, no)
                 case StreamEnded(stream_id=int(no)):
                     self._server.asked.append(Asked(self._headers[no], json.loads(self._bodies[no])))
-                    task = asyncio.get_running_loop().create_task(self._answer(no))
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                    self._tasks[no] = asyncio.get_running_loop().create_task(self._answer(no))
                 case WindowUpdated():
                     self._room.set()
-                case StreamReset():
+                case StreamReset(stream_id=int(no)):
                     self._server.reset.set()
+                    self._tasks[no].cancel()
         self._flush()
 
     async def _answer(self, no: int) -> None:
+        if self._server.held == 0:
+            await self._let_go()
         self._http.send_headers(no, [(":status", "200"), ("content-type", "text/event-stream")])
         for number, piece in enumerate(self._server.pieces):
             if number == self._server.held:
-                # A thread's event, since the test may run on trio; a thread that waited for it might never end.
-                while not self._server.go.is_set():  # noqa: ASYNC110 - for the reason above
-                    await asyncio.sleep(0.002)
+                await self._let_go()
             while piece:
                 size = min(self._http.local_flow_control_window(no), self._http.max_outbound_frame_size, len(piece))
                 if size <= 0:
@@ -152,6 +153,11 @@ class _Client(asyncio.Protocol):
                 self._flush()
         self._http.end_stream(no)
         self._flush()
+
+    async def _let_go(self) -> None:
+        # A thread's event, since the test may run on trio; a thread that waited for it might never end.
+        while not self._server.go.is_set():  # noqa: ASYNC110 - for the reason above
+            await asyncio.sleep(0.002)
 
     def _flush(self) -> None:
         if data := self._http.data_to_send():

@@ -81,14 +81,23 @@ async def test_calls_at_once_share_a_connection(monkeypatch: pytest.MonkeyPatch,
     assert server.connections == 1
 
 
+@pytest.mark.parametrize("held", [0, 2], ids=["before the answer", "within the answer"])
 async def test_a_cancel_resets_the_stream_and_keeps_the_connection(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    held: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The server hears at once that nobody listens, and the next turn needs no new handshake."""
-    with Http2Server(PIECES, tmp_path, held=2) as server:
+    """It went on, and was paid. The server hears at once that nobody listens; the next turn needs no new handshake."""
+    with Http2Server(PIECES, tmp_path, held=held) as server:
         async with opened(server, monkeypatch) as lash:
             session = await lash.session("s")
-            async with session.turn("q") as running:
+            async with session.turn("q") as running, anyio.create_task_group() as group:
+
+                async def cancel_early() -> None:
+                    while not server.asked:
+                        await anyio.lowlevel.checkpoint()
+                    running.cancel("enough")
+
+                if not held:
+                    group.start_soon(cancel_early)
                 async for each in running:
                     if isinstance(each.event, AssistantProseDelta):
                         running.cancel("enough")
