@@ -2,7 +2,7 @@
 
 Compared with the vendor's pages on models, thinking and prices, as far as public collections had them on the day of
 the table; each price names the collection (`tests/vendors` compares). A cache's writes are priced at five minutes, its
-default; an hour costs 1.6 times as much, and its price is told as unknown (`usage`).
+default; an hour costs 1.6 times as much (`for_an_hour`), and is told as unknown where nobody asked for it (`usage`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from attrs import evolve
 
 from lash_hookspecs.models import ModelCapability, ModelPrices, ModelTable
 
-__all__ = ["ADAPTIVE", "ANTHROPIC_MODELS", "BUDGET", "BUDGETS", "NO_REASONING", "OFF"]
+__all__ = ["ADAPTIVE", "ANTHROPIC_MODELS", "BUDGET", "BUDGETS", "NO_REASONING", "OFF", "for_an_hour"]
 
 ADAPTIVE, BUDGET, NO_REASONING = "adaptive", "budget", "none"
 """The values of `reasoning_encoding`: an effort, a budget of tokens, nothing. Unknown is taken for the first."""
@@ -95,6 +95,13 @@ def _rates(*row: float | None) -> ModelPrices:
     return ModelPrices(
         input=read, cache_read=cached, cache_write=written, output=output, as_of=_DAY, source=_COLLECTION
     )
+
+
+def for_an_hour(prices: ModelPrices) -> ModelPrices:
+    """The same where what is cached is kept for an hour."""
+    written = None if prices.cache_write is None else round(prices.cache_write * 1.6, 6)
+    tiers = {name: for_an_hour(each) for name, each in prices.tiers.items()}
+    return evolve(prices, cache_write=written, long=prices.long and for_an_hour(prices.long), tiers=tiers)
 
 
 ANTHROPIC_MODELS = ModelTable(

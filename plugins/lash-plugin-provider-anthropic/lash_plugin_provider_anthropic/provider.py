@@ -16,7 +16,7 @@ from lash_hookspecs.llm import LlmCallError, LlmEventSender, LlmRequest, LlmResp
 from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_anthropic.decode import MessageDecoder
 from lash_plugin_provider_anthropic.encode import RequestEncoder
-from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS
+from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS, for_an_hour
 from lash_plugin_provider_anthropic.settings import DEFAULT_BASE_URL, AnthropicSettings
 from lash_plugin_provider_anthropic.stale import StaleThinking, is_stale, recovered, refused_again
 from lash_provider_kit.opening import CallGate, headers_of, service_of
@@ -75,7 +75,8 @@ class AnthropicProvider:
         self._endpoint = without_query(base_url)  # some gateways want their key in the query
         self._encoder = RequestEncoder(settings, provider_id=provider_id, endpoint=self._endpoint, models=models)
         self._stale = StaleThinking()
-        self._new_decoder = partial(MessageDecoder, cached_for_an_hour=settings.cache == "long")
+        self._is_for_an_hour = settings.cache == "long"
+        self._new_decoder = partial(MessageDecoder, cached_for_an_hour=self._is_for_an_hour)
         # Most gateways' documentation gives a base URL that has the version in it.
         path = "/messages" if self._endpoint.rstrip("/").endswith("/v1") else "/v1/messages"
         own = {
@@ -105,6 +106,8 @@ class AnthropicProvider:
         known = ANTHROPIC_MODELS.capability(model)
         if not self._is_anthropic:
             known = evolve(known, prices=None)
+        elif self._is_for_an_hour and known.prices is not None:
+            known = evolve(known, prices=for_an_hour(known.prices))
         said = self._models.get(model)
         known = known if said is None else said.over(known)
         return evolve(known, endpoint=self._endpoint, service_tier=self._tier)

@@ -298,6 +298,24 @@ def test_discovery_imports_nothing_heavy() -> None:
     assert done.stdout.split() == ["[]", "[]"]
 
 
+def test_what_is_cached_for_an_hour_has_its_price_where_the_settings_ask_for_that() -> None:
+    """It was told as unknown, and a budget took it for five minutes: a call could cost more than it was judged by."""
+    short, long = (
+        AnthropicProvider(AnthropicSettings(api_key=KEY, cache=each), live_calls_allowed=False)
+        for each in ("short", "long")
+    )
+    usual, dear = (each.capability("claude-opus-5-5").prices for each in (short, long))
+    assert usual is not None
+    assert dear is not None
+    assert usual.input is not None
+    assert (usual.cache_write, dear.cache_write) == (1.25 * usual.input, 2 * usual.input)
+    assert dear.tiers["fast"].cache_write == 4 * usual.input
+    assert dear.most(1000, 0) == 1.6 * usual.most(1000, 0)
+    said = ModelCapability(prices=usual)
+    own = AnthropicProvider(AnthropicSettings(api_key=KEY, cache="long"), models={"claude-opus-5-5": said})
+    assert own.capability("claude-opus-5-5").prices == usual  # who says prices says what he pays
+
+
 # ---- thinking that the service doesn't take back ---------------------------------------------------------------------
 
 
