@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
+import socketserver
 import ssl
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +20,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset, WindowUpdated
 
-__all__ = ["Asked", "Http2Server"]
+__all__ = ["Asked", "Http2Server", "tunnel"]
 
 
 @frozen
@@ -162,3 +165,42 @@ class _Client(asyncio.Protocol):
     def _flush(self) -> None:
         if data := self._http.data_to_send():
             self._transport.write(data)
+
+
+# ---- a proxy --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def tunnel() -> Iterator[str]:
+    """The URL of a proxy that connects where it is told to, and passes bytes on both ways."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Through) as proxy:
+        proxy.daemon_threads = True
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_address[1]}"
+        finally:
+            proxy.shutdown()
+            thread.join()
+
+
+class _Through(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        _, target, _ = self.rfile.readline().decode().split(" ", 2)
+        while self.rfile.readline().strip():
+            pass
+        port = int(target.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as inner:
+            self.wfile.write(b"HTTP/1.1 200 connected\r\n\r\n")
+            back = threading.Thread(target=_pump, args=(inner, self.connection))
+            back.start()
+            _pump(self.connection, inner)
+            back.join()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)

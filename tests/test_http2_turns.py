@@ -18,7 +18,7 @@ from lash_hookspecs import AssistantProseDelta, Stopped, StopReason
 from lash_provider_kit.testing import chunk, sse
 
 pytest.importorskip("h2", reason="h2 isn't installed: nobody to speak HTTP/2 with")
-from http2_kit import Http2Server
+from http2_kit import Http2Server, tunnel
 
 
 def piece(content: str) -> bytes:
@@ -98,6 +98,25 @@ async def test_a_cancel_resets_the_stream_and_keeps_the_connection(
 
                 if not held:
                     group.start_soon(cancel_early)
+                async for each in running:
+                    if isinstance(each.event, AssistantProseDelta):
+                        running.cancel("enough")
+                turn = await running.result()
+            assert turn.outcome == Stopped(StopReason.CANCELLED)
+            assert await anyio.to_thread.run_sync(server.reset.wait, 10)
+            server.go.set()
+            assert (await session.run("again")).text == "Grüße, over HTTP/2"
+    assert server.connections == 1
+
+
+async def test_a_cancel_resets_the_stream_behind_a_proxy_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with Http2Server(PIECES, tmp_path, held=2) as server, tunnel() as proxy:
+        monkeypatch.setenv("https_proxy", proxy)
+        async with opened(server, monkeypatch) as lash:
+            session = await lash.session("s")
+            async with session.turn("q") as running:
                 async for each in running:
                     if isinstance(each.event, AssistantProseDelta):
                         running.cancel("enough")

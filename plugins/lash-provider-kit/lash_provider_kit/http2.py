@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import httpx
 
-__all__ = ["Http2Transport"]
+__all__ = ["Http2Transport", "reset_given_up"]
 
 _CANCEL = 8
 """The code of a reset by which a client says that it doesn't need the stream any more."""
@@ -46,6 +46,17 @@ class Http2Transport(httpx.AsyncBaseTransport):
         for connection in _connections(self._inner):
             if _reset_streams(connection):
                 await connection._write_outgoing_data(request)
+
+
+def reset_given_up(client: httpx.AsyncClient) -> None:
+    """The same for all transports of a client, which it has made for the proxies of the environment."""
+    client._transport = _over(client._transport)
+    for pattern, each in client._mounts.items():
+        client._mounts[pattern] = each and _over(each)
+
+
+def _over(inner: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+    return Http2Transport(inner) if isinstance(inner, httpx.AsyncHTTPTransport) else inner
 
 
 class _Reset(httpx.AsyncByteStream):

@@ -191,6 +191,10 @@ class HttpTransport:
             # httpx itself reads the proxies, and NO_PROXY, from the environment.
             self.backend = "proxy"
             client = httpx.AsyncClient(limits=limits, follow_redirects=False, http2=self._http2)
+            if self._http2:
+                from lash_provider_kit.http2 import reset_given_up
+
+                reset_given_up(client)
             self._closing.push_async_callback(client.aclose)
 
             async def through_client(request: httpx.Request) -> httpx.Response:
