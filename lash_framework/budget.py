@@ -94,21 +94,27 @@ def judge(budget: Budget, before: TokenUsage, here: TokenUsage, need: Need) -> O
 class Payer:
     """Who waits for a turn on another session, and pays for it: the budget that waits, and, once it began, the turn's.
 
-    `begins` is told what had been spent of it, before it goes on; `before` is how much of that is paid; `ended` is the
-    turn when it is over. Turns that run at the same time share what is left: each of their calls is judged by what all
-    have spent until then.
+    `begins` is told what was `found` spent of it, before it goes on; `before` is how much of that is paid; `ended` is
+    the turn when it is over. Turns that run at the same time share what is left: each of their calls is judged by what
+    all have spent until then.
     """
 
     waits: TurnBudget
     begins: Callable[[TokenUsage], Awaitable[None]]
     before: TokenUsage = _NOTHING
+    found: TokenUsage = _NOTHING
     turn: TurnBudget | None = None
     ended: AssembledTurn | None = None
 
     @property
     def spent(self) -> TokenUsage:
-        """What is to be paid until now; how much a call that is under way will cost, nobody knows."""
-        return _NOTHING if self.turn is None else rest(self.turn.known, self.before) + TokenUsage(at_least=True)
+        """What is to be paid until now; how much a call that is under way will cost, nobody knows.
+
+        No less than what was found: the turn may be cut before it is where it had been.
+        """
+        known = self.found if self.turn is None else self.turn.known
+        most = {each: max(getattr(known, each), getattr(self.found, each)) for each in _COUNTS}
+        return rest(evolve(known, at_least=True, **most), self.before)
 
     @property
     def bound(self) -> TokenUsage:

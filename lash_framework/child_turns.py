@@ -94,7 +94,7 @@ class ChildTurns:
                 charge = evolve(charge, before=_NOTHING)  # what was cut isn't gone on with
             elif not charge.is_open:
                 charge = self._charge(session, turn_id, spent)
-            payer.before = charge.before
+            payer.before, payer.found = charge.before, spent
             charge, is_new = evolve(charge, is_open=True), not charge.is_open
             budget.pays.append(payer)
             if is_new:
@@ -104,13 +104,13 @@ class ChildTurns:
         try:
             yield payer
         except BaseException:
-            if charge.is_open:
+            if payer in budget.pays:  # else it didn't begin: what is open stays so, and says "at least"
                 try:
                     await self._close(charge, payer)
                 except Exception as error:  # the place has it; what ended the turn is said here
                     log.debug("what turn `%s` has cost wasn't recorded: %s", turn_id, error)
             raise
-        if charge.is_open:
+        if payer in budget.pays:
             await self._close(charge, payer)
 
     def _charge(self, session: Session, turn_id: str, spent: TokenUsage = _NOTHING) -> Charge:
@@ -139,13 +139,16 @@ class ChildTurns:
 
     async def _close(self, charge: Charge, payer: Payer) -> None:
         """Record what the turn has cost, or what is known of that if it was cut."""
-        if payer in payer.waits.pays:
-            payer.waits.pays.remove(payer)  # from here on it counts as what is charged
+        payer.waits.pays.remove(payer)  # from here on it counts as what is charged
         if payer.ended is not None:
             await self._settle(charge, LlmResponse(usage=rest(payer.ended.usage, charge.before)))
         else:
-            spent = None if payer.turn is None else payer.spent
-            await self._settle(charge, LlmCallError(message="nobody waited for the turn's end", code=_CUT, usage=spent))
+            spent, found = payer.spent, payer.found
+            nothing = payer.turn is None and not (spent.total or spent.picodollars or found.at_least)
+            error = LlmCallError(
+                message="nobody waited for the turn's end", code=_CUT, usage=None if nothing else spent
+            )
+            await self._settle(charge, error)
 
     async def _settle(self, charge: Charge, result: LlmCallError | LlmResponse) -> None:
         outcome = evolve(begun(charge.command), result=result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -14,8 +15,9 @@ from agents import agent, plugin
 from child_kit import CENT, SPENT, Stuck, helped, impatient, look, says, settings
 
 from lash_framework import Lash
+from lash_framework.budget import Payer
 from lash_framework.testing import Crash, crash_at_every_effect
-from lash_hookspecs import AssembledTurn, Cost, LlmRequest, tool
+from lash_hookspecs import AssembledTurn, Cost, LlmRequest, TokenUsage, tool
 from lash_plugin_provider_scripted import Call, Reply
 
 DURABLE = pytest.mark.parametrize("durable", [True, False], ids=["durable", "inline"])
@@ -201,6 +203,22 @@ async def test_what_was_charged_of_a_child_before_it_was_cut_is_counted_once_in_
         turn = await (await lash.session("s")).run("Ask somebody.", max_tokens=6_010)
     assert turn.is_success
     assert turn.usage.total == 6_000
+
+
+def test_what_is_to_be_paid_is_no_less_than_what_was_found() -> None:
+    """A turn that is cut before it is where it had been knows of less; the rest was taken for somebody else's."""
+
+    async def begins(found: TokenUsage) -> None:
+        raise AssertionError("nobody waits here")
+
+    waits: Any = None
+    payer = Payer(waits, begins, before=TokenUsage(input=3), found=TokenUsage(input=10, output=2))
+    turn: Any = SimpleNamespace(known=TokenUsage(input=5))
+    assert payer.spent == TokenUsage(input=7, output=2, at_least=True)
+    payer.turn = turn
+    assert payer.spent == TokenUsage(input=7, output=2, at_least=True)
+    turn.known = TokenUsage(input=15, output=4)
+    assert payer.spent == TokenUsage(input=12, output=4, at_least=True)
 
 
 def asking(name: str, asks: bool, asked: anyio.Event) -> object:
