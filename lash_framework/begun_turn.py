@@ -46,6 +46,7 @@ from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
 from lash_hookspecs.turn_outcomes import StopReason
 
 if TYPE_CHECKING:
+    from lash_framework.budget import Payer
     from lash_framework.lash import Lash
     from lash_framework.resident import Resident
 
@@ -69,11 +70,12 @@ async def run_begun(
     force: bool = False,
     abandon: bool = False,
     bare: TokenUsage | None = None,
+    payer: Payer | None = None,
 ) -> tuple[TurnRun, AssembledTurn]:
     """Run a turn that was begun to its commit; without a `request`, what was accepted is run.
 
     `force`: also if it was blocked. `abandon`: run nothing, and commit what is recorded as stopped; if that is `bare`,
-    there is nothing to keep of its journal but what it has cost.
+    there is nothing to keep of its journal but what it has cost. `payer` pays for it besides its own session.
     A turn that was asked to end after it was begun isn't run any more either: its records are committed as cancelled.
     Raises `TurnSuspended` and `TurnBlocked`; after anything else that is raised, the turn was interrupted.
     """
@@ -116,7 +118,7 @@ async def run_begun(
                 log.warning("of turn `%s` no more than its input is kept: %s", item.turn_id, error)
                 known, policy, stop, keep = bare_request(item), None, None, False  # of the records nothing is used
             if request is not None:
-                known = evolve(known, turn_input=request.turn_input, wish=request.wish, payer=request.payer)
+                known = evolve(known, turn_input=request.turn_input, wish=request.wish)
             request = known
         if cancelled is not None:
             gate.request(cancelled)
@@ -149,6 +151,11 @@ async def run_begun(
                 when_live=gate.open if begun.rows else None,
             )
             gate.shut = bool(begun.rows)
+        if payer is not None:
+            from lash_framework.recorded_costs import recorded_costs
+
+            await payer.begins(recorded_costs(begun.rows, died=died))
+            request = evolve(request, payer=payer)
 
         def settle(run: TurnRun) -> Settlement:
             rows = controller.held if keep and controller is not None else ()

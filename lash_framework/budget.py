@@ -6,7 +6,7 @@ on after a crash, decides nothing again, and begins from what was spent before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -18,7 +18,7 @@ from lash_hookspecs.llm import LlmCallError, LlmRequest, LlmResponse, TokenUsage
 from lash_hookspecs.llm_messages import ImageBlock, LlmMessage
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.models import ModelCapability, ModelPrices
-from lash_hookspecs.sessions import SessionUsageReport
+from lash_hookspecs.sessions import AssembledTurn, SessionUsageReport
 from lash_hookspecs.turn_events import ChildTokenUsage
 from lash_hookspecs.turn_outcomes import OverBudget
 from lash_hookspecs.values import frozen, mutable
@@ -36,6 +36,7 @@ __all__ = [
     "over_budget_error",
     "request_tokens",
     "require_prices",
+    "rest",
     "spent",
 ]
 
@@ -50,6 +51,15 @@ _DOCUMENT = 40
 _NO_PRICES = ModelPrices()
 _PICO = 10**12
 _NOTHING = TokenUsage()
+_COUNTS = (
+    "input",
+    "output",
+    "cache_read_input",
+    "cache_write_input",
+    "reasoning_output",
+    "picodollars",
+    "unpriced_at_most",
+)
 _OWN = ""
 """The key of the turn's own call, of which there is one at a time."""
 
@@ -70,7 +80,7 @@ def judge(budget: Budget, before: TokenUsage, here: TokenUsage, need: Need) -> O
         dollars, tokens = getattr(budget, f"{name}max_cost"), getattr(budget, f"{name}max_tokens")
         money = None if dollars is None else Cost.of_usd(dollars).picodollars
         rows = (
-            (f"{name}max_cost", money, usage.picodollars, need.picodollars),
+            (f"{name}max_cost", money, _at_most(usage), need.picodollars),
             (f"{name}max_tokens", tokens, usage.total, need.input + need.output),
         )
         for limit, allowed, used, next in rows:
@@ -84,21 +94,38 @@ def judge(budget: Budget, before: TokenUsage, here: TokenUsage, need: Need) -> O
 class Payer:
     """Who waits for a turn on another session, and pays for it: the budget that waits, and, once it began, the turn's.
 
-    Turns that run at the same time share what is left: each of their calls is judged by what all have spent until then.
+    `begins` is told what was `found` spent of it, before it goes on; `before` is how much of that is paid; `ended` is
+    the turn when it is over. Turns that run at the same time share what is left: each of their calls is judged by what
+    all have spent until then.
     """
 
     waits: TurnBudget
+    begins: Callable[[TokenUsage], Awaitable[None]]
+    before: TokenUsage = _NOTHING
+    found: TokenUsage = _NOTHING
     turn: TurnBudget | None = None
+    ended: AssembledTurn | None = None
 
     @property
     def spent(self) -> TokenUsage:
-        """What the turn has spent until now; how much a call that is under way will, nobody knows."""
-        return _NOTHING if self.turn is None else self.turn.known + TokenUsage(at_least=True)
+        """What is to be paid until now; how much a call that is under way will cost, nobody knows.
+
+        No less than what was found: the turn may be cut before it is where it had been.
+        """
+        known = self.found if self.turn is None else self.turn.known
+        most = {each: max(getattr(known, each), getattr(self.found, each)) for each in _COUNTS}
+        return rest(evolve(known, at_least=True, **most), self.before)
+
+    @property
+    def bound(self) -> TokenUsage:
+        """The same with what the calls need that are under way."""
+        return _NOTHING if self.turn is None else rest(self.turn.bound, self.before)
 
 
 class TurnBudget:
     """One turn's. `assembler` knows what its own calls have spent, and `directs` what those of plugins in it did.
 
+    `unanswered` is what a reply has cost that the machine hasn't been given (yet): the turn may end before it is.
     `pays` are the turns on other sessions that this one waits for.
     """
 
@@ -109,6 +136,7 @@ class TurnBudget:
         self._plan = plan
         self._directs = directs
         self.assembler: TurnAssembler | None = None
+        self.unanswered = _NOTHING
         self.pays: list[Payer] = []
         self._payer = plan.payer
         if self._payer is not None:
@@ -137,10 +165,11 @@ class TurnBudget:
             input = request_tokens(request.messages, request)
         output = request.generation.output_token_cap or 0
         prices = plan.capability.prices or _NO_PRICES
-        need = Need(input=input, output=output, picodollars=prices.most(input, output))
+        tier = plan.capability.service_tier
+        need = Need(input=input, output=output, picodollars=prices.most(input, output, tier))
         turn: TurnBudget | None = self
         while turn is not None:  # and then those who wait for it, and pay
-            refused = turn._judged(need, prices)
+            refused = turn._judged(need)
             if refused is not None:
                 return refused
             turn = None if turn._payer is None else turn._payer.waits
@@ -150,40 +179,41 @@ class TurnBudget:
             self._under_way[key] = TokenUsage(input=input, output=output, picodollars=need.picodollars)
         return None
 
-    def _judged(self, need: Need, prices: ModelPrices) -> OverBudget | None:
+    def _judged(self, need: Need) -> OverBudget | None:
         """Whether this turn can bear a call, of its own or of one that it waits for."""
         if self._limits is None:
             return None
         before = SessionUsageReport(self._plan.conversation.usage).total
-        # What has no price of its own isn't free.
-        before, here = (evolve(each, picodollars=prices.at_most(each)) for each in (before, self._bound))
-        return judge(self._limits, before, here, need)
+        return judge(self._limits, before, self.bound, need)
 
     @property
     def known(self) -> TokenUsage:
         """What has been spent in the turn, as far as it is known."""
-        return spent(_NOTHING if self.assembler is None else self.assembler.usage, self._directs())
+        own = self.unanswered if self.assembler is None else self.assembler.usage + self.unanswered
+        return spent(own, self._directs())
 
     @property
-    def _bound(self) -> TokenUsage:
+    def bound(self) -> TokenUsage:
         """What is spent, and what the calls need that are under way, also in the turns that it waits for."""
         here = sum(self._under_way.values(), self.known)
-        return sum((each.turn._bound for each in self.pays if each.turn is not None), here)
+        return sum((each.bound for each in self.pays), here)
 
-    def left(self) -> Budget | None:
-        """What a turn that this one waits for may spend; None: nothing is limited. Never less than nothing."""
+    def left(self, paid: TokenUsage = _NOTHING) -> Budget | None:
+        """What a turn that this one waits for may spend; None: nothing is limited. Never less than nothing.
+
+        `paid` is what was paid of it before, which it may have spent as well.
+        """
         limits = self._limits
         if limits is None:
             return None
-        prices = self._plan.capability.prices or _NO_PRICES
-        before, here = SessionUsageReport(self._plan.conversation.usage).total, self._bound
+        before, here = SessionUsageReport(self._plan.conversation.usage).total, self.bound
         cost = [
-            allowed - (prices.at_most(used)) / _PICO
+            allowed - (_at_most(used) - _at_most(paid)) / _PICO
             for allowed, used in ((limits.max_cost, here), (limits.session_max_cost, before + here))
             if allowed is not None
         ]
         tokens = [
-            allowed - used.total
+            allowed - used.total + paid.total
             for allowed, used in ((limits.max_tokens, here), (limits.session_max_tokens, before + here))
             if allowed is not None
         ]
@@ -194,6 +224,11 @@ class TurnBudget:
     def settled(self, key: str) -> None:
         """A call is over: what it has cost is known, or never will be."""
         self._under_way.pop(key, None)
+
+
+def _at_most(usage: TokenUsage) -> int:
+    """What it may have cost: what has no price of its own isn't free."""
+    return usage.picodollars + usage.unpriced_at_most
 
 
 def request_tokens(messages: Sequence[LlmMessage], request: LlmRequest | None = None) -> int:
@@ -229,11 +264,14 @@ def require_prices(budget: Budget | None, model: str, capability: ModelCapabilit
     """Raise `ConfigurationError` where a limit in dollars meets a model whose price isn't known."""
     if budget is None or (budget.max_cost is None and budget.session_max_cost is None):
         return
-    prices = capability.prices
-    if prices is None or prices.input is None or prices.output is None:
+    known, tier, where = capability.prices, capability.service_tier, ""
+    if known is not None and tier is not None:
+        known, where = known.tiers.get(tier), f" in the tier `{tier}`"
+    if known is None or known.input is None or known.output is None:
+        example = "{input = …, output = …}" if not where else f"{{tiers = {{{tier} = {{input = …, output = …}}}}}}"
         raise ConfigurationError(
-            f"nobody can hold `max_cost` with model `{model}`, whose price isn't known: say it in `lash.toml` "
-            f'(`[models."{model}"]`, `prices = {{input = …, output = …}}`, dollars for a million tokens), '
+            f"nobody can hold `max_cost` with model `{model}`, whose price{where} isn't known: say it in `lash.toml` "
+            f'(`[models."{model}"]`, `prices = {example}`, dollars for a million tokens), '
             "or bound tokens, with `max_tokens`"
         )
 
@@ -245,6 +283,11 @@ def charged(plan: TurnPlan, result: Any) -> Any:
         return result
     after = (plan.capability.prices or _NO_PRICES).charge(usage)
     return result if after == usage else evolve(result, usage=after)
+
+
+def rest(usage: TokenUsage, before: TokenUsage) -> TokenUsage:
+    """What is to be paid yet of a turn, of which a part was."""
+    return evolve(usage, **{each: max(0, getattr(usage, each) - getattr(before, each)) for each in _COUNTS})
 
 
 def spent(usage: TokenUsage, children: Iterable[ChildTokenUsage]) -> TokenUsage:

@@ -7,13 +7,16 @@ waits for it any more. So whatever dies or is cut, the turn that asked is charge
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 from attrs import evolve
 
-from lash_framework.budget import Payer
+from lash_framework.budget import Payer, rest
 from lash_framework.cut_calls import begun
 from lash_framework.direct_calls import DirectCalls, DirectPlace
 from lash_framework.turn_job import TurnJob
@@ -33,8 +36,21 @@ T = TypeVar("T", int, float)
 
 log = logging.getLogger("lash.turn")
 
-_CUT, _STORED = "cut", "stored"
+_CUT = "cut"
 _NOTHING = TokenUsage()
+
+
+@frozen(kw_only=True)
+class Charge:
+    """One record of what a turn has cost here: `before` is what was paid, here and by others, when it was opened.
+
+    `is_open`: somebody waits for the turn, or did when it was killed.
+    """
+
+    asked: RuntimeEffectEnvelope
+    command: DirectCommand
+    before: TokenUsage
+    is_open: bool
 
 
 @frozen
@@ -47,96 +63,113 @@ class ChildTurns:
 
     async def run(self, session: Session, turn_id: str, given: TurnInput | str) -> AssembledTurn:
         """Run a turn to its end, bounded by what is left, and have a record of what it has cost, once."""
-        budget, policy = self.directs.budget, session.policy
-        assert budget is not None  # tools run in a turn, which has one
-        payer = Payer(budget)
-        job = TurnJob(session._resident, self._bounded(given, policy), {"turn_id": turn_id}, payer)
-        found = None if self.place.is_over else self._charge(session.id, turn_id, policy.model)
-        if found is None:
-            return await job.run(None)
-        asked, command, before = found
-        if session._resident.lash.journalling is None:
-            before = _NOTHING  # what was cut isn't gone on with
-        self.directs.waited_for.add(asked.key)
-        budget.pays.append(payer)
+        given = self._bounded(given, session.policy, self._charge(session, turn_id).before)
+        if self.place.is_over:  # nobody waits for it
+            return await TurnJob(session._resident, given, {"turn_id": turn_id}).run(None)
+        key = session.id, turn_id
+        job = TurnJob(session._resident, given, {"turn_id": turn_id}, partial(self._paying, session))
+        self.directs.waited_for.append(key)
         try:
-            await self.directs.begin_charge(asked, command)
             turn = await job.run(None)
-            await self._settle(asked, command, before, payer, turn)
+        finally:
+            self.directs.waited_for.remove(key)
+        charge = self._charge(session, turn_id)
+        if charge.is_open:  # whoever waited was killed, and somebody else ended the turn
+            await self._settle(charge, LlmResponse(usage=rest(turn.usage, charge.before)))
+        return turn
+
+    def waits_for(self, session_id: str, turn_id: str) -> bool:
+        """Whether somebody waits for this turn in the turn that asks: then others in it may, too."""
+        return (session_id, turn_id) in self.directs.waited_for
+
+    @asynccontextmanager
+    async def _paying(self, session: Session, turn_id: str) -> AsyncIterator[Payer]:
+        """Around a turn while nobody else runs its session: who pays for it, as soon as it `begins`."""
+        budget, charge = self.directs.budget, self._charge(session, turn_id)
+        assert budget is not None  # tools run in a turn, which has one
+
+        async def begins(spent: TokenUsage) -> None:
+            nonlocal charge
+            if session._resident.lash.journalling is None:
+                charge = evolve(charge, before=_NOTHING)  # what was cut isn't gone on with
+            elif not charge.is_open:
+                charge = self._charge(session, turn_id, spent)
+            payer.before, payer.found = charge.before, spent
+            charge, is_new = evolve(charge, is_open=True), not charge.is_open
+            budget.pays.append(payer)
+            if is_new:
+                await self.directs.begin_charge(charge.asked, charge.command)
+
+        payer = Payer(budget, begins)
+        try:
+            yield payer
         except BaseException:
-            if payer in budget.pays:  # else it is settled, or can't be
+            if payer in budget.pays:  # else it didn't begin: what is open stays so, and says "at least"
                 try:
-                    await self._settle(asked, command, before, payer, job.committed)
+                    await self._close(charge, payer)
                 except Exception as error:  # the place has it; what ended the turn is said here
                     log.debug("what turn `%s` has cost wasn't recorded: %s", turn_id, error)
             raise
-        finally:
-            self.directs.waited_for.discard(asked.key)
-        return turn
+        if payer in budget.pays:
+            await self._close(charge, payer)
 
-    def _charge(
-        self, session_id: str, turn_id: str, model: str
-    ) -> tuple[RuntimeEffectEnvelope, DirectCommand, TokenUsage] | None:
-        """The effect that will say what the turn has cost, and what is charged of it already. None: somebody does that.
+    def _charge(self, session: Session, turn_id: str, spent: TokenUsage = _NOTHING) -> Charge:
+        """The record that is open, or would be the next one, where so much was `spent` of the turn until now.
 
-        There is one for each time that it was waited for and cut, and a last one. Who recorded it first, and with which
-        model, stays: another plugin may ask for the same turn after a crash.
+        There is one for each time that somebody here waited for it. Who opened it, and with which model, stays: another
+        plugin may ask for the same turn after a crash.
         """
-        before = _NOTHING
+        before, model, source = _NOTHING, session.policy.model, self.plugin_id
         for number in count():
-            provider_id, _, name = model.partition(":")
-            command = DirectCommand(provider_id, LlmRequest(model=name, messages=()), self.plugin_id)
-            id = f"turn:{session_id}:{turn_id}" + (f":{number}" if number else "")
-            asked = self.directs.charge_envelope(self.place, command, id)
-            if asked.key in self.directs.waited_for:
-                return None
+            id = f"turn:{session.id}:{turn_id}" + (f":{number}" if number else "")
+            asked = self.directs.charge_envelope(self.place, _command(model, source), id)
             known = self.directs.recorded(asked.key)
-            if known is None:
-                return asked, command, before
-            if isinstance(known.result, LlmResponse) or known.result.code == _STORED:
-                return None
-            if known.result.code != _CUT:  # whoever waited for it was killed
-                provider_id, _, name = known.model.partition(":")
-                command = DirectCommand(provider_id, LlmRequest(model=name, messages=()), known.source)
-                return self.directs.charge_envelope(self.place, command, id), command, before
-            before += known.result.usage or _NOTHING
+            is_open = known is not None and isinstance(known.result, LlmCallError) and known.result.code != _CUT
+            if known is not None and not is_open:
+                before += (known.before or _NOTHING) + (known.result.usage or _NOTHING)
+                continue
+            if known is not None:
+                model, source, others = known.model, known.source, known.before or _NOTHING
+            else:
+                others = evolve(rest(spent, before), at_least=False, unpriced=False, service_tier=None)
+            command = _command(model, source, None if others == _NOTHING else others)
+            asked = self.directs.charge_envelope(self.place, command, id)
+            return Charge(asked=asked, command=command, before=before + others, is_open=is_open)
         raise AssertionError("unreachable: numbers don't end")
 
-    async def _settle(
-        self,
-        asked: RuntimeEffectEnvelope,
-        command: DirectCommand,
-        before: TokenUsage,
-        payer: Payer,
-        turn: AssembledTurn | None,
-    ) -> None:
-        """Record what the turn has cost, or what is known of that if it was cut.
-
-        One that began before the turn that asks is a stored one, which was paid for before.
-        """
-        result: LlmCallError | LlmResponse
-        if turn is None:
-            spent = None if payer.turn is None else _rest(payer.spent, before)
-            result = LlmCallError(message="nobody waited for the turn's end", code=_CUT, usage=spent)
-        elif turn.usage == _NOTHING or turn.started_at_ms < self.directs.began_at_ms:
-            result = LlmCallError(message="the turn was paid for before", code=_STORED)
-        else:
-            result = LlmResponse(usage=_rest(turn.usage, before))
+    async def _close(self, charge: Charge, payer: Payer) -> None:
+        """Record what the turn has cost, or what is known of that if it was cut."""
         payer.waits.pays.remove(payer)  # from here on it counts as what is charged
+        if payer.ended is not None:
+            await self._settle(charge, LlmResponse(usage=rest(payer.ended.usage, charge.before)))
+        else:
+            spent, found = payer.spent, payer.found
+            nothing = payer.turn is None and not (spent.total or spent.picodollars or found.at_least)
+            error = LlmCallError(
+                message="nobody waited for the turn's end", code=_CUT, usage=None if nothing else spent
+            )
+            await self._settle(charge, error)
+
+    async def _settle(self, charge: Charge, result: LlmCallError | LlmResponse) -> None:
+        outcome = evolve(begun(charge.command), result=result)
         try:
             with anyio.CancelScope(shield=True):  # one write, without which it would be charged here and in no replay
-                await self.directs.charge(asked, command, evolve(begun(command), result=result))
+                await self.directs.charge(charge.asked, charge.command, outcome)
         except Exception as error:
+            if self.place.is_over:  # perhaps the turn is, too: then it said "at least"
+                log.info("what turn `%s` has cost came too late: %s", charge.asked.invocation.subject.effect_id, error)
+                return
             self.place.fault = self.place.fault or error
             raise
 
-    def _bounded(self, given: TurnInput | str, policy: SessionPolicy) -> TurnInput | str:
-        """The input with no more to spend than is left to the turn that waits; its own limits hold as well.
+    def _bounded(self, given: TurnInput | str, policy: SessionPolicy, before: TokenUsage = _NOTHING) -> TurnInput | str:
+        """The input with no more to spend than is left to the turn that waits, which paid some of it `before`.
 
-        What a turn may spend doesn't make it another question, so one that is stored is found all the same.
+        Its own limits hold as well. What a turn may spend doesn't make it another question, so one that is stored is
+        found all the same.
         """
         budget = self.directs.budget
-        left = None if budget is None else budget.left()
+        left = None if budget is None else budget.left(before)
         if left is None:
             return given
         asked = TurnInput.text(given) if isinstance(given, str) else given
@@ -152,10 +185,10 @@ class ChildTurns:
         return evolve(asked, context=evolve(asked.context, budget=left))
 
 
-def _rest(usage: TokenUsage, before: TokenUsage) -> TokenUsage:
-    """What is to be charged yet of a turn, of which a part was."""
-    counts = ("input", "output", "cache_read_input", "cache_write_input", "reasoning_output", "picodollars")
-    return evolve(usage, **{each: max(0, getattr(usage, each) - getattr(before, each)) for each in counts})
+def _command(model: str, source: str, before: TokenUsage | None = None) -> DirectCommand:
+    """What says whose usage it is; it asks nobody."""
+    provider_id, _, name = model.partition(":")
+    return DirectCommand(provider_id, LlmRequest(model=name, messages=()), source, before)
 
 
 def _least(one: T | None, other: T | None) -> T | None:

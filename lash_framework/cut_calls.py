@@ -51,7 +51,8 @@ def may_be_cut(rows: Sequence[JournalRow], *, died: bool) -> bool:
 def begun(command: DirectCommand) -> DirectOutcome:
     """What is known of a direct call that was begun: somebody may have paid for it."""
     error = LlmCallError(message="the call was begun, and has no outcome", usage=TokenUsage(at_least=True))
-    return DirectOutcome(error, command.usage_source, f"{command.provider_id}:{command.request.model}")
+    model = f"{command.provider_id}:{command.request.model}"
+    return DirectOutcome(error, command.usage_source, model, command.before)
 
 
 def asks_somebody(command: RuntimeEffectCommand) -> bool:

@@ -83,9 +83,8 @@ class DirectCalls:
         self._place: DirectPlace | None = None
         self.budget: TurnBudget | None = None
         self._known: dict[str, tuple[DirectCommand | None, DirectOutcome]] = {}
-        self.began_at_ms = 0
-        self.waited_for: set[str] = set()
-        """The keys of turns on other sessions that somebody waits for now, and will charge."""
+        self.waited_for: list[tuple[str, str]] = []
+        """The turns on other sessions that somebody waits for now: their sessions' ids, and theirs."""
 
     async def within(self, parent: RuntimeEffectEnvelope, live: Callable[[], Awaitable[T]]) -> T:
         """Run an effect that has hooks in it: they may ask meanwhile. No two of these overlap."""

@@ -73,10 +73,7 @@ class Answered:
 
 
 class ModelStep:
-    """Makes a turn's model calls, one after the other.
-
-    `unanswered` is what a reply has cost that the machine hasn't been given (yet): the turn may end before it is.
-    """
+    """Makes a turn's model calls, one after the other."""
 
     def __init__(
         self,
@@ -91,7 +88,11 @@ class ModelStep:
         self._hooks = hooks
         self._bind = contexts.bind
         self._around = contexts.around
-        self.unanswered = _NOTHING
+
+    @property
+    def unanswered(self) -> TokenUsage:
+        """What a reply has cost that the machine hasn't been given (yet): the turn may end before it is."""
+        return self._budget.unanswered
 
     async def ask(self, effect: LlmCall, scope: RuntimeScope) -> Answered:
         """Make the call, or take it from its record. What the user must mend (`ConfigurationError`) is raised."""
@@ -99,7 +100,7 @@ class ModelStep:
         asked = envelope(scope, LlmCallCommand(self._plan.provider_id, effect.request), str(effect.id))
         outcome = await self._hooks.recorded(asked, LlmCallOutcome, lambda: self._call(asked, effect))
         result, streamed, partial = outcome.result, outcome.text_streamed, outcome.partial_text or ""
-        self.unanswered = result.usage or _NOTHING
+        self._budget.unanswered = result.usage or _NOTHING
         shown = stream.reply()[0] if outcome.is_raw and stream.text_streamed else None
         stream.answered(streamed)
         hooks: tuple[HookRecord, ...] = (outcome.hooks,)
@@ -127,7 +128,7 @@ class ModelStep:
 
     def close(self) -> None:
         """The machine has the answer."""
-        self.unanswered = _NOTHING
+        self._budget.unanswered = _NOTHING
 
     # ---- the call ---------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """What plugins may do with sessions besides the turn that they are in: create, run, close them, and append to them.
 
-A session of a plugin's is one like any other. Nobody here waits for a session that runs a turn: two that wait for each
-other would wait for ever.
+A session of a plugin's is one like any other. Nobody here waits for a session that runs another turn than the one that
+is asked for: two that wait for each other would wait for ever.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class SessionLifecycle(SessionLifecycleService):
 
     async def start_turn(self, session_id: str, turn_id: str, input: TurnInput | str) -> AssembledTurn:
         session = self._kept.get(session_id) or await _stored(self._here, session_id)
-        if session._resident.line.locked() and session_id != self._here.id:  # which says itself what it waits for
+        waits = session_id == self._here.id  # which says itself what it waits for
+        waits = waits or (self._children is not None and self._children.waits_for(session_id, turn_id))
+        if session._resident.line.locked() and not waits:
             raise busy(session_id)
         if self._slot is not None:
             self._slot.give()

@@ -203,7 +203,7 @@ class TurnRun:
         if not self.plan.conversation.is_loaded:
             with anyio.CancelScope(shield=True):  # what the hooks remember is stored, so what they said must be, too
                 await self.plan.conversation.load()  # from here on it is needed; others needn't wait while it is read
-        self.started_at_ms = self.contexts.directs.began_at_ms = begun.started_at_ms
+        self.started_at_ms = begun.started_at_ms
         found = self._take(begun.hooks)
         if begun.hooks.failure is not None:
             self._fail_turn(self.machine, begun.hooks.failure)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    contextmanager,
+    nullcontext,
+)
+from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
 import anyio
@@ -35,7 +41,7 @@ from lash_hookspecs.errors import (
     TurnSuspended,
 )
 from lash_hookspecs.journal import TurnCommitted
-from lash_hookspecs.llm import GenerationOptions
+from lash_hookspecs.llm import GenerationOptions, TokenUsage
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sessions import AssembledTurn, TurnInput
 from lash_hookspecs.stores import OperationId, Receipt
@@ -47,6 +53,14 @@ if TYPE_CHECKING:
 __all__ = ["TurnJob", "TurnOptions", "watched"]
 
 log = logging.getLogger("lash.turn")
+
+
+Paying = Callable[[str], AbstractAsyncContextManager["Payer | None"]]
+"""Around a turn, by its id: who pays for it besides its own session."""
+
+
+def _nobody_pays(_: str) -> AbstractAsyncContextManager[None]:
+    return nullcontext()
 
 
 class TurnOptions(TypedDict, total=False):
@@ -72,7 +86,7 @@ class TurnJob:
     """One turn from its acceptance to its commit. `committed` is known before those are told who watch commits."""
 
     def __init__(
-        self, session: Resident, given: TurnInput | str, options: TurnOptions, payer: Payer | None = None
+        self, session: Resident, given: TurnInput | str, options: TurnOptions, paying: Paying = _nobody_pays
     ) -> None:
         check_arguments(options, TURN_WITH, where="session.run")
         turn_id, output, generation = options.get("turn_id"), options.get("output"), options.get("generation")
@@ -83,6 +97,7 @@ class TurnJob:
         self.gate = CancelGate()
         self.committed: AssembledTurn | None = None
         self._known = turn_id is not None
+        self._paying = paying
         wish = None
         if output is not None:
             from lash_framework.structured import output_wish
@@ -100,7 +115,7 @@ class TurnJob:
             budget = budget if context.budget is None else budget.over(context.budget)
             turn_input = evolve(turn_input, context=evolve(context, budget=budget))
         self._request = TurnRequest(
-            turn_id=self.turn_id, turn_input=turn_input, input_hash=input_hash(turn_input), wish=wish, payer=payer
+            turn_id=self.turn_id, turn_input=turn_input, input_hash=input_hash(turn_input), wish=wish
         )
         deadline_s = options.get("deadline_s")
         if deadline_s is not None and math.isnan(deadline_s):
@@ -159,12 +174,14 @@ class TurnJob:
                     break
                 with self._before_the_turn():
                     # Whatever was begun or accepted before comes first.
-                    await watched(*await run_begun(session, journalling, begun, None, CancelGate()))
+                    earlier = partial(run_begun, session, journalling, begun, None, CancelGate())
+                    await watched(*await self._paid(begun.item.turn_id or "", earlier))
         except (TurnCancelled, TurnSuspended, TurnBlocked):
             if accepted:
                 await journalling.take_back(session.id, self.turn_id)
             raise
-        return await run_begun(session, journalling, begun, request, self.gate, deadline=self._deadline, sink=sink)
+        own = partial(run_begun, session, journalling, begun, request, self.gate, deadline=self._deadline, sink=sink)
+        return await self._paid(self.turn_id, own)
 
     # ---- without one ------------------------------------------------------------------------------------------------
 
@@ -185,14 +202,24 @@ class TurnJob:
                 from lash_framework.forking import refuse_shared
 
                 await refuse_shared(session, self.turn_id, user_message_id(self.turn_id))
-            request = evolve(self._request, images=await self._images())
+            images = await self._images()
             scope = RuntimeScope(session_id=session.id, turn_id=self.turn_id)
             if isinstance(lash.effects, GuardedHost) and lash.effects.durable:
-                accepted_bytes(request, session.policy, session.composition)  # refuses what nobody could run again
+                # Refuses what nobody could run again.
+                accepted_bytes(evolve(self._request, images=images), session.policy, session.composition)
             controller = lash.effects.scoped(scope)
             if lash.tracer is not None:
                 controller = TracedController(controller, lash.tracer.around)
-            return await HeldTurn(session, request, self.gate, self._deadline).run(controller, sink, revision=revision)
+
+            async def run(*, payer: Payer | None) -> tuple[TurnRun, AssembledTurn]:
+                request = evolve(self._request, images=images, payer=payer)
+                if payer is not None:
+                    await payer.begins(TokenUsage())
+                return await HeldTurn(session, request, self.gate, self._deadline).run(
+                    controller, sink, revision=revision
+                )
+
+            return await self._paid(self.turn_id, run)
 
     async def _lock(self) -> AbstractContextManager[None]:
         session = self.session
@@ -203,6 +230,15 @@ class TurnJob:
         return held
 
     # ---- around the turn --------------------------------------------------------------------------------------------
+
+    async def _paid(
+        self, turn_id: str, run: Callable[..., Awaitable[tuple[TurnRun, AssembledTurn]]]
+    ) -> tuple[TurnRun, AssembledTurn]:
+        async with self._paying(turn_id) as payer:
+            run_and_turn = await run(payer=payer)
+            if payer is not None:
+                payer.ended = run_and_turn[1]
+        return run_and_turn
 
     async def _stood_in_line(self) -> anyio.Lock:
         """The session's line, held, so that no other turn of this process runs on it until it is released."""

@@ -39,6 +39,7 @@ from lash_hookspecs import (
     TokenUsage,
     tool,
 )
+from lash_hookspecs.models import ModelCapability, ModelPrices
 from lash_plugin_provider_scripted import Call, Reply, ScriptedProvider
 
 PRICES = 'models."test:model".prices={input = 10, output = 20}'
@@ -96,7 +97,7 @@ def test_a_call_is_judged_before_it_is_made(name: str) -> None:
 
 
 def test_the_numbers_are_told() -> None:
-    unsure = TokenUsage(input=1, picodollars=CENT, unpriced=True)
+    unsure = TokenUsage(input=1, unpriced=True, unpriced_at_most=CENT)
     found = judge(Budget(max_cost=0.02), TokenUsage(), unsure, Need(input=1, picodollars=2 * CENT))
     assert found == OverBudget(limit="max_cost", allowed=2 * CENT, spent=CENT, next=2 * CENT)
     assert told(found) == "`max_cost` is $0.02; $0.01 are spent, and the next call needs about $0.02"
@@ -228,6 +229,52 @@ async def test_a_call_is_charged_by_the_tier_that_answered(tier: str, cost: Cost
     assert isinstance(turn.outcome, Stopped)
     assert isinstance(turn.outcome.detail, OverBudget)
     assert turn.outcome.detail.spent == 4 * CENT
+
+
+TIERED = (
+    'models."test:model".prices={input = 10, output = 20, tiers = {fast = {input = 20, output = 40}}}'  # twice as much
+)
+
+
+async def test_an_unpriced_call_is_counted_behind_a_dear_one_also_in_later_turns(tmp_path: Path) -> None:
+    """Two calls at the usual price were what one in a dear tier had cost: the other one was free to every budget."""
+    url, budget = f"sqlite:///{tmp_path / 'a.db'}", Budget(session_max_cost=0.08)
+    for tier, is_stopped in (("fast", False), ("slow", False), (None, True)):
+        reply = Reply(text="Yes.", usage=evolve(SPENT, service_tier=tier))
+        async with agent([reply], store=url, settings=priced(TIERED)) as lash:
+            turn = await (await lash.session("s", budget=budget)).run("Hi")
+        assert isinstance(turn.outcome, Stopped) is is_stopped
+    assert isinstance(turn.outcome.detail, OverBudget)
+    assert turn.outcome.detail.spent == 8 * CENT
+
+
+class AsksFor(ScriptedProvider):
+    """A provider whose settings say in which tier its service should answer."""
+
+    tier: str
+
+    def capability(self, model: str) -> ModelCapability:
+        usual = ModelPrices(input=10, output=20, tiers={"fast": ModelPrices(input=20, output=40)})
+        return evolve(super().capability(model), prices=usual, service_tier=self.tier)
+
+
+async def test_a_call_in_a_dear_tier_is_judged_by_what_that_costs() -> None:
+    """It was taken for a usual one: it broke the budget that was to stop it."""
+    cap = GenerationOptions(output_token_cap=500)
+    for tier, most, is_stopped in (("fast", 0.015, True), ("fast", 0.03, False), ("flex", None, False)):
+        provider = AsksFor([Reply(text="Yes.", usage=evolve(SPENT, service_tier=tier))])
+        provider.tier = tier
+        async with agent(provider) as lash:
+            turn = await (await lash.session("s")).run("Hi", max_cost=most, generation=cap)
+        assert isinstance(turn.outcome, Stopped) is is_stopped
+
+
+async def test_nobody_can_hold_a_limit_in_dollars_in_a_tier_without_prices() -> None:
+    provider = AsksFor(["Yes."])
+    provider.tier = "flex"
+    async with agent(provider) as lash:
+        with pytest.raises(ConfigurationError, match=r"in the tier `flex` isn't known"):
+            await (await lash.session("s")).run("Hi", max_cost=1)
 
 
 # ---- budgets --------------------------------------------------------------------------------------------------------

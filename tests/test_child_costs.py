@@ -10,9 +10,9 @@ from typing import Any
 import anyio
 import pytest
 from agents import agent
+from child_kit import Stuck, helped, impatient, look, says, settings
 
 from lash_framework import Lash
-from lash_framework.settings import Settings, load_settings
 from lash_framework.testing import Crash, crash_at_every_effect
 from lash_hookspecs import (
     AssembledTurn,
@@ -30,24 +30,6 @@ from lash_hookspecs import (
     tool,
 )
 from lash_plugin_provider_scripted import Call, Reply
-
-PRICES = 'models."test:model".prices={input = 10, output = 20}'
-SPENT = TokenUsage(input=1000, output=500)
-"""What each call takes: two cents."""
-
-
-def settings(*sets: str) -> Settings:
-    return load_settings(env={}, sets=[PRICES, "plugins.disabled=hello", *sets])
-
-
-def says(request: LlmRequest) -> Reply:
-    """A parent delegates once; a child answers at once."""
-    words = "".join(getattr(block, "text", "") for each in request.messages for block in each.blocks)
-    if "Ask somebody." in words:
-        if not any(block.tag == "tool_result" for each in request.messages for block in each.blocks):
-            return Reply(tool_calls=[Call("delegate", {}, "d")], usage=SPENT)
-        return Reply(text="Somebody helped.", usage=SPENT)
-    return Reply(text="Helped.", usage=SPENT)
 
 
 def delegating(into: list[AssembledTurn], times: int = 1, given: TurnInput | str = "Help.") -> Any:
@@ -180,47 +162,18 @@ async def test_a_child_is_counted_once_whatever_dies_when() -> None:
 # ---- children that are cut, or run side by side ----------------------------------------------------------------------
 
 
-class Stuck:
-    """A child that looks around, and then gets no answer, until `free`; `asked` says that it waits for one."""
-
-    def __init__(self) -> None:
-        self.asked, self.free = anyio.Event(), anyio.Event()
-
-    async def says(self, request: LlmRequest) -> Reply:
-        words = "".join(getattr(block, "text", "") for each in request.messages for block in each.blocks)
-        if "Ask somebody." in words:
-            return says(request)
-        if not any(block.tag == "tool_result" for each in request.messages for block in each.blocks):
-            return Reply(tool_calls=[Call("look", {}, "l")], usage=SPENT)
-        self.asked.set()
-        await self.free.wait()
-        return Reply(text="Helped.", usage=SPENT)
-
-
-@tool(effect="pure")
-async def look() -> str:
-    """Look."""
-    return "nothing"
-
-
-def impatient(stuck: Stuck, attempts: int, then: bool) -> Any:
+def giving_up(stuck: Stuck, attempts: int, then: bool) -> Any:
     """Waits for a child until it is stuck, so many times, and `then` until it is over."""
 
     @tool(effect="idempotent")
     async def delegate(ctx: Any) -> str:
         """Ask somebody."""
-        await ctx.lifecycle.create_session(SessionCreateRequest(session_id="child"))
         for _ in range(attempts):
-            async with anyio.create_task_group() as group:
-                group.start_soon(ctx.lifecycle.start_turn, "child", "c", "Help.")
-                await stuck.asked.wait()
-                group.cancel_scope.cancel()
-            stuck.asked = anyio.Event()
+            await impatient(ctx, stuck)
         if not then:
             return "Nobody helps."
         stuck.free.set()
-        turn: AssembledTurn = await ctx.lifecycle.start_turn("child", "c", "Help.")
-        return turn.text
+        return await helped(ctx)
 
     return delegate
 
@@ -241,7 +194,7 @@ async def test_what_a_child_has_cost_that_was_cut_is_charged(
 ) -> None:
     """Nothing of it was: who gave up on a child, or ran into a time limit, had it for free."""
     stuck, how = Stuck(), "durability.keep_journal_h=1" if durable else "durability.effects=inline"
-    tools: Sequence[Any] = [impatient(stuck, attempts, then), look]
+    tools: Sequence[Any] = [giving_up(stuck, attempts, then), look]
     async with agent(stuck.says, store=f"sqlite:///{tmp_path / 'a.db'}", tools=tools, settings=settings(how)) as lash:
         turn = await (await lash.session("s")).run("Ask somebody.", turn_id="t")
         if durable:

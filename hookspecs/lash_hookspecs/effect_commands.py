@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Union
 
 from lash_hookspecs.checkpoints import CheckpointKind
-from lash_hookspecs.llm import LlmRequest
+from lash_hookspecs.llm import LlmRequest, TokenUsage
 from lash_hookspecs.processes import ProcessOperation
 from lash_hookspecs.tools import PreparedToolCall
 from lash_hookspecs.values import frozen
@@ -90,13 +90,17 @@ class AssistantResponseCommand:
 
 @frozen
 class DirectCommand:
-    """Ask a model outside the turn's conversation; its usage counts under `usage_source`."""
+    """Ask a model outside the turn's conversation; its usage counts under `usage_source`.
+
+    Without messages nobody is asked: it says what a turn on another session has cost; others had paid `before` of it.
+    """
 
     tag: ClassVar[str] = "direct"
     kind: ClassVar[RuntimeEffectKind] = RuntimeEffectKind.DIRECT
     provider_id: str
     request: LlmRequest
     usage_source: str
+    before: TokenUsage | None = None
 
 
 @frozen

@@ -171,7 +171,7 @@ class AssistantResponseOutcome:
 class DirectOutcome:
     """The answer, or why there is none, and whose usage it is, of which model (`provider:name`).
 
-    The intent of such a call holds one, too: what is known of it while it is under way.
+    The intent of such a call holds one, too: what is known of it while it is under way. `before` is the command's.
     """
 
     tag: ClassVar[str] = "direct"
@@ -179,6 +179,7 @@ class DirectOutcome:
     result: LlmResponse | LlmCallError
     source: str = ""
     model: str = ""
+    before: TokenUsage | None = None
 
 
 @frozen

@@ -65,8 +65,9 @@ class TokenUsage:
 
     `reasoning_output` is a part of `output`. `at_least` says that some call's usage is unknown, so the true figure
     may be higher. Providers count tokens; the runtime adds the money, in millionths of a millionth of a US dollar, so
-    that sums are exact. `unpriced`: some of these tokens have no known price. `service_tier` is what answered, in
-    the service's word, where that isn't charged as usual (`flex`, `fast`) and isn't charged yet, or has no known price.
+    that sums are exact. `unpriced`: some of these tokens have no known price; `unpriced_at_most` is what they may
+    have cost, for budgets. `service_tier` is what answered, in the service's word, where that isn't charged as usual
+    (`flex`, `fast`) and isn't charged yet, or has no known price.
     """
 
     input: int = _count()
@@ -77,6 +78,7 @@ class TokenUsage:
     at_least: bool = False
     picodollars: int = _count()
     unpriced: bool = False
+    unpriced_at_most: int = _count()
     service_tier: str | None = None
 
     @property
@@ -104,6 +106,7 @@ class TokenUsage:
             at_least=self.at_least or other.at_least,
             picodollars=self.picodollars + other.picodollars,
             unpriced=self.unpriced or other.unpriced,
+            unpriced_at_most=self.unpriced_at_most + other.unpriced_at_most,
             service_tier=_both(self.service_tier, other.service_tier),
         )
 

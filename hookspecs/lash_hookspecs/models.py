@@ -46,7 +46,12 @@ def _of(price: float | None, tokens: int) -> int | None:
     """What the tokens cost, in picodollars; None if that isn't known."""
     if price is None:
         return None if tokens else 0
-    return round(price * _MICRO) * tokens
+    return _per_token(price) * tokens
+
+
+def _per_token(price: float | None) -> int:
+    """In picodollars."""
+    return round((price or 0) * _MICRO)
 
 
 @frozen(kw_only=True)
@@ -56,7 +61,7 @@ class ModelPrices:
     `cache_read` and `cache_write` are what input costs that is read from a cache, or written to one. A call with more
     than `long_above` tokens of input is charged at the prices of `long`. `tiers` are those of calls that the service
     says to have answered otherwise than usual (`TokenUsage.service_tier`), by its word for that. `as_of` is the day on
-    which the vendor's page said so (`2026-11-26`).
+    which the vendor's page said so (`2026-11-26`); `source` is who says that it did, where that was read elsewhere.
     """
 
     input: float | None = field(default=None, validator=_price)
@@ -64,6 +69,7 @@ class ModelPrices:
     cache_read: float | None = field(default=None, validator=_price)
     cache_write: float | None = field(default=None, validator=_price)
     as_of: str = field(default="", validator=checks.text)
+    source: str = field(default="", validator=checks.text)
     long_above: int | None = field(default=None, validator=checks.optional_positive)
     long: ModelPrices | None = None
     tiers: Mapping[str, ModelPrices] = field(factory=dict)
@@ -72,42 +78,54 @@ class ModelPrices:
         """One call's usage with what it costs. Tokens of a bucket without a price make it "at least".
 
         So do those of which the provider has said itself that they are `unpriced` here, and all of a tier's without
-        prices, of which nothing is known: it may be dearer or cheaper than usual.
+        prices, of which nothing is known: it may be dearer or cheaper than usual. What they may have cost is taken from
+        the dearest prices that are known.
         """
         if usage.service_tier:
             tier = self.tiers.get(usage.service_tier)
-            if tier is None:
-                return evolve(usage, picodollars=0, unpriced=usage.unpriced or usage.total > 0)
-            return tier.charge(evolve(usage, service_tier=None))
-        if self.long is not None and self.long_above is not None and usage.input_total > self.long_above:
-            return self.long.charge(usage)
-        pieces = self._pieces(usage)
-        known = [each for each in pieces if each is not None]
-        return evolve(usage, picodollars=sum(known), unpriced=usage.unpriced or len(known) < len(pieces))
+            if tier is not None:
+                return tier.charge(evolve(usage, service_tier=None))
+            most = max(each._at_most(usage) for each in (self, *self.tiers.values()))
+            unpriced = usage.unpriced or usage.total > 0
+            return evolve(usage, picodollars=0, unpriced=unpriced, unpriced_at_most=most)
+        pieces = (self.long or self)._pieces(usage) if self._is_long(usage.input_total) else self._pieces(usage)
+        paid = sum(each for each in pieces if each is not None)
+        unpriced = usage.unpriced or None in pieces
+        most = max(0, self._at_most(usage) - paid) if unpriced else 0
+        return evolve(usage, picodollars=paid, unpriced=unpriced, unpriced_at_most=most)
 
-    def most(self, input: int, output: int) -> int:
-        """The most that a call of so many tokens may cost, in picodollars, whatever buckets its input ends up in."""
-        if self.long is not None and self.long_above is not None and input > self.long_above:
-            return max(self.long.most(input, output), self._usual(input, output))  # which may have no price
-        return self._usual(input, output)
+    def most(self, input: int, output: int, tier: str | None = None) -> int:
+        """The most that a call of so many tokens may cost, in picodollars, whatever buckets its input ends up in.
 
-    def _usual(self, input: int, output: int) -> int:
-        return self._dearest_input() * input + round((self.output or 0) * _MICRO) * output
-
-    def at_most(self, usage: TokenUsage) -> int:
-        """What usage that was charged may have cost, in picodollars: what it read without a price, at the dearest one.
-
-        It may be that of several calls.
+        It asks for a `tier`, which needn't be what answers it.
         """
-        if not usage.unpriced:
-            return usage.picodollars
-        paid = usage.picodollars
-        if usage.service_tier or self.long is not None:  # either may have no price: at least what is usual
-            paid = max(paid, sum(each or 0 for each in self._pieces(usage)))
-        unknown = usage.cache_read_input if self.cache_read is None else 0
-        unknown += usage.cache_write_input if self.cache_write is None else 0
-        dearest = max(self._dearest_input(), 0 if self.long is None else self.long._dearest_input())
-        return paid + dearest * unknown
+        prices = [self] if tier is None else [self, self.tiers.get(tier, self)]
+        return max(each._most(input, output) for each in prices)
+
+    def _most(self, input: int, output: int) -> int:
+        usual = self._dearest_input() * input + _per_token(self.output) * output
+        if self.long is None or not self._is_long(input):
+            return usual
+        return max(self.long._most(input, output), usual)  # which may have no price
+
+    def _at_most(self, usage: TokenUsage) -> int:
+        """What a call may have cost: a bucket without a price costs as much as the dearest one of input."""
+        dearest = self._dearest_input()
+        usual = sum(
+            tokens * (dearest if price is None else _per_token(price))
+            for price, tokens in (
+                (self.input, usage.input),
+                (self.cache_read, usage.cache_read_input),
+                (self.cache_write, usage.cache_write_input),
+            )
+        )
+        usual += _per_token(self.output) * usage.output
+        if self.long is None or not self._is_long(usage.input_total):
+            return usual
+        return max(self.long._at_most(usage), usual)
+
+    def _is_long(self, input: int) -> bool:
+        return self.long is not None and self.long_above is not None and input > self.long_above
 
     def _pieces(self, usage: TokenUsage) -> tuple[int | None, ...]:
         return (
@@ -119,7 +137,7 @@ class ModelPrices:
 
     def _dearest_input(self) -> int:
         known = [each for each in (self.input, self.cache_read, self.cache_write) if each is not None]
-        return round(max(known, default=0) * _MICRO)
+        return _per_token(max(known, default=0))
 
 
 @frozen(kw_only=True)
@@ -137,7 +155,8 @@ class ModelCapability:
     `reasoning_required`: nothing does.
 
     `endpoint` names the service that answers, a URL without secrets say: opaque state of an answer goes back only to
-    the endpoint that it came from. It is the provider's to say, and no setting.
+    the endpoint that it came from. `service_tier` is what each call asks for, in the service's word, where that isn't
+    the usual tier. Both are the provider's to say, and no settings.
     """
 
     context_window: int | None = field(default=None, validator=checks.optional_positive)
@@ -159,6 +178,7 @@ class ModelCapability:
     cache_dialect: str | None = None
     prices: ModelPrices | None = None
     endpoint: str = ""
+    service_tier: str | None = None
 
     def over(self, base: ModelCapability) -> ModelCapability:
         """This, with `base` filling in what it doesn't know. Prices are taken as a whole."""

@@ -243,6 +243,7 @@ def intent_hash(commit: RuntimeCommit) -> str:
             each.usage.at_least,
             str(each.usage.picodollars),
             each.usage.unpriced,
+            str(each.usage.unpriced_at_most),
         ]
         for each in commit.usage
     ]

@@ -55,7 +55,24 @@ def test_a_tier_without_prices_stays_unknown_and_is_taken_for_the_usual_one_at_l
     assert TIERS.charge(fast) == fast
     both = fast + TIERS.charge(TokenUsage(input=10, output=2, service_tier="flex"))
     assert (both.picodollars, both.service_tier, both.unpriced) == (20_000_000, "fast", True)
-    assert TIERS.at_most(both) == 80_000_000
+    assert both.unpriced_at_most == TIERS.most(10, 2)
+
+
+def test_a_call_without_a_price_isnt_hidden_behind_a_dear_one() -> None:
+    """What a sum may have cost was guessed from the sum: two calls at the usual price, one of them for free."""
+    prices = evolve(TIERS, tiers={"fast": ModelPrices(input=4, output=20)})
+    calls = [prices.charge(TokenUsage(input=1000, service_tier=tier)) for tier in ("fast", "slow", None)]
+    total = sum(calls, TokenUsage())
+    assert (total.picodollars, total.unpriced) == (4_000_000_000 + 2_000_000_000, True)
+    assert total.unpriced_at_most == 4_000_000_000  # the dearest that is known
+
+
+def test_a_call_that_asks_for_a_tier_may_cost_what_that_costs() -> None:
+    """It was judged at the usual price: a budget was broken by the first call."""
+    prices = evolve(TIERS, tiers={"fast": ModelPrices(input=4, output=20), "flex": ModelPrices(input=1, output=5)})
+    usual = prices.most(10, 2)
+    assert prices.most(10, 2, "fast") == 2 * usual
+    assert prices.most(10, 2, "flex") == prices.most(10, 2, "unheard-of") == usual  # it may be answered as usual
 
 
 def test_sums_do_not_drift() -> None:
@@ -78,15 +95,16 @@ def test_a_long_request_without_a_price_is_taken_for_a_usual_one() -> None:
     """A budget in dollars held no such request: it was taken to be free."""
     prices = ModelPrices(input=2, output=8, long=ModelPrices(), long_above=1000)
     assert prices.most(2000, 10) == 2000 * 2_000_000 + 10 * 8_000_000
-    assert prices.at_most(TokenUsage(input=2000, output=10, unpriced=True)) == prices.most(2000, 10)
+    assert prices.charge(TokenUsage(input=2000, output=10)).unpriced_at_most == prices.most(2000, 10)
 
 
 def test_what_was_read_without_a_price_cost_the_dearest_at_most() -> None:
     prices = ModelPrices(input=2, output=10, cache_read=0.5, long_above=100, long=ModelPrices(input=4, output=20))
     usage = prices.charge(TokenUsage(input=1, cache_read_input=2, cache_write_input=3, output=1))
     assert (usage.picodollars, usage.unpriced) == (13_000_000, True)
-    assert prices.at_most(usage) == 13_000_000 + 3 * 4_000_000
-    assert prices.at_most(evolve(usage, unpriced=False)) == 13_000_000  # its provider knew what it cost
+    assert usage.unpriced_at_most == 3 * 2_000_000
+    long = prices.charge(TokenUsage(input=101, cache_write_input=3))
+    assert (long.picodollars, long.unpriced_at_most) == (101 * 4_000_000, 3 * 4_000_000)
 
 
 def test_the_most_is_what_the_dearest_bucket_costs() -> None:

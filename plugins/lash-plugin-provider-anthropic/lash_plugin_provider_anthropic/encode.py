@@ -28,6 +28,7 @@ from lash_plugin_provider_anthropic.blocks import CHECKS, BlockEncoder, Encoded
 from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS, BUDGET, OFF
 from lash_plugin_provider_anthropic.options import options, receipt, require_forcible
 from lash_plugin_provider_anthropic.settings import AnthropicSettings
+from lash_plugin_provider_anthropic.stale import is_amid_calls
 from lash_plugin_provider_anthropic.stretches import Stretch, glue, joined, marked
 from lash_provider_kit.request_parts import Toolsets, is_lasting, taken
 from lash_provider_kit.wire_json import dumps
@@ -78,9 +79,10 @@ class RequestEncoder:
         """The body of `request`."""
         return b"".join(self.pieces(request))
 
-    def receipt(self, request: LlmRequest) -> Mapping[str, str]:
-        """What becomes of each option that `request` asks for."""
-        return receipt(request, self._model(request.model).can)
+    def receipt(self, request: LlmRequest, stale: int = 0) -> Mapping[str, str]:
+        """What becomes of each option that `request` asks for, sent without the thinking of its first messages."""
+        can = self._model(request.model).can
+        return receipt(_sent(request, stale, can), can)
 
     def pieces(self, request: LlmRequest, stale: int = 0) -> tuple[bytes, ...]:
         """The body of `request`, in pieces: nearly all of a long conversation's is one that an earlier request made.
@@ -89,8 +91,7 @@ class RequestEncoder:
         """
         one = self._model(request.model)
         system, stretches = one.conversation(request, stale)
-        if stale == len(request.messages) and one.can.reasoning_encoding == BUDGET:
-            request = evolve(request, model_variant=OFF)  # these models don't think on amid calls without it
+        request = _sent(request, stale, one.can)
         tools = self._tools(request.tools)
         marker = self._marker
         used = sum(map(bool, (marker and system, marker and tools, "cache_control" in self._body)))
@@ -226,6 +227,15 @@ class _OneModel:
                 if keep and is_lasting(message):
                     message.memo[key] = made
             yield made
+
+
+def _sent(request: LlmRequest, stale: int, can: ModelCapability) -> LlmRequest:
+    """The request as it is sent: whoever thinks by a budget doesn't think on amid calls that began without."""
+    if not stale or can.reasoning_encoding != BUDGET:
+        return request
+    if stale >= len(request.messages) or is_amid_calls(request.messages, stale):
+        return evolve(request, model_variant=OFF)
+    return request
 
 
 def _tool(tool: LlmToolSpec) -> bytes:

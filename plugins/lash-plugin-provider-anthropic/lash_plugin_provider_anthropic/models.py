@@ -1,8 +1,8 @@
 """Anthropic's models as data: sizes, how they are told to think, and prices, each by its exact name.
 
 Compared with the vendor's pages on models, thinking and prices, as far as public collections had them on the day of
-the table. A cache's writes are priced at five minutes, its default; an hour costs 1.6 times as much, and its price is
-told as unknown (`usage`).
+the table; each price names the collection (`tests/vendors` compares). A cache's writes are priced at five minutes, its
+default; an hour costs 1.6 times as much (`for_an_hour`), and is told as unknown where nobody asked for it (`usage`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from attrs import evolve
 
 from lash_hookspecs.models import ModelCapability, ModelPrices, ModelTable
 
-__all__ = ["ADAPTIVE", "ANTHROPIC_MODELS", "BUDGET", "BUDGETS", "NO_REASONING", "OFF"]
+__all__ = ["ADAPTIVE", "ANTHROPIC_MODELS", "BUDGET", "BUDGETS", "NO_REASONING", "OFF", "for_an_hour"]
 
 ADAPTIVE, BUDGET, NO_REASONING = "adaptive", "budget", "none"
 """The values of `reasoning_encoding`: an effort, a budget of tokens, nothing. Unknown is taken for the first."""
@@ -20,6 +20,7 @@ BUDGETS = {"low": 2048, "medium": 8192, "high": 16384}
 """What an effort means in tokens, where that is how it is told and nothing else is said."""
 
 _DAY = "2026-11-26"
+_COLLECTION = "pydantic/genai-prices"
 _ALL = ("low", "medium", "high", "xhigh", "max")
 _CURRENT = ModelCapability(
     context_window=1_000_000,
@@ -77,7 +78,7 @@ _LONG_ABOVE = {"claude-haiku-5-5": 100_000}
 
 def _prices(name: str, row: tuple[float, float | None, float | None, float]) -> ModelPrices:
     read, cached, written, output = row
-    base = ModelPrices(input=read, cache_read=cached, cache_write=written, output=output, as_of=_DAY)
+    base = _rates(read, cached, written, output)
     if name in _TWICE_WHEN_FAST:
         return evolve(base, tiers={"fast": _of_all(2, row)})
     if name not in _LONG_ABOVE:
@@ -86,8 +87,21 @@ def _prices(name: str, row: tuple[float, float | None, float | None, float]) -> 
 
 
 def _of_all(times: int, row: tuple[float, float | None, float | None, float]) -> ModelPrices:
-    dear = [None if each is None else round(each * times, 6) for each in row]
-    return ModelPrices(input=dear[0], cache_read=dear[1], cache_write=dear[2], output=dear[3], as_of=_DAY)
+    return _rates(*(None if each is None else round(each * times, 6) for each in row))
+
+
+def _rates(*row: float | None) -> ModelPrices:
+    read, cached, written, output = row
+    return ModelPrices(
+        input=read, cache_read=cached, cache_write=written, output=output, as_of=_DAY, source=_COLLECTION
+    )
+
+
+def for_an_hour(prices: ModelPrices) -> ModelPrices:
+    """The same where what is cached is kept for an hour."""
+    written = None if prices.cache_write is None else round(prices.cache_write * 1.6, 6)
+    tiers = {name: for_an_hour(each) for name, each in prices.tiers.items()}
+    return evolve(prices, cache_write=written, long=prices.long and for_an_hour(prices.long), tiers=tiers)
 
 
 ANTHROPIC_MODELS = ModelTable(

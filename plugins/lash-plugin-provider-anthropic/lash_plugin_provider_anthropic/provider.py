@@ -16,12 +16,13 @@ from lash_hookspecs.llm import LlmCallError, LlmEventSender, LlmRequest, LlmResp
 from lash_hookspecs.models import ModelCapability
 from lash_plugin_provider_anthropic.decode import MessageDecoder
 from lash_plugin_provider_anthropic.encode import RequestEncoder
-from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS
+from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS, for_an_hour
 from lash_plugin_provider_anthropic.settings import DEFAULT_BASE_URL, AnthropicSettings
 from lash_plugin_provider_anthropic.stale import StaleThinking, is_stale, recovered, refused_again
 from lash_provider_kit.opening import CallGate, headers_of, service_of
 from lash_provider_kit.reader import Limits
 from lash_provider_kit.redact import checked_url, with_path, without_query
+from lash_provider_kit.token_counts import tier_of
 
 if TYPE_CHECKING:
     import httpx
@@ -57,6 +58,7 @@ class AnthropicProvider:
         limits: Limits = Limits(),
     ) -> None:
         self._models = models
+        self._tier = tier_of(settings.extra_body.get("speed"))  # how a `service_tier` is priced is agreed upon apart
         base_url = checked_url(settings.base_url, f"provider.{provider_id}.base_url")
         if owned := [name for name in _OWN_FIELDS if name in settings.extra_body]:
             raise ConfigurationError(f"`provider.{provider_id}.extra_body` can't set `{owned[0]}`: each request does")
@@ -73,7 +75,8 @@ class AnthropicProvider:
         self._endpoint = without_query(base_url)  # some gateways want their key in the query
         self._encoder = RequestEncoder(settings, provider_id=provider_id, endpoint=self._endpoint, models=models)
         self._stale = StaleThinking()
-        self._new_decoder = partial(MessageDecoder, cached_for_an_hour=settings.cache == "long")
+        self._is_for_an_hour = settings.cache == "long"
+        self._new_decoder = partial(MessageDecoder, cached_for_an_hour=self._is_for_an_hour)
         # Most gateways' documentation gives a base URL that has the version in it.
         path = "/messages" if self._endpoint.rstrip("/").endswith("/v1") else "/v1/messages"
         own = {
@@ -103,8 +106,11 @@ class AnthropicProvider:
         known = ANTHROPIC_MODELS.capability(model)
         if not self._is_anthropic:
             known = evolve(known, prices=None)
+        elif self._is_for_an_hour and known.prices is not None:
+            known = evolve(known, prices=for_an_hour(known.prices))
         said = self._models.get(model)
-        return evolve(known if said is None else said.over(known), endpoint=self._endpoint)
+        known = known if said is None else said.over(known)
+        return evolve(known, endpoint=self._endpoint, service_tier=self._tier)
 
     async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
         """Ask, always streaming.
@@ -112,14 +118,16 @@ class AnthropicProvider:
         Raises `LlmCallFailed`, or `ConfigurationError` where a key, or the permission for live calls, is missing.
         """
         self._gate.check()
-        pieces = self._encoder.pieces(request, self._stale.until(request))
+        stale = self._stale.until(request)
+        pieces = self._encoder.pieces(request, stale)
         refused: LlmCallError | None = None
         try:
             answer = await self._service.call(pieces, self._new_decoder, send)
         except LlmCallFailed as failed:
             if not is_stale(failed.error) or failed.error.failed_attempts:
                 raise
-            bare = self._encoder.pieces(request, len(request.messages))
+            stale = len(request.messages)
+            bare = self._encoder.pieces(request, stale)
             if b"".join(bare) == b"".join(pieces):
                 raise  # there was nothing to leave out
             refused = failed.error
@@ -129,7 +137,7 @@ class AnthropicProvider:
             except LlmCallFailed as failed:
                 raise refused_again(failed, refused) from None
             self._stale.found(request)  # now that it helped: the refusal may have been about something else
-        told = self._encoder.receipt(request)
+        told = self._encoder.receipt(request, stale)
         return evolve(answer, generation_receipt=told) if told else answer
 
     async def aclose(self) -> None:

@@ -8,6 +8,7 @@ nothing, and remembered as long as the process lives.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from attrs import evolve
 
@@ -21,11 +22,19 @@ from lash_hookspecs.llm import (
     LlmResponse,
     ProviderFailureKind,
 )
+from lash_hookspecs.llm_messages import LlmMessage, LlmRole, ReasoningBlock, ToolCallBlock
 
-__all__ = ["STALE", "StaleThinking", "is_stale", "recovered", "refused_again"]
+__all__ = ["STALE", "StaleThinking", "is_amid_calls", "is_stale", "recovered", "refused_again"]
 
 STALE = "stale_thinking"
-_SAID = re.compile(r"signature.*thinking|thinking.*(signature|block)|expected `?(redacted_)?thinking", re.IGNORECASE)
+_SAID = re.compile(
+    r"invalid `?signature`? in `?thinking`? block"
+    r"|`?thinking`? or `?redacted_thinking`? blocks in the latest assistant message cannot be modified"
+    r"|the blocks must match the parameters during the original request"
+    r"|expected `?thinking`? or `?redacted_thinking`?, but found",
+    re.IGNORECASE,
+)
+"""Many other refusals speak of thinking, blocks and signatures as well."""
 _MOST = 1024
 _MESSAGE_CHARS = 512
 
@@ -58,6 +67,23 @@ class StaleThinking:
             if len(self._until) >= _MOST:
                 del self._until[next(iter(self._until))]
             self._until[request.scope.session_id, request.model] = len(request.messages)
+
+
+def is_amid_calls(messages: Sequence[LlmMessage], stale: int) -> bool:
+    """Whether the calls that the conversation ends with began without thinking: left out, or switched off then.
+
+    The service counts all calls and results at the end as one answer, which begins with thinking, or does without.
+    """
+    first: int | None = None
+    for place in range(len(messages) - 1, -1, -1):
+        message = messages[place]
+        if message.role is LlmRole.ASSISTANT:
+            if not any(isinstance(each, ToolCallBlock) for each in message.blocks):
+                break
+            first = place
+    if first is None:
+        return False
+    return first < stale or not isinstance(messages[first].blocks[0], ReasoningBlock)
 
 
 def recovered(answer: LlmResponse, first: LlmCallError) -> LlmResponse:

@@ -55,7 +55,7 @@ class UsageMeter:
             cache_read_input=counts["cache_read_input"],
             cache_write_input=counts["cache_write_input"],
             reasoning_output=min(counts["reasoning_output"], counts["output"]),
-            unpriced=counts["cache_write_input"] > 0 and self._is_for_an_hour(),
+            unpriced=counts["cache_write_input"] > 0 and self._is_for_an_hour() and not self._for_an_hour,
             service_tier=self._tier(),
         )
 

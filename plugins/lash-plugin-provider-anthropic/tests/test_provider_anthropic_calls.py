@@ -27,7 +27,15 @@ from lash_hookspecs.llm import (
     StreamDelta,
     TokenUsage,
 )
-from lash_hookspecs.llm_messages import LlmMessage, LlmRole, ReasoningBlock, TextBlock, llm_text
+from lash_hookspecs.llm_messages import (
+    LlmMessage,
+    LlmRole,
+    ReasoningBlock,
+    TextBlock,
+    ToolCallBlock,
+    ToolResultBlock,
+    llm_text,
+)
 from lash_hookspecs.messages import ProviderReasoningMeta
 from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.testing.provider import Ends, Fails, Fault, Said, Text, Used
@@ -290,6 +298,24 @@ def test_discovery_imports_nothing_heavy() -> None:
     assert done.stdout.split() == ["[]", "[]"]
 
 
+def test_what_is_cached_for_an_hour_has_its_price_where_the_settings_ask_for_that() -> None:
+    """It was told as unknown, and a budget took it for five minutes: a call could cost more than it was judged by."""
+    short, long = (
+        AnthropicProvider(AnthropicSettings(api_key=KEY, cache=each), live_calls_allowed=False)
+        for each in ("short", "long")
+    )
+    usual, dear = (each.capability("claude-opus-5-5").prices for each in (short, long))
+    assert usual is not None
+    assert dear is not None
+    assert usual.input is not None
+    assert (usual.cache_write, dear.cache_write) == (1.25 * usual.input, 2 * usual.input)
+    assert dear.tiers["fast"].cache_write == 4 * usual.input
+    assert dear.most(1000, 0) == 1.6 * usual.most(1000, 0)
+    said = ModelCapability(prices=usual)
+    own = AnthropicProvider(AnthropicSettings(api_key=KEY, cache="long"), models={"claude-opus-5-5": said})
+    assert own.capability("claude-opus-5-5").prices == usual  # who says prices says what he pays
+
+
 # ---- thinking that the service doesn't take back ---------------------------------------------------------------------
 
 
@@ -322,6 +348,8 @@ NEXT = (*HISTORY, thinking("two"), user("c"))
         "messages.1.content.0: Invalid `signature` in `thinking` block",
         "messages.1.content.0: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot be "
         "modified. These blocks must remain as they were in the original response.",
+        "messages.3.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`. When "
+        "`thinking` is enabled, a final `assistant` message must start with a thinking block.",
         "messages.1.content.0: When providing `thinking` or `redacted_thinking` blocks, the blocks must match the "
         "parameters during the original request.",
     ],
@@ -346,7 +374,10 @@ async def test_a_conversation_goes_on_without_thinking_that_is_refused(said: str
     ("messages", "answers", "code"),
     [
         pytest.param(
-            (user("a"),), [not_taken("a `thinking` block")], "invalid_request_error", id="nothing to leave out"
+            (user("a"),),
+            [not_taken("Invalid `signature` in `thinking` block")],
+            "invalid_request_error",
+            id="nothing to leave out",
         ),
         pytest.param(HISTORY, [not_taken("max_tokens is too large")], "invalid_request_error", id="something else"),
         pytest.param(
@@ -371,3 +402,61 @@ async def test_a_model_that_thinks_by_budget_stops_thinking_where_its_thinking_i
         await Caller(server.origin).ask(request)
         kinds = [each.json["thinking"]["type"] for each in server.requests]
     assert kinds == ["enabled", "disabled"]
+
+
+CALL = (
+    LlmMessage(LlmRole.ASSISTANT, (ToolCallBlock(call_id="c", tool_name="now", input_json="{}"),)),
+    LlmMessage(LlmRole.USER, (ToolResultBlock(call_id="c", tool_name="now", content="noon"),)),
+)
+NOTE = llm_text(LlmRole.SYSTEM, "It is getting late.")
+
+
+async def test_such_a_model_thinks_again_only_when_its_calls_are_over() -> None:
+    """Each round of tools was refused once more: its calls had no thinking before them, which was switched on again."""
+    rounds = [HISTORY, (*HISTORY, *CALL), (*HISTORY, *CALL, *CALL, NOTE)]
+    later = (*rounds[-1], llm_text(LlmRole.ASSISTANT, "It is noon."), user("c"))
+    thought = LlmMessage(LlmRole.ASSISTANT, (*thinking("three").blocks, *CALL[0].blocks))
+    rounds += [later, (*later, thought, CALL[1]), (*later, thought, CALL[1], *CALL)]
+    with WireServer(not_taken("Invalid `signature` in `thinking` block"), *[hello()] * len(rounds)) as server:
+        caller = Caller(server.origin)
+        for messages in rounds:
+            request = LlmRequest(model="claude-opus-4-5", messages=messages, model_variant="low", scope=SCOPE)
+            await caller.provider.complete(request, caller._send)
+        await caller.provider.aclose()
+        kinds = [each.json["thinking"]["type"] for each in server.requests]
+    assert kinds == ["enabled", "disabled", "disabled", "disabled", "enabled", "enabled", "enabled"]
+
+
+async def test_a_receipt_tells_of_the_request_that_was_answered() -> None:
+    """It told of the one that was refused: a temperature that was sent was said to be left out."""
+    generation = GenerationOptions(temperature=0.5)
+    request = LlmRequest(
+        model="claude-opus-4-5", messages=HISTORY, model_variant="low", generation=generation, scope=SCOPE
+    )
+    with WireServer(not_taken("Invalid `signature` in `thinking` block"), *[hello()] * 2) as server:
+        caller = Caller(server.origin)
+        answers = [await caller.provider.complete(request, caller._send)]
+        request = attrs.evolve(request, messages=(*HISTORY, *CALL))
+        answers.append(await caller.ask(request))
+        sent = [each.json.get("temperature") for each in server.requests]
+    assert sent == [None, 0.5, 0.5]
+    assert [each.generation_receipt for each in answers] == [{"temperature": "applied"}] * 2
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "`max_tokens` must be greater than `thinking.budget_tokens`: room for the text block behind it is missing",
+        "thinking: a text block can't be empty",
+        "tools.0.custom.description: the signature of `set_thinking` is too long",
+        "`clear_thinking_20251015` strategy requires `thinking` to be enabled: found a block without it",
+        "messages.1.content.1: a thinking block can't have a `cache_control`",
+    ],
+)
+async def test_another_refusal_that_speaks_of_thinking_is_told_as_it_is(said: str) -> None:
+    """Any words about thinking and a block, or a signature, made a second request, in vain."""
+    with WireServer(not_taken(said)) as server:
+        error = await Caller(server.origin).fail(LlmRequest(model="claude-opus-5-5", messages=HISTORY))
+        assert len(server.requests) == 1
+    assert error.failed_attempts == ()
+    assert said in error.message

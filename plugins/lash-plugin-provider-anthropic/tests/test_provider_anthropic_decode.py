@@ -328,13 +328,14 @@ def test_a_call_is_charged_by_what_answered(report: dict[str, Any], tier: str | 
     ("asked", "report", "unpriced"),
     [
         (False, {}, False),
-        (True, {}, True),  # a gateway may leave the particulars out
+        (True, {}, False),  # its price is the settings' affair (`for_an_hour`)
         (True, {"cache_creation_input_tokens": 0}, False),
         (True, {"cache_creation": {"ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 0}}, False),
         (False, {"cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20}}, True),
+        (True, {"cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 30}}, False),
     ],
 )
-def test_what_is_cached_for_an_hour_costs_more_than_is_known(
+def test_what_is_cached_for_an_hour_unasked_costs_more_than_is_known(
     asked: bool, report: dict[str, Any], unpriced: bool
 ) -> None:
     """It was charged as five minutes, which cost less, and told as exact."""

@@ -528,6 +528,7 @@ def test_the_table_of_models_is_sound() -> None:
         price = known.prices
         assert price is not None, model
         assert price.as_of <= ANTHROPIC_MODELS.version, model
+        assert all(each.source for each in (price, *price.tiers.values())), model
         row = [each for each in (price.cache_read, price.input, price.cache_write, price.output) if each is not None]
         assert row == sorted(row), model
 

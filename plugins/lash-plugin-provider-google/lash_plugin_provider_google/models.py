@@ -2,7 +2,7 @@
 
 Nothing is read out of a name: a model that stands nowhere is asked as it is, with no thinking settings and no limits of
 ours. The prices are those of Google's page, as the public collections pydantic/genai-prices and BerriAI/litellm have
-recorded them; audio that goes in costs more than they say with some models.
+recorded them, each by name; audio that goes in costs more than they say with some models.
 """
 
 from __future__ import annotations
@@ -50,10 +50,12 @@ class Model:
     quirks: Quirks = Quirks()
 
 
-def _prices(day: str, *rates: float, long: tuple[float, ...] = ()) -> ModelPrices:
+def _prices(
+    day: str, *rates: float, long: tuple[float, ...] = (), source: str = "pydantic/genai-prices"
+) -> ModelPrices:
     """Dollars for a million tokens: input, read from the cache, output; and those of long requests."""
     read, cached, output = rates
-    base = ModelPrices(input=read, cache_read=cached, output=output, as_of=day)
+    base = ModelPrices(input=read, cache_read=cached, output=output, as_of=day, source=source)
     return evolve(base, long_above=_LONG_ABOVE, long=_prices(day, *long)) if long else base
 
 
@@ -86,9 +88,10 @@ _PRO_2_5 = _prices("2025-10-31", 1.25, 0.125, 10.0, long=(2.5, 0.25, 15.0))
 # Google has announced twice as much from 2027 on.
 _FLASH = _prices("2026-09-20", 0.75, 0.075, 3.75)
 
+_HYDROGEN = _prices("2026-11-26", 1.5, 0.075, 7.5, source="BerriAI/litellm")
 _GEMINI_3_AND_4 = {
     "gemini-4-argon": _model(_prices("2026-11-26", 2.0, 0.1, 10.0), _LOW_TO_HIGH, _WINDOW),
-    "gemini-4-hydrogen": _model(_prices("2026-11-26", 1.5, 0.075, 7.5), (*_LOW_TO_HIGH, "xhigh"), _WINDOW),
+    "gemini-4-hydrogen": _model(_HYDROGEN, (*_LOW_TO_HIGH, "xhigh"), _WINDOW),
     "gemini-3.8-flash": _model(_FLASH, _LOW_TO_HIGH),
     "gemini-3.7-flash": _model(_FLASH, _LOW_TO_HIGH),
     "gemini-3.6-flash": _model(_FLASH, _MINIMAL_TO_HIGH),

@@ -28,6 +28,7 @@ from lash_plugin_provider_google.tokens import tokens_of
 from lash_provider_kit.opening import CallGate, headers_of, service_of
 from lash_provider_kit.reader import Limits
 from lash_provider_kit.redact import checked_header
+from lash_provider_kit.token_counts import tier_of
 
 if TYPE_CHECKING:
     import httpx
@@ -65,6 +66,7 @@ class GoogleProvider:
         limits: Limits = Limits(),
     ) -> None:
         self._settings = settings
+        self._tier = tier_of(settings.extra_body.get("serviceTier"))
         self._endpoint = endpoint_of(settings, provider_id)
         # Vertex AI has other prices in some of its regions, and a gateway its own.
         priced = self._endpoint.is_google and (not settings.vertex or settings.location == "global")
@@ -107,7 +109,7 @@ class GoogleProvider:
 
     def capability(self, model: str) -> ModelCapability:
         """What the user says of it, and the table."""
-        return evolve(self._model(model).capability, endpoint=self._endpoint.name)
+        return evolve(self._model(model).capability, endpoint=self._endpoint.name, service_tier=self._tier)
 
     def _model(self, name: str) -> Model:
         return self._models.get(name.removeprefix("models/"), _UNKNOWN)

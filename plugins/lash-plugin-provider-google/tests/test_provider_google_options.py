@@ -295,6 +295,7 @@ def test_the_table_is_dated_and_whole() -> None:
         assert can.reasoning_efforts, name
         assert prices is not None, name
         assert prices.as_of <= GEMINI_MODELS.version, name
+        assert prices.source, name
         assert prices.long is None or prices.long.input == 2 * (prices.input or 0), name
         assert 0 < (prices.cache_read or 0) < (prices.input or 0) < (prices.output or 0), name
         budgets = can.reasoning_budgets.values()

@@ -10,6 +10,7 @@ from attrs import evolve
 from lash_hookspecs.models import UNKNOWN_MODEL, ModelCapability
 from lash_plugin_provider_openai.models import OPENAI_MODELS
 from lash_plugin_provider_openai.settings import OpenAiChatSettings
+from lash_provider_kit.token_counts import tier_of
 
 __all__ = ["chat_capability"]
 
@@ -37,4 +38,5 @@ def chat_capability(
     known = known.over(OPENAI_MODELS.capability(model) if is_openai else UNKNOWN_MODEL)
     if (own := said.get(model)) is not None:
         known = own.over(known)
-    return evolve(known, documents=False, audio=False, video=False, endpoint=endpoint)
+    tier = tier_of(settings.extra_body.get("service_tier"))
+    return evolve(known, documents=False, audio=False, video=False, endpoint=endpoint, service_tier=tier)

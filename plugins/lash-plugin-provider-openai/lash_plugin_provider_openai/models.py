@@ -1,8 +1,8 @@
 """OpenAI's models as data: sizes, efforts, and prices with the day on which each was read.
 
-Only what OpenAI itself answers costs this: the same name at another service is another model. The prices are those of
-OpenAI's pages, as the public collection pydantic/genai-prices recorded them (`tests/vendors` compares), and of what is
-newer than that, as several resellers repeat them.
+Only what OpenAI itself answers costs this: the same name at another service is another model. OpenAI's pages weren't
+read for this, so each price names who says that it stood there: the public collection pydantic/genai-prices
+(`tests/vendors` compares), and for what is newer than that, one that names OpenAI's page. What none says is unknown.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _ROWS: tuple[
     (("gpt-5.4-mini", "gpt-5.4-mini-2026-03-17"), "2026-03-18", (0.75, 0.075, None, 4.5), 400_000, 128_000, ""),
     (("gpt-5.4-nano", "gpt-5.4-nano-2026-03-17"), "2026-03-18", (0.2, 0.02, None, 1.25), 400_000, 128_000, ""),
     (("gpt-5.5", "gpt-5.5-2026-04-23"), "2026-04-24", (5, 0.5, None, 30), 1_000_000, 128_000, ""),
-    # What these cost in long requests, and to write to the cache, no collection says yet.
+    # What these cost in long requests, in other tiers, and to write to the cache, nobody says yet who names his source.
     (("gpt-6.2-astra",), "2026-11-18", (8, 0.4, None, 40), 1_050_000, 128_000, ""),
     (("gpt-6.2-sol",), "2026-11-18", (2, None, None, 10), 1_050_000, 128_000, ""),
     (("gpt-6-astra",), "2026-10-12", (10, 1, 12.5, 50), 1_050_000, 128_000, ""),
@@ -58,6 +58,9 @@ _ROWS: tuple[
     (("gpt-5.6-luna",), "2026-08-02", (0.2, 0.02, 0.25, 1.2), 1_050_000, 128_000, ""),
 )
 
+_COLLECTION = "pydantic/genai-prices"
+_SOURCES = dict.fromkeys(("gpt-6.2-astra", "gpt-6.2-sol"), "BerriAI/litellm discussion 52347")
+"""Who says what a model costs, where that isn't the collection."""
 _LONG_ABOVE = 272_000
 _UNKNOWN_WHEN_LONG = {"gpt-6.2-astra", "gpt-6.2-sol"}
 _GPT_6 = ("gpt-6-astra", "gpt-6-sol", "gpt-6-luna", "gpt-6.1-sol", "gpt-6.1-terra")
@@ -98,12 +101,14 @@ def _prices(name: str, day: str, row: _Row) -> ModelPrices:
     if name in _FAST:
         tiers["fast"] = tiers["priority"] = _rates(_TIERS_DAY, row, _FAST[name], long=name in _LONG_AND_FAST)
     prices = evolve(_rates(day, row, long=name in _DEARER_WHEN_LONG), tiers=tiers)
+    prices = evolve(prices, source=_SOURCES.get(name, _COLLECTION))
     return evolve(prices, long_above=_LONG_ABOVE, long=ModelPrices()) if name in _UNKNOWN_WHEN_LONG else prices
 
 
 def _rates(day: str, row: _Row, times: float = 1, *, long: bool) -> ModelPrices:
     read, cached, written, output = (None if each is None else round(each * times, 6) for each in row)
     rates = ModelPrices(input=read, cache_read=cached, cache_write=written, output=output, as_of=day)
+    rates = evolve(rates, source=_COLLECTION)
     if not long:
         return rates
     read, cached, written, output = row

@@ -20,6 +20,7 @@ from lash_plugin_provider_openai.settings import DEFAULT_BASE_URL
 from lash_provider_kit.opening import CallGate, service_of
 from lash_provider_kit.reader import Limits
 from lash_provider_kit.redact import checked_url, with_path, without_query
+from lash_provider_kit.token_counts import tier_of
 
 if TYPE_CHECKING:
     import httpx
@@ -62,6 +63,7 @@ class OpenAiProvider:
             hint=_SET_THE_KEY,
         )
         self._models = models or {}
+        self._tier = tier_of(settings.extra_body.get("service_tier"))
         self._encoder = ResponsesEncoder(settings, self.capability)
         self._service = service_of(
             settings,
@@ -84,7 +86,7 @@ class OpenAiProvider:
         known = OPENAI_MODELS.capability(model, self._models)
         if not self._is_openai:
             known = self._models.get(model, UNKNOWN_MODEL)
-        return evolve(known, endpoint=without_query(self._base_url))
+        return evolve(known, endpoint=without_query(self._base_url), service_tier=self._tier)
 
     async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
         """Ask, always streaming.

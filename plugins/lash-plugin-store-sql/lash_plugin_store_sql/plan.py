@@ -37,7 +37,15 @@ UsageKey = tuple[str, str]
 
 _GENERATION_MAX = (1 << 32) - 1
 
-COUNTERS = ("input", "output", "cache_read_input", "cache_write_input", "reasoning_output", "picodollars")
+COUNTERS = (
+    "input",
+    "output",
+    "cache_read_input",
+    "cache_write_input",
+    "reasoning_output",
+    "picodollars",
+    "unpriced_at_most",
+)
 
 
 @frozen(kw_only=True)

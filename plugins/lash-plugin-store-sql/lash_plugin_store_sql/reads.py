@@ -37,7 +37,8 @@ _RECEIPT = (
     "receipts.key, scope, op_key, intent_hash, input_hash, receipts.leaf, first_generation, node_count, "
     "committed_at_ms, result"
 )
-USAGE = "input, output, cache_read_input, cache_write_input, reasoning_output, picodollars, at_least, unpriced"
+COUNTS = "input, output, cache_read_input, cache_write_input, reasoning_output, picodollars, unpriced_at_most"
+USAGE = f"{COUNTS}, at_least, unpriced"
 
 
 @frozen(kw_only=True)
@@ -365,7 +366,7 @@ def usage_of(counters: Iterable[Any]) -> TokenUsage:
     *counts, at_least, unpriced = counters
     if not all(type(each) is int and each >= 0 for each in counts):
         raise corrupt("usage", counts, "a counter is no number or below zero")
-    given, made, read, written, reasoned, cost = counts
+    given, made, read, written, reasoned, cost, more = counts
     return TokenUsage(
         input=given,
         output=made,
@@ -375,6 +376,7 @@ def usage_of(counters: Iterable[Any]) -> TokenUsage:
         picodollars=cost,
         at_least=bool(at_least),
         unpriced=bool(unpriced),
+        unpriced_at_most=more,
     )
 
 

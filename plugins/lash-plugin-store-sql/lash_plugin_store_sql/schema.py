@@ -15,7 +15,7 @@ __all__ = ["APPLICATION_ID", "DDL", "INT_MAX", "MAX_GENERATION", "VERSION", "cor
 APPLICATION_ID = 0x6C617368
 """The letters `lash`, in the place that SQLite's file header keeps for the application."""
 
-VERSION = 2
+VERSION = 3
 
 INT_MAX = (1 << 63) - 1
 
@@ -141,6 +141,7 @@ DDL = (
         at_least INTEGER NOT NULL,
         picodollars INTEGER NOT NULL,
         unpriced INTEGER NOT NULL,
+        unpriced_at_most INTEGER NOT NULL,
         PRIMARY KEY (session_no, source, model)
     ) WITHOUT ROWID
     """,

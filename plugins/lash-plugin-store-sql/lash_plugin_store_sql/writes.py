@@ -190,11 +190,12 @@ def _execute(tx: Tx, commit: RuntimeCommit, writes: Writes, session: Session | N
     for (source, model), usage in writes.usage.items():
         tx.write(
             "INSERT INTO usage (session_no, source, model, input, output, cache_read_input, cache_write_input, "
-            "reasoning_output, picodollars, at_least, unpriced) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "reasoning_output, picodollars, at_least, unpriced, unpriced_at_most) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (session_no, source, model) DO UPDATE SET input = excluded.input, output = excluded.output, "
             "cache_read_input = excluded.cache_read_input, cache_write_input = excluded.cache_write_input, "
             "reasoning_output = excluded.reasoning_output, picodollars = excluded.picodollars, "
-            "at_least = excluded.at_least, unpriced = excluded.unpriced",
+            "at_least = excluded.at_least, unpriced = excluded.unpriced, unpriced_at_most = excluded.unpriced_at_most",
             (
                 no,
                 source,
@@ -207,6 +208,7 @@ def _execute(tx: Tx, commit: RuntimeCommit, writes: Writes, session: Session | N
                 usage.picodollars,
                 int(usage.at_least),
                 int(usage.unpriced),
+                usage.unpriced_at_most,
             ),
         )
     return no

@@ -96,7 +96,7 @@ def a_marked_application(path: Path) -> None:
 
 
 def an_empty_database_with_a_version(path: Path) -> None:
-    run(path, "CREATE TABLE t (a)", "DROP TABLE t", "PRAGMA user_version = 3")
+    run(path, "CREATE TABLE t (a)", "DROP TABLE t", f"PRAGMA user_version = {VERSION}")
 
 
 FOREIGN: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
@@ -107,7 +107,7 @@ FOREIGN: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
     (a_text, ("file is not a database; nothing was touched; choose another path",)),
     (an_application, ("another application", "1 tables")),
     (a_marked_application, ("another application", "252006673")),
-    (an_empty_database_with_a_version, ("another application", "user version 3")),
+    (an_empty_database_with_a_version, ("another application", f"user version {VERSION}")),
 ]
 
 

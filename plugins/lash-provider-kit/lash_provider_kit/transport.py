@@ -148,14 +148,23 @@ class HttpTransport:
             # httpx itself reads the proxies, and NO_PROXY, from the environment.
             self.backend = "proxy"
             client = httpx.AsyncClient(limits=limits, follow_redirects=False, http2=self._http2)
+            if self._http2:
+                from lash_provider_kit.http2 import reset_given_up
+
+                reset_given_up(client)
             return over_httpx(partial(client.send, stream=True), client)
         # Plain HTTP needs no context.
         secure = url.scheme == "https"
         verify = _tls_context(environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")) if secure else False
         self.backend = "httpx"
         own = httpx.AsyncHTTPTransport(verify=verify, limits=limits, http2=self._http2)
+        if self._http2:
+            from lash_provider_kit.http2 import Http2Transport
+
+            over = Http2Transport(own)
+            return over_httpx(over.handle_async_request, over)
         carrier = over_httpx(own.handle_async_request, own)
-        if not self._http2 and _on_asyncio() and find_spec("aiohttp") is not None:
+        if _on_asyncio() and find_spec("aiohttp") is not None:
             return GrowingCarrier(carrier, lambda: self._over_aiohttp(verify, url, headers))
         return carrier
 

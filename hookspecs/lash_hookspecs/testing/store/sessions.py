@@ -107,17 +107,19 @@ async def _checkpoint_and_usage(harness: StoreHarness) -> None:
     store, scribe = await harness.open(), Scribe()
     parts = {"tool_state": ComponentChanged(b"tools", version=3), "plugin.x": ComponentChanged(b"")}
     await scribe.write(store, scribe.turn("one", components=parts, usage=spent(TokenUsage(input=1, output=2))))
-    more = (*spent(TokenUsage(input=10)), *spent(TokenUsage(output=5, at_least=True), source="title"))
+    dear = TokenUsage(input=10, picodollars=7, unpriced=True, unpriced_at_most=4)
+    more = (*spent(dear), *spent(TokenUsage(output=5, at_least=True), source="title"))
     await scribe.write(store, scribe.turn("two", usage=more))
     loaded = await store.load_session("s1")
     same(
         {key: (entry.ref, entry.body, entry.version) for key, entry in loaded.components.items()},
         {"tool_state": (attachment_id(b"tools"), b"tools", 3), "plugin.x": (attachment_id(b""), b"", 1)},
     )
-    wanted = {("turn", "m"): TokenUsage(input=11, output=2), ("title", "m"): TokenUsage(output=5, at_least=True)}
+    paid = evolve(dear, input=11, output=2)
+    wanted = {("turn", "m"): paid, ("title", "m"): TokenUsage(output=5, at_least=True)}
     same(await usage_of(store), wanted)
     (summary,) = await store.list_sessions()
-    same(summary.usage, TokenUsage(input=11, output=7, at_least=True))
+    same(summary.usage, evolve(paid, output=7, at_least=True))
 
 
 @CASES.case("A1.07")
