@@ -78,18 +78,25 @@ class Lanes:
             self._writes.put(_Last(_nothing, writes=True))  # a cancelled opening may have succeeded
             raise
 
-    async def write(self, work: Callable[[Tx], T], size: int = 0, owner: str | None = None) -> T:
+    async def write(
+        self, work: Callable[[Tx], T], size: int = 0, owner: str | None = None, *, synced: bool = True
+    ) -> T:
         """Run `work` in a write transaction; returns once it is durable. It may be run more than once.
 
-        `owner` is the session that writes; see `Near`.
+        `owner` is the session that writes, and without `synced` it isn't durable before `sync` returns; see `Near`.
         """
         self.require_open()
-        if (done := self._near.write(work, owner, size)) is not None:
+        self._near.require_sound()
+        if (done := self._near.write(work, owner, size, synced=synced)) is not None:
             await anyio.lowlevel.cancel_shielded_checkpoint()  # others come to run, as if it had been waited for
             return done[0]
         ticket = Ticket(work, writes=True, size=size)
         self._writes.put(ticket)
         return await ticket.outcome()
+
+    def sync(self) -> None:
+        """Wait until all that was written is durable."""
+        self._near.sync()
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on one state of the database."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from lash_hookspecs.errors import HeadConflict, StoreUnavailable
 from lash_hookspecs.testing.store import Scribe
-from lash_plugin_store_sql import near
+from lash_plugin_store_sql import near, syncer
 from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.locks import MemoryLocks
 from lash_plugin_store_sql.settings import SqlSettings
@@ -176,6 +177,95 @@ async def test_a_write_on_the_spot_is_as_durable_as_any(path: Path) -> None:
     found = [connection.row(f"PRAGMA {name}") for name in ("synchronous", "max_page_count", "busy_timeout")]
     assert found == [(2,), (5000,), (0,)]
     await store.aclose()
+
+
+# ---- the disk beside the event loop ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def full(path: Path, places: Places) -> AsyncIterator[SqlStore]:
+    """A store that is durable, and whose next writes are made here."""
+    store = await SqlStore.open(SqliteDriver(str(path), SqlSettings(), seen=places), MemoryLocks())
+    await many(store, Scribe("s1"), near.ALONE + 1)
+    yield store
+    await store.aclose()
+
+
+def levels(found: list[int]) -> Callable[[Tx], None]:
+    """Work that writes, and notes how its commit will be synced: 2 is FULL, 1 is NORMAL."""
+
+    def work(tx: Tx) -> None:
+        row = tx.row("PRAGMA synchronous")
+        assert row is not None
+        found.append(row[0])
+        tx.write("INSERT INTO tombstones (session_id, deleted_at_ms) VALUES (?, 1)", (f"gone {len(found)}",))
+
+    return work
+
+
+async def test_only_what_is_synced_later_is_committed_without(full: SqlStore, places: Places) -> None:
+    found: list[int] = []
+    for synced in (True, False, False, True, False):
+        await full._lanes.write(levels(found), owner="s1", synced=synced)
+    await full.sync()
+    assert found == [2, 1, 1, 2, 1]
+    assert places.seen[-5:] == [HERE] * 5
+    assert await full.session_was_deleted("gone 5")  # another connection reads it
+
+
+async def test_what_the_thread_writes_is_synced_with_its_commit(full: SqlStore) -> None:
+    found: list[int] = []
+    await full._lanes.write(levels(found), owner="another", synced=False)
+    await full.sync()
+    assert found == [2]
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the loop", "on the spot"])
+async def test_a_disk_that_refuses_to_sync_is_told_of_and_nothing_is_written_any_more(
+    full: SqlStore, beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once what was written before may be gone, nothing behind it in the log is safe."""
+
+    def refuses(file: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    if beside:
+        monkeypatch.setattr(syncer._Request, "wait", lambda self: errno.EIO if self._is_begun else 0)
+    else:
+        monkeypatch.setattr(syncer._Request, "made", lambda file: None)
+        monkeypatch.setattr(syncer.os, "fdatasync", refuses)
+    await full._lanes.write(levels([]), owner="s1", synced=False)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="Input/output error"):
+            await full.sync()
+    for owner in ("s1", None):  # here, and by the thread
+        with pytest.raises(StoreUnavailable, match="Input/output error"):
+            await full._lanes.write(levels([]), owner=owner)
+    assert await full.load_head("s1") is not None
+
+
+async def test_where_the_library_has_no_room_the_disk_is_waited_for_on_the_spot(
+    full: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(syncer._Request, "start", lambda self: False)
+    monkeypatch.setattr(syncer.os, "fdatasync", synced.append)
+    await full._lanes.write(levels([]), owner="s1", synced=False)
+    assert len(synced) == 1
+    await full.sync()
+    assert len(synced) == 1
+
+
+async def test_nothing_is_synced_beside_where_nothing_need_be(store: SqlStore, path: Path) -> None:
+    """NORMAL never waits for the disk."""
+    found: list[int] = []
+    await many(store, Scribe("s1"), near.ALONE + 1)
+    await store._lanes.write(levels(found), owner="s1", synced=False)
+    await store.sync()
+    assert found == [1]
+    assert SqliteDriver(str(path), SqlSettings(synchronous="normal")).log is None
+    assert SqliteDriver(None, SqlSettings()).log is None
+    assert SqliteDriver(str(path), SqlSettings()).log == f"{path}-wal"
 
 
 async def test_a_closed_store_writes_nothing_on_the_spot(store: SqlStore) -> None:
