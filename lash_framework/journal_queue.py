@@ -119,12 +119,22 @@ class JournalQueue:
                 self._written_once = self._written_once or anyio.Event()
                 await self._written_once.wait()
             elif self._later is not None and wanted <= self._written:
-                await self._once((), self._later.sync())
+                await self._sync(self._later)
             else:
                 rows, self._held, self._silences = self.held, [], None
                 claims, self._claims = self._claims, []
                 append = self._append if synced or self._later is None else self._later.append
                 await self._once(rows, append(rows, claims), synced=synced)
+
+    async def _sync(self, later: Later) -> None:
+        """Wait for the disk. Who is cancelled meanwhile, and asks again, waits again: nothing is lost with that."""
+        written = self._written
+        try:
+            await later.sync()
+        except Exception as error:
+            self.failure = self.failure or error
+            raise
+        self._synced = max(self._synced, written)
 
     async def _once(self, rows: Sequence[JournalRow], write: Awaitable[None], *, synced: bool = True) -> None:
         self._is_writing = True

@@ -7,13 +7,15 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import anyio.lowlevel
 import pytest
 
 from lash_hookspecs.errors import HeadConflict, StoreUnavailable
 from lash_hookspecs.testing.store import Scribe
-from lash_plugin_store_sql import near, syncer
+from lash_plugin_store_sql import near, syncer, writer
 from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.locks import MemoryLocks
 from lash_plugin_store_sql.settings import SqlSettings
@@ -177,6 +179,29 @@ async def test_a_write_on_the_spot_is_as_durable_as_any(path: Path) -> None:
     found = [connection.row(f"PRAGMA {name}") for name in ("synchronous", "max_page_count", "busy_timeout")]
     assert found == [(2,), (5000,), (0,)]
     await store.aclose()
+
+
+@pytest.mark.parametrize(("ms", "ways"), [(1, 4), (5, 20), (0, 0)])
+async def test_who_writes_on_the_spot_gives_way_every_five_milliseconds(
+    ms: int, ways: int, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a turn that waits for nothing lets nobody in to cancel it, and each way takes as long as a write."""
+    scribe, now, given = Scribe("s1"), 100.0, 0
+    await many(store, scribe, near.ALONE)
+    monkeypatch.setattr(writer, "time", SimpleNamespace(monotonic=lambda: now))
+    await many(store, scribe, 1)
+    checkpoint = anyio.lowlevel.cancel_shielded_checkpoint
+
+    async def counted() -> None:
+        nonlocal given
+        given += 1
+        await checkpoint()
+
+    monkeypatch.setattr(anyio.lowlevel, "cancel_shielded_checkpoint", counted)
+    for _ in range(20):
+        now += ms / 1000
+        await many(store, scribe, 1)
+    assert given == ways
 
 
 # ---- the disk beside the event loop ---------------------------------------------------------------------------------
