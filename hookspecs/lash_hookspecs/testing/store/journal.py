@@ -72,7 +72,7 @@ async def _synced_later(harness: StoreHarness) -> None:
     """What may be synced later is there at once all the same, for everybody, in order, and under the same fence."""
     store, mine = await harness.open(), Runner()
     lease, item = await mine.begin(store, new_item(), synced=False)
-    with raises(SessionMismatch):
+    with raises(LeaseLost):
         await store.append_journal(evolve(lease, session_id="s2"), item.no, [effect("a")], synced=False)
     await store.append_journal(lease, item.no, [effect("a", JournalStatus.INTENT)])
     await store.append_journal(lease, item.no, [effect("a")], synced=False)
