@@ -70,7 +70,7 @@ class Near:
         if not self._is_alone(owner) or size > SMALL or not self._lock.acquire(blocking=False):
             return None
         try:
-            syncer = None if synced else self._syncer
+            syncer = None if synced or self._syncer is None or not self._syncer.is_ready() else self._syncer
             near = self._begun(relaxed=syncer is not None)
             if near is None:
                 return None
@@ -86,7 +86,9 @@ class Near:
                     raise
                 raise known from error
             finally:
-                self._judge(time.monotonic() - began)
+                took_s = time.monotonic() - began
+                if syncer is None or took_s > SLOW_S:  # else the disk has yet to show itself
+                    self._judge(took_s)
         finally:
             self._lock.release()
 

@@ -164,7 +164,7 @@ class SqliteDriver:
         # than where there is `fdatasync`, SQLite may have ways of its own to sync.
         if self._path is None or self._settings.synchronous != "full" or not hasattr(os, "fdatasync"):
             return None
-        return f"{Path(self._path).absolute()}-wal"
+        return f"{Path(self._path).resolve()}-wal"  # SQLite, too, puts it beside the file that a link leads to
 
     def connect(self, *, write: bool) -> SqliteConnection:
         if not write:

@@ -24,11 +24,18 @@ class Syncer:
         self._request: _Request | None = None
         self._error: OSError | None = None
 
+    def is_ready(self) -> bool:
+        """Whether it has the file: else nothing may be written that isn't synced."""
+        if self._file < 0:
+            try:
+                self._file = os.open(self._path, os.O_RDONLY)
+            except OSError:
+                return False
+            self._request = _Request.made(self._file)
+        return True
+
     def start(self) -> None:
         """Begin to sync what was written by now."""
-        if self._file < 0:
-            self._file = os.open(self._path, os.O_RDONLY)
-            self._request = _Request.made(self._file)
         self.wait()
         if self._request is None or not self._request.start():
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -279,6 +280,67 @@ async def test_where_the_library_has_no_room_the_disk_is_waited_for_on_the_spot(
     assert len(synced) == 1
     await full.sync()
     assert len(synced) == 1
+
+
+async def test_the_library_syncs_a_file_again_and_again_and_says_so_if_it_can_not(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_bytes(b"x")
+    synced = syncer.Syncer(str(file))
+    assert synced.is_ready()
+    request = synced._request
+    if request is None:
+        pytest.skip("the library has no `aio_fsync` here")
+    for _ in range(5):
+        file.write_bytes(b"y" * 10_000)
+        assert request.start()
+        assert request.wait() == 0
+        synced.start()
+    synced.wait()
+    synced.require_sound()
+    os.close(synced._file)
+    assert not request.start()
+    synced.start()  # on the spot, then
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        synced.require_sound()
+
+
+async def test_the_log_is_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "there" / "lash.db")
+    store = await SqlStore.open(SqliteDriver(str(link), SqlSettings()), MemoryLocks())
+    await many(store, Scribe("s1"), near.ALONE + 1)
+    found: list[int] = []
+    await store._lanes.write(levels(found), owner="s1", synced=False)
+    await store.sync()
+    await store.aclose()
+    assert found == [1]
+    assert not link.with_name("link.db-wal").exists()
+
+
+async def test_where_there_is_no_log_to_sync_each_commit_is(full: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+    assert isinstance(full._lanes, writer.Lanes)
+    monkeypatch.setattr(full._lanes._near, "_syncer", syncer.Syncer("/nowhere/at-all"))
+    await full._lanes.write(levels(found), owner="s1", synced=False)
+    await full.sync()
+    assert found == [2]
+
+
+async def test_a_disk_that_is_slow_beside_the_loop_is_left_to_the_thread(
+    full: SqlStore, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(near, "PAUSES", (4, 16))
+    for pause in (4, 8):
+        places.seen.clear()
+        await full._lanes.write(levels(found), owner="s1", synced=False)
+        monkeypatch.setattr(near, "SLOW_S", -1.0)
+        await full.sync()
+        monkeypatch.setattr(near, "SLOW_S", float("inf"))
+        for _ in range(pause):
+            await full._lanes.write(levels(found), owner="s1", synced=False)
+        assert places.seen == [HERE, *[THREAD] * pause]
 
 
 async def test_nothing_is_synced_beside_where_nothing_need_be(store: SqlStore, path: Path) -> None:
