@@ -107,9 +107,9 @@ class Journalling:
         )
 
     async def begin(
-        self, session_id: str, item: NewInboxItem | None, *, wait: bool = False
+        self, session_id: str, item: NewInboxItem | None, *, wait: bool = False, synced: bool = True
     ) -> TurnBegun | TurnCommitted:
-        """Accept the item and take what is to run next.
+        """Accept the item and take what is to run next. Without `synced`, whatever runs waits for the disk itself.
 
         Raises `SessionBusy` if somebody else holds the session (with `wait`: waits for them), and `TurnConflict` for a
         turn id that was used with another input.
@@ -127,6 +127,7 @@ class Journalling:
                 ttl_ms=self.keeper.ttl_ms,
                 item=item,
                 wait=wait,
+                synced=synced,
             )
             try:
                 claim = await self._or_let_go(self.store.begin_turn(begin), session_id, self.holder, begin.nonce)
@@ -194,10 +195,12 @@ class Journalling:
             await self.store.renew_lease(lease, ttl_ms=self.keeper.ttl_ms)
             await write()
 
-    async def append(self, lease: Lease, no: int, rows: Sequence[JournalRow], claims: Sequence[int]) -> None:
+    async def append(
+        self, lease: Lease, no: int, rows: Sequence[JournalRow], claims: Sequence[int], *, synced: bool = True
+    ) -> None:
         """Write rows of the item's turn. Raises `LeaseLost` if somebody else has it, and `ClaimLost` for `claims`."""
         try:
-            await self._fenced(lease, lambda: self.store.append_journal(lease, no, rows, claims=claims))
+            await self._fenced(lease, lambda: self.store.append_journal(lease, no, rows, claims=claims, synced=synced))
         except ClaimLost as error:
             if no in error.nos:
                 raise LeaseLost(f"{error}: another run has the turn, or it was settled") from error

@@ -20,6 +20,7 @@ from lash_framework.cut_calls import cut_row, is_cut, may_be_cut
 from lash_framework.held_turn import HeldTurn
 from lash_framework.journal import JournalController
 from lash_framework.journal_errors import EffectsSuspended, cause
+from lash_framework.journal_queue import Later
 from lash_framework.queued_inputs import queued_inputs
 from lash_framework.stream import Sink
 from lash_framework.turn import TurnRun
@@ -140,9 +141,11 @@ async def run_begun(
             )
             ends = only.end
         else:
+            append = partial(journalling.append, lease, item.no)
             controller = JournalController(
                 begun.rows,
-                partial(journalling.append, lease, item.no),
+                append,
+                later=Later(partial(append, synced=False), journalling.store.sync),
                 died=died,
                 tool_owners=owners,
                 parts=journalling.parts,

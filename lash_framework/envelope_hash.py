@@ -126,6 +126,20 @@ def _told_of(data: Mapping[str, Any], owner: str | None) -> tuple[bytes]:
     return (_told(_paths(data, owner)),)
 
 
+def _told_of_call(data: Mapping[str, Any], owner: str) -> Iterator[bytes]:
+    """The same of a tool call: what of it is the tool's is made once."""
+    call = data["call"]
+    yield _told_of_tool(owner, *(call[name] for name in _OF_THE_TOOL))
+    yield _told(
+        _paths({**data, "call": {name: part for name, part in call.items() if name not in _OF_THE_TOOL}}, owner)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _told_of_tool(owner: str, *parts: str) -> bytes:
+    return _told(_paths({"call": dict(zip(_OF_THE_TOOL, parts, strict=True))}, owner))
+
+
 @lru_cache(maxsize=64)
 def _constant(
     command: TurnEndCommand | CheckpointCommand | SyncEnvironmentCommand | AssistantResponseCommand,
@@ -192,13 +206,13 @@ class EnvelopeHasher:
             case TurnEndCommand() | CheckpointCommand() | SyncEnvironmentCommand() | AssistantResponseCommand():
                 return _constant(command)
         data = unstructure(command)
-        owner = None
+        told: Callable[[], Iterable[bytes]] = partial(_told_of, data, None)
         if isinstance(command, ToolCallCommand):
             data["call"].pop("on_unknown", None)  # what to do after a crash is not what was asked
-            owner = command.call.plugin_id
+            told = partial(_told_of_call, data, command.call.plugin_id)
         elif isinstance(command, ProcessCommand):
             data["operation"].get("input", {}).get("call", {}).pop("on_unknown", None)  # nor here
-        return Asked(stable_hash("lash.effect", data), partial(_told_of, data, owner))
+        return Asked(stable_hash("lash.effect", data), told)
 
     def _request(self, command: LlmCallCommand | DirectCommand, seen: int | None) -> Asked:
         request = command.request

@@ -17,6 +17,7 @@ from lash_framework.call_rows import descendants, keys_within, pending
 from lash_framework.cut_calls import EXTERNAL, asks_somebody, at_least, begun, cut_row, is_cut, may_be_cut
 from lash_framework.envelope_hash import Asked, EnvelopeHasher, Parts
 from lash_framework.journal_decisions import (
+    WRITTEN_AT_ONCE,
     Corrupt,
     Failed,
     Fate,
@@ -31,7 +32,7 @@ from lash_framework.journal_decisions import (
     require_match,
 )
 from lash_framework.journal_errors import EffectSuspended, JournalRefusal, effect_label, mismatch, of_plugin
-from lash_framework.journal_queue import Append, JournalQueue
+from lash_framework.journal_queue import Append, JournalQueue, Later
 from lash_framework.silences import MOSTLY_SILENT, is_silence, is_silent, short, silent_keys, silent_outcome
 from lash_hookspecs.codec import encode
 from lash_hookspecs.effect_commands import DirectCommand, RuntimeEffectKind, ToolCallCommand
@@ -60,10 +61,6 @@ _K = RuntimeEffectKind
 Around = Callable[[RuntimeEffectEnvelope, EffectRunner], Awaitable[RuntimeEffectOutcome]]
 """Stands where an effect is executed: what must be durable before it is, and its outcome isn't recorded yet."""
 
-
-DURABLE_AT_ONCE = frozenset({_K.DIRECT, _K.TOOL_CALL, _K.EXEC_CODE, _K.PROCESS, _K.AWAIT_EVENT, _K.COMPACT})
-"""What is answered only when its record is durable. A model's reply need only be so before the next external effect."""
-
 BREATH = 32
 """After how many recorded outcomes others get their turn on the event loop: nothing waits in a replay."""
 
@@ -78,10 +75,11 @@ class JournalController:
 
     `rows` are what earlier attempts recorded; `died`: the last of them was killed; `tool_owners` names each tool's
     plugin, for the message of a mismatch; `parts` is what requests may have in common with those of other turns;
-    `persistent` is whether the journal outlives the process; `around` is called in the place of each effect that is
-    executed, and executes it. Afterwards `replayed`, `ran` and `unknown` are the labels of what was answered, what was
-    run, and what a crash left unknown, in order; `progressed` says that anything was recorded. `when_live` is told
-    once, before the first effect that has no record.
+    `persistent` is whether the journal outlives the process; `later` writes what need be durable only before the next
+    external effect; `around` is called in the place of each effect that is executed, and executes it. Afterwards
+    `replayed`, `ran` and `unknown` are the labels of what was answered, what was run, and what a crash left unknown, in
+    order; `progressed` says that anything was recorded. `when_live` is told once, before the first effect that has no
+    record.
 
     Raises what `append` raised, from then on for everything; `JournalRefusal` if a row isn't what is asked
     (`runtime_effect_mismatch`) or can't be read (`runtime_effect_corrupt`); `EffectSuspended`.
@@ -92,6 +90,7 @@ class JournalController:
         rows: Iterable[JournalRow],
         append: Append,
         *,
+        later: Later | None = None,
         died: bool = False,
         tool_owners: Mapping[str, str] | None = None,
         parts: Parts | None = None,
@@ -112,7 +111,7 @@ class JournalController:
         self._places = len(rows)
         self._breath = BREATH
         self._asked: set[str] = set()
-        self._records = JournalQueue(append)
+        self._records = JournalQueue(append, later)
         self._hasher = EnvelopeHasher(tool_owners or {}, parts or Parts())
         self._prepared: dict[str, Asked] = {}
         self._intents: set[str] = set()
@@ -333,10 +332,11 @@ class JournalController:
                 raise
             return
         self._records.add(record, external=kind in EXTERNAL)
-        if kind in DURABLE_AT_ONCE:
+        if kind in WRITTEN_AT_ONCE:
             if self._under_way or self._prepared:  # what ends in this moment, too, goes into the same write
                 await anyio.lowlevel.cancel_shielded_checkpoint()
-            await self._records.write()
+            own = kind is _K.TOOL_CALL and not self._under_way  # only the turn gets the answer, no code outside
+            await (self._records.post() if own else self._records.write())
 
     async def _uncertain(self, what: Fate, envelope: RuntimeEffectEnvelope, asked: Asked) -> RuntimeEffectOutcome:
         """Wait for a person, or answer, for good, that nobody knows whether it happened."""

@@ -19,6 +19,7 @@ from lash_hookspecs.effect_commands import (
     ExecCodeCommand,
     ProcessCommand,
     RuntimeEffectCommand,
+    RuntimeEffectKind,
     ToolCallCommand,
 )
 from lash_hookspecs.effect_outcomes import HookRecord, RuntimeEffectOutcome
@@ -29,6 +30,7 @@ from lash_hookspecs.tools import OnUnknown, ToolEffect
 from lash_hookspecs.values import frozen
 
 __all__ = [
+    "WRITTEN_AT_ONCE",
     "Absent",
     "Corrupt",
     "Decision",
@@ -45,6 +47,12 @@ __all__ = [
     "repeatability",
     "require_match",
 ]
+
+
+_K = RuntimeEffectKind
+
+WRITTEN_AT_ONCE = frozenset({_K.DIRECT, _K.TOOL_CALL, _K.EXEC_CODE, _K.PROCESS, _K.AWAIT_EVENT, _K.COMPACT})
+"""What is answered only when its record is there. A model's reply need only be so before the next external effect."""
 
 
 @frozen

@@ -1,9 +1,14 @@
-"""The queue of a journal's records: one write is on its way at a time, and who comes meanwhile joins the next."""
+"""The queue of a journal's records: one write is on its way at a time, and who comes meanwhile joins the next.
+
+A record can be written and not yet synced: then it survives this process, and the disk is at it while the turn goes on
+with what touches nothing outside. Whatever does waits for the disk.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import anyio
 
@@ -12,10 +17,18 @@ from lash_framework.silences import silence_row
 from lash_hookspecs.errors import ClaimLost
 from lash_hookspecs.journal_rows import JournalRow
 
-__all__ = ["Append", "JournalQueue", "Record"]
+__all__ = ["Append", "JournalQueue", "Later", "Record"]
 
 Append = Callable[[Sequence[JournalRow], Sequence[int]], Awaitable[None]]
 """Writes rows, and claims inbox items by their numbers, in one transaction. Raises the store's errors."""
+
+
+class Later(NamedTuple):
+    """Writes that needn't be synced when `append` returns, but are once `sync`, or another write, has returned."""
+
+    append: Append
+    sync: Callable[[], Awaitable[None]]
+
 
 Record = Callable[[], JournalRow]
 """Makes the row of a record."""
@@ -28,12 +41,14 @@ class JournalQueue:
     nothing is written any more: everything raises what it raised.
     """
 
-    def __init__(self, append: Append) -> None:
+    def __init__(self, append: Append, later: Later | None = None) -> None:
         self._append = append
+        self._later = later
         self._held: list[Record] = []
         self._claims: list[int] = []
         self._added = 0
         self._written = 0
+        self._synced = 0 if later is None else -1  # the turn's beginning needn't be yet, either
         self._external = 0
         self._silences: list[str] | None = None
         self._is_writing = False
@@ -53,7 +68,7 @@ class JournalQueue:
     @property
     def owes(self) -> bool:
         """Whether there is an external outcome that isn't durable, or never will be."""
-        return self._written < self._external or self.failure is not None
+        return self._synced < self._external or self.failure is not None
 
     def add(self, record: Record, *, external: bool = False) -> None:
         """Put a record at the end. `external` marks the outcome of an effect outside."""
@@ -86,32 +101,52 @@ class JournalQueue:
         """Have everything durable that was added so far."""
         await self._up_to(self._added)
 
+    async def post(self) -> None:
+        """Have everything written that was added so far, and durable if that is the same."""
+        await self._up_to(self._added, synced=self._later is None)
+
     async def write_external(self) -> None:
         """Have every external outcome durable that was added so far."""
         await self._up_to(self._external)
 
-    async def _up_to(self, wanted: int) -> None:
+    async def _up_to(self, wanted: int, *, synced: bool = True) -> None:
         while True:
             if self.failure is not None:
                 raise self.failure
-            if self._written >= wanted:
+            if wanted <= (self._synced if synced else self._written):
                 return
-            if not self._is_writing:
-                await self._write_once()
-            else:
+            if self._is_writing:
                 self._written_once = self._written_once or anyio.Event()
                 await self._written_once.wait()
+            elif self._later is not None and wanted <= self._written:
+                await self._sync(self._later)
+            else:
+                rows, self._held, self._silences = self.held, [], None
+                claims, self._claims = self._claims, []
+                append = self._append if synced or self._later is None else self._later.append
+                await self._once(rows, append(rows, claims), synced=synced)
 
-    async def _write_once(self) -> None:
-        rows, self._held, self._silences = self.held, [], None
-        claims, self._claims = self._claims, []
+    async def _sync(self, later: Later) -> None:
+        """Wait for the disk. Who is cancelled meanwhile, and asks again, waits again: nothing is lost with that."""
+        written = self._written
+        try:
+            await later.sync()
+        except Exception as error:
+            self.failure = self.failure or error
+            raise
+        self._synced = max(self._synced, written)
+
+    async def _once(self, rows: Sequence[JournalRow], write: Awaitable[None], *, synced: bool = True) -> None:
         self._is_writing = True
         try:
             with anyio.CancelScope(shield=True):  # a submitted write is awaited: nobody knows otherwise what is there
-                await self._append(rows, claims)
+                await write
             self._written += len(rows)
+            if synced:
+                self._synced = self._written
         except ClaimLost:
             self._written += len(rows)  # `claim` put them there alone: they are gone, and nobody waits for them
+            self._synced = self._written
             raise
         except Exception as error:
             self.failure = error

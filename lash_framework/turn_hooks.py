@@ -132,6 +132,7 @@ class TurnHooks:
             prompt, record, compaction, context = RenderedPrompt(), NO_HOOKS, None, None
             toolsets: tuple[ToolSetRecord, ...] = ()
             if plan.composition.catalog.toolsets and not plan.only_compacts:
+                await plan.controller.flush()
                 toolsets = await plan.connect()
                 plan.tools.use(toolsets)
             if plan.only_compacts or plan.tool_edits or any(hooks[name] for name in _AT_START):

@@ -164,7 +164,7 @@ class TurnJob:
         try:
             while True:
                 with self._before_the_turn():
-                    begun = await journalling.begin(session.id, item, wait=self._wait)
+                    begun = await journalling.begin(session.id, item, wait=self._wait, synced=False)
                     accepted = True
                 if isinstance(begun, TurnCommitted):
                     return begun.receipt

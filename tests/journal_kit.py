@@ -8,6 +8,7 @@ import anyio.lowlevel
 from attrs import define, evolve, field
 
 from lash_framework.journal import JournalController
+from lash_framework.journal_queue import Later
 from lash_hookspecs import (
     EffectController,
     JournalRow,
@@ -23,16 +24,37 @@ class Killed(Exception):
 
 @define
 class MemoryJournal:
-    """A turn's rows, as they survive its processes. `dies_at` kills at a write, before it or `after` it was made."""
+    """A turn's rows, as they survive its processes. `dies_at` kills at a write, before it or `after` it was made.
+
+    `on_disk` are those that survive a loss of power, too: rows that are written `later` do after `sync`, or a write.
+    """
 
     rows: list[JournalRow] = field(factory=list)
+    on_disk: list[JournalRow] = field(factory=list)
+    syncs: int = 0
     writes: list[list[str]] = field(factory=list)
     claims: list[int] = field(factory=list)
     dies_at: int | None = None
     after: bool = False
     on_its_way: bool = False
 
+    @property
+    def later(self) -> Later:
+        return Later(self.post, self.sync)
+
     async def append(self, rows: Sequence[JournalRow], claims: Sequence[int]) -> None:
+        await self.post(rows, claims)
+        self.on_disk = list(self.rows)
+
+    async def sync(self) -> None:
+        assert not self.on_its_way, "a sync is a write, too"
+        self.on_its_way = True
+        await anyio.lowlevel.checkpoint()
+        self.on_its_way = False
+        self.on_disk = list(self.rows)
+        self.syncs += 1
+
+    async def post(self, rows: Sequence[JournalRow], claims: Sequence[int]) -> None:
         assert not self.on_its_way, "one write is on its way at a time"
         self.on_its_way = True
         await anyio.lowlevel.checkpoint()  # a store takes its time

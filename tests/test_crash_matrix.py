@@ -144,7 +144,7 @@ WRITES = """
 =first  | BEGIN IMMEDIATE, SELECT sessions, SELECT tombstones, INSERT INTO sessions, SELECT sessions, INSERT INTO inbox,
         | UPDATE sessions, COMMIT
 =append | BEGIN IMMEDIATE, SELECT sessions, INSERT INTO journal, COMMIT
-=commit | BEGIN IMMEDIATE, SELECT sessions, SELECT blobs, SELECT receipts, SELECT nodes, SELECT refs, SELECT usage,
+=commit | BEGIN IMMEDIATE, SELECT sessions, SELECT receipts, SELECT refs, SELECT nodes, SELECT usage, SELECT blobs,
         | SELECT inbox, UPDATE sessions, INSERT INTO nodes, INSERT INTO receipts
 """
 

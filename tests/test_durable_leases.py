@@ -270,7 +270,7 @@ async def test_a_turn_that_was_taken_from_us_at_a_checkpoint_ends_the_run(tmp_pa
         store = store_of(lash)
         append = store.append_journal
 
-        async def append_journal(*args: Any, claims: Any = ()) -> None:
+        async def append_journal(*args: Any, claims: Any = (), **options: Any) -> None:
             if claims:
                 database = sqlite3.connect(tmp_path / "lash.db")
                 with database:

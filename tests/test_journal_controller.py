@@ -16,8 +16,10 @@ from test_journal_decisions import ASKED, CALL, REQUEST, SCOPE, START
 from lash_framework.cut_calls import EXTERNAL
 from lash_framework.effects import envelope
 from lash_framework.envelope_hash import EnvelopeHasher
-from lash_framework.journal import DURABLE_AT_ONCE, JournalController
+from lash_framework.journal import JournalController
+from lash_framework.journal_decisions import WRITTEN_AT_ONCE
 from lash_framework.journal_errors import EffectSuspended, JournalRefusal, differing_paths
+from lash_framework.journal_queue import Later
 from lash_hookspecs import (
     AwaitEventCommand,
     AwaitEventOutcome,
@@ -60,6 +62,7 @@ from lash_hookspecs import (
     RuntimeEffectKind,
     RuntimeEffectOutcome,
     SleepOutcome,
+    StoreUnavailable,
     SurfaceEvent,
     SyncEnvironmentCommand,
     SyncEnvironmentOutcome,
@@ -157,22 +160,23 @@ EFFECTS = ["turn_start", "llm", "pure", "idempotent", "unsafe", "code", "direct"
 EFFECTS += ["await_event", "flush"]
 
 
-@given(st.lists(st.sampled_from(EFFECTS), max_size=12))
-@settings(deadline=None, max_examples=60)
-async def test_the_rules_of_the_order_hold_for_any_effects(effects: list[str]) -> None:
+@given(st.lists(st.sampled_from(EFFECTS), max_size=12), st.booleans())
+@settings(deadline=None, max_examples=120)
+async def test_the_rules_of_the_order_hold_for_any_effects(effects: list[str], beside: bool) -> None:
+    """Whether or not the disk may be at it while the turn goes on: what is durable is what a loss of power leaves."""
     journal = MemoryJournal()
-    controller = JournalController((), journal.append)
+    controller = JournalController((), journal.append, later=journal.later if beside else None)
     order: list[str] = []
 
     async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-        durable = [row.label for row in journal.rows if row.status is JournalStatus.DONE]
+        durable = [row.label for row in journal.on_disk if row.status is JournalStatus.DONE]
         assert durable == order[: len(durable)]  # a durable record implies all before it
         before, kind = order, envelope.command.kind
         if kind in EXTERNAL:
             paid = [label for label in before if label.split()[0] in EXTERNAL]
             assert set(paid) <= set(durable)
         if isinstance(envelope.command, ExecCodeCommand) or "unsafe" in str(envelope.command):
-            assert journal.rows[-1].status is JournalStatus.INTENT
+            assert journal.on_disk[-1].status is JournalStatus.INTENT
             assert durable == before
         if "idempotent" in str(envelope.command) or isinstance(envelope.command, (ProcessCommand, AwaitEventCommand)):
             assert durable == before
@@ -183,10 +187,87 @@ async def test_the_rules_of_the_order_hold_for_any_effects(effects: list[str]) -
         if name == "flush":
             await controller.flush()
             assert not [row for row in controller.held if row.kind in EXTERNAL]
+            assert journal.on_disk == journal.rows
         else:
             question = asked(name, str(number))
             await controller.execute(question, run)
-            assert (question.command.kind not in DURABLE_AT_ONCE) or controller.held == ()
+            assert (question.command.kind not in WRITTEN_AT_ONCE) or controller.held == ()
+            own = beside and question.command.kind is RuntimeEffectKind.TOOL_CALL
+            assert own or (question.command.kind not in WRITTEN_AT_ONCE) or journal.on_disk == journal.rows
+
+
+@pytest.mark.parametrize(
+    ("later", "syncs"),
+    [
+        ("llm", 1),
+        ("pure", 1),
+        ("idempotent", 0),  # it has all before it written, and any write syncs
+        ("unsafe", 0),
+        ("direct", 0),
+        ("flush", 1),
+        ("save", 0),
+        ("turn_start checkpoint turn_end", 0),  # nobody outside hears of it
+    ],
+)
+async def test_the_disk_is_waited_for_before_anything_outside_hears_of_a_tools_outcome(later: str, syncs: int) -> None:
+    journal = MemoryJournal()
+    controller = JournalController((), journal.append, later=journal.later)
+    await controller.execute(asked("unsafe"), answer)
+    assert [row.status for row in journal.rows] == [JournalStatus.DONE]
+    assert [row.status for row in journal.on_disk] == [JournalStatus.INTENT]
+    assert controller.durable  # it is: whatever is said of it waits for the disk
+    await controller.execute(asked("checkpoint", "2"), answer)  # is held
+    for number, name in enumerate(later.split(), 3):
+        if name in ("flush", "save"):
+            await (controller.flush() if name == "flush" else controller.save())
+        else:
+            await controller.execute(asked(name, str(number)), answer)
+    assert journal.syncs == syncs
+    assert (journal.on_disk[:1] == journal.rows[:1]) is not later.startswith("turn_start")
+
+
+async def test_the_disk_is_waited_for_before_the_turn_does_anything_outside() -> None:
+    """Its beginning needn't be durable before."""
+    journal = MemoryJournal()
+    controller = JournalController((), journal.append, later=journal.later)
+    await controller.execute(asked("turn_start"), answer)
+    assert journal.syncs == 0
+
+    async def run(question: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        assert journal.syncs == 1
+        return await answer(question)
+
+    await controller.execute(asked("llm"), run)
+    await controller.flush()  # a reply is held: that is a write
+    await controller.execute(asked("llm", "2"), run)
+    assert journal.syncs == 1
+
+
+async def test_what_a_tool_learns_from_another_tool_is_on_the_disk() -> None:
+    """It may act on it, and nobody asks it to wait."""
+    journal = MemoryJournal()
+    controller = JournalController((), journal.append, later=journal.later)
+
+    async def outer(question: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        await controller.execute(asked("unsafe", "inner"), answer)
+        assert journal.on_disk == journal.rows
+        return await answer(question)
+
+    await controller.execute(asked("unsafe", "outer"), outer)
+    assert journal.on_disk != journal.rows
+
+
+async def test_a_disk_that_fails_beside_the_turn_ends_its_journal() -> None:
+    journal = MemoryJournal()
+
+    async def sync() -> None:
+        raise StoreUnavailable("the disk is gone")
+
+    controller = JournalController((), journal.append, later=Later(journal.post, sync))
+    for name in ("llm", "unsafe", "turn_end"):
+        with pytest.raises(StoreUnavailable, match="the disk is gone"):
+            await controller.execute(asked(name), never)
+    assert not controller.durable
 
 
 async def test_what_a_checkpoint_took_from_the_inbox_is_claimed_with_its_record() -> None:

@@ -92,7 +92,6 @@ async def test_a_turn_of_four_rounds_is_ten_writes_and_nearly_all_of_them_two_st
         "UPDATE sessions",
         "INSERT nodes",
         "INSERT receipts",
-        "INSERT refs",
         "INSERT usage",
         "DELETE inbox",
         "DELETE journal",

@@ -23,7 +23,7 @@ class TurnBegin:
     """Accept an input, take the session, and claim what is to run next: one transaction.
 
     Without `item`, only what is there is claimed: for recovery. `nonce`: see `Leases.claim_lease`. `wait`: accept the
-    item even if the session is busy; without it, a busy session accepts nothing.
+    item even if the session is busy; without it, a busy session accepts nothing. `synced`: as for `append_journal`.
     """
 
     session_id: str
@@ -32,6 +32,7 @@ class TurnBegin:
     ttl_ms: int
     item: NewInboxItem | None = None
     wait: bool = False
+    synced: bool = True
 
 
 @frozen(kw_only=True)
@@ -79,7 +80,7 @@ class Journal(Protocol):
         ...
 
     async def append_journal(
-        self, lease: Lease, no: int, rows: Sequence[JournalRow], *, claims: Sequence[int] = ()
+        self, lease: Lease, no: int, rows: Sequence[JournalRow], *, claims: Sequence[int] = (), synced: bool = True
     ) -> None:
         """Write rows at the end of the item's journal, each in the place of an intent with its key if there is one.
 
@@ -88,6 +89,15 @@ class Journal(Protocol):
         `LeaseLost` if the fence doesn't hold, `ClaimLost` if the item isn't ours or one of `claims` is not to be had,
         `StoreCorrupt` if a row has the key of another one that isn't an intent, and `CommitRefused` with the code
         `journal_row` if a key or hash is none.
+
+        Without `synced` it may return while the disk is still at it: the rows survive this process, but a loss of power
+        may take them until `sync`, or any other write, has returned.
+        """
+        ...
+
+    async def sync(self) -> None:
+        """Have all that was written survive a loss of power. Raises `StoreUnavailable` if nobody knows whether it will;
+        then nothing is written any more.
         """
         ...
 

@@ -65,6 +65,10 @@ class Connection(Tx, Protocol):
         """Make it durable."""
         ...
 
+    def relax(self, relaxed: bool) -> None:
+        """Between transactions: whether commits from now on leave it to others that `Driver.log` is synced."""
+        ...
+
     def rollback(self) -> None:
         """Forget it; fine if there is none."""
         ...
@@ -113,6 +117,11 @@ class Driver(Protocol):
 
         It waits for nobody else, and leaves to the writer what takes long. None where there is no such thing.
         """
+        ...
+
+    @property
+    def log(self) -> str | None:
+        """The file to sync after a commit of a relaxed connection, whoever made it; None if none need be, or can be."""
         ...
 
     def error(self, error: Exception) -> Exception:

@@ -35,11 +35,16 @@ class InPlace:
         except Exception as error:
             raise as_store_error(error, self._driver) from error
 
-    async def write(self, work: Callable[[Tx], T], size: int = 0, owner: str | None = None) -> T:
+    async def write(
+        self, work: Callable[[Tx], T], size: int = 0, owner: str | None = None, *, synced: bool = True
+    ) -> T:
         """Run `work` in a write transaction. Who is cancelled meanwhile is told at the end, as by a thread."""
         value = self._run(work, write=True)
         await anyio.lowlevel.cancel_shielded_checkpoint()  # others come to run, as if it had been waited for
         return value
+
+    def sync(self) -> None:
+        """Nothing of it is ever durable."""
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on one state of the database."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from lash_plugin_store_sql.driver import Connection, Driver, Tx, as_store_error, transaction
+from lash_plugin_store_sql.syncer import Syncer
 
 __all__ = ["Near"]
 
@@ -41,6 +42,7 @@ class Near:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
+        self._syncer = None if driver.log is None else Syncer(driver.log)
         self._connection: Connection | None = None
         self._lock = threading.Lock()
         self._owner: str | None = None
@@ -60,29 +62,57 @@ class Near:
         finally:
             self._lock.release()
 
-    def write(self, work: Callable[[Tx], T], owner: str | None, size: int) -> tuple[T] | None:
-        """Run `work` in a write transaction, if `owner` is alone; None: it wasn't begun. Raises like the thread."""
+    def write(self, work: Callable[[Tx], T], owner: str | None, size: int, *, synced: bool = True) -> tuple[T] | None:
+        """Run `work` in a write transaction, if `owner` is alone; None: it wasn't begun. Raises like the thread.
+
+        Without `synced` the disk may be at it still: see `sync`.
+        """
         if not self._is_alone(owner) or size > SMALL or not self._lock.acquire(blocking=False):
             return None
         try:
-            near = self._begun()
+            syncer = None if synced or self._syncer is None or not self._syncer.is_ready() else self._syncer
+            near = self._begun(relaxed=syncer is not None)
             if near is None:
                 return None
             began = time.monotonic()
             try:
-                return (transaction(near, work),)
+                value = transaction(near, work)
+                if syncer is not None:
+                    syncer.start()
+                return (value,)
             except Exception as error:
                 known = as_store_error(error, self._driver)
                 if known is error:
                     raise
                 raise known from error
             finally:
-                self._judge(time.monotonic() - began)
+                took_s = time.monotonic() - began
+                if syncer is None or took_s > SLOW_S:  # else the disk has yet to show itself
+                    self._judge(took_s)
         finally:
             self._lock.release()
 
+    def sync(self) -> None:
+        """Wait until all that was written survives a loss of power. Raises `StoreUnavailable` if it may not."""
+        if self._syncer is not None:
+            began = time.monotonic()
+            self._syncer.wait()
+            if (took_s := time.monotonic() - began) > SLOW_S:
+                self._judge(took_s)
+        self.require_sound()
+
+    def require_sound(self) -> None:
+        """Raise `StoreUnavailable` if something that was written may be gone: what comes after it would be, too."""
+        if self._syncer is not None:
+            try:
+                self._syncer.require_sound()
+            except OSError as error:
+                raise as_store_error(error, self._driver) from error
+
     def close(self) -> None:
         """Let go of the connection."""
+        if self._syncer is not None:
+            self._syncer.close()
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -92,12 +122,13 @@ class Near:
         self._connection = self._connection or self._driver.connect_near()
         return self._connection
 
-    def _begun(self) -> Connection | None:
+    def _begun(self, *, relaxed: bool) -> Connection | None:
         """The connection, in a transaction; None if it would have to wait, or something is wrong with it."""
         try:
             near = self._opened()
             if near is not None:
                 try:
+                    near.relax(relaxed)
                     near.begin(write=True)
                 except BaseException:
                     near.rollback()

@@ -64,9 +64,10 @@ class HeadFacts:
 class Facts:
     """All that the database knows and a decision needs.
 
-    `taken` are those of the commit's node ids that exist, `refs` the session's components and config, `usage` the
-    totals of the commit's (source, model) pairs, `blobs` those of the commit's and the adopted hashes that are stored,
-    `items` the inbox items that the commit settles.
+    `taken` are those of the commit's node ids that exist, `refs` the session's components and config, and what it
+    uses already of the attachments that the commit brings or adopts, `usage` the totals of the commit's (source, model)
+    pairs, `blobs` those of the commit's and the adopted hashes that are stored, `items` the inbox items that the commit
+    settles.
     """
 
     deleted: bool = False

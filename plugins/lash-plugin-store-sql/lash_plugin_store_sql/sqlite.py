@@ -71,6 +71,7 @@ class SqliteConnection:
     def __init__(self, db: sqlite3.Connection, driver: SqliteDriver) -> None:
         self._db = db
         self._driver = driver
+        self._relaxed = False
 
     @property
     def in_transaction(self) -> bool:
@@ -119,6 +120,11 @@ class SqliteConnection:
     def commit(self) -> None:
         self.write("COMMIT")
 
+    def relax(self, relaxed: bool) -> None:
+        if relaxed is not self._relaxed:
+            self._db.execute(f"PRAGMA synchronous = {'NORMAL' if relaxed else 'FULL'}")
+            self._relaxed = relaxed
+
     def rollback(self) -> None:
         if self._db.in_transaction:
             self.write("ROLLBACK")
@@ -157,6 +163,14 @@ class SqliteDriver:
     @property
     def readers(self) -> int:
         return 0 if self._path is None else self._settings.readers
+
+    @property
+    def log(self) -> str | None:
+        # What is committed as NORMAL is in the log, and whole once that is synced: FULL does no more itself. Elsewhere
+        # than where there is `fdatasync`, SQLite may have ways of its own to sync.
+        if self._path is None or self._settings.synchronous != "full" or not hasattr(os, "fdatasync"):
+            return None
+        return f"{Path(self._path).resolve()}-wal"  # SQLite, too, puts it beside the file that a link leads to
 
     def connect(self, *, write: bool) -> SqliteConnection:
         if not write:

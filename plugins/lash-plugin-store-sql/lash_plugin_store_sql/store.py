@@ -236,15 +236,23 @@ class SqlStore:
 
     async def begin_turn(self, begin: TurnBegin) -> TurnClaim:
         size = len(begin.item.payload) if begin.item is not None else 0
-        return await self._lanes.write(lambda tx: turns.begin_turn(tx, begin, self._now_ms), size, begin.session_id)
+        return await self._lanes.write(
+            lambda tx: turns.begin_turn(tx, begin, self._now_ms), size, begin.session_id, synced=begin.synced
+        )
 
     async def append_journal(
-        self, lease: Lease, no: int, rows: Sequence[JournalRow], *, claims: Sequence[int] = ()
+        self, lease: Lease, no: int, rows: Sequence[JournalRow], *, claims: Sequence[int] = (), synced: bool = True
     ) -> None:
         size = sum(len(row.body) + len(row.digests) for row in rows)
         await self._lanes.write(
-            lambda tx: turns.append_journal(tx, lease, no, rows, claims, self._now_ms), size, lease.session_id
+            lambda tx: turns.append_journal(tx, lease, no, rows, claims, self._now_ms),
+            size,
+            lease.session_id,
+            synced=synced,
         )
+
+    async def sync(self) -> None:
+        self._lanes.sync()
 
     async def load_journal(self, session_id: str, turn_id: str) -> Sequence[JournalRow]:
         return await self._lanes.read(lambda tx: turns.load_journal(tx, session_id, turn_id))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -32,6 +33,9 @@ T = TypeVar("T")
 # A batch ends at either bound: beyond them nothing is gained per write, and the first of a batch waits for its last.
 _BATCH_WRITES = 256
 _BATCH_BYTES = 8 * 1024 * 1024
+
+# So often a session that writes on the spot gives way to others; a pass of the event loop takes as long as a write.
+_GIVES_WAY_S = 0.005
 
 
 class _Last(Ticket[None]):
@@ -66,6 +70,7 @@ class Lanes:
         self._unread = _Unread()
         self._writer: threading.Thread | None = None
         self._near = Near(driver)
+        self._gives_way_at = 0.0
         self._closed = False
 
     async def open(self) -> None:
@@ -78,18 +83,27 @@ class Lanes:
             self._writes.put(_Last(_nothing, writes=True))  # a cancelled opening may have succeeded
             raise
 
-    async def write(self, work: Callable[[Tx], T], size: int = 0, owner: str | None = None) -> T:
+    async def write(
+        self, work: Callable[[Tx], T], size: int = 0, owner: str | None = None, *, synced: bool = True
+    ) -> T:
         """Run `work` in a write transaction; returns once it is durable. It may be run more than once.
 
-        `owner` is the session that writes; see `Near`.
+        `owner` is the session that writes, and without `synced` it isn't durable before `sync` returns; see `Near`.
         """
         self.require_open()
-        if (done := self._near.write(work, owner, size)) is not None:
-            await anyio.lowlevel.cancel_shielded_checkpoint()  # others come to run, as if it had been waited for
+        self._near.require_sound()
+        if (done := self._near.write(work, owner, size, synced=synced)) is not None:
+            if (now := time.monotonic()) >= self._gives_way_at:  # others come to run, as if it had been waited for
+                self._gives_way_at = now + _GIVES_WAY_S
+                await anyio.lowlevel.cancel_shielded_checkpoint()
             return done[0]
         ticket = Ticket(work, writes=True, size=size)
         self._writes.put(ticket)
         return await ticket.outcome()
+
+    def sync(self) -> None:
+        """Wait until all that was written is durable."""
+        self._near.sync()
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on one state of the database."""

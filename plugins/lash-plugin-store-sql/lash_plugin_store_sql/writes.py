@@ -5,13 +5,13 @@ A commit is one write: it may be run again from the start if the transaction aro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from lash_hookspecs.errors import SessionDeleted
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.stores import CommitResult, RuntimeCommit, SessionMeta
 from lash_plugin_store_sql.blobs import reclaim
-from lash_plugin_store_sql.draft import Draft, Ref
+from lash_plugin_store_sql.draft import Draft, Ref, Slot
 from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.lease_row import RELEASED
 from lash_plugin_store_sql.plan import (
@@ -69,28 +69,40 @@ def commit(tx: Tx, draft: Draft) -> CommitResult:
 
 def _facts(tx: Tx, draft: Draft, session: Session | None) -> Facts:
     commit = draft.commit
-    blobs = _stored(tx, [*draft.bodies, *(each.removeprefix("sha256:") for each in commit.adopted_blobs)])
+    hashes = {*draft.bodies, *(each.removeprefix("sha256:") for each in commit.adopted_blobs)}
     if session is None:
-        return Facts(known=False, blobs=blobs)
+        return Facts(known=False, blobs=_stored(tx, hashes))
     receipt = find_receipt(tx, session.no, commit.operation)
     if receipt is not None:
         return Facts(head=session.head, receipt=receipt, items=items_of(tx, session, commit))
     required = commit.requires_ancestor_node_id
+    refs = _refs(tx, session.no, [*(name for kind, name in draft.refs if kind == "blob"), *commit.adopted_blobs])
+    used = {ref.hash for ref in refs.values()}  # so they are stored
     return Facts(
         head=session.head,
         ancestor_generation=None if required is None else node_generation(tx, session, required),
         taken=_taken(tx, session.no, [node.node_id for node in commit.nodes]),
-        refs={
-            (kind, name): Ref(digest.hex(), version)
-            for kind, name, digest, version in tx.rows(
-                "SELECT kind, name, hash, version FROM refs WHERE session_no = ? AND kind IN ('component', 'config')",
-                (session.no,),
-            )
-        },
+        refs=refs,
         usage=_usage(tx, session.no, {(delta.source, delta.model) for delta in commit.usage}),
-        blobs=blobs,
+        blobs=frozenset(used | _stored(tx, hashes - used)),
         items=items_of(tx, session, commit),
     )
+
+
+def _refs(tx: Tx, session_no: int, blobs: Sequence[str]) -> dict[Slot, Ref]:
+    """The session's components and its config, and those of these attachments that it uses."""
+    sql, named = f"{_REFS} AND kind IN ('component', 'config')", f"{_REFS} AND kind = 'blob' AND name IN"
+    first, *rest = chunks(blobs) if blobs else [()]
+    if first:  # two ranges of the table, where OR would be all that the session ever used
+        rows = tx.rows(f"{sql} UNION ALL {named} ({marks(len(first))})", (session_no, session_no, *first))
+    else:
+        rows = tx.rows(sql, (session_no,))
+    for piece in rest:
+        rows += tx.rows(f"{named} ({marks(len(piece))})", (session_no, *piece))
+    return {(kind, name): Ref(digest.hex(), version) for kind, name, digest, version in rows}
+
+
+_REFS = "SELECT kind, name, hash, version FROM refs WHERE session_no = ?"
 
 
 def _taken(tx: Tx, session_no: int, ids: Iterable[str]) -> frozenset[str]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import anyio.lowlevel
 import pytest
 
 from lash_hookspecs.errors import HeadConflict, StoreUnavailable
 from lash_hookspecs.testing.store import Scribe
-from lash_plugin_store_sql import near
+from lash_plugin_store_sql import near, syncer, writer
 from lash_plugin_store_sql.driver import Tx
 from lash_plugin_store_sql.locks import MemoryLocks
 from lash_plugin_store_sql.settings import SqlSettings
@@ -176,6 +180,179 @@ async def test_a_write_on_the_spot_is_as_durable_as_any(path: Path) -> None:
     found = [connection.row(f"PRAGMA {name}") for name in ("synchronous", "max_page_count", "busy_timeout")]
     assert found == [(2,), (5000,), (0,)]
     await store.aclose()
+
+
+@pytest.mark.parametrize(("ms", "ways"), [(1, 4), (5, 20), (0, 0)])
+async def test_who_writes_on_the_spot_gives_way_every_five_milliseconds(
+    ms: int, ways: int, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a turn that waits for nothing lets nobody in to cancel it, and each way takes as long as a write."""
+    scribe, now, given = Scribe("s1"), 100.0, 0
+    await many(store, scribe, near.ALONE)
+    monkeypatch.setattr(writer, "time", SimpleNamespace(monotonic=lambda: now))
+    await many(store, scribe, 1)
+    checkpoint = anyio.lowlevel.cancel_shielded_checkpoint
+
+    async def counted() -> None:
+        nonlocal given
+        given += 1
+        await checkpoint()
+
+    monkeypatch.setattr(anyio.lowlevel, "cancel_shielded_checkpoint", counted)
+    for _ in range(20):
+        now += ms / 1000
+        await many(store, scribe, 1)
+    assert given == ways
+
+
+# ---- the disk beside the event loop ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def full(path: Path, places: Places) -> AsyncIterator[SqlStore]:
+    """A store that is durable, and whose next writes are made here."""
+    store = await SqlStore.open(SqliteDriver(str(path), SqlSettings(), seen=places), MemoryLocks())
+    await many(store, Scribe("s1"), near.ALONE + 1)
+    yield store
+    await store.aclose()
+
+
+def levels(found: list[int]) -> Callable[[Tx], None]:
+    """Work that writes, and notes how its commit will be synced: 2 is FULL, 1 is NORMAL."""
+
+    def work(tx: Tx) -> None:
+        row = tx.row("PRAGMA synchronous")
+        assert row is not None
+        found.append(row[0])
+        tx.write("INSERT INTO tombstones (session_id, deleted_at_ms) VALUES (?, 1)", (f"gone {len(found)}",))
+
+    return work
+
+
+async def test_only_what_is_synced_later_is_committed_without(full: SqlStore, places: Places) -> None:
+    found: list[int] = []
+    for synced in (True, False, False, True, False):
+        await full._lanes.write(levels(found), owner="s1", synced=synced)
+    await full.sync()
+    assert found == [2, 1, 1, 2, 1]
+    assert places.seen[-5:] == [HERE] * 5
+    assert await full.session_was_deleted("gone 5")  # another connection reads it
+
+
+async def test_what_the_thread_writes_is_synced_with_its_commit(full: SqlStore) -> None:
+    found: list[int] = []
+    await full._lanes.write(levels(found), owner="another", synced=False)
+    await full.sync()
+    assert found == [2]
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the loop", "on the spot"])
+async def test_a_disk_that_refuses_to_sync_is_told_of_and_nothing_is_written_any_more(
+    full: SqlStore, beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once what was written before may be gone, nothing behind it in the log is safe."""
+
+    def refuses(file: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    if beside:
+        monkeypatch.setattr(syncer._Request, "wait", lambda self: errno.EIO if self._is_begun else 0)
+    else:
+        monkeypatch.setattr(syncer._Request, "made", lambda file: None)
+        monkeypatch.setattr(syncer.os, "fdatasync", refuses)
+    await full._lanes.write(levels([]), owner="s1", synced=False)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="Input/output error"):
+            await full.sync()
+    for owner in ("s1", None):  # here, and by the thread
+        with pytest.raises(StoreUnavailable, match="Input/output error"):
+            await full._lanes.write(levels([]), owner=owner)
+    assert await full.load_head("s1") is not None
+
+
+async def test_where_the_library_has_no_room_the_disk_is_waited_for_on_the_spot(
+    full: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(syncer._Request, "start", lambda self: False)
+    monkeypatch.setattr(syncer.os, "fdatasync", synced.append)
+    await full._lanes.write(levels([]), owner="s1", synced=False)
+    assert len(synced) == 1
+    await full.sync()
+    assert len(synced) == 1
+
+
+async def test_the_library_syncs_a_file_again_and_again_and_says_so_if_it_can_not(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_bytes(b"x")
+    synced = syncer.Syncer(str(file))
+    assert synced.is_ready()
+    request = synced._request
+    if request is None:
+        pytest.skip("the library has no `aio_fsync` here")
+    for _ in range(5):
+        file.write_bytes(b"y" * 10_000)
+        assert request.start()
+        assert request.wait() == 0
+        synced.start()
+    synced.wait()
+    synced.require_sound()
+    os.close(synced._file)
+    assert not request.start()
+    synced.start()  # on the spot, then
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        synced.require_sound()
+
+
+async def test_the_log_is_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "there" / "lash.db")
+    store = await SqlStore.open(SqliteDriver(str(link), SqlSettings()), MemoryLocks())
+    await many(store, Scribe("s1"), near.ALONE + 1)
+    found: list[int] = []
+    await store._lanes.write(levels(found), owner="s1", synced=False)
+    await store.sync()
+    await store.aclose()
+    assert found == [1]
+    assert not link.with_name("link.db-wal").exists()
+
+
+async def test_where_there_is_no_log_to_sync_each_commit_is(full: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+    assert isinstance(full._lanes, writer.Lanes)
+    monkeypatch.setattr(full._lanes._near, "_syncer", syncer.Syncer("/nowhere/at-all"))
+    await full._lanes.write(levels(found), owner="s1", synced=False)
+    await full.sync()
+    assert found == [2]
+
+
+async def test_a_disk_that_is_slow_beside_the_loop_is_left_to_the_thread(
+    full: SqlStore, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(near, "PAUSES", (4, 16))
+    for pause in (4, 8):
+        places.seen.clear()
+        await full._lanes.write(levels(found), owner="s1", synced=False)
+        monkeypatch.setattr(near, "SLOW_S", -1.0)
+        await full.sync()
+        monkeypatch.setattr(near, "SLOW_S", float("inf"))
+        for _ in range(pause):
+            await full._lanes.write(levels(found), owner="s1", synced=False)
+        assert places.seen == [HERE, *[THREAD] * pause]
+
+
+async def test_nothing_is_synced_beside_where_nothing_need_be(store: SqlStore, path: Path) -> None:
+    """NORMAL never waits for the disk."""
+    found: list[int] = []
+    await many(store, Scribe("s1"), near.ALONE + 1)
+    await store._lanes.write(levels(found), owner="s1", synced=False)
+    await store.sync()
+    assert found == [1]
+    assert SqliteDriver(str(path), SqlSettings(synchronous="normal")).log is None
+    assert SqliteDriver(None, SqlSettings()).log is None
+    assert SqliteDriver(str(path), SqlSettings()).log == f"{path}-wal"
 
 
 async def test_a_closed_store_writes_nothing_on_the_spot(store: SqlStore) -> None:

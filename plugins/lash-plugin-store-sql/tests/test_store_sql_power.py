@@ -15,6 +15,7 @@ from lash_hookspecs.stores import ComponentChanged, UsageDelta
 from lash_hookspecs.testing.store import Scribe
 from lash_hookspecs.testing.store.inbox import ALL, note
 from lash_hookspecs.testing.store.runner import Runner, effect, listed, new_item
+from lash_plugin_store_sql import near
 from lash_plugin_store_sql.locks import MemoryLocks
 from lash_plugin_store_sql.settings import SqlSettings
 from lash_plugin_store_sql.sqlite import SqliteConnection, SqliteDriver
@@ -63,8 +64,11 @@ async def progress(store: SqlStore) -> list[int]:
     return found
 
 
-async def run(folder: Path, synchronous: str, told: Callable[[list[int]], None]) -> None:
-    """Turns: begun, something said to each, two records, a commit; `told` hears how far they are acknowledged."""
+async def run(folder: Path, synchronous: str, told: Callable[[list[int]], None], *, later: bool = False) -> None:
+    """Turns: begun, something said to each, two records, a commit; `told` hears how far they are acknowledged.
+
+    `later`: what may be synced later is, and is acknowledged then.
+    """
     store, mine, scribe = await opened(folder, synchronous), Runner(), Scribe()
     done = [0] * TURNS
 
@@ -73,35 +77,78 @@ async def run(folder: Path, synchronous: str, told: Callable[[list[int]], None])
         told(list(done))
 
     for turn in range(TURNS):
-        lease, item = await mine.begin(store, new_item(f"k{turn}"))
+        lease, item = await mine.begin(store, new_item(f"k{turn}"), synced=not later)
+        if later:
+            await store.sync()
         acknowledged(turn)
         said = await store.enqueue(note(f"n{turn}"))
         acknowledged(turn)
         await store.append_journal(lease, item.no, [effect("one", body=b"y" * 2000)], claims=[said.no])
         acknowledged(turn)
-        await store.append_journal(lease, item.no, [effect("two")])
-        acknowledged(turn)
+        await store.append_journal(lease, item.no, [effect("two")], synced=not later)
+        if later and turn % 2:
+            await store.sync()
+        if turn % 2 or not later:  # else the commit has it synced
+            acknowledged(turn)
         usage = (UsageDelta(source="turn", model="m", usage=TokenUsage(input=1)),)
         parts = {"a": ComponentChanged(f"{turn}".encode() * 100)}
         commit = mine.commit(
             scribe, lease, item, f"said {turn}", "x" * 3000, applied=(said.no,), usage=usage, components=parts
         )
         await scribe.write(store, commit)
+        done[turn] = 4
         acknowledged(turn)
     await store.aclose()
 
 
-@pytest.mark.parametrize("synchronous", ["full", "normal"])
-async def test_a_loss_of_power_leaves_what_the_setting_promises(synchronous: str, tmp_path: Path) -> None:
+class LateSyncer:
+    """Syncs as late as it may: when somebody waits for it."""
+
+    def __init__(self, events: list[Event], path: str) -> None:
+        self.synced = 0
+        self._events = events
+        self._file = Path(path).name
+        self._owes = False
+
+    def is_ready(self) -> bool:
+        return True
+
+    def start(self) -> None:
+        self._owes = True
+
+    def wait(self) -> None:
+        if self._owes:
+            self._events.append(Event("sync", self._file))
+            self.synced += 1
+        self._owes = False
+
+    def require_sound(self) -> None:
+        """This disk never fails."""
+
+    def close(self) -> None:
+        """It has nothing to let go of."""
+
+
+@pytest.mark.parametrize("synchronous", ["full", "normal", "full, beside the loop"])
+async def test_a_loss_of_power_leaves_what_the_setting_promises(
+    synchronous: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At every sync and every acknowledgment, and between them: whatever of the rest the disk has."""
     (tmp_path / "live").mkdir()
     marks: list[tuple[int, list[int]]] = []
+    synchronous, _, later = synchronous.partition(", ")
+    late: list[LateSyncer] = []
     try:
-        with recorded(tmp_path / "live") as events:
-            await run(tmp_path / "live", synchronous, lambda done: marks.append((len(events), done)))
+        with recorded(tmp_path / "live") as events, monkeypatch.context() as patched:
+            if later:
+                patched.setattr(near.Near, "_is_alone", lambda self, owner: owner is not None)
+                patched.setattr(near, "Syncer", lambda path: late.append(LateSyncer(events, path)) or late[-1])
+            told = lambda done: marks.append((len(events), done))  # noqa: E731 - it is told of, not defined
+            await run(tmp_path / "live", synchronous, told, later=bool(later))
     except (OSError, AttributeError) as error:
         pytest.skip(f"SQLite's library can't be reached from here: {error}")
-    assert sum(each.kind == "sync" for each in events) > (TURNS * 5 if synchronous == "full" else 1)
+    assert sum(each.kind == "sync" for each in events) > (TURNS * 4 if synchronous == "full" else 1)
+    assert [each.synced for each in late] == ([TURNS + TURNS // 2] if later else [])
     assert any(each.kind == "write" and each.file == "lash.db" for each in events[marks[0][0] : marks[-1][0]])
     moments = {at for at, _ in marks} | {at + 1 for at, each in enumerate(events) if each.kind == "sync"}
     moments |= set(range(marks[0][0], len(events), 11))

@@ -67,6 +67,23 @@ async def _intents(harness: StoreHarness) -> None:
     same(list(rows), [effect("a", JournalStatus.FAILED), effect("b"), effect("c")])
 
 
+@CASES.case("L.01-later", JOURNAL)
+async def _synced_later(harness: StoreHarness) -> None:
+    """What may be synced later is there at once all the same, for everybody, in order, and under the same fence."""
+    store, mine = await harness.open(), Runner()
+    lease, item = await mine.begin(store, new_item(), synced=False)
+    with raises(LeaseLost):
+        await store.append_journal(evolve(lease, session_id="s2"), item.no, [effect("a")], synced=False)
+    await store.append_journal(lease, item.no, [effect("a", JournalStatus.INTENT)])
+    await store.append_journal(lease, item.no, [effect("a")], synced=False)
+    await store.append_journal(lease, item.no, [effect("a"), effect("b")], synced=False)  # its answer was lost
+    same(list(await store.load_journal("s1", "t-k1")), [effect("a"), effect("b")])
+    for _ in range(2):
+        await store.sync()
+    await store.append_journal(lease, item.no, [effect("c")])
+    same(list(await store.load_journal("s1", "t-k1")), [effect("a"), effect("b"), effect("c")])
+
+
 @CASES.case("L.01-again", JOURNAL)
 async def _appended_again(harness: StoreHarness) -> None:
     """Rows whose answer was lost may be written again by their holder: identical ones are there once."""
