@@ -2,7 +2,8 @@
 
 A run can be green because a whole kind of test silently stopped being collected: trio not installed, a parametrised
 table that became empty, a renamed folder. `pytest -p groups --require-groups` makes that red. Skipped tests count for
-nothing. `--loop asyncio` (or `trio`) leaves out what runs on the other one, and doesn't ask for it. With the plugin,
+nothing. `--loop asyncio` (or `trio`) leaves out what runs on the other one, and doesn't ask for it, but for what is
+costly, which no other environment runs. With the plugin,
 `-n auto` is two workers for each core.
 """
 
@@ -68,12 +69,15 @@ class GroupCounter:
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         if self.left_out:
-            left = [item for item in items if backend_of(item) in self.left_out]
-            config.hook.pytest_deselected(items=left)
-            items[:] = [item for item in items if backend_of(item) not in self.left_out]
+            left = {item for item in items if self._is_left_out(item)}
+            config.hook.pytest_deselected(items=list(left))
+            items[:] = [item for item in items if item not in left]
         for item in items:
             found = list(groups_of(item.nodeid, statements_of(item), backend_of(item)))
             item.user_properties.append((PROPERTY, found))
+
+    def _is_left_out(self, item: pytest.Item) -> bool:
+        return backend_of(item) in self.left_out and item.get_closest_marker("costly") is None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" and report.passed:
@@ -96,7 +100,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--require-groups", action="store_true", help="fail a run in which some group of tests has none that passed"
     )
-    parser.addoption("--loop", choices=LOOPS, help="run the tests of this event loop only, and all that need none")
+    parser.addoption(
+        "--loop", choices=LOOPS, help="run the tests of this event loop only, all that need none, and what is costly"
+    )
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -30,7 +30,7 @@ from lash_hookspecs import (
     LlmEventSender,
     LlmRequest,
     LlmResponse,
-    NodePath,
+    NodeBodies,
     NodesLater,
     ObservationGap,
     OnUnknown,
@@ -584,14 +584,14 @@ async def test_a_cancel_while_the_history_is_read_keeps_what_a_hook_said_with_wh
     url, guide = f"sqlite:///{tmp_path}/a.db", plugin("guide", lash_session_state, lash_before_turn)
     async with agent(["One."], store=url, plugins=[guide], settings=KEEPS) as lash:
         await (await lash.session("s")).run("Go.")
-    reading, load = anyio.Event(), NodesLater.load
+    reading, load = anyio.Event(), NodesLater.load_bodies
 
-    async def slow(self: NodesLater) -> NodePath:
+    async def slow(self: NodesLater) -> NodeBodies:
         reading.set()
         await anyio.lowlevel.checkpoint()
         return await load(self)
 
-    monkeypatch.setattr(NodesLater, "load", slow)
+    monkeypatch.setattr(NodesLater, "load_bodies", slow)
     async with agent(["Two."], store=url, plugins=[guide], settings=KEEPS) as lash:
         session = await lash.session("s")
         async with anyio.create_task_group() as group:

@@ -94,3 +94,11 @@ def test_one_event_loop_leaves_the_other_ones_tests_out_and_asks_for_none(suite:
     result.stdout.fnmatch_lines("test groups: statements 2, store cases 2, providers 1, CLI 3, asyncio 0, trio 2")
     result.assert_outcomes(passed=4, deselected=2)
     assert result.ret == pytest.ExitCode.OK
+
+
+def test_what_is_costly_runs_on_both_event_loops_whichever_is_asked_for(suite: pytest.Pytester) -> None:
+    """No other environment of tox would run it on the other one."""
+    suite.makeini("[pytest]\nanyio_mode = auto\nmarkers = costly: it takes long")
+    suite.makepyfile("import pytest\n\n@pytest.mark.costly\nasync def test_long(): pass")
+    result = run(suite, "--loop", "trio", "-k", "test_long")
+    result.stdout.fnmatch_lines("test groups: *asyncio 1, trio 1")
