@@ -121,7 +121,8 @@ class ChildTurns:
         """
         before, model, source = _NOTHING, session.policy.model, self.plugin_id
         for number in count():
-            id = f"turn:{session.id}:{turn_id}" + (f":{number}" if number else "")
+            # With the length, or two sessions and their turns could be told by the same letters.
+            id = f"turn:{len(session.id)}:{session.id}:{turn_id}:{number}"
             asked = self.directs.charge_envelope(self.place, _command(model, source), id)
             known = self.directs.recorded(asked.key)
             is_open = known is not None and isinstance(known.result, LlmCallError) and known.result.code != _CUT

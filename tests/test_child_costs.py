@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from agents import agent
-from child_kit import Stuck, helped, impatient, look, says, settings
+from child_kit import CENT, Stuck, helped, impatient, look, says, settings
 
 from lash_framework import Lash
 from lash_framework.testing import Crash, crash_at_every_effect
@@ -296,3 +296,22 @@ async def test_a_child_whose_tool_is_never_run_again_makes_it_at_least() -> None
     )
     assert all(each.at_least or each == Cost.of_usd(0.06) for each in costs)
     assert any(each == Cost(4 * 10**10, at_least=True) for each in costs)
+
+
+async def test_ids_with_colons_are_told_apart(tmp_path: Path) -> None:
+    """Session `a`, turn `b:c` and session `a:b`, turn `c` had one record: the second one was taken for paid."""
+    pairs = [("a", "b:c"), ("a:b", "c"), ("a", "b:c:0"), ("a:b", "c:0")]
+
+    @tool(effect="idempotent")
+    async def delegate(ctx: Any) -> str:
+        """Ask each of them."""
+        for session_id, turn_id in pairs:
+            await ctx.lifecycle.create_session(SessionCreateRequest(session_id=session_id))
+            await ctx.lifecycle.start_turn(session_id, turn_id, "Help.")
+        return "asked"
+
+    tools, store = [delegate, look], f"sqlite:///{tmp_path}/a.db"
+    async with agent(says, store=store, tools=tools, settings=settings("durability.keep_journal_h=1")) as lash:
+        turn = await (await lash.session("p")).run("Ask somebody.", turn_id="t")
+        made = [(await (await lash.session(id)).usage()).total.picodollars for id in ("a", "a:b")]
+    assert sum(each.usage.picodollars for each in turn.children_usage) == sum(made) == len(pairs) * 2 * CENT

@@ -168,9 +168,9 @@ class SqliteDriver:
     def log(self) -> str | None:
         # What is committed as NORMAL is in the log, and whole once that is synced: FULL does no more itself. Elsewhere
         # than where there is `fdatasync`, SQLite may have ways of its own to sync.
-        if self._path is None or self._settings.synchronous != "full" or not hasattr(os, "fdatasync"):
+        if self.file is None or self._settings.synchronous != "full" or not hasattr(os, "fdatasync"):
             return None
-        return f"{Path(self._path).resolve()}-wal"  # SQLite, too, puts it beside the file that a link leads to
+        return f"{self.file}-wal"  # SQLite, too, puts it beside the file that a link leads to
 
     def connect(self, *, write: bool) -> SqliteConnection:
         if not write:
@@ -272,22 +272,19 @@ class SqliteDriver:
             self._peek(path)
 
     def _peek(self, path: Path) -> None:
-        with path.open("rb") as file:
-            header = file.read(100)
-        if header.startswith(b"SQLite format 3\0") and header[18:20] == b"\x02\x02":
-            # A database with a log: even a reader would leave files beside it. Its header says enough, since one of
-            # ours is marked before it gets a log.
-            version, application_id = (int.from_bytes(header[at : at + 4], "big", signed=True) for at in (60, 68))
-            is_fresh(application_id, version, 1, self.location)
-            return
-        try:
-            db = self._open(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        except sqlite3.OperationalError:
-            return  # what is wrong will come up again, and be named, when it is opened for writing
+        """Refuse what isn't ours before anything is written, even beside it.
+
+        Only through SQLite: whoever opens the file past it, and closes it, loses the locks that other stores of this
+        process have on it (POSIX), and then another process takes their log away. As `immutable` it takes no lock and
+        leaves no file; what is in a log isn't seen, but one of ours is marked before it gets one.
+        """
+        db = self._open(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
         try:
             _fence(db, self.location)
-        except sqlite3.OperationalError:
-            return  # a journal that must be rolled back first, for example
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+                raise
+            # Somebody may be writing it; what is really wrong comes up again, and is named, when it is opened.
         finally:
             db.close()
 

@@ -14,6 +14,9 @@ from typing import Any
 
 __all__ = ["Syncer"]
 
+_PROCESS = os.getpid()
+"""Who loaded this. A fork of it has none of the C library's threads, and the library doesn't know: it would wait."""
+
 
 class Syncer:
     """Syncs a file. One caller at a time starts it, anybody waits."""
@@ -85,7 +88,7 @@ class _Request:
     @classmethod
     def made(cls, file: int) -> _Request | None:
         """One for this file, or None where there is no such thing."""
-        if not sys.platform.startswith("linux") or sys.maxsize < 1 << 32:
+        if not sys.platform.startswith("linux") or sys.maxsize < 1 << 32 or os.getpid() != _PROCESS:
             return None
         import ctypes
 

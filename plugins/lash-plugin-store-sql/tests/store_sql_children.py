@@ -187,8 +187,28 @@ def nobody(path: str) -> None:
     anyio.run(main)
 
 
+def fork(folder: str) -> None:
+    """Write what is synced later, let go of everything, and have a fork do the same on a file of its own."""
+
+    async def main(name: str) -> None:
+        store, runner = await _opened(f"{folder}/{name}.db"), Runner(name)
+        lease, item = await runner.begin(store, new_item("a"))
+        for number in range(8):
+            await store.append_journal(lease, item.no, [effect(f"{number}")], synced=False)
+            await store.sync()
+        await store.aclose()
+        say(name)
+
+    anyio.run(main, "parent")
+    child = os.fork()
+    if child == 0:
+        anyio.run(main, "child")
+        os._exit(0)
+    say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
 PROGRAMS: dict[str, Callable[..., None]] = {
-    each.__name__: each for each in (crowd, stream, hold, full_disk, turn, nobody)
+    each.__name__: each for each in (crowd, stream, hold, full_disk, turn, nobody, fork)
 }
 
 if __name__ == "__main__":

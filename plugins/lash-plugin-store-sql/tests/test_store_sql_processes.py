@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import anyio
 import pytest
 
 from lash_hookspecs.leases import LeaseBusy
@@ -62,6 +63,40 @@ async def test_sixty_four_processes_open_one_new_database_at_once(start: Start, 
         (f"s{number}", 2) for number in range(64)
     }
     await store.aclose()
+
+
+LAST_READER = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+print(db.execute("SELECT count(*) FROM receipts").fetchone()[0])
+db.close()
+"""
+
+
+async def test_who_opens_a_database_once_more_takes_no_other_stores_locks(tmp_path: Path) -> None:
+    """Each opening looked at the file past SQLite, which let go of all locks that its process had there.
+
+    So another process, when it closed the database, thought that it was the last, and deleted the log. The first store
+    went on writing into it: whatever it committed from then on was nowhere.
+    """
+    path = tmp_path / "lash.db"
+    url, scribe = f"sqlite:///{path}", Scribe()
+    first = await open_store(StoreContext(url=url))
+    for turns in range(1, 4):
+        await scribe.write(first, scribe.turn(f"m{turns}"))
+        second = await open_store(StoreContext(url=url))
+        await second.aclose()
+        counted = await anyio.run_process([sys.executable, "-c", LAST_READER, str(path)])
+        assert int(counted.stdout) == turns
+        assert path.with_name("lash.db-wal").exists()
+    await first.aclose()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_fork_of_a_process_that_has_just_synced_waits_for_the_disk_itself(start: Start, tmp_path: Path) -> None:
+    """It has none of the C library's threads, which the library doesn't know: its event loop stood still for ever."""
+    out, _ = start("fork", tmp_path).communicate(timeout=60)
+    assert out.split() == ["parent", "child", "0"]
 
 
 @pytest.mark.chaos
