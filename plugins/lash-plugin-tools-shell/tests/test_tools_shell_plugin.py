@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -473,6 +474,83 @@ async def test_what_isnt_there_stays_away_while_another_command_goes_on(
         await shell.commands.get("s", id).ended.wait()
         await shell.call("shell", command="true")  # the last one has seen the first one end
         assert sorted(each.name for each in root.iterdir()) == ["sub"]
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_is_protected_in_a_root_within_a_hidden_folder_is(
+    tmp_path: Path, bwrap: None, anyio_backend: str
+) -> None:
+    """To hide all of the home folder, and work in a part of it, switched `protected` off."""
+    root = tmp_path / "project"
+    (root / "keys" / "sub").mkdir(parents=True)
+    given: dict[str, Any] = {
+        "hidden": (str(tmp_path), str(root / "keys")),
+        "roots": (str(root), str(root / "keys" / "sub")),
+        "protected": (".envrc", "keys/x", "keys/sub/y"),
+    }
+    async with open_shell(tmp_path, sandbox="bwrap", **given) as shell:
+        before = made(root)
+        command = (
+            "for each in .envrc keys/x keys/sub/y keys/sub/.envrc; do echo evil >$each; done; ls -A . keys keys/sub"
+        )
+        said = await shell.call("shell", command=command)
+        assert made(root) == before
+    assert said.count("Is a directory") == 3  # what is hidden may be made anew, in memory
+    assert str(tmp_path / "outside") not in said
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_empty_folders_that_were_there_stay(tmp_path: Path, bwrap: None, anyio_backend: str) -> None:
+    """Those of a protected name, and those above one, were removed with what the sandbox had made."""
+    root = tmp_path / "project"
+    for name in (".vscode", "data", "tmp"):
+        (root / name).mkdir(parents=True)
+    (root / "tmp").chmod(0o1777)
+    protected = (".vscode", ".idea", "data/keep", "tmp/x", "new/y")
+    async with open_shell(tmp_path, sandbox="bwrap", protected=protected) as shell:
+        before = made(root)
+        id = (await shell.call("shell_start", command="echo on; read x")).partition(":")[0]
+        assert made(root).keys() - before.keys() == {".idea", "data/keep", "tmp/x", "new"}
+        await shell.call("shell", command="true")
+        (root / ".idea" / "mine").write_text("")
+        await shell.call("shell_stop", id=id)
+        await shell.call("shell", command="true")
+        assert made(root) == {**before, ".idea": "", ".idea/mine": ""}
+        assert stat.filemode((root / ".idea").stat().st_mode) == "drwx------"
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_a_killed_process_had_made_is_removed_by_the_next(
+    tmp_path: Path, bwrap: None, anyio_backend: str
+) -> None:
+    async with open_shell(tmp_path, sandbox="bwrap") as shell:
+        before = made(shell.root)
+        opened, _ = held.Held([str(shell.root)], [".envrc", "a/b"]).enter(())
+        for descriptor in opened:
+            os.close(descriptor)  # without `leave`
+        assert made(shell.root).keys() - before.keys() == {".envrc", "a"}
+        await shell.call("shell", command="true")
+        assert made(shell.root).keys() - before.keys() == {"a"}  # which nobody protects any more
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_whether_a_sandbox_works_is_tried_without_a_change(
+    works: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`lash doctor` removed empty folders, even where there is no sandbox."""
+    program, root = tmp_path / "bin" / "bwrap", tmp_path / "project"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nls -A {root} >{tmp_path}/seen\nexit {0 if works else 1}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    (root / ".vscode").mkdir(parents=True)
+    (found,) = examined(ShellOptions(sandbox="auto", roots=(str(root),)))
+    assert bool(found.remedy) is not works
+    assert (tmp_path / "seen").read_text() == ".vscode\n"
+    assert made(root) == {".vscode": ""}
 
 
 @pytest.mark.skipif(BWRAP is None or shutil.which("git") is None, reason="bubblewrap or git isn't installed")
