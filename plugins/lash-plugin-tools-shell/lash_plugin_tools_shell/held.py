@@ -78,12 +78,18 @@ class Held:
                 above.append(at)
             else:
                 at = os.path.join(at, last)  # noqa: PTH118
-            if _can_be_held(at) and not self._is_hidden(at, hidden):
+            if _can_be_held(at) and not self._is_hidden(at, hidden) and self._is_looked_at(folder, name):
                 yield [each for each in above if not self._is_hidden(each, hidden)], at
 
     def _is_hidden(self, path: str, hidden: Sequence[str]) -> bool:
         """Whether what is mounted last over it hides it: a folder of ours within a hidden one is seen again."""
         return max((each for each in (*hidden, *self._folders) if _is_within(path, each)), key=len) not in self._folders
+
+    def _is_looked_at(self, folder: str, name: str) -> bool:
+        """Whether git looks at a `HEAD`, which makes the folder a repository: not where it has one of its own, that is
+        held. With that, a second `HEAD` would make each `git diff HEAD` ambiguous."""
+        own = os.path.join(folder, ".git")  # noqa: PTH118
+        return name != "HEAD" or ".git" not in self._names or not _is_repository(own)
 
 
 def _share(descriptor: int) -> None:
@@ -119,3 +125,11 @@ def _can_be_held(path: str) -> bool:
 
 def _is_within(path: str, folder: str) -> bool:
     return f"{path}/".startswith(f"{folder.rstrip('/')}/")
+
+
+def _is_repository(path: str) -> bool:
+    """Whether git takes it for one, or refuses it, and so doesn't look at the folder that it is in."""
+    if os.path.islink(path):  # noqa: PTH114  # it isn't held
+        return False
+    whole = all(os.path.exists(os.path.join(path, each)) for each in ("HEAD", "objects", "refs"))  # noqa: PTH110, PTH118
+    return whole or os.path.isfile(path)  # noqa: PTH113

@@ -5,7 +5,7 @@ What it holds: nothing is written but the roots, `writable`, `/tmp` and what els
 also below a root, and so are those with the sockets of the user's services, which would run things outside, and lash's
 own, with what was said and what was approved; with `network = false` there is none; and all of it ends with its first
 process, whatever it did to go on. What it doesn't: all else that the user may read can be read, a store within a root
-written.
+written, and what is protected once somebody outside has put something else in its place.
 """
 
 from __future__ import annotations

@@ -417,6 +417,12 @@ LATER = {
     "an environment for direnv": ("echo evil >.envrc", False),
     "tasks of an editor": ("mkdir -p .vscode; echo evil >.vscode/tasks.json", False),
     "tasks of another one": ("mkdir -p .idea; echo evil >.idea/workspace.xml", False),
+    "a repository without a folder of its own": (
+        "mkdir -p x/objects x/refs; echo 'ref: refs/heads/main' >x/HEAD; ln -f x/HEAD HEAD; mv x/HEAD HEAD; rm -r x",
+        False,
+    ),
+    "hooks of Mercurial": ("mkdir .hg; echo evil >.hg/hgrc", False),
+    "what was approved": ("mkdir .lash; echo evil >.lash/x", False),
     "a mount of its own": (
         "unshare -Urm sh -c 'umount -l .git; rmdir .git; echo evil >.git/config'",
         False,
@@ -564,6 +570,40 @@ async def test_git_outside_takes_what_is_mounted_for_nothing(tmp_path: Path, bwr
         assert (root / ".git").is_dir()
         top = await anyio.run_process(["git", "rev-parse", "--show-toplevel"], cwd=root)
         assert Path(top.stdout.decode().strip()) == tmp_path.resolve()
+
+
+@pytest.mark.skipif(BWRAP is None or shutil.which("git") is None, reason="bubblewrap or git isn't installed")
+@pytest.mark.parametrize("kind", ["no repository", "a repository", "a file for one", "an empty folder", "a link"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_root_is_made_no_repository_and_git_works_in_one(
+    kind: str, tmp_path: Path, bwrap: None, anyio_backend: str
+) -> None:
+    """A command made the root itself one, whose settings ran a program with the next `git status` outside. But in a
+    repository a folder `HEAD` would make each `git diff HEAD` ambiguous."""
+    root, pwned = tmp_path / "project", tmp_path / "pwned"
+    root.mkdir()
+    if kind in ("a repository", "a file for one"):
+        elsewhere = (f"--separate-git-dir={root}/elsewhere",) if kind == "a file for one" else ()
+        await anyio.run_process(["git", "init", "-q", *elsewhere, str(root)])
+    elif kind == "an empty folder":
+        (root / ".git").mkdir()
+    elif kind == "a link":
+        (root / ".git").symlink_to(tmp_path)
+    command = (
+        "mkdir -p objects refs; echo 'ref: refs/heads/main' >HEAD; "
+        f"printf '[core]\nbare = false\nworktree = .\nfsmonitor = \"touch {pwned};false\"\n' >config; "
+    )
+    async with open_shell(tmp_path, sandbox="bwrap") as shell:
+        said = await shell.call("shell", command=command)
+        await anyio.run_process(["git", "status"], cwd=root, check=False)
+        assert not pwned.exists()
+        if kind in ("a repository", "a file for one"):
+            (root / "HEAD").unlink()
+            author = ["-c", "user.name=x", "-c", "user.email=x@example.com"]
+            await anyio.run_process(["git", *author, "commit", "-q", "--allow-empty", "-m", "x"], cwd=root)
+            assert await shell.call("shell", command="git diff --stat HEAD") == "exit code 0, no output"
+        else:
+            assert "Is a directory" in said
 
 
 @pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
