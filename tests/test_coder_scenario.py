@@ -15,6 +15,9 @@ from lash_framework.testing import call
 from lash_hookspecs import TurnSuspended
 from lash_plugin_approval.calls import Facts
 from lash_plugin_approval.rules import ruled
+from lash_plugin_mode_coder.composed import CODER
+from lash_plugin_tools_files.options import FilesOptions
+from lash_plugin_tools_shell.options import ShellOptions
 
 CALC = "def add(a, b):\n    return a - b\n"
 TEST = """
@@ -68,6 +71,12 @@ def answered(lash: Cli, tool: str, choice: str) -> None:
     (waiting,) = lash.run("pending", "list", "--json").object
     assert waiting["tool"] == tool
     assert lash.run("pending", "answer", waiting["key"], choice).code == 0
+
+
+def test_what_a_command_may_not_write_no_tool_for_files_does() -> None:
+    """`edit_file` wrote tasks of an editor and `.envrc`, which the sandbox held; a command wrote `.hg`."""
+    assert FilesOptions().protected == ShellOptions().protected
+    assert all("protected" not in options for options in CODER.plugin_options.values())
 
 
 @pytest.mark.costly

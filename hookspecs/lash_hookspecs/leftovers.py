@@ -8,10 +8,10 @@ environment that nothing else had, and being below a known process. Who has shed
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from lash_hookspecs.values import frozen
@@ -23,9 +23,10 @@ STARTED_FOR_A_MODEL = "LASH_COMMAND"
 takes no answer to a question from such a process, or from one below it."""
 
 _ROUNDS = 20
-_PATIENCE_MS = (
-    250  # a round, where a process that was killed doesn't get to end: the machine is busy, or its disk hangs
+_PATIENCE_S = (
+    0.25  # a round, where a process that was killed doesn't get to end: the machine is busy, or its disk hangs
 )
+_LOOK_S = 0.002
 
 
 @frozen
@@ -75,22 +76,20 @@ def end_leftovers(variable: str, value: str, *, session: int | None = None, know
     return len(ended)
 
 
-def _kill(found: Iterable[Leftover]) -> None:
-    """Kill them, and wait until they have ended."""
-    poll, fds = select.poll(), list[int]()
-    try:
-        for each in found:
-            with suppress(OSError):
-                os.kill(each.pid, signal.SIGKILL)
-                fds.append(os.pidfd_open(each.pid))
-                poll.register(fds[-1], select.POLLIN)
-        for fd in fds:
-            if not poll.poll(_PATIENCE_MS):
-                break
-            poll.unregister(fd)
-    finally:
-        for fd in fds:
-            os.close(fd)
+def _kill(found: Collection[Leftover]) -> None:
+    """Kill them, and wait until all have ended, or a round is over."""
+    for each in found:
+        with suppress(OSError):  # it has ended
+            os.kill(each.pid, signal.SIGKILL)
+    until = time.monotonic() + _PATIENCE_S
+    # Looked at rather than awaited by `pidfd_open`, which isn't in every Python, nor in every kernel.
+    while any(map(_runs, found)) and time.monotonic() < until:
+        time.sleep(_LOOK_S)
+
+
+def _runs(one: Leftover) -> bool:
+    row = _row(one.pid)
+    return row is not None and row.began == one.began
 
 
 @frozen
@@ -107,16 +106,19 @@ def _processes() -> dict[int, _Row]:
         return found
     own = os.getpid()
     for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == own:
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
-            continue  # it has ended
-        if fields[0] not in (b"Z", b"X"):
-            found[int(name)] = _Row(int(fields[1]), int(fields[3]), int(fields[19]))
+        if name.isdigit() and int(name) != own and (row := _row(int(name))) is not None:
+            found[int(name)] = row
     return found
+
+
+def _row(pid: int) -> _Row | None:
+    """What the system says of a process; nothing of one that has ended, though its parent hasn't heard of it yet."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else _Row(int(fields[1]), int(fields[3]), int(fields[19]))
 
 
 def _has(pid: int, wanted: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -11,7 +12,16 @@ from typing import Any
 import pytest
 from attrs import field, make_class
 
-from lash_hookspecs import Message, MessageRole, Part, PartKind, end_leftovers, processes_below, text_message
+from lash_hookspecs import (
+    Message,
+    MessageRole,
+    Part,
+    PartKind,
+    end_leftovers,
+    leftovers,
+    processes_below,
+    text_message,
+)
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.option_checks import OptionCheck, above, at_least, between
 from lash_hookspecs.texts import without_controls
@@ -68,7 +78,13 @@ def test_controls_go_and_lines_stay() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
-def test_what_a_program_left_is_found_by_session_environment_and_parents_and_nobody_else_is() -> None:
+@pytest.mark.parametrize("has_pidfd", [True, False], ids=["", "without pidfd"])
+def test_what_a_program_left_is_found_by_session_environment_and_parents_and_nobody_else_is(
+    has_pidfd: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some builds of Python, conda's among them, have no `os.pidfd_open`: there nothing was ended."""
+    if not has_pidfd:
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
     sleep = [sys.executable, "-S", "-c", "import time; print(flush=True); time.sleep(600)"]
     lives: dict[str, Any] = {"stdout": subprocess.PIPE, "start_new_session": True}
     bystander = subprocess.Popen(sleep, **lives)
@@ -90,3 +106,27 @@ def test_what_a_program_left_is_found_by_session_environment_and_parents_and_nob
             each.kill()
             each.wait()
             each.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("looks", "patience_s", "looked"),
+    [({7: 1, 8: 4}, 60.0, {7: 1, 8: 4}), ({7: math.inf, 8: 1}, 0.0, {7: 1})],
+    ids=["one ends later", "one doesn't end"],
+)
+def test_all_that_was_killed_is_waited_for_until_the_time_is_over(
+    looks: dict[int, float], patience_s: float, looked: dict[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one that ended counted for another: so the next look found that one alive, and killed it again."""
+    seen = dict.fromkeys(looks, 0)
+
+    def runs(one: leftovers.Leftover) -> bool:
+        seen[one.pid] += 1
+        return seen[one.pid] < looks[one.pid]
+
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *given: killed.append(given))
+    monkeypatch.setattr(leftovers, "_runs", runs)
+    monkeypatch.setattr(leftovers, "_PATIENCE_S", patience_s)
+    leftovers._kill([leftovers.Leftover(pid, 0) for pid in looks])
+    assert killed == [(7, signal.SIGKILL), (8, signal.SIGKILL)]
+    assert all(seen[pid] >= least for pid, least in looked.items())

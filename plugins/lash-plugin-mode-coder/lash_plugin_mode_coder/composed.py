@@ -41,11 +41,7 @@ CODER = Mode(
             # One answer for both, as a session that changes one file changes the next.
             "groups": {"edits": ["tools-files:edit_file", "tools-files:write_file"]},
         },
-        # lash's own files beside those that are protected anyway.
-        "tools-files": {
-            "protected": [".git", ".hg", ".svn", ".lash", "lash.toml", "lash.lock"],
-            "skip": [*PASSED_OVER, *SECRET_FILES, *SECRET_FOLDERS],
-        },
+        "tools-files": {"skip": [*PASSED_OVER, *SECRET_FILES, *SECRET_FOLDERS]},
         # What the budget cuts out can be read, so let there be more of it.
         "tools-shell": {"max_kept_bytes": 256 * 1024},
     },

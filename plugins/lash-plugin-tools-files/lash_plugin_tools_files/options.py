@@ -57,8 +57,10 @@ class FilesOptions:
 
     roots: tuple[str, ...] = field(default=(".",), validator=_folders)
     read_only: bool = False
+    # What programs read by themselves, and do as it says. The shell's sandbox holds the same, which a test compares.
     protected: tuple[str, ...] = field(
-        default=(".git", ".hg", ".svn", ".lash", "lash.toml", "lash.lock"), validator=_names
+        default=(".git", "HEAD", ".hg", ".svn", ".lash", "lash.toml", "lash.lock", ".envrc", ".vscode", ".idea"),
+        validator=_names,
     )
     skip: tuple[str, ...] = field(
         default=(".git", ".hg", ".svn", "node_modules", "__pycache__", ".venv", ".tox", ".mypy_cache", ".ruff_cache"),

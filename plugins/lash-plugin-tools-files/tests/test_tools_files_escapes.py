@@ -148,6 +148,10 @@ ROWS: list[tuple[str, Make, str, dict[str, Any], str | None]] = [
     ("what was approved, with a long s", nothing, WRITE, {"path": ".laſh/x", "content": "x"}, "protected"),
     ("lash's settings", nothing, WRITE, {"path": "lash.toml", "content": "x"}, "protected"),
     ("lash's lock", nothing, EDIT, {"path": "./lash.lock", "old_string": "a", "new_string": "b"}, "protected"),
+    ("a repository without a folder", nothing, WRITE, {"path": "HEAD", "content": "ref: refs/heads/x"}, "protected"),
+    ("an environment for direnv", nothing, WRITE, {"path": "sub/.envrc", "content": "x"}, "protected"),
+    ("an editor's tasks", nothing, WRITE, {"path": ".vscode/tasks.json", "content": "{{}}"}, "protected"),
+    ("another editor's", nothing, WRITE, {"path": ".idea/workspace.xml", "content": "x"}, "protected"),
     ("what was approved", nothing, WRITE, {"path": ".lash/approvals.json", "content": "{{}}"}, "protected"),
     ("the bit that lends rights", setuid, WRITE, {"path": "here.txt", "content": "x"}, None),
 ]
@@ -188,6 +192,16 @@ async def test_there_is_no_way_out(
 def test_there_are_enough_rows() -> None:
     assert len(ROWS) >= 40
     assert len({row[0] for row in ROWS}) == len(ROWS)
+
+
+async def test_what_is_protected_can_be_read_and_found(tmp_path: Path) -> None:
+    at = world(tmp_path)
+    for name in (".git/HEAD", ".vscode/tasks.json", ".envrc", "lash.toml"):
+        (at.root / name).parent.mkdir(exist_ok=True)
+        (at.root / name).write_text("to read\n")
+        assert "to read" in await at.call("read_file", path=name)
+    found = await at.call("grep", pattern="to read")
+    assert all(f"{name}:1:to read" in found for name in (".vscode/tasks.json", ".envrc", "lash.toml"))
 
 
 async def test_a_hard_link_is_written_without_its_other_name(tmp_path: Path) -> None:

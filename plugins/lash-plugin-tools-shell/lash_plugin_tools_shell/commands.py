@@ -30,7 +30,7 @@ from lash_plugin_tools_shell.environment import COOKIE, environment
 from lash_plugin_tools_shell.folders import Folders
 from lash_plugin_tools_shell.options import ShellOptions
 from lash_plugin_tools_shell.output import Tail
-from lash_plugin_tools_shell.sandbox import find_sandbox
+from lash_plugin_tools_shell.sandbox import Entered, find_sandbox
 
 __all__ = ["SIGNALS", "Command", "Place"]
 
@@ -65,10 +65,10 @@ class Place:
             why, self._why_none = self._why_none, ""
             log.warning('commands run without a sandbox: %s (`sandbox = "none"` says that it is meant)', why)
 
-    def argv(self, command: str) -> list[str]:
+    def argv(self, command: str, entered: Entered | None) -> list[str]:
         """What is executed for a command."""
         plain = [self.shell, "-c", command]
-        return plain if self.sandbox is None else self.sandbox.wrapped(plain)
+        return plain if self.sandbox is None or entered is None else self.sandbox.wrapped(plain, entered.mounts)
 
 
 class Command:
@@ -95,7 +95,7 @@ class Command:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._output = -1
-        self._held: list[int] = []
+        self._entered: Entered | None = None
         self._told = b""
 
     # ---- from the start to the end ----------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ class Command:
             "RLIMIT_FSIZE": options.max_file_bytes,
         }
         return {
-            "argv": self._place.argv(self.command),
+            "argv": self._place.argv(self.command, self._entered),
             "env": environment(options, os.environ, self._cookie),
             "pty": self.pty,
             "wrapper": None if sandbox is None else Path(sandbox.program).name,
@@ -129,7 +129,7 @@ class Command:
         theirs: list[int] = []
         try:
             if self._place.sandbox is not None:
-                self._held = self._place.sandbox.held.enter()
+                self._entered = self._place.sandbox.enter()
             asked = self._asked(timeout_s)
             theirs.append(self._place.folders.open(folder))
             if self.pty:
@@ -311,9 +311,9 @@ class Command:
         if self._output >= 0:
             os.close(self._output)
             self._output = -1
-        if self._place.sandbox is not None:
-            self._place.sandbox.held.leave(self._held)
-            self._held = []
+        if self._place.sandbox is not None and self._entered is not None:
+            self._place.sandbox.leave(self._entered)
+            self._entered = None
 
 
 def _set_terminal(terminal: int) -> None:

@@ -1,23 +1,27 @@
 """What a command in the sandbox can neither change nor make: what programs outside read by themselves, and obey.
 
-A folder is mounted over a name that isn't there, which makes an empty folder of that name outside, too. It is taken
-away again once no command of any process runs in that root; so an empty folder of such a name counts as none.
+An empty folder is made where a name isn't there, for as long as a command of any process runs in that root. Its mode
+says that it is ours: whoever finds none running takes it away, also what a killed process had made, and nobody else's.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import PurePath
 
-__all__ = ["Held"]
+__all__ = ["Held", "Mount"]
 
 Mount = tuple[str, ...]
 
 _PATIENCE = 50
+
+_OURS = stat.S_ISVTX | stat.S_IRWXU
+"""A folder of one user with the bit that is for shared ones: nobody else makes such a thing."""
 
 
 class Held:
@@ -26,45 +30,66 @@ class Held:
     def __init__(self, folders: Sequence[str], names: Sequence[str]) -> None:
         self._folders = tuple(dict.fromkeys(folders))
         paths = {PurePath(os.path.normpath(each)): None for each in names}
-        self._names = [str(each) for each in paths if not any(above in paths for above in each.parents)]
+        kept = [each for each in paths if not any(above in paths for above in each.parents)]
+        self._names = list(map(str, kept))
+        parts = {each for path in kept for each in (path, *path.parents) if each.name}
+        self._parts = [str(each) for each in sorted(parts, key=lambda each: len(each.parts), reverse=True)]
 
-    def mounts(self) -> list[Mount]:
-        """How bubblewrap is told of them, as they are now; each ends with where it is."""
-        found: dict[str, Mount] = {}
-        for folder in self._folders:
-            for name in self._names:
-                *above, last = PurePath(name).parts
-                at = folder
-                for part in above:
-                    at = os.path.join(at, part)  # noqa: PTH118  # texts
-                    if os.path.islink(at) or not os.path.isdir(at):  # noqa: PTH112, PTH114
-                        break
-                    found.setdefault(at, ("--bind", at, at))  # lest it is renamed, with what is held in it
-                else:
-                    at = os.path.join(at, last)  # noqa: PTH118
-                found[at] = _mount(at)
-        return [each for each in found.values() if each]
+    def enter(self, hidden: Sequence[str]) -> tuple[list[int], list[Mount]]:
+        """Make what isn't there, for a command: descriptors that are to be open while it runs, and its mounts.
 
-    def enter(self) -> list[int]:
-        """Descriptors that are to be open while a command runs; `leave` with them."""
-        opened: list[int] = []
+        Each mount ends with where it is. bubblewrap runs nothing if what was made is taken away meanwhile. What is
+        mounted over these, as `hidden` is, needs no mount.
+        """
+        opened, mounts = list[int](), dict[str, Mount]()
         try:
             for folder in self._folders:
                 opened.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
                 _share(opened[-1])
+            for above, path in list(self._places(hidden)):  # a part that is made for one name is missing for all
+                with suppress(FileExistsError):
+                    os.mkdir(path, _OURS)  # noqa: PTH102
+                for each in above:
+                    mounts.setdefault(each, ("--bind", each, each))  # lest it is renamed, with what is held in it
+                mounts[path] = ("--ro-bind", path, path)
         except OSError:
             self.leave(opened)
             raise
-        return opened
+        return opened, list(mounts.values())
 
     def leave(self, opened: Sequence[int]) -> None:
-        """Take the empty folders away, unless another command still runs there."""
+        """Take our empty folders away, unless another command still runs there."""
         for descriptor in opened:
             with suppress(OSError):  # somebody else holds it, and will do it
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for name in self._names:
-                    _remove_empty(descriptor, name)
+                for part in self._parts:
+                    _remove_ours(descriptor, part)
             os.close(descriptor)
+
+    def _places(self, hidden: Sequence[str]) -> Iterator[tuple[list[str], str]]:
+        """The folders on the way to each name, and what is to be there: itself, or the first part that is missing."""
+        for folder, name in ((folder, name) for folder in self._folders for name in self._names):
+            *parts, last = PurePath(name).parts
+            above, at = list[str](), folder
+            for part in parts:
+                at = os.path.join(at, part)  # noqa: PTH118  # texts
+                if os.path.islink(at) or not os.path.isdir(at):  # noqa: PTH112, PTH114
+                    break
+                above.append(at)
+            else:
+                at = os.path.join(at, last)  # noqa: PTH118
+            if _can_be_held(at) and not self._is_hidden(at, hidden) and self._is_looked_at(folder, name):
+                yield [each for each in above if not self._is_hidden(each, hidden)], at
+
+    def _is_hidden(self, path: str, hidden: Sequence[str]) -> bool:
+        """Whether what is mounted last over it hides it: a folder of ours within a hidden one is seen again."""
+        return max((each for each in (*hidden, *self._folders) if _is_within(path, each)), key=len) not in self._folders
+
+    def _is_looked_at(self, folder: str, name: str) -> bool:
+        """Whether git looks at a `HEAD`, which makes the folder a repository: not where it has one of its own, that is
+        held. With that, a second `HEAD` would make each `git diff HEAD` ambiguous."""
+        own = os.path.join(folder, ".git")  # noqa: PTH118
+        return name != "HEAD" or ".git" not in self._names or not _is_repository(own)
 
 
 def _share(descriptor: int) -> None:
@@ -80,18 +105,31 @@ def _share(descriptor: int) -> None:
             return
 
 
-def _remove_empty(folder: int, name: str) -> None:
-    """Remove an empty folder of that name, and those above it that are empty then."""
-    for each in (name, *map(str, PurePath(name).parents))[:-1]:
-        with suppress(OSError):  # it isn't there, or isn't empty
-            os.rmdir(each, dir_fd=folder)
+def _remove_ours(folder: int, name: str) -> None:
+    """Remove an empty folder of that name, if it is ours."""
+    with suppress(OSError):  # it isn't there
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode) and stat.S_IMODE(mode) & ~stat.S_ISGID == _OURS:  # that bit is passed on by folders
+            try:
+                os.rmdir(name, dir_fd=folder)
+            except OSError:  # somebody has put something in it, and so made it theirs
+                os.chmod(name, stat.S_IRWXU, dir_fd=folder)
 
 
-def _mount(path: str) -> Mount:
-    if os.path.islink(path):  # noqa: PTH114  # no mount holds a link, and what it leads to may be hidden
-        return ()
-    if os.path.exists(path):  # noqa: PTH110
-        return ("--ro-bind", path, path)
-    if not os.access(os.path.dirname(path), os.W_OK):  # noqa: PTH120  # nobody can make it
-        return ()
-    return ("--tmpfs", path, "--remount-ro", path)
+def _can_be_held(path: str) -> bool:
+    """No mount holds a link, and what it leads to may be hidden; and what nobody can make needs none."""
+    if os.path.islink(path):  # noqa: PTH114
+        return False
+    return os.path.exists(path) or os.access(os.path.dirname(path), os.W_OK)  # noqa: PTH110, PTH120
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder.rstrip('/')}/")
+
+
+def _is_repository(path: str) -> bool:
+    """Whether git takes it for one, or refuses it, and so doesn't look at the folder that it is in."""
+    if os.path.islink(path):  # noqa: PTH114  # it isn't held
+        return False
+    whole = all(os.path.exists(os.path.join(path, each)) for each in ("HEAD", "objects", "refs"))  # noqa: PTH110, PTH118
+    return whole or os.path.isfile(path)  # noqa: PTH113

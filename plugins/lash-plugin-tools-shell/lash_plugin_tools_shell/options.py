@@ -71,8 +71,10 @@ class ShellOptions:
     network: bool = True
     writable: tuple[str, ...] = ()
     # What programs outside read by themselves, and do as it says, once somebody enters or opens the folder.
+    # The tools for files have the same, which a test compares.
     protected: tuple[str, ...] = field(
-        default=(".git", "lash.toml", "lash.lock", ".envrc", ".vscode", ".idea"), validator=_below
+        default=(".git", "HEAD", ".hg", ".svn", ".lash", "lash.toml", "lash.lock", ".envrc", ".vscode", ".idea"),
+        validator=_below,
     )
     hidden: tuple[str, ...] = (
         "~/.ssh",

@@ -5,7 +5,7 @@ What it holds: nothing is written but the roots, `writable`, `/tmp` and what els
 also below a root, and so are those with the sockets of the user's services, which would run things outside, and lash's
 own, with what was said and what was approved; with `network = false` there is none; and all of it ends with its first
 process, whatever it did to go on. What it doesn't: all else that the user may read can be read, a store within a root
-written.
+written, and what is protected once somebody outside has put something else in its place.
 """
 
 from __future__ import annotations
@@ -18,14 +18,23 @@ from functools import cache
 
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.plugins import Examined
+from lash_hookspecs.values import frozen
 from lash_plugin_tools_shell.folders import Folders
-from lash_plugin_tools_shell.held import Held
+from lash_plugin_tools_shell.held import Held, Mount
 from lash_plugin_tools_shell.options import ShellOptions
 
-__all__ = ["Sandbox", "examined", "find_sandbox"]
+__all__ = ["Entered", "Sandbox", "examined", "find_sandbox"]
 
 TRY_S = 10.0
 """How long it may take to run nothing in a sandbox."""
+
+
+@frozen
+class Entered:
+    """What a command in the sandbox has while it runs: descriptors, and what is mounted."""
+
+    opened: Sequence[int]
+    mounts: Sequence[Mount]
 
 
 class Sandbox:
@@ -35,11 +44,29 @@ class Sandbox:
         self.program = program
         self._options = options
         self._writable = [*map(_real, options.writable), *roots]
-        self.held = Held([each for each in self._writable if os.path.isdir(each)], options.protected)  # noqa: PTH112
+        self._held = Held([each for each in self._writable if os.path.isdir(each)], options.protected)  # noqa: PTH112
 
-    def wrapped(self, argv: list[str]) -> list[str]:
+    def enter(self) -> Entered:
+        """To be called before a command is `wrapped`; `leave` once that has ended."""
+        hidden = self._hidden()
+        opened, held = self._held.enter(hidden)
+        return Entered(opened, [*self._mounts(hidden), *held])
+
+    def leave(self, entered: Entered) -> None:
+        self._held.leave(entered.opened)
+
+    def fault(self) -> str:
+        """Why nothing can be run so: some systems, and most containers, forbid namespaces. Nothing is made for it."""
+        return _tried(tuple(self.wrapped(["/bin/sh", "-c", ":"], self._mounts(self._hidden()))))
+
+    def _hidden(self) -> list[str]:
+        return [path for path in map(_real, self._options.hidden) if os.path.exists(path)] + _own_folders()  # noqa: PTH110
+
+    def _mounts(self, hidden: Sequence[str]) -> list[Mount]:
+        return [*map(_hiding, hidden), *(("--bind", path, path) for path in self._writable)]
+
+    def wrapped(self, argv: list[str], mounts: Sequence[Mount]) -> list[str]:
         """The command within; it is started in the folder that it would be in."""
-        options = self._options
         made = [
             self.program,
             "--die-with-parent",
@@ -49,15 +76,11 @@ class Sandbox:
             "--cap-drop",
             "ALL",
         ]
-        if not options.network:
+        if not self._options.network:
             made.append("--unshare-net")
         made += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
-        hidden = [path for path in map(_real, options.hidden) if os.path.exists(path)] + _own_folders()  # noqa: PTH110
-        found = [_hiding(path) for path in hidden]
-        found += [("--bind", path, path) for path in self._writable]
-        found += [each for each in self.held.mounts() if not any(_is_within(each[-1], path) for path in hidden)]
         # What is mounted later covers what is below it: so folders come before those within them.
-        for each in sorted(found, key=lambda mount: mount[-1].rstrip("/").count("/")):
+        for each in sorted(mounts, key=lambda mount: mount[-1].rstrip("/").count("/")):
             made += each
         return [*made, "--", *argv]
 
@@ -76,10 +99,6 @@ def _real(path: str) -> str:
     return os.path.realpath(os.path.expanduser(path))  # noqa: PTH111
 
 
-def _is_within(path: str, folder: str) -> bool:
-    return f"{path}/".startswith(f"{folder}/")
-
-
 def _own_folders() -> list[str]:
     """Where lash keeps what was said, and what was approved. They are made, lest a command makes them."""
     from platformdirs import user_data_path, user_state_path
@@ -90,7 +109,7 @@ def _own_folders() -> list[str]:
     return found
 
 
-def _hiding(path: str) -> tuple[str, ...]:
+def _hiding(path: str) -> Mount:
     """A folder is empty instead; a file, or a socket, a device that nobody may open."""
     return ("--tmpfs", path) if os.path.isdir(path) else ("--ro-bind", "/dev/null", path)  # noqa: PTH112
 
@@ -127,17 +146,8 @@ def _looked_for(options: ShellOptions, roots: Sequence[str]) -> tuple[Sandbox | 
     if program is None:
         return None, "there is no program `bwrap`"
     sandbox = Sandbox(program, roots, options)
-    why = _fault(sandbox)
+    why = sandbox.fault()
     return (None, f"`{program}` doesn't work here ({why})") if why else (sandbox, "")
-
-
-def _fault(sandbox: Sandbox) -> str:
-    """Why nothing can be run so: some systems, and most containers, forbid namespaces."""
-    opened = sandbox.held.enter()
-    try:
-        return _tried(tuple(sandbox.wrapped(["/bin/sh", "-c", ":"])))
-    finally:
-        sandbox.held.leave(opened)
 
 
 @cache

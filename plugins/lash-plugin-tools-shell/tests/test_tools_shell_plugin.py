@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -416,6 +417,12 @@ LATER = {
     "an environment for direnv": ("echo evil >.envrc", False),
     "tasks of an editor": ("mkdir -p .vscode; echo evil >.vscode/tasks.json", False),
     "tasks of another one": ("mkdir -p .idea; echo evil >.idea/workspace.xml", False),
+    "a repository without a folder of its own": (
+        "mkdir -p x/objects x/refs; echo 'ref: refs/heads/main' >x/HEAD; ln -f x/HEAD HEAD; mv x/HEAD HEAD; rm -r x",
+        False,
+    ),
+    "hooks of Mercurial": ("mkdir .hg; echo evil >.hg/hgrc", False),
+    "what was approved": ("mkdir .lash; echo evil >.lash/x", False),
     "a mount of its own": (
         "unshare -Urm sh -c 'umount -l .git; rmdir .git; echo evil >.git/config'",
         False,
@@ -475,6 +482,83 @@ async def test_what_isnt_there_stays_away_while_another_command_goes_on(
         assert sorted(each.name for each in root.iterdir()) == ["sub"]
 
 
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_is_protected_in_a_root_within_a_hidden_folder_is(
+    tmp_path: Path, bwrap: None, anyio_backend: str
+) -> None:
+    """To hide all of the home folder, and work in a part of it, switched `protected` off."""
+    root = tmp_path / "project"
+    (root / "keys" / "sub").mkdir(parents=True)
+    given: dict[str, Any] = {
+        "hidden": (str(tmp_path), str(root / "keys")),
+        "roots": (str(root), str(root / "keys" / "sub")),
+        "protected": (".envrc", "keys/x", "keys/sub/y"),
+    }
+    async with open_shell(tmp_path, sandbox="bwrap", **given) as shell:
+        before = made(root)
+        command = (
+            "for each in .envrc keys/x keys/sub/y keys/sub/.envrc; do echo evil >$each; done; ls -A . keys keys/sub"
+        )
+        said = await shell.call("shell", command=command)
+        assert made(root) == before
+    assert said.count("Is a directory") == 3  # what is hidden may be made anew, in memory
+    assert str(tmp_path / "outside") not in said
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_empty_folders_that_were_there_stay(tmp_path: Path, bwrap: None, anyio_backend: str) -> None:
+    """Those of a protected name, and those above one, were removed with what the sandbox had made."""
+    root = tmp_path / "project"
+    for name in (".vscode", "data", "tmp"):
+        (root / name).mkdir(parents=True)
+    (root / "tmp").chmod(0o1777)
+    protected = (".vscode", ".idea", "data/keep", "tmp/x", "new/y")
+    async with open_shell(tmp_path, sandbox="bwrap", protected=protected) as shell:
+        before = made(root)
+        id = (await shell.call("shell_start", command="echo on; read x")).partition(":")[0]
+        assert made(root).keys() - before.keys() == {".idea", "data/keep", "tmp/x", "new"}
+        await shell.call("shell", command="true")
+        (root / ".idea" / "mine").write_text("")
+        await shell.call("shell_stop", id=id)
+        await shell.call("shell", command="true")
+        assert made(root) == {**before, ".idea": "", ".idea/mine": ""}
+        assert stat.filemode((root / ".idea").stat().st_mode) == "drwx------"
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_a_killed_process_had_made_is_removed_by_the_next(
+    tmp_path: Path, bwrap: None, anyio_backend: str
+) -> None:
+    async with open_shell(tmp_path, sandbox="bwrap") as shell:
+        before = made(shell.root)
+        opened, _ = held.Held([str(shell.root)], [".envrc", "a/b"]).enter(())
+        for descriptor in opened:
+            os.close(descriptor)  # without `leave`
+        assert made(shell.root).keys() - before.keys() == {".envrc", "a"}
+        await shell.call("shell", command="true")
+        assert made(shell.root).keys() - before.keys() == {"a"}  # which nobody protects any more
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_whether_a_sandbox_works_is_tried_without_a_change(
+    works: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`lash doctor` removed empty folders, even where there is no sandbox."""
+    program, root = tmp_path / "bin" / "bwrap", tmp_path / "project"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nls -A {root} >{tmp_path}/seen\nexit {0 if works else 1}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    (root / ".vscode").mkdir(parents=True)
+    (found,) = examined(ShellOptions(sandbox="auto", roots=(str(root),)))
+    assert bool(found.remedy) is not works
+    assert (tmp_path / "seen").read_text() == ".vscode\n"
+    assert made(root) == {".vscode": ""}
+
+
 @pytest.mark.skipif(BWRAP is None or shutil.which("git") is None, reason="bubblewrap or git isn't installed")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_git_outside_takes_what_is_mounted_for_nothing(tmp_path: Path, bwrap: None, anyio_backend: str) -> None:
@@ -486,6 +570,40 @@ async def test_git_outside_takes_what_is_mounted_for_nothing(tmp_path: Path, bwr
         assert (root / ".git").is_dir()
         top = await anyio.run_process(["git", "rev-parse", "--show-toplevel"], cwd=root)
         assert Path(top.stdout.decode().strip()) == tmp_path.resolve()
+
+
+@pytest.mark.skipif(BWRAP is None or shutil.which("git") is None, reason="bubblewrap or git isn't installed")
+@pytest.mark.parametrize("kind", ["no repository", "a repository", "a file for one", "an empty folder", "a link"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_root_is_made_no_repository_and_git_works_in_one(
+    kind: str, tmp_path: Path, bwrap: None, anyio_backend: str
+) -> None:
+    """A command made the root itself one, whose settings ran a program with the next `git status` outside. But in a
+    repository a folder `HEAD` would make each `git diff HEAD` ambiguous."""
+    root, pwned = tmp_path / "project", tmp_path / "pwned"
+    root.mkdir()
+    if kind in ("a repository", "a file for one"):
+        elsewhere = (f"--separate-git-dir={root}/elsewhere",) if kind == "a file for one" else ()
+        await anyio.run_process(["git", "init", "-q", *elsewhere, str(root)])
+    elif kind == "an empty folder":
+        (root / ".git").mkdir()
+    elif kind == "a link":
+        (root / ".git").symlink_to(tmp_path)
+    command = (
+        "mkdir -p objects refs; echo 'ref: refs/heads/main' >HEAD; "
+        f"printf '[core]\nbare = false\nworktree = .\nfsmonitor = \"touch {pwned};false\"\n' >config; "
+    )
+    async with open_shell(tmp_path, sandbox="bwrap") as shell:
+        said = await shell.call("shell", command=command)
+        await anyio.run_process(["git", "status"], cwd=root, check=False)
+        assert not pwned.exists()
+        if kind in ("a repository", "a file for one"):
+            (root / "HEAD").unlink()
+            author = ["-c", "user.name=x", "-c", "user.email=x@example.com"]
+            await anyio.run_process(["git", *author, "commit", "-q", "--allow-empty", "-m", "x"], cwd=root)
+            assert await shell.call("shell", command="git diff --stat HEAD") == "exit code 0, no output"
+        else:
+            assert "Is a directory" in said
 
 
 @pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
