@@ -57,9 +57,10 @@ class FilesOptions:
 
     roots: tuple[str, ...] = field(default=(".",), validator=_folders)
     read_only: bool = False
-    # What programs read by themselves, and do as it says. The shell's sandbox holds the same, which a test compares.
+    # What programs read by themselves, and do as it says. The shell's sandbox holds the same, which a test compares, and
+    # `HEAD` in a root, a name that isn't told from `head` here.
     protected: tuple[str, ...] = field(
-        default=(".git", "HEAD", ".hg", ".svn", ".lash", "lash.toml", "lash.lock", ".envrc", ".vscode", ".idea"),
+        default=(".git", ".hg", ".svn", ".lash", "lash.toml", "lash.lock", ".envrc", ".vscode", ".idea"),
         validator=_names,
     )
     skip: tuple[str, ...] = field(

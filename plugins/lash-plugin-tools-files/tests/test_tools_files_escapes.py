@@ -148,7 +148,6 @@ ROWS: list[tuple[str, Make, str, dict[str, Any], str | None]] = [
     ("what was approved, with a long s", nothing, WRITE, {"path": ".laſh/x", "content": "x"}, "protected"),
     ("lash's settings", nothing, WRITE, {"path": "lash.toml", "content": "x"}, "protected"),
     ("lash's lock", nothing, EDIT, {"path": "./lash.lock", "old_string": "a", "new_string": "b"}, "protected"),
-    ("a repository without a folder", nothing, WRITE, {"path": "HEAD", "content": "ref: refs/heads/x"}, "protected"),
     ("an environment for direnv", nothing, WRITE, {"path": "sub/.envrc", "content": "x"}, "protected"),
     ("an editor's tasks", nothing, WRITE, {"path": ".vscode/tasks.json", "content": "{{}}"}, "protected"),
     ("another editor's", nothing, WRITE, {"path": ".idea/workspace.xml", "content": "x"}, "protected"),
