@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal, Optional, Union
 import anyio
 import anyio.lowlevel
 import pytest
-import sniffio
 from attrs import Factory, field, frozen, validators
 
 from lash_hookspecs import (
