@@ -6,8 +6,10 @@ import json
 import os
 import sqlite3
 import sys
+import tempfile
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_kit import Cli, Terminal
@@ -194,6 +196,28 @@ def test_trust_that_isnt_surely_ones_own_is_none(how: str, tmp_path: Path) -> No
         case "another form":
             kept.write_text(json.dumps({**said, "trusted": [1]}))
     assert refused(tmp_path, SERVER) == ["plugin.tools-mcp.servers"]
+
+
+def test_what_is_written_is_closed_before_it_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows refuses to move a file that is open."""
+    made: list[Any] = []
+    open_one = tempfile.NamedTemporaryFile
+
+    def kept(*args: Any, **options: Any) -> Any:
+        made.append(open_one(*args, **options))  # noqa: SIM115
+        return made[-1]
+
+    replace = Path.replace
+
+    def moved(path: Path, target: Path) -> Path:
+        assert [each.closed for each in made if each.name == str(path)] == [True]
+        return replace(path, target)
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", kept)
+    monkeypatch.setattr(Path, "replace", moved)
+    trusted(tmp_path, SERVER)
+    assert made
+    assert found(tmp_path, SERVER).plugin
 
 
 def test_trust_can_be_taken_back(tmp_path: Path) -> None:

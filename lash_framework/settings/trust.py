@@ -180,11 +180,11 @@ def _write(file: Path, digests: Iterable[str]) -> None:
     kept = _kept_in(file)
     kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     text = json.dumps({"version": _VERSION, "file": _place(file), "trusted": sorted(digests)}, indent=2)
-    with NamedTemporaryFile("w", dir=kept.parent, prefix=".", delete=False, encoding="utf-8") as made:
-        try:
+    made = NamedTemporaryFile("w", dir=kept.parent, prefix=".", delete=False, encoding="utf-8")  # noqa: SIM115  # below
+    try:
+        with made:
             made.write(f"{text}\n")
-            made.flush()
-            Path(made.name).replace(kept)
-        except BaseException:
-            Path(made.name).unlink(missing_ok=True)
-            raise
+        Path(made.name).replace(kept)  # closed: Windows moves no file that is open
+    except BaseException:
+        Path(made.name).unlink(missing_ok=True)
+        raise

@@ -70,15 +70,18 @@ def add(root: str, owner: str, tool: str, args: Mapping[str, Any]) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    with NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False, encoding="utf-8") as made:
-        try:
+    made = NamedTemporaryFile(  # noqa: SIM115  # below
+        "w", dir=file.parent, prefix=f".{file.name}.", delete=False, encoding="utf-8"
+    )
+    try:
+        with made:
             made.write(f"{text}\n")
             made.flush()
             os.fsync(made.fileno())
-            Path(made.name).replace(file)
-        except BaseException:
-            Path(made.name).unlink(missing_ok=True)
-            raise
+        Path(made.name).replace(file)  # closed: Windows moves no file that is open
+    except BaseException:
+        Path(made.name).unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
