@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import cached_property, update_wrapper
+from functools import cached_property, partial, update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -75,15 +75,9 @@ class Invocation:
 
         if not at_terminal():
             return
-        from lash_framework.settings.trust import UntrustedSettings
+        from lash_framework.cli.trust import settled
 
-        try:
-            self.settings = self._load(doubted=True)
-        except UntrustedSettings as error:
-            from lash_framework.cli.trust import agreed
-
-            if not agreed(error):
-                raise
+        self.settings = settled(partial(self._load, doubted=True))
 
     @property
     def passed_on(self) -> list[str]:

@@ -72,11 +72,14 @@ def load_settings(
     named = config or env.get("LASH_CONFIG")
     path = (cwd / Path(named).expanduser()) if named else find_file(cwd)
     if path is not None:
+        shown = display_path(path, cwd)
+        document, lines = read_file(path, shown)
         if not named and (doubted or env.get(TRUSTED)):
+            from lash_framework.settings.reaches import reaches_of
             from lash_framework.settings.trust import require_trust
 
-            require_trust(path, display_path(path, cwd), env)
-        loading.read(path, display_path(path, cwd))
+            require_trust(path, shown, env, reaches_of(document, lines))
+        loading.take_file(path, shown, document, lines)
     loading.take_environment(env)
     for text in sets:
         loading.take_set(text)
@@ -98,10 +101,9 @@ class _Loading:
 
     # -- sources
 
-    def read(self, path: Path, shown: str) -> None:
-        """A file's settings."""
-        document, self._lines = read_file(path, shown)
-        self._shown = shown
+    def take_file(self, path: Path, shown: str, document: Mapping[str, Any], lines: dict[tuple[str, ...], int]) -> None:
+        """A file's settings, as they were read."""
+        self._shown, self._lines = shown, lines
 
         def origin(at: tuple[str, ...]) -> Origin:
             return Origin(self._place(at), Rank.FILE)

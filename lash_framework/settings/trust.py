@@ -55,12 +55,11 @@ class UntrustedSettings(ConfigurationError):
         )
 
 
-def require_trust(file: Path, shown: str, env: Mapping[str, str]) -> None:
-    """Raise `UntrustedSettings` for what a file that was found may not decide yet; `ConfigurationError`: it is no TOML.
+def require_trust(file: Path, shown: str, env: Mapping[str, str], reaches: Sequence[Reach]) -> None:
+    """Raise `UntrustedSettings` for what a file that was found, and says this, may not decide yet.
 
     A database that isn't there yet has nothing in it: the setting that names it is trusted from then on.
     """
-    reaches = reaches_of(*read_file(file, shown))
     if not reaches or _is_below(file, env.get(TRUSTED, "")):
         return
     known = _read(_kept_in(file))
