@@ -7,14 +7,18 @@ import os
 import sqlite3
 import sys
 import tempfile
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from cli_kit import Cli, Terminal
 
 from lash_framework import Lash
+from lash_framework.cli.app import cli
+from lash_framework.cli.commands import ASKED, UNASKED
 from lash_framework.settings import KEYS, MODE_KEYS, TABLES, Settings, load_settings
 from lash_framework.settings.reaches import HARMLESS, REACHES
 from lash_framework.settings.sources import read_file
@@ -396,6 +400,72 @@ def test_a_file_that_changes_while_it_is_asked_about_is_asked_about_anew(lash: C
         assert "touch ran" not in shown
         terminal.send("n\n")
         assert terminal.ended()[0] == 2
+    assert not (lash.folder / "ran").exists()
+
+
+def commands_below(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """All that can be called, by what is typed."""
+    if not isinstance(command, click.Group):
+        yield " ".join(path)
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        below = command.get_command(context, name)
+        assert below is not None
+        yield from commands_below(below, (*path, name))
+
+
+def test_every_command_is_judged() -> None:
+    """Who adds a command says whether it may be used on a file that nobody has read."""
+    assert sorted(commands_below(cli)) == sorted([*ASKED, *UNASKED])
+    assert not ASKED & UNASKED
+
+
+TYPED: dict[str, tuple[str, ...]] = {
+    "run": ("Hi",),
+    "pending answer": ("key", "allow"),
+    "pending resolve": ("key", "--result", "1"),
+    "sessions fork": ("s",),
+    "sessions compact": ("s",),
+    "sessions delete": ("s", "--yes"),
+    "plugins why": ("some words",),
+    "plugins bisect": ("--", "true"),
+    "actions call": ("x",),
+    "cancel": ("s",),
+    "replay": ("t",),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+@pytest.mark.parametrize("command", sorted(ASKED))
+def test_what_can_do_something_asks_first(command: str, lash: Cli) -> None:
+    """No server was started, no key sent, nothing written before the answer; and Ctrl-C is one."""
+    lash.write("lash.toml", f'model = "scripted:demo"\n{SERVER}')
+    with Terminal(lash, *command.split(), *TYPED.get(command, ()), env=NOBODY_ASKED) as terminal:
+        terminal.wait_for("Do you trust it with that? [y/N] ")
+        terminal.wait_until_it_reads()
+        terminal.send("\x03")
+        code, _ = terminal.ended()
+    assert code == 130
+    assert sorted(each.name for each in lash.folder.iterdir()) == ["lash.toml"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+@pytest.mark.parametrize("command", [("plugins", "list"), ("sessions", "list"), ("doctor",)], ids=" ".join)
+def test_what_only_looks_asks_nothing_and_starts_nothing(command: tuple[str, ...], lash: Cli) -> None:
+    lash.write("lash.toml", f'model = "scripted:demo"\n{SERVER}')
+    with Terminal(lash, *command, env=NOBODY_ASKED) as terminal:
+        _, shown = terminal.ended()
+    assert "Do you trust it" not in shown
+    assert not (lash.folder / "ran").exists()
+
+
+def test_the_demo_reads_no_file_that_it_finds(lash: Cli) -> None:
+    """It is what one types first, wherever one is: also in a folder that somebody else filled."""
+    lash.write("lash.toml", f'max_turns = 1\nmode = "nowhere"\n{SERVER}')
+    done = lash.run("demo", env=STRANGE)
+    assert done.code == 0, done.err
+    assert "committed in" in done.out
     assert not (lash.folder / "ran").exists()
 
 

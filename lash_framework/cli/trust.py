@@ -41,8 +41,8 @@ def trust(_: Invocation, path: str | None, lists: bool, revoke: bool) -> int:
 
     PATH is the file or its folder; without it, it is the nearest lash.toml, here or above. What is trusted are the
     settings that are printed, at this place: a change of one of them is asked about anew, all else in the file may
-    change. `lash run`, `chat` and `resume` ask at a terminal. Where LASH_TRUSTED names folders, a file outside of them
-    is refused by whatever reads it. A file that is named (--config, LASH_CONFIG) needs no trust.
+    change. At a terminal, commands that do more than look ask. Where LASH_TRUSTED names folders, a file outside
+    of them is refused by whatever reads it. A file that is named (--config, LASH_CONFIG) needs no trust.
     """
     if lists and (revoke or path is not None):
         raise click.UsageError("--list takes nothing else")

@@ -57,11 +57,12 @@ def load_settings(
     options: Mapping[str, Any] | None = None,
     sets: Sequence[str] = (),
     doubted: bool = False,
+    finds: bool = True,
 ) -> Settings:
     """Settings from all sources.
 
-    `config` names a file instead of the `lash.toml` that would be found from `cwd`. If that is `doubted`, or
-    `LASH_TRUSTED` is set, it is held against what its user has trusted: `UntrustedSettings` tells what of it reaches
+    `config` names a file instead of the `lash.toml` that is found from `cwd`, if it `finds` one. If that is `doubted`,
+    or `LASH_TRUSTED` is set, it is held against what its user has trusted: `UntrustedSettings` tells what of it reaches
     further. `options` are the command line's, by dotted path (their source reads `--path`); None counts as not given.
     `sets` are `key.of.setting=value` texts.
     Raises `ConfigurationError` that points at file and line, variable or option, and names the nearest right key.
@@ -70,7 +71,7 @@ def load_settings(
     cwd = Path.cwd() if cwd is None else cwd
     loading = _Loading()
     named = config or env.get("LASH_CONFIG")
-    path = (cwd / Path(named).expanduser()) if named else find_file(cwd)
+    path = (cwd / Path(named).expanduser()) if named else find_file(cwd) if finds else None
     if path is not None:
         shown = display_path(path, cwd)
         document, lines = read_file(path, shown)
