@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from hypothesis import example, given, strategies as st
 
 from lash_framework.cli.asking import chosen, shown
-from lash_framework.cli.questions import MOST_ROWS
+from lash_framework.cli.questions import MOST_ROWS, wrapped
 from lash_framework.pending import PendingCall
 from lash_hookspecs.questions import ALLOW, DENY, PersonChoice, PersonQuestion
 
@@ -129,6 +130,33 @@ def test_what_a_tool_said_that_waits_is_shown_too() -> None:
 
 def test_a_question_of_several_lines_looks_like_no_choice() -> None:
     assert "\n    1  allow" in shown(asked("May it?\n1  allow: all"))
+
+
+def columns(text: str) -> int:
+    """At most: some terminals give two to what is of no certain width."""
+    return sum(2 if unicodedata.east_asian_width(each) in "WFA" else 1 for each in text)
+
+
+@given(
+    text=st.text(st.sampled_from("ab  é界│\n\t\u202e"), max_size=200),
+    width=st.integers(12, 50),
+    first=st.sampled_from(["", "  ", "  │ "]),
+    rest=st.sampled_from(["", "    ", "  │ "]),
+    by_words=st.booleans(),
+)
+@example(text="a " + "x" * 90, width=80, first="", rest="    ", by_words=True)
+def test_no_row_is_wider_than_the_terminal_and_nothing_is_lost(
+    text: str, width: int, first: str, rest: str, by_words: bool
+) -> None:
+    """A row that the terminal wraps goes on without the mark, where it may look like what lash says."""
+    rows = list(wrapped(text, width, first, rest, by_words=by_words))
+    assert max(map(columns, rows)) <= width
+    whole = "".join(rows[:1]).removeprefix(first) + "".join(row[len(rest) :] for row in rows[1:])
+    assert all(row.startswith(rest) for row in rows[1:])
+    expected = text.replace("\n", "").replace("\t", "⟨TAB⟩").replace("\u202e", "⟨U+202E⟩")
+    if by_words:
+        whole, expected = whole.replace(" ", ""), expected.replace(" ", "")
+    assert whole == expected
 
 
 def test_a_long_question_is_wrapped_between_words() -> None:

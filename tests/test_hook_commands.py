@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from cli_kit import Cli
+from cli_kit import Cli, Terminal
 from hook_kit import Plugin, opened_with_installed
 from test_discovery import make_wheel, unpack
 
@@ -75,6 +76,17 @@ class Site(NamedTuple):
         return subprocess.run(command, env=env, cwd=self.folder, capture_output=True, text=True, check=False)
 
 
+class Elsewhere(Cli):
+    """The same command line in another folder."""
+
+    def __init__(self, folder: Path, site: Site) -> None:
+        super().__init__(folder)
+        self._path = os.pathsep.join([str(site.folder), *filter(None, sys.path)])
+
+    def env(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        return super().env({"PYTHONPATH": self._path, "PYTHONDONTWRITEBYTECODE": "1", **(more or {})})
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     folder = tmp_path_factory.mktemp("site")
@@ -104,6 +116,22 @@ def test_hook_lash_commands_run_with_their_arguments_options_and_help(site: Site
     shown = site.lash("greet", "--help")
     assert "Greet NAME." in shown.stdout
     assert "lash greet" in shown.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_hook_lash_commands_ask_about_a_file_that_was_found_before_they_run(
+    answer: str, site: Site, tmp_path: Path
+) -> None:
+    """What a plugin's command does isn't known, and its options are the file's."""
+    here = Elsewhere(tmp_path, site)
+    here.write("lash.toml", '[plugin.greeting]\nword = "good morning"\n')
+    with Terminal(here, "greet", "Ada", env={"LASH_TRUSTED": ""}) as terminal:
+        shown = terminal.wait_for("Do you trust it with that? [y/N] ")
+        assert 'plugin.greeting.word = "good morning"' in shown
+        terminal.send(f"{answer}\n")
+        code, rest = terminal.ended()
+    assert (code, "good morning Ada" in rest) == ((0, True) if answer == "y" else (2, False))
 
 
 def test_hook_lash_commands_may_be_groups_and_open_a_host(site: Site) -> None:

@@ -6,15 +6,22 @@ import json
 import os
 import sqlite3
 import sys
+import tempfile
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 from cli_kit import Cli, Terminal
 
 from lash_framework import Lash
+from lash_framework.cli.app import cli
+from lash_framework.cli.commands import ASKED, UNASKED
 from lash_framework.settings import KEYS, MODE_KEYS, TABLES, Settings, load_settings
 from lash_framework.settings.reaches import HARMLESS, REACHES
+from lash_framework.settings.sources import read_file
 from lash_framework.settings.trust import UntrustedSettings, revoke, trust, trusted_files, untrusted_in
 
 
@@ -196,6 +203,41 @@ def test_trust_that_isnt_surely_ones_own_is_none(how: str, tmp_path: Path) -> No
     assert refused(tmp_path, SERVER) == ["plugin.tools-mcp.servers"]
 
 
+def test_what_is_written_is_closed_before_it_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows refuses to move a file that is open."""
+    made: list[Any] = []
+    open_one = tempfile.NamedTemporaryFile
+
+    def kept(*args: Any, **options: Any) -> Any:
+        made.append(open_one(*args, **options))
+        return made[-1]
+
+    replace = Path.replace
+
+    def moved(path: Path, target: Path) -> Path:
+        assert [each.closed for each in made if each.name == str(path)] == [True]
+        return replace(path, target)
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", kept)
+    monkeypatch.setattr(Path, "replace", moved)
+    trusted(tmp_path, SERVER)
+    assert made
+    assert found(tmp_path, SERVER).plugin
+
+
+def test_what_is_judged_is_what_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is read once: whoever can write it could put another one there in between."""
+
+    def read(file: Path, shown: str) -> Any:
+        said = read_file(file, shown)
+        file.write_text(SERVER)
+        return said
+
+    for module in ("loading", "trust"):
+        monkeypatch.setattr(f"lash_framework.settings.{module}.read_file", read)
+    assert not found(tmp_path, "max_turns = 3").plugin
+
+
 def test_trust_can_be_taken_back(tmp_path: Path) -> None:
     file = trusted(tmp_path, SERVER)
     assert [*trusted_files()] == [file]
@@ -267,7 +309,7 @@ def test_a_cloned_folder_starts_nothing_and_says_what_to_type(lash: Cli) -> None
 
     told = lash.run("trust", env=STRANGE)
     assert told.code == 0
-    assert 'line 2: plugin.tools-mcp.servers = {"x": {"command": "sh", "args": ["-c", "touch ran"]}}' in told.out
+    assert 'line 2: plugin.tools-mcp.servers.x = {"command": "sh", "args": ["-c", "touch ran"]}' in told.out
     assert "decides what a plugin does" in told.out
     assert lash.run("run", "Hi", env=STRANGE).code == 0
     assert "says nothing that has to be trusted" in lash.run("trust", ".", env=STRANGE).out
@@ -303,7 +345,128 @@ def test_what_is_shown_hides_no_character_and_shows_no_key(lash: Cli) -> None:
     assert "\u202e" not in told
     assert "hunter2" not in told
     assert "⟨U+202E⟩" in told
-    assert '"WORD": "w"' in told
+    assert 'env.WORD = "w"' in told
+
+
+HARMLESS_ONE = f'[plugin.tools-mcp.servers.docs]\ncommand = "docs"\nargs = ["{"-" * 1000}"]\n'
+
+
+def test_nothing_of_what_is_trusted_is_hidden_by_what_is_before_it(lash: Cli) -> None:
+    """A first server of a thousand characters, and a second one behind it."""
+    rules = '[[plugin.approval.rules]]\ntools = ["a"]\n[[plugin.approval.rules]]\ndecide = "allow"\n'
+    lash.write("lash.toml", f"{HARMLESS_ONE}{SERVER}{rules}[plugin.x]\n'a b' = []\nw = ['a', 'b']\n")
+    told = lash.run("trust", env={**STRANGE, "COLUMNS": "80"}).out.splitlines()
+    assert max(map(len, told)) <= 80
+    assert told[0].startswith('  line 1: plugin.tools-mcp.servers.docs = {"command": "docs", "args": ["---')
+    assert all(row.startswith("      │ ---") for row in told[1:15])
+    decides = ["      decides what a plugin does: programs that it starts, questions that it", "        doesn't ask"]
+    assert told[16:-1] == [
+        '          plugin.tools-mcp.servers.x = {"command": "sh", "args": ["-c", "touch r',
+        '      │ an"]}',
+        *decides,
+        '  line 7: plugin.approval.rules.0 = {"tools": ["a"]}',
+        '          plugin.approval.rules.1 = {"decide": "allow"}',
+        *decides,
+        '  line 12: plugin.x."a b" = []',
+        *decides,
+        '  line 13: plugin.x.w = ["a", "b"]',
+        *decides,
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+def test_what_is_too_long_to_be_shown_is_not_trusted(lash: Cli) -> None:
+    lash.write("lash.toml", f'model = "scripted:demo"\n{SERVER}[plugin.x]\ny = "{"z" * 30_000}"\n')
+    said = "`plugin.x.y` (line 6): 30,084 bytes are too much to be shown"
+    told = lash.run("trust", env=STRANGE)
+    assert (told.code, told.out) == (2, "")
+    assert said in told.err
+    with Terminal(lash, "run", "Hi", env=NOBODY_ASKED) as terminal:
+        code, shown = terminal.ended()
+    assert code == 2
+    assert said in shown
+    assert lash.run("trust", "--list", env=STRANGE).out == "no file is trusted\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+def test_a_file_that_changes_while_it_is_asked_about_is_asked_about_anew(lash: Cli) -> None:
+    lash.write("lash.toml", f'model = "scripted:demo"\n{SERVER}')
+    with Terminal(lash, "run", "Hi", env=NOBODY_ASKED) as terminal:
+        terminal.wait_for("Do you trust it with that? [y/N] ")
+        lash.write("lash.toml", f'model = "scripted:demo"\n{SERVER}[plugin.approval]\ndefault = "allow"\n')
+        terminal.send("y\n")
+        shown = terminal.wait_for("Do you trust it with that? [y/N] ")
+        assert 'plugin.approval.default = "allow"' in shown
+        assert "touch ran" not in shown
+        terminal.send("n\n")
+        assert terminal.ended()[0] == 2
+    assert not (lash.folder / "ran").exists()
+
+
+def commands_below(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """All that can be called, by what is typed."""
+    if not isinstance(command, click.Group):
+        yield " ".join(path)
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        below = command.get_command(context, name)
+        assert below is not None
+        yield from commands_below(below, (*path, name))
+
+
+def test_every_command_is_judged() -> None:
+    """Who adds a command says whether it may be used on a file that nobody has read."""
+    assert sorted(commands_below(cli)) == sorted([*ASKED, *UNASKED])
+    assert not ASKED & UNASKED
+
+
+TYPED: dict[str, tuple[str, ...]] = {
+    "run": ("Hi",),
+    "pending answer": ("key", "allow"),
+    "pending resolve": ("key", "--result", "1"),
+    "sessions fork": ("s",),
+    "sessions compact": ("s",),
+    "sessions delete": ("s", "--yes"),
+    "plugins why": ("some words",),
+    "plugins bisect": ("--", "true"),
+    "actions call": ("x",),
+    "cancel": ("s",),
+    "replay": ("t",),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+@pytest.mark.parametrize("command", sorted(ASKED))
+def test_what_can_do_something_asks_first(command: str, lash: Cli) -> None:
+    """No server was started, no key sent, nothing written before the answer; and Ctrl-C is one."""
+    lash.write("lash.toml", f'model = "scripted:demo"\n{SERVER}')
+    with Terminal(lash, *command.split(), *TYPED.get(command, ()), env=NOBODY_ASKED) as terminal:
+        terminal.wait_for("Do you trust it with that? [y/N] ")
+        terminal.wait_until_it_reads()
+        terminal.send("\x03")
+        code, _ = terminal.ended()
+    assert code == 130
+    assert sorted(each.name for each in lash.folder.iterdir()) == ["lash.toml"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+@pytest.mark.parametrize("command", [("plugins", "list"), ("sessions", "list"), ("doctor",)], ids=" ".join)
+def test_what_only_looks_asks_nothing_and_starts_nothing(command: tuple[str, ...], lash: Cli) -> None:
+    lash.write("lash.toml", f'model = "scripted:demo"\n{SERVER}')
+    with Terminal(lash, *command, env=NOBODY_ASKED) as terminal:
+        _, shown = terminal.ended()
+    assert "Do you trust it" not in shown
+    assert not (lash.folder / "ran").exists()
+
+
+def test_the_demo_reads_no_file_that_it_finds(lash: Cli) -> None:
+    """It is what one types first, wherever one is: also in a folder that somebody else filled."""
+    lash.write("lash.toml", f'max_turns = 1\nmode = "nowhere"\n{SERVER}')
+    done = lash.run("demo", env=STRANGE)
+    assert done.code == 0, done.err
+    assert "committed in" in done.out
+    assert not (lash.folder / "ran").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")

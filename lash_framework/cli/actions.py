@@ -82,6 +82,7 @@ def call(invocation: Invocation, name: str, value: str | None) -> int:
             session = await invocation.session_in(lash, invocation.session) if invocation.session else None
             return await lash.call(name, given, session=session, on_progress=_tell)
 
+    invocation.ask_for_trust()
     print_json(unstructure(anyio.run(work)))
     return ExitCode.FINISHED
 

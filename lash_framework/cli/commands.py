@@ -1,8 +1,8 @@
-"""The names of lash's own commands, and where each of them is. A table: nothing is imported for it."""
+"""The names of lash's own commands, where each is, and which of them ask. Tables: nothing is imported."""
 
 from __future__ import annotations
 
-__all__ = ["COMMANDS"]
+__all__ = ["ASKED", "COMMANDS", "UNASKED"]
 
 # name -> (module, object, one line of help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -30,3 +30,50 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "doctor": ("lash_framework.cli.doctor", "doctor", "What is wrong with this installation."),
     "demo": ("lash_framework.cli.demo", "demo", "A real turn, offline, killed halfway and gone on with."),
 }
+
+ASKED = frozenset(
+    {
+        "run",
+        "chat",
+        "resume",
+        "cancel",
+        "pending answer",
+        "pending resolve",
+        "sessions fork",
+        "sessions compact",
+        "sessions delete",
+        "plugins why",
+        "plugins bisect",
+        "plugins trace",
+        "plugins lock",
+        "actions call",
+        "replay",
+        "upgrade-check",
+    }
+)
+"""They may run a turn, call a model, run what a plugin does in one, start a command, or write.
+
+At a terminal they ask about a `lash.toml` that was found and isn't trusted, before anything of it is used. So does one
+that is in neither of these tables.
+"""
+
+UNASKED = frozenset(
+    {
+        "pending list",
+        "pending show",
+        "sessions list",
+        "sessions show",
+        "sessions queue",
+        "sessions export",
+        "plugins list",
+        "plugins new",
+        "modes list",
+        "modes show",
+        "actions list",
+        "explain",
+        "trust",
+        "doctor",
+        "demo",
+    }
+)
+"""They only look, and are what one looks with before one trusts a file; or read none that was found, as `demo`."""

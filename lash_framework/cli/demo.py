@@ -64,11 +64,11 @@ def demo_tools(before_adding: Callable[[], Awaitable[None]] | None = None) -> li
 
 @click.command()
 @click.option("--worker", metavar="TURN", hidden=True, help="Run this turn, and die in it.")
-@common_with("The session; made if there is none.")
+@common_with("The session; made if there is none.", finds=False)
 def demo(invocation: Invocation, worker: str | None) -> int:
     """Run a real turn on the screen, offline, kill its process halfway, and go on with it.
 
-    A scripted model, two tools at once, a SQLite database.
+    A scripted model, two tools at once, a SQLite database. No lash.toml is read, unless it is named.
     """
     from lash_framework.settings import Rank
 

@@ -8,12 +8,13 @@ import shlex
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import cached_property, update_wrapper
+from functools import cached_property, partial, update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lash_framework.cli.commands import UNASKED
 from lash_framework.cli.exits import State, complain
 from lash_framework.cli.logs import LineHandler, start_logging
 
@@ -46,16 +47,28 @@ _AFTER = (
 class Invocation:
     """One call of a command: its common options, and what follows from them."""
 
-    def __init__(self, state: State, given: dict[str, Any], logs: LineHandler) -> None:
+    def __init__(self, state: State, given: dict[str, Any], logs: LineHandler, *, command: str, finds: bool) -> None:
         self.state = state
         self.logs = logs
         self.session: str | None = given["session"]
         self._given = given
+        self._command = command
+        self._finds = finds
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings from all sources; warnings about them are told once."""
-        return self._load()
+        """The settings from all sources; warnings about them are told once.
+
+        Whoever is at a terminal is shown first what a file that was found would decide, and asked whether they trust
+        it, unless the command is in `UNASKED`. Raises `UntrustedSettings` if they don't.
+        """
+        from lash_framework.cli.asking import at_terminal
+
+        if self._command in UNASKED or not at_terminal():
+            return self._load()
+        from lash_framework.cli.trust import settled
+
+        return settled(partial(self._load, doubted=True))
 
     def _load(self, *, doubted: bool = False) -> Settings:
         from lash_framework.settings import load_settings
@@ -64,26 +77,16 @@ class Invocation:
         if self._given["no_plugins"]:
             named["plugins.only"] = ()
         named["plugins.lock"] = self._given["lock"]
-        settings = load_settings(self._given["config"], options=named, sets=self._given["sets"], doubted=doubted)
+        settings = load_settings(
+            self._given["config"], options=named, sets=self._given["sets"], doubted=doubted, finds=self._finds
+        )
         for warning in settings.warnings:
             complain(f"warning: {warning}")
         return settings
 
     def ask_for_trust(self) -> None:
-        """Show whoever is at the terminal what a file that was found would decide, and go on if they trust it."""
-        from lash_framework.cli.asking import at_terminal
-
-        if not at_terminal():
-            return
-        from lash_framework.settings.trust import UntrustedSettings
-
-        try:
-            self.settings = self._load(doubted=True)
-        except UntrustedSettings as error:
-            from lash_framework.cli.trust import agreed
-
-            if not agreed(error):
-                raise
+        """Read the settings now: within a loop, which keeps signals to itself, Ctrl-C would end no question."""
+        _ = self.settings
 
     @property
     def passed_on(self) -> list[str]:
@@ -252,8 +255,11 @@ def _session_id(_: click.Context, __: click.Parameter, value: str | None) -> str
     return value
 
 
-def common_with(session: str) -> Callable[[F], Callable[..., Any]]:
-    """Give a command the common options; its function gets an `Invocation` first. `session` is that option's help."""
+def common_with(session: str, *, finds: bool = True) -> Callable[[F], Callable[..., Any]]:
+    """Give a command the common options; its function gets an `Invocation` first. `session` is that option's help.
+
+    `finds`: whether the nearest lash.toml is read where no file is named.
+    """
 
     def decorate(function: F) -> Callable[..., Any]:
         @click.pass_obj
@@ -261,7 +267,9 @@ def common_with(session: str) -> Callable[[F], Callable[..., Any]]:
             state.verbosity += given.pop("verbose")
             logs = start_logging(state.verbosity)
             names = ("store", "model", "mode", "session", "config", "sets", "lock", "no_plugins")
-            return function(Invocation(state, {name: given.pop(name) for name in names}, logs), **given)
+            command = click.get_current_context().command_path.partition(" ")[2]
+            common = {name: given.pop(name) for name in names}
+            return function(Invocation(state, common, logs, command=command, finds=finds), **given)
 
         wrapped: Any = update_wrapper(call, function)
         named = click.option("--session", metavar="ID", help=session, callback=_session_id)

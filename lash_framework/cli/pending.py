@@ -36,6 +36,7 @@ def _with_lash(invocation: Invocation, work: Callable[[Lash], Awaitable[T]]) -> 
         async with invocation.open(existing=True) as lash:
             return await work(lash)
 
+    invocation.ask_for_trust()
     return anyio.run(run)
 
 

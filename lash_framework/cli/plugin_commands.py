@@ -9,12 +9,15 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from lash_framework.hooks import Owned
+    from lash_framework.host import PluginHost
+    from lash_framework.settings import Settings
     from lash_hookspecs.commands import CommandSpec
 
 __all__ = ["PluginCommand", "command_lines", "find_command", "plugin_commands"]
@@ -35,17 +38,16 @@ def command_lines() -> tuple[list[tuple[str, str]], str | None]:
 
 def plugin_commands() -> dict[str, Owned[CommandSpec]]:
     """The commands of all plugins that these settings load. Raises what loading them raises."""
-    return dict(_host().commands)
+    from lash_framework.settings import load_settings
+
+    return dict(_host(load_settings()).commands)
 
 
-def _host() -> Any:
-    from functools import partial
-
+def _host(settings: Settings) -> PluginHost:
     from lash_framework.host import PluginHost
     from lash_framework.lock import lock_of
-    from lash_framework.settings import load_settings, plugin_settings
+    from lash_framework.settings import plugin_settings
 
-    settings = load_settings()
     return PluginHost(
         disabled=settings.plugins.disabled,
         only=settings.plugins.only,
@@ -105,7 +107,7 @@ def _specs(name: str, path: Any) -> Iterator[Any]:
 class PluginCommand(click.Command):
     """Stands for a plugin's command until it is invoked: it takes all arguments, and hands them on."""
 
-    def __init__(self, name: str, owned: Owned[CommandSpec], options: Any) -> None:
+    def __init__(self, name: str, owned: Owned[CommandSpec], options: Any, settings: Settings) -> None:
         super().__init__(
             name,
             context_settings={
@@ -117,6 +119,7 @@ class PluginCommand(click.Command):
         )
         self._plugin_id, self._spec = owned.plugin_id, owned.value
         self._options = options
+        self._settings = settings
 
     def invoke(self, ctx: click.Context) -> Any:
         """Import the command, and run it. Raises `PluginError` for one that can't be, or that fails."""
@@ -126,7 +129,9 @@ class PluginCommand(click.Command):
         where = f"command `lash {self.name}`"
         try:
             command = self._loaded()
-            found = CommandContext(plugin_id=self._plugin_id, options=self._options, open=_open)
+            found = CommandContext(
+                plugin_id=self._plugin_id, options=self._options, open=partial(_open, self._settings)
+            )
             with command.make_context(self.name, list(ctx.args), parent=ctx, obj=found) as inner:
                 return command.invoke(inner)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -151,17 +156,31 @@ class PluginCommand(click.Command):
 
 
 def find_command(name: str) -> tuple[PluginCommand | None, list[str]]:
-    """The plugin's command of this name, and the names of all of them."""
-    host = _host()
+    """The plugin's command of this name, and the names of all of them.
+
+    What is found may do anything, so whoever is at a terminal is asked about a `lash.toml` that isn't trusted.
+    """
+    from lash_framework.cli.asking import at_terminal
+    from lash_framework.settings import load_settings
+
+    settings = load_settings()
+    host = _host(settings)
+    if name in host.commands and at_terminal():
+        from lash_framework.cli.trust import settled
+
+        settings = settled(partial(load_settings, doubted=True))
+        host = _host(settings)
     owned = host.commands.get(name)
     if owned is None:
         return None, list(host.commands)
-    return PluginCommand(name, owned, host.options_of(owned.plugin_id)), list(host.commands)
+    return PluginCommand(name, owned, host.options_of(owned.plugin_id), settings), list(host.commands)
 
 
 @asynccontextmanager
-async def _open(store: str | None = None, **options: Any) -> AsyncIterator[Any]:
+async def _open(settings: Settings, store: str | None = None, **options: Any) -> AsyncIterator[Any]:
     from lash_framework.lash import Lash
 
+    if "config" not in options:
+        options.setdefault("settings", settings)
     async with Lash.open(store, **options) as lash:
         yield lash

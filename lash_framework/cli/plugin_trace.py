@@ -42,6 +42,7 @@ def trace(invocation: Invocation, prompt: tuple[str, ...], tools: tuple[str, ...
     that of `lash run`.
     """
     text = read_prompt(prompt) if prompt else PROMPT
+    invocation.ask_for_trust()
     with own_stdout() as out:
         traced = _traced(invocation, text, tools, turns)
         if as_json:

@@ -195,6 +195,7 @@ def _tell_line(invocation: Invocation, line: str, turn: str | None) -> int:
 
     if not line.strip():
         raise click.UsageError("which line? give some of its words", click.get_current_context())
+    invocation.ask_for_trust()
     prompt = anyio.run(look)
     found = find_lines(prompt, line)
     where = f"the prompt of mode {prompt.explanation.mode_id}" if turn is None else f"turn {prompt.explanation.turn_id}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lash_framework.pending import PendingCall
 
-__all__ = ["MOST_ROWS", "call_rows", "question_rows", "said_rows", "visible"]
+__all__ = ["MOST_ROWS", "call_rows", "question_rows", "said_rows", "visible", "wrapped"]
 
 MOST_ROWS = 120
 """Of arguments, and of what a tool says: who sees only a part is told so."""
@@ -49,7 +49,7 @@ def visible(text: str) -> str:
 
 def call_rows(call: PendingCall, width: int, *, whole: bool = False) -> list[str]:
     """The tool, and each of its arguments; cut in the middle unless it is to be `whole`."""
-    rows = list(_wrapped(f"{call.tool_name}", width, "", _INDENT))
+    rows = list(wrapped(f"{call.tool_name}", width, "", _INDENT))
     rows += _value_rows("", call.args, width) if call.args else [f"{_INDENT}(no arguments)"]
     return _cut(call, rows, whole)
 
@@ -62,9 +62,9 @@ def said_rows(call: PendingCall, width: int, *, whole: bool = False) -> list[str
         said, head = call.question.preview, f"{call.tool_name} says that it would do this:"
     if said is None:
         return []
-    rows = [*_wrapped(head, width, "", _INDENT)]
+    rows = [*wrapped(head, width, "", _INDENT)]
     if isinstance(said, str):
-        rows += (row for line in said.split("\n") for row in _wrapped(line, width, f"{_INDENT}┊ ", f"{_INDENT}┊ "))
+        rows += (row for line in said.split("\n") for row in wrapped(line, width, f"{_INDENT}┊ ", f"{_INDENT}┊ "))
     else:
         rows += _value_rows("said", said, width)
     return _cut(call, rows, whole)
@@ -84,31 +84,42 @@ def question_rows(call: PendingCall, width: int, count: str = "") -> list[str]:
     if call.question is None:
         return []
     asked = f"{call.question.plugin_id} asks{count}: {call.question.question}"
-    rows = list(_wrapped(asked, width, "", _INDENT * 2, by_words=True))
+    rows = list(wrapped(asked, width, "", _INDENT * 2, by_words=True))
     for no, each in enumerate(call.question.choices, 1):
-        rows += _wrapped(f"{no}  {each.choice_id}: {each.text}", width, _INDENT, _INDENT * 3, by_words=True)
+        rows += wrapped(f"{no}  {each.choice_id}: {each.text}", width, _INDENT, _INDENT * 3, by_words=True)
     return rows
 
 
-def _wrapped(text: str, width: int, first: str, rest: str, *, by_words: bool = False) -> Iterator[str]:
-    """Rows that no terminal of this width wraps; `by_words`: they end at a blank, where there is one."""
+def wrapped(text: str, width: int, first: str, rest: str, *, by_words: bool = False) -> Iterator[str]:
+    """Rows that no terminal of this width wraps, `first` before the first of them, `rest` before each other.
+
+    `by_words`: they end at a blank, where there is one, and blanks at their ends are left out.
+    """
     begin = first
-    for line in text.split("\n"):
-        row, room = "", width - len(begin)
-        for each in visible(line):
-            takes = _takes(each)
-            if room < takes and row:
-                word = row.rfind(" ") + 1 if by_words and each != " " else 0
-                end = word if row[:word].strip() else len(row)  # a word that fills a row is cut
-                yield begin + (row[:end].rstrip(" ") if by_words else row[:end])
-                begin, row = rest, row[end:]
-                room = width - len(begin) - sum(map(_takes, row))
-                if by_words and each == " ":
-                    continue
-            room -= takes
-            row += each
-        yield begin + row
-        begin = rest
+    for line in map(visible, text.split("\n")):
+        at, end = 0, -1
+        while end < len(line):
+            end = _row_end(line, at, width - _columns(begin))
+            if not by_words or end == len(line):
+                yield begin + line[at:end]
+            else:
+                word = line.rfind(" ", at, end + 1) + 1
+                end = word if line[at:word].strip() else end  # a word that fills a row is cut
+                yield begin + line[at:end].rstrip(" ")
+            at, begin = end, rest
+
+
+def _row_end(line: str, at: int, room: int) -> int:
+    """Where a row ends that begins there: at least one character is in it."""
+    for end in range(at, len(line)):
+        room -= _takes(line[end])
+        if room < 0 and end > at:
+            return end
+    return len(line)
+
+
+def _columns(text: str) -> int:
+    return sum(map(_takes, text))
 
 
 def _takes(char: str) -> int:
@@ -131,12 +142,12 @@ def _value_rows(name: str, value: Any, width: int) -> Iterator[str]:
             yield from _value_rows(f"{name}.{at}", each, width)
     elif isinstance(value, str) and "\n" in value:
         lines = value.split("\n")
-        yield from _wrapped(f"{name}: {len(lines)} lines", width, _INDENT, _INDENT * 2)
+        yield from wrapped(f"{name}: {len(lines)} lines", width, _INDENT, _INDENT * 2)
         for line in lines:
-            yield from _wrapped(line, width, f"{_INDENT}│ ", f"{_INDENT}│ ")
+            yield from wrapped(line, width, f"{_INDENT}│ ", f"{_INDENT}│ ")
     else:
         text = json.dumps(value, ensure_ascii=False, default=str)
-        yield from _wrapped(f"{name}: {text}", width, _INDENT, f"{_INDENT}│ ")
+        yield from wrapped(f"{name}: {text}", width, _INDENT, f"{_INDENT}│ ")
 
 
 def _within(name: str, key: object) -> str:
@@ -159,10 +170,10 @@ def _changes(args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _change_rows(name: str, old: str, new: str, width: int) -> Iterator[str]:
-    yield from _wrapped(f"{name}:", width, _INDENT, _INDENT * 2)
+    yield from wrapped(f"{name}:", width, _INDENT, _INDENT * 2)
     for mark, line in _changed(old.split("\n"), new.split("\n")):
         begin = f"{_INDENT}│ {mark} "
-        yield from _wrapped(line, width, begin, begin)
+        yield from wrapped(line, width, begin, begin)
 
 
 def _changed(before: list[str], after: list[str]) -> Iterator[tuple[str, str]]:

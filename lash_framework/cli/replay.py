@@ -47,6 +47,7 @@ def replay(invocation: Invocation, turn_id: str, tools: tuple[str, ...]) -> int:
                     error.add_note(hint.removeprefix("; "))
                 raise
 
+    invocation.ask_for_trust()
     replayed = anyio.run(work)
     for number, label in enumerate(replayed.effects, 1):
         click.echo(f"{number:4}  {label}")
@@ -76,6 +77,7 @@ def upgrade_check(invocation: Invocation, tools: tuple[str, ...], as_json: bool)
             chosen = await matching(lash, invocation.session) if invocation.session is not None else None
             return await lash.upgrade_check(chosen), lash.location
 
+    invocation.ask_for_trust()
     found, location = anyio.run(work)
     if as_json:
         print_json(

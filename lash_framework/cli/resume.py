@@ -157,6 +157,7 @@ def cancel(invocation: Invocation, session_id: str | None, wait: bool) -> int:
         async with invocation.open(existing=True) as lash:
             return await _cancel(lash, chosen, wait)
 
+    invocation.ask_for_trust()
     return anyio.run(work)
 
 

@@ -57,11 +57,12 @@ def load_settings(
     options: Mapping[str, Any] | None = None,
     sets: Sequence[str] = (),
     doubted: bool = False,
+    finds: bool = True,
 ) -> Settings:
     """Settings from all sources.
 
-    `config` names a file instead of the `lash.toml` that would be found from `cwd`. If that is `doubted`, or
-    `LASH_TRUSTED` is set, it is held against what its user has trusted: `UntrustedSettings` tells what of it reaches
+    `config` names a file instead of the `lash.toml` that is found from `cwd`, if it `finds` one. If that is `doubted`,
+    or `LASH_TRUSTED` is set, it is held against what its user has trusted: `UntrustedSettings` tells what of it reaches
     further. `options` are the command line's, by dotted path (their source reads `--path`); None counts as not given.
     `sets` are `key.of.setting=value` texts.
     Raises `ConfigurationError` that points at file and line, variable or option, and names the nearest right key.
@@ -70,13 +71,16 @@ def load_settings(
     cwd = Path.cwd() if cwd is None else cwd
     loading = _Loading()
     named = config or env.get("LASH_CONFIG")
-    path = (cwd / Path(named).expanduser()) if named else find_file(cwd)
+    path = (cwd / Path(named).expanduser()) if named else find_file(cwd) if finds else None
     if path is not None:
+        shown = display_path(path, cwd)
+        document, lines = read_file(path, shown)
         if not named and (doubted or env.get(TRUSTED)):
+            from lash_framework.settings.reaches import reaches_of
             from lash_framework.settings.trust import require_trust
 
-            require_trust(path, display_path(path, cwd), env)
-        loading.read(path, display_path(path, cwd))
+            require_trust(path, shown, env, reaches_of(document, lines))
+        loading.take_file(path, shown, document, lines)
     loading.take_environment(env)
     for text in sets:
         loading.take_set(text)
@@ -98,10 +102,9 @@ class _Loading:
 
     # -- sources
 
-    def read(self, path: Path, shown: str) -> None:
-        """A file's settings."""
-        document, self._lines = read_file(path, shown)
-        self._shown = shown
+    def take_file(self, path: Path, shown: str, document: Mapping[str, Any], lines: dict[tuple[str, ...], int]) -> None:
+        """A file's settings, as they were read."""
+        self._shown, self._lines = shown, lines
 
         def origin(at: tuple[str, ...]) -> Origin:
             return Origin(self._place(at), Rank.FILE)

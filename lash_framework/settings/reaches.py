@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -75,11 +76,31 @@ class Reach:
         text = json.dumps([self.path, self.value], sort_keys=True, default=lambda each: {"": repr(each)})
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def shown(self, most: int = 400) -> str:
-        """Key and value for people, without what is a key by its name."""
-        text = json.dumps(_masked(self.value, self.path[-1]), ensure_ascii=False, default=str)
-        more = f"… ({len(text) - most} more characters)" if len(text) > most else ""
-        return f"{self.key} = {text[:most]}{more}"
+    @property
+    def members(self) -> Iterator[tuple[str, str]]:
+        """Name and value, whole, of each of its members (a server, a rule), or its own where it has none.
+
+        For people: what is a key by its name is masked.
+        """
+        masked = _masked(self.value, self.path[-1])
+        name = ".".join(map(_named, self.path))
+        if isinstance(masked, Mapping) and masked:
+            yield from ((f"{name}.{_named(key)}", _text(each)) for key, each in masked.items())
+        elif isinstance(masked, list) and any(isinstance(each, Mapping | list) for each in masked):
+            yield from ((f"{name}.{at}", _text(each)) for at, each in enumerate(masked))
+        else:
+            yield name, _text(masked)
+
+
+_NAME = re.compile(r"[\w-]+")
+
+
+def _named(part: str) -> str:
+    return part if _NAME.fullmatch(part) else json.dumps(part, ensure_ascii=False)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def reaches_of(document: Mapping[str, Any], lines: Mapping[tuple[str, ...], int]) -> tuple[Reach, ...]:

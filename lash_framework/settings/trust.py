@@ -55,12 +55,11 @@ class UntrustedSettings(ConfigurationError):
         )
 
 
-def require_trust(file: Path, shown: str, env: Mapping[str, str]) -> None:
-    """Raise `UntrustedSettings` for what a file that was found may not decide yet; `ConfigurationError`: it is no TOML.
+def require_trust(file: Path, shown: str, env: Mapping[str, str], reaches: Sequence[Reach]) -> None:
+    """Raise `UntrustedSettings` for what a file that was found, and says this, may not decide yet.
 
     A database that isn't there yet has nothing in it: the setting that names it is trusted from then on.
     """
-    reaches = reaches_of(*read_file(file, shown))
     if not reaches or _is_below(file, env.get(TRUSTED, "")):
         return
     known = _read(_kept_in(file))
@@ -180,11 +179,11 @@ def _write(file: Path, digests: Iterable[str]) -> None:
     kept = _kept_in(file)
     kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     text = json.dumps({"version": _VERSION, "file": _place(file), "trusted": sorted(digests)}, indent=2)
-    with NamedTemporaryFile("w", dir=kept.parent, prefix=".", delete=False, encoding="utf-8") as made:
-        try:
+    made = NamedTemporaryFile("w", dir=kept.parent, prefix=".", delete=False, encoding="utf-8")  # noqa: SIM115  # below
+    try:
+        with made:
             made.write(f"{text}\n")
-            made.flush()
-            Path(made.name).replace(kept)
-        except BaseException:
-            Path(made.name).unlink(missing_ok=True)
-            raise
+        Path(made.name).replace(kept)  # closed: Windows moves no file that is open
+    except BaseException:
+        Path(made.name).unlink(missing_ok=True)
+        raise

@@ -134,7 +134,7 @@ def _question(options: ApprovalOptions, facts: Facts, found: Ruled, why: str) ->
 
 
 def _has_project(options: ApprovalOptions) -> bool:
-    return options.project and project.is_kept_apart(options.root)
+    return options.project and project.can_be_kept() and project.is_kept_apart(options.root)
 
 
 def _for_several(choice_id: str, tools: Sequence[str]) -> PersonChoice:

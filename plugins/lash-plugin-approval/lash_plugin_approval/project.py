@@ -7,7 +7,6 @@ says so; a file that can't be read, is of another form or project, or that other
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import logging
@@ -16,11 +15,12 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-__all__ = ["FOLDER", "add", "allows", "file_of", "is_kept_apart", "kept_in"]
+__all__ = ["FOLDER", "add", "allows", "can_be_kept", "file_of", "is_kept_apart", "kept_in"]
 
 log = logging.getLogger("lash.approval")
 
@@ -36,6 +36,11 @@ def kept_in() -> Path:
     from platformdirs import user_state_path
 
     return user_state_path("lash", appauthor=False) / FOLDER
+
+
+def can_be_kept() -> bool:
+    """Whether this system has the locks with which one writes at a time; Windows hasn't."""
+    return find_spec("fcntl") is not None
 
 
 def is_kept_apart(root: str) -> bool:
@@ -70,20 +75,25 @@ def add(root: str, owner: str, tool: str, args: Mapping[str, Any]) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    with NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False, encoding="utf-8") as made:
-        try:
+    made = NamedTemporaryFile(  # noqa: SIM115  # below
+        "w", dir=file.parent, prefix=f".{file.name}.", delete=False, encoding="utf-8"
+    )
+    try:
+        with made:
             made.write(f"{text}\n")
             made.flush()
             os.fsync(made.fileno())
-            Path(made.name).replace(file)
-        except BaseException:
-            Path(made.name).unlink(missing_ok=True)
-            raise
+        Path(made.name).replace(file)  # closed: Windows moves no file that is open
+    except BaseException:
+        Path(made.name).unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
     """Nobody else writes meanwhile. Raises `OSError` if somebody does for too long, as a command of a model's may."""
+    import fcntl  # not on every system
+
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     try:
         until = time.monotonic() + PATIENCE_S

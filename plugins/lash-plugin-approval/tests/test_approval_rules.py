@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import json
 import multiprocessing
 import os
 import re
+import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from lash_plugin_approval import project
+from lash_plugin_approval import deciding, project
 from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, leaves, places
 from lash_plugin_approval.options import ApprovalOptions, Rule
 from lash_plugin_approval.patterns import fits, path_fits, path_matcher, text_matcher
@@ -561,6 +563,39 @@ def test_several_processes_that_write_lose_nothing(tmp_path: Path) -> None:
     for each in writers:
         each.join()
     assert len(json.loads(project.file_of(str(tmp_path)).read_text())["allow"]) == 20
+
+
+def test_where_files_have_no_locks_nothing_is_kept_for_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows the plugin couldn't be imported, for a choice that it needn't offer."""
+    options = ApprovalOptions(root=str(tmp_path))
+    assert deciding._has_project(options)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    spec = importlib.util.spec_from_file_location("anew", project.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    assert not deciding._has_project(options)
+
+
+def test_what_is_kept_is_closed_before_it_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows refuses to move a file that is open."""
+    made: list[Any] = []
+    open_one, replace = project.NamedTemporaryFile, Path.replace
+
+    def kept(*args: Any, **options: Any) -> Any:
+        made.append(open_one(*args, **options))
+        return made[-1]
+
+    def moved(path: Path, target: Path) -> Path:
+        assert [each.closed for each in made if each.name == str(path)] == [True]
+        return replace(path, target)
+
+    monkeypatch.setattr(project, "NamedTemporaryFile", kept)
+    monkeypatch.setattr(Path, "replace", moved)
+    project.add(str(tmp_path), "tools", "x", {})
+    assert len(made) == 1
 
 
 def test_who_holds_the_lock_or_puts_a_pipe_there_holds_up_nobody(

@@ -57,7 +57,7 @@ class FilesOptions:
 
     roots: tuple[str, ...] = field(default=(".",), validator=_folders)
     read_only: bool = False
-    # What programs read by themselves, and do as it says. The shell's sandbox holds the same, which a test compares, and
+    # What programs read by themselves, and do as it says. The shell's sandbox holds the same, as a test sees to, and
     # `HEAD` in a root, a name that isn't told from `head` here.
     protected: tuple[str, ...] = field(
         default=(".git", ".hg", ".svn", ".lash", "lash.toml", "lash.lock", ".envrc", ".vscode", ".idea"),

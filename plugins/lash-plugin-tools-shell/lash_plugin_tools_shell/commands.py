@@ -49,8 +49,6 @@ class Place:
     """What all commands have in common: options, folders, shell and sandbox. Raises `ConfigurationError`."""
 
     def __init__(self, options: ShellOptions) -> None:
-        if os.name != "posix":
-            raise ConfigurationError("plugin `tools-shell` needs process groups, which this system doesn't have")
         self.options = options
         self.folders = Folders(options.roots)
         self.sandbox, self._why_none = find_sandbox(options, self.folders.roots)

@@ -91,6 +91,9 @@ class ShellOptions:
 
 
 def _examined(options: ShellOptions) -> Sequence[Examined]:
+    from lash_plugin_tools_shell.needs import require_process_groups
+
+    require_process_groups()
     from lash_plugin_tools_shell.sandbox import examined
 
     return examined(options)

@@ -24,6 +24,9 @@ def lash_plugin_info() -> PluginInfo:
 
 @hookimpl
 def lash_tools(ctx: CompositionContext) -> Sequence[Tool]:
+    from lash_plugin_tools_shell.needs import require_process_groups
+
+    require_process_groups()
     from lash_plugin_tools_shell.tools import shell_tools
 
     return shell_tools(ctx.options)

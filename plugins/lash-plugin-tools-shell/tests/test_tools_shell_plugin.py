@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -51,6 +52,22 @@ MODE = '[modes.shell]\nextends = "standard"\nplugins = ["tools-shell"]\n'
 
 def toml(root: Path, more: str = "") -> str:
     return f'{MODE}[plugin.tools-shell]\nroots = ["{root}"]\n{more}'
+
+
+@pytest.mark.parametrize("lacks", ["fcntl", "termios", "resource"])
+def test_where_there_are_no_process_groups_it_says_so(lacks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows the plugin failed with the name of a module that nobody can install there."""
+    for name in [each for each in sys.modules if each.startswith("lash_plugin_tools_shell.")]:
+        if name.rpartition(".")[2] in ("tools", "commands", "registry", "reports", "sandbox", "held"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, lacks, None)
+    options = ShellOptions()
+    with pytest.raises(ConfigurationError, match="needs process groups, which this system doesn't have"):
+        plugin.lash_tools(SimpleNamespace(options=options))  # type: ignore[arg-type]  # it looks at nothing else
+    examine = plugin.lash_plugin_info().examine
+    assert examine is not None
+    with pytest.raises(ConfigurationError, match="needs process groups"):
+        examine(options)
 
 
 def test_its_hooks_are_hooks() -> None:
