@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
-from lash_plugin_approval.patterns import fits_plain, name_matcher, path_fits, plain
+from lash_plugin_approval.patterns import fits_plain, name_matcher, path_fits, plain, visible
 
 __all__ = [
     "MOST_DEEP",
@@ -24,8 +24,8 @@ __all__ = [
     "Place",
     "is_too_deep",
     "leaves",
-    "place_of",
     "places",
+    "places_of",
     "readings_of",
 ]
 
@@ -188,10 +188,17 @@ def _passed(path: str, real: str) -> tuple[str, ...]:
 
 
 _LONGEST = 4096
-_ODD = re.compile(r"[\x00-\x1f\x7f\\`]|(?i:%2[ef])|^~|^(?i:[a-z][a-z0-9+.-]*):|\$[A-Z_{(]|\{[^}]*,")
+_ODD = re.compile(
+    r"[\x00-\x1f\x7f\\`\"]|(?i:%2[ef])|\A[\s'@~-]|\A(?i:[a-z][a-z0-9+.-]*):|\$[A-Z_{(]|\{[^{}]*,|'.*'|[\s']\Z"
+)
 
 
-def place_of(argument: str, path: str, root: str) -> Place:
+def places_of(argument: str, text: str, root: str) -> Iterator[Place]:
+    """Where a path leads, in each way that a tool may read it."""
+    return (_place(argument, each, root) for each in _readings(text))
+
+
+def _place(argument: str, path: str, root: str) -> Place:
     """Where a path leads, with the links that are there now."""
     is_odd = bool(_ODD.search(path)) or unicodedata.normalize("NFKC", path) != unicodedata.normalize("NFC", path)
     clear = path.replace("\0", "")
@@ -212,9 +219,11 @@ MOST_PLACES = 500
 
 _PART = re.compile(r"(?:\\.|[^.\\])+")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W_A-Z]+")
-_ELSEWHERE = re.compile(r"\s*(?:[/~\\]|[a-z]:[/\\]|file:)[^\n\r]*\s*\Z", re.IGNORECASE)
+_ELSEWHERE = re.compile(r"(?:[/~\\]|[a-z]:[/\\]|file:)[^\n\r]*\Z", re.IGNORECASE)
 _LINES = re.compile(r"[\n\r]")
-_FILE_URL = re.compile(r"\A\s*file:(?://[^/]*)?", re.IGNORECASE)
+_FILE_URL = re.compile(r"\Afile:(?://[^/]*)?", re.IGNORECASE)
+_QUOTES = re.compile(r"[\"'`]")
+_BEFORE = re.compile(r"[\s@]*(?:(?:-[a-z]=?|--[^=/]*=)[\s@]*)?", re.IGNORECASE)
 
 
 def places(found: Mapping[str, str], names: Sequence[str], root: str) -> tuple[Place, ...]:
@@ -236,25 +245,36 @@ def _places(found: Mapping[str, str], wanted: frozenset[str], root: str) -> Iter
         parts = [re.sub(r"\\(.)", r"\1", each) for each in _PART.findall(name) if not each.isdigit()]
         at = next((at for at in reversed(range(len(parts))) if _is_path(parts[at], wanted)), None)
         if at is not None:
-            yield from (place_of(name, each, root) for part in (text, *parts[at + 1 :]) for each in _readings(part))
+            yield from (each for part in (text, *parts[at + 1 :]) for each in places_of(name, part, root))
         elif _leads_elsewhere(text):
-            yield from (place_of(name, each, root) for each in _readings(text))
+            yield from places_of(name, text, root)
 
 
 def _leads_elsewhere(text: str) -> bool:
     """Whether it is written like a path out of the project, as a text of one line."""
     if len(text) > _LONGEST:
         return False
-    upwards = ".." in text and os.path.normpath(text.strip().replace("\\", "/")).startswith("..")
-    return bool(_ELSEWHERE.match(text)) or (upwards and not _LINES.search(text.strip()))
+    bare = _peeled(text)
+    upwards = ".." in bare and os.path.normpath(bare.replace("\\", "/")).startswith("..")
+    return bool(_ELSEWHERE.match(bare)) or (upwards and not _LINES.search(bare))
 
 
 def _readings(path: str) -> tuple[str, ...]:
-    """As it is written, and as a tool may read it that knows URLs, variables, or another system's paths."""
+    """As it is written, and as a tool may read it that peels it, knows URLs, variables, or another system's paths."""
+    return tuple(dict.fromkeys(each for way in (path, _peeled(path)) for each in (way, _resolved(way))))
+
+
+def _peeled(path: str) -> str:
+    """Without blanks around it, quotes, what nobody sees, and the `@` or the option in front of a file's name."""
+    bare = _QUOTES.sub("", visible(path)).strip()
+    return bare[_BEFORE.match(bare).end() :]  # type: ignore[union-attr]  # it fits nothing, too
+
+
+def _resolved(path: str) -> str:
+    """With other slashes, what is encoded, and variables read as a tool might; again without what is around it."""
     other = path.replace("\\", "/")
-    other = unquote(other) if "%" in other else other
-    other = os.path.expandvars(_FILE_URL.sub("", other))
-    return (path,) if other == path else (path, other)
+    other = _peeled(unquote(other)) if "%" in other else other
+    return os.path.expandvars(_FILE_URL.sub("", other))
 
 
 def _is_path(name: str, wanted: frozenset[str]) -> bool:

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from lash_hookspecs.automaton import Automaton, Exactly, Many, Maybe, One, Piece
 
-__all__ = ["fits", "fits_plain", "name_matcher", "path_fits", "plain"]
+__all__ = ["fits", "fits_plain", "name_matcher", "path_fits", "plain", "visible"]
 
 
 def _in_a_command(character: str) -> bool:
@@ -31,8 +31,12 @@ _ANY = Many[str]()
 
 def plain(text: str) -> str:
     """Text without what makes no difference to a reader."""
-    seen = "".join(each for each in unicodedata.normalize("NFKC", text) if unicodedata.category(each) != "Cf")
-    return " ".join(unicodedata.normalize("NFKC", seen.casefold()).split())
+    return " ".join(unicodedata.normalize("NFKC", visible(text).casefold()).split())
+
+
+def visible(text: str) -> str:
+    """Text without what nobody sees, and in the usual width."""
+    return "".join(each for each in unicodedata.normalize("NFKC", text) if unicodedata.category(each) != "Cf")
 
 
 def fits(pattern: str, text: str, *, narrow: bool) -> bool:

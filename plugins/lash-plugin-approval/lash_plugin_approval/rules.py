@@ -9,7 +9,7 @@ from attrs import asdict
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
-from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, Lines, is_too_deep, place_of, readings_of
+from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, Lines, is_too_deep, places_of, readings_of
 from lash_plugin_approval.options import ApprovalOptions, Decision, Rule
 from lash_plugin_approval.patterns import fits, plain
 from lash_plugin_approval.project import FOLDER, kept_in
@@ -80,9 +80,10 @@ def _names_own(options: ApprovalOptions, facts: Facts) -> bool:
         return False
     root = os.path.abspath(options.root)  # noqa: PTH100  # texts
     others = (
-        place_of(each, text, root)
+        place
         for each, text in facts.leaves.items()
         if len(text) <= _LONGEST_PATH and FOLDER in plain(text)
+        for place in places_of(each, text, root)
     )
     paths = {path for each in (*facts.places, *others) for path in (each.written, each.real)}
     led_to = [each for each in map(plain, paths) if FOLDER in each]

@@ -52,7 +52,9 @@ GIT = {"tool": "shell", "args": {"command": "git status*"}, "decide": "allow", "
 RM = {"tool": "shell", "args": {"command": "*rm *"}, "decide": "deny", "name": "rm"}
 LOOK = {"tool": "shell", "decide": "ask", "name": "look", "always": False}
 SRC = {"tool": "write", "path": ("src/**",), "decide": "allow", "name": "src"}
+ALL = {"tool": "write", "path": ("**",), "decide": "allow", "name": "everything here"}
 SECRET = {"path": ("secrets/**", ".env"), "decide": "deny", "name": "secret"}
+ETC = {"path": ("/etc/**",), "decide": "deny", "name": "etc"}
 
 
 @pytest.mark.parametrize(
@@ -175,6 +177,23 @@ ESCAPES = {
     "path-with-backquotes": (SRC, "write", {"path": "src/`echo ..`/x"}),
     "path-with-braces": (SRC, "write", {"path": "src/{a,../../etc}"}),
     "path-encoded-in-capitals": (SRC, "write", {"path": "src/%2E%2E/x"}),
+    "path-behind-a-blank": (ALL, "write", {"path": " /etc/passwd"}),
+    "path-upwards-behind-a-blank": (ALL, "write", {"path": "\t../x"}),
+    "path-in-quotes": (ALL, "write", {"path": "'/etc/passwd'"}),
+    "path-in-quotes-and-blanks": (ALL, "write", {"path": ' "~/.bashrc" '}),
+    "path-in-quotes-in-part": (SRC, "write", {"path": 'src/".."/x'}),
+    "path-in-quotes-on-the-way": (SRC, "write", {"path": "src/'..'/x"}),
+    "path-of-a-file-of-arguments": (ALL, "write", {"path": "@/etc/passwd"}),
+    "path-of-such-a-file-below": (SRC, "write", {"path": "src/a", "file": "@x"}),
+    "path-of-an-option": (ALL, "write", {"path": "-I/etc"}),
+    "path-of-a-long-option": (ALL, "write", {"path": "--file=/etc/passwd"}),
+    "path-that-is-an-option": (ALL, "write", {"path": "-rf"}),
+    "path-that-ends-in-a-blank": (SRC, "write", {"path": "src/a "}),
+    "path-behind-what-is-invisible": (ALL, "write", {"path": "\u200b/etc/passwd"}),
+    "path-behind-an-encoded-blank": (ALL, "write", {"path": "%20/etc/passwd"}),
+    "path-by-its-look-behind-a-blank": (ALL, "write", {"path": "a", "backup": " /etc/x"}),
+    "path-by-its-look-in-quotes": (ALL, "write", {"path": "a", "backup": "'../x'"}),
+    "path-by-its-look-behind-what-is-invisible": (ALL, "write", {"path": "a", "backup": "\u2060/etc/x"}),
     "path-symlink": (SRC, "write", {"path": "src/link/x"}),
     "path-symlink-and-up": (SRC, "write", {"path": "src/link/../x"}),
 }
@@ -236,6 +255,24 @@ EVASIONS = {
     "path-by-the-last-word": (SECRET, "read", {"path": "src/a", "second_path": "secrets/key"}),
     "path-second": (SECRET, "read", {"path": "src/a", "source": "secrets/key"}),
     "path-by-its-look": (SECRET, "read", {"path": "src/a", "of": "{root}/secrets/key"}),
+    "path-behind-a-blank": (ETC, "read", {"path": " /etc/passwd"}),
+    "path-behind-a-line": (ETC, "read", {"path": "\n/etc/passwd\n"}),
+    "path-behind-an-encoded-blank": (ETC, "read", {"path": "%20/etc/passwd"}),
+    "path-in-quotes": (ETC, "read", {"path": "'/etc/passwd'"}),
+    "path-in-quotes-in-part": (ETC, "read", {"path": '/"etc"/passwd'}),
+    "path-in-quotes-and-blanks": (SECRET, "read", {"path": ' "secrets/key" '}),
+    "path-upwards-behind-a-blank": (SECRET, "read", {"path": " ../{name}/secrets/key"}),
+    "path-of-a-file-of-arguments": (ETC, "read", {"path": "@/etc/passwd"}),
+    "path-of-a-file-of-arguments-in-quotes": (SECRET, "read", {"path": "@'secrets/key'"}),
+    "path-of-an-option": (ETC, "read", {"path": "-I/etc"}),
+    "path-of-an-option-with-a-blank": (SECRET, "read", {"path": "-d @secrets/key"}),
+    "path-of-a-long-option": (SECRET, "read", {"path": "--file=secrets/key"}),
+    "path-behind-what-is-invisible": (ETC, "read", {"path": "\u200b/etc/passwd"}),
+    "path-upwards-with-what-is-invisible": (SECRET, "read", {"path": "src/.\u2060./secrets/key"}),
+    "path-with-a-wide-slash": (ETC, "read", {"path": "／etc/passwd"}),
+    "path-by-its-look-behind-a-blank": (ETC, "read", {"of": " /etc/passwd"}),
+    "path-by-its-look-in-quotes": (ETC, "read", {"of": '"/etc/passwd"'}),
+    "path-by-its-look-of-an-option": (ETC, "read", {"argv": ["cat", "--file=/etc/passwd"]}),
 }
 
 
@@ -247,7 +284,7 @@ def test_what_is_denied_is_read_widely(attack: str, tmp_path: Path, monkeypatch:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "door").symlink_to(tmp_path / "secrets")
-    text = json.dumps(args, ensure_ascii=False).replace("{root}", str(tmp_path))
+    text = json.dumps(args, ensure_ascii=False).replace("{root}", str(tmp_path)).replace("{name}", tmp_path.name)
     allow = {"decide": "allow", "name": "all"}
     assert decided(rules(allow, rule, root=str(tmp_path)), tool, json.loads(text)) == ("deny", rule["name"])
 
@@ -321,6 +358,8 @@ def test_who_nests_arguments_more_than_can_be_looked_at_is_called_for_none() -> 
     ([SRC], {"path": "src/a", "old_string": "a/b", "new_string": "a/../b"}),
     ([SRC], {"path": "src/[slug]/$id.$lang.tsx"}),
     ([{**SRC, "tool": "*"}], {"files": {"src/a": "src/b"}}),
+    ([SRC], {"path": "src/Bob's notes - 2.md", "old_string": "</div>", "new_string": "'a' + \"/b\""}),
+    ([SRC], {"path": "src/\u2764\ufe0f/@types/a-b=c.ts", "content": "-1/2"}),
 ])  # fmt: skip
 def test_what_is_no_path_is_held_against_none(made: list[Any], args: Any, tmp_path: Path) -> None:
     assert decided(rules(*made, root=str(tmp_path)), "write", args) == ("allow", "src")
@@ -333,7 +372,19 @@ def test_who_names_more_paths_than_can_be_looked_at_is_called_for_none(tmp_path:
     assert decided(options, "x", {"paths": ["a"] * 100_000}) == ("deny", "too many paths")
 
 
-@pytest.mark.parametrize("path", ["{own}", "{own}/{name}", "{own}/../APPROVALS/new.json", "l", "file://{own}/x"])
+OWN = [
+    "{own}",
+    "{own}/{name}",
+    "{own}/../APPROVALS/new.json",
+    "l",
+    "file://{own}/x",
+    " {own}/x",
+    "'{own}/x'",
+    "-o{own}/x",
+]
+
+
+@pytest.mark.parametrize("path", OWN)
 def test_nobody_writes_approvals_but_a_person(path: str, tmp_path: Path) -> None:
     """Whatever the rules say: a model that writes there would approve its own calls."""
     project.add(str(tmp_path), "tools", "x", {})
@@ -357,6 +408,7 @@ def test_a_long_text_is_held_against_a_pattern_in_one_pass() -> None:
     assert decided(options, "x", {"path": "secrets/" + "a/" * 30_000}) == ("deny", "secret")
     assert decided(options, "x", {"path": "a/../" * 30_000 + "secrets/key"}) == ("deny", "secret")
     assert decided(rules(SRC), "write", {"path": "src/" + "a/" * 30_000}) == ("ask", "default")
+    assert decided(rules(SRC), "write", {"path": "{" * 500_000}) == ("ask", "default")
 
 
 PATHOLOGICAL = {
