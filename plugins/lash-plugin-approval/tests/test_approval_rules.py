@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import re
+import sys
+import unicodedata
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from hypothesis import given, strategies as st
 from lash_plugin_approval import project
 from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, leaves, places
 from lash_plugin_approval.options import ApprovalOptions, Rule
-from lash_plugin_approval.patterns import fits, path_fits, path_matcher, text_matcher
+from lash_plugin_approval.patterns import fits, path_fits, path_matcher, text_matcher, visible
 from lash_plugin_approval.rules import ruled
 
 
@@ -370,6 +372,38 @@ def test_who_names_more_paths_than_can_be_looked_at_is_called_for_none(tmp_path:
     options = rules({"decide": "allow"}, root=str(tmp_path))
     assert decided(options, "x", {"paths": ["a"] * MOST_PLACES}) == ("allow", "rule 1")
     assert decided(options, "x", {"paths": ["a"] * 100_000}) == ("deny", "too many paths")
+
+
+UNSEEN = "\u034f\u115f\u1160\u17b4\u180b\u200b\u2800\u3164\ufe0f\uffa0\ufff0\U000e0100\U000e0fff\0\b\x1b\x7f\x9b"
+"""Some of each kind: joiners, fillers, variation selectors, what is kept free for more of them, and controls."""
+
+
+@pytest.mark.parametrize("unseen", UNSEEN, ids=lambda each: f"{ord(each):04x}")
+def test_what_nobody_sees_leads_past_no_rule(unseen: str, tmp_path: Path) -> None:
+    """Only what Unicode calls a format character was left out: U+200B was denied, and U+3164 was not."""
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "door").symlink_to("secrets")
+    remove = {**RM, "args": {"command": "rm *"}}
+    options = rules({"decide": "allow"}, remove, SECRET, root=str(tmp_path))
+    for text in (f"r{unseen}m -rf x", f"{unseen}rm -rf x", f"rm{unseen} -rf x"):
+        assert decided(options, "shell", {"command": text}) == ("deny", "rm")
+        assert decided(options, "shell", {"command": text.split()}) == ("deny", "rm")
+    assert decided(options, "shell", {f"comm{unseen}and": "rm x"}) == ("deny", "rm")
+    for path in ("sec{}rets/key", "{}secrets/key", "src/.{}./secrets/key", "do{}or/key", "{}{root}/secrets/key"):
+        args = {"path": path.replace("{root}", str(tmp_path)).replace("{}", unseen)}
+        assert decided(options, "read", args) == ("deny", "secret")
+
+
+def test_what_nobody_sees_is_what_unicode_says() -> None:
+    dropped = {each for each in map(chr, range(sys.maxunicode + 1)) if visible(each) == ""}
+    controls = {each for each in map(chr, range(256)) if unicodedata.category(each) == "Cc" and not each.isspace()}
+    formats = {each for each in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(each) == "Cf"}
+    ignorable = 4174  # "Total code points" of Default_Ignorable_Code_Point
+    shown = {each for each in dropped if each in "\u2800\u06dd\u070f\u08e2\ufff9\ufffa\ufffb\U000110bd\U000110cd"}
+    shown |= {chr(each) for each in (*range(0x600, 0x606), 0x890, 0x891, *range(0x13430, 0x13440))}
+    assert controls | formats | shown <= dropped
+    assert len(dropped - controls - shown) == ignorable
+    assert visible("a\tb\n\x85 c") == "a\tb\n\x85 c"
 
 
 OWN = [
