@@ -14,16 +14,16 @@ from urllib.parse import unquote
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
-from lash_plugin_approval.patterns import fits_plain, name_matcher, path_fits, plain, visible
+from lash_plugin_approval.patterns import path_fits, visible
 
 __all__ = [
     "MOST_DEEP",
     "MOST_PLACES",
     "Facts",
-    "Lines",
     "Place",
     "is_too_deep",
     "leaves",
+    "parts_of",
     "places",
     "places_of",
     "readings_of",
@@ -92,6 +92,14 @@ def leaves(value: Any, name: str | None = None) -> Iterator[tuple[str, str]]:
         yield name or "", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
+_PART = re.compile(r"(?:\\.|[^.\\])+")
+
+
+def parts_of(name: str) -> list[str]:
+    """The path of an argument, as `leaves` writes it, in parts."""
+    return _PART.findall(name)
+
+
 MOST_DEEP = 50
 """So many tables and arrays may be in each other. Who nests more isn't called at all."""
 
@@ -110,34 +118,6 @@ def _members(value: Any) -> Iterable[Any]:
     if isinstance(value, Mapping):
         return value.values()
     return value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else ()
-
-
-class Lines:
-    """What arguments may say, read widely, by the leaves of a call; each is looked at once for all rules.
-
-    An argument of a name is each leaf of it at any depth, each one in a table or array of it, and what is in that as
-    one line: a command is the same whether it is a text or an array of words.
-    """
-
-    def __init__(self, found: Mapping[str, str]) -> None:
-        rows: dict[str, list[str]] = {}
-        for leaf, text in found.items():
-            parts = _PART.findall(leaf) or [""]
-            for size in range(1, len(parts) + 1):
-                rows.setdefault(".".join(parts[:size]), []).append(text)
-        self._rows = [(plain(name.replace("\\", "")), texts) for name, texts in rows.items()]
-        self._lines: dict[int, str] = {}
-
-    def fit(self, name: str, pattern: str) -> bool:
-        """Whether an argument of this name, which is a pattern, fits a pattern."""
-        names = name_matcher(plain(name))
-        return any(names.fits(at) and fits_plain(pattern, self._line(no)) for no, (at, _) in enumerate(self._rows))
-
-    def _line(self, no: int) -> str:
-        line = self._lines.get(no)
-        if line is None:
-            line = self._lines[no] = plain(" ".join(self._rows[no][1]))
-        return line
 
 
 def _absolute(path: str, root: str) -> str:
@@ -217,7 +197,6 @@ def _place(argument: str, path: str, root: str) -> Place:
 MOST_PLACES = 500
 """Of one call: links are followed for each. Who names more isn't called at all."""
 
-_PART = re.compile(r"(?:\\.|[^.\\])+")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W_A-Z]+")
 _ELSEWHERE = re.compile(r"(?:[/~\\]|[a-z]:[/\\]|file:)[^\n\r]*\Z", re.IGNORECASE)
 _LINES = re.compile(r"[\n\r]")
@@ -242,7 +221,7 @@ def _wanted(names: tuple[str, ...]) -> frozenset[str]:
 
 def _places(found: Mapping[str, str], wanted: frozenset[str], root: str) -> Iterator[Place]:
     for name, text in found.items():
-        parts = [re.sub(r"\\(.)", r"\1", each) for each in _PART.findall(name) if not each.isdigit()]
+        parts = [re.sub(r"\\(.)", r"\1", each) for each in parts_of(name) if not each.isdigit()]
         at = next((at for at in reversed(range(len(parts))) if _is_path(parts[at], wanted)), None)
         if at is not None:
             yield from (each for part in (text, *parts[at + 1 :]) for each in places_of(name, part, root))

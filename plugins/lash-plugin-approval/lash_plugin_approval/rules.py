@@ -9,7 +9,8 @@ from attrs import asdict
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
-from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, Lines, is_too_deep, places_of, readings_of
+from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, is_too_deep, places_of, readings_of
+from lash_plugin_approval.lines import Lines
 from lash_plugin_approval.options import ApprovalOptions, Decision, Rule
 from lash_plugin_approval.patterns import fits, plain
 from lash_plugin_approval.project import FOLDER, kept_in

@@ -18,6 +18,7 @@ from hypothesis import given, strategies as st
 
 from lash_plugin_approval import project
 from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, leaves, places
+from lash_plugin_approval.lines import LONGEST_COMMAND, MOST_MEMBERS
 from lash_plugin_approval.options import ApprovalOptions, Rule
 from lash_plugin_approval.patterns import fits, path_fits, path_matcher, text_matcher, visible
 from lash_plugin_approval.rules import ruled
@@ -52,6 +53,7 @@ def rules(*made: dict[str, Any], **options: Any) -> ApprovalOptions:
 READ = {"tool": "read_*", "decide": "allow", "name": "reading"}
 GIT = {"tool": "shell", "args": {"command": "git status*"}, "decide": "allow", "name": "git"}
 RM = {"tool": "shell", "args": {"command": "*rm *"}, "decide": "deny", "name": "rm"}
+RM_RF = {**RM, "args": {"command": "rm -rf*"}}
 LOOK = {"tool": "shell", "decide": "ask", "name": "look", "always": False}
 SRC = {"tool": "write", "path": ("src/**",), "decide": "allow", "name": "src"}
 ALL = {"tool": "write", "path": ("**",), "decide": "allow", "name": "everything here"}
@@ -224,6 +226,25 @@ EVASIONS = {
     "as-words-of-another-command": (RM, "shell", {"command": ["sudo", "rm", "x"]}),
     "as-one-word": ({**RM, "args": {"command": "rm*"}}, "shell", {"command": ["true", "rm x"]}),
     "as-a-table": ({**RM, "args": {"command": "rm -rf*"}}, "shell", {"command": {"name": "rm", "args": ["-rf"]}}),
+    "as-a-table-that-begins-with-its-end": (RM_RF, "shell", {"command": {"args": ["-rf"], "program": "rm"}}),
+    "as-a-table-with-more": (
+        RM_RF,
+        "shell",
+        {"command": {"cwd": "x", "args": ["-rf", "y"], "env": "a=b", "program": "rm"}},
+    ),
+    "as-a-table-within-a-table": (RM_RF, "shell", {"command": {"run": {"args": "-rf", "program": "rm"}, "cwd": "x"}}),
+    "as-a-table-in-an-array": (RM_RF, "shell", {"command": [{"args": {"2": "-rf"}, "1": "rm"}]}),
+    "as-a-table-with-numbers": (RM_RF, "shell", {"command": {"1": "-rf", "0": "rm"}}),
+    "as-a-table-with-blank-members": (
+        RM_RF,
+        "shell",
+        {"command": {**dict.fromkeys("abcdefgh", " "), "i": "-rf", "j": "rm"}},
+    ),
+    "as-a-table-that-is-named": (
+        {**RM, "args": {"command.program": "rm"}},
+        "shell",
+        {"command": {**dict.fromkeys("abcdefgh", "x"), "program": "rm"}},
+    ),
     "in-a-table": (RM, "shell", {"command": {"line": "rm x"}}),
     "within-another": (RM, "shell", {"input": {"command": "rm x"}}),
     "within-several": (RM, "shell", {"steps": [{"run": {"command": ["rm", "x"]}}]}),
@@ -392,6 +413,22 @@ def test_what_nobody_sees_leads_past_no_rule(unseen: str, tmp_path: Path) -> Non
     for path in ("sec{}rets/key", "{}secrets/key", "src/.{}./secrets/key", "do{}or/key", "{}{root}/secrets/key"):
         args = {"path": path.replace("{root}", str(tmp_path)).replace("{}", unseen)}
         assert decided(options, "read", args) == ("deny", "secret")
+
+
+@pytest.mark.parametrize("args", [["-rf", "rm"], ["echo", "rm", "-rf"], [["-rf"], "rm"]])
+def test_the_words_of_an_array_stay_in_their_order(args: Any) -> None:
+    assert decided(rules({"decide": "allow"}, RM_RF), "shell", {"command": args}) == ("allow", "rule 1")
+
+
+@pytest.mark.parametrize("more", [{"f": "x"}, {"e": "x" * LONGEST_COMMAND}])
+def test_a_table_that_is_large_is_read_in_its_own_order_only(more: dict[str, str]) -> None:
+    """Each order costs a pass, and the members of a large one have more orders than anybody looks at."""
+    options = rules({"decide": "allow"}, RM_RF)
+    table = {**dict.fromkeys("abcde"[: MOST_MEMBERS - 2], "x"), "args": "-rf", "program": "rm"}
+    assert decided(options, "shell", {"command": table}) == ("deny", "rm")
+    assert decided(options, "shell", {"command": {**more, **table}}) == ("allow", "rule 1")
+    assert decided(options, "shell", {"command": {"program": "rm", **table, **more}}) == ("allow", "rule 1")
+    assert decided(options, "shell", {"command": {"program": "rm", "args": "-rf", **table, **more}}) == ("deny", "rm")
 
 
 def test_what_nobody_sees_is_what_unicode_says() -> None:
