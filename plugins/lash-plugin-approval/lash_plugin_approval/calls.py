@@ -18,9 +18,12 @@ from lash_plugin_approval.patterns import path_fits, visible
 
 __all__ = [
     "MOST_DEEP",
+    "MOST_LEAVES",
+    "MOST_NAMED",
     "MOST_PLACES",
     "Facts",
     "Place",
+    "has_too_many",
     "is_too_deep",
     "leaves",
     "parts_of",
@@ -76,18 +79,41 @@ class Facts:
         return stable_hash("lash-plugin-approval", [self.owner, self.tool, dict(self.args)])
 
 
-def leaves(value: Any, name: str | None = None) -> Iterator[tuple[str, str]]:
+MOST_LEAVES = 2000
+"""So many arguments a call may have, with all that are in tables and arrays. Who has more isn't called at all."""
+
+MOST_NAMED = 100_000
+"""So many characters their names may have together: a long one counts again for each argument below it."""
+
+
+def leaves(args: Mapping[str, Any]) -> dict[str, str]:
     """Arguments by name, those in tables and arrays by their path (`edits.0.path`); all as text, each by its own name.
 
-    None is the name of all arguments together, and "" that of an argument without one.
+    "" is the name of an argument without one. Where there are more than there may be, it ends with the first of those.
     """
+    found: dict[str, str] = {}
+    named = 0
+    for name, text in _leaves(args, None):
+        found[name] = text
+        named += len(name)
+        if len(found) > MOST_LEAVES or named > MOST_NAMED:
+            break
+    return found
+
+
+def has_too_many(found: Mapping[str, str]) -> bool:
+    """Whether there are more leaves than there may be."""
+    return len(found) > MOST_LEAVES or sum(map(len, found)) > MOST_NAMED
+
+
+def _leaves(value: Any, name: str | None) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping) and (value or name is None):
         for key, each in value.items():
             part = str(key).replace("\\", "\\\\").replace(".", "\\.")
-            yield from leaves(each, part if name is None else f"{name}.{part}")
+            yield from _leaves(each, part if name is None else f"{name}.{part}")
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes) and value:
         for at, each in enumerate(value):
-            yield from leaves(each, f"{name}.{at}")
+            yield from _leaves(each, f"{name}.{at}")
     else:
         yield name or "", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 

@@ -9,7 +9,16 @@ from attrs import asdict
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
-from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, is_too_deep, places_of, readings_of
+from lash_plugin_approval.calls import (
+    MOST_DEEP,
+    MOST_LEAVES,
+    MOST_PLACES,
+    Facts,
+    has_too_many,
+    is_too_deep,
+    places_of,
+    readings_of,
+)
 from lash_plugin_approval.lines import Lines
 from lash_plugin_approval.options import ApprovalOptions, Decision, Rule
 from lash_plugin_approval.patterns import fits, plain
@@ -44,6 +53,9 @@ class Ruled:
 
 def ruled(options: ApprovalOptions, facts: Facts) -> Ruled:
     """Deny beats ask beats allow; of equals the first one is named. Where none fits it is the default."""
+    if has_too_many(facts.leaves):
+        reason = f"it has more than {MOST_LEAVES} arguments, or too long names: make several calls of it"
+        return Ruled(decision="deny", rule="too many arguments", reason=reason)
     if len(facts.places) > MOST_PLACES:
         reason = f"it names more than {MOST_PLACES} paths: make several calls of it"
         return Ruled(decision="deny", rule="too many paths", reason=reason)

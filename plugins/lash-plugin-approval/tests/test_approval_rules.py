@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from lash_plugin_approval import project
-from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, leaves, places
+from lash_plugin_approval.calls import MOST_DEEP, MOST_LEAVES, MOST_NAMED, MOST_PLACES, Facts, leaves, places
 from lash_plugin_approval.lines import LONGEST_COMMAND, MOST_MEMBERS
 from lash_plugin_approval.options import ApprovalOptions, Rule
 from lash_plugin_approval.patterns import fits, path_fits, path_matcher, text_matcher, visible
@@ -31,7 +31,7 @@ def _own_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def facts(options: ApprovalOptions, tool: str, args: dict[str, Any], **more: Any) -> Facts:
-    found = dict(leaves(args))
+    found = leaves(args)
     return Facts(
         tool=tool,
         args=args,
@@ -374,6 +374,23 @@ def test_who_nests_arguments_more_than_can_be_looked_at_is_called_for_none() -> 
     assert decided(rules({"decide": "allow"}), "x", {"a": [deep]}) == ("deny", "too deep")
 
 
+@pytest.mark.parametrize(
+    ("most", "more"),
+    [
+        ({"a": ["x"] * MOST_LEAVES}, {"a": ["x"] * 100_000}),
+        ({"a": {"x": ["y"] * MOST_LEAVES}}, {"a": [{"x": 1, "y": 2}] * MOST_LEAVES}),
+        ({"k" * (MOST_NAMED // 10 - 2): list("abcdefghij")}, {"k" * (MOST_NAMED // 10): list("abcdefghijk")}),
+        ({"k" * MOST_NAMED: 1}, {"k" * 1000: [1] * MOST_LEAVES}),
+    ],
+)
+def test_who_has_more_arguments_than_can_be_looked_at_is_called_for_none(most: Any, more: Any) -> None:
+    """A hundred thousand held the host for a second, and four thousand below a long name for minutes."""
+    options = rules({"decide": "allow"}, {"args": {"b*": "*x"}, "decide": "deny"})
+    assert decided(options, "x", most) == ("allow", "rule 1")
+    assert decided(options, "x", more) == ("deny", "too many arguments")
+    assert len(leaves(more)) <= MOST_LEAVES + 1
+
+
 @pytest.mark.parametrize(("made", "args"), [
     ([SRC], {"path": "src/a", "content": "one\n/etc/passwd\n"}),
     ([SRC], {"paths": ["src/a", "src/b"], "mode": "644"}),
@@ -392,7 +409,7 @@ def test_who_names_more_paths_than_can_be_looked_at_is_called_for_none(tmp_path:
     """Each costs a walk through the file system, in which the host does nothing else."""
     options = rules({"decide": "allow"}, root=str(tmp_path))
     assert decided(options, "x", {"paths": ["a"] * MOST_PLACES}) == ("allow", "rule 1")
-    assert decided(options, "x", {"paths": ["a"] * 100_000}) == ("deny", "too many paths")
+    assert decided(options, "x", {"paths": ["a"] * MOST_LEAVES}) == ("deny", "too many paths")
 
 
 UNSEEN = "\u034f\u115f\u1160\u17b4\u180b\u200b\u2800\u3164\ufe0f\uffa0\ufff0\U000e0100\U000e0fff\0\b\x1b\x7f\x9b"
