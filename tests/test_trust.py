@@ -437,6 +437,7 @@ TYPED: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+@pytest.mark.costly
 @pytest.mark.parametrize("command", sorted(ASKED))
 def test_what_can_do_something_asks_first(command: str, lash: Cli) -> None:
     """No server was started, no key sent, nothing written before the answer; and Ctrl-C is one."""

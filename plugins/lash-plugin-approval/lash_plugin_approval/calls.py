@@ -14,18 +14,21 @@ from urllib.parse import unquote
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
-from lash_plugin_approval.patterns import fits_plain, name_matcher, path_fits, plain
+from lash_plugin_approval.patterns import path_fits, visible
 
 __all__ = [
     "MOST_DEEP",
+    "MOST_LEAVES",
+    "MOST_NAMED",
     "MOST_PLACES",
     "Facts",
-    "Lines",
     "Place",
+    "has_too_many",
     "is_too_deep",
     "leaves",
-    "place_of",
+    "parts_of",
     "places",
+    "places_of",
     "readings_of",
 ]
 
@@ -76,20 +79,51 @@ class Facts:
         return stable_hash("lash-plugin-approval", [self.owner, self.tool, dict(self.args)])
 
 
-def leaves(value: Any, name: str | None = None) -> Iterator[tuple[str, str]]:
+MOST_LEAVES = 2000
+"""So many arguments a call may have, with all that are in tables and arrays. Who has more isn't called at all."""
+
+MOST_NAMED = 100_000
+"""So many characters their names may have together: a long one counts again for each argument below it."""
+
+
+def leaves(args: Mapping[str, Any]) -> dict[str, str]:
     """Arguments by name, those in tables and arrays by their path (`edits.0.path`); all as text, each by its own name.
 
-    None is the name of all arguments together, and "" that of an argument without one.
+    "" is the name of an argument without one. Where there are more than there may be, it ends with the first of those.
     """
+    found: dict[str, str] = {}
+    named = 0
+    for name, text in _leaves(args, None):
+        found[name] = text
+        named += len(name)
+        if len(found) > MOST_LEAVES or named > MOST_NAMED:
+            break
+    return found
+
+
+def has_too_many(found: Mapping[str, str]) -> bool:
+    """Whether there are more leaves than there may be."""
+    return len(found) > MOST_LEAVES or sum(map(len, found)) > MOST_NAMED
+
+
+def _leaves(value: Any, name: str | None) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping) and (value or name is None):
         for key, each in value.items():
             part = str(key).replace("\\", "\\\\").replace(".", "\\.")
-            yield from leaves(each, part if name is None else f"{name}.{part}")
+            yield from _leaves(each, part if name is None else f"{name}.{part}")
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes) and value:
         for at, each in enumerate(value):
-            yield from leaves(each, f"{name}.{at}")
+            yield from _leaves(each, f"{name}.{at}")
     else:
         yield name or "", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+_PART = re.compile(r"(?:\\.|[^.\\])+")
+
+
+def parts_of(name: str) -> list[str]:
+    """The path of an argument, as `leaves` writes it, in parts."""
+    return _PART.findall(name)
 
 
 MOST_DEEP = 50
@@ -110,34 +144,6 @@ def _members(value: Any) -> Iterable[Any]:
     if isinstance(value, Mapping):
         return value.values()
     return value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else ()
-
-
-class Lines:
-    """What arguments may say, read widely, by the leaves of a call; each is looked at once for all rules.
-
-    An argument of a name is each leaf of it at any depth, each one in a table or array of it, and what is in that as
-    one line: a command is the same whether it is a text or an array of words.
-    """
-
-    def __init__(self, found: Mapping[str, str]) -> None:
-        rows: dict[str, list[str]] = {}
-        for leaf, text in found.items():
-            parts = _PART.findall(leaf) or [""]
-            for size in range(1, len(parts) + 1):
-                rows.setdefault(".".join(parts[:size]), []).append(text)
-        self._rows = [(plain(name.replace("\\", "")), texts) for name, texts in rows.items()]
-        self._lines: dict[int, str] = {}
-
-    def fit(self, name: str, pattern: str) -> bool:
-        """Whether an argument of this name, which is a pattern, fits a pattern."""
-        names = name_matcher(plain(name))
-        return any(names.fits(at) and fits_plain(pattern, self._line(no)) for no, (at, _) in enumerate(self._rows))
-
-    def _line(self, no: int) -> str:
-        line = self._lines.get(no)
-        if line is None:
-            line = self._lines[no] = plain(" ".join(self._rows[no][1]))
-        return line
 
 
 def _absolute(path: str, root: str) -> str:
@@ -188,10 +194,17 @@ def _passed(path: str, real: str) -> tuple[str, ...]:
 
 
 _LONGEST = 4096
-_ODD = re.compile(r"[\x00-\x1f\x7f\\`]|(?i:%2[ef])|^~|^(?i:[a-z][a-z0-9+.-]*):|\$[A-Z_{(]|\{[^}]*,")
+_ODD = re.compile(
+    r"[\x00-\x1f\x7f\\`\"]|(?i:%2[ef])|\A[\s'@~-]|\A(?i:[a-z][a-z0-9+.-]*):|\$[A-Z_{(]|\{[^{}]*,|'.*'|[\s']\Z"
+)
 
 
-def place_of(argument: str, path: str, root: str) -> Place:
+def places_of(argument: str, text: str, root: str) -> Iterator[Place]:
+    """Where a path leads, in each way that a tool may read it."""
+    return (_place(argument, each, root) for each in _readings(text))
+
+
+def _place(argument: str, path: str, root: str) -> Place:
     """Where a path leads, with the links that are there now."""
     is_odd = bool(_ODD.search(path)) or unicodedata.normalize("NFKC", path) != unicodedata.normalize("NFC", path)
     clear = path.replace("\0", "")
@@ -210,11 +223,12 @@ def place_of(argument: str, path: str, root: str) -> Place:
 MOST_PLACES = 500
 """Of one call: links are followed for each. Who names more isn't called at all."""
 
-_PART = re.compile(r"(?:\\.|[^.\\])+")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W_A-Z]+")
-_ELSEWHERE = re.compile(r"\s*(?:[/~\\]|[a-z]:[/\\]|file:)[^\n\r]*\s*\Z", re.IGNORECASE)
+_ELSEWHERE = re.compile(r"(?:[/~\\]|[a-z]:[/\\]|file:)[^\n\r]*\Z", re.IGNORECASE)
 _LINES = re.compile(r"[\n\r]")
-_FILE_URL = re.compile(r"\A\s*file:(?://[^/]*)?", re.IGNORECASE)
+_FILE_URL = re.compile(r"\Afile:(?://[^/]*)?", re.IGNORECASE)
+_QUOTES = re.compile(r"[\"'`]")
+_BEFORE = re.compile(r"[\s@]*(?:(?:-[a-z]=?|--[^=/]*=)[\s@]*)?", re.IGNORECASE)
 
 
 def places(found: Mapping[str, str], names: Sequence[str], root: str) -> tuple[Place, ...]:
@@ -233,28 +247,39 @@ def _wanted(names: tuple[str, ...]) -> frozenset[str]:
 
 def _places(found: Mapping[str, str], wanted: frozenset[str], root: str) -> Iterator[Place]:
     for name, text in found.items():
-        parts = [re.sub(r"\\(.)", r"\1", each) for each in _PART.findall(name) if not each.isdigit()]
+        parts = [re.sub(r"\\(.)", r"\1", each) for each in parts_of(name) if not each.isdigit()]
         at = next((at for at in reversed(range(len(parts))) if _is_path(parts[at], wanted)), None)
         if at is not None:
-            yield from (place_of(name, each, root) for part in (text, *parts[at + 1 :]) for each in _readings(part))
+            yield from (each for part in (text, *parts[at + 1 :]) for each in places_of(name, part, root))
         elif _leads_elsewhere(text):
-            yield from (place_of(name, each, root) for each in _readings(text))
+            yield from places_of(name, text, root)
 
 
 def _leads_elsewhere(text: str) -> bool:
     """Whether it is written like a path out of the project, as a text of one line."""
     if len(text) > _LONGEST:
         return False
-    upwards = ".." in text and os.path.normpath(text.strip().replace("\\", "/")).startswith("..")
-    return bool(_ELSEWHERE.match(text)) or (upwards and not _LINES.search(text.strip()))
+    bare = _peeled(text)
+    upwards = ".." in bare and os.path.normpath(bare.replace("\\", "/")).startswith("..")
+    return bool(_ELSEWHERE.match(bare)) or (upwards and not _LINES.search(bare))
 
 
 def _readings(path: str) -> tuple[str, ...]:
-    """As it is written, and as a tool may read it that knows URLs, variables, or another system's paths."""
+    """As it is written, and as a tool may read it that peels it, knows URLs, variables, or another system's paths."""
+    return tuple(dict.fromkeys(each for way in (path, _peeled(path)) for each in (way, _resolved(way))))
+
+
+def _peeled(path: str) -> str:
+    """Without blanks around it, quotes, what nobody sees, and the `@` or the option in front of a file's name."""
+    bare = _QUOTES.sub("", visible(path)).strip()
+    return bare[_BEFORE.match(bare).end() :]  # type: ignore[union-attr]  # it fits nothing, too
+
+
+def _resolved(path: str) -> str:
+    """With other slashes, what is encoded, and variables read as a tool might; again without what is around it."""
     other = path.replace("\\", "/")
-    other = unquote(other) if "%" in other else other
-    other = os.path.expandvars(_FILE_URL.sub("", other))
-    return (path,) if other == path else (path, other)
+    other = _peeled(unquote(other)) if "%" in other else other
+    return os.path.expandvars(_FILE_URL.sub("", other))
 
 
 def _is_path(name: str, wanted: frozenset[str]) -> bool:

@@ -86,7 +86,7 @@ async def learn(ctx: AnsweredContext, answer: PersonAnswer) -> list[Any]:
 def facts_of(ctx: ToolHookContext, spent: Cost = NOTHING) -> Facts:
     """The call, as it stands."""
     options: ApprovalOptions = ctx.options
-    found = dict(leaves(ctx.args))
+    found = leaves(ctx.args)
     return Facts(
         tool=ctx.tool_name,
         owner=ctx.tool_owner,

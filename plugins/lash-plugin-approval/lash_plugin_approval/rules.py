@@ -9,7 +9,17 @@ from attrs import asdict
 
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.values import frozen
-from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, Lines, is_too_deep, place_of, readings_of
+from lash_plugin_approval.calls import (
+    MOST_DEEP,
+    MOST_LEAVES,
+    MOST_PLACES,
+    Facts,
+    has_too_many,
+    is_too_deep,
+    places_of,
+    readings_of,
+)
+from lash_plugin_approval.lines import Lines
 from lash_plugin_approval.options import ApprovalOptions, Decision, Rule
 from lash_plugin_approval.patterns import fits, plain
 from lash_plugin_approval.project import FOLDER, kept_in
@@ -43,6 +53,9 @@ class Ruled:
 
 def ruled(options: ApprovalOptions, facts: Facts) -> Ruled:
     """Deny beats ask beats allow; of equals the first one is named. Where none fits it is the default."""
+    if has_too_many(facts.leaves):
+        reason = f"it has more than {MOST_LEAVES} arguments, or too long names: make several calls of it"
+        return Ruled(decision="deny", rule="too many arguments", reason=reason)
     if len(facts.places) > MOST_PLACES:
         reason = f"it names more than {MOST_PLACES} paths: make several calls of it"
         return Ruled(decision="deny", rule="too many paths", reason=reason)
@@ -80,9 +93,10 @@ def _names_own(options: ApprovalOptions, facts: Facts) -> bool:
         return False
     root = os.path.abspath(options.root)  # noqa: PTH100  # texts
     others = (
-        place_of(each, text, root)
+        place
         for each, text in facts.leaves.items()
         if len(text) <= _LONGEST_PATH and FOLDER in plain(text)
+        for place in places_of(each, text, root)
     )
     paths = {path for each in (*facts.places, *others) for path in (each.written, each.real)}
     led_to = [each for each in map(plain, paths) if FOLDER in each]

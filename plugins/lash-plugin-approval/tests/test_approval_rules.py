@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import re
 import sys
+import unicodedata
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from lash_plugin_approval import deciding, project
-from lash_plugin_approval.calls import MOST_DEEP, MOST_PLACES, Facts, leaves, places
+from lash_plugin_approval.calls import MOST_DEEP, MOST_LEAVES, MOST_NAMED, MOST_PLACES, Facts, leaves, places
+from lash_plugin_approval.lines import LONGEST_COMMAND, MOST_MEMBERS
 from lash_plugin_approval.options import ApprovalOptions, Rule
-from lash_plugin_approval.patterns import fits, path_fits, path_matcher, text_matcher
+from lash_plugin_approval.patterns import fits, path_fits, path_matcher, text_matcher, visible
 from lash_plugin_approval.rules import ruled
 
 
@@ -30,7 +32,7 @@ def _own_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def facts(options: ApprovalOptions, tool: str, args: dict[str, Any], **more: Any) -> Facts:
-    found = dict(leaves(args))
+    found = leaves(args)
     return Facts(
         tool=tool,
         args=args,
@@ -52,9 +54,12 @@ def rules(*made: dict[str, Any], **options: Any) -> ApprovalOptions:
 READ = {"tool": "read_*", "decide": "allow", "name": "reading"}
 GIT = {"tool": "shell", "args": {"command": "git status*"}, "decide": "allow", "name": "git"}
 RM = {"tool": "shell", "args": {"command": "*rm *"}, "decide": "deny", "name": "rm"}
+RM_RF = {**RM, "args": {"command": "rm -rf*"}}
 LOOK = {"tool": "shell", "decide": "ask", "name": "look", "always": False}
 SRC = {"tool": "write", "path": ("src/**",), "decide": "allow", "name": "src"}
+ALL = {"tool": "write", "path": ("**",), "decide": "allow", "name": "everything here"}
 SECRET = {"path": ("secrets/**", ".env"), "decide": "deny", "name": "secret"}
+ETC = {"path": ("/etc/**",), "decide": "deny", "name": "etc"}
 
 
 @pytest.mark.parametrize(
@@ -177,6 +182,23 @@ ESCAPES = {
     "path-with-backquotes": (SRC, "write", {"path": "src/`echo ..`/x"}),
     "path-with-braces": (SRC, "write", {"path": "src/{a,../../etc}"}),
     "path-encoded-in-capitals": (SRC, "write", {"path": "src/%2E%2E/x"}),
+    "path-behind-a-blank": (ALL, "write", {"path": " /etc/passwd"}),
+    "path-upwards-behind-a-blank": (ALL, "write", {"path": "\t../x"}),
+    "path-in-quotes": (ALL, "write", {"path": "'/etc/passwd'"}),
+    "path-in-quotes-and-blanks": (ALL, "write", {"path": ' "~/.bashrc" '}),
+    "path-in-quotes-in-part": (SRC, "write", {"path": 'src/".."/x'}),
+    "path-in-quotes-on-the-way": (SRC, "write", {"path": "src/'..'/x"}),
+    "path-of-a-file-of-arguments": (ALL, "write", {"path": "@/etc/passwd"}),
+    "path-of-such-a-file-below": (SRC, "write", {"path": "src/a", "file": "@x"}),
+    "path-of-an-option": (ALL, "write", {"path": "-I/etc"}),
+    "path-of-a-long-option": (ALL, "write", {"path": "--file=/etc/passwd"}),
+    "path-that-is-an-option": (ALL, "write", {"path": "-rf"}),
+    "path-that-ends-in-a-blank": (SRC, "write", {"path": "src/a "}),
+    "path-behind-what-is-invisible": (ALL, "write", {"path": "\u200b/etc/passwd"}),
+    "path-behind-an-encoded-blank": (ALL, "write", {"path": "%20/etc/passwd"}),
+    "path-by-its-look-behind-a-blank": (ALL, "write", {"path": "a", "backup": " /etc/x"}),
+    "path-by-its-look-in-quotes": (ALL, "write", {"path": "a", "backup": "'../x'"}),
+    "path-by-its-look-behind-what-is-invisible": (ALL, "write", {"path": "a", "backup": "\u2060/etc/x"}),
     "path-symlink": (SRC, "write", {"path": "src/link/x"}),
     "path-symlink-and-up": (SRC, "write", {"path": "src/link/../x"}),
 }
@@ -205,6 +227,25 @@ EVASIONS = {
     "as-words-of-another-command": (RM, "shell", {"command": ["sudo", "rm", "x"]}),
     "as-one-word": ({**RM, "args": {"command": "rm*"}}, "shell", {"command": ["true", "rm x"]}),
     "as-a-table": ({**RM, "args": {"command": "rm -rf*"}}, "shell", {"command": {"name": "rm", "args": ["-rf"]}}),
+    "as-a-table-that-begins-with-its-end": (RM_RF, "shell", {"command": {"args": ["-rf"], "program": "rm"}}),
+    "as-a-table-with-more": (
+        RM_RF,
+        "shell",
+        {"command": {"cwd": "x", "args": ["-rf", "y"], "env": "a=b", "program": "rm"}},
+    ),
+    "as-a-table-within-a-table": (RM_RF, "shell", {"command": {"run": {"args": "-rf", "program": "rm"}, "cwd": "x"}}),
+    "as-a-table-in-an-array": (RM_RF, "shell", {"command": [{"args": {"2": "-rf"}, "1": "rm"}]}),
+    "as-a-table-with-numbers": (RM_RF, "shell", {"command": {"1": "-rf", "0": "rm"}}),
+    "as-a-table-with-blank-members": (
+        RM_RF,
+        "shell",
+        {"command": {**dict.fromkeys("abcdefgh", " "), "i": "-rf", "j": "rm"}},
+    ),
+    "as-a-table-that-is-named": (
+        {**RM, "args": {"command.program": "rm"}},
+        "shell",
+        {"command": {**dict.fromkeys("abcdefgh", "x"), "program": "rm"}},
+    ),
     "in-a-table": (RM, "shell", {"command": {"line": "rm x"}}),
     "within-another": (RM, "shell", {"input": {"command": "rm x"}}),
     "within-several": (RM, "shell", {"steps": [{"run": {"command": ["rm", "x"]}}]}),
@@ -238,6 +279,24 @@ EVASIONS = {
     "path-by-the-last-word": (SECRET, "read", {"path": "src/a", "second_path": "secrets/key"}),
     "path-second": (SECRET, "read", {"path": "src/a", "source": "secrets/key"}),
     "path-by-its-look": (SECRET, "read", {"path": "src/a", "of": "{root}/secrets/key"}),
+    "path-behind-a-blank": (ETC, "read", {"path": " /etc/passwd"}),
+    "path-behind-a-line": (ETC, "read", {"path": "\n/etc/passwd\n"}),
+    "path-behind-an-encoded-blank": (ETC, "read", {"path": "%20/etc/passwd"}),
+    "path-in-quotes": (ETC, "read", {"path": "'/etc/passwd'"}),
+    "path-in-quotes-in-part": (ETC, "read", {"path": '/"etc"/passwd'}),
+    "path-in-quotes-and-blanks": (SECRET, "read", {"path": ' "secrets/key" '}),
+    "path-upwards-behind-a-blank": (SECRET, "read", {"path": " ../{name}/secrets/key"}),
+    "path-of-a-file-of-arguments": (ETC, "read", {"path": "@/etc/passwd"}),
+    "path-of-a-file-of-arguments-in-quotes": (SECRET, "read", {"path": "@'secrets/key'"}),
+    "path-of-an-option": (ETC, "read", {"path": "-I/etc"}),
+    "path-of-an-option-with-a-blank": (SECRET, "read", {"path": "-d @secrets/key"}),
+    "path-of-a-long-option": (SECRET, "read", {"path": "--file=secrets/key"}),
+    "path-behind-what-is-invisible": (ETC, "read", {"path": "\u200b/etc/passwd"}),
+    "path-upwards-with-what-is-invisible": (SECRET, "read", {"path": "src/.\u2060./secrets/key"}),
+    "path-with-a-wide-slash": (ETC, "read", {"path": "／etc/passwd"}),
+    "path-by-its-look-behind-a-blank": (ETC, "read", {"of": " /etc/passwd"}),
+    "path-by-its-look-in-quotes": (ETC, "read", {"of": '"/etc/passwd"'}),
+    "path-by-its-look-of-an-option": (ETC, "read", {"argv": ["cat", "--file=/etc/passwd"]}),
 }
 
 
@@ -249,7 +308,7 @@ def test_what_is_denied_is_read_widely(attack: str, tmp_path: Path, monkeypatch:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "door").symlink_to(tmp_path / "secrets")
-    text = json.dumps(args, ensure_ascii=False).replace("{root}", str(tmp_path))
+    text = json.dumps(args, ensure_ascii=False).replace("{root}", str(tmp_path)).replace("{name}", tmp_path.name)
     allow = {"decide": "allow", "name": "all"}
     assert decided(rules(allow, rule, root=str(tmp_path)), tool, json.loads(text)) == ("deny", rule["name"])
 
@@ -316,6 +375,23 @@ def test_who_nests_arguments_more_than_can_be_looked_at_is_called_for_none() -> 
     assert decided(rules({"decide": "allow"}), "x", {"a": [deep]}) == ("deny", "too deep")
 
 
+@pytest.mark.parametrize(
+    ("most", "more"),
+    [
+        ({"a": ["x"] * MOST_LEAVES}, {"a": ["x"] * 100_000}),
+        ({"a": {"x": ["y"] * MOST_LEAVES}}, {"a": [{"x": 1, "y": 2}] * MOST_LEAVES}),
+        ({"k" * (MOST_NAMED // 10 - 2): list("abcdefghij")}, {"k" * (MOST_NAMED // 10): list("abcdefghijk")}),
+        ({"k" * MOST_NAMED: 1}, {"k" * 1000: [1] * MOST_LEAVES}),
+    ],
+)
+def test_who_has_more_arguments_than_can_be_looked_at_is_called_for_none(most: Any, more: Any) -> None:
+    """A hundred thousand held the host for a second, and four thousand below a long name for minutes."""
+    options = rules({"decide": "allow"}, {"args": {"b*": "*x"}, "decide": "deny"})
+    assert decided(options, "x", most) == ("allow", "rule 1")
+    assert decided(options, "x", more) == ("deny", "too many arguments")
+    assert len(leaves(more)) <= MOST_LEAVES + 1
+
+
 @pytest.mark.parametrize(("made", "args"), [
     ([SRC], {"path": "src/a", "content": "one\n/etc/passwd\n"}),
     ([SRC], {"paths": ["src/a", "src/b"], "mode": "644"}),
@@ -323,6 +399,8 @@ def test_who_nests_arguments_more_than_can_be_looked_at_is_called_for_none() -> 
     ([SRC], {"path": "src/a", "old_string": "a/b", "new_string": "a/../b"}),
     ([SRC], {"path": "src/[slug]/$id.$lang.tsx"}),
     ([{**SRC, "tool": "*"}], {"files": {"src/a": "src/b"}}),
+    ([SRC], {"path": "src/Bob's notes - 2.md", "old_string": "</div>", "new_string": "'a' + \"/b\""}),
+    ([SRC], {"path": "src/\u2764\ufe0f/@types/a-b=c.ts", "content": "-1/2"}),
 ])  # fmt: skip
 def test_what_is_no_path_is_held_against_none(made: list[Any], args: Any, tmp_path: Path) -> None:
     assert decided(rules(*made, root=str(tmp_path)), "write", args) == ("allow", "src")
@@ -332,10 +410,70 @@ def test_who_names_more_paths_than_can_be_looked_at_is_called_for_none(tmp_path:
     """Each costs a walk through the file system, in which the host does nothing else."""
     options = rules({"decide": "allow"}, root=str(tmp_path))
     assert decided(options, "x", {"paths": ["a"] * MOST_PLACES}) == ("allow", "rule 1")
-    assert decided(options, "x", {"paths": ["a"] * 100_000}) == ("deny", "too many paths")
+    assert decided(options, "x", {"paths": ["a"] * MOST_LEAVES}) == ("deny", "too many paths")
 
 
-@pytest.mark.parametrize("path", ["{own}", "{own}/{name}", "{own}/../APPROVALS/new.json", "l", "file://{own}/x"])
+UNSEEN = "\u034f\u115f\u1160\u17b4\u180b\u200b\u2800\u3164\ufe0f\uffa0\ufff0\U000e0100\U000e0fff\0\b\x1b\x7f\x9b"
+"""Some of each kind: joiners, fillers, variation selectors, what is kept free for more of them, and controls."""
+
+
+@pytest.mark.parametrize("unseen", UNSEEN, ids=lambda each: f"{ord(each):04x}")
+def test_what_nobody_sees_leads_past_no_rule(unseen: str, tmp_path: Path) -> None:
+    """Only what Unicode calls a format character was left out: U+200B was denied, and U+3164 was not."""
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "door").symlink_to("secrets")
+    remove = {**RM, "args": {"command": "rm *"}}
+    options = rules({"decide": "allow"}, remove, SECRET, root=str(tmp_path))
+    for text in (f"r{unseen}m -rf x", f"{unseen}rm -rf x", f"rm{unseen} -rf x"):
+        assert decided(options, "shell", {"command": text}) == ("deny", "rm")
+        assert decided(options, "shell", {"command": text.split()}) == ("deny", "rm")
+    assert decided(options, "shell", {f"comm{unseen}and": "rm x"}) == ("deny", "rm")
+    for path in ("sec{}rets/key", "{}secrets/key", "src/.{}./secrets/key", "do{}or/key", "{}{root}/secrets/key"):
+        args = {"path": path.replace("{root}", str(tmp_path)).replace("{}", unseen)}
+        assert decided(options, "read", args) == ("deny", "secret")
+
+
+@pytest.mark.parametrize("args", [["-rf", "rm"], ["echo", "rm", "-rf"], [["-rf"], "rm"]])
+def test_the_words_of_an_array_stay_in_their_order(args: Any) -> None:
+    assert decided(rules({"decide": "allow"}, RM_RF), "shell", {"command": args}) == ("allow", "rule 1")
+
+
+@pytest.mark.parametrize("more", [{"f": "x"}, {"e": "x" * LONGEST_COMMAND}])
+def test_a_table_that_is_large_is_read_in_its_own_order_only(more: dict[str, str]) -> None:
+    """Each order costs a pass, and the members of a large one have more orders than anybody looks at."""
+    options = rules({"decide": "allow"}, RM_RF)
+    table = {**dict.fromkeys("abcde"[: MOST_MEMBERS - 2], "x"), "args": "-rf", "program": "rm"}
+    assert decided(options, "shell", {"command": table}) == ("deny", "rm")
+    assert decided(options, "shell", {"command": {**more, **table}}) == ("allow", "rule 1")
+    assert decided(options, "shell", {"command": {"program": "rm", **table, **more}}) == ("allow", "rule 1")
+    assert decided(options, "shell", {"command": {"program": "rm", "args": "-rf", **table, **more}}) == ("deny", "rm")
+
+
+def test_what_nobody_sees_is_what_unicode_says() -> None:
+    dropped = {each for each in map(chr, range(sys.maxunicode + 1)) if visible(each) == ""}
+    controls = {each for each in map(chr, range(256)) if unicodedata.category(each) == "Cc" and not each.isspace()}
+    formats = {each for each in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(each) == "Cf"}
+    ignorable = 4174  # "Total code points" of Default_Ignorable_Code_Point
+    shown = {each for each in dropped if each in "\u2800\u06dd\u070f\u08e2\ufff9\ufffa\ufffb\U000110bd\U000110cd"}
+    shown |= {chr(each) for each in (*range(0x600, 0x606), 0x890, 0x891, *range(0x13430, 0x13440))}
+    assert controls | formats | shown <= dropped
+    assert len(dropped - controls - shown) == ignorable
+    assert visible("a\tb\n\x85 c") == "a\tb\n\x85 c"
+
+
+OWN = [
+    "{own}",
+    "{own}/{name}",
+    "{own}/../APPROVALS/new.json",
+    "l",
+    "file://{own}/x",
+    " {own}/x",
+    "'{own}/x'",
+    "-o{own}/x",
+]
+
+
+@pytest.mark.parametrize("path", OWN)
 def test_nobody_writes_approvals_but_a_person(path: str, tmp_path: Path) -> None:
     """Whatever the rules say: a model that writes there would approve its own calls."""
     project.add(str(tmp_path), "tools", "x", {})
@@ -359,6 +497,7 @@ def test_a_long_text_is_held_against_a_pattern_in_one_pass() -> None:
     assert decided(options, "x", {"path": "secrets/" + "a/" * 30_000}) == ("deny", "secret")
     assert decided(options, "x", {"path": "a/../" * 30_000 + "secrets/key"}) == ("deny", "secret")
     assert decided(rules(SRC), "write", {"path": "src/" + "a/" * 30_000}) == ("ask", "default")
+    assert decided(rules(SRC), "write", {"path": "{" * 500_000}) == ("ask", "default")
 
 
 PATHOLOGICAL = {
