@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_kit import Cli, Terminal
@@ -16,6 +18,12 @@ pytestmark = pytest.mark.costly
 @pytest.fixture
 def lash(tmp_path: Path) -> Cli:
     return Cli(tmp_path)
+
+
+def asked(lash: Cli, sql: str) -> Any:
+    """What the database says."""
+    with closing(sqlite3.connect(lash.folder / "test.db")) as db:
+        return db.execute(sql).fetchone()
 
 
 def plugin(lash: Cli, name: str, source: str) -> dict[str, str]:
@@ -331,14 +339,14 @@ def test_doctor_looks_at_the_options_of_all_plugins(lash: Cli) -> None:
 def test_doctor_writes_to_the_store_to_see_whether_it_can_be_written(lash: Cli) -> None:
     """It opened one on a full disk, read its sessions, and called it ok; the next turn was lost."""
     lash.run("run", "hi")
-    pages = sqlite3.connect(lash.folder / "test.db").execute("PRAGMA page_count").fetchone()[0]
+    pages = asked(lash, "PRAGMA page_count")[0]
     done = lash.run("doctor", "--json", "--set", f"store_options.max_page_count={pages}")
     (store,) = [each for each in done.object if each["check"] == "store"]
     assert (done.code, store["state"]) == (1, "broken")
     assert "full" in store["found"]
-    before = sqlite3.connect(lash.folder / "test.db").execute("SELECT count(*) FROM sessions").fetchone()
+    before = asked(lash, "SELECT count(*) FROM sessions")
     assert lash.run("doctor").code == 0
-    assert sqlite3.connect(lash.folder / "test.db").execute("SELECT count(*) FROM sessions").fetchone() == before
+    assert asked(lash, "SELECT count(*) FROM sessions") == before
 
 
 def test_doctor_notes_that_there_is_little_room(

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,8 @@ STORE = 'store = "sqlite:///agent.db"'
 
 def test_a_database_that_isnt_there_yet_needs_no_trust_and_is_ones_own_then(tmp_path: Path) -> None:
     assert found(tmp_path, STORE).store.endswith("agent.db")
-    sqlite3.connect(tmp_path / "agent.db").execute("CREATE TABLE x (y)")
+    with closing(sqlite3.connect(tmp_path / "agent.db")) as db:
+        db.execute("CREATE TABLE x (y)")
     assert found(tmp_path, STORE).store.endswith("agent.db")
 
 
