@@ -124,7 +124,8 @@ class HttpTransport:
         import_httpx()
         import httpx
 
-        self.errors = (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error)
+        # anyio's is what httpcore lets through where it writes on a connection whose end has been read.
+        self.errors = (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error, anyio.EndOfStream)
         carrier = self._carrier = self._connect(httpx.URL(self.url))
         self._closing.push_async_callback(carrier.aclose)
         return carrier
