@@ -172,7 +172,7 @@ class HttpTransport:
     def _over_aiohttp(self, verify: Any, url: httpx.URL, headers: Sequence[tuple[str, str]]) -> Carrier:
         import aiohttp
 
-        from lash_provider_kit.over_aiohttp import UNASKED, OverAiohttp
+        from lash_provider_kit.over_aiohttp import UNASKED, OverAiohttp, head_limits
 
         self.backend = "aiohttp"
         self.errors = (*self.errors, aiohttp.ClientError)
@@ -191,6 +191,7 @@ class HttpTransport:
                 trust_env=False,
                 auto_decompress=False,
                 skip_auto_headers=UNASKED,
+                **head_limits(),
             )
 
         return OverAiohttp(session, url=url, headers=headers, write_s=times.chunk_s)
