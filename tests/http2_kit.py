@@ -8,6 +8,7 @@ import json
 import socket
 import socketserver
 import ssl
+import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +20,12 @@ from attrs import frozen
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset, WindowUpdated
+from h2.settings import SettingCodes
 
 __all__ = ["Asked", "Http2Server", "tunnel"]
+
+_WIDE = 2**30
+"""More than any body of a test."""
 
 
 @frozen
@@ -34,16 +39,20 @@ class Asked:
 class Http2Server:
     """Answers each request with the same pieces of a stream, the first `held` of which it sends before `go` is set.
 
-    With 0 it says nothing at all before that.
+    With 0 it says nothing at all before that. With `chokes`, it takes nothing more from a connection on which a body of
+    that many bytes has begun to come, though it has allowed for all of it.
 
-    `asked` are the requests, `connections` counts those who came, `reset` is set when a client gives a stream up.
+    `asked` are the requests, `connections` counts those who came, `reset` is set when a client gives a stream up, and
+    `choked` when nothing more is taken.
     """
 
-    def __init__(self, pieces: Sequence[bytes], folder: Path, held: int | None = None) -> None:
-        self.pieces, self.held = tuple(pieces), held
+    def __init__(
+        self, pieces: Sequence[bytes], folder: Path, held: int | None = None, chokes: int | None = None
+    ) -> None:
+        self.pieces, self.held, self.chokes = tuple(pieces), held, chokes
         self.asked: list[Asked] = []
         self.connections = 0
-        self.go, self.reset = threading.Event(), threading.Event()
+        self.go, self.reset, self.choked = threading.Event(), threading.Event(), threading.Event()
         authority = trustme.CA()
         self.trusted = folder / "ca.pem"
         authority.cert_pem.write_to_path(str(self.trusted))
@@ -73,6 +82,17 @@ class Http2Server:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
+    def drop(self, *, reset: bool) -> None:
+        """Close all connections without a word, or `reset` them."""
+        self._loop.call_soon_threadsafe(self._abort, reset)
+
+    def _abort(self, reset: bool) -> None:
+        for each in list(self._open):
+            if reset:
+                linger = struct.pack("ii", 1, 0)
+                each.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            each.abort()
+
     def _run(self) -> None:
         listening = self._loop.create_server(lambda: _Client(self), "127.0.0.1", 0, ssl=self.tls)
         server = self._loop.run_until_complete(listening)
@@ -82,12 +102,11 @@ class Http2Server:
             self._loop.run_forever()
         finally:
             server.close()
-            self._loop.run_until_complete(self._drop())
+            self._loop.run_until_complete(self._end())
             self._loop.close()
 
-    async def _drop(self) -> None:
-        for each in list(self._open):
-            each.abort()
+    async def _end(self) -> None:
+        self._abort(reset=False)
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -112,6 +131,9 @@ class _Client(asyncio.Protocol):
         self._server.connections += 1
         self._server._open.add(transport)
         self._http.initiate_connection()
+        if self._server.chokes is not None:
+            self._http.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: _WIDE})
+            self._http.increment_flow_control_window(_WIDE)
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -128,6 +150,9 @@ class _Client(asyncio.Protocol):
                 case DataReceived(stream_id=int(no), data=bytes(piece), flow_controlled_length=int(length)):
                     self._bodies[no] += piece
                     self._http.acknowledge_received_data(length, no)
+                    if self._server.chokes is not None and len(self._bodies[no]) >= self._server.chokes:
+                        self._transport.pause_reading()
+                        self._server.choked.set()
                 case StreamEnded(stream_id=int(no)):
                     self._server.asked.append(Asked(self._headers[no], json.loads(self._bodies[no])))
                     self._tasks[no] = asyncio.get_running_loop().create_task(self._answer(no))
@@ -135,7 +160,8 @@ class _Client(asyncio.Protocol):
                     self._room.set()
                 case StreamReset(stream_id=int(no)):
                     self._server.reset.set()
-                    self._tasks[no].cancel()
+                    if no in self._tasks:
+                        self._tasks[no].cancel()
         self._flush()
 
     async def _answer(self, no: int) -> None:

@@ -261,6 +261,11 @@ def _timestamp(date: str) -> float | None:
 # ---- exceptions -----------------------------------------------------------------------------------------------------
 
 
+_BROKEN = frozenset(
+    {"ServerDisconnectedError", "RemoteProtocolError", "ClientPayloadError", "ReadError", "WriteError", "EndOfStream"}
+)
+
+
 def transport_failure(exc: BaseException, url: str, provider: str, times: Timeouts) -> AttemptFailed:
     """What an exception of the HTTP library means. Nothing of a response has been seen, unless the exception says so.
 
@@ -303,9 +308,7 @@ def transport_failure(exc: BaseException, url: str, provider: str, times: Timeou
         message = f"what answers at {url} doesn't speak HTTP: {why}"
         failure = failed(message, _Kind.TRANSPORT, "not_http", retryable=False, final=True)
         return failure.observed(Seen.RESPONSE).charged()
-    if names & {"ServerDisconnectedError", "RemoteProtocolError", "ClientPayloadError", "ReadError", "WriteError"} or (
-        numbers & {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}
-    ):
+    if names & _BROKEN or numbers & {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}:
         return failed(f"the connection to {url} broke: {why}", _Kind.TRANSPORT, "connection_broken").charged()
     if any(isinstance(each, TimeoutError) for each in chain) or any(name.endswith("Timeout") for name in names):
         connecting = bool(names & {"ConnectTimeout", "ConnectionTimeoutError"})

@@ -8,6 +8,7 @@ weren't here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -16,8 +17,11 @@ import httpx
 
 __all__ = ["Http2Transport", "reset_given_up"]
 
+log = logging.getLogger("lash.provider")
+
 _CANCEL = 8
 """The code of a reset by which a client says that it doesn't need the stream any more."""
+_RESET_S = 2.0
 
 
 class Http2Transport(httpx.AsyncBaseTransport):
@@ -31,7 +35,8 @@ class Http2Transport(httpx.AsyncBaseTransport):
         try:
             response = await self._inner.handle_async_request(request)
         except BaseException:
-            with anyio.CancelScope(shield=True):
+            # While another call's body is stalled, nothing can be written: the next one who writes sends this, too.
+            with anyio.move_on_after(_RESET_S, shield=True):
                 await self._reset(request)
             raise
         response.stream = _Reset(response.stream, self, request)
@@ -42,10 +47,16 @@ class Http2Transport(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
     async def _reset(self, request: httpx.Request) -> None:
-        """Reset the streams to which nobody listens."""
+        """Reset the streams to which nobody listens.
+
+        It is a courtesy: what fails of it, as on a connection that is broken, must not replace why the call ended.
+        """
         for connection in _connections(self._inner):
-            if _reset_streams(connection):
-                await connection._write_outgoing_data(request)
+            try:
+                if _reset_streams(connection):
+                    await connection._write_outgoing_data(request)
+            except Exception as exc:
+                log.debug("a stream that nobody reads couldn't be reset: %r", exc)
 
 
 def reset_given_up(client: httpx.AsyncClient) -> None:

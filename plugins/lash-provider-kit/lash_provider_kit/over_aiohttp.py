@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import aiohttp
@@ -18,10 +19,24 @@ from yarl import URL
 
 from lash_provider_kit.carriers import JOINED, few_pieces
 
-__all__ = ["UNASKED", "OverAiohttp"]
+__all__ = ["UNASKED", "OverAiohttp", "head_limits"]
 
 UNASKED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """What aiohttp would say of itself where the caller says nothing; httpx's own connections add no header either."""
+
+_HEAD = 100 * 1024
+"""What httpx's own connections take for all of an answer's head."""
+_HEADERS = 1000
+
+
+def head_limits() -> dict[str, Any]:
+    """A session's limits for an answer's head: what httpx's own connections take, these mustn't refuse.
+
+    Versions of aiohttp before 3.13.4 don't count headers.
+    """
+    limits = {"max_line_size": _HEAD, "max_field_size": _HEAD, "max_headers": _HEADERS}
+    taken = signature(aiohttp.ClientSession).parameters
+    return {name: limit for name, limit in limits.items() if name in taken}
 
 
 class OverAiohttp:
@@ -125,12 +140,14 @@ class _Headers:
         values = self._headers.getall(key, None)
         if values is None:
             return default
-        text: str = values[0] if len(values) == 1 else ", ".join(values)
-        # What is no UTF-8 came through as half surrogate pairs, which nothing can store.
-        return text if text.isascii() else _readable(text.encode("utf-8", "surrogateescape"))
+        return _readable(values[0] if len(values) == 1 else ", ".join(values))
 
 
-def _readable(value: bytes) -> str:
+def _readable(text: str) -> str:
+    # What is no UTF-8 came through as half surrogate pairs, which nothing can store.
+    if text.isascii():
+        return text
+    value = text.encode("utf-8", "surrogateescape")
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -151,7 +168,7 @@ class AiohttpAnswer:
     @property
     def reason_phrase(self) -> str:
         """The words beside the status."""
-        return self._response.reason or ""
+        return _readable(self._response.reason or "")
 
     @property
     def is_success(self) -> bool:

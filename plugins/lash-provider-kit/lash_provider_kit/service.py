@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 from attrs import evolve
 
-from lash_hookspecs.errors import LlmCallFailed
+from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import (
     LlmCallError,
     LlmEventSender,
@@ -36,7 +36,7 @@ from lash_provider_kit.failures import (
 from lash_provider_kit.inflate import UnknownEncoding, inflated
 from lash_provider_kit.limiter import RateLimiter
 from lash_provider_kit.reader import Decoder, Limits, StreamReader, document_too_large
-from lash_provider_kit.redact import Redactor, query_values
+from lash_provider_kit.redact import Redactor, checked_header, query_values
 from lash_provider_kit.retry import RetryPolicy, with_retries
 from lash_provider_kit.transport import HttpTransport, Timeouts, chunks_of, close_response
 
@@ -69,8 +69,8 @@ class StreamingService:
     `provider` names it in messages; `secrets` are kept out of them; `auth_hint` tells people what to do about a refused
     key. `refine` is given the body of an error answer, and may sharpen what its status alone made of it. `capture`
     keeps the body of each request, without secrets, in its answer or error. `limiter` may be one for several services.
-    With `credentials`, `authorize` makes the headers that carry one. `sleep` (seconds), `wall_clock` (seconds since the
-    epoch) and `transport` are there for tests.
+    With `credentials`, `authorize` makes the headers that carry one, once for each. `sleep` (seconds), `wall_clock`
+    (seconds since the epoch) and `transport` are there for tests.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class StreamingService:
         self._limiter = limiter
         self._credentials = credentials
         self._authorize = authorize
+        self._authorized: tuple[Credential, Mapping[str, str]] | None = None
         self._sleep = sleep
         self._wall_clock = wall_clock
         self.transport = HttpTransport(
@@ -143,8 +144,7 @@ class StreamingService:
             own = headers
             if self._credentials is not None:
                 credential = await self._credentials.current()
-                self._redact.add([credential.secret, credential.refresh_secret])
-                own = {**headers, **self._authorize(credential)}
+                own = {**headers, **self._headers_of(credential)}
             post = partial(self.transport.post, pieces, own, url)
             try:
                 if self._limiter is None:
@@ -170,6 +170,22 @@ class StreamingService:
         except LlmCallFailed as failed:
             error = evolve(failed.error, request_body=captured)
         raise LlmCallFailed(error)
+
+    def _headers_of(self, credential: Credential) -> Mapping[str, str]:
+        """The headers that carry it, worked out once. Raises `LlmCallFailed` where a value can't be one's."""
+        if self._authorized is not None and self._authorized[0] == credential:
+            return self._authorized[1]
+        self._redact.add([credential.secret, credential.refresh_secret])
+        made = self._authorize(credential)
+        try:
+            checked = {name: checked_header(name, value, "credential") for name, value in made.items()}
+        except ConfigurationError as exc:
+            hint = f" ({self._auth_hint})" if self._auth_hint else ""
+            unusable = self._failure(f"{exc}{hint}", ProviderFailureKind.AUTH, "credential_unusable")
+        else:
+            self._authorized = credential, checked
+            return checked
+        raise LlmCallFailed(unusable.error)  # outside of the `except`, so that nothing hangs on behind
 
     def _clean(self, failure: AttemptFailed) -> None:
         error = failure.error

@@ -124,7 +124,8 @@ class HttpTransport:
         import_httpx()
         import httpx
 
-        self.errors = (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error)
+        # anyio's is what httpcore lets through where it writes on a connection whose end has been read.
+        self.errors = (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error, anyio.EndOfStream)
         carrier = self._carrier = self._connect(httpx.URL(self.url))
         self._closing.push_async_callback(carrier.aclose)
         return carrier
@@ -171,7 +172,7 @@ class HttpTransport:
     def _over_aiohttp(self, verify: Any, url: httpx.URL, headers: Sequence[tuple[str, str]]) -> Carrier:
         import aiohttp
 
-        from lash_provider_kit.over_aiohttp import UNASKED, OverAiohttp
+        from lash_provider_kit.over_aiohttp import UNASKED, OverAiohttp, head_limits
 
         self.backend = "aiohttp"
         self.errors = (*self.errors, aiohttp.ClientError)
@@ -190,6 +191,7 @@ class HttpTransport:
                 trust_env=False,
                 auto_decompress=False,
                 skip_auto_headers=UNASKED,
+                **head_limits(),
             )
 
         return OverAiohttp(session, url=url, headers=headers, write_s=times.chunk_s)

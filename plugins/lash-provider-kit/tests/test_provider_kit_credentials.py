@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import AttemptDecision, LlmResponse, LlmStreamEvent, ProviderFailureKind, TokenUsage
 from lash_hookspecs.testing.provider import WireServer
 from lash_hookspecs.testing.provider.server import raw, status
+from lash_provider_kit import growing
 from lash_provider_kit.credentials import Credential, CredentialManager, CredentialRevoked
 from lash_provider_kit.service import StreamingService
 
@@ -199,3 +201,61 @@ async def test_nothing_is_refreshed_after_output_began() -> None:
     with WireServer(raw(b"data: hi\n\n", b"data: x", end="cut")) as server:
         assert (await call(server, keeper)).full_text == "hi"
     assert keeper.refreshed == 0
+
+
+UNFIT = {
+    "a line break": "line-secret-0123\nx-more: 456789",
+    "a null": "null-secret-0123\x00456789",
+    "no ASCII": "accent-secret-0123-é-456789",
+}
+
+
+@pytest.mark.parametrize("few", [growing.FEW, 0], ids=["few", "many"])
+@pytest.mark.parametrize("secret", UNFIT.values(), ids=UNFIT)
+async def test_a_secret_that_no_header_may_have_is_a_typed_failure_without_it(
+    secret: str, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over aiohttp it was a bare ValueError, over httpx a UnicodeEncodeError that holds the secret."""
+    monkeypatch.setattr(growing, "FEW", few)
+    keeper = Keeper(Credential(secret=secret))
+    with WireServer() as server, pytest.raises(LlmCallFailed) as caught:
+        await call(server, keeper)
+    error = caught.value.error
+    assert (error.kind, error.code, error.retryable) == (ProviderFailureKind.AUTH, "credential_unusable", False)
+    assert server.requests == []
+    assert keeper.refreshed == 0
+    told = "".join(traceback.format_exception(caught.value)) + repr(error)
+    assert "secret-0123" not in told
+    assert caught.value.__context__ is None
+
+
+async def test_a_line_break_behind_a_secret_is_none_of_it() -> None:
+    """As with a key of the settings: files end with one."""
+    with WireServer(raw(b"data: hi\n\n")) as server:
+        await call(server, Keeper(Credential(secret="file-secret-0123456789\n")))
+    assert server.requests[0].headers["authorization"] == "Bearer file-secret-0123456789"
+
+
+async def test_a_credential_s_headers_are_made_once() -> None:
+    """Refused and refreshed, it is another one; the next call has the same."""
+    made: list[str] = []
+
+    def authorize(credential: Credential) -> dict[str, str]:
+        made.append(credential.secret)
+        return {"x-key": credential.secret}
+
+    keeper = Keeper()
+
+    async def send(more: Sequence[LlmStreamEvent]) -> None:
+        """Nobody listens."""
+
+    with WireServer(raw(b"data: hi\n\n"), status(401), raw(b"data: hi\n\n"), raw(b"data: hi\n\n")) as server:
+        service: Any = StreamingService(
+            provider="acme", url=server.origin, headers={}, credentials=keeper.manager, authorize=authorize
+        )
+        for _ in range(3):
+            await service.call(b"{}", Line, send)
+        await service.aclose()
+    assert made == [OLD.secret, keeper.kept[0].secret]
+    sent = [each.headers["x-key"] for each in server.requests]
+    assert sent == [OLD.secret, OLD.secret, keeper.kept[0].secret, keeper.kept[0].secret]

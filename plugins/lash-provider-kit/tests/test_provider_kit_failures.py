@@ -7,10 +7,13 @@ import socket
 import ssl
 from email.utils import formatdate
 
+import anyio
+import httpx
 import pytest
 
 from lash_hookspecs.llm import LlmTerminalReason, ProviderFailureKind
 from lash_provider_kit.failures import (
+    AttemptFailed,
     Seen,
     ServiceError,
     classify,
@@ -19,7 +22,7 @@ from lash_provider_kit.failures import (
     retry_after_seconds,
     transport_failure,
 )
-from lash_provider_kit.transport import Timeouts
+from lash_provider_kit.transport import HttpTransport, Timeouts
 
 K = ProviderFailureKind
 ERROR, OVERFLOW = LlmTerminalReason.PROVIDER_ERROR, LlmTerminalReason.CONTEXT_OVERFLOW
@@ -175,6 +178,7 @@ class ReadTimeout(Exception):
             True,
         ),
         (ConnectionResetError(errno.ECONNRESET, "reset"), K.TRANSPORT, "connection_broken", True, False),
+        (anyio.EndOfStream(), K.TRANSPORT, "connection_broken", True, False),
         (
             _chained(Exception(), ssl.SSLCertVerificationError(1, "bad cert")),
             K.TRANSPORT,
@@ -207,3 +211,18 @@ def test_exceptions(exc: Exception, kind: ProviderFailureKind, code: str, retrya
     assert failure.seen is Seen.NOTHING
     assert "prov" in failure.error.message
     assert "http://host/v1" in failure.error.message
+
+
+async def test_writing_on_a_connection_whose_end_was_read_fails_typed() -> None:
+    """httpcore maps anyio's error for that where it reads, and lets it through where it writes."""
+
+    def write(request: httpx.Request) -> httpx.Response:
+        raise anyio.EndOfStream
+
+    transport = HttpTransport(
+        provider="prov", url="http://host/v1", headers={}, timeouts=Timeouts(), transport=httpx.MockTransport(write)
+    )
+    with pytest.raises(AttemptFailed) as caught:
+        await transport.post([b"{}"])
+    assert caught.value.error.code == "connection_broken"
+    await transport.aclose()
