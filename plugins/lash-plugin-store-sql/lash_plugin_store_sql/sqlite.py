@@ -282,9 +282,12 @@ class SqliteDriver:
         try:
             _fence(db, self.location)
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB and not any(
+                path.with_name(f"{path.name}{end}").exists() for end in ("-journal", "-wal")
+            ):
                 raise
-            # Somebody may be writing it; what is really wrong comes up again, and is named, when it is opened.
+            # It is being written, or was when its machine stopped, and what is beside it makes it whole. What is really
+            # wrong comes up again, and is named, when it is opened.
         finally:
             db.close()
 
