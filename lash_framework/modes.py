@@ -220,11 +220,16 @@ def extend(resolved: ResolvedMode, extensions: Sequence[Owned[ModeExtension]]) -
                     what = kind.replace("_", " ")
                     first = owners.get((kind, key))
                     other = f"plugin `{first}`" if first else f"the driver of {resolved.driver_owner}"
-                    conflicts.append(f"{what} `{key}`: {other} and plugin `{owner}` offer different classes")
+                    conflicts.append(
+                        f"{what} `{key}`: {other} and plugin `{owner}` offer different classes, of which only one can "
+                        "be, so one of them has to be left out"
+                    )
                 owners.setdefault((kind, key), owner)
                 rows.append(Provenance(kind, key, owner, "mode extension"))  # type: ignore[arg-type]  # two of its names
     if conflicts:
-        choose = f"choose: set the option in mode `{mode.mode_id}`, which wins, or name one plugin in its `without`"
+        choose = (
+            f"choose: name one plugin in the `without` of mode `{mode.mode_id}`, or set an option there, which wins"
+        )
         raise PluginConflictError([f"mode `{mode.mode_id}`, {each}" for each in conflicts], choose)
     if driver is not None:
         driver = evolve(driver, turn_extensions=kinds["turn_extension"], session_extensions=kinds["session_extension"])

@@ -404,6 +404,13 @@ def test_the_demo_is_a_real_turn_that_can_be_looked_at(lash: Cli) -> None:
     assert len(lash.run("sessions", "list", "--json").object) == 1
 
 
+def test_explain_says_why_a_contribution_was_left_out(lash: Cli) -> None:
+    gated = 'title="Moon"), PromptContribution(content="No x.", title="X", tools=frozenset({"x"}))]'
+    env = plugin(lash, "extra", GOOD.replace('title="Moon")]', gated))
+    turn = lash.run("run", "hi", "--json", "--model", "scripted:demo", env=env)
+    assert "left out: gated (no tool of `x`)" in lash.run("explain", turn.object["turn_id"], env=env).out
+
+
 def test_explain_names_the_plugin_that_denied_or_changed_a_call(lash: Cli) -> None:
     """And shows no such section where nobody did."""
     env = plugin(lash, "guard", GUARD)

@@ -213,6 +213,7 @@ def test_all_conflicts_are_raised_together_naming_both_sides() -> None:
         "mode `base`, tool `z`: plugin `d` of the application and plugin `d` of the application",
         "mode `base`, tool `y`: plugin `a` of the application and plugin `c` of the application",
     )
+    assert "replaces" in str(caught.value)  # how to choose
 
 
 def test_a_conflict_in_one_mode_leaves_the_others_alone() -> None:

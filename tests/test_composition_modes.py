@@ -279,10 +279,13 @@ def test_extensions_that_contradict_each_other_conflict() -> None:
     with pytest.raises(PluginConflictError) as caught:
         mine.composition("m")
     assert caught.value.conflicts == (
-        "mode `m`, turn extension `hint`: the driver of application and plugin `a` offer different classes",
+        "mode `m`, turn extension `hint`: the driver of application and plugin `a` offer different classes, of which "
+        "only one can be, so one of them has to be left out",
         "mode `m`, option `depth`: extensions of plugin `a` and plugin `b`",
     )
-    assert str(caught.value).endswith("set the option in mode `m`, which wins, or name one plugin in its `without`")
+    assert str(caught.value).endswith(
+        "name one plugin in the `without` of mode `m`, or set an option there, which wins"
+    )
 
 
 def test_a_reset_of_an_extension_shows() -> None:

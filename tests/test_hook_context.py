@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import orjson
 import pytest
-from agents import agent
+from agents import agent, plugin
 from attrs import evolve, frozen
 from hook_kit import Plugin, Told, asked, failure, file_store, opened, system_prompt
 from machine_kit import PICTURE
@@ -377,6 +377,25 @@ async def test_nothing_is_compacted_where_there_is_nothing_or_nobody_wants_to() 
         assert await session.compact() is None
         assert [each.text for each in await session.messages()] == ["first", "one"]
     assert len(squeeze.calls) == 1
+
+
+async def test_the_first_plugin_that_compacts_decides() -> None:
+    """Those behind it aren't asked: one frame is opened, with one plugin's words."""
+    told: list[str] = []
+
+    def compactor(name: str, says: FrameSeed | None) -> object:
+        def lash_compact(ctx: Any) -> FrameSeed | None:
+            told.append(name)
+            return says
+
+        return plugin(name, lash_compact)
+
+    seed = FrameSeed(messages=(summary(),))
+    async with agent(["One."], plugins=[compactor("a", None), compactor("b", seed), compactor("c", seed)]) as lash:
+        session = await lash.session("s")
+        await session.run("x")
+        assert (await session.compact()).plugin_id == "b"
+    assert told == ["a", "b"]
 
 
 async def test_without_a_plugin_that_compacts_it_is_refused_before_anything_is_accepted() -> None:

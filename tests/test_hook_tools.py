@@ -23,6 +23,7 @@ from lash_hookspecs import (
     EnqueueMessages,
     FinishControl,
     ModelToolReturn,
+    OutputEnd,
     PendingToolCall,
     PluginSurface,
     ReplaceToolArgs,
@@ -60,7 +61,7 @@ class Shouting(Plugin):
 
     @hookimpl
     def lash_tools(self) -> list[Tool]:
-        @tool
+        @tool(keeps=OutputEnd.TAIL)
         async def shout(text: str) -> str:
             "The text in capital letters."
             self.calls.append(text)
@@ -152,11 +153,13 @@ async def test_hook_lash_before_tool_call_is_told_of_the_call_and_its_tool() -> 
     def says(ctx: Any, call: PendingToolCall) -> None:
         told.append((ctx.call_id, ctx.tool_name, ctx.args, ctx.manifest.description, ctx.tool_owner))
         told.append((ctx.parent_call_id, ctx.is_reinspection, ctx.iteration, ctx.plugin_id, call.args))
+        told.append(ctx.manifest.keeps)
 
     found = await ran(before("guard", says))
     assert told == [
         ("c1", "shout", {"text": "hi"}, "The text in capital letters.", "shouting"),
         (None, False, 0, "guard", {"text": "hi"}),
+        OutputEnd.TAIL,
     ]
     assert found.tool.calls == ["hi"]
     assert found.did() == []

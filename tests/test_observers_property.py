@@ -246,3 +246,23 @@ async def test_a_lifespan_that_fails_silences_no_observer_of_another_plugin() ->
     assert not turn.is_success
     assert told == ["good"]
     assert [each.code for each in turn.errors if not each.blocking] == ["lash_lifespan"]
+
+
+def test_a_host_ends_an_observer_that_never_does_and_tells_the_next_one() -> None:
+    """By its time limit, on a clock that nobody waits for; the turn is committed all the same, and says who it was."""
+    told: list[str] = []
+
+    async def scenario(_: Any) -> Any:
+        async def lash_turn_committed(ctx: Any) -> None:
+            if ctx.plugin_id == "endless":
+                await anyio.sleep_forever()
+            told.append(ctx.plugin_id)
+
+        plugins = [plugin("endless", lash_turn_committed), plugin("next", lash_turn_committed)]
+        async with agent(["Hi."], plugins=plugins) as lash:
+            return await (await lash.session("s")).run("Hello")
+
+    turn = simulate(scenario).value
+    assert turn.is_success
+    assert told == ["next"]
+    assert [each.plugin_id for each in turn.errors] == ["endless"]
