@@ -76,8 +76,9 @@ async def test_a_mode_that_names_it_has_its_tools(lash_host: Any, tmp_path: Path
 
 
 @beside_a_mode
-@pytest.mark.statement(81)
+@pytest.mark.statement(81, page="plugin-system")
 async def test_no_mode_has_them_that_does_not_name_them(lash_host: Any) -> None:
+    """A mode that doesn't name the plugin has no tools of files."""
     async with lash_host("tools-files", says=["Done."]) as host:
         await host.run("Go")
         assert not {"read_file", "write_file"} & {each.name for each in host.model.requests[0].tools}
