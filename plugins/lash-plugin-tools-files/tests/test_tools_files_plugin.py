@@ -239,6 +239,17 @@ def test_blocks_change_nothing(data: bytes, offset: int, limit: int, size: int, 
 # ---- writing --------------------------------------------------------------------------------------------------------
 
 
+async def test_what_would_be_too_large_is_not_written(tmp_path: Path) -> None:
+    at, text = world(tmp_path, max_file_bytes=200), "é" * 100 + "x"
+    for name in ("new.txt", "here.txt"):
+        said = await at.said("write_file", path=name, content=text)
+        assert said == f"too_large: `{name}` has 201 bytes, and may have 200 (`plugin.tools-files.max_file_bytes`)"
+    assert not (at.root / "new.txt").exists()
+    assert (at.root / "here.txt").read_text() == "here\n"
+    await at.call("write_file", path="new.txt", content=text[:-1])
+    assert (at.root / "new.txt").stat().st_size == 200
+
+
 async def test_a_file_keeps_its_permissions_and_a_new_one_has_the_usual(tmp_path: Path) -> None:
     at = world(tmp_path)
     (at.root / "here.txt").chmod(0o640)
