@@ -23,6 +23,8 @@ FOLDERS = (
     TESTS.parent / "plugins" / "lash-plugin-plan" / "tests",
     TESTS.parent / "plugins" / "lash-plugin-store-sql" / "tests",
     TESTS.parent / "plugins" / "lash-plugin-tool-budget" / "tests",
+    TESTS.parent / "plugins" / "lash-plugin-tools-files" / "tests",
+    TESTS.parent / "plugins" / "lash-plugin-tools-shell" / "tests",
 )
 
 
@@ -95,7 +97,7 @@ PAGES = {
     ),
     "plugin-system": Page(
         "plugin-system",
-        frozenset({*range(1, 81), *range(82, 88)}),
+        frozenset(range(1, 90)),
         {
             3: "there is no stack with positions: the order is that of `after` and ids, and `replaces` changes claims",
             6: "what the model sees of a result is a chain of all plugins, so that two of them are no conflict",
@@ -106,6 +108,7 @@ PAGES = {
         },
         {
             15: "no hook declares triggers yet, so that no two can be of one source: they come with processes",
+            88: "there are no subagents yet, so that nothing can spawn one",
         },
     ),
     "effects": Page(

@@ -232,7 +232,14 @@ def test_capabilities_have_names_that_are_known() -> None:
 
 def test_the_plugins_of_this_repository_declare_what_they_reach_for() -> None:
     declared = {each.plugin_id: set(each.info.capabilities) for each in PluginHost().report.loaded}
-    wanted = {"provider-openai": {"network", "secrets"}, "store-sql": {"filesystem"}, "mode-standard": set()}
+    nothing = ("plan", "tool-budget", "history-rolling", "memory", "mode-standard", "mode-coder", "mode-research")
+    wanted: dict[str, set[str]] = {
+        "provider-openai": {"network", "secrets"},
+        "store-sql": {"filesystem"},
+        "approval": {"filesystem"},
+        "tools-mcp": {"network", "secrets", "subprocess"},
+        **{each: set() for each in nothing},
+    }
     assert {name: declared[name] for name in wanted} == wanted
 
 

@@ -15,7 +15,7 @@ from loops import on_asyncio
 from lash_framework import Lash
 from lash_framework.settings import load_settings
 from lash_framework.testing import Crash, CrashPoint, crash_at_every_effect
-from lash_hookspecs import ConfigurationError, LlmRequest, PluginSurface, TurnSuspended, tool
+from lash_hookspecs import ConfigurationError, LlmRequest, PluginSurface, ToolCallContext, TurnSuspended, tool
 from lash_plugin_provider_scripted import Call, Reply
 
 TOML = """
@@ -40,7 +40,9 @@ class World:
     tools: list[list[str]] = field(factory=list)
     notes: list[str] = field(factory=list)
 
-    def open(self, *rounds: Sequence[Call], store: str = "sqlite://", mode: str = "careful") -> Any:
+    def open(
+        self, *rounds: Sequence[Call], store: str = "sqlite://", mode: str = "careful", tools: Sequence[Any] = ()
+    ) -> Any:
         @tool(effect="pure")
         async def look() -> str:
             "Look."
@@ -67,7 +69,7 @@ class World:
 
         (self.folder / "lash.toml").write_text(TOML.format(start=str(self.start).lower()) + self.more)
         settings = load_settings(self.folder / "lash.toml", env={}, sets=["store_options.synchronous=normal"])
-        return agent(script, store=store, mode=mode, tools=[look, write], settings=settings)
+        return agent(script, store=store, mode=mode, tools=[look, write, *tools], settings=settings)
 
 
 async def ran(lash: Lash, turn_id: str = "t") -> Any:
@@ -148,6 +150,32 @@ async def test_a_tool_that_was_shown_by_somebody_else_is_denied_by_the_guard(tmp
         await session.edit_tools(show=["write"])
         assert codes(await ran(lash)) == ["unknown_tool"]  # it is hidden again as the turn begins
     assert world.deeds == []
+
+
+async def test_a_tool_that_changes_nothing_leads_to_none_that_does(tmp_path: Path) -> None:
+    """A tool that only other tools may call is never hidden, so the guard alone denies it."""
+    deeds: list[str] = []
+
+    @tool(effect="unsafe", activation="internal")
+    async def inner() -> str:
+        "Change something."
+        deeds.append("inner")
+        return "changed"
+
+    @tool(effect="pure")
+    async def through(ctx: ToolCallContext) -> list[Any]:
+        "Call the other one."
+        assert ctx.call_tool is not None
+        outcome = (await ctx.call_tool(0, "inner", {})).output.outcome
+        return [getattr(outcome, "code", "ok"), getattr(outcome, "message", "")]
+
+    world = World(tmp_path)
+    async with world.open([Call("through", {}, "a")], tools=[inner, through]) as lash:
+        (code, why) = (await ran(lash)).tool_calls[0].output.outcome.value
+        await (await lash.session("s")).call("plan_disable")
+        (after, _) = (await ran(lash, "u")).tool_calls[0].output.outcome.value
+    assert (code, after, deeds) == ("plan_mode", "ok", ["inner"])
+    assert why.startswith("`inner` may change something, and plan mode is on")
 
 
 @pytest.mark.statement(83, 84, page="plugin-system")

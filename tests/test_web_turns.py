@@ -107,7 +107,9 @@ async def test_a_bad_option_names_plugin_option_value_and_next_step(lash_host: A
 # ---- searching ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.statement(81, page="plugin-system")
 async def test_without_a_key_the_model_isnt_told_of_searching(lash_host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searching the web takes a key; reading pages doesn't, which is an amendment."""
     for name in ("TAVILY_API_KEY", "BRAVE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     async with lash_host("tools-web", toml=MODE, mode="web", says=["Hello."]) as host:

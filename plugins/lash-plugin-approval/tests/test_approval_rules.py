@@ -313,6 +313,11 @@ def test_what_is_denied_is_read_widely(attack: str, tmp_path: Path, monkeypatch:
     assert decided(rules(allow, rule, root=str(tmp_path)), tool, json.loads(text)) == ("deny", rule["name"])
 
 
+def test_there_are_enough_rows() -> None:
+    assert len(ESCAPES) >= 84
+    assert len(EVASIONS) >= 70
+
+
 # A link, by where it is below the folder and where it leads; the root and the pattern of a rule, and an argument.
 LINKS = {
     "into-a-denied-folder": ("door", "vault", "", "vault/**", "door/key"),

@@ -76,8 +76,9 @@ async def test_a_mode_that_names_it_has_its_tools(lash_host: Any, tmp_path: Path
 
 
 @beside_a_mode
-@pytest.mark.statement(81)
+@pytest.mark.statement(81, page="plugin-system")
 async def test_no_mode_has_them_that_does_not_name_them(lash_host: Any) -> None:
+    """A mode that doesn't name the plugin has no tools of files."""
     async with lash_host("tools-files", says=["Done."]) as host:
         await host.run("Go")
         assert not {"read_file", "write_file"} & {each.name for each in host.model.requests[0].tools}
@@ -236,6 +237,17 @@ def test_blocks_change_nothing(data: bytes, offset: int, limit: int, size: int, 
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_would_be_too_large_is_not_written(tmp_path: Path) -> None:
+    at, text = world(tmp_path, max_file_bytes=200), "é" * 100 + "x"
+    for name in ("new.txt", "here.txt"):
+        said = await at.said("write_file", path=name, content=text)
+        assert said == f"too_large: `{name}` has 201 bytes, and may have 200 (`plugin.tools-files.max_file_bytes`)"
+    assert not (at.root / "new.txt").exists()
+    assert (at.root / "here.txt").read_text() == "here\n"
+    await at.call("write_file", path="new.txt", content=text[:-1])
+    assert (at.root / "new.txt").stat().st_size == 200
 
 
 async def test_a_file_keeps_its_permissions_and_a_new_one_has_the_usual(tmp_path: Path) -> None:

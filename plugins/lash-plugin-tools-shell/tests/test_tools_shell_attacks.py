@@ -146,7 +146,7 @@ ROWS: list[tuple[str, str, str | tuple[str, ...], dict[str, Any]]] = [
     [(("asyncio", "trio")[at % 2], *row[1:]) for at, row in enumerate(ROWS)],  # all on both would show nothing more
     ids=[row[0] for row in ROWS],
 )
-@pytest.mark.statement(89)
+@pytest.mark.statement(89, page="plugin-system")
 @pytest.mark.costly
 async def test_it_ends_and_leaves_nothing(
     tmp_path: Path,
@@ -156,6 +156,7 @@ async def test_it_ends_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
     anyio_backend: str,
 ) -> None:
+    """Whatever a command does, it ends: what isn't done in time is killed, with all that it started."""
     monkeypatch.setenv("LASH_TEST_SECRET", "hunter2")
     if "-STOP $PPID" in command:
         monkeypatch.setattr(commands, "SLACK_S", 0.5)

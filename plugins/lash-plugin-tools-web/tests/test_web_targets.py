@@ -198,7 +198,10 @@ ATTACKS: dict[str, tuple[str, str]] = {
     "ssh-port": ("http://example.com:22/", PORT),
     "redis-port": ("http://93.184.215.14:6379/", PORT),
 }
-assert len(ATTACKS) >= 60
+
+
+def test_there_are_enough_rows() -> None:
+    assert len(ATTACKS) >= 60
 
 
 def names() -> Names:
