@@ -59,7 +59,7 @@ def fast(anyio_backend_name: str) -> str:
 
 
 async def left(server: ChatServer, wanted: int) -> bool:
-    """Whether so many connections are open, once the server, a thread of its own, has heard of those that were closed."""
+    """Whether so many connections are open, once the server, a thread of its own, has heard of what was closed."""
     for _ in range(500):
         if server.open_connections == wanted:
             return True
