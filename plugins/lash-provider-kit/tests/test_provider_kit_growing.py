@@ -128,7 +128,7 @@ async def test_a_call_that_was_cancelled_overlaps_with_none() -> None:
         transport = transport_to(server.url)
         async with anyio.create_task_group() as group:
             group.start_soon(call, transport)
-            await anyio.to_thread.run_sync(server.asked.wait, 5)
+            await anyio.to_thread.run_sync(server.asked.wait, 30)
             group.cancel_scope.cancel()
         assert await call(transport) == sse("a")
         assert transport.backend == "httpx"

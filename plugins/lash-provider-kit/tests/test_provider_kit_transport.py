@@ -286,7 +286,7 @@ async def test_keep_alives_cannot_extend_the_deadline(connect: Connect) -> None:
         assert error.kind is ProviderFailureKind.TIMEOUT
         assert error.code == "deadline_exceeded"
         assert error.retryable
-        assert await anyio.to_thread.run_sync(server.client_left.wait, 5)
+        assert await anyio.to_thread.run_sync(server.client_left.wait, 30)
         await client.service.aclose()
 
 
@@ -330,12 +330,12 @@ async def test_cancelling_closes_the_connection(connect: Connect, answer: Answer
         client = connect(server.url)
         async with anyio.create_task_group() as group:
             group.start_soon(client.call)
-            assert await anyio.to_thread.run_sync(server.asked.wait, 5)
+            assert await anyio.to_thread.run_sync(server.asked.wait, 30)
             with anyio.fail_after(5):
                 while answer.pieces and not client.batches:
                     await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()
-        assert await anyio.to_thread.run_sync(server.client_left.wait, 5)
+        assert await anyio.to_thread.run_sync(server.client_left.wait, 30)
         assert (await client.call()).full_text == "b"  # the client is still good
         await client.service.aclose()
 
@@ -350,7 +350,7 @@ async def test_an_error_of_the_listener_comes_through_and_closes_the_connection(
 
         with pytest.raises(OSError, match="the listener's own"):
             await client.service.call(b"{}", Words, send)
-        assert await anyio.to_thread.run_sync(server.client_left.wait, 5)
+        assert await anyio.to_thread.run_sync(server.client_left.wait, 30)
         await client.service.aclose()
 
 
