@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 from attrs import evolve
 
-from lash_framework import Lash
+from lash_framework import Lash, RunningTurn
 from lash_framework.settings import load_settings
 from lash_hookspecs import AssistantProseDelta, Stopped, StopReason
 from lash_provider_kit.testing import chunk, sse
@@ -81,6 +81,16 @@ async def test_calls_at_once_share_a_connection(monkeypatch: pytest.MonkeyPatch,
     assert server.connections == 1
 
 
+async def _is_reset_by_a_cancel(running: RunningTurn, server: Http2Server) -> None:
+    """Cancel at the first text, unless somebody did before; the server hears of it, and goes on with others."""
+    async for each in running:
+        if isinstance(each.event, AssistantProseDelta):
+            running.cancel("enough")
+    assert (await running.result()).outcome == Stopped(StopReason.CANCELLED)
+    assert await anyio.to_thread.run_sync(server.reset.wait, 10)
+    server.go.set()
+
+
 @pytest.mark.parametrize("held", [0, 2], ids=["before the answer", "within the answer"])
 async def test_a_cancel_resets_the_stream_and_keeps_the_connection(
     held: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -98,13 +108,7 @@ async def test_a_cancel_resets_the_stream_and_keeps_the_connection(
 
                 if not held:
                     group.start_soon(cancel_early)
-                async for each in running:
-                    if isinstance(each.event, AssistantProseDelta):
-                        running.cancel("enough")
-                turn = await running.result()
-            assert turn.outcome == Stopped(StopReason.CANCELLED)
-            assert await anyio.to_thread.run_sync(server.reset.wait, 10)
-            server.go.set()
+                await _is_reset_by_a_cancel(running, server)
             assert (await session.run("again")).text == "Grüße, over HTTP/2"
     assert server.connections == 1
 
@@ -117,13 +121,7 @@ async def test_a_cancel_resets_the_stream_behind_a_proxy_too(monkeypatch: pytest
         async with opened(server, monkeypatch) as lash:
             session = await lash.session("s")
             async with session.turn("q") as running:
-                async for each in running:
-                    if isinstance(each.event, AssistantProseDelta):
-                        running.cancel("enough")
-                turn = await running.result()
-            assert turn.outcome == Stopped(StopReason.CANCELLED)
-            assert await anyio.to_thread.run_sync(server.reset.wait, 10)
-            server.go.set()
+                await _is_reset_by_a_cancel(running, server)
             assert (await session.run("again")).text == "Grüße, over HTTP/2"
     assert server.connections == 1
 

@@ -28,7 +28,7 @@ def toml(protocol: str, log: Path, **options: Any) -> str:
 
 def wants(tool: str, **args: Any) -> Any:
     def says(request: LlmRequest) -> Any:
-        if request.messages[0].role == "system" and request.messages[0].blocks[0].text == "Be brief.":  # type: ignore[union-attr]
+        if request.messages[0].role == "system" and request.messages[0].blocks[0].text == "Be brief.":  # type: ignore[union-attr]  # it is one
             return "Ada"
         if any(block.tag == "tool_result" for block in request.messages[-1].blocks):
             return "done"
@@ -199,8 +199,8 @@ def names_children(asked: list[str]) -> Any:
     """The n-th question is answered by the n-th name; `asked` is what was paid for."""
 
     def says(request: LlmRequest) -> Any:
-        if request.messages[0].role == "system" and request.messages[0].blocks[0].text == "Be brief.":  # type: ignore[union-attr]
-            asked.append(request.messages[1].blocks[0].text)  # type: ignore[union-attr]
+        if request.messages[0].role == "system" and request.messages[0].blocks[0].text == "Be brief.":  # type: ignore[union-attr]  # it is one
+            asked.append(request.messages[1].blocks[0].text)  # type: ignore[union-attr]  # it is one
             return ["Ada", "Bea", "Cleo", "Dora", "Eve"][len(asked) - 1]
         return wants("christen")(request)
 
