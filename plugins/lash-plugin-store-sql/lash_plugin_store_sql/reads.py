@@ -29,7 +29,7 @@ from lash_plugin_store_sql.driver import Row, Tx
 from lash_plugin_store_sql.lease_row import LEASE, lease_facts
 from lash_plugin_store_sql.lineage import Base, Segment, base_of, segments
 from lash_plugin_store_sql.path import load_path
-from lash_plugin_store_sql.plan import HeadFacts
+from lash_plugin_store_sql.plan import COUNTERS, HeadFacts
 from lash_plugin_store_sql.schema import corrupt, key
 from lash_plugin_store_sql.turn_plan import LeaseFacts
 
@@ -37,7 +37,7 @@ _RECEIPT = (
     "receipts.key, scope, op_key, intent_hash, input_hash, receipts.leaf, first_generation, node_count, "
     "committed_at_ms, result"
 )
-COUNTS = "input, output, cache_read_input, cache_write_input, reasoning_output, picodollars, unpriced_at_most"
+COUNTS = ", ".join(COUNTERS)
 USAGE = f"{COUNTS}, at_least, unpriced"
 
 
