@@ -70,15 +70,20 @@ class Near:
         if not self._is_alone(owner) or size > SMALL or not self._lock.acquire(blocking=False):
             return None
         try:
-            syncer = None if synced or self._syncer is None or not self._syncer.is_ready() else self._syncer
-            near = self._begun(relaxed=syncer is not None)
+            syncer = self._syncer
+            if syncer is not None and not syncer.is_ready():
+                return None
+            near = self._begun()
             if near is None:
                 return None
             began = time.monotonic()
             try:
                 value = transaction(near, work)
                 if syncer is not None:
-                    syncer.start()
+                    if synced:
+                        syncer.sync()
+                    else:
+                        syncer.start()
                 return (value,)
             except Exception as error:
                 known = as_store_error(error, self._driver)
@@ -87,7 +92,7 @@ class Near:
                 raise known from error
             finally:
                 took_s = time.monotonic() - began
-                if syncer is None or took_s > SLOW_S:  # else the disk has yet to show itself
+                if synced or syncer is None or took_s > SLOW_S:  # else the disk has yet to show itself
                     self._judge(took_s)
         finally:
             self._lock.release()
@@ -122,13 +127,12 @@ class Near:
         self._connection = self._connection or self._driver.connect_near()
         return self._connection
 
-    def _begun(self, *, relaxed: bool) -> Connection | None:
+    def _begun(self) -> Connection | None:
         """The connection, in a transaction; None if it would have to wait, or something is wrong with it."""
         try:
             near = self._opened()
             if near is not None:
                 try:
-                    near.relax(relaxed)
                     near.begin(write=True)
                 except BaseException:
                     near.rollback()

@@ -200,6 +200,7 @@ class SqliteDriver:
             self._configure(connection._db)
             # To copy a long log into the file takes long: that is left to the writer.
             connection._db.execute("PRAGMA wal_autocheckpoint = 0")
+            connection._db.execute("PRAGMA synchronous = NORMAL")
         except BaseException:
             connection.close()
             raise

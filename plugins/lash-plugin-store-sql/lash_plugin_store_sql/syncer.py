@@ -46,6 +46,14 @@ class Syncer:
             except OSError as error:
                 self._error = self._error or error
 
+    def sync(self) -> None:
+        """Sync what was written by now."""
+        self.wait()
+        try:
+            os.fdatasync(self._file)
+        except OSError as error:
+            self._error = self._error or error
+
     def wait(self) -> None:
         """Wait for what was started."""
         if self._request is not None and (code := self._request.wait()):
