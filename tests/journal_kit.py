@@ -27,7 +27,7 @@ class MemoryJournal:
     """A turn's rows, as they survive its processes. `dies_at` kills at a write, before it or `after` it was made.
 
     `on_disk` are those that survive a loss of power, too: rows that are written `later` do after `sync`, or a write.
-    `under_way` are those that will in a moment: this disk is the slowest there is, and does nothing that nobody waits for.
+    `under_way` are those that will in a moment: this disk is the slowest, and does nothing that nobody waits for.
     """
 
     rows: list[JournalRow] = field(factory=list)
