@@ -84,6 +84,10 @@ class MemoryJournal:
         """What a process left behind that died after this many rows."""
         return MemoryJournal(list(self.rows[:length]))
 
+    def after_power(self) -> MemoryJournal:
+        """What a loss of power left behind."""
+        return MemoryJournal(list(self.on_disk), list(self.on_disk))
+
 
 @define
 class JournalHost:
