@@ -145,7 +145,7 @@ class JournalQueue:
                 rows, self._held, self._silences = self.held, [], None
                 claims, self._claims = self._claims, []
                 append = self._append if synced or self._later is None else self._later.append
-                await self._once(rows, append(rows, claims), synced=synced)
+                await self._once(rows, partial(append, rows, claims), synced=synced)
 
     async def _sync(self, later: Later, *, wait: bool = True) -> None:
         """Wait for the disk. Who is cancelled meanwhile, and asks again, waits again: nothing is lost with that."""
@@ -159,11 +159,18 @@ class JournalQueue:
         if wait:
             self._synced = max(self._synced, written)
 
-    async def _once(self, rows: Sequence[JournalRow], write: Awaitable[None], *, synced: bool = True) -> None:
+    async def _once(
+        self, rows: Sequence[JournalRow], write: Callable[[], Awaitable[None]], *, synced: bool = True
+    ) -> None:
         self._is_writing = True
+        interrupted: BaseException | None = None
         try:
             with anyio.CancelScope(shield=True):  # a submitted write is awaited: nobody knows otherwise what is there
-                await write
+                try:
+                    await write()
+                except anyio.get_cancelled_exc_class() as error:  # `Task.cancel()` knows no shield
+                    interrupted = error
+                    await write()  # changes nothing if the rows are there
             self._written += len(rows)
             if synced:
                 self._synced = self._written
@@ -183,3 +190,5 @@ class JournalQueue:
             if self._written_once is not None:
                 self._written_once.set()
                 self._written_once = None
+        if interrupted is not None:
+            raise interrupted

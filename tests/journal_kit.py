@@ -73,7 +73,7 @@ class MemoryJournal:
                 self.rows.append(row)
             elif self.rows[at].status is JournalStatus.INTENT:
                 self.rows[at] = row
-            else:
+            elif self.rows[at] != row:  # the same again is for who doesn't know whether it arrived
                 raise StoreCorrupt(f"{row.label} has a row")
         self.claims += claims
         self.writes.append([f"{each.label}: {each.status}" for each in rows])

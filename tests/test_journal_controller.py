@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -412,6 +413,45 @@ async def test_a_write_that_failed_ends_the_journal_for_all_with_the_same_error(
     assert len(set(map(id, errors))) == 1
     assert journal.rows == []
     assert not controller.durable
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio knows no `Task.cancel()`
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize(("at", "left"), [(0, ["llm unsafe?"]), (1, ["llm unsafe?", "unsafe"])])
+async def test_a_bare_cancel_amid_a_write_comes_out_once_it_is_known_what_was_written(
+    made: bool, at: int, left: list[str]
+) -> None:
+    """`asyncio.wait_for` cancels the task, not a scope. The journal ended there, and with it what was held by then."""
+    journal, ran = MemoryJournal(), 0
+    once = iter([True])
+
+    async def append(rows: Any, claims: Any) -> None:
+        if len(journal.writes) == at and next(once, False):
+            if made:
+                await journal.append(rows, claims)
+            running.cancel()
+            await anyio.lowlevel.checkpoint()
+        await journal.append(rows, claims)
+
+    async def run(question: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        nonlocal ran
+        ran += 1
+        return await answer(question)
+
+    async def turn() -> None:
+        await controller.execute(asked("llm"), answer)
+        await controller.execute(asked("unsafe"), run)
+
+    controller = JournalController((), append)
+    running = asyncio.ensure_future(turn())
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert list(dict.fromkeys(shown(rows) for rows in journal.writes)) == left
+    assert ran == at
+    assert controller.durable
+    await controller.execute(asked("turn_end"), answer)
+    await controller.save()
+    assert shown(journal.writes[-1]) == "turn_end"
 
 
 async def test_a_submitted_write_is_awaited_though_its_caller_is_cancelled() -> None:
