@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from store_sql_power import Event, disk_at, recorded
+from store_sql_power import Event, LateSyncer, disk_at, recorded
 
 from lash_hookspecs.inbox import InboxState
 from lash_hookspecs.llm import TokenUsage
@@ -100,37 +100,6 @@ async def run(folder: Path, synchronous: str, told: Callable[[list[int]], None],
         done[turn] = 4
         acknowledged(turn)
     await store.aclose()
-
-
-class LateSyncer:
-    """Syncs as late as it may: when somebody waits for it."""
-
-    def __init__(self, events: list[Event], path: str) -> None:
-        self.synced = 0
-        self.is_clean = True
-        self._events = events
-        self._file = Path(path).name
-        self._owes = False
-
-    def is_ready(self) -> bool:
-        return True
-
-    def start(self) -> None:
-        self._owes |= not self.is_clean
-        self.is_clean = True
-
-    def sync(self) -> None:
-        self.start()
-        if self._owes:
-            self._events.append(Event("sync", self._file))
-            self.synced += 1
-        self._owes = False
-
-    def require_sound(self) -> None:
-        """This disk never fails."""
-
-    def close(self) -> None:
-        """It has nothing to let go of."""
 
 
 @pytest.mark.parametrize("synchronous", ["full", "normal", "full, beside the loop"])
