@@ -18,7 +18,8 @@ from attrs import field
 from lash_framework.catalog import Catalog, OwnedTool, resolve_catalog
 from lash_framework.hooks import Owned, failure_text
 from lash_framework.implementations import HookImpl, hook_table
-from lash_framework.modes import ResolvedMode, check_extension, driver_options
+from lash_framework.mode_merging import ResolvedMode
+from lash_framework.modes import check_extension, driver_options
 from lash_framework.plugin_options import PluginOptions
 from lash_framework.plugins import LoadedPlugin
 from lash_framework.provenance import Provenance
