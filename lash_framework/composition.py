@@ -115,10 +115,7 @@ def compose(
         toolsets,
         variants,
     )
-    conflicts = [*_declared_conflicts(plugins), *catalog.conflicts]
-    if conflicts:
-        choose = f"choose: name one in `without` of mode `{mode.mode_id}`, or let one say `PluginInfo(replaces=…)`"
-        raise PluginConflictError([f"mode `{mode.mode_id}`, {each}" for each in conflicts], choose)
+    _check_conflicts(mode, plugins, catalog)
     driver = _made(mode.driver, mode.mode_id, resolved.driver_owner)
     versions = [[each.plugin_id, each.info.version, each.version] for each in plugins.values()]
     return Composition(
@@ -237,6 +234,13 @@ def _rows(plugin_id: str, said: Sequence[SaidByMode]) -> list[Provenance]:
     return [
         Provenance("plugin_option", f"{plugin_id}.{key}", each.owner, str(each)) for each in said for key in each.values
     ]
+
+
+def _check_conflicts(mode: Mode, plugins: Mapping[str, LoadedPlugin], catalog: Catalog) -> None:
+    conflicts = [*_declared_conflicts(plugins), *catalog.conflicts]
+    if conflicts:
+        choose = f"choose: name one in `without` of mode `{mode.mode_id}`, or let one say `PluginInfo(replaces=…)`"
+        raise PluginConflictError([f"mode `{mode.mode_id}`, {each}" for each in conflicts], choose)
 
 
 def _declared_conflicts(plugins: Mapping[str, LoadedPlugin]) -> list[str]:
