@@ -14,7 +14,7 @@ from lash_framework.composition import Composition
 from lash_framework.explained_acts import ExplainedAct, acts_of
 from lash_framework.prefix_changes import Piece, differing
 from lash_framework.prompt import KERNEL_OWNER
-from lash_framework.sourcing import Sourced
+from lash_framework.setting_sources import Sourced
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.codec import encode, unstructure
 from lash_hookspecs.prefix import PrefixChange, PrefixPart

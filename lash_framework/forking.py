@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from lash_framework.arguments import Said, check_arguments
-from lash_framework.sourcing import attribute
+from lash_framework.setting_sources import attribute
 from lash_hookspecs.codec import decode
 from lash_hookspecs.errors import (
     CapabilityMissing,

@@ -19,7 +19,7 @@ from lash_framework.modes import driver_options, load_extension
 from lash_framework.prompt import OwnedLayer
 from lash_framework.providers import split_model
 from lash_framework.session_tools import SessionTools
-from lash_framework.sourcing import ACCEPTED, attribute, effective_settings
+from lash_framework.setting_sources import ACCEPTED, attribute, effective_settings
 from lash_framework.state import Mark, PluginStates
 from lash_framework.state_blobs import kept_blobs
 from lash_framework.stream import ActivityStream, Sink

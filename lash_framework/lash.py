@@ -37,8 +37,8 @@ from lash_framework.providers import Providers, split_model
 from lash_framework.resident import Resident
 from lash_framework.session import APPLICATION, Session, end_observers
 from lash_framework.session_policies import DEFAULT_MODEL, policy_with, said_in_settings
+from lash_framework.setting_sources import attribute_opened
 from lash_framework.settings import Settings, load_settings
-from lash_framework.sourcing import attribute_opened
 from lash_framework.unfinished import UnfinishedTurn, all_items, unfinished_turns
 from lash_framework.watchdog import Watchdog
 from lash_framework.world import REAL, World, this_world

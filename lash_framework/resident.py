@@ -16,7 +16,7 @@ from attrs import evolve
 
 from lash_framework.history import Conversation, restore
 from lash_framework.observing import Feed
-from lash_framework.sourcing import STORED, attribute
+from lash_framework.setting_sources import STORED, attribute
 from lash_framework.state import PluginStates
 from lash_hookspecs.errors import SessionBusy, SessionDeleted
 from lash_hookspecs.sessions import SessionPolicy

@@ -20,7 +20,7 @@ from lash_framework.providers import split_model
 from lash_framework.resident import Resident
 from lash_framework.running import RunningTurn
 from lash_framework.session_tools import refuse_edit, tool_state, with_edits
-from lash_framework.sourcing import attribute
+from lash_framework.setting_sources import attribute
 from lash_framework.turn_job import TurnJob, TurnOptions
 from lash_hookspecs.codec import encode
 from lash_hookspecs.compaction import Compacted, CompactRequest
