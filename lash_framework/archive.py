@@ -5,20 +5,20 @@ It reads past damage: what can't be read is said in its place, so that the rest 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from attrs import evolve
 
 from lash_framework.explain import ExplainRecord, Explanation, record_changes
-from lash_framework.history import readable_messages
 from lash_framework.prefix_changes import gone_on
 from lash_framework.unfinished import all_items
 from lash_hookspecs.codec import decode
 from lash_hookspecs.errors import CodecError, ConfigurationError, UnknownName
-from lash_hookspecs.messages import Message
+from lash_hookspecs.messages import Message, MessageRole, text_message
 from lash_hookspecs.prefix import PrefixChange, PrefixPart
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, SessionUsageReport
-from lash_hookspecs.stores import Blobs, Capability, Receipt, SessionStore
+from lash_hookspecs.stores import Blobs, Capability, NodeKind, NodeRecord, Receipt, SessionStore
 from lash_hookspecs.values import frozen
 
 __all__ = ["HistoryExport", "explain_turn", "find_turn", "load_history"]
@@ -45,7 +45,7 @@ async def load_history(store: SessionStore, session_id: str) -> HistoryExport:
     loaded = await store.load_session(session_id, all_frames=True)
     if loaded is None:
         raise UnknownName("session", session_id, hint="`lash sessions list` shows what there is")
-    messages, unreadable = readable_messages(loaded.nodes)
+    messages, unreadable = _readable_messages(loaded.nodes)
     policy = None
     try:
         policy = decode(SessionPolicy, loaded.head.config) if loaded.head.config else None
@@ -74,6 +74,26 @@ async def load_history(store: SessionStore, session_id: str) -> HistoryExport:
         usage=SessionUsageReport(loaded.usage),
         unreadable=tuple(unreadable),
     )
+
+
+def _readable_messages(nodes: Sequence[NodeRecord]) -> tuple[list[Message], list[str]]:
+    """The messages that can be read, with a system note in the place of each that can't, and why not.
+
+    What a later frame kept of an earlier one isn't told again.
+    """
+    messages, unreadable = [], []
+    told: dict[str, bytes] = {}
+    for node in nodes:
+        if node.kind is NodeKind.MESSAGE:
+            try:
+                message = decode(Message, node.body)
+                if told.get(message.id) != node.body:
+                    messages.append(message)
+                    told[message.id] = node.body
+            except CodecError as error:
+                unreadable.append(f"node {node.node_id}: {error}")
+                messages.append(text_message(node.node_id, MessageRole.SYSTEM, f"[unreadable: {error}]"))
+    return messages, unreadable
 
 
 async def explain_turn(store: _Readable, turn_id: str, session_id: str | None = None) -> Explanation:

@@ -8,10 +8,11 @@ from attrs import evolve
 
 from lash_framework.composition import Composition
 from lash_framework.context_views import count_of, owned, pieces_of, require_images, require_whole, shown
-from lash_framework.history import Conversation, Frame, History
+from lash_framework.conversation import Conversation, History
 from lash_framework.hooks import first
 from lash_framework.machine import MessageSequence
 from lash_framework.machine.answers import refine_reason
+from lash_framework.new_nodes import Frame
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.codec import encode
 from lash_hookspecs.compaction import Compacted, Compaction, CompactReason, FrameSeed

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable
 from typing import Protocol
 
-from lash_framework.history import Conversation, History
+from lash_framework.conversation import Conversation, History
 from lash_framework.machine import MessageSequence, TurnMachine
 from lash_framework.turn_errors import plugin_failed
 from lash_framework.turn_plan import TurnPlan

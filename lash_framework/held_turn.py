@@ -12,8 +12,8 @@ import anyio
 from attrs import evolve
 
 from lash_framework.accepted import TurnRequest
+from lash_framework.conversation import Conversation
 from lash_framework.faults import IN_RESULT
-from lash_framework.history import Conversation
 from lash_framework.journal_errors import EffectsSuspended
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.prompt import OwnedLayer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lash_framework.context_views import shown
-from lash_framework.history import Conversation, History
+from lash_framework.conversation import Conversation, History
 from lash_framework.machine import ChatProjector, TurnMachine, TurnMachineConfig, TurnStart
 from lash_framework.turn_plan import DEFAULT_MAX_TURNS, TurnPlan
 from lash_hookspecs.effect_outcomes import TurnStartOutcome

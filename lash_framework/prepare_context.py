@@ -6,7 +6,7 @@ from attrs import evolve
 
 from lash_framework.compacting import context_call
 from lash_framework.context_views import owned, pieces_of, require_images, require_whole
-from lash_framework.history import Conversation, History
+from lash_framework.conversation import Conversation, History
 from lash_framework.hooks import chain
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.context_hooks import ContextHookContext

@@ -14,7 +14,7 @@ import anyio
 import attrs
 from attrs import evolve
 
-from lash_framework.history import Conversation, restore
+from lash_framework.conversation import Conversation, restore
 from lash_framework.observing import Feed
 from lash_framework.setting_sources import STORED, attribute
 from lash_framework.state import PluginStates

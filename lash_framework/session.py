@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from attrs import evolve
 
-from lash_framework.history import new_nodes
 from lash_framework.hooks import chain, observe
 from lash_framework.modes import driver_options, load_extension
+from lash_framework.new_nodes import new_nodes
 from lash_framework.observing import Observer
 from lash_framework.providers import split_model
 from lash_framework.resident import Resident

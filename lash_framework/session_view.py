@@ -16,7 +16,7 @@ from lash_hookspecs.turn_effects import Checkpoint, ExecCode, LlmCall, ToolCalls
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lash_framework.history import Conversation
+    from lash_framework.conversation import Conversation
     from lash_framework.resident import Resident
     from lash_framework.stream import ActivityStream
     from lash_framework.turn import TurnRun

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from attrs import evolve
 
 from lash_framework.compacting import new_frame
-from lash_framework.history import Conversation, History, new_nodes
+from lash_framework.conversation import Conversation, History
+from lash_framework.new_nodes import new_nodes
 from lash_framework.turn import TurnRun
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.compaction import Compacted

@@ -12,11 +12,11 @@ from typing import Any
 
 import anyio
 
+from lash_framework.conversation import Conversation, History
 from lash_framework.directives import DIRECTIVES, enqueued, owned_directives
 from lash_framework.effects import envelope
 from lash_framework.environment import current_prompt
 from lash_framework.faults import IN_RESULT
-from lash_framework.history import Conversation, History
 from lash_framework.hook_effects import NO_HOOKS, O, hook_effect
 from lash_framework.hooks import Bind, HookImpl, collect
 from lash_framework.state import PluginStates

@@ -12,7 +12,7 @@ from attrs import evolve
 from lash_framework.assembly import TurnAssembler
 from lash_framework.call_limits import CallLimits
 from lash_framework.composition import Composition
-from lash_framework.history import Conversation
+from lash_framework.conversation import Conversation
 from lash_framework.prompt import OwnedLayer, PromptRenderer
 from lash_framework.session_tools import SessionTools
 from lash_framework.state import PluginStates

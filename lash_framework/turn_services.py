@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from lash_framework.history import Conversation, restore
+from lash_framework.conversation import Conversation, restore
 from lash_framework.providers import split_model
 from lash_framework.session_tools import tool_state
 from lash_hookspecs.errors import UnknownName

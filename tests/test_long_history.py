@@ -15,8 +15,8 @@ from machine_kit import PICTURE
 from test_flat_costs import Meter, metered_store
 from test_messages_projection import view
 
-from lash_framework import history
-from lash_framework.history import restore
+from lash_framework import conversation
+from lash_framework.conversation import restore
 from lash_framework.machine import ChatProjector, MessageSequence, plain, projection
 from lash_framework.machine.plain import render_body, render_stored, render_texts
 from lash_framework.machine.projection import render_message
@@ -194,13 +194,13 @@ def talk(count: int) -> list[Message]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The bodies that the decoder was given."""
     seen: list[bytes] = []
-    real = history.decode
+    real = conversation.decode
 
     def watch(tp: Any, data: Any) -> Any:
         seen.append(data)
         return real(tp, data)
 
-    monkeypatch.setattr(history, "decode", watch)  # a counter around our own function, not a stand-in
+    monkeypatch.setattr(conversation, "decode", watch)  # a counter around our own function, not a stand-in
     return seen
 
 
@@ -371,8 +371,9 @@ async def append(session: Session, count: int) -> None:
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The bodies that are parsed."""
     parsed: list[bytes] = []
-    monkeypatch.setattr(history, "render_texts", lambda bodies: parsed.extend(bodies) or plain.render_texts(bodies))
-    monkeypatch.setattr(history, "render_body", lambda body: parsed.append(body) or plain.render_body(body))
+    texts, body = plain.render_texts, plain.render_body
+    monkeypatch.setattr(conversation, "render_texts", lambda bodies: parsed.extend(bodies) or texts(bodies))
+    monkeypatch.setattr(conversation, "render_body", lambda given: parsed.append(given) or body(given))
     return parsed
 
 

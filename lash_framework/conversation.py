@@ -1,11 +1,11 @@
-"""Between a session's stored graph and its conversation: loading nodes, and building a turn's commit.
+"""A session's conversation in memory, and how it is read from what is stored: a graph of nodes.
 
 A node's body is the encoded message or protocol event; the store never looks into it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from attrs import field
@@ -13,39 +13,25 @@ from attrs import field
 from lash_framework.machine import MessageSequence
 from lash_framework.machine.plain import render_body, render_texts
 from lash_framework.machine.sequence import Entry
-from lash_hookspecs.codec import decode, encode
+from lash_hookspecs.codec import decode
 from lash_hookspecs.errors import CodecError, StoreCorrupt
-from lash_hookspecs.messages import Message, MessageRole, text_message
+from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import SessionPolicy, TokenLedgerEntry
 from lash_hookspecs.stores import (
     LoadedSession,
     NodeBodies,
     NodeKind,
     NodePath,
-    NodeRecord,
     NodesLater,
-    OperationId,
     SessionHead,
     StoredComponent,
-    frame_node_id,
-    node_id,
 )
 from lash_hookspecs.turn_effects import ProtocolEvent
 from lash_hookspecs.values import mutable
 
-__all__ = [
-    "MAIN_FRAME",
-    "Conversation",
-    "Frame",
-    "History",
-    "new_nodes",
-    "read_history",
-    "readable_messages",
-    "restore",
-]
+__all__ = ["Conversation", "History", "restore"]
 
 T = TypeVar("T")
-MAIN_FRAME = "main"
 
 
 class History(NamedTuple):
@@ -53,15 +39,6 @@ class History(NamedTuple):
 
     messages: MessageSequence
     events: tuple[ProtocolEvent, ...]
-
-
-class Frame(NamedTuple):
-    """A frame that a commit opens: its key, the body of its first node, and what it begins with."""
-
-    key: str
-    body: bytes
-    messages: Sequence[Message]
-    events: Sequence[ProtocolEvent]
 
 
 @mutable(eq=False)
@@ -101,7 +78,7 @@ class Conversation:
         """Have the history at hand."""
         if isinstance(self._history, NodesLater):
             later = self._history
-            self._history = read_history(self.head, await later.load_bodies(), lambda: later.path)
+            self._history = _read_history(self.head, await later.load_bodies(), lambda: later.path)
 
     def _read(self) -> History:
         if isinstance(self._history, NodesLater):
@@ -122,10 +99,10 @@ def restore(loaded: LoadedSession) -> Conversation:
 
 
 def _read_path(head: SessionHead, path: NodePath) -> History:
-    return read_history(head, NodeBodies(path.kinds, path.bodies), lambda: path)
+    return _read_history(head, NodeBodies(path.kinds, path.bodies), lambda: path)
 
 
-def read_history(head: SessionHead, nodes: NodeBodies, path: Callable[[], NodePath]) -> History:
+def _read_history(head: SessionHead, nodes: NodeBodies, path: Callable[[], NodePath]) -> History:
     """What stored nodes say. Raises `StoreCorrupt` naming the node that can't be read, by its `path`.
 
     Every body is looked at here, so that no model is asked about a history that it can't be shown; but of what is
@@ -172,26 +149,6 @@ def read_history(head: SessionHead, nodes: NodeBodies, path: Callable[[], NodePa
     return History(MessageSequence.restored(told, entries, ids, lambda at: decode(Message, bodies[at])), tuple(events))
 
 
-def readable_messages(nodes: Sequence[NodeRecord]) -> tuple[list[Message], list[str]]:
-    """The messages that can be read, with a system note in the place of each that can't, and why not.
-
-    What a later frame kept of an earlier one isn't told again.
-    """
-    messages, unreadable = [], []
-    told: dict[str, bytes] = {}
-    for node in nodes:
-        if node.kind is NodeKind.MESSAGE:
-            try:
-                message = decode(Message, node.body)
-                if told.get(message.id) != node.body:
-                    messages.append(message)
-                    told[message.id] = node.body
-            except CodecError as error:
-                unreadable.append(f"node {node.node_id}: {error}")
-                messages.append(text_message(node.node_id, MessageRole.SYSTEM, f"[unreadable: {error}]"))
-    return messages, unreadable
-
-
 def _policy(head: SessionHead) -> SessionPolicy | None:
     if not head.config:
         return None
@@ -199,55 +156,3 @@ def _policy(head: SessionHead) -> SessionPolicy | None:
         return decode(SessionPolicy, head.config)
     except CodecError as error:
         raise StoreCorrupt(f"session `{head.session_id}`: its configuration can't be read: {error}") from error
-
-
-def new_nodes(
-    head: SessionHead,
-    operation: OperationId,
-    messages: Iterable[Message],
-    events: Sequence[ProtocolEvent],
-    timestamp_ms: int,
-    frame: Frame | None = None,
-) -> tuple[NodeRecord, ...]:
-    """The nodes that an operation appends: a frame first if the session has none, then messages, then events.
-
-    A `frame` that it opens comes before these, with what it begins with.
-    """
-    bodies: list[tuple[NodeKind, bytes]] = []
-    seeded = [] if frame is None else [(frame.messages, frame.events)]
-    for said, happened in (*seeded, (messages, events)):
-        bodies += [(NodeKind.MESSAGE, encode(each)) for each in said]
-        bodies += [(NodeKind.EVENT, encode(each)) for each in happened]
-    nodes: list[NodeRecord] = []
-    parent = head.leaf_node_id
-    if parent is None:
-        parent = frame_node_id(head.session_id, MAIN_FRAME)
-        nodes.append(
-            NodeRecord(
-                node_id=parent,
-                parent_node_id=None,
-                kind=NodeKind.FRAME_OPEN,
-                timestamp_ms=timestamp_ms,
-                body=b'{"reason":"session"}',
-                frame_key=MAIN_FRAME,
-            )
-        )
-    if frame is not None:
-        id = frame_node_id(head.session_id, frame.key)
-        nodes.append(
-            NodeRecord(
-                node_id=id,
-                parent_node_id=parent,
-                kind=NodeKind.FRAME_OPEN,
-                timestamp_ms=timestamp_ms,
-                body=frame.body,
-                frame_key=frame.key,
-            )
-        )
-        parent = id
-    # As the store does, only a session's very first node is left out of the count.
-    for ordinal, (kind, body) in enumerate(bodies, start=0 if frame is None else 1):
-        id = node_id(head.session_id, operation, ordinal)
-        nodes.append(NodeRecord(node_id=id, parent_node_id=parent, kind=kind, timestamp_ms=timestamp_ms, body=body))
-        parent = id
-    return tuple(nodes)
