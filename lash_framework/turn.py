@@ -18,7 +18,6 @@ from attrs import evolve
 from lash_framework.assembly import TurnAssembler
 from lash_framework.context_window import ContextWindow
 from lash_framework.directives import Sorted, sort_directives
-from lash_framework.environment import synced_environment
 from lash_framework.hooks import HookImpl
 from lash_framework.inputs import partial_message, user_message
 from lash_framework.journal_errors import EffectUnrecorded
@@ -49,6 +48,7 @@ from lash_hookspecs.turn_effects import (
     EnvironmentSynced,
     ExecCode,
     ExecDone,
+    ExecutionEnvironmentSync,
     LlmCall,
     LlmComplete,
     Log,
@@ -142,11 +142,6 @@ class TurnRun:
     def begun(self) -> TurnMachine | None:
         """The machine, if the turn has come so far that it runs."""
         return None if self._steps is None else self._machine
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether cancel won."""
-        return self._gate.requested and not self._gate.sealed
 
     @property
     def new_messages(self) -> tuple[Message, ...]:
@@ -329,9 +324,12 @@ class TurnRun:
         if not effect.update_machine_config:
             return EnvironmentSynced(id=effect.id)  # the turn's start has said it all: there is nobody to ask
         synced = await self._hooks.sync(self._scope(), str(effect.id))
-        self.hook_failed |= synced.hooks.failure is not None
-        self.prompt = self.prompt if self.hook_failed else synced.prompt
-        return synced_environment(effect.id, synced)
+        if synced.hooks.failure is not None:
+            self.hook_failed = True
+            return EnvironmentSynced(id=effect.id, error=synced.hooks.failure.message)
+        self.prompt = synced.prompt
+        update = ExecutionEnvironmentSync(system_prompt=synced.prompt.text, tool_specs=synced.tool_specs)
+        return EnvironmentSynced(id=effect.id, update=update)
 
     async def _end(self, hooks: tuple[HookImpl, ...], stop: TurnStop | None = None) -> None:
         """The turn's end. Messages are stored with it; an abort or a failure changes how it ended."""
@@ -366,7 +364,8 @@ class TurnRun:
         """Sort what was said before and a record's directives, show events, and tell of an abort, for the caller."""
         found = sort_directives((*said, *record.directives), self.plan.scope)
         self.sessions += found.sessions
-        self._show(record)
+        for event in found.events:
+            self._fold(event)
         self.assembler.take(found)
         return found
 
@@ -397,4 +396,5 @@ class TurnRun:
     def assembled(self) -> AssembledTurn:
         """The turn as it stands; its place in the session is the one before it, until it is committed."""
         costs = self.contexts.directs.count()
-        return assemble_for(self.plan, self.assembler, self.machine.messages, costs, cancelled=self.cancelled)
+        cancelled = self._gate.requested and not self._gate.sealed  # it won
+        return assemble_for(self.plan, self.assembler, self.machine.messages, costs, cancelled=cancelled)

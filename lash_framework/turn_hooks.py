@@ -15,11 +15,11 @@ import anyio
 from lash_framework.conversation import Conversation, History
 from lash_framework.directives import DIRECTIVES, enqueued, owned_directives
 from lash_framework.effects import envelope
-from lash_framework.environment import current_prompt
 from lash_framework.faults import IN_RESULT
 from lash_framework.hook_effects import NO_HOOKS, O, hook_effect
 from lash_framework.hooks import Bind, HookImpl, collect
 from lash_framework.state import PluginStates
+from lash_framework.system_prompt import current_prompt
 from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.checkpoints import CheckpointKind

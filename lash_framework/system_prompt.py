@@ -8,11 +8,9 @@ from typing import Any
 
 from lash_framework.prompt import OwnedContribution, PromptInputs
 from lash_framework.turn_plan import TurnPlan
-from lash_hookspecs.effect_outcomes import SyncEnvironmentOutcome
 from lash_hookspecs.prompts import RenderedPrompt
-from lash_hookspecs.turn_effects import EnvironmentSynced, ExecutionEnvironmentSync
 
-__all__ = ["current_prompt", "synced_environment"]
+__all__ = ["current_prompt"]
 
 
 def current_prompt(plan: TurnPlan, offered: Sequence[tuple[str, Any]] = ()) -> RenderedPrompt:
@@ -36,11 +34,3 @@ def _of_extension(owner: str, extension: Any) -> list[OwnedContribution]:
     """What a mode extension adds to the prompt; extensions need not have anything to say."""
     offered = extension.prompt_contributions() if hasattr(extension, "prompt_contributions") else ()
     return [OwnedContribution(owner, each) for each in offered]
-
-
-def synced_environment(effect_id: int, synced: SyncEnvironmentOutcome) -> EnvironmentSynced:
-    """The answer for the turn machine."""
-    if synced.hooks.failure is not None:
-        return EnvironmentSynced(id=effect_id, error=synced.hooks.failure.message)
-    update = ExecutionEnvironmentSync(system_prompt=synced.prompt.text, tool_specs=synced.tool_specs)
-    return EnvironmentSynced(id=effect_id, update=update)
