@@ -25,6 +25,7 @@ from lash_framework.queued_inputs import queued_inputs
 from lash_framework.stream import Sink
 from lash_framework.turn import TurnRun
 from lash_framework.turn_plan import CancelGate
+from lash_framework.turn_planning import check_request
 from lash_hookspecs.codec import decode
 from lash_hookspecs.effect_commands import RuntimeEffectKind
 from lash_hookspecs.effect_outcomes import TurnStartOutcome, TurnStop
@@ -112,7 +113,7 @@ async def run_begun(
             try:
                 known, policy = what_was_accepted(session.lash, item, begun.rows)
                 if recorded_only:
-                    HeldTurn(session, known, gate).check(policy)
+                    check_request(session, known, policy)
             except (ConfigurationError, StoreCorrupt, ReplayError) as error:
                 if not recorded_only:
                     raise

@@ -4,41 +4,33 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import anyio
-from attrs import evolve
 
 from lash_framework.accepted import TurnRequest
-from lash_framework.conversation import Conversation
 from lash_framework.faults import IN_RESULT
 from lash_framework.journal_errors import EffectsSuspended
-from lash_framework.modes import driver_options, load_extension
-from lash_framework.prompt import OwnedLayer
-from lash_framework.providers import split_model
-from lash_framework.session_tools import SessionTools
 from lash_framework.setting_sources import ACCEPTED, attribute, effective_settings
-from lash_framework.state import Mark, PluginStates
+from lash_framework.state import Mark
 from lash_framework.state_blobs import kept_blobs
 from lash_framework.stream import ActivityStream, Sink
 from lash_framework.turn import TurnRun
-from lash_framework.turn_plan import CancelGate, TurnPlan
-from lash_framework.turn_services import HookServices
+from lash_framework.turn_plan import CancelGate, Queued
+from lash_framework.turn_planning import plan_turn
 from lash_hookspecs.activity import TurnEnd
 from lash_hookspecs.effect_outcomes import HookFailure, TurnStop
-from lash_hookspecs.effects import EffectController, RuntimeScope
-from lash_hookspecs.errors import ConfigurationError, PluginError
+from lash_hookspecs.effects import EffectController
+from lash_hookspecs.errors import PluginError
 from lash_hookspecs.forks import NewSession
 from lash_hookspecs.journal_rows import Settlement
-from lash_hookspecs.messages import Message, ProviderRoute
+from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy
 from lash_hookspecs.stores import ComponentEntry, RuntimeCommit
 from lash_hookspecs.turn_outcomes import Handoff
 
 if TYPE_CHECKING:
-    from lash_framework.composition import Composition
     from lash_framework.resident import Resident
     from lash_framework.tracing import TurnTrace
 
@@ -47,7 +39,6 @@ __all__ = ["HeldTurn"]
 log = logging.getLogger("lash.turn")
 
 Settle = Callable[[TurnRun], Settlement | None]
-Queued = Callable[[], Awaitable[Sequence[tuple[int, Message]]]]
 
 
 async def _nothing() -> Sequence[tuple[int, Message]]:
@@ -62,18 +53,6 @@ class HeldTurn:
         self._request = request
         self._gate = gate
         self._deadline = deadline
-
-    def check(self, policy: SessionPolicy | None = None) -> None:
-        """Raise `ConfigurationError` for a request that can't run, with the session's policy if none is given."""
-        policy = policy or self._session.policy
-        composition = self._session.lash.host.composition(policy.mode_id)
-        self._chosen(policy)
-        self._options(composition, policy)
-        if self._request.turn_input.compact is not None:
-            from lash_framework.compacting import require_compactor
-
-            require_compactor(composition)
-        composition.check_turn_extension(self._request.turn_input.mode_extension)
 
     async def run(
         self,
@@ -93,19 +72,18 @@ class HeldTurn:
         With `ends` nothing is run: see `TurnRun.run`. `waited`: the number in the inbox of an input that has waited
         there, and begins a turn of its own.
         """
-        session, lash, request = self._session, self._session.lash, self._request
+        session, tracer, request = self._session, self._session.lash.tracer, self._request
         conversation = await session.fresh(revision)
         policy = policy or session.policy
-        composition = lash.host.composition(policy.mode_id)
-        states = await session.states(composition, keep=True)
+        states = await session.states(session.lash.host.composition(policy.mode_id), keep=True)
         before = states.mark()
         trace: TurnTrace | None = None
         try:
-            if lash.tracer is not None:
+            if tracer is not None:
                 from lash_framework.tracing import TracedStream, TurnTrace
 
-                trace = TurnTrace(lash.tracer, controller)
-            plan = self._plan(composition, policy, conversation, states, controller, queued, trace)
+                trace = TurnTrace(tracer, controller)
+            plan = plan_turn(session, request, policy, conversation, states, controller, queued=queued, trace=trace)
             if trace is None:
                 stream = ActivityStream(request.turn_id, sink, session.feed)
             else:
@@ -117,36 +95,7 @@ class HeldTurn:
             if waited is not None:
                 stream.show_begun_with(run.user, waited)
             await run.run(self._deadline, ends=ends, stop=stop)
-            creates = await self._creates(run, policy)
-            components = self._components(run, before)
-            kept = await kept_blobs(states, before, components, lash.store.get_blob)
-            await stream.flush()  # the iterator is told of a failure there
-            sources = session.sources
-            if policy is not session.policy:  # of an earlier process, which had its own
-                sources = sources.copy()
-                attribute(sources, session.policy, policy, ACCEPTED)
-            settings = effective_settings(composition.mode, composition.mode_owner, policy, sources, plan.turn_input)
-            tools = plan.tools.explained()
-            from lash_framework.explain import explain_record
-            from lash_framework.turn_commit import conversation_after, prepare_commit
-
-            turn, commit = prepare_commit(
-                run,
-                self._assembled(run),
-                policy=policy,
-                components=components,
-                kept=kept,
-                input_hash=request.input_hash,
-                explained=lash.explained(
-                    (composition, plan.tools.catalog, plan.policy.model, run.prompt, settings, tools),
-                    lambda: explain_record(
-                        composition, plan.tools.catalog, plan.policy.model, run.prompt, settings, *tools
-                    ),
-                ),
-                budget=lash.budget,
-                settles=settle(run),
-                creates=() if run.hook_failed else creates,
-            )
+            turn, commit = await self._prepared(run, stream, before, policy, settle)
             cancelled = await self._commit(commit)
         except BaseException as error:
             states.rollback(before)
@@ -155,15 +104,58 @@ class HeldTurn:
             if trace is not None:
                 trace.ended(end, error=error)
             raise
+        from lash_framework.turn_commit import conversation_after
+
         session.remember(conversation_after(run, turn, commit, policy), states)
-        if run.plan.tools.took_edits and not run.hook_failed:
-            del session.tool_edits[: len(run.plan.tool_edits)]
+        if plan.tools.took_edits and not run.hook_failed:
+            del session.tool_edits[: len(plan.tool_edits)]
         session.feed.close(TurnEnd.COMMITTED, turn)
         if trace is not None:
             trace.ended(TurnEnd.COMMITTED, turn)
         if cancelled is not None:
             raise cancelled
         return run, turn
+
+    async def _prepared(
+        self, run: TurnRun, stream: ActivityStream, before: Mark, policy: SessionPolicy, settle: Settle
+    ) -> tuple[AssembledTurn, RuntimeCommit]:
+        """The turn, and the commit of all that it came to."""
+        from lash_framework.turn_commit import prepare_commit
+
+        lash, states = self._session.lash, run.plan.states
+        creates = await self._creates(run, policy)
+        components = self._components(run, before)
+        kept = await kept_blobs(states, before, components, lash.store.get_blob)
+        await stream.flush()  # the iterator is told of a failure there
+        return prepare_commit(
+            run,
+            self._assembled(run),
+            policy=policy,
+            components=components,
+            kept=kept,
+            input_hash=self._request.input_hash,
+            explained=self._explained(run, policy),
+            budget=lash.budget,
+            settles=settle(run),
+            creates=() if run.hook_failed else creates,
+        )
+
+    def _explained(self, run: TurnRun, policy: SessionPolicy) -> tuple[bytes, str]:
+        """The record of who put what before the model, and its blob's id."""
+        session, plan = self._session, run.plan
+        composition, catalog, model = plan.composition, plan.tools.catalog, plan.policy.model
+        sources = session.sources
+        if policy is not session.policy:  # of an earlier process, which had its own
+            sources = sources.copy()
+            attribute(sources, session.policy, policy, ACCEPTED)
+        settings = effective_settings(composition.mode, composition.mode_owner, policy, sources, plan.turn_input)
+        tools = plan.tools.explained()
+        from lash_framework.explain import explain_record
+
+        return session.lash.explained(
+            (composition, catalog, model, run.prompt, settings, tools),
+            lambda: explain_record(composition, catalog, model, run.prompt, settings, *tools),
+        )
 
     def _assembled(self, run: TurnRun) -> AssembledTurn:
         wish = self._request.wish
@@ -209,85 +201,3 @@ class HeldTurn:
                 run.fail(HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error)))
         states.rollback(before)
         return states.components(previous)
-
-    # ---- what the turn depends on -----------------------------------------------------------------------------------
-
-    def _options(self, composition: Composition, policy: SessionPolicy) -> Any:
-        """The driver's options: the mode's, the session's over them, and the turn's over those."""
-        more = {**policy.options, **self._request.turn_input.mode_turn_options.values}
-        if not more:
-            return composition.driver_options
-        return driver_options(composition.mode, {**composition.mode.options, **more})
-
-    def _chosen(self, policy: SessionPolicy) -> Mapping[str, Any]:
-        """The model that answers: the plan's fields about it."""
-        lash, request = self._session.lash, self._request
-        chosen = request.turn_input.context.model or policy.model
-        provider_id, model = split_model(chosen, lash.host.providers)
-        capability = lash.providers.capability(provider_id, model)
-        if request.wish is not None and capability.structured_output is False:
-            raise ConfigurationError(f"model `{chosen}` doesn't offer structured output; ask without `output=`")
-        return {
-            "policy": policy if chosen == policy.model else evolve(policy, model=chosen),
-            "provider_id": provider_id,
-            "model": model,
-            "provider": lash.providers.get(provider_id),
-            "capability": capability,
-            "route": ProviderRoute(provider_id, capability.endpoint, model),
-        }
-
-    def _plan(
-        self,
-        composition: Composition,
-        policy: SessionPolicy,
-        conversation: Conversation,
-        states: PluginStates,
-        controller: EffectController,
-        queued: Queued,
-        trace: TurnTrace | None,
-    ) -> TurnPlan:
-        session, lash, request = self._session, self._session.lash, self._request
-        composition.check_turn_extension(request.turn_input.mode_extension)
-        layers = [
-            OwnedLayer(lash.layer_source, lash.layer),
-            *(OwnedLayer(owner, layer) for owner, layer in composition.prompt_layers),
-            OwnedLayer("session", policy.prompt),
-            OwnedLayer("turn", request.turn_input.context.prompt),
-        ]
-        return TurnPlan(
-            session_id=session.id,
-            turn_id=request.turn_id,
-            turn_input=request.turn_input,
-            input_hash=request.input_hash,
-            images=request.images,
-            options=self._options(composition, policy),
-            session_extension=load_extension(composition.mode, "session", policy.extension),
-            composition=composition,
-            conversation=conversation,
-            states=states,
-            controller=controller,
-            scope=RuntimeScope(session_id=session.id, turn_id=request.turn_id, turn_index=conversation.head.turn_index),
-            layers=tuple(layers),
-            renderer=lash.renderer(composition),
-            tools=SessionTools(composition.catalog, states),
-            tool_edits=tuple(session.tool_edits),
-            hosts=lambda: lash.host.enter(composition),
-            connect=lambda: lash.host.toolsets.connect(composition.catalog.toolsets),
-            get_blob=lash.store.get_blob,
-            queued=queued,
-            now_ms=lash.world.now_ms,
-            limits=lash.host.limits,
-            keep_partial=lash.settings.durability.partial_text == "keep",
-            compact_at=lash.settings.context.compact_at,
-            context_tokens=partial(_context_tokens, session, conversation),
-            services=HookServices(session),
-            trace=trace,
-            payer=request.payer,
-            **self._chosen(policy),
-        )
-
-
-async def _context_tokens(session: Resident, conversation: Conversation) -> int:
-    from lash_framework.session_view import context_tokens
-
-    return await context_tokens(session, conversation)

@@ -11,10 +11,9 @@ from attrs import evolve
 
 from lash_framework.accepted import TurnRequest
 from lash_framework.admission import BUSY_POLL_S
-from lash_framework.held_turn import HeldTurn
 from lash_framework.inputs import input_hash, normalized, stored_images
 from lash_framework.recovery import first_of, recover, recover_quietly
-from lash_framework.turn_plan import CancelGate
+from lash_framework.turn_planning import check_request
 from lash_hookspecs.codec import decode
 from lash_hookspecs.errors import SessionBusy
 from lash_hookspecs.inbox import CancelOutcome, InboxItem, Ingress
@@ -96,8 +95,7 @@ async def enqueue(
     if turn_input != alone:
         ingress = Ingress.NEXT_TURN  # a model, options, a shape of the answer: a running turn has its own
     request = TurnRequest(turn_id=lash.world.token_hex(16), turn_input=turn_input, input_hash=input_hash(turn_input))
-    held = HeldTurn(session, request, CancelGate())
-    held.check()
+    check_request(session, request)
     request = evolve(request, images=await stored_images(lash.store, turn_input))
     item = journalling.item(
         session.id, request, session.policy, session.composition, ingress=ingress, source_key=source_key

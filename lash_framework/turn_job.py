@@ -30,6 +30,7 @@ from lash_framework.inputs import input_hash, normalized, stored_images, user_me
 from lash_framework.stream import Sink
 from lash_framework.turn import TurnRun
 from lash_framework.turn_plan import CancelGate
+from lash_framework.turn_planning import check_request
 from lash_hookspecs.codec import decode
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import (
@@ -156,8 +157,7 @@ class TurnJob:
             from lash_framework.forking import refuse_shared
 
             await refuse_shared(session, self.turn_id, user_message_id(self.turn_id))
-        held = HeldTurn(session, request, self.gate)
-        held.check()
+        check_request(session, request)
         request = evolve(request, images=await self._images())
         item = journalling.item(session.id, request, session.policy, session.composition)
         accepted = self._wait  # who waits for another process is accepted before that

@@ -30,10 +30,13 @@ if TYPE_CHECKING:
     from lash_framework.tracing import TurnTrace
     from lash_framework.turn_services import HookServices
 
-__all__ = ["DEFAULT_MAX_TURNS", "CancelGate", "Scopes", "TurnPlan", "assemble_for"]
+__all__ = ["DEFAULT_MAX_TURNS", "CancelGate", "Queued", "Scopes", "TurnPlan", "assemble_for"]
 
 DEFAULT_MAX_TURNS = 100
 """How many iterations a turn may take if neither session nor mode says: enough for long work, an end for a loop."""
+
+Queued = Callable[[], Awaitable[Sequence[tuple[int, Message]]]]
+"""Looks into the session's inbox: what users said meanwhile, by the item's number."""
 
 
 @frozen(kw_only=True)
@@ -41,13 +44,12 @@ class TurnPlan:
     """All that a turn depends on, decided before it starts.
 
     `images` are the input's, which are in the store already: nothing that crosses the effect boundary holds bytes.
-    `scope` is the turn's, outside of its iterations. `queued` looks into the session's inbox: what users said
-    meanwhile, by the item's number. `tool_edits` are what the application said of the session's `tools` since the last
-    turn. `keep_partial`: the text of a reply that is cut off is kept. `compact_at` is the part of the model's window
-    from which on a conversation is compacted (0: never), `context_tokens` what the last call took of it. `limits` are
-    the host's, for tools of which only so many calls run at once. `services` are what its hooks and tools are given.
-    `connect` asks the toolsets that connect to something. `trace` tells the trace sinks, if there are any.
-    `payer` is there where a turn of another session waits for this one.
+    `scope` is the turn's, outside of its iterations. `tool_edits` are what the application said of the session's
+    `tools` since the last turn. `keep_partial`: the text of a reply that is cut off is kept. `compact_at` is the part
+    of the model's window from which on a conversation is compacted (0: never), `context_tokens` what the last call took
+    of it. `limits` are the host's, for tools of which only so many calls run at once. `services` are what its hooks and
+    tools are given. `connect` asks the toolsets that connect to something. `trace` tells the trace sinks, if there are
+    any. `payer` is there where a turn of another session waits for this one.
     """
 
     session_id: str
@@ -75,7 +77,7 @@ class TurnPlan:
     hosts: Callable[[], Awaitable[Mapping[str, Any]]]
     connect: Callable[[], Awaitable[tuple[ToolSetRecord, ...]]]
     get_blob: Callable[[str], Awaitable[bytes | None]]
-    queued: Callable[[], Awaitable[Sequence[tuple[int, Message]]]]
+    queued: Queued
     now_ms: Callable[[], int]
     limits: CallLimits
     keep_partial: bool

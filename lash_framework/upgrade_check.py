@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from lash_framework.accepted import changed_versions, lacking
 from lash_framework.begun_turn import what_was_accepted
 from lash_framework.envelope_hash import owner_of
-from lash_framework.held_turn import HeldTurn
 from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
 from lash_framework.pending import waiting_in
 from lash_framework.recorded_only import RecordedOnly
 from lash_framework.replaying import DryStore, replay_records, tool_owners
 from lash_framework.resident import Resident
-from lash_framework.turn_plan import CancelGate
+from lash_framework.turn_planning import check_request
 from lash_framework.unfinished import all_items
 from lash_hookspecs.errors import CodecError, ConfigurationError, PluginError, ReplayError, StoreCorrupt
 from lash_hookspecs.inbox import InboxItem, InboxState
@@ -116,7 +115,7 @@ def _check_waiting(lash: Lash, item: InboxItem) -> UpgradeCheck:
     try:
         request, policy = what_was_accepted(lash, item, ())
         head = SessionHead(session_id=item.session_id)
-        HeldTurn(Resident(lash, head, policy, ()), request, CancelGate()).check(policy)
+        check_request(Resident(lash, head, policy, ()), request)
     except (ConfigurationError, PluginError, StoreCorrupt) as error:
         verdict, reason = Verdict.OLD_SET, str(error)
     else:
