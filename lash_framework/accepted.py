@@ -5,16 +5,21 @@ Image bytes are in the store by then; extensions and plugin inputs are told by t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field
 
 from lash_framework.composition import Composition
+from lash_framework.cut_calls import is_cut
 from lash_framework.modes import load_extension, store_extension
 from lash_hookspecs.codec import decode, encode, structure, unstructure
-from lash_hookspecs.errors import CodecError, ConfigurationError, StoreCorrupt
+from lash_hookspecs.effect_commands import RuntimeEffectKind
+from lash_hookspecs.effect_outcomes import TurnStartOutcome
+from lash_hookspecs.errors import CodecError, ConfigurationError, ReplayError, StoreCorrupt
 from lash_hookspecs.inbox import InboxItem
+from lash_hookspecs.journal_rows import JournalRow, JournalStatus
+from lash_hookspecs.llm import JsonSchemaOutput
 from lash_hookspecs.messages import AttachmentRef
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.values import frozen
@@ -33,6 +38,7 @@ __all__ = [
     "changed_versions",
     "lacking",
     "restored",
+    "what_was_accepted",
 ]
 
 
@@ -158,6 +164,32 @@ def restored(item: InboxItem, composition_of: Any) -> tuple[TurnRequest, Accepte
         images=accepted.images,
     )
     return request, accepted
+
+
+def what_was_accepted(
+    item: InboxItem, rows: Sequence[JournalRow], composition_of: Callable[[str], Composition]
+) -> tuple[TurnRequest, SessionPolicy]:
+    """The request as it was accepted, and the policy that the turn began with, if its `rows` say so, or will.
+
+    Raises what `restored` does, and `ReplayError` for a first row that can't be read.
+    """
+    request, accepted = restored(item, composition_of)
+    output = request.turn_input.output
+    if isinstance(output, JsonSchemaOutput):
+        from lash_framework.structured import OutputWish
+
+        request = evolve(request, wish=OutputWish(None, output))
+    first = next((row for row in rows if not is_cut(row)), None)
+    if first is None or first.kind != RuntimeEffectKind.TURN_START or first.status is not JournalStatus.DONE:
+        return request, accepted.policy
+    try:
+        begun_with = decode(TurnStartOutcome, first.body)
+    except CodecError as error:
+        text = f"the first record of turn `{item.turn_id}` can't be read: {error}"
+        raise ReplayError("runtime_effect_corrupt", text) from error
+    if request.turn_input.context.model is None:
+        return request, begun_with.policy
+    return request, evolve(begun_with.policy, model=accepted.policy.model)  # the turn's own model isn't the session's
 
 
 def accepted_with(item: InboxItem) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lash_framework.admission import Journalling
-from lash_framework.begun_turn import run_begun
+from lash_framework.begun_turn import BegunTurn
 from lash_framework.journal import JournalController
 from lash_framework.turn import TurnRun
 from lash_framework.turn_job import watched
@@ -86,7 +86,7 @@ async def recover(
                     break
                 shown = sink if begun.item.turn_id == until else None
                 stop = gate.attach(begun.item)
-                run, turn = await run_begun(session, journalling, begun, None, stop, force=force, sink=shown)
+                run, turn = await BegunTurn(session, journalling, begun, None, stop).run(force=force, sink=shown)
         ended.append(await _recovered(run, turn))  # who watches commits may run turns, so others may go on
         if turn.turn_id == until:
             break
@@ -116,7 +116,7 @@ async def abandon(session: Resident, turn_id: str) -> RecoveredTurn:
                 await journalling.let_go(begun.lease)
             raise UnknownName("turn", turn_id, hint=f"session `{session.id}` went on meanwhile")
         with session.running():
-            run, turn = await run_begun(session, journalling, begun, None, CancelGate(), abandon=True)
+            run, turn = await BegunTurn(session, journalling, begun, None, CancelGate(), abandon=True).run()
     return await _recovered(run, turn)
 
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from lash_framework.accepted import AcceptedTurn, changed_versions, lacking
+from lash_framework.accepted import AcceptedTurn, changed_versions, lacking, what_was_accepted
 from lash_framework.admission import DurableStore
-from lash_framework.begun_turn import what_was_accepted
 from lash_framework.held_turn import HeldTurn
 from lash_framework.recorded_only import RecordedOnly, recorded_stop
 from lash_framework.resident import Resident
@@ -122,7 +121,7 @@ async def replay_records(
     dry.store, dry.tracer = store, None  # what is replayed doesn't happen
     loaded = await store.load_session(item.session_id, later=True)
     head = loaded.head if loaded is not None else SessionHead(session_id=item.session_id)
-    request, policy = what_was_accepted(lash, item, rows)
+    request, policy = what_was_accepted(item, rows, lash.host.composition)
     session = Resident(dry, head, policy, ())
     stop, gate = recorded_stop(rows), CancelGate()
     if cancelled or (stop is not None and stop.reason is StopReason.CANCELLED):

@@ -22,7 +22,7 @@ from lash_framework.accepted import TurnRequest, accepted_bytes
 from lash_framework.admission import BUSY_POLL_S, Journalling, busy
 from lash_framework.arguments import TURN_WITH, budget_of, check_arguments
 from lash_framework.assembly import with_observers_issues
-from lash_framework.begun_turn import run_begun
+from lash_framework.begun_turn import BegunTurn
 from lash_framework.effect_hosts import GuardedHost, TracedController
 from lash_framework.held_turn import HeldTurn
 from lash_framework.hooks import HookIssue, observe
@@ -174,14 +174,14 @@ class TurnJob:
                     break
                 with self._before_the_turn():
                     # Whatever was begun or accepted before comes first.
-                    earlier = partial(run_begun, session, journalling, begun, None, CancelGate())
-                    await watched(*await self._paid(begun.item.turn_id or "", earlier))
+                    earlier = BegunTurn(session, journalling, begun, None, CancelGate())
+                    await watched(*await self._paid(begun.item.turn_id or "", earlier.run))
         except (TurnCancelled, TurnSuspended, TurnBlocked):
             if accepted:
                 await journalling.take_back(session.id, self.turn_id)
             raise
-        own = partial(run_begun, session, journalling, begun, request, self.gate, deadline=self._deadline, sink=sink)
-        return await self._paid(self.turn_id, own)
+        own = BegunTurn(session, journalling, begun, request, self.gate)
+        return await self._paid(self.turn_id, partial(own.run, deadline=self._deadline, sink=sink))
 
     # ---- without one ------------------------------------------------------------------------------------------------
 

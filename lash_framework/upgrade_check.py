@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from lash_framework.accepted import changed_versions, lacking
-from lash_framework.begun_turn import what_was_accepted
+from lash_framework.accepted import changed_versions, lacking, what_was_accepted
 from lash_framework.envelope_hash import owner_of
 from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
 from lash_framework.pending import waiting_in
@@ -113,7 +112,7 @@ def _check_waiting(lash: Lash, item: InboxItem) -> UpgradeCheck:
     """What would become of a turn that is accepted and not begun: whether all that it needs is here."""
     verdict, reason, versions = Verdict.SAFE, "", changed_versions(item, lash.host.composition)
     try:
-        request, policy = what_was_accepted(lash, item, ())
+        request, policy = what_was_accepted(item, (), lash.host.composition)
         head = SessionHead(session_id=item.session_id)
         check_request(Resident(lash, head, policy, ()), request)
     except (ConfigurationError, PluginError, StoreCorrupt) as error:

@@ -15,7 +15,7 @@ from attrs import define, evolve, field
 from crash_kit import Guidance
 
 from lash_framework import Lash
-from lash_framework.begun_turn import what_was_accepted
+from lash_framework.accepted import what_was_accepted
 from lash_framework.cut_calls import cut_row
 from lash_framework.recovery import RecoveryGate
 from lash_framework.running import RunningTurn
@@ -730,7 +730,7 @@ async def test_the_policy_is_found_behind_the_row_of_a_model_call_that_was_cut(t
         begun_with = decode(TurnStartOutcome, rows[0].body)
         other = evolve(begun_with, policy=evolve(begun_with.policy, max_turns=7))
         rows = [cut_row(0), evolve(rows[0], body=encode(other))]
-        _, policy = what_was_accepted(lash, item, rows)
+        _, policy = what_was_accepted(item, rows, lash.host.composition)
         assert policy.max_turns == 7
 
 
