@@ -133,7 +133,6 @@ class HeldTurn:
             policy=policy,
             components=components,
             kept=kept,
-            input_hash=self._request.input_hash,
             explained=self._explained(run, policy),
             budget=lash.budget,
             settles=settle(run),

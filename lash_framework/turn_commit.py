@@ -8,7 +8,7 @@ from attrs import evolve
 
 from lash_framework.compacting import new_frame
 from lash_framework.conversation import Conversation, History
-from lash_framework.new_nodes import new_nodes
+from lash_framework.new_nodes import Frame, new_nodes
 from lash_framework.turn import TurnRun
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.compaction import Compacted
@@ -26,6 +26,7 @@ from lash_hookspecs.stores import (
     ComponentChanged,
     ComponentEntry,
     NodeKind,
+    NodeRecord,
     OperationId,
     RuntimeCommit,
     SessionHead,
@@ -46,12 +47,11 @@ def prepare_commit(
     *,
     policy: SessionPolicy,
     components: Mapping[str, ComponentEntry],
-    kept: Sequence[str] = (),
-    input_hash: str,
+    kept: Sequence[str],
     explained: tuple[bytes, str],
     budget: CommitBudget,
-    settles: Settlement | None = None,
-    creates: tuple[NewSession, ...] = (),
+    settles: Settlement | None,
+    creates: tuple[NewSession, ...],
 ) -> tuple[AssembledTurn, RuntimeCommit]:
     """The turn with its place in the session, and the one commit that stores all of it.
 
@@ -59,36 +59,16 @@ def prepare_commit(
     and `components` are what its plugins remember, `kept` the attachments in that. `creates` are the sessions that it
     makes.
     """
-    plan = run.plan
-    before = plan.conversation
-    operation = OperationId("turn", plan.turn_id)
-    now_ms = run.finished_at_ms
+    plan, before = run.plan, run.plan.conversation
+    operation, now_ms, said = OperationId("turn", plan.turn_id), run.finished_at_ms, run.new_messages
     history, compaction = run.window.history, run.window.compaction
     frame = None if compaction is None else new_frame(plan.turn_id, compaction, history)
-    nodes = new_nodes(
-        before.head, operation, run.new_messages, run.machine.events[len(history.events) :], now_ms, frame
-    )
-    usage = _usage(plan.policy.model, turn)
+    nodes = new_nodes(before.head, operation, said, run.machine.events[len(history.events) :], now_ms, frame)
     record, record_id = explained
-    turn = evolve(
-        turn,
-        state=SessionStateEnvelope(
-            session_id=plan.session_id,
-            turn_index=before.head.turn_index + 1,
-            head_revision=before.head.head_revision + 1,
-            leaf_node_id=nodes[-1].node_id if nodes else before.head.leaf_node_id,
-            token_usage=SessionUsageReport(before.usage).total + turn.usage,
-        ),
-        explain_ref=record_id,
-        compaction=None if frame is None else decode(Compacted, frame.body),
-        context_tokens=run.assembler.last_usage.total if any(map(plan.composition.hooks.get, _SIZED)) else 0,
-        prefix_changes=run.window.changes(run.machine.turn_messages),
-        started_at_ms=run.started_at_ms,
-        finished_at_ms=now_ms,
-    )
+    turn = _placed(run, turn, nodes, frame, record_id)
     known = record_id == before.explain_ref
-    said = (*(frame.messages if frame is not None else ()), *run.new_messages)
-    images = [part.attachment.id for message in said for part in message.parts if part.attachment]
+    stored = said if frame is None else (*frame.messages, *said)
+    images = [part.attachment.id for message in stored for part in message.parts if part.attachment]
     commit = RuntimeCommit(
         session_id=plan.session_id,
         operation=operation,
@@ -97,18 +77,41 @@ def prepare_commit(
         config=before.head.config if policy is before.policy else encode(policy),
         nodes=nodes,
         components=components,
-        usage=usage,
+        usage=_usage(plan.policy.model, turn),
         # The same record again is adopted by name: bytes that are there needn't travel.
         blobs=() if known else (record,),
         adopted_blobs=tuple(dict.fromkeys([*images, *kept, *([record_id] if known else [])])),
         turn_index=turn.state.turn_index,
-        input_hash=input_hash,
+        input_hash=plan.input_hash,
         result=encode(turn),
         budget=budget,
         settles=settles,
         creates=creates,
     )
     return turn, commit
+
+
+def _placed(
+    run: TurnRun, turn: AssembledTurn, nodes: Sequence[NodeRecord], frame: Frame | None, explain_ref: str
+) -> AssembledTurn:
+    """The turn with its place in the session, and with what is known of it at its commit only."""
+    plan, before = run.plan, run.plan.conversation
+    return evolve(
+        turn,
+        state=SessionStateEnvelope(
+            session_id=plan.session_id,
+            turn_index=before.head.turn_index + 1,
+            head_revision=before.head.head_revision + 1,
+            leaf_node_id=nodes[-1].node_id if nodes else before.head.leaf_node_id,
+            token_usage=SessionUsageReport(before.usage).total + turn.usage,
+        ),
+        explain_ref=explain_ref,
+        compaction=None if frame is None else decode(Compacted, frame.body),
+        context_tokens=run.assembler.last_usage.total if any(map(plan.composition.hooks.get, _SIZED)) else 0,
+        prefix_changes=run.window.changes(run.machine.turn_messages),
+        started_at_ms=run.started_at_ms,
+        finished_at_ms=run.finished_at_ms,
+    )
 
 
 def _usage(model: str, turn: AssembledTurn) -> tuple[UsageDelta, ...]:
