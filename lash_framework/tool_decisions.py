@@ -10,7 +10,6 @@ from lash_framework.journal import JournalController
 from lash_framework.journal_errors import JournalRefusal
 from lash_framework.open_calls import OpenCall
 from lash_framework.recorded_only import RecordedOnly
-from lash_framework.result_room import ResultRoom
 from lash_framework.tool_calls import completed
 from lash_framework.tool_hooks import ToolHooks
 from lash_framework.tool_questions import answers_to
@@ -20,7 +19,7 @@ from lash_hookspecs.tools import ToolCallOutput
 __all__ = ["decide", "heed", "require_tools"]
 
 
-async def decide(hooks: ToolHooks, room: ResultRoom, call: OpenCall) -> None:
+async def decide(hooks: ToolHooks, call: OpenCall) -> None:
     """Ask the hooks before the tool. They may change the call's arguments, end it here, or have questions."""
     found = await hooks.before(call.asked, call.place, call.callers)
     call.found = found.interventions
@@ -32,10 +31,10 @@ async def decide(hooks: ToolHooks, room: ResultRoom, call: OpenCall) -> None:
         if found.questions:
             call.unasked = found.output
         else:
-            _end(hooks, room, call, found.output)
+            _end(hooks, call, found.output)
 
 
-async def heed(plan: TurnPlan, hooks: ToolHooks, room: ResultRoom, call: OpenCall) -> None:
+async def heed(plan: TurnPlan, hooks: ToolHooks, call: OpenCall) -> None:
     """Take what people answered about the call, if it had questions. Raises `EffectsSuspended` while they haven't."""
     if not call.questions:
         return
@@ -48,7 +47,7 @@ async def heed(plan: TurnPlan, hooks: ToolHooks, room: ResultRoom, call: OpenCal
     call.hooks.append(found.hooks)
     output = found.output or call.unasked
     if output is not None:
-        _end(hooks, room, call, output)
+        _end(hooks, call, output)
 
 
 def require_tools(plan: TurnPlan, batch: Sequence[OpenCall]) -> None:
@@ -76,9 +75,9 @@ def _is_gone(plan: TurnPlan, call: OpenCall) -> bool:
     return call.asked.tool_name not in plan.tools.catalog.tools and not journal.has_row(call.place.key)
 
 
-def _end(hooks: ToolHooks, room: ResultRoom, call: OpenCall, output: ToolCallOutput) -> None:
+def _end(hooks: ToolHooks, call: OpenCall, output: ToolCallOutput) -> None:
     """The call isn't made: this is what it comes to."""
     call.raw = evolve(completed(call.asked, output), interventions=call.found)
-    room.take(call.place.key, call.raw)
+    hooks.room.take(call.place.key, call.raw)
     if not hooks.looks:
         call.result = call.raw
