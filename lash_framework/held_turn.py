@@ -79,15 +79,14 @@ class HeldTurn:
         before = states.mark()
         trace: TurnTrace | None = None
         try:
-            if tracer is not None:
+            if tracer is None:
+                stream = ActivityStream(request.turn_id, sink, session.feed)
+            else:
                 from lash_framework.tracing import TracedStream, TurnTrace
 
                 trace = TurnTrace(tracer, controller)
-            plan = plan_turn(session, request, policy, conversation, states, controller, queued=queued, trace=trace)
-            if trace is None:
-                stream = ActivityStream(request.turn_id, sink, session.feed)
-            else:
                 stream = TracedStream(trace, request.turn_id, sink, session.feed)
+            plan = plan_turn(session, request, policy, conversation, states, controller, queued=queued, trace=trace)
             run = TurnRun(plan, stream, self._gate)
             if trace is not None:
                 trace.started()
