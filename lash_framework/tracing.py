@@ -216,7 +216,9 @@ class TurnTrace:
         self.tell(TraceTurnStarted(mode_id=composition.mode.mode_id, model=model, composition=composition.key))
 
     def ended(self, end: TurnEnd, turn: AssembledTurn | None = None, error: BaseException | None = None) -> None:
-        """The run is over."""
+        """The run is over; of one that didn't begin nothing is told."""
+        if self._plan is None:
+            return
         event = TraceTurnEnded(
             end=end,
             duration_ms=max(self._tracer.now_ms() - self._began, 0),

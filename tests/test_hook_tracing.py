@@ -36,6 +36,7 @@ from lash_hookspecs import (
     TraceToolCall,
     TraceTurnEnded,
     TraceTurnStarted,
+    TurnBlocked,
     TurnEnd,
     decode,
     encode,
@@ -218,6 +219,25 @@ async def test_all_that_differs_from_a_record_is_told_in_the_trace_only(tmp_path
     assert all(re.fullmatch(r".+ was (\w+), is (?!\1)\w+", each) for each in ended.difference), ended.difference
     assert not [each for each in ended.difference if each in ended.error]
     assert "sesame" not in f"{ended}"
+
+
+async def test_a_turn_that_can_not_be_gone_on_with_says_why_also_with_a_sink(tmp_path: Path) -> None:
+    """Its trace was ended, which had not begun, and the fault in that came in the reason's place: nobody was told."""
+    store, sink = file_store(tmp_path), Sink()
+
+    @tool
+    async def reach() -> str:
+        """Hang."""
+        scope.cancel()
+        return await anyio.sleep_forever()
+
+    with anyio.CancelScope() as scope:
+        async with agent([Reply(tool_calls=[Call("reach", {})])], store=store, tools=[reach]) as lash:
+            await (await lash.session("s")).run("Go", turn_id="t")
+    async with opened(Traces(sink), tools=[reach], store=store) as lash:  # without its provider
+        with pytest.raises(TurnBlocked, match="provider `test`"):
+            await (await lash.session("s", recover=False)).recover()
+    assert [type(each.event) for each in sink.records] == [TraceLoadReport]
 
 
 # ---- what plugins say -----------------------------------------------------------------------------------------------
