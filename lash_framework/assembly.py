@@ -51,12 +51,14 @@ from lash_hookspecs.values import mutable
 
 if TYPE_CHECKING:
     from lash_framework.directives import Sorted
+    from lash_framework.turn_plan import TurnPlan
     from lash_hookspecs.context_views import ContextView
 
 __all__ = [
     "PARTIAL",
     "RECOVERED",
     "TurnAssembler",
+    "assemble_for",
     "classify_output",
     "recover_answer",
     "safe_text",
@@ -267,6 +269,33 @@ class TurnAssembler:
         return tuple(
             TokenLedgerEntry(source=source, model=model, usage=usage) for (source, model), usage in totals.items()
         )
+
+
+def assemble_for(
+    plan: TurnPlan,
+    assembler: TurnAssembler,
+    messages: Sequence[Message],
+    children: Iterable[ChildTokenUsage],
+    *,
+    cancelled: bool,
+) -> AssembledTurn:
+    """The turn as it stands; its place in the session is the one before it, until it is committed."""
+    head = plan.conversation.head
+    for cost in children:
+        assembler.fold(cost)
+    return assembler.assemble(
+        turn_id=plan.turn_id,
+        state=SessionStateEnvelope(
+            session_id=plan.session_id,
+            turn_index=head.turn_index,
+            head_revision=head.head_revision,
+            leaf_node_id=head.leaf_node_id,
+        ),
+        mode_id=plan.composition.mode.mode_id,
+        messages=messages,
+        cancelled=cancelled,
+        durable=plan.controller.durable,
+    )
 
 
 def _issue(event: ErrorEvent) -> TurnIssue:

@@ -16,6 +16,7 @@ from attrs import evolve
 
 from lash_framework.accepted import TurnRequest, bare_request, changed_versions, lacking, what_was_accepted
 from lash_framework.admission import Journalling
+from lash_framework.cancel_gate import CancelGate
 from lash_framework.cut_calls import cut_row, may_be_cut
 from lash_framework.held_turn import HeldTurn
 from lash_framework.journal import JournalController
@@ -24,7 +25,6 @@ from lash_framework.journal_queue import Later
 from lash_framework.queued_inputs import queued_inputs
 from lash_framework.stream import Sink
 from lash_framework.turn import TurnRun
-from lash_framework.turn_plan import CancelGate
 from lash_framework.turn_planning import check_request
 from lash_hookspecs.effect_outcomes import TurnStop
 from lash_hookspecs.errors import (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from lash_framework.accepted import TurnRequest
+from lash_framework.cancel_gate import CancelGate
 from lash_framework.faults import IN_RESULT
 from lash_framework.journal_errors import EffectsSuspended
 from lash_framework.setting_sources import ACCEPTED, attribute, effective_settings
@@ -17,7 +18,7 @@ from lash_framework.state import Mark
 from lash_framework.state_blobs import kept_blobs
 from lash_framework.stream import ActivityStream, Sink
 from lash_framework.turn import TurnRun
-from lash_framework.turn_plan import CancelGate, Queued
+from lash_framework.turn_plan import Queued
 from lash_framework.turn_planning import plan_turn
 from lash_hookspecs.activity import TurnEnd
 from lash_hookspecs.effect_outcomes import HookFailure, TurnStop

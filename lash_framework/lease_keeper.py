@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 
-from lash_framework.turn_plan import CancelGate
+from lash_framework.cancel_gate import CancelGate
 from lash_hookspecs.errors import LeaseLost
 from lash_hookspecs.inbox import Inbox
 from lash_hookspecs.leases import Lease, Leases

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from lash_framework.admission import Journalling
 from lash_framework.begun_turn import BegunTurn
+from lash_framework.cancel_gate import CancelGate
 from lash_framework.journal import JournalController
 from lash_framework.turn import TurnRun
 from lash_framework.turn_job import watched
-from lash_framework.turn_plan import CancelGate
 from lash_hookspecs.errors import LashError, SessionBusy, UnknownName
 from lash_hookspecs.inbox import InboxItem
 from lash_hookspecs.journal import TurnBegun

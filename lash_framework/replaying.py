@@ -13,10 +13,10 @@ from attrs import evolve
 
 from lash_framework.accepted import AcceptedTurn, changed_versions, lacking, what_was_accepted
 from lash_framework.admission import DurableStore
+from lash_framework.cancel_gate import CancelGate
 from lash_framework.held_turn import HeldTurn
 from lash_framework.recorded_only import RecordedOnly, recorded_stop
 from lash_framework.resident import Resident
-from lash_framework.turn_plan import CancelGate
 from lash_framework.unfinished import all_items
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, ConfigurationError, ReplayError, UnknownName

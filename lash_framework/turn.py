@@ -15,7 +15,8 @@ from typing import Any
 import anyio
 from attrs import evolve
 
-from lash_framework.assembly import TurnAssembler
+from lash_framework.assembly import TurnAssembler, assemble_for
+from lash_framework.cancel_gate import CancelGate
 from lash_framework.context_window import ContextWindow
 from lash_framework.directives import Sorted, sort_directives
 from lash_framework.hooks import HookImpl
@@ -29,7 +30,7 @@ from lash_framework.turn_calls import TurnCalls
 from lash_framework.turn_contexts import TurnContexts
 from lash_framework.turn_errors import controller_failed, driver_failed, plugin_failed
 from lash_framework.turn_hooks import NO_HOOKS, TurnHooks
-from lash_framework.turn_plan import CancelGate, Scopes, TurnPlan, assemble_for
+from lash_framework.turn_plan import Scopes, TurnPlan
 from lash_hookspecs.directives import OwnedDirective
 from lash_hookspecs.effect_outcomes import HookFailure, HookRecord, TurnStop
 from lash_hookspecs.effects import RuntimeScope
@@ -395,6 +396,5 @@ class TurnRun:
 
     def assembled(self) -> AssembledTurn:
         """The turn as it stands; its place in the session is the one before it, until it is committed."""
-        costs = self.contexts.directs.count()
-        cancelled = self._gate.requested and not self._gate.sealed  # it won
+        costs, cancelled = self.contexts.directs.count(), self._gate.requested
         return assemble_for(self.plan, self.assembler, self.machine.messages, costs, cancelled=cancelled)

@@ -23,13 +23,13 @@ from lash_framework.admission import BUSY_POLL_S, Journalling, busy
 from lash_framework.arguments import TURN_WITH, budget_of, check_arguments
 from lash_framework.assembly import with_observers_issues
 from lash_framework.begun_turn import BegunTurn
+from lash_framework.cancel_gate import CancelGate
 from lash_framework.effect_hosts import GuardedHost, TracedController
 from lash_framework.held_turn import HeldTurn
 from lash_framework.hooks import HookIssue, observe
 from lash_framework.inputs import input_hash, normalized, stored_images, user_message_id
 from lash_framework.stream import Sink
 from lash_framework.turn import TurnRun
-from lash_framework.turn_plan import CancelGate
 from lash_framework.turn_planning import check_request
 from lash_hookspecs.codec import decode
 from lash_hookspecs.effects import RuntimeScope

@@ -1,15 +1,12 @@
-"""What a turn depends on, decided before it starts, and the gate through which it may be cancelled."""
+"""What a turn depends on, decided before it starts, and the scopes that its effects have."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import anyio
 from attrs import evolve
 
-from lash_framework.assembly import TurnAssembler
 from lash_framework.call_limits import CallLimits
 from lash_framework.composition import Composition
 from lash_framework.conversation import Conversation
@@ -21,16 +18,15 @@ from lash_hookspecs.effects import EffectController, RuntimeScope
 from lash_hookspecs.llm import Provider
 from lash_hookspecs.messages import AttachmentRef, Message, ProviderRoute
 from lash_hookspecs.models import ModelCapability
-from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, SessionStateEnvelope, TurnInput
-from lash_hookspecs.turn_events import ChildTokenUsage
-from lash_hookspecs.values import frozen, mutable
+from lash_hookspecs.sessions import SessionPolicy, TurnInput
+from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
     from lash_framework.budget import Payer
     from lash_framework.tracing import TurnTrace
     from lash_framework.turn_services import HookServices
 
-__all__ = ["DEFAULT_MAX_TURNS", "CancelGate", "Queued", "Scopes", "TurnPlan", "assemble_for"]
+__all__ = ["DEFAULT_MAX_TURNS", "Queued", "Scopes", "TurnPlan"]
 
 DEFAULT_MAX_TURNS = 100
 """How many iterations a turn may take if neither session nor mode says: enough for long work, an end for a loop."""
@@ -101,33 +97,6 @@ class TurnPlan:
             self.states.attach_hosts(await self.hosts())
 
 
-def assemble_for(
-    plan: TurnPlan,
-    assembler: TurnAssembler,
-    messages: Sequence[Message],
-    children: Iterable[ChildTokenUsage],
-    *,
-    cancelled: bool,
-) -> AssembledTurn:
-    """The turn as it stands; its place in the session is the one before it, until it is committed."""
-    head = plan.conversation.head
-    for cost in children:
-        assembler.fold(cost)
-    return assembler.assemble(
-        turn_id=plan.turn_id,
-        state=SessionStateEnvelope(
-            session_id=plan.session_id,
-            turn_index=head.turn_index,
-            head_revision=head.head_revision,
-            leaf_node_id=head.leaf_node_id,
-        ),
-        mode_id=plan.composition.mode.mode_id,
-        messages=messages,
-        cancelled=cancelled,
-        durable=plan.controller.durable,
-    )
-
-
 class Scopes:
     """Where a turn stands: one scope for all effects of an iteration."""
 
@@ -139,52 +108,3 @@ class Scopes:
         if self._last.protocol_iteration != iteration:
             self._last = evolve(self._turn, protocol_iteration=iteration)
         return self._last
-
-
-@mutable(eq=False)
-class CancelGate:
-    """Cancel races completion; exactly one wins, and the first request's reason stays.
-
-    While it is `shut`, a request waits: what is recorded belongs to the turn however it ends.
-    """
-
-    reason: str | None = None
-    sealed: bool = False
-    scope: anyio.CancelScope | None = None
-    shut: bool = False
-    _deadline: float = math.inf
-
-    def request(self, reason: str) -> bool:
-        """Ask for the end. False: the turn completed first."""
-        if self.sealed:
-            return False
-        if self.reason is None:
-            self.reason = reason
-        if self.scope is not None and not self.shut:
-            self.scope.cancel()
-        return True
-
-    def attach(self, scope: anyio.CancelScope, deadline: float) -> None:
-        """The turn runs in this scope, until `deadline` on the event loop's clock."""
-        self.scope, self._deadline = scope, deadline
-        if not self.shut:
-            self.open()
-
-    def detach(self) -> None:
-        """The turn has left its scope: completed, asked to end, or out of time."""
-        self.scope = None
-        if not self.sealed and self.reason is None:
-            self.reason = "deadline"
-
-    def open(self) -> None:
-        """Let requests and the deadline reach the turn."""
-        self.shut = False
-        if self.scope is not None:
-            self.scope.deadline = self._deadline
-            if self.requested:
-                self.scope.cancel()
-
-    @property
-    def requested(self) -> bool:
-        """Whether cancel won, or will."""
-        return self.reason is not None

@@ -14,7 +14,7 @@ from agents import agent, inline_agent, plugin
 from attrs import evolve, frozen
 
 from lash_framework import Lash
-from lash_framework.turn_plan import CancelGate
+from lash_framework.cancel_gate import CancelGate
 from lash_hookspecs import (
     AbortTurn,
     AppendedNodes,
