@@ -11,6 +11,7 @@ from lash_framework.call_limits import CallLimits
 from lash_framework.composition import Composition
 from lash_framework.conversation import Conversation
 from lash_framework.prompt import OwnedLayer, PromptRenderer
+from lash_framework.providers import split_model
 from lash_framework.session_tools import SessionTools
 from lash_framework.state import PluginStates
 from lash_hookspecs.connected_tools import ToolSetRecord
@@ -23,10 +24,11 @@ from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
     from lash_framework.budget import Payer
+    from lash_framework.lash import Lash
     from lash_framework.tracing import TurnTrace
     from lash_framework.turn_services import HookServices
 
-__all__ = ["DEFAULT_MAX_TURNS", "Queued", "Scopes", "TurnPlan"]
+__all__ = ["DEFAULT_MAX_TURNS", "Queued", "Scopes", "TurnPlan", "answering"]
 
 DEFAULT_MAX_TURNS = 100
 """How many iterations a turn may take if neither session nor mode says: enough for long work, an end for a loop."""
@@ -95,6 +97,19 @@ class TurnPlan:
         """
         if self.composition.hooks["lash_lifespan"]:
             self.states.attach_hosts(await self.hosts())
+
+
+def answering(lash: Lash, model: str) -> dict[str, Any]:
+    """A plan's fields about the model that answers, given as `provider:name`. Raises `ConfigurationError`."""
+    provider_id, name = split_model(model, lash.host.providers)
+    capability = lash.providers.capability(provider_id, name)
+    return {
+        "provider_id": provider_id,
+        "model": name,
+        "provider": lash.providers.get(provider_id),
+        "capability": capability,
+        "route": ProviderRoute(provider_id, capability.endpoint, name),
+    }
 
 
 class Scopes:

@@ -12,14 +12,12 @@ from lash_framework.accepted import TurnRequest
 from lash_framework.conversation import Conversation
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.prompt import OwnedLayer
-from lash_framework.providers import split_model
 from lash_framework.session_tools import SessionTools
 from lash_framework.state import PluginStates
-from lash_framework.turn_plan import Queued, TurnPlan
+from lash_framework.turn_plan import Queued, TurnPlan, answering
 from lash_framework.turn_services import HookServices
 from lash_hookspecs.effects import EffectController, RuntimeScope
 from lash_hookspecs.errors import ConfigurationError
-from lash_hookspecs.messages import ProviderRoute
 from lash_hookspecs.sessions import SessionPolicy
 
 if TYPE_CHECKING:
@@ -98,20 +96,13 @@ def plan_turn(
 
 
 def _answering(lash: Lash, request: TurnRequest, policy: SessionPolicy) -> Mapping[str, Any]:
-    """The plan's fields about the model that answers. Raises `ConfigurationError` if it can't."""
+    """The plan's fields about the model, with a policy that has it. Raises `ConfigurationError` if it can't answer."""
     chosen = request.turn_input.context.model or policy.model
-    provider_id, model = split_model(chosen, lash.host.providers)
-    capability = lash.providers.capability(provider_id, model)
-    if request.wish is not None and capability.structured_output is False:
+    fields = answering(lash, chosen)
+    if request.wish is not None and fields["capability"].structured_output is False:
         raise ConfigurationError(f"model `{chosen}` doesn't offer structured output; ask without `output=`")
-    return {
-        "policy": policy if chosen == policy.model else evolve(policy, model=chosen),
-        "provider_id": provider_id,
-        "model": model,
-        "provider": lash.providers.get(provider_id),
-        "capability": capability,
-        "route": ProviderRoute(provider_id, capability.endpoint, model),
-    }
+    fields["policy"] = policy if chosen == policy.model else evolve(policy, model=chosen)
+    return fields
 
 
 def _options(composition: Composition, request: TurnRequest, policy: SessionPolicy) -> Any:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from lash_framework.conversation import Conversation, restore
-from lash_framework.providers import split_model
 from lash_framework.session_tools import tool_state
+from lash_framework.turn_plan import TurnPlan, answering
 from lash_hookspecs.errors import UnknownName
 from lash_hookspecs.handoffs import CreateSession, HandoffSession
-from lash_hookspecs.messages import AttachmentRef, Message, ProviderRoute
+from lash_hookspecs.messages import AttachmentRef, Message
 from lash_hookspecs.services import BlobService, SessionStateService
 from lash_hookspecs.sessions import SessionPolicy, SessionSnapshot, SessionStateEnvelope, SessionUsageReport
 from lash_hookspecs.tool_catalog import ToolState
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from lash_framework.direct_calls import DirectCalls, DirectPlace
     from lash_framework.resident import Resident
     from lash_framework.session import Session
-    from lash_framework.turn_plan import TurnPlan
 
 __all__ = ["HookServices", "snapshot_of"]
 
@@ -83,20 +82,8 @@ class HookServices:
 
     def with_model(self, model: str | None) -> TurnPlan:
         """The turn's plan with another model, `provider:name`, if one is given. Raises `ConfigurationError`."""
-        plan, lash = self._plan, self.session.lash
-        assert plan is not None
-        if model is None:
-            return plan
-        provider_id, name = split_model(model, lash.host.providers)
-        capability = lash.providers.capability(provider_id, name)
-        return evolve(
-            plan,
-            provider_id=provider_id,
-            model=name,
-            provider=lash.providers.get(provider_id),
-            capability=capability,
-            route=ProviderRoute(provider_id, capability.endpoint, name),
-        )
+        assert self._plan is not None
+        return self._plan if model is None else evolve(self._plan, **answering(self.session.lash, model))
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
