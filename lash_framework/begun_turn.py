@@ -116,8 +116,10 @@ class BegunTurn:
         try:
             ended = await self._to_commit(deadline, sink, payer)
         except EffectsSuspended as waiting:
-            await self._save()  # what hooks made of an answer, so that they aren't told of it twice
-            await journalling.park(lease, item.no, InboxState.SUSPENDED)
+            try:
+                await self._save()  # what hooks made of an answer, so that they aren't told of it twice
+            finally:
+                await journalling.park(lease, item.no, InboxState.SUSPENDED)
             id = self._session.id
             raise TurnSuspended(id, item.turn_id or "", waiting.keys, questions=waiting.questions) from None
         except (ReplayError, ConfigurationError, StoreCorrupt) as error:
@@ -136,8 +138,10 @@ class BegunTurn:
                 raise self._blocked(str(error)) from error
             raise
         except BaseException:
-            await self._save()
-            await journalling.let_go(lease)
+            try:
+                await self._save()
+            finally:
+                await journalling.let_go(lease)
             raise
         if self._policy is not None:
             self._session.forget()  # what is stored now says how the next turn runs, but for what was said here
@@ -251,6 +255,7 @@ class BegunTurn:
     # ---- left -------------------------------------------------------------------------------------------------------
 
     async def _save(self) -> None:
+        """Write what is held. A `Task.cancel()` comes out of that write, and the session is let go of all the same."""
         if self._controller is not None:
             await self._controller.save()
 
@@ -260,12 +265,14 @@ class BegunTurn:
         Only attempts that came to nothing, one after the other and for one reason, count. True: it was the last one.
         """
         item, reason = self._item, str(error)
-        await self._save()
         again = item.reason is not None and cause(item.reason) == cause(reason)
         in_vain = again and not (self._controller is not None and self._controller.progressed)
         count = item.fruitless + 1 if in_vain else 1
         state = InboxState.BLOCKED if count >= MAX_ATTEMPTS else InboxState.STUCK
-        await self._journalling.park(self._lease, item.no, state, reason=reason, fruitless=count)
+        try:
+            await self._save()
+        finally:
+            await self._journalling.park(self._lease, item.no, state, reason=reason, fruitless=count)
         return state is InboxState.BLOCKED
 
     async def _given_up(self) -> TurnBlocked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -693,6 +694,37 @@ async def test_a_turn_that_was_suspended_and_resumed_knows_its_usage(tmp_path: P
         (recovered,) = await session.recover()
         assert recovered.turn.usage.total == 30
         assert not recovered.turn.usage.at_least
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio knows no `Task.cancel()`
+async def test_who_is_cancelled_while_a_turn_that_can_not_go_on_is_left_holds_no_session(tmp_path: Path) -> None:
+    """The write of its last records was cut, and with that the turn was never let go of: its lease ran out."""
+
+    @tool
+    async def act() -> str:
+        """Act."""
+        return "done"
+
+    def say(request: LlmRequest) -> Reply:
+        if all(each.role != "assistant" for each in request.messages):
+            return Reply(tool_calls=[Call("act", {})])
+        store.append_journal = cancelled_meanwhile
+        raise ConfigurationError("the key was withdrawn")
+
+    async def cancelled_meanwhile(*args: Any, **options: Any) -> None:
+        store.append_journal = append
+        running.cancel()
+        await append(*args, **options)
+
+    async with agent(say, store=f"sqlite:///{tmp_path / 'lash.db'}", tools=[act]) as lash:
+        store: Any = lash.require_journal("this test").store
+        append = store.append_journal
+        running = asyncio.ensure_future((await lash.session("s")).run("Go.", turn_id="t"))
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert await store.load_lease("s") is None
+        (item,) = await store.list_inbox("s")
+        assert (item.state, item.reason) == (InboxState.STUCK, "the key was withdrawn")
 
 
 @pytest.mark.parametrize("said", ["", "Half an "], ids=["before its first token", "in the middle"])
