@@ -97,7 +97,7 @@ class BegunTurn:
             self._stop = recorded_stop(begun.rows)
         if self._stop is not None and self._stop.reason is StopReason.CANCELLED:
             self._cancelled = self._cancelled or "it was cancelled before"
-        self._only_records = abandon or self._stop is not None or begun.item.cancel_reason is not None
+        self._recorded_only = abandon or self._stop is not None or begun.item.cancel_reason is not None
         if abandon and self._stop is not None:  # it may be the way there that can't be gone
             self._stop, self._keep = None, False
         self._policy: SessionPolicy | None = None  # the turn's, if it isn't the session's
@@ -111,7 +111,7 @@ class BegunTurn:
         Raises `TurnSuspended` and `TurnBlocked`; after anything else that is raised, the turn was interrupted.
         """
         lease, item, journalling = self._lease, self._item, self._journalling
-        if item.fruitless >= MAX_ATTEMPTS and not (force or self._only_records):
+        if item.fruitless >= MAX_ATTEMPTS and not (force or self._recorded_only):
             raise await self._given_up()
         try:
             ended = await self._to_commit(deadline, sink, payer)
@@ -130,9 +130,9 @@ class BegunTurn:
             await self._leave(error)
             raise self._blocked(str(error)) from error
         except (BudgetExceeded, CommitRefused) as error:
-            if self._only_records and self._rows:
+            if self._recorded_only and self._rows:
                 return await self._without_records(error)
-            if self._only_records:
+            if self._recorded_only:
                 await journalling.let_go(lease)
             elif await self._leave(error):
                 raise self._blocked(str(error)) from error
@@ -158,7 +158,7 @@ class BegunTurn:
             gate.request(self._cancelled)
         composition = session.lash.host.composition((self._policy or session.policy).mode_id)
         ends: Callable[[], None] | None = None
-        if self._only_records:
+        if self._recorded_only:
             self._controller = recorded = self._recorded(composition)
             ends = recorded.end
         else:
@@ -190,10 +190,10 @@ class BegunTurn:
             return asked
         try:
             known, self._policy = what_was_accepted(self._item, self._rows, self._session.lash.host.composition)
-            if self._only_records:
+            if self._recorded_only:
                 check_request(self._session, known, self._policy)
         except (ConfigurationError, StoreCorrupt, ReplayError) as error:
-            if not self._only_records:
+            if not self._recorded_only:
                 raise
             self._tell_of_loss(error)
             known = bare_request(self._item)
