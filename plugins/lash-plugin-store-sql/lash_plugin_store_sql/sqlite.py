@@ -196,7 +196,6 @@ class SqliteDriver:
             connection._db.execute("PRAGMA wal_autocheckpoint = 0")
             if self.log is not None:  # whoever uses it syncs that, at a time of their own choice
                 connection._db.execute("PRAGMA synchronous = NORMAL")
-            connection._db.execute("PRAGMA synchronous = NORMAL")
         except BaseException:
             connection.close()
             raise

@@ -172,13 +172,24 @@ async def test_a_write_on_the_spot_is_refused_like_any_other_and_leaves_nothing(
     assert places.seen[-1] == HERE
 
 
-async def test_a_write_on_the_spot_is_as_durable_as_any(path: Path) -> None:
-    store = await SqlStore.open(SqliteDriver(str(path), SqlSettings(max_page_count=5000)), MemoryLocks())
+@pytest.mark.parametrize(
+    ("synchronous", "can_sync", "level"),
+    [("full", True, 1), ("full", False, 2), ("extra", True, 3), ("extra", False, 3), ("normal", True, 1)],
+)
+async def test_a_write_on_the_spot_is_as_durable_as_any(
+    synchronous: str, can_sync: bool, level: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NORMAL (1) only where the log is synced by us, or needn't be."""
+    if not can_sync:
+        monkeypatch.delattr(os, "fdatasync")
+    settings = SqlSettings(max_page_count=5000, synchronous=synchronous)
+    store = await SqlStore.open(SqliteDriver(str(path), settings), MemoryLocks())
+    assert (store._lanes._near._syncer is not None) is (synchronous == "full" and can_sync)  # type: ignore[union-attr]
     await many(store, Scribe("s1"), 1)
     connection = store._lanes._near._opened()  # type: ignore[union-attr]  # it is a file
     assert connection is not None
     found = [connection.row(f"PRAGMA {name}") for name in ("synchronous", "max_page_count", "busy_timeout")]
-    assert found == [(1,), (5000,), (0,)]  # NORMAL: the log is synced by us
+    assert found == [(level,), (5000,), (0,)]
     await store.aclose()
 
 
