@@ -12,6 +12,7 @@ from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import GenerationOptions, LlmRequest, LlmRequestScope, LlmToolSpec
 from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, MessageRun, TextBlock, llm_text
 from lash_hookspecs.models import ModelCapability
+from lash_hookspecs.testing.provider import Caller
 from lash_plugin_provider_openai import OpenAiChatProvider, OpenAiChatSettings
 from lash_plugin_provider_openai.chat_models import chat_capability
 from lash_plugin_provider_openai.details import ReasoningDetails
@@ -253,15 +254,9 @@ async def test_a_gateway_is_told_by_headers_which_conversation_it_is() -> None:
     with ChatServer(*map(text, "abcde")) as server:
         for affinity, scope in (("header", SCOPE), ("off", SCOPE), *(("header", each) for each in odd)):
             settings = OpenAiChatSettings(base_url=server.url, session_affinity=affinity)
-            provider = OpenAiChatProvider(settings)
-            await provider.complete(chat(scope=scope), unheard)
-            await provider.aclose()
+            await Caller(OpenAiChatProvider(settings)).ask(chat(scope=scope))
         named, unnamed, *digests = server.requests
     assert len({each.headers["session_id"] for each in digests}) == 3
     assert {len(each.headers["session_id"]) for each in digests} == {64}
     assert (named.headers["session_id"], named.headers["x-client-request-id"]) == ("s::f", "s::f")
     assert not {"session_id", "x-client-request-id"} & unnamed.headers.keys()
-
-
-async def unheard(events: object) -> None:
-    """Nobody listens."""

@@ -40,6 +40,7 @@ from lash_hookspecs.llm_messages import (
 )
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
 from lash_hookspecs.models import ModelCapability
+from lash_hookspecs.testing.provider import Caller
 from lash_plugin_provider_openai.models import OPENAI_MODELS
 from lash_plugin_provider_openai.responses_decode import ResponsesDecoder
 from lash_plugin_provider_openai.responses_encode import ResponsesEncoder
@@ -387,12 +388,7 @@ def test_cached_and_written_input_is_not_counted_twice() -> None:
 async def test_without_a_key_the_message_says_what_to_type() -> None:
     provider = OPENAI.open(ProviderContext(provider_id="openai", settings=OpenAiSettings()))
     with pytest.raises(ConfigurationError, match=r"export OPENAI_API_KEY=.* provider\.openai\.api_key="):
-        await provider.complete(LlmRequest(model="gpt-5", messages=HELLO), _never)
-    await provider.aclose()
-
-
-async def _never(events: object) -> None:
-    raise AssertionError("nothing should be streamed")
+        await Caller(provider).ask()
 
 
 async def test_the_table_is_of_openai_alone_and_the_user_is_stronger() -> None:

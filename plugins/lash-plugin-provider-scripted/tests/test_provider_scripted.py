@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +36,8 @@ from lash_hookspecs.llm_messages import (
     ToolCallBlock,
     ToolResultBlock,
 )
+from lash_hookspecs.testing.imports import imported_by
+from lash_hookspecs.testing.provider import Caller
 from lash_plugin_provider_scripted import Call, Reply, ScriptedProvider, ScriptedSettings, load_script, plugin
 
 
@@ -113,15 +113,9 @@ async def test_a_script_that_is_used_up_says_so() -> None:
 
 async def test_a_reply_may_be_a_failure_after_text() -> None:
     error = LlmCallError(message="down", code="x")
-    streamed: list[LlmStreamEvent] = []
-
-    async def send(events: Sequence[LlmStreamEvent]) -> None:
-        streamed.extend(events)
-
-    with pytest.raises(LlmCallFailed) as caught:
-        await ScriptedProvider([Reply(text="so far", error=error)]).complete(ASKED, send)
-    assert caught.value.error == error
-    assert streamed == [StreamDelta("so "), StreamDelta("far")]
+    caller = Caller(ScriptedProvider([Reply(text="so far", error=error)]))
+    assert await caller.fail() == error
+    assert caller.events == [StreamDelta("so "), StreamDelta("far")]
 
 
 async def test_a_function_decides_from_the_request() -> None:
@@ -314,9 +308,5 @@ async def test_the_demo_without_its_tools_says_what_to_do() -> None:
 
 
 def test_discovery_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, lash_plugin_provider_scripted.plugin\n"
-        "print([n for n in ('attrs', 'anyio', 'tomllib', 'lash_hookspecs.llm') if n in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    found = imported_by("import lash_plugin_provider_scripted.plugin")
+    assert not {"attrs", "anyio", "tomllib", "lash_hookspecs.llm"} & found
