@@ -24,17 +24,28 @@ from lash_hookspecs.llm import (
 )
 from lash_hookspecs.llm_messages import (
     LlmMessage,
-    LlmRole,
     ReasoningBlock,
-    TextBlock,
     ToolCallBlock,
     ToolResultBlock,
-    llm_text,
 )
 from lash_hookspecs.messages import ProviderReasoningMeta
 from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.testing.imports import imported_by
-from lash_hookspecs.testing.provider import KEY, Caller, Ends, Fails, Fault, Said, Text, Used, asked, check_settings
+from lash_hookspecs.testing.provider import (
+    KEY,
+    Caller,
+    Ends,
+    Fails,
+    Fault,
+    Said,
+    Text,
+    Used,
+    asked,
+    assistant,
+    check_settings,
+    system,
+    user,
+)
 from lash_hookspecs.testing.provider.server import Answer, WireServer, document, raw, status
 from lash_plugin_provider_anthropic import AnthropicProvider, AnthropicSettings, plugin
 
@@ -271,11 +282,7 @@ def test_what_is_cached_for_an_hour_has_its_price_where_the_settings_ask_for_tha
 
 def thinking(signature: str) -> LlmMessage:
     replay = ProviderReasoningMeta(signature=signature)
-    return LlmMessage(LlmRole.ASSISTANT, (ReasoningBlock(text="hm", replay=replay), TextBlock(text="Yes.")))
-
-
-def user(text: str) -> LlmMessage:
-    return llm_text(LlmRole.USER, text)
+    return assistant(ReasoningBlock(text="hm", replay=replay), "Yes.")
 
 
 def not_taken(words: str) -> Answer:
@@ -288,7 +295,7 @@ def signatures(request: Any) -> list[str]:
 
 
 SCOPE = LlmRequestScope(session_id="s", agent_frame_id="f", request_id="r")
-HISTORY = (llm_text(LlmRole.SYSTEM, "Be brief."), user("a"), thinking("one"), user("b"))
+HISTORY = (system("Be brief."), user("a"), thinking("one"), user("b"))
 NEXT = (*HISTORY, thinking("two"), user("c"))
 
 
@@ -355,17 +362,17 @@ async def test_a_model_that_thinks_by_budget_stops_thinking_where_its_thinking_i
 
 
 CALL = (
-    LlmMessage(LlmRole.ASSISTANT, (ToolCallBlock(call_id="c", tool_name="now", input_json="{}"),)),
-    LlmMessage(LlmRole.USER, (ToolResultBlock(call_id="c", tool_name="now", content="noon"),)),
+    assistant(ToolCallBlock(call_id="c", tool_name="now", input_json="{}")),
+    user(ToolResultBlock(call_id="c", tool_name="now", content="noon")),
 )
-NOTE = llm_text(LlmRole.SYSTEM, "It is getting late.")
+NOTE = system("It is getting late.")
 
 
 async def test_such_a_model_thinks_again_only_when_its_calls_are_over() -> None:
     """Each round of tools was refused once more: its calls had no thinking before them, which was switched on again."""
     rounds = [HISTORY, (*HISTORY, *CALL), (*HISTORY, *CALL, *CALL, NOTE)]
-    later = (*rounds[-1], llm_text(LlmRole.ASSISTANT, "It is noon."), user("c"))
-    thought = LlmMessage(LlmRole.ASSISTANT, (*thinking("three").blocks, *CALL[0].blocks))
+    later = (*rounds[-1], assistant("It is noon."), user("c"))
+    thought = assistant(*thinking("three").blocks, *CALL[0].blocks)
     rounds += [later, (*later, thought, CALL[1]), (*later, thought, CALL[1], *CALL)]
     with WireServer(not_taken("Invalid `signature` in `thinking` block"), *[hello()] * len(rounds)) as server:
         caller = calling(server.origin)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import GenerationOptions, LlmRequest, LlmRequestScope, LlmToolSpec
 from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, MessageRun, TextBlock, llm_text
 from lash_hookspecs.models import ModelCapability
-from lash_hookspecs.testing.provider import Caller
+from lash_hookspecs.testing.provider import Caller, refused
 from lash_plugin_provider_openai import OpenAiChatProvider, OpenAiChatSettings
 from lash_plugin_provider_openai.chat_models import chat_capability
 from lash_plugin_provider_openai.details import ReasoningDetails
@@ -105,10 +105,8 @@ def at_openai(request: LlmRequest, **said: ModelCapability) -> dict[str, Any]:
     return decoded | {"receipt": dict(encoder.receipt(request))}
 
 
-def refused(request: LlmRequest, **said: ModelCapability) -> str | None:
-    with pytest.raises(LlmCallFailed) as caught:
-        at_openai(request, **said)
-    return caught.value.error.code
+def refusal(request: LlmRequest, **said: ModelCapability) -> str | None:
+    return refused(lambda: at_openai(request, **said)).code
 
 
 def test_openai_s_table_decides_what_is_sent_to_openai() -> None:
@@ -132,7 +130,7 @@ def test_openai_s_table_decides_what_is_sent_to_openai() -> None:
     ],
 )
 def test_an_effort_that_the_table_knows_isn_t_there_is_refused(model: str, variant: str, code: str) -> None:
-    assert refused(chat(model=model, model_variant=variant)) == code
+    assert refusal(chat(model=model, model_variant=variant)) == code
 
 
 def test_what_the_user_says_of_a_model_is_stronger_than_settings_and_table() -> None:

@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 from openai_responses_wire import event, response
 
-from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import (
     GenerationOptions,
     JsonObjectOutput,
@@ -40,7 +40,7 @@ from lash_hookspecs.llm_messages import (
 )
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
 from lash_hookspecs.models import ModelCapability
-from lash_hookspecs.testing.provider import Caller
+from lash_hookspecs.testing.provider import Caller, refused
 from lash_plugin_provider_openai.models import OPENAI_MODELS
 from lash_plugin_provider_openai.responses_decode import ResponsesDecoder
 from lash_plugin_provider_openai.responses_encode import ResponsesEncoder
@@ -64,10 +64,9 @@ def body(
 
 
 def refusal(capability: ModelCapability = ModelCapability(), **fields: Any) -> str | None:
-    with pytest.raises(LlmCallFailed) as caught:
-        body(capability=capability, **fields)
-    assert caught.value.error.message.startswith("openai: ")
-    return caught.value.error.code
+    error = refused(lambda: body(capability=capability, **fields))
+    assert error.message.startswith("openai: ")
+    return error.code
 
 
 # ---- what is asked --------------------------------------------------------------------------------------------------
@@ -167,9 +166,7 @@ def test_images_and_files_go_inline() -> None:
     ],
 )
 def test_what_a_model_can_not_take_is_refused_before_the_wire(media_type: str, capability: ModelCapability) -> None:
-    with pytest.raises(LlmCallFailed) as caught:
-        asks_with(media_type, capability)
-    assert caught.value.error.code == "unsupported_attachment_capability"
+    assert refused(lambda: asks_with(media_type, capability)).code == "unsupported_attachment_capability"
 
 
 def test_tools_and_choice() -> None:

@@ -29,7 +29,6 @@ from lash_hookspecs.llm import (
     ToolCallOutputPart,
 )
 from lash_hookspecs.llm_messages import (
-    LlmBlock,
     LlmMessage,
     LlmRole,
     TextBlock,
@@ -37,19 +36,10 @@ from lash_hookspecs.llm_messages import (
     ToolResultBlock,
 )
 from lash_hookspecs.testing.imports import imported_by
-from lash_hookspecs.testing.provider import Caller
+from lash_hookspecs.testing.provider import Caller, assistant, user
 from lash_plugin_provider_scripted import Call, Reply, ScriptedProvider, ScriptedSettings, load_script, plugin
 
-
-def user(*blocks: LlmBlock) -> LlmMessage:
-    return LlmMessage(LlmRole.USER, blocks)
-
-
-def said(text: str) -> LlmMessage:
-    return LlmMessage(LlmRole.ASSISTANT, (TextBlock(text=text),))
-
-
-ASKED = LlmRequest(model="demo", messages=(user(TextBlock(text="What time is it?")),))
+ASKED = LlmRequest(model="demo", messages=(user("What time is it?"),))
 TOOLS = tuple(LlmToolSpec(name=name, description="", input_schema={}) for name in ("add", "now", "other"))
 
 
@@ -191,15 +181,15 @@ def test_a_file_holds_replies(script: Path) -> None:
 async def test_a_file_is_followed_by_the_conversation_not_by_a_counter(script: Path) -> None:
     """A process that resumes the conversation gets the reply that the first one would have got."""
     first = evolve(ASKED, model=str(script))
-    second = evolve(first, messages=(*first.messages, said("Let me look."), user(TextBlock(text="and?"))))
+    second = evolve(first, messages=(*first.messages, assistant("Let me look."), user("and?")))
     assert (await ask(registered(), first))[0].full_text == "Let me look."
     assert (await ask(registered(), second))[0].full_text == "It is late."
     assert (await ask(registered(), first))[0].full_text == "Let me look."
-    third = evolve(second, messages=(*second.messages, said("It is late.")))
+    third = evolve(second, messages=(*second.messages, assistant("It is late.")))
     with pytest.raises(LlmCallFailed, match="out of order"):
         await ask(registered(), third)
     with pytest.raises(LlmCallFailed, match="has 3 replies"):
-        await ask(registered(), evolve(third, messages=(*third.messages, said("?"))))
+        await ask(registered(), evolve(third, messages=(*third.messages, assistant("?"))))
 
 
 @pytest.mark.parametrize(
@@ -282,7 +272,7 @@ async def test_the_demo_s_call_ids_are_unique_in_a_conversation() -> None:
     first, _ = await ask(registered(), request)
     over = answered(request, first)
     final, _ = await ask(registered(), over)
-    asked_again = evolve(over, messages=(*over.messages, said(final.full_text), user(TextBlock(text="Again!"))))
+    asked_again = evolve(over, messages=(*over.messages, assistant(final.full_text), user("Again!")))
     second, _ = await ask(registered(), asked_again)
 
     def ids(response: LlmResponse) -> set[str]:
@@ -296,7 +286,7 @@ async def test_a_note_after_the_results_does_not_make_the_demo_start_over() -> N
     request = evolve(ASKED, tools=TOOLS)
     first, _ = await ask(registered(), request)
     over = answered(request, first)
-    noted = evolve(over, messages=(*over.messages, user(TextBlock(text="A plugin's note."))))
+    noted = evolve(over, messages=(*over.messages, user("A plugin's note.")))
     last, _ = await ask(registered(), noted)
     assert last.terminal_reason is LlmTerminalReason.STOP
 

@@ -39,7 +39,7 @@ Two more lines fuzz the decoder, without sockets: `test_fuzz = decoding(wire)` i
 
 For what is the provider's own: a `Caller` asks it once, against a `WireServer`, and `unheard` listens where there are
 more calls; `user`, `assistant`, `system` and `asked` make requests, `PNG` and `LOADED` an image of theirs,
-`any_message` the messages of a property; `refusal` is that of a request that can't be sent; `check_settings` looks at
+`any_message` the messages of a property; `refused` is why a request that can't be sent; `check_settings` looks at
 what its settings say of themselves.
 """
 
@@ -66,7 +66,7 @@ from lash_hookspecs.testing.provider.asking import (
     any_message,
     asked,
     assistant,
-    refusal,
+    refused,
     system,
     user,
 )
@@ -135,7 +135,7 @@ __all__ = [
     "decoding",
     "every_case",
     "provider_cases",
-    "refusal",
+    "refused",
     "soak",
     "system",
     "unheard",

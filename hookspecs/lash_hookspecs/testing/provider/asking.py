@@ -14,7 +14,7 @@ from lash_hookspecs.testing.provider.wire import MODEL
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["LOADED", "NOT_LOADED", "PNG", "any_message", "asked", "assistant", "refusal", "system", "user"]
+__all__ = ["LOADED", "NOT_LOADED", "PNG", "any_message", "asked", "assistant", "refused", "system", "user"]
 
 PNG = AttachmentRef(id="sha256:" + "0" * 64, media_type="image/png", size=3)
 """An image, by reference."""
@@ -59,7 +59,7 @@ def asked(*messages: LlmMessage, **fields: Any) -> LlmRequest:
     return LlmRequest(**{"model": MODEL, "messages": messages or (user("hello"),), **fields})
 
 
-def refusal(encode: Callable[[], object]) -> LlmCallError:
+def refused(encode: Callable[[], object]) -> LlmCallError:
     """Why a request isn't even sent: its own fault, so that it isn't repeated, and nothing has been used."""
     try:
         made = encode()
