@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +20,6 @@ from lash_hookspecs.llm import (
     TokenUsage,
 )
 from lash_hookspecs.llm_messages import LlmMessage, LlmRole, TextBlock, llm_text
-from lash_hookspecs.testing.imports import imported_by
 from lash_hookspecs.testing.provider import (
     KEY,
     MODEL,
@@ -193,14 +191,3 @@ def test_settings_that_say_too_little_or_too_much(settings: type[Any], words: st
     check_settings(Good, **SAID)
     with pytest.raises(AssertionError, match=words):
         check_settings(settings, **SAID)
-
-
-# ---- imports
-
-
-def test_what_code_imports_is_seen_from_outside() -> None:
-    found = imported_by("import wave; print('a word of its own')")
-    assert "wave" in found
-    assert "lash_hookspecs" not in found
-    with pytest.raises(subprocess.CalledProcessError):
-        imported_by("import there_is_no_such_module")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-import pluggy
 from attrs import evolve
 
-from lash_hookspecs import specs
 from lash_hookspecs.modes import Mode
-from lash_hookspecs.testing.imports import imported_by
+from lash_hookspecs.testing.plugins import hooks_of, imported_by
 from lash_plugin_mode_coder import plugin
 from lash_plugin_mode_coder.composed import CODER
 
@@ -18,11 +16,7 @@ FOLDER = Path(__file__).parents[1]
 
 
 def test_its_hooks_are_hooks() -> None:
-    manager = pluggy.PluginManager("lash")
-    manager.add_hookspecs(specs)
-    manager.register(plugin)
-    manager.check_pending()
-    assert {each.name for each in manager.get_hookcallers(plugin) or ()} == {"lash_plugin_info", "lash_modes"}
+    assert hooks_of(plugin) == {"lash_plugin_info", "lash_modes"}
     assert plugin.lash_plugin_info().id == "mode-coder"
     assert plugin.lash_modes() == [CODER]
 

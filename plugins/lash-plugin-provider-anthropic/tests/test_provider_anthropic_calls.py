@@ -30,7 +30,7 @@ from lash_hookspecs.llm_messages import (
 )
 from lash_hookspecs.messages import ProviderReasoningMeta
 from lash_hookspecs.models import ModelCapability
-from lash_hookspecs.testing.imports import imported_by
+from lash_hookspecs.testing.plugins import imported_by
 from lash_hookspecs.testing.provider import (
     KEY,
     Caller,

@@ -26,7 +26,7 @@ from lash_hookspecs.llm import (
     ToolCallOutputPart,
 )
 from lash_hookspecs.models import ModelCapability
-from lash_hookspecs.testing.imports import imported_by
+from lash_hookspecs.testing.plugins import imported_by
 from lash_hookspecs.testing.provider import KEY, Caller, asked, check_settings
 from lash_plugin_provider_google import GoogleProvider, GoogleSettings, plugin
 from lash_plugin_provider_google.endpoint import endpoint_of

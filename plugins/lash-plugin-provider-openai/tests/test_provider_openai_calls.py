@@ -29,7 +29,7 @@ from lash_hookspecs.llm import (
 )
 from lash_hookspecs.llm_messages import ImageBlock, LlmMessage, LlmRole
 from lash_hookspecs.messages import AttachmentRef
-from lash_hookspecs.testing.imports import imported_by
+from lash_hookspecs.testing.plugins import imported_by
 from lash_hookspecs.testing.provider import KEY, Caller, asked, check_settings
 from lash_plugin_provider_openai import OpenAiChatProvider, OpenAiChatSettings, plugin
 from lash_plugin_provider_openai.responses_provider import OpenAiProvider

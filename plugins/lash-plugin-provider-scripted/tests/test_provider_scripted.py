@@ -35,7 +35,7 @@ from lash_hookspecs.llm_messages import (
     ToolCallBlock,
     ToolResultBlock,
 )
-from lash_hookspecs.testing.imports import imported_by
+from lash_hookspecs.testing.plugins import imported_by
 from lash_hookspecs.testing.provider import Caller, assistant, user
 from lash_plugin_provider_scripted import Call, Reply, ScriptedProvider, ScriptedSettings, load_script, plugin
 

@@ -25,7 +25,7 @@ from lash_hookspecs.errors import (
 from lash_hookspecs.llm import TokenUsage
 from lash_hookspecs.plugins import PluginInfo
 from lash_hookspecs.stores import NodesLater, SessionMeta, Store, StoreContext, UsageDelta
-from lash_hookspecs.testing.imports import imported_by
+from lash_hookspecs.testing.plugins import imported_by
 from lash_hookspecs.testing.store import Scribe
 from lash_hookspecs.testing.store.runner import Runner, effect, new_item
 from lash_plugin_store_sql import plugin

@@ -14,7 +14,6 @@ from lash_hookspecs.llm import (
     LlmResponse,
     ProviderFailureKind,
     StreamDelta,
-    TokenUsage,
 )
 from lash_hookspecs.models import ModelCapability
 from lash_provider_kit.recordings import Exchange, cuts, played

@@ -32,7 +32,7 @@ from lash_hookspecs.llm import (
     StreamDelta,
     TokenUsage,
 )
-from lash_hookspecs.testing.imports import imported_by
+from lash_hookspecs.testing.plugins import imported_by
 from lash_provider_kit import growing
 from lash_provider_kit.carriers import few_pieces
 from lash_provider_kit.failures import AttemptFailed, Seen
