@@ -20,8 +20,11 @@ from lash_hookspecs.testing.provider.asking import asked
 
 __all__ = ["KEY", "Caller", "Client", "unheard"]
 
-KEY = "sk-Zq7-secret-0123456789abcdefghijklmnopqrstuvwxyz"
-"""The key of every provider under test; no text may hold it."""
+KEY = "Zq7-secret-0123456789abcdefghijklmnopqrstuvwxyz"
+"""The key of every provider under test; no text may hold it.
+
+It has the shape of no service's keys: who hides what looks like one must hide this because it is the provider's.
+"""
 
 
 async def unheard(events: Sequence[LlmStreamEvent]) -> None:
