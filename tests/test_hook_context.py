@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 import orjson
 import pytest
-from agents import agent, plugin
+from agents import agent, cancelled_when, plugin
 from attrs import evolve, frozen
 from hook_kit import Plugin, Told, asked, failure, file_store, opened, system_prompt
 from machine_kit import PICTURE
-from test_flat_costs import Meter, metered_store
+from meter_kit import Meter, metered_store
 from test_replay import Records
 
 from lash_framework import Lash, lease_keeper
@@ -623,14 +623,7 @@ async def test_a_turn_that_is_cancelled_while_it_compacts_leaves_the_conversatio
 
     async with opened(Slow(), says=Told(small(3))) as lash:
         session = await talk(lash, "first")
-        async with session.turn("second") as running, anyio.create_task_group() as tasks:
-
-            async def cancel() -> None:
-                await began.wait()
-                running.cancel("enough")
-
-            tasks.start_soon(cancel)
-            turn = await running.result()
+        turn = await cancelled_when(began, session.turn("second"), "enough")
         assert [each.text for each in await session.messages()] == ["first", "said 2", "second"]
     assert turn.outcome == Stopped(StopReason.CANCELLED)
     assert turn.token_usage.input == 50  # the call that didn't fit was paid, and its record isn't a part of the turn
