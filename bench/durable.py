@@ -26,7 +26,7 @@ README = HERE / "README.md"
 BETWEEN = re.compile(r"(?<=<!-- durable -->\n).*(?=<!-- end of durable -->)", re.DOTALL)
 SAMPLES, QUICK = 15, 1
 
-JOURNAL, INLINE, RAW = "journal", "inline", "raw"
+JOURNAL, PURE, INLINE, RAW = "journal", "pure", "inline", "raw"
 
 
 class Figure(NamedTuple):
@@ -48,10 +48,10 @@ class Figure(NamedTuple):
         return f"{value:.3g} {self.unit}".strip()
 
 
-def quotient(other: str) -> Callable[[Mapping[str, Any]], float]:
+def quotient(other: str, mine: str = JOURNAL) -> Callable[[Mapping[str, Any]], float]:
     """The median of the quotients of neighbouring samples."""
     return lambda found: median(
-        mine / theirs for mine, theirs in zip(found[JOURNAL]["wall"], found[other]["wall"], strict=True)
+        ours / theirs for ours, theirs in zip(found[mine]["wall"], found[other]["wall"], strict=True)
     )
 
 
@@ -71,8 +71,12 @@ def growth(found: Mapping[str, Any]) -> float:
 
 FIGURES: Mapping[str, Figure] = {
     "effect": Figure("a journalled effect, over inline", 0.7, "ms", per_effect, "tools", (JOURNAL, INLINE)),
-    "rounds": Figure("four tool rounds, to raw", 1.0, "×", quotient(RAW), "tools", (JOURNAL, RAW)),
-    "parallel": Figure("one round of eight tools, to raw", 1.0, "×", quotient(RAW), "parallel", (JOURNAL, RAW)),
+    "rounds": Figure("four tool rounds, pure, to raw", 1.0, "×", quotient(RAW, PURE), "tools", (PURE, RAW)),
+    "rounds_unsafe": Figure("four tool rounds, unsafe, to raw", 1.0, "×", quotient(RAW), "tools", (JOURNAL, RAW)),
+    "parallel": Figure("a round of eight pure tools, to raw", 1.0, "×", quotient(RAW, PURE), "parallel", (PURE, RAW)),
+    "parallel_unsafe": Figure(
+        "a round of eight unsafe tools, to raw", 1.0, "×", quotient(RAW), "parallel", (JOURNAL, RAW)
+    ),
     "concurrent": Figure(
         "200 sessions at once, time to inline", 1 / 0.6, "×", quotient(INLINE), "one", (JOURNAL, INLINE)
     ),
@@ -147,7 +151,7 @@ class Bench:
                 workers[contender] = Child(script("durable_worker.py", *arguments))
                 stack.callback(workers[contender].close)
                 workers[contender].read()
-                if contender == JOURNAL:
+                if contender == figure.contenders[0]:
                     request.write_bytes(orjson.dumps(self._server.get("/last")["body"]))
                 found[contender] = {"wall": [], "cpu": []}
             for _ in range(self._count):

@@ -55,7 +55,7 @@ class LashSession:
 
 @asynccontextmanager
 async def contender(name: str, url: str, database: str, request: str | None = None) -> AsyncIterator[Any]:
-    """An agent: lash with a journal, lash inline, or what is written by hand."""
+    """An agent: lash with a journal, the same with a tool that says `pure`, lash inline, or what is written by hand."""
     if name == "raw":
         told = loaded(request)
         assert told is not None  # it is told what to send
@@ -67,10 +67,13 @@ async def contender(name: str, url: str, database: str, request: str | None = No
         return
     from lash_framework import Lash
     from lash_framework.settings import load_settings
+    from lash_hookspecs import tool
 
-    sets = [NO_EXAMPLE, f"provider.openai-chat.base_url={url}", f"durability.effects={name}"]
+    effects = "journal" if name == "pure" else name
+    sets = [NO_EXAMPLE, f"provider.openai-chat.base_url={url}", f"durability.effects={effects}"]
     settings = load_settings(env={}, sets=sets)
-    options: dict[str, Any] = {"model": "openai-chat:bench", "tools": [lookup], "instructions": "Answer briefly."}
+    tools = [tool(effect="pure")(lookup) if name == "pure" else lookup]
+    options: dict[str, Any] = {"model": "openai-chat:bench", "tools": tools, "instructions": "Answer briefly."}
     async with Lash.open(f"sqlite:///{database}", settings=settings, **options) as lash:
 
         async def session(name: str) -> LashSession:

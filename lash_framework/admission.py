@@ -109,7 +109,7 @@ class Journalling:
     async def begin(
         self, session_id: str, item: NewInboxItem | None, *, wait: bool = False, synced: bool = True
     ) -> TurnBegun | TurnCommitted:
-        """Accept the item and take what is to run next. Without `synced`, whatever runs waits for the disk itself.
+        """Accept the item and take what is to run next. Without `synced`, the disk is only set to it.
 
         Raises `SessionBusy` if somebody else holds the session (with `wait`: waits for them), and `TurnConflict` for a
         turn id that was used with another input.
@@ -139,6 +139,8 @@ class Journalling:
                 ) from error
             if not isinstance(claim, LeaseBusy):
                 begun: TurnBegun | TurnCommitted = claim
+                if not synced:
+                    await self.store.sync(wait=False)
                 return begun
             if not wait:
                 raise busy(session_id)

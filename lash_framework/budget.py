@@ -51,15 +51,6 @@ _DOCUMENT = 40
 _NO_PRICES = ModelPrices()
 _PICO = 10**12
 _NOTHING = TokenUsage()
-_COUNTS = (
-    "input",
-    "output",
-    "cache_read_input",
-    "cache_write_input",
-    "reasoning_output",
-    "picodollars",
-    "unpriced_at_most",
-)
 _OWN = ""
 """The key of the turn's own call, of which there is one at a time."""
 
@@ -113,7 +104,7 @@ class Payer:
         No less than what was found: the turn may be cut before it is where it had been.
         """
         known = self.found if self.turn is None else self.turn.known
-        most = {each: max(getattr(known, each), getattr(self.found, each)) for each in _COUNTS}
+        most = {each: max(getattr(known, each), getattr(self.found, each)) for each in TokenUsage.COUNTERS}
         return rest(evolve(known, at_least=True, **most), self.before)
 
     @property
@@ -287,7 +278,7 @@ def charged(plan: TurnPlan, result: Any) -> Any:
 
 def rest(usage: TokenUsage, before: TokenUsage) -> TokenUsage:
     """What is to be paid yet of a turn, of which a part was."""
-    return evolve(usage, **{each: max(0, getattr(usage, each) - getattr(before, each)) for each in _COUNTS})
+    return evolve(usage, **{each: max(0, getattr(usage, each) - getattr(before, each)) for each in TokenUsage.COUNTERS})
 
 
 def spent(usage: TokenUsage, children: Iterable[ChildTokenUsage]) -> TokenUsage:

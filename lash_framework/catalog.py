@@ -157,7 +157,7 @@ class _Connected:
         for record in self.records:
             owned = self.toolsets.get(f"{record.plugin_id}/{record.name}")
             if owned is None:
-                continue  # a record of before: the plugin has none of this name any more
+                continue  # the record is older than the plugin, which has none of this name
             if record.reason:
                 _note(absent, f"toolset {record.name}", record.plugin_id, record.reason)
             for manifest in record.tools:
@@ -187,82 +187,107 @@ def _united(
     toolsets: _Connected,
     resolve: Callable[[Catalog, Sequence[ToolSetRecord]], Catalog],
 ) -> Catalog:
-    absent: dict[str, Absent] = {}
-    tools: dict[str, OwnedTool] = {}
-    rows: list[Provenance] = []
-    conflicts: list[str] = []
+    draft = _Draft(plugins, toolsets)
+    draft.offer(found)
+    offered = tuple(each.tool.manifest for each in draft.tools.values())
+    edits: list[Owned[CatalogEdit]] = collect_sync(hooks["lash_tool_catalog"], bind, item=CatalogEdit, catalog=offered)
+    for owned in edits:
+        draft.edit(owned.plugin_id, owned.value)
+    draft.add_search()
+    return draft.catalog(resolve)
 
-    def add(hook: str, owned: Owned[Any]) -> None:
-        plugin, tool = plugins[owned.plugin_id], owned.value
-        name = _checked(owned.plugin_id, hook, tool).name
-        earlier = tools.get(name)
+
+class _Draft:
+    """A catalog while tools are added to it and edited."""
+
+    def __init__(self, plugins: Mapping[str, LoadedPlugin], toolsets: _Connected) -> None:
+        self._plugins = plugins
+        self._toolsets = toolsets
+        self.tools: dict[str, OwnedTool] = {}
+        self._connected: frozenset[str] = frozenset()
+        self._absent: dict[str, Absent] = {}
+        self._hidden: dict[str, str] = {}
+        self._notes: dict[str, list[str]] = {}
+        self._rows: list[Provenance] = []
+        self._conflicts: list[str] = []
+
+    def offer(self, found: Sequence[Owned[Any]]) -> None:
+        """Add what plugins offer, then what their toolsets do."""
+        for owned in found:
+            self._add("lash_tools", owned.plugin_id, owned.value)
+        self._rows += [
+            Provenance("toolset", each.toolset.name, each.plugin_id, "asked as each turn starts")
+            for each in self._toolsets.toolsets.values()
+        ]
+        self._connected = self._toolsets.add_to(self.tools, self._rows, self._absent)
+
+    def _add(self, hook: str, plugin_id: str, tool: Any) -> None:
+        plugin, name = self._plugins[plugin_id], _checked(plugin_id, hook, tool).name
+        detail = "" if hook == "lash_tools" else "catalog edit"
+        earlier = self.tools.get(name)
         if earlier is not None:
-            other = plugins[earlier.plugin_id]
+            other = self._plugins[earlier.plugin_id]
             if takes_over(other, plugin):
                 return
             if not takes_over(plugin, other):
-                conflicts.append(conflict_text(f"tool `{name}`", other, plugin))
+                self._conflicts.append(conflict_text(f"tool `{name}`", other, plugin))
                 return
-            rows.append(Provenance("tool", name, owned.plugin_id, f"instead of the one of `{other.plugin_id}`"))
-        else:
-            rows.append(Provenance("tool", name, owned.plugin_id, "" if hook == "lash_tools" else "catalog edit"))
-        tools[name] = OwnedTool(tool, owned.plugin_id)
+            detail = f"instead of the one of `{other.plugin_id}`"
+        self._rows.append(Provenance("tool", name, plugin_id, detail))
+        self.tools[name] = OwnedTool(tool, plugin_id)
 
-    for owned in found:
-        add("lash_tools", owned)
-    rows += [
-        Provenance("toolset", each.toolset.name, each.plugin_id, "asked as each turn starts")
-        for each in toolsets.toolsets.values()
-    ]
-    connected = toolsets.add_to(tools, rows, absent)
-    offered = tuple(each.tool.manifest for each in tools.values())
-    edits: list[Owned[CatalogEdit]] = collect_sync(hooks["lash_tool_catalog"], bind, item=CatalogEdit, catalog=offered)
-    hidden: dict[str, str] = {}
-    notes: dict[str, list[str]] = {}
-    for plugin_id, edit in edits:
+    def edit(self, plugin_id: str, edit: CatalogEdit) -> None:
+        """Add, hide and annotate what a plugin says."""
         for tool in edit.add:
-            add("lash_tool_catalog", Owned(plugin_id, tool))
+            self._add("lash_tool_catalog", plugin_id, tool)
         for name in edit.hide:
-            hidden.setdefault(name, plugin_id)
-        rows += [Provenance("hide", name, plugin_id) for name in sorted(edit.hide)]
+            self._hidden.setdefault(name, plugin_id)
+        self._rows += [Provenance("hide", name, plugin_id) for name in sorted(edit.hide)]
         for name, text in edit.annotate.items():
-            notes.setdefault(name, []).append(text)
-            rows.append(Provenance("annotate", name, plugin_id, text))
-    deferred = tuple(name for name, each in tools.items() if _activation(each) is ToolActivation.DEFERRED)
-    if deferred and "search_tools" not in tools:
-        from lash_hookspecs.tool_search import search_tools
+            self._notes.setdefault(name, []).append(text)
+            self._rows.append(Provenance("annotate", name, plugin_id, text))
 
-        owner = tools[deferred[0]].plugin_id
-        tools["search_tools"] = OwnedTool(search_tools, owner)
-        rows.append(Provenance("tool", "search_tools", owner, f"finds `{deferred[0]}`, and what else is deferred"))
-    annotated = {name: _annotated(each.tool.manifest, notes.get(name, [])) for name, each in tools.items()}
-    manifests = tuple(
-        each for name, each in annotated.items() if name not in hidden and each.activation is ToolActivation.ALWAYS
-    )
-    catalog = Catalog(
-        tools=tools,
-        annotated=annotated,
-        hidden={name: by for name, by in hidden.items() if name in tools},
-        internal=frozenset(name for name, each in tools.items() if _activation(each) is ToolActivation.INTERNAL),
-        deferred=deferred,
-        guarded=tuple(name for name, each in tools.items() if _is_guarded(each.tool)),
-        manifests=manifests,
-        specs=tuple(map(_spec, manifests)),
-        callable_names=frozenset(each.name for each in manifests),
-        provenance=tuple(rows),
-        conflicts=tuple(conflicts),
-        owners={name: each.plugin_id for name, each in tools.items()},
-        toolsets=tuple(toolsets.toolsets.values()),
-        connected=connected,
-        absent=absent,
-        resolve=resolve,
-    )
-    catalog._specs.update((each.name, each) for each in catalog.specs)
-    return catalog
+    def add_search(self) -> None:
+        """Where a tool is deferred, add the one that finds it."""
+        deferred = self._named(ToolActivation.DEFERRED)
+        if deferred and "search_tools" not in self.tools:
+            from lash_hookspecs.tool_search import search_tools
 
+            owner = self.tools[deferred[0]].plugin_id
+            self.tools["search_tools"] = OwnedTool(search_tools, owner)
+            detail = f"finds `{deferred[0]}`, and what else is deferred"
+            self._rows.append(Provenance("tool", "search_tools", owner, detail))
 
-def _activation(owned: OwnedTool) -> ToolActivation:
-    return owned.tool.manifest.activation
+    def _named(self, activation: ToolActivation) -> tuple[str, ...]:
+        return tuple(name for name, each in self.tools.items() if each.tool.manifest.activation is activation)
+
+    def catalog(self, resolve: Callable[[Catalog, Sequence[ToolSetRecord]], Catalog]) -> Catalog:
+        """What came of it."""
+        tools, hidden = self.tools, self._hidden
+        annotated = {name: _annotated(each.tool.manifest, self._notes.get(name, [])) for name, each in tools.items()}
+        manifests = tuple(
+            each for name, each in annotated.items() if name not in hidden and each.activation is ToolActivation.ALWAYS
+        )
+        made = Catalog(
+            tools=tools,
+            annotated=annotated,
+            hidden={name: by for name, by in hidden.items() if name in tools},
+            internal=frozenset(self._named(ToolActivation.INTERNAL)),
+            deferred=self._named(ToolActivation.DEFERRED),
+            guarded=tuple(name for name, each in tools.items() if _is_guarded(each.tool)),
+            manifests=manifests,
+            specs=tuple(map(_spec, manifests)),
+            callable_names=frozenset(each.name for each in manifests),
+            provenance=tuple(self._rows),
+            conflicts=tuple(self._conflicts),
+            owners={name: each.plugin_id for name, each in tools.items()},
+            toolsets=tuple(self._toolsets.toolsets.values()),
+            connected=self._connected,
+            absent=self._absent,
+            resolve=resolve,
+        )
+        made._specs.update((each.name, each) for each in made.specs)
+        return made
 
 
 def _is_guarded(tool: object) -> bool:

@@ -5,10 +5,7 @@ Building one calls the plugins' composition hooks and nothing else; it knows no 
 
 from __future__ import annotations
 
-import enum
-import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import attrs
@@ -18,7 +15,9 @@ from attrs import field
 from lash_framework.catalog import Catalog, OwnedTool, resolve_catalog
 from lash_framework.hooks import Owned, failure_text
 from lash_framework.implementations import HookImpl, hook_table
-from lash_framework.modes import ResolvedMode, check_extension, driver_options
+from lash_framework.mode_merging import ResolvedMode
+from lash_framework.modes import check_extension, driver_options
+from lash_framework.plain_values import as_plain
 from lash_framework.plugin_options import PluginOptions
 from lash_framework.plugins import LoadedPlugin
 from lash_framework.provenance import Provenance
@@ -29,14 +28,14 @@ from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.contexts import CompositionContext
 from lash_hookspecs.errors import ConfigurationError, PluginConflictError, PluginError, UnknownName, nearest
 from lash_hookspecs.llm import LlmToolSpec
-from lash_hookspecs.modes import Mode
+from lash_hookspecs.modes import Mode, ModeDriver
 from lash_hookspecs.plugins import SessionStateSpec
 from lash_hookspecs.prompts import PromptLayer
 from lash_hookspecs.tools import ToolManifest
 from lash_hookspecs.turn_steps import ProtocolDriver
 from lash_hookspecs.values import frozen
 
-__all__ = ["Composition", "OwnedTool", "as_plain", "compose"]
+__all__ = ["Composition", "OwnedTool", "compose"]
 
 
 @frozen(kw_only=True, eq=False)
@@ -116,17 +115,8 @@ def compose(
         toolsets,
         variants,
     )
-    conflicts = [*_declared_conflicts(plugins), *catalog.conflicts]
-    if conflicts:
-        choose = f"choose: name one in `without` of mode `{mode.mode_id}`, or let one say `PluginInfo(replaces=…)`"
-        raise PluginConflictError([f"mode `{mode.mode_id}`, {each}" for each in conflicts], choose)
-    try:
-        driver = mode.driver.make()
-    except PluginError:
-        raise
-    except Exception as error:
-        text = f"the driver of mode `{mode.mode_id}` can't be made: {failure_text(error)}"
-        raise PluginError(resolved.driver_owner, "lash_modes", text) from error
+    _check_conflicts(mode, plugins, catalog)
+    driver = _made(mode.driver, mode.mode_id, resolved.driver_owner)
     versions = [[each.plugin_id, each.info.version, each.version] for each in plugins.values()]
     return Composition(
         key=stable_hash("lash.composition", [as_plain(mode), versions, as_plain(mine)]),
@@ -152,6 +142,16 @@ def compose(
         tool_owners=catalog.owners,
         provenance=(*resolved.provenance, *plugin_rows, *option_rows, *catalog.provenance),
     )
+
+
+def _made(driver: ModeDriver, mode_id: str, owner: str) -> ProtocolDriver:
+    try:
+        return driver.make()
+    except PluginError:
+        raise
+    except Exception as error:
+        text = f"the driver of mode `{mode_id}` can't be made: {failure_text(error)}"
+        raise PluginError(owner, "lash_modes", text) from error
 
 
 # ---- which plugins --------------------------------------------------------------------------------------------------
@@ -236,6 +236,13 @@ def _rows(plugin_id: str, said: Sequence[SaidByMode]) -> list[Provenance]:
     ]
 
 
+def _check_conflicts(mode: Mode, plugins: Mapping[str, LoadedPlugin], catalog: Catalog) -> None:
+    conflicts = [*_declared_conflicts(plugins), *catalog.conflicts]
+    if conflicts:
+        choose = f"choose: name one in `without` of mode `{mode.mode_id}`, or let one say `PluginInfo(replaces=…)`"
+        raise PluginConflictError([f"mode `{mode.mode_id}`, {each}" for each in conflicts], choose)
+
+
 def _declared_conflicts(plugins: Mapping[str, LoadedPlugin]) -> list[str]:
     pairs = {
         tuple(sorted((plugin_id, other)))
@@ -244,40 +251,3 @@ def _declared_conflicts(plugins: Mapping[str, LoadedPlugin]) -> list[str]:
         if other in plugins and other != plugin_id
     }
     return [conflict_text("they can't be on together", plugins[one], plugins[other]) for one, other in sorted(pairs)]
-
-
-# ---- the key --------------------------------------------------------------------------------------------------------
-
-
-# What the values of these modules' classes say of themselves is all that there is to them.
-_TELLING = frozenset({"datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid"})
-
-
-def as_plain(value: Any) -> Any:
-    """Any option or mode as data that hashes alike in every process: code by its name, the rest by what it holds.
-
-    What is neither is only known by its class, since its own text may tell where it lies in memory.
-    """
-    if isinstance(value, enum.Enum):
-        return as_plain(value.value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(as_plain(key)): as_plain(each) for key, each in value.items()}
-    if isinstance(value, (set, frozenset)):
-        return sorted((as_plain(each) for each in value), key=repr)
-    if isinstance(value, (bytes, bytearray, complex)):
-        return str(value)
-    if isinstance(value, Sequence):
-        return [as_plain(each) for each in value]
-    if isinstance(value, partial):
-        return ["partial", as_plain(value.func), as_plain(value.args), as_plain(value.keywords)]
-    cls = value if hasattr(value, "__qualname__") else type(value)
-    name = f"{getattr(cls, '__module__', None)}.{cls.__qualname__}"
-    if cls is value:
-        return name
-    if attrs.has(cls):
-        return [name, {each.name: as_plain(getattr(value, each.name)) for each in attrs.fields(cls)}]
-    return [name, str(value)] if str(cls.__module__).partition(".")[0] in _TELLING else name

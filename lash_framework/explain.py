@@ -239,34 +239,7 @@ def explain_record(
     tools: Sequence[ToolManifest],
     withheld: Sequence[tuple[str, str]] = (),
 ) -> bytes:
-    """The record of a turn, encoded. `withheld` are the tools that the model wasn't told of, with the reasons.
-
-    Of tools that are known by a connection it says what they were: they change without their plugin's version.
-    """
-    pieces = [
-        ExplainedPrompt(
-            plugin_ids=piece.owners,
-            section=piece.section,
-            slot=piece.slot.value if piece.slot else None,
-            title=piece.title,
-            text=prompt.text[piece.start : piece.end],
-        )
-        for piece in prompt.pieces
-    ]
-    pieces += [
-        ExplainedPrompt(
-            plugin_ids=(each.owner,),
-            slot=each.slot.value,
-            title=each.title,
-            dropped=each.reason.value,
-            because=each.because,
-        )
-        for each in prompt.dropped
-    ]
-    details: dict[str, list[str]] = {}
-    for row in catalog.provenance:
-        if row.kind in ("annotate", "hide"):
-            details.setdefault(row.name, []).append(f"{row.kind} by {row.plugin_id}")
+    """The record of a turn, encoded. `withheld` are the tools that the model wasn't told of, with the reasons."""
     record = ExplainRecord(
         mode_id=composition.mode.mode_id,
         model=model,
@@ -275,16 +248,8 @@ def explain_record(
             ExplainedPlugin(plugin_id=each.plugin_id, version=each.info.version, distribution=each.distribution)
             for each in composition.plugins
         ),
-        prompt=tuple(pieces),
-        tools=tuple(
-            ExplainedTool(
-                name=each.name,
-                plugin_id=catalog.owners[each.name],
-                detail=", ".join(details.get(each.name, ())),
-                sha256=_sha256(catalog, each.name),
-            )
-            for each in tools
-        ),
+        prompt=(*_said(prompt), *_dropped(prompt)),
+        tools=tuple(_explained_tools(catalog, tools)),
         settings=tuple(ExplainedSetting(key=key, value=value, source=source) for key, value, source in settings),
         template_owner=prompt.template_owner,
         withheld=tuple(
@@ -292,6 +257,43 @@ def explain_record(
         ),
     )
     return encode(record)
+
+
+def _said(prompt: RenderedPrompt) -> Iterator[ExplainedPrompt]:
+    for piece in prompt.pieces:
+        yield ExplainedPrompt(
+            plugin_ids=piece.owners,
+            section=piece.section,
+            slot=piece.slot.value if piece.slot else None,
+            title=piece.title,
+            text=prompt.text[piece.start : piece.end],
+        )
+
+
+def _dropped(prompt: RenderedPrompt) -> Iterator[ExplainedPrompt]:
+    for each in prompt.dropped:
+        yield ExplainedPrompt(
+            plugin_ids=(each.owner,),
+            slot=each.slot.value,
+            title=each.title,
+            dropped=each.reason.value,
+            because=each.because,
+        )
+
+
+def _explained_tools(catalog: Catalog, tools: Sequence[ToolManifest]) -> Iterator[ExplainedTool]:
+    """Of tools that are known by a connection also what they were: they change without their plugin's version."""
+    details: dict[str, list[str]] = {}
+    for row in catalog.provenance:
+        if row.kind in ("annotate", "hide"):
+            details.setdefault(row.name, []).append(f"{row.kind} by {row.plugin_id}")
+    for each in tools:
+        yield ExplainedTool(
+            name=each.name,
+            plugin_id=catalog.owners[each.name],
+            detail=", ".join(details.get(each.name, ())),
+            sha256=_sha256(catalog, each.name),
+        )
 
 
 def _owner(catalog: Catalog, name: str) -> str:

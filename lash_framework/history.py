@@ -15,7 +15,6 @@ from lash_framework.machine.plain import render_body, render_texts
 from lash_framework.machine.sequence import Entry
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.errors import CodecError, StoreCorrupt
-from lash_hookspecs.llm_messages import encoded_run
 from lash_hookspecs.messages import Message, MessageRole, text_message
 from lash_hookspecs.sessions import SessionPolicy, TokenLedgerEntry
 from lash_hookspecs.stores import (
@@ -122,10 +121,6 @@ def restore(loaded: LoadedSession) -> Conversation:
     )
 
 
-_AT_ONCE = 64
-"""How many messages are parsed together: what that takes is let go of before the garbage collector looks at it."""
-
-
 def _read_path(head: SessionHead, path: NodePath) -> History:
     return read_history(head, NodeBodies(path.kinds, path.bodies), lambda: path)
 
@@ -161,15 +156,8 @@ def read_history(head: SessionHead, nodes: NodeBodies, path: Callable[[], NodePa
         places = [at for at, kind in enumerate(nodes.kinds) if kind is is_message]
         bodies = [nodes.bodies[at] for at in places]
         events = [read(ProtocolEvent, at) for at, kind in enumerate(nodes.kinds) if kind is is_event]
-    encoded: list[bytes] = []
+    ids, told = render_texts(bodies)
     entries: list[Entry] = []
-    ids: list[str] = []
-    for start in range(0, len(bodies), _AT_ONCE):
-        texts = render_texts(bodies[start : start + _AT_ONCE])
-        if texts is None:
-            break
-        ids += texts[0]
-        encoded.append(texts[1])
     render, name, add = render_body, ids.append, entries.append  # at hand for thousands
     for place, body in zip(places[len(ids) :], bodies[len(ids) :], strict=True):
         found = render(body)
@@ -180,7 +168,6 @@ def read_history(head: SessionHead, nodes: NodeBodies, path: Callable[[], NodePa
             message = read(Message, place)
             name(message.id)
             add(message)
-    told = encoded_run(b",".join(encoded), len(ids) - len(entries)) if encoded else None
     # What was rendered is sound, so of the nodes only the bodies are kept.
     return History(MessageSequence.restored(told, entries, ids, lambda at: decode(Message, bodies[at])), tuple(events))
 

@@ -17,7 +17,8 @@ from lash_framework.hooks import Owned, collect_sync
 from lash_framework.implementations import HookImpl, hook_impls
 from lash_framework.lifespans import CLOSE_LIMIT_S, Held, Lifespans, Make
 from lash_framework.lock import PluginLock, hooks_by_plugin
-from lash_framework.modes import ModeTable, extend, merge
+from lash_framework.mode_merging import extend, merge
+from lash_framework.modes import ModeTable
 from lash_framework.plugin_options import PluginOptions
 from lash_framework.plugins import LoadFailure, LoadReport, failure_of, load_plugins
 from lash_framework.registrations import drop, register

@@ -252,7 +252,7 @@ class JournalController:
         if repeats - {ToolEffect.PURE}:
             await self._records.write()
         elif repeats:
-            await self._records.write_external()
+            await self._records.post_external(sync=effects[0][0].command.kind is not _K.TOOL_CALL)
 
     async def _go_live(self) -> None:
         """From here on it costs: a cancel that waited for that gets its chance."""

@@ -1,14 +1,15 @@
 """The queue of a journal's records: one write is on its way at a time, and who comes meanwhile joins the next.
 
-A record can be written and not yet synced: then it survives this process, and the disk is at it while the turn goes on
-with what touches nothing outside. Whatever does waits for the disk.
+A record can be written and not yet synced: then it survives this process, and a loss of power takes it. Whatever the
+outside remembers waits for the disk. A model call doesn't, for which the disk is only set to it: power that fails while
+it is at it takes no more than if it had failed just before. Nor do pure tools, whose outcomes are to be synced anyway.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import anyio
 
@@ -27,7 +28,15 @@ class Later(NamedTuple):
     """Writes that needn't be synced when `append` returns, but are once `sync`, or another write, has returned."""
 
     append: Append
-    sync: Callable[[], Awaitable[None]]
+    sync: Sync
+
+
+class Sync(Protocol):
+    """Waits for the disk; without `wait`, only sets it to its work. Raises the store's errors."""
+
+    def __call__(self, *, wait: bool = True) -> Awaitable[None]:
+        """What was written by now, that is."""
+        ...
 
 
 Record = Callable[[], JournalRow]
@@ -49,6 +58,7 @@ class JournalQueue:
         self._added = 0
         self._written = 0
         self._synced = 0 if later is None else -1  # the turn's beginning needn't be yet, either
+        self._set_to = 0
         self._external = 0
         self._silences: list[str] | None = None
         self._is_writing = False
@@ -109,6 +119,17 @@ class JournalQueue:
         """Have every external outcome durable that was added so far."""
         await self._up_to(self._external)
 
+    async def post_external(self, *, sync: bool) -> None:
+        """Have every external outcome written that was added so far, and the turn's beginning durable.
+
+        With `sync` the disk is set to what isn't.
+        """
+        if self._later is None or self._synced < 0:
+            return await self._up_to(self._external)
+        await self._up_to(self._external, synced=False)
+        if sync and self._set_to < self._written > self._synced:
+            await self._sync(self._later, wait=False)
+
     async def _up_to(self, wanted: int, *, synced: bool = True) -> None:
         while True:
             if self.failure is not None:
@@ -124,23 +145,32 @@ class JournalQueue:
                 rows, self._held, self._silences = self.held, [], None
                 claims, self._claims = self._claims, []
                 append = self._append if synced or self._later is None else self._later.append
-                await self._once(rows, append(rows, claims), synced=synced)
+                await self._once(rows, partial(append, rows, claims), synced=synced)
 
-    async def _sync(self, later: Later) -> None:
+    async def _sync(self, later: Later, *, wait: bool = True) -> None:
         """Wait for the disk. Who is cancelled meanwhile, and asks again, waits again: nothing is lost with that."""
         written = self._written
         try:
-            await later.sync()
+            await later.sync(wait=wait)
         except Exception as error:
             self.failure = self.failure or error
             raise
-        self._synced = max(self._synced, written)
+        self._set_to = max(self._set_to, written)
+        if wait:
+            self._synced = max(self._synced, written)
 
-    async def _once(self, rows: Sequence[JournalRow], write: Awaitable[None], *, synced: bool = True) -> None:
+    async def _once(
+        self, rows: Sequence[JournalRow], write: Callable[[], Awaitable[None]], *, synced: bool = True
+    ) -> None:
         self._is_writing = True
+        interrupted: BaseException | None = None
         try:
             with anyio.CancelScope(shield=True):  # a submitted write is awaited: nobody knows otherwise what is there
-                await write
+                try:
+                    await write()
+                except anyio.get_cancelled_exc_class() as error:  # `Task.cancel()` knows no shield
+                    interrupted = error
+                    await write()  # changes nothing if the rows are there
             self._written += len(rows)
             if synced:
                 self._synced = self._written
@@ -160,3 +190,5 @@ class JournalQueue:
             if self._written_once is not None:
                 self._written_once.set()
                 self._written_once = None
+        if interrupted is not None:
+            raise interrupted

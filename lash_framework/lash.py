@@ -58,8 +58,9 @@ if TYPE_CHECKING:
     from lash_framework.archive import HistoryExport
     from lash_framework.explain import Explanation
     from lash_framework.pending import PendingCall
-    from lash_framework.rehearsal import Rehearsal, Replayed
+    from lash_framework.replaying import Replayed
     from lash_framework.tracing import Tracer
+    from lash_framework.upgrade_check import UpgradeCheck
 
 __all__ = ["DEFAULT_MODEL", "Lash"]
 
@@ -342,7 +343,7 @@ class Lash:
         journal wasn't kept.
         """
         from lash_framework.archive import find_turn
-        from lash_framework.rehearsal import replay_turn  # few want it
+        from lash_framework.replaying import replay_turn  # few want it
 
         found = await find_turn(self.store, turn_id, session_id)
         return await replay_turn(self, *found)
@@ -351,11 +352,11 @@ class Lash:
         """Turns that were accepted and aren't committed, of one session or of all; none without a journal."""
         return () if self.journalling is None else await unfinished_turns(self.journalling, session_id)
 
-    async def upgrade_check(self, session_id: str | None = None) -> Sequence[Rehearsal]:
+    async def upgrade_check(self, session_id: str | None = None) -> Sequence[UpgradeCheck]:
         """What would become of all unfinished turns with what is installed now; nothing is executed or written."""
-        from lash_framework.rehearsal import rehearse_all  # few want it
+        from lash_framework.upgrade_check import check_unfinished  # few want it
 
-        return await rehearse_all(self, session_id)
+        return await check_unfinished(self, session_id)
 
     async def load_history(self, session_id: str) -> HistoryExport:
         """A session, whole, with placeholders for what can't be read. Raises `UnknownName` if there is none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lash_framework.composition import as_plain
+from lash_framework.plain_values import as_plain
 from lash_hookspecs.canonical import stable_hash
 
 if TYPE_CHECKING:

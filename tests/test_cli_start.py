@@ -16,9 +16,9 @@ from cli_kit import Cli
 
 REACHED_LATER = """
     archive compacting emitted_traces explain forking open_calls other_sessions pending prefix_changes
-    prepare_context recorded_costs recorded_only recovery rehearsal schema_faults schemas session_requests session_view
+    prepare_context recorded_costs recorded_only recovery replaying schema_faults schemas session_requests session_view
     structured successors sync tool_batch tool_calls tool_deferrals tool_directives tool_fold tool_hooks tool_pauses
-    tool_retries turn_commit
+    tool_retries turn_commit upgrade_check
 """
 """What a first turn comes to after its model was asked, or never: imported by the functions that come to it."""
 

@@ -11,7 +11,8 @@ from host_kit import MODE, host, plugin
 from hypothesis import given, strategies as st
 
 from lash_framework.hooks import Owned
-from lash_framework.modes import ModeTable, load_extension, merge, store_extension
+from lash_framework.mode_merging import merge
+from lash_framework.modes import ModeTable, load_extension, store_extension
 from lash_framework.provenance import TOML, Provenance
 from lash_hookspecs import (
     CodecError,

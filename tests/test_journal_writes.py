@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anyio
@@ -33,7 +34,7 @@ WRITES: dict[str, tuple[str, list[str]]] = {
     # effects one after the other, as `name`: what is written, each write with the kinds of its rows (`?` an intent)
     "nothing is written for a turn without tools": ("turn_start llm checkpoint turn_end", []),
     "a tool's outcome takes all before it along": ("turn_start pure", ["turn_start pure"]),
-    "a reply is durable before a tool starts": ("turn_start llm pure", ["turn_start llm", "pure"]),
+    "a reply is written before a tool starts": ("turn_start llm pure", ["turn_start llm", "pure"]),
     "and before the next model call": ("llm llm", ["llm"]),
     "internal records need not be": ("turn_start checkpoint llm", []),
     "a durable outcome needs no write before the next effect": ("pure pure llm", ["pure", "pure"]),
@@ -81,7 +82,11 @@ EFFECTS += ["await_event", "flush"]
 @given(st.lists(st.sampled_from(EFFECTS), max_size=12), st.booleans())
 @settings(deadline=None, max_examples=120)
 async def test_the_rules_of_the_order_hold_for_any_effects(effects: list[str], beside: bool) -> None:
-    """Whether or not the disk may be at it while the turn goes on: what is durable is what a loss of power leaves."""
+    """What is durable is what a loss of power leaves, whether the disk is waited for in each write or later.
+
+    Nothing outside that is remembered there goes before the disk has all; nothing at all before all is written. When a
+    model is asked, the disk is at it.
+    """
     journal = MemoryJournal()
     controller = JournalController((), journal.append, later=journal.later if beside else None)
     order: list[str] = []
@@ -91,8 +96,12 @@ async def test_the_rules_of_the_order_hold_for_any_effects(effects: list[str], b
         assert durable == order[: len(durable)]  # a durable record implies all before it
         before, kind = order, envelope.command.kind
         if kind in EXTERNAL:
-            paid = [label for label in before if label.split()[0] in EXTERNAL]
-            assert set(paid) <= set(durable)
+            paid = {label for label in before if label.split()[0] in EXTERNAL}
+            assert paid <= {row.label for row in journal.rows if row.status is JournalStatus.DONE}
+            if kind is not RuntimeEffectKind.TOOL_CALL:
+                assert paid <= {row.label for row in journal.under_way}
+            if not beside:
+                assert paid <= set(durable)
         if isinstance(envelope.command, ExecCodeCommand) or "unsafe" in str(envelope.command):
             assert journal.on_disk[-1].status is JournalStatus.INTENT
             assert durable == before
@@ -117,8 +126,10 @@ async def test_the_rules_of_the_order_hold_for_any_effects(effects: list[str], b
 @pytest.mark.parametrize(
     ("later", "syncs"),
     [
-        ("llm", 1),
-        ("pure", 1),
+        ("llm", 0),  # the disk is at it: power that fails now takes no more than if it had failed a moment before
+        ("llm flush", 0),  # to write the reply syncs what was before it, too
+        ("sleep", 0),
+        ("pure", 0),
         ("idempotent", 0),  # it has all before it written, and any write syncs
         ("unsafe", 0),
         ("direct", 0),
@@ -127,7 +138,7 @@ async def test_the_rules_of_the_order_hold_for_any_effects(effects: list[str], b
         ("turn_start checkpoint turn_end", 0),  # nobody outside hears of it
     ],
 )
-async def test_the_disk_is_waited_for_before_anything_outside_hears_of_a_tools_outcome(later: str, syncs: int) -> None:
+async def test_the_disk_is_waited_for_before_anything_outside_remembers_a_tools_outcome(later: str, syncs: int) -> None:
     journal = MemoryJournal()
     controller = JournalController((), journal.append, later=journal.later)
     await controller.execute(asked("unsafe"), answer)
@@ -141,7 +152,25 @@ async def test_the_disk_is_waited_for_before_anything_outside_hears_of_a_tools_o
         else:
             await controller.execute(asked(name, str(number)), answer)
     assert journal.syncs == syncs
-    assert (journal.on_disk[:1] == journal.rows[:1]) is not later.startswith("turn_start")
+    waits_not = later in ("llm", "sleep", "pure", "turn_start checkpoint turn_end")
+    assert (journal.on_disk[:1] == journal.rows[:1]) is not waits_not
+    assert (journal.under_way[:1] == journal.rows[:1]) is (later not in ("pure", "turn_start checkpoint turn_end"))
+
+
+async def test_a_pure_tool_starts_while_the_reply_that_asked_for_it_is_only_written() -> None:
+    """A kill takes nothing. A loss of power takes the reply, and what the tool found, which leaves nothing outside."""
+    journal = MemoryJournal()
+    controller = JournalController((), journal.append, later=journal.later)
+    await controller.execute(asked("llm"), answer)
+    seen = []
+
+    async def run(question: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        seen.append((len(journal.rows), len(journal.under_way), len(journal.on_disk)))
+        return await answer(question)
+
+    for name in ("pure", "pure", "llm", "unsafe"):
+        await controller.execute(asked(name, str(len(seen))), run)
+    assert seen == [(1, 0, 0), (2, 0, 0), (3, 3, 0), (5, 5, 5)]  # at last a reply, and an intent
 
 
 async def test_the_disk_is_waited_for_before_the_turn_does_anything_outside() -> None:
@@ -175,16 +204,22 @@ async def test_what_a_tool_learns_from_another_tool_is_on_the_disk() -> None:
     assert journal.on_disk != journal.rows
 
 
-async def test_a_disk_that_fails_beside_the_turn_ends_its_journal() -> None:
+@pytest.mark.parametrize("waited_for", [True, False])
+async def test_a_disk_that_fails_beside_the_turn_ends_its_journal(waited_for: bool) -> None:
     journal = MemoryJournal()
 
-    async def sync() -> None:
-        raise StoreUnavailable("the disk is gone")
+    async def sync(*, wait: bool = True) -> None:
+        if wait is waited_for:
+            raise StoreUnavailable("the disk is gone")
+        await journal.sync(wait=wait)
 
     controller = JournalController((), journal.append, later=Later(journal.post, sync))
+    if not waited_for:
+        await controller.execute(asked("llm"), answer)
+        await controller.execute(asked("pure"), answer)
     for name in ("llm", "unsafe", "turn_end"):
         with pytest.raises(StoreUnavailable, match="the disk is gone"):
-            await controller.execute(asked(name), never)
+            await controller.execute(asked(name, "later"), never)
     assert not controller.durable
 
 
@@ -296,6 +331,45 @@ async def test_a_write_that_failed_ends_the_journal_for_all_with_the_same_error(
     assert len(set(map(id, errors))) == 1
     assert journal.rows == []
     assert not controller.durable
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio knows no `Task.cancel()`
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize(("at", "left"), [(0, ["llm unsafe?"]), (1, ["llm unsafe?", "unsafe"])])
+async def test_a_bare_cancel_amid_a_write_comes_out_once_it_is_known_what_was_written(
+    made: bool, at: int, left: list[str]
+) -> None:
+    """`asyncio.wait_for` cancels the task, not a scope. The journal ended there, and with it what was held by then."""
+    journal, ran = MemoryJournal(), 0
+    once = iter([True])
+
+    async def append(rows: Any, claims: Any) -> None:
+        if len(journal.writes) == at and next(once, False):
+            if made:
+                await journal.append(rows, claims)
+            running.cancel()
+            await anyio.lowlevel.checkpoint()
+        await journal.append(rows, claims)
+
+    async def run(question: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        nonlocal ran
+        ran += 1
+        return await answer(question)
+
+    async def turn() -> None:
+        await controller.execute(asked("llm"), answer)
+        await controller.execute(asked("unsafe"), run)
+
+    controller = JournalController((), append)
+    running = asyncio.ensure_future(turn())
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert list(dict.fromkeys(shown(rows) for rows in journal.writes)) == left
+    assert ran == at
+    assert controller.durable
+    await controller.execute(asked("turn_end"), answer)
+    await controller.save()
+    assert shown(journal.writes[-1]) == "turn_end"
 
 
 async def test_a_submitted_write_is_awaited_though_its_caller_is_cancelled() -> None:

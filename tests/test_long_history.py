@@ -46,7 +46,6 @@ from lash_hookspecs import (
     TurnCause,
     decode,
     encode,
-    encoded_run,
     llm_messages,
     llm_text,
     structure,
@@ -133,11 +132,11 @@ def test_texts_that_are_read_together_are_what_each_is_alone(bodies: list[bytes]
     """Whatever stands among them: then nothing is said of any."""
     known = [encode(each) for each in talk(2)]
     alone = [render_body(body) for body in (known[0], *bodies, known[1])]
-    together = render_texts([known[0], *bodies, known[1]])
-    if together is not None:
-        ids, told = together
-        assert [*zip(ids, encoded_run(told, len(ids)).messages, strict=True)] == alone
+    ids, told = render_texts([known[0], *bodies, known[1]])
+    if ids:
+        assert [*zip(ids, told.messages, strict=True)] == alone
     else:
+        assert not told
         assert not all(each is not None and type(each[1]) is LlmTextMessage for each in alone)
 
 
@@ -316,12 +315,12 @@ def test_a_restored_history_goes_out_as_it_is_stored(monkeypatch: pytest.MonkeyP
     assert len(made) == 1_000
 
 
-def test_a_restored_history_is_joined_with_what_is_as_long_behind_it() -> None:
-    """Then it is a run like any other; and requests show the same, however they are divided."""
+def test_what_is_said_behind_a_restored_history_leaves_it_encoded() -> None:
+    """However much that is; and requests show the same, however they are divided."""
     kept = talk(100)
     asked = requests_of(200, restore(loaded(kept)).messages)
     assert asked == requests_of(200, MessageSequence(kept))
-    assert not any(isinstance(run, EncodedRun) for run in runs_of(asked[-1]))
+    assert len({id(run) for request in asked for run in runs_of(request) if isinstance(run, EncodedRun)}) == 1
     assert max(map(len, map(runs_of, asked))) <= 9
 
 

@@ -24,9 +24,9 @@ from test_crash_kit import by_round, opens
 
 from lash_framework import Lash
 from lash_framework.recorded_only import RecordedOnly
-from lash_framework.rehearsal import Verdict
 from lash_framework.settings import load_settings
 from lash_framework.testing import Crash, When, crash_at_every_effect
+from lash_framework.upgrade_check import Verdict
 from lash_hookspecs import (
     DenyToolCall,
     EmitEvents,
@@ -419,8 +419,8 @@ async def test_a_row_of_silence_that_can_not_be_read_is_told_and_no_hook_is_aske
         for _ in range(2):
             with pytest.raises(TurnBlocked, match="runtime_effect_corrupt: the record of what came to nothing"):
                 await session.recover()
-        (rehearsal,) = await lash.upgrade_check()
-        assert (rehearsal.verdict, "runtime_effect_corrupt" in rehearsal.reason) == (Verdict.MISMATCH, True)
+        (check,) = await lash.upgrade_check()
+        assert (check.verdict, "runtime_effect_corrupt" in check.reason) == (Verdict.MISMATCH, True)
         ended = await session.abandon("t")
         assert ended.turn.outcome == Stopped(StopReason.ABANDONED)
     assert called == ["a"]

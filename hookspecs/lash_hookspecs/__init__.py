@@ -347,7 +347,6 @@ if TYPE_CHECKING:
         TextBlock as TextBlock,
         ToolCallBlock as ToolCallBlock,
         ToolResultBlock as ToolResultBlock,
-        encoded_run as encoded_run,
         llm_block as llm_block,
         llm_text as llm_text,
     )
@@ -1099,7 +1098,6 @@ _MODULES = {
         "TextBlock",
         "ToolCallBlock",
         "ToolResultBlock",
-        "encoded_run",
         "llm_block",
         "llm_text",
     ),

@@ -90,14 +90,15 @@ class Journal(Protocol):
         `StoreCorrupt` if a row has the key of another one that isn't an intent, and `CommitRefused` with the code
         `journal_row` if a key or hash is none.
 
-        Without `synced` it may return while the disk is still at it: the rows survive this process, but a loss of power
-        may take them until `sync`, or any other write, has returned.
+        Without `synced` it may return before the disk has it: the rows survive this process, but a loss of power may
+        take them until `sync`, or any other write, has returned.
         """
         ...
 
-    async def sync(self) -> None:
-        """Have all that was written survive a loss of power. Raises `StoreUnavailable` if nobody knows whether it will;
-        then nothing is written any more.
+    async def sync(self, *, wait: bool = True) -> None:
+        """Have all that was written survive a loss of power; without `wait`, in a moment.
+
+        Raises `StoreUnavailable` if nobody knows whether it will; then nothing is written any more.
         """
         ...
 

@@ -67,8 +67,18 @@ class TokenUsage:
     may be higher. Providers count tokens; the runtime adds the money, in millionths of a millionth of a US dollar, so
     that sums are exact. `unpriced`: some of these tokens have no known price; `unpriced_at_most` is what they may
     have cost, for budgets. `service_tier` is what answered, in the service's word, where that isn't charged as usual
-    (`flex`, `fast`) and isn't charged yet, or has no known price.
+    (`flex`, `fast`) and isn't charged yet, or has no known price. `COUNTERS` are the fields that are numbers.
     """
+
+    COUNTERS: ClassVar[tuple[str, ...]] = (
+        "input",
+        "output",
+        "cache_read_input",
+        "cache_write_input",
+        "reasoning_output",
+        "picodollars",
+        "unpriced_at_most",
+    )
 
     input: int = _count()
     output: int = _count()

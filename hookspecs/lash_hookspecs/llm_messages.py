@@ -26,7 +26,6 @@ __all__ = [
     "TextBlock",
     "ToolCallBlock",
     "ToolResultBlock",
-    "encoded_run",
     "llm_block",
     "llm_text",
 ]
@@ -180,7 +179,6 @@ def llm_block(role: LlmRole, block: LlmBlock) -> LlmMessage:
     return message
 
 
-@frozen
 class MessageRun:
     """Messages that stay together from one request to the next.
 
@@ -188,11 +186,25 @@ class MessageRun:
     who derived it, no part of equality, never stored.
     """
 
-    messages: tuple[LlmMessage, ...]
-    memo: dict[str, Any] = field(factory=dict, eq=False, repr=False, init=False)
+    __slots__ = ("_messages", "memo")
+
+    def __init__(self, messages: tuple[LlmMessage, ...]) -> None:
+        self._messages = messages
+        self.memo: dict[str, Any] = {}
+
+    @property
+    def messages(self) -> tuple[LlmMessage, ...]:
+        """All of them, the same objects each time."""
+        return self._messages
 
     def __len__(self) -> int:
-        return len(self.messages)
+        return len(self._messages)
+
+    def __eq__(self, other: object) -> bool:
+        return self.messages == other.messages if isinstance(other, MessageRun) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((MessageRun, self.messages))
 
 
 class EncodedRun(MessageRun):
@@ -202,46 +214,27 @@ class EncodedRun(MessageRun):
     as it is; none of the texts is blank.
     """
 
-    __slots__ = ("_count", "_kept", "encoded")
+    __slots__ = ("_count", "encoded")
 
-    encoded: bytes
-    _count: int
-    _kept: tuple[LlmMessage, ...]
-
-    def __new__(cls, messages: tuple[LlmMessage, ...]) -> MessageRun:  # type: ignore[misc]  # as with a text
-        return MessageRun(messages)
+    def __init__(self, encoded: bytes, count: int) -> None:
+        self.encoded = encoded
+        self._count = count
+        self.memo = {}
 
     @property
     def messages(self) -> tuple[LlmMessage, ...]:
         """All of them, the same objects each time."""
         try:
-            return self._kept
+            return self._messages
         except AttributeError:
             import orjson  # nobody needs it to know what a message is
 
-            read = [llm_text(_ROLES[each["role"]], each["content"]) for each in orjson.loads(b"[%b]" % self.encoded)]
-            object.__setattr__(self, "_kept", tuple(read))
-            return self._kept
+            read = orjson.loads(b"[%b]" % self.encoded)
+            self._messages = tuple(llm_text(_ROLES[each["role"]], each["content"]) for each in read)
+            return self._messages
 
     def __len__(self) -> int:
         return self._count
-
-    def __eq__(self, other: object) -> bool:
-        return self.messages == other.messages if isinstance(other, MessageRun) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((MessageRun, self.messages))
-
-    def __reduce__(self) -> tuple[Callable[[bytes, int], EncodedRun], tuple[bytes, int]]:
-        return encoded_run, (self.encoded, self._count)
-
-
-def encoded_run(encoded: bytes, count: int) -> EncodedRun:
-    """A run of `count` messages that are encoded so."""
-    run: EncodedRun = object.__new__(EncodedRun)
-    for name, value in (("encoded", encoded), ("_count", count), ("memo", {})):
-        object.__setattr__(run, name, value)
-    return run
 
 
 _ROLES = {role.value: role for role in LlmRole}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from attrs import evolve
+from attrs import evolve, fields
 
 from lash_hookspecs.codec import decode, encode
 from lash_hookspecs.costs import Budget, Cost
@@ -80,6 +80,13 @@ def test_sums_do_not_drift() -> None:
     total = sum([tenth] * 1000, TokenUsage())
     assert total.cost.usd == Decimal("0.0001")
     assert (total + TokenUsage(at_least=True)).cost == Cost(total.picodollars, True)
+
+
+def test_every_number_of_usage_is_among_its_counters_and_adds_up() -> None:
+    """A store keeps a column, and a budget a remainder, for each of these: one that is left out would cost nothing."""
+    assert tuple(each.name for each in fields(TokenUsage) if type(each.default) is int) == TokenUsage.COUNTERS
+    one = TokenUsage(**{name: 1 << at for at, name in enumerate(TokenUsage.COUNTERS)})
+    assert one + one == TokenUsage(**{name: 2 << at for at, name in enumerate(TokenUsage.COUNTERS)})
 
 
 def test_a_price_is_a_number_of_dollars_with_six_decimals() -> None:

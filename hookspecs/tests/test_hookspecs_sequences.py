@@ -30,7 +30,6 @@ from lash_hookspecs import (
     TextBlock,
     decode,
     encode,
-    encoded_run,
     llm_text,
     unstructure,
 )
@@ -75,7 +74,7 @@ def test_how_messages_are_divided_is_no_part_of_their_value(runs: list[list[LlmM
 def test_an_encoded_run_is_the_run_of_its_messages(said: list[LlmMessage]) -> None:
     """Also copied, and as a part of a request; and its messages are the same objects each time."""
     encoded = b",".join(json.dumps({"role": each.role, "content": each.text}).encode() for each in said)
-    run, plain = encoded_run(encoded, len(said)), MessageRun(tuple(said))
+    run, plain = EncodedRun(encoded, len(said)), MessageRun(tuple(said))
     assert (len(run), run, hash(run)) == (len(plain), plain, hash(plain))
     assert plain == run
     assert copy.deepcopy(run) == run
@@ -84,7 +83,8 @@ def test_an_encoded_run_is_the_run_of_its_messages(said: list[LlmMessage]) -> No
     whole = LlmMessages([run, plain])
     assert whole == (*said, *said)
     assert all(a is b for a, b in zip(whole, (*run.messages, *said), strict=True))
-    assert isinstance(EncodedRun(tuple(said)), MessageRun)
+    assert pickle.loads(pickle.dumps(run)) == run
+    assert isinstance(run, MessageRun)
 
 
 def test_a_request_takes_any_sequence_and_keeps_runs() -> None:

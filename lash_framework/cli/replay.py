@@ -16,7 +16,8 @@ from lash_framework.cli.tool_files import load_tools
 from lash_framework.cli.unfinished import matching, needs_tools
 
 if TYPE_CHECKING:
-    from lash_framework.rehearsal import Rehearsal, Replayed
+    from lash_framework.replaying import Replayed
+    from lash_framework.upgrade_check import UpgradeCheck
 
 __all__ = ["replay", "upgrade_check"]
 
@@ -72,7 +73,7 @@ def upgrade_check(invocation: Invocation, tools: tuple[str, ...], as_json: bool)
     """
     import anyio
 
-    async def work() -> tuple[Sequence[Rehearsal], str]:
+    async def work() -> tuple[Sequence[UpgradeCheck], str]:
         async with invocation.open(tools=load_tools(tools), existing=True) as lash:
             chosen = await matching(lash, invocation.session) if invocation.session is not None else None
             return await lash.upgrade_check(chosen), lash.location

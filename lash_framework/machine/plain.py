@@ -13,6 +13,7 @@ from typing import Any
 from orjson import dumps, loads
 
 from lash_hookspecs.llm_messages import (
+    EncodedRun,
     LlmBlock,
     LlmMessage,
     LlmRole,
@@ -28,16 +29,31 @@ __all__ = ["render_body", "render_stored", "render_texts"]
 _SPEAKERS = {"user": LlmRole.USER, "assistant": LlmRole.ASSISTANT}
 _TEXTS = frozenset({"text", "code", "output", "error", "prose"})
 _CALLS = {("user", "tool_result"), ("assistant", "tool_call")}
+_AT_ONCE = 64
+"""How many texts are parsed together: what that takes is let go of before the garbage collector looks at it."""
 _message = itemgetter("id", "parts", "role")
 _text = itemgetter("id", "kind", "content")
 _call = itemgetter("tool_call_id", "tool_name")
 
 
-def render_texts(bodies: Sequence[bytes]) -> tuple[list[str], bytes] | None:
-    """The ids of stored messages, and what is shown of them as `EncodedRun` has it; None unless each is one plain text.
+def render_texts(bodies: Sequence[bytes]) -> tuple[list[str], EncodedRun]:
+    """The ids of the stored messages of one plain text that these begin with, and what is shown of them.
 
-    The same as `render_body` of each, but all at once, by loops in C.
+    The same as `render_body` of each, but many at once, by loops in C; so a few of them may be left over.
     """
+    ids: list[str] = []
+    shown: list[bytes] = []
+    for start in range(0, len(bodies), _AT_ONCE):
+        texts = _texts(bodies[start : start + _AT_ONCE])
+        if texts is None:
+            break
+        ids += texts[0]
+        shown.append(texts[1])
+    return ids, EncodedRun(b",".join(shown), len(ids))
+
+
+def _texts(bodies: Sequence[bytes]) -> tuple[Sequence[str], bytes] | None:
+    """The ids, and what is shown as `EncodedRun` has it; None unless each is one plain text."""
     try:
         stored = loads(b"[%b]" % b",".join(bodies))
         ids, parts, roles = zip(*map(_message, stored), strict=True)
@@ -53,36 +69,18 @@ def render_texts(bodies: Sequence[bytes]) -> tuple[list[str], bytes] | None:
             and all(texts)
             and not any(map(str.isspace, texts))
         ):
-            told = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
-            return list(ids), dumps(told)[1:-1]
+            return ids, dumps([{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)])[1:-1]
     except (KeyError, TypeError, ValueError):
-        pass  # as below
+        pass  # one of them is of another shape
     return None
 
 
 def render_body(body: bytes) -> tuple[str, LlmMessage] | None:
-    """The id of a stored message, and what `render_stored` makes of it; None if it isn't plain, or no JSON.
-
-    Messages of one text are found here at once: of a long history they are nearly all.
-    """
+    """The id of a stored message, and what `render_stored` makes of it; None if it isn't plain, or no JSON."""
     try:
         data = loads(body)
     except ValueError:
         return None
-    try:
-        id, (part,), role = _message(data)
-        part_id, kind, content = _text(part)
-        if (
-            len(part) == len(data) == 3
-            and kind in _TEXTS
-            and type(id) is type(part_id) is type(content) is str
-            and type(data["parts"]) is list
-            and content
-            and not content.isspace()
-        ):
-            return id, llm_text(_SPEAKERS[role], content)
-    except (KeyError, TypeError, ValueError):
-        pass  # it is of another shape: more parts, a call, anything
     entry = render_stored(data)
     return None if entry is None else (data["id"], entry)
 

@@ -22,7 +22,6 @@ from lash_hookspecs.llm import (
     LlmToolSpec,
 )
 from lash_hookspecs.llm_messages import (
-    EncodedRun,
     ImageBlock,
     LlmBlock,
     LlmMessage,
@@ -237,17 +236,16 @@ _RUN = 64
 
 
 class _Rendered:
-    """The renderings of a log's first messages for one route, flattened, with the end of each message's share.
+    """The renderings of a log's messages for one route, flattened, with the end of each message's share.
 
     `runs` hold all but the last of them. They grow like the digits of a binary counter: a new run is joined with those
     before it that aren't longer, so there are few, and each message is copied a few times in the session's whole life.
-    What came `told` out of a store, message by message, stays encoded: the lists are of what is behind these `first`.
+    What came told out of a store isn't among them: it is a run of its own, and positions are counted from behind it.
     """
 
-    __slots__ = ("attachment_ends", "attachments", "closed", "ends", "messages", "news", "runs", "system", "told")
+    __slots__ = ("attachment_ends", "attachments", "closed", "ends", "messages", "news", "runs", "system")
 
     def __init__(self) -> None:
-        self.told: EncodedRun | None = None
         self.messages: list[LlmMessage] = []
         self.ends: list[int] = [0]
         self.attachments: list[LlmAttachment] = []
@@ -257,20 +255,11 @@ class _Rendered:
         self.system: tuple[str, MessageRun] | None = None
         self.news: tuple[tuple[TurnCause, ...], MessageRun] | None = None
 
-    @property
-    def first(self) -> int:
-        """How many messages are told."""
-        return 0 if self.told is None else len(self.told)
-
     def fork(self, length: int) -> _Rendered:
         made = _Rendered()
-        length -= self.first
-        if length < 0:
-            return made
-        made.told = self.told
         made.ends = self.ends[: length + 1]
         made.attachment_ends = self.attachment_ends[: length + 1]
-        made.messages = self.messages[: made.ends[-1] - self.first]
+        made.messages = self.messages[: made.ends[-1]]
         made.attachments = self.attachments[: made.attachment_ends[-1]]
         made.runs = list(self._runs_within(made.ends[-1]))
         made.closed = sum(map(len, made.runs))
@@ -279,17 +268,13 @@ class _Rendered:
 
     def cover(self, messages: MessageSequence, route: ProviderRoute | None) -> None:
         """Render what isn't yet: the only work per message, done once."""
-        if self.told is None and messages.told is not None:
-            self.told = messages.told  # plain, so without any state that a route could be alien to
-            self.runs.append(self.told)
-            self.closed = self.ends[0] = self.first
-        done = self.first + len(self.ends) - 1
+        done = len(messages.told) + len(self.ends) - 1
         if done >= len(messages):
             return
         for at, entry in enumerate(messages.unread(done), start=done):
             rendered: LlmMessage | None
             if isinstance(entry, LlmMessage):
-                rendered = entry  # plain too
+                rendered = entry  # plain, so without any state that a route could be alien to
             else:
                 rendered, attachments = render_message(messages[at], len(self.attachments))
                 if rendered is not None and route is not None:
@@ -297,29 +282,17 @@ class _Rendered:
                 self.attachments.extend(attachments)
             if rendered is not None:
                 self.messages.append(rendered)
-            self.ends.append(self.first + len(self.messages))
+            self.ends.append(len(self.messages))
             self.attachment_ends.append(len(self.attachments))
-        if self.ends[-1] - self.closed > _RUN:
+        if len(self.messages) - self.closed > _RUN:
             self._close()
 
     def _close(self) -> None:
-        start, end = self.closed, self.ends[-1]
-        while self.runs and len(self.runs[-1]) <= end - start:
+        start = self.closed
+        while self.runs and len(self.runs[-1]) <= len(self.messages) - start:
             start -= len(self.runs.pop())
-        self.runs.append(MessageRun(tuple(self._between(start, end))))
-        self.closed = end
-
-    def _between(self, start: int, end: int) -> Sequence[LlmMessage]:
-        """The renderings from one place to another."""
-        first = self.first
-        behind = self.messages[max(start - first, 0) : max(end - first, 0)]
-        if self.told is None or start >= first:
-            return behind
-        return [*self.told.messages[start:end], *behind]
-
-    def _end(self, at: int) -> int:
-        """Where the share of the first `at` messages ends."""
-        return at if at < self.first else self.ends[at - self.first]
+        self.runs.append(MessageRun(tuple(self.messages[start:])))
+        self.closed = len(self.messages)
 
     def _runs_within(self, end: int) -> Iterator[MessageRun]:
         """The runs that hold none of the messages behind `end`."""
@@ -330,23 +303,25 @@ class _Rendered:
                 break
             yield run
 
-    def attached(self, length: int) -> tuple[LlmAttachment, ...]:
-        """The attachments of the first `length` messages."""
-        return tuple(self.attachments[: self.attachment_ends[max(length - self.first, 0)]])
-
-    def request(self, length: int, prompt: str, causes: tuple[TurnCause, ...], hidden: Sequence[int]) -> LlmMessages:
-        """The prompt, the first `length` messages but those at the `hidden` positions, and the news."""
-        end = self._end(length)
-        runs = list(self._runs_within(min(map(self._end, hidden), default=end)))
+    def request(self, messages: MessageSequence, prompt: str, causes: tuple[TurnCause, ...]) -> LlmMessages:
+        """The prompt, the messages but those that are shown as news, and the news."""
+        told = messages.told
+        end = self.ends[len(messages) - len(told)]
+        hidden = [at - len(told) for at in _news_positions(messages, causes)]  # what is told is no event
+        runs = list(self._runs_within(min((self.ends[at] for at in hidden), default=end)))
         start = sum(map(len, runs))
         rest: list[LlmMessage] = []
         for at in sorted(hidden):
-            rest += self._between(start, self._end(at))
-            start = self._end(at + 1)
-        rest += self._between(start, end)
+            rest += self.messages[start : self.ends[at]]
+            start = self.ends[at + 1]
+        rest += self.messages[start:end]
         if rest:
             runs.append(MessageRun(tuple(rest)))
-        return LlmMessages([*self._system(prompt), *runs, *self._news(causes)])
+        return LlmMessages([*self._system(prompt), *((told,) if told else ()), *runs, *self._news(causes)])
+
+    def attached(self, messages: MessageSequence) -> tuple[LlmAttachment, ...]:
+        """Their attachments."""
+        return tuple(self.attachments[: self.attachment_ends[len(messages) - len(messages.told)]])
 
     def _system(self, prompt: str) -> tuple[MessageRun, ...]:
         if not prompt.strip():
@@ -376,13 +351,10 @@ class ChatProjector:
         """The request for this view."""
         rendered = view.messages.derived(("chat", self.route), _Rendered)
         rendered.cover(view.messages, self.route)
-        length = len(view.messages)
         return LlmRequest(
             model=view.model,
-            messages=rendered.request(
-                length, view.system_prompt, view.turn_causes, _news_positions(view.messages, view.turn_causes)
-            ),
-            attachments=rendered.attached(length),
+            messages=rendered.request(view.messages, view.system_prompt, view.turn_causes),
+            attachments=rendered.attached(view.messages),
             tools=view.tool_specs if view.use_tools else (),
             tool_choice=LlmToolChoice.AUTO if view.use_tools else LlmToolChoice.NONE,
             model_variant=view.model_variant,

@@ -29,20 +29,21 @@ Entry: TypeAlias = Message | LlmMessage
 
 
 class Derived(Protocol):
-    """Something computed message by message and kept beside the log."""
+    """Something computed message by message, from behind what is told, and kept beside the log."""
 
     def fork(self, length: int) -> Self:
-        """An independent copy that covers at most the first `length` messages."""
+        """An independent copy that covers at most the first `length` messages of these."""
         ...
 
 
 D = TypeVar("D", bound=Derived)
+_NOTHING = EncodedRun(b"", 0)
 
 
 class _Log:
     """What sequences share. `positions` may point behind a sequence's end, or to another message; readers check.
 
-    `read` makes the message at a place where only its rendering stands, or nothing: then `told` has the rendering.
+    `read` makes the message at a place where only its rendering stands, or None: then `told` has the rendering.
     """
 
     __slots__ = ("derived", "entries", "positions", "read", "told")
@@ -53,7 +54,7 @@ class _Log:
         positions: dict[str, int],
         derived: dict[Hashable, Derived],
         read: Callable[[int], Message] | None,
-        told: EncodedRun | None = None,
+        told: EncodedRun = _NOTHING,
     ) -> None:
         self.entries = entries
         self.positions = positions
@@ -73,10 +74,7 @@ class _Log:
 
     def rendering(self, at: int) -> Entry:
         entry = self.entries[at]
-        if entry is None:
-            assert self.told is not None  # as above
-            entry = self.told.messages[at]
-        return entry
+        return self.told.messages[at] if entry is None else entry
 
     def append(self, messages: Iterable[Message]) -> None:
         for message in messages:
@@ -84,10 +82,11 @@ class _Log:
             self.entries.append(message)
 
     def fork(self, length: int) -> _Log:
-        derived = {key: each.fork(length) for key, each in self.derived.items()}
         told, entries = self.told, self.entries[:length]
-        if told is not None and length < len(told):
-            told, entries = None, [self.rendering(at) for at in range(length)]
+        covered = length - len(told)
+        if covered < 0:
+            told, entries, covered = _NOTHING, [self.rendering(at) for at in range(length)], 0
+        derived = {key: each.fork(covered) for key, each in self.derived.items()}
         # What the copy's positions say of messages behind its end is wrong, and overwritten as it grows; readers check.
         return _Log(entries, self.positions.copy(), derived, self.read, told)
 
@@ -105,7 +104,7 @@ class MessageSequence(LazySequence[Message]):
     @classmethod
     def restored(
         cls,
-        told: EncodedRun | None,
+        told: EncodedRun,
         entries: Sequence[Entry],
         ids: Sequence[str],
         read: Callable[[int], Message],
@@ -115,7 +114,7 @@ class MessageSequence(LazySequence[Message]):
         What is told, and an entry that is a rendering, is what `render_message` would give.
         """
         positions = dict(zip(ids, range(len(ids)), strict=True))
-        return cls._over(_Log([*[None] * len(told or ()), *entries], positions, {}, read, told))
+        return cls._over(_Log([*[None] * len(told), *entries], positions, {}, read, told))
 
     @classmethod
     def _over(cls, log: _Log) -> MessageSequence:
@@ -135,8 +134,8 @@ class MessageSequence(LazySequence[Message]):
         return self._log.message(at)
 
     @property
-    def told(self) -> EncodedRun | None:
-        """The renderings of the first messages, if they came so out of a store."""
+    def told(self) -> EncodedRun:
+        """The renderings of the first messages, as many as came so out of a store: they all are part of this."""
         return self._log.told
 
     def unread(self, start: int) -> Sequence[Entry]:

@@ -65,10 +65,6 @@ class Connection(Tx, Protocol):
         """Make it durable."""
         ...
 
-    def relax(self, relaxed: bool) -> None:
-        """Between transactions: whether commits from now on leave it to others that `Driver.log` is synced."""
-        ...
-
     def rollback(self) -> None:
         """Forget it; fine if there is none."""
         ...
@@ -115,13 +111,14 @@ class Driver(Protocol):
     def connect_near(self) -> Connection | None:
         """A connection that reads or writes a row or two, for any thread, one at a time.
 
-        It waits for nobody else, and leaves to the writer what takes long. None where there is no such thing.
+        It waits for nobody else, and leaves to the writer what takes long, and to whoever uses it to sync `log`. None
+        where there is no such thing.
         """
         ...
 
     @property
     def log(self) -> str | None:
-        """The file to sync after a commit of a relaxed connection, whoever made it; None if none need be, or can be."""
+        """The file to sync after a commit of the near connection; None if none need be, or it does that itself."""
         ...
 
     def error(self, error: Exception) -> Exception:

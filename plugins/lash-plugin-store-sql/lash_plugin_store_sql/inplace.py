@@ -43,7 +43,7 @@ class InPlace:
         await anyio.lowlevel.cancel_shielded_checkpoint()  # others come to run, as if it had been waited for
         return value
 
-    def sync(self) -> None:
+    def sync(self, *, wait: bool = True) -> None:
         """Nothing of it is ever durable."""
 
     async def read(self, work: Callable[[Tx], T]) -> T:

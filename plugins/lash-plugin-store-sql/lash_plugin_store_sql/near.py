@@ -65,20 +65,24 @@ class Near:
     def write(self, work: Callable[[Tx], T], owner: str | None, size: int, *, synced: bool = True) -> tuple[T] | None:
         """Run `work` in a write transaction, if `owner` is alone; None: it wasn't begun. Raises like the thread.
 
-        Without `synced` the disk may be at it still: see `sync`.
+        Without `synced` it isn't durable before `sync`.
         """
         if not self._is_alone(owner) or size > SMALL or not self._lock.acquire(blocking=False):
             return None
         try:
-            syncer = None if synced or self._syncer is None or not self._syncer.is_ready() else self._syncer
-            near = self._begun(relaxed=syncer is not None)
+            if self._syncer is not None and not self._syncer.is_ready():
+                return None  # nobody could say that it is durable
+            near = self._begun()
             if near is None:
                 return None
             began = time.monotonic()
             try:
+                if self._syncer is not None:
+                    self._syncer.is_clean = False
                 value = transaction(near, work)
-                if syncer is not None:
-                    syncer.start()
+                if self._syncer is not None and synced:
+                    self._syncer.sync()
+                    self._syncer.require_sound()
                 return (value,)
             except Exception as error:
                 known = as_store_error(error, self._driver)
@@ -87,16 +91,22 @@ class Near:
                 raise known from error
             finally:
                 took_s = time.monotonic() - began
-                if syncer is None or took_s > SLOW_S:  # else the disk has yet to show itself
+                if synced or self._syncer is None or took_s > SLOW_S:  # else the disk has yet to show itself
                     self._judge(took_s)
         finally:
             self._lock.release()
 
-    def sync(self) -> None:
-        """Wait until all that was written survives a loss of power. Raises `StoreUnavailable` if it may not."""
+    def sync(self, *, wait: bool = True) -> None:
+        """Have all that was written survive a loss of power. Raises `StoreUnavailable` if it may not.
+
+        Without `wait` the disk is only set to it.
+        """
         if self._syncer is not None:
             began = time.monotonic()
-            self._syncer.wait()
+            if wait:
+                self._syncer.sync()
+            else:
+                self._syncer.start()
             if (took_s := time.monotonic() - began) > SLOW_S:
                 self._judge(took_s)
         self.require_sound()
@@ -122,13 +132,12 @@ class Near:
         self._connection = self._connection or self._driver.connect_near()
         return self._connection
 
-    def _begun(self, *, relaxed: bool) -> Connection | None:
+    def _begun(self) -> Connection | None:
         """The connection, in a transaction; None if it would have to wait, or something is wrong with it."""
         try:
             near = self._opened()
             if near is not None:
                 try:
-                    near.relax(relaxed)
                     near.begin(write=True)
                 except BaseException:
                     near.rollback()

@@ -20,7 +20,6 @@ from lash_plugin_store_sql.schema import INT_MAX
 from lash_plugin_store_sql.turn_plan import Claim, settlement_error
 
 __all__ = [
-    "COUNTERS",
     "INT_MAX",
     "Facts",
     "HeadFacts",
@@ -36,16 +35,6 @@ UsageKey = tuple[str, str]
 """(source, model)"""
 
 _GENERATION_MAX = (1 << 32) - 1
-
-COUNTERS = (
-    "input",
-    "output",
-    "cache_read_input",
-    "cache_write_input",
-    "reasoning_output",
-    "picodollars",
-    "unpriced_at_most",
-)
 
 
 @frozen(kw_only=True)
@@ -238,10 +227,10 @@ def _counters(draft: Draft, facts: Facts) -> Iterator[tuple[int, str, object]]:
     for slot, ref in draft.refs.items():
         yield ref.version, "version of", slot
     for index, delta in enumerate(commit.usage):
-        for counter in COUNTERS:
+        for counter in TokenUsage.COUNTERS:
             yield getattr(delta.usage, counter), counter, f"of usage {index}"
     for pair, totals in _totals(commit, facts).items():
-        for counter in COUNTERS:
+        for counter in TokenUsage.COUNTERS:
             yield getattr(totals, counter), counter, pair
 
 

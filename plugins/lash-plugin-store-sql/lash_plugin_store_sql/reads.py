@@ -29,7 +29,7 @@ from lash_plugin_store_sql.driver import Row, Tx
 from lash_plugin_store_sql.lease_row import LEASE, lease_facts
 from lash_plugin_store_sql.lineage import Base, Segment, base_of, segments
 from lash_plugin_store_sql.path import load_path
-from lash_plugin_store_sql.plan import COUNTERS, HeadFacts
+from lash_plugin_store_sql.plan import HeadFacts
 from lash_plugin_store_sql.schema import corrupt, key
 from lash_plugin_store_sql.turn_plan import LeaseFacts
 
@@ -37,8 +37,7 @@ _RECEIPT = (
     "receipts.key, scope, op_key, intent_hash, input_hash, receipts.leaf, first_generation, node_count, "
     "committed_at_ms, result"
 )
-COUNTS = ", ".join(COUNTERS)
-USAGE = f"{COUNTS}, at_least, unpriced"
+USAGE = ", ".join((*TokenUsage.COUNTERS, "at_least", "unpriced"))
 
 
 @frozen(kw_only=True)
@@ -366,17 +365,8 @@ def usage_of(counters: Iterable[Any]) -> TokenUsage:
     *counts, at_least, unpriced = counters
     if not all(type(each) is int and each >= 0 for each in counts):
         raise corrupt("usage", counts, "a counter is no number or below zero")
-    given, made, read, written, reasoned, cost, more = counts
     return TokenUsage(
-        input=given,
-        output=made,
-        cache_read_input=read,
-        cache_write_input=written,
-        reasoning_output=reasoned,
-        picodollars=cost,
-        at_least=bool(at_least),
-        unpriced=bool(unpriced),
-        unpriced_at_most=more,
+        **dict(zip(TokenUsage.COUNTERS, counts, strict=True)), at_least=bool(at_least), unpriced=bool(unpriced)
     )
 
 

@@ -71,7 +71,6 @@ class SqliteConnection:
     def __init__(self, db: sqlite3.Connection, driver: SqliteDriver) -> None:
         self._db = db
         self._driver = driver
-        self._relaxed = False
 
     @property
     def in_transaction(self) -> bool:
@@ -119,11 +118,6 @@ class SqliteConnection:
 
     def commit(self) -> None:
         self.write("COMMIT")
-
-    def relax(self, relaxed: bool) -> None:
-        if relaxed is not self._relaxed:
-            self._db.execute(f"PRAGMA synchronous = {'NORMAL' if relaxed else 'FULL'}")
-            self._relaxed = relaxed
 
     def rollback(self) -> None:
         if self._db.in_transaction:
@@ -200,6 +194,9 @@ class SqliteDriver:
             self._configure(connection._db)
             # To copy a long log into the file takes long: that is left to the writer.
             connection._db.execute("PRAGMA wal_autocheckpoint = 0")
+            if self.log is not None:  # whoever uses it syncs that, at a time of their own choice
+                connection._db.execute("PRAGMA synchronous = NORMAL")
+            connection._db.execute("PRAGMA synchronous = NORMAL")
         except BaseException:
             connection.close()
             raise

@@ -251,8 +251,8 @@ class SqlStore:
             synced=synced,
         )
 
-    async def sync(self) -> None:
-        self._lanes.sync()
+    async def sync(self, *, wait: bool = True) -> None:
+        self._lanes.sync(wait=wait)
 
     async def load_journal(self, session_id: str, turn_id: str) -> Sequence[JournalRow]:
         return await self._lanes.read(lambda tx: turns.load_journal(tx, session_id, turn_id))

@@ -19,16 +19,17 @@ _PROCESS = os.getpid()
 
 
 class Syncer:
-    """Syncs a file. One caller at a time starts it, anybody waits."""
+    """Syncs a file, whose writers say `is_clean = False`. One caller at a time."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._file = -1
         self._request: _Request | None = None
         self._error: OSError | None = None
+        self.is_clean = True
 
     def is_ready(self) -> bool:
-        """Whether it has the file: else nothing may be written that isn't synced."""
+        """Whether it has the file: else nothing may be written that it is to sync."""
         if self._file < 0:
             try:
                 self._file = os.open(self._path, os.O_RDONLY)
@@ -38,18 +39,30 @@ class Syncer:
         return True
 
     def start(self) -> None:
-        """Begin to sync what was written by now."""
-        self.wait()
-        if self._request is None or not self._request.start():
-            try:
-                os.fdatasync(self._file)
-            except OSError as error:
-                self._error = self._error or error
+        """Begin to sync what was written by now; `sync` waits for it."""
+        if not self.is_clean:
+            self._wait()
+            if self._request is None or not self._request.start():
+                self._sync()
+            self.is_clean = True
 
-    def wait(self) -> None:
+    def sync(self) -> None:
+        """Have what was written by now synced."""
+        self._wait()
+        if not self.is_clean:
+            self._sync()
+            self.is_clean = True
+
+    def _wait(self) -> None:
         """Wait for what was started."""
         if self._request is not None and (code := self._request.wait()):
             self._error = self._error or OSError(code, os.strerror(code), self._path)
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self._file)
+        except OSError as error:
+            self._error = self._error or error
 
     def require_sound(self) -> None:
         """Raise the `OSError` of the first sync that failed: nobody knows what the disk has, nor will have."""
@@ -57,9 +70,9 @@ class Syncer:
             raise self._error
 
     def close(self) -> None:
-        """Let go of the file, after what was started."""
+        """Let go of the file, once all is synced."""
         if self._file >= 0:
-            self.wait()
+            self.sync()
             os.close(self._file)
             self._file = -1
 

@@ -101,9 +101,9 @@ class Lanes:
         self._writes.put(ticket)
         return await ticket.outcome()
 
-    def sync(self) -> None:
-        """Wait until all that was written is durable."""
-        self._near.sync()
+    def sync(self, *, wait: bool = True) -> None:
+        """Have all that was written durable; without `wait`, in a moment."""
+        self._near.sync(wait=wait)
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on one state of the database."""

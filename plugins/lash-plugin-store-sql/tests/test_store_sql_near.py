@@ -178,7 +178,7 @@ async def test_a_write_on_the_spot_is_as_durable_as_any(path: Path) -> None:
     connection = store._lanes._near._opened()  # type: ignore[union-attr]  # it is a file
     assert connection is not None
     found = [connection.row(f"PRAGMA {name}") for name in ("synchronous", "max_page_count", "busy_timeout")]
-    assert found == [(2,), (5000,), (0,)]
+    assert found == [(1,), (5000,), (0,)]  # NORMAL: the log is synced by us
     await store.aclose()
 
 
@@ -217,57 +217,114 @@ async def full(path: Path, places: Places) -> AsyncIterator[SqlStore]:
     await store.aclose()
 
 
-def levels(found: list[int]) -> Callable[[Tx], None]:
-    """Work that writes, and notes how its commit will be synced: 2 is FULL, 1 is NORMAL."""
+class Disk:
+    """What was asked of the disk: each sync that was `waited` for, and each that it was `set` to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        sync, start = syncer.Syncer._sync, syncer._Request.start
+
+        def synced(of: syncer.Syncer) -> None:
+            self.asked.append("waited")
+            sync(of)
+
+        def started(of: Any) -> bool:
+            self.asked.append("set")
+            return start(of)
+
+        monkeypatch.setattr(syncer.Syncer, "_sync", synced)
+        monkeypatch.setattr(syncer._Request, "start", started)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+def gone(name: str) -> Callable[[Tx], None]:
+    """Work that writes, and may be run again."""
 
     def work(tx: Tx) -> None:
-        row = tx.row("PRAGMA synchronous")
-        assert row is not None
-        found.append(row[0])
-        tx.write("INSERT INTO tombstones (session_id, deleted_at_ms) VALUES (?, 1)", (f"gone {len(found)}",))
+        tx.write("INSERT INTO tombstones (session_id, deleted_at_ms) VALUES (?, 1)", (name,))
 
     return work
 
 
-async def test_only_what_is_synced_later_is_committed_without(full: SqlStore, places: Places) -> None:
-    found: list[int] = []
-    for synced in (True, False, False, True, False):
-        await full._lanes.write(levels(found), owner="s1", synced=synced)
-    await full.sync()
-    assert found == [2, 1, 1, 2, 1]
+async def test_only_what_is_to_be_synced_waits_for_the_disk(full: SqlStore, disk: Disk, places: Places) -> None:
+    asked = []
+    for number, synced in enumerate((True, False, False, True, False)):
+        await full._lanes.write(gone(f"gone {number}"), owner="s1", synced=synced)
+        asked.append(len(disk.asked))
+    assert asked == [1, 1, 1, 2, 2]
     assert places.seen[-5:] == [HERE] * 5
-    assert await full.session_was_deleted("gone 5")  # another connection reads it
-
-
-async def test_what_the_thread_writes_is_synced_with_its_commit(full: SqlStore) -> None:
-    found: list[int] = []
-    await full._lanes.write(levels(found), owner="another", synced=False)
+    assert await full.session_was_deleted("gone 4")  # another connection reads it
     await full.sync()
-    assert found == [2]
+    assert disk.asked == ["waited"] * 3
+    await full.sync()  # there is nothing to do
+    assert disk.asked == ["waited"] * 3
 
 
-@pytest.mark.parametrize("beside", [True, False], ids=["beside the loop", "on the spot"])
+async def test_the_disk_is_set_to_what_nobody_waits_for_once(full: SqlStore, disk: Disk) -> None:
+    await full.sync(wait=False)
+    assert disk.asked == []
+    for number in range(2):
+        await full._lanes.write(gone(f"gone {number}"), owner="s1", synced=False)
+        for _ in range(2):
+            await full.sync(wait=False)
+        assert disk.asked == ["set"] * (number + 1)
+    await full.sync()  # waits for it
+    assert disk.asked == ["set"] * 2
+    await full._lanes.write(gone("another"), owner="s1", synced=False)
+    await full.sync()
+    assert disk.asked == ["set", "set", "waited"]
+
+
+async def test_what_the_thread_writes_is_synced_with_its_commit(full: SqlStore, disk: Disk) -> None:
+    found = []
+
+    def work(tx: Tx) -> None:
+        found.append(tx.row("PRAGMA synchronous"))
+        gone("gone")(tx)
+
+    await full._lanes.write(work, owner="another", synced=False)
+    assert found == [(2,)]  # FULL
+    await full.sync()
+    assert disk.asked == []
+
+
+async def test_who_closes_a_store_has_all_of_it_synced(full: SqlStore, disk: Disk) -> None:
+    await full._lanes.write(gone("gone"), owner="s1", synced=False)
+    await full.aclose()
+    assert disk.asked == ["waited"]
+
+
+@pytest.mark.parametrize("how", ["beside the loop", "on the spot", "with a write"])
 async def test_a_disk_that_refuses_to_sync_is_told_of_and_nothing_is_written_any_more(
-    full: SqlStore, beside: bool, monkeypatch: pytest.MonkeyPatch
+    full: SqlStore, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once what was written before may be gone, nothing behind it in the log is safe."""
 
     def refuses(file: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    if beside:
+    if how == "beside the loop":
         monkeypatch.setattr(syncer._Request, "wait", lambda self: errno.EIO if self._is_begun else 0)
     else:
-        monkeypatch.setattr(syncer._Request, "made", lambda file: None)
         monkeypatch.setattr(syncer.os, "fdatasync", refuses)
-    await full._lanes.write(levels([]), owner="s1", synced=False)
+    await full._lanes.write(gone("gone"), owner="s1", synced=False)
+    if how == "beside the loop":
+        await full.sync(wait=False)
+    elif how == "with a write":
+        with pytest.raises(StoreUnavailable, match="Input/output error"):
+            await full._lanes.write(gone("with it"), owner="s1")
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="Input/output error"):
             await full.sync()
     for owner in ("s1", None):  # here, and by the thread
         with pytest.raises(StoreUnavailable, match="Input/output error"):
-            await full._lanes.write(levels([]), owner=owner)
+            await full._lanes.write(gone("after it"), owner=owner)
     assert await full.load_head("s1") is not None
+    assert not await full.session_was_deleted("after it")
 
 
 async def test_where_the_library_has_no_room_the_disk_is_waited_for_on_the_spot(
@@ -276,7 +333,8 @@ async def test_where_the_library_has_no_room_the_disk_is_waited_for_on_the_spot(
     synced: list[int] = []
     monkeypatch.setattr(syncer._Request, "start", lambda self: False)
     monkeypatch.setattr(syncer.os, "fdatasync", synced.append)
-    await full._lanes.write(levels([]), owner="s1", synced=False)
+    await full._lanes.write(gone("gone"), owner="s1", synced=False)
+    await full.sync(wait=False)
     assert len(synced) == 1
     await full.sync()
     assert len(synced) == 1
@@ -294,62 +352,64 @@ async def test_the_library_syncs_a_file_again_and_again_and_says_so_if_it_can_no
         file.write_bytes(b"y" * 10_000)
         assert request.start()
         assert request.wait() == 0
+        synced.is_clean = False
         synced.start()
-    synced.wait()
+    synced.sync()
     synced.require_sound()
     os.close(synced._file)
     assert not request.start()
+    synced.is_clean = False
     synced.start()  # on the spot, then
     with pytest.raises(OSError, match="Bad file descriptor"):
         synced.require_sound()
 
 
-async def test_the_log_is_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
+async def test_the_log_is_beside_the_file_that_a_link_leads_to(tmp_path: Path, disk: Disk) -> None:
     (tmp_path / "there").mkdir()
     link = tmp_path / "link.db"
     link.symlink_to(tmp_path / "there" / "lash.db")
     store = await SqlStore.open(SqliteDriver(str(link), SqlSettings()), MemoryLocks())
     await many(store, Scribe("s1"), near.ALONE + 1)
-    found: list[int] = []
-    await store._lanes.write(levels(found), owner="s1", synced=False)
+    await store._lanes.write(gone("gone"), owner="s1", synced=False)
     await store.sync()
+    assert disk.asked[-1] == "waited"
     await store.aclose()
-    assert found == [1]
     assert not link.with_name("link.db-wal").exists()
 
 
-async def test_where_there_is_no_log_to_sync_each_commit_is(full: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[int] = []
+async def test_where_there_is_no_log_to_sync_the_thread_writes(
+    full: SqlStore, places: Places, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert isinstance(full._lanes, writer.Lanes)
     monkeypatch.setattr(full._lanes._near, "_syncer", syncer.Syncer("/nowhere/at-all"))
-    await full._lanes.write(levels(found), owner="s1", synced=False)
-    await full.sync()
-    assert found == [2]
+    await full._lanes.write(gone("gone"), owner="s1", synced=False)
+    for wait in (False, True):
+        await full.sync(wait=wait)
+    assert places.seen[-1] == THREAD
+    assert disk.asked == []
 
 
 async def test_a_disk_that_is_slow_beside_the_loop_is_left_to_the_thread(
     full: SqlStore, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[int] = []
     monkeypatch.setattr(near, "PAUSES", (4, 16))
     for pause in (4, 8):
         places.seen.clear()
-        await full._lanes.write(levels(found), owner="s1", synced=False)
+        await full._lanes.write(gone(f"{pause}"), owner="s1", synced=False)
         monkeypatch.setattr(near, "SLOW_S", -1.0)
-        await full.sync()
+        await full.sync(wait=pause == 4)
         monkeypatch.setattr(near, "SLOW_S", float("inf"))
-        for _ in range(pause):
-            await full._lanes.write(levels(found), owner="s1", synced=False)
+        for number in range(pause):
+            await full._lanes.write(gone(f"{pause}: {number}"), owner="s1", synced=False)
         assert places.seen == [HERE, *[THREAD] * pause]
 
 
-async def test_nothing_is_synced_beside_where_nothing_need_be(store: SqlStore, path: Path) -> None:
+async def test_nothing_is_synced_beside_where_nothing_need_be(store: SqlStore, path: Path, disk: Disk) -> None:
     """NORMAL never waits for the disk."""
-    found: list[int] = []
     await many(store, Scribe("s1"), near.ALONE + 1)
-    await store._lanes.write(levels(found), owner="s1", synced=False)
+    await store._lanes.write(gone("gone"), owner="s1")
     await store.sync()
-    assert found == [1]
+    assert disk.asked == []
     assert SqliteDriver(str(path), SqlSettings(synchronous="normal")).log is None
     assert SqliteDriver(None, SqlSettings()).log is None
     assert SqliteDriver(str(path), SqlSettings()).log == f"{path}-wal"

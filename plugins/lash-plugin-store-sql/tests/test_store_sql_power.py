@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from store_sql_power import Event, disk_at, recorded
+from store_sql_power import Event, LateSyncer, disk_at, recorded
 
 from lash_hookspecs.inbox import InboxState
 from lash_hookspecs.llm import TokenUsage
@@ -79,6 +79,7 @@ async def run(folder: Path, synchronous: str, told: Callable[[list[int]], None],
     for turn in range(TURNS):
         lease, item = await mine.begin(store, new_item(f"k{turn}"), synced=not later)
         if later:
+            await store.sync(wait=False)  # acknowledges nothing
             await store.sync()
         acknowledged(turn)
         said = await store.enqueue(note(f"n{turn}"))
@@ -101,34 +102,6 @@ async def run(folder: Path, synchronous: str, told: Callable[[list[int]], None],
     await store.aclose()
 
 
-class LateSyncer:
-    """Syncs as late as it may: when somebody waits for it."""
-
-    def __init__(self, events: list[Event], path: str) -> None:
-        self.synced = 0
-        self._events = events
-        self._file = Path(path).name
-        self._owes = False
-
-    def is_ready(self) -> bool:
-        return True
-
-    def start(self) -> None:
-        self._owes = True
-
-    def wait(self) -> None:
-        if self._owes:
-            self._events.append(Event("sync", self._file))
-            self.synced += 1
-        self._owes = False
-
-    def require_sound(self) -> None:
-        """This disk never fails."""
-
-    def close(self) -> None:
-        """It has nothing to let go of."""
-
-
 @pytest.mark.parametrize("synchronous", ["full", "normal", "full, beside the loop"])
 async def test_a_loss_of_power_leaves_what_the_setting_promises(
     synchronous: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -140,15 +113,18 @@ async def test_a_loss_of_power_leaves_what_the_setting_promises(
     late: list[LateSyncer] = []
     try:
         with recorded(tmp_path / "live") as events, monkeypatch.context() as patched:
+            patched.setattr(near, "Syncer", lambda path: late.append(LateSyncer(events, path)) or late[-1])
             if later:
                 patched.setattr(near.Near, "_is_alone", lambda self, owner: owner is not None)
-                patched.setattr(near, "Syncer", lambda path: late.append(LateSyncer(events, path)) or late[-1])
             told = lambda done: marks.append((len(events), done))  # noqa: E731 - it is told of, not defined
             await run(tmp_path / "live", synchronous, told, later=bool(later))
     except (OSError, AttributeError) as error:
         pytest.skip(f"SQLite's library can't be reached from here: {error}")
     assert sum(each.kind == "sync" for each in events) > (TURNS * 4 if synchronous == "full" else 1)
-    assert [each.synced for each in late] == ([TURNS + TURNS // 2] if later else [])
+    if later:  # each turn's beginning, claims and commit, and what every second one waits for
+        assert [each.synced for each in late] == [TURNS * 3 + TURNS // 2]
+    else:
+        assert bool(late) is (synchronous == "full")
     assert any(each.kind == "write" and each.file == "lash.db" for each in events[marks[0][0] : marks[-1][0]])
     moments = {at for at, _ in marks} | {at + 1 for at, each in enumerate(events) if each.kind == "sync"}
     moments |= set(range(marks[0][0], len(events), 11))

@@ -79,6 +79,7 @@ async def _synced_later(harness: StoreHarness) -> None:
     await store.append_journal(lease, item.no, [effect("a"), effect("b")], synced=False)  # its answer was lost
     same(list(await store.load_journal("s1", "t-k1")), [effect("a"), effect("b")])
     for _ in range(2):
+        await store.sync(wait=False)
         await store.sync()
     await store.append_journal(lease, item.no, [effect("c")])
     same(list(await store.load_journal("s1", "t-k1")), [effect("a"), effect("b"), effect("c")])

@@ -1,14 +1,12 @@
 """Replaying a turn from its records alone: nothing is executed, nothing is written.
 
-For a committed turn whose journal was kept, the replay must end in the same bytes. For an unfinished one it says
-whether what is installed now would go on with it.
+For a committed turn whose journal was kept, the replay must end in the same bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -16,16 +14,13 @@ from attrs import evolve
 from lash_framework.accepted import AcceptedTurn, changed_versions, lacking
 from lash_framework.admission import DurableStore
 from lash_framework.begun_turn import what_was_accepted
-from lash_framework.envelope_hash import owner_of
 from lash_framework.held_turn import HeldTurn
-from lash_framework.journal_errors import EffectsSuspended, EffectUnrecorded
-from lash_framework.pending import waiting_in
 from lash_framework.recorded_only import RecordedOnly, recorded_stop
 from lash_framework.resident import Resident
 from lash_framework.turn_plan import CancelGate
 from lash_framework.unfinished import all_items
 from lash_hookspecs.codec import decode, encode
-from lash_hookspecs.errors import CodecError, ConfigurationError, PluginError, ReplayError, StoreCorrupt, UnknownName
+from lash_hookspecs.errors import CodecError, ConfigurationError, ReplayError, UnknownName
 from lash_hookspecs.inbox import InboxItem, InboxState
 from lash_hookspecs.journal_rows import JournalRow
 from lash_hookspecs.llm import TokenUsage
@@ -47,38 +42,7 @@ from lash_hookspecs.values import frozen
 if TYPE_CHECKING:
     from lash_framework.lash import Lash
 
-__all__ = ["Rehearsal", "Replayed", "Verdict", "judge", "rehearse", "rehearse_all", "replay_turn"]
-
-
-class Verdict(StrEnum):
-    """What would become of an unfinished turn here."""
-
-    SAFE = "safe"
-    MISMATCH = "mismatch"
-    OLD_SET = "old_set"
-    """It needs plugins, a mode or a state that isn't here (any more): finish it with the old set."""
-
-
-@frozen(kw_only=True)
-class Rehearsal:
-    """What a dry replay of an unfinished turn came to. `at` is the number of the effect where it stopped, from 1.
-
-    `versions` are the plugins whose version is another than when the turn was accepted: id, then, now. `waits_for` are
-    the calls of which a person must say first whether they happened.
-    """
-
-    session_id: str
-    turn_id: str
-    verdict: Verdict
-    at: int
-    reason: str = ""
-    versions: tuple[tuple[str, str, str], ...] = ()
-    waits_for: tuple[str, ...] = ()
-
-    @property
-    def lacks(self) -> tuple[str, ...]:
-        """The plugins that the turn was accepted with, and that aren't here."""
-        return lacking(self.versions)
+__all__ = ["DryStore", "Replayed", "replay_records", "replay_turn", "tool_owners"]
 
 
 @frozen(kw_only=True)
@@ -91,7 +55,7 @@ class Replayed:
     differences: tuple[str, ...]
 
 
-class _DryStore:
+class DryStore:
     """Answers from another store, or from `past`, and keeps what would have been committed."""
 
     def __init__(self, store: Any, past: LoadedSession | None = None) -> None:
@@ -141,9 +105,9 @@ class _DryStore:
         return CommitResult(receipt=receipt)
 
 
-async def _replay(
+async def replay_records(
     lash: Lash,
-    store: _DryStore,
+    store: DryStore,
     item: InboxItem,
     rows: Sequence[JournalRow],
     controller: RecordedOnly,
@@ -155,7 +119,7 @@ async def _replay(
     `cancelled`: that won after all of it was recorded.
     """
     dry: Any = copy(lash)
-    dry.store, dry.tracer = store, None  # what is rehearsed doesn't happen
+    dry.store, dry.tracer = store, None  # what is replayed doesn't happen
     loaded = await store.load_session(item.session_id, later=True)
     head = loaded.head if loaded is not None else SessionHead(session_id=item.session_id)
     request, policy = what_was_accepted(lash, item, rows)
@@ -167,79 +131,8 @@ async def _replay(
     await HeldTurn(session, request, gate).run(controller, None, policy=policy, ends=ends, stop=stop)
 
 
-async def rehearse_all(lash: Lash, session_id: str | None = None) -> Sequence[Rehearsal]:
-    """What would become of all turns that aren't committed, of one session or of all."""
-    found = []
-    async for item in all_items(lash.require_journal("`lash upgrade-check`").store, session_id):
-        if item.state is InboxState.PENDING:
-            found.append(judge(lash, item))
-        elif item.attempts:  # else it is a part of another's turn
-            found.append(await rehearse(lash, item))
-    return found
-
-
-async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
-    """Replay an unfinished turn as far as its records go."""
-    rows: Sequence[JournalRow] = await lash.require_journal("a rehearsal").store.load_journal(
-        item.session_id, item.turn_id or ""
-    )
-    controller: RecordedOnly | None = None
-    verdict, reason, versions = Verdict.SAFE, "", changed_versions(item, lash.host.composition)
-    try:
-        controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item))
-        await _replay(lash, _DryStore(lash.store), item, rows, controller)
-    except EffectUnrecorded as end:
-        reason = f"its records end before {end.label}"
-    except EffectsSuspended as end:
-        reason = str(end)
-    except ReplayError as error:
-        verdict, reason = Verdict.MISMATCH, str(error)
-        owners = map(owner_of, getattr(error, "paths", ()))
-        if error.code == "runtime_effect_states" or not {*lacking(versions)}.isdisjoint(owners):
-            verdict = Verdict.OLD_SET
-    except (ConfigurationError, PluginError, StoreCorrupt) as error:
-        verdict, reason = Verdict.OLD_SET, str(error)
-    return Rehearsal(
-        session_id=item.session_id,
-        turn_id=item.turn_id or "",
-        verdict=verdict,
-        at=1 if controller is None else len(controller.replayed) + 1,
-        reason=reason,
-        versions=versions,
-        waits_for=tuple(row.label for row, _ in _waiting_in(item, rows)),
-    )
-
-
-def _waiting_in(item: InboxItem, rows: Sequence[JournalRow]) -> Sequence[tuple[JournalRow, Any]]:
-    try:
-        return waiting_in(item, rows)
-    except CodecError:
-        return ()  # which the verdict tells
-
-
-def judge(lash: Lash, item: InboxItem) -> Rehearsal:
-    """What would become of a turn that is accepted and not begun: whether all that it needs is here."""
-    verdict, reason, versions = Verdict.SAFE, "", changed_versions(item, lash.host.composition)
-    try:
-        request, policy = what_was_accepted(lash, item, ())
-        head = SessionHead(session_id=item.session_id)
-        HeldTurn(Resident(lash, head, policy, ()), request, CancelGate()).check(policy)
-    except (ConfigurationError, PluginError, StoreCorrupt) as error:
-        verdict, reason = Verdict.OLD_SET, str(error)
-    else:
-        if gone := lacking(versions):
-            verdict, reason = Verdict.OLD_SET, f"it was accepted with plugins that aren't here: {', '.join(gone)}"
-    return Rehearsal(
-        session_id=item.session_id,
-        turn_id=item.turn_id or item.source_key,
-        verdict=verdict,
-        at=1,
-        reason=reason,
-        versions=versions,
-    )
-
-
-def _tool_owners(lash: Lash, item: InboxItem) -> Mapping[str, str]:
+def tool_owners(lash: Lash, item: InboxItem) -> Mapping[str, str]:
+    """Whose each tool is that the turn may call; nothing where its mode isn't here."""
     try:
         return lash.host.composition(decode(AcceptedTurn, item.payload).policy.mode_id).tool_owners
     except (ConfigurationError, CodecError):
@@ -260,12 +153,12 @@ async def replay_turn(lash: Lash, session_id: str, receipt: Receipt) -> Replayed
         hint = "its journal wasn't kept: turns that run with `durability.keep_journal_h` above 0 keep theirs"
         raise UnknownName("journal of turn", turn_id, hint=hint)
     past, nodes = await _before(lash, session_id, receipt)
-    dry = _DryStore(lash.store, past)
-    controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item), persistent=lash.store.persistent)
+    dry = DryStore(lash.store, past)
+    controller = RecordedOnly(rows, tool_owners=tool_owners(lash, item), persistent=lash.store.persistent)
     stored = decode(AssembledTurn, receipt.result)
     cancelled = stored.outcome == Stopped(StopReason.CANCELLED)
     try:
-        await _replay(lash, dry, item, rows, controller, cancelled=cancelled)
+        await replay_records(lash, dry, item, rows, controller, cancelled=cancelled)
     except ReplayError as error:
         error.lacks = lacking(changed_versions(item, lash.host.composition))
         raise
