@@ -16,6 +16,7 @@ from observe_kit import Screen, follow
 
 from lash_framework import Lash
 from lash_framework.accepted import TurnRequest
+from lash_framework.inputs import normalized
 from lash_framework.session import Session
 from lash_framework.settings import load_settings
 from lash_framework.unfinished import TurnState
@@ -36,7 +37,7 @@ from lash_hookspecs import (
     tool,
 )
 from lash_hookspecs.codec import decode
-from lash_hookspecs.errors import BudgetExceeded, InboxConflict, SessionBusy
+from lash_hookspecs.errors import BudgetExceeded, InboxConflict, SessionBusy, UnknownName
 from lash_hookspecs.inbox import InboxState
 from lash_hookspecs.leases import LeaseBusy
 from lash_hookspecs.llm import TokenUsage
@@ -275,6 +276,53 @@ async def test_nothing_is_appended_under_a_turn_that_was_begun(tmp_path: Path) -
             await session.append(note)
         (recovered,) = await session.recover()
         assert recovered.turn.text == "Done."
+
+
+async def accepted(lash: Lash, session: Session, turn_id: str) -> None:
+    """A turn of the session waits."""
+    journalling = lash.require_journal("this test")
+    request = TurnRequest(turn_id=turn_id, turn_input=normalized("Then rest."), input_hash=turn_id)
+    waits = journalling.item(session.id, request, session.policy, lash.host.composition("standard"))
+    await journalling.store.enqueue(waits)
+
+
+async def test_only_the_turn_that_is_meant_is_abandoned(tmp_path: Path) -> None:
+    """`t1`, which is committed, begins like `t10`, and so does no name at all: that turn was ended, for good."""
+    begun, answers = anyio.Event(), iter(["Done."])
+
+    async def say(request: LlmRequest) -> str:
+        for answer in answers:
+            return answer
+        begun.set()
+        return await anyio.sleep_forever()
+
+    async with agent(say, store=url_in(tmp_path)) as lash:
+        session = await lash.session("s", recover=False)
+        assert (await session.run("hi", turn_id="t1")).is_success
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: session.run("and?", turn_id="t10"))
+            await begun.wait()
+            group.cancel_scope.cancel()
+        for turn_id in ("t", "t105"):
+            await accepted(lash, session, turn_id)
+        for given in ("", "t1", "t", "t105", "t10x", "10"):
+            with pytest.raises(UnknownName, match="session `s` would go on with turn `t10`"):
+                await session.abandon(given)
+        assert {each.turn_id: each.state for each in await lash.unfinished("s")} == {
+            "t10": TurnState.INTERRUPTED, "t": TurnState.WAITING, "t105": TurnState.WAITING,
+        }  # fmt: skip
+        assert (await session.abandon("t10")).turn.turn_id == "t10"
+
+
+async def test_what_several_turns_begin_with_abandons_none(tmp_path: Path) -> None:
+    async with agent(["Done."], store=url_in(tmp_path)) as lash:
+        session = await lash.session("s", recover=False)
+        for turn_id in ("order-1", "order-2"):
+            await accepted(lash, session, turn_id)
+        with pytest.raises(UnknownName, match="it begins 2 turns' ids: type more of it"):
+            await session.abandon("order")
+        assert (await session.abandon("order-1")).turn.turn_id == "order-1"
+        assert (await session.abandon("ord")).turn.turn_id == "order-2"
 
 
 async def test_a_turn_whose_commit_is_refused_is_blocked_at_last_and_can_be_abandoned(tmp_path: Path) -> None:
