@@ -202,9 +202,11 @@ async def run_begun(
             raise _blocked(session, item, str(error)) from error
         raise
     except BaseException:
-        if controller is not None:
-            await controller.save()
-        await journalling.let_go(lease)
+        try:
+            if controller is not None:
+                await controller.save()
+        finally:  # a task that is cancelled once more comes out of that write
+            await journalling.let_go(lease)
         raise
     if policy is not None:
         session.forget()  # what is stored now says how the next turn runs, but for what was said here

@@ -71,6 +71,37 @@ async def test_who_is_cancelled_while_a_turn_is_begun_holds_no_session(tmp_path:
         assert recovered.turn.text == "done"
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio knows no `Task.cancel()`
+async def test_who_is_cancelled_once_more_while_it_is_interrupted_holds_no_session(tmp_path: Path) -> None:
+    """A group that ends and a time that is up both cancel: what the first one wrote was cut, and the lease was kept."""
+    begun = anyio.Event()
+
+    async def say(request: LlmRequest) -> str:
+        if begun.is_set():
+            return "Done."
+        begun.set()
+        return await anyio.sleep_forever()
+
+    async with agent(say, store=url_in(tmp_path)) as lash, agent(say, store=url_in(tmp_path)) as other:
+        store = store_of(lash)
+        append = store.append_journal
+
+        async def cancelled_again(*args: Any, **options: Any) -> None:
+            running.cancel()
+            await append(*args, **options)
+
+        running = asyncio.ensure_future((await lash.session("s")).run("q", turn_id="t"))
+        await begun.wait()
+        store.append_journal = cancelled_again
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert await store.load_lease("s") is None
+        (recovered,) = await (await other.session("s", recover=False)).recover()
+        assert recovered.turn.text == "Done."
+        assert recovered.turn.usage.at_least
+
+
 async def test_a_host_that_runs_a_session_does_not_begin_a_second_turn_on_it(tmp_path: Path) -> None:
     """It is its own lease that it would take over, so the store has nothing against it."""
     begun, go_on = anyio.Event(), anyio.Event()
