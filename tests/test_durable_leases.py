@@ -201,6 +201,32 @@ async def test_a_host_that_was_held_up_and_followed_is_interrupted(tmp_path: Pat
     assert calls == 2
 
 
+async def test_a_host_that_was_followed_ends_what_it_runs_though_that_writes_nothing(tmp_path: Path) -> None:
+    """A model that is slow to answer would be paid for an answer that nobody may record."""
+    calls = 0
+
+    async def say_slowly(request: LlmRequest) -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            other._now_ms = lambda: now_ms() + 3_600_000  # for the other one the lease has lapsed
+            (recovered,) = await (await successor.session("s", recover=False)).recover()
+            assert recovered.turn.text == "Done."
+            await anyio.sleep_forever()
+        return "Done."
+
+    async with (
+        agent(say_slowly, store=url_in(tmp_path), settings=short_lease()) as lash,
+        agent(say_slowly, store=url_in(tmp_path)) as successor,
+    ):
+        other = store_of(successor)
+        now_ms = other._now_ms
+        session = await lash.session("s")
+        with anyio.fail_after(20), pytest.raises(LeaseLost):
+            await session.run("q", turn_id="t")
+    assert calls == 2
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio knows no `Task.cancel()`
 @pytest.mark.parametrize("when", ["before", "during"])
 async def test_observers_are_told_the_truth_of_a_commit_whose_task_is_cancelled(when: str, tmp_path: Path) -> None:
