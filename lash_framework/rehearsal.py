@@ -180,12 +180,11 @@ async def rehearse_all(lash: Lash, session_id: str | None = None) -> Sequence[Re
 
 async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
     """Replay an unfinished turn as far as its records go."""
-    rows: Sequence[JournalRow] = await lash.require_journal("a rehearsal").store.load_journal(
-        item.session_id, item.turn_id or ""
-    )
+    rows: Sequence[JournalRow] = ()
     controller: RecordedOnly | None = None
     verdict, reason, versions = Verdict.SAFE, "", changed_versions(item, lash.host.composition)
     try:
+        rows = await lash.require_journal("a rehearsal").store.load_journal(item.session_id, item.turn_id or "")
         controller = RecordedOnly(rows, tool_owners=_tool_owners(lash, item))
         await _replay(lash, _DryStore(lash.store), item, rows, controller)
     except EffectUnrecorded as end:
@@ -206,15 +205,8 @@ async def rehearse(lash: Lash, item: InboxItem) -> Rehearsal:
         at=1 if controller is None else len(controller.replayed) + 1,
         reason=reason,
         versions=versions,
-        waits_for=tuple(row.label for row, _ in _waiting_in(item, rows)),
+        waits_for=tuple(row.label for row, _ in waiting_in(item, rows)),
     )
-
-
-def _waiting_in(item: InboxItem, rows: Sequence[JournalRow]) -> Sequence[tuple[JournalRow, Any]]:
-    try:
-        return waiting_in(item, rows)
-    except CodecError:
-        return ()  # which the verdict tells
 
 
 def judge(lash: Lash, item: InboxItem) -> Rehearsal:
