@@ -281,13 +281,12 @@ async def test_nothing_is_appended_under_a_turn_that_was_begun(tmp_path: Path) -
         assert recovered.turn.text == "Done."
 
 
-def damage_reply(folder: Path, damage: str) -> None:
-    """Damage the record of the first model call."""
+def damage_first(folder: Path, damage: str, kind: str = "llm_call") -> None:
+    """Damage the first record of this kind."""
     database = sqlite3.connect(folder / "lash.db")
     with database:
-        database.execute(
-            f"UPDATE journal SET {damage} WHERE key = (SELECT min(key) FROM journal WHERE kind = 'llm_call')"
-        )
+        first = "SELECT min(key) FROM journal WHERE kind = ?"
+        database.execute(f"UPDATE journal SET {damage} WHERE key = ({first})", (kind,))
     database.close()
 
 
@@ -354,7 +353,7 @@ async def test_a_turn_with_a_damaged_record_is_blocked_at_last_and_can_be_given_
     """It couldn't even be begun: no turn of the session ever ran again, and nothing of other sessions was told."""
     sent = Sent()
     await sent.interrupted(url_in(tmp_path))
-    damage_reply(tmp_path, damage)
+    damage_first(tmp_path, damage)
     async with agent(sent.say, store=url_in(tmp_path), tools=sent.tools) as lash:
         (rehearsed,) = await lash.upgrade_check()
         assert (rehearsed.verdict, rehearsed.at) == ("mismatch", 2)
@@ -375,6 +374,32 @@ async def test_a_turn_with_a_damaged_record_is_blocked_at_last_and_can_be_given_
         assert (await session.run("And now?")).is_success
 
 
+DAMAGE = ["status = 'of a later version'", "body = 'text'", "body = x'7b'", "envelope_hash = 'text'", "kind = 'other'"]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("way_out", ["abandon", "cancel"])
+async def test_a_call_whose_record_is_damaged_may_have_happened(damage: str, way_out: str, tmp_path: Path) -> None:
+    """A turn that was given up told the model that the call was cancelled, which then made it once more."""
+    sent = Sent()
+    await sent.interrupted(url_in(tmp_path))
+    damage_first(tmp_path, damage, "tool_call")
+    async with agent(sent.say, store=url_in(tmp_path), tools=sent.tools) as lash:
+        session = await lash.session("s", recover=False)
+        with pytest.raises(TurnBlocked):
+            await session.recover()
+        if way_out == "abandon":
+            turn = (await session.abandon("t")).turn
+        else:
+            request = await session.cancel()
+            assert request is not None
+            assert await request.won()
+            turn = await session.run("Send and wait.", turn_id="t")
+        (call,) = turn.tool_calls
+        assert "may or may not have happened" in str(call.output)
+        assert sent.sent == 1
+
+
 async def test_a_record_whose_key_is_lost_keeps_nobody_from_answering_for_other_sessions(tmp_path: Path) -> None:
     """Its own turn can't be begun: what it was about would be run again. All of the list was refused, and the check."""
 
@@ -386,7 +411,7 @@ async def test_a_record_whose_key_is_lost_keeps_nobody_from_answering_for_other_
 
     sent = Sent()
     await sent.interrupted(url_in(tmp_path))
-    damage_reply(tmp_path, "replay_key = x'00'")
+    damage_first(tmp_path, "replay_key = x'00'")
     script = [Reply(tool_calls=[Call("ask", {}, "c")]), "Done."]
     async with agent(script, store=url_in(tmp_path), tools=[ask, *sent.tools]) as lash:
         waits = await lash.session("waits")

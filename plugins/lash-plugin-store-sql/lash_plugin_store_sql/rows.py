@@ -37,7 +37,9 @@ def _row_of(row: Row) -> JournalRow:
         envelope_hash, body = bytes(32), None
     if not type(body) is type(digests) is bytes or status not in _STATUSES:
         log.warning("table `journal`, effect `%s`: its status is %.80r, or its hash or body is none", label, status)
-        status, body, digests = JournalStatus.DONE, b"", b""
+        # An intent stays one: the call may have happened, and its body is for people.
+        status = JournalStatus.INTENT if status == JournalStatus.INTENT else JournalStatus.DONE
+        body = digests = b""
     return JournalRow(
         key=replay_key.hex(),
         kind=str(kind),

@@ -327,6 +327,10 @@ async def test_a_record_that_is_damaged_is_there_and_says_nothing(
     assert sound == rows[1]
     assert (damaged.key, damaged.kind, damaged.label) == (rows[0].key, rows[0].kind, rows[0].label)
     assert (damaged.status, damaged.body, damaged.digests) == (JournalStatus.DONE, b"", b"")
+    intent = effect("c", status=JournalStatus.INTENT)
+    await store.append_journal(lease, item.no, [intent])
+    run(path, "UPDATE journal SET body = 'text' WHERE status = 'intent'")
+    assert (await store.load_journal("s1", "t-k1"))[-1] == evolve(intent, body=b"", digests=b"")
     assert damaged.envelope_hash == ("00" * 32 if "envelope_hash" in damage else rows[0].envelope_hash)
     assert "table `journal`" in caplog.text
     with pytest.raises(StoreCorrupt, match="recorded already"):
