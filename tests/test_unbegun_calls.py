@@ -109,6 +109,7 @@ async def test_a_task_that_is_cancelled_while_intents_are_written_has_begun_no_c
 
         async def cancelled_meanwhile(lease: Any, no: int, rows: Any, **options: Any) -> None:
             if any(each.status == "intent" for each in rows):
+                store.append_journal = append
                 running.cancel()
             await append(lease, no, rows, **options)
 
