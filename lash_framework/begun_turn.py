@@ -178,9 +178,11 @@ async def run_begun(
                 waited=waited,
             )
     except EffectsSuspended as waiting:
-        if controller is not None:
-            await controller.save()  # what hooks made of an answer, so that they aren't told of it twice
-        await journalling.park(lease, item.no, InboxState.SUSPENDED)
+        try:
+            if controller is not None:
+                await controller.save()  # what hooks made of an answer, so that they aren't told of it twice
+        finally:
+            await journalling.park(lease, item.no, InboxState.SUSPENDED)
         raise TurnSuspended(session.id, item.turn_id or "", waiting.keys, questions=waiting.questions) from None
     except (ReplayError, ConfigurationError, StoreCorrupt) as error:
         never_ran = is_fresh and not (controller is not None and controller.acted)
@@ -202,9 +204,11 @@ async def run_begun(
             raise _blocked(session, item, str(error)) from error
         raise
     except BaseException:
-        if controller is not None:
-            await controller.save()
-        await journalling.let_go(lease)
+        try:
+            if controller is not None:
+                await controller.save()
+        finally:  # a task that is cancelled once more comes out of that write
+            await journalling.let_go(lease)
         raise
     if policy is not None:
         session.forget()  # what is stored now says how the next turn runs, but for what was said here

@@ -375,6 +375,35 @@ async def test_the_library_syncs_a_file_again_and_again_and_says_so_if_it_can_no
         synced.require_sound()
 
 
+class OneAtATime:
+    """The C library's request, of which there is one: to begin it anew while it is under way isn't defined."""
+
+    def __init__(self) -> None:
+        self.is_under_way = False
+        self.made = 0
+
+    def start(self) -> bool:
+        assert not self.is_under_way
+        self.is_under_way = True
+        self.made += 1
+        return True
+
+    def wait(self) -> int:
+        self.is_under_way = False
+        return 0
+
+
+async def test_the_disk_is_asked_for_one_sync_at_a_time(full: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = OneAtATime()
+    monkeypatch.setattr(syncer._Request, "made", lambda file: request)
+    for number in range(3):
+        await full._lanes.write(gone(f"{number}"), owner="s1", synced=False)
+        await full.sync(wait=False)
+    assert (request.made, request.is_under_way) == (3, True)
+    await full.sync()
+    assert not request.is_under_way
+
+
 async def test_the_log_is_beside_the_file_that_a_link_leads_to(tmp_path: Path, disk: Disk) -> None:
     (tmp_path / "there").mkdir()
     link = tmp_path / "link.db"
