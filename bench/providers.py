@@ -18,7 +18,7 @@ import pstats
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ from typing import Any
 import anyio
 
 from lash_hookspecs.errors import LlmCallFailed
-from lash_hookspecs.llm import LlmRequest, LlmResponse, LlmTerminalReason, TokenUsage
+from lash_hookspecs.llm import LlmResponse, LlmTerminalReason, TokenUsage
 from lash_hookspecs.llm_messages import LlmMessages, LlmRole, MessageRun, llm_text
-from lash_hookspecs.testing.provider import MODEL, Ends, ProviderSetup, Text, Used, Wire, WireServer
+from lash_hookspecs.testing.provider import Ends, ProviderSetup, Text, Used, Wire, WireServer, asked, unheard
 from lash_hookspecs.testing.provider.server import raw
 
 ROOT = Path(__file__).parents[1]
@@ -66,11 +66,7 @@ def opened(wire: Wire, origin: str, **changes: Any) -> Any:
     return wire.open(ProviderSetup(**{**setup, **changes}))
 
 
-REQUEST = LlmRequest(model=MODEL, messages=(llm_text(LlmRole.USER, "hello"),))
-
-
-async def unheard(events: Sequence[object]) -> None:
-    """Nobody listens."""
+REQUEST = asked()
 
 
 @contextmanager
@@ -190,7 +186,7 @@ async def request(wire: Wire, named: str, plugin: str) -> None:
 
     async def run() -> None:
         new = MessageRun(tuple(llm_text(LlmRole.USER, f"new {len(sizes)} {at}") for at in range(2)))
-        await provider.complete(LlmRequest(model=MODEL, messages=LlmMessages([*runs, new])), unheard)
+        await provider.complete(asked(messages=LlmMessages([*runs, new])), unheard)
 
     began = time.process_time()
     await run()

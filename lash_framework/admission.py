@@ -178,13 +178,21 @@ class Journalling:
             return await claims
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                try:
-                    claim = await self.store.claim_lease(session_id, holder, nonce=nonce, ttl_ms=self.keeper.ttl_ms)
-                    if isinstance(claim, LeaseAcquired):  # the same nonce: the lease that was claimed, if any was
-                        await self.let_go(claim.lease)
-                except StoreError as error:
-                    log.warning("the lease of session `%s` wasn't released: %s", session_id, error)
+                while True:
+                    try:
+                        await self._let_go_of_claim(session_id, holder, nonce)
+                        break
+                    except anyio.get_cancelled_exc_class():  # once more: that answer was lost, too
+                        continue
             raise
+
+    async def _let_go_of_claim(self, session_id: str, holder: LeaseHolder, nonce: str) -> None:
+        try:
+            claim = await self.store.claim_lease(session_id, holder, nonce=nonce, ttl_ms=self.keeper.ttl_ms)
+            if isinstance(claim, LeaseAcquired):  # the same nonce: the lease that was claimed, if any was
+                await self.let_go(claim.lease)
+        except StoreError as error:
+            log.warning("the lease of session `%s` wasn't released: %s", session_id, error)
 
     async def _fenced(self, lease: Lease, write: Callable[[], Awaitable[None]]) -> None:
         """Make a write of the lease's holder. One that lapsed while nothing of this process ran is renewed for it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from lash_framework.unfinished import all_items
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
 from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand
 from lash_hookspecs.effect_outcomes import ToolCallDone, ToolCallEffectOutcome, ToolCallPending, ToolHooksOutcome
-from lash_hookspecs.errors import AlreadyAnswered, CodecError, ConfigurationError, UnknownName
+from lash_hookspecs.errors import AlreadyAnswered, CodecError, ConfigurationError, StoreCorrupt, UnknownName
 from lash_hookspecs.inbox import InboxItem, InboxState
 from lash_hookspecs.journal import TurnBegun
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from lash_framework.admission import Journalling
 
 __all__ = ["PendingCall", "answer", "pending_call", "pending_calls", "resolve", "waiting_in"]
+
+log = logging.getLogger("lash.turn")
 
 _CALL = RuntimeEffectKind.TOOL_CALL
 
@@ -95,9 +98,18 @@ async def pending_call(journalling: Journalling, key: str) -> PendingCall:
 async def _waiting(journalling: Journalling) -> list[tuple[InboxItem, JournalRow, What]]:
     found = []
     async for item in all_items(journalling.store, states=_BEGUN):
-        rows = await journalling.store.load_journal(item.session_id, item.turn_id or "")
+        rows = await _rows(journalling, item)
         found += [(item, row, command) for row, command in waiting_in(item, rows)]
     return found
+
+
+async def _rows(journalling: Journalling, item: InboxItem) -> Sequence[JournalRow]:
+    """The item's journal; nothing of one that can't be read, so that what others wait for can be answered."""
+    try:
+        return await journalling.store.load_journal(item.session_id, item.turn_id or "")
+    except StoreCorrupt as error:
+        log.warning("turn `%s` of session `%s`: %s", item.turn_id, item.session_id, error)
+        return ()
 
 
 def waiting_in(item: InboxItem, rows: Sequence[JournalRow]) -> list[Waiting]:
@@ -117,7 +129,10 @@ def waiting_in(item: InboxItem, rows: Sequence[JournalRow]) -> list[Waiting]:
             if isinstance(launch, ToolCallPending) and launch.key not in answered:
                 found.append((row, launch))
         elif row.status is JournalStatus.INTENT and item.state is not InboxState.CLAIMED:
-            command = decode(ToolCallCommand, row.body)
+            try:
+                command = decode(ToolCallCommand, row.body)
+            except CodecError:
+                continue  # which is told to who goes on with the turn
             if item.state is InboxState.SUSPENDED or command.call.on_unknown is OnUnknown.WAIT:
                 found.append((row, command))
     return found
@@ -240,7 +255,7 @@ async def _named(journalling: Journalling, key: str) -> tuple[InboxItem, Journal
 async def _answered(journalling: Journalling, key: str) -> InboxItem | None:
     """The turn, not yet gone on with, in which an answer is recorded under a key that begins so."""
     async for item in all_items(journalling.store, states=_BEGUN):
-        for row in await journalling.store.load_journal(item.session_id, item.turn_id or ""):
+        for row in await _rows(journalling, item):
             if row.kind in _ANSWERS and row.status is JournalStatus.DONE and row.key.startswith(key):
                 return item
     return None

@@ -14,7 +14,7 @@ from attrs import evolve
 from lash_framework.call_rows import call_of, hooks_key, pending
 from lash_framework.envelope_hash import Asked
 from lash_framework.journal import JournalController
-from lash_framework.journal_decisions import Fate, repeatability
+from lash_framework.journal_decisions import Corrupt, Fate, decide, repeatability
 from lash_framework.journal_errors import EffectUnrecorded, effect_label
 from lash_framework.silences import readable
 from lash_framework.tool_calls import cancelled_call, is_unknown, unknown_call, unseen_call
@@ -121,15 +121,20 @@ class RecordedOnly(JournalController):
         raise self._unrecorded(envelope, True)
 
     def _adopt(self, envelope: RuntimeEffectEnvelope, command: ToolCallCommand) -> None:
-        """Take the call's record for what it is, whatever its tool is by now: the model made the same call."""
+        """Take the call's record for what it is, whatever its tool is by now: the model made the same call.
+
+        One that can't be read says that the call was made, so that it may have happened.
+        """
         row = self._unasked.get(envelope.key)
-        asked = self._ask(envelope)
-        if row is None or row.envelope_hash == asked.hash or row.kind != RuntimeEffectKind.TOOL_CALL:
+        if row is None:
             return
-        if row.status is JournalStatus.INTENT:
+        asked = self._ask(envelope)
+        known = evolve(row, envelope_hash=asked.hash)
+        is_cut = row.status is JournalStatus.INTENT and row.envelope_hash != asked.hash
+        if is_cut or row.kind != RuntimeEffectKind.TOOL_CALL or isinstance(decide(known, asked.hash), Corrupt):
             del self._unasked[envelope.key]
             raise self._unrecorded(envelope, True)
-        self._unasked[envelope.key] = evolve(row, envelope_hash=asked.hash)
+        self._unasked[envelope.key] = known
 
     def _unrecorded(self, envelope: RuntimeEffectEnvelope, uncertain: bool) -> EffectUnrecorded:
         command, label = envelope.command, effect_label(envelope)

@@ -16,6 +16,7 @@ from lash_hookspecs.errors import LashError, SessionBusy, UnknownName
 from lash_hookspecs.inbox import InboxItem
 from lash_hookspecs.journal import TurnBegun
 from lash_hookspecs.sessions import AssembledTurn
+from lash_hookspecs.stores import OperationId
 from lash_hookspecs.values import frozen, mutable
 
 if TYPE_CHECKING:
@@ -108,10 +109,10 @@ async def abandon(session: Resident, turn_id: str) -> RecoveredTurn:
     journalling = session.lash.require_journal("`session.abandon`")
     session.refuse_from_within()
     async with session.line:
-        await _require_first(journalling, session.id, turn_id)
+        meant = await _first_named(journalling, session.id, turn_id)
         begun = await journalling.begin(session.id, None)
         assert isinstance(begun, TurnBegun)  # nothing was to be accepted
-        if begun.item is None or begun.lease is None or not (begun.item.turn_id or "").startswith(turn_id):
+        if begun.item is None or begun.lease is None or begun.item.turn_id != meant:
             if begun.lease is not None:
                 await journalling.let_go(begun.lease)
             raise UnknownName("turn", turn_id, hint=f"session `{session.id}` went on meanwhile")
@@ -125,14 +126,25 @@ def first_of(items: Sequence[InboxItem]) -> InboxItem | None:
     return next((each for each in items if each.attempts), None) or next(iter(items), None)
 
 
-async def _require_first(journalling: Journalling, session_id: str, turn_id: str) -> None:
-    """Raise `UnknownName` for a turn that isn't the next: before that is claimed, since it must be left as it is."""
+async def _first_named(journalling: Journalling, session_id: str, given: str) -> str:
+    """The id of the turn that comes next, if that is the one that is meant: before it is claimed.
+
+    Raises `UnknownName`, also for the whole id of another turn, with which that of the next one only begins.
+    """
     items = await journalling.store.list_inbox(session_id)
     first = first_of(items)
     if first is None:
-        raise UnknownName("turn", turn_id, hint=f"nothing of session `{session_id}` waits to be gone on with")
-    if not (first.turn_id or "").startswith(turn_id):
-        raise UnknownName("turn", turn_id, hint=f"session `{session_id}` would go on with turn `{first.turn_id}`")
+        raise UnknownName("turn", given, hint=f"nothing of session `{session_id}` waits to be gone on with")
+    turn_ids = {each.turn_id or "" for each in items}  # those that a turn took have its id
+    next_id, begun_so = first.turn_id or "", sum(each.startswith(given) for each in turn_ids)
+    if given == next_id:
+        return next_id
+    committed = await journalling.store.load_receipt(session_id, OperationId("turn", given)) is not None
+    if not given or not next_id.startswith(given) or committed or given in turn_ids:
+        raise UnknownName("turn", given, hint=f"session `{session_id}` would go on with turn `{next_id}`")
+    if begun_so > 1:
+        raise UnknownName("turn", given, hint=f"it begins {begun_so} turns' ids: type more of it")
+    return next_id
 
 
 async def recover_quietly(session: Resident) -> bool:

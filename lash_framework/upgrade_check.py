@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lash_framework.accepted import changed_versions, lacking, what_was_accepted
 from lash_framework.envelope_hash import owner_of
@@ -18,7 +18,7 @@ from lash_framework.replaying import DryStore, replay_records, tool_owners
 from lash_framework.resident import Resident
 from lash_framework.turn_planning import check_request
 from lash_framework.unfinished import all_items
-from lash_hookspecs.errors import CodecError, ConfigurationError, PluginError, ReplayError, StoreCorrupt
+from lash_hookspecs.errors import ConfigurationError, PluginError, ReplayError, StoreCorrupt
 from lash_hookspecs.inbox import InboxItem, InboxState
 from lash_hookspecs.journal_rows import JournalRow
 from lash_hookspecs.stores import SessionHead
@@ -63,20 +63,24 @@ class UpgradeCheck:
 
 async def check_unfinished(lash: Lash, session_id: str | None = None) -> Sequence[UpgradeCheck]:
     """What would become of all turns that aren't committed, of one session or of all."""
-    store, found = lash.require_journal("`lash upgrade-check`").store, []
-    async for item in all_items(store, session_id):
+    found = []
+    async for item in all_items(lash.require_journal("`lash upgrade-check`").store, session_id):
         if item.state is InboxState.PENDING:
             found.append(_check_waiting(lash, item))
         elif item.attempts:  # else it is a part of another's turn
-            found.append(await _check_begun(lash, item, await store.load_journal(item.session_id, item.turn_id or "")))
+            found.append(await _check_begun(lash, item))
     return found
 
 
-async def _check_begun(lash: Lash, item: InboxItem, rows: Sequence[JournalRow]) -> UpgradeCheck:
+async def _check_begun(lash: Lash, item: InboxItem) -> UpgradeCheck:
     """Replay an unfinished turn as far as its records go."""
+    rows: Sequence[JournalRow] = ()
     controller: RecordedOnly | None = None
     verdict, reason, versions = Verdict.SAFE, "", changed_versions(item, lash.host.composition)
     try:
+        rows = await lash.require_journal("`lash upgrade-check`").store.load_journal(
+            item.session_id, item.turn_id or ""
+        )
         controller = RecordedOnly(rows, tool_owners=tool_owners(lash, item))
         await replay_records(lash, DryStore(lash.store), item, rows, controller)
     except EffectUnrecorded as end:
@@ -97,15 +101,8 @@ async def _check_begun(lash: Lash, item: InboxItem, rows: Sequence[JournalRow]) 
         at=1 if controller is None else len(controller.replayed) + 1,
         reason=reason,
         versions=versions,
-        waits_for=tuple(row.label for row, _ in _waiting_in(item, rows)),
+        waits_for=tuple(row.label for row, _ in waiting_in(item, rows)),
     )
-
-
-def _waiting_in(item: InboxItem, rows: Sequence[JournalRow]) -> Sequence[tuple[JournalRow, Any]]:
-    try:
-        return waiting_in(item, rows)
-    except CodecError:
-        return ()  # which the verdict tells
 
 
 def _check_waiting(lash: Lash, item: InboxItem) -> UpgradeCheck:

@@ -7,11 +7,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 from attrs import frozen
 
-from lash_framework import Lash
+from lash_framework import Lash, RunningTurn
 from lash_framework.settings import load_settings
-from lash_hookspecs import Provider, ProviderSpec, RuntimeEffectEnvelope, hookimpl
+from lash_hookspecs import AssembledTurn, Provider, ProviderSpec, RuntimeEffectEnvelope, hookimpl
 from lash_hookspecs.plugins import PluginInfo
 from lash_plugin_provider_scripted import ScriptedProvider
 from lash_plugin_provider_scripted.script import Script
@@ -66,3 +67,15 @@ async def agent(
 def inline_agent(script: Script | Provider, **options: Any) -> AbstractAsyncContextManager[Lash]:
     """A host without a journal, whose effect host a test can replace."""
     return agent(script, settings=load_settings(env={}, sets=["durability.effects=inline"]), **options)
+
+
+async def cancelled_when(reached: anyio.Event, running: RunningTurn, *reason: str) -> AssembledTurn:
+    """What becomes of a turn that is cancelled once it has reached something."""
+    async with running, anyio.create_task_group() as group:
+
+        async def cancel() -> None:
+            await reached.wait()
+            assert running.cancel(*reason)
+
+        group.start_soon(cancel)
+        return await running.result()

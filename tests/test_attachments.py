@@ -5,7 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import anyio
+import pytest
 from agents import agent, plugin
 
 from lash_hookspecs import (
@@ -13,6 +16,7 @@ from lash_hookspecs import (
     CheckpointHookContext,
     CheckpointKind,
     EnqueueMessages,
+    LlmRequest,
     MessageRole,
     PluginMessage,
     Stopped,
@@ -85,3 +89,39 @@ async def test_a_tool_that_returns_an_attachment_that_is_nowhere_has_failed() ->
     assert isinstance(call.output.outcome, ToolCallFailure)
     assert call.output.outcome.code == "unknown_attachment"
     assert NOWHERE.id in call.output.outcome.message
+
+
+@pytest.mark.parametrize("state", ["interrupted", "waiting"])
+async def test_the_image_of_an_input_is_there_however_long_its_turn_waits(state: str, tmp_path: Path) -> None:
+    """After a day whoever put another one swept it away: the model was asked without it, and no commit was possible."""
+    begun, images, day_ms = anyio.Event(), list[int](), 24 * 3_600_000
+    given = TurnInput.text("look").with_image("i", PNG)
+
+    async def say(request: LlmRequest) -> str:
+        images.append(sum(each.data == PNG for each in request.attachments))
+        if len(images) == 1 and state == "interrupted":
+            begun.set()
+            await anyio.sleep_forever()
+        return "I see."
+
+    async with agent(say, store=f"sqlite:///{tmp_path / 'a.db'}") as lash:
+        journalling = lash.require_journal("this test")
+        store: Any = journalling.store
+        session = await lash.session("s", recover=False)
+        if state == "interrupted":
+            async with anyio.create_task_group() as group:
+                group.start_soon(lambda: session.run(given, turn_id="t"))
+                await begun.wait()
+                group.cancel_scope.cancel()
+        else:
+            async with journalling.lease("s"):
+                await session.enqueue(given, source_key="t")
+        now_ms = store._now_ms
+        store._now_ms = lambda: now_ms() + 3 * day_ms
+        for number in range(2):
+            await store.put_blob(PNG + bytes([number]), "image/png")
+        recovered = await session.recover()
+        if state == "interrupted":
+            assert [each.turn.errors for each in recovered] == [()]
+        assert (await session.run("and now?")).errors == ()
+        assert set(images) == {1}

@@ -476,6 +476,9 @@ def test_without_a_journal_each_command_says_what_to_set(command: tuple[str, ...
 WRONG = {
     ("resume", "nobody"): "unknown session `nobody`: `lash sessions list` lists them",
     ("resume", "--abandon", "t"): "--abandon needs the SESSION too",
+    ("resume", "", "--abandon", "t"): "--abandon needs the SESSION too",
+    ("resume", ""): "the session's name is empty; `lash resume` without one goes on with all of them",
+    ("resume", "--session", ""): "the session's name is empty; `lash resume` without one goes on with all of them",
     ("resume", "some", "--abandon", "t"): "unknown turn `t`: nothing of session `some` waits to be gone on with",
     ("resume", "nobody", "--abandon", "t"): "unknown session `nobody`",
     ("cancel",): "which session? Name one; `lash sessions list` lists them",

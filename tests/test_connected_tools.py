@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from agents import agent, inline_agent, plugin
+from agents import agent, cancelled_when, inline_agent, plugin
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 from attrs import define, evolve, field
@@ -441,16 +441,8 @@ async def test_a_turn_that_waits_for_a_toolset_can_be_cancelled_and_leaves_nothi
 
     endless = ConnectedToolSet(name="slow", connect=connect, limit_s=3600)
     with anyio.fail_after(30):
-        async with agent([], plugins=[offering(endless)]) as lash, anyio.create_task_group() as tasks:
-            running = (await lash.session("s")).turn("go")
-
-            async def cancel() -> None:
-                await waits.wait()
-                running.cancel("enough")
-
-            async with running:
-                tasks.start_soon(cancel)
-                turn = await running.result()
+        async with agent([], plugins=[offering(endless)]) as lash:
+            turn = await cancelled_when(waits, (await lash.session("s")).turn("go"), "enough")
     assert turn.outcome == Stopped(StopReason.CANCELLED)
     assert log == ["connect", "leave"]
 

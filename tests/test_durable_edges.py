@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from observe_kit import Screen, follow
 
 from lash_framework import Lash
 from lash_framework.accepted import TurnRequest
+from lash_framework.inputs import normalized
 from lash_framework.session import Session
 from lash_framework.settings import load_settings
 from lash_framework.unfinished import TurnState
@@ -29,14 +31,16 @@ from lash_hookspecs import (
     MessageRole,
     QueuedInputAccepted,
     QueuedMessagesCommitted,
+    ToolCallContext,
     ToolCallStarted,
     TurnBlocked,
     TurnCancelled,
     TurnInput,
+    TurnSuspended,
     tool,
 )
 from lash_hookspecs.codec import decode
-from lash_hookspecs.errors import BudgetExceeded, InboxConflict, SessionBusy
+from lash_hookspecs.errors import BudgetExceeded, InboxConflict, SessionBusy, StoreCorrupt, UnknownName
 from lash_hookspecs.inbox import InboxState
 from lash_hookspecs.leases import LeaseBusy
 from lash_hookspecs.llm import TokenUsage
@@ -275,6 +279,153 @@ async def test_nothing_is_appended_under_a_turn_that_was_begun(tmp_path: Path) -
             await session.append(note)
         (recovered,) = await session.recover()
         assert recovered.turn.text == "Done."
+
+
+def damage_first(folder: Path, damage: str, kind: str = "llm_call") -> None:
+    """Damage the first record of this kind."""
+    database = sqlite3.connect(folder / "lash.db")
+    with database:
+        first = "SELECT min(key) FROM journal WHERE kind = ?"
+        database.execute(f"UPDATE journal SET {damage} WHERE key = ({first})", (kind,))
+    database.close()
+
+
+async def accepted(lash: Lash, session: Session, turn_id: str) -> None:
+    """A turn of the session waits."""
+    journalling = lash.require_journal("this test")
+    request = TurnRequest(turn_id=turn_id, turn_input=normalized("Then rest."), input_hash=turn_id)
+    waits = journalling.item(session.id, request, session.policy, lash.host.composition("standard"))
+    await journalling.store.enqueue(waits)
+
+
+async def test_only_the_turn_that_is_meant_is_abandoned(tmp_path: Path) -> None:
+    """`t1`, which is committed, begins like `t10`, and so does no name at all: that turn was ended, for good."""
+    begun, answers = anyio.Event(), iter(["Done."])
+
+    async def say(request: LlmRequest) -> str:
+        for answer in answers:
+            return answer
+        begun.set()
+        return await anyio.sleep_forever()
+
+    async with agent(say, store=url_in(tmp_path)) as lash:
+        session = await lash.session("s", recover=False)
+        assert (await session.run("hi", turn_id="t1")).is_success
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: session.run("and?", turn_id="t10"))
+            await begun.wait()
+            group.cancel_scope.cancel()
+        for turn_id in ("t", "t105"):
+            await accepted(lash, session, turn_id)
+        for given in ("", "t1", "t", "t105", "t10x", "10"):
+            with pytest.raises(UnknownName, match="session `s` would go on with turn `t10`"):
+                await session.abandon(given)
+        assert {each.turn_id: each.state for each in await lash.unfinished("s")} == {
+            "t10": TurnState.INTERRUPTED, "t": TurnState.WAITING, "t105": TurnState.WAITING,
+        }  # fmt: skip
+        assert (await session.abandon("t10")).turn.turn_id == "t10"
+
+
+async def test_what_several_turns_begin_with_abandons_none(tmp_path: Path) -> None:
+    async with agent(["Done."], store=url_in(tmp_path)) as lash:
+        session = await lash.session("s", recover=False)
+        for turn_id in ("order-1", "order-2"):
+            await accepted(lash, session, turn_id)
+        with pytest.raises(UnknownName, match="it begins 2 turns' ids: type more of it"):
+            await session.abandon("order")
+        assert (await session.abandon("order-1")).turn.turn_id == "order-1"
+        assert (await session.abandon("ord")).turn.turn_id == "order-2"
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("status = 'of a later version'", "runtime_effect_corrupt: the record of llm_call"),
+        ("body = 'text'", "runtime_effect_corrupt: the record of llm_call"),
+        ("envelope_hash = 'text'", "runtime_effect_mismatch: llm_call"),
+        ("body = x'7b'", "runtime_effect_corrupt: the record of llm_call"),
+    ],
+)
+@pytest.mark.parametrize("way_out", ["abandon", "cancel"])
+async def test_a_turn_with_a_damaged_record_is_blocked_at_last_and_can_be_given_up(
+    damage: str, reason: str, way_out: str, tmp_path: Path
+) -> None:
+    """It couldn't even be begun: no turn of the session ever ran again, and nothing of other sessions was told."""
+    sent = Sent()
+    await sent.interrupted(url_in(tmp_path))
+    damage_first(tmp_path, damage)
+    async with agent(sent.say, store=url_in(tmp_path), tools=sent.tools) as lash:
+        (rehearsed,) = await lash.upgrade_check()
+        assert (rehearsed.verdict, rehearsed.at) == ("mismatch", 2)
+        session = await lash.session("s", recover=False)
+        for _ in range(3):
+            with pytest.raises(TurnBlocked, match=reason):
+                await session.recover()
+        (turn,) = await lash.unfinished("s")
+        assert turn.state is TurnState.BLOCKED
+        asked, sent.asked = sent.asked, 0
+        if way_out == "abandon":
+            assert (await session.abandon("t")).turn.outcome == Stopped(StopReason.ABANDONED)
+        else:
+            request = await session.cancel()
+            assert request is not None
+            assert await request.won()
+        assert (sent.sent, asked, sent.asked) == (1, 2, 0)  # nothing was paid again
+        assert (await session.run("And now?")).is_success
+
+
+DAMAGE = ["status = 'of a later version'", "body = 'text'", "body = x'7b'", "envelope_hash = 'text'", "kind = 'other'"]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("way_out", ["abandon", "cancel"])
+async def test_a_call_whose_record_is_damaged_may_have_happened(damage: str, way_out: str, tmp_path: Path) -> None:
+    """A turn that was given up told the model that the call was cancelled, which then made it once more."""
+    sent = Sent()
+    await sent.interrupted(url_in(tmp_path))
+    damage_first(tmp_path, damage, "tool_call")
+    async with agent(sent.say, store=url_in(tmp_path), tools=sent.tools) as lash:
+        session = await lash.session("s", recover=False)
+        with pytest.raises(TurnBlocked):
+            await session.recover()
+        if way_out == "abandon":
+            turn = (await session.abandon("t")).turn
+        else:
+            request = await session.cancel()
+            assert request is not None
+            assert await request.won()
+            turn = await session.run("Send and wait.", turn_id="t")
+        (call,) = turn.tool_calls
+        assert "may or may not have happened" in str(call.output)
+        assert sent.sent == 1
+
+
+async def test_a_record_whose_key_is_lost_keeps_nobody_from_answering_for_other_sessions(tmp_path: Path) -> None:
+    """Its own turn can't be begun: what it was about would be run again. All of the list was refused, and the check."""
+
+    @tool(may_defer=True)
+    async def ask(ctx: ToolCallContext) -> Any:
+        "Ask somebody who answers later."
+        assert ctx.defer is not None
+        return ctx.defer()
+
+    sent = Sent()
+    await sent.interrupted(url_in(tmp_path))
+    damage_first(tmp_path, "replay_key = x'00'")
+    script = [Reply(tool_calls=[Call("ask", {}, "c")]), "Done."]
+    async with agent(script, store=url_in(tmp_path), tools=[ask, *sent.tools]) as lash:
+        waits = await lash.session("waits")
+        with pytest.raises(TurnSuspended):
+            await waits.run("Ask.")
+        (pending,) = await lash.pending()
+        assert {each.session_id: each.verdict for each in await lash.upgrade_check()} == {
+            "s": "old_set", "waits": "safe",
+        }  # fmt: skip
+        await lash.resolve(pending.key, result="yes")
+        (recovered,) = await waits.recover()
+        assert recovered.turn.text == "Done."
+        with pytest.raises(StoreCorrupt, match="its key is"):
+            await (await lash.session("s", recover=False)).recover()
 
 
 async def test_a_turn_whose_commit_is_refused_is_blocked_at_last_and_can_be_abandoned(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from agents import agent, plugin
 from attrs import evolve
 from observe_kit import Screen, follow
 
-from lash_framework import Lash
+from lash_framework import Lash, Session
 from lash_framework.settings import Settings, load_settings
 from lash_hookspecs import ConfigurationError, LeaseLost, LlmRequest, OperationId, SessionBusy, TurnBegun, TurnEnd, tool
 from lash_plugin_provider_scripted import Call, Reply
@@ -68,6 +68,64 @@ async def test_who_is_cancelled_while_a_turn_is_begun_holds_no_session(tmp_path:
             (turn,) = await lash.unfinished("s")
             assert turn.state == "interrupted"
         (recovered,) = await (await other.session("s", recover=False)).recover()
+        assert recovered.turn.text == "done"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio knows no `Task.cancel()`
+async def test_who_is_cancelled_once_more_while_it_is_interrupted_holds_no_session(tmp_path: Path) -> None:
+    """A group that ends and a time that is up both cancel: what the first one wrote was cut, and the lease was kept."""
+    begun = anyio.Event()
+
+    async def say(request: LlmRequest) -> str:
+        if begun.is_set():
+            return "Done."
+        begun.set()
+        return await anyio.sleep_forever()
+
+    async with agent(say, store=url_in(tmp_path)) as lash, agent(say, store=url_in(tmp_path)) as other:
+        store = store_of(lash)
+        append = store.append_journal
+
+        async def cancelled_again(*args: Any, **options: Any) -> None:
+            running.cancel()
+            await append(*args, **options)
+
+        running = asyncio.ensure_future((await lash.session("s")).run("q", turn_id="t"))
+        await begun.wait()
+        store.append_journal = cancelled_again
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert await store.load_lease("s") is None
+        (recovered,) = await (await other.session("s", recover=False)).recover()
+        assert recovered.turn.text == "Done."
+        assert recovered.turn.usage.at_least
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("again", [("claim_lease",), ("release_lease",), ("claim_lease", "release_lease")])
+async def test_who_is_cancelled_again_while_it_lets_go_of_a_claim_holds_no_session(
+    again: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The second cancel lost the answer to the question which lease the first one had lost."""
+    async with agent(["done"], store=url_in(tmp_path)) as lash:
+        store = store_of(lash)
+        for name in ("begin_turn", *again):
+            write = getattr(store, name)
+
+            async def cancelled_meanwhile(*args: Any, _name: str = name, _write: Any = write, **options: Any) -> Any:
+                setattr(store, _name, _write)
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+                return await _write(*args, **options)
+
+            setattr(store, name, cancelled_meanwhile)
+        running = asyncio.ensure_future((await lash.session("s")).run("q", turn_id="t"))
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert await store.load_lease("s") is None
+        (recovered,) = await (await lash.session("s", recover=False)).recover()
         assert recovered.turn.text == "done"
 
 
@@ -168,6 +226,35 @@ async def test_a_host_that_was_held_up_and_followed_is_interrupted(tmp_path: Pat
             await session.run("q", turn_id="t")
         assert [each.text for each in await (await successor.session("s")).messages()][-1] == "Done."
     assert calls == 2
+
+
+async def test_a_host_that_was_followed_ends_what_it_runs_though_that_writes_nothing(tmp_path: Path) -> None:
+    """A model that is slow to answer would be paid for an answer that nobody may record."""
+    begun = anyio.Event()
+
+    async def say_slowly(request: LlmRequest) -> str:
+        if begun.is_set():
+            return "Done."
+        begun.set()
+        return await anyio.sleep_forever()
+
+    async def run(session: Session) -> None:
+        with pytest.raises(LeaseLost):
+            await session.run("q", turn_id="t")
+
+    async with (
+        agent(say_slowly, store=url_in(tmp_path), settings=short_lease()) as lash,
+        agent(say_slowly, store=url_in(tmp_path)) as successor,
+    ):
+        store = store_of(successor)
+        now_ms = store._now_ms
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(run, await lash.session("s"))
+                await begun.wait()
+                store._now_ms = lambda: now_ms() + 3_600_000  # for this one the lease has lapsed
+                (recovered,) = await (await successor.session("s", recover=False)).recover()
+        assert recovered.turn.text == "Done."
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio knows no `Task.cancel()`

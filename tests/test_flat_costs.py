@@ -5,59 +5,24 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
-from agents import agent, inline_agent, plugin
-from attrs import define, field
+from agents import agent, inline_agent
 from hook_kit import opened
+from meter_kit import Meter, metered_store
 
 from lash_framework import lease_keeper
 from lash_framework.machine import projection
 from lash_framework.session import Session
 from lash_framework.settings import load_settings
-from lash_hookspecs import LlmRequest, Message, Store, StoreContext, StoreSpec, TextBlock, tool
+from lash_hookspecs import LlmRequest, Message, TextBlock, tool
 from lash_plugin_memory import plugin as memory
 from lash_plugin_provider_scripted.script import Call, Reply
-from lash_plugin_store_sql.locks import MemoryLocks
-from lash_plugin_store_sql.settings import SqlSettings
-from lash_plugin_store_sql.sqlite import SqliteDriver
-from lash_plugin_store_sql.store import SqlStore
 
 HISTORIES = (10, 100, 1_000)
-
-
-@define
-class Meter:
-    """Counts statements with their rows, and the bytes of texts and blobs in their parameters."""
-
-    statements: Counter[tuple[str, int]] = field(factory=Counter)
-    size: int = 0
-
-    def __call__(self, sql: str, params: Sequence[Any], rows: int) -> None:
-        self.statements[sql, rows] += 1
-        self.size += sum(len(each) for each in params if isinstance(each, str | bytes))
-
-    def reading(self) -> tuple[Counter[tuple[str, int]], int]:
-        """What was counted since the last reading."""
-        seen, size = self.statements, self.size
-        self.statements, self.size = Counter(), 0
-        return seen, size
-
-
-def metered_store(meter: Meter) -> object:
-    """A plugin that offers the SQL store in memory, with a meter in its driver."""
-
-    async def opened(context: StoreContext) -> Store:
-        return await SqlStore.open(SqliteDriver(None, SqlSettings(), seen=meter), MemoryLocks())
-
-    def lash_stores() -> list[StoreSpec]:
-        return [StoreSpec(schemes=("metered",), open=opened)]
-
-    return plugin("metered-store", lash_stores)
 
 
 @tool

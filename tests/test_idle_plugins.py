@@ -6,15 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import plugin
-from test_flat_costs import Meter
+from meter_kit import Meter, metered_store
 
 from lash_framework.testing import open_host
-from lash_hookspecs import Store, StoreContext, StoreSpec
-from lash_plugin_store_sql.locks import MemoryLocks
-from lash_plugin_store_sql.settings import SqlSettings
-from lash_plugin_store_sql.sqlite import SqliteDriver
-from lash_plugin_store_sql.store import SqlStore
 
 IDLE = {
     "approval": "",
@@ -27,16 +21,6 @@ IDLE = {
     "tools-shell": "[plugin.tools-shell]\nroots = ['{folder}']\n",
     "tools-web": "",
 }
-
-
-def metered_store(meter: Meter) -> object:
-    async def opened(context: StoreContext) -> Store:
-        return await SqlStore.open(SqliteDriver(None, SqlSettings(), seen=meter), MemoryLocks())
-
-    def lash_stores() -> list[StoreSpec]:
-        return [StoreSpec(schemes=("metered",), open=opened)]
-
-    return plugin("metered-store", lash_stores)
 
 
 async def cost(folder: Path, plugin_ids: tuple[str, ...], toml: str) -> tuple[Any, list[str]]:

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import agent, plugin
+from agents import agent
+from meter_kit import metered_store
 
 from lash_framework import envelope_hash
 from lash_framework.settings import load_settings
-from lash_hookspecs import Store, StoreContext, StoreSpec, tool
+from lash_hookspecs import tool
 from lash_plugin_provider_scripted.script import Call, Reply
-from lash_plugin_store_sql.locks import MemoryLocks
-from lash_plugin_store_sql.settings import SqlSettings
-from lash_plugin_store_sql.sqlite import SqliteDriver
-from lash_plugin_store_sql.store import SqlStore
 
 pytestmark = [
     pytest.mark.costly,
@@ -49,19 +46,6 @@ class Transactions:
             self.done[-1].append((f"{verb} {table}".strip(), rows, size))
 
 
-def metered(seen: Transactions, path: Path | None = None) -> object:
-    """A plugin that offers the SQL store, with a counter in its driver."""
-
-    async def opened(context: StoreContext) -> Store:
-        driver = SqliteDriver(path and str(path), SqlSettings(synchronous="normal"), seen=seen)
-        return await SqlStore.open(driver, MemoryLocks())
-
-    def lash_stores() -> list[StoreSpec]:
-        return [StoreSpec(schemes=("metered",), open=opened)]
-
-    return plugin("metered-store", lash_stores)
-
-
 @tool
 def shout(text: str) -> str:
     """Say it louder."""
@@ -79,7 +63,7 @@ SCRIPT = [*[Reply(tool_calls=[Call("shout", {"text": "hey"})])] * ROUNDS, Reply(
 
 async def test_a_turn_of_four_rounds_is_ten_writes_and_nearly_all_of_them_two_statements() -> None:
     seen = Transactions()
-    async with agent(SCRIPT, store="metered://", plugins=[metered(seen)], tools=[shout], settings=ALONE) as lash:
+    async with agent(SCRIPT, store="metered://", plugins=[metered_store(seen)], tools=[shout], settings=ALONE) as lash:
         session = await lash.session("s")
         for _ in range(2):
             await session.run("hello")
@@ -106,7 +90,8 @@ async def test_a_round_of_eight_tools_is_four_writes() -> None:
     """Input, reply with intents, outcomes, commit; by hand it would be a commit for each result."""
     seen, calls = Transactions(), [Call("shout", {"text": "hey"}, f"call-{number}") for number in range(8)]
     script = [Reply(tool_calls=calls), Reply(text="done")]
-    async with agent(script, store="metered://", plugins=[metered(seen)], tools=[whisper], settings=ALONE) as lash:
+    plugins = [metered_store(seen)]
+    async with agent(script, store="metered://", plugins=plugins, tools=[whisper], settings=ALONE) as lash:
         session = await lash.session("s")
         seen.done.clear()
         await session.run("hello")
@@ -117,7 +102,7 @@ async def test_a_round_of_eight_tools_is_four_writes() -> None:
 async def test_a_record_says_what_is_new() -> None:
     """A prompt as long as a book is in the record of the turn's start, and in no other."""
     seen, long = Transactions(), "All that one could want to know. " * 1000
-    plugins, options = [metered(seen)], {"tools": [shout], "instructions": long, "settings": ALONE}
+    plugins, options = [metered_store(seen)], {"tools": [shout], "instructions": long, "settings": ALONE}
     async with agent(SCRIPT, store="metered://", plugins=plugins, **options) as lash:
         session = await lash.session("s")
         await session.run("hello")

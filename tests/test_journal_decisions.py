@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from asked_kit import ASKED, SCOPE, tool_call
 from attrs import define, field
 from journal_kit import Killed, MemoryJournal
 
@@ -25,66 +26,18 @@ from lash_framework.journal_decisions import (
 )
 from lash_framework.journal_errors import EffectSuspended
 from lash_hookspecs import (
-    AssistantResponseCommand,
-    AssistantResponseOutcome,
-    AwaitEventCommand,
-    AwaitEventOutcome,
-    CheckpointCommand,
-    CheckpointKind,
-    CheckpointOutcome,
-    CompactCommand,
-    CompactOutcome,
-    CompletedToolCall,
-    DirectCommand,
-    DirectOutcome,
     EffectControllerError,
-    EngineInput,
-    ExecCodeCommand,
-    ExecCodeOutcome,
-    ExecResponse,
-    HookRecord,
-    InTurn,
     JournalRow,
     JournalStatus,
-    LlmCallCommand,
-    LlmCallOutcome,
-    LlmRequest,
-    LlmResponse,
-    ModelToolReturn,
     OnUnknown,
-    PreparedToolCall,
-    ProcessCommand,
-    ProcessOutcome,
-    ProcessRecovery,
-    ProcessStart,
-    ProcessStarted,
-    ProcessStatus,
-    ResolvedOk,
     RuntimeEffectEnvelope,
     RuntimeEffectKind,
     RuntimeEffectOutcome,
-    RuntimeScope,
-    SessionPolicy,
-    SleepCommand,
     SleepOutcome,
-    SyncEnvironmentCommand,
-    SyncEnvironmentOutcome,
     ToolCallCommand,
-    ToolCallDone,
     ToolCallEffectOutcome,
     ToolCallFailure,
-    ToolCallOutput,
-    ToolCallSuccess,
-    ToolCompletionWait,
     ToolEffect,
-    ToolHooksCommand,
-    ToolHooksOutcome,
-    ToolSeam,
-    TurnEndCommand,
-    TurnEndOutcome,
-    TurnStartCommand,
-    TurnStartOutcome,
-    WaitKey,
     decode,
     encode,
 )
@@ -147,53 +100,6 @@ def test_an_error_comes_back_with_its_code_and_its_text_even_if_no_store_can_hol
 
 
 # ---- a crash --------------------------------------------------------------------------------------------------------
-
-SCOPE = RuntimeScope(session_id="s", turn_id="t", turn_index=0, protocol_iteration=0)
-REQUEST = LlmRequest(model="m", messages=())
-CALL = CompletedToolCall(
-    call_id="c",
-    tool_name="pay",
-    args={},
-    output=ToolCallOutput(ToolCallSuccess("paid")),
-    model_return=ModelToolReturn("c", "pay"),
-)
-
-
-def tool_call(effect: ToolEffect, on_unknown: OnUnknown = OnUnknown.FAIL) -> ToolCallCommand:
-    return ToolCallCommand(
-        PreparedToolCall(call_id="c", tool_name="pay", args={}, plugin_id="bank", effect=effect, on_unknown=on_unknown)
-    )
-
-
-REMEMBERED = HookRecord(states={"rules": {"version": 1, "state": {}}})
-
-START = ProcessStart(process_id="p", input=EngineInput("e", {"n": 1}), recovery=ProcessRecovery.RERUNNABLE)
-
-ASKED: dict[str, tuple[Any, RuntimeEffectOutcome]] = {
-    "turn_start": (TurnStartCommand("h"), TurnStartOutcome(started_at_ms=1, policy=SessionPolicy(model="test:model"))),
-    "turn_end": (TurnEndCommand(), TurnEndOutcome(finished_at_ms=1)),
-    "llm_call": (LlmCallCommand("p", REQUEST), LlmCallOutcome(LlmResponse(full_text="a"))),
-    "assistant_response": (
-        AssistantResponseCommand(),
-        AssistantResponseOutcome(response=LlmResponse(full_text="b")),
-    ),
-    "direct": (DirectCommand("p", REQUEST, "summary"), DirectOutcome(LlmResponse(full_text="a"))),
-    "tool_call": (tool_call(ToolEffect.PURE), ToolCallEffectOutcome(ToolCallDone(CALL))),
-    "tool_hooks": (
-        ToolHooksCommand(seam=ToolSeam.BEFORE, call_id="c", tool_name="pay", args={}),
-        ToolHooksOutcome(call_id="c"),
-    ),
-    "exec_code": (ExecCodeCommand("python", "1"), ExecCodeOutcome(ExecResponse())),
-    "checkpoint": (CheckpointCommand(CheckpointKind.AFTER_WORK), CheckpointOutcome(hooks=REMEMBERED)),
-    "compact": (CompactCommand(), CompactOutcome()),
-    "sync_execution_environment": (SyncEnvironmentCommand(True), SyncEnvironmentOutcome()),
-    "sleep": (SleepCommand(5), SleepOutcome()),
-    "process": (ProcessCommand(START), ProcessOutcome(ProcessStarted(ProcessStatus.RUNNING))),
-    "await_event": (
-        AwaitEventCommand(WaitKey(InTurn("s", "t"), ToolCompletionWait("c"))),
-        AwaitEventOutcome(ResolvedOk({"approved": True})),
-    ),
-}
 
 # What the next process does, by where the one before died.
 POINTS = ["before_intent", "after_intent", "in_it", "after_it", "after_outcome"]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asked_kit import ASKED, START, tool_call
 from attrs import evolve
 from hypothesis import given, strategies as st
-from test_journal_decisions import ASKED, START, tool_call
 
 from lash_framework import envelope_hash, message_chain
 from lash_framework.envelope_hash import EnvelopeHasher

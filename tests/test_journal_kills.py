@@ -7,10 +7,10 @@ from typing import Any
 
 import anyio
 import pytest
+from asked_kit import answer, asked, call
 from attrs import define, field, frozen
 from hypothesis import given, settings, strategies as st
 from journal_kit import Killed, MemoryJournal
-from test_journal_controller import answer, asked, call
 
 from lash_framework.journal import JournalController
 from lash_framework.journal_errors import EffectSuspended

@@ -12,7 +12,7 @@ import pytest
 from agents import agent, plugin
 from hypothesis import example, given, settings, strategies as st
 from machine_kit import PICTURE
-from test_flat_costs import Meter, metered_store
+from meter_kit import Meter, metered_store
 from test_messages_projection import view
 
 from lash_framework import conversation

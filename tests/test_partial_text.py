@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from agents import agent
+from agents import agent, cancelled_when
 from observe_kit import Told, told
 
 from lash_framework import Lash, Session
@@ -58,14 +58,7 @@ Run = Callable[[Lash, Session, anyio.Event], Awaitable[AssembledTurn]]
 
 
 async def by_cancel(lash: Lash, session: Session, reached: anyio.Event) -> AssembledTurn:
-    async with session.turn("q", turn_id="t") as running, anyio.create_task_group() as group:
-
-        async def cancel() -> None:
-            await reached.wait()
-            assert running.cancel()
-
-        group.start_soon(cancel)
-        return await running.result()
+    return await cancelled_when(reached, session.turn("q", turn_id="t"))
 
 
 async def by_break(lash: Lash, session: Session, reached: anyio.Event) -> AssembledTurn:

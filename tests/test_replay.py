@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import anyio
 import pytest
-from agents import Unwritten, inline_agent, plugin
+from agents import Unwritten, cancelled_when, inline_agent, plugin
 from attrs import define, evolve, field, frozen
 
 from lash_framework import Lash
@@ -352,14 +352,7 @@ async def test_what_a_hook_changed_before_the_turn_was_cancelled_in_it_is_undone
 
     async with inline_agent(["Hello."], plugins=[remembering(then)]) as lash:
         lash.effects = records
-        async with (await lash.session("s")).turn("q", turn_id="t") as running, anyio.create_task_group() as group:
-
-            async def cancel() -> None:
-                await began.wait()
-                running.cancel()
-
-            group.start_soon(cancel)
-            turn = await running.result()
+        turn = await cancelled_when(began, (await lash.session("s")).turn("q", turn_id="t"))
         assert turn.outcome == Stopped(StopReason.CANCELLED)
         assert await remembered(lash) == kept
 

@@ -21,6 +21,7 @@ from lash_hookspecs import HostContext, PluginInfo, TraceRecord, encode, hookimp
 from lash_hookspecs.errors import LashError
 from lash_hookspecs.llm import LlmRequest
 from lash_hookspecs.llm_messages import LlmRole, llm_text
+from lash_hookspecs.testing.provider import unheard
 from lash_hookspecs.testing.provider.server import Answer, WireServer, document, garbage, raw, reset, status
 
 KEY = "sk-Zq7-secret-0123456789abcdefghijklmnopqrstuvwxyz"
@@ -55,10 +56,6 @@ def answers(wire: str) -> Iterator[tuple[str, Answer]]:
     yield "error event", raw(b'data: {"type": "error", "error": {"message": "%b", "code": "x"}}\n\n' % echo.encode())
     yield "garbage", garbage()
     yield "reset", reset()
-
-
-async def unheard(events: object) -> None:
-    """Nobody listens."""
 
 
 class Everything:

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import orjson
 import pytest
-from agents import agent, inline_agent, plugin
+from agents import agent, cancelled_when, inline_agent, plugin
 from attrs import define, evolve, field, frozen
 from journal_kit import JournalHost, Killed, MemoryJournal
 from loops import on_asyncio
@@ -552,16 +552,7 @@ async def test_a_turn_that_is_cancelled_in_a_hook_shows_no_result_that_hooks_hav
     world, reached = World(), anyio.Event()
     async with waiting_in(hook, world, reached, tmp_path) as lash:
         session = await lash.session("s")
-        async with anyio.create_task_group() as group, session.turn("Go.", turn_id="t") as running:
-
-            async def cancel() -> None:
-                await reached.wait()
-                running.cancel()
-
-            group.start_soon(cancel)
-            async for _ in running:
-                pass
-            turn = await running.result()
+        turn = await cancelled_when(reached, session.turn("Go.", turn_id="t"))
         outcomes = {each.call_id: each.output.outcome.tag for each in turn.tool_calls}
         seen = hook in ("lash_after_tool_call", "lash_tool_result_view")
         assert outcomes["a"] == ("success" if seen else "cancelled")

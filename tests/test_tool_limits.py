@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import anyio.from_thread
 import pytest
-from agents import agent
+from agents import agent, cancelled_when
 from attrs import define, field
 
 from lash_framework.testing import Simulation, simulate
@@ -269,14 +269,7 @@ async def test_a_call_in_a_thread_that_is_cancelled_says_so_too() -> None:
     script = [Reply(text="", tool_calls=[Call("threaded", {}, "t"), Call("coroutine", {}, "c")])]
     async with agent(script, tools=[threaded, coroutine]) as lash:
         session = await lash.session("s")
-        async with session.turn("go") as running, anyio.create_task_group() as group:
-
-            async def cancel() -> None:
-                await begun.wait()
-                running.cancel("enough")
-
-            group.start_soon(cancel)
-            turn = await running.result()
+        turn = await cancelled_when(begun, session.turn("go"), "enough")
     go.set()
     messages = [each.output.outcome.message for each in turn.tool_calls]
     thread = "the turn was cancelled; it runs in a thread, which can't be stopped, and may still do its work"
@@ -351,14 +344,7 @@ async def test_a_call_that_is_cancelled_says_whether_it_may_have_done_something(
     script = [Reply(text="", tool_calls=[Call("pay", {}, "first"), Call("pay", {}, "second")])]
     async with agent(script, tools=[pay]) as lash:
         session = await lash.session("s")
-        async with session.turn("go") as running, anyio.create_task_group() as group:
-
-            async def cancel() -> None:
-                await begun.wait()
-                running.cancel("enough")
-
-            group.start_soon(cancel)
-            await running.result()
+        await cancelled_when(begun, session.turn("go"), "enough")
         read = [part.content for each in await session.messages() for part in each.parts if part.tool_call_id]
     waited = "Cancelled: the turn was cancelled"
     ran = f"{waited}; it had begun, and may have done some of its work, or all of it" if told else waited

@@ -27,9 +27,8 @@ from lash_framework.settings.trust import UntrustedSettings, revoke, trust, trus
 
 
 @pytest.fixture(autouse=True)
-def _own_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_user(own_state: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody's own trust is read or written."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     monkeypatch.delenv("LASH_TRUSTED", raising=False)
 
 

@@ -103,7 +103,11 @@ class Journal(Protocol):
         ...
 
     async def load_journal(self, session_id: str, turn_id: str) -> Sequence[JournalRow]:
-        """A turn's journal, in order; empty if it has none (any more)."""
+        """A turn's journal, in order; empty if it has none (any more).
+
+        A row of which more than the key is damaged is `done` and without a body here and in `TurnBegun`, which is
+        refused by who asks for its effect; only one whose key is none is `StoreCorrupt`.
+        """
         ...
 
     async def park_turn(

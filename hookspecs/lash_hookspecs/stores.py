@@ -545,7 +545,11 @@ class SessionStore(Protocol):
 
 
 class Blobs(Protocol):
-    """Bytes by content. What no session adopts within a day may be dropped."""
+    """Bytes by content. What no session adopts within a day may be dropped.
+
+    Not so what was put within the day before an input of any session's was accepted, or since then, until its turn is
+    over: the commit may adopt it.
+    """
 
     async def put_blob(self, data: bytes, media_type: str) -> AttachmentRef:
         """Store bytes (or find them there) and name them."""

@@ -41,8 +41,10 @@ def resume(invocation: Invocation, session_id: str | None, abandon: str | None, 
     from lash_framework.cli.turns import with_signals
 
     chosen = session_id or invocation.session
-    if abandon is not None and chosen is None:
+    if abandon is not None and not chosen:
         raise click.UsageError("--abandon needs the SESSION too")
+    if "" in (session_id, invocation.session):  # a variable that isn't set: all sessions aren't meant
+        raise click.UsageError("the session's name is empty; `lash resume` without one goes on with all of them")
     invocation.ask_for_trust()
 
     async def work(gate: Gate) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pluggy
 import pytest
 
-from lash_hookspecs import specs
 from lash_hookspecs.errors import DriverError
+from lash_hookspecs.testing.plugins import hooks_of
 from lash_hookspecs.tools import ExecResponse
 from lash_plugin_mode_standard import plugin
 from lash_plugin_mode_standard.driver import StandardDriver
@@ -14,11 +13,7 @@ from lash_plugin_mode_standard.driver import StandardDriver
 
 def test_its_hooks_are_hooks():
     """Every hook that the plugin implements is one of the contract's, with arguments that it offers."""
-    manager = pluggy.PluginManager("lash")
-    manager.add_hookspecs(specs)
-    manager.register(plugin)
-    manager.check_pending()
-    assert {each.name for each in manager.get_hookcallers(plugin)} == {"lash_plugin_info", "lash_modes", "lash_tools"}
+    assert hooks_of(plugin) == {"lash_plugin_info", "lash_modes", "lash_tools"}
     assert plugin.lash_plugin_info().id == "mode-standard"
 
 

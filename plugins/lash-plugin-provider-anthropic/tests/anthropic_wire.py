@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lash_hookspecs.llm import LlmTerminalReason as Reason, TokenUsage
@@ -15,7 +15,6 @@ from lash_hookspecs.testing.provider import (
     STATUSES,
     Ability,
     Call,
-    Decoded,
     Ends,
     Fails,
     Fault,
@@ -26,12 +25,11 @@ from lash_hookspecs.testing.provider import (
     Sealed,
     Text,
     Used,
-    Wire,
 )
 from lash_plugin_provider_anthropic.decode import MessageDecoder
 from lash_plugin_provider_anthropic.provider import AnthropicProvider
 from lash_plugin_provider_anthropic.settings import AnthropicSettings
-from lash_provider_kit.reader import Limits, decoded
+from lash_provider_kit.service_wire import ServiceWire, opening_of, settings_of
 
 __all__ = ["STOP_REASONS", "AnthropicWire", "sse"]
 
@@ -56,10 +54,11 @@ _ERRORS: Mapping[Fault, str] = {
 }
 
 
-class AnthropicWire(Wire):
+class AnthropicWire(ServiceWire):
     """Messages as Anthropic streams it."""
 
     provider_id = "anthropic"
+    decoder = MessageDecoder
     cannot: Mapping[str, str] = {
         Ability.SEALED_CALLS: "calls have no opaque state of their own here",
         Ability.SEED: "Messages has no seed; the request goes without it",
@@ -70,22 +69,10 @@ class AnthropicWire(Wire):
     payload_keys = frozenset({"input"})
 
     def open(self, setup: ProviderSetup) -> AnthropicProvider:
-        settings = AnthropicSettings(
-            base_url=setup.base_url,
-            api_key=setup.api_key,
-            retry=setup.retry,
-            max_attempts=setup.max_attempts,
-            chunk_timeout_s=setup.chunk_timeout_s,
-            deadline_s=setup.deadline_s,
-            capture_requests=setup.capture_requests,
-        )
         return AnthropicProvider(
-            settings,
+            AnthropicSettings(**settings_of(setup)),
             models={MODEL: ModelCapability(images=setup.images)},
-            live_calls_allowed=False,
-            sleep=setup.sleep,
-            wall_clock=setup.wall_clock,
-            limits=Limits(event_bytes=setup.max_event_bytes, stream_bytes=setup.max_stream_bytes),
+            **opening_of(setup),
         )
 
     def stream(self, said: Sequence[Said]) -> list[bytes]:
@@ -121,17 +108,6 @@ class AnthropicWire(Wire):
 
     def keep_alive(self) -> bytes:
         return sse("ping")
-
-    def decode(
-        self,
-        reads: Iterable[bytes],
-        *,
-        document: bool = False,
-        max_event_bytes: int = Limits().event_bytes,
-        max_stream_bytes: int = Limits().stream_bytes,
-    ) -> Decoded:
-        limits = Limits(event_bytes=max_event_bytes, stream_bytes=max_stream_bytes)
-        return Decoded(*decoded(MessageDecoder(), reads, limits, document=document))
 
     def without_cache_marks(self, body: bytes) -> bytes:
         return re.sub(rb',"cache_control":\{[^}]*\}', b"", body)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,15 +9,12 @@ import attrs
 import pytest
 from anthropic_wire import AnthropicWire
 
-from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import (
     AttemptDecision,
     GenerationOptions,
-    LlmCallError,
     LlmRequest,
     LlmRequestScope,
-    LlmResponse,
-    LlmStreamEvent,
     LlmTerminalReason as Reason,
     Provider,
     ProviderContext,
@@ -29,21 +24,31 @@ from lash_hookspecs.llm import (
 )
 from lash_hookspecs.llm_messages import (
     LlmMessage,
-    LlmRole,
     ReasoningBlock,
-    TextBlock,
     ToolCallBlock,
     ToolResultBlock,
-    llm_text,
 )
 from lash_hookspecs.messages import ProviderReasoningMeta
 from lash_hookspecs.models import ModelCapability
-from lash_hookspecs.testing.provider import Ends, Fails, Fault, Said, Text, Used
+from lash_hookspecs.testing.plugins import imported_by
+from lash_hookspecs.testing.provider import (
+    KEY,
+    Caller,
+    Ends,
+    Fails,
+    Fault,
+    Said,
+    Text,
+    Used,
+    asked,
+    assistant,
+    check_settings,
+    system,
+    user,
+)
 from lash_hookspecs.testing.provider.server import Answer, WireServer, document, raw, status
 from lash_plugin_provider_anthropic import AnthropicProvider, AnthropicSettings, plugin
 
-KEY = "sk-ant-test-0123456789abcdefghij"
-ASKED = LlmRequest(model="test-model", messages=(llm_text(LlmRole.USER, "hi"),))
 WIRE = AnthropicWire()
 USED = Used(TokenUsage(input=12, output=7))
 
@@ -56,38 +61,16 @@ def hello(text: str = "Hello", **options: Any) -> Answer:
     return say(Text(text), USED, Ends(Reason.STOP), **options)
 
 
-class Caller:
-    """A provider, what it streamed, and the waits it asked for."""
-
-    def __init__(self, url: str, **settings: Any) -> None:
-        self.events: list[LlmStreamEvent] = []
-        self.waits: list[float] = []
-        self.settings = AnthropicSettings(**{"base_url": url, "api_key": KEY, **settings})
-        self.provider = AnthropicProvider(self.settings, live_calls_allowed=False, sleep=self._sleep)
-
-    async def _sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-
-    async def _send(self, events: Sequence[LlmStreamEvent]) -> None:
-        self.events.extend(events)
-
-    async def ask(self, request: LlmRequest = ASKED) -> LlmResponse:
-        try:
-            return await self.provider.complete(request, self._send)
-        finally:
-            await self.provider.aclose()
-
-    async def fail(self, request: LlmRequest = ASKED) -> LlmCallError:
-        with pytest.raises(LlmCallFailed) as caught:
-            await self.ask(request)
-        for shown in (repr(caught.value.error), repr(self.provider), repr(self.settings)):
-            assert KEY not in shown
-        return caught.value.error
+def calling(url: str, **settings: Any) -> Caller:
+    made = AnthropicSettings(**{"base_url": url, "api_key": KEY, **settings})
+    caller = Caller()
+    caller.provider = AnthropicProvider(made, live_calls_allowed=False, sleep=caller.sleep)
+    return caller
 
 
 async def test_what_is_sent() -> None:
     with WireServer(hello()) as server:
-        caller = Caller(server.origin, betas=("one-2026", "two-2026"))
+        caller = calling(server.origin, betas=("one-2026", "two-2026"))
         response = await caller.ask()
         assert response.full_text == "Hello"
         assert StreamDelta("Hello") in caller.events
@@ -111,13 +94,13 @@ async def test_what_is_sent() -> None:
 )
 async def test_base_urls_with_and_without_the_version(path: str, target: str) -> None:
     with WireServer(hello()) as server:
-        await Caller(f"{server.origin}{path}").ask()
+        await calling(f"{server.origin}{path}").ask()
         assert server.requests[0].target == target
 
 
 async def test_a_token_and_headers_of_a_gateway() -> None:
     with WireServer(hello()) as server:
-        await Caller(server.origin, api_key=" ", auth_token=KEY, headers={"X-Gateway": "secret-gateway"}).ask()
+        await calling(server.origin, api_key=" ", auth_token=KEY, headers={"X-Gateway": "secret-gateway"}).ask()
         (request,) = server.requests
         assert "x-api-key" not in request.headers
         assert request.headers["authorization"] == f"Bearer {KEY}"
@@ -127,10 +110,10 @@ async def test_a_token_and_headers_of_a_gateway() -> None:
 async def test_the_answer_says_what_became_of_the_options() -> None:
     options = GenerationOptions(output_token_cap=9, temperature=1.5, seed=1)
     with WireServer(hello(), hello()) as server:
-        response = await Caller(server.origin).ask(attrs.evolve(ASKED, generation=options))
+        response = await calling(server.origin).ask(asked(generation=options))
         told = {"output_token_cap": "applied", "temperature": "clamped", "seed": "omitted_unsupported"}
         assert response.generation_receipt == told
-        assert (await Caller(server.origin).ask()).generation_receipt is None
+        assert (await calling(server.origin).ask()).generation_receipt is None
 
 
 def refused(code: int, kind: str, words: str = "words", headers: Mapping[str, str] | None = None) -> Answer:
@@ -163,7 +146,7 @@ FAILURES: dict[str, tuple[Answer, str, Kind, bool]] = {
 @pytest.mark.parametrize(("answer", "code", "kind", "retryable"), FAILURES.values(), ids=FAILURES.keys())
 async def test_failures(answer: Answer, code: str, kind: Kind, retryable: bool) -> None:
     with WireServer(answer) as server:
-        caller = Caller(server.origin)
+        caller = calling(server.origin)
         error = await caller.fail()
         assert (error.code, error.kind, error.retryable) == (code, kind, retryable)
         assert (len(server.requests), caller.waits) == (1, [])
@@ -176,12 +159,12 @@ async def test_an_overflow_is_one() -> None:
         "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length",
     ):
         with WireServer(refused(400, "invalid_request_error", words)) as server:
-            assert (await Caller(server.origin).fail()).terminal_reason is Reason.CONTEXT_OVERFLOW
+            assert (await calling(server.origin).fail()).terminal_reason is Reason.CONTEXT_OVERFLOW
 
 
 async def test_a_refused_key_is_never_shown_and_says_what_to_do() -> None:
     with WireServer(refused(401, "authentication_error", f"invalid x-api-key {KEY}")) as server:
-        error = await Caller(server.origin).fail()
+        error = await calling(server.origin).fail()
         assert "export ANTHROPIC_API_KEY=" in error.message
         assert error.usage is None
 
@@ -222,17 +205,12 @@ def test_values_out_of_range_are_refused(name: str, value: object) -> None:
 
 
 def test_every_setting_has_a_default_and_a_help_text_and_secrets_are_marked() -> None:
-    fields = attrs.fields_dict(AnthropicSettings)
-    assert all(each.default is not attrs.NOTHING and each.metadata["help"] for each in fields.values())
-    secret = {name for name, each in fields.items() if each.metadata.get("secret")}
-    assert secret == {"api_key", "auth_token", "headers"}
-    named = {name: each.metadata["env"] for name, each in fields.items() if "env" in each.metadata}
-    assert named == {
+    env = {
         "base_url": ("ANTHROPIC_BASE_URL",),
         "api_key": ("ANTHROPIC_API_KEY",),
         "auth_token": ("ANTHROPIC_AUTH_TOKEN",),
     }
-    assert KEY not in repr(AnthropicSettings(api_key=KEY, auth_token=KEY, headers={"x": KEY}))
+    check_settings(AnthropicSettings, secrets={"api_key", "auth_token", "headers"}, env=env)
 
 
 # ---- as a plugin
@@ -241,10 +219,6 @@ def test_every_setting_has_a_default_and_a_help_text_and_secrets_are_marked() ->
 def spec() -> Any:
     (only,) = plugin.lash_providers()
     return only
-
-
-async def _never(events: Sequence[LlmStreamEvent]) -> None:
-    raise AssertionError("nothing should be streamed")
 
 
 async def test_the_registered_provider_works_and_is_one() -> None:
@@ -259,43 +233,30 @@ async def test_the_registered_provider_works_and_is_one() -> None:
         assert provider.capability("any").endpoint == server.origin
         assert provider.capability("claude-haiku-4-5").prices is None  # what a gateway charges is its own affair
         assert AnthropicProvider(AnthropicSettings()).capability("claude-haiku-4-5").prices is not None
-
-        async def send(events: Sequence[LlmStreamEvent]) -> None:
-            pass
-
-        assert (await provider.complete(ASKED, send)).full_text == "Hello"
-        await provider.aclose()
+        assert (await Caller(provider).ask()).full_text == "Hello"
 
 
 async def test_without_a_key_the_message_says_what_to_type() -> None:
-    provider = spec().open(ProviderContext(provider_id="anthropic", settings=AnthropicSettings()))
+    context = ProviderContext(provider_id="anthropic", settings=AnthropicSettings())
     with pytest.raises(ConfigurationError) as caught:
-        await provider.complete(ASKED, _never)
+        await Caller(spec().open(context)).ask()
     for words in ("export ANTHROPIC_API_KEY=", "--set provider.anthropic.api_key=", "scripted:demo"):
         assert words in str(caught.value)
-    await provider.aclose()
 
 
 async def test_a_live_call_that_nobody_allowed_is_an_error() -> None:
     settings = AnthropicSettings(api_key=KEY)
     context = ProviderContext(provider_id="anthropic", settings=settings, live_calls_allowed=False)
-    provider = spec().open(context)
     with pytest.raises(ConfigurationError, match="live_calls_allowed"):
-        await provider.complete(ASKED, _never)
-    await provider.aclose()
+        await Caller(spec().open(context)).ask()
 
 
 def test_discovery_imports_nothing_heavy() -> None:
     """`plugin` is imported at every start of every command."""
-    code = (
-        "import sys, lash_plugin_provider_anthropic.plugin\n"
-        "print([n for n in ('attrs', 'anyio', 'httpx', 'orjson', 'lash_provider_kit') if n in sys.modules])\n"
-        "lash_plugin_provider_anthropic.plugin.lash_providers()\n"
-        "print([n for n in ('anyio', 'httpx', 'orjson') if n in sys.modules])\n"
-        "print(*sorted(n for n in sys.modules if n.startswith('lash_provider_kit')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["[]", "[]"]
+    found = imported_by("import lash_plugin_provider_anthropic.plugin")
+    assert not {"attrs", "anyio", "httpx", "orjson", "lash_provider_kit"} & found
+    listed = imported_by("from lash_plugin_provider_anthropic import plugin; plugin.lash_providers()")
+    assert not {"anyio", "httpx", "orjson", "lash_provider_kit"} & listed
 
 
 def test_what_is_cached_for_an_hour_has_its_price_where_the_settings_ask_for_that() -> None:
@@ -321,11 +282,7 @@ def test_what_is_cached_for_an_hour_has_its_price_where_the_settings_ask_for_tha
 
 def thinking(signature: str) -> LlmMessage:
     replay = ProviderReasoningMeta(signature=signature)
-    return LlmMessage(LlmRole.ASSISTANT, (ReasoningBlock(text="hm", replay=replay), TextBlock(text="Yes.")))
-
-
-def user(text: str) -> LlmMessage:
-    return llm_text(LlmRole.USER, text)
+    return assistant(ReasoningBlock(text="hm", replay=replay), "Yes.")
 
 
 def not_taken(words: str) -> Answer:
@@ -338,7 +295,7 @@ def signatures(request: Any) -> list[str]:
 
 
 SCOPE = LlmRequestScope(session_id="s", agent_frame_id="f", request_id="r")
-HISTORY = (llm_text(LlmRole.SYSTEM, "Be brief."), user("a"), thinking("one"), user("b"))
+HISTORY = (system("Be brief."), user("a"), thinking("one"), user("b"))
 NEXT = (*HISTORY, thinking("two"), user("c"))
 
 
@@ -357,9 +314,9 @@ NEXT = (*HISTORY, thinking("two"), user("c"))
 async def test_a_conversation_goes_on_without_thinking_that_is_refused(said: str) -> None:
     """Every further turn ended with the same 400, once instructions or tools of the session had changed."""
     with WireServer(not_taken(said), hello(), hello()) as server:
-        caller = Caller(server.origin)
+        caller = calling(server.origin)
         request = LlmRequest(model="claude-opus-5-5", messages=HISTORY, scope=SCOPE)
-        first = await caller.provider.complete(request, caller._send)
+        first = await caller.call(request)
         second = await caller.ask(attrs.evolve(request, messages=NEXT))
         assert [signatures(each) for each in server.requests] == [["one"], [], ["two"]]
         assert [each.json["system"][0]["text"] for each in server.requests] == ["Be brief."] * 3
@@ -389,7 +346,7 @@ async def test_it_is_tried_once_and_only_where_it_can_help(
     messages: Sequence[LlmMessage], answers: list[Answer], code: str
 ) -> None:
     with WireServer(*answers) as server:
-        error = await Caller(server.origin).fail(LlmRequest(model="claude-opus-5-5", messages=messages))
+        error = await calling(server.origin).fail(LlmRequest(model="claude-opus-5-5", messages=messages))
         assert len(server.requests) == len(answers)
     assert error.code == code
     assert [each.decision for each in error.failed_attempts] == [AttemptDecision.TRIMMED] * (len(answers) - 1)
@@ -399,29 +356,29 @@ async def test_a_model_that_thinks_by_budget_stops_thinking_where_its_thinking_i
     """It wants the thinking before a call back, or none at all."""
     with WireServer(not_taken("Invalid `signature` in `thinking` block"), hello()) as server:
         request = LlmRequest(model="claude-opus-4-5", messages=HISTORY, model_variant="low")
-        await Caller(server.origin).ask(request)
+        await calling(server.origin).ask(request)
         kinds = [each.json["thinking"]["type"] for each in server.requests]
     assert kinds == ["enabled", "disabled"]
 
 
 CALL = (
-    LlmMessage(LlmRole.ASSISTANT, (ToolCallBlock(call_id="c", tool_name="now", input_json="{}"),)),
-    LlmMessage(LlmRole.USER, (ToolResultBlock(call_id="c", tool_name="now", content="noon"),)),
+    assistant(ToolCallBlock(call_id="c", tool_name="now", input_json="{}")),
+    user(ToolResultBlock(call_id="c", tool_name="now", content="noon")),
 )
-NOTE = llm_text(LlmRole.SYSTEM, "It is getting late.")
+NOTE = system("It is getting late.")
 
 
 async def test_such_a_model_thinks_again_only_when_its_calls_are_over() -> None:
     """Each round of tools was refused once more: its calls had no thinking before them, which was switched on again."""
     rounds = [HISTORY, (*HISTORY, *CALL), (*HISTORY, *CALL, *CALL, NOTE)]
-    later = (*rounds[-1], llm_text(LlmRole.ASSISTANT, "It is noon."), user("c"))
-    thought = LlmMessage(LlmRole.ASSISTANT, (*thinking("three").blocks, *CALL[0].blocks))
+    later = (*rounds[-1], assistant("It is noon."), user("c"))
+    thought = assistant(*thinking("three").blocks, *CALL[0].blocks)
     rounds += [later, (*later, thought, CALL[1]), (*later, thought, CALL[1], *CALL)]
     with WireServer(not_taken("Invalid `signature` in `thinking` block"), *[hello()] * len(rounds)) as server:
-        caller = Caller(server.origin)
+        caller = calling(server.origin)
         for messages in rounds:
             request = LlmRequest(model="claude-opus-4-5", messages=messages, model_variant="low", scope=SCOPE)
-            await caller.provider.complete(request, caller._send)
+            await caller.call(request)
         await caller.provider.aclose()
         kinds = [each.json["thinking"]["type"] for each in server.requests]
     assert kinds == ["enabled", "disabled", "disabled", "disabled", "enabled", "enabled", "enabled"]
@@ -434,8 +391,8 @@ async def test_a_receipt_tells_of_the_request_that_was_answered() -> None:
         model="claude-opus-4-5", messages=HISTORY, model_variant="low", generation=generation, scope=SCOPE
     )
     with WireServer(not_taken("Invalid `signature` in `thinking` block"), *[hello()] * 2) as server:
-        caller = Caller(server.origin)
-        answers = [await caller.provider.complete(request, caller._send)]
+        caller = calling(server.origin)
+        answers = [await caller.call(request)]
         request = attrs.evolve(request, messages=(*HISTORY, *CALL))
         answers.append(await caller.ask(request))
         sent = [each.json.get("temperature") for each in server.requests]
@@ -456,7 +413,7 @@ async def test_a_receipt_tells_of_the_request_that_was_answered() -> None:
 async def test_another_refusal_that_speaks_of_thinking_is_told_as_it_is(said: str) -> None:
     """Any words about thinking and a block, or a signature, made a second request, in vain."""
     with WireServer(not_taken(said)) as server:
-        error = await Caller(server.origin).fail(LlmRequest(model="claude-opus-5-5", messages=HISTORY))
+        error = await calling(server.origin).fail(LlmRequest(model="claude-opus-5-5", messages=HISTORY))
         assert len(server.requests) == 1
     assert error.failed_attempts == ()
     assert said in error.message

@@ -14,7 +14,6 @@ import pytest
 from attrs import evolve
 from hypothesis import example, given, strategies as st
 
-from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
     GenerationOptions,
     JsonObjectOutput,
@@ -23,11 +22,9 @@ from lash_hookspecs.llm import (
     LlmRequest,
     LlmToolChoice,
     LlmToolSpec,
-    ProviderFailureKind,
 )
 from lash_hookspecs.llm_messages import (
     ImageBlock,
-    LlmBlock,
     LlmMessage,
     LlmMessages,
     LlmRole,
@@ -40,6 +37,7 @@ from lash_hookspecs.llm_messages import (
 )
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderRoute
 from lash_hookspecs.models import ModelCapability
+from lash_hookspecs.testing.provider import LOADED, NOT_LOADED, PNG, any_message, assistant, refused, system, user
 from lash_plugin_provider_anthropic import AnthropicSettings, encode
 from lash_plugin_provider_anthropic.blocks import wire_id
 from lash_plugin_provider_anthropic.encode import RequestEncoder
@@ -47,23 +45,9 @@ from lash_plugin_provider_anthropic.models import ANTHROPIC_MODELS
 from lash_plugin_provider_anthropic.options import receipt
 from lash_plugin_provider_anthropic.schemas import output_schema
 
-PNG = AttachmentRef(id="sha256:" + "0" * 64, media_type="image/png", size=3)
-LOADED = LlmAttachment(reference=PNG, data=b"abc")
 TOOL = LlmToolSpec(name="add", description="Adds.", input_schema={"type": "object", "properties": {}})
 WIRE_TOOL = {"name": "add", "description": "Adds.", "input_schema": {"type": "object", "properties": {}}}
 ADAPTIVE, BUDGET, ALWAYS = "claude-opus-4-6", "claude-haiku-4-5", "claude-opus-5-5"
-
-
-def user(*blocks: LlmBlock) -> LlmMessage:
-    return LlmMessage(LlmRole.USER, blocks)
-
-
-def assistant(*blocks: LlmBlock) -> LlmMessage:
-    return LlmMessage(LlmRole.ASSISTANT, blocks)
-
-
-def system(text: str) -> LlmMessage:
-    return llm_text(LlmRole.SYSTEM, text)
 
 
 def T(text: str, mark: bool = False) -> TextBlock:
@@ -87,11 +71,7 @@ def messages(*blocks_of: LlmMessage, **fields: Any) -> Any:
 
 
 def refusal(request: LlmRequest, **settings: Any) -> str | None:
-    with pytest.raises(LlmCallFailed) as caught:
-        body(request, **settings)
-    assert caught.value.error.kind is ProviderFailureKind.VALIDATION
-    assert not caught.value.error.retryable
-    return caught.value.error.code
+    return refused(lambda: body(request, **settings)).code
 
 
 CALL = ToolCallBlock(call_id="c1", tool_name="add", input_json='{"a": 1}')
@@ -303,15 +283,7 @@ def test_what_the_model_cant_take_is_refused(media_type: str, settings: dict[str
     assert refusal(request, can=settings) == "unsupported_attachment_capability"
 
 
-@pytest.mark.parametrize(
-    ("block", "attachments"),
-    [
-        (ImageBlock(attachment_idx=0), ()),
-        (ImageBlock(attachment_idx=-1), (LOADED,)),
-        (ImageBlock(attachment_idx=0), (LlmAttachment(reference=PNG),)),
-        (ImageBlock(attachment_idx=0, attachment=PNG), ()),
-    ],
-)
+@pytest.mark.parametrize(("block", "attachments"), NOT_LOADED)
 def test_what_isnt_loaded_is_refused(block: ImageBlock, attachments: tuple[LlmAttachment, ...]) -> None:
     assert refusal(asking(user(block), attachments=attachments)) == "attachment_not_loaded"
 
@@ -690,23 +662,7 @@ def test_an_image_without_a_reference_is_not_kept() -> None:
     assert sent["messages"][0]["content"][0]["source"]["data"] == base64.b64encode(b"other").decode()
 
 
-BLOCKS = st.sampled_from(
-    [
-        T("hi"),
-        T(""),
-        T("half a \ud83d pair"),
-        T("mark", mark=True),
-        CALL,
-        RESULT,
-        SIGNED,
-        ReasoningBlock(text="hm"),
-        ImageBlock(attachment_idx=0, attachment=PNG),
-        ImageBlock(attachment_idx=0),
-    ]
-)
-ANY_MESSAGE = st.builds(LlmMessage, st.sampled_from(LlmRole), st.lists(BLOCKS, max_size=3).map(tuple)) | st.builds(
-    llm_text, st.sampled_from(LlmRole), st.sampled_from(["", "hi"])
-)
+ANY_MESSAGE = any_message(T("mark", mark=True), CALL, RESULT, SIGNED, ReasoningBlock(text="hm"))
 
 
 def asking_of(messages: Sequence[LlmMessage]) -> LlmRequest:

@@ -12,10 +12,8 @@ from base64 import b64decode
 from collections.abc import Sequence
 from typing import Any
 
-import httpx
 import pytest
 
-from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
     GenerationOptions,
     JsonSchemaOutput,
@@ -23,7 +21,6 @@ from lash_hookspecs.llm import (
     LlmCallError,
     LlmRequest,
     LlmResponse,
-    LlmStreamEvent,
     LlmTerminalReason,
     LlmToolChoice,
     LlmToolSpec,
@@ -41,14 +38,13 @@ from lash_hookspecs.llm_messages import (
     TextBlock,
     ToolCallBlock,
     ToolResultBlock,
-    llm_text,
 )
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta
 from lash_plugin_provider_anthropic import AnthropicProvider, AnthropicSettings
 from lash_plugin_provider_anthropic.decode import MessageDecoder
 from lash_plugin_provider_anthropic.encode import RequestEncoder
 from lash_provider_kit.reader import decoded
-from lash_provider_kit.recordings import Exchange, cuts, exchanges, over
+from lash_provider_kit.recordings import Exchange, cuts, exchanges, over, played
 
 pytestmark = pytest.mark.costly  # decoders without I/O, the same on every Python
 
@@ -59,7 +55,6 @@ COUNTS = "count_tokens"
 
 MESSAGES = [each for each in EXCHANGES if each.status == 200 and COUNTS not in each.uri]
 STREAMED = [each for each in MESSAGES if each.is_stream]
-ASKED = LlmRequest(model="m", messages=(llm_text(LlmRole.USER, "hi"),))
 
 
 def read(exchange: Exchange, reads: Sequence[bytes] = ()) -> tuple[LlmResponse | LlmCallError, str]:
@@ -70,23 +65,9 @@ def read(exchange: Exchange, reads: Sequence[bytes] = ()) -> tuple[LlmResponse |
 
 async def play(exchange: Exchange) -> LlmResponse | LlmCallError:
     """The provider's outcome for a recorded response."""
-
-    def respond(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(
-            exchange.status, headers={"content-type": exchange.content_type}, stream=httpx.ByteStream(exchange.body)
-        )
-
-    async def send(events: Sequence[LlmStreamEvent]) -> None:
-        pass
-
     settings = AnthropicSettings(base_url="https://recorded.example", retry="off")
-    provider = AnthropicProvider(settings, transport=httpx.MockTransport(respond))
-    try:
-        return await provider.complete(ASKED, send)
-    except LlmCallFailed as failed:
-        return failed.error
-    finally:
-        await provider.aclose()
+    outcome, _ = await played(exchange, lambda transport: AnthropicProvider(settings, transport=transport))
+    return outcome
 
 
 def naive_message(exchange: Exchange) -> dict[str, Any]:

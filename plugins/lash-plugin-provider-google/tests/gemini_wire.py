@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lash_hookspecs.llm import LlmTerminalReason as Reason, TokenUsage
@@ -14,7 +14,6 @@ from lash_hookspecs.testing.provider import (
     STATUSES,
     Ability,
     Call,
-    Decoded,
     Ends,
     Fails,
     Fault,
@@ -26,12 +25,11 @@ from lash_hookspecs.testing.provider import (
     Sealed,
     Text,
     Used,
-    Wire,
 )
 from lash_plugin_provider_google import GoogleProvider, GoogleSettings
 from lash_plugin_provider_google.decode import GeminiDecoder
 from lash_plugin_provider_google.testing import event
-from lash_provider_kit.reader import Limits, decoded
+from lash_provider_kit.service_wire import ServiceWire, opening_of, settings_of
 
 __all__ = ["GeminiWire"]
 
@@ -71,10 +69,11 @@ _ERRORS: dict[Fault, tuple[str, str, list[dict[str, Any]]]] = {
 }
 
 
-class GeminiWire(Wire):
+class GeminiWire(ServiceWire):
     """The Gemini API, as `streamGenerateContent` streams it."""
 
     provider_id = "google"
+    decoder = GeminiDecoder
     statuses: Mapping[Fault, int] = {**STATUSES, Fault.AUTH: 400}
     payload_keys = frozenset({"args"})
     cannot: Mapping[str, str] = {
@@ -84,22 +83,10 @@ class GeminiWire(Wire):
     }
 
     def open(self, setup: ProviderSetup) -> GoogleProvider:
-        settings = GoogleSettings(
-            base_url=setup.base_url,
-            api_key=setup.api_key,
-            retry=setup.retry,
-            max_attempts=setup.max_attempts,
-            chunk_timeout_s=setup.chunk_timeout_s,
-            deadline_s=setup.deadline_s,
-            capture_requests=setup.capture_requests,
-        )
         return GoogleProvider(
-            settings,
+            GoogleSettings(**settings_of(setup)),
             models={} if setup.images else {MODEL: ModelCapability(images=False)},
-            live_calls_allowed=False,
-            sleep=setup.sleep,
-            wall_clock=setup.wall_clock,
-            limits=Limits(event_bytes=setup.max_event_bytes, stream_bytes=setup.max_stream_bytes),
+            **opening_of(setup),
         )
 
     def stream(self, said: Sequence[Said]) -> list[bytes]:
@@ -134,17 +121,6 @@ class GeminiWire(Wire):
         named, words, details = _ERRORS[fault]
         error: dict[str, Any] = {"code": self.statuses[fault], "message": words + message, "status": named}
         return json.dumps({"error": {**error, **({"details": details} if details else {})}}).encode()
-
-    def decode(
-        self,
-        reads: Iterable[bytes],
-        *,
-        document: bool = False,
-        max_event_bytes: int = Limits().event_bytes,
-        max_stream_bytes: int = Limits().stream_bytes,
-    ) -> Decoded:
-        limits = Limits(event_bytes=max_event_bytes, stream_bytes=max_stream_bytes)
-        return Decoded(*decoded(GeminiDecoder(), reads, limits, document=document))
 
 
 def _part(step: Said) -> dict[str, Any]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,10 @@ import anyio
 import attrs
 import pytest
 
-from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import (
-    LlmCallError,
     LlmRequest,
     LlmRequestScope,
-    LlmResponse,
-    LlmStreamEvent,
     LlmTerminalReason,
     LlmToolSpec,
     Provider,
@@ -30,52 +25,29 @@ from lash_hookspecs.llm import (
     TextOutput,
     ToolCallOutputPart,
 )
-from lash_hookspecs.llm_messages import LlmRole, llm_text
 from lash_hookspecs.models import ModelCapability
+from lash_hookspecs.testing.plugins import imported_by
+from lash_hookspecs.testing.provider import KEY, Caller, asked, check_settings
 from lash_plugin_provider_google import GoogleProvider, GoogleSettings, plugin
 from lash_plugin_provider_google.endpoint import endpoint_of
 from lash_plugin_provider_google.testing import cut, error, event, stream, text, tools, whole
 from lash_provider_kit.testing import Answer, ChatServer, document, raw, sse, status
 
 K = ProviderFailureKind
-KEY = "AIzaSyTest-0123456789abcdefghijklmnopqr"
-ASKED = LlmRequest(model="test-model", messages=(llm_text(LlmRole.USER, "hi"),))
 PATH = "/v1beta/models/test-model:streamGenerateContent?alt=sse"
 
 
-class Caller:
-    """A provider, what it streamed, and the waits it asked for."""
-
-    def __init__(self, server: ChatServer | str, **settings: Any) -> None:
-        self.events: list[LlmStreamEvent] = []
-        self.waits: list[float] = []
-        url = server if isinstance(server, str) else server.origin
-        self.settings = GoogleSettings(**{"base_url": url, "api_key": KEY, **settings})
-        self.provider = GoogleProvider(self.settings, live_calls_allowed=False, sleep=self._sleep)
-
-    async def _sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-
-    async def send(self, events: Sequence[LlmStreamEvent]) -> None:
-        self.events.extend(events)
-
-    async def ask(self, request: LlmRequest = ASKED) -> LlmResponse:
-        try:
-            return await self.provider.complete(request, self.send)
-        finally:
-            await self.provider.aclose()
-
-    async def fail(self, request: LlmRequest = ASKED) -> LlmCallError:
-        with pytest.raises(LlmCallFailed) as caught:
-            await self.ask(request)
-        for shown in (repr(caught.value.error), repr(self.provider), repr(self.settings)):
-            assert KEY not in shown
-        return caught.value.error
+def calling(server: ChatServer | str, **settings: Any) -> Caller:
+    url = server if isinstance(server, str) else server.origin
+    made = GoogleSettings(**{"base_url": url, "api_key": KEY, **settings})
+    caller = Caller()
+    caller.provider = GoogleProvider(made, live_calls_allowed=False, sleep=caller.sleep)
+    return caller
 
 
 async def test_text() -> None:
     with ChatServer(text("Hel", "lo")) as server:
-        caller = Caller(server)
+        caller = calling(server)
         response = await caller.ask()
         assert response.parts == (TextOutput(text="Hello"),)
         assert response.terminal_reason is LlmTerminalReason.STOP
@@ -89,18 +61,18 @@ async def test_text() -> None:
         assert request.headers["x-goog-api-key"] == KEY
         assert request.headers["content-type"] == "application/json"
         assert "authorization" not in request.headers
-        assert json.loads(request.body)["contents"][0]["parts"] == [{"text": "hi"}]
+        assert json.loads(request.body)["contents"][0]["parts"] == [{"text": "hello"}]
 
 
 async def test_tool_calls_get_ids_that_a_repetition_would_give_them_again() -> None:
     tool = LlmToolSpec(name="add", description="", input_schema={"type": "object"})
     scope = LlmRequestScope(session_id="s", agent_frame_id="f", request_id="r1")
-    request = attrs.evolve(ASKED, tools=(tool,), scope=scope)
+    request = asked(tools=(tool,), scope=scope)
     answer = tools((None, "add", {"a": 1}), ("c2", "now", {}), signature="S")
 
     async def made(asked: LlmRequest) -> list[str]:
         with ChatServer(answer) as server:
-            response = await Caller(server).ask(asked)
+            response = await calling(server).ask(asked)
             assert response.terminal_reason is LlmTerminalReason.TOOL_USE
             return [part.call_id for part in response.parts if isinstance(part, ToolCallOutputPart)]
 
@@ -112,7 +84,7 @@ async def test_tool_calls_get_ids_that_a_repetition_would_give_them_again() -> N
 
 async def test_whole_answers_where_a_gateway_cannot_stream() -> None:
     with ChatServer(whole({"text": "whole"})) as server:
-        caller = Caller(server, stream=False)
+        caller = calling(server, stream=False)
         assert (await caller.ask()).full_text == "whole"
         assert server.requests[0].target == "/v1beta/models/test-model:generateContent"
         assert StreamDelta("whole") in caller.events
@@ -121,10 +93,10 @@ async def test_whole_answers_where_a_gateway_cannot_stream() -> None:
 async def test_many_calls_of_several_models_share_the_connections() -> None:
     with ChatServer() as server:
         server.default = text("Hello")
-        caller = Caller(server)
+        caller = calling(server)
         for name in ("a", "b", "a", "tunedModels/x"):
-            request = attrs.evolve(ASKED, model=name)
-            assert (await caller.provider.complete(request, caller.send)).full_text == "Hello"
+            request = asked(model=name)
+            assert (await caller.call(request)).full_text == "Hello"
         assert server.connections == 1
         assert [each.target.partition(":")[0] for each in server.requests] == [
             "/v1beta/models/a",
@@ -135,7 +107,7 @@ async def test_many_calls_of_several_models_share_the_connections() -> None:
         answers: list[str] = []
 
         async def one() -> None:
-            answers.append((await caller.provider.complete(ASKED, caller.send)).full_text)
+            answers.append((await caller.call()).full_text)
 
         async with anyio.create_task_group() as group:
             for _ in range(30):
@@ -224,7 +196,7 @@ FAILURES: dict[str, tuple[Answer, str, ProviderFailureKind, bool]] = {
 @pytest.mark.parametrize(("answer", "code", "kind", "retryable"), FAILURES.values(), ids=FAILURES.keys())
 async def test_failures(answer: Answer, code: str, kind: ProviderFailureKind, retryable: bool) -> None:
     with ChatServer(answer) as server:
-        caller = Caller(server)
+        caller = calling(server)
         failed = await caller.fail()
         assert (failed.code, failed.kind, failed.retryable) == (code, kind, retryable)
         assert len(server.requests) == 1
@@ -245,9 +217,9 @@ async def test_failures(answer: Answer, code: str, kind: ProviderFailureKind, re
 )
 async def test_an_overflow_is_one_and_nothing_else_is(message: str, overflow: bool) -> None:
     with ChatServer(error(400, "INVALID_ARGUMENT", message), error(429, "RESOURCE_EXHAUSTED", message)) as server:
-        failed = await Caller(server).fail()
+        failed = await calling(server).fail()
         assert (failed.terminal_reason is LlmTerminalReason.CONTEXT_OVERFLOW) is overflow
-        throttled = await Caller(server).fail()
+        throttled = await calling(server).fail()
         assert throttled.terminal_reason is LlmTerminalReason.PROVIDER_ERROR
 
 
@@ -256,7 +228,7 @@ async def test_a_throttle_waits_as_long_as_the_service_says_in_its_body() -> Non
     """Such waits cost no attempt: there are more of them here than attempts."""
     throttled = error(429, "RESOURCE_EXHAUSTED", PLAN, PER_MINUTE, detail("RetryInfo", retryDelay="3.5s"))
     with ChatServer(*[throttled] * 3, text("now")) as server:
-        caller = Caller(server, max_attempts=1)
+        caller = calling(server, max_attempts=1)
         assert (await caller.ask()).full_text == "now"
         assert caller.waits == [3.5, 3.5, 3.5]
 
@@ -266,20 +238,20 @@ async def test_the_header_comes_before_the_body_and_nothing_is_no_wait() -> None
     info = detail("RetryInfo", retryDelay="3s")
     by_header = error(429, "RESOURCE_EXHAUSTED", "m", info, headers={"retry-after": "7"})
     with ChatServer(by_header, text("now")) as server:
-        caller = Caller(server)
+        caller = calling(server)
         await caller.ask()
         assert caller.waits == [7.0]
     for delay in ("soon", "-1s", 3, None, "NaNs"):
         with ChatServer(error(429, "RESOURCE_EXHAUSTED", "m", detail("RetryInfo", retryDelay=delay))) as server:
-            assert (await Caller(server).fail()).code == OBSERVED
+            assert (await calling(server).fail()).code == OBSERVED
 
 
 async def test_an_event_cut_in_half_is_a_cut_not_bad_data() -> None:
     half = sse(event({"text": "x"}))[:30]
     with ChatServer(raw(half, end="cut"), raw(half)) as server:
         # A part of an event is a part of an answer, so it isn't asked for again.
-        assert (await Caller(server, max_attempts=1).fail()).kind is K.TRANSPORT
-        assert (await Caller(server, max_attempts=1).fail()).code == "unsafe_retry_response_observed"
+        assert (await calling(server, max_attempts=1).fail()).kind is K.TRANSPORT
+        assert (await calling(server, max_attempts=1).fail()).code == "unsafe_retry_response_observed"
 
 
 # ---- tokens
@@ -308,11 +280,11 @@ async def test_a_refused_token_is_renewed_once_for_all_who_wait(tmp_path: Path) 
             if request.headers["authorization"] == "Bearer old-token-1"
             else text("in")
         )
-        caller = Caller(server, token_command=command)
+        caller = calling(server, token_command=command)
         answers: list[str] = []
 
         async def one() -> None:
-            answers.append((await caller.provider.complete(ASKED, caller.send)).full_text)
+            answers.append((await caller.call()).full_text)
 
         async with anyio.create_task_group() as group:
             for _ in range(5):
@@ -330,7 +302,7 @@ async def test_a_token_that_stays_refused_is_told_without_quoting_it(tmp_path: P
         server.choose = lambda request: error(
             401, "UNAUTHENTICATED", f"no good: {request.headers['authorization'].removeprefix('Bearer ')}"
         )
-        failed = await Caller(server, token_command=command).fail()
+        failed = await calling(server, token_command=command).fail()
         assert (failed.kind, failed.usage) == (K.AUTH, None)
         assert "new-token-2" not in repr(failed)
         assert "[redacted]" in failed.message
@@ -341,13 +313,13 @@ async def test_after_output_no_token_is_renewed(tmp_path: Path) -> None:
     command, count = printing(tmp_path, "old-token-1", "new-token-2")
     refused = {"error": {"code": 401, "message": "expired", "status": "UNAUTHENTICATED"}}
     with ChatServer(stream(event({"text": "x"}), refused)) as server:
-        assert (await Caller(server, token_command=command).fail()).kind is K.AUTH
+        assert (await calling(server, token_command=command).fail()).kind is K.AUTH
         assert (count.read_text(), len(server.requests)) == ("1", 1)
 
 
 async def test_a_given_token_is_all_there_is() -> None:
     with ChatServer(error(401, "UNAUTHENTICATED")) as server:
-        assert (await Caller(server, access_token="given-token").fail()).kind is K.AUTH
+        assert (await calling(server, access_token="given-token").fail()).kind is K.AUTH
         assert [each.headers["authorization"] for each in server.requests] == ["Bearer given-token"]
 
 
@@ -362,7 +334,7 @@ async def test_a_given_token_is_all_there_is() -> None:
 async def test_a_command_that_gives_no_token_is_a_typed_failure(code: str, words: str) -> None:
     with ChatServer() as server:
         command = shlex.join([sys.executable, "-I", "-S", "-c", code])
-        failed = await Caller(server, token_command=command).fail()
+        failed = await calling(server, token_command=command).fail()
         assert (failed.code, failed.kind) == ("token_command_failed", K.AUTH)
         assert words in failed.message
         assert "not logged in" not in failed.message  # curl and its like tell what they were given, secrets included
@@ -372,7 +344,7 @@ async def test_a_command_that_gives_no_token_is_a_typed_failure(code: str, words
 
 async def test_a_command_that_is_not_there_is_too() -> None:
     with ChatServer() as server:
-        failed = await Caller(server, token_command="/no/such/command").fail()
+        failed = await calling(server, token_command="/no/such/command").fail()
         assert failed.code == "token_command_failed"
 
 
@@ -443,7 +415,7 @@ def test_names_of_models(model: str, path: str | None) -> None:
 
 async def test_a_key_that_a_gateway_wants_in_the_query_is_not_shown() -> None:
     with ChatServer(text("a")) as server:
-        caller = Caller(f"{server.origin}/?gate=secret-of-the-gateway", headers={"X-Gateway": "another-secret"})
+        caller = calling(f"{server.origin}/?gate=secret-of-the-gateway", headers={"X-Gateway": "another-secret"})
         await caller.ask()
         assert server.requests[0].headers["x-gateway"] == "another-secret"
         assert "secret-of-the-gateway" not in caller.provider.capability("m").endpoint + repr(caller.provider)
@@ -481,17 +453,14 @@ def test_values_out_of_range_are_refused(name: str, value: object) -> None:
 
 
 def test_every_setting_has_a_default_and_a_help_text_and_secrets_are_marked() -> None:
-    fields = attrs.fields_dict(GoogleSettings)
-    assert all(each.default is not attrs.NOTHING and each.metadata["help"] for each in fields.values())
-    assert {name for name, each in fields.items() if each.metadata.get("secret")} == {
-        "api_key",
-        "access_token",
-        "token_command",
-        "headers",
+    env = {
+        "base_url": ("GOOGLE_GEMINI_BASE_URL",),
+        "api_key": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        "vertex": ("GOOGLE_GENAI_USE_VERTEXAI",),
+        "project": ("GOOGLE_CLOUD_PROJECT",),
+        "location": ("GOOGLE_CLOUD_LOCATION",),
     }
-    assert fields["api_key"].metadata["env"] == ("GEMINI_API_KEY", "GOOGLE_API_KEY")
-    shown = repr(GoogleSettings(api_key=KEY, access_token=KEY, token_command=KEY, headers={"x": KEY}))
-    assert KEY not in shown
+    check_settings(GoogleSettings, secrets={"api_key", "access_token", "token_command", "headers"}, env=env)
 
 
 # ---- as a plugin
@@ -506,10 +475,8 @@ async def test_the_registered_provider_works_and_is_one() -> None:
     with ChatServer(text("Hello")) as server:
         provider = opened(GoogleSettings(base_url=server.origin), live=False)
         assert isinstance(provider, Provider)
-        caller = Caller(server)
-        assert (await provider.complete(ASKED, caller.send)).full_text == "Hello"
+        assert (await Caller(provider).ask()).full_text == "Hello"
         assert "x-goog-api-key" not in server.requests[0].headers
-        await provider.aclose()
 
 
 async def test_what_it_says_of_models() -> None:
@@ -550,28 +517,19 @@ def test_prices_are_those_of_the_place_that_they_were_read_at(settings: dict[str
     ],
 )
 async def test_without_a_key_the_message_says_what_to_type(settings: dict[str, Any], words: tuple[str, ...]) -> None:
-    provider = opened(GoogleSettings(**settings))
     with pytest.raises(ConfigurationError) as caught:
-        await provider.complete(ASKED, Caller("http://localhost").send)
+        await Caller(opened(GoogleSettings(**settings))).ask()
     assert all(each in str(caught.value) for each in words)
-    await provider.aclose()
 
 
 async def test_a_live_call_that_nobody_allowed_is_an_error() -> None:
-    provider = opened(GoogleSettings(api_key=KEY), live=False)
     with pytest.raises(ConfigurationError, match="live_calls_allowed"):
-        await provider.complete(ASKED, Caller("http://localhost").send)
-    await provider.aclose()
+        await Caller(opened(GoogleSettings(api_key=KEY), live=False)).ask()
 
 
 def test_discovery_imports_nothing_heavy() -> None:
     """`plugin` is imported at every start of every command."""
-    code = (
-        "import sys, lash_plugin_provider_google.plugin\n"
-        "print([n for n in ('attrs', 'anyio', 'httpx', 'orjson', 'lash_provider_kit') if n in sys.modules])\n"
-        "lash_plugin_provider_google.plugin.lash_providers()\n"
-        "print([n for n in ('anyio', 'httpx', 'orjson') if n in sys.modules])\n"
-        "print(*sorted(n for n in sys.modules if n.startswith('lash_provider_kit')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["[]", "[]"]
+    found = imported_by("import lash_plugin_provider_google.plugin")
+    assert not {"attrs", "anyio", "httpx", "orjson", "lash_provider_kit"} & found
+    listed = imported_by("from lash_plugin_provider_google import plugin; plugin.lash_providers()")
+    assert not {"anyio", "httpx", "orjson", "lash_provider_kit"} & listed

@@ -12,8 +12,7 @@ import pytest
 from attrs import evolve
 from hypothesis import given, strategies as st
 
-from lash_hookspecs.errors import LlmCallFailed
-from lash_hookspecs.llm import LlmAttachment, LlmRequest, ProviderFailureKind
+from lash_hookspecs.llm import LlmAttachment, LlmRequest
 from lash_hookspecs.llm_messages import (
     ImageBlock,
     LlmBlock,
@@ -35,14 +34,13 @@ from lash_hookspecs.messages import (
     ResponseTextMeta,
 )
 from lash_hookspecs.models import ModelCapability
+from lash_hookspecs.testing.provider import LOADED, NOT_LOADED, PNG, any_message, assistant, refused, system, user
 from lash_plugin_provider_google import GoogleSettings, encode
 from lash_plugin_provider_google.encode import SKIP_SIGNATURE, RequestEncoder
 from lash_plugin_provider_google.endpoint import endpoint_of
 from lash_plugin_provider_google.models import Model, Quirks
 from lash_plugin_provider_google.options import OptionsEncoder
 
-PNG = AttachmentRef(id="sha256:" + "0" * 64, media_type="image/png", size=3)
-LOADED = LlmAttachment(reference=PNG, data=b"abc")
 INLINE = {"inlineData": {"mimeType": "image/png", "data": base64.b64encode(b"abc").decode()}}
 
 OURS = ProviderRoute("google", "https://generativelanguage.googleapis.com/v1beta", "m")
@@ -52,18 +50,6 @@ FOREIGN = [
     evolve(OURS, model="m2"),
 ]
 ANY, SIGNED = Model(), Model(quirks=Quirks(signed_calls=True))
-
-
-def user(*blocks: LlmBlock) -> LlmMessage:
-    return LlmMessage(LlmRole.USER, blocks)
-
-
-def assistant(*blocks: LlmBlock) -> LlmMessage:
-    return LlmMessage(LlmRole.ASSISTANT, blocks)
-
-
-def system(text: str) -> LlmMessage:
-    return LlmMessage(LlmRole.SYSTEM, (TextBlock(text=text),))
 
 
 def asking(*messages: LlmMessage, **fields: Any) -> LlmRequest:
@@ -88,12 +74,7 @@ def parts(*blocks: LlmBlock, model: Model = ANY, **fields: Any) -> list[dict[str
 
 
 def refusal(request: LlmRequest, model: Model = ANY, **settings: Any) -> str | None:
-    with pytest.raises(LlmCallFailed) as caught:
-        body(request, model, **settings)
-    assert caught.value.error.kind is ProviderFailureKind.VALIDATION
-    assert not caught.value.error.retryable
-    assert caught.value.error.usage is None
-    return caught.value.error.code
+    return refused(lambda: body(request, model, **settings)).code
 
 
 CALL = ToolCallBlock(call_id="c1", tool_name="add", input_json='{"a": 1}')
@@ -307,15 +288,7 @@ def test_no_urls_but_of_files_that_the_service_holds(uri: str, settings: dict[st
         assert refusal(request, **settings) == "unsupported_attachment_capability"
 
 
-@pytest.mark.parametrize(
-    ("block", "attachments"),
-    [
-        (ImageBlock(attachment_idx=0), ()),
-        (ImageBlock(attachment_idx=-1), (LOADED,)),
-        (ImageBlock(attachment_idx=0), (LlmAttachment(reference=PNG),)),
-        (ImageBlock(attachment_idx=0, attachment=PNG), ()),
-    ],
-)
+@pytest.mark.parametrize(("block", "attachments"), NOT_LOADED)
 def test_an_image_whose_bytes_are_missing_is_refused(block: ImageBlock, attachments: tuple[LlmAttachment, ...]) -> None:
     assert refusal(asking(user(block), attachments=attachments)) == "attachment_not_loaded"
 
@@ -357,22 +330,8 @@ def test_what_means_something_in_one_request_only_is_encoded_each_time() -> None
     assert not nameless.memo
 
 
-BLOCKS = st.sampled_from(
-    [
-        TextBlock(text="hi"),
-        TextBlock(text=""),
-        TextBlock(text="half a \ud83d pair"),
-        CALL,
-        RESULT,
-        evolve(RESULT, tool_name=None),
-        ReasoningBlock(text="hm", replay=ProviderReasoningMeta(signature="S")),
-        ImageBlock(attachment_idx=0, attachment=PNG),
-        ImageBlock(attachment_idx=0),
-    ]
-)
-ANY_MESSAGE = st.builds(LlmMessage, st.sampled_from(LlmRole), st.lists(BLOCKS, max_size=3).map(tuple)) | st.builds(
-    llm_text, st.sampled_from(LlmRole), st.sampled_from(["", "hi"])
-)
+THOUGHT = ReasoningBlock(text="hm", replay=ProviderReasoningMeta(signature="S"))
+ANY_MESSAGE = any_message(CALL, RESULT, evolve(RESULT, tool_name=None), THOUGHT)
 
 
 @given(st.lists(st.lists(ANY_MESSAGE, max_size=5), max_size=4), st.sampled_from([0, 2, 256]))

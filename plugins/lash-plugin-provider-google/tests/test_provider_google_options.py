@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from attrs import evolve, fields_dict
 
-from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import (
     GenerationOptions,
     JsonObjectOutput,
@@ -19,10 +19,10 @@ from lash_hookspecs.llm import (
     LlmRequest,
     LlmToolChoice,
     LlmToolSpec,
-    ProviderFailureKind,
 )
 from lash_hookspecs.llm_messages import LlmRole, llm_text
 from lash_hookspecs.models import ModelCapability, ModelPrices
+from lash_hookspecs.testing.provider import refused
 from lash_plugin_provider_google import GoogleSettings
 from lash_plugin_provider_google.encode import RequestEncoder
 from lash_plugin_provider_google.endpoint import endpoint_of
@@ -48,10 +48,8 @@ def body(request: LlmRequest, model: Model = ANY, **settings: Any) -> dict[str, 
 
 
 def refusal(request: LlmRequest, model: Model = ANY) -> tuple[str | None, str]:
-    with pytest.raises(LlmCallFailed) as caught:
-        body(request, model)
-    assert caught.value.error.kind is ProviderFailureKind.VALIDATION
-    return caught.value.error.code, caught.value.error.message
+    error = refused(lambda: body(request, model))
+    return error.code, error.message
 
 
 def test_what_is_always_there() -> None:

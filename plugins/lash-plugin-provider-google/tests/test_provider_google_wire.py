@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
     GenerationOptions,
     JsonObjectOutput,
@@ -23,12 +22,10 @@ from lash_hookspecs.llm import (
     LlmCallError,
     LlmRequest,
     LlmResponse,
-    LlmStreamEvent,
     LlmTerminalReason,
     LlmToolChoice,
     LlmToolSpec,
     ReasoningOutput,
-    StreamDelta,
     ToolCallOutputPart,
 )
 from lash_hookspecs.llm_messages import (
@@ -47,7 +44,7 @@ from lash_plugin_provider_google.encode import RequestEncoder
 from lash_plugin_provider_google.endpoint import endpoint_of
 from lash_plugin_provider_google.models import Model
 from lash_plugin_provider_google.options import OptionsEncoder
-from lash_provider_kit.recordings import Exchange, cuts, exchanges, over
+from lash_provider_kit.recordings import Exchange, cuts, exchanges, over, played
 
 pytestmark = pytest.mark.costly  # decoders without I/O, the same on every Python
 
@@ -68,34 +65,12 @@ def events_of(exchange: Exchange) -> list[dict[str, Any]]:
 
 ANSWERED = [each for each in EXCHANGES if each.status == 200]
 STREAMED = [each for each in ANSWERED if each.is_stream]
-ASKED = LlmRequest(model="m", messages=(LlmMessage(LlmRole.USER, (TextBlock(text="hi"),)),))
 
 
-async def play(exchange: Exchange, chunks: Sequence[bytes] = ()) -> tuple[LlmResponse | LlmCallError, str]:
-    """The provider's outcome, and the text that it streamed, for a recorded response cut into `chunks`."""
-    import httpx
-
-    class Body(httpx.AsyncByteStream):
-        async def __aiter__(self) -> Any:
-            for chunk in chunks or [exchange.body]:
-                yield chunk
-
-    def respond(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(exchange.status, headers={"content-type": exchange.content_type}, stream=Body())
-
-    streamed: list[str] = []
-
-    async def send(events: Sequence[LlmStreamEvent]) -> None:
-        streamed.extend(event.text for event in events if isinstance(event, StreamDelta))
-
+async def play(exchange: Exchange, reads: Sequence[bytes] = ()) -> tuple[LlmResponse | LlmCallError, str]:
+    """The provider's outcome, and the text that it streamed, for a recorded response."""
     settings = GoogleSettings(base_url="https://recorded.example", retry="off")
-    provider = GoogleProvider(settings, transport=httpx.MockTransport(respond))
-    try:
-        return await provider.complete(ASKED, send), "".join(streamed)
-    except LlmCallFailed as failed:
-        return failed.error, "".join(streamed)
-    finally:
-        await provider.aclose()
+    return await played(exchange, lambda transport: GoogleProvider(settings, transport=transport), reads)
 
 
 REASONS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from lash_hookspecs.llm import LlmTerminalReason as Reason, TokenUsage
@@ -12,7 +12,6 @@ from lash_hookspecs.testing.provider import (
     RESPONSE_ID,
     Ability,
     Call,
-    Decoded,
     Ends,
     Fails,
     Fault,
@@ -24,12 +23,11 @@ from lash_hookspecs.testing.provider import (
     Sealed,
     Text,
     Used,
-    Wire,
 )
 from lash_plugin_provider_openai.decode import ChatDecoder
 from lash_plugin_provider_openai.provider import OpenAiChatProvider
 from lash_plugin_provider_openai.settings import OpenAiChatSettings
-from lash_provider_kit.reader import Limits, decoded
+from lash_provider_kit.service_wire import ServiceWire, opening_of, settings_of
 
 __all__ = ["ChatWire", "OpenRouterWire"]
 
@@ -53,10 +51,11 @@ _ERRORS: Mapping[Fault, tuple[str, str | None]] = {
 }
 
 
-class ChatWire(Wire):
+class ChatWire(ServiceWire):
     """OpenAI's own dialect, with DeepSeek's reasoning."""
 
     provider_id = "openai-chat"
+    decoder = ChatDecoder
     replay: Literal["omit", "reasoning_details"] = "omit"
     cannot: Mapping[str, str] = {
         Ability.SEALED: "Chat Completions has no opaque state of reasoning, but for OpenRouter's dialect",
@@ -64,24 +63,9 @@ class ChatWire(Wire):
     }
 
     def open(self, setup: ProviderSetup) -> OpenAiChatProvider:
-        settings = OpenAiChatSettings(
-            reasoning_replay=self.replay,
-            base_url=f"{setup.base_url}/v1",
-            api_key=setup.api_key,
-            retry=setup.retry,
-            max_attempts=setup.max_attempts,
-            chunk_timeout_s=setup.chunk_timeout_s,
-            deadline_s=setup.deadline_s,
-            images=setup.images,
-            capture_requests=setup.capture_requests,
-        )
-        return OpenAiChatProvider(
-            settings,
-            live_calls_allowed=False,
-            sleep=setup.sleep,
-            wall_clock=setup.wall_clock,
-            limits=Limits(event_bytes=setup.max_event_bytes, stream_bytes=setup.max_stream_bytes),
-        )
+        settings = settings_of(setup, "/v1")
+        made = OpenAiChatSettings(reasoning_replay=self.replay, images=setup.images, **settings)
+        return OpenAiChatProvider(made, **opening_of(setup))
 
     def stream(self, said: Sequence[Said]) -> list[bytes]:
         events = [_chunk({"role": "assistant", "content": ""})]
@@ -139,17 +123,6 @@ class ChatWire(Wire):
     def error(self, fault: Fault, message: str) -> bytes:
         kind, code = _ERRORS[fault]
         return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
-
-    def decode(
-        self,
-        reads: Iterable[bytes],
-        *,
-        document: bool = False,
-        max_event_bytes: int = Limits().event_bytes,
-        max_stream_bytes: int = Limits().stream_bytes,
-    ) -> Decoded:
-        limits = Limits(event_bytes=max_event_bytes, stream_bytes=max_stream_bytes)
-        return Decoded(*decoded(ChatDecoder(), reads, limits, document=document))
 
 
 class OpenRouterWire(ChatWire):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openai_chat_wire import ChatWire
@@ -15,7 +15,6 @@ from lash_hookspecs.testing.provider import (
     RESPONSE_ID,
     Ability,
     Call,
-    Decoded,
     Ends,
     Fails,
     Fault,
@@ -27,22 +26,22 @@ from lash_hookspecs.testing.provider import (
     Sealed,
     Text,
     Used,
-    Wire,
 )
 from lash_plugin_provider_openai.responses_decode import ResponsesDecoder
 from lash_plugin_provider_openai.responses_provider import OpenAiProvider
 from lash_plugin_provider_openai.responses_settings import OpenAiSettings
-from lash_provider_kit.reader import Limits, decoded
+from lash_provider_kit.service_wire import ServiceWire, opening_of, settings_of
 
 __all__ = ["ResponsesWire", "event", "response"]
 
 _WHY = {Reason.OUTPUT_LIMIT: "max_output_tokens", Reason.CONTENT_FILTER: "content_filter"}
 
 
-class ResponsesWire(Wire):
+class ResponsesWire(ServiceWire):
     """OpenAI's own."""
 
     provider_id = "openai"
+    decoder = ResponsesDecoder
     cannot: Mapping[str, str] = {
         Ability.SEALED_CALLS: "calls have no opaque state; reasoning has",
         Ability.SEED: "the Responses API has no seed",
@@ -50,22 +49,10 @@ class ResponsesWire(Wire):
     }
 
     def open(self, setup: ProviderSetup) -> OpenAiProvider:
-        settings = OpenAiSettings(
-            base_url=f"{setup.base_url}/v1",
-            api_key=setup.api_key,
-            retry=setup.retry,
-            max_attempts=setup.max_attempts,
-            chunk_timeout_s=setup.chunk_timeout_s,
-            deadline_s=setup.deadline_s,
-            capture_requests=setup.capture_requests,
-        )
         return OpenAiProvider(
-            settings,
-            live_calls_allowed=False,
+            OpenAiSettings(**settings_of(setup, "/v1")),
             models={MODEL: ModelCapability(images=setup.images)},
-            sleep=setup.sleep,
-            wall_clock=setup.wall_clock,
-            limits=Limits(event_bytes=setup.max_event_bytes, stream_bytes=setup.max_stream_bytes),
+            **opening_of(setup),
         )
 
     def stream(self, said: Sequence[Said]) -> list[bytes]:
@@ -78,17 +65,6 @@ class ResponsesWire(Wire):
 
     def error(self, fault: Fault, message: str) -> bytes:
         return ChatWire().error(fault, message)
-
-    def decode(
-        self,
-        reads: Iterable[bytes],
-        *,
-        document: bool = False,
-        max_event_bytes: int = Limits().event_bytes,
-        max_stream_bytes: int = Limits().stream_bytes,
-    ) -> Decoded:
-        limits = Limits(event_bytes=max_event_bytes, stream_bytes=max_stream_bytes)
-        return Decoded(*decoded(ResponsesDecoder(), reads, limits, document=document))
 
 
 class _Script:

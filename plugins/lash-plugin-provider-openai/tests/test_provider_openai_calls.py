@@ -6,20 +6,16 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import pytest
 
-from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import (
     AttemptReset,
     LlmAttachment,
-    LlmCallError,
     LlmRequest,
-    LlmResponse,
-    LlmStreamEvent,
     LlmTerminalReason,
     LlmToolSpec,
     Provider,
@@ -31,8 +27,10 @@ from lash_hookspecs.llm import (
     TokenUsage,
     ToolCallOutputPart,
 )
-from lash_hookspecs.llm_messages import ImageBlock, LlmMessage, LlmRole, TextBlock
+from lash_hookspecs.llm_messages import ImageBlock, LlmMessage, LlmRole
 from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.testing.plugins import imported_by
+from lash_hookspecs.testing.provider import KEY, Caller, asked, check_settings
 from lash_plugin_provider_openai import OpenAiChatProvider, OpenAiChatSettings, plugin
 from lash_plugin_provider_openai.responses_provider import OpenAiProvider
 from lash_plugin_provider_openai.responses_settings import OpenAiSettings
@@ -53,46 +51,17 @@ from lash_provider_kit.testing import (
     tools,
 )
 
-KEY = "sk-test-0123456789abcdefghij"
-ASKED = LlmRequest(model="test-model", messages=(LlmMessage(LlmRole.USER, (TextBlock(text="hi"),)),))
 
-
-async def unheard(events: Sequence[LlmStreamEvent]) -> None:
-    """Nobody listens."""
-
-
-class Caller:
-    """A provider, what it streamed, and the waits it asked for."""
-
-    def __init__(self, url: str, **settings: Any) -> None:
-        self.events: list[LlmStreamEvent] = []
-        self.waits: list[float] = []
-        self.settings = OpenAiChatSettings(**{"base_url": url, "api_key": KEY, **settings})
-        self.provider = OpenAiChatProvider(self.settings, live_calls_allowed=False, sleep=self._sleep)
-
-    async def _sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-
-    async def _send(self, events: Sequence[LlmStreamEvent]) -> None:
-        self.events.extend(events)
-
-    async def ask(self, request: LlmRequest = ASKED) -> LlmResponse:
-        try:
-            return await self.provider.complete(request, self._send)
-        finally:
-            await self.provider.aclose()
-
-    async def fail(self, request: LlmRequest = ASKED) -> LlmCallError:
-        with pytest.raises(LlmCallFailed) as caught:
-            await self.ask(request)
-        for shown in (repr(caught.value.error), repr(self.provider), repr(self.settings)):
-            assert KEY not in shown
-        return caught.value.error
+def calling(url: str, **settings: Any) -> Caller:
+    made = OpenAiChatSettings(**{"base_url": url, "api_key": KEY, **settings})
+    caller = Caller()
+    caller.provider = OpenAiChatProvider(made, live_calls_allowed=False, sleep=caller.sleep)
+    return caller
 
 
 async def test_text() -> None:
     with ChatServer(text("Hel", "lo")) as server:
-        caller = Caller(server.url)
+        caller = calling(server.url)
         response = await caller.ask()
         assert response.parts == (TextOutput(text="Hello"),)
         assert response.terminal_reason is LlmTerminalReason.STOP
@@ -108,7 +77,7 @@ async def test_text() -> None:
 async def test_tool_calls() -> None:
     tool = LlmToolSpec(name="add", description="", input_schema={"type": "object"})
     with ChatServer(tools(("c1", "add", '{"a": 1}'), ("c2", "now", "{}"), content="So.")) as server:
-        response = await Caller(server.url).ask(attrs.evolve(ASKED, tools=(tool,)))
+        response = await calling(server.url).ask(asked(tools=(tool,)))
         calls = [part for part in response.parts if isinstance(part, ToolCallOutputPart)]
         assert [(call.call_id, call.tool_name, call.input_json) for call in calls] == [
             ("c1", "add", '{"a": 1}'),
@@ -121,11 +90,11 @@ async def test_many_calls_at_once_share_the_provider() -> None:
     import anyio
 
     with ChatServer() as server:
-        caller = Caller(server.url)
+        caller = calling(server.url)
         answers: list[str] = []
 
         async def one() -> None:
-            answers.append((await caller.provider.complete(ASKED, caller._send)).full_text)
+            answers.append((await caller.call()).full_text)
 
         async with anyio.create_task_group() as group:
             for _ in range(30):
@@ -176,7 +145,7 @@ FAILURES: dict[str, tuple[Answer, str, ProviderFailureKind, bool]] = {
 @pytest.mark.parametrize(("answer", "code", "kind", "retryable"), FAILURES.values(), ids=FAILURES.keys())
 async def test_failures(answer: Answer, code: str, kind: ProviderFailureKind, retryable: bool) -> None:
     with ChatServer(answer) as server:
-        caller = Caller(server.url)
+        caller = calling(server.url)
         error = await caller.fail()
         assert (error.code, error.kind, error.retryable) == (code, kind, retryable)
         assert len(server.requests) == 1
@@ -187,7 +156,7 @@ async def test_a_junk_event_is_not_asked_for_again_and_says_what_was_wrong() -> 
     """A response was observed, so a repetition might be paid for twice; it used to be repeated three times."""
     for junk, words in ((b"data: {oops}\n\n", "no JSON"), (b'data: {"choices": [7]}\n\n', "no chunk")):
         with ChatServer(raw(junk)) as server:
-            caller = Caller(server.url)
+            caller = calling(server.url)
             error = await caller.fail()
             assert error.code == "unsafe_retry_response_observed"
             assert len(server.requests) == 1
@@ -200,13 +169,13 @@ async def test_a_junk_event_is_not_asked_for_again_and_says_what_was_wrong() -> 
 
 async def test_a_failure_after_usage_keeps_the_counters() -> None:
     with ChatServer(stream(chunk(usage={"prompt_tokens": 3}), done=False, end="cut"), status(401)) as server:
-        assert (await Caller(server.url).fail()).usage == TokenUsage(input=3, at_least=True)
-        assert (await Caller(server.url).fail()).usage is None
+        assert (await calling(server.url).fail()).usage == TokenUsage(input=3, at_least=True)
+        assert (await calling(server.url).fail()).usage is None
 
 
 async def test_a_refused_connection_names_the_url_at_once() -> None:
     url = refused_url()
-    caller = Caller(url)
+    caller = calling(url)
     error = await caller.fail()
     assert error.code == "connection_refused"
     assert url in error.message
@@ -215,12 +184,12 @@ async def test_a_refused_connection_names_the_url_at_once() -> None:
 
 async def test_an_overflow_is_one() -> None:
     with ChatServer(status(400, {"error": {"message": "m", "code": "context_length_exceeded"}})) as server:
-        assert (await Caller(server.url).fail()).terminal_reason is LlmTerminalReason.CONTEXT_OVERFLOW
+        assert (await calling(server.url).fail()).terminal_reason is LlmTerminalReason.CONTEXT_OVERFLOW
 
 
 async def test_retries_are_told_and_streamed_text_is_taken_back() -> None:
     with ChatServer(cut("wro"), status(503), text("right")) as server:
-        caller = Caller(server.url, retry="lenient")
+        caller = calling(server.url, retry="lenient")
         assert (await caller.ask()).full_text == "right"
         assert caller.waits == [2.0, 4.0]
         assert [type(event) for event in caller.events[:4]] == [StreamDelta, AttemptReset, RetryStatus, RetryStatus]
@@ -229,8 +198,8 @@ async def test_retries_are_told_and_streamed_text_is_taken_back() -> None:
 async def test_an_event_cut_in_half_is_a_cut_not_bad_data() -> None:
     whole = sse(chunk({"content": "x"}))
     with ChatServer(raw(whole, whole[:30], end="cut"), raw(whole[:30])) as server:
-        assert (await Caller(server.url).fail()).kind is ProviderFailureKind.TRANSPORT
-        caller = Caller(server.url, max_attempts=1)
+        assert (await calling(server.url).fail()).kind is ProviderFailureKind.TRANSPORT
+        caller = calling(server.url, max_attempts=1)
         assert (
             await caller.fail()
         ).code == "unsafe_retry_response_observed"  # a part of an event is a part of an answer
@@ -242,21 +211,21 @@ async def test_an_answer_that_is_complete_but_never_closed_ends_soon() -> None:
 
     with ChatServer(attrs.evolve(text("a"), end="hang")) as server:
         with anyio.fail_after(5):
-            assert (await Caller(server.url).ask()).full_text == "a"
+            assert (await calling(server.url).ask()).full_text == "a"
 
 
 async def test_silence_is_a_timeout() -> None:
     with ChatServer(hang("x")) as server:
-        assert (await Caller(server.url, chunk_timeout_s=0.3).fail()).kind is ProviderFailureKind.TIMEOUT
+        assert (await calling(server.url, chunk_timeout_s=0.3).fail()).kind is ProviderFailureKind.TIMEOUT
 
 
 async def test_a_document_instead_of_a_stream() -> None:
     body = {"id": "i", "model": "m", "choices": [{"message": {"content": "whole"}, "finish_reason": "stop"}]}
     with ChatServer(document(body), document(b"{")) as server:
-        caller = Caller(server.url)
+        caller = calling(server.url)
         assert (await caller.ask()).full_text == "whole"
         assert caller.events == [StreamDelta("whole")]
-        assert (await Caller(server.url).fail()).code == "unsafe_retry_response_observed"
+        assert (await calling(server.url).fail()).code == "unsafe_retry_response_observed"
 
 
 async def test_an_unsupported_attachment_fails_before_any_request() -> None:
@@ -264,7 +233,7 @@ async def test_an_unsupported_attachment_fails_before_any_request() -> None:
     message = LlmMessage(LlmRole.USER, (ImageBlock(attachment_idx=0),))
     request = LlmRequest(model="m", messages=(message,), attachments=(LlmAttachment(reference=reference, data=b"x"),))
     with ChatServer() as server:
-        error = await Caller(server.url).fail(request)
+        error = await calling(server.url).fail(request)
         assert error.code == "unsupported_attachment_capability"
         assert error.kind is ProviderFailureKind.VALIDATION
         assert server.connections == 0
@@ -272,7 +241,7 @@ async def test_an_unsupported_attachment_fails_before_any_request() -> None:
 
 async def test_settings_become_headers_and_a_query_stays_at_the_end() -> None:
     with ChatServer() as server:
-        await Caller(
+        await calling(
             f"{server.url}/?api-version=7",
             api_key=" ",
             organization="org",
@@ -291,7 +260,7 @@ async def test_settings_become_headers_and_a_query_stays_at_the_end() -> None:
 @pytest.mark.parametrize("form", ["%s", '{"error":{"message":"%s"}}'])
 async def test_a_key_across_a_cut_of_what_the_stream_said_is_not_half_shown(before: int, form: str) -> None:
     with ChatServer(raw(sse(form % ("x" * before + KEY)))) as server:
-        error = await Caller(server.url).fail()
+        error = await calling(server.url).fail()
         assert KEY[:8] not in repr(error)
 
 
@@ -302,9 +271,8 @@ async def test_a_key_in_the_base_url_s_query_is_not_shown() -> None:
         OpenAiProvider(OpenAiSettings(base_url=url), live_calls_allowed=False),
     ):
         with pytest.raises(ConfigurationError, match="may cost money") as caught:
-            await provider.complete(ASKED, unheard)
+            await Caller(provider).ask()
         assert "key-of-the-gateway" not in f"{provider!r} {caught.value}"
-        await provider.aclose()
     with pytest.raises(ConfigurationError) as caught:
         OpenAiChatProvider(OpenAiChatSettings(base_url=url.removeprefix("https://")))
     assert "key-of-the-gateway" not in str(caught.value)
@@ -336,13 +304,13 @@ def test_values_out_of_range_are_refused(name: str, value: object) -> None:
 
 
 def test_every_setting_has_a_default_and_a_help_text_and_secrets_are_marked() -> None:
-    fields = attrs.fields_dict(OpenAiChatSettings)
-    assert all(each.default is not attrs.NOTHING and each.metadata["help"] for each in fields.values())
-    assert {name for name, each in fields.items() if each.metadata.get("secret")} == {"api_key", "headers"}
-    assert fields["api_key"].metadata["env"] == ("OPENAI_API_KEY",)
-    assert fields["base_url"].metadata["env"] == ("OPENAI_BASE_URL",)
-    shown = repr(OpenAiChatSettings(api_key=KEY, headers={"x": KEY}))
-    assert KEY not in shown
+    env = {
+        "base_url": ("OPENAI_BASE_URL",),
+        "api_key": ("OPENAI_API_KEY",),
+        "organization": ("OPENAI_ORG_ID",),
+        "project": ("OPENAI_PROJECT_ID",),
+    }
+    check_settings(OpenAiChatSettings, secrets={"api_key", "headers"}, env=env)
 
 
 # ---- as a plugin
@@ -361,48 +329,31 @@ async def test_the_registered_provider_works_and_is_one() -> None:
         assert isinstance(provider, Provider)
         assert provider.capability("any").context_window == 9
         assert provider.capability("any") is provider.capability("any")  # each turn asks
-
-        async def send(events: Sequence[LlmStreamEvent]) -> None:
-            pass
-
-        assert (await provider.complete(ASKED, send)).full_text == "Hello from the test server."
-        await provider.aclose()
+        assert (await Caller(provider).ask()).full_text == "Hello from the test server."
 
 
 async def test_without_a_key_the_message_says_what_to_type() -> None:
-    provider = specs()["openai-chat"].open(ProviderContext(provider_id="openai-chat", settings=OpenAiChatSettings()))
+    context = ProviderContext(provider_id="openai-chat", settings=OpenAiChatSettings())
     with pytest.raises(ConfigurationError) as caught:
-        await provider.complete(ASKED, _never)
+        await Caller(specs()["openai-chat"].open(context)).ask()
     for words in ("export OPENAI_API_KEY=", "--set provider.openai-chat.api_key=", "scripted:demo"):
         assert words in str(caught.value)
-    await provider.aclose()
 
 
 async def test_a_live_call_that_nobody_allowed_is_an_error() -> None:
     context = ProviderContext(
         provider_id="openai-chat", settings=OpenAiChatSettings(api_key=KEY), live_calls_allowed=False
     )
-    provider = specs()["openai-chat"].open(context)
     with pytest.raises(ConfigurationError, match="live_calls_allowed"):
-        await provider.complete(ASKED, _never)
-    await provider.aclose()
-
-
-async def _never(events: Sequence[LlmStreamEvent]) -> None:
-    raise AssertionError("nothing should be streamed")
+        await Caller(specs()["openai-chat"].open(context)).ask()
 
 
 def test_discovery_imports_nothing_heavy() -> None:
     """`plugin` is imported at every start of every command."""
-    code = (
-        "import sys, lash_plugin_provider_openai.plugin\n"
-        "print([n for n in ('attrs', 'anyio', 'httpx', 'orjson', 'lash_provider_kit') if n in sys.modules])\n"
-        "lash_plugin_provider_openai.plugin.lash_providers()\n"
-        "print([n for n in ('anyio', 'httpx', 'orjson') if n in sys.modules])\n"
-        "print(*sorted(n for n in sys.modules if n.startswith('lash_provider_kit')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["[]", "[]"]
+    found = imported_by("import lash_plugin_provider_openai.plugin")
+    assert not {"attrs", "anyio", "httpx", "orjson", "lash_provider_kit"} & found
+    listed = imported_by("from lash_plugin_provider_openai import plugin; plugin.lash_providers()")
+    assert not {"anyio", "httpx", "orjson", "lash_provider_kit"} & listed
 
 
 def test_the_server_runs_as_a_process() -> None:
@@ -412,12 +363,12 @@ def test_the_server_runs_as_a_process() -> None:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         try:
-            assert asyncio.run(Caller(url).ask()).full_text == "xxx"
+            assert asyncio.run(calling(url).ask()).full_text == "xxx"
         finally:
             process.terminate()
 
 
 def test_requests_are_json_that_any_parser_reads() -> None:
     with ChatServer() as server:
-        asyncio.run(Caller(server.url).ask())
+        asyncio.run(calling(server.url).ask())
         assert json.loads(server.requests[0].body)["model"] == "test-model"

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import GenerationOptions, LlmRequest, LlmRequestScope, LlmToolSpec
 from lash_hookspecs.llm_messages import LlmMessage, LlmMessages, LlmRole, MessageRun, TextBlock, llm_text
 from lash_hookspecs.models import ModelCapability
+from lash_hookspecs.testing.provider import Caller, refused
 from lash_plugin_provider_openai import OpenAiChatProvider, OpenAiChatSettings
 from lash_plugin_provider_openai.chat_models import chat_capability
 from lash_plugin_provider_openai.details import ReasoningDetails
@@ -104,10 +105,8 @@ def at_openai(request: LlmRequest, **said: ModelCapability) -> dict[str, Any]:
     return decoded | {"receipt": dict(encoder.receipt(request))}
 
 
-def refused(request: LlmRequest, **said: ModelCapability) -> str | None:
-    with pytest.raises(LlmCallFailed) as caught:
-        at_openai(request, **said)
-    return caught.value.error.code
+def refusal(request: LlmRequest, **said: ModelCapability) -> str | None:
+    return refused(lambda: at_openai(request, **said)).code
 
 
 def test_openai_s_table_decides_what_is_sent_to_openai() -> None:
@@ -131,7 +130,7 @@ def test_openai_s_table_decides_what_is_sent_to_openai() -> None:
     ],
 )
 def test_an_effort_that_the_table_knows_isn_t_there_is_refused(model: str, variant: str, code: str) -> None:
-    assert refused(chat(model=model, model_variant=variant)) == code
+    assert refusal(chat(model=model, model_variant=variant)) == code
 
 
 def test_what_the_user_says_of_a_model_is_stronger_than_settings_and_table() -> None:
@@ -253,15 +252,9 @@ async def test_a_gateway_is_told_by_headers_which_conversation_it_is() -> None:
     with ChatServer(*map(text, "abcde")) as server:
         for affinity, scope in (("header", SCOPE), ("off", SCOPE), *(("header", each) for each in odd)):
             settings = OpenAiChatSettings(base_url=server.url, session_affinity=affinity)
-            provider = OpenAiChatProvider(settings)
-            await provider.complete(chat(scope=scope), unheard)
-            await provider.aclose()
+            await Caller(OpenAiChatProvider(settings)).ask(chat(scope=scope))
         named, unnamed, *digests = server.requests
     assert len({each.headers["session_id"] for each in digests}) == 3
     assert {len(each.headers["session_id"]) for each in digests} == {64}
     assert (named.headers["session_id"], named.headers["x-client-request-id"]) == ("s::f", "s::f")
     assert not {"session_id", "x-client-request-id"} & unnamed.headers.keys()
-
-
-async def unheard(events: object) -> None:
-    """Nobody listens."""

@@ -13,7 +13,6 @@ import pytest
 from attrs import evolve
 from hypothesis import given, strategies as st
 
-from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
     GenerationOptions,
     JsonObjectOutput,
@@ -23,11 +22,9 @@ from lash_hookspecs.llm import (
     LlmRequest,
     LlmToolChoice,
     LlmToolSpec,
-    ProviderFailureKind,
 )
 from lash_hookspecs.llm_messages import (
     ImageBlock,
-    LlmBlock,
     LlmMessage,
     LlmMessages,
     LlmRole,
@@ -38,24 +35,14 @@ from lash_hookspecs.llm_messages import (
     ToolResultBlock,
     llm_text,
 )
-from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.testing.provider import LOADED, NOT_LOADED, PNG, any_message, assistant, refused, user
 from lash_plugin_provider_openai import OpenAiChatSettings, chat_messages
 from lash_plugin_provider_openai.chat_messages import MessageEncoder
 from lash_plugin_provider_openai.chat_models import chat_capability
 from lash_plugin_provider_openai.encode import RequestEncoder
 
-PNG = AttachmentRef(id="sha256:" + "0" * 64, media_type="image/png", size=3)
-LOADED = LlmAttachment(reference=PNG, data=b"abc")
 DATA_URL = "data:image/png;base64," + base64.b64encode(b"abc").decode()
 TOOL = LlmToolSpec(name="add", description="Adds.", input_schema={"type": "object", "properties": {}})
-
-
-def user(*blocks: LlmBlock) -> LlmMessage:
-    return LlmMessage(LlmRole.USER, blocks)
-
-
-def assistant(*blocks: LlmBlock) -> LlmMessage:
-    return LlmMessage(LlmRole.ASSISTANT, blocks)
 
 
 def asking(*messages: LlmMessage, **fields: Any) -> LlmRequest:
@@ -68,11 +55,7 @@ def body(request: LlmRequest, **settings: Any) -> dict[str, Any]:
 
 
 def refusal(request: LlmRequest, **settings: Any) -> str | None:
-    with pytest.raises(LlmCallFailed) as caught:
-        body(request, **settings)
-    assert caught.value.error.kind is ProviderFailureKind.VALIDATION
-    assert not caught.value.error.retryable
-    return caught.value.error.code
+    return refused(lambda: body(request, **settings)).code
 
 
 CALL = ToolCallBlock(call_id="c1", tool_name="add", input_json='{"a": 1}')
@@ -257,15 +240,7 @@ def test_images_are_refused_for_a_model_without_them() -> None:
     assert refusal(request, images=False) == "unsupported_attachment_capability"
 
 
-@pytest.mark.parametrize(
-    ("block", "attachments"),
-    [
-        (ImageBlock(attachment_idx=0), ()),
-        (ImageBlock(attachment_idx=-1), (LOADED,)),
-        (ImageBlock(attachment_idx=0), (LlmAttachment(reference=PNG),)),
-        (ImageBlock(attachment_idx=0, attachment=PNG), ()),
-    ],
-)
+@pytest.mark.parametrize(("block", "attachments"), NOT_LOADED)
 def test_an_image_whose_bytes_are_missing_is_refused(block: ImageBlock, attachments: tuple[LlmAttachment, ...]) -> None:
     assert refusal(asking(user(block), attachments=attachments)) == "attachment_not_loaded"
 
@@ -331,24 +306,10 @@ def test_an_image_with_a_reference_is_encoded_once_and_one_without_is_not() -> N
 
 # ---- runs
 
-BLOCKS = st.sampled_from(
-    [
-        TextBlock(text="hi"),
-        TextBlock(text=""),
-        TextBlock(text="half a \ud83d pair"),
-        CALL,
-        ToolResultBlock(call_id="c1", content="3"),
-        ReasoningBlock(text="hm"),
-        ImageBlock(attachment_idx=0, attachment=PNG),
-        ImageBlock(attachment_idx=0),
-    ]
-)
-MESSAGES = st.builds(LlmMessage, st.sampled_from(LlmRole), st.lists(BLOCKS, max_size=3).map(tuple)) | st.builds(
-    llm_text, st.sampled_from(LlmRole), st.sampled_from(["", "hi"])
-)
+ANY_MESSAGE = any_message(CALL, ToolResultBlock(call_id="c1", content="3"), ReasoningBlock(text="hm"))
 
 
-@given(st.lists(st.lists(MESSAGES, max_size=5), max_size=4), st.sampled_from([0, 2, 256]))
+@given(st.lists(st.lists(ANY_MESSAGE, max_size=5), max_size=4), st.sampled_from([0, 2, 256]))
 def test_however_messages_come_in_runs_the_bytes_are_the_same(runs: list[list[LlmMessage]], long: int) -> None:
     """One by one or at once, kept or not, before and after: what is sent depends on the messages only."""
     flat = [LlmMessage(message.role, message.blocks) for run in runs for message in run]

@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 from openai_responses_wire import event, response
 
-from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import (
     GenerationOptions,
     JsonObjectOutput,
@@ -40,6 +40,7 @@ from lash_hookspecs.llm_messages import (
 )
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
 from lash_hookspecs.models import ModelCapability
+from lash_hookspecs.testing.provider import Caller, refused
 from lash_plugin_provider_openai.models import OPENAI_MODELS
 from lash_plugin_provider_openai.responses_decode import ResponsesDecoder
 from lash_plugin_provider_openai.responses_encode import ResponsesEncoder
@@ -63,10 +64,9 @@ def body(
 
 
 def refusal(capability: ModelCapability = ModelCapability(), **fields: Any) -> str | None:
-    with pytest.raises(LlmCallFailed) as caught:
-        body(capability=capability, **fields)
-    assert caught.value.error.message.startswith("openai: ")
-    return caught.value.error.code
+    error = refused(lambda: body(capability=capability, **fields))
+    assert error.message.startswith("openai: ")
+    return error.code
 
 
 # ---- what is asked --------------------------------------------------------------------------------------------------
@@ -166,9 +166,7 @@ def test_images_and_files_go_inline() -> None:
     ],
 )
 def test_what_a_model_can_not_take_is_refused_before_the_wire(media_type: str, capability: ModelCapability) -> None:
-    with pytest.raises(LlmCallFailed) as caught:
-        asks_with(media_type, capability)
-    assert caught.value.error.code == "unsupported_attachment_capability"
+    assert refused(lambda: asks_with(media_type, capability)).code == "unsupported_attachment_capability"
 
 
 def test_tools_and_choice() -> None:
@@ -387,12 +385,7 @@ def test_cached_and_written_input_is_not_counted_twice() -> None:
 async def test_without_a_key_the_message_says_what_to_type() -> None:
     provider = OPENAI.open(ProviderContext(provider_id="openai", settings=OpenAiSettings()))
     with pytest.raises(ConfigurationError, match=r"export OPENAI_API_KEY=.* provider\.openai\.api_key="):
-        await provider.complete(LlmRequest(model="gpt-5", messages=HELLO), _never)
-    await provider.aclose()
-
-
-async def _never(events: object) -> None:
-    raise AssertionError("nothing should be streamed")
+        await Caller(provider).ask()
 
 
 async def test_the_table_is_of_openai_alone_and_the_user_is_stronger() -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import (
     GenerationOptions,
     JsonObjectOutput,
@@ -23,13 +22,11 @@ from lash_hookspecs.llm import (
     LlmOutputSpec,
     LlmRequest,
     LlmResponse,
-    LlmStreamEvent,
     LlmTerminalReason,
     LlmToolChoice,
     LlmToolSpec,
     ProviderFailureKind,
     ReasoningOutput,
-    StreamDelta,
     ToolCallOutputPart,
 )
 from lash_hookspecs.llm_messages import (
@@ -45,7 +42,7 @@ from lash_hookspecs.llm_messages import (
 from lash_hookspecs.messages import AttachmentRef
 from lash_plugin_provider_openai import OpenAiChatProvider, OpenAiChatSettings
 from lash_plugin_provider_openai.encode import RequestEncoder
-from lash_provider_kit.recordings import Exchange, cuts, exchanges, over
+from lash_provider_kit.recordings import Exchange, cuts, exchanges, over, played
 
 pytestmark = pytest.mark.costly  # decoders without I/O, the same on every Python
 
@@ -56,34 +53,12 @@ EXCHANGES = exchanges("openai-chat", "compat-*", uri="chat/completions")
 
 ANSWERED = [each for each in EXCHANGES if each.status == 200 and "json" in each.content_type]
 STREAMED = [each for each in EXCHANGES if each.is_stream]
-ASKED = LlmRequest(model="m", messages=(LlmMessage(LlmRole.USER, (TextBlock(text="hi"),)),))
 
 
-async def play(exchange: Exchange, chunks: Sequence[bytes] = ()) -> tuple[LlmResponse | LlmCallError, str]:
-    """The provider's outcome, and the text that it streamed, for a recorded response cut into `chunks`."""
-    import httpx
-
-    class Body(httpx.AsyncByteStream):
-        async def __aiter__(self) -> Any:
-            for chunk in chunks or [exchange.body]:
-                yield chunk
-
-    def respond(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(exchange.status, headers={"content-type": exchange.content_type}, stream=Body())
-
-    streamed: list[str] = []
-
-    async def send(events: Sequence[LlmStreamEvent]) -> None:
-        streamed.extend(event.text for event in events if isinstance(event, StreamDelta))
-
+async def play(exchange: Exchange, reads: Sequence[bytes] = ()) -> tuple[LlmResponse | LlmCallError, str]:
+    """The provider's outcome, and the text that it streamed, for a recorded response."""
     settings = OpenAiChatSettings(base_url="https://recorded.example/v1", retry="off")
-    provider = OpenAiChatProvider(settings, transport=httpx.MockTransport(respond))
-    try:
-        return await provider.complete(ASKED, send), "".join(streamed)
-    except LlmCallFailed as failed:
-        return failed.error, "".join(streamed)
-    finally:
-        await provider.aclose()
+    return await played(exchange, lambda transport: OpenAiChatProvider(settings, transport=transport), reads)
 
 
 def naive_message(exchange: Exchange) -> tuple[dict[str, Any], str | None, dict[str, Any], bool]:

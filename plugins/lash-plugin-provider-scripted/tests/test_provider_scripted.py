@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,25 +29,17 @@ from lash_hookspecs.llm import (
     ToolCallOutputPart,
 )
 from lash_hookspecs.llm_messages import (
-    LlmBlock,
     LlmMessage,
     LlmRole,
     TextBlock,
     ToolCallBlock,
     ToolResultBlock,
 )
+from lash_hookspecs.testing.plugins import imported_by
+from lash_hookspecs.testing.provider import Caller, assistant, user
 from lash_plugin_provider_scripted import Call, Reply, ScriptedProvider, ScriptedSettings, load_script, plugin
 
-
-def user(*blocks: LlmBlock) -> LlmMessage:
-    return LlmMessage(LlmRole.USER, blocks)
-
-
-def said(text: str) -> LlmMessage:
-    return LlmMessage(LlmRole.ASSISTANT, (TextBlock(text=text),))
-
-
-ASKED = LlmRequest(model="demo", messages=(user(TextBlock(text="What time is it?")),))
+ASKED = LlmRequest(model="demo", messages=(user("What time is it?"),))
 TOOLS = tuple(LlmToolSpec(name=name, description="", input_schema={}) for name in ("add", "now", "other"))
 
 
@@ -113,15 +103,9 @@ async def test_a_script_that_is_used_up_says_so() -> None:
 
 async def test_a_reply_may_be_a_failure_after_text() -> None:
     error = LlmCallError(message="down", code="x")
-    streamed: list[LlmStreamEvent] = []
-
-    async def send(events: Sequence[LlmStreamEvent]) -> None:
-        streamed.extend(events)
-
-    with pytest.raises(LlmCallFailed) as caught:
-        await ScriptedProvider([Reply(text="so far", error=error)]).complete(ASKED, send)
-    assert caught.value.error == error
-    assert streamed == [StreamDelta("so "), StreamDelta("far")]
+    caller = Caller(ScriptedProvider([Reply(text="so far", error=error)]))
+    assert await caller.fail() == error
+    assert caller.events == [StreamDelta("so "), StreamDelta("far")]
 
 
 async def test_a_function_decides_from_the_request() -> None:
@@ -197,15 +181,15 @@ def test_a_file_holds_replies(script: Path) -> None:
 async def test_a_file_is_followed_by_the_conversation_not_by_a_counter(script: Path) -> None:
     """A process that resumes the conversation gets the reply that the first one would have got."""
     first = evolve(ASKED, model=str(script))
-    second = evolve(first, messages=(*first.messages, said("Let me look."), user(TextBlock(text="and?"))))
+    second = evolve(first, messages=(*first.messages, assistant("Let me look."), user("and?")))
     assert (await ask(registered(), first))[0].full_text == "Let me look."
     assert (await ask(registered(), second))[0].full_text == "It is late."
     assert (await ask(registered(), first))[0].full_text == "Let me look."
-    third = evolve(second, messages=(*second.messages, said("It is late.")))
+    third = evolve(second, messages=(*second.messages, assistant("It is late.")))
     with pytest.raises(LlmCallFailed, match="out of order"):
         await ask(registered(), third)
     with pytest.raises(LlmCallFailed, match="has 3 replies"):
-        await ask(registered(), evolve(third, messages=(*third.messages, said("?"))))
+        await ask(registered(), evolve(third, messages=(*third.messages, assistant("?"))))
 
 
 @pytest.mark.parametrize(
@@ -288,7 +272,7 @@ async def test_the_demo_s_call_ids_are_unique_in_a_conversation() -> None:
     first, _ = await ask(registered(), request)
     over = answered(request, first)
     final, _ = await ask(registered(), over)
-    asked_again = evolve(over, messages=(*over.messages, said(final.full_text), user(TextBlock(text="Again!"))))
+    asked_again = evolve(over, messages=(*over.messages, assistant(final.full_text), user("Again!")))
     second, _ = await ask(registered(), asked_again)
 
     def ids(response: LlmResponse) -> set[str]:
@@ -302,7 +286,7 @@ async def test_a_note_after_the_results_does_not_make_the_demo_start_over() -> N
     request = evolve(ASKED, tools=TOOLS)
     first, _ = await ask(registered(), request)
     over = answered(request, first)
-    noted = evolve(over, messages=(*over.messages, user(TextBlock(text="A plugin's note."))))
+    noted = evolve(over, messages=(*over.messages, user("A plugin's note.")))
     last, _ = await ask(registered(), noted)
     assert last.terminal_reason is LlmTerminalReason.STOP
 
@@ -314,9 +298,5 @@ async def test_the_demo_without_its_tools_says_what_to_do() -> None:
 
 
 def test_discovery_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, lash_plugin_provider_scripted.plugin\n"
-        "print([n for n in ('attrs', 'anyio', 'tomllib', 'lash_hookspecs.llm') if n in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    found = imported_by("import lash_plugin_provider_scripted.plugin")
+    assert not {"attrs", "anyio", "tomllib", "lash_hookspecs.llm"} & found

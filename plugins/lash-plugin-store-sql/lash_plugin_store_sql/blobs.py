@@ -9,7 +9,7 @@ from lash_plugin_store_sql.driver import Tx
 __all__ = ["GRACE_MS", "put_blob", "reclaim"]
 
 GRACE_MS = 24 * 60 * 60 * 1000
-"""How long bytes that were put, and adopted by no session, are kept for whoever is on the way to adopt them."""
+"""How long bytes that were put, and adopted by no session, are kept at least: who put them is on the way to that."""
 
 _SWEEP = 16  # more than one, so that a sweep with every put outruns the puts
 
@@ -35,11 +35,21 @@ def put_blob(tx: Tx, digest: str, data: bytes, now_ms: int) -> None:
 
 
 def _sweep(tx: Tx, before_ms: int) -> None:
-    """Settle the blobs whose grace is over: what a session adopted is its own now, the rest is dropped."""
+    """Settle the blobs whose grace is over: what a session adopted is its own now, the rest is dropped.
+
+    An input that was accepted adopts what it needs with the commit of its turn, which may wait for somebody for weeks:
+    what was put for it or since then is left alone. Nobody here can read what it needs.
+    """
     rows = tx.rows(
-        "SELECT hash FROM blobs WHERE put_at_ms IS NOT NULL AND put_at_ms < ? ORDER BY put_at_ms LIMIT ?",
+        "SELECT hash, put_at_ms FROM blobs WHERE put_at_ms IS NOT NULL AND put_at_ms < ? ORDER BY put_at_ms LIMIT ?",
         (before_ms, _SWEEP),
     )
-    for row in rows:
-        tx.write("UPDATE blobs SET put_at_ms = NULL WHERE hash = ?", row)
-    reclaim(tx, [row[0] for row in rows])
+    if not rows:
+        return
+    oldest = tx.row("SELECT min(accepted_at_ms) FROM inbox WHERE settled_at_ms IS NULL")
+    assert oldest is not None  # an aggregate always says something
+    (accepted_at_ms,) = oldest
+    over = [hash for hash, put_at_ms in rows if accepted_at_ms is None or put_at_ms < accepted_at_ms - GRACE_MS]
+    for hash in over:
+        tx.write("UPDATE blobs SET put_at_ms = NULL WHERE hash = ?", (hash,))
+    reclaim(tx, over)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cache
 
@@ -13,6 +14,8 @@ from lash_plugin_store_sql.schema import MAX_GENERATION, corrupt, key, span
 
 __all__ = ["append_rows", "drop_rows", "has_outcomes", "load_rows"]
 
+log = logging.getLogger("lash.store")
+
 _ROW = "replay_key, kind, status, envelope_hash, body, digests, label"
 
 
@@ -22,20 +25,29 @@ def load_rows(tx: Tx, no: int) -> tuple[JournalRow, ...]:
 
 
 def _row_of(row: Row) -> JournalRow:
+    """The row; of one that is damaged no more than that something is recorded of its effect, and not what.
+
+    Whoever asks for that effect is refused, and its turn can be abandoned. If even the key is damaged, nobody would ask
+    for it, and what it is about would be run once more.
+    """
     replay_key, kind, status, envelope_hash, body, digests, label = row
-    hashes = (replay_key, envelope_hash)
-    if not all(type(each) is bytes and len(each) == 32 for each in hashes) or status not in _STATUSES:
-        raise corrupt("journal", f"effect `{label}`", f"status {status!r:.80}, or its key or hash is none")
-    if not type(body) is type(digests) is bytes:
-        raise corrupt("journal", f"effect `{label}`", "its body or its digests are no bytes")
+    if type(replay_key) is not bytes or len(replay_key) != 32:
+        raise corrupt("journal", f"effect `{label}`", f"its key is {replay_key!r:.80}")
+    if type(envelope_hash) is not bytes or len(envelope_hash) != 32:
+        envelope_hash, body = bytes(32), None
+    if not type(body) is type(digests) is bytes or status not in _STATUSES:
+        log.warning("table `journal`, effect `%s`: its status is %.80r, or its hash or body is none", label, status)
+        # An intent stays one: the call may have happened, and its body is for people.
+        status = JournalStatus.INTENT if status == JournalStatus.INTENT else JournalStatus.DONE
+        body = digests = b""
     return JournalRow(
         key=replay_key.hex(),
-        kind=kind,
+        kind=str(kind),
         status=JournalStatus(status),
         envelope_hash=envelope_hash.hex(),
         body=body,
         digests=digests,
-        label=label,
+        label=str(label),
     )
 
 

@@ -20,6 +20,7 @@ from lash_hookspecs.errors import (
     StoreVersionError,
 )
 from lash_plugin_store_sql.driver import Row, StatementSeen
+from lash_plugin_store_sql.place import Place
 from lash_plugin_store_sql.schema import APPLICATION_ID, DDL, VERSION, is_fresh
 from lash_plugin_store_sql.settings import SqlSettings
 
@@ -71,6 +72,7 @@ class SqliteConnection:
     def __init__(self, db: sqlite3.Connection, driver: SqliteDriver) -> None:
         self._db = db
         self._driver = driver
+        self._writes = False
 
     @property
     def in_transaction(self) -> bool:
@@ -115,9 +117,12 @@ class SqliteConnection:
         self.rollback()  # only if the last one couldn't be ended properly
         # A deferred BEGIN could find, at its first write, that another process wrote since its first read.
         self.write("BEGIN IMMEDIATE" if write else "BEGIN")
+        self._writes = write
 
     def commit(self) -> None:
         self.write("COMMIT")
+        if self._writes and self._driver.place is not None:
+            self._driver.place.require_now_and_then()  # behind it, so that nobody is told of what nobody can find
 
     def rollback(self) -> None:
         if self._db.in_transaction:
@@ -140,7 +145,7 @@ class SqliteConnection:
 class SqliteDriver:
     """A `Driver` for a file, or for a database in memory (`path` None) that one connection holds.
 
-    `file` is where the file itself is, whichever links lead there.
+    `file` is where the file itself is, whichever links lead there, and `place` what the writer found there.
     """
 
     def __init__(self, path: str | None, settings: SqlSettings, seen: StatementSeen | None = None) -> None:
@@ -149,6 +154,7 @@ class SqliteDriver:
         self.file = None if path is None else Path(path).resolve()
         self._settings = settings
         self.seen = seen
+        self.place: Place | None = None
 
     @property
     def location(self) -> str:
@@ -180,6 +186,9 @@ class SqliteDriver:
             self._configure(db)
             # Temporary structures (a sort) are small here, and must not fail for want of a place in /tmp.
             db.execute("PRAGMA temp_store = MEMORY")
+            if self.file is not None:
+                _read_once(db)
+                self.place = Place(self.file)
         except BaseException:
             db.close()
             raise
@@ -196,7 +205,6 @@ class SqliteDriver:
             connection._db.execute("PRAGMA wal_autocheckpoint = 0")
             if self.log is not None:  # whoever uses it syncs that, at a time of their own choice
                 connection._db.execute("PRAGMA synchronous = NORMAL")
-            connection._db.execute("PRAGMA synchronous = NORMAL")
         except BaseException:
             connection.close()
             raise
@@ -206,6 +214,8 @@ class SqliteDriver:
         if isinstance(error, sqlite3.Error):
             code = getattr(error, "sqlite_errorcode", None)
             cls, remedy = _MEANINGS.get((code or 0) & 0xFF, (StoreUnavailable, "SQLite refused"))
+            if cls is StoreUnavailable and self.place is not None:
+                remedy = self.place.gone() or remedy
             return cls(f"`{self.location}`: {error}; {remedy}")
         if isinstance(error, OSError):
             return StoreUnavailable(f"`{self.location}`: {error}")
@@ -232,8 +242,13 @@ class SqliteDriver:
         """A connection to the file, which must not be made anew, and empty, if somebody removed ours."""
         assert self.file is not None  # whoever has no file has one connection
         uri = f"{self.file.as_uri()}?mode=rw"
+        if self.place is not None:
+            self.place.require()  # a connection to another file would take the log, which is found by name, for its own
         db = self._open(uri, uri=True, timeout=timeout, check_same_thread=check_same_thread)
         try:
+            if self.place is not None:
+                _read_once(db)
+                self.place.require()  # else some of it may be another database's
             db.execute("PRAGMA temp_store = MEMORY")
         except BaseException:
             db.close()
@@ -333,6 +348,11 @@ class SqliteDriver:
         db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         if self._settings.max_page_count is not None:
             db.execute(f"PRAGMA max_page_count = {self._settings.max_page_count:d}")
+
+
+def _read_once(db: sqlite3.Connection) -> None:
+    """Have the connection open what is beside the file: at its first read, by name, and then it may be another's."""
+    db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
 
 
 def _fence(db: sqlite3.Connection, location: str) -> bool:

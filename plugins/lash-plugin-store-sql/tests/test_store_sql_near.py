@@ -172,13 +172,24 @@ async def test_a_write_on_the_spot_is_refused_like_any_other_and_leaves_nothing(
     assert places.seen[-1] == HERE
 
 
-async def test_a_write_on_the_spot_is_as_durable_as_any(path: Path) -> None:
-    store = await SqlStore.open(SqliteDriver(str(path), SqlSettings(max_page_count=5000)), MemoryLocks())
+@pytest.mark.parametrize(
+    ("synchronous", "can_sync", "level"),
+    [("full", True, 1), ("full", False, 2), ("extra", True, 3), ("extra", False, 3), ("normal", True, 1)],
+)
+async def test_a_write_on_the_spot_is_as_durable_as_any(
+    synchronous: str, can_sync: bool, level: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NORMAL (1) only where the log is synced by us, or needn't be."""
+    if not can_sync:
+        monkeypatch.delattr(os, "fdatasync")
+    settings = SqlSettings(max_page_count=5000, synchronous=synchronous)
+    store = await SqlStore.open(SqliteDriver(str(path), settings), MemoryLocks())
+    assert (store._lanes._near._syncer is not None) is (synchronous == "full" and can_sync)  # type: ignore[union-attr]
     await many(store, Scribe("s1"), 1)
     connection = store._lanes._near._opened()  # type: ignore[union-attr]  # it is a file
     assert connection is not None
     found = [connection.row(f"PRAGMA {name}") for name in ("synchronous", "max_page_count", "busy_timeout")]
-    assert found == [(1,), (5000,), (0,)]  # NORMAL: the log is synced by us
+    assert found == [(level,), (5000,), (0,)]
     await store.aclose()
 
 
@@ -362,6 +373,35 @@ async def test_the_library_syncs_a_file_again_and_again_and_says_so_if_it_can_no
     synced.start()  # on the spot, then
     with pytest.raises(OSError, match="Bad file descriptor"):
         synced.require_sound()
+
+
+class OneAtATime:
+    """The C library's request, of which there is one: to begin it anew while it is under way isn't defined."""
+
+    def __init__(self) -> None:
+        self.is_under_way = False
+        self.made = 0
+
+    def start(self) -> bool:
+        assert not self.is_under_way
+        self.is_under_way = True
+        self.made += 1
+        return True
+
+    def wait(self) -> int:
+        self.is_under_way = False
+        return 0
+
+
+async def test_the_disk_is_asked_for_one_sync_at_a_time(full: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = OneAtATime()
+    monkeypatch.setattr(full._lanes._near._syncer, "_request", request)  # type: ignore[union-attr]  # it is a file
+    for number in range(3):
+        await full._lanes.write(gone(f"{number}"), owner="s1", synced=False)
+        await full.sync(wait=False)
+    assert (request.made, request.is_under_way) == (3, True)
+    await full.sync()
+    assert not request.is_under_way
 
 
 async def test_the_log_is_beside_the_file_that_a_link_leads_to(tmp_path: Path, disk: Disk) -> None:

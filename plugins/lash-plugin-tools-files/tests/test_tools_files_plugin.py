@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
-import pluggy
 import pytest
 from files_kit import world
 from hypothesis import given, strategies as st
 
 from lash_framework.testing import call
-from lash_hookspecs import ConfigurationError, PluginError, ToolCallSuccess, ToolEffect, ToolError, specs
+from lash_hookspecs import ConfigurationError, PluginError, ToolCallSuccess, ToolEffect, ToolError
+from lash_hookspecs.testing.plugins import hooks_of
 from lash_plugin_tools_files import access, plugin, writing
 from lash_plugin_tools_files.numbering import numbered
 from lash_plugin_tools_files.options import FilesOptions
@@ -39,12 +39,8 @@ def toml(root: Path, more: str = "") -> str:
 
 
 def test_its_hooks_are_hooks() -> None:
-    manager = pluggy.PluginManager("lash")
-    manager.add_hookspecs(specs)
-    manager.register(plugin)
-    manager.check_pending()
     # None of a turn's: one that uses no file pays nothing for it.
-    assert {each.name for each in manager.get_hookcallers(plugin) or ()} == {"lash_plugin_info", "lash_tools"}
+    assert hooks_of(plugin) == {"lash_plugin_info", "lash_tools"}
     info = plugin.lash_plugin_info()
     assert (info.id, info.enabled_by_default) == ("tools-files", False)
     assert info.capabilities == {"filesystem", "subprocess"}

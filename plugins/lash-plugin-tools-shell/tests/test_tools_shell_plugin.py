@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import anyio
-import pluggy
 import pytest
 from shell_kit import open_shell
 
@@ -34,9 +33,9 @@ from lash_hookspecs import (
     ToolEffect,
     TurnSuspended,
     hookimpl,
-    specs,
     tool,
 )
+from lash_hookspecs.testing.plugins import hooks_of
 from lash_plugin_tools_shell import held, plugin
 from lash_plugin_tools_shell.options import ShellOptions
 from lash_plugin_tools_shell.output import Tail, readable
@@ -71,13 +70,8 @@ def test_where_there_are_no_process_groups_it_says_so(lacks: str, monkeypatch: p
 
 
 def test_its_hooks_are_hooks() -> None:
-    manager = pluggy.PluginManager("lash")
-    manager.add_hookspecs(specs)
-    manager.register(plugin)
-    manager.check_pending()
     # None of a turn's: one that runs no command pays nothing for it.
-    callers = manager.get_hookcallers(plugin) or ()
-    assert {each.name for each in callers} == {"lash_plugin_info", "lash_tools", "lash_lifespan"}
+    assert hooks_of(plugin) == {"lash_plugin_info", "lash_tools", "lash_lifespan"}
     info = plugin.lash_plugin_info()
     assert (info.id, info.enabled_by_default) == ("tools-shell", False)
     assert info.capabilities == {"filesystem", "network", "subprocess"}

@@ -10,7 +10,7 @@ import json
 import os
 import random
 from base64 import b64decode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field
 
+from lash_hookspecs.errors import LlmCallFailed
+from lash_hookspecs.llm import LlmCallError, LlmResponse, Provider
 from lash_hookspecs.values import frozen
 
 if TYPE_CHECKING:
+    import httpx
     import pytest
 
-__all__ = ["Exchange", "cuts", "exchanges", "over", "wire_folder"]
+__all__ = ["Exchange", "cuts", "exchanges", "over", "played", "wire_folder"]
 
 
 @frozen(kw_only=True)
@@ -117,6 +120,32 @@ def cuts(exchange: Exchange, ways: int = 40) -> Iterator[list[bytes]]:
     for _ in range(ways):
         places = [0, *sorted(rng.sample(range(1, len(body)), min(len(body) - 1, rng.randint(1, 30)))), len(body)]
         yield [body[start:end] for start, end in pairwise(places)]
+
+
+async def played(
+    exchange: Exchange, open: Callable[[httpx.AsyncBaseTransport], Provider], reads: Sequence[bytes] = ()
+) -> tuple[LlmResponse | LlmCallError, str]:
+    """What a provider makes of a recorded response that comes in these `reads`, or in one; and the text it streamed.
+
+    `open` makes the provider, which asks the transport that it is given; then it is closed.
+    """
+    import httpx
+
+    from lash_hookspecs.testing.provider import Caller
+
+    class Body(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for read in reads or [exchange.body]:
+                yield read
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(exchange.status, headers={"content-type": exchange.content_type}, stream=Body())
+
+    caller = Caller(open(httpx.MockTransport(respond)))
+    try:
+        return await caller.ask(), caller.text
+    except LlmCallFailed as failed:
+        return failed.error, caller.text
 
 
 def over(found: Sequence[Exchange]) -> pytest.MarkDecorator:

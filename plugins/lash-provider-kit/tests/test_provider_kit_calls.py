@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -10,6 +9,7 @@ from attrs import evolve
 
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmStreamEvent, ProviderFailureKind, TokenUsage
+from lash_hookspecs.testing.provider import unheard
 from lash_provider_kit.credentials import Credential, CredentialManager
 from lash_provider_kit.failures import AttemptFailed, Seen
 from lash_provider_kit.reader import MALFORMED_EVENT
@@ -51,10 +51,6 @@ class Strict(End):
         if not self.complete:
             raise AttemptFailed(LlmCallError(message="p: cut", retryable=True), Seen.EMPTY_STREAM)
         return super().finish()
-
-
-async def unheard(events: Sequence[LlmStreamEvent]) -> None:
-    """Nobody listens."""
 
 
 async def test_a_call_may_have_its_own_url_over_the_same_connection() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -11,6 +11,7 @@ import pytest
 
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import LlmResponse, LlmStreamEvent, TokenUsage
+from lash_hookspecs.testing.provider import unheard
 from lash_provider_kit.answer_faults import AnswerFaults
 from lash_provider_kit.reader import Limits
 from lash_provider_kit.service import StreamingService
@@ -61,10 +62,6 @@ class Pieces(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._pieces = iter(())
-
-
-async def unheard(events: Sequence[LlmStreamEvent]) -> None:
-    """Nobody listens."""
 
 
 async def asked(stream: Pieces, content_type: str = "application/json") -> Any:

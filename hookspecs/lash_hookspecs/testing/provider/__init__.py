@@ -36,6 +36,11 @@ with the reason that its `cannot` gives; `provider_cases` leaves those out, `con
 
 Two more lines fuzz the decoder, without sockets: `test_fuzz = decoding(wire)` is short, and driven by hypothesis;
 `soak(wire, 1_000_000)` damages a million events.
+
+For what is the provider's own: a `Caller` asks it once, against a `WireServer`, and `unheard` listens where there are
+more calls; `user`, `assistant`, `system` and `asked` make requests, `PNG` and `LOADED` an image of theirs,
+`any_message` the messages of a property; `refused` is why a request that can't be sent; `check_settings` looks at
+what its settings say of themselves.
 """
 
 from __future__ import annotations
@@ -54,10 +59,23 @@ from lash_hookspecs.testing.provider import (
     retries,
     secrets,
 )
+from lash_hookspecs.testing.provider.asking import (
+    LOADED,
+    NOT_LOADED,
+    PNG,
+    any_message,
+    asked,
+    assistant,
+    refused,
+    system,
+    user,
+)
+from lash_hookspecs.testing.provider.caller import KEY, Caller, unheard
 from lash_hookspecs.testing.provider.conformance import checked, pytest_of
 from lash_hookspecs.testing.provider.fuzz import attack, decoding, soak
-from lash_hookspecs.testing.provider.kit import KEY, ProviderCase, Scene
+from lash_hookspecs.testing.provider.kit import ProviderCase, Scene
 from lash_hookspecs.testing.provider.server import Answer, RecordedRequest, WireServer
+from lash_hookspecs.testing.provider.settings import check_settings
 from lash_hookspecs.testing.provider.wire import (
     MODEL,
     RESPONSE_ID,
@@ -81,12 +99,16 @@ from lash_hookspecs.testing.provider.wire import (
 
 __all__ = [
     "KEY",
+    "LOADED",
     "MODEL",
+    "NOT_LOADED",
+    "PNG",
     "RESPONSE_ID",
     "STATUSES",
     "Ability",
     "Answer",
     "Call",
+    "Caller",
     "Decoded",
     "Ends",
     "Fails",
@@ -104,12 +126,20 @@ __all__ = [
     "Used",
     "Wire",
     "WireServer",
+    "any_message",
+    "asked",
+    "assistant",
     "attack",
+    "check_settings",
     "conformance",
     "decoding",
     "every_case",
     "provider_cases",
+    "refused",
     "soak",
+    "system",
+    "unheard",
+    "user",
 ]
 
 _PARTS = (answers, captured, chunking, connections, failures, limits, replay, requests, retries, secrets)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from lash_hookspecs.testing.provider.kit import KEY, Cases, Scene, check, hello, same
+from lash_hookspecs.testing.provider.caller import KEY
+from lash_hookspecs.testing.provider.kit import Cases, Scene, check, hello, same
 from lash_hookspecs.testing.provider.requests import sent
 from lash_hookspecs.testing.provider.wire import Ability, Fault, Text
 

@@ -8,7 +8,8 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from lash_hookspecs.testing.provider.kit import Cases, Scene, asked, check, hello, same, user
+from lash_hookspecs.testing.provider.asking import asked, user
+from lash_hookspecs.testing.provider.kit import Cases, Scene, check, hello, same
 from lash_hookspecs.testing.provider.server import RecordedRequest, hanging
 from lash_hookspecs.testing.provider.wire import Ability, Fault, Text
 

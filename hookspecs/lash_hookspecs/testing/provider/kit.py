@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
 from attrs import evolve, field
 
-from lash_hookspecs.errors import LlmCallFailed
-from lash_hookspecs.llm import (
-    LlmCallError,
-    LlmRequest,
-    LlmResponse,
-    LlmStreamEvent,
-    LlmTerminalReason,
-    RetryStatus,
-    StreamDelta,
-    StreamReasoningDelta,
-    TokenUsage,
-)
-from lash_hookspecs.llm_messages import LlmMessage, LlmRole, llm_text
+from lash_hookspecs.llm import LlmRequest, LlmResponse, LlmTerminalReason, TokenUsage
+from lash_hookspecs.testing.provider.asking import asked
+from lash_hookspecs.testing.provider.caller import KEY, Client
 from lash_hookspecs.testing.provider.server import Answer, WireServer, document, raw, status
 from lash_hookspecs.testing.provider.wire import (
-    MODEL,
     Ability,
     Decoded,
     Ends,
@@ -38,20 +27,14 @@ from lash_hookspecs.testing.provider.wire import (
 from lash_hookspecs.values import frozen
 
 __all__ = [
-    "KEY",
     "NOW",
     "Cases",
     "ProviderCase",
     "Scene",
-    "asked",
     "check",
     "hello",
     "same",
-    "user",
 ]
-
-KEY = "sk-Zq7-secret-0123456789abcdefghijklmnopqrstuvwxyz"
-"""The key of every provider under test; no text may hold it."""
 
 NOW = 1_750_000_000.0
 """What time it is for a provider, until a case says otherwise."""
@@ -59,32 +42,20 @@ NOW = 1_750_000_000.0
 USAGE = TokenUsage(input=12, output=7)
 
 
-def user(text: str) -> LlmMessage:
-    """A message of the user's."""
-    return llm_text(LlmRole.USER, text)
-
-
-def asked(*messages: LlmMessage, **fields: Any) -> LlmRequest:
-    """A request; without messages, the user says hello."""
-    return LlmRequest(model=MODEL, messages=messages or (user("hello"),), **fields)
-
-
 def hello(*before: Said, usage: TokenUsage = USAGE, reason: LlmTerminalReason | str = LlmTerminalReason.STOP) -> Any:
     """A plain whole answer, or one that says `before`."""
     return (*(before or (Text("Hel"), Text("lo"))), Used(usage), Ends(reason))
 
 
-class Scene:
+class Scene(Client):
     """One provider against one server. Use it as a context manager; what it opened, it closes."""
 
     def __init__(self, wire: Wire) -> None:
+        super().__init__()
         self.wire = wire
         self.server = WireServer()
-        self.events: list[LlmStreamEvent] = []
-        self.waits: list[float] = []
         self.now = NOW
         self._closing = AsyncExitStack()
-        self._provider: Any = None
 
     async def __aenter__(self) -> Self:
         self._closing.enter_context(self.server)
@@ -99,11 +70,10 @@ class Scene:
 
     def open(self, **changes: Any) -> Any:
         """The provider, opened with these settings; `ask` opens one itself."""
-        setup = ProviderSetup(base_url=self.server.origin, api_key=KEY, sleep=self._sleep, wall_clock=lambda: self.now)
-        provider = self.wire.open(evolve(setup, **changes))
-        self._closing.push_async_callback(provider.aclose)
-        self._provider = provider
-        return provider
+        setup = ProviderSetup(base_url=self.server.origin, api_key=KEY, sleep=self.sleep, wall_clock=lambda: self.now)
+        self.provider = self.wire.open(evolve(setup, **changes))
+        self._closing.push_async_callback(self.provider.aclose)
+        return self.provider
 
     @property
     def request(self) -> LlmRequest:
@@ -118,27 +88,14 @@ class Scene:
         self.server.requests.clear()
 
     async def ask(self, request: LlmRequest | None = None) -> LlmResponse:
-        """The answer. What was streamed is in `events` when this returns, or raises."""
-        provider = self._provider or self.open()
-        answer = await provider.complete(request or asked(), self.listen)
-        if not isinstance(answer, LlmResponse):
-            raise AssertionError(f"`complete` returned {answer!r}, where a `LlmResponse` was expected")
-        return answer
+        """The answer; where no provider is open, one is opened."""
+        if self.provider is None:
+            self.open()
+        return await self.call(request)
 
-    async def fail(self, request: LlmRequest | None = None) -> LlmCallError:
-        """Why there is no answer."""
-        try:
-            answer = await self.ask(request)
-        except LlmCallFailed as failed:
-            return failed.error
-        raise AssertionError(f"the call was answered, where it had to fail: {answer!r}")
-
-    async def listen(self, events: Sequence[LlmStreamEvent]) -> None:
-        """Take what is streamed."""
-        self.events.extend(events)
-
-    async def _sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
+    async def sleep(self, seconds: float) -> None:
+        """Note a wait down, after which it is that much later."""
+        await super().sleep(seconds)
         self.now += seconds
 
     # ---- the service
@@ -159,21 +116,6 @@ class Scene:
         return status(code or self.wire.statuses[fault], self.wire.error(fault, message), headers=named)
 
     # ---- what was seen
-
-    @property
-    def text(self) -> str:
-        """The deltas of text, joined."""
-        return "".join(each.text for each in self.events if isinstance(each, StreamDelta))
-
-    @property
-    def reasoning(self) -> str:
-        """The deltas of reasoning, joined."""
-        return "".join(each.text for each in self.events if isinstance(each, StreamReasoningDelta))
-
-    @property
-    def retries(self) -> list[RetryStatus]:
-        """What was told of waits."""
-        return [each for each in self.events if isinstance(each, RetryStatus)]
 
     @property
     def tries(self) -> int:

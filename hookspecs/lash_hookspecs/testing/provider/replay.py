@@ -21,7 +21,8 @@ from lash_hookspecs.llm_messages import (
 )
 from lash_hookspecs.messages import ProviderRoute
 from lash_hookspecs.replay import foreign_origin, stamp_response, strip_foreign_replay
-from lash_hookspecs.testing.provider.kit import Cases, Scene, asked, check, hello, same, user
+from lash_hookspecs.testing.provider.asking import asked, user
+from lash_hookspecs.testing.provider.kit import Cases, Scene, check, hello, same
 from lash_hookspecs.testing.provider.wire import MODEL, Ability, Call, Reasoning, Said, Sealed, Text
 
 __all__ = ["CASES"]

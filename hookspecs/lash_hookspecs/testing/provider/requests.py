@@ -30,7 +30,8 @@ from lash_hookspecs.llm_messages import (
     llm_text,
 )
 from lash_hookspecs.messages import AttachmentRef
-from lash_hookspecs.testing.provider.kit import Cases, Scene, asked, check, hello, same, user
+from lash_hookspecs.testing.provider.asking import asked, user
+from lash_hookspecs.testing.provider.kit import Cases, Scene, check, hello, same
 from lash_hookspecs.testing.provider.wire import MODEL, Ability
 
 __all__ = ["CASES", "sent"]

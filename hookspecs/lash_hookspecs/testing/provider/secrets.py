@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
 from lash_hookspecs.errors import LlmCallFailed
-from lash_hookspecs.testing.provider.kit import KEY, Cases, Scene, asked, check, hello, user
+from lash_hookspecs.testing.provider.asking import asked, user
+from lash_hookspecs.testing.provider.caller import KEY
+from lash_hookspecs.testing.provider.kit import Cases, Scene, check, hello
 from lash_hookspecs.testing.provider.server import document, garbage, refused_origin, reset, status
 from lash_hookspecs.testing.provider.wire import Ability, Fails, Fault, Text
 
@@ -47,7 +49,7 @@ async def _all_texts(scene: Scene, ask: Callable[[], Awaitable[object]]) -> str:
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
-    provider = scene._provider
+    provider = scene.provider
     return f"{told} {scene.events!r} {log.getvalue()} {provider!r} {provider} {provider.capability('test-model')!r}"
 
 

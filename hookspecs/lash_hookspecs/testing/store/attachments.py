@@ -125,6 +125,25 @@ async def _put_again(harness: StoreHarness) -> None:
     await scribe.write(store, scribe.turn("x", adopted_blobs=(ref.id,)))
 
 
+@CASES.case("G.03-open", BLOBS, Capability.INBOX, JOURNAL, Need.CLOCK)
+async def _put_for_an_input(harness: StoreHarness) -> None:
+    """Bytes that were put for an input, or while its turn ran, wait for its commit, however long it waits itself."""
+    store, scribe, mine = await harness.open(), Scribe(), Runner()
+    before, since = b"the input's image", b"what a tool returned"
+    ids = [(await store.put_blob(before, "image/png")).id]
+    now_ms = (await mine.lease(store)).claimed_at_ms
+    lease, item = await mine.begin(store, new_item(accepted_at_ms=now_ms))
+    ids.append((await store.put_blob(since, "image/png")).id)
+    await store.park_turn(lease, item.no)
+    for day in range(3):
+        harness.advance(30 * DAY)
+        await store.put_blob(f"whatever comes on day {day}".encode(), "image/png")
+    same(await stored(store, before, since), [before, since])
+    lease, item = await mine.begin(store)
+    await scribe.write(store, mine.commit(scribe, lease, item, adopted_blobs=tuple(ids)))
+    same(await stored(store, before, since), [before, since])
+
+
 @CASES.case("G.04", BLOBS)
 async def _unknown(harness: StoreHarness) -> None:
     """An unknown id, or a text that is none, has no bytes."""

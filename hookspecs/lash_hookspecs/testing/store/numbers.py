@@ -156,18 +156,3 @@ async def _write_domain(harness: StoreHarness) -> None:
         with raises(CommitRefused, "integer_range"):
             await call()
     same((await listed(store, "s1"), await store.load_lease("s1")), ([item], lease))
-
-
-@CASES.case("E-row", JOURNAL, Corruption.ROW_STATUS)
-async def _row_status(harness: StoreHarness) -> None:
-    """A journal row with a status that doesn't exist is corrupt: its turn can't be begun as if it weren't there."""
-    store, mine = await harness.open(), Runner()
-    lease, item = await mine.begin(store, new_item())
-    await store.append_journal(lease, item.no, [effect("a")])
-    await harness.corrupt(Corruption.ROW_STATUS, "s1")
-    with raises(StoreCorrupt):
-        await store.load_journal("s1", "t-k1")
-    await store.release_lease(lease)
-    with raises(StoreCorrupt):
-        await mine.tried(store)
-    same(await store.load_lease("s1"), None)
