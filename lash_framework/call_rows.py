@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
 
+from attrs import evolve
+
 from lash_hookspecs.codec import decode
 from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand, ToolSeam
 from lash_hookspecs.effect_outcomes import ToolCallDone, ToolCallEffectOutcome, ToolCallPending, ToolHooksOutcome
@@ -12,7 +14,29 @@ from lash_hookspecs.errors import CodecError
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.tools import CompletedToolCall, PendingToolCall
 
-__all__ = ["call_of", "descendants", "hooked_call_of", "hooks_key", "keys_within", "pending"]
+__all__ = [
+    "call_of",
+    "descendants",
+    "hooked_call_of",
+    "hooks_key",
+    "is_withdrawn",
+    "keys_within",
+    "pending",
+    "withdrawn",
+]
+
+_WITHDRAWN = "withdrawn"
+"""The kind of a row in the place of an intent, which is no effect's."""
+
+
+def withdrawn(intent: JournalRow) -> JournalRow:
+    """The row that says of a call that it was never begun, so that it may be made; it takes its intent's place."""
+    return evolve(intent, kind=_WITHDRAWN, body=b"", digests=b"")
+
+
+def is_withdrawn(row: JournalRow) -> bool:
+    """Whether the row is such a one."""
+    return row.kind == _WITHDRAWN
 
 
 def pending(command: ToolCallCommand) -> PendingToolCall:

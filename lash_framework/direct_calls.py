@@ -118,7 +118,7 @@ class DirectCalls:
         """What records of another process tell of, and nobody asked for here."""
         known: dict[str, DirectOutcome] = {}
         if isinstance(self._plan.controller, JournalController):
-            for row in self._plan.controller.direct_rows:
+            for row in self._plan.controller.recorded.directs:
                 if row.key not in self._known and row.status is not JournalStatus.FAILED:
                     try:
                         known[row.key] = decode(DirectOutcome, row.body)

@@ -13,8 +13,8 @@ from functools import partial
 import anyio
 import anyio.lowlevel
 
-from lash_framework.call_rows import descendants, keys_within, pending
-from lash_framework.cut_calls import EXTERNAL, asks_somebody, at_least, begun, cut_row, is_cut, may_be_cut
+from lash_framework.call_rows import pending, withdrawn
+from lash_framework.cut_calls import EXTERNAL, asks_somebody, at_least, begun, cut_row, may_be_cut
 from lash_framework.envelope_hash import Asked, EnvelopeHasher, Parts
 from lash_framework.journal_decisions import (
     WRITTEN_AT_ONCE,
@@ -32,8 +32,9 @@ from lash_framework.journal_decisions import (
     require_match,
 )
 from lash_framework.journal_errors import EffectSuspended, JournalRefusal, effect_label, mismatch, of_plugin
-from lash_framework.journal_queue import Append, JournalQueue, Later
-from lash_framework.silences import MOSTLY_SILENT, is_silence, is_silent, short, silent_keys, silent_outcome
+from lash_framework.journal_queue import Append, JournalQueue, Later, Record
+from lash_framework.recorded_rows import RecordedRows
+from lash_framework.silences import MOSTLY_SILENT, is_silent, silent_outcome
 from lash_hookspecs.codec import encode
 from lash_hookspecs.effect_commands import DirectCommand, RuntimeEffectKind, ToolCallCommand
 from lash_hookspecs.effect_outcomes import (
@@ -106,16 +107,14 @@ class JournalController:
         self.unknown: list[str] = []
         self.progressed = False
         rows = tuple(rows)
-        self._unasked = {row.key: row for row in rows if not (is_cut(row) or is_silence(row))}
-        self._silent = silent_keys(rows)
+        self.recorded = RecordedRows(rows)
         self._places = len(rows)
         self._breath = BREATH
-        self._asked: set[str] = set()
         self._records = JournalQueue(append, later)
         self._hasher = EnvelopeHasher(tool_owners or {}, parts or Parts())
         self._prepared: dict[str, Asked] = {}
         self._intents: set[str] = set()
-        self._within: set[str] = set()
+        self._withdrawn: list[Record] = []
         self._directs = {row.key for row in rows if row.kind == _K.DIRECT}
         self._under_way = 0
         self._is_asking = False
@@ -138,29 +137,6 @@ class JournalController:
         """Whether anything happened outside, or may have, since we began."""
         return bool(self._intents) or self._records.has_external
 
-    @property
-    def rows_left(self) -> tuple[JournalRow, ...]:
-        """Recorded rows that nobody asked for.
-
-        Without the calls within a replayed call, which holds their results, and what these waited for; and without
-        direct calls: what they were made for holds what became of them.
-        """
-        within = set(keys_within(self._unasked, self._within)) if self._within else ()
-        return tuple(row for row in self._unasked.values() if row.kind != _K.DIRECT and row.key not in within)
-
-    def has_row(self, key: str) -> bool:
-        """Whether there is a row under this key, or one that tells of it, and nobody asked for it yet."""
-        return key in self._unasked or (short(key) in self._silent and key not in self._asked)
-
-    def has_kind(self, *kinds: RuntimeEffectKind) -> bool:
-        """Whether there is a row of one of these kinds that nobody asked for yet."""
-        return any(row.kind in kinds for row in self._unasked.values())
-
-    @property
-    def direct_rows(self) -> tuple[JournalRow, ...]:
-        """The rows of direct calls that nobody asked for: paid all the same, or maybe."""
-        return tuple(row for row in self._unasked.values() if row.kind == _K.DIRECT)
-
     def began(self, key: str) -> bool:
         """Whether the direct call with this key has been begun, here or before."""
         return key in self._directs
@@ -176,11 +152,12 @@ class JournalController:
             self._breath = len(self.replayed) + BREATH
             await anyio.lowlevel.checkpoint()
         key, label = envelope.key, effect_label(envelope)
-        if key in self._asked:
+        recorded = self.recorded
+        if key in recorded.asked:
             raise EffectControllerError("runtime_effect_key_reused", f"{label} was asked for twice under one key")
-        self._asked.add(key)
-        row = self._unasked.pop(key, None)
-        if row is None and short(key) in self._silent:
+        recorded.asked.add(key)
+        row = recorded.unasked.pop(key, None)
+        if row is None and recorded.is_silent(key):
             self.replayed.append(label)
             return silent_outcome(envelope.command)
         if row is None and envelope.command.kind in MOSTLY_SILENT:
@@ -208,12 +185,20 @@ class JournalController:
 
     async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
         """Write what must be durable before these start, the intents of the unsafe ones included, at once."""
-        fresh = [each for each in envelopes if each.key not in self._unasked and each.key not in self._asked]
+        recorded = self.recorded
+        fresh = [each for each in envelopes if each.key not in recorded.unasked and each.key not in recorded.asked]
         self._prepared |= {each.key: self._ask(each) for each in fresh}
         if fresh:
-            require_match(self._unasked, envelopes, self._ask)
+            require_match(recorded.unasked, envelopes, self._ask)
             await self._go_live()
             await self._before([(each, self._prepared[each.key]) for each in fresh])
+
+    def withdraw(self, envelopes: Iterable[RuntimeEffectEnvelope]) -> None:
+        """Take back the intents of calls that were never begun: who goes on with the turn may make them."""
+        for each in envelopes:
+            if each.key in self._intents:
+                self._intents.discard(each.key)
+                self._withdrawn.append(partial(self._take_back, each, self._ask(each)))
 
     async def flush(self) -> None:
         """Have the outcomes of external effects durable, and with them all before them."""
@@ -226,6 +211,9 @@ class JournalController:
             self._note_cut()
         with anyio.CancelScope(shield=True):
             try:
+                await self._records.write()
+                for record in self._withdrawn:  # no write has two rows of one key
+                    self._records.add(record)
                 await self._records.write()
             except LashError as error:
                 log.debug("records of an interrupted turn weren't written: %s", error)
@@ -284,7 +272,7 @@ class JournalController:
                 self._is_asking = command.kind is RuntimeEffectKind.LLM_CALL
                 outcome = await self._around(envelope, run)
             except anyio.get_cancelled_exc_class():
-                self._asked.discard(envelope.key)  # it has no record: the turn's end is asked for once more
+                self.recorded.asked.discard(envelope.key)  # it has no record: the turn's end is asked for once more
                 raise
             except Exception:
                 self._is_asking = was_asking
@@ -328,7 +316,7 @@ class JournalController:
             try:
                 await self._records.claim(record, claims)
             except ClaimLost:
-                self._asked.discard(envelope.key)  # it may be asked again, and answer otherwise
+                self.recorded.asked.discard(envelope.key)  # it may be asked again, and answer otherwise
                 raise
             return
         self._records.add(record, external=kind in EXTERNAL)
@@ -382,7 +370,10 @@ class JournalController:
             case TurnStartOutcome() | SyncEnvironmentOutcome(unchanged=False):
                 self._hasher.note(outcome)
             case ToolCallEffectOutcome(launch=launch):
-                self._within.update(descendants(launch.result))
+                self.recorded.hold(launch.result)
+
+    def _take_back(self, envelope: RuntimeEffectEnvelope, asked: Asked) -> JournalRow:
+        return withdrawn(self._row(envelope, asked, JournalStatus.INTENT, b""))
 
     def _row(self, envelope: RuntimeEffectEnvelope, asked: Asked, status: JournalStatus, body: bytes) -> JournalRow:
         return JournalRow(

@@ -108,7 +108,7 @@ class RecordedOnly(JournalController):
         *,
         again: bool = False,
     ) -> RuntimeEffectOutcome:
-        self._asked.discard(envelope.key)
+        self.recorded.asked.discard(envelope.key)
         if self._ended and isinstance(envelope.command, TurnEndCommand):
             outcome = await run(envelope)
             self._records.add(partial(self._row, envelope, asked(), JournalStatus.DONE, encode(outcome)))
@@ -125,16 +125,16 @@ class RecordedOnly(JournalController):
 
         One that can't be read says that the call was made, so that it may have happened.
         """
-        row = self._unasked.get(envelope.key)
+        row = self.recorded.unasked.get(envelope.key)
         if row is None:
             return
         asked = self._ask(envelope)
         known = evolve(row, envelope_hash=asked.hash)
         is_cut = row.status is JournalStatus.INTENT and row.envelope_hash != asked.hash
         if is_cut or row.kind != RuntimeEffectKind.TOOL_CALL or isinstance(decide(known, asked.hash), Corrupt):
-            del self._unasked[envelope.key]
+            del self.recorded.unasked[envelope.key]
             raise self._unrecorded(envelope, True)
-        self._unasked[envelope.key] = known
+        self.recorded.unasked[envelope.key] = known
 
     def _unrecorded(self, envelope: RuntimeEffectEnvelope, uncertain: bool) -> EffectUnrecorded:
         command, label = envelope.command, effect_label(envelope)
@@ -146,7 +146,7 @@ class RecordedOnly(JournalController):
 
     def _within_call(self, call_id: str) -> list[CompletedToolCall]:
         """What is known of the calls that a call without a record has made: each below the nearest with one."""
-        rows = {id: row for row in self._unasked.values() if (id := call_of(row)) is not None}
+        rows = {id: row for row in self.recorded.unasked.values() if (id := call_of(row)) is not None}
         below = sorted(id for id in rows if id.startswith(f"{call_id}:"))
         nearest = [id for id in below if not any(id.startswith(f"{other}:") for other in below)]
         return [done for id in nearest if (done := self._known(rows[id])) is not None]
@@ -158,9 +158,9 @@ class RecordedOnly(JournalController):
             if isinstance(launch, ToolCallPending):  # what its tool returned is not what came of it
                 return self._deferred(launch)
             key = hooks_key(row.key, ToolSeam.AFTER)
-            if not self.has_row(key):
+            if not self.recorded.has(key):
                 return unseen_call(done) if self._looks else done
-            seen = self._unasked.get(key)  # without one they said nothing
+            seen = self.recorded.unasked.get(key)  # without one they said nothing
             return done if seen is None else with_after(done, decode(ToolHooksOutcome, seen.body))
         if row.status is not JournalStatus.INTENT:
             return None
@@ -169,7 +169,7 @@ class RecordedOnly(JournalController):
 
     def _deferred(self, launch: ToolCallPending) -> CompletedToolCall:
         """A call whose end its tool put off: as somebody answered it, if somebody did."""
-        put_off, answer = launch.result, self._unasked.get(launch.key)
+        put_off, answer = launch.result, self.recorded.unasked.get(launch.key)
         call = PendingToolCall(
             call_id=put_off.call_id, tool_name=put_off.tool_name, args=put_off.args, replay=put_off.replay
         )

@@ -72,7 +72,7 @@ def _is_gone(plan: TurnPlan, call: OpenCall) -> bool:
     journal = plan.controller
     if not isinstance(journal, JournalController) or (isinstance(journal, RecordedOnly) and journal.ends):
         return False
-    return call.asked.tool_name not in plan.tools.catalog.tools and not journal.has_row(call.place.key)
+    return call.asked.tool_name not in plan.tools.catalog.tools and not journal.recorded.has(call.place.key)
 
 
 def _end(hooks: ToolHooks, call: OpenCall, output: ToolCallOutput) -> None:

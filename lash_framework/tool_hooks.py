@@ -106,7 +106,7 @@ class ToolHooks:
         self._views = hooks[VIEW]
         # What a plugin decided that is gone since holds: a call that it denied is not made.
         self._journal = plan.controller if isinstance(plan.controller, JournalController) else None
-        recorded = self._journal is not None and self._journal.has_kind(RuntimeEffectKind.TOOL_HOOKS)
+        recorded = self._journal is not None and self._journal.recorded.has_kind(RuntimeEffectKind.TOOL_HOOKS)
         self.decides = recorded or bool(self._impls[ToolSeam.BEFORE])
         self.looks = recorded or bool(self._impls[ToolSeam.AFTER] or self._views)
         self.room = ResultRoom()
@@ -120,7 +120,7 @@ class ToolHooks:
         Nothing for a call that was begun when nobody was asked, by a host without these plugins: it is too late.
         """
         journal, key = self._journal, hooks_key(place.key, ToolSeam.BEFORE)
-        if journal is not None and journal.has_row(place.key) and not journal.has_row(key):
+        if journal is not None and journal.recorded.has(place.key) and not journal.recorded.has(key):
             return ToolHooksOutcome(call_id=call.call_id)
         # Whatever is called is decided about: what a search found, too, and what only tools call.
         refusal = self._plan.tools.refusal(call.tool_name, nested=place.parent_id is not None)
@@ -141,7 +141,7 @@ class ToolHooks:
 
     def was_answered(self, place: CallPlace) -> bool:
         """Whether the hooks have heard of the answers already, as a record says."""
-        return self._journal is not None and self._journal.has_row(hooks_key(place.key, ToolSeam.ANSWERED))
+        return self._journal is not None and self._journal.recorded.has(hooks_key(place.key, ToolSeam.ANSWERED))
 
     async def after(self, done: CompletedToolCall, place: CallPlace, *, ran: bool) -> ToolHooksOutcome:
         """What is made of a result: what counts, and what the model sees. Unless the tool `ran`, only the latter.
@@ -149,7 +149,7 @@ class ToolHooks:
         Nothing for a call behind which the turn went on when nobody was asked: the model was shown its result.
         """
         journal, key = self._journal, hooks_key(place.key, ToolSeam.AFTER)
-        if journal is not None and journal.has_kind(*_BEHIND) and not journal.has_row(key):
+        if journal is not None and journal.recorded.has_kind(*_BEHIND) and not journal.recorded.has(key):
             return ToolHooksOutcome(call_id=done.call_id)
         call = PendingToolCall(call_id=done.call_id, tool_name=done.tool_name, args=done.args, replay=done.replay)
         live = partial(self._look, place.key, call, done, ran)
@@ -173,7 +173,7 @@ class ToolHooks:
         """
         if not self._caught_up:
             self._caught_up = True
-            rows = self._journal.rows_left if self._journal is not None else ()
+            rows = self._journal.recorded.left if self._journal is not None else ()
             for record in recorded_changes(takewhile(lambda row: row.kind not in _BEHIND, rows)):
                 take_over(self._orders.take, record)
 

@@ -229,9 +229,9 @@ async def test_rows_that_nobody_asked_for_are_told_but_for_those_within_a_replay
     rows = await recorded(call("p:00", ToolEffect.PURE), call("p", ToolEffect.PURE), run=run)
     rows += await recorded(asked("checkpoint"))
     controller = JournalController(rows, MemoryJournal().append)
-    assert len(controller.rows_left) == 3
+    assert len(controller.recorded.left) == 3
     await controller.execute(call("p", ToolEffect.PURE), never)
-    assert [row.label for row in controller.rows_left] == ["checkpoint 1 of iteration 0"]
+    assert [row.label for row in controller.recorded.left] == ["checkpoint 1 of iteration 0"]
 
 
 async def test_a_call_that_waits_for_a_person_says_which_and_leaves_its_intent() -> None:

@@ -46,7 +46,7 @@ async def test_replay_equals_live_to_the_byte_and_nothing_is_called(at: str | No
     assert recommitted == committed
     assert replay.controller is not None
     assert replay.controller.ran == []
-    assert replay.controller.rows_left == ()
+    assert replay.controller.recorded.left == ()
     assert replay.journal.writes == []
     assert again.calls == {}
 

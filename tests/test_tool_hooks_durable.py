@@ -186,7 +186,7 @@ async def test_replay_equals_live_to_the_byte_and_calls_no_hook_around_a_call() 
     assert recommitted == committed
     assert replay.controller is not None
     assert replay.controller.ran == []
-    assert replay.controller.rows_left == ()
+    assert replay.controller.recorded.left == ()
 
 
 @on_asyncio
@@ -345,7 +345,7 @@ async def test_a_retried_call_within_a_call_leaves_no_row_that_nobody_asks_for()
         await turn_of(lash, replay)
     assert replay.controller is not None
     assert replay.controller.ran == []
-    assert replay.controller.rows_left == ()
+    assert replay.controller.recorded.left == ()
 
 
 async def test_hooks_that_said_nothing_are_known_by_their_keys_and_asked_once() -> None:
