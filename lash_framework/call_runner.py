@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 
 from attrs import evolve
 
+from lash_framework.call_limits import Slot
 from lash_framework.catalog import OwnedTool
 from lash_framework.direct_calls import DirectPlace
 from lash_framework.effects import envelope
 from lash_framework.hook_orders import joined
+from lash_framework.journal import JournalController
 from lash_framework.journal_errors import EffectsSuspended
 from lash_framework.nested_calls import NestedCalls
 from lash_framework.open_calls import Ends, OpenCall
@@ -48,6 +51,9 @@ from lash_hookspecs.waits import WaitTimedOut
 
 __all__ = ["CallRunner"]
 
+NO_PLACE = nullcontext()
+"""Stands for the place of a call that needs none."""
+
 
 class CallRunner:
     """Runs the calls of one turn, one at a time or several at once."""
@@ -59,6 +65,7 @@ class CallRunner:
         self._room = hooks.room
         self._around = contexts.around
         self._answered = False  # whether any call was
+        self._journal = plan.controller if isinstance(plan.controller, JournalController) else None
 
     def envelope(self, call: OpenCall) -> RuntimeEffectEnvelope:
         """The call's attempt as an effect."""
@@ -66,6 +73,15 @@ class CallRunner:
         command = ToolCallCommand(prepared(self._plan.tools.catalog, asked))
         effect_id = asked.call_id if call.attempt == 1 else f"{asked.call_id} attempt {call.attempt}"
         return envelope(place.scope, command, effect_id, key=call.key)
+
+    def waits(self, call: OpenCall, wrapped: RuntimeEffectEnvelope) -> bool:
+        """Whether it starts when it has a place, not with its batch: what it may not start without is done then."""
+        return not self._is_recorded(wrapped) and self._slot(call) is not None
+
+    def take_back(self, calls: Sequence[OpenCall]) -> None:
+        """The turn is cancelled: what is recorded of calls that were to start and didn't is taken back."""
+        if self._journal is not None:
+            self._journal.withdraw([self.envelope(each) for call in calls for each in call.unbegun()])
 
     async def run(self, call: OpenCall, wrapped: RuntimeEffectEnvelope) -> None:
         """Run it to its end: once more after a failure that says so, as its record does, after a while."""
@@ -107,17 +123,15 @@ class CallRunner:
         policy = owned.tool.manifest.retry if owned is not None else RetryNever()
 
         async def run(envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-            call.slot = plan.limits.slot(owned)
-            if call.slot is None:
-                return await self._execute(call, owned, wrapped)
-            async with call.slot:
-                return await self._execute(call, owned, wrapped)
+            return await self._execute(call, owned, wrapped)
 
         runner = self._around(run)
         if not isinstance(policy, RetryNever):
             runner = judging(runner, policy, call.attempt, plan.now_ms)
+        call.slot = None if self._is_recorded(wrapped) else self._slot(call)
         try:
-            outcome = expect(await plan.controller.execute(wrapped, runner), ToolCallEffectOutcome)
+            async with call.slot or NO_PLACE:
+                outcome = expect(await plan.controller.execute(wrapped, runner), ToolCallEffectOutcome)
         except Exception:
             call.raw = call.result = None  # there is no record of it, and there won't be
             raise
@@ -136,7 +150,7 @@ class CallRunner:
         deferral = deferral_of(plan, call) if owned is not None else None
         ends = Ends()  # of the call's children, whatever the tool makes of them
         directs = DirectPlace(wrapped)
-        call.note = left_by_cancel(owned)
+        call.note, call.has_begun = left_by_cancel(owned), True
         if not call.is_shown:
             call.is_shown = True
             await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.place.parent_id)
@@ -161,6 +175,12 @@ class CallRunner:
         inner = [record for _, child in sorted(call.children.items()) for record in child.hooks]
         outcome = ToolCallEffectOutcome(ToolCallDone(made), joined(inner))
         return outcome if deferral is None else deferral.outcome(outcome)
+
+    def _is_recorded(self, wrapped: RuntimeEffectEnvelope) -> bool:
+        return self._journal is not None and self._journal.recorded.has(wrapped.key)
+
+    def _slot(self, call: OpenCall) -> Slot | None:
+        return self._plan.limits.slot(self._plan.tools.catalog.tools.get(call.asked.tool_name))
 
     async def _complete(self, call: OpenCall, launch: ToolCallPending) -> None:
         """Take the answer to a call whose end was put off. Raises `EffectsSuspended` if there is none yet."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from attrs import evolve, field
 
@@ -30,9 +30,9 @@ class OpenCall:
     that its tool made it, and `is_live` that it did so now. `found` is what hooks before it did to it, and `hooks` are
     the records of all hooks around it, and around the calls within it. `slot` is its place, if its tool has a limit.
     `attempt` counts from 1; `earlier` are the calls that the tool made in those before. `is_shown`: its beginning is.
-    `note` is what a cancel leaves of it, once its tool has begun. `answer` is what somebody completed it with, until
-    that is taken. `questions` are those that a person has to answer before it is made, or is what a hook says,
-    `unasked`.
+    `has_begun`: the attempt's tool has, and `note` is what a cancel leaves of it then. `answer` is what somebody
+    completed it with, until that is taken. `questions` are those that a person has to answer before it is made, or is
+    what a hook says, `unasked`.
     """
 
     asked: PendingToolCall
@@ -50,6 +50,7 @@ class OpenCall:
     attempt: int = 1
     earlier: tuple[CompletedToolCall, ...] = ()
     is_shown: bool = False
+    has_begun: bool = False
     note: str = ""
     answer: CompletedToolCall | None = None
     questions: tuple[PersonQuestion, ...] = ()
@@ -78,7 +79,14 @@ class OpenCall:
         self.earlier = failed.children
         self.children = {}
         self.raw = self.result = None
-        self.is_live = False
+        self.is_live = self.has_begun = False
+
+    def unbegun(self) -> Iterator[OpenCall]:
+        """This, and the calls below it, of which no tool has begun."""
+        if not self.has_begun:
+            yield self
+        for each in self.children.values():
+            yield from each.unbegun()
 
     def settled(self, otherwise: Callable[[PendingToolCall], CompletedToolCall]) -> CompletedToolCall:
         """Its result, with its children's; `otherwise` makes one for each call without."""

@@ -69,14 +69,11 @@ class ToolBatch:
         calls = [
             call for call in batch if call.raw is None and call.place.key not in ends.faults and not call.questions
         ]
-        asked = [self._runner.envelope(call) for call in calls]
-        await self._plan.controller.prepare(asked)
-        if len(calls) == 1:
-            await ends.of(calls[0], partial(self._runner.run, calls[0], asked[0]))
-        else:
-            async with anyio.create_task_group() as ends.group:
-                for call, wrapped in zip(calls, asked, strict=True):
-                    ends.group.start_soon(ends.of, call, partial(self._runner.run, call, wrapped))
+        try:
+            await self._run(calls, ends)
+        except anyio.get_cancelled_exc_class():
+            self._runner.take_back(calls)
+            raise
         self._runner.take_answers(batch)
         if (self._hooks.decides or self._hooks.looks) and (ends.broken or any(has_unknown(each.raw) for each in batch)):
             self._hooks.catch_up()  # what was recorded within a call whose record knows nothing of it was done
@@ -90,6 +87,19 @@ class ToolBatch:
         results = self._results(effect, batch)
         self._plan.tools.reveal(results.results)
         return results
+
+    async def _run(self, calls: Sequence[OpenCall], ends: _BatchEnds) -> None:
+        """Have all of them run."""
+        asked = [(call, self._runner.envelope(call)) for call in calls]
+        await self._plan.controller.prepare(
+            [wrapped for call, wrapped in asked if not self._runner.waits(call, wrapped)]
+        )
+        if len(asked) == 1:
+            await ends.of(calls[0], partial(self._runner.run, *asked[0]))
+        else:
+            async with anyio.create_task_group() as ends.group:
+                for call, wrapped in asked:
+                    ends.group.start_soon(ends.of, call, partial(self._runner.run, call, wrapped))
 
     async def _decide(self, batch: Sequence[OpenCall], ends: _BatchEnds) -> None:
         """Hear the hooks before the tools, and the people whom they ask."""

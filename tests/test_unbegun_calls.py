@@ -1,6 +1,6 @@
-"""Unsafe calls that never began: their intents are written with those of their batch, so that nobody knows it of them.
+"""Unsafe calls that never began aren't told as unknown: their intents are taken back, or not written before it is so.
 
-What is expected here isn't so yet. Each case is held to stay so (`strict`), so that whoever mends it hears of it.
+They are written with those of their batch, in one write, so that a call may still wait when its intent is there.
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ def unknown(turn: AssembledTurn) -> list[int]:
     return [each.args["n"] for each in turn.tool_calls if "may or may not have happened" in str(each.output)]
 
 
-@pytest.mark.xfail(strict=True, reason="an interruption leaves the intents of calls that it knows never to have begun")
 @pytest.mark.parametrize("waits", ["for its place", "in a hook around it"])
 async def test_what_waits_when_a_turn_is_interrupted_is_known_never_to_have_begun(waits: str, tmp_path: Path) -> None:
     deeds = Deeds(tmp_path, limit=1 if waits == "for its place" else None, waits_before=waits != "for its place")
@@ -78,7 +77,6 @@ async def test_what_waits_when_a_turn_is_interrupted_is_known_never_to_have_begu
     assert unknown(await deeds.gone_on_with()) == begun
 
 
-@pytest.mark.xfail(strict=True, reason="the intents of a batch are written before its calls have their places")
 async def test_what_waits_for_its_place_when_the_process_is_killed_has_no_intent(tmp_path: Path) -> None:
     deeds, folder = Deeds(tmp_path, limit=1), tmp_path / "killed"
     folder.mkdir()
@@ -99,7 +97,6 @@ async def test_what_waits_for_its_place_when_the_process_is_killed_has_no_intent
     assert unknown(await deeds.gone_on_with(copy)) == begun
 
 
-@pytest.mark.xfail(strict=True, reason="the intents are there, and whoever wrote them is cancelled")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio knows no `Task.cancel()`
 async def test_a_task_that_is_cancelled_while_intents_are_written_has_begun_no_call(tmp_path: Path) -> None:
     deeds = Deeds(tmp_path)

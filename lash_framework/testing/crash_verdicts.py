@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from attrs import evolve
 
+from lash_framework.call_rows import is_withdrawn
 from lash_framework.recovery import RecoveredTurn
 from lash_framework.silences import short, silent_keys
 from lash_framework.testing.crash_points import CrashPoint, Started
@@ -48,7 +49,8 @@ class Ending:
     @property
     def left_unknown(self) -> tuple[JournalRow, ...]:
         """The intents without an outcome; those of direct calls, which may be made again, apart."""
-        return tuple(row for row in self.rows if row.status is JournalStatus.INTENT and row.kind != _DIRECT)
+        intents = [row for row in self.rows if row.status is JournalStatus.INTENT and not is_withdrawn(row)]
+        return tuple(row for row in intents if row.kind != _DIRECT)
 
 
 def judge(point: CrashPoint, golden: Ending, ending: Ending, victim: Sequence[Started], blur: Blur = str) -> None:
