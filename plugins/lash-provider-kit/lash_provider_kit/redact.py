@@ -76,8 +76,11 @@ def _forms(secret: str) -> tuple[str, ...]:
 
 def checked_url(url: str, setting: str) -> str:
     """`url` without a trailing slash. Raises ConfigurationError unless it is http(s), has a host and no userinfo."""
+    url = url.strip()
+    if not url.isprintable():
+        raise ConfigurationError(f"`{setting}` has a line break or another character that no URL may have")
     try:
-        parts = urlsplit(url.strip())
+        parts = urlsplit(url)
         port_is_valid = parts.port is None or parts.port > 0
     except ValueError:
         raise ConfigurationError(f"`{setting}` is no valid URL") from None
@@ -91,7 +94,7 @@ def checked_url(url: str, setting: str) -> str:
         )
     if parts.fragment:
         raise ConfigurationError(f"`{setting}` must not hold a fragment (`#…`)")
-    return url.strip().rstrip("/")
+    return url.rstrip("/")
 
 
 def checked_header(name: str, value: str, setting: str) -> str:

@@ -222,7 +222,7 @@ class StreamingService:
                 if streamed:
                     ended = await self._stream(chunks, decoder, reader, send, scope, strict=kind == "text/event-stream")
                 else:
-                    await self._document(chunks, kind, decoder, send)
+                    await self._document(chunks, kind, decoder, send, scope)
             except AttemptFailed as failure:
                 if response.is_success:
                     self._judge(failure, decoder, _progress(decoder, reader))
@@ -232,7 +232,7 @@ class StreamingService:
                     await response.aclose()  # at once, since nothing is left on the connection
                 else:
                     await close_response(response, arriving, self.transport.errors)
-        if scope.cancelled_caught and not decoder.complete:
+        if scope.cancelled_caught and not (decoder.complete or decoder.done):
             raise self._late(response, decoder, _progress(decoder, reader) if streamed else Seen.RESPONSE)
         try:
             answer = decoder.finish()
@@ -303,7 +303,14 @@ class StreamingService:
             raise self._unexpected("text that is no event stream")
         return cut is None
 
-    async def _document(self, chunks: AsyncIterator[bytes], kind: str, decoder: Decoder, send: LlmEventSender) -> None:
+    async def _document(
+        self,
+        chunks: AsyncIterator[bytes],
+        kind: str,
+        decoder: Decoder,
+        send: LlmEventSender,
+        scope: anyio.CancelScope,
+    ) -> None:
         if not (kind == "application/json" or kind.endswith("+json")):
             body, _ = await self._read(chunks, _MAX_ERROR_BYTES)
             raise self._unexpected(f"`{kind}`", body)
@@ -316,6 +323,7 @@ class StreamingService:
         batch: list[LlmStreamEvent] = []
         decoder.whole(body, batch)
         if batch:
+            scope.deadline = math.inf  # the service has done its part; a listener may take its time
             await send(batch)
 
     async def _read(self, chunks: AsyncIterator[bytes], limit: int) -> tuple[bytearray, AttemptFailed | None]:

@@ -99,8 +99,8 @@ class HttpTransport:
         `headers` are for this request alone, and so is a `url` on the same host.
         Raises `AttemptFailed`. Close the response with `close_response`, also after an error.
         """
-        carrier = self._carrier or self._open()
         try:
+            carrier = self._carrier or self._open()
             return await carrier.post(body, headers, url)
         except self.errors as exc:
             failure = self.failure(exc)
@@ -153,7 +153,8 @@ class HttpTransport:
                 from lash_provider_kit.http2 import reset_given_up
 
                 reset_given_up(client)
-            return over_httpx(partial(client.send, stream=True), client)
+            # Not `client.send`, which writes the URL to the log, query and all.
+            return over_httpx(client._transport_for_url(url).handle_async_request, client)
         # Plain HTTP needs no context.
         secure = url.scheme == "https"
         verify = _tls_context(environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")) if secure else False
