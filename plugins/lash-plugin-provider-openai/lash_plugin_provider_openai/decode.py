@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
 
 import orjson
 
@@ -27,6 +26,7 @@ from lash_hookspecs.llm import (
 from lash_plugin_provider_openai.details import ReasoningDetails
 from lash_plugin_provider_openai.usage import UsageMeter
 from lash_provider_kit.answer_faults import MISSHAPEN, AnswerFaults
+from lash_provider_kit.call_ids import own_id
 from lash_provider_kit.failures import Seen, error_object
 from lash_provider_kit.wire_json import load
 
@@ -234,17 +234,15 @@ class ChatDecoder:
         return self._calls[-1] if self._calls else None
 
     def _finished_calls(self) -> list[ToolCallOutputPart]:
-        """The calls, each under an id of its own: a result can answer only one, so the host drops what repeats one."""
         used: set[str] = set()
-        parts: list[ToolCallOutputPart] = []
-        for call in self._calls:
-            own = call.call_id if call.call_id not in used else ""
-            own = own or f"call_{uuid4().hex[:24]}"
-            used.add(own)
-            parts.append(
-                ToolCallOutputPart(call_id=own, tool_name=call.name, input_json="".join(call.arguments) or "{}")
+        return [
+            ToolCallOutputPart(
+                call_id=own_id(call.call_id, used),
+                tool_name=call.name,
+                input_json="".join(call.arguments) or "{}",
             )
-        return parts
+            for call in self._calls
+        ]
 
     def _usage(self, usage: Any, out: list[LlmStreamEvent]) -> None:
         if isinstance(usage, dict) and self._meter.update(usage):
