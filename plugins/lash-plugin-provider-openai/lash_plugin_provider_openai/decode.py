@@ -23,6 +23,7 @@ from lash_hookspecs.llm import (
     TokenUsage,
     ToolCallOutputPart,
 )
+from lash_hookspecs.messages import ProviderReasoningMeta
 from lash_plugin_provider_openai.details import ReasoningDetails
 from lash_plugin_provider_openai.usage import UsageMeter
 from lash_provider_kit.answer_faults import MISSHAPEN, AnswerFaults
@@ -57,14 +58,18 @@ class _Call:
 
 
 class ChatDecoder:
-    """Reads one answer. `strict_identity`: whether an id or a model that changes midway fails it."""
+    """Reads one answer. `strict_identity`: whether an id or a model that changes midway fails it.
 
-    def __init__(self, *, strict_identity: bool = True) -> None:
+    `replayed` is the field in which its reasoning goes back as text, if it does: models are shown none without a mark.
+    """
+
+    def __init__(self, *, strict_identity: bool = True, replayed: str | None = None) -> None:
         self.output_seen = False
         self.usage: TokenUsage | None = None
         self.complete = False
         self.done = False
         self._strict = strict_identity
+        self._reasoned = None if replayed is None else ProviderReasoningMeta(item_id=replayed)
         self._streamed = True
         self._id = ""
         self._model = ""
@@ -233,6 +238,9 @@ class ChatDecoder:
             return next((each for each in self._calls if each.call_id == call_id), None)
         return self._calls[-1] if self._calls else None
 
+    def _part(self, kind: type[TextOutput | ReasoningOutput], text: str) -> TextOutput | ReasoningOutput:
+        return kind(text=text) if kind is TextOutput else ReasoningOutput(text=text, replay=self._reasoned)
+
     def _finished_calls(self) -> list[ToolCallOutputPart]:
         used: set[str] = set()
         return [
@@ -256,7 +264,7 @@ class ChatDecoder:
         if self._streamed and not self._finish:
             raise _FAULTS.failed("ended the stream without a finish reason: the answer was cut off", "stream_cut")
         reason, diagnostic = self._terminal()
-        parts = self._details.kept_in([kind(text="".join(pieces)) for kind, pieces in self._runs])
+        parts = self._details.kept_in([self._part(kind, "".join(pieces)) for kind, pieces in self._runs])
         parts += self._finished_calls()
         return LlmResponse(
             full_text="".join(part.text for part in parts if isinstance(part, TextOutput)),
