@@ -6,6 +6,7 @@ Owns what all wires have in common. What the events mean is the decoder's busine
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -217,7 +218,8 @@ class StreamingService:
                 if not 200 <= response.status_code < 300:
                     refused = await self._refused(response, chunks)
                     raise refused if is_free(response.status_code) else refused.charged()
-                kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+                # Some proxies say it a second time, which makes one value with a comma.
+                kind = re.split("[;,]", response.headers.get("content-type", ""), maxsplit=1)[0].strip().lower()
                 streamed = kind in _STREAMED
                 if streamed:
                     ended = await self._stream(chunks, decoder, reader, send, scope, strict=kind == "text/event-stream")
