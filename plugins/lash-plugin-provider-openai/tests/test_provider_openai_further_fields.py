@@ -92,3 +92,10 @@ def test_the_conversation_itself_cannot_be_set_for_chat(name: str, value: Any) -
 def test_the_conversation_itself_cannot_be_set_for_responses(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"provider\.openai\.extra_body.*" + name):
         responses({name: value})
+
+
+def test_a_model_that_is_told_not_to_reason_is_asked_for_no_summary() -> None:
+    settings = OpenAiSettings(reasoning_summary="auto")
+    encoder = ResponsesEncoder(settings, lambda _: ModelCapability())
+    sent = [json.loads(encoder.encode(asked(model_variant=each)))["reasoning"] for each in ("none", "low", None)]
+    assert sent == [{"effort": "none"}, {"effort": "low", "summary": "auto"}, {"summary": "auto"}]

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from lash_hookspecs.llm import LlmResponse, LlmStreamEvent, TokenUsage
+from lash_hookspecs.errors import LlmCallFailed
+from lash_hookspecs.llm import LlmResponse, LlmStreamEvent, ProviderFailureKind, TokenUsage
 from lash_provider_kit import growing
+from lash_provider_kit.retry import RetryPolicy
 from lash_provider_kit.service import StreamingService
 from lash_provider_kit.testing import ChatServer, raw, sse
+from lash_provider_kit.transport import Timeouts
 
 
 class Ended:
@@ -65,3 +68,30 @@ async def test_a_cookie_is_given_back_to_nobody() -> None:
 async def test_a_content_type_that_a_proxy_repeats_is_the_one_it_is() -> None:
     with ChatServer(raw(sse("end"), headers={"content-type": "text/event-stream; charset=utf-8"})) as server:
         await called(server.url, 1)
+
+
+class Charged(Ended):
+    """One whose first event tells usage, and whose end doesn't come."""
+
+    def feed(self, data: bytes, out: list[LlmStreamEvent]) -> None:
+        self.usage = TokenUsage(input=3)
+
+
+@pytest.mark.usefixtures("carrier")
+async def test_what_was_told_before_the_deadline_is_charged() -> None:
+    with ChatServer(raw(sse("usage"), end="hang")) as server:
+        service = StreamingService(
+            provider="p",
+            url=server.url,
+            headers={},
+            timeouts=Timeouts(deadline_s=0.3),
+            retry=RetryPolicy(max_attempts=1),
+        )
+        try:
+            with pytest.raises(LlmCallFailed) as failed:
+                await service.call(b"{}", Charged, unheard)
+        finally:
+            await service.aclose()
+    assert failed.value.error.code == "unsafe_retry_response_observed"
+    assert failed.value.error.kind is ProviderFailureKind.TIMEOUT
+    assert failed.value.error.usage == TokenUsage(input=3, at_least=True)
