@@ -224,7 +224,9 @@ class StreamingService:
                 if streamed:
                     ended = await self._stream(chunks, decoder, reader, send, scope, strict=kind == "text/event-stream")
                 else:
-                    await self._document(chunks, kind, decoder, send, scope)
+                    if batch := await self._document(chunks, kind, decoder):
+                        scope.deadline = math.inf  # the service has done its part; a listener may take its time
+                        await send(batch)
             except AttemptFailed as failure:
                 if response.is_success:
                     self._judge(failure, decoder, _progress(decoder, reader))
@@ -305,14 +307,7 @@ class StreamingService:
             raise self._unexpected("text that is no event stream")
         return cut is None
 
-    async def _document(
-        self,
-        chunks: AsyncIterator[bytes],
-        kind: str,
-        decoder: Decoder,
-        send: LlmEventSender,
-        scope: anyio.CancelScope,
-    ) -> None:
+    async def _document(self, chunks: AsyncIterator[bytes], kind: str, decoder: Decoder) -> list[LlmStreamEvent]:
         if not (kind == "application/json" or kind.endswith("+json")):
             body, _ = await self._read(chunks, _MAX_ERROR_BYTES)
             raise self._unexpected(f"`{kind}`", body)
@@ -324,9 +319,7 @@ class StreamingService:
             raise cut.observed(Seen.RESPONSE)
         batch: list[LlmStreamEvent] = []
         decoder.whole(body, batch)
-        if batch:
-            scope.deadline = math.inf  # the service has done its part; a listener may take its time
-            await send(batch)
+        return batch
 
     async def _read(self, chunks: AsyncIterator[bytes], limit: int) -> tuple[bytearray, AttemptFailed | None]:
         """What there is to read, up to `limit` bytes, and the failure that ended it early."""
