@@ -27,6 +27,7 @@ from lash_hookspecs.llm import (
 from lash_hookspecs.messages import ProviderReasoningMeta
 from lash_plugin_provider_anthropic.usage import UsageMeter
 from lash_provider_kit.answer_faults import MISSHAPEN, AnswerFaults
+from lash_provider_kit.call_ids import own_id
 from lash_provider_kit.failures import AttemptFailed, Seen, classify, error_object
 from lash_provider_kit.wire_json import dump, load, place_of, text_of
 
@@ -140,7 +141,7 @@ class MessageDecoder:
         elif kind == "message_start":
             self._start(event["message"], out)
         elif kind == "message_delta":
-            self._end(event["delta"])
+            self._end(event.get("delta") or {})
             self._usage(event.get("usage"), out)
         elif kind == "message_stop":
             if not self._started:
@@ -163,10 +164,10 @@ class MessageDecoder:
     def _begin(self, index: int, start: dict[str, Any], out: list[LlmStreamEvent]) -> None:
         block = self._open(index, start)
         if block.kind == "text":
-            if text := start["text"]:
+            if text := start.get("text"):
                 self._write(block, text, StreamDelta(text), out)
         elif block.kind == "thinking":
-            if text := start["thinking"]:
+            if text := start.get("thinking"):
                 self._write(block, text, StreamReasoningDelta(text), out)
         else:
             self.output_seen = True
@@ -238,6 +239,7 @@ class MessageDecoder:
     def _parts(self) -> list[LlmOutputPart]:
         whole = self._whole_server_calls()
         parts: list[LlmOutputPart] = []
+        used: set[str] = set()
         for block in self._blocks:
             text = "".join(block.pieces)
             match block.kind:
@@ -255,7 +257,7 @@ class MessageDecoder:
                     meta = ProviderReasoningMeta(encrypted_content=block.start["data"], redacted=True)
                     parts.append(ReasoningOutput(text="", replay=meta))
                 case "tool_use":
-                    call_id, name = block.start["id"], block.start["name"]
+                    call_id, name = own_id(block.start["id"], used), block.start["name"]
                     parts.append(ToolCallOutputPart(call_id=call_id, tool_name=name, input_json=_input(block)))
                 case _ if _key(block) in whole:
                     parts.append(ReasoningOutput(text="", replay=_opaque(block)))

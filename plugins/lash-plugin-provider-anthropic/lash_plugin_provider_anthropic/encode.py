@@ -30,7 +30,7 @@ from lash_plugin_provider_anthropic.options import options, receipt, require_for
 from lash_plugin_provider_anthropic.settings import AnthropicSettings
 from lash_plugin_provider_anthropic.stale import is_amid_calls
 from lash_plugin_provider_anthropic.stretches import Stretch, glue, joined, marked
-from lash_provider_kit.request_parts import Toolsets, is_lasting, taken
+from lash_provider_kit.request_parts import Toolsets, is_lasting, merged, taken
 from lash_provider_kit.wire_json import dumps
 
 __all__ = ["MARKERS", "RequestEncoder"]
@@ -111,11 +111,8 @@ class RequestEncoder:
                 pieces.append(glue(stretch.first) if last else glue(stretch.first)[3:])
             pieces += body
             last = stretch.last
-        end = dumps(
-            options(request, one.can, self._settings)
-            | self._choice(request, one.can)
-            | CHECKS.plain(self._body, "extra_body")
-        )
+        said = options(request, one.can, self._settings) | self._choice(request, one.can)
+        end = dumps(merged(said, CHECKS.plain(self._body, "extra_body")))
         pieces.append(b"%b],%b" % (b"]}" if last else b"", end[1:]))
         return tuple(pieces)
 

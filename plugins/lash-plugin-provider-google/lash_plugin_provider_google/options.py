@@ -16,7 +16,7 @@ from lash_hookspecs.llm import (
 from lash_plugin_provider_google.models import Model
 from lash_plugin_provider_google.settings import GoogleSettings
 from lash_plugin_provider_google.wire import CHECKS
-from lash_provider_kit.request_parts import INVALID_OPTION, UNSUPPORTED_OUTPUT, Toolsets, asked_effort
+from lash_provider_kit.request_parts import INVALID_OPTION, UNSUPPORTED_OUTPUT, Toolsets, asked_effort, merged
 from lash_provider_kit.wire_json import dumps
 
 __all__ = ["OptionsEncoder"]
@@ -53,7 +53,7 @@ class OptionsEncoder:
         config: dict[str, Any] = {}
         if request.tools:
             config["functionCallingConfig"] = {"mode": _MODES[request.tool_choice]}
-        config |= CHECKS.plain(self._tool_config, "extra_body")
+        config = merged(config, CHECKS.plain(self._tool_config, "extra_body"))
         declared = self._tools(request.tools)
         fields = b'"tools":[%b],' % declared if declared else b""
         return fields + (b'"toolConfig":%b,' % dumps(config) if config else b"")
@@ -70,7 +70,7 @@ class OptionsEncoder:
         config |= self._thinking(request.model_variant, model)
         config |= _form(request, model)
         fields: dict[str, Any] = {"generationConfig": config} if config else {}
-        fields = _merged(fields, CHECKS.plain(self._extra, "extra_body"))
+        fields = merged(fields, CHECKS.plain(self._extra, "extra_body"))
         return b"," + dumps(fields)[1:-1] if fields else b""
 
     def _thinking(self, variant: str | None, model: Model) -> dict[str, Any]:
@@ -152,14 +152,3 @@ def _declaration(tool: LlmToolSpec) -> dict[str, Any]:
         "description": tool.description,
         "parametersJsonSchema": CHECKS.schema(tool),
     }
-
-
-def _merged(ours: dict[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Theirs over ours, table by table."""
-    merged = dict(ours)
-    for name, value in theirs.items():
-        before = merged.get(name)
-        if isinstance(before, dict) and isinstance(value, dict):
-            value = _merged(before, value)
-        merged[name] = value
-    return merged

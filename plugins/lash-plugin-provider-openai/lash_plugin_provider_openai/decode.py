@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
 
 import orjson
 
@@ -24,9 +23,11 @@ from lash_hookspecs.llm import (
     TokenUsage,
     ToolCallOutputPart,
 )
+from lash_hookspecs.messages import ProviderReasoningMeta
 from lash_plugin_provider_openai.details import ReasoningDetails
 from lash_plugin_provider_openai.usage import UsageMeter
 from lash_provider_kit.answer_faults import MISSHAPEN, AnswerFaults
+from lash_provider_kit.call_ids import own_id
 from lash_provider_kit.failures import Seen, error_object
 from lash_provider_kit.wire_json import load
 
@@ -57,14 +58,18 @@ class _Call:
 
 
 class ChatDecoder:
-    """Reads one answer. `strict_identity`: whether an id or a model that changes midway fails it."""
+    """Reads one answer. `strict_identity`: whether an id or a model that changes midway fails it.
 
-    def __init__(self, *, strict_identity: bool = True) -> None:
+    `replayed` is the field in which its reasoning goes back as text, if it does: models are shown none without a mark.
+    """
+
+    def __init__(self, *, strict_identity: bool = True, replayed: str | None = None) -> None:
         self.output_seen = False
         self.usage: TokenUsage | None = None
         self.complete = False
         self.done = False
         self._strict = strict_identity
+        self._reasoned = None if replayed is None else ProviderReasoningMeta(item_id=replayed)
         self._streamed = True
         self._id = ""
         self._model = ""
@@ -208,21 +213,44 @@ class ChatDecoder:
     def _tool_call(self, piece: dict[str, Any]) -> None:
         function = piece.get("function") or {}
         name, call_id, index = function.get("name"), piece.get("id"), piece.get("index")
-        call = self._by_index.get(index) if isinstance(index, int) else None
-        if index is None and self._calls and (not call_id or call_id == self._calls[-1].call_id):
-            call = self._calls[-1]  # Gemini's compatible endpoint leaves the index out
-        # Ollama gives every parallel call the index 0; another id together with a name is another call.
-        if call is None or (name and call_id and call.call_id and call_id != call.call_id):
+        # Text by the book; some gateways send the object itself.
+        written = function.get("arguments")
+        arguments = written if isinstance(written, str | None) else orjson.dumps(written).decode()
+        call = self._begun(index, call_id)
+        if call is None or _begins_another(call, call_id, name, arguments):
             call = _Call()
             self._calls.append(call)
             if isinstance(index, int):
                 self._by_index[index] = call
         call.call_id = call.call_id or str(call_id or "")
         call.name = call.name or str(name or "")
-        arguments = function.get("arguments")
         if arguments:
-            # Text by the book; some gateways send the object itself.
-            call.arguments.append(arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode())
+            call.arguments.append(arguments)
+
+    def _begun(self, index: object, call_id: object) -> _Call | None:
+        """The call that a piece is of, if that has begun; a document's calls are whole, each in one piece."""
+        if not self._streamed:
+            return None
+        if isinstance(index, int):
+            return self._by_index.get(index)
+        # Gemini's compatible endpoint leaves the index out.
+        if call_id:
+            return next((each for each in self._calls if each.call_id == call_id), None)
+        return self._calls[-1] if self._calls else None
+
+    def _part(self, kind: type[TextOutput | ReasoningOutput], text: str) -> TextOutput | ReasoningOutput:
+        return kind(text=text) if kind is TextOutput else ReasoningOutput(text=text, replay=self._reasoned)
+
+    def _finished_calls(self) -> list[ToolCallOutputPart]:
+        used: set[str] = set()
+        return [
+            ToolCallOutputPart(
+                call_id=own_id(call.call_id, used),
+                tool_name=call.name,
+                input_json="".join(call.arguments) or "{}",
+            )
+            for call in self._calls
+        ]
 
     def _usage(self, usage: Any, out: list[LlmStreamEvent]) -> None:
         if isinstance(usage, dict) and self._meter.update(usage):
@@ -236,15 +264,8 @@ class ChatDecoder:
         if self._streamed and not self._finish:
             raise _FAULTS.failed("ended the stream without a finish reason: the answer was cut off", "stream_cut")
         reason, diagnostic = self._terminal()
-        parts = self._details.kept_in([kind(text="".join(pieces)) for kind, pieces in self._runs])
-        parts += [
-            ToolCallOutputPart(
-                call_id=call.call_id or f"call_{uuid4().hex[:24]}",
-                tool_name=call.name,
-                input_json="".join(call.arguments) or "{}",
-            )
-            for call in self._calls
-        ]
+        parts = self._details.kept_in([self._part(kind, "".join(pieces)) for kind, pieces in self._runs])
+        parts += self._finished_calls()
         return LlmResponse(
             full_text="".join(part.text for part in parts if isinstance(part, TextOutput)),
             parts=tuple(parts),
@@ -269,3 +290,27 @@ class ChatDecoder:
         if reason is _Reason.TOOL_USE and not self._calls:
             return _Reason.STOP, f"finish reason `{self._finish}` without any call"
         return reason, None
+
+
+def _begins_another(call: _Call, call_id: object, name: object, arguments: str | None) -> bool:
+    """Whether a piece that seems to be of `call` begins another one.
+
+    Ollama gives every parallel call the index 0, and others neither an index nor an id, and send each call in one
+    piece: a name that comes behind such a one is another call's, unless it only repeats itself.
+    """
+    if not name or not call.name:
+        return False
+    if call_id and call.call_id:
+        return call_id != call.call_id
+    return (name != call.name or bool(arguments)) and _is_whole(call.arguments)
+
+
+def _is_whole(arguments: list[str]) -> bool:
+    """Whether they are JSON, and came at once: looking at what grows would cost its whole length with each piece."""
+    if len(arguments) != 1:
+        return False
+    try:
+        orjson.loads(arguments[0])
+    except ValueError:
+        return False
+    return True

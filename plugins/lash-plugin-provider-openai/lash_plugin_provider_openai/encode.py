@@ -7,7 +7,7 @@ nothing is encoded, joined or copied again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -25,7 +25,7 @@ from lash_plugin_provider_openai.chat_messages import CHECKS, MessageEncoder
 from lash_plugin_provider_openai.chat_models import chat_capability
 from lash_plugin_provider_openai.efforts import effort_of, takes_temperature
 from lash_plugin_provider_openai.settings import OpenAiChatSettings
-from lash_provider_kit.request_parts import UNSUPPORTED_OUTPUT, Toolsets, option_receipt
+from lash_provider_kit.request_parts import UNSUPPORTED_OUTPUT, Toolsets, further_fields, merged, option_receipt
 from lash_provider_kit.wire_json import dumps
 
 __all__ = ["RequestEncoder", "conversation_key"]
@@ -47,7 +47,9 @@ class RequestEncoder:
         replay = settings.reasoning_replay
         self._reasoning_field = None if replay == "omit" else replay
         self._models: dict[str, MessageEncoder] = {}
-        self._tools = Toolsets(lambda tools: dumps([_tool(tool, strict=settings.strict_tools) for tool in tools]))
+        self._extra, self._more_tools = further_fields(settings.extra_body, "openai-chat", ("messages", "model"))
+        self._choice = self._extra.pop("tool_choice", None)
+        self._tools = Toolsets(self._declared)
 
     def encode(self, request: LlmRequest) -> bytes:
         """The body of `request`."""
@@ -62,7 +64,7 @@ class RequestEncoder:
         places: list[Place] = []
         if one.dialect in MARKED:
             marker = MARKERS[self._settings.cache_retention]
-            mark_tools, places = chosen(one.dialect, runs, tools=bool(request.tools))
+            mark_tools, places = chosen(one.dialect, runs, tools=bool(request.tools or self._more_tools))
         tools = self._tools_part(request, marker if mark_tools else b"")
         # The order is by how long a prefix stays the same from call to call.
         pieces = [b'{"model":%b%b,"messages":[' % (dumps(request.model), tools)]
@@ -87,11 +89,18 @@ class RequestEncoder:
     def _tools_part(self, request: LlmRequest, marker: bytes) -> bytes:
         if not request.tools:
             CHECKS.no_tools(request.tool_choice)
+        if not (request.tools or self._more_tools):
             return b""
+        choice = self._choice or (request.tool_choice.value if request.tools else None)
+        told = b',"tool_choice":%b' % dumps(CHECKS.plain(choice, "extra_body")) if choice else b""
         tools = self._tools(request.tools)
         if marker:
             tools = b"%b%b}]" % (tools[:-2], marker)
-        return b',"tools":%b,"tool_choice":%b' % (tools, dumps(request.tool_choice.value))
+        return b',"tools":%b%b' % (tools, told)
+
+    def _declared(self, tools: Sequence[LlmToolSpec]) -> bytes:
+        own = [_tool(tool, strict=self._settings.strict_tools) for tool in tools]
+        return dumps([*own, *CHECKS.plain(self._more_tools, "extra_body")])
 
     # ---- everything else
 
@@ -115,8 +124,7 @@ class RequestEncoder:
                 options["prompt_cache_key"] = conversation_key(request.scope)
             if settings.session_affinity == "body":
                 options["session_id"] = conversation_key(request.scope)
-        options |= CHECKS.plain(settings.extra_body, "extra_body")
-        return b"," + dumps(options)[1:-1]
+        return b"," + dumps(merged(options, CHECKS.plain(self._extra, "extra_body")))[1:-1]
 
     def _generation(self, request: LlmRequest, can: ModelCapability, effort: str | None) -> dict[str, Any]:
         generation = request.generation

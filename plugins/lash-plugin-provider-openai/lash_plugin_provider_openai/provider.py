@@ -74,7 +74,10 @@ class OpenAiChatProvider:
         self._models = models
         self._capabilities: dict[str, ModelCapability] = {}
         self._encoder = RequestEncoder(settings, self.capability)
-        self._new_decoder = partial(ChatDecoder, strict_identity=settings.strict_identity)
+        replayed = (
+            settings.reasoning_replay if settings.reasoning_replay in ("reasoning", "reasoning_content") else None
+        )
+        self._new_decoder = partial(ChatDecoder, strict_identity=settings.strict_identity, replayed=replayed)
         self._service = service_of(
             settings,
             provider=provider_id,

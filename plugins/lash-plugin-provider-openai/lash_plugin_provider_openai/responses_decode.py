@@ -1,7 +1,8 @@
 """Answers as the Responses API sends them: typed events of a stream, or one document, into an `LlmResponse`.
 
-Sans I/O, as `decode`. Items are known by their place in the output; a finished item is the last word about itself, and
-deltas are what is shown of it before. The event that ends a stream holds the whole answer once more, usage included.
+Sans I/O, as `decode`. Items are known by their place in the output, and where a server leaves that out, or gives it
+twice, by their ids; a finished item is the last word about itself, and deltas are what is shown of it before. The event
+that ends a stream holds the whole answer once more, usage included.
 """
 
 from __future__ import annotations
@@ -45,10 +46,13 @@ _BETWEEN_PARTS = "\n\n"
 class _Item:
     """One item of the output while it is written: its text by part, and what is known of it."""
 
-    __slots__ = ("arguments", "data", "kind", "parts", "refusal")
+    __slots__ = ("arguments", "data", "done", "id", "kind", "parts", "place", "refusal")
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, place: int) -> None:
         self.kind = kind
+        self.place = place
+        self.id: object = None
+        self.done = False
         self.data: dict[str, Any] = {}
         self.parts: dict[Any, list[str]] = {}
         self.arguments: list[str] = []
@@ -56,6 +60,11 @@ class _Item:
 
     def text(self, separator: str = "") -> str:
         return separator.join("".join(pieces) for _, pieces in sorted(self.parts.items()))
+
+    def is_another(self, call_id: object, item_id: object) -> bool:
+        """Whether these are the ids of another item than this one."""
+        known = self.data.get("call_id")
+        return bool((call_id and known and call_id != known) or (item_id and self.id and item_id != self.id))
 
 
 class ResponsesDecoder:
@@ -71,7 +80,9 @@ class ResponsesDecoder:
         self._status = ""
         self._why = ""
         self._said: list[str] = []
-        self._items: dict[tuple[int, str], _Item] = {}
+        self._items: list[_Item] = []  # in the order in which they began
+        self._last: dict[tuple[int, str], _Item] = {}  # by place and kind
+        self._named: dict[tuple[str, object], _Item] = {}  # by kind and either id
         self._meter = UsageMeter()
         self._handlers: Mapping[str, Callable[[dict[str, Any], list[LlmStreamEvent]], None]] = {
             "response.output_text.delta": self._text_delta,
@@ -128,11 +139,27 @@ class ResponsesDecoder:
     # ---- pieces
 
     def _item(self, event: dict[str, Any], kind: str) -> _Item:
-        key = _place(event, "output_index"), kind
-        item = self._items.get(key)
-        if item is None:
-            item = self._items[key] = _Item(kind)
-        return item
+        index, data = event.get("output_index"), event.get("item") or {}
+        place = _place(event, "output_index")
+        call_id, item_id = data.get("call_id"), event.get("item_id") or data.get("id")
+        found = self._known(kind, call_id, item_id)
+        if found is None or found.place != place:
+            # Some servers change an item's id from event to event, so it counts where there is nothing better.
+            found = self._last.get((place, kind))
+            if found is not None and found.is_another(call_id, item_id if index is None else None):
+                found = None
+        if found is None:
+            found = self._last[place, kind] = _Item(kind, place)
+            self._items.append(found)
+        if item_id:
+            found.id = item_id
+            self._named[kind, item_id] = found
+        if call_id:
+            self._named[kind, call_id] = found
+        return found
+
+    def _known(self, kind: str, call_id: object, item_id: object) -> _Item | None:
+        return self._named.get((kind, call_id)) or self._named.get((kind, item_id))
 
     def _written(self, event: dict[str, Any], kind: str) -> _Item:
         self.output_seen = True
@@ -161,11 +188,13 @@ class ResponsesDecoder:
     def _shown(self, event: dict[str, Any], place: tuple[int, int], out: list[LlmStreamEvent]) -> None:
         delta = event["delta"]
         if delta:
-            item = self._written(event, "reasoning")
-            if place not in item.parts and item.parts:
-                out.append(StreamReasoningDelta(_BETWEEN_PARTS))
-            item.parts.setdefault(place, []).append(text_of(delta))
-            out.append(StreamReasoningDelta(delta))
+            self._show(self._written(event, "reasoning"), delta, place, out)
+
+    def _show(self, item: _Item, text: Any, place: tuple[int, int], out: list[LlmStreamEvent]) -> None:
+        if place not in item.parts and item.parts:
+            out.append(StreamReasoningDelta(_BETWEEN_PARTS))
+        item.parts.setdefault(place, []).append(text_of(text))
+        out.append(StreamReasoningDelta(text))
 
     # ---- whole items
 
@@ -180,8 +209,10 @@ class ResponsesDecoder:
         data = event["item"]
         if data["type"] not in _KINDS:
             return  # what the service did on its own
-        item = self._written(event, data["type"])
-        item.data = data
+        self._finish(self._written(event, data["type"]), data, out)
+
+    def _finish(self, item: _Item, data: dict[str, Any], out: list[LlmStreamEvent]) -> None:
+        item.data, item.done = data, True
         if item.kind == "message":
             self._settle(item, out)
         elif item.kind == "function_call":
@@ -189,7 +220,8 @@ class ResponsesDecoder:
                 item.arguments = [text_of(data["arguments"])]
         elif not item.parts:
             for number, part in enumerate(data.get("summary") or data.get("content") or ()):
-                self._shown({**event, "delta": part.get("text") or ""}, (0, number), out)
+                if text := part.get("text"):
+                    self._show(item, text, (0, number), out)
 
     def _settle(self, item: _Item, out: list[LlmStreamEvent]) -> None:
         """Take of a finished message what didn't come as deltas."""
@@ -221,9 +253,12 @@ class ResponsesDecoder:
         self._about(event, out)
         response = event["response"]
         for place, data in enumerate(response.get("output") or ()):
-            known = self._items.get((place, data["type"]))
-            if known is None or known.data.get("status") == "in_progress":
+            kind = data["type"]
+            known = self._known(kind, data.get("call_id"), data.get("id")) or self._last.get((place, kind))
+            if known is None or known.is_another(data.get("call_id"), None):
                 self._item_done({"output_index": place, "item": data}, out)
+            elif not known.done or known.data.get("status") == "in_progress":
+                self._finish(known, data, out)
         kind = (event.get("type") or "").removeprefix("response.")
         self._status = text_of(response.get("status") or (kind if kind != "done" else "completed"))
         if self._status == "failed":
@@ -247,7 +282,7 @@ class ResponsesDecoder:
                 "ended the stream before the response was completed: the answer was cut off", "stream_cut"
             )
         parts: list[LlmOutputPart] = []
-        for _, item in sorted(self._items.items()):
+        for item in sorted(self._items, key=lambda each: each.place):
             try:
                 part = _KINDS[item.kind](item)
             except MISSHAPEN as exc:
@@ -268,7 +303,7 @@ class ResponsesDecoder:
         )
 
     def _terminal(self, calls: bool) -> tuple[LlmTerminalReason, str | None]:
-        refusal = "".join(piece for item in self._items.values() for piece in item.refusal)
+        refusal = "".join(piece for item in self._items for piece in item.refusal)
         if refusal:
             return _Reason.CONTENT_FILTER, refusal
         if self._status in ("completed", "complete"):

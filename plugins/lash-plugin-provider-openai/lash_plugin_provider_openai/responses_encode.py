@@ -41,7 +41,9 @@ from lash_provider_kit.request_parts import (
     UNSUPPORTED_OUTPUT,
     RequestChecks,
     Toolsets,
+    further_fields,
     is_lasting,
+    merged,
     option_receipt,
     taken,
 )
@@ -79,7 +81,14 @@ class ResponsesEncoder:
     def __init__(self, settings: OpenAiSettings, capability: Callable[[str], ModelCapability]) -> None:
         self._settings = settings
         self._capability = capability
-        self._toolset = Toolsets(lambda tools: dumps([*map(_tool, tools)]))
+        extra, self._more_tools = further_fields(settings.extra_body, "openai", ("input", "instructions", "model"))
+        self._included = extra.pop("include", ())
+        self._head = {name: extra.pop(name) for name in ("store", "stream") if name in extra}
+        self._choice = extra.pop("tool_choice", None)
+        self._extra = extra
+        self._toolset = Toolsets(
+            lambda tools: dumps([*map(_tool, tools), *_CHECKS.plain(self._more_tools, "extra_body")])
+        )
 
     def encode(self, request: LlmRequest) -> bytes:
         """The body of `request`."""
@@ -97,9 +106,11 @@ class ResponsesEncoder:
                 bodies += (b",", body) if bodies else (body,)
         # The order is by how long a prefix stays the same from call to call.
         head: dict[str, Any] = {"model": request.model, "store": False, "stream": True}
-        if model.reasoning_encoding != "none":
-            head["include"] = ["reasoning.encrypted_content"]
+        sealed = [] if model.reasoning_encoding == "none" else ["reasoning.encrypted_content"]
+        if included := [*dict.fromkeys([*sealed, *self._included])]:
+            head["include"] = included
         head |= self._tools(request)
+        head = merged(head, _CHECKS.plain(self._head, "extra_body"))
         if instructions:
             head["instructions"] = "\n\n".join(instructions)
         options = self._options(request, model)
@@ -183,8 +194,11 @@ class ResponsesEncoder:
     def _tools(self, request: LlmRequest) -> dict[str, Any]:
         if not request.tools:
             _CHECKS.no_tools(request.tool_choice)
+        if not (request.tools or self._more_tools):
             return {}
-        return {"tools": orjson.Fragment(self._toolset(request.tools)), "tool_choice": request.tool_choice.value}
+        choice = self._choice or (request.tool_choice.value if request.tools else None)
+        told = {"tool_choice": _CHECKS.plain(choice, "extra_body")} if choice else {}
+        return {"tools": orjson.Fragment(self._toolset(request.tools)), **told}
 
     def _options(self, request: LlmRequest, model: ModelCapability) -> dict[str, Any]:
         options: dict[str, Any] = {}
@@ -204,8 +218,7 @@ class ResponsesEncoder:
             options["prompt_cache_key"] = conversation_key(request.scope)
             if self._settings.cache_retention == "24h":
                 options["prompt_cache_retention"] = "24h"
-        options |= _CHECKS.plain(self._settings.extra_body, "extra_body")
-        return options
+        return merged(options, _CHECKS.plain(self._extra, "extra_body"))
 
 
 def _tool(tool: LlmToolSpec) -> dict[str, Any]:

@@ -21,6 +21,7 @@ _COUNTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("prompt_cache_hit_tokens",),  # DeepSeek
     ),
     "cache_write": (("prompt_tokens_details", "cache_write_tokens"), ("input_tokens_details", "cache_write_tokens")),
+    "total": (("total_tokens",),),
     "reasoning": (
         ("completion_tokens_details", "reasoning_tokens"),
         ("output_tokens_details", "reasoning_tokens"),
@@ -30,7 +31,10 @@ _COUNTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
 
 
 class UsageMeter:
-    """Merges the reports of one answer: a count never gets less."""
+    """Merges the reports of one answer: a count never gets less.
+
+    The output holds the reasoning; with xAI, and at Gemini's compatible endpoint, only the total says so.
+    """
 
     def __init__(self) -> None:
         self.raw: dict[str, Any] | None = None
@@ -58,11 +62,19 @@ class UsageMeter:
     def usage(self) -> TokenUsage:
         """The counts so far. What was cached is taken out of the input; reasoning is never more than the output."""
         counts = self._counts
+        output = counts["output"] + self._hidden()
         return TokenUsage(
             input=max(0, counts["prompt"] - counts["cache_read"] - counts["cache_write"]),
-            output=counts["output"],
+            output=output,
             cache_read_input=counts["cache_read"],
             cache_write_input=counts["cache_write"],
-            reasoning_output=min(counts["reasoning"], counts["output"]),
+            reasoning_output=min(counts["reasoning"], output),
             service_tier=tier_of(self.tier),
         )
+
+    def _hidden(self) -> int:
+        """What the total holds beyond prompt and output: reasoning, unless it is what was cached."""
+        counts = self._counts
+        beyond = counts["total"] - counts["prompt"] - counts["output"]
+        cached = (counts["cache_read"], counts["cache_write"], counts["cache_read"] + counts["cache_write"])
+        return beyond if beyond > 0 and (beyond == counts["reasoning"] or beyond not in cached) else 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from lash_hookspecs.llm import LlmCallError, LlmTerminalReason, ProviderFailureKind
 from lash_provider_kit.failures import AttemptFailed, Seen, ServiceError, classify
-from lash_provider_kit.reader import MALFORMED_EVENT
+from lash_provider_kit.reader import MALFORMED_EVENT, MISSHAPEN_EVENT
 from lash_provider_kit.wire_json import dump
 
 __all__ = ["MISSHAPEN", "AnswerFaults"]
@@ -44,7 +44,7 @@ class AnswerFaults:
 
     def misshapen(self, what: str, data: bytes | bytearray) -> AttemptFailed:
         """It sent `what`, which is JSON and nothing of its wire."""
-        return self._unreadable(f"sent {what}", "unexpected_content", data)
+        return self._unreadable(f"sent {what}", MISSHAPEN_EVENT, data)
 
     def reported(
         self, said: ServiceError, raw: Any, verdict: tuple[ProviderFailureKind, bool, LlmTerminalReason] | None = None

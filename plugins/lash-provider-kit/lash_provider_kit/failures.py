@@ -150,19 +150,42 @@ _ERROR = LlmTerminalReason.PROVIDER_ERROR
 _CODES: Mapping[str, _Verdict] = {
     "authentication_error": (_Kind.AUTH, False, _ERROR),
     "billing_hard_limit_reached": (_Kind.QUOTA, False, _ERROR),
+    "bio_policy": (_Kind.VALIDATION, False, LlmTerminalReason.CONTENT_FILTER),
     "content_filter": (_Kind.VALIDATION, False, LlmTerminalReason.CONTENT_FILTER),
     "content_policy_violation": (_Kind.VALIDATION, False, LlmTerminalReason.CONTENT_FILTER),
     "context_length_exceeded": (_Kind.VALIDATION, False, LlmTerminalReason.CONTEXT_OVERFLOW),
+    "cyber_policy": (_Kind.VALIDATION, False, LlmTerminalReason.CONTENT_FILTER),
     "engine_overloaded": (_Kind.HTTP, True, _ERROR),
     "exceed_context_size_error": (_Kind.VALIDATION, False, LlmTerminalReason.CONTEXT_OVERFLOW),
+    "image_content_policy_violation": (_Kind.VALIDATION, False, LlmTerminalReason.CONTENT_FILTER),
     "insufficient_quota": (_Kind.QUOTA, False, _ERROR),
     "invalid_api_key": (_Kind.AUTH, False, _ERROR),
+    "invalid_prompt": (_Kind.VALIDATION, False, _ERROR),
     "model_not_found": (_Kind.VALIDATION, False, _ERROR),
     "overloaded_error": (_Kind.HTTP, True, _ERROR),
     "permission_error": (_Kind.AUTH, False, _ERROR),
     "rate_limit_error": (_Kind.QUOTA, True, _ERROR),
     "rate_limit_exceeded": (_Kind.QUOTA, True, _ERROR),
     "string_above_max_length": (_Kind.VALIDATION, False, _ERROR),
+    # An answer that fails for one of these comes as a 200, so no status says that it is the request's fault.
+    **dict.fromkeys(
+        (
+            "empty_image_file",
+            "failed_to_download_image",
+            "image_file_not_found",
+            "image_file_too_large",
+            "image_parse_error",
+            "image_too_large",
+            "image_too_small",
+            "invalid_base64_image",
+            "invalid_image",
+            "invalid_image_format",
+            "invalid_image_mode",
+            "invalid_image_url",
+            "unsupported_image_media_type",
+        ),
+        (_Kind.VALIDATION, False, _ERROR),
+    ),
 }
 
 # Codes and types that say less than a status does, for errors that come without one.
@@ -177,7 +200,8 @@ _HARD_QUOTA = r"(?i)exceeded your current quota|insufficient (?:quota|credit|bal
 _OVERFLOW = (
     r"(?i)(?:maximum|max) context (?:length|size)|context[ _](?:length|limit|window|size)|prompt is too long"
     r"|input is too long|too many (?:input )?tokens|reduce the length of the (?:messages|prompt|input)"
-    r"|longer than the model.s context"
+    r"|longer than the model.s context|maximum prompt length|exceeded model token limit"
+    r"|prompt token count of \d+ exceeds|range of input length should be"
 )
 
 
@@ -213,7 +237,8 @@ def classify(said: ServiceError, status: int | None) -> _Verdict:
         kind, retryable = next(vague, (_Kind.UNKNOWN, True))
     else:
         kind, retryable = kind_of_status(status)
-    if said.code or kind not in (_Kind.UNKNOWN, _Kind.VALIDATION, _Kind.QUOTA):
+    told = said.code and said.code.lower() not in _VAGUE  # DeepSeek's code only repeats the type
+    if told or kind not in (_Kind.UNKNOWN, _Kind.VALIDATION, _Kind.QUOTA):
         return kind, retryable, _ERROR
     if kind is _Kind.QUOTA:
         return kind, retryable and not re.search(_HARD_QUOTA, said.message), _ERROR

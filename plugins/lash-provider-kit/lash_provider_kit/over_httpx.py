@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import cache
 
 import httpx
@@ -39,7 +39,7 @@ class OverHttpx:
         if headers:
             sized.update(headers)
         # With `stream`, httpx works no headers out; with `content` that takes longer than all else here.
-        stream = _Pieces(body) if size > JOINED else httpx.ByteStream(b"".join(body))
+        stream = _Pieces(body) if size > JOINED else _Whole(b"".join(body))
         target = self._url if url is None else self._parsed(url)
         request = httpx.Request("POST", target, headers=sized, stream=stream, extensions=self._extensions)
         if size <= JOINED:
@@ -51,18 +51,37 @@ class OverHttpx:
         await self._owner.aclose()
 
 
-class _Pieces(httpx.AsyncByteStream):
-    """A body that nobody joins: a long conversation is copied to the socket, and nowhere else."""
+class _Steps:
+    """An iterator. Not a generator: one that a failure leaves halfway would be the garbage collector's."""
 
-    def __init__(self, pieces: Sequence[bytes]) -> None:
-        self._pieces = pieces
+    def __init__(self, steps: Iterator[bytes]) -> None:
+        self._steps = steps
 
-    # Not a generator: one that a failure leaves halfway would be the garbage collector's.
     def __aiter__(self) -> AsyncIterator[bytes]:
-        self._steps = few_pieces(self._pieces)
         return self
 
     async def __anext__(self) -> bytes:
         if (step := next(self._steps, None)) is not None:
             return step
         raise StopAsyncIteration
+
+
+class _Whole(httpx.ByteStream):
+    """A small body."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Steps(iter((self._body,)))
+
+
+class _Pieces(httpx.AsyncByteStream):
+    """A body that nobody joins: a long conversation is copied to the socket, and nowhere else."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Steps(few_pieces(self._pieces))

@@ -19,10 +19,13 @@ from lash_hookspecs.values import frozen
 from lash_provider_kit.failures import AttemptFailed, Seen
 from lash_provider_kit.sse import MAX_EVENT_BYTES, MAX_STREAM_BYTES, SseLimitExceeded, SseParser
 
-__all__ = ["MALFORMED_EVENT", "Decoder", "Limits", "StreamReader", "decoded", "document_too_large"]
+__all__ = ["MALFORMED_EVENT", "MISSHAPEN_EVENT", "Decoder", "Limits", "StreamReader", "decoded", "document_too_large"]
 
 MALFORMED_EVENT = "malformed_event"
 """The code of the failure that a decoder raises for an event which isn't in its format at all."""
+MISSHAPEN_EVENT = "unexpected_content"
+"""The code of that for an event which is, and is none of its wire."""
+_UNREADABLE = frozenset({MALFORMED_EVENT, MISSHAPEN_EVENT})
 
 
 @frozen(kw_only=True)
@@ -71,6 +74,7 @@ class StreamReader:
 
     def __init__(self, decoder: Decoder, limits: Limits, provider: str) -> None:
         self._provider = provider
+        self._decoder = decoder
         self._feed = decoder.feed
         self._parser = SseParser(limits.event_bytes, limits.stream_bytes)
         self.any_event = False
@@ -97,7 +101,11 @@ class StreamReader:
             self.any_event = True
             feed = self._feed
             for data in events:
-                feed(data, out)
+                try:
+                    feed(data, out)
+                except AttemptFailed as failure:
+                    if not self._is_behind_the_end(failure):
+                        raise
         if limit is not None:
             raise too_large(self._provider, str(limit))
 
@@ -110,10 +118,16 @@ class StreamReader:
         except SseLimitExceeded as exc:
             raise too_large(self._provider, str(exc)) from None
         except AttemptFailed as failure:
+            if self._is_behind_the_end(failure):
+                return
             # Half an event at the end is the sign of a cut, which the decoder's end judges, rather than of bad data.
             if failure.error.code != MALFORMED_EVENT:
                 raise
             self._cut_amid_event = True
+
+    def _is_behind_the_end(self, failure: AttemptFailed) -> bool:
+        """Whether it is only about something unreadable behind a whole answer, such as another wire's last word."""
+        return self._decoder.done and self._decoder.complete and failure.error.code in _UNREADABLE
 
 
 def too_large(provider: str, what: str) -> AttemptFailed:

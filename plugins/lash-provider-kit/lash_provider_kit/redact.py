@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote, unquote_plus, urlsplit
 
 from lash_hookspecs.errors import ConfigurationError
@@ -26,6 +26,8 @@ _SHAPES = re.compile(
 # A header's value may be a secret behind the name of its kind, and a service quotes the secret alone.
 _SCHEME = re.compile(r"(?i)(?:bearer|basic|token|(?:api-?)?key)\s+(\S+)")
 _HIDDEN = "[redacted]"
+_UNSAFE_IN_PAGES = ("<>&", "<>&='", "<>&'+")
+"""What Go, Gson and .NET escape in JSON, so that it can stand in a page."""
 _SHORTEST = 8
 
 
@@ -68,16 +70,28 @@ class Redactor:
         return text
 
 
-def _forms(secret: str) -> tuple[str, ...]:
-    """How it looks in URLs, and in JSON of several writers."""
-    escaped = [json.dumps(secret, ensure_ascii=each)[1:-1] for each in (True, False)]
-    return quote(secret, safe=""), *escaped, *(each.replace("/", "\\/") for each in escaped)
+def _forms(secret: str) -> Iterator[str]:
+    """How it looks in URLs, and in JSON of several writers; an ordinary key looks the same in all."""
+    for safe in ("", "/"):
+        quoted = quote(secret, safe=safe)
+        yield quoted
+        yield re.sub("%..", lambda found: found[0].lower(), quoted)
+    for ascii_only in (True, False):
+        written = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
+        yield written
+        yield written.replace("/", "\\/")
+        for characters in _UNSAFE_IN_PAGES:
+            for form in ("04x", "04X"):
+                yield written.translate({ord(each): f"\\u{ord(each):{form}}" for each in characters})
 
 
 def checked_url(url: str, setting: str) -> str:
     """`url` without a trailing slash. Raises ConfigurationError unless it is http(s), has a host and no userinfo."""
+    url = url.strip()
+    if not url.isprintable():
+        raise ConfigurationError(f"`{setting}` has a line break or another character that no URL may have")
     try:
-        parts = urlsplit(url.strip())
+        parts = urlsplit(url)
         port_is_valid = parts.port is None or parts.port > 0
     except ValueError:
         raise ConfigurationError(f"`{setting}` is no valid URL") from None
@@ -91,7 +105,7 @@ def checked_url(url: str, setting: str) -> str:
         )
     if parts.fragment:
         raise ConfigurationError(f"`{setting}` must not hold a fragment (`#…`)")
-    return url.strip().rstrip("/")
+    return url.rstrip("/")
 
 
 def checked_header(name: str, value: str, setting: str) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from lash_hookspecs.errors import LlmCallFailed
+from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import (
     GenerationOptions,
     LlmAttachment,
@@ -26,7 +26,9 @@ __all__ = [
     "RequestChecks",
     "Toolsets",
     "asked_effort",
+    "further_fields",
     "is_lasting",
+    "merged",
     "option_receipt",
     "taken",
 ]
@@ -127,6 +129,31 @@ class Toolsets:
                 del self._kept[next(iter(self._kept))]
             kept = self._kept[id(tools)] = (tools, made)
         return kept[1]
+
+
+def further_fields(extra: Mapping[str, Any], provider: str, owned: Sequence[str]) -> tuple[dict[str, Any], list[Any]]:
+    """The fields that a user adds to each request, and the tools among them, which don't replace a turn's own.
+
+    Raises `ConfigurationError` for what each request says itself (`owned`): a name that is there twice means nothing.
+    """
+    fields = dict(extra)
+    if taken := [name for name in owned if name in fields]:
+        raise ConfigurationError(f"`provider.{provider}.extra_body` can't hold `{taken[0]}`: that is the conversation")
+    tools = fields.pop("tools", ())
+    if not isinstance(tools, list | tuple):
+        raise ConfigurationError(f"in `provider.{provider}.extra_body`, `tools` is a list")
+    return fields, list(tools)
+
+
+def merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Theirs over ours, table by table; a table of another `type` is another thing, and takes the place of ours."""
+    made = dict(ours)
+    for name, value in theirs.items():
+        before = made.get(name)
+        if isinstance(before, dict) and isinstance(value, dict) and value.get("type") in (None, before.get("type")):
+            value = merged(before, value)
+        made[name] = value
+    return made
 
 
 def asked_effort(variant: str | None) -> str | None:

@@ -6,6 +6,7 @@ Owns what all wires have in common. What the events mean is the decoder's busine
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -217,12 +218,15 @@ class StreamingService:
                 if not 200 <= response.status_code < 300:
                     refused = await self._refused(response, chunks)
                     raise refused if is_free(response.status_code) else refused.charged()
-                kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+                # Some proxies say it a second time, which makes one value with a comma.
+                kind = re.split("[;,]", response.headers.get("content-type", ""), maxsplit=1)[0].strip().lower()
                 streamed = kind in _STREAMED
                 if streamed:
                     ended = await self._stream(chunks, decoder, reader, send, scope, strict=kind == "text/event-stream")
                 else:
-                    await self._document(chunks, kind, decoder, send)
+                    if batch := await self._document(chunks, kind, decoder):
+                        scope.deadline = math.inf  # the service has done its part; a listener may take its time
+                        await send(batch)
             except AttemptFailed as failure:
                 if response.is_success:
                     self._judge(failure, decoder, _progress(decoder, reader))
@@ -232,7 +236,7 @@ class StreamingService:
                     await response.aclose()  # at once, since nothing is left on the connection
                 else:
                     await close_response(response, arriving, self.transport.errors)
-        if scope.cancelled_caught and not decoder.complete:
+        if scope.cancelled_caught and not (decoder.complete or decoder.done):
             raise self._late(response, decoder, _progress(decoder, reader) if streamed else Seen.RESPONSE)
         try:
             answer = decoder.finish()
@@ -303,7 +307,7 @@ class StreamingService:
             raise self._unexpected("text that is no event stream")
         return cut is None
 
-    async def _document(self, chunks: AsyncIterator[bytes], kind: str, decoder: Decoder, send: LlmEventSender) -> None:
+    async def _document(self, chunks: AsyncIterator[bytes], kind: str, decoder: Decoder) -> list[LlmStreamEvent]:
         if not (kind == "application/json" or kind.endswith("+json")):
             body, _ = await self._read(chunks, _MAX_ERROR_BYTES)
             raise self._unexpected(f"`{kind}`", body)
@@ -315,8 +319,7 @@ class StreamingService:
             raise cut.observed(Seen.RESPONSE)
         batch: list[LlmStreamEvent] = []
         decoder.whole(body, batch)
-        if batch:
-            await send(batch)
+        return batch
 
     async def _read(self, chunks: AsyncIterator[bytes], limit: int) -> tuple[bytearray, AttemptFailed | None]:
         """What there is to read, up to `limit` bytes, and the failure that ended it early."""

@@ -30,7 +30,7 @@ from lash_hookspecs.values import frozen
 from lash_provider_kit.carriers import Answer, Carrier
 from lash_provider_kit.failures import AttemptFailed, transport_failure
 from lash_provider_kit.lean_httpx import import_httpx
-from lash_provider_kit.redact import without_query
+from lash_provider_kit.redact import Redactor, without_query
 
 if TYPE_CHECKING:
     import ssl
@@ -43,6 +43,8 @@ __all__ = ["HttpTransport", "Timeouts"]
 # (60 s and up), because a call that meets a connection just closed fails without having been seen.
 _KEEPALIVE_S = 30.0
 _CLOSE_S = 2.0
+_PROXIES = "proxies (http_proxy, https_proxy, all_proxy)"
+_CERTIFICATES = "certificates (SSL_CERT_FILE, SSL_CERT_DIR)"
 
 
 _NONE: Mapping[str, str] = {}
@@ -97,10 +99,11 @@ class HttpTransport:
         """Send the pieces of `body`; the answer's status and headers are there, its content is yet to be read.
 
         `headers` are for this request alone, and so is a `url` on the same host.
-        Raises `AttemptFailed`. Close the response with `close_response`, also after an error.
+        Raises `AttemptFailed`, or `ConfigurationError` where the environment's proxies or certificates can't be used.
+        Close the response with `close_response`, also after an error.
         """
-        carrier = self._carrier or self._open()
         try:
+            carrier = self._carrier or self._open()
             return await carrier.post(body, headers, url)
         except self.errors as exc:
             failure = self.failure(exc)
@@ -112,7 +115,8 @@ class HttpTransport:
         Raise it outside of the `except`, so that nothing chains the library's exception to it: aiohttp's errors hold
         the request's headers, and show them, key included.
         """
-        return transport_failure(exc, self.shown, self._provider, self._timeouts)
+        where = f"{self.shown} (by way of the environment's proxy)" if self.backend == "proxy" else self.shown
+        return transport_failure(exc, where, self._provider, self._timeouts)
 
     async def aclose(self) -> None:
         """Close all connections; the next request would open new ones."""
@@ -126,9 +130,16 @@ class HttpTransport:
 
         # anyio's is what httpcore lets through where it writes on a connection whose end has been read.
         self.errors = (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error, anyio.EndOfStream)
-        carrier = self._carrier = self._connect(httpx.URL(self.url))
-        self._closing.push_async_callback(carrier.aclose)
-        return carrier
+        url = httpx.URL(self.url)
+        try:
+            carrier = self._carrier = self._connect(url)
+        except (ImportError, OSError, ValueError, httpx.InvalidURL) as exc:
+            named = _PROXIES if self.backend == "proxy" else _CERTIFICATES
+            problem = f"{self._provider}: the environment names {named} that can't be used: {Redactor()(str(exc))}"
+        else:
+            self._closing.push_async_callback(carrier.aclose)
+            return carrier
+        raise ConfigurationError(problem)
 
     def _connect(self, url: httpx.URL) -> Carrier:
         import httpx
@@ -153,7 +164,8 @@ class HttpTransport:
                 from lash_provider_kit.http2 import reset_given_up
 
                 reset_given_up(client)
-            return over_httpx(partial(client.send, stream=True), client)
+            # Not `client.send`, which writes the URL to the log, query and all.
+            return over_httpx(client._transport_for_url(url).handle_async_request, client)
         # Plain HTTP needs no context.
         secure = url.scheme == "https"
         verify = _tls_context(environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")) if secure else False
