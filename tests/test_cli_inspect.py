@@ -363,6 +363,8 @@ def test_doctor_notes_that_there_is_little_room(
 def test_doctor_tells_what_plugins_found_of_this_machine(lash: Cli) -> None:
     """Such as a sandbox that is installed, and forbidden."""
     shell = "mode = 'shell'\n[modes.shell]\nextends = 'standard'\nplugins = ['tools-shell']\n[plugin.tools-shell]\n"
+    shell += "roots = ['project']\n"
+    (lash.folder / "project").mkdir()
     (lash.folder / "bwrap").write_text("#!/bin/sh\necho 'no namespaces for you' >&2\nexit 1\n")
     (lash.folder / "bwrap").chmod(0o755)
     env = {"PATH": f"{lash.folder}:/usr/bin:/bin"}

@@ -686,7 +686,8 @@ def test_a_sandbox_that_is_asked_for_and_doesnt_work_here_is_refused_or_done_wit
         (tmp_path / "bwrap").write_text(program)
         (tmp_path / "bwrap").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    given = {"roots": (str(tmp_path),), "shell": "/bin/sh"}
+    (tmp_path / "project").mkdir()
+    given = {"roots": (str(tmp_path / "project"),), "shell": "/bin/sh"}
     with pytest.raises(ConfigurationError, match=f"(?s){re.escape(why)}.*install bubblewrap"):
         shell_tools(ShellOptions(sandbox="bwrap", **given))
     (tool, *_) = shell_tools(ShellOptions(sandbox="auto", **given))
@@ -717,10 +718,81 @@ def test_whether_a_sandbox_works_is_tried_once(tmp_path: Path, monkeypatch: pyte
     program.write_text(f"#!/bin/sh\necho x >>{tmp_path}/tried\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    options = ShellOptions(sandbox="auto", roots=(str(tmp_path),), shell="/bin/sh")
+    (tmp_path / "project").mkdir()
+    options = ShellOptions(sandbox="auto", roots=(str(tmp_path / "project"),), shell="/bin/sh")
     for _ in range(3):
         (tool, *_) = shell_tools(options)
         assert "sandbox" in tool.manifest.description
     (found,) = examined(options)
     assert "works here" in found.text
     assert (tmp_path / "tried").read_text() == "x\n"
+
+
+LASH_IN_THE_PROJECT = """
+import sys
+from pathlib import Path
+sys.path[:0] = {path!r}
+import anyio
+from shell_kit import open_shell
+
+async def main():
+    top = Path({top!r})
+    async with open_shell(top, sandbox="bwrap") as shell:
+        for command in {commands!r}:
+            print(await shell.said("shell", command=command))
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "rm .venv/bin/python; printf '#!/bin/sh\\ntouch {top}/outside/evil\\n' >.venv/bin/python; "
+        "chmod +x .venv/bin/python",
+        "mv .venv x; mkdir -p .venv/bin; printf '#!/bin/sh\\ntouch {top}/outside/evil\\n' >.venv/bin/python; "
+        "chmod +x .venv/bin/python",
+        "printf '#!/bin/sh\\ntouch {top}/outside/evil\\n' >.venv/bin/bwrap; chmod +x .venv/bin/bwrap",
+    ],
+    ids=["its Python", "its environment by a rename", "its sandbox"],
+)
+def test_a_command_doesnt_change_the_lash_that_runs_it(attack: str, tmp_path: Path, bwrap: None) -> None:
+    """lash is often installed in the project's own `.venv`: what a command in the sandbox wrote there, lash ran."""
+    root = tmp_path / "project"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / ".venv"], check=True)
+    assert BWRAP is not None
+    (root / ".venv" / "bin" / "bwrap").write_text(f'#!/bin/sh\nexec {BWRAP} "$@"\n')
+    (root / ".venv" / "bin" / "bwrap").chmod(0o755)
+    commands = [attack.format(top=tmp_path), "echo still here"]
+    code = LASH_IN_THE_PROJECT.format(
+        path=[str(Path(__file__).parent), *sys.path], top=str(tmp_path), commands=commands
+    )
+    found = {**os.environ, "PATH": f"{root / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [root / ".venv" / "bin" / "python", "-c", code], env=found, capture_output=True, text=True, check=False
+    )
+    assert not (tmp_path / "outside" / "evil").exists(), done.stdout
+    assert "still here" in done.stdout, done.stdout + done.stderr
+    assert "Read-only file system" in done.stdout or "resource busy" in done.stdout
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_bubblewrap_that_commands_can_write_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    """Whoever has the project's tools in the PATH would have a command choose what the next one runs in."""
+    assert BWRAP is not None
+    tools = tmp_path / "project" / "node_modules" / ".bin"
+    tools.mkdir(parents=True)
+    fake = tools / "bwrap"
+    fake.write_text(f"#!/bin/sh\ntouch {tmp_path}/evil\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}{os.pathsep}{Path(BWRAP).parent}")
+    async with open_shell(tmp_path, sandbox="bwrap") as shell:
+        assert "in it" in await shell.said("shell", command="echo in it")
+    assert not (tmp_path / "evil").exists()
+    monkeypatch.setenv("PATH", str(tools))
+    with pytest.raises(ConfigurationError, match=r"\.bin/bwrap` is where commands can write"):
+        shell_tools(ShellOptions(sandbox="bwrap", roots=(str(tmp_path / "project"),)))
