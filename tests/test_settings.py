@@ -454,7 +454,7 @@ def test_a_file_that_is_nested_too_deep_or_too_large_is_refused(tmp_path: Path) 
     """The one was told as a bug of lash, the other filled the memory."""
     file = tmp_path / "lash.toml"
     file.write_text(f"plugin.p.x = {'[' * 5_000}{']' * 5_000}")
-    with pytest.raises(ConfigurationError, match="lash.toml: its tables and arrays are nested too deep"):
+    with pytest.raises(ConfigurationError, match=r"lash\.toml: its tables and arrays are nested too deep"):
         load_settings(cwd=tmp_path, env={})
     with file.open("wb") as opened:
         opened.truncate(LARGEST + 1)
