@@ -1,7 +1,7 @@
 """A process that makes Markdown of one page, and nothing else.
 
 It is a script of its own, run by `reading`: what a page may bring a parser to, be it all memory or the end of its
-process, ends this one. A line of JSON says how, and where modules are; the page follows as UTF-8, and the text comes back.
+process, ends this one. A line of JSON says how, and where modules are; the page follows as UTF-8. The text comes back.
 """
 
 from __future__ import annotations
