@@ -43,11 +43,12 @@ class Held:
         parts = {each for path in highest for each in (path, *path.parents) if each.name}
         self._parts = [str(each) for each in sorted(parts, key=lambda each: len(each.parts), reverse=True)]
 
-    def enter(self, hidden: Sequence[str]) -> tuple[list[int], list[Mount]]:
+    def enter(self, hidden: Sequence[str], writable: Sequence[str] = ()) -> tuple[list[int], list[Mount]]:
         """Make what isn't there, for a command: descriptors that are to be open while it runs, and its mounts.
 
         Each mount ends with where it is. bubblewrap runs nothing if what was made is taken away meanwhile. What is
-        mounted over these, as `hidden` is, needs no mount.
+        mounted over these, as `hidden` is, needs no mount. What is `hidden` or `writable` below these folders stays
+        where it is: a folder can be renamed with a mount in it, and the next command would have neither there.
         """
         opened, mounts = list[int](), dict[str, Mount]()
         try:
@@ -63,7 +64,24 @@ class Held:
         except OSError:
             self.leave(opened)
             raise
-        return opened, list(mounts.values())
+        for path in self._above((*hidden, *writable), hidden):
+            mounts.setdefault(path, ("--bind", path, path))
+        held = [path for path, (how, *_) in mounts.items() if how == "--ro-bind"]
+        return opened, [
+            mount
+            for path, mount in mounts.items()
+            if path in held or not any(is_below(path, each) for each in held)  # it would be written again
+        ]
+
+    def _above(self, paths: Sequence[str], hidden: Sequence[str]) -> Iterator[str]:
+        """The folders between ours and these paths."""
+        for folder in self._folders:
+            for path in paths:
+                above = os.path.dirname(path)  # noqa: PTH120
+                while is_below(above, folder) and above != folder:
+                    if above not in self._folders and not self._is_hidden(above, hidden):
+                        yield above
+                    above = os.path.dirname(above)  # noqa: PTH120
 
     def leave(self, opened: Sequence[int]) -> None:
         """Take our empty folders away, unless another command still runs there."""

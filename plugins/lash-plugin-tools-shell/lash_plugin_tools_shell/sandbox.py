@@ -52,7 +52,7 @@ class Sandbox:
     def enter(self) -> Entered:
         """To be called before a command is `wrapped`; `leave` once that has ended."""
         hidden = self._hidden()
-        opened, held = self._held.enter(hidden)
+        opened, held = self._held.enter(hidden, self._writable)
         return Entered(opened, [*self._mounts(hidden), *held])
 
     def leave(self, entered: Entered) -> None:

@@ -796,3 +796,50 @@ async def test_a_bubblewrap_that_commands_can_write_is_none(
     monkeypatch.setenv("PATH", str(tools))
     with pytest.raises(ConfigurationError, match=r"\.bin/bwrap` is where commands can write"):
         shell_tools(ShellOptions(sandbox="bwrap", roots=(str(tmp_path / "project"),)))
+
+
+# Two commands each: what the first one moves, the second one would find open.
+MOVED = {
+    "a hidden folder": (
+        "mv a x",
+        "cat x/b/keys/key; echo evil >x/b/keys/key; cat x/b/file",
+    ),
+    "a hidden file": ("mv a x", "cat x/b/netrc; echo evil >x/b/netrc"),
+    "what was said": ("mv user x", "cat x/data/lash/lash.db; echo evil >x/data/lash/lash.db"),
+    "a root in a root, for a link": ("mv c x; mkdir c; ln -s {top}/outside c/sub", "echo evil >c/sub/key"),
+    "what is writable in a root, for a link": ("mv d x; mkdir d; ln -s {top}/outside d/sub", "echo evil >d/sub/key"),
+    "a hidden folder that is below what is protected": (":", "echo evil >.vscode/e/x; echo evil >.vscode/e/keys/key"),
+}
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("kind", MOVED)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_no_command_moves_what_the_next_ones_sandbox_is_made_of(
+    kind: str, tmp_path: Path, bwrap: None, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    """A folder can be renamed with a mount in it: what was hidden in it had another path by the next command."""
+    root = tmp_path / "project"
+    for name in ("DATA", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(root / "user" / name.lower()))
+    secrets = ("a/b/keys/key", "a/b/netrc", "user/data/lash/lash.db", ".vscode/e/keys/key")
+    for each in (*secrets, "c/sub/x", "d/sub/x", ".vscode/e/x", "a/b/file"):
+        (root / each).parent.mkdir(parents=True, exist_ok=True)
+        (root / each).write_text("secret\n" if each in secrets else "mine\n")
+    first, second = (each.format(top=tmp_path) for each in MOVED[kind])
+    given: dict[str, Any] = {
+        "hidden": tuple(str(root / each) for each in ("a/b/keys", "a/b/netrc", ".vscode/e/keys")),
+        "roots": (str(root), str(root / "c" / "sub")),
+        "writable": (str(root / "d" / "sub"),),
+    }
+    async with open_shell(tmp_path, sandbox="bwrap", **given) as shell:
+        (tmp_path / "outside" / "key").write_text("outside\n")
+        said = await shell.said("shell", command=first)
+        said += await shell.said(
+            "shell", command=f"({second}) 2>&1; for each in a/b c/sub d/sub; do echo x >$each/new; done"
+        )
+    assert "secret" not in said
+    assert [each.read_text() for each in root.rglob("*") if each.is_file()].count("secret\n") == len(secrets), said
+    assert (tmp_path / "outside" / "key").read_text() == "outside\n"
+    assert (root / ".vscode" / "e" / "x").read_text() == "mine\n"
+    assert all((root / each / "new").read_text() == "x\n" for each in ("a/b", "c/sub", "d/sub"))
