@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import os
@@ -444,6 +445,10 @@ LATER = {
         "unshare -Urm sh -c 'umount -l .git; rmdir .git; echo evil >.git/config'",
         False,
     ),
+    "a mount taken away": (
+        "umount -l .git; umount .git; mount -o remount,bind,rw .git; mount --bind /tmp .git; echo evil >.git/config",
+        True,
+    ),
     "another mode": ("chmod -R 777 .git lash.toml; echo evil >.git/config; echo evil >lash.toml/x", True),
 }
 
@@ -843,3 +848,55 @@ async def test_no_command_moves_what_the_next_ones_sandbox_is_made_of(
     assert (tmp_path / "outside" / "key").read_text() == "outside\n"
     assert (root / ".vscode" / "e" / "x").read_text() == "mine\n"
     assert all((root / each / "new").read_text() == "x\n" for each in ("a/b", "c/sub", "d/sub"))
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_no_command_in_the_sandbox_writes_on_the_users_terminal(
+    tmp_path: Path, bwrap: None, anyio_backend: str
+) -> None:
+    """What is written there paints over a question."""
+    ours, terminal = os.openpty()
+    try:
+        name = os.ttyname(terminal)
+        async with open_shell(tmp_path, sandbox="bwrap") as shell:
+            said = await shell.said("shell", command=f"(echo evil >{name}; echo evil >/dev/tty) 2>&1; echo on")
+        os.set_blocking(ours, False)
+        with pytest.raises(BlockingIOError):
+            os.read(ours, 100)
+    finally:
+        os.close(ours)
+        os.close(terminal)
+    assert said.count("/dev/") == 2, said
+    assert said.endswith("on")
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_runs_in_the_sandbox_ends_with_its_supervisor_whatever_it_left_behind(
+    tmp_path: Path, bwrap: None, anyio_backend: str
+) -> None:
+    """Without a session and an environment of ours nobody finds it: the kernel ends it."""
+    number = str(int.from_bytes(os.urandom(4), "big"))
+    async with open_shell(tmp_path, sandbox="bwrap") as shell:
+        command = f"env -i setsid setsid sleep {number} & echo on; read x"
+        id = (await shell.call("shell_start", command=command, wait_s=20)).partition(":")[0]
+        made = shell.commands.get("s", id)
+        assert made._process is not None
+        with anyio.fail_after(20):  # no event tells of either
+            while not running(number):  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+            made._process.kill()
+            await made.ended.wait()
+            while running(number):  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+
+
+def running(word: str) -> list[int]:
+    """The processes that sleep for so long."""
+    found = []
+    for each in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if each.name.isdigit() and (each / "cmdline").read_bytes() == f"sleep\0{word}\0".encode():
+                found.append(int(each.name))
+    return found
