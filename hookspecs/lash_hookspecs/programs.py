@@ -41,7 +41,7 @@ def find_program(name: str, written: Sequence[str]) -> str | None:
 
 def is_below(path: str, folder: str) -> bool:
     """Whether a path is another one, or within it. Both are absolute, and without links."""
-    return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+    return f"{path.rstrip(os.sep)}{os.sep}".startswith(f"{folder.rstrip(os.sep)}{os.sep}")
 
 
 def _ways(program: str) -> tuple[str, str]:
