@@ -51,7 +51,18 @@ def schema(**said: Any) -> list[dict[str, Any]]:
     return [{**TOOL, "name": "odd", "inputSchema": said}, TOOL]
 
 
+def many_looks(levels: int) -> dict[str, Any]:
+    """A schema of a few lines that takes four looks at a value for each look of the level below it."""
+    steps: dict[str, Any] = {f"d{at}": {"allOf": [{"$ref": f"#/$defs/d{at - 1}"}] * 4} for at in range(1, levels)}
+    return {"type": "object", "$defs": {"d0": {"type": "object"}, **steps}, "$ref": f"#/$defs/d{levels - 1}"}
+
+
+SLOW_PATTERN = {"type": "object", "properties": {"x": {"type": "string", "pattern": "^(a+)+$"}}}
+
 TOOLS: dict[str, Any] = {
+    "references-for-ever": [{**TOOL, "inputSchema": many_looks(25)}],
+    "output-pattern-for-ever": [{**TOOL, "outputSchema": SLOW_PATTERN}],
+    "output-references-for-ever": [{**TOOL, "outputSchema": many_looks(25)}],
     "lists-a-tool-twice": [TOOL, {**TOOL, "description": "Another."}],
     "odd-names": named("a.b", "a_b", "a b", "ä/ö", "x" * 200, ""),
     "recursive-schema": schema(type="object", properties={"next": {"$ref": "#"}}),
@@ -219,6 +230,8 @@ def call(number: Any, params: dict[str, Any]) -> None:
             pictures = [(PNG, "image/png"), ("!!", "image/png"), ("AAAA", "image/png"), (PNG, "text/html")]
             blocks = [{"type": "image", "data": data, "mimeType": kind} for data, kind in pictures]
             say({"id": number, "result": {"content": blocks}})
+        case "output-pattern-for-ever" | "output-references-for-ever":
+            say({"id": number, "result": text("called add", structuredContent={"x": f"{'a' * 64}!"})})
         case "lone-surrogate":
             write(json.dumps({"jsonrpc": "2.0", "id": number, "result": text("a\ud800b")}))
         case "deep-result":

@@ -161,6 +161,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.body(200, json.dumps({"jsonrpc": "2.0", "id": number, "result": {"x": "x" * 3_000_000}}).encode())
             case "call-bomb":
                 self.body(200, gzip.compress(b" " * 30_000_000), **{"content-encoding": "gzip"})
+            case "sse-bomb":
+                data = json.dumps({"jsonrpc": "2.0", "id": number, "result": done})
+                body = gzip.compress(b": on\n\n" * 1_000_000 + f"data: {data}\n\n".encode())
+                self.body(200, body, kind="text/event-stream", **{"content-encoding": "gzip"})
             case "call-half":
                 self.send_response(200)
                 self.send_header("content-type", "application/json")

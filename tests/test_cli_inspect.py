@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -363,6 +365,8 @@ def test_doctor_notes_that_there_is_little_room(
 def test_doctor_tells_what_plugins_found_of_this_machine(lash: Cli) -> None:
     """Such as a sandbox that is installed, and forbidden."""
     shell = "mode = 'shell'\n[modes.shell]\nextends = 'standard'\nplugins = ['tools-shell']\n[plugin.tools-shell]\n"
+    shell += "roots = ['project']\n"
+    (lash.folder / "project").mkdir()
     (lash.folder / "bwrap").write_text("#!/bin/sh\necho 'no namespaces for you' >&2\nexit 1\n")
     (lash.folder / "bwrap").chmod(0o755)
     env = {"PATH": f"{lash.folder}:/usr/bin:/bin"}
@@ -382,6 +386,25 @@ def test_doctor_tells_one_mistake_once(lash: Cli) -> None:
     assert [each["check"] for each in rows if each["state"] == "broken"] == ["settings"]
     unchecked = {each["check"] for each in rows if each["found"] == "not checked: see settings"}
     assert unchecked == {"plugins", "lock", "names", "mode", "store", "model"}
+
+
+@pytest.mark.parametrize("command", [("demo",), ("plugins", "bisect", "--", "false")], ids=["demo", "bisect"])
+def test_the_processes_of_a_command_import_nothing_from_the_folder_they_are_in(
+    command: tuple[str, ...], lash: Cli
+) -> None:
+    """Who has just cloned a folder, and tried `lash demo` in it, ran the `click.py` that somebody had put there."""
+    for name in ("click", "json", "attrs"):
+        lash.write(f"{name}.py", "open('evil', 'w').close()\nraise SystemExit('evil')\n")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "lash_framework", *command],
+        cwd=lash.folder,
+        env=lash.env({"TMPDIR": str(lash.folder)}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not (lash.folder / "evil").exists(), done
+    assert "evil" not in done.stderr + done.stdout
 
 
 def test_the_demo_is_a_real_turn_that_can_be_looked_at(lash: Cli) -> None:

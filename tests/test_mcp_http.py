@@ -46,6 +46,7 @@ ROWS = [
     fails("call-garbage", "mcp_error", r"Failed to parse JSON response"),
     fails("call-3-mb", "mcp_error", r"more than 1,000,000 bytes", **SMALL),
     fails("call-bomb", "mcp_error", r"the answer is compressed"),
+    fails("sse-bomb", "mcp_lost", r"."),
     fails("call-half", "mcp_lost", r"."),
     fails("silent-in-the-call", "mcp_timeout", r"said nothing for 0.3 s", **QUICK),
 ]

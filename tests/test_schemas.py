@@ -32,6 +32,15 @@ class Tree:
 # ---- what is told ---------------------------------------------------------------------------------------------------
 
 STRING = {"type": "string"}
+
+
+def deep_value(levels: int) -> Any:
+    value: Any = {}
+    for _ in range(levels):
+        value = {"x": value}
+    return value
+
+
 FAULTS: dict[str, tuple[dict[str, Any], Any, str]] = {
     "type": ({"type": "integer"}, "x", 'expected integer, not "x" (at `a`)'),
     "types": ({"type": ["integer", "null"]}, "x", 'expected integer or null, not "x" (at `a`)'),
@@ -180,6 +189,63 @@ def test_a_wide_schema_is_walked_once() -> None:
     """Each definition leads to the next twice: as a tree it has 2^60 places."""
     links = {str(at): {"allOf": [{"$ref": f"#/$defs/{at + 1}"}] * 2} for at in range(25)}
     check_references({"$ref": "#/$defs/0", "$defs": {**links, "25": STRING}})
+
+
+def doubling(levels: int, last: dict[str, Any]) -> dict[str, Any]:
+    """Each definition leads to the next twice; the last one is given."""
+    links = {str(at): {"allOf": [{"$ref": f"#/$defs/{at + 1}"}] * 2} for at in range(levels)}
+    return {"$ref": "#/$defs/0", "$defs": {**links, str(levels): last}}
+
+
+ANCHORED = {
+    "$ref": "#a0",
+    "$defs": {
+        **{str(at): {"$anchor": f"a{at}", "allOf": [{"$ref": f"#a{at + 1}"}] * 2} for at in range(25)},
+        "25": {"$anchor": "a25", "type": "string"},
+    },
+}
+FOR_EVER: dict[str, tuple[dict[str, Any], Any]] = {
+    "at once": (doubling(25, STRING), "x"),
+    "by anchors": (ANCHORED, "x"),
+    "down into the data": (doubling(4, {"properties": {"x": {"$ref": "#"}}}), deep_value(20)),
+    "down into lists": (doubling(4, {"items": {"$ref": "#"}}), [[[[[[[[[["x"]]]]]]]]]]),
+    "by what is left": (
+        {"allOf": [{"properties": {"x": {"$ref": "#"}}}], "unevaluatedProperties": False},
+        deep_value(40),
+    ),
+    "by patterns": ({"patternProperties": {"x": {"$ref": "#"}, "^x": {"$ref": "#"}}}, deep_value(40)),
+}
+
+
+@pytest.mark.parametrize(("schema", "value"), FOR_EVER.values(), ids=FOR_EVER)
+def test_a_schema_that_would_be_checked_for_ever_is_not(schema: dict[str, Any], value: Any) -> None:
+    """A server's schema of a few lines held the process for as long as it wanted, and nothing could end that."""
+    assert "takes more than 1,000,000 looks" in (schema_fault(schema)(value) or "")
+
+
+def test_what_is_checked_in_time_is() -> None:
+    """Alternatives, wide tables, and recursion that goes down one way for each member."""
+    tree = {"properties": {name: {"$ref": "#"} for name in "abcdefgh"}, "additionalProperties": {"$ref": "#"}}
+    check = schema_fault(tree)
+    assert check(deep_value(150)) is None
+    json_value = {"anyOf": [STRING, {"type": "array", "items": {"$ref": "#"}}, {"properties": {"x": {"$ref": "#"}}}]}
+    assert schema_fault(json_value)(deep_value(15)) is None
+    assert schema_fault(doubling(12, STRING))("x") is None
+    assert schema_fault(doubling(12, STRING))(1) is not None
+
+
+def test_references_within_a_schema_that_has_a_name_of_its_own_are_refused() -> None:
+    """They lead elsewhere than they seem to."""
+    schema = {"$defs": {"a": {"$id": "http://x/", "$ref": "#/$defs/b", "$defs": {"b": STRING}}, "b": {}}}
+    with pytest.raises(ConfigurationError, match="leave the `\\$id` out"):
+        check_references(schema)
+    check_references({"properties": {"x": {"$id": "http://x/", "type": "string"}}})
+
+
+def test_an_anchor_that_isnt_there_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="`#a` leads nowhere"):
+        check_references({"$ref": "#a"})
+    assert schema_fault({"properties": {"x": {"$ref": "#a"}}, "$defs": {"b": {**STRING, "$anchor": "a"}}})({"x": 1})
 
 
 # ---- in a turn ------------------------------------------------------------------------------------------------------

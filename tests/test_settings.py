@@ -19,7 +19,7 @@ from lash_framework.settings import (
     load_settings,
     redacted_url,
 )
-from lash_framework.settings.sources import key_lines, split_setting, toml_value
+from lash_framework.settings.sources import LARGEST, key_lines, split_setting, toml_value
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.prompts import PromptSlot
@@ -433,6 +433,33 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 
 
 # ---- the contract with start-up and documentation -------------------------------------------------------------------
+
+
+BLANKS = " " * 200_000
+MADE_TO_LAST = {
+    "blanks": (f"{BLANKS}\na = 1\n", {("a",): 2}),
+    "blanks before a comment": (f"{BLANKS}# a\nb = 1\n", {("b",): 2}),
+    "blanks around a key": (f"{BLANKS}a{BLANKS}.{BLANKS}'b'{BLANKS}= 1\n", {("a", "b"): 1}),
+    "blanks around a header": (f"{BLANKS}[{BLANKS}a{BLANKS}]{BLANKS}# b\n", {("a",): 1}),
+}
+
+
+@pytest.mark.parametrize(("text", "lines"), MADE_TO_LAST.values(), ids=MADE_TO_LAST)
+def test_a_file_that_was_found_takes_no_longer_than_it_is_long(text: str, lines: dict[tuple[str, ...], int]) -> None:
+    """A row of blanks in a cloned folder's file kept each `lash` in it from ever coming to anything."""
+    assert key_lines(text) == lines
+
+
+def test_a_file_that_is_nested_too_deep_or_too_large_is_refused(tmp_path: Path) -> None:
+    """The one was told as a bug of lash, the other filled the memory."""
+    file = tmp_path / "lash.toml"
+    file.write_text(f"plugin.p.x = {'[' * 5_000}{']' * 5_000}")
+    with pytest.raises(ConfigurationError, match=r"lash\.toml: its tables and arrays are nested too deep"):
+        load_settings(cwd=tmp_path, env={})
+    with file.open("wb") as opened:
+        opened.truncate(LARGEST + 1)
+    with pytest.raises(ConfigurationError, match=r"lash.toml: it has more than 4,194,304 bytes"):
+        load_settings(cwd=tmp_path, env={})
 
 
 def test_loading_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -459,6 +459,11 @@ if TYPE_CHECKING:
         ToolCallInput as ToolCallInput,
         process_effect_id as process_effect_id,
     )
+    from lash_hookspecs.programs import (
+        find_program as find_program,
+        is_below as is_below,
+        own_environment as own_environment,
+    )
     from lash_hookspecs.prompts import (
         BuiltinEntry as BuiltinEntry,
         DroppedPiece as DroppedPiece,
@@ -1209,6 +1214,11 @@ _MODULES = {
         "ProcessTransferred",
         "ToolCallInput",
         "process_effect_id",
+    ),
+    "programs": (
+        "find_program",
+        "is_below",
+        "own_environment",
     ),
     "prompts": (
         "BuiltinEntry",

@@ -103,7 +103,7 @@ def demo(invocation: Invocation, worker: str | None) -> int:
 def _run_worker(invocation: Invocation, session_id: str, turn_id: str) -> int:
     """Begin the turn in another process; its number, negative, if it was killed, else its exit code."""
     settings = invocation.settings
-    command = [sys.executable, "-m", "lash_framework", "demo", "--worker", turn_id, "--session", session_id]
+    command = [sys.executable, "-P", "-m", "lash_framework", "demo", "--worker", turn_id, "--session", session_id]
     command += ["--store", settings.store, "--model", settings.model or "", "--mode", settings.mode]
     with subprocess.Popen([*command, *invocation.passed_on]) as process:
         code = process.wait()

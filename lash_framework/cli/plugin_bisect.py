@@ -211,7 +211,7 @@ def _suspects(invocation: Invocation, keep: Sequence[str]) -> tuple[frozenset[st
 
 def _looked_at(invocation: Invocation) -> list[dict[str, Any]]:
     """`lash plugins list --json`, in a process of its own: a plugin may break whoever imports it."""
-    command = [sys.executable, "-m", "lash_framework", "plugins", "list", "--json", *invocation.passed_on]
+    command = [sys.executable, "-P", "-m", "lash_framework", "plugins", "list", "--json", *invocation.passed_on]
     code: int | str = "timeout"
     with suppress(subprocess.TimeoutExpired):
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LOOK_S)

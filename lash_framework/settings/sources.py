@@ -14,6 +14,7 @@ from lash_hookspecs.errors import ConfigurationError
 
 __all__ = [
     "FILE_NAME",
+    "LARGEST",
     "TRUSTED",
     "display_path",
     "find_file",
@@ -26,6 +27,9 @@ __all__ = [
 ]
 
 FILE_NAME = "lash.toml"
+
+LARGEST = 4 * 1024 * 1024
+"""In bytes. Whoever enters a folder has not chosen what is in it."""
 
 TRUSTED = "LASH_TRUSTED"
 """Folders, by absolute paths, whose files are trusted, separated as in `PATH`. Where it is set, no others are."""
@@ -51,24 +55,31 @@ def display_path(path: Path, cwd: Path) -> str:
 def read_file(path: Path, shown: str) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
     """A TOML file's contents, and the line of each key. Raises `ConfigurationError` that names file and line."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        text = data.decode("utf-8") if len(data) <= LARGEST else ""
     except OSError as error:
         raise ConfigurationError(f"{shown}: can't be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{shown}: not UTF-8 text (byte {error.start})") from error
+    if len(data) > LARGEST:
+        raise ConfigurationError(f"{shown}: it has more than {LARGEST:,} bytes")
     import tomllib  # who has no file, and sets nothing, needs none
 
     try:
         return tomllib.loads(text), key_lines(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{shown}: {error}") from error
+    except RecursionError:
+        raise ConfigurationError(f"{shown}: its tables and arrays are nested too deep") from None
 
 
 # ---- lines of keys --------------------------------------------------------------------------------------------------
 
-# As texts: without a file there is nothing to look for, and compiling these takes longer than reading one.
+# As texts: without a file there is nothing to look for, and compiling these takes longer than reading one. None goes
+# back over what it has passed: a file may be made to have that take for ever.
 _HEADER = r"""\s*\[\[?((?:[^\[\]"'=]|"[^"]*"|'[^']*')+)\]\]?\s*(?:#.*)?$"""
-_KEY = r"""\s*((?:[A-Za-z0-9_.\- \t]|"[^"]*"|'[^']*')+?)\s*="""
+_KEY = r"""\s*+((?:[A-Za-z0-9_.\- \t]|"[^"]*"|'[^']*')++)="""
 _TOKEN = (
     r"(?s)'''(?:.|\n)*?'''"
     + r'|"""(?:\\.|[^\\])*?"""'
@@ -97,7 +108,7 @@ def key_lines(text: str) -> dict[tuple[str, ...], int]:
                 prefix = (*prefix, str(counts[prefix]))
                 lines[prefix] = number
         elif key := re.match(_KEY, statement):
-            lines.setdefault(prefix + key_path(key[1]), number)
+            lines.setdefault(prefix + key_path(key[1].strip()), number)
     return lines
 
 

@@ -20,12 +20,11 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-__all__ = ["FOLDER", "add", "allows", "can_be_kept", "file_of", "is_kept_apart", "kept_in"]
+__all__ = ["add", "allows", "can_be_kept", "file_of", "is_kept_apart", "kept_in", "own_folders"]
 
 log = logging.getLogger("lash.approval")
 
 VERSION = 1
-FOLDER = "approvals"
 LARGEST = 4 * 1024 * 1024
 PATIENCE_S = 5.0
 """How long to wait for others that write."""
@@ -35,7 +34,14 @@ def kept_in() -> Path:
     """The folder of all projects' files."""
     from platformdirs import user_state_path
 
-    return user_state_path("lash", appauthor=False) / FOLDER
+    return user_state_path("lash", appauthor=False) / "approvals"
+
+
+def own_folders() -> tuple[str, ...]:
+    """Where lash keeps what was approved and trusted, and, where no `store` is named, sessions with their answers."""
+    from platformdirs import user_data_path, user_state_path
+
+    return tuple(str(each("lash", appauthor=False)) for each in (user_state_path, user_data_path))
 
 
 def can_be_kept() -> bool:

@@ -22,7 +22,7 @@ from lash_plugin_approval.calls import (
 from lash_plugin_approval.lines import Lines
 from lash_plugin_approval.options import ApprovalOptions, Decision, Rule
 from lash_plugin_approval.patterns import fits, plain
-from lash_plugin_approval.project import FOLDER, kept_in
+from lash_plugin_approval.project import own_folders
 
 __all__ = ["DEFAULT", "PASSES_ON", "Ruled", "fitting", "ruled"]
 
@@ -63,7 +63,8 @@ def ruled(options: ApprovalOptions, facts: Facts) -> Ruled:
         reason = f"its arguments are nested more than {MOST_DEEP} deep"
         return Ruled(decision="deny", rule="too deep", reason=reason)
     if _names_own(options, facts):
-        return Ruled(decision="deny", rule="own file", reason="what was approved is written there by nobody else")
+        reason = "what was said, approved and trusted is written there by nobody else"
+        return Ruled(decision="deny", rule="own file", reason=reason)
     found = fitting(options, facts)
     if not found:
         is_pure = facts.effect == "pure"
@@ -87,23 +88,23 @@ def _said_by(rule: Rule) -> str:
     return stable_hash("lash-plugin-approval.rule", asdict(rule))[:16]
 
 
+_OWN_NAMES = ("lash", "approvals", "trusted")
+
+
 def _names_own(options: ApprovalOptions, facts: Facts) -> bool:
-    """Whether an argument, be it known as a path or not, leads to what is approved: who writes there approves."""
-    if not options.project:
-        return False
+    """Whether an argument, be it known as a path or not, leads to lash's own folders: who writes there approves."""
     root = os.path.abspath(options.root)  # noqa: PTH100  # texts
     others = (
         place
         for each, text in facts.leaves.items()
-        if len(text) <= _LONGEST_PATH and FOLDER in plain(text)
+        if len(text) <= _LONGEST_PATH and any(name in plain(text) for name in _OWN_NAMES)
         for place in places_of(each, text, root)
     )
     paths = {path for each in (*facts.places, *others) for path in (each.written, each.real)}
-    led_to = [each for each in map(plain, paths) if FOLDER in each]
+    led_to = [each for each in map(plain, paths) if _OWN_NAMES[0] in each]
     if not led_to:  # as it mostly is
         return False
-    own = str(kept_in())
-    folders = tuple(f"{plain(each)}/" for each in (own, os.path.realpath(own)))
+    folders = tuple(f"{plain(way)}/" for own in own_folders() for way in (own, os.path.realpath(own)))
     return any(f"{each}/".startswith(folders) for each in led_to)
 
 

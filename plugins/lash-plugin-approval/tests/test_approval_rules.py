@@ -492,6 +492,21 @@ def test_nobody_writes_approvals_but_a_person(path: str, tmp_path: Path) -> None
     assert decided(options, "write", {"content": f"It is written to {path}."}) == ("allow", "rule 1")
 
 
+@pytest.mark.parametrize("kind", ["state", "data"])
+def test_nobody_trusts_a_file_or_answers_in_the_store_but_a_person(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the folder of approvals was nobody's to write; `project = false` opened that, too."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    options = rules({"decide": "allow"}, root=str(tmp_path), project=False)
+    own = tmp_path / kind / "lash"
+    for path in (own / "trusted" / "0.json", own / "lash.db", own, Path(kind, "LASH", "lash.db-wal")):
+        assert decided(options, "write", {"path": str(path)}) == ("deny", "own file")
+        assert decided(options, "move", {"what": [f"{tmp_path / path}"]}) == ("deny", "own file")
+    assert decided(options, "write", {"path": str(own.with_name("lash2"))}) == ("allow", "rule 1")
+
+
 def test_a_long_text_is_held_against_a_pattern_in_one_pass() -> None:
     """Four stars and 60 KB of what a model wrote took an hour, in which the host did nothing else."""
     for text, fit in [("rm-rf" * 12_000, False), ("rm-rf" * 12_000 + "/", True)]:

@@ -7,9 +7,9 @@ is shown: each file that it names is opened again, name by name, and looked at h
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 
+from lash_hookspecs.programs import find_program
 from lash_plugin_tools_files.options import FilesOptions
 from lash_plugin_tools_files.roots import Place
 from lash_plugin_tools_files.watch import Watch
@@ -26,8 +26,10 @@ _LOOK_S = 0.05
 
 
 def program(options: FilesOptions) -> str | None:
-    """Where ripgrep is, if it is to be used and there."""
-    return shutil.which(options.ripgrep) if options.ripgrep else None
+    """Where ripgrep is, if it is to be used and there, and no model could have written it."""
+    if not options.ripgrep:
+        return None
+    return find_program(options.ripgrep, [os.path.realpath(os.path.expanduser(each)) for each in options.roots])  # noqa: PTH111
 
 
 def candidates(

@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from lash_hookspecs.constraints import Ge, Le, MinLen
 from lash_hookspecs.errors import ConfigurationError
+from lash_hookspecs.programs import own_environment
 from lash_hookspecs.toolkit import FunctionTool
 from lash_hookspecs.tools import Tool, ToolError
 from lash_plugin_tools_files.beneath import checked_file, opened
@@ -69,6 +70,7 @@ class Files:
         self._options = options
         self._roots = Roots(options.roots)
         self._protected = frozenset(map(plain_name, options.protected))
+        self._environment = [_plain(each.split("/")) for each in own_environment()]
         # Two edits of one file, made by calls of one answer, must not read the same text and lose one another.
         self._editing = threading.Lock()
 
@@ -260,6 +262,9 @@ class Files:
                     "protected",
                     f"`{place.shown}` is not written: `{name}` is protected (`plugin.tools-files.protected`)",
                 )
+        root, names = _plain(place.root.real), _plain((*place.root.real, *place.parts))
+        if any(root == each[: len(root)] != each == names[: len(each)] for each in self._environment):
+            raise refused("protected", f"`{place.shown}` is not written: it is of the Python that lash runs with")
         return place
 
     def _fits(self, place: Place, size: int) -> None:
@@ -269,6 +274,10 @@ class Files:
     def _too_large(self, place: Place, size: int) -> ToolError:
         most = f"{self._options.max_file_bytes:,} (`plugin.tools-files.max_file_bytes`)"
         return too_large(f"`{place.shown}` has {size:,} bytes, and may have {most}")
+
+
+def _plain(names: Sequence[str]) -> list[str]:
+    return [plain_name(each) for each in names if each]
 
 
 def _state(found: os.stat_result | None) -> tuple[int, ...] | None:

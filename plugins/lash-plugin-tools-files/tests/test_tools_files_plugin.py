@@ -24,6 +24,7 @@ from lash_hookspecs.testing.plugins import hooks_of
 from lash_plugin_tools_files import access, plugin, writing
 from lash_plugin_tools_files.numbering import numbered
 from lash_plugin_tools_files.options import FilesOptions
+from lash_plugin_tools_files.searching import FIRST
 from lash_plugin_tools_files.texts import shortened
 from lash_plugin_tools_files.tools import files_tools
 
@@ -430,3 +431,49 @@ def test_who_looks_finds_the_old_text_or_the_new_one_also_when_the_writer_is_kil
     assert set(path.read_text()) in ({"a"}, {"b"})
     left = {each.name for each in path.parent.iterdir()} - {"here.txt", "sub"}
     assert all(name.startswith(writing.TEMPORARY) for name in left)
+
+
+@pytest.mark.parametrize(
+    "path", [".venv/lib/x.pth", ".VENV/bin/python", "sub/../.venv/new/x", ".venv"], ids=["", "case", "dots", "itself"]
+)
+async def test_the_python_that_lash_runs_with_isnt_written(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lash is often installed in the project's own `.venv`: what a model wrote there, lash ran unasked."""
+    at = world(tmp_path)
+    (at.root / ".venv" / "lib").mkdir(parents=True)
+    (at.root / ".venv" / "lib" / "x.pth").write_text("old")
+    monkeypatch.setattr(sys, "prefix", str(at.root / ".venv"))
+    at.tools = {each.manifest.name: each for each in files_tools(FilesOptions(roots=(str(at.root),)))}
+    said = await at.said("write_file", path=path, content="import os")
+    assert said == f"protected: `{path.replace('sub/../', '')}` is not written: it is of the Python that lash runs with"
+    said = await at.said("edit_file", path=".venv/lib/x.pth", old_string="old", new_string="import os")
+    assert said.startswith("protected: ")
+    assert "old" in await at.call("read_file", path=".venv/lib/x.pth")
+    assert "made" in await at.call("write_file", path=".venv2/x", content="x")
+
+
+async def test_a_root_within_the_python_that_lash_runs_with_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container has its project in `/usr/src`, say."""
+    at = world(tmp_path)
+    for prefix in (tmp_path, at.root):
+        monkeypatch.setattr(sys, "prefix", str(prefix))
+        at.tools = {each.manifest.name: each for each in files_tools(FilesOptions(roots=(str(at.root),)))}
+        assert "replaced" in await at.call("write_file", path="here.txt", content="x")
+
+
+async def test_a_ripgrep_that_a_model_can_write_isnt_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To write a file may be allowed for a session, and to search always: together they ran any program."""
+    at = world(tmp_path, ripgrep="rg")
+    (at.root / "bin").mkdir()
+    (at.root / "bin" / "rg").write_text("")
+    (at.root / "bin" / "rg").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{at.root / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    await at.call("write_file", path="bin/rg", content=f"#!/bin/sh\ntouch {tmp_path}/evil\n")
+    assert os.access(at.root / "bin" / "rg", os.X_OK)
+    for number in range(FIRST + 1):
+        (at.root / f"{number}.txt").write_text("nothing\n")
+    assert "here.txt" in await at.call("grep", pattern="here", path=".")
+    assert not (tmp_path / "evil").exists()

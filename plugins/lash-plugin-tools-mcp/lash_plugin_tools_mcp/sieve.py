@@ -1,4 +1,9 @@
-"""Between a transport and the SDK, which takes a list of tools whole or not at all: one bad tool costs only itself."""
+"""Between a transport and the SDK: of what a server lists the SDK is told what it can take.
+
+It takes a list of tools whole or not at all, so one bad tool would cost all of them. And it holds each result against
+the schema that the server has given for it, with a checker that nothing can end: a pattern such as `(a+)+$` would hold
+the whole process. So it is told of no such schema; a result is read as what it is.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,7 @@ log = logging.getLogger("lash.mcp")
 
 
 class Sieve(AbstractAsyncContextManager["TransportStreams"]):
-    """A transport that leaves out tools which aren't what the protocol says, once it is told its `version`."""
+    """A transport without schemas of results, and, once it is told its `version`, without what the protocol has not."""
 
     def __init__(self, transport: AbstractAsyncContextManager[TransportStreams]) -> None:
         self._transport = transport
@@ -37,10 +42,14 @@ class Sieve(AbstractAsyncContextManager["TransportStreams"]):
         return await self._transport.__aexit__(kind, error, trace)
 
     def sift(self, item: SessionMessage | Exception) -> SessionMessage | Exception:
-        """The message, as it is or with fewer tools."""
+        """The message, as it is or with less of its tools, or fewer."""
         message = item.message if isinstance(item, SessionMessage) else None
-        if self.version and isinstance(message, JSONRPCResponse) and isinstance(message.result.get("tools"), list):
-            message.result["tools"] = [each for each in message.result["tools"] if self._is_tool(each)]
+        if isinstance(message, JSONRPCResponse) and isinstance(tools := message.result.get("tools"), list):
+            for each in tools:
+                if isinstance(each, dict):
+                    each.pop("outputSchema", None)
+            if self.version:
+                message.result["tools"] = [each for each in tools if self._is_tool(each)]
         return item
 
     def _is_tool(self, tool: Any) -> bool:

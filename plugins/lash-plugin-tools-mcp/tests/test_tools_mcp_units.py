@@ -35,7 +35,7 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA6
 
 
 def listed(name: str, schema: Any = None, **more: Any) -> Any:
-    given = {"title": None, "description": "It does.", "output_schema": None, **more}
+    given = {"title": None, "description": "It does.", **more}
     return SimpleNamespace(name=name, input_schema={"type": "object"} if schema is None else schema, **given)
 
 

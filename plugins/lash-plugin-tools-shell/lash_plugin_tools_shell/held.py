@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import PurePath
 
+from lash_hookspecs.programs import is_below
+
 __all__ = ["Held", "Mount"]
 
 Mount = tuple[str, ...]
@@ -25,21 +27,28 @@ _OURS = stat.S_ISVTX | stat.S_IRWXU
 
 
 class Held:
-    """These names below each of these folders, which are without links."""
+    """These names below each of these folders, and what is `kept` of them wherever it is; all are without links."""
 
-    def __init__(self, folders: Sequence[str], names: Sequence[str]) -> None:
+    def __init__(self, folders: Sequence[str], names: Sequence[str], kept: Sequence[str] = ()) -> None:
         self._folders = tuple(dict.fromkeys(folders))
         paths = {PurePath(os.path.normpath(each)): None for each in names}
-        kept = [each for each in paths if not any(above in paths for above in each.parents)]
-        self._names = list(map(str, kept))
-        parts = {each for path in kept for each in (path, *path.parents) if each.name}
+        highest = [each for each in paths if not any(above in paths for above in each.parents)]
+        self._names = list(map(str, highest))
+        self._kept = [
+            (folder, os.path.relpath(each, folder))
+            for folder in self._folders
+            for each in kept
+            if is_below(each, folder) and each != folder
+        ]
+        parts = {each for path in highest for each in (path, *path.parents) if each.name}
         self._parts = [str(each) for each in sorted(parts, key=lambda each: len(each.parts), reverse=True)]
 
-    def enter(self, hidden: Sequence[str]) -> tuple[list[int], list[Mount]]:
+    def enter(self, hidden: Sequence[str], writable: Sequence[str] = ()) -> tuple[list[int], list[Mount]]:
         """Make what isn't there, for a command: descriptors that are to be open while it runs, and its mounts.
 
         Each mount ends with where it is. bubblewrap runs nothing if what was made is taken away meanwhile. What is
-        mounted over these, as `hidden` is, needs no mount.
+        mounted over these, as `hidden` is, needs no mount. What is `hidden` or `writable` below these folders stays
+        where it is: a folder can be renamed with a mount in it, and the next command would have neither there.
         """
         opened, mounts = list[int](), dict[str, Mount]()
         try:
@@ -55,7 +64,24 @@ class Held:
         except OSError:
             self.leave(opened)
             raise
-        return opened, list(mounts.values())
+        for path in self._above((*hidden, *writable), hidden):
+            mounts.setdefault(path, ("--bind", path, path))
+        held = [path for path, (how, *_) in mounts.items() if how == "--ro-bind"]
+        return opened, [
+            mount
+            for path, mount in mounts.items()
+            if path in held or not any(is_below(path, each) for each in held)  # it would be written again
+        ]
+
+    def _above(self, paths: Sequence[str], hidden: Sequence[str]) -> Iterator[str]:
+        """The folders between ours and these paths."""
+        for folder in self._folders:
+            for path in paths:
+                above = os.path.dirname(path)  # noqa: PTH120
+                while is_below(above, folder) and above != folder:
+                    if above not in self._folders and not self._is_hidden(above, hidden):
+                        yield above
+                    above = os.path.dirname(above)  # noqa: PTH120
 
     def leave(self, opened: Sequence[int]) -> None:
         """Take our empty folders away, unless another command still runs there."""
@@ -68,7 +94,8 @@ class Held:
 
     def _places(self, hidden: Sequence[str]) -> Iterator[tuple[list[str], str]]:
         """The folders on the way to each name, and what is to be there: itself, or the first part that is missing."""
-        for folder, name in ((folder, name) for folder in self._folders for name in self._names):
+        named = [(folder, name) for folder in self._folders for name in self._names]
+        for folder, name in (*named, *self._kept):
             *parts, last = PurePath(name).parts
             above, at = list[str](), folder
             for part in parts:
@@ -83,7 +110,7 @@ class Held:
 
     def _is_hidden(self, path: str, hidden: Sequence[str]) -> bool:
         """Whether what is mounted last over it hides it: a folder of ours within a hidden one is seen again."""
-        return max((each for each in (*hidden, *self._folders) if _is_within(path, each)), key=len) not in self._folders
+        return max((each for each in (*hidden, *self._folders) if is_below(path, each)), key=len) not in self._folders
 
     def _is_looked_at(self, folder: str, name: str) -> bool:
         """Whether git looks at a `HEAD`, which makes the folder a repository: not where it has one of its own, that is
@@ -121,10 +148,6 @@ def _can_be_held(path: str) -> bool:
     if os.path.islink(path):  # noqa: PTH114
         return False
     return os.path.exists(path) or os.access(os.path.dirname(path), os.W_OK)  # noqa: PTH110, PTH120
-
-
-def _is_within(path: str, folder: str) -> bool:
-    return f"{path}/".startswith(f"{folder.rstrip('/')}/")
 
 
 def _is_repository(path: str) -> bool:

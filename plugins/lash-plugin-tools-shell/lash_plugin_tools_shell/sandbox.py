@@ -1,11 +1,12 @@
 """bubblewrap around a command, where that is wanted, and works.
 
 What it holds: nothing is written but the roots, `writable`, `/tmp` and what else is in memory only; in these, what is
-`protected` is neither written nor made; no process outside is seen, signalled or read; folders with keys are empty,
-also below a root, and so are those with the sockets of the user's services, which would run things outside, and lash's
-own, with what was said and what was approved; with `network = false` there is none; and all of it ends with its first
-process, whatever it did to go on. What it doesn't: all else that the user may read can be read, a store within a root
-written, and what is protected once somebody outside has put something else in its place.
+`protected` is neither written nor made, and the Python that lash runs with isn't written; no process outside is seen,
+signalled or read; folders with keys are empty, also below a root, and so are those with the sockets of the user's
+services, which would run things outside, and lash's own, with what was said and what was approved; with
+`network = false` there is none; and all of it ends with its first process, whatever it did to go on. What it doesn't:
+all else that the user may read can be read, a store within a root written, and what is protected once somebody outside
+has put something else in its place.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from functools import cache
 
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.plugins import Examined
+from lash_hookspecs.programs import find_program, own_environment
 from lash_hookspecs.values import frozen
 from lash_plugin_tools_shell.folders import Folders
 from lash_plugin_tools_shell.held import Held, Mount
@@ -44,12 +46,13 @@ class Sandbox:
         self.program = program
         self._options = options
         self._writable = [*map(_real, options.writable), *roots]
-        self._held = Held([each for each in self._writable if os.path.isdir(each)], options.protected)  # noqa: PTH112
+        folders = [each for each in self._writable if os.path.isdir(each)]  # noqa: PTH112
+        self._held = Held(folders, options.protected, own_environment())
 
     def enter(self) -> Entered:
         """To be called before a command is `wrapped`; `leave` once that has ended."""
         hidden = self._hidden()
-        opened, held = self._held.enter(hidden)
+        opened, held = self._held.enter(hidden, self._writable)
         return Entered(opened, [*self._mounts(hidden), *held])
 
     def leave(self, entered: Entered) -> None:
@@ -142,9 +145,10 @@ def _looked_for(options: ShellOptions, roots: Sequence[str]) -> tuple[Sandbox | 
     """The sandbox, or why there is none."""
     if options.sandbox == "none":
         return None, ""
-    program = shutil.which("bwrap")
+    program = find_program("bwrap", [*map(_real, options.writable), *roots])
     if program is None:
-        return None, "there is no program `bwrap`"
+        inside = shutil.which("bwrap")
+        return None, f"`{inside}` is where commands can write" if inside else "there is no program `bwrap`"
     sandbox = Sandbox(program, roots, options)
     why = sandbox.fault()
     return (None, f"`{program}` doesn't work here ({why})") if why else (sandbox, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import os
@@ -438,6 +439,10 @@ LATER = {
         "unshare -Urm sh -c 'umount -l .git; rmdir .git; echo evil >.git/config'",
         False,
     ),
+    "a mount taken away": (
+        "umount -l .git; umount .git; mount -o remount,bind,rw .git; mount --bind /tmp .git; echo evil >.git/config",
+        True,
+    ),
     "another mode": ("chmod -R 777 .git lash.toml; echo evil >.git/config; echo evil >lash.toml/x", True),
 }
 
@@ -680,7 +685,8 @@ def test_a_sandbox_that_is_asked_for_and_doesnt_work_here_is_refused_or_done_wit
         (tmp_path / "bwrap").write_text(program)
         (tmp_path / "bwrap").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    given = {"roots": (str(tmp_path),), "shell": "/bin/sh"}
+    (tmp_path / "project").mkdir()
+    given = {"roots": (str(tmp_path / "project"),), "shell": "/bin/sh"}
     with pytest.raises(ConfigurationError, match=f"(?s){re.escape(why)}.*install bubblewrap"):
         shell_tools(ShellOptions(sandbox="bwrap", **given))
     (tool, *_) = shell_tools(ShellOptions(sandbox="auto", **given))
@@ -711,10 +717,180 @@ def test_whether_a_sandbox_works_is_tried_once(tmp_path: Path, monkeypatch: pyte
     program.write_text(f"#!/bin/sh\necho x >>{tmp_path}/tried\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    options = ShellOptions(sandbox="auto", roots=(str(tmp_path),), shell="/bin/sh")
+    (tmp_path / "project").mkdir()
+    options = ShellOptions(sandbox="auto", roots=(str(tmp_path / "project"),), shell="/bin/sh")
     for _ in range(3):
         (tool, *_) = shell_tools(options)
         assert "sandbox" in tool.manifest.description
     (found,) = examined(options)
     assert "works here" in found.text
     assert (tmp_path / "tried").read_text() == "x\n"
+
+
+LASH_IN_THE_PROJECT = """
+import sys
+from pathlib import Path
+sys.path[:0] = {path!r}
+import anyio
+from shell_kit import open_shell
+
+async def main():
+    top = Path({top!r})
+    async with open_shell(top, sandbox="bwrap") as shell:
+        for command in {commands!r}:
+            print(await shell.said("shell", command=command))
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "rm .venv/bin/python; printf '#!/bin/sh\\ntouch {top}/outside/evil\\n' >.venv/bin/python; "
+        "chmod +x .venv/bin/python",
+        "mv .venv x; mkdir -p .venv/bin; printf '#!/bin/sh\\ntouch {top}/outside/evil\\n' >.venv/bin/python; "
+        "chmod +x .venv/bin/python",
+        "printf '#!/bin/sh\\ntouch {top}/outside/evil\\n' >.venv/bin/bwrap; chmod +x .venv/bin/bwrap",
+    ],
+    ids=["its Python", "its environment by a rename", "its sandbox"],
+)
+def test_a_command_doesnt_change_the_lash_that_runs_it(attack: str, tmp_path: Path, bwrap: None) -> None:
+    """lash is often installed in the project's own `.venv`: what a command in the sandbox wrote there, lash ran."""
+    root = tmp_path / "project"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / ".venv"], check=True)
+    assert BWRAP is not None
+    (root / ".venv" / "bin" / "bwrap").write_text(f'#!/bin/sh\nexec {BWRAP} "$@"\n')
+    (root / ".venv" / "bin" / "bwrap").chmod(0o755)
+    commands = [attack.format(top=tmp_path), "echo still here"]
+    code = LASH_IN_THE_PROJECT.format(
+        path=[str(Path(__file__).parent), *sys.path], top=str(tmp_path), commands=commands
+    )
+    found = {**os.environ, "PATH": f"{root / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [root / ".venv" / "bin" / "python", "-c", code], env=found, capture_output=True, text=True, check=False
+    )
+    assert not (tmp_path / "outside" / "evil").exists(), done.stdout
+    assert "still here" in done.stdout, done.stdout + done.stderr
+    assert "Read-only file system" in done.stdout or "resource busy" in done.stdout
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_bubblewrap_that_commands_can_write_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    """Whoever has the project's tools in the PATH would have a command choose what the next one runs in."""
+    assert BWRAP is not None
+    tools = tmp_path / "project" / "node_modules" / ".bin"
+    tools.mkdir(parents=True)
+    fake = tools / "bwrap"
+    fake.write_text(f"#!/bin/sh\ntouch {tmp_path}/evil\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}{os.pathsep}{Path(BWRAP).parent}")
+    async with open_shell(tmp_path, sandbox="bwrap") as shell:
+        assert "in it" in await shell.said("shell", command="echo in it")
+    assert not (tmp_path / "evil").exists()
+    monkeypatch.setenv("PATH", str(tools))
+    with pytest.raises(ConfigurationError, match=r"\.bin/bwrap` is where commands can write"):
+        shell_tools(ShellOptions(sandbox="bwrap", roots=(str(tmp_path / "project"),)))
+
+
+# Two commands each: what the first one moves, the second one would find open.
+MOVED = {
+    "a hidden folder": (
+        "mv a x",
+        "cat x/b/keys/key; echo evil >x/b/keys/key; cat x/b/file",
+    ),
+    "a hidden file": ("mv a x", "cat x/b/netrc; echo evil >x/b/netrc"),
+    "what was said": ("mv user x", "cat x/data/lash/lash.db; echo evil >x/data/lash/lash.db"),
+    "a root in a root, for a link": ("mv c x; mkdir c; ln -s {top}/outside c/sub", "echo evil >c/sub/key"),
+    "what is writable in a root, for a link": ("mv d x; mkdir d; ln -s {top}/outside d/sub", "echo evil >d/sub/key"),
+    "a hidden folder that is below what is protected": (":", "echo evil >.vscode/e/x; echo evil >.vscode/e/keys/key"),
+}
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("kind", MOVED)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_no_command_moves_what_the_next_ones_sandbox_is_made_of(
+    kind: str, tmp_path: Path, bwrap: None, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    """A folder can be renamed with a mount in it: what was hidden in it had another path by the next command."""
+    root = tmp_path / "project"
+    for name in ("DATA", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(root / "user" / name.lower()))
+    secrets = ("a/b/keys/key", "a/b/netrc", "user/data/lash/lash.db", ".vscode/e/keys/key")
+    for each in (*secrets, "c/sub/x", "d/sub/x", ".vscode/e/x", "a/b/file"):
+        (root / each).parent.mkdir(parents=True, exist_ok=True)
+        (root / each).write_text("secret\n" if each in secrets else "mine\n")
+    first, second = (each.format(top=tmp_path) for each in MOVED[kind])
+    given: dict[str, Any] = {
+        "hidden": tuple(str(root / each) for each in ("a/b/keys", "a/b/netrc", ".vscode/e/keys")),
+        "roots": (str(root), str(root / "c" / "sub")),
+        "writable": (str(root / "d" / "sub"),),
+    }
+    async with open_shell(tmp_path, sandbox="bwrap", **given) as shell:
+        (tmp_path / "outside" / "key").write_text("outside\n")
+        said = await shell.said("shell", command=first)
+        said += await shell.said(
+            "shell", command=f"({second}) 2>&1; for each in a/b c/sub d/sub; do echo x >$each/new; done"
+        )
+    assert "secret" not in said
+    assert [each.read_text() for each in root.rglob("*") if each.is_file()].count("secret\n") == len(secrets), said
+    assert (tmp_path / "outside" / "key").read_text() == "outside\n"
+    assert (root / ".vscode" / "e" / "x").read_text() == "mine\n"
+    assert all((root / each / "new").read_text() == "x\n" for each in ("a/b", "c/sub", "d/sub"))
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_no_command_in_the_sandbox_writes_on_the_users_terminal(
+    tmp_path: Path, bwrap: None, anyio_backend: str
+) -> None:
+    """What is written there paints over a question."""
+    ours, terminal = os.openpty()
+    try:
+        name = os.ttyname(terminal)
+        async with open_shell(tmp_path, sandbox="bwrap") as shell:
+            said = await shell.said("shell", command=f"(echo evil >{name}; echo evil >/dev/tty) 2>&1; echo on")
+        os.set_blocking(ours, False)
+        with pytest.raises(BlockingIOError):
+            os.read(ours, 100)
+    finally:
+        os.close(ours)
+        os.close(terminal)
+    assert said.count("/dev/") == 2, said
+    assert said.endswith("on")
+
+
+@pytest.mark.skipif(BWRAP is None, reason="bubblewrap isn't installed, or may not be used")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_runs_in_the_sandbox_ends_with_its_supervisor_whatever_it_left_behind(
+    tmp_path: Path, bwrap: None, anyio_backend: str
+) -> None:
+    """Without a session and an environment of ours nobody finds it: the kernel ends it."""
+    number = str(int.from_bytes(os.urandom(4), "big"))
+    async with open_shell(tmp_path, sandbox="bwrap") as shell:
+        command = f"env -i setsid setsid sleep {number} & echo on; read x"
+        id = (await shell.call("shell_start", command=command, wait_s=20)).partition(":")[0]
+        made = shell.commands.get("s", id)
+        assert made._process is not None
+        with anyio.fail_after(20):  # no event tells of either
+            while not running(number):  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+            made._process.kill()
+            await made.ended.wait()
+            while running(number):  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+
+
+def running(word: str) -> list[int]:
+    """The processes that sleep for so long."""
+    found = []
+    for each in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if each.name.isdigit() and (each / "cmdline").read_bytes() == f"sleep\0{word}\0".encode():
+                found.append(int(each.name))
+    return found

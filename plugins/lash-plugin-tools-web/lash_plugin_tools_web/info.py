@@ -14,5 +14,5 @@ INFO = PluginInfo(
     options=WebOptions,
     # What a model may say to the outside goes with each URL: a mode names it.
     enabled_by_default=False,
-    capabilities=["network", "secrets"],
+    capabilities=["network", "secrets", "subprocess"],
 )

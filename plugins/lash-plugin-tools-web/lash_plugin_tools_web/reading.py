@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import codecs
 import html
+import json
+import logging
+import math
 import re
-from typing import Any
+import subprocess
+import sys
+from pathlib import Path
 
 from attrs import frozen
 
@@ -13,6 +18,15 @@ from lash_hookspecs.tools import ToolFailureClass
 from lash_plugin_tools_web.errors import FetchFailed
 
 __all__ = ["Reading", "media_type", "read"]
+
+log = logging.getLogger("lash.web")
+
+_CONVERTER = str(Path(__file__).with_name("converter.py"))
+_LEAST_MEMORY, _MEMORY = 1024**3, 256
+"""Bytes that making a text may take, at least and for each character: a usual page takes a tenth of it."""
+
+_LEAST_TEXT, _TEXT = 1024**2, 4
+"""Characters that a text may have: a table whose cells span thousands of columns comes to hundreds of megabytes."""
 
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 _TEXTS = re.compile(
@@ -55,10 +69,10 @@ def media_type(content_type: str, body: bytes) -> str:
     return "text/html" if body[:512].lstrip()[:1] == b"<" else "text/plain"
 
 
-def read(body: bytes, content_type: str, url: str, *, as_source: bool = False) -> Reading:
-    """The text of a page; `as_source`: of HTML as it is. Raises `FetchFailed` for what isn't text.
+def read(body: bytes, content_type: str, url: str, *, as_source: bool = False, limit_s: float = 60) -> Reading:
+    """The text of a page; `as_source`: of HTML as it is. Raises `FetchFailed` for what isn't text, or takes too long.
 
-    It computes, for a second where a page is large: call it in a thread.
+    It waits for another process, for a second where a page is large: call it in a thread.
     """
     kind = media_type(content_type, body)
     if _TEXTS.fullmatch(kind) is None and kind not in _HTML:
@@ -68,7 +82,7 @@ def read(body: bytes, content_type: str, url: str, *, as_source: bool = False) -
     if kind not in _HTML:
         return Reading(text=source)
     title = _TITLE.search(source[:_HEAD])
-    shown = source if as_source else _converted(source, url)
+    shown = source if as_source else _converted(source, url, limit_s)
     return Reading(text=shown.strip(), title=" ".join(html.unescape(title[1]).split()) if title else None)
 
 
@@ -92,20 +106,27 @@ def _known(name: str) -> str | None:
     return _MEANT.get(found, found) if _ENCODINGS.fullmatch(found) else None
 
 
-def _converted(source: str, url: str) -> str:
-    import html_to_markdown
-
-    base = url if len(url) <= _LONGEST_BASE else None
-    return html_to_markdown.convert(_ODD_BASE.sub("<no-base", source), _options(base)).content or ""
-
-
-def _options(base: str | None) -> Any:
-    from html_to_markdown import ConversionOptions, InlineDataMedia, PreprocessingOptions
-
-    return ConversionOptions(
-        base_url=base,
-        extract_metadata=False,
-        autolinks=False,
-        inline_data_media=InlineDataMedia.ALT_TEXT_ONLY,
-        preprocessing=PreprocessingOptions(enabled=True, remove_navigation=True, remove_forms=True),
-    )
+def _converted(source: str, url: str, limit_s: float) -> str:
+    """In a process of its own: a page can bring a parser to take all memory, which ends the process that it is in."""
+    asked = {
+        "base": url if len(url) <= _LONGEST_BASE else None,
+        "memory": max(_LEAST_MEMORY, _MEMORY * len(source)),
+        "seconds": math.ceil(limit_s) + 1,
+        "most": max(_LEAST_TEXT, _TEXT * len(source)),
+        "path": sys.path,
+    }
+    page = _ODD_BASE.sub("<no-base", source).encode("utf-8", "replace")
+    command = [sys.executable, "-I", _CONVERTER]
+    try:
+        done = subprocess.run(
+            command, input=json.dumps(asked).encode() + b"\n" + page, capture_output=True, timeout=limit_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        text = f"making text of {url[:200]} took longer than {limit_s:g} s"
+        raise FetchFailed("timeout", text, kind=ToolFailureClass.TIMEOUT) from None
+    if done.returncode != 0:
+        log.info("no text was made of %s: %s", url[:200], done.stderr.decode(errors="replace").strip()[-500:])
+        raise FetchFailed(
+            "unreadable", f"no text can be made of {url[:200]}, which is an odd page; `raw` has its source"
+        )
+    return done.stdout.decode()

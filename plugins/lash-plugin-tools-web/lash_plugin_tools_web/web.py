@@ -56,11 +56,12 @@ class Web:
         from lash_plugin_tools_web.reading import read
 
         if self._readers is None:
-            # A thread can't be stopped: pages that are made to take long may hold these, and nobody else's.
+            # A thread can't be stopped, only what it waits for: it may hold these, and nobody else's.
             self._readers = CapacityLimiter(_READERS)
         told = page.answer.headers.get("content-type", "")
-        make = partial(read, page.answer.body, told, page.url, as_source=as_source)
-        with within(self._options.total_s, f"making text of {page.url[:200]}"):
+        limit_s = self._options.total_s
+        make = partial(read, page.answer.body, told, page.url, as_source=as_source, limit_s=limit_s)
+        with within(limit_s, f"making text of {page.url[:200]}"):
             return await to_thread.run_sync(make, abandon_on_cancel=True, limiter=self._readers)
 
     @property

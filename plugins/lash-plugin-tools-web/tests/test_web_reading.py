@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from lash_hookspecs.tools import ToolError
@@ -147,3 +150,43 @@ def test_links_are_whole_but_no_long_base_is_put_before_each_of_them(quote: str)
     text = read(short.encode(), "text/html", "https://base.example/").text
     assert "(https://base.example/x)" in text
     assert "(https://there.example/z)" in text
+
+
+# A page of a few hundred KB, of which a parser made gigabytes: where there weren't any, its process was aborted.
+SWELLING = {
+    "quotes": "<blockquote>" * 400 + "x<br>" * 100_000,
+    "columns": "<table><tr>" + "<td colspan=100000>x</td>" * 10_000 + "</table>",
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no limits for a process")
+def test_a_page_that_takes_all_memory_costs_only_itself() -> None:
+    """The process that runs all turns was aborted, or ended by the system."""
+    with pytest.raises(ToolError) as refused:
+        read(SWELLING["quotes"].encode(), "text/html", "https://example.com/")
+    assert refused.value.code == "unreadable"
+    assert "`raw` has its source" in str(refused.value)
+    assert read(SWELLING["quotes"].encode(), "text/html", "https://example.com/", as_source=True).text
+
+
+def test_a_page_that_swells_is_cut() -> None:
+    """A table of 2 MB came to 140 MB of text."""
+    text = read(SWELLING["columns"].encode(), "text/html", "https://example.com/").text
+    assert 1_000_000 < len(text) <= 1024 * 1024
+
+
+def test_a_page_that_takes_too_long_is_given_up() -> None:
+    source = "<meta " * 100_000
+    with pytest.raises(ToolError, match=r"making text of https://example\.com/ took longer than 0\.2 s"):
+        read(source.encode(), "text/html", "https://example.com/", limit_s=0.2)
+
+
+def test_the_converter_is_where_this_process_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be installed for a user, or in a folder of the PYTHONPATH: an isolated process looks in neither."""
+    (tmp_path / "html_to_markdown.py").write_text(
+        "class O:\n    ALT_TEXT_ONLY = 0\n    def __init__(self, *a, **k): self.content = 'ours'\n"
+        "ConversionOptions = InlineDataMedia = PreprocessingOptions = O\n"
+        "def convert(*a): return O()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert read(b"<p>x", "text/html", "https://example.com/").text == "ours"

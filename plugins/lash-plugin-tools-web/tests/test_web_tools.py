@@ -211,7 +211,7 @@ def test_no_key_is_shown() -> None:
 
 
 def test_what_it_reaches_for_is_declared() -> None:
-    assert INFO.capabilities == {"network", "secrets"}
+    assert INFO.capabilities == {"network", "secrets", "subprocess"}
     assert not INFO.enabled_by_default
 
 
