@@ -77,7 +77,6 @@ class Lash:
         store: FullStore,
         providers: Providers,
         journalling: Journalling | None = None,
-        background: TaskGroup | None = None,
         world: World = REAL,
     ) -> None:
         self.settings = settings
@@ -88,7 +87,7 @@ class Lash:
         self.effects: EffectHost = InlineEffectHost()
         self.tracer: Tracer | None = None
         self._actions: ActionTable = {}
-        self.background = background
+        self.background: TaskGroup | None = None
         self.world = world
         self.budget = CommitBudget()
         self.layer = instructions_layer(settings)
@@ -152,7 +151,7 @@ class Lash:
             if effects_of is not None:
                 lash.effects = await open_effect_host(effects_of, host, stack)
             lash.tracer = open_traces(host, stack, world)
-            lash.background = await stack.enter_async_context(background())  # it ends before what it uses
+            await stack.enter_async_context(background(lash))  # it ends before what it uses
             stack.callback(end_observers, lash._sessions)
             yield lash
 

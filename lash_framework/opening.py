@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
-from anyio.abc import TaskGroup
 
 from lash_framework.admission import Journalling, new_holder
 from lash_framework.discovery import none_offered
@@ -32,6 +31,7 @@ from lash_hookspecs.stores import Blobs, Capability, SessionLocks, SessionStore,
 from lash_hookspecs.tools import Tool
 
 if TYPE_CHECKING:
+    from lash_framework.lash import Lash
     from lash_framework.tracing import Tracer
 
 __all__ = [
@@ -175,14 +175,15 @@ def open_traces(host: PluginHost, stack: AsyncExitStack, world: World) -> Tracer
 
 
 @asynccontextmanager
-async def background() -> AsyncIterator[TaskGroup]:
-    """Where work runs that nobody waits for; it is interrupted when the host closes."""
+async def background(lash: Lash) -> AsyncIterator[None]:
+    """Where watched turns run, and what nobody waits for; all of it is interrupted when the host closes."""
     # Told of no error, the group raises none of its own, so that the body's comes out as it is.
-    group = anyio.create_task_group()
+    lash.background = group = anyio.create_task_group()
     await group.__aenter__()
     try:
-        yield group
+        yield
     finally:
+        lash.background = None
         group.cancel_scope.cancel()
         await group.__aexit__(None, None, None)
 

@@ -1,0 +1,136 @@
+"""Who watches a turn, and from where: generators, other tasks, hosts that close, tasks that a tool leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from agents import agent
+
+from lash_framework import Session
+from lash_framework.unfinished import TurnState
+from lash_hookspecs import LlmRequest, Stopped, StopReason, StoreUnavailable, TurnInterrupted
+from lash_hookspecs.activity import ModelRequestStarted, TurnActivity
+
+
+class Halting:
+    """A model whose first answer never comes."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.asked = anyio.Event()
+
+    async def __call__(self, request: LlmRequest) -> str:
+        self.calls += 1
+        if self.calls > 1:
+            return "answer"
+        self.asked.set()
+        await anyio.sleep_forever()
+        raise AssertionError("unreachable")
+
+
+async def stream(session: Session) -> AsyncIterator[TurnActivity]:
+    """What a web service gives to its framework."""
+    async with session.turn("q", turn_id="t") as running:
+        async for activity in running:
+            yield activity
+
+
+async def test_a_generator_around_a_turn_may_be_closed_by_another_task() -> None:
+    """The task group around the block was left in the wrong task: whoever had begun it was cancelled, and its host."""
+    async with agent(Halting()) as lash:
+        session = await lash.session("s")
+        activities: Any = stream(session)
+        assert isinstance((await anext(activities)).event, ModelRequestStarted)
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(activities.aclose)
+            await anyio.lowlevel.checkpoint()  # here it was cancelled
+            assert (await session.run("q", turn_id="t")).outcome == Stopped(StopReason.CANCELLED)
+            assert (await session.run("and now?")).text == "answer"
+
+
+def test_a_generator_around_a_turn_that_nobody_reads_to_its_end_cancels_the_turn() -> None:
+    """Asyncio closes it in a task of its own as soon as nobody has it any more."""
+
+    async def first(session: Session) -> TurnActivity:
+        async for activity in stream(session):
+            return activity
+        raise AssertionError("unreachable")
+
+    async def main() -> list[str]:
+        async with agent(Halting()) as lash:
+            session = await lash.session("s")
+            await first(session)
+            async with asyncio.timeout(10):
+                assert (await session.run("q", turn_id="t")).outcome == Stopped(StopReason.CANCELLED)
+                await session.run("and now?")
+            return [each.text for each in await session.messages()]
+
+    assert asyncio.run(main()) == ["q", "and now?", "answer"]
+
+
+def test_who_is_cancelled_again_and_again_leaves_no_turn_behind() -> None:
+    """Asyncio's own cancelling reaches who waits behind a shield, too; a store must not be closed under a turn."""
+    asked, clears_up, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def model(request: LlmRequest) -> str:
+        asked.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                clears_up.set()
+                await may_end.wait()
+        raise AssertionError("unreachable")
+
+    async def watch(session: Session) -> None:
+        async with session.turn("q") as running:
+            async for _ in running:
+                pass
+
+    async def main() -> None:
+        async with agent(model) as lash, asyncio.timeout(10):
+            task = asyncio.create_task(watch(await lash.session("s")))
+            await asked.wait()
+            for _ in range(3):
+                task.cancel()
+                await clears_up.wait()
+                await asyncio.wait([task], timeout=0)
+                assert not task.done()
+            may_end.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert TurnState.RUNNING not in [each.state for each in await lash.unfinished()]
+
+    asyncio.run(main())
+
+
+async def test_a_host_that_closes_under_a_turn_interrupts_it(tmp_path: Path) -> None:
+    """The turn went on, with a store that was closed, until it wanted to commit."""
+    told: list[BaseException] = []
+    model = Halting()
+    store = f"sqlite:///{tmp_path}/a.db"
+
+    async def watch(session: Session) -> None:
+        try:
+            async with session.turn("q") as running:
+                await running.result()
+        except TurnInterrupted as error:
+            told.append(error)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group, agent(model, store=store) as lash:
+            session = await lash.session("s")
+            group.start_soon(watch, session)
+            await model.asked.wait()
+        assert len(told) == 1
+        with pytest.raises(StoreUnavailable, match="closed"):
+            async with session.turn("again"):
+                pass
+        async with agent(["answer"], store=store) as lash:
+            assert [each.text for each in await (await lash.session("s")).messages()] == ["q", "answer"]
