@@ -13,8 +13,9 @@ from agents import agent
 
 from lash_framework import Session
 from lash_framework.unfinished import TurnState
-from lash_hookspecs import LlmRequest, Stopped, StopReason, StoreUnavailable, TurnInterrupted
+from lash_hookspecs import LlmRequest, Stopped, StopReason, StoreUnavailable, TurnInterrupted, tool
 from lash_hookspecs.activity import ModelRequestStarted, TurnActivity
+from lash_plugin_provider_scripted.script import Call, Reply
 
 
 class Halting:
@@ -134,3 +135,30 @@ async def test_a_host_that_closes_under_a_turn_interrupts_it(tmp_path: Path) -> 
                 pass
         async with agent(["answer"], store=store) as lash:
             assert [each.text for each in await (await lash.session("s")).messages()] == ["q", "answer"]
+
+
+async def test_a_task_that_a_tool_leaves_behind_may_run_a_turn_when_the_tools_turn_has_ended() -> None:
+    """It was refused for good, as a part of a turn that waits for it, though that turn was long over."""
+    sessions: list[Session] = []
+    may_run, reminded, answers = anyio.Event(), anyio.Event(), list[str]()
+
+    async def remind() -> None:
+        await may_run.wait()
+        answers.append((await sessions[0].run("remember the milk")).text)
+        reminded.set()
+
+    async with anyio.create_task_group() as group:
+
+        @tool
+        async def later() -> str:
+            """Reminds of it later."""
+            group.start_soon(remind)
+            return "ok"
+
+        async with agent([Reply(tool_calls=[Call("later")]), "I will.", "Milk!"], tools=[later]) as lash:
+            sessions.append(await lash.session("s"))
+            with anyio.fail_after(10):
+                assert (await sessions[0].run("remind me")).text == "I will."
+                may_run.set()
+                await reminded.wait()
+    assert answers == ["Milk!"]
