@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -162,3 +164,35 @@ async def test_a_task_that_a_tool_leaves_behind_may_run_a_turn_when_the_tools_tu
                 may_run.set()
                 await reminded.wait()
     assert answers == ["Milk!"]
+
+
+def test_ctrl_c_interrupts_run_sync_in_a_notebook_too(tmp_path: Path) -> None:
+    """In a loop it runs in a thread, which a notebook's stop button didn't reach: it waited for the turn to end."""
+    script = '''
+import asyncio, os, signal
+import anyio
+from lash_framework import Lash
+from lash_hookspecs import tool
+
+@tool
+async def press_stop() -> str:
+    """What a notebook does when its user presses stop."""
+    os.kill(os.getpid(), signal.SIGINT)
+    await anyio.sleep(30)
+    raise AssertionError("nobody heard it")
+
+async def cell():
+    try:
+        Lash.run_sync("go", store="sqlite://", model="scripted:stop.toml", tools=[press_stop])
+    except KeyboardInterrupt:
+        print("stopped")
+
+loop = asyncio.new_event_loop()  # run by hand: asyncio.run() keeps the first Ctrl-C to itself
+loop.run_until_complete(cell())
+loop.close()
+'''
+    (tmp_path / "stop.toml").write_text('[[reply]]\ntool_calls = [{ name = "press_stop" }]\n', encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=25, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "stopped\n", "")
