@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import shlex
 import subprocess
@@ -42,6 +43,13 @@ REGISTRIES = re.compile(
         ]
     )
 )
+
+
+# Names that the code uses, and the first version which has them: with one before it, the code would fail at its first use.
+SINCE = {
+    "anyio": ("NoEventLoopError", (4, 12)),
+    "click": ("NoArgsIsHelpError", (8, 2)),
+}
 
 
 def distributions() -> list[Path]:
@@ -284,3 +292,16 @@ def test_no_file_names_somebodys_home_or_a_registry() -> None:
 )
 def test_the_search_for_homes_and_registries_finds_them(text: str) -> None:
     assert HOMES.search(text) or REGISTRIES.search(text)
+
+
+@pytest.mark.parametrize("library", SINCE)
+def test_no_version_is_promised_that_lacks_what_the_code_uses(library: str) -> None:
+    """With click 8.1, which was promised, each message was a traceback; with anyio 4.8 `Lash.run_sync` failed."""
+    name, since = SINCE[library]
+    assert any(name in path.read_text(encoding="utf-8") for path in (ROOT / "lash_framework").rglob("*.py"))
+    project = settings(ROOT)["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    (promised,) = {each for each in itertools.chain(*lists) if re.match(rf"{library}\b", each)}
+    found = re.fullmatch(rf"{library}>=(\d+)\.(\d+)", promised)
+    assert found is not None
+    assert (int(found[1]), int(found[2])) >= since
