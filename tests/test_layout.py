@@ -45,7 +45,7 @@ REGISTRIES = re.compile(
 )
 
 
-# Names that the code uses, and the first version which has them: with one before it, the code would fail at its first use.
+# Names that the code uses, and the first version which has them: with one before it, their first use would fail.
 SINCE = {
     "anyio": ("NoEventLoopError", (4, 12)),
     "click": ("NoArgsIsHelpError", (8, 2)),
