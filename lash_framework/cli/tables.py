@@ -14,7 +14,7 @@ __all__ = ["heading", "moment", "print_table"]
 
 def heading(text: str) -> None:
     """A line over what follows."""
-    click.secho(text, bold=True)
+    click.secho(clean(text), bold=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "nothing") -> None:
