@@ -64,6 +64,6 @@ class _Stoppable(Generic[T]):
 def _in_event_loop() -> bool:
     try:
         anyio.lowlevel.current_token()
-    except RuntimeError:  # anyio has called its own by more than one name
+    except anyio.NoEventLoopError:
         return False
     return True

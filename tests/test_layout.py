@@ -47,7 +47,7 @@ REGISTRIES = re.compile(
 
 # The first version of a library with which the code works, and what is otherwise with those before it.
 SINCE = {
-    "anyio": ((4, 12), "`from_thread.run_sync` takes no token, and Ctrl-C doesn't reach `Lash.run_sync` in a loop"),
+    "anyio": ((4, 12, 1), "there is no `NoEventLoopError`, so `Lash.run_sync` fails"),
     "click": ((8, 2), "there is no `NoArgsIsHelpError`, so each message is a traceback"),
     "orjson": ((3, 11, 7), "numbers from 1e16 on are written otherwise, so what is hashed has another hash"),
 }
