@@ -51,7 +51,7 @@ def display_path(path: Path, cwd: Path) -> str:
 def read_file(path: Path, shown: str) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
     """A TOML file's contents, and the line of each key. Raises `ConfigurationError` that names file and line."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8").removeprefix("\ufeff")  # some editors on Windows put it there
     except OSError as error:
         raise ConfigurationError(f"{shown}: can't be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
