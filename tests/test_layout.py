@@ -49,7 +49,7 @@ REGISTRIES = re.compile(
 SINCE = {
     "anyio": ((4, 12, 1), "there is no `NoEventLoopError`, so `Lash.run_sync` fails"),
     "click": ((8, 2), "there is no `NoArgsIsHelpError`, so each message is a traceback"),
-    "orjson": ((3, 11, 7), "numbers from 1e16 on are written otherwise, so what is hashed has another hash"),
+    "orjson": ((3, 12), "what is nested deep aborts the process, and up to 3.11.6 large numbers have another hash"),
 }
 
 
