@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
-from anyio.abc import TaskGroup
 from attrs import evolve
 
 from lash_framework.admission import BUSY_POLL_S, Journalling, busy
 from lash_framework.arguments import OPENED_WITH, SESSION_WITH, Said, budget_of, check_arguments
+from lash_framework.background import Background, background
 from lash_framework.composition import Composition
 from lash_framework.effect_hosts import chosen_host, open_effect_host
 from lash_framework.effects import InlineEffectHost
@@ -22,7 +22,6 @@ from lash_framework.host import PluginHost
 from lash_framework.modes import load_extension
 from lash_framework.opening import (
     FullStore,
-    background,
     instructions_layer,
     open_journalling,
     open_plugins,
@@ -87,7 +86,7 @@ class Lash:
         self.effects: EffectHost = InlineEffectHost()
         self.tracer: Tracer | None = None
         self._actions: ActionTable = {}
-        self.background: TaskGroup | None = None
+        self.background: Background | None = None
         self.world = world
         self.budget = CommitBudget()
         self.layer = instructions_layer(settings)

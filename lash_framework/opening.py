@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,14 +31,12 @@ from lash_hookspecs.stores import Blobs, Capability, SessionLocks, SessionStore,
 from lash_hookspecs.tools import Tool
 
 if TYPE_CHECKING:
-    from lash_framework.lash import Lash
     from lash_framework.tracing import Tracer
 
 __all__ = [
     "Application",
     "FullStore",
     "as_tool",
-    "background",
     "instructions_layer",
     "open_journalling",
     "open_plugins",
@@ -172,20 +170,6 @@ def open_traces(host: PluginHost, stack: AsyncExitStack, world: World) -> Tracer
     stack.push_async_callback(tracer.flush)
     tracer.report(host.report)
     return tracer
-
-
-@asynccontextmanager
-async def background(lash: Lash) -> AsyncIterator[None]:
-    """Where watched turns run, and what nobody waits for; all of it is interrupted when the host closes."""
-    # Told of no error, the group raises none of its own, so that the body's comes out as it is.
-    lash.background = group = anyio.create_task_group()
-    await group.__aenter__()
-    try:
-        yield
-    finally:
-        lash.background = None
-        group.cancel_scope.cancel()
-        await group.__aexit__(None, None, None)
 
 
 async def shielded(close: Callable[[], Any]) -> None:

@@ -103,7 +103,12 @@ class Resident:
         return self._storing
 
     def refuse_from_within(self) -> None:
-        """Raise `SessionBusy` if the caller is a part of this session's running turn, which could never end then."""
+        """Raise `SessionBusy` if the caller is a part of this session's running turn, which could never end then.
+
+        Raises `RuntimeError` in another thread than the host's.
+        """
+        if self.lash.background is not None:
+            self.lash.background.require_here()
         if any(each.session is self for each in _running.get()):
             raise SessionBusy(
                 f"a tool or hook of session `{self.id}` can't run a turn or append on the session that waits for it; "
@@ -169,6 +174,12 @@ class Resident:
         """Keep nothing; the next turn loads what the store has."""
         self._conversation = None
         self._states = None
+
+    def end(self, *, deleted: bool = False) -> None:
+        """The host closes, or the session is `deleted`, of which nothing stays in memory either."""
+        self.feed.end(deleted=deleted)
+        if deleted:
+            self.forget()
 
     # ---- the policy -------------------------------------------------------------------------------------------------
 

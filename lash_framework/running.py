@@ -126,6 +126,7 @@ class RunningTurn:
         lash = self._session._resident.lash
         if lash.background is None:
             raise StoreUnavailable(f"the store `{lash.location}` is closed")
+        lash.background.require_here()
         self._send, self._receive = anyio.create_memory_object_stream[Sequence[TurnActivity]](0)
         self._scope = anyio.CancelScope()
         lash.background.start_soon(self._work, name=f"lash turn {self.turn_id}")

@@ -396,4 +396,4 @@ class Session:
 def end_observers(sessions: Mapping[str, Session], *, deleted: bool = False) -> None:
     """Nothing more comes for observers of these sessions: their host closes, or they are `deleted`."""
     for each in sessions.values():
-        each._resident.feed.end(deleted=deleted)
+        each._resident.end(deleted=deleted)

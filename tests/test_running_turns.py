@@ -6,10 +6,12 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import pytest
 from agents import agent
 
@@ -164,6 +166,26 @@ async def test_a_task_that_a_tool_leaves_behind_may_run_a_turn_when_the_tools_tu
                 may_run.set()
                 await reminded.wait()
     assert answers == ["Milk!"]
+
+
+async def test_a_host_is_used_from_the_thread_that_opened_it(tmp_path: Path) -> None:
+    """With a loop in another thread it seemed to work, until that loop's end cancelled the task that held the host."""
+    async with agent(["one", "two"], store=f"sqlite:///{tmp_path}/a.db") as lash:
+        session = await lash.session("s")
+
+        async def watched() -> None:
+            async with session.turn("q"):
+                pass
+
+        def elsewhere() -> str:
+            for call in (partial(session.run, "q"), partial(session.enqueue, "q"), watched, session.recover):
+                with pytest.raises(RuntimeError, match="opened in another thread"):
+                    anyio.run(call)
+            return anyio.from_thread.run(session.run, "a question").text
+
+        with anyio.fail_after(10):
+            assert await anyio.to_thread.run_sync(elsewhere) == "one"
+            assert (await session.run("another")).text == "two"
 
 
 def test_ctrl_c_interrupts_run_sync_in_a_notebook_too(tmp_path: Path) -> None:
