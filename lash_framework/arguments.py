@@ -96,7 +96,7 @@ def _unstorable(value: object, classes: type | tuple[type, ...]) -> str | None:
             value.encode()
         except UnicodeEncodeError as error:
             return f"half of a surrogate pair at character {error.start}"
-    if classes is int and isinstance(value, int) and not -(2**63) <= value < 2**63:
+    if classes is int and isinstance(value, int) and not -(2**63) <= value < 2**64:
         return "it has more than 64 bits"
     return None
 

@@ -26,7 +26,7 @@ from lash_hookspecs import ConfigurationError, GenerationOptions, TextItem, Turn
         ({"output": "text"}, "`output` is `'text'`"),
         ({"wait": 1}, "`wait` is `1`"),
         ({"turn_id": "a\ud800"}, "`turn_id` is `'a\\ud800'`, a `str`, which nothing can store: half of a surrogate"),
-        ({"max_tokens": 2**63}, "`max_tokens` is `9223372036854775808`, a `int`, which nothing can store"),
+        ({"max_tokens": 2**64}, "`max_tokens` is `18446744073709551616`, a `int`, which nothing can store"),
         ({"max_tokens": -1}, "`max_tokens` is `-1`; expected is at least 0"),
     ],
     ids=str,
@@ -96,7 +96,7 @@ async def test_what_a_session_is_opened_with_is_checked(options: dict[str, Any])
 
 
 @pytest.mark.parametrize(
-    "options", [{"session_id": "a\ud800"}, {"instructions": "\udcff"}, {"max_turns": 2**63}], ids=str
+    "options", [{"session_id": "a\ud800"}, {"instructions": "\udcff"}, {"max_turns": 2**64}], ids=str
 )
 async def test_what_nothing_can_store_is_refused_where_it_is_said(options: dict[str, Any]) -> None:
     """The store refused such an id, with a text that named none, and each later turn of the session such a number."""
@@ -110,7 +110,7 @@ async def test_a_session_is_not_configured_so_that_no_turn_can_run() -> None:
     """It was taken, and then each turn failed: its policy couldn't be stored."""
     async with agent(["a"]) as lash:
         session = await lash.session()
-        for changes in ({"max_turns": 2**63}, {"budget": {}}):
+        for changes in ({"max_turns": 2**64}, {"budget": {}}):
             with pytest.raises(ConfigurationError, match="can't be configured so"):
                 await session.configure(**changes)
         assert (await session.run("q")).text == "a"

@@ -82,7 +82,7 @@ def flag(instance: object, attribute: Attribute[Any], value: object) -> None:
 
 
 def _require_64_bits(instance: object, attribute: Attribute[Any], value: int) -> None:
-    if not -(2**63) <= value < 2**63:
+    if not -(2**63) <= value < 2**64:
         where = f"`{type(instance).__name__}.{attribute.name}`"
         raise ValueError(f"{where} must have no more than 64 bits, and is {reprlib.repr(value)}")
 

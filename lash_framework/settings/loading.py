@@ -282,7 +282,7 @@ def _within(minimum: float | None, value: Any, dotted: str, origin: Origin) -> N
     if minimum is not None and not minimum <= value < math.inf:
         wanted = f"at least {minimum}" if math.isfinite(value) else "a finite number"
         raise ConfigurationError(f"{origin.label}: `{dotted}` must be {wanted}")
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
         raise ConfigurationError(f"{origin.label}: `{dotted}` must have no more than 64 bits")
 
 
