@@ -27,6 +27,7 @@ _SPENT: Mapping[str, Expected] = {
     "max_cost": ((int, float), "a number of US dollars"),
     "max_tokens": (int, "a whole number"),
 }
+_LEAST = {"max_turns": 1, "max_tokens": 0}
 OPENED_WITH: Mapping[str, Expected] = {
     **_SAID,
     **_SPENT,
@@ -74,7 +75,7 @@ class Said:
 
 
 def check_arguments(given: Mapping[str, Any], expected: Mapping[str, Expected], *, where: str) -> None:
-    """Raise `ConfigurationError` for a name that isn't expected, or a value of another type; None is no value."""
+    """Raise `ConfigurationError` for a name that isn't expected, or a value that can't be; None is no value."""
     for name, value in given.items():
         if name not in expected:
             raise ConfigurationError(f"`{where}` has no option `{name}`: {nearest(name, expected)}")
@@ -82,6 +83,22 @@ def check_arguments(given: Mapping[str, Any], expected: Mapping[str, Expected], 
         fits = isinstance(value, classes) and (not isinstance(value, bool) or classes is bool)  # True is an int, too
         if value is not None and not fits:
             raise ConfigurationError(f"`{where}`: `{name}` is {shown(value)}; expected is {words}")
+        if (fault := _unstorable(value, classes)) is not None:
+            raise ConfigurationError(f"`{where}`: `{name}` is {shown(value)}, which nothing can store: {fault}")
+        if (least := _LEAST.get(name)) is not None and value is not None and value < least:
+            raise ConfigurationError(f"`{where}`: `{name}` is `{value}`; expected is at least {least}")
+
+
+def _unstorable(value: object, classes: type | tuple[type, ...]) -> str | None:
+    """Why no store takes it; None if one does."""
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            return f"half of a surrogate pair at character {error.start}"
+    if classes is int and isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return "it has more than 64 bits"
+    return None
 
 
 def budget_of(where: str, max_cost: float | None, max_tokens: int | None) -> Budget | None:

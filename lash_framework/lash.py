@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
-from anyio.abc import TaskGroup
 from attrs import evolve
 
 from lash_framework.admission import BUSY_POLL_S, Journalling, busy
 from lash_framework.arguments import OPENED_WITH, SESSION_WITH, Said, budget_of, check_arguments
+from lash_framework.background import Background, background
 from lash_framework.composition import Composition
 from lash_framework.effect_hosts import chosen_host, open_effect_host
 from lash_framework.effects import InlineEffectHost
@@ -22,7 +22,6 @@ from lash_framework.host import PluginHost
 from lash_framework.modes import load_extension
 from lash_framework.opening import (
     FullStore,
-    background,
     instructions_layer,
     open_journalling,
     open_plugins,
@@ -77,7 +76,6 @@ class Lash:
         store: FullStore,
         providers: Providers,
         journalling: Journalling | None = None,
-        background: TaskGroup | None = None,
         world: World = REAL,
     ) -> None:
         self.settings = settings
@@ -88,7 +86,7 @@ class Lash:
         self.effects: EffectHost = InlineEffectHost()
         self.tracer: Tracer | None = None
         self._actions: ActionTable = {}
-        self.background = background
+        self.background: Background | None = None
         self.world = world
         self.budget = CommitBudget()
         self.layer = instructions_layer(settings)
@@ -152,7 +150,7 @@ class Lash:
             if effects_of is not None:
                 lash.effects = await open_effect_host(effects_of, host, stack)
             lash.tracer = open_traces(host, stack, world)
-            lash.background = await stack.enter_async_context(background())  # it ends before what it uses
+            await stack.enter_async_context(background(lash))  # it ends before what it uses
             stack.callback(end_observers, lash._sessions)
             yield lash
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lash_framework.hooks import failure_text
+from lash_framework.faults import failure_text, pass_on
 from lash_hookspecs.errors import ConfigurationError, PluginError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Begun:
         self.scope: anyio.CancelScope = anyio.CancelScope(shield=True)
         self.is_open = False
         self.value: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     async def live(self, make: Make) -> None:
         import anyio
@@ -76,7 +76,8 @@ class Begun:
                     await self.leave.wait()
             if self.scope.cancelled_caught and not (self.is_open or self.leave.is_set()):
                 self.error = TimeoutError(f"it took longer than {self.limit_s:g} s (`limit_s`)")
-        except Exception as error:
+        except BaseException as error:  # a `sys.exit()` in a plugin ends no host
+            pass_on(error)
             self.error = error
         finally:
             self.entered.set()
@@ -153,7 +154,9 @@ class Lifespans:
             await left.left.wait()  # what it holds may be what the next one needs
         held = await self._entered(key, make, limit_s, may_break=True, begun=begun)
         if not held.is_open:
-            raise held.error or ConfigurationError("the host was closed before it was ready")
+            if held.error is None:
+                raise ConfigurationError("the host was closed before it was ready")
+            raise held.error if isinstance(held.error, Exception) else RuntimeError(failure_text(held.error))
         return held.value
 
     def begin(self, key: Held, make: Make, limit_s: float) -> Begun | None:

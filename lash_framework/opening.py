@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
-from anyio.abc import TaskGroup
 
 from lash_framework.admission import Journalling, new_holder
 from lash_framework.discovery import none_offered
@@ -38,7 +37,6 @@ __all__ = [
     "Application",
     "FullStore",
     "as_tool",
-    "background",
     "instructions_layer",
     "open_journalling",
     "open_plugins",
@@ -172,19 +170,6 @@ def open_traces(host: PluginHost, stack: AsyncExitStack, world: World) -> Tracer
     stack.push_async_callback(tracer.flush)
     tracer.report(host.report)
     return tracer
-
-
-@asynccontextmanager
-async def background() -> AsyncIterator[TaskGroup]:
-    """Where work runs that nobody waits for; it is interrupted when the host closes."""
-    # Told of no error, the group raises none of its own, so that the body's comes out as it is.
-    group = anyio.create_task_group()
-    await group.__aenter__()
-    try:
-        yield group
-    finally:
-        group.cancel_scope.cancel()
-        await group.__aexit__(None, None, None)
 
 
 async def shielded(close: Callable[[], Any]) -> None:

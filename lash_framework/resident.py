@@ -30,8 +30,18 @@ __all__ = ["Resident"]
 
 _FIELDS = tuple(each.name for each in attrs.fields(SessionPolicy))
 
-_running: ContextVar[tuple[Resident, ...]] = ContextVar("lash_running_sessions", default=())
-"""The sessions whose turns this code is a part of: a tool or hook must not wait for the turn that waits for it."""
+
+class _Turns:
+    """Turns that run on a session, for as long as they do: tasks that one of them leaves behind are a part of none."""
+
+    __slots__ = ("session",)
+
+    def __init__(self, session: Resident) -> None:
+        self.session: Resident | None = session
+
+
+_running: ContextVar[tuple[_Turns, ...]] = ContextVar("lash_running_turns", default=())
+"""The turns that this code is a part of: a tool or hook must not wait for the turn that waits for it."""
 
 
 class Resident:
@@ -93,8 +103,13 @@ class Resident:
         return self._storing
 
     def refuse_from_within(self) -> None:
-        """Raise `SessionBusy` if the caller is a part of this session's running turn, which could never end then."""
-        if self in _running.get():
+        """Raise `SessionBusy` if the caller is a part of this session's running turn, which could never end then.
+
+        Raises `RuntimeError` in another thread than the host's.
+        """
+        if self.lash.background is not None:
+            self.lash.background.require_here()
+        if any(each.session is self for each in _running.get()):
             raise SessionBusy(
                 f"a tool or hook of session `{self.id}` can't run a turn or append on the session that waits for it; "
                 "use another session, or `EnqueueMessages`"
@@ -113,10 +128,12 @@ class Resident:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Mark what happens inside as a part of this session's turn."""
-        token = _running.set((*_running.get(), self))
+        turns = _Turns(self)
+        token = _running.set((*_running.get(), turns))
         try:
             yield
         finally:
+            turns.session = None
             _running.reset(token)
 
     # ---- the conversation -------------------------------------------------------------------------------------------
@@ -157,6 +174,12 @@ class Resident:
         """Keep nothing; the next turn loads what the store has."""
         self._conversation = None
         self._states = None
+
+    def end(self, *, deleted: bool = False) -> None:
+        """The host closes, or the session is `deleted`, of which nothing stays in memory either."""
+        self.feed.end(deleted=deleted)
+        if deleted:
+            self.forget()
 
     # ---- the policy -------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,10 @@
 """A turn while it runs: its activities as an async iterator, its end as a result.
 
 Leaving the block early cancels the turn; an exception in the block, or a cancel scope around it, interrupts it.
+
+The turn runs in the host's background, under a scope of its own, and not in a task group around the block: the block
+may stand in an async generator, which another task may close than the one that began it (asyncio does so with one that
+nobody reads to its end), and a task group that is left elsewhere cancels whoever entered it.
 """
 
 from __future__ import annotations
@@ -11,14 +15,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 import anyio
-from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from lash_hookspecs.activity import TurnActivity
-from lash_hookspecs.errors import TurnCancelled, TurnInterrupted
+from lash_hookspecs.errors import StoreUnavailable, TurnCancelled, TurnInterrupted
 from lash_hookspecs.sessions import AssembledTurn
 
 if TYPE_CHECKING:
+    from lash_framework.session import Session
     from lash_framework.stream import Sink
 
 __all__ = ["RunningTurn"]
@@ -45,14 +49,15 @@ class RunningTurn:
     """A turn while it runs: an async iterator of its activities, once; `result()` is the committed turn.
 
     Only this iterator slows the turn down if it is slow. `break` out of the block cancels the turn, which is committed
-    as cancelled; an exception in the block interrupts it, and nothing is committed unless the commit was on its way.
+    as cancelled, and so does closing a generator that has the block; an exception in the block interrupts it, and
+    nothing is committed unless the commit was on its way.
     """
 
-    def __init__(self, job: Job, session: object) -> None:
+    def __init__(self, job: Job, session: Session) -> None:
         self._job = job
         # Whoever has the same session open must stand in the same line, so it lives as long as its turn.
         self._session = session
-        self._group: TaskGroup | None = None
+        self._scope: anyio.CancelScope | None = None
         self._send: MemoryObjectSendStream[Sequence[TurnActivity]]
         self._receive: MemoryObjectReceiveStream[Sequence[TurnActivity]]
         self._read: Iterator[TurnActivity] = iter(())
@@ -86,7 +91,7 @@ class RunningTurn:
         return self._turn
 
     def _require_entered(self) -> None:
-        if self._group is None:
+        if self._scope is None:
             raise RuntimeError("the turn isn't running: `async with session.turn(…) as running:` starts it")
 
     def _tell(self) -> None:
@@ -116,33 +121,56 @@ class RunningTurn:
     # ---- the block --------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if self._group is not None:
+        if self._scope is not None:
             raise RuntimeError(f"turn `{self.turn_id}` runs only once: call `session.turn` again")
+        lash = self._session._resident.lash
+        if lash.background is None:
+            raise StoreUnavailable(f"the store `{lash.location}` is closed")
+        lash.background.require_here()
         self._send, self._receive = anyio.create_memory_object_stream[Sequence[TurnActivity]](0)
-        self._group = anyio.create_task_group()
-        await self._group.__aenter__()
-        self._group.start_soon(self._work, name=f"lash turn {self.turn_id}")
+        self._scope = anyio.CancelScope()
+        lash.background.start_soon(self._work, name=f"lash turn {self.turn_id}")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._group is not None  # entered
-        if kind is None:
-            if not self._ended.is_set():
-                self.cancel("the caller left the turn")
-        else:
-            self._group.cancel_scope.cancel()
+        assert self._scope is not None  # entered
+        left = kind is None or kind is GeneratorExit
+        if not left:
+            self._scope.cancel()
+        elif not self._ended.is_set():
+            self.cancel("the caller left the turn")
         self._receive.close()
-        # Told of no error, the group raises none of its own, so that the caller's exception comes out as it is.
-        await self._group.__aexit__(None, None, None)
+        if not self._ended.is_set():
+            await self._end(kind)
         # Who leaves a turn before it began gets what was asked for: nothing.
         if kind is None and not self._told and not isinstance(self._error, TurnCancelled):
             self._tell()
 
+    async def _end(self, kind: type[BaseException] | None) -> None:
+        """Wait until the turn has ended; who is cancelled meanwhile interrupts it, and waits on."""
+        assert self._scope is not None  # entered
+        if kind is GeneratorExit:
+            await self._ended.wait()  # trio lets such a generator wait for nothing: then the turn ends by itself
+            return
+        interruption: BaseException | None = None
+        while not self._ended.is_set():
+            try:
+                # What cancelled the block would cut this short; asyncio's own cancelling does in spite of the shield.
+                with anyio.CancelScope(shield=self._scope.cancel_called):
+                    await self._ended.wait()
+            except anyio.get_cancelled_exc_class() as error:
+                interruption = error
+                self._scope.cancel()
+        if interruption is not None:
+            raise interruption
+
     async def _work(self) -> None:
+        assert self._scope is not None  # entered
         try:
-            self._turn = await self._job.run(self._hand_over)
+            with self._scope:
+                self._turn = await self._job.run(self._hand_over)
         except Exception as error:
             self._error = error
         finally:

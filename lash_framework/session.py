@@ -19,7 +19,7 @@ from lash_framework.observing import Observer
 from lash_framework.providers import split_model
 from lash_framework.resident import Resident
 from lash_framework.running import RunningTurn
-from lash_framework.session_tools import refuse_edit, tool_state, with_edits
+from lash_framework.session_tools import edit_of, refuse_edit, tool_state, with_edits
 from lash_framework.setting_sources import attribute
 from lash_framework.turn_job import TurnJob, TurnOptions
 from lash_hookspecs.codec import encode
@@ -252,7 +252,7 @@ class Session:
                 f"the tools of session `{self.id}` are of generation {words.generation} by now, not {generation}; "
                 "look at `session.tools()` again"
             )
-        said = {**dict.fromkeys(show, True), **dict.fromkeys(hide, False)}
+        said = edit_of(show, hide)
         catalog = resident.lash.host.catalog(composition)
         refuse_edit(catalog, words, said)
         resident.tool_edits.append(said)
@@ -396,4 +396,4 @@ class Session:
 def end_observers(sessions: Mapping[str, Session], *, deleted: bool = False) -> None:
     """Nothing more comes for observers of these sessions: their host closes, or they are `deleted`."""
     for each in sessions.values():
-        each._resident.feed.end(deleted=deleted)
+        each._resident.end(deleted=deleted)

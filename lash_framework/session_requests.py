@@ -88,6 +88,8 @@ async def enqueue(
     """
     lash = session.lash
     journalling = lash.require_journal("`session.enqueue`")
+    if lash.background is not None:
+        lash.background.require_here()
     turn_input = normalized(given)
     alone = TurnInput(
         items=turn_input.items, image_blobs=turn_input.image_blobs, document_blobs=turn_input.document_blobs

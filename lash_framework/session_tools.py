@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from lash_framework.arguments import shown
 from lash_framework.faults import failure_text
 from lash_framework.provenance import APPLICATION
 from lash_framework.state import NO_TOOL_WORDS, PluginStates
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from lash_hookspecs.connected_tools import ToolSetRecord
     from lash_hookspecs.llm import LlmToolSpec
 
-__all__ = ["Refusal", "SessionTools", "refuse_edit", "tool_state", "why_not", "with_edits"]
+__all__ = ["Refusal", "SessionTools", "edit_of", "refuse_edit", "tool_state", "why_not", "with_edits"]
 
 _TOLD = 3
 """Of so many toolsets that are absent a model is told that calls a tool which isn't there: it may be one of theirs."""
@@ -194,6 +195,15 @@ def why_not(catalog: Catalog, words: ToolWords, name: str, unavailable: Mapping[
     """Why the model may not call a tool of the catalog; None if it may."""
     reasons = _unavailable(catalog) if unavailable is None else unavailable
     return _not_member(catalog, words, name) or (f"unavailable: {reasons[name]}" if name in reasons else None)
+
+
+def edit_of(show: Iterable[str], hide: Iterable[str]) -> dict[str, bool]:
+    """What an application says of tools. Raises `ConfigurationError` for what are no names."""
+    for option, names in (("show", show), ("hide", hide)):
+        # The letters of a text are texts, too.
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise ConfigurationError(f"`session.edit_tools`: `{option}` is {shown(names)}; expected is a list of names")
+    return {**dict.fromkeys(show, True), **dict.fromkeys(hide, False)}
 
 
 def refuse_edit(catalog: Catalog, words: ToolWords, said: Mapping[str, bool]) -> None:

@@ -25,6 +25,9 @@ from lash_hookspecs import ConfigurationError, GenerationOptions, TextItem, Turn
         ({"deadline_s": float("nan")}, "`deadline_s`"),
         ({"output": "text"}, "`output` is `'text'`"),
         ({"wait": 1}, "`wait` is `1`"),
+        ({"turn_id": "a\ud800"}, "`turn_id` is `'a\\ud800'`, a `str`, which nothing can store: half of a surrogate"),
+        ({"max_tokens": 2**64}, "`max_tokens` is `18446744073709551616`, a `int`, which nothing can store"),
+        ({"max_tokens": -1}, "`max_tokens` is `-1`; expected is at least 0"),
     ],
     ids=str,
 )
@@ -62,6 +65,7 @@ async def test_what_is_no_input_is_said_to_be_none(given: Any) -> None:
         {"plugins": 5},
         {"settings": {}},
         {"config": 5},
+        {"max_turns": 0},
     ],
     ids=str,
 )
@@ -89,6 +93,37 @@ async def test_what_a_session_is_opened_with_is_checked(options: dict[str, Any])
     async with agent([]) as lash:
         with pytest.raises(ConfigurationError, match=rf"`Lash.session`: `{name}` is .*; expected is"):
             await lash.session(**options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"session_id": "a\ud800"}, {"instructions": "\udcff"}, {"max_turns": 2**64}], ids=str
+)
+async def test_what_nothing_can_store_is_refused_where_it_is_said(options: dict[str, Any]) -> None:
+    """The store refused such an id, with a text that named none, and each later turn of the session such a number."""
+    (name,) = options
+    async with agent([]) as lash:
+        with pytest.raises(ConfigurationError, match=rf"`Lash.session`: `{name}` is .*, which nothing can store"):
+            await lash.session(**options)
+
+
+async def test_a_session_is_not_configured_so_that_no_turn_can_run() -> None:
+    """It was taken, and then each turn failed: its policy couldn't be stored."""
+    async with agent(["a"]) as lash:
+        session = await lash.session()
+        for changes in ({"max_turns": 2**64}, {"budget": {}}):
+            with pytest.raises(ConfigurationError, match="can't be configured so"):
+                await session.configure(**changes)
+        assert (await session.run("q")).text == "a"
+
+
+@pytest.mark.parametrize("names", ["roll", None, 5], ids=str)
+async def test_tools_are_named_in_a_list(names: Any) -> None:
+    """A text was taken for its letters: `unknown tool r`."""
+    async with agent([]) as lash:
+        session = await lash.session()
+        for option in ("show", "hide"):
+            with pytest.raises(ConfigurationError, match=rf"`{option}` is .*; expected is a list of names"):
+                await session.edit_tools(**{option: names})
 
 
 async def test_what_is_right_is_taken() -> None:

@@ -463,3 +463,16 @@ def test_a_session_is_forked_and_goes_on_by_itself(lash: Cli) -> None:
     ):
         failed = lash.run("sessions", "fork", *given)
         assert (failed.code, text in failed.err) == (code, True), failed.err
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "40"])
+def test_a_narrow_terminal_leaves_nothing_out(lash: Cli, columns: str) -> None:
+    """At 40 columns `lash sessions list` showed ids only; without a width the answer of `lash run` was lost."""
+    narrow = {"COLUMNS": columns}
+    with Terminal(lash, "run", "hello", "--session", "narrow", env=narrow) as terminal:
+        terminal.wait_for("I am a script")
+        assert terminal.ended()[0] == 0
+    with Terminal(lash, "sessions", "list", env=narrow) as terminal:
+        code, out = terminal.ended()
+    assert code == 0
+    assert re.search(r"session +narrow\nlast used +\d{4}-.*\nturns +1\nunfinished +-\nusage +40 tokens in", out)

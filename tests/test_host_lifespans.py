@@ -153,6 +153,31 @@ async def test_what_fails_to_start_fails_its_users_and_is_tried_again() -> None:
     assert log == ["enter a", "leave a"]
 
 
+@pytest.mark.parametrize("when", ["starts", "closes"])
+async def test_a_plugin_that_ends_the_program_has_failed(when: str) -> None:
+    """`sys.exit()` in a lifespan ended the event loop, with the host and all its turns."""
+
+    @asynccontextmanager
+    async def lash_lifespan() -> AsyncIterator[None]:
+        if when == "starts":
+            raise SystemExit("no license")
+        yield
+        raise SystemExit("no license")
+
+    log: Log = []
+    mine = host(plugin("a", lifespan=lifespan(log)), plugin("b", lifespan=lash_lifespan))
+    if when == "starts":
+        async with mine.run():
+            with pytest.raises(PluginError, match=r"plugin `b`.*: it failed to start: SystemExit: no license"):
+                await mine.enter(mine.composition("base"))
+    else:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with mine.run():
+                await mine.enter(mine.composition("base"))
+        assert "plugin `b`, hook `lash_lifespan`: closing it failed: SystemExit" in str(caught.value.exceptions)
+    assert log == ["enter a", "leave a"]
+
+
 @pytest.mark.parametrize("wrong", [lambda host: 1 / 0, lambda host: "no manager"], ids=["raises", "no manager"])
 async def test_what_is_no_lifespan_fails_its_users(wrong: Callable[..., Any]) -> None:
     mine = host(plugin("a", lifespan=wrong))

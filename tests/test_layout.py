@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import shlex
 import subprocess
@@ -42,6 +43,14 @@ REGISTRIES = re.compile(
         ]
     )
 )
+
+
+# The first version of a library with which the code works, and what is otherwise with those before it.
+SINCE = {
+    "anyio": ((4, 12, 1), "there is no `NoEventLoopError`, so `Lash.run_sync` fails"),
+    "click": ((8, 2), "there is no `NoArgsIsHelpError`, so each message is a traceback"),
+    "orjson": ((3, 12), "what is nested deep aborts the process, and up to 3.11.6 large numbers have another hash"),
+}
 
 
 def distributions() -> list[Path]:
@@ -284,3 +293,19 @@ def test_no_file_names_somebodys_home_or_a_registry() -> None:
 )
 def test_the_search_for_homes_and_registries_finds_them(text: str) -> None:
     assert HOMES.search(text) or REGISTRIES.search(text)
+
+
+@pytest.mark.parametrize("library", SINCE)
+def test_no_version_of_a_library_is_promised_with_which_the_code_fails(library: str) -> None:
+    """The promised versions had never been tried together."""
+    promised: set[str] = set()
+    for folder in (ROOT, ROOT / "hookspecs"):
+        project = settings(folder)["project"]
+        lists = [project["dependencies"], *project.get("optional-dependencies", {}).values()]
+        promised |= {each for each in itertools.chain(*lists) if re.match(rf"{library}\b", each)}
+    assert promised
+    for each in promised:
+        found = re.fullmatch(rf"{library}>=([0-9.]+)", each)
+        assert found is not None
+        since, otherwise = SINCE[library]
+        assert tuple(map(int, found[1].split("."))) >= since, otherwise

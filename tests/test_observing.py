@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -15,7 +16,7 @@ from agents import agent
 from observe_kit import Screen, follow, read, told
 
 import lash_framework.stream
-from lash_framework.observing import Feed
+from lash_framework.observing import Feed, Observer
 from lash_hookspecs import (
     AssistantProseDelta,
     AttemptReset,
@@ -710,3 +711,19 @@ async def test_the_cursor_of_a_process_that_was_killed_in_the_middle_of_a_reply_
         assert screen.ended[0].turn.text == "I have seen it."
         assert ids.isdisjoint(screen.ids)
         assert (await read(session.observe(screen.items[0].cursor), 1))[0] == screen.items[1]
+
+
+def test_what_came_before_somebody_looked_again_counts_for_nothing() -> None:
+    """A ring is dropped once nobody has observed for longer than it is; who looked meanwhile begins that anew."""
+    feed, activity = Feed("s", 4, lambda size: "0" * 2 * size), TurnActivity("id", "id", TurnStarted("t"))
+    session: Any = SimpleNamespace(id="s", feed=feed)
+    first = Observer(session, None, None)
+    ring = feed.ring
+    del first
+    feed.publish([activity] * 3)
+    again = Observer(session, None, None)
+    del again
+    feed.publish([activity] * 3)
+    assert feed.ring is ring is not None
+    feed.publish([activity] * 2)
+    assert feed.ring is None

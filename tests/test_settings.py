@@ -253,6 +253,7 @@ MISTAKES = {
     "type in a list": ("plugins.only = [1]", "lash.toml:1: `plugins.only[0]` must be text, not a whole number"),
     "no number": ("max_turns = true", "lash.toml:1: `max_turns` must be a whole number, not true or false"),
     "too small": ("max_turns = 0", "lash.toml:1: `max_turns` must be at least 1"),
+    "too large": ("max_turns = 18446744073709551616", "lash.toml:1: `max_turns` must have no more than 64 bits"),
     "no table": ("provider = 1", "lash.toml:1: `provider` must be a table"),
     "no inner table": ("[provider]\nx = 1", "lash.toml:2: `provider.x` must be a table"),
     "group as value": ("plugins = 1", "lash.toml:1: `plugins` must be a table"),
@@ -284,6 +285,12 @@ def test_a_folder_of_the_files_name_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "lash.toml").write_text("max_turns = 7")
     (tmp_path / "sub" / "lash.toml").mkdir(parents=True)
     assert load_settings(cwd=tmp_path / "sub", env={}).max_turns == 7
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Notepad writes one: `Invalid statement (at line 1, column 1)`."""
+    (tmp_path / "lash.toml").write_bytes(b"\xef\xbb\xbfmax_turns = 7\r\n")
+    assert load_settings(cwd=tmp_path, env={}).max_turns == 7
 
 
 def test_a_file_that_is_no_text_is_named_with_its_byte(tmp_path: Path) -> None:

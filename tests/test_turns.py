@@ -594,6 +594,17 @@ async def test_what_can_not_work_is_said_at_opening_with_what_to_type(options: d
             raise AssertionError("unreachable")
 
 
+async def test_what_was_said_in_a_deleted_session_is_gone_for_who_holds_it_too() -> None:
+    """It could be read on, from memory."""
+    async with agent(["a"]) as lash:
+        session = await lash.session("s")
+        await session.run("q")
+        assert await lash.delete_session("s")
+        for read in (session.messages, session.usage, session.tools):
+            with pytest.raises(SessionDeleted):
+                await read()
+
+
 async def test_a_deleted_session_stays_deleted() -> None:
     async with agent(["a"]) as lash:
         session = await lash.session("s")

@@ -81,16 +81,33 @@ def flag(instance: object, attribute: Attribute[Any], value: object) -> None:
         raise _refuse(instance, attribute, value, "True or False")
 
 
+def _require_64_bits(instance: object, attribute: Attribute[Any], value: int) -> None:
+    if not -(2**63) <= value < 2**64:
+        where = f"`{type(instance).__name__}.{attribute.name}`"
+        raise ValueError(f"{where} must have no more than 64 bits, and is {reprlib.repr(value)}")
+
+
 def whole(instance: object, attribute: Attribute[Any], value: object) -> None:
     """A whole number."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise _refuse(instance, attribute, value, "a whole number")
+    _require_64_bits(instance, attribute, value)
 
 
 def optional_whole(instance: object, attribute: Attribute[Any], value: object) -> None:
     """A whole number or None."""
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
         raise _refuse(instance, attribute, value, "a whole number or None")
+    _require_64_bits(instance, attribute, value)
+
+
+def optional_count(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """A whole number from 0 on, or None."""
+    optional_whole(instance, attribute, value)
+    if isinstance(value, int) and value < 0:
+        raise ValueError(f"`{type(instance).__name__}.{attribute.name}` must be at least 0, and is {value}")
 
 
 def optional_positive(instance: object, attribute: Attribute[Any], value: object) -> None:

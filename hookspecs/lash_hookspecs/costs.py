@@ -75,9 +75,9 @@ class Budget:
     """
 
     max_cost: float | None = field(default=None, validator=_money)
-    max_tokens: int | None = field(default=None, validator=checks.optional_whole)
+    max_tokens: int | None = field(default=None, validator=checks.optional_count)
     session_max_cost: float | None = field(default=None, validator=_money)
-    session_max_tokens: int | None = field(default=None, validator=checks.optional_whole)
+    session_max_tokens: int | None = field(default=None, validator=checks.optional_count)
 
     def over(self, base: Budget) -> Budget:
         """This one's limits, with those of `base` where it has none."""

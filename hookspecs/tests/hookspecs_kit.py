@@ -278,7 +278,10 @@ _QUESTIONS: dict[Any, dict[str, st.SearchStrategy[Any]]] = {
 _DOLLARS = st.integers(0, 1_000_000)
 _PRICE = st.integers(0, 10**9).map(lambda millionths: millionths / 10**6)
 _MONEY: dict[Any, dict[str, st.SearchStrategy[Any]]] = {
-    lash_hookspecs.Budget: dict.fromkeys(("max_cost", "session_max_cost"), _DOLLARS.map(float)),
+    lash_hookspecs.Budget: {
+        **dict.fromkeys(("max_cost", "session_max_cost"), _DOLLARS.map(float)),
+        **dict.fromkeys(("max_tokens", "session_max_tokens"), st.integers(0, 2**64 - 1)),
+    },
     lash_hookspecs.ModelPrices: {
         **dict.fromkeys(("input", "output", "cache_read", "cache_write"), _PRICE),
         "long_above": st.integers(1, 10**6),

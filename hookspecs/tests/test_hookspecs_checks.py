@@ -10,6 +10,7 @@ import pytest
 from lash_hookspecs import (
     AbortTurn,
     AttachmentRef,
+    Budget,
     CodecError,
     EmitEvents,
     EnqueueMessages,
@@ -55,6 +56,8 @@ WRONG: list[tuple[type, dict[str, Any], type[Exception], str]] = [
     (SessionPolicy, {"model": "m:x", "options": None}, TypeError, "options` must be a `Mapping`, and is None"),
     (SessionPolicy, {"model": "m:x", "extension": []}, TypeError, "extension` must be a `Mapping` or None"),
     (GenerationOptions, {"output_token_cap": 0}, ValueError, "output_token_cap` must be at least 1"),
+    (GenerationOptions, {"seed": 2**64}, ValueError, "seed` must have no more than 64 bits"),
+    (Budget, {"max_tokens": -1}, ValueError, "max_tokens` must be at least 0, and is -1"),
     (GenerationOptions, {"output_token_cap": 1.5}, TypeError, "output_token_cap` must be a whole number or None"),
     (GenerationOptions, {"temperature": math.nan}, ValueError, "temperature` must be a finite number, and is nan"),
     (GenerationOptions, {"temperature": -math.inf}, ValueError, "temperature` must be a finite number, and is -inf"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lash_framework.cli.exits import ExitCode
+from lash_framework.cli.lines import say
 from lash_framework.cli.options import Invocation, common, common_with
 from lash_framework.cli.output import print_json
 from lash_framework.cli.people import require_person
@@ -96,4 +97,4 @@ def _read(text: str | None) -> Any:
 
 def _tell(progress: ActionProgress) -> None:
     part = "" if progress.done is None else f" ({progress.done:.0%})"
-    click.echo(f"{progress.text}{part}", err=True)
+    say(f"{progress.text}{part}", err=True)

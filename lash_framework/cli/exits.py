@@ -97,7 +97,9 @@ def told(error: BaseException) -> str:
 
 def complain(message: str) -> None:
     """One message for people, on stderr."""
-    click.echo(f"lash: {message}", err=True)
+    from lash_hookspecs.texts import without_controls
+
+    click.echo(f"lash: {without_controls(message)}", err=True)
 
 
 def exit_code_of(outcome: TurnOutcome) -> ExitCode:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lash_framework.cli.lines import clean
+from lash_framework.cli.lines import clean, say
 from lash_framework.cli.options import Invocation, common_with
 from lash_framework.cli.output import print_json
 from lash_framework.cli.tables import heading, print_table
@@ -42,7 +42,7 @@ def explain(invocation: Invocation, turn: str, with_text: bool, as_json: bool) -
         print_json({**unstructure(explanation), "lines": whole})
         return
     heading(f"turn {explanation.turn_id}")
-    click.echo(f"session {explanation.session_id}, mode {explanation.mode_id}, model {explanation.model}")
+    say(f"session {explanation.session_id}, mode {explanation.mode_id}, model {explanation.model}")
     _show("Prompt", ("section", "slot", "plugin", "characters"), map(_prompt_row, explanation.prompt))
     if with_text:
         _show_text(explanation.lines)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from lash_hookspecs.texts import without_controls as clean
 
 if TYPE_CHECKING:
@@ -13,9 +15,14 @@ if TYPE_CHECKING:
     from lash_hookspecs.llm import RetryStatus, TokenUsage
     from lash_hookspecs.sessions import AssembledTurn
 
-__all__ = ["call_line", "clean", "footer", "problems", "retry_line", "shortened", "usage_text", "waiting_line"]
+__all__ = ["call_line", "clean", "footer", "problems", "retry_line", "say", "shortened", "usage_text", "waiting_line"]
 
 _ARGUMENT, _RESULT = 60, 200  # characters; more makes a line that wraps on every terminal
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Tell a person, in a line of which nothing steers the terminal."""
+    click.echo(clean(line), err=err)
 
 
 def shortened(value: Any, limit: int) -> str:
@@ -75,7 +82,7 @@ def footer(turn: AssembledTurn, location: str | None = None) -> str:
     if location is None:
         return usage_text(turn.usage)
     durable = "journalled" if turn.durable else "not journalled"
-    return (
+    return clean(
         f"{usage_text(turn.usage)} · session {turn.state.session_id} · turn {turn.turn_id} · {durable} · "
         f"committed to {location}"
     )

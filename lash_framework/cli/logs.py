@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import click
 
 from lash_framework.cli.exits import complain
+from lash_hookspecs.texts import without_controls
 
 __all__ = ["LineHandler", "start_logging"]
 
@@ -38,9 +39,9 @@ class LineHandler(logging.Handler):
                 self.said.append(message)
                 complain(f"{record.levelname.lower()}: {message}")
             else:
-                click.echo(f"{record.levelname} {record.name}: {message}", err=True)
+                click.echo(without_controls(f"{record.levelname} {record.name}: {message}"), err=True)
             if self._tracebacks and record.exc_info:
-                click.echo(self._format.formatException(record.exc_info), err=True)
+                click.echo(without_controls(self._format.formatException(record.exc_info)), err=True)
         except Exception:
             self.handleError(record)
 

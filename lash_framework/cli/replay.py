@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lash_framework.cli.exits import ExitCode
+from lash_framework.cli.lines import say
 from lash_framework.cli.options import Invocation, common_with
 from lash_framework.cli.output import print_json
 from lash_framework.cli.tables import print_table
@@ -51,12 +52,12 @@ def replay(invocation: Invocation, turn_id: str, tools: tuple[str, ...]) -> int:
     invocation.ask_for_trust()
     replayed = anyio.run(work)
     for number, label in enumerate(replayed.effects, 1):
-        click.echo(f"{number:4}  {label}")
+        say(f"{number:4}  {label}")
     count = len(replayed.effects)
     if replayed.differences:
-        click.echo(f"{count} effects from the journal, none executed: {' and '.join(replayed.differences)} differ")
+        say(f"{count} effects from the journal, none executed: {' and '.join(replayed.differences)} differ")
         return ExitCode.STOPPED
-    click.echo(f"{count} effects from the journal, none executed: the same {replayed.size:,} bytes")
+    say(f"{count} effects from the journal, none executed: the same {replayed.size:,} bytes")
     return ExitCode.FINISHED
 
 
@@ -103,7 +104,7 @@ def upgrade_check(invocation: Invocation, tools: tuple[str, ...], as_json: bool)
             waits = f"it waits for somebody to say what became of {', '.join(each.waits_for)}: see `lash pending list`"
             told = f"{each.reason}{needs_tools(each.lacks, tools)}"
             for line in filter(None, (told, waits if each.waits_for else "", changes)):
-                click.echo(f"{each.turn_id}: {line}")
+                say(f"{each.turn_id}: {line}")
     return ExitCode.FINISHED if all(each.verdict == "safe" for each in found) else ExitCode.STOPPED
 
 

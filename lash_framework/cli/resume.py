@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lash_framework.cli.exits import ExitCode, complain, told
+from lash_framework.cli.lines import say
 from lash_framework.cli.options import Invocation, common_with
 from lash_framework.cli.tool_files import load_tools
 from lash_framework.cli.unfinished import committed_line, lacks, matching, needs_tools
@@ -82,7 +83,7 @@ async def _resume(
     from lash_hookspecs.errors import LashError, SessionBusy, StoreError, TurnSuspended
 
     if not session_ids:
-        click.echo(f"nothing to resume in {lash.location}")
+        say(f"nothing to resume in {lash.location}")
     code, stops = ExitCode.FINISHED, RecoveryGate()
     gate.attach(stops)
     for session_id in session_ids:
@@ -90,7 +91,7 @@ async def _resume(
             session = await lash.session(session_id, recover=False)
             recovered = await _recovered(lash, session, stops, force)
         except SessionBusy:
-            click.echo(f"{session_id}: a turn runs elsewhere, which goes on with all of it")
+            say(f"{session_id}: a turn runs elsewhere, which goes on with all of it")
             continue
         except LashError as error:
             reason = told(error)
@@ -103,13 +104,13 @@ async def _resume(
             continue
         for each in recovered:
             turn = each.turn
-            click.echo(f"{session_id}: {committed_line(each)}")
-            if turn.assistant_output.safe_text:
-                click.echo(turn.assistant_output.safe_text)
+            say(f"{session_id}: {committed_line(each)}")
+            if text := turn.assistant_output.safe_text:
+                say(text)
         if stops.reason is not None:
             return ExitCode.CANCELLED
         if not recovered and len(session_ids) == 1:
-            click.echo(f"{session_id}: nothing to resume")
+            say(f"{session_id}: nothing to resume")
     return code
 
 
@@ -136,7 +137,7 @@ async def _abandon(lash: Lash, session_id: str, turn_id: str) -> int:
         text = f"session `{session_id}` is running a turn elsewhere; `lash cancel {session_id}` asks that to end"
         raise SessionBusy(text) from error
     count = len(ended.replayed)
-    click.echo(f"{session_id}: turn {ended.turn.turn_id} is committed as stopped, with {count} recorded effects")
+    say(f"{session_id}: turn {ended.turn.turn_id} is committed as stopped, with {count} recorded effects")
     return ExitCode.FINISHED
 
 
@@ -168,13 +169,13 @@ async def _cancel(lash: Lash, session_id: str, wait: bool) -> int:
     session = await lash.session(session_id, recover=False)
     asked = await session.cancel("cancelled with `lash cancel`")
     if asked is None:
-        click.echo(f"{session_id}: no turn runs or waits")
+        say(f"{session_id}: no turn runs or waits")
         return ExitCode.STOPPED
-    click.echo(f"{session_id}: asked turn {asked.turn_id} to end")
+    say(f"{session_id}: asked turn {asked.turn_id} to end")
     if not wait:
         return ExitCode.FINISHED
     if await asked.won():
-        click.echo(f"{session_id}: turn {asked.turn_id} is committed as cancelled")
+        say(f"{session_id}: turn {asked.turn_id} is committed as cancelled")
         return ExitCode.FINISHED
-    click.echo(f"{session_id}: turn {asked.turn_id} had completed first")
+    say(f"{session_id}: turn {asked.turn_id} had completed first")
     return ExitCode.STOPPED

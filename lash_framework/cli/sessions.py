@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lash_framework.cli.exits import complain
-from lash_framework.cli.lines import clean, shortened, usage_text
+from lash_framework.cli.lines import clean, say, shortened, usage_text
 from lash_framework.cli.options import Invocation, common, common_with
 from lash_framework.cli.output import print_json, turn_object, usage_object
 from lash_framework.cli.tables import heading, moment, print_table
@@ -148,7 +148,7 @@ def show(invocation: Invocation, session_id: str | None, as_json: bool) -> None:
         return
     heading(f"session {history.session_id}")
     if history.policy is not None:
-        click.echo(f"model {history.policy.model}, mode {history.policy.mode_id}, {usage_text(history.usage.total)}")
+        say(f"model {history.policy.model}, mode {history.policy.mode_id}, {usage_text(history.usage.total)}")
     click.echo()
     rows = [
         (each.turn_id, moment(each.finished_at_ms), _ending(each.outcome), len(each.tool_calls), usage_text(each.usage))
@@ -157,7 +157,7 @@ def show(invocation: Invocation, session_id: str | None, as_json: bool) -> None:
     print_table(("turn", "ended", "outcome", "tool calls", "usage"), rows, empty="no turns yet")
     for each in unfinished:
         again = invocation.again(f"resume {shlex.quote(history.session_id)}")
-        click.echo(unfinished_line(each, again, with_tools=each.turn_id in with_tools))
+        say(unfinished_line(each, again, with_tools=each.turn_id in with_tools))
     for message in history.messages:
         for who, text in _said(message):
             click.echo()
@@ -364,4 +364,4 @@ def delete(invocation: Invocation, session_id: str | None, yes: bool) -> None:
             raise unknown_session(chosen, [each.session_id for each in await lash.list_sessions(limit=ALL)])
 
     _with_lash(invocation, work)
-    click.echo(f"deleted {chosen}")
+    say(f"deleted {chosen}")

@@ -12,9 +12,13 @@ from lash_framework.cli.lines import clean
 __all__ = ["heading", "moment", "print_table"]
 
 
+_NARROW = 10
+"""Characters; a column that would be narrower says nothing."""
+
+
 def heading(text: str) -> None:
     """A line over what follows."""
-    click.secho(text, bold=True)
+    click.secho(clean(text), bold=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "nothing") -> None:
@@ -38,12 +42,27 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    if widths[0] + sum(min(each, _NARROW) + 3 for each in widths[1:]) > console.width:
+        _list(columns, rows)
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    console.print(table)
+
+
+def _list(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """One cell a line, where a table would leave out what doesn't fit."""
+    width = max(map(len, columns))
+    for number, row in enumerate(rows):
+        if number:
+            click.echo()
+        for column, cell in zip(columns, row, strict=True):
+            click.echo(f"{column.ljust(width)}  {cell}")
 
 
 def moment(milliseconds: int) -> str:

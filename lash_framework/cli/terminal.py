@@ -24,6 +24,7 @@ class TerminalScreen(Screen):
 
     def __init__(self, out: IO[str] | None = None, *, reasoning: bool = False, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, file=out)
+        self._console.width = self._console.width or 80  # of a terminal that knows no width, rich would write nothing
         self._reasoning = reasoning
         self._status: Status | None = None
         self._row: tuple[str, str] | None = None

@@ -192,7 +192,7 @@ class _Loading:
         key = BY_PATH.get(dotted)
         if key is not None:
             value = self._typed(value, key.type, dotted, origin)
-            _at_least(key.minimum, value, dotted, origin)
+            _within(key.minimum, value, dotted, origin)
         elif path[0] == "modes":
             value = self._mode_value(path, value, origin)
         elif origin.text is not None:
@@ -223,7 +223,7 @@ class _Loading:
         if name == "generation":
             inner = Origin(origin.label, origin.rank)
             return {key: self._generation_value(key, each, f"{dotted}.{key}", inner) for key, each in value.items()}
-        _at_least(1 if name == "max_turns" else None, value, dotted, origin)
+        _within(1 if name == "max_turns" else None, value, dotted, origin)
         return value
 
     def _generation_value(self, name: str, value: Any, dotted: str, origin: Origin) -> Any:
@@ -231,7 +231,7 @@ class _Loading:
         if key is None:
             raise ConfigurationError(f"{origin.label}: unknown setting `{dotted}`: {nearest(name, GENERATION)}")
         value = self._typed(value, key.type, dotted, origin)
-        _at_least(key.minimum, value, dotted, origin)
+        _within(key.minimum, value, dotted, origin)
         return value
 
     def finish(self, path: Path | None) -> Settings:
@@ -278,10 +278,12 @@ class _Loading:
         return Mode(mode_id=name, **given)
 
 
-def _at_least(minimum: float | None, value: Any, dotted: str, origin: Origin) -> None:
+def _within(minimum: float | None, value: Any, dotted: str, origin: Origin) -> None:
     if minimum is not None and not minimum <= value < math.inf:
         wanted = f"at least {minimum}" if math.isfinite(value) else "a finite number"
         raise ConfigurationError(f"{origin.label}: `{dotted}` must be {wanted}")
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise ConfigurationError(f"{origin.label}: `{dotted}` must have no more than 64 bits")
 
 
 def _dotted(path: Sequence[str]) -> str:

@@ -58,6 +58,7 @@ def read_file(path: Path, shown: str) -> tuple[dict[str, Any], dict[tuple[str, .
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
         text = data.decode("utf-8") if len(data) <= LARGEST else ""
+        text = text.removeprefix("\ufeff")  # some editors on Windows put it there
     except OSError as error:
         raise ConfigurationError(f"{shown}: can't be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
