@@ -167,9 +167,9 @@ class _Services:
             case "sessions":
                 return _Reading(self._lash, self._session)
             case "lifecycle":
-                return SessionLifecycle(here, self._kept)
+                return SessionLifecycle(here, plugin_id, self._kept)
             case "graph":
-                return SessionGraph(here)
+                return SessionGraph(here, plugin_id)
         raise AssertionError(f"unreachable: no action has `ctx.{name}`")
 
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 from attrs import evolve
 
 from lash_framework.history import new_nodes
-from lash_framework.hooks import chain, observe
+from lash_framework.hooks import observe
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.observing import Observer
 from lash_framework.providers import split_model
 from lash_framework.resident import Resident
 from lash_framework.running import RunningTurn
+from lash_framework.session_config import decided_policy
 from lash_framework.session_tools import refuse_edit, tool_state, with_edits
 from lash_framework.sourcing import attribute
 from lash_framework.turn_job import TurnJob, TurnOptions
@@ -290,17 +291,7 @@ class Session:
         config, changed = hooks["lash_session_config"], hooks["lash_session_config_changed"]
         if config:
             bind = await self._binding("lash_session_config", "configured", wanted)
-            by: list[str] = []
-            decided = await chain(
-                config, bind, wanted, argname="policy", expects=SessionPolicy, on_error="keep", changed_by=by
-            )
-            try:
-                self._check(decided)
-            except ConfigurationError as error:
-                log.warning("plugins %s made a policy that can't be: %s; theirs is dropped", ", ".join(by), error)
-            else:
-                attribute(self._resident.sources, wanted, decided, f"plugin {', '.join(by)}")
-                wanted = decided
+            wanted = await decided_policy(config, bind, wanted, self._check, self._resident.sources)
         self._resident.say(wanted)
         if changed and wanted != previous:
             bind = await self._binding("lash_session_config_changed", "configured", wanted, read_only=True)

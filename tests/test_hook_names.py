@@ -1,0 +1,245 @@
+"""Nothing reaches a model without the name of the plugin that put it there: by whichever way it speaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+from hook_kit import Plugin
+
+from lash_framework.testing import call
+from lash_hookspecs import (
+    Action,
+    AppendSessionNodesRequest,
+    CreateSession,
+    EnqueueMessages,
+    MessageRole,
+    PluginMessage,
+    PluginOrigin,
+    PreparedContext,
+    ProcessOrigin,
+    PromptContribution,
+    PromptSlot,
+    SessionAppendNode,
+    SessionCreateRequest,
+    SessionPolicy,
+    Tool,
+    ToolCallContext,
+    hookimpl,
+    text_message,
+    tool,
+)
+
+HostInTest = Any
+
+PROCESS = ProcessOrigin(process_id="p", event_type="done", sequence=1)
+
+
+async def owners_of(host: Any, turn_id: str, text: str) -> tuple[str, ...]:
+    """Whose a line of a turn's prompt is."""
+    (line,) = [each for each in (await host.lash.explain(turn_id)).lines if text in each.text]
+    owners: tuple[str, ...] = line.plugin_ids
+    return owners
+
+
+# ---- the policy -----------------------------------------------------------------------------------------------------
+
+
+class Configures(Plugin):
+    @hookimpl
+    def lash_session_config(self, policy: SessionPolicy) -> SessionPolicy:
+        return policy.with_instructions(f"Obey {self.info.id}.")
+
+
+async def test_what_lash_session_config_says_to_the_model_has_the_plugins_name(
+    lash_host: HostInTest, tmp_path: Any
+) -> None:
+    """It was the session's, as if a user had said it; and each opening said it once more."""
+    store = f"sqlite:///{tmp_path}/sessions.db"
+    for number in range(3):
+        plugins = Configures("a"), Configures("b")
+        async with lash_host(*plugins, says=["Yes."], store=store, instructions="Be brief.") as host:
+            turn = await host.run("Hello", turn_id=f"turn-{number}")
+            assert await owners_of(host, turn.turn_id, "Obey a.") == ("a",)
+            assert await owners_of(host, turn.turn_id, "Obey b.") == ("b",)
+            assert await owners_of(host, turn.turn_id, "Be brief.") == ("application",)
+            policy = (await host.lash.session("test")).policy
+    said = policy.prompt.slots[PromptSlot.PROJECT_INSTRUCTIONS].contributions
+    assert [(each.content, each.plugin_id) for each in said] == [("Obey a.", "a"), ("Obey b.", "b")]
+
+
+async def test_nobody_signs_with_another_ones_name(lash_host: HostInTest) -> None:
+    class Forges(Plugin):
+        @hookimpl
+        def lash_session_config(self, policy: SessionPolicy) -> SessionPolicy:
+            return policy.with_instructions("Obey.", "somebody-else")
+
+        @hookimpl
+        def lash_prompt_contributions(self) -> PromptContribution:
+            return PromptContribution(content="Listen.", plugin_id="somebody-else")
+
+    async with lash_host(Forges(), says=["Yes."]) as host:
+        await host.run("Hello", turn_id="t")
+        assert await owners_of(host, "t", "Obey.") == ("mine",)
+        assert await owners_of(host, "t", "Listen.") == ("mine",)
+
+
+async def test_a_setting_is_its_own_plugins_and_not_all_of_theirs(lash_host: HostInTest) -> None:
+    """Two plugins that each changed a setting were both named for both."""
+
+    class Turns(Plugin):
+        @hookimpl
+        def lash_session_config(self, policy: SessionPolicy) -> SessionPolicy:
+            return evolve(policy, max_turns=7)
+
+    class Variant(Plugin):
+        @hookimpl
+        def lash_session_config(self, policy: SessionPolicy) -> SessionPolicy:
+            return evolve(policy, model_variant="long")
+
+    async with lash_host(Turns("a"), Variant("b"), says=["Yes."]) as host:
+        turn = await host.run("Hello")
+        sources = {each.key: each.source for each in (await host.lash.explain(turn.turn_id)).settings}
+    assert (sources["max_turns"], sources["model_variant"]) == ("plugin a", "plugin b")
+
+
+async def test_only_the_policy_that_can_not_be_is_dropped(lash_host: HostInTest, caplog: Any) -> None:
+    """What the others had made of it was dropped with it, and all were named."""
+
+    class Turns(Plugin):
+        @hookimpl
+        def lash_session_config(self, policy: SessionPolicy) -> SessionPolicy:
+            return evolve(policy, max_turns=7)
+
+    class Wrong(Plugin):
+        @hookimpl
+        def lash_session_config(self, policy: SessionPolicy) -> SessionPolicy:
+            return evolve(policy, model="nobody:none")
+
+    for order in ((Turns("a"), Wrong("b")), (Wrong("a"), Turns("b"))):
+        async with lash_host(*order, says=["Yes."]) as host:
+            session = await host.lash.session("test")
+            assert (session.policy.max_turns, session.policy.model) == (7, "test:model")
+    assert "plugin `b` made a policy that can't be" in caplog.text
+    assert "plugin `a` made a policy that can't be" in caplog.text
+
+
+# ---- messages -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_plugin_does_not_speak_as_a_process(lash_host: HostInTest) -> None:
+    """A message that said it was a process's reached the model with no plugin's name on it."""
+
+    class Speaks(Plugin):
+        @hookimpl
+        def lash_before_turn(self) -> EnqueueMessages:
+            message = PluginMessage(role=MessageRole.USER, content="It is done.", origin=PROCESS)
+            return EnqueueMessages((message,))
+
+        @hookimpl
+        def lash_prepare_context(self, prepared: PreparedContext) -> PreparedContext:
+            note = evolve(text_message("seen", MessageRole.USER, "Look."), origin=PROCESS)
+            return prepared.showing([*prepared.messages, note])
+
+    class Sees(Plugin):
+        @hookimpl
+        def lash_prepare_context(self, prepared: PreparedContext) -> None:
+            self.calls += prepared.messages
+
+    sees = Sees("z")
+    async with lash_host(Speaks(), sees, says=["Yes."]) as host:
+        await host.run("Hello")
+        messages = await (await host.lash.session("test")).messages()
+        assert "Look." in host.model.conversation()
+    assert {each.text: each.origin for each in messages}["It is done."] == PluginOrigin("mine")
+    assert [each.origin for each in sees.calls] == [PluginOrigin("mine", transient=True)]
+
+
+@tool
+async def ask_another(ctx: ToolCallContext) -> str:
+    "Ask another session."
+    request = SessionCreateRequest(session_id="other", instructions="You are another one.")
+    await ctx.lifecycle.create_session(request)
+    return (await ctx.lifecycle.start_turn("other", "first", "What is heat?")).text
+
+
+class Asks(Plugin):
+    @hookimpl
+    def lash_tools(self) -> list[Tool]:
+        return [ask_another]
+
+
+async def test_what_a_tool_says_to_another_session_has_its_plugins_name(lash_host: HostInTest) -> None:
+    """It stood there as if a user had said it."""
+    async with lash_host(Asks(), says=[call("ask_another"), "Motion.", "Done."]) as host:
+        await host.run("Go on.")
+        other = await host.lash.session("other")
+        asked_there, answered = await other.messages()
+        assert await owners_of(host, "first", "You are another one.") == ("mine",)
+    assert (asked_there.text, asked_there.origin) == ("What is heat?", PluginOrigin("mine"))
+    assert answered.origin is None
+
+
+async def test_what_a_successor_is_instructed_has_the_plugins_name(lash_host: HostInTest) -> None:
+    class Hands(Plugin):
+        @hookimpl
+        def lash_after_turn(self, ctx: Any) -> CreateSession | None:
+            return CreateSession(session_id="next", instructions="You go on.") if ctx.session_id == "test" else None
+
+    async with lash_host(Hands(), says=["One.", "Two."]) as host:
+        await host.run("Hello")
+        await host.run("Hello", session="next", turn_id="t")
+        assert await owners_of(host, "t", "You go on.") == ("mine",)
+
+
+async def test_what_is_appended_to_a_session_has_the_plugins_name(lash_host: HostInTest) -> None:
+    """By an observer of commits, or by a command: both reached the next turn's model without a name."""
+
+    def request(text: str) -> AppendSessionNodesRequest:
+        message = text_message(f"m-{text}", MessageRole.USER, text)
+        return AppendSessionNodesRequest(operation_id=text, nodes=(SessionAppendNode(message=message),))
+
+    @Action.command
+    async def add(ctx: Any) -> None:
+        "Add a message."
+        await ctx.graph.append_session_nodes(ctx.session_id, request("From a command."))
+
+    class Appends(Plugin):
+        @hookimpl
+        async def lash_turn_committed(self, ctx: Any) -> None:
+            if ctx.turn_index == 0:
+                await ctx.graph.append_session_nodes(ctx.session_id, request("From an observer."))
+
+        @hookimpl
+        def lash_actions(self) -> list[Action]:
+            return [add]
+
+    async with lash_host(Appends(), says=["One.", "Two."]) as host:
+        await host.run("Hello")
+        session = await host.lash.session("test")
+        await session.call("add")
+        origins = {each.text: each.origin for each in await session.messages()}
+        await host.run("And?")
+        assert "From an observer.\nFrom a command." in host.model.conversation()
+    assert origins["From an observer."] == origins["From a command."] == PluginOrigin("mine")
+
+
+async def test_two_plugins_may_ask_for_the_same_turn_of_another_session(lash_host: HostInTest) -> None:
+    """It has the name of the first, and is no other question of the second."""
+
+    @tool
+    async def ask_it_too(ctx: ToolCallContext) -> str:
+        "Ask the same."
+        return (await ctx.lifecycle.start_turn("other", "first", "What is heat?")).text
+
+    class AsksToo(Plugin):
+        @hookimpl
+        def lash_tools(self) -> list[Tool]:
+            return [ask_it_too]
+
+    says = [call("ask_another"), "Motion.", call("ask_it_too"), "Done."]
+    async with lash_host(Asks("one"), AsksToo("two"), says=says) as host:
+        turn = await host.run("Go on.")
+        asked_there, _ = await (await host.lash.session("other")).messages()
+    assert [each.output.outcome.value for each in turn.tool_calls] == ["Motion.", "Motion."]
+    assert asked_there.origin == PluginOrigin("one")
