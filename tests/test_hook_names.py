@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from attrs import evolve
 from hook_kit import Plugin
 
@@ -12,8 +13,11 @@ from lash_hookspecs import (
     Action,
     AppendSessionNodesRequest,
     CreateSession,
+    DriverWrap,
     EnqueueMessages,
     MessageRole,
+    Mode,
+    PluginError,
     PluginMessage,
     PluginOrigin,
     PreparedContext,
@@ -23,6 +27,7 @@ from lash_hookspecs import (
     SessionAppendNode,
     SessionCreateRequest,
     SessionPolicy,
+    Step,
     Tool,
     ToolCallContext,
     hookimpl,
@@ -243,3 +248,102 @@ async def test_two_plugins_may_ask_for_the_same_turn_of_another_session(lash_hos
         asked_there, _ = await (await host.lash.session("other")).messages()
     assert [each.output.outcome.value for each in turn.tool_calls] == ["Motion.", "Motion."]
     assert asked_there.origin == PluginOrigin("one")
+
+
+# ---- drivers --------------------------------------------------------------------------------------------------------
+
+
+class Around:
+    """Lays a driver around another one: it adds a note, and changes what the model answered."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def prepare_protocol_iteration(self, ctx: Any) -> Step:
+        step: Step = self._inner.prepare_protocol_iteration(ctx)
+        if ctx.protocol_iteration:
+            return step
+        note = text_message(f"note-{ctx.turn_id}", MessageRole.SYSTEM, "A note of the mode.")
+        return evolve(step, messages=(*step.messages, note))
+
+    def handle_llm_success(self, *given: Any) -> Step:
+        step: Step = self._inner.handle_llm_success(*given)
+        if not any(each.text for each in step.messages):
+            return step
+        (answer,) = step.messages
+        parts = tuple(evolve(each, content=each.content.upper()) for each in answer.parts)
+        return evolve(step, messages=(evolve(answer, parts=parts),))
+
+
+class Outer(Around):
+    """Passes everything on."""
+
+    def prepare_protocol_iteration(self, ctx: Any) -> Step:
+        step: Step = self._inner.prepare_protocol_iteration(ctx)
+        return step
+
+    def handle_llm_success(self, *given: Any) -> Step:
+        step: Step = self._inner.handle_llm_success(*given)
+        return step
+
+
+class Modes(Plugin):
+    @hookimpl
+    def lash_modes(self) -> list[Mode]:
+        return [Mode(mode_id="noted", extends="standard", wrap=DriverWrap(around=Around))]
+
+
+class OuterModes(Plugin):
+    @hookimpl
+    def lash_modes(self) -> list[Mode]:
+        return [Mode(mode_id="outer", extends="noted", wrap=DriverWrap(around=Outer))]
+
+
+async def test_what_a_driver_around_another_one_says_has_its_plugins_name(lash_host: HostInTest) -> None:
+    """Its note stood there as nobody's, what it had made of the answer as the model's. Who passes on signs nothing."""
+
+    @tool(effect="pure")
+    async def now() -> str:
+        "The time."
+        return "noon"
+
+    async with lash_host(
+        Modes("one"), OuterModes("two"), says=[call("now"), "It is noon."], mode="outer", tools=[now]
+    ) as host:
+        await host.run("What time is it?")
+        messages = await (await host.lash.session("test")).messages()
+    assert [(each.role.value, each.text, each.origin) for each in messages] == [
+        ("user", "What time is it?", None),
+        ("system", "A note of the mode.", PluginOrigin("one")),
+        ("assistant", "", None),
+        ("user", "", None),
+        ("assistant", "IT IS NOON.", PluginOrigin("one")),
+    ]
+
+
+async def test_the_note_of_a_modes_own_driver_has_its_plugins_name(lash_host: HostInTest) -> None:
+    @tool(effect="pure")
+    async def now() -> str:
+        "The time."
+        return "noon"
+
+    async with lash_host(says=[call("now")], max_turns=1, tools=[now]) as host:
+        await host.run("What time is it?")
+        *_, note = await (await host.lash.session("test")).messages()
+    assert (note.role, note.origin) == (MessageRole.SYSTEM, PluginOrigin("mode-standard"))
+
+
+async def test_a_driver_that_can_not_be_laid_around_is_told_of_its_own_plugin(lash_host: HostInTest) -> None:
+    """The plugin whose driver it was to be laid around was named."""
+
+    class Wrong(Plugin):
+        @hookimpl
+        def lash_modes(self) -> list[Mode]:
+            return [Mode(mode_id="noted", extends="standard", wrap=DriverWrap(around=lambda inner: inner.nothing))]
+
+    with pytest.raises(PluginError, match=r"plugin `mine`, hook `lash_modes`: mode `noted` can't lay its driver"):
+        async with lash_host(Wrong(), says=["Yes."], mode="noted"):
+            pass
