@@ -106,15 +106,14 @@ class AroundEffects:
 
         Raises `ValueError` for one that can't be recorded.
         """
-        if isinstance(given, LlmCallOutcome):
-            known = inner or LlmCallOutcome(given.result)
-            result = _paid(storable(given.result), inner)
+        if isinstance(given, LlmCallOutcome | DirectOutcome):
+            known = inner or type(given)(given.result)
+            is_direct = isinstance(given, DirectOutcome)
+            result = _paid(given.result if is_direct else storable(given.result), inner)
             if inner is None or result != inner.result:
                 by = TurnIntervention(plugin_id=plugin_id, kind=TurnInterventionKind.CALL_CHANGED)
                 known = evolve(known, did=(*known.did, by))
             given = evolve(known, result=result)
-        elif isinstance(given, DirectOutcome):
-            given = DirectOutcome(_paid(given.result, inner))
         elif isinstance(given, ToolCallEffectOutcome) and inner is not None and _is_as_it_was(given, inner):
             given = inner  # one that waits goes on to do so
         elif isinstance(given, ToolCallEffectOutcome):

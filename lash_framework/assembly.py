@@ -6,6 +6,7 @@ it was done; a failure, if something blocking went wrong; else the last answer. 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -206,8 +207,9 @@ class TurnAssembler:
         cancelled: bool = False,
         durable: bool = False,
         termination: TerminationPolicy = TerminationPolicy(),
+        aside: Iterable[tuple[str, TurnInterventionKind, str]] = (),
     ) -> AssembledTurn:
-        """The turn as a whole. `messages` are its own and those before it."""
+        """The turn as a whole. `messages` are its own and those before it, `aside` what plugins did in calls aside."""
         issues = list(self.issues)
         raw = None if cancelled else _outcome_text(self.outcome)
         if raw is None and self.partial_text:
@@ -220,6 +222,8 @@ class TurnAssembler:
                 issues.append(
                     TurnIssue(kind="runtime", code=RECOVERED, message="the last answer was taken", blocking=False)
                 )
+        interventions = Counter(self.interventions)
+        interventions.update(aside)
         blocking = any(each.blocking for each in issues)
         outcome = self._judge(issues, cancelled=cancelled, termination=termination)
         output = classify_output(raw, blocking=blocking)
@@ -241,7 +245,7 @@ class TurnAssembler:
             errors=tuple(issues),
             interventions=tuple(
                 TurnIntervention(plugin_id=plugin_id, kind=kind, detail=detail, count=count)
-                for (plugin_id, kind, detail), count in self.interventions.items()
+                for (plugin_id, kind, detail), count in interventions.items()
             ),
             durable=durable,
         )

@@ -396,5 +396,5 @@ class TurnRun:
 
     def assembled(self) -> AssembledTurn:
         """The turn as it stands; its place in the session is the one before it, until it is committed."""
-        costs = self.contexts.directs.count()
-        return assemble_for(self.plan, self.assembler, self.machine.messages, costs, cancelled=self.cancelled)
+        messages, directs = self.machine.messages, self.contexts.directs
+        return assemble_for(self.plan, self.assembler, messages, directs, cancelled=self.cancelled)

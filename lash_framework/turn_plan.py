@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -22,11 +22,11 @@ from lash_hookspecs.llm import Provider
 from lash_hookspecs.messages import AttachmentRef, Message, ProviderRoute
 from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.sessions import AssembledTurn, SessionPolicy, SessionStateEnvelope, TurnInput
-from lash_hookspecs.turn_events import ChildTokenUsage
 from lash_hookspecs.values import frozen, mutable
 
 if TYPE_CHECKING:
     from lash_framework.budget import Payer
+    from lash_framework.direct_calls import DirectCalls
     from lash_framework.tracing import TurnTrace
     from lash_framework.turn_services import HookServices
 
@@ -103,13 +103,13 @@ def assemble_for(
     plan: TurnPlan,
     assembler: TurnAssembler,
     messages: Sequence[Message],
-    children: Iterable[ChildTokenUsage],
+    directs: DirectCalls,
     *,
     cancelled: bool,
 ) -> AssembledTurn:
     """The turn as it stands; its place in the session is the one before it, until it is committed."""
     head = plan.conversation.head
-    for cost in children:
+    for cost in directs.count():
         assembler.fold(cost)
     return assembler.assemble(
         turn_id=plan.turn_id,
@@ -123,6 +123,7 @@ def assemble_for(
         messages=messages,
         cancelled=cancelled,
         durable=plan.controller.durable,
+        aside=directs.did(),
     )
 
 

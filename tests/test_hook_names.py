@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 from hook_kit import Plugin
 
-from lash_framework.testing import call
+from lash_framework.testing import call, crash_at_every_effect, crash_host
 from lash_hookspecs import (
     Action,
     AppendSessionNodesRequest,
@@ -347,3 +347,49 @@ async def test_a_driver_that_can_not_be_laid_around_is_told_of_its_own_plugin(la
     with pytest.raises(PluginError, match=r"plugin `mine`, hook `lash_modes`: mode `noted` can't lay its driver"):
         async with lash_host(Wrong(), says=["Yes."], mode="noted"):
             pass
+
+
+# ---- what stands around a call --------------------------------------------------------------------------------------
+
+
+class Shouts(Plugin):
+    @hookimpl
+    async def lash_around_effect(self, envelope: Any, call_next: Any) -> Any:
+        made = await call_next()
+        if envelope.command.kind != "direct":
+            return made
+        parts = tuple(evolve(each, text=each.text.upper()) for each in made.result.parts)
+        return evolve(made, result=evolve(made.result, full_text=made.result.full_text.upper(), parts=parts))
+
+
+@tool(effect="pure")
+async def shorten(text: str, ctx: ToolCallContext) -> str:
+    "Say it shorter."
+    return (await ctx.completions.complete(text)).text
+
+
+async def test_who_changed_what_a_model_told_a_tool_is_named(lash_host: HostInTest) -> None:
+    """What came of the turn's own model calls was told, and what came of those that tools and hooks make wasn't."""
+    says = [call("shorten", text="It is long."), "short", "Done."]
+    async with lash_host(Shouts(), says=says, tools=[shorten]) as host:
+        turn = await host.run("Go on.")
+        acts = (await host.lash.explain(turn.turn_id)).acts
+    assert turn.tool_calls[0].output.outcome.value == "SHORT"
+    told = ("mine", "stood around a model call, and changed what came of it")
+    assert [(each.plugin_id, each.what) for each in acts] == [told]
+
+
+async def test_who_changed_it_is_named_after_a_crash_too() -> None:
+    says = [call("shorten", text="It is long."), "Done."]
+
+    def model(request: Any) -> Any:
+        if not request.tools:  # the tool asks, aside from the conversation
+            return "short"
+        return says[sum(each.role == "assistant" for each in request.messages)]
+
+    def named(crash: Any) -> None:
+        (did,) = crash.ending.turn.interventions
+        assert did.plugin_id == "mine"
+
+    opened = crash_host(Shouts(), says=model, tools=[shorten])
+    await crash_at_every_effect(opened, "Go on.", points=lambda each: each.kind == "effect", checks=[named])
