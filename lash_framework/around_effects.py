@@ -14,7 +14,7 @@ from attrs import evolve
 
 from lash_framework.faults import IN_RESULT
 from lash_framework.hooks import Bind
-from lash_framework.model_calls import storable
+from lash_framework.model_calls import of_a_piece, storable
 from lash_framework.read_only import own_output, read_only, read_only_output
 from lash_framework.turn_plan import TurnPlan
 from lash_framework.wrapping import wrap
@@ -108,6 +108,8 @@ class AroundEffects:
         """
         if isinstance(given, LlmCallOutcome | DirectOutcome):
             known = inner or type(given)(given.result)
+            if isinstance(given.result, LlmResponse) and isinstance(known.result, LlmResponse):
+                given = evolve(given, result=of_a_piece(known.result, given.result))
             is_direct = isinstance(given, DirectOutcome)
             result = _paid(given.result if is_direct else storable(given.result), inner)
             if inner is None or result != inner.result:
