@@ -10,9 +10,18 @@ from typing import Any, NoReturn
 from attrs import evolve
 
 from lash_hookspecs.sessions import AssembledTurn
-from lash_hookspecs.tools import ToolCallOutput, ToolCallSuccess
+from lash_hookspecs.tools import ToolCallOutput, ToolCallSuccess, ToolManifest
 
-__all__ = ["ReadOnlyDict", "ReadOnlyList", "own_copy", "own_output", "read_only", "read_only_output", "read_only_turn"]
+__all__ = [
+    "ReadOnlyDict",
+    "ReadOnlyList",
+    "own_copy",
+    "own_output",
+    "read_only",
+    "read_only_manifest",
+    "read_only_output",
+    "read_only_turn",
+]
 
 
 def _refuse(self: object, *_: Any, **__: Any) -> NoReturn:
@@ -58,6 +67,11 @@ def read_only_output(output: ToolCallOutput) -> ToolCallOutput:
     if not isinstance(outcome, ToolCallSuccess) or outcome.value.__class__ not in (dict, list):
         return output
     return evolve(output, outcome=evolve(outcome, value=read_only(outcome.value)))
+
+
+def read_only_manifest(manifest: ToolManifest) -> ToolManifest:
+    """What is known of a tool, whose schema is only read: it is the tool's own, in all modes and hosts."""
+    return evolve(manifest, input_schema=read_only(manifest.input_schema))
 
 
 def read_only_turn(turn: AssembledTurn) -> AssembledTurn:

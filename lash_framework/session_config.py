@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from attrs import evolve
 
-from lash_framework.hooks import Bind, HookImpl, chain
+from lash_framework.hooks import Bind, HookImpl, HookIssue, chain
 from lash_framework.sourcing import attribute
-from lash_hookspecs.errors import ConfigurationError
+from lash_framework.state import PluginStates
+from lash_hookspecs.errors import ConfigurationError, PluginError
 from lash_hookspecs.prompts import PromptSlot, SlotLayer
 from lash_hookspecs.sessions import SessionPolicy
 
@@ -21,6 +22,7 @@ log = logging.getLogger("lash.session")
 async def decided_policy(
     impls: tuple[HookImpl, ...],
     bind: Bind,
+    states: PluginStates,
     wanted: SessionPolicy,
     check: Callable[[SessionPolicy], None],
     sources: dict[str, str],
@@ -30,7 +32,18 @@ async def decided_policy(
     `check` raises `ConfigurationError` for a policy that can't be: who made it is named in the log, and passed over.
     """
     for impl in impls:
-        given = await chain((impl,), bind, wanted, argname="policy", expects=SessionPolicy, on_error="keep")
+        issues, before = list[HookIssue](), states.mark()
+        given = await chain(
+            (impl,), bind, wanted, argname="policy", expects=SessionPolicy, on_error="keep", issues=issues
+        )
+        try:
+            states.recorded(before)  # it is stored with the next turn
+        except PluginError as error:
+            log.warning("%s; the previous policy is kept", error)
+            issues.append(HookIssue(plugin_id=error.plugin_id, hook=error.hook, message=str(error)))
+        if issues:  # who fails has changed nothing
+            states.rollback(before)
+            continue
         if given is wanted:
             continue
         given = _signed(wanted, given, impl.plugin_id)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from hook_kit import Plugin
 
 from lash_framework.read_only import read_only
@@ -51,8 +51,8 @@ class SeenMore(Seen):
 class Remembering(Plugin):
     """Sets a state as a turn begins, and tells the model of it later."""
 
-    def __init__(self, make: Callable[[Seen], Any]) -> None:
-        super().__init__()
+    def __init__(self, make: Callable[[Seen], Any], id: str = "mine") -> None:
+        super().__init__(id)
         self._make = make
 
     @hookimpl
@@ -112,6 +112,30 @@ async def test_a_command_can_not_store_what_could_not_be_read_again(lash_host: H
         with pytest.raises(PluginError, match="can be stored, but not read again"):
             await session.call("remember")
         assert (await host.run("And now?")).is_success
+
+
+async def test_a_policy_hook_that_fails_has_remembered_nothing(lash_host: HostInTest) -> None:
+    """What it had set counted though it was passed over; and what could not be read again kept the session shut."""
+
+    class Configures(Remembering):
+        @hookimpl
+        def lash_session_config(self, ctx: Any, policy: Any) -> Any:
+            ctx.set_state(self._make(ctx.state))
+            if self.info.id == "fails":
+                raise ValueError("no")
+            return evolve(policy, max_turns=7)
+
+        @hookimpl
+        def lash_before_turn(self, ctx: Any) -> None:
+            self.calls.append(ctx.state)
+
+    fine = Configures(lambda _: Seen(words=("a",)))
+    fails = Configures(lambda _: Seen(words=("b",)), "fails")
+    unread = Configures(lambda _: Seen(share="much"), "unread")  # type: ignore[arg-type]
+    async with lash_host(fine, fails, unread, says=[str(each) for each in range(4)]) as host:
+        await host.run("Hello")
+        assert (await host.lash.session("test")).policy.max_turns == 7
+    assert [fine.calls, fails.calls, unread.calls] == [[Seen(words=("a",))], [Seen()], [Seen()]]
 
 
 # ---- what they are shown --------------------------------------------------------------------------------------------
@@ -234,6 +258,21 @@ async def test_options_are_the_same_in_all_sessions_whatever_a_hook_does(lash_ho
             assert "hook `lash_before_turn`: TypeError: this is only shown" in issue.message
         composition = (await host.lash.session("one")).composition
     assert composition.options["mine"] == {"words": ["a"]}
+
+
+async def test_what_a_catalog_hook_changes_of_a_schema_is_nobodys(lash_host: HostInTest) -> None:
+    """The tool's own schema was changed, in all modes and hosts."""
+
+    class Hides(Plugin):
+        @hookimpl
+        def lash_tool_catalog(self, catalog: Any) -> None:
+            for each in catalog:
+                each.input_schema["properties"].pop("where", None)
+
+    with pytest.raises(PluginError, match="hook `lash_tool_catalog`: TypeError: this is only shown"):
+        async with lash_host(Hides(), says=["Done."], tools=[look_up]):
+            pass
+    assert "where" in look_up.manifest.input_schema["properties"]
 
 
 def test_read_only_data_is_plain_data_for_all_who_read() -> None:
