@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import evolve, frozen
 from hook_kit import Plugin
 
 from lash_framework.testing import call, crash_at_every_effect, crash_host
 from lash_hookspecs import (
     Action,
     AppendSessionNodesRequest,
+    Budget,
     CreateSession,
     DriverWrap,
     EnqueueMessages,
     MessageRole,
     Mode,
+    ModeExtension,
     PluginError,
     PluginMessage,
     PluginOrigin,
@@ -28,8 +30,10 @@ from lash_hookspecs import (
     SessionCreateRequest,
     SessionPolicy,
     Step,
+    TextItem,
     Tool,
     ToolCallContext,
+    TurnInput,
     hookimpl,
     text_message,
     tool,
@@ -393,3 +397,41 @@ async def test_who_changed_it_is_named_after_a_crash_too() -> None:
 
     opened = crash_host(Shouts(), says=model, tools=[shorten])
     await crash_at_every_effect(opened, "Go on.", points=lambda each: each.kind == "effect", checks=[named])
+
+
+# ---- what isn't named yet -------------------------------------------------------------------------------------------
+
+
+@frozen
+class Tone:
+    """A turn's extension, which says something to the model."""
+
+    word: str = "kind"
+
+    def prompt_contributions(self) -> tuple[PromptContribution, ...]:
+        return (PromptContribution(content=f"Be {self.word}."),)
+
+
+@pytest.mark.xfail(reason="`environment.current_prompt` names the kind of extension, not the plugin whose class it is")
+async def test_what_an_extension_says_has_the_name_of_the_plugin_that_declared_it(lash_host: HostInTest) -> None:
+    class Extends(Plugin):
+        @hookimpl
+        def lash_mode_extensions(self) -> ModeExtension:
+            return ModeExtension(turn_extensions={"tone": Tone})
+
+    async with lash_host(Extends(), says=["Yes."]) as host:
+        await host.run(TurnInput(items=(TextItem("Hello"),), mode_extension=Tone()), turn_id="t")
+        assert await owners_of(host, "t", "Be kind.") == ("mine",)
+
+
+@pytest.mark.xfail(reason="`sourcing.policy_settings` leaves out `budget`, `autonomous` and `extension`")
+async def test_every_setting_of_a_policy_that_a_plugin_changes_is_its(lash_host: HostInTest) -> None:
+    class Limits(Plugin):
+        @hookimpl
+        def lash_session_config(self, policy: SessionPolicy) -> SessionPolicy:
+            return evolve(policy, budget=Budget(max_tokens=5000), autonomous=True)
+
+    async with lash_host(Limits(), says=["Yes."]) as host:
+        turn = await host.run("Hello")
+        sources = {each.source for each in (await host.lash.explain(turn.turn_id)).settings}
+    assert "plugin mine" in sources
