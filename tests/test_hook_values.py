@@ -21,6 +21,7 @@ from lash_hookspecs import (
     RetryIdempotent,
     SessionStateSpec,
     Tool,
+    ToolCallContext,
     ToolError,
     encode,
     hookimpl,
@@ -319,3 +320,69 @@ async def test_a_tool_may_change_its_arguments_and_the_next_attempt_has_all_of_t
         (done,) = (await host.run("Send it.")).tool_calls
     assert got == [batch] * 3
     assert done.args == {"batch": batch}
+
+
+async def test_a_snapshot_has_what_is_stored_and_no_transient_note(lash_host: HostInTest) -> None:
+    """What is shown in this turn only reaches nobody by way of a service."""
+    snapshots = []
+
+    @tool(effect="pure")
+    async def look_back(ctx: ToolCallContext) -> str:
+        "Look at the session."
+        snapshots.append(await ctx.sessions.snapshot_current())
+        return "seen"
+
+    class Notes(Plugin):
+        @hookimpl
+        def lash_before_turn(self) -> list[EnqueueMessages]:
+            return [EnqueueMessages.note("Once.", transient=True), EnqueueMessages.note("For good.")]
+
+    async with lash_host(Notes(), says=[call("look_back"), "Done."], tools=[look_back]) as host:
+        await host.run("Hello")
+        assert "Once." in host.model.conversation()
+    (snapshot,) = snapshots
+    assert [each.text for each in snapshot.messages if each.text] == ["Hello", "For good."]
+
+
+# ---- whom they are asked about --------------------------------------------------------------------------------------
+
+
+async def test_nobody_is_asked_about_a_tool_that_is_hidden(lash_host: HostInTest) -> None:
+    """Also where no plugin decides before a call, so that it comes to nothing only when it would be made."""
+
+    class Looks(Plugin):
+        @hookimpl
+        def lash_after_tool_call(self) -> None:
+            self.calls.append("after")
+
+        @hookimpl
+        def lash_tool_result_view(self) -> None:
+            self.calls.append("view")
+
+    looks = Looks()
+    async with lash_host(looks, says=[call("look_up", where=ASKED), "Done."], tools=[look_up]) as host:
+        session = await host.lash.session("test")
+        await session.edit_tools(hide=["look_up"])
+        (done,) = (await host.run("Who is there?")).tool_calls
+    assert (done.output.outcome.code, looks.calls) == ("unknown_tool", [])
+
+
+async def test_what_a_user_said_before_a_checkpoint_failed_waits_for_a_turn_of_its_own(lash_host: HostInTest) -> None:
+    class Fails(Plugin):
+        @hookimpl
+        async def lash_checkpoint(self, ctx: Any) -> None:
+            if ctx.turn_index == 0:
+                raise ValueError("no")
+
+    @tool(effect="pure")
+    async def interrupt() -> str:
+        "The user says something meanwhile."
+        await session.enqueue("And be quick.")
+        return "heard"
+
+    async with lash_host(Fails(), says=[call("interrupt"), "Quick."], tools=[interrupt]) as host:
+        session = await host.lash.session("test")
+        assert not (await host.run("Hello")).is_success
+        await session.recover()  # if nobody else has run it yet
+        said = [each.text for each in await session.messages() if each.text]
+    assert said == ["Hello", "And be quick.", "Quick."]  # the answer of the turn behind it
