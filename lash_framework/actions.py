@@ -167,9 +167,9 @@ class _Services:
             case "sessions":
                 return _Reading(self._lash, self._session)
             case "lifecycle":
-                return SessionLifecycle(here, self._kept)
+                return SessionLifecycle(here, plugin_id, self._kept)
             case "graph":
-                return SessionGraph(here)
+                return SessionGraph(here, plugin_id)
         raise AssertionError(f"unreachable: no action has `ctx.{name}`")
 
 
@@ -216,7 +216,8 @@ async def _store_state(session: Session, plugin_id: str, before: Any, after: Any
         states = PluginStates(resident.composition, conversation.components)
         if states.scopes[plugin_id].state != before:
             raise _changed(session.id, plugin_id)
-        states.scopes[plugin_id].state = after
+        mark, states.scopes[plugin_id].state = states.mark(), after
+        states.recorded(mark)  # what can't be stored, or not read again, fails here
         head, policy = conversation.head, session.policy
         commit = RuntimeCommit(
             session_id=session.id,

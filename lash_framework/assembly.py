@@ -6,6 +6,7 @@ it was done; a failure, if something blocking went wrong; else the last answer. 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ from lash_hookspecs.turn_outcomes import (
 from lash_hookspecs.values import mutable
 
 if TYPE_CHECKING:
+    from lash_framework.direct_calls import DirectCalls
     from lash_framework.directives import Sorted
     from lash_framework.turn_plan import TurnPlan
     from lash_hookspecs.context_views import ContextView
@@ -208,8 +210,9 @@ class TurnAssembler:
         cancelled: bool = False,
         durable: bool = False,
         termination: TerminationPolicy = TerminationPolicy(),
+        aside: Iterable[tuple[str, TurnInterventionKind, str]] = (),
     ) -> AssembledTurn:
-        """The turn as a whole. `messages` are its own and those before it."""
+        """The turn as a whole. `messages` are its own and those before it, `aside` what plugins did in calls aside."""
         issues = list(self.issues)
         raw = None if cancelled else _outcome_text(self.outcome)
         if raw is None and self.partial_text:
@@ -222,6 +225,8 @@ class TurnAssembler:
                 issues.append(
                     TurnIssue(kind="runtime", code=RECOVERED, message="the last answer was taken", blocking=False)
                 )
+        interventions = Counter(self.interventions)
+        interventions.update(aside)
         blocking = any(each.blocking for each in issues)
         outcome = self._judge(issues, cancelled=cancelled, termination=termination)
         output = classify_output(raw, blocking=blocking)
@@ -243,7 +248,7 @@ class TurnAssembler:
             errors=tuple(issues),
             interventions=tuple(
                 TurnIntervention(plugin_id=plugin_id, kind=kind, detail=detail, count=count)
-                for (plugin_id, kind, detail), count in self.interventions.items()
+                for (plugin_id, kind, detail), count in interventions.items()
             ),
             durable=durable,
         )
@@ -275,13 +280,13 @@ def assemble_for(
     plan: TurnPlan,
     assembler: TurnAssembler,
     messages: Sequence[Message],
-    children: Iterable[ChildTokenUsage],
+    directs: DirectCalls,
     *,
     cancelled: bool,
 ) -> AssembledTurn:
     """The turn as it stands; its place in the session is the one before it, until it is committed."""
     head = plan.conversation.head
-    for cost in children:
+    for cost in directs.count():
         assembler.fold(cost)
     return assembler.assemble(
         turn_id=plan.turn_id,
@@ -295,6 +300,7 @@ def assemble_for(
         messages=messages,
         cancelled=cancelled,
         durable=plan.controller.durable,
+        aside=directs.did(),
     )
 
 

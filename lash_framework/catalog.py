@@ -15,6 +15,7 @@ from lash_framework.hooks import Owned, collect_sync
 from lash_framework.implementations import HookImpl
 from lash_framework.plugins import LoadedPlugin
 from lash_framework.provenance import Provenance
+from lash_framework.read_only import read_only_manifest
 from lash_framework.registrations import conflict_text, takes_over
 from lash_framework.toolsets import TOOL_NAME, ConnectedTool, OwnedToolSet, Toolsets
 from lash_hookspecs.connected_tools import ConnectedToolSet, ToolSetRecord
@@ -189,10 +190,11 @@ def _united(
 ) -> Catalog:
     draft = _Draft(plugins, toolsets)
     draft.offer(found)
-    offered = tuple(each.tool.manifest for each in draft.tools.values())
-    edits: list[Owned[CatalogEdit]] = collect_sync(hooks["lash_tool_catalog"], bind, item=CatalogEdit, catalog=offered)
-    for owned in edits:
-        draft.edit(owned.plugin_id, owned.value)
+    if impls := hooks["lash_tool_catalog"]:
+        offered = tuple(read_only_manifest(each.tool.manifest) for each in draft.tools.values())
+        edits: list[Owned[CatalogEdit]] = collect_sync(impls, bind, item=CatalogEdit, catalog=offered)
+        for owned in edits:
+            draft.edit(owned.plugin_id, owned.value)
     draft.add_search()
     return draft.catalog(resolve)
 

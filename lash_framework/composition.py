@@ -6,7 +6,7 @@ Building one calls the plugins' composition hooks and nothing else; it knows no 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pluggy
@@ -23,6 +23,7 @@ from lash_framework.plugins import LoadedPlugin
 from lash_framework.provenance import Provenance
 from lash_framework.registrations import Registrations, conflict_text
 from lash_framework.settings import SaidByMode
+from lash_framework.signed_drivers import signed
 from lash_framework.toolsets import Toolsets
 from lash_hookspecs.canonical import stable_hash
 from lash_hookspecs.contexts import CompositionContext
@@ -146,7 +147,7 @@ def compose(
 
 def _made(driver: ModeDriver, mode_id: str, owner: str) -> ProtocolDriver:
     try:
-        return driver.make()
+        return cast(ProtocolDriver, signed(driver.make(), owner))
     except PluginError:
         raise
     except Exception as error:

@@ -15,7 +15,7 @@ from lash_framework.machine import MessageSequence
 from lash_hookspecs.codec import encode
 from lash_hookspecs.context_views import ContextPiece, KeptMessages, MadeMessage
 from lash_hookspecs.errors import CodecError, PluginError, ReplayError
-from lash_hookspecs.messages import Message, PartKind, PluginOrigin, ProcessOrigin
+from lash_hookspecs.messages import Message, PartKind, PluginOrigin
 
 __all__ = ["count_of", "owned", "pieces_of", "require_images", "require_whole", "shown"]
 
@@ -50,8 +50,6 @@ def _named(message: Message, plugin_id: str, hook: str, transient: bool) -> Mess
         encode(message)
     except CodecError as error:
         raise PluginError(plugin_id, hook, f"message `{message.id}` can't be recorded: {error}") from error
-    if isinstance(message.origin, ProcessOrigin):
-        return message
     return evolve(message, origin=PluginOrigin(plugin_id, transient))
 
 

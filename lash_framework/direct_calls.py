@@ -6,7 +6,7 @@ what was begun and has no record is asked, and paid, again; its usage says "at l
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import evolve
@@ -31,6 +31,7 @@ from lash_hookspecs.llm import LlmCallError, LlmRequest, TokenUsage
 from lash_hookspecs.llm_messages import LlmMessage, LlmRole, TextBlock
 from lash_hookspecs.services import DirectCompletion, DirectCompletionClient
 from lash_hookspecs.turn_events import ChildTokenUsage, SessionEvent
+from lash_hookspecs.turn_interventions import TurnInterventionKind
 
 if TYPE_CHECKING:
     from anyio import CancelScope
@@ -105,13 +106,19 @@ class DirectCalls:
 
     def count(self) -> list[ChildTokenUsage]:
         """What the turn's direct calls have cost, by source and model: all that were made or begun, used or not."""
-        known = {**self._left, **{key: outcome for key, (_, outcome) in self._known.items()}}
         totals: dict[tuple[str, str], TokenUsage] = {}
-        for each in known.values():
+        for each in self._all():
             if each.result.usage is not None:
                 who = (each.source, each.model)
                 totals[who] = totals.get(who, TokenUsage()) + each.result.usage
         return [self._cost(*who, usage, usage) for who, usage in sorted(totals.items())]
+
+    def did(self) -> list[tuple[str, TurnInterventionKind, str]]:
+        """What plugins that stood around the turn's direct calls made of them, in an order that no replay changes."""
+        return sorted((by.plugin_id, by.kind, by.detail) for each in self._all() for by in each.did)
+
+    def _all(self) -> Iterable[DirectOutcome]:
+        return {**self._left, **{key: outcome for key, (_, outcome) in self._known.items()}}.values()
 
     @property
     def _left(self) -> dict[str, DirectOutcome]:
@@ -178,7 +185,7 @@ class DirectCalls:
             is_live = True
             self._known[key] = (None, begun(command))
             made = expect(await self._around(run)(envelope), DirectOutcome)
-            return evolve(begun(command), result=charged(plan, made.result))
+            return evolve(begun(command), result=charged(plan, made.result), did=made.did)
 
         try:
             outcome = expect(await controller.execute(asked, paid), DirectOutcome)

@@ -25,7 +25,7 @@ from lash_hookspecs.directives import (
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import CodecError, PluginError
 from lash_hookspecs.handoffs import CreateSession, HandoffSession, child_session_id, handoff_to
-from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin, ProcessOrigin
+from lash_hookspecs.messages import Message, MessageRole, Part, PartKind, PluginMessage, PluginOrigin
 from lash_hookspecs.turn_events import PluginEvent
 from lash_hookspecs.turn_interventions import TurnInterventionKind
 from lash_hookspecs.turn_outcomes import Stopped, StopReason, TurnOutcome
@@ -171,9 +171,7 @@ def _owned_message(message: PluginMessage, plugin_id: str, hook: str, transient:
         text = f"a message of its `EnqueueMessages` has the role `{message.role}`, which can't be enqueued"
         raise PluginError(plugin_id, hook, f"{text}; use user or system")
     _require_storable(message, plugin_id, hook, "a message of its `EnqueueMessages`")
-    if isinstance(message.origin, ProcessOrigin):
-        return message
-    return evolve(message, origin=PluginOrigin(plugin_id, transient))  # nobody speaks in another plugin's name
+    return evolve(message, origin=PluginOrigin(plugin_id, transient))  # nobody speaks in another one's name
 
 
 def _require_storable(value: object, plugin_id: str, hook: str, what: str) -> None:

@@ -146,7 +146,9 @@ def input_hash(turn_input: TurnInput) -> str:
 
 def _hash(turn_input: TurnInput) -> str:
     told = turn_input
-    if told.context.budget is not None:  # what may be spent on it doesn't make it another question
+    if told.told_by is not None:  # who says it doesn't make it another question: two plugins may ask for one turn
+        told = attrs.evolve(told, told_by=None)
+    if told.context.budget is not None:  # nor does what may be spent on it
         told = attrs.evolve(told, context=attrs.evolve(told.context, budget=None))
     if told.image_blobs or told.document_blobs or told.mode_extension is not None:
         # Hashed in their own ways.

@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 from attrs import evolve, field, fields
 
+from lash_framework.faults import failure_text
 from lash_framework.hooks import Owned
 from lash_framework.provenance import OWN, Provenance
 from lash_framework.settings import SaidByMode
+from lash_framework.signed_drivers import QUESTIONS, SignedDriver, signed
 from lash_hookspecs.errors import ConfigurationError, PluginConflictError, PluginError
 from lash_hookspecs.modes import Mode, ModeDriver, ModeExtension
 from lash_hookspecs.prompts import PromptLayer
@@ -71,7 +73,7 @@ class _Merging:
         self._note_single(owner, mode, where)
         driver = mode.driver or below.driver
         if mode.wrap is not None:
-            driver = _wrapped(mode, owner, driver)
+            driver = _wrapped(mode, owner, driver, self._driver_owner)
             self._rows.append(Provenance("driver", mode.mode_id, owner, f"laid around the driver by {where}"))
         if mode.prompt != PromptLayer():
             self._prompts.append(Owned(owner, mode.prompt))
@@ -91,6 +93,12 @@ class _Merging:
             max_turns=below.max_turns if mode.max_turns is None else mode.max_turns,
             summary=mode.summary or below.summary,
         )
+
+    @property
+    def _driver_owner(self) -> str | None:
+        """Whose the driver is that is laid around, if there is one yet."""
+        driver = self._single.get(("driver", ""))
+        return driver.plugin_id if driver else None
 
     def _switch_plugins(self, owner: str, mode: Mode, where: str) -> None:
         both = set(mode.plugins) & set(mode.without)
@@ -115,11 +123,10 @@ class _Merging:
 
     def resolved(self, owner: str) -> ResolvedMode:
         """What came of it; the highest mode is `owner`'s."""
-        driver = self._single.get(("driver", ""))
         return ResolvedMode(
             mode=self._mode,
             owner=owner,
-            driver_owner=driver.plugin_id if driver else owner,
+            driver_owner=self._driver_owner or owner,
             named=self._named,
             removed=self._removed,
             prompts=tuple(self._prompts),
@@ -247,18 +254,15 @@ def _values(said: Mapping[str, Sequence[SaidByMode]]) -> dict[str, dict[str, Any
     return {key: {name: value for one in each for name, value in one.values.items()} for key, each in said.items()}
 
 
-def _wrapped(mode: Mode, owner: str, driver: ModeDriver | None) -> ModeDriver:
+def _wrapped(mode: Mode, owner: str, driver: ModeDriver | None, driver_owner: str | None) -> ModeDriver:
     wrap = mode.wrap
     assert wrap is not None  # else nobody asks
     if driver is None:
         text = f"mode `{mode.mode_id}` of {owner} has a `wrap`, and no driver to lay it around: let it extend a mode"
         raise ConfigurationError(text)
     checkpoints = dict[str, str]([*driver.checkpoints.items(), *wrap.checkpoints.items()])
-    make = partial(_made_around, mode.mode_id, owner, wrap.around, driver.make)
+    make = partial(_made_around, mode.mode_id, owner, wrap.around, driver.make, driver_owner or owner)
     return evolve(driver, make=make, checkpoints=checkpoints)
-
-
-_QUESTIONS = tuple(name for name in vars(ProtocolDriver) if not name.startswith("_"))
 
 
 def _made_around(
@@ -266,13 +270,18 @@ def _made_around(
     owner: str,
     around: Callable[[ProtocolDriver], ProtocolDriver],
     make: Callable[[], ProtocolDriver],
+    inner_owner: str,
 ) -> Any:
-    inner = make()
-    made = around(inner)
-    if lacks := [f"`{name}`" for name in _QUESTIONS if hasattr(inner, name) and not hasattr(made, name)]:
+    inner = signed(make(), inner_owner)
+    try:
+        made = around(inner)
+    except Exception as error:
+        text = f"mode `{mode_id}` can't lay its driver around another one: {failure_text(error)}"
+        raise PluginError(owner, "lash_modes", text) from error
+    if lacks := [f"`{name}`" for name in QUESTIONS if hasattr(inner, name) and not hasattr(made, name)]:
         text = f"the driver that mode `{mode_id}` lays around another one lacks {', '.join(lacks)}"
         raise PluginError(owner, "lash_modes", f"{text}: pass on what it leaves to the inner one, as by `__getattr__`")
-    return made
+    return SignedDriver(made, owner, is_around=True)
 
 
 def _set_fields(value: Any) -> dict[str, Any]:

@@ -26,13 +26,14 @@ from lash_hookspecs.llm import (
     LlmResponse,
     LlmStreamEvent,
     ProviderFailureKind,
+    TextOutput,
     TokenUsage,
 )
 from lash_hookspecs.llm_messages import ImageBlock, LlmBlock, LlmMessage, LlmRole, TextBlock, ToolResultBlock
 from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.replay import foreign_origin, stamp_response
 
-__all__ = ["ask_aside", "call_model", "storable"]
+__all__ = ["ask_aside", "call_model", "of_a_piece", "storable"]
 
 log = logging.getLogger("lash.turn")
 
@@ -118,6 +119,23 @@ def _answer(plan: TurnPlan, answer: object) -> LlmResponse | LlmCallError:
         message=f"provider `{plan.provider_id}` returned {what}, where a `LlmResponse` was expected",
         usage=TokenUsage(at_least=True),
     )
+
+
+def of_a_piece(before: LlmResponse, after: LlmResponse) -> LlmResponse:
+    """An answer that a plugin rewrote, with the `full_text` of its parts.
+
+    Raises `ValueError` where only `full_text` is new: what was to be taken out of the answer would stay in its parts.
+    """
+    was, now = _texts(before), _texts(after)
+    if not after.parts or (now != was) == (after.full_text != before.full_text):
+        return after
+    if now != was:
+        return evolve(after, full_text="".join(now))
+    raise ValueError("has another `full_text`, and the texts of before in `parts`, which count: change both")
+
+
+def _texts(response: LlmResponse) -> list[str]:
+    return [each.text for each in response.parts if isinstance(each, TextOutput)]
 
 
 def storable(value: Any) -> Any:

@@ -17,7 +17,7 @@ from lash_framework.effects import envelope
 from lash_framework.hooks import HookImpl, first, spoken, wrong_type
 from lash_framework.journal_errors import JournalRefusal, effect_label
 from lash_framework.machine.answers import answer_text
-from lash_framework.model_calls import call_model, storable
+from lash_framework.model_calls import call_model, of_a_piece, storable
 from lash_framework.reply_pieces import ReplyPieces
 from lash_framework.stream import ActivityStream
 from lash_framework.turn_contexts import TurnContexts
@@ -240,6 +240,10 @@ class ModelStep:
                     shown.append((impl.plugin_id, EmitEvents(given.events)))
                 given = given.response
             if isinstance(given, LlmResponse) and given is not response:
+                try:
+                    given = of_a_piece(response, given)
+                except ValueError as error:
+                    raise PluginError(impl.plugin_id, impl.hook, f"returned a response that {error}") from error
                 response = storable(evolve(given, usage=raw.usage))  # which is what was paid
                 by.append(impl.plugin_id)
                 try:

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
 from lash_framework.admission import busy
+from lash_framework.inputs import normalized
 from lash_hookspecs.errors import ConfigurationError, UnknownName
+from lash_hookspecs.messages import PluginOrigin
+from lash_hookspecs.prompts import PromptLayer
 from lash_hookspecs.services import SessionCreateRequest, SessionGraphService, SessionHandle, SessionLifecycleService
 from lash_hookspecs.sessions import AppendSessionNodesRequest, AppendSessionNodesResult, AssembledTurn, TurnInput
 
@@ -36,14 +41,21 @@ async def _stored(here: Resident, session_id: str) -> Session:
 class SessionLifecycle(SessionLifecycleService):
     """For one turn of the session `here`. `kept` are those that were created in it: perhaps nobody else holds them.
 
+    What is said to a model has the plugin's name on it.
     A tool's call that waits here for a turn gives its `slot` away meanwhile: that turn may call the same tool. What
     `children` of a turn cost is a part of what it costs.
     """
 
     def __init__(
-        self, here: Resident, kept: dict[str, Session], slot: Slot | None = None, children: ChildTurns | None = None
+        self,
+        here: Resident,
+        plugin_id: str,
+        kept: dict[str, Session],
+        slot: Slot | None = None,
+        children: ChildTurns | None = None,
     ) -> None:
         self._here = here
+        self._plugin_id = plugin_id
         self._kept = kept
         self._slot = slot
         self._children = children
@@ -55,10 +67,12 @@ class SessionLifecycle(SessionLifecycleService):
             request.session_id,
             mode=request.mode_id,
             model=request.model,
-            instructions=request.instructions,
             max_turns=request.max_turns,
             recover=False,
         )
+        if request.instructions is not None:
+            policy = evolve(session.policy, prompt=PromptLayer())
+            await session.set_policy(policy.with_instructions(request.instructions, self._plugin_id), {"prompt"})
         self._kept[session.id] = session
         return SessionHandle(session_id=session.id, policy=session.policy, is_stored=session.is_stored)
 
@@ -71,6 +85,7 @@ class SessionLifecycle(SessionLifecycleService):
 
     async def start_turn(self, session_id: str, turn_id: str, input: TurnInput | str) -> AssembledTurn:
         session = self._kept.get(session_id) or await _stored(self._here, session_id)
+        given = evolve(normalized(input), told_by=self._plugin_id)
         waits = session_id == self._here.id  # which says itself what it waits for
         waits = waits or (self._children is not None and self._children.waits_for(session_id, turn_id))
         if session._resident.line.locked() and not waits:
@@ -79,20 +94,28 @@ class SessionLifecycle(SessionLifecycleService):
             self._slot.give()
         try:
             if self._children is None:
-                return await session.run(input, turn_id=turn_id)
-            return await self._children.run(session, turn_id, input)
+                return await session.run(given, turn_id=turn_id)
+            return await self._children.run(session, turn_id, given)
         finally:
             if self._slot is not None:
                 await self._slot.take_back()
 
 
 class SessionGraph(SessionGraphService):
-    """For one turn of the session `here`, which it may append to as to any other, once the turn is committed."""
+    """For one turn of the session `here`, which it may append to as to any other, once the turn is committed.
 
-    def __init__(self, here: Resident) -> None:
+    Messages have the plugin's name on them, whoever was named before.
+    """
+
+    def __init__(self, here: Resident, plugin_id: str) -> None:
         self._here = here
+        self._origin = PluginOrigin(plugin_id)
 
     async def append_session_nodes(
         self, session_id: str, request: AppendSessionNodesRequest
     ) -> AppendSessionNodesResult:
-        return await (await _stored(self._here, session_id)).append(request)
+        nodes = [
+            each if each.message is None else evolve(each, message=evolve(each.message, origin=self._origin))
+            for each in request.nodes
+        ]
+        return await (await _stored(self._here, session_id)).append(evolve(request, nodes=tuple(nodes)))

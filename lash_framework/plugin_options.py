@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from lash_framework.plugins import LoadedPlugin
+from lash_framework.read_only import read_only
 from lash_framework.settings import SaidByMode, Settings, plugin_settings, with_modes
 
 __all__ = ["PluginOptions"]
@@ -27,7 +28,7 @@ class PluginOptions:
     def read(self, plugin: LoadedPlugin, said: Sequence[SaidByMode] = ()) -> Any:
         """A plugin's options, in a mode that has `said` something of them. Raises `ConfigurationError`."""
         if plugin.info.options is None:
-            return with_modes(plugin.plugin_id, self._settings, said).plugin[plugin.plugin_id]
+            return read_only(with_modes(plugin.plugin_id, self._settings, said).plugin[plugin.plugin_id])
         return self._read_typed(plugin.plugin_id, plugin.info.options, said=said)
 
     def variant(self, plugin_id: str, options: Any) -> str:

@@ -45,6 +45,9 @@ __all__ = [
 KERNEL_OWNER = "lash-framework"
 """Owner of the builtin texts."""
 
+SESSION = "session"
+"""Owner of the layer in a session's policy."""
+
 MAIN_AGENT_INTRO = (
     "You are an agent that works for a user. Work towards what the user asked for until it is done or you know why it "
     "can't be, then say plainly what you found or did."
@@ -138,8 +141,13 @@ def resolve_layers(
                 dropped.extend(_drop(lower, DropReason.RESET, f"layer `{each.owner}`") for lower in below)
                 below.clear()
             # The key says where it goes, whatever the contribution itself says.
-            below.extend(OwnedContribution(each.owner, evolve(one, slot=slot)) for one in mine.contributions)
+            below.extend(OwnedContribution(_owner(each, one), evolve(one, slot=slot)) for one in mine.contributions)
     return template, tuple(one for held in slots.values() for one in held), tuple(dropped)
+
+
+def _owner(layer: OwnedLayer, said: PromptContribution) -> str:
+    """Whose it is: a plugin's, in a session's policy that plugins had a hand in, else the layer's."""
+    return said.plugin_id if said.plugin_id is not None and layer.owner == SESSION else layer.owner
 
 
 def _drop(owned: OwnedContribution, reason: DropReason, because: str = "") -> DroppedPiece:

@@ -13,6 +13,7 @@ __all__ = ["MOST_FAULTS", "told"]
 MOST_FAULTS = 5
 """So many are told at once: enough to mend a call in one go, and no flood where every entry of a list is wrong."""
 _COUNTED = 100
+_NO_SUCH = ("additionalProperties", "unevaluatedProperties")
 _LONGEST = 80
 
 
@@ -28,7 +29,7 @@ def told(errors: Iterable[Any]) -> str:
 
 def _fault(error: Any) -> str:
     if _keyword(error) in ("anyOf", "oneOf"):
-        error = _closest(error, error.kind.context)
+        return _none_fits(error)
     place = _place(error.instance_path)
     expected = _EXPECTED.get(_keyword(error))
     if expected is None:
@@ -40,14 +41,103 @@ def _keyword(error: Any) -> str:
     return str(error.schema_path[-1]) if error.schema_path else ""
 
 
-def _closest(error: Any, alternatives: Sequence[Sequence[Any]]) -> Any:
-    """The fault that is deepest inside the data, where one of the alternatives was meant; else the whole."""
-    flat = [each for alternative in alternatives for each in alternative[:_COUNTED]]
-    deepest = max(flat, key=lambda each: len(each.instance_path), default=error)
-    if len(deepest.instance_path) > len(error.instance_path):
-        return deepest
+# ---- alternatives ---------------------------------------------------------------------------------------------------
+
+_Alternative = Sequence[Any]
+"""The faults of one."""
+
+
+def _none_fits(error: Any) -> str:
+    """What is wrong with the alternative that was meant, where that can be told; else what all of them would take."""
+    possible = _of_its_type(error)
+    if (tags := _tags_of_all(error, possible)) is not None:
+        return tags
+    meant = _of_its_tag(error, possible) or possible
+    if len(meant) == 1:
+        deepest = max(meant[0][:_COUNTED], key=_depth)
+        if _depth(deepest) > _depth(error):
+            return _fault(deepest)
+        return "; ".join(_fault(each) for each in sorted(meant[0], key=_is_extra)[:MOST_FAULTS])
+    flat = [each for alternative in meant or error.kind.context for each in alternative[:_COUNTED]]
+    deepest = max(flat, key=_depth, default=error)
+    if _depth(deepest) > _depth(error):
+        return _fault(deepest)
     about_shape = [each for each in flat if _keyword(each) not in ("type", "enum", "const")]
-    return about_shape[0] if len(about_shape) == 1 else error
+    if len(about_shape) == 1:
+        return _fault(about_shape[0])
+    if meant:
+        first = (min(alternative, key=_is_extra) for alternative in meant[:MOST_FAULTS])
+        lacks = dict.fromkeys(map(_fault, first))
+        return f"{_shown(error.instance)} fits none of what is allowed: {', or '.join(lacks)}"
+    return f"{_fitting(error)}{_place(error.instance_path)}"
+
+
+def _depth(error: Any) -> int:
+    return len(error.instance_path)
+
+
+def _is_extra(error: Any) -> bool:
+    """Whether something is too much, which is less telling than what is missing."""
+    return _keyword(error) in _NO_SUCH
+
+
+def _of_its_type(error: Any) -> list[_Alternative]:
+    """The alternatives that take what is of this type at all."""
+
+    def takes(alternative: _Alternative) -> bool:
+        return not any(_keyword(each) == "type" and _depth(each) == _depth(error) for each in alternative)
+
+    return [alternative for alternative in error.kind.context if alternative and takes(alternative)]
+
+
+def _fitting(error: Any) -> str:
+    came = _shown(error.instance)
+    types = {
+        kind
+        for alternative in error.kind.context
+        for each in alternative
+        if _keyword(each) == "type"
+        for kind in each.kind.types
+    }
+    if not types:
+        return f"{came} fits none of what is allowed"
+    return f"expected {' or '.join(sorted(types))}, not {came}"
+
+
+# Classes that are told apart by a tag: a property that may have one value only.
+
+
+def _refused_tag(error: Any, alternative: _Alternative) -> Any:
+    """The fault of a tag that has another value: this alternative isn't meant."""
+    tags = (each for each in alternative if _depth(each) == _depth(error) + 1 and len(_tags(each)) == 1)
+    return next(tags, None)
+
+
+def _tags(error: Any) -> list[Any]:
+    if _keyword(error) == "const":
+        return [error.kind.expected_value]
+    return list(error.kind.options) if _keyword(error) == "enum" else []
+
+
+def _of_its_tag(error: Any, possible: Sequence[_Alternative]) -> list[_Alternative]:
+    """The one alternative that is meant, where the others say by a tag that they aren't; else none."""
+    refused = [each for each in (_refused_tag(error, alternative) for alternative in possible) if each is not None]
+    meant = [alternative for alternative in possible if _refused_tag(error, alternative) is None]
+    if len(meant) != 1:
+        return []
+    names = {each.instance_path[-1] for each in refused}
+    unknown = {name for each in meant[0] if _keyword(each) in _NO_SUCH for name in each.kind.unexpected}
+    return meant if len(names) == 1 and not names & unknown else []
+
+
+def _tags_of_all(error: Any, possible: Sequence[_Alternative]) -> str | None:
+    """What a tag may be, where it is none of what the alternatives have."""
+    refused = [each for each in (_refused_tag(error, alternative) for alternative in possible) if each is not None]
+    places = {tuple(each.instance_path) for each in refused}
+    if len(refused) < 2 or len(refused) != len(possible) or len(places) != 1:
+        return None
+    came, place = refused[0].instance, _place(refused[0].instance_path)
+    return f"expected one of {_listed([_tags(each)[0] for each in refused])}, not {_shown(came)}{place}"
 
 
 def _place(path: Iterable[Any]) -> str:
@@ -78,28 +168,16 @@ def _shown(value: Any) -> str:
 
 def _options(kind: Any, came: Any) -> str:
     options = list(kind.options) if not isinstance(kind.options, str) else [kind.options]
-    listed = ", ".join(_shown(each) for each in options[:20])
-    return f"expected one of {listed}{', …' if len(options) > 20 else ''}, not {_shown(came)}"
+    return f"expected one of {_listed(options)}, not {_shown(came)}"
+
+
+def _listed(options: Sequence[Any]) -> str:
+    return ", ".join(_shown(each) for each in options[:20]) + (", …" if len(options) > 20 else "")
 
 
 def _unexpected(kind: Any, came: Any) -> str:
     names = ", ".join(f"`{each}`" for each in list(kind.unexpected)[:5])
     return f"there is no property {names}; leave it out"
-
-
-def _fitting(kind: Any, came: Any) -> str:
-    types = sorted(
-        {
-            each
-            for alternative in kind.context
-            for error in alternative
-            if _keyword(error) == "type"
-            for each in error.kind.types
-        }
-    )
-    if not types:
-        return f"{_shown(came)} fits none of what is allowed"
-    return f"expected {' or '.join(types)}, not {_shown(came)}"
 
 
 def _length(less_or_more: str, of: str) -> Callable[[Any, Any], str]:
@@ -117,8 +195,6 @@ _EXPECTED: Mapping[str, Callable[[Any, Any], str]] = {
     "unevaluatedProperties": _unexpected,
     "enum": _options,
     "const": lambda kind, came: f"expected {_shown(kind.expected_value)}, not {_shown(came)}",
-    "anyOf": _fitting,
-    "oneOf": _fitting,
     "minimum": _number("of at least"),
     "maximum": _number("of at most"),
     "exclusiveMinimum": _number("above"),

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from attrs import evolve
 
-from lash_framework.hooks import chain, observe
+from lash_framework.hooks import observe
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.new_nodes import new_nodes
 from lash_framework.observing import Observer
 from lash_framework.providers import split_model
 from lash_framework.resident import Resident
 from lash_framework.running import RunningTurn
+from lash_framework.session_config import decided_policy
 from lash_framework.session_tools import edit_of, refuse_edit, tool_state, with_edits
 from lash_framework.setting_sources import attribute
 from lash_framework.turn_job import TurnJob, TurnOptions
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from lash_framework.composition import Composition
     from lash_framework.recovery import RecoveredTurn, RecoveryGate
     from lash_framework.session_requests import CancelRequest
+    from lash_framework.state import PluginStates
 
 __all__ = ["APPLICATION", "Session", "end_observers"]
 
@@ -289,21 +291,11 @@ class Session:
         hooks = self._resident.lash.host.composition(wanted.mode_id).hooks
         config, changed = hooks["lash_session_config"], hooks["lash_session_config_changed"]
         if config:
-            bind = await self._binding("lash_session_config", "configured", wanted)
-            by: list[str] = []
-            decided = await chain(
-                config, bind, wanted, argname="policy", expects=SessionPolicy, on_error="keep", changed_by=by
-            )
-            try:
-                self._check(decided)
-            except ConfigurationError as error:
-                log.warning("plugins %s made a policy that can't be: %s; theirs is dropped", ", ".join(by), error)
-            else:
-                attribute(self._resident.sources, wanted, decided, f"plugin {', '.join(by)}")
-                wanted = decided
+            bind, states = await self._binding("lash_session_config", "configured", wanted)
+            wanted = await decided_policy(config, bind, states, wanted, self._check, self._resident.sources)
         self._resident.say(wanted)
         if changed and wanted != previous:
-            bind = await self._binding("lash_session_config_changed", "configured", wanted, read_only=True)
+            bind, _ = await self._binding("lash_session_config_changed", "configured", wanted, read_only=True)
             await observe(changed, bind, previous=previous, current=wanted)
 
     async def opened(self, reason: str) -> None:
@@ -312,13 +304,13 @@ class Session:
         if hooks["lash_session_config"]:
             await self._take_policy(self.policy)
         if hooks["lash_session_opened"]:
-            bind = await self._binding("lash_session_opened", reason, self.policy, read_only=True)
+            bind, _ = await self._binding("lash_session_opened", reason, self.policy, read_only=True)
             await observe(hooks["lash_session_opened"], bind)
 
     async def _binding(
         self, hook: str, reason: str, policy: SessionPolicy, *, read_only: bool = False
-    ) -> Callable[[str], object]:
-        """Contexts for a hook outside a turn, of the composition that the policy asks for."""
+    ) -> tuple[Callable[[str], object], PluginStates]:
+        """Contexts for a hook outside a turn, of the composition that the policy asks for, and its plugins' states."""
         resident = self._resident
         composition = resident.lash.host.composition(policy.mode_id)
         states = await resident.states(composition, keep=not resident.line.locked())
@@ -335,7 +327,7 @@ class Session:
         scopes = states.scopes
         if read_only:
             scopes = {key: each.reading() for key, each in scopes.items()}
-        return binding(SessionHookContext, scopes, call)
+        return binding(SessionHookContext, scopes, call), states
 
     async def require_no_begun_turn(self) -> None:
         """Raise `SessionBusy` where a turn was begun and isn't committed."""

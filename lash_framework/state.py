@@ -144,7 +144,8 @@ class PluginStates:
     def recorded(self, mark: Mark) -> dict[str, Any]:
         """The states that changed since the mark, as plain data, for the record of the effect that changed them.
 
-        Raises `PluginError` for a state that can't be stored.
+        Each is from then on what the record says of it, as it is for whoever replays it. Raises `PluginError` for a
+        state that can't be stored, or not read again.
         """
         changed: dict[str, Any] = {}
         if not self.composition.states and self._tool_words is mark[TOOLS]:
@@ -157,9 +158,9 @@ class PluginStates:
 
                 changed[TOOLS] = unstructure(state)
             else:
-                from orjson import loads
-
-                changed[plugin_id] = loads(_encode(plugin_id, self.composition.states[plugin_id], state))
+                changed[plugin_id], self.scopes[plugin_id].state = _settled(
+                    plugin_id, self.composition.states[plugin_id], state
+                )
         return changed
 
     def replay(self, recorded: Mapping[str, Any]) -> None:
@@ -230,6 +231,19 @@ def _encode(plugin_id: str, spec: SessionStateSpec, state: Any) -> bytes:
         return encode(_Stored(spec.version, state))
     except CodecError as error:
         raise PluginError(plugin_id, _HOOK, f"its state {error}") from error
+
+
+def _settled(plugin_id: str, spec: SessionStateSpec, state: Any) -> tuple[Any, Any]:
+    """A state as plain data, and as it is read from that: a list in a field of tuples is a tuple then."""
+    from orjson import loads
+
+    from lash_hookspecs.codec import structure
+
+    data = loads(_encode(plugin_id, spec, state))
+    try:
+        return data, structure(data["state"], spec.state)
+    except CodecError as error:
+        raise PluginError(plugin_id, _HOOK, f"its state can be stored, but not read again: {error}") from error
 
 
 def _decode(plugin_id: str, spec: SessionStateSpec, body: bytes) -> tuple[int, Any]:

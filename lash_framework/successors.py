@@ -75,7 +75,7 @@ def refuse_unfit(
     name = type(asked).__name__
     wanted = _wanted(plugin_id, plugin_id, asked)
     try:
-        _policy(lash, policy, wanted.wish)
+        _policy(lash, policy, wanted)
         require_forks(lash, f"`{name}`")
         if wanted.task is not None:
             lash.require_journal(f"`{name}` with a task")
@@ -89,9 +89,9 @@ def refuse_unfit(
         raise PluginError(plugin_id, name, "the key is blank; it tells apart what a plugin makes in a turn")
 
 
-def _policy(lash: Lash, base: SessionPolicy, wish: CreateSession) -> SessionPolicy:
+def _policy(lash: Lash, base: SessionPolicy, wanted: _Wanted) -> SessionPolicy:
     """How the session runs. Raises `ConfigurationError` for a mode or a model that isn't there."""
-    policy = base
+    policy, wish = base, wanted.wish
     if wish.mode_id is not None and wish.mode_id != base.mode_id:
         policy = evolve(policy, mode_id=wish.mode_id, options={}, extension=None)  # which are the other mode's
     if wish.model is not None:
@@ -99,7 +99,7 @@ def _policy(lash: Lash, base: SessionPolicy, wish: CreateSession) -> SessionPoli
     if wish.max_turns is not None:
         policy = evolve(policy, max_turns=wish.max_turns)
     if wish.instructions is not None:
-        policy = policy.with_instructions(wish.instructions)
+        policy = policy.with_instructions(wish.instructions, wanted.plugin_id)
     lash.host.composition(policy.mode_id)
     split_model(policy.model, lash.host.providers)
     return policy
@@ -131,7 +131,7 @@ async def new_sessions(lash: Lash, run: TurnRun, turn: AssembledTurn, policy: Se
             raise PluginError(wanted.plugin_id, type(asked).__name__, text)
         try:
             base = policies.get(session_id) or await _base(lash, policy, session_id, asked)
-            settled = _policy(lash, base, wanted.wish)
+            settled = _policy(lash, base, wanted)
             if not isinstance(run.plan.controller, RecordedOnly):  # else it was made, whatever its model costs by now
                 _require_prices(lash, settled)
             policies.setdefault(session_id, settled)

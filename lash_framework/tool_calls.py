@@ -15,6 +15,7 @@ from attrs import evolve
 
 from lash_framework.catalog import Catalog, OwnedTool
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
+from lash_framework.read_only import own_copy
 from lash_framework.schemas import schema_fault
 from lash_framework.session_tools import Refusal
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
@@ -237,14 +238,15 @@ async def perform(
         text = f"the arguments of `{call.tool_name}` don't fit its schema: {fault}"
         output = failure("invalid_arguments", text, ToolFailureClass.INVALID_REQUEST, ToolFailureSource.RUNTIME)
         return completed(call, output)
+    args = own_copy(call.args)  # the tool may change them: the next attempt, and whoever asks, has what was given
     started = anyio.current_time()
     result: object = None
     try:
         if manifest.timeout_s is None:
-            output = _output(await owned.tool.call(await ctx(owned.plugin_id), call.args))
+            output = _output(await owned.tool.call(await ctx(owned.plugin_id), args))
         else:
             with anyio.move_on_after(manifest.timeout_s) as scope:
-                result = await owned.tool.call(await ctx(owned.plugin_id), call.args)
+                result = await owned.tool.call(await ctx(owned.plugin_id), args)
             output = _timeout(owned) if scope.cancelled_caught else _output(result)
     except BaseException as error:
         pass_on(error)

@@ -22,6 +22,7 @@ from lash_framework.hook_effects import NO_HOOKS, hook_effect, take_over
 from lash_framework.hook_orders import HookOrders, recorded_changes
 from lash_framework.hooks import Bind, HookImpl, items_of, spoken
 from lash_framework.journal import JournalController
+from lash_framework.read_only import read_only, read_only_output
 from lash_framework.result_room import ResultRoom
 from lash_framework.session_tools import Refusal
 from lash_framework.tool_calls import completed, model_return, refused, was_refused
@@ -203,11 +204,11 @@ class ToolHooks:
                 return ToolHooksOutcome(call_id=call.call_id)  # nobody's tool is nobody's business
             await plan.controller.flush()  # what was paid for must not hang on a slow hook
             moment = ToolMoment(
-                call=call,
+                call=evolve(call, args=read_only(call.args)),
                 manifest=owned.tool.manifest,
                 owner=owned.plugin_id,
                 parent_call_id=place.parent_id,
-                result=None if done is None else done.output,
+                result=None if done is None else read_only_output(done.output),
                 duration_ms=0 if done is None else done.duration_ms,
             )
             made = await live(moment)
@@ -239,7 +240,7 @@ class ToolHooks:
         before = states.mark()
         try:
             await self._plan.enter()
-            said, ruling = await self._hear(seam, moment, call.args)
+            said, ruling = await self._hear(seam, moment, moment.call.args)
             changed = states.recorded(before)
             record = HookRecord(directives=lasting(said), states=changed) if said or changed else NO_HOOKS
         except PluginError as error:
@@ -285,7 +286,7 @@ class ToolHooks:
             for question, answer in zip(questions, answers, strict=True):
                 found.append(asked_part(question, answer))
                 impls = tuple(each for each in self._impls[seam] if each.plugin_id == question.plugin_id)
-                new = await self._round(impls, seam, moment, call.args, answer) if impls else []
+                new = await self._round(impls, seam, moment, moment.call.args, answer) if impls else []
                 said += new
                 if output is None and (output := denial(question, answer)) is not None:
                     denies = any(isinstance(each, DenyToolCall) for _, each in new)
@@ -317,7 +318,7 @@ class ToolHooks:
         try:
             await self._plan.enter()
             if ran:
-                said, ruling = await self._hear(seam, moment, done.output)
+                said, ruling = await self._hear(seam, moment, moment.result)
                 states.recorded(before)  # who remembers what can't be stored fails here, before anything counts
                 if said:
                     trace(said, ruling, call, self._plan.trace)
@@ -329,7 +330,8 @@ class ToolHooks:
             output, found = failed_output(seam, error, call.tool_name), (failed_part(error),)
         if output is not None:
             plain = model_return(done.call_id, done.tool_name, output.outcome)
-            done, moment = evolve(done, output=output, model_return=plain), evolve(moment, result=output)
+            done = evolve(done, output=output, model_return=plain)
+            moment = evolve(moment, result=read_only_output(output))
         view, changed_by = await changed_view(self._plan, self._contexts, self._views, done, moment)
         changed = states.recorded(before)
         if output is not None or view is not None:
@@ -391,7 +393,7 @@ class ToolHooks:
         """The moment with these arguments, or this result, and contexts for it."""
         if seam is not ToolSeam.AFTER:
             if moment.call.args is not value:
-                moment = evolve(moment, call=evolve(moment.call, args=value))
+                moment = evolve(moment, call=evolve(moment.call, args=read_only(value)))
         elif moment.result is not value:
-            moment = evolve(moment, result=value)
+            moment = evolve(moment, result=read_only_output(value))
         return moment, self._contexts.bind(_CONTEXTS[seam], _HOOKS[seam], tool=moment)

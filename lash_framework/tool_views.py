@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from lash_framework.faults import IN_RESULT
 from lash_framework.hooks import HookImpl, chain
 from lash_framework.tool_calls import MAX_RESULT_BYTES
@@ -32,10 +34,11 @@ async def changed_view(
         return None, ()
     plain, states, changed_by = done.model_return, plan.states, list[str]()
     before = states.mark()
+    shown = evolve(done, args=moment.call.args, output=moment.result or done.output)
     try:
         bind = contexts.bind(ToolResultViewContext, VIEW, tool=moment)
         view = await chain(
-            views, bind, plain, argname="view", expects=ModelToolReturn, changed_by=changed_by, call=done
+            views, bind, plain, argname="view", expects=ModelToolReturn, changed_by=changed_by, call=shown
         )
         if view.parts == plain.parts:
             changed_by = []

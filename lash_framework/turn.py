@@ -396,5 +396,5 @@ class TurnRun:
 
     def assembled(self) -> AssembledTurn:
         """The turn as it stands; its place in the session is the one before it, until it is committed."""
-        costs, cancelled = self.contexts.directs.count(), self._gate.requested
-        return assemble_for(self.plan, self.assembler, self.machine.messages, costs, cancelled=cancelled)
+        messages, directs = self.machine.messages, self.contexts.directs
+        return assemble_for(self.plan, self.assembler, messages, directs, cancelled=self._gate.requested)

@@ -64,13 +64,13 @@ class HookServices:
                 from lash_framework.other_sessions import SessionLifecycle
 
                 children = None if place is None else ChildTurns(self._directs, place, plugin_id)
-                return SessionLifecycle(self.session, self._kept, slot, children)
+                return SessionLifecycle(self.session, plugin_id, self._kept, slot, children)
             case "blobs":
                 return _Blobs(self.session.lash.store)
             case "graph":
                 from lash_framework.other_sessions import SessionGraph
 
-                return SessionGraph(self.session)
+                return SessionGraph(self.session, plugin_id)
         raise AssertionError(f"unreachable: no hook has `ctx.{name}`")
 
     def refuse_unfit(self, plugin_id: str, asked: CreateSession | HandoffSession) -> None:

@@ -68,7 +68,7 @@ def once(ctx: Any) -> Any:
 def rewritten(response: Any) -> Any:
     from attrs import evolve
 
-    return evolve(response, full_text="Better.")
+    return evolve(response, full_text="Better.", parts=())
 
 
 def shorter(prepared: Any) -> Any:
@@ -106,7 +106,7 @@ async def answers(given: Any) -> Any:
 
     kind, call_next = given
     outcome = await call_next()
-    return evolve(outcome, result=evolve(outcome.result, full_text="Two.")) if kind == "llm_call" else outcome
+    return evolve(outcome, result=evolve(outcome.result, full_text="Two.", parts=())) if kind == "llm_call" else outcome
 
 
 async def measures(given: Any) -> Any:

@@ -411,6 +411,46 @@ async def test_hook_lash_assistant_response_is_a_chain_of_which_none_passes_on()
     ]
 
 
+async def test_a_reply_of_which_only_the_parts_are_rewritten_is_rewritten_for_watchers_too() -> None:
+    """Its `full_text` stayed what it was, and so whoever watched kept the words that were to be taken out."""
+
+    def lash_assistant_response(response: LlmResponse) -> LlmResponse:
+        return evolve(response, parts=(TextOutput(text=response.full_text.replace("you", "***")),))
+
+    async with agent([HELLO], plugins=[plugin("p", lash_assistant_response)]) as lash:
+        events, turn = await watched(lash)
+    assert turn.text == shown(events) == "Hello ***."
+
+
+async def test_a_reply_of_which_only_the_full_text_is_rewritten_is_refused() -> None:
+    """Nothing of it counted: the words that were to be taken out were shown and stored, and nobody was told."""
+
+    def lash_assistant_response(response: LlmResponse) -> LlmResponse:
+        return evolve(response, full_text=response.full_text.replace("you", "***"))
+
+    async def lash_around_effect(call_next: Any) -> Any:
+        made = await call_next()
+        return evolve(made, result=lash_assistant_response(made.result))
+
+    for hook, returned in ((lash_assistant_response, "a response"), (lash_around_effect, "an outcome")):
+        async with agent([HELLO], plugins=[plugin("p", hook)], effects="inline") as lash:
+            _, turn = await watched(lash)
+            messages = await (await lash.session("s")).messages()
+        (issue,) = [each for each in turn.errors if each.blocking]
+        assert f"plugin `p`, hook `{hook.__name__}`: returned {returned} that has another `full_text`" in issue.message
+        assert "change both" in issue.message
+        assert [each.role for each in messages] == ["user"]
+
+
+async def test_a_reply_without_parts_is_its_full_text() -> None:
+    def lash_assistant_response(response: LlmResponse) -> LlmResponse:
+        return evolve(response, full_text="Hello ***.", parts=())
+
+    async with agent([HELLO], plugins=[plugin("p", lash_assistant_response)]) as lash:
+        events, turn = await watched(lash)
+    assert turn.text == shown(events) == "Hello ***."
+
+
 async def test_hook_lash_assistant_response_may_add_a_tool_call() -> None:
     @tool
     def look() -> str:

@@ -104,6 +104,18 @@ async def test_its_prompt_is_shown_in_all_iterations_of_the_turn_with_its_owner(
     assert [each.plugin_ids for each in explained.prompt if each.text == "Mind the gap."] == [("mine",)]
 
 
+async def test_a_later_plugin_may_leave_out_of_the_prompt_what_an_earlier_one_added() -> None:
+    hint, other = PromptContribution(content="Mind the gap."), PromptContribution(content="Stand back.")
+    adds = View(lambda ctx, prepared: prepared.with_prompt(hint, other), "a")
+    drops = View(lambda ctx, prepared: evolve(prepared, prompt=prepared.prompt[1:]), "b")
+    model = Told(["done"])
+    async with opened(adds, drops, says=model) as lash:
+        await (await lash.session("s")).run("go", turn_id="t")
+        explained = await lash.explain("t")
+    assert "Mind the gap." not in system_prompt(model)
+    assert [each.plugin_ids for each in explained.prompt if each.text == "Stand back."] == [("a",)]
+
+
 async def test_each_gets_what_the_one_before_it_returned_and_each_message_its_plugins_name() -> None:
     def add(name: str) -> Callable[[Any, PreparedContext], PreparedContext]:
         return lambda ctx, prepared: prepared.showing([*prepared.messages, summary(name, name)])

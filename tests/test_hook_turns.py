@@ -505,3 +505,31 @@ async def test_hook_lash_turn_committed_that_raises_is_an_issue_and_the_commit_s
     assert "it is broken" in issue.message
     assert stored.errors == ()
     assert other.calls == [turn.turn_id]
+
+
+async def test_a_message_whose_id_the_conversation_has_is_not_added_again() -> None:
+    """With an id of its own a plugin says something once, in whichever turn and hook."""
+
+    class Says(Plugin):
+        def _say(self) -> EnqueueMessages:
+            message = PluginMessage(id="once", role=MessageRole.SYSTEM, content="Mind the gap.")
+            return EnqueueMessages((message, message))
+
+        @hookimpl
+        def lash_before_turn(self) -> EnqueueMessages:
+            return self._say()
+
+        @hookimpl
+        def lash_checkpoint(self) -> EnqueueMessages:
+            return self._say()
+
+        @hookimpl
+        def lash_after_turn(self) -> EnqueueMessages:
+            return self._say()
+
+    async with opened(Says(), says=Told(["One.", "Two."])) as lash:
+        session = await lash.session("s")
+        for text in ("Hello", "And?"):
+            assert (await session.run(text)).is_success
+        messages = await session.messages()
+    assert [each.text for each in messages] == ["Hello", "Mind the gap.", "One.", "And?", "Two."]

@@ -32,6 +32,7 @@ class Tree:
 # ---- what is told ---------------------------------------------------------------------------------------------------
 
 STRING = {"type": "string"}
+POINT = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
 
 
 def deep_value(levels: int) -> Any:
@@ -39,6 +40,12 @@ def deep_value(levels: int) -> Any:
     for _ in range(levels):
         value = {"x": value}
     return value
+
+
+def tagged(kind: str, of: str) -> dict[str, Any]:
+    """The schema of a class that says by `kind` which one it is."""
+    properties = {"kind": {"enum": [kind]}, of: {"type": "number"}}
+    return {"type": "object", "properties": properties, "required": ["kind", of], "additionalProperties": False}
 
 
 FAULTS: dict[str, tuple[dict[str, Any], Any, str]] = {
@@ -66,6 +73,46 @@ FAULTS: dict[str, tuple[dict[str, Any], Any, str]] = {
         {"anyOf": [{"type": "object", "required": ["x"]}, {"type": "null"}]},
         {},
         "`x` is missing (at `a`)",
+    ),
+    "optional class, another shape": (
+        {"anyOf": [{**POINT, "additionalProperties": False}, {"type": "null"}]},
+        {"z": 1},
+        "`x` is missing (at `a`); there is no property `z`; leave it out (at `a`)",
+    ),
+    "the class of this tag": (
+        {"anyOf": [tagged("circle", "r"), tagged("square", "side")]},
+        {"kind": "square", "side": "long"},
+        'expected number, not "long" (at `a/side`)',
+    ),
+    "the class of this tag, another shape": (
+        {"anyOf": [tagged("circle", "r"), tagged("square", "side"), {"type": "null"}]},
+        {"kind": "square", "r": 1},
+        "`side` is missing (at `a`); there is no property `r`; leave it out (at `a`)",
+    ),
+    "the tag of no class": (
+        {"anyOf": [tagged("circle", "r"), tagged("square", "side"), {"type": "null"}]},
+        {"kind": "cube", "side": 1},
+        'expected one of "circle", "square", not "cube" (at `a/kind`)',
+    ),
+    "the tag of no class, as constants": (
+        {"oneOf": [{"properties": {"type": {"const": "a"}}}, {"properties": {"type": {"const": "b"}}}]},
+        {"type": "c"},
+        'expected one of "a", "b", not "c" (at `a/type`)',
+    ),
+    "no tag": (
+        {"anyOf": [tagged("circle", "r"), tagged("square", "side"), {"type": "null"}]},
+        {"r": 1},
+        "an object with r fits none of what is allowed: `kind` is missing (at `a`)",
+    ),
+    "two classes": (
+        {"anyOf": [POINT, {"type": "object", "required": ["name"]}, {"type": "null"}]},
+        {"z": 1},
+        "an object with z fits none of what is allowed: `x` is missing (at `a`), or `name` is missing (at `a`)",
+    ),
+    "a property that is no tag": (
+        {"anyOf": [{"properties": {"c": {"enum": ["red"]}}}, {**POINT, "additionalProperties": False}]},
+        {"c": "blue"},
+        'expected one of "red", not "blue" (at `a/c`)',
     ),
     "one of": ({"oneOf": [{"type": "integer"}, STRING]}, None, "expected integer or string, not null (at `a`)"),
     "both": ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, 1, "1 fits none of what is allowed (at `a`)"),

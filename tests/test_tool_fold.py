@@ -302,6 +302,14 @@ def test_whoever_has_a_question_asks_it_unless_the_call_is_denied_anyway(present
     assert asked == ({} if verdict(played.ruling)[0] in ("denied", "clash") else last)
 
 
+def test_who_has_a_question_only_about_what_was_changed_asks_it() -> None:
+    """A guard in front that asks about what a later plugin made of the arguments, and one that asks in other words."""
+    changed, question, other = ReplaceToolArgs({"n": 1}), *QUESTIONS
+    assert fold(BEFORE, ASKED, [("b", changed)], [("a", question)]).asked == (("a", question),)
+    assert fold(BEFORE, ASKED, [("a", question), ("b", changed)], [("a", other)]).asked == (("a", other),)
+    assert fold(BEFORE, ASKED, [("b", changed)], [("a", question), ("c", DENY)]).asked == ()
+
+
 @given(plugins(AFTER))
 @settings(max_examples=100, deadline=None)
 @pytest.mark.costly

@@ -300,6 +300,22 @@ async def test_a_guard_that_comes_when_a_call_is_begun_comes_too_late_for_it(eff
     assert world.calls == {}
 
 
+async def test_a_plugin_that_comes_when_the_model_has_read_a_result_comes_too_late_for_it() -> None:
+    """The next request was recorded with what the model was shown, and would be another one."""
+    seen = []
+
+    async def lash_after_tool_call(ctx: Any, call: Any, result: Any) -> Any:
+        seen.append(call.call_id)
+        return DenyToolCall("never")
+
+    left = await killed(3, "pure")
+    assert left.journal.rows[-1].label == "llm_call 6 of iteration 1"
+    async with inline_agent(ONE, tools=World().tools("pure"), plugins=[plugin("late", lash_after_tool_call)]) as lash:
+        turn, _ = await turn_of(lash, left)
+    assert turn.text == "All done."
+    assert (turn.tool_calls[0].output.is_success, seen) == (True, [])
+
+
 async def test_a_call_within_a_call_that_no_hook_has_seen_is_shown_to_nobody() -> None:
     """The turn is ended between its result and the hooks after it; who redacts results isn't passed by."""
     host = JournalHost()

@@ -112,7 +112,7 @@ class HookContext(ServiceUser):
     def set_state(self, new: Any) -> None:
         """Replace the plugin's session state; it is stored with the turn, and taken back if the turn doesn't commit.
 
-        Raises `PluginError` if the plugin declared no state, or `new` is no instance of the declared class.
+        Raises `PluginError` if the plugin declared no state, or `new` isn't of the very class that it declared.
         """
         if self._scope.read_only:
             raise PluginError(self.plugin_id, "lash_session_state", "this hook only reads the state")
@@ -121,7 +121,7 @@ class HookContext(ServiceUser):
             raise PluginError(
                 self.plugin_id, "lash_session_state", "no session state is declared, so none is set: declare one here"
             )
-        if not isinstance(new, declared):
+        if type(new) is not declared:  # of a subclass only what the declared class has would be read again
             raise PluginError(
                 self.plugin_id,
                 "lash_session_state",

@@ -172,6 +172,7 @@ class DirectOutcome:
     """The answer, or why there is none, and whose usage it is, of which model (`provider:name`).
 
     The intent of such a call holds one, too: what is known of it while it is under way. `before` is the command's.
+    `did` is what plugins that stood around the call made of it.
     """
 
     tag: ClassVar[str] = "direct"
@@ -180,6 +181,7 @@ class DirectOutcome:
     source: str = ""
     model: str = ""
     before: TokenUsage | None = None
+    did: tuple[TurnIntervention, ...] = ()
 
 
 @frozen

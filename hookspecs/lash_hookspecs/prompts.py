@@ -65,6 +65,7 @@ class PromptContribution:
     """A piece of system prompt.
 
     Lower `priority` comes first within a slot. With `tools`, it is kept only if at least one of them can be called.
+    `plugin_id` is for lash to say whose it is in a session's policy.
     """
 
     content: str = field(validator=checks.text)
@@ -72,6 +73,7 @@ class PromptContribution:
     title: str | None = field(default=None, validator=checks.optional_text)
     priority: int = field(default=0, validator=checks.whole)
     tools: frozenset[str] = field(default=frozenset(), converter=checks.as_frozenset, validator=checks.names)
+    plugin_id: str | None = field(default=None, validator=checks.optional_text)
 
 
 @frozen

@@ -153,9 +153,9 @@ class SessionPolicy:
     options: Mapping[str, Any] = field(factory=dict, validator=checks.a(Mapping))
     extension: Mapping[str, Any] | None = field(default=None, validator=checks.a(Mapping, optional=True))
 
-    def with_instructions(self, text: str) -> SessionPolicy:
-        """This policy with one more instruction of the application's."""
-        contribution = PromptContribution(content=text, slot=PromptSlot.PROJECT_INSTRUCTIONS)
+    def with_instructions(self, text: str, plugin_id: str | None = None) -> SessionPolicy:
+        """This policy with one more instruction: the application's, or a plugin's."""
+        contribution = PromptContribution(content=text, slot=PromptSlot.PROJECT_INSTRUCTIONS, plugin_id=plugin_id)
         return evolve(self, prompt=self.prompt.with_contribution(contribution))
 
 

@@ -1,0 +1,75 @@
+"""A mode's driver, and those laid around it, with a plugin's name on each message that one of them makes.
+
+What a model said and what tools returned is nobody's, as long as it is what the mode's own driver makes of it. A driver
+around another one signs whatever the other one didn't make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import evolve
+
+from lash_hookspecs.messages import Message, MessageRole, PartKind, PluginOrigin
+from lash_hookspecs.turn_steps import ProtocolDriver, Step
+
+__all__ = ["QUESTIONS", "SignedDriver", "signed"]
+
+QUESTIONS = tuple(name for name in vars(ProtocolDriver) if not name.startswith("_"))
+"""What a driver is asked."""
+
+_MADE = "lash.made-by-driver"
+"""In a message's memo: some driver made it, and signed it if that has to be. Who changes it makes another message."""
+
+
+class SignedDriver:
+    """The driver of a plugin; `is_around` another one. Whatever isn't asked by the machine is the driver's own."""
+
+    def __init__(self, driver: Any, plugin_id: str, *, is_around: bool) -> None:
+        self._driver = driver
+        self._origin = PluginOrigin(plugin_id)
+        self._is_around = is_around
+        for name in QUESTIONS:
+            if hasattr(driver, name):  # what it lacks is told where it is asked
+                setattr(self, name, self._signing(getattr(driver, name)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._driver, name)
+
+    def _signing(self, ask: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(*given: Any, **named: Any) -> Any:
+            step = ask(*given, **named)
+            if not isinstance(step, Step) or not (step.messages or step.turn_limit_final):
+                return step
+            return self._signed(step)
+
+        return asked
+
+    def _signed(self, step: Step) -> Step:
+        messages = tuple(map(self._own, step.messages))
+        changed: Mapping[str, Any] = {"messages": messages} if messages != step.messages else {}
+        final = step.turn_limit_final
+        if final is not None and (own := self._own(final)) is not final:
+            changed = {**changed, "turn_limit_final": own}
+        return evolve(step, **changed) if changed else step
+
+    def _own(self, message: Message) -> Message:
+        if not isinstance(message, Message) or _MADE in message.memo:
+            return message
+        if message.origin is None and (self._is_around or _is_said_to_the_model(message)):
+            message = evolve(message, origin=self._origin)
+        message.memo[_MADE] = True
+        return message
+
+
+def signed(driver: Any, plugin_id: str) -> Any:
+    """A mode's own driver with its plugin's name; what is laid around one has its names already."""
+    return driver if isinstance(driver, SignedDriver) else SignedDriver(driver, plugin_id, is_around=False)
+
+
+def _is_said_to_the_model(message: Message) -> bool:
+    """Whether it is neither the model's, nor a tool's result."""
+    return message.role is not MessageRole.ASSISTANT and any(
+        each.kind is not PartKind.TOOL_RESULT and each.attachment is None for each in message.parts
+    )
