@@ -8,7 +8,6 @@ from functools import partial
 
 from attrs import evolve
 
-from lash_framework.call_limits import Slot
 from lash_framework.catalog import OwnedTool
 from lash_framework.direct_calls import DirectPlace
 from lash_framework.effects import envelope
@@ -76,7 +75,7 @@ class CallRunner:
 
     def waits(self, call: OpenCall, wrapped: RuntimeEffectEnvelope) -> bool:
         """Whether it starts when it has a place, not with its batch: what it may not start without is done then."""
-        return not self._is_recorded(wrapped) and self._slot(call) is not None
+        return self._takes_place(self._plan.tools.catalog.tools.get(call.asked.tool_name), wrapped)
 
     def take_back(self, calls: Sequence[OpenCall]) -> None:
         """The turn is cancelled: what is recorded of calls that were to start and didn't is taken back."""
@@ -128,7 +127,7 @@ class CallRunner:
         runner = self._around(run)
         if not isinstance(policy, RetryNever):
             runner = judging(runner, policy, call.attempt, plan.now_ms)
-        call.slot = None if self._is_recorded(wrapped) else self._slot(call)
+        call.slot = plan.limits.slot(owned) if self._takes_place(owned, wrapped) else None
         try:
             async with call.slot or NO_PLACE:
                 outcome = expect(await plan.controller.execute(wrapped, runner), ToolCallEffectOutcome)
@@ -176,11 +175,10 @@ class CallRunner:
         outcome = ToolCallEffectOutcome(ToolCallDone(made), joined(inner))
         return outcome if deferral is None else deferral.outcome(outcome)
 
-    def _is_recorded(self, wrapped: RuntimeEffectEnvelope) -> bool:
-        return self._journal is not None and self._journal.recorded.has(wrapped.key)
-
-    def _slot(self, call: OpenCall) -> Slot | None:
-        return self._plan.limits.slot(self._plan.tools.catalog.tools.get(call.asked.tool_name))
+    def _takes_place(self, owned: OwnedTool | None, wrapped: RuntimeEffectEnvelope) -> bool:
+        if owned is None or owned.tool.manifest.max_concurrency is None:
+            return False
+        return self._journal is None or not self._journal.recorded.has(wrapped.key)
 
     async def _complete(self, call: OpenCall, launch: ToolCallPending) -> None:
         """Take the answer to a call whose end was put off. Raises `EffectsSuspended` if there is none yet."""

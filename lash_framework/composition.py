@@ -6,7 +6,7 @@ Building one calls the plugins' composition hooks and nothing else; it knows no 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import attrs
 import pluggy
@@ -81,6 +81,12 @@ class Composition:
     def check_session_extension(self, value: object) -> str | None:
         """The same for a session extension."""
         return check_extension(self.mode, "session", value)
+
+    def extension_owner(self, kind: Literal["turn", "session"], value: object) -> str:
+        """The plugin that declared the class of an extension which the mode takes."""
+        what, name = f"{kind}_extension", check_extension(self.mode, kind, value)
+        added = (row.plugin_id for row in self.provenance if (row.kind, row.name) == (what, name))
+        return next(added, self.driver_owner)
 
 
 def compose(

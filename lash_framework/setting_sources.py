@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lash_hookspecs.codec import unstructure
+from lash_hookspecs.costs import Budget
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.modes import Mode
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
@@ -32,16 +33,21 @@ def policy_settings(policy: SessionPolicy) -> dict[str, Any]:
         "mode": policy.mode_id,
         "max_turns": policy.max_turns,
         "model_variant": policy.model_variant,
+        "autonomous": policy.autonomous or None,
+        "extension": policy.extension,
         **_generation(policy.generation),
+        **_fields("budget", policy.budget),
         **{f"options.{key}": value for key, value in policy.options.items()},
     }
     return {key: value for key, value in named.items() if value is not None}
 
 
 def _generation(options: GenerationOptions) -> dict[str, Any]:
-    if options == _NOTHING_SAID:
-        return {}
-    return {f"generation.{key}": value for key, value in unstructure(options).items()}
+    return {} if options == _NOTHING_SAID else _fields("generation", options)
+
+
+def _fields(name: str, value: GenerationOptions | Budget | None) -> dict[str, Any]:
+    return {} if value is None else {f"{name}.{key}": each for key, each in unstructure(value).items()}
 
 
 def attribute(sources: dict[str, str], before: SessionPolicy | None, after: SessionPolicy, source: str) -> None:

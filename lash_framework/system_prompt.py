@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import starmap
-from typing import Any
+from typing import Any, Literal
 
+from lash_framework.composition import Composition
 from lash_framework.prompt import OwnedContribution, PromptInputs
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.prompts import RenderedPrompt
@@ -20,8 +21,8 @@ def current_prompt(plan: TurnPlan, offered: Sequence[tuple[str, Any]] = ()) -> R
         layers=plan.layers,
         contributions=(
             *starmap(OwnedContribution, offered),
-            *_of_extension("session extension", plan.session_extension),
-            *_of_extension("turn extension", plan.turn_input.mode_extension),
+            *_of_extension(plan.composition, "session", plan.session_extension),
+            *_of_extension(plan.composition, "turn", plan.turn_input.mode_extension),
         ),
         callable_tools=plan.tools.callable_names,
         execution_prompt=driver.execution_prompt if driver else "",
@@ -30,7 +31,11 @@ def current_prompt(plan: TurnPlan, offered: Sequence[tuple[str, Any]] = ()) -> R
     return plan.renderer.render(inputs)
 
 
-def _of_extension(owner: str, extension: Any) -> list[OwnedContribution]:
+def _of_extension(
+    composition: Composition, kind: Literal["turn", "session"], extension: Any
+) -> list[OwnedContribution]:
     """What a mode extension adds to the prompt; extensions need not have anything to say."""
-    offered = extension.prompt_contributions() if hasattr(extension, "prompt_contributions") else ()
-    return [OwnedContribution(owner, each) for each in offered]
+    if not hasattr(extension, "prompt_contributions"):
+        return []
+    owner = composition.extension_owner(kind, extension)
+    return [OwnedContribution(owner, each) for each in extension.prompt_contributions()]

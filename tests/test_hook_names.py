@@ -412,7 +412,6 @@ class Tone:
         return (PromptContribution(content=f"Be {self.word}."),)
 
 
-@pytest.mark.xfail(reason="`environment.current_prompt` names the kind of extension, not the plugin whose class it is")
 async def test_what_an_extension_says_has_the_name_of_the_plugin_that_declared_it(lash_host: HostInTest) -> None:
     class Extends(Plugin):
         @hookimpl
@@ -424,7 +423,6 @@ async def test_what_an_extension_says_has_the_name_of_the_plugin_that_declared_i
         assert await owners_of(host, "t", "Be kind.") == ("mine",)
 
 
-@pytest.mark.xfail(reason="`sourcing.policy_settings` leaves out `budget`, `autonomous` and `extension`")
 async def test_every_setting_of_a_policy_that_a_plugin_changes_is_its(lash_host: HostInTest) -> None:
     class Limits(Plugin):
         @hookimpl
