@@ -48,10 +48,10 @@ class Syncer:
 
     def sync(self) -> None:
         """Have what was written by now synced."""
-        self._wait()
         if not self.is_clean:
             self._sync()
             self.is_clean = True
+        self._wait()  # what was started syncs nothing else; but whether that failed, it alone was told
 
     def _wait(self) -> None:
         """Wait for what was started."""

@@ -309,7 +309,7 @@ async def test_who_closes_a_store_has_all_of_it_synced(full: SqlStore, disk: Dis
     assert disk.asked == ["waited"]
 
 
-@pytest.mark.parametrize("how", ["beside the loop", "on the spot", "with a write"])
+@pytest.mark.parametrize("how", ["beside the loop", "beside the loop, and not later", "on the spot", "with a write"])
 async def test_a_disk_that_refuses_to_sync_is_told_of_and_nothing_is_written_any_more(
     full: SqlStore, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,13 +318,16 @@ async def test_a_disk_that_refuses_to_sync_is_told_of_and_nothing_is_written_any
     def refuses(file: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    if how == "beside the loop":
+    if beside := how.startswith("beside"):
         monkeypatch.setattr(syncer._Request, "wait", lambda self: errno.EIO if self._is_begun else 0)
     else:
         monkeypatch.setattr(syncer.os, "fdatasync", refuses)
     await full._lanes.write(gone("gone"), owner="s1", synced=False)
-    if how == "beside the loop":
+    if beside:
         await full.sync(wait=False)
+        if how.endswith("later"):  # the system tells of a failure once, whoever asks next
+            with pytest.raises(StoreUnavailable, match="Input/output error"):
+                await full._lanes.write(gone("behind it"), owner="s1")
     elif how == "with a write":
         with pytest.raises(StoreUnavailable, match="Input/output error"):
             await full._lanes.write(gone("with it"), owner="s1")
