@@ -29,7 +29,11 @@ def program(options: FilesOptions) -> str | None:
     """Where ripgrep is, if it is to be used and there, and no model could have written it."""
     if not options.ripgrep:
         return None
-    return find_program(options.ripgrep, [os.path.realpath(os.path.expanduser(each)) for each in options.roots])  # noqa: PTH111
+    try:
+        roots = [os.path.realpath(os.path.expanduser(each)) for each in options.roots]  # noqa: PTH111
+    except OSError:  # a root is moved just now: where it is, and what is below it, nobody can say
+        return None
+    return find_program(options.ripgrep, roots)
 
 
 def candidates(

@@ -21,7 +21,7 @@ from hypothesis import given, strategies as st
 from lash_framework.testing import call
 from lash_hookspecs import ConfigurationError, PluginError, ToolCallSuccess, ToolEffect, ToolError
 from lash_hookspecs.testing.plugins import hooks_of
-from lash_plugin_tools_files import access, plugin, writing
+from lash_plugin_tools_files import access, plugin, ripgrep, writing
 from lash_plugin_tools_files.numbering import numbered
 from lash_plugin_tools_files.options import FilesOptions
 from lash_plugin_tools_files.searching import FIRST
@@ -477,3 +477,15 @@ async def test_a_ripgrep_that_a_model_can_write_isnt_run(tmp_path: Path, monkeyp
         (at.root / f"{number}.txt").write_text("nothing\n")
     assert "here.txt" in await at.call("grep", pattern="here", path=".")
     assert not (tmp_path / "evil").exists()
+
+
+def test_while_a_root_is_moved_nobody_runs_ripgrep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that is gone when it is to be followed makes `realpath` raise, which came out of the search."""
+    options = FilesOptions(roots=(str(tmp_path),), ripgrep=sys.executable)
+    assert ripgrep.program(options) is not None
+
+    def moved(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(ripgrep.os.path, "realpath", moved)
+    assert ripgrep.program(options) is None
