@@ -177,7 +177,8 @@ class JournalQueue:
         except ClaimLost:
             self._written += len(rows)  # `claim` put them there alone: they are gone, and nobody waits for them
             self._synced = self._written
-            raise
+            if interrupted is None:  # else whoever looks again would go on, though its task was cancelled
+                raise
         except Exception as error:
             self.failure = error
             raise

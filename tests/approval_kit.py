@@ -113,7 +113,7 @@ class World:
 
     def append(self, record: TraceRecord) -> None:
         if record.event.tag == "plugin":
-            self.traced.append((record.event.name, record.event.payload))  # type: ignore[union-attr]
+            self.traced.append((record.event.name, record.event.payload))  # type: ignore[union-attr]  # all are a plugin's
 
 
 async def waits(lash: Lash, turn_id: str = "t", session: str = "s") -> list[Any]:

@@ -234,7 +234,7 @@ async def _completed_rather_than_answered(world: World) -> None:
         (asked,) = await waits(lash)
         for how in ({"result": "ok"}, {"error": "no"}, {"happened": False}):
             with pytest.raises(ConfigurationError):
-                await lash.resolve(asked.key, **how)  # type: ignore[arg-type]
+                await lash.resolve(asked.key, **how)  # type: ignore[arg-type]  # each is one of its arguments
     assert world.deeds == []
 
 

@@ -71,14 +71,14 @@ class Remembering(Plugin):
 
 async def test_a_state_is_live_what_it_is_after_a_crash() -> None:
     """A list in a field of tuples came back as a tuple: whoever went on saw another state than who had run on."""
-    loose = Remembering(lambda before: Seen(words=[*before.words, "a"], share=1))  # type: ignore[arg-type]
+    loose = Remembering(lambda before: Seen(words=[*before.words, "a"], share=1))  # type: ignore[arg-type]  # as authors slip
     report = await crash_at_every_effect(crash_host(loose, says=["One.", "Two."]), "Go ahead.")
     assert len(report.crashes) > 10
 
 
 async def test_a_state_that_could_not_be_read_again_fails_the_turn_that_sets_it(lash_host: HostInTest) -> None:
     """It was stored, and from then on the session couldn't be opened."""
-    vague = Remembering(lambda _: Seen(share="much"))  # type: ignore[arg-type]
+    vague = Remembering(lambda _: Seen(share="much"))  # type: ignore[arg-type]  # as authors slip
     async with lash_host(vague, says=["One."]) as host:
         turn = await host.run("Hello")
         (issue,) = turn.errors
@@ -100,7 +100,7 @@ async def test_a_command_can_not_store_what_could_not_be_read_again(lash_host: H
     @Action.command
     def remember(ctx: Any) -> None:
         "Remember something."
-        ctx.set_state(Seen(share="much"))  # type: ignore[arg-type]
+        ctx.set_state(Seen(share="much"))  # type: ignore[arg-type]  # as authors slip
 
     class Commands(Remembering):
         @hookimpl
@@ -132,7 +132,7 @@ async def test_a_policy_hook_that_fails_has_remembered_nothing(lash_host: HostIn
 
     fine = Configures(lambda _: Seen(words=("a",)))
     fails = Configures(lambda _: Seen(words=("b",)), "fails")
-    unread = Configures(lambda _: Seen(share="much"), "unread")  # type: ignore[arg-type]
+    unread = Configures(lambda _: Seen(share="much"), "unread")  # type: ignore[arg-type]  # as authors slip
     async with lash_host(fine, fails, unread, says=[str(each) for each in range(4)]) as host:
         await host.run("Hello")
         assert (await host.lash.session("test")).policy.max_turns == 7

@@ -18,6 +18,7 @@ from lash_framework.journal_queue import Later
 from lash_hookspecs import (
     AwaitEventCommand,
     CheckpointOutcome,
+    ClaimLost,
     ExecCodeCommand,
     JournalStatus,
     ProcessCommand,
@@ -370,6 +371,31 @@ async def test_a_bare_cancel_amid_a_write_comes_out_once_it_is_known_what_was_wr
     await controller.execute(asked("turn_end"), answer)
     await controller.save()
     assert shown(journal.writes[-1]) == "turn_end"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_bare_cancel_comes_out_also_if_the_items_were_not_to_be_had() -> None:
+    """A checkpoint looks again then, and the turn went on."""
+    journal = MemoryJournal()
+    once = iter([True])
+
+    async def append(rows: Any, claims: Any) -> None:
+        if claims:
+            if next(once, False):
+                running.cancel()
+                await anyio.lowlevel.checkpoint()
+            raise ClaimLost("s", list(claims))
+        await journal.append(rows, claims)
+
+    async def take(_: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        return CheckpointOutcome(taken=(4,))
+
+    controller = JournalController((), append)
+    running = asyncio.ensure_future(controller.execute(asked("checkpoint"), take))
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert controller.durable
+    await controller.execute(asked("turn_end"), answer)
 
 
 async def test_a_submitted_write_is_awaited_though_its_caller_is_cancelled() -> None:

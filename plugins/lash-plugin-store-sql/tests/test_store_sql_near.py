@@ -184,7 +184,7 @@ async def test_a_write_on_the_spot_is_as_durable_as_any(
         monkeypatch.delattr(os, "fdatasync")
     settings = SqlSettings(max_page_count=5000, synchronous=synchronous)
     store = await SqlStore.open(SqliteDriver(str(path), settings), MemoryLocks())
-    assert (store._lanes._near._syncer is not None) is (synchronous == "full" and can_sync)  # type: ignore[union-attr]
+    assert (store._lanes._near._syncer is not None) is (synchronous == "full" and can_sync)  # type: ignore[union-attr]  # it is a file
     await many(store, Scribe("s1"), 1)
     connection = store._lanes._near._opened()  # type: ignore[union-attr]  # it is a file
     assert connection is not None
