@@ -27,6 +27,20 @@ def store_of(lash: Lash) -> Any:
     return lash.require_journal("this test").store
 
 
+def cancel_in(store: Any, name: str) -> None:
+    """Have the next call of this method cancel the task that makes it, barely."""
+    write = getattr(store, name)
+
+    async def cancelled_meanwhile(*args: Any, **options: Any) -> Any:
+        setattr(store, name, write)
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return await write(*args, **options)
+
+    setattr(store, name, cancelled_meanwhile)
+
+
 def say(request: LlmRequest) -> Reply | str:
     said = sum(message.role == "assistant" for message in request.messages)
     return Reply(tool_calls=[Call("stall", {}, "s")]) if said == 0 else "Done."
@@ -47,16 +61,7 @@ async def test_who_is_cancelled_while_a_turn_is_begun_holds_no_session(tmp_path:
     async with agent(["done"], store=url_in(tmp_path)) as lash, agent(["done"], store=url_in(tmp_path)) as other:
         store = store_of(lash)
         for name in ("begin_turn", "claim_lease"):
-            claim = getattr(store, name)
-
-            async def cancelled_meanwhile(*args: Any, _name: str = name, _claim: Any = claim, **options: Any) -> Any:
-                setattr(store, _name, _claim)
-                task = asyncio.current_task()
-                assert task is not None
-                task.cancel()
-                return await _claim(*args, **options)
-
-            setattr(store, name, cancelled_meanwhile)
+            cancel_in(store, name)
             if name == "begin_turn":
                 session = await lash.session("s")
                 running = asyncio.ensure_future(session.run("q", turn_id="t"))
@@ -111,16 +116,7 @@ async def test_who_is_cancelled_again_while_it_lets_go_of_a_claim_holds_no_sessi
     async with agent(["done"], store=url_in(tmp_path)) as lash:
         store = store_of(lash)
         for name in ("begin_turn", *again):
-            write = getattr(store, name)
-
-            async def cancelled_meanwhile(*args: Any, _name: str = name, _write: Any = write, **options: Any) -> Any:
-                setattr(store, _name, _write)
-                task = asyncio.current_task()
-                assert task is not None
-                task.cancel()
-                return await _write(*args, **options)
-
-            setattr(store, name, cancelled_meanwhile)
+            cancel_in(store, name)
         running = asyncio.ensure_future((await lash.session("s")).run("q", turn_id="t"))
         with pytest.raises(asyncio.CancelledError):
             await running
