@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from lash_hookspecs.errors import LlmCallFailed
 from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmStreamEvent, ProviderFailureKind, StreamDelta, TokenUsage
-from lash_provider_kit import http2
+from lash_provider_kit import http2, whole_writes
 from lash_provider_kit.retry import RetryPolicy
 from lash_provider_kit.service import StreamingService
 from lash_provider_kit.transport import Timeouts
@@ -115,6 +117,7 @@ async def test_each_call_on_a_connection_that_breaks_fails_typed(
 
 async def test_a_deadline_amid_an_upload_stays_a_deadline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It was the error of the reset: httpcore's WriteError, which nobody types."""
+    monkeypatch.setattr(whole_writes, "GRACE_S", 0.05)
     with Http2Server(PIECES, tmp_path, chokes=100_000) as server:
         async with calling(server, monkeypatch, deadline_s=1.0) as caller:
             await caller.fail(LARGE)
@@ -122,32 +125,115 @@ async def test_a_deadline_amid_an_upload_stays_a_deadline(monkeypatch: pytest.Mo
     assert [each.code for each in caller.failed] == ["deadline_exceeded"]
 
 
-async def test_a_cancel_amid_an_upload_stays_a_cancel_and_its_siblings_fail_typed(
+async def test_a_cancel_amid_a_stalled_upload_stays_a_cancel_and_its_siblings_fail_typed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A record that was cut off can't be followed by another one: the connection is broken for all who share it."""
+    """A record that was cut off can't be followed by another one: the connection is closed for all who share it."""
+    monkeypatch.setattr(whole_writes, "GRACE_S", 0.05)
     with Http2Server(PIECES, tmp_path, held=1, chokes=100_000) as server:
-        async with calling(server, monkeypatch) as caller, anyio.create_task_group() as group:
-            group.start_soon(caller.fail)
-            await until(lambda: caller.came == 1)
-            with anyio.CancelScope() as scope:
+        async with calling(server, monkeypatch) as caller:
+            async with anyio.create_task_group() as group:
+                group.start_soon(caller.fail)
+                await until(lambda: caller.came == 1)
+                with anyio.CancelScope() as scope:
 
-                async def cancel() -> None:
-                    await until(server.choked.is_set)
-                    scope.cancel()
+                    async def cancel() -> None:
+                        await until(server.choked.is_set)
+                        await anyio.wait_all_tasks_blocked()  # nothing more goes into the systems' buffers
+                        scope.cancel()
 
-                group.start_soon(cancel)
-                await caller.call(LARGE)
-            assert scope.cancelled_caught
-            server.drop(reset=False)
+                    group.start_soon(cancel)
+                    await caller.call(LARGE)
+                assert scope.cancelled_caught
+            server.go.set()
+            assert (await caller.call()).full_text == "hi"  # on a new connection
+        assert server.connections == 2
     assert [each.code for each in caller.failed] == [BROKEN[1]]
+
+
+@asynccontextmanager
+async def cancelled_at_a_write(number: int, monkeypatch: pytest.MonkeyPatch, bare: bool = False) -> AsyncIterator[None]:
+    """Cancel what runs herein when it is about to write something for the `number`th time; that it was, is asserted.
+
+    `bare` cancels the task, as asyncio itself does, which no scope holds off.
+    """
+    write = whole_writes._Stream.write
+    written = itertools.count()
+
+    async def cancel_first(self: Any, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's
+        if buffer and next(written) == number:
+            if bare:
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+            else:
+                scope.cancel()
+        await write(self, buffer, timeout)
+
+    monkeypatch.setattr(whole_writes._Stream, "write", cancel_first)
+    if bare:
+        with pytest.raises(asyncio.CancelledError):
+            yield
+    else:
+        with anyio.CancelScope() as scope:
+            yield
+        assert scope.cancelled_caught
+    monkeypatch.setattr(whole_writes._Stream, "write", write)
+
+
+WRITES = ["the beginning", "the headers", "the body", "the body's end", "the answer to the settings"]
+
+
+@pytest.mark.parametrize("number", range(len(WRITES)), ids=WRITES)
+async def test_a_cancel_amid_any_write_leaves_a_whole_connection(
+    number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The record was lost, of which nobody knew; the server couldn't read the reset, nor anything else, and hung up.
+
+    What begins a connection is httpcore's to care for: it closes it.
+    """
+    with Http2Server(PIECES, tmp_path, held=0) as server:
+        async with calling(server, monkeypatch) as caller:
+            async with cancelled_at_a_write(number, monkeypatch):
+                await caller.call()
+            assert number == 0 or await anyio.to_thread.run_sync(server.reset.wait, 10)
+            server.go.set()
+            assert (await caller.call()).full_text == "hi"
+        assert server.connections == (2 if number == 0 else 1)
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["a scope's", "a task's"])
+@pytest.mark.parametrize("number", range(3), ids=WRITES[1:4])
+async def test_a_cancel_amid_any_write_leaves_the_others_on_the_connection_alone(
+    number: int, bare: bool, anyio_backend_name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if bare and anyio_backend_name != "asyncio":
+        pytest.skip("trio has no cancel that isn't a scope's")
+    with Http2Server(PIECES, tmp_path, held=1) as server:
+        async with calling(server, monkeypatch) as caller:
+            texts: list[str | None] = []
+
+            async def other() -> None:
+                texts.append((await caller.call()).full_text)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(other)
+                await until(lambda: caller.came == 1)
+                async with cancelled_at_a_write(number, monkeypatch, bare):
+                    await caller.call()
+                assert await anyio.to_thread.run_sync(server.reset.wait, 10)
+                server.go.set()
+            assert (await caller.call()).full_text == "hi"
+        assert server.connections == 1
+    assert texts == ["hi"]
 
 
 async def test_a_cancel_does_not_wait_for_a_sibling_whose_upload_is_stalled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Nothing else can be written meanwhile, and the reset waited for that, shielded: two minutes, usually."""
-    monkeypatch.setattr(http2, "_RESET_S", 0.05)
+    for module in (http2, whole_writes):
+        monkeypatch.setattr(module, "GRACE_S", 0.05)
     with Http2Server(PIECES, tmp_path, held=0, chokes=100_000) as server:
         async with calling(server, monkeypatch, chunk_s=4.0) as caller, anyio.create_task_group() as group:
             began = 0.0

@@ -2,8 +2,7 @@
 
 On a connection of its own, closing it says that. Here calls share one, and httpcore lets go of a stream without a word:
 the service would go on, and be paid for it, and what it sent would use the connection's window up. httpcore has no
-public way to reset a stream, so its connections are looked into; where they aren't built as expected, it is as if this
-weren't here.
+public way to reset a stream, nor httpx one to say what a connection is made of, so their insides are looked into.
 """
 
 from __future__ import annotations
@@ -15,20 +14,26 @@ from typing import Any
 import anyio
 import httpx
 
+from lash_provider_kit.whole_writes import GRACE_S, WholeWrites
+
 __all__ = ["Http2Transport", "reset_given_up"]
 
 log = logging.getLogger("lash.provider")
 
 _CANCEL = 8
 """The code of a reset by which a client says that it doesn't need the stream any more."""
-_RESET_S = 2.0
 
 
 class Http2Transport(httpx.AsyncBaseTransport):
-    """httpx's own transport, whose given up streams are reset."""
+    """httpx's own transport, whose given up streams are reset, and on whose connections all is written whole.
+
+    Wrap it before its first request.
+    """
 
     def __init__(self, inner: httpx.AsyncHTTPTransport) -> None:
         self._inner = inner
+        pool: Any = inner._pool
+        pool._network_backend = WholeWrites(pool._network_backend)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send it."""
@@ -36,7 +41,7 @@ class Http2Transport(httpx.AsyncBaseTransport):
             response = await self._inner.handle_async_request(request)
         except BaseException:
             # While another call's body is stalled, nothing can be written: the next one who writes sends this, too.
-            with anyio.move_on_after(_RESET_S, shield=True):
+            with anyio.move_on_after(GRACE_S, shield=True):
                 await self._reset(request)
             raise
         response.stream = _Reset(response.stream, self, request)
