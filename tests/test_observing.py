@@ -572,19 +572,12 @@ async def test_a_suspended_turn_is_told_as_that(tmp_path: Path) -> None:
     ) as lash:
         session = await lash.session("s")
         async with anyio.create_task_group() as group:
-            started = anyio.Event()
             observer = session.observe()
-
-            async def watch() -> None:
-                async for item in observer:
-                    if isinstance(item, Observed) and isinstance(item.activity.event, ToolCallStarted):
-                        started.set()
-                        break
-
-            group.start_soon(watch)
-            await anyio.wait_all_tasks_blocked()
+            await read(observer, 1)
             group.start_soon(session.run, "Pay.")
-            await started.wait()
+            async for item in observer:
+                if isinstance(item, Observed) and isinstance(item.activity.event, ToolCallStarted):
+                    break
             group.cancel_scope.cancel()
         await follow(observer, Screen())
         with pytest.raises(TurnSuspended):

@@ -209,6 +209,7 @@ async def cell():
     except KeyboardInterrupt:
         print("stopped")
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored, as a shell's `&`
 loop = asyncio.new_event_loop()  # run by hand: asyncio.run() keeps the first Ctrl-C to itself
 loop.run_until_complete(cell())
 loop.close()
