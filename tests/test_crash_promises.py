@@ -493,6 +493,6 @@ async def test_what_a_tool_enqueues_as_a_turn_of_its_own_runs_after_its_turn(tmp
         opened.append(lash)
         session = await lash.session("one")
         assert (await session.run("Begin.")).text == "First done."
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await ended.wait()
         assert await session.inbox() == []

@@ -158,7 +158,7 @@ def waiting_model(started: anyio.Event) -> Any:
 async def test_break_cancels_and_the_turn_is_committed_as_cancelled() -> None:
     async with agent(waiting_model(anyio.Event())) as lash:
         session = await lash.session("s")
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             async with session.turn("q", turn_id="t") as running:
                 async for _ in running:
                     break
@@ -181,7 +181,7 @@ async def test_a_cancel_that_was_asked_for_is_no_failure_of_the_model_and_stores
     """Who cancels is told of no failed model, and half a reply is not kept."""
     async with agent(Halting([])) as lash:
         session = await lash.session("s")
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             async with session.turn("q") as running:
                 async for each in running:
                     if isinstance(each.event, AssistantProseDelta):
@@ -213,7 +213,7 @@ async def test_cancel_keeps_finished_tool_results_and_answers_the_others() -> No
     script = [Reply(tool_calls=[Call("add", {"a": 1, "b": 1}), Call("slow")]), "after"]
     async with agent(script, tools=[add, slow]) as lash:
         session = await lash.session("s")
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             async with session.turn("go") as running:
                 async for each in running:
                     # The other call ends by this cancel: when that is shown, the turn may be over already.
@@ -245,7 +245,7 @@ async def test_an_exception_in_the_callers_loop_interrupts_and_commits_nothing()
                 async for _ in running:
                     raise ZeroDivisionError
 
-        with anyio.fail_after(5), pytest.raises(ZeroDivisionError):
+        with anyio.fail_after(30), pytest.raises(ZeroDivisionError):
             await watch()
         assert list(await session.messages()) == []
         assert await lash.store.load_head("s") is None
@@ -257,7 +257,7 @@ async def test_an_outer_cancel_scope_interrupts_and_commits_nothing() -> None:
         session = await lash.session("s")
         async with anyio.create_task_group() as group:
             group.start_soon(session.run, "q")
-            with anyio.fail_after(5):
+            with anyio.fail_after(30):
                 await started.wait()
             group.cancel_scope.cancel()
         assert list(await session.messages()) == []

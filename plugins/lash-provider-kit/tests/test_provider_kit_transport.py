@@ -188,7 +188,7 @@ async def test_events_are_handed_on_as_they_come(connect: Connect) -> None:
 
         async with anyio.create_task_group() as group:
             group.start_soon(client.service.call, b"{}", Words, send)
-            with anyio.fail_after(5):
+            with anyio.fail_after(30):
                 await arrived.wait()  # while the server still holds the rest back
             gate.set()
         await client.service.aclose()
@@ -330,7 +330,7 @@ async def test_cancelling_closes_the_connection(connect: Connect, answer: Answer
         async with anyio.create_task_group() as group:
             group.start_soon(client.call)
             assert await anyio.to_thread.run_sync(server.asked.wait, 30)
-            with anyio.fail_after(5):
+            with anyio.fail_after(30):
                 while answer.pieces and not client.batches:
                     await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()
