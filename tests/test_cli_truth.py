@@ -340,7 +340,7 @@ def test_an_inherited_socket_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(sys, "stdin", stdin)
         began = time.monotonic()
         assert read_prompt(["hi"]) == "hi"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
 
 
 REFUSED = {

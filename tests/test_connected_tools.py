@@ -304,7 +304,7 @@ async def test_a_connection_that_hangs_is_replaced_by_the_next_turn() -> None:
     log: list[str] = []
     async with serving() as (server, _):
         model = Watched(["one", "two", "three"])
-        async with agent(model, plugins=[offering(toolset(server, log, limit_s=0.2))]) as lash:
+        async with agent(model, plugins=[offering(toolset(server, log, limit_s=1.0))]) as lash:
             session = await lash.session("s")
             await session.run("go")
             server.hangs = True
@@ -350,7 +350,7 @@ async def test_a_server_that_answers_no_call_any_more_is_replaced_after_the_call
             server.hangs = step == "hang"
             return "done" if step == "end" else calls("add")
 
-        limited = toolset(server, log, limit_s=0.05)
+        limited = toolset(server, log, limit_s=0.3)
 
         @asynccontextmanager
         async def connect() -> AsyncIterator[ListTools]:
@@ -359,7 +359,7 @@ async def test_a_server_that_answers_no_call_any_more_is_replaced_after_the_call
                 async def with_limits() -> list[Any]:
                     listed: Any = list(await list_tools())
                     for each in listed:
-                        each.manifest = evolve(each.manifest, timeout_s=0.2)
+                        each.manifest = evolve(each.manifest, timeout_s=1.5)
                     return listed
 
                 yield with_limits
@@ -466,7 +466,7 @@ async def test_a_connection_that_can_not_be_made_is_tried_once_a_turn() -> None:
 async def test_a_host_that_is_closed_has_no_connection_left_at_the_server() -> None:
     """Whatever became of them: one in use, one that hung, one that broke."""
     async with serving() as (server, _):
-        async with agent(["done"] * 3, plugins=[offering(toolset(server, [], limit_s=0.1))]) as lash:
+        async with agent(["done"] * 3, plugins=[offering(toolset(server, [], limit_s=0.5))]) as lash:
             session = await lash.session("s")
             for server.hangs in (False, True, False):
                 await session.run("go")

@@ -90,9 +90,32 @@ async def calling(server: Http2Server, monkeypatch: pytest.MonkeyPatch, **times:
 
 
 async def until(true: Any) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         while not true():
             await anyio.lowlevel.checkpoint()
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The lengths of what was begun to be written."""
+    lengths: list[int] = []
+    write = whole_writes._Stream.write
+
+    async def told(self: Any, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's
+        lengths.append(len(buffer))
+        await write(self, buffer, timeout)
+
+    monkeypatch.setattr(whole_writes._Stream, "write", told)
+    return lengths
+
+
+async def until_stalled(server: Http2Server, written: list[int]) -> None:
+    """Until nothing more of a body goes into the systems' buffers, for which there is no event."""
+    await until(server.choked.is_set)
+    before, unchanged = 0, 0
+    while unchanged < 100:
+        before, unchanged = len(written), unchanged + 1 if len(written) == before else 0
+        await anyio.sleep(0.002)
 
 
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
@@ -119,14 +142,14 @@ async def test_a_deadline_amid_an_upload_stays_a_deadline(monkeypatch: pytest.Mo
     """It was the error of the reset: httpcore's WriteError, which nobody types."""
     monkeypatch.setattr(whole_writes, "GRACE_S", 0.05)
     with Http2Server(PIECES, tmp_path, chokes=100_000) as server:
-        async with calling(server, monkeypatch, deadline_s=1.0) as caller:
+        async with calling(server, monkeypatch, deadline_s=2.0) as caller:
             await caller.fail(LARGE)
         assert server.choked.is_set()
     assert [each.code for each in caller.failed] == ["deadline_exceeded"]
 
 
 async def test_a_cancel_amid_a_stalled_upload_stays_a_cancel_and_its_siblings_fail_typed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    written: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A record that was cut off can't be followed by another one: the connection is closed for all who share it."""
     monkeypatch.setattr(whole_writes, "GRACE_S", 0.05)
@@ -138,8 +161,7 @@ async def test_a_cancel_amid_a_stalled_upload_stays_a_cancel_and_its_siblings_fa
                 with anyio.CancelScope() as scope:
 
                     async def cancel() -> None:
-                        await until(server.choked.is_set)
-                        await anyio.wait_all_tasks_blocked()  # nothing more goes into the systems' buffers
+                        await until_stalled(server, written)
                         scope.cancel()
 
                     group.start_soon(cancel)
@@ -229,13 +251,13 @@ async def test_a_cancel_amid_any_write_leaves_the_others_on_the_connection_alone
 
 
 async def test_a_cancel_does_not_wait_for_a_sibling_whose_upload_is_stalled(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    written: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Nothing else can be written meanwhile, and the reset waited for that, shielded: two minutes, usually."""
     for module in (http2, whole_writes):
         monkeypatch.setattr(module, "GRACE_S", 0.05)
     with Http2Server(PIECES, tmp_path, held=0, chokes=100_000) as server:
-        async with calling(server, monkeypatch, chunk_s=4.0) as caller, anyio.create_task_group() as group:
+        async with calling(server, monkeypatch, chunk_s=30.0) as caller, anyio.create_task_group() as group:
             began = 0.0
 
             async def upload() -> None:
@@ -244,8 +266,7 @@ async def test_a_cancel_does_not_wait_for_a_sibling_whose_upload_is_stalled(
 
             async def cancel() -> None:
                 nonlocal began
-                await until(server.choked.is_set)
-                await anyio.wait_all_tasks_blocked()  # nothing more goes into the systems' buffers
+                await until_stalled(server, written)
                 began = anyio.current_time()
                 small.cancel()
 
@@ -254,5 +275,5 @@ async def test_a_cancel_does_not_wait_for_a_sibling_whose_upload_is_stalled(
                 group.start_soon(cancel)
                 await caller.call()
             assert small.cancelled_caught
-            assert anyio.current_time() - began < 2.0  # the upload waits for twice as long
+            assert anyio.current_time() - began < 15  # the upload waits for twice as long
             group.cancel_scope.cancel()

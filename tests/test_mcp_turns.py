@@ -65,7 +65,7 @@ async def test_turns_wait_in_vain_for_a_server_that_hangs_but_twice(
 @pytest.mark.statement(87, page="plugin-system")
 async def test_the_limit_of_a_whole_call_fires_though_there_is_progress(tmp_path: Path) -> None:
     """The limit of a whole call fires despite progress, which only puts off the limit of silence."""
-    text = toml("progress-forever", idle_timeout_s=5.0, total_timeout_s=0.3)
+    text = toml("progress-forever", idle_timeout_s=5.0, total_timeout_s=1.0)
     async with open_host("tools-mcp", says=first_tool, toml=text, folder=tmp_path) as host:
         turn = await host.run("go")
         assert {each.text for each in host.events("tool_call_progress")} == {"on"}

@@ -70,7 +70,7 @@ async def by_break(lash: Lash, session: Session, reached: anyio.Event) -> Assemb
 
 
 async def by_deadline(lash: Lash, session: Session, reached: anyio.Event) -> AssembledTurn:
-    return await session.run("q", turn_id="t", deadline_s=0.5)
+    return await session.run("q", turn_id="t", deadline_s=1.0)
 
 
 async def by_another_process(lash: Lash, session: Session, reached: anyio.Event) -> AssembledTurn:

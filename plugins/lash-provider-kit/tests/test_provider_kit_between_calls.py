@@ -84,7 +84,7 @@ async def test_what_was_told_before_the_deadline_is_charged() -> None:
             provider="p",
             url=server.url,
             headers={},
-            timeouts=Timeouts(deadline_s=0.3),
+            timeouts=Timeouts(deadline_s=1.0),
             retry=RetryPolicy(max_attempts=1),
         )
         try:

@@ -126,7 +126,7 @@ async def test_what_a_service_says_is_redacted_before_it_is_cut(before: int) -> 
 async def test_whatever_of_an_answer_had_come_before_it_stopped_was_seen(answer: Answer, seen: Seen) -> None:
     """An answer that may have been charged was asked for again: only a stream's events counted as seen."""
     with ChatServer(answer) as server:
-        times = Timeouts(deadline_s=0.2)
+        times = Timeouts(deadline_s=1.0)
         retry = RetryPolicy(max_attempts=2, first_wait_s=0)
         service = StreamingService(provider="p", url=server.url, headers={}, timeouts=times, retry=retry)
         server.default = raw(sse("end"))

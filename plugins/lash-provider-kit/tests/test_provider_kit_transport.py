@@ -262,7 +262,7 @@ async def test_garbage_is_named_and_not_repeated(connect: Connect) -> None:
 
 async def test_silence_before_the_answer_times_out_and_is_repeated(connect: Connect) -> None:
     with ChatServer(hang(), words("a", "end")) as server:
-        client = connect(server.url, chunk_s=0.3)
+        client = connect(server.url, chunk_s=1.0)
         assert (await client.call()).full_text == "a"
         assert client.waits[0] == 2.0
         await client.service.aclose()
@@ -270,7 +270,7 @@ async def test_silence_before_the_answer_times_out_and_is_repeated(connect: Conn
 
 async def test_silence_within_the_answer_times_out(connect: Connect) -> None:
     with ChatServer(words("a", end="hang")) as server:
-        client = connect(server.url, chunk_s=0.3)
+        client = connect(server.url, chunk_s=1.0)
         error = await client.failure()
         assert error.kind is ProviderFailureKind.TIMEOUT
         assert error.code == "unsafe_retry_after_output_started"
@@ -307,10 +307,10 @@ def test_a_body_is_written_in_few_pieces_and_large_ones_are_not_copied(sizes: li
 
 async def test_a_slow_listener_is_neither_cut_off_nor_counted(connect: Connect) -> None:
     with ChatServer(words("a", "b", "end")) as server:
-        client = connect(server.url, deadline_s=0.4)
+        client = connect(server.url, deadline_s=1.0)
 
         async def send(events: Sequence[LlmStreamEvent]) -> None:
-            await anyio.sleep(0.5)  # it's about time that passes, so it has to
+            await anyio.sleep(1.1)  # it's about time that passes, so it has to
 
         assert (await client.service.call(b"{}", Words, send)).full_text == "a b"
         await client.service.aclose()
@@ -403,7 +403,7 @@ async def test_what_a_failure_cost_is_unknown_unless_nothing_was_spent(
     connect: Connect, answer: Answer, usage: TokenUsage | None
 ) -> None:
     with ChatServer(answer) as server:
-        client = connect(server.url, retry=RetryPolicy(mode="off"), chunk_s=0.3)
+        client = connect(server.url, retry=RetryPolicy(mode="off"), chunk_s=1.0)
         assert (await client.failure()).usage == usage
         await client.service.aclose()
 
