@@ -12,9 +12,21 @@ from attrs import frozen
 
 from lash_framework import Lash, RunningTurn
 from lash_framework.settings import load_settings
-from lash_hookspecs import AssembledTurn, Provider, ProviderSpec, RuntimeEffectEnvelope, hookimpl
+from lash_hookspecs import (
+    AssembledTurn,
+    LlmEventSender,
+    LlmRequest,
+    LlmResponse,
+    LlmRole,
+    Provider,
+    ProviderSpec,
+    RuntimeEffectEnvelope,
+    StreamDelta,
+    TextBlock,
+    hookimpl,
+)
 from lash_hookspecs.plugins import PluginInfo
-from lash_plugin_provider_scripted import ScriptedProvider
+from lash_plugin_provider_scripted import Reply, ScriptedProvider
 from lash_plugin_provider_scripted.script import Script
 
 MODEL = "test:model"
@@ -79,3 +91,43 @@ async def cancelled_when(reached: anyio.Event, running: RunningTurn, *reason: st
 
         group.start_soon(cancel)
         return await running.result()
+
+
+def waiting_model(started: anyio.Event) -> Any:
+    """A model that says when it is asked, and then never answers."""
+
+    async def answer(request: LlmRequest) -> str:
+        started.set()
+        await anyio.sleep_forever()
+        raise AssertionError("unreachable")
+
+    return answer
+
+
+class CutModel(ScriptedProvider):
+    """Says the replies one after the other; a reply that is text and then waits is cut there."""
+
+    def __init__(self, *replies: Reply | str, waits_after: str | None = None) -> None:
+        super().__init__(lambda request: replies[sum(each.role == "assistant" for each in request.messages)])
+        self.waits_after = waits_after
+        self.reached = anyio.Event()
+
+    async def complete(self, request: LlmRequest, send: LlmEventSender) -> LlmResponse:
+        if self.waits_after is not None:
+            said, self.waits_after = self.waits_after, None
+            self.requests.append(request)
+            if said:
+                await send([StreamDelta(said)])
+            self.reached.set()
+            await anyio.sleep_forever()
+        return await super().complete(request, send)
+
+
+def texts(request: LlmRequest) -> list[tuple[LlmRole, str]]:
+    """What a model was shown, without the system prompt."""
+    return [
+        (message.role, block.text)
+        for message in request.messages
+        for block in message.blocks
+        if isinstance(block, TextBlock) and message.role is not LlmRole.SYSTEM
+    ]

@@ -1,23 +1,19 @@
-"""Hooks at the model seam: a decision before a call, the reply's pieces, the whole reply, and what stands around it."""
+"""Hooks at the model seam: a decision before a call, the reply's pieces, and the whole reply."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 from agents import agent, inline_agent, plugin
-from attrs import evolve, frozen
+from attrs import evolve
 from crash_kit import url_in
+from model_call_kit import HELLO, Model, count, counting, run, shown, watched
 
-from lash_framework import Lash
 from lash_framework.settings import load_settings
 from lash_hookspecs import (
     AbortTurn,
-    AssembledTurn,
     AssistantChunk,
     AssistantProseDelta,
     AssistantReasoningDelta,
@@ -25,13 +21,10 @@ from lash_hookspecs import (
     AttemptReset,
     FailLlmCall,
     LlmCallError,
-    LlmCallOutcome,
     LlmEventSender,
     LlmRequest,
     LlmResponse,
-    ModelAttemptReset,
     PluginSurface,
-    SessionStateSpec,
     Stopped,
     StopReason,
     StreamDelta,
@@ -39,68 +32,13 @@ from lash_hookspecs import (
     SurfaceEvent,
     TextOutput,
     TokenUsage,
-    ToolCallEffectOutcome,
-    ToolCallFailure,
     ToolCallOutputPart,
-    ToolCallSuccess,
     TurnBlocked,
     tool,
 )
 from lash_plugin_provider_scripted import Call, Reply, ScriptedProvider
 
 KEEPS = load_settings(env={}, sets=["durability.keep_journal_h=1"])
-HELLO = Reply(text="Hello you.", deltas=["Hel", "lo ", "you."], usage=TokenUsage(input=10, output=5))
-
-
-@frozen
-class Count:
-    """What a plugin of these tests remembers."""
-
-    calls: int = 0
-
-
-def counting() -> SessionStateSpec:
-    return SessionStateSpec(state=Count)
-
-
-counting.__name__ = "lash_session_state"
-
-
-def count(ctx: Any) -> None:
-    ctx.set_state(evolve(ctx.state, calls=ctx.state.calls + 1))
-
-
-class Model(ScriptedProvider):
-    """Counts its calls."""
-
-    def __init__(self, *replies: Reply | str) -> None:
-        super().__init__(list(replies))
-
-    @property
-    def calls(self) -> int:
-        return len(self.requests)
-
-
-async def run(lash: Lash, turn_id: str = "t") -> AssembledTurn:
-    return await (await lash.session("s")).run("Hello", turn_id=turn_id)
-
-
-async def watched(lash: Lash) -> tuple[list[Any], AssembledTurn]:
-    """A turn's events, and its result."""
-    async with (await lash.session("s")).turn("Hello", turn_id="t") as running:
-        events = [activity.event async for activity in running]
-        return events, await running.result()
-
-
-def shown(events: Sequence[Any]) -> str:
-    """The text that a screen has in the end."""
-    text = ""
-    for each in events:
-        if isinstance(each, ModelAttemptReset):
-            text = ""
-        elif isinstance(each, AssistantProseDelta):
-            text += each.text
-    return text
 
 
 # ---- lash_before_llm_call -------------------------------------------------------------------------------------------
@@ -559,197 +497,3 @@ async def test_a_turn_whose_hook_never_works_is_blocked_and_can_be_given_up_with
         assert turn.usage == TokenUsage(input=10, output=5)
         assert "you" not in turn.text
     assert model.calls == 1
-
-
-# ---- lash_around_effect ---------------------------------------------------------------------------------------------
-
-
-@tool(effect="pure")
-async def twice(x: int) -> int:
-    "Twice as much."
-    return 2 * x
-
-
-TOOLS = [Reply(tool_calls=[Call("twice", {"x": 1}, "a"), Call("twice", {"x": 2}, "b")]), "2 and 4"]
-
-
-async def test_hook_lash_around_effect_stands_around_models_and_tools_and_nothing_else() -> None:
-    """Outermost first; no checkpoint, no sync, no turn's start or end is wrapped."""
-    seen: list[str] = []
-
-    def wrapper(plugin_id: str) -> Any:
-        async def lash_around_effect(ctx: Any, envelope: Any, call_next: Any) -> Any:
-            assert ctx.plugin_id == plugin_id
-            name = f"{plugin_id} {envelope.command.kind}"
-            seen.append(f"{name} begins")
-            outcome = await call_next()
-            seen.append(f"{name} ends")
-            return outcome
-
-        return plugin(plugin_id, lash_around_effect)
-
-    script = [Reply(tool_calls=[Call("twice", {"x": 1}, "a")]), "2"]
-    async with agent(script, tools=[twice], plugins=[wrapper("b"), wrapper("a")]) as lash:
-        turn = await run(lash)
-    assert turn.text == "2"
-    assert seen == [
-        f"{who} {kind} {what}"
-        for kind in ("llm_call", "tool_call", "llm_call")
-        for who, what in (("a", "begins"), ("b", "begins"), ("b", "ends"), ("a", "ends"))
-    ]
-
-
-async def test_hook_lash_around_effect_may_answer_in_its_place() -> None:
-    """A cache: the second of two equal calls isn't made. Whichever call the result is of, it is told as this one's."""
-    kept: dict[str, Any] = {}
-    made = Counter[str]()
-
-    @tool(effect="pure")
-    async def count_calls(x: int) -> int:
-        "Count."
-        made["tool"] += 1
-        return x
-
-    async def lash_around_effect(envelope: Any, call_next: Any) -> Any:
-        if envelope.command.kind != "tool_call":
-            return await call_next()
-        if "it" not in kept:
-            kept["it"] = await call_next()
-        return kept["it"]
-
-    script = [
-        Reply(tool_calls=[Call("count_calls", {"x": 1}, "a")]),
-        Reply(tool_calls=[Call("count_calls", {"x": 1}, "b")]),
-        "Done.",
-    ]
-    async with agent(script, tools=[count_calls], plugins=[plugin("cache", lash_around_effect)]) as lash:
-        turn = await run(lash)
-    assert made["tool"] == 1
-    assert [each.call_id for each in turn.tool_calls] == ["a", "b"]
-    assert turn.is_success
-
-
-async def test_hook_lash_around_effect_may_answer_in_the_models_place() -> None:
-    async def lash_around_effect(envelope: Any, call_next: Any) -> Any:
-        return LlmCallOutcome(LlmResponse(parts=(TextOutput(text="from the cache"),)), text_streamed=True)
-
-    model = Model()
-    async with agent(model, plugins=[plugin("cache", lash_around_effect)]) as lash:
-        events, turn = await watched(lash)
-    assert (turn.text, shown(events), model.calls) == ("from the cache", "from the cache", 0)
-
-
-WRAPPERS: dict[str, str] = {
-    "raises before": "RuntimeError: it is broken",
-    "raises behind": "RuntimeError: it is broken",
-    "calls twice": "called `call_next` twice; once is all it may",
-    "calls twice and hides it": "called `call_next` twice; once is all it may",
-    "returns nothing": "returned a `NoneType`; expected is `",
-    "returns what can't be stored": "returned an outcome that can't be recorded",
-}
-
-
-def faulty(fault: str, kind: str) -> Any:
-    async def lash_around_effect(envelope: Any, call_next: Any) -> Any:
-        if envelope.command.kind != kind:
-            return await call_next()
-        if fault == "raises before":
-            raise RuntimeError("it is broken")
-        outcome = await call_next()
-        if fault == "raises behind":
-            raise RuntimeError("it is broken")
-        if fault == "calls twice":
-            await call_next()
-        if fault == "calls twice and hides it":
-            with pytest.raises(Exception, match="twice"):
-                await call_next()
-        if fault == "returns nothing":
-            return None
-        if fault == "returns what can't be stored":
-            if kind == "llm_call":
-                return LlmCallOutcome(LlmResponse(provider_usage={"x": object()}))
-            result = outcome.launch.result
-            bad = evolve(result, output=evolve(result.output, outcome=ToolCallSuccess(object())))
-            return ToolCallEffectOutcome(evolve(outcome.launch, result=bad))
-        return outcome
-
-    return plugin("bad", lash_around_effect)
-
-
-@pytest.mark.parametrize("fault", WRAPPERS)
-async def test_hook_lash_around_effect_that_goes_wrong_fails_a_model_call_as_one_fails(fault: str) -> None:
-    """It is an error outcome that names the plugin; what the call has cost, if it was made, is counted."""
-    model = Model(HELLO)
-    async with agent(model, plugins=[faulty(fault, "llm_call")]) as lash:
-        turn = await run(lash)
-    assert turn.outcome == Stopped(StopReason.PROVIDER_ERROR)
-    (issue,) = [each for each in turn.errors if each.blocking]
-    assert issue.code == "plugin_around_effect"
-    assert f"plugin `bad`, hook `lash_around_effect`: {WRAPPERS[fault]}" in issue.message
-    assert model.calls == (fault != "raises before")
-    assert turn.usage.total == (0 if fault == "raises before" else 15)
-
-
-@pytest.mark.parametrize("fault", WRAPPERS)
-async def test_hook_lash_around_effect_that_goes_wrong_fails_a_tool_call_as_one_fails(fault: str) -> None:
-    """The model reads of it, and the turn goes on; the other call of the batch is wrapped, too, and fails alike."""
-    async with agent(TOOLS, tools=[twice], plugins=[faulty(fault, "tool_call")]) as lash:
-        events, turn = await watched(lash)
-    assert turn.is_success
-    for each in turn.tool_calls:
-        assert isinstance(each.output.outcome, ToolCallFailure)
-        assert each.output.outcome.code == "plugin_around_effect"
-        assert f"plugin `bad`, hook `lash_around_effect`: {WRAPPERS[fault]}" in each.output.outcome.message
-    assert Counter(type(each).__name__ for each in events)["ToolCallCompleted"] == 2
-
-
-async def test_hook_lash_around_effect_only_reads_its_plugins_state() -> None:
-    """Those of calls that run at once run at once."""
-
-    async def lash_around_effect(ctx: Any, call_next: Any) -> Any:
-        assert ctx.state == Count()
-        count(ctx)
-
-    async with agent([HELLO], plugins=[plugin("p", counting, lash_around_effect)]) as lash:
-        turn = await run(lash)
-    assert "this hook only reads the state" in turn.errors[0].message
-
-
-async def test_hook_lash_around_effect_can_limit_how_many_calls_run_at_once() -> None:
-    limiter, running, most = anyio.Semaphore(1), Counter[str](), []
-
-    @tool(effect="pure")
-    async def busy(x: int) -> int:
-        "Be busy."
-        running["now"] += 1
-        most.append(running["now"])
-        await anyio.lowlevel.checkpoint()
-        running["now"] -= 1
-        return x
-
-    async def lash_around_effect(call_next: Any) -> Any:
-        async with limiter:
-            return await call_next()
-
-    script = [Reply(tool_calls=[Call("busy", {"x": each}, str(each)) for each in range(5)]), "Done."]
-    async with agent(script, tools=[busy], plugins=[plugin("limit", lash_around_effect)]) as lash:
-        turn = await run(lash)
-    assert turn.is_success
-    assert most == [1] * 5
-
-
-async def test_a_veto_before_a_call_is_not_passed_by_what_stands_around_it() -> None:
-    """A cache must not answer what a guard has refused: the decision comes first."""
-    called: list[str] = []
-
-    def lash_before_llm_call() -> FailLlmCall:
-        return FailLlmCall("no", "not today")
-
-    async def lash_around_effect(call_next: Any) -> Any:
-        called.append("around")
-        return await call_next()
-
-    plugins = [plugin("z-guard", lash_before_llm_call), plugin("a-cache", lash_around_effect)]
-    async with agent([HELLO], plugins=plugins) as lash:
-        turn = await run(lash)
-    assert (turn.errors[0].code, called) == ("no", [])
