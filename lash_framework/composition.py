@@ -78,10 +78,6 @@ class Composition:
         """The id of a turn extension's class. Raises `ConfigurationError` if the mode takes none of this class."""
         return check_extension(self.mode, "turn", value)
 
-    def check_session_extension(self, value: object) -> str | None:
-        """The same for a session extension."""
-        return check_extension(self.mode, "session", value)
-
     def extension_owner(self, kind: Literal["turn", "session"], value: object) -> str:
         """The plugin that declared the class of an extension which the mode takes."""
         what, name = f"{kind}_extension", check_extension(self.mode, kind, value)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from lash_framework.arguments import Said, check_arguments
+from lash_framework.provenance import APPLICATION
 from lash_framework.setting_sources import attribute
 from lash_hookspecs.codec import decode
 from lash_hookspecs.errors import (
@@ -69,7 +70,7 @@ async def fork(source: Resident, session_id: str | None, at: str | None) -> Sess
     resident = lash._resident(head, stored, _NOTHING)
     # What was said to the source and isn't stored yet was said to whatever goes on from there.
     said = evolve(resident.policy, **{name: getattr(source.policy, name) for name in source.said})
-    attribute(resident.sources, resident.policy, said, "application")
+    attribute(resident.sources, resident.policy, said, APPLICATION)
     resident.say(said, source.said)
     resident.tool_edits = list(source.tool_edits)
     session = lash._sessions.setdefault(id, Session(resident))

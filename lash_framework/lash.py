@@ -32,9 +32,10 @@ from lash_framework.opening import (
     spoken_by,
 )
 from lash_framework.prompt import PromptRenderer
+from lash_framework.provenance import APPLICATION
 from lash_framework.providers import Providers, split_model
 from lash_framework.resident import Resident
-from lash_framework.session import APPLICATION, Session, end_observers
+from lash_framework.session import Session, end_observers
 from lash_framework.session_policies import DEFAULT_MODEL, policy_with, said_in_settings
 from lash_framework.setting_sources import attribute_opened
 from lash_framework.settings import Settings, load_settings

@@ -15,9 +15,8 @@ from lash_framework.hooks import Owned
 from lash_framework.host import PluginHost
 from lash_framework.lease_keeper import LeaseKeeper
 from lash_framework.lock import lock_of
-from lash_framework.provenance import TOML
+from lash_framework.provenance import APPLICATION, TOML
 from lash_framework.providers import Providers, split_model
-from lash_framework.session import APPLICATION
 from lash_framework.settings import Settings, model_settings, plugin_settings, provider_settings, store_settings
 from lash_framework.world import World
 from lash_hookspecs.connected_tools import ConnectedToolSet

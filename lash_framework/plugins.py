@@ -137,15 +137,13 @@ def load_plugins(
     *,
     disabled: Iterable[str] = (),
     only: Iterable[str] | None = None,
-    strict: bool = False,
     lock: PluginLock | None = None,
 ) -> tuple[pluggy.PluginManager, LoadReport]:
     """Load what is installed and what is passed; return the manager that they are registered with, and the report.
 
     `plugins` are modules or objects with hooks; one that has the id of an installed plugin wins over it. `disabled`
     ids are blocked wherever they are from; `only` (None: no limit) chooses among the installed ones. Nothing blocked
-    is imported. Raises `ConfigurationError` on any failure if `strict`, and otherwise not; `LockMismatch`, before
-    anything is imported, for an installed plugin that isn't in the `lock`.
+    is imported. Raises `LockMismatch`, before anything is imported, for an installed plugin that isn't in the `lock`.
     """
     manager = HookManager(PROJECT)
     manager.add_hookspecs(specs)
@@ -154,10 +152,7 @@ def load_plugins(
         loader.load_object(plugin)
     loader.load_installed()
     loader.check_selection()
-    report = settle_order(manager, loader.report())
-    if strict:
-        report.require_clean()
-    return manager, report
+    return manager, settle_order(manager, loader.report())
 
 
 def settle_order(manager: pluggy.PluginManager, report: LoadReport) -> LoadReport:

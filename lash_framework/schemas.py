@@ -92,9 +92,7 @@ def _chain(root: Mapping[str, Any], schema: Any, lengths: dict[int, int], above:
     for each in (*_inside(schema, _HERE), *(target for _, target in _targets(root, schema))):
         longest = max(longest, _chain(root, each, lengths, above))
         if longest >= LONGEST_CHAIN:
-            raise ConfigurationError(
-                f"references lead through more than {LONGEST_CHAIN} schemas; refer to the last one"
-            )
+            raise _too_long()
     lengths[id(schema)] = longest + 1
     return longest + 1
 

@@ -16,6 +16,7 @@ from lash_framework.hooks import observe
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.new_nodes import new_nodes
 from lash_framework.observing import Observer
+from lash_framework.provenance import APPLICATION
 from lash_framework.providers import split_model
 from lash_framework.resident import Resident
 from lash_framework.running import RunningTurn
@@ -50,12 +51,9 @@ if TYPE_CHECKING:
     from lash_framework.session_requests import CancelRequest
     from lash_framework.state import PluginStates
 
-__all__ = ["APPLICATION", "Session", "end_observers"]
+__all__ = ["Session", "end_observers"]
 
 log = logging.getLogger("lash.session")
-
-APPLICATION = "application"
-"""Who speaks where no plugin does: the code that holds the session."""
 
 _BEGUN = frozenset({InboxState.CLAIMED, InboxState.SUSPENDED, InboxState.STUCK, InboxState.BLOCKED})
 

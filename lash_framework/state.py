@@ -57,12 +57,7 @@ class PluginStates:
 
     __slots__ = ("_initial", "_scopes", "_stored", "_tool_words", "_written", "composition")
 
-    def __init__(
-        self,
-        composition: Composition,
-        stored: Mapping[str, StoredComponent] | None = None,
-        hosts: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, composition: Composition, stored: Mapping[str, StoredComponent] | None = None) -> None:
         self.composition = composition
         self._stored: Mapping[str, StoredComponent] = stored or {}
         self._scopes: dict[str, PluginScope] | None = None
@@ -71,8 +66,6 @@ class PluginStates:
         self._initial: dict[str, Any] = {}
         # The last state that was read or encoded, with the name of its bytes.
         self._written: dict[str, tuple[Any, str]] = {}
-        if hosts:
-            self.attach_hosts(hosts)
 
     @property
     def scopes(self) -> dict[str, PluginScope]:

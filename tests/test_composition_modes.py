@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from lash_framework.hooks import Owned
 from lash_framework.mode_merging import merge
-from lash_framework.modes import ModeTable, load_extension, store_extension
+from lash_framework.modes import ModeTable, check_extension, load_extension, store_extension
 from lash_framework.provenance import TOML, Provenance
 from lash_hookspecs import (
     CodecError,
@@ -311,7 +311,7 @@ def test_what_a_mode_does_not_accept_is_refused_by_name() -> None:
     with pytest.raises(ConfigurationError, match=r"turn extension of class `Unknown`; it takes: `hint`"):
         composition.check_turn_extension(Unknown())
     with pytest.raises(ConfigurationError, match="mode `m` takes no session extension of class `Hint`; it takes: none"):
-        composition.check_session_extension(Hint("x"))
+        check_extension(composition.mode, "session", Hint("x"))
 
 
 def test_a_mode_accepts_none_unless_it_says_so() -> None:

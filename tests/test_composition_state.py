@@ -74,8 +74,9 @@ BOTH = composed(stateful("plan", Plan), stateful("count", Count), plugin("none")
 
 
 def test_every_plugin_has_a_scope_and_only_those_that_declared_one_a_state() -> None:
-    scopes = PluginStates(BOTH, {}, {"plan": "held", "absent": 1}).scopes
-    assert {key: (each.state, each.state_type, each.host) for key, each in scopes.items()} == {
+    states = PluginStates(BOTH)
+    states.attach_hosts({"plan": "held", "absent": 1})
+    assert {key: (each.state, each.state_type, each.host) for key, each in states.scopes.items()} == {
         "count": (Count(), Count, None),
         "none": (None, None, None),
         "plan": (Plan(), Plan, "held"),

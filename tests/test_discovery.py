@@ -332,10 +332,10 @@ def test_without_plugins_nothing_is_imported(site: Path) -> None:
 def test_strict_raises_for_all_failures_at_once(site: Path) -> None:
     code = """
 import json
-from lash_framework.plugins import load_plugins
+from lash_framework.host import PluginHost
 from lash_hookspecs import ConfigurationError
 try:
-    load_plugins(only=["t-good", "t-raises", "t-syntax"], strict=True)
+    PluginHost(only=["t-good", "t-raises", "t-syntax"], strict=True)
 except ConfigurationError as error:
     print(json.dumps(str(error)))
 """

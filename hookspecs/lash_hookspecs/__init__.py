@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     )
     from lash_hookspecs.canonical import (
         canonical_bytes as canonical_bytes,
-        chain_hash as chain_hash,
         content_hash as content_hash,
         hash_of_plain as hash_of_plain,
         stable_hash as stable_hash,
@@ -810,7 +809,6 @@ _MODULES = {
     ),
     "canonical": (
         "canonical_bytes",
-        "chain_hash",
         "content_hash",
         "hash_of_plain",
         "stable_hash",

@@ -12,7 +12,7 @@ import attrs
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.values import frozen
 
-__all__ = ["NO_DEFAULT", "ClassField", "fields_of", "is_named_tuple", "is_object", "required_keys"]
+__all__ = ["NO_DEFAULT", "ClassField", "fields_of", "is_named_tuple", "is_object"]
 
 NO_DEFAULT: Any = object()
 """There is no default, or none that could be shown without making one."""
@@ -45,11 +45,6 @@ def fields_of(cls: Any) -> tuple[ClassField, ...]:
     except NameError as error:
         text = f"a hint of `{cls.__name__}` can't be resolved: {error}; define what it names at the top of the module"
         raise ConfigurationError(text) from None
-
-
-def required_keys(cls: Any) -> frozenset[str]:
-    """The fields without which no data is one of the class."""
-    return frozenset(each.name for each in fields_of(cls) if each.required)
 
 
 def _fields(cls: Any) -> Iterator[ClassField]:

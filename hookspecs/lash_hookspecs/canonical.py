@@ -14,7 +14,7 @@ from typing import Any
 
 from lash_hookspecs.errors import CodecError
 
-__all__ = ["canonical_bytes", "chain_hash", "content_hash", "hash_of_plain", "stable_hash"]
+__all__ = ["canonical_bytes", "content_hash", "hash_of_plain", "stable_hash"]
 
 _VERSION = 1
 
@@ -92,8 +92,3 @@ def hash_of_plain(domain: str, value: Sequence[str | int | None]) -> str:
 def content_hash(data: bytes) -> str:
     """SHA-256 of bytes, in hex: the name of a blob."""
     return hashlib.sha256(data).hexdigest()
-
-
-def chain_hash(previous: str, digest: str) -> str:
-    """The hash of a sequence that goes on: what came before, then one more digest."""
-    return hashlib.sha256(f"{previous}\n{digest}".encode()).hexdigest()

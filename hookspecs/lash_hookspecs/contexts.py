@@ -19,7 +19,6 @@ from lash_hookspecs.hook_services import Provide, ServiceUser, provided
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import SessionPolicy, TurnInput
 from lash_hookspecs.tools import ToolManifest
-from lash_hookspecs.turn_outcomes import TerminationPolicy
 from lash_hookspecs.values import frozen, mutable
 
 if TYPE_CHECKING:
@@ -197,7 +196,6 @@ class TurnCall(SessionCall):
     kind: CheckpointKind | None = None
     tool: Any = None
     edit_tools: Callable[..., None] | None = None
-    termination: TerminationPolicy = TerminationPolicy()
 
     def where(self) -> tuple[int, Sequence[Message]]:
         """The iteration, and the conversation."""

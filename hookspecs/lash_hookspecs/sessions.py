@@ -12,7 +12,7 @@ from lash_hookspecs import _checks as checks
 from lash_hookspecs.compaction import Compacted, CompactRequest
 from lash_hookspecs.costs import Budget, Cost
 from lash_hookspecs.llm import GenerationOptions, LlmOutputSpec, LlmTerminalReason, ProviderFailureKind, TokenUsage
-from lash_hookspecs.messages import Message, MessageRole
+from lash_hookspecs.messages import Message, MessageRole, text_message
 from lash_hookspecs.modes import ModeTurnOptions
 from lash_hookspecs.prefix import PrefixChange
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
@@ -337,8 +337,6 @@ class SessionAppendNode:
     @classmethod
     def user(cls, id: str, text: str) -> SessionAppendNode:
         """A user's message."""
-        from lash_hookspecs.messages import text_message
-
         return cls(message=text_message(id, MessageRole.USER, text))
 
 

@@ -18,7 +18,6 @@ from lash_hookspecs import (
     RuntimeEffectKind,
     RuntimeScope,
     canonical_bytes,
-    chain_hash,
     child_key,
     content_hash,
     effect_key,
@@ -63,7 +62,6 @@ def test_the_canonical_form_is_this_one(value: Any, text: str) -> None:
             "9ad722d05a764eac3332e2b432d2eeec980e9a4beddb7166a96958adcc7ddd9a",
         ),
         (content_hash(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
-        (chain_hash("", content_hash(b"")), "04d9f8ba03e2379489c74b017e69d0c0fe010cce0bb0c6d52f9e010b3b89a46c"),
         (
             effect_key(
                 RuntimeScope(session_id="s", turn_id="t", turn_index=2, protocol_iteration=0),
@@ -79,7 +77,7 @@ def test_the_canonical_form_is_this_one(value: Any, text: str) -> None:
         (child_key("parent", "plugin", "key"), "9efb803d50667c5ed4c0a1bae23a405f50ccb3991bd379763f565d6f5e097fdc"),
         (child_key("parent", "plugin", 0), "92f4d991d89cca7d490655e6afb2d1051009316c2c09d68143dfc2662cc3eede"),
     ],
-    ids=["null", "nested", "content", "chain", "effect", "session-effect", "child", "ordinal"],
+    ids=["null", "nested", "content", "effect", "session-effect", "child", "ordinal"],
 )
 def test_hashes_are_the_same_for_ever(hashed: str, digest: str) -> None:
     assert hashed == digest
@@ -160,16 +158,3 @@ def test_the_deepest_that_has_a_canonical_form() -> None:
         assert canonical_bytes(value).count(b"0.5") == 1
         with pytest.raises(CodecError, match="no canonical form: it is nested more than 254 levels deep"):
             canonical_bytes(wrap(value))
-
-
-@given(st.lists(st.text(max_size=3), min_size=2, max_size=2, unique=True), st.text(max_size=3))
-def test_a_chain_tells_its_links_apart(links: list[str], start: str) -> None:
-    one, other = (content_hash(each.encode()) for each in links)
-    chains = {
-        chain_hash(chain_hash(start, one), other),
-        chain_hash(chain_hash(start, other), one),
-        chain_hash(start, one),
-        chain_hash(start, other),
-        chain_hash(chain_hash(start, one), one),
-    }
-    assert len(chains) == 5

@@ -96,8 +96,8 @@ def _call_object(call: ToolCallStarted | ToolCallCompleted) -> dict[str, Any]:
     }
 
 
-def print_json(value: Mapping[str, Any] | list[Any], *, indent: int | None = None, file: IO[str] | None = None) -> None:
+def print_json(value: Mapping[str, Any] | list[Any], *, file: IO[str] | None = None) -> None:
     """One JSON value and a line's end, on stdout unless told otherwise."""
     out = file or sys.stdout
     utf8 = (getattr(out, "encoding", None) or "").lower().replace("-", "") == "utf8"
-    click.echo(json.dumps(value, ensure_ascii=not utf8, indent=indent, default=str), file=out)
+    click.echo(json.dumps(value, ensure_ascii=not utf8, default=str), file=out)

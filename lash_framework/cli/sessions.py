@@ -65,10 +65,11 @@ def _history(invocation: Invocation, given: str | None) -> tuple[HistoryExport, 
         if not unfinished:
             return history, (), set()
         from lash_framework.accepted import accepted_with
+        from lash_framework.provenance import APPLICATION
         from lash_framework.unfinished import all_items
 
         items = [each async for each in all_items(lash.require_journal("its inbox").store, session_id)]
-        return history, unfinished, {each.turn_id or "" for each in items if "application" in accepted_with(each)}
+        return history, unfinished, {each.turn_id or "" for each in items if APPLICATION in accepted_with(each)}
 
     return _with_lash(invocation, work)
 
