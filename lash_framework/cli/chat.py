@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from lash_framework.cli.exits import ExitCode, Interrupted, code_of_error, complain, exit_code_of, told
-from lash_framework.cli.options import Invocation, common_with
+from lash_framework.cli.options import Invocation, common_with, tools_option
 from lash_framework.cli.screens import screen_for
 from lash_framework.cli.streams import own_stdout
 
@@ -46,7 +46,7 @@ A line that ends in \\ goes on in the next one."""
 
 @click.command()
 @click.option("-c", "--continue", "continue_", is_flag=True, help="Go on with the session that was used last.")
-@click.option("--tools", metavar="FILE.py", multiple=True, help="Python file with functions marked @tool; repeatable.")
+@tools_option
 @click.option("--system", metavar="TEXT", help="Instructions for the model.")
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning (on a terminal).")
 @click.option("--wait", is_flag=True, help="Wait for turns that another process runs on the session.")

@@ -25,16 +25,10 @@ __all__ = ["explain"]
 @common_with("The session that the turn is of, where several have one of that id.")
 def explain(invocation: Invocation, turn: str, with_text: bool, as_json: bool) -> None:
     """Which plugin put each prompt section, tool and setting there. TURN: its id, or the beginning of it."""
-    import anyio
-
     if not turn.strip():
         raise click.UsageError("which turn? `lash sessions show SESSION` lists their ids", click.get_current_context())
 
-    async def work() -> Explanation:
-        async with invocation.open(existing=True) as lash:
-            return await lash.explain(turn, invocation.session)
-
-    explanation = anyio.run(work)
+    explanation = invocation.with_lash(lambda lash: lash.explain(turn, invocation.session))
     if as_json:
         from lash_hookspecs.codec import unstructure
 

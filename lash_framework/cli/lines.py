@@ -96,8 +96,9 @@ _HINTS = {
 }
 
 
-_CUT = "the answer was cut at the output limit; raise generation.output_token_cap (or --set "
-_CUT += "generation.output_token_cap=N)"
+_CUT = (
+    "the answer was cut at the output limit; raise generation.output_token_cap (or --set generation.output_token_cap=N)"
+)
 _KEPT = "partial_text_kept"
 _INTERNAL = ("assistant_output_recovered_from_state", _KEPT)  # how the result was put together, nothing to act on
 

@@ -6,7 +6,7 @@ import logging
 import re
 import shlex
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property, partial, update_wrapper
 from pathlib import Path
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from lash_framework.settings import Settings
     from lash_hookspecs.tools import Tool
 
-__all__ = ["ANOTHER_PLACE", "Invocation", "common", "common_with", "program"]
+__all__ = ["ANOTHER_PLACE", "Invocation", "common", "common_with", "program", "tools_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 log = logging.getLogger("lash.cli")
 
@@ -124,6 +125,17 @@ class Invocation:
             if opened or not self._has_default_store():
                 raise
             raise StoreUnavailable(f"{error}; {ANOTHER_PLACE}") from error
+
+    def with_lash(self, work: Callable[[Lash], Awaitable[T]]) -> T:
+        """What the work makes of an open `Lash` whose database is there, in an event loop of its own."""
+        import anyio
+
+        async def run() -> T:
+            async with self.open(existing=True) as lash:
+                return await work(lash)
+
+        self.ask_for_trust()
+        return anyio.run(run)
 
     def resumes(self, lash: Lash, session_id: str | None, tools: Sequence[str]) -> str | None:
         """What to type to go on with an interrupted turn of the session; None where turns don't survive."""
@@ -281,3 +293,6 @@ def common_with(session: str, *, finds: bool = True) -> Callable[[F], Callable[.
 
 
 common = common_with("Has no meaning here; every command takes it.")
+tools_option = click.option(
+    "--tools", metavar="FILE.py", multiple=True, help="Python file with functions marked @tool; repeatable."
+)

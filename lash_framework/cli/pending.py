@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,23 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["pending"]
 
-T = TypeVar("T")
-
 
 @click.group()
 def pending() -> None:
     """Calls that wait for somebody: to allow them, to complete them, or to say whether they happened."""
-
-
-def _with_lash(invocation: Invocation, work: Callable[[Lash], Awaitable[T]]) -> T:
-    import anyio
-
-    async def run() -> T:
-        async with invocation.open(existing=True) as lash:
-            return await work(lash)
-
-    invocation.ask_for_trust()
-    return anyio.run(run)
 
 
 @pending.command("list")
@@ -49,7 +36,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
     async def work(lash: Lash) -> tuple[Sequence[PendingCall], str]:
         return await lash.pending(), lash.location
 
-    found, location = _with_lash(invocation, work)
+    found, location = invocation.with_lash(work)
     if as_json:
         print_json([_as_object(each) for each in found])
         return
@@ -94,7 +81,7 @@ def _as_object(call: PendingCall) -> dict[str, Any]:
 @common
 def show(invocation: Invocation, key: str, as_json: bool) -> None:
     """The call KEY, as it would be made, and what is asked about it; a beginning of the key is enough."""
-    call = _with_lash(invocation, lambda lash: _call(lash, key))
+    call = invocation.with_lash(lambda lash: _call(lash, key))
     if as_json:
         print_json(_as_object(call))
         return
@@ -138,7 +125,7 @@ def answer(invocation: Invocation, key: str, choice: str, note: str, wait: bool)
             click.echo(shown(call), err=True)
         return await lash.answer(call.key, choice, note=note, wait=wait)
 
-    done = _with_lash(invocation, work)
+    done = invocation.with_lash(work)
     again = invocation.again(f"resume {done.session_id}")
     click.echo(f"answered {choice} about {done.tool_name} of turn {done.turn_id}; `{again}` goes on with it")
 
@@ -174,7 +161,7 @@ def resolve(
             return await lash.resolve(key, error=error, wait=wait)
         return await lash.resolve(key, result=value, wait=wait)
 
-    done = _with_lash(invocation, work)
+    done = invocation.with_lash(work)
     again = invocation.again(f"resume {done.session_id}")
     click.echo(f"resolved {done.tool_name} of turn {done.turn_id}; `{again}` goes on with it")
 

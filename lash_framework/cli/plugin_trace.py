@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lash_framework.cli.exits import exit_code_of
-from lash_framework.cli.options import Invocation, common_with
+from lash_framework.cli.options import Invocation, common_with, tools_option
 from lash_framework.cli.output import print_json
 from lash_framework.cli.prompts import read_prompt
 from lash_framework.cli.streams import own_stdout
@@ -27,7 +27,7 @@ PROMPT = "Hello"
 
 @click.command(short_help="Run a real turn, and show how long each plugin took.")
 @click.argument("prompt", nargs=-1)
-@click.option("--tools", metavar="FILE.py", multiple=True, help="Python file with functions marked @tool; repeatable.")
+@tools_option
 @click.option("--turns", metavar="N", type=click.IntRange(1), default=1, help="So many turns, one after the other (1).")
 @click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
 @common_with("The session; made if there is none.")

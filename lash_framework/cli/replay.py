@@ -10,7 +10,7 @@ import click
 
 from lash_framework.cli.exits import ExitCode
 from lash_framework.cli.lines import say
-from lash_framework.cli.options import Invocation, common_with
+from lash_framework.cli.options import Invocation, common_with, tools_option
 from lash_framework.cli.output import print_json
 from lash_framework.cli.tables import print_table
 from lash_framework.cli.tool_files import load_tools
@@ -22,14 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["replay", "upgrade_check"]
 
-_TOOLS = click.option(
-    "--tools", metavar="FILE.py", multiple=True, help="Python file with functions marked @tool; repeatable."
-)
-
 
 @click.command()
 @click.argument("turn_id", metavar="TURN")
-@_TOOLS
+@tools_option
 @common_with("The session, if the beginning of the turn's id is not enough.")
 def replay(invocation: Invocation, turn_id: str, tools: tuple[str, ...]) -> int:
     """Replay the committed turn TURN from its journal, and compare it with what was committed.
@@ -62,7 +58,7 @@ def replay(invocation: Invocation, turn_id: str, tools: tuple[str, ...]) -> int:
 
 
 @click.command("upgrade-check")
-@_TOOLS
+@tools_option
 @click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
 @common_with("Only this session.")
 def upgrade_check(invocation: Invocation, tools: tuple[str, ...], as_json: bool) -> int:

@@ -10,7 +10,7 @@ import click
 
 from lash_framework.cli.exits import ExitCode, complain, told
 from lash_framework.cli.lines import say
-from lash_framework.cli.options import Invocation, common_with
+from lash_framework.cli.options import Invocation, common_with, tools_option
 from lash_framework.cli.tool_files import load_tools
 from lash_framework.cli.unfinished import committed_line, lacks, matching, needs_tools
 
@@ -26,7 +26,7 @@ __all__ = ["cancel", "resume"]
 @click.command()
 @click.argument("session_id", required=False, metavar="[SESSION]")
 @click.option("--abandon", metavar="TURN", help="Run nothing more of this turn: commit what is recorded, as stopped.")
-@click.option("--tools", metavar="FILE.py", multiple=True, help="Python file with functions marked @tool; repeatable.")
+@tools_option
 @common_with("The session, in place of SESSION.")
 def resume(invocation: Invocation, session_id: str | None, abandon: str | None, tools: tuple[str, ...]) -> int:
     """Go on with interrupted turns: of SESSION, or of all sessions.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lash_framework.cli.exits import ExitCode, Interrupted, OutputFailed, State, exit_code_of, settle
-from lash_framework.cli.options import Invocation, common_with
+from lash_framework.cli.options import Invocation, common_with, tools_option
 from lash_framework.cli.prompts import decoded, read_prompt
 from lash_framework.cli.screens import Screen, screen_for
 from lash_framework.cli.streams import own_stdout
@@ -25,7 +25,7 @@ __all__ = ["run"]
 @click.command()
 @click.argument("prompt", nargs=-1)
 @click.option("-c", "--continue", "continue_", is_flag=True, help="Go on with the session that was used last.")
-@click.option("--tools", metavar="FILE.py", multiple=True, help="Python file with functions marked @tool; repeatable.")
+@tools_option
 @click.option("--system", metavar="TEXT", help="Instructions for the model (or @file).")
 @click.option("--turn-id", metavar="ID", help="Name of the turn: the same name and prompt run only once.")
 @click.option(
@@ -61,8 +61,14 @@ def run(
         raise click.UsageError("--continue and --session exclude each other")
     if as_json and jsonl:
         raise click.UsageError("--json and --jsonl exclude each other")
-    job = _Job(session_id=invocation.session, turn_id=turn_id, continues=continue_, wait=wait)
-    job.max_cost, job.max_tokens = max_cost, max_tokens
+    job = _Job(
+        session_id=invocation.session,
+        turn_id=turn_id,
+        continues=continue_,
+        wait=wait,
+        max_cost=max_cost,
+        max_tokens=max_tokens,
+    )
     try:
         text = read_prompt(prompt)
         invocation.ask_for_trust()
@@ -86,13 +92,22 @@ def run(
 class _Job:
     """What was asked for, and what is known of it when it fails."""
 
-    def __init__(self, *, session_id: str | None, turn_id: str | None, continues: bool, wait: bool) -> None:
+    def __init__(
+        self,
+        *,
+        session_id: str | None,
+        turn_id: str | None,
+        continues: bool,
+        wait: bool,
+        max_cost: float | None,
+        max_tokens: int | None,
+    ) -> None:
         self.session_id = session_id
         self.turn_id = turn_id
         self.continues = continues
         self.wait = wait
-        self.max_cost: float | None = None
-        self.max_tokens: int | None = None
+        self.max_cost = max_cost
+        self.max_tokens = max_tokens
         self.gate: Gate | None = None
 
 

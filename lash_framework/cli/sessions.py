@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,23 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["sessions"]
 
-T = TypeVar("T")
-
 
 @click.group()
 def sessions() -> None:
     """List, show, export, compact, fork and delete sessions, and what is queued in one."""
-
-
-def _with_lash(invocation: Invocation, work: Callable[[Lash], Awaitable[T]]) -> T:
-    import anyio
-
-    async def run() -> T:
-        async with invocation.open(existing=True) as lash:
-            return await work(lash)
-
-    invocation.ask_for_trust()
-    return anyio.run(run)
 
 
 def _chosen(invocation: Invocation, given: str | None) -> str:
@@ -71,7 +58,7 @@ def _history(invocation: Invocation, given: str | None) -> tuple[HistoryExport, 
         items = [each async for each in all_items(lash.require_journal("its inbox").store, session_id)]
         return history, unfinished, {each.turn_id or "" for each in items if APPLICATION in accepted_with(each)}
 
-    return _with_lash(invocation, work)
+    return invocation.with_lash(work)
 
 
 @sessions.command("list")
@@ -86,7 +73,7 @@ def list_(invocation: Invocation, limit: int, as_json: bool) -> None:
         count = len(found if len(found) <= limit else await lash.list_sessions(limit=ALL))
         return found[:limit], count, await lash.unfinished(), lash.location
 
-    found, count, unfinished, location = _with_lash(invocation, work)
+    found, count, unfinished, location = invocation.with_lash(work)
     by_session: dict[str, list[UnfinishedTurn]] = {}
     for each in unfinished:
         by_session.setdefault(each.session_id, []).append(each)
@@ -225,7 +212,7 @@ def queue(
         reason = "cancelled with `lash sessions queue`"
         return session.id, (), await session.cancel_queued(no, onward=first is not None, reason=reason)
 
-    session_id, waiting, outcomes = _with_lash(invocation, work)
+    session_id, waiting, outcomes = invocation.with_lash(work)
     if outcomes is None:
         _list_queue(session_id, waiting, as_json)
         return None
@@ -324,7 +311,7 @@ def compact(invocation: Invocation, session_id: str | None, instructions: str) -
         session = await lash.session(await matching(lash, chosen))
         return await session.compact(instructions)
 
-    done = _with_lash(invocation, work)
+    done = invocation.with_lash(work)
     if done is None:
         click.echo("nothing to compact")
     else:
@@ -343,7 +330,7 @@ def fork(invocation: Invocation, session_id: str, new_id: str | None, at: str | 
         session = await lash.session(await matching(lash, session_id), recover=False)
         return (await session.fork(new_id, at=at)).id
 
-    made = _with_lash(invocation, work)
+    made = invocation.with_lash(work)
     goes_on = invocation.again(f"chat --session {shlex.quote(clean(made))}")
     click.echo(f"session {clean(made)} begins where {clean(session_id)} stands; `{goes_on}` goes on")
 
@@ -364,5 +351,5 @@ def delete(invocation: Invocation, session_id: str | None, yes: bool) -> None:
         if not await lash.delete_session(chosen):
             raise unknown_session(chosen, [each.session_id for each in await lash.list_sessions(limit=ALL)])
 
-    _with_lash(invocation, work)
+    invocation.with_lash(work)
     say(f"deleted {chosen}")
