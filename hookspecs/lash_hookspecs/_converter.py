@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
 from enum import StrEnum
 from operator import length_hint
-from typing import Any, NoReturn, get_args, get_origin, is_typeddict
+from typing import Any, get_args, get_origin, is_typeddict
 
 import attrs
 from cattrs import Converter
@@ -14,7 +14,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 
 from lash_hookspecs._fields import fields_of, is_named_tuple, is_object
 from lash_hookspecs._structured import COLLECTIONS, is_union, shaped_like, tagged_members
-from lash_hookspecs._unstructured import is_omitted, tag_field, tag_of
+from lash_hookspecs._unstructured import is_omitted, refuse_bytes, tag_field, tag_of
 from lash_hookspecs.errors import CodecError, UnknownTag
 
 __all__ = ["first_fault", "make_converter"]
@@ -29,118 +29,19 @@ def make_converter(*, tells: bool) -> Converter:
     from lash_hookspecs.activity import TurnActivity
 
     converter = Converter(detailed_validation=tells, forbid_extra_keys=False, prefer_attrib_converters=False)
-
-    def unstructure_class(cls: type) -> Callable[[Any], Any]:
-        fields = {
-            each.name: override(omit=True) if not each.init else override(omit_if_default=is_omitted(each))
-            for each in attrs.fields(attrs.resolve_types(cls))
-        }
-        plain: Any = make_dict_unstructure_fn(cls, converter, **fields)  # type: ignore[arg-type]  # overrides are kwargs
-        tag = tag_of(cls)
-        if tag is None:
-            return lambda value: plain(value)
-        name = tag_field(cls)
-        return lambda value: {name: tag, **plain(value)}
-
-    def structure_class(cls: type) -> Callable[[Any, Any], Any]:
-        fields = {each.name: override(omit=True) for each in attrs.fields(attrs.resolve_types(cls)) if not each.init}
-        plain: Any = make_dict_structure_fn(cls, converter, **fields)  # type: ignore[arg-type]  # overrides are kwargs
-        tag, name = tag_of(cls), tag_field(cls)
-
-        def structure_one(data: Any, tp: Any) -> Any:
-            if type(data) is not dict and not isinstance(data, Mapping):
-                raise CodecError(f"expected an object for {cls.__name__}, got {type(data).__name__}")
-            if tag is not None and data.get(name, tag) != tag:
-                # A union of one, such as `RuntimeSubject`: a newer lash may know more members.
-                raise UnknownTag(cls.__name__, name, data[name], [tag])
-            return plain(data, tp)
-
-        return structure_one
-
-    def structure_union(tp: Any) -> Callable[[Any, Any], Any]:
-        members = tagged_members(tp) or []
-        by_tag = {str(tag_of(member)): member for member in members}
-        names = sorted({tag_field(member) for member in members})
-        optional = type(None) in get_args(tp)
-        hooks: dict[tuple[str, Any], Callable[[Any, Any], Any]] = {}  # of the members that came so far
-
-        def structure_one(data: Any, _: Any) -> Any:
-            if data is None and optional:
-                return None
-            if type(data) is not dict and not isinstance(data, Mapping):
-                raise CodecError(f"expected an object for {_union_name(tp)}, got {type(data).__name__}")
-            for name in names:
-                tag = data.get(name)
-                member = by_tag.get(tag) if isinstance(tag, str) else None
-                if member is None:
-                    continue
-                hook = hooks.get((name, tag))
-                if hook is None and tag_field(member) == name:
-                    hook = hooks[name, tag] = converter.get_structure_hook(member)
-                if hook is not None:
-                    return hook(data, member)
-            raise UnknownTag(_union_name(tp), names[0], data.get(names[0]), by_tag)
-
-        return structure_one
-
-    def structure_lenient_enum(data: Any, tp: type[StrEnum]) -> StrEnum:
-        if not isinstance(data, str):
-            raise CodecError(f"expected text for {tp.__name__}, got {type(data).__name__}")
-        # A newer peer may know more names; enums that have an UNKNOWN member say so instead of failing.
-        found = tp._value2member_map_.get(data)  # `tp(data)` takes ten times as long
-        if found is None and "_missing_" in vars(tp):  # it takes more than its members
-            found = tp._missing_(data)
-        if found is not None:
-            return found  # type: ignore[return-value]  # the map is of plain enums
-        if "UNKNOWN" in tp.__members__:
-            return tp["UNKNOWN"]
-        raise UnknownTag(tp.__name__, "value", data, [str(member.value) for member in tp])
-
-    def structure_number(data: Any, tp: type) -> Any:
-        if type(data) is tp:
-            return data
-        # JSON knows one kind of number: 2.0 is a whole one.
-        whole = isinstance(data, int) or (isinstance(data, float) and data.is_integer())
-        if isinstance(data, bool) or not (whole or (isinstance(data, float) and issubclass(tp, float))):
-            raise CodecError(f"expected {tp.__name__}, got {type(data).__name__}")
-        return tp(data)
-
-    def structure_text(data: Any, tp: type) -> Any:
-        if type(data) is tp:
-            return data
-        if not isinstance(data, str):
-            raise CodecError(f"expected text, got {type(data).__name__}")
-        return tp(data)
-
-    def structure_flag(data: Any, _: Any) -> bool:
-        if not isinstance(data, bool):
-            raise CodecError(f"expected true or false, got {type(data).__name__}")
-        return data
-
-    def refuse_bytes(*_: Any) -> NoReturn:
-        raise CodecError("raw bytes can't be stored in a value: store a blob and refer to it")
-
-    def unstructure_activity(value: TurnActivity) -> dict[str, Any]:
-        return {"id": value.id, "correlation_id": value.correlation_id, **converter.unstructure(value.event)}
-
-    def structure_activity(data: Any, tp: type[TurnActivity]) -> TurnActivity:
-        # The event's own fields are among these; what belongs to the activity is unknown to it and passed over.
-        activity: TurnActivity = plain_activity({**data, "event": data} if isinstance(data, Mapping) else data, tp)
-        return activity
-
     # For subclasses as well: an enum of a plugin's may be text or a number, and is made of it.
-    converter.register_structure_hook(str, structure_text)
-    converter.register_structure_hook(bool, structure_flag)
-    converter.register_structure_hook(int, structure_number)
-    converter.register_structure_hook(float, structure_number)
+    converter.register_structure_hook(str, _structure_text)
+    converter.register_structure_hook(bool, _structure_flag)
+    converter.register_structure_hook(int, _structure_number)
+    converter.register_structure_hook(float, _structure_number)
     converter.register_unstructure_hook(bytes, refuse_bytes)
     converter.register_structure_hook(bytes, refuse_bytes)
     # cattrs takes a text enum for text and leaves the member as it is, which is no key of an object.
     converter.register_unstructure_hook(StrEnum, lambda member: member.value)
-    converter.register_structure_hook(StrEnum, structure_lenient_enum)
-    converter.register_structure_hook_factory(lambda tp: tagged_members(tp) is not None, structure_union)
-    converter.register_structure_hook_factory(attrs.has, structure_class)
-    converter.register_unstructure_hook_factory(attrs.has, unstructure_class)
+    converter.register_structure_hook(StrEnum, _structure_enum)
+    converter.register_structure_hook_factory(_is_tagged_union, lambda tp: _structure_tagged_union(converter, tp))
+    converter.register_structure_hook_factory(attrs.has, lambda cls: _structure_class(converter, cls))
+    converter.register_unstructure_hook_factory(attrs.has, lambda cls: _unstructure_class(converter, cls))
     # A union's members are told apart by what they are, so the declared type must not decide how they are written.
     converter.register_unstructure_hook_func(is_union, lambda value: converter.unstructure(value))
     converter.register_structure_hook_factory(is_named_tuple, lambda tp: _structure_named_tuple(converter, tp))
@@ -150,10 +51,123 @@ def make_converter(*, tells: bool) -> Converter:
     converter.register_structure_hook_factory(_is_mapping, lambda tp: _structure_mapping(converter, tp))
     converter.register_unstructure_hook_func(_is_set, lambda value: sorted(map(converter.unstructure, value)))
     converter.register_unstructure_hook_func(_is_row, lambda value: [converter.unstructure(each) for each in value])
-    plain_activity = structure_class(TurnActivity)
+    plain_activity = _structure_class(converter, TurnActivity)
+
+    def unstructure_activity(value: TurnActivity) -> dict[str, Any]:
+        return {"id": value.id, "correlation_id": value.correlation_id, **converter.unstructure(value.event)}
+
+    def structure_activity(data: Any, tp: type[TurnActivity]) -> TurnActivity:
+        # The event's own fields are among these; what belongs to the activity is unknown to it and passed over.
+        activity: TurnActivity = plain_activity({**data, "event": data} if isinstance(data, Mapping) else data, tp)
+        return activity
+
     converter.register_unstructure_hook(TurnActivity, unstructure_activity)
     converter.register_structure_hook(TurnActivity, structure_activity)
     return converter
+
+
+# ---- classes and unions with tags -----------------------------------------------------------------------------------
+
+
+def _unstructure_class(converter: Converter, cls: type) -> Callable[[Any], Any]:
+    fields = {
+        each.name: override(omit=True) if not each.init else override(omit_if_default=is_omitted(each))
+        for each in attrs.fields(attrs.resolve_types(cls))
+    }
+    plain: Any = make_dict_unstructure_fn(cls, converter, **fields)  # type: ignore[arg-type]  # overrides are kwargs
+    tag = tag_of(cls)
+    if tag is None:
+        return lambda value: plain(value)
+    name = tag_field(cls)
+    return lambda value: {name: tag, **plain(value)}
+
+
+def _structure_class(converter: Converter, cls: type) -> Callable[[Any, Any], Any]:
+    fields = {each.name: override(omit=True) for each in attrs.fields(attrs.resolve_types(cls)) if not each.init}
+    plain: Any = make_dict_structure_fn(cls, converter, **fields)  # type: ignore[arg-type]  # overrides are kwargs
+    tag, name = tag_of(cls), tag_field(cls)
+
+    def structure_one(data: Any, tp: Any) -> Any:
+        if type(data) is not dict and not isinstance(data, Mapping):
+            raise CodecError(f"expected an object for {cls.__name__}, got {type(data).__name__}")
+        if tag is not None and data.get(name, tag) != tag:
+            # A union of one, such as `RuntimeSubject`: a newer lash may know more members.
+            raise UnknownTag(cls.__name__, name, data[name], [tag])
+        return plain(data, tp)
+
+    return structure_one
+
+
+def _is_tagged_union(tp: Any) -> bool:
+    return tagged_members(tp) is not None
+
+
+def _structure_tagged_union(converter: Converter, tp: Any) -> Callable[[Any, Any], Any]:
+    members = tagged_members(tp) or []
+    by_tag = {str(tag_of(member)): member for member in members}
+    names = sorted({tag_field(member) for member in members})
+    optional = type(None) in get_args(tp)
+    hooks: dict[tuple[str, Any], Callable[[Any, Any], Any]] = {}  # of the members that came so far
+
+    def structure_one(data: Any, _: Any) -> Any:
+        if data is None and optional:
+            return None
+        if type(data) is not dict and not isinstance(data, Mapping):
+            raise CodecError(f"expected an object for {_union_name(tp)}, got {type(data).__name__}")
+        for name in names:
+            tag = data.get(name)
+            member = by_tag.get(tag) if isinstance(tag, str) else None
+            if member is None:
+                continue
+            hook = hooks.get((name, tag))
+            if hook is None and tag_field(member) == name:
+                hook = hooks[name, tag] = converter.get_structure_hook(member)
+            if hook is not None:
+                return hook(data, member)
+        raise UnknownTag(_union_name(tp), names[0], data.get(names[0]), by_tag)
+
+    return structure_one
+
+
+# ---- what is plain --------------------------------------------------------------------------------------------------
+
+
+def _structure_enum(data: Any, tp: type[StrEnum]) -> StrEnum:
+    if not isinstance(data, str):
+        raise CodecError(f"expected text for {tp.__name__}, got {type(data).__name__}")
+    # A newer peer may know more names; enums that have an UNKNOWN member say so instead of failing.
+    found = tp._value2member_map_.get(data)  # `tp(data)` takes ten times as long
+    if found is None and "_missing_" in vars(tp):  # it takes more than its members
+        found = tp._missing_(data)
+    if found is not None:
+        return found  # type: ignore[return-value]  # the map is of plain enums
+    if "UNKNOWN" in tp.__members__:
+        return tp["UNKNOWN"]
+    raise UnknownTag(tp.__name__, "value", data, [str(member.value) for member in tp])
+
+
+def _structure_number(data: Any, tp: type) -> Any:
+    if type(data) is tp:
+        return data
+    # JSON knows one kind of number: 2.0 is a whole one.
+    whole = isinstance(data, int) or (isinstance(data, float) and data.is_integer())
+    if isinstance(data, bool) or not (whole or (isinstance(data, float) and issubclass(tp, float))):
+        raise CodecError(f"expected {tp.__name__}, got {type(data).__name__}")
+    return tp(data)
+
+
+def _structure_text(data: Any, tp: type) -> Any:
+    if type(data) is tp:
+        return data
+    if not isinstance(data, str):
+        raise CodecError(f"expected text, got {type(data).__name__}")
+    return tp(data)
+
+
+def _structure_flag(data: Any, _: Any) -> bool:
+    if not isinstance(data, bool):
+        raise CodecError(f"expected true or false, got {type(data).__name__}")
+    return data
 
 
 # ---- collections ----------------------------------------------------------------------------------------------------
@@ -261,7 +275,7 @@ def _fault(tp: Any, place: int | str, inner: Any, error: Exception) -> IterableV
 
 def _is_plain_union(tp: Any) -> bool:
     """Unions with one untagged side, such as `LlmResponse | LlmCallError` and `ExecResponse | str`."""
-    return is_union(tp) and tagged_members(tp) is None and len(_non_none(tp)) >= 2
+    return is_union(tp) and not _is_tagged_union(tp) and len(_non_none(tp)) >= 2
 
 
 def _non_none(tp: Any) -> list[Any]:

@@ -18,7 +18,7 @@ from lash_hookspecs.errors import CodecError
 if TYPE_CHECKING:
     from cattrs import Converter
 
-__all__ = ["is_omitted", "tag_field", "tag_of", "unstructured"]
+__all__ = ["is_omitted", "refuse_bytes", "tag_field", "tag_of", "unstructured"]
 
 # How each union names its members on disk: the field that holds the tag. The tag itself is the member's `tag`.
 _TAG_FIELDS = {
@@ -114,7 +114,7 @@ def _made(cls: type) -> _Way:
     if issubclass(cls, Enum):
         return lambda member: unstructured(member._value_)
     if issubclass(cls, (bytes, bytearray)):
-        return _refuse_bytes
+        return refuse_bytes
     if issubclass(cls, (str, int, float)):
         return lambda value: value
     if issubclass(cls, Mapping):
@@ -206,7 +206,7 @@ def _mapping(value: Mapping[Any, Any]) -> dict[Any, Any]:
     return {unstructured(key): unstructured(inner) for key, inner in value.items()}
 
 
-def _refuse_bytes(_: object) -> NoReturn:
+def refuse_bytes(*_: object) -> NoReturn:
     raise CodecError("raw bytes can't be stored in a value: store a blob and refer to it")
 
 
