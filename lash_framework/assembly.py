@@ -231,9 +231,7 @@ class TurnAssembler:
         outcome = self._judge(issues, cancelled=cancelled, termination=termination)
         output = classify_output(raw, blocking=blocking)
         match outcome:
-            case Finished(finish=AssistantMessage()):
-                outcome = Finished(AssistantMessage(output.safe_text))
-            case None:
+            case Finished(finish=AssistantMessage()) | None:
                 outcome = Finished(AssistantMessage(output.safe_text))
         return AssembledTurn(
             turn_id=turn_id,

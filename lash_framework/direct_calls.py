@@ -201,10 +201,14 @@ class DirectCalls:
         finally:
             if self.budget is not None:
                 self.budget.settled(key)
-        if is_live and (usage := outcome.result.usage) is not None:
+        if is_live:
+            self._show_cost(outcome)
+        return outcome
+
+    def _show_cost(self, outcome: DirectOutcome) -> None:
+        if (usage := outcome.result.usage) is not None:
             made = [each for each in self.count() if (each.source, each.model) == (outcome.source, outcome.model)]
             self._show(evolve(made[0], usage=usage))
-        return outcome
 
     # ---- turns on other sessions ------------------------------------------------------------------------------------
 
@@ -234,9 +238,7 @@ class DirectCalls:
             return outcome
 
         expect(await self._plan.controller.execute(asked, known), DirectOutcome)
-        if (usage := outcome.result.usage) is not None:
-            made = [each for each in self.count() if (each.source, each.model) == (outcome.source, outcome.model)]
-            self._show(evolve(made[0], usage=usage))
+        self._show_cost(outcome)
 
 
 class _Client(DirectCompletionClient):

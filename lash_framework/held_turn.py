@@ -46,6 +46,11 @@ async def _nothing() -> Sequence[tuple[int, Message]]:
     return ()
 
 
+def _fail(run: TurnRun, error: PluginError) -> None:
+    log.warning("%s", error, exc_info=error, extra=IN_RESULT)
+    run.fail(HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error)))
+
+
 class HeldTurn:
     """Runs a request on a session that nobody else runs, and commits it. `deadline` is on the event loop's clock."""
 
@@ -169,8 +174,7 @@ class HeldTurn:
 
             return await new_sessions(self._session.lash, run, self._assembled(run), policy)
         except PluginError as error:
-            log.warning("%s", error, exc_info=error, extra=IN_RESULT)
-            run.fail(HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error)))
+            _fail(run, error)
             return ()
 
     async def _commit(self, commit: RuntimeCommit) -> BaseException | None:
@@ -196,7 +200,6 @@ class HeldTurn:
             try:
                 return states.components(previous)
             except PluginError as error:
-                log.warning("%s", error, exc_info=error, extra=IN_RESULT)
-                run.fail(HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error)))
+                _fail(run, error)
         states.rollback(before)
         return states.components(previous)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -149,34 +150,31 @@ def _questions(row: JournalRow) -> Sequence[PersonQuestion]:
 
 
 def _shown(item: InboxItem, row: JournalRow, what: What) -> PendingCall:
-    if isinstance(what, PersonQuestion):
-        return PendingCall(
-            key=what.key,
-            session_id=item.session_id,
-            turn_id=item.turn_id or "",
-            item=item.no,
-            tool_name=what.tool_name,
-            call_id=hooked_call_of(row) or "",
-            args=what.args,
-            until_ms=what.until_ms,
-            said=what.question,
-            question=what,
-        )
-    is_deferred = isinstance(what, ToolCallPending)
-    call = what.result if isinstance(what, ToolCallPending) else what.call
-    output = what.result.output.outcome if isinstance(what, ToolCallPending) else None
-    return PendingCall(
-        key=what.key if isinstance(what, ToolCallPending) else row.key,
-        session_id=item.session_id,
-        turn_id=item.turn_id or "",
-        item=item.no,
-        tool_name=call.tool_name,
-        call_id=call.call_id,
-        args=call.args,
-        deferred=is_deferred,
-        until_ms=what.until_ms if isinstance(what, ToolCallPending) else None,
-        said=output.value if isinstance(output, ToolCallSuccess) else None,
-    )
+    shown = partial(PendingCall, session_id=item.session_id, turn_id=item.turn_id or "", item=item.no)
+    match what:
+        case PersonQuestion():
+            return shown(
+                key=what.key,
+                tool_name=what.tool_name,
+                call_id=hooked_call_of(row) or "",
+                args=what.args,
+                until_ms=what.until_ms,
+                said=what.question,
+                question=what,
+            )
+        case ToolCallPending(result=call):
+            outcome = call.output.outcome
+            return shown(
+                key=what.key,
+                tool_name=call.tool_name,
+                call_id=call.call_id,
+                args=call.args,
+                deferred=True,
+                until_ms=what.until_ms,
+                said=outcome.value if isinstance(outcome, ToolCallSuccess) else None,
+            )
+        case ToolCallCommand(call=asked):
+            return shown(key=row.key, tool_name=asked.tool_name, call_id=asked.call_id, args=asked.args)
 
 
 async def resolve(

@@ -69,9 +69,8 @@ async def recover(
     """Run everything that waits in the session's inbox, oldest first, and return the turns, committed.
 
     `force`: try a blocked turn again. `until`: no more after this turn, whose activities go to the `sink`. `gate`: nor
-    after a cancel there. Raises
-    `SessionBusy` if somebody else runs the session, `TurnSuspended` and `TurnBlocked` for a turn that stands in the way
-    of those behind it.
+    after a cancel there. Raises `SessionBusy` if somebody else runs the session, `TurnSuspended` and `TurnBlocked` for
+    a turn that stands in the way of those behind it.
     """
     journalling = session.lash.journalling
     if journalling is None:

@@ -23,9 +23,9 @@ STARTED_FOR_A_MODEL = "LASH_COMMAND"
 takes no answer to a question from such a process, or from one below it."""
 
 _ROUNDS = 20
-_PATIENCE_S = (
-    0.25  # a round, where a process that was killed doesn't get to end: the machine is busy, or its disk hangs
-)
+_PATIENCE_S = 0.25
+"""For a round in which a process that was killed doesn't get to end: the machine is busy, or its disk hangs."""
+
 _LOOK_S = 0.002
 
 

@@ -72,12 +72,12 @@ def _own_kinds(given: Mapping[str, str]) -> Mapping[CheckpointKind, str]:
 class ModeDriver:
     """How a mode runs: its protocol driver, the language it speaks with the model, and what it accepts.
 
-    `make()` is called once per composition and returns a stateless driver. `accepts_turn_extension` and
-    `accepts_session_extension` list the classes (by id) that it understands; everything else is refused by name.
-    `execution_prompt` tells the model how to act in this mode. `sync_execution_environment`: whether prompt and tools
-    are brought up to date between iterations. `options` is a frozen attrs class whose every field has a default: the
-    driver gets an instance of it then, and an option that it doesn't have is refused by name. `checkpoints` are the
-    kinds of the driver's own (`CheckpointKind("MODE:NAME")`), each with a line that says when it comes.
+    `make()` is called once per composition and returns a stateless driver. `turn_extensions` and `session_extensions`
+    list the classes (by id) that it understands; everything else is refused by name. `execution_prompt` tells the model
+    how to act in this mode. `sync_execution_environment`: whether prompt and tools are brought up to date between
+    iterations. `options` is a frozen attrs class whose every field has a default: the driver gets an instance of it,
+    and an option that it doesn't have is refused by name. `checkpoints` are the kinds of the driver's own
+    (`CheckpointKind("MODE:NAME")`), each with a line that says when it comes.
     """
 
     make: Callable[[], ProtocolDriver]

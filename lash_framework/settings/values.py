@@ -198,20 +198,19 @@ class Settings:
 
         None changes nothing. `effects` is `durability.effects`.
         """
-        if (budget := values.pop("budget", None)) is not None:
-            told = [name for name in ("max_cost", "max_tokens") if getattr(budget, name) is not None]
-            origins = {f"budget.{name}": Origin(source, Rank.CALLER) for name in told}
-            self = evolve(self, budget=budget.over(self.budget), origins={**self.origins, **origins})
         given = {name: value for name, value in values.items() if value is not None}
+        changes, paths = {}, []
+        if (budget := given.pop("budget", None)) is not None:
+            changes["budget"] = budget.over(self.budget)
+            paths += [f"budget.{name}" for name in ("max_cost", "max_tokens") if getattr(budget, name) is not None]
         if (effects := given.pop("effects", None)) is not None:
-            origins = {**self.origins, "durability.effects": Origin(source, Rank.CALLER)}
-            chosen = evolve(self, durability=evolve(self.durability, effects=effects), origins=origins)
-            return chosen.override(source, **given)
+            changes["durability"] = evolve(self.durability, effects=effects)
+            paths.append("durability.effects")
         for name in given:
             if name not in BY_PATH:
                 raise ConfigurationError(f"{source}: unknown setting `{name}`: {nearest(name, BY_PATH)}")
-        added = {name: Origin(source, Rank.CALLER) for name in given}
-        return evolve(self, origins={**self.origins, **added}, **given)
+        origins = dict.fromkeys((*paths, *given), Origin(source, Rank.CALLER))
+        return evolve(self, origins={**self.origins, **origins}, **changes, **given)
 
     def rows(self, secrets: Collection[str] = ()) -> Iterator[tuple[str, str, str]]:
         """Key, value and source of everything that is set or has a default; `secrets` are paths not to be shown."""
