@@ -209,10 +209,10 @@ class Lash:
         """The session with this id; without an id, a new one. What is new is in the store from its first commit on.
 
         What is given here, or set in code, environment or `lash.toml`, wins over what is stored with the session.
-        `budget` bounds what its turns, and it as a whole, may spend.
-        `extension` is data for the mode's driver, of a class that it declared. With `recover` (by default as the
-        setting `durability.recover` says) what was begun or accepted on it, and not committed, is run to its end first,
-        unless somebody else does so; what can't go on is logged. Raises `SessionDeleted` for an id that was deleted.
+        `budget` bounds what its turns, and it as a whole, may spend. `extension` is data for the mode's driver, of a
+        class that it declared. With `recover` (by default as the setting `durability.recover` says) what was begun or
+        accepted on it, and not committed, is run to its end first, unless somebody else does so; what can't go on is
+        logged. Raises `SessionDeleted` for an id that was deleted.
         """
         texts = {"session_id": session_id, "model": model, "mode": mode, "instructions": instructions}
         numbers = {"max_turns": max_turns, "generation": generation, "budget": budget}

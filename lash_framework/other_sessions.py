@@ -41,9 +41,8 @@ async def _stored(here: Resident, session_id: str) -> Session:
 class SessionLifecycle(SessionLifecycleService):
     """For one turn of the session `here`. `kept` are those that were created in it: perhaps nobody else holds them.
 
-    What is said to a model has the plugin's name on it.
-    A tool's call that waits here for a turn gives its `slot` away meanwhile: that turn may call the same tool. What
-    `children` of a turn cost is a part of what it costs.
+    What is said to a model has the plugin's name on it. A tool's call that waits here for a turn gives its `slot` away
+    meanwhile: that turn may call the same tool. What `children` of a turn cost is a part of what it costs.
     """
 
     def __init__(

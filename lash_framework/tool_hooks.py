@@ -93,9 +93,8 @@ class ToolHooks:
     """The hooks around one turn's tool calls. `show` is told of each record: the events in it are for watchers.
 
     Without hooks, and without records of some, nothing is asked: `decides` says whether there are any before a tool,
-    `looks` whether there are any that see its result, `room` what the turn's results take.
-    Raises `EffectControllerError` if the boundary failed; a hook's
-    own failure is the call's.
+    `looks` whether there are any that see its result, `room` what the turn's results take. Raises
+    `EffectControllerError` if the boundary failed; a hook's own failure is the call's.
     """
 
     def __init__(self, plan: TurnPlan, contexts: TurnContexts, show: Callable[[HookRecord], object]) -> None:

@@ -70,9 +70,9 @@ class TurnOptions(TypedDict, total=False):
 
     `turn_id`: the same id with the same input returns the stored turn, with another input is a `TurnConflict`; without
     one, the turn gets a fresh id. `output`: an attrs class that the answer must fit; `turn.output_value` is then an
-    instance of it. `generation`: over the session's. `max_cost` (US dollars), `max_tokens`: what it may
-    spend, over the session's budget. `deadline_s`: seconds after which the turn is cancelled. `wait`:
-    wait for a turn of another process instead of raising `SessionBusy`.
+    instance of it. `generation`: over the session's. `max_cost` (US dollars), `max_tokens`: what it may spend, over the
+    session's budget. `deadline_s`: seconds after which the turn is cancelled. `wait`: wait for a turn of another
+    process instead of raising `SessionBusy`.
     """
 
     turn_id: str | None

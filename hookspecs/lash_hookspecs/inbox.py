@@ -69,9 +69,8 @@ class InboxItem:
     `turn_id` is the turn that it starts, or the one that took it. `attempts` counts how often a turn was begun for it,
     each time under a new generation, `fruitless` how many of these in a row came to nothing: they died (nobody let go
     of the lease), or were parked as such. `reason` says why the last one that was parked couldn't go on. Both are told
-    to whoever begins it, and forgotten once an outcome is recorded.
-    `cancel_reason` is set once somebody asked that its turn be cancelled. `payload` is empty once the item is settled,
-    unless its turn's journal is kept.
+    to whoever begins it, and forgotten once an outcome is recorded. `cancel_reason` is set once somebody asked that its
+    turn be cancelled. `payload` is empty once the item is settled, unless its turn's journal is kept.
     """
 
     no: int

@@ -73,9 +73,9 @@ class Journal(Protocol):
         An item in state `claimed`, `suspended`, `stuck` or `blocked` is before every pending one, and is claimed anew,
         with what its turn took: its `attempts` rises if that is under another generation. An item that was accepted
         before with another content hash is an `InboxConflict`, also if its turn was committed; of one that was
-        forgotten there is the receipt to look at. One that was taken and applied by
-        another turn is answered with that turn's receipt; one that was cancelled, or isn't available yet, is left as it
-        is. Raises what `claim_lease` and `enqueue` raise.
+        forgotten there is the receipt to look at. One that was taken and applied by another turn is answered with that
+        turn's receipt; one that was cancelled, or isn't available yet, is left as it is. Raises what `claim_lease` and
+        `enqueue` raise.
         """
         ...
 

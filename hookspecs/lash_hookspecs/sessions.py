@@ -99,10 +99,9 @@ class TurnInput:
     """A turn's input.
 
     `image_blobs` are raw image bytes by id (jpeg, png, gif or webp), `document_blobs` those of documents; they are
-    stored before the turn.
-    `mode_extension` is an attrs instance of a class that the mode's driver accepts, stored under its id. With `compact`
-    the turn only compacts the conversation, and there are no items. `told_by` is the plugin that says it, where that is
-    no user.
+    stored before the turn. `mode_extension` is an attrs instance of a class that the mode's driver accepts, stored
+    under its id. With `compact` the turn only compacts the conversation, and there are no items. `told_by` is the
+    plugin that says it, where that is no user.
     """
 
     items: tuple[InputItem, ...] = ()

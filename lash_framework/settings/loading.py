@@ -64,8 +64,8 @@ def load_settings(
     `config` names a file instead of the `lash.toml` that is found from `cwd`, if it `finds` one. If that is `doubted`,
     or `LASH_TRUSTED` is set, it is held against what its user has trusted: `UntrustedSettings` tells what of it reaches
     further. `options` are the command line's, by dotted path (their source reads `--path`); None counts as not given.
-    `sets` are `key.of.setting=value` texts.
-    Raises `ConfigurationError` that points at file and line, variable or option, and names the nearest right key.
+    `sets` are `key.of.setting=value` texts. Raises `ConfigurationError` that points at file and line, variable or
+    option, and names the nearest right key.
     """
     env = os.environ if env is None else env
     cwd = Path.cwd() if cwd is None else cwd

@@ -211,12 +211,16 @@ async def crash_at_every_effect(
     takes out of a text what differs from run to run, such as a time, before it is compared. `database` makes a URL
     of an empty folder.
 
-    Each time: exactly one turn is committed and no input is stranded; an effect with a recorded outcome isn't executed
-    again, an unsafe one never twice; a call that a crash left unknown says so (`unknown_after_crash`), or, if its tool
-    waits for a person, is resolved as failed; a plugin's question is answered with the first of its choices; where
-    nothing was uncertain, answer, messages, tool calls and plugin states are those of the golden turn, and usage too,
-    "at least" where a reply's record was lost. Raises
-    `AssertionError` that names the place.
+    Each time:
+
+    - exactly one turn is committed, and no input is stranded;
+    - an effect with a recorded outcome isn't executed again, an unsafe one never twice;
+    - a call that a crash left unknown says so (`unknown_after_crash`), or is resolved as failed, if its tool waits for
+      a person; a plugin's question is answered with the first of its choices;
+    - where nothing was uncertain, answer, messages, tool calls and plugin states are those of the golden turn. So is
+      usage, which says `at_least` where a reply's record was lost.
+
+    Raises `AssertionError` that names the place.
     """
     subject = Subject(open_host=open_host, prompt=normalized(prompt), session_id=session_id, turn_id=turn_id, mode=mode)
     with tempfile.TemporaryDirectory(prefix="lash-crash-") as folder:

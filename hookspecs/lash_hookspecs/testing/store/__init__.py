@@ -112,8 +112,8 @@ def store_cases(
     """The cases for a store with these capabilities, in the order of their ids.
 
     `reopen` is False for a store whose data ends with its last handle; `clock` says that the harness can `advance`;
-    `corruptions` are those that it can do.
-    Raises `ConfigurationError` for a store without `sessions`: all cases are about them.
+    `corruptions` are those that it can do. Raises `ConfigurationError` for a store without `sessions`: all cases are
+    about them.
     """
     named = frozenset(capabilities)
     if unknown := named - frozenset(Capability):
