@@ -264,7 +264,7 @@ class _Draft:
         return tuple(name for name, each in self.tools.items() if each.tool.manifest.activation is activation)
 
     def catalog(self, resolve: Callable[[Catalog, Sequence[ToolSetRecord]], Catalog]) -> Catalog:
-        """What came of it."""
+        """The catalog of all that was added."""
         tools, hidden = self.tools, self._hidden
         annotated = {name: _annotated(each.tool.manifest, self._notes.get(name, [])) for name, each in tools.items()}
         manifests = tuple(

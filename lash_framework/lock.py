@@ -206,7 +206,7 @@ def tools_of(composition: Composition) -> Iterator[tuple[str, str]]:
 
 
 def actions_of(table: ActionTable) -> Iterator[tuple[str, str]]:
-    """The same of actions."""
+    """What a lock holds of actions: their names, with their plugins."""
     for name, owned in table.items():
         yield _ACTION + name, owned.plugin_id
 

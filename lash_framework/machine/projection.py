@@ -320,7 +320,7 @@ class _Rendered:
         return LlmMessages([*self._system(prompt), *((told,) if told else ()), *runs, *self._news(causes)])
 
     def attached(self, messages: MessageSequence) -> tuple[LlmAttachment, ...]:
-        """Their attachments."""
+        """The attachments of the messages and of those before them."""
         return tuple(self.attachments[: self.attachment_ends[len(messages) - len(messages.told)]])
 
     def _system(self, prompt: str) -> tuple[MessageRun, ...]:
