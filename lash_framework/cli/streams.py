@@ -10,10 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import IO, TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from typing import IO, Any
 
 __all__ = ["forgiving_stderr", "own_stdout", "same_file"]
 
@@ -48,7 +45,7 @@ def own_stdout() -> Iterator[IO[str]]:
 class _Forgiving(io.FileIO):
     """A file that says of all that it was written."""
 
-    def write(self, data: ReadableBuffer, /) -> int:
+    def write(self, data: Any, /) -> int:
         """Write what can be written."""
         try:
             return super().write(data)
