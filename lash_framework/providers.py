@@ -9,7 +9,7 @@ from typing import Any
 from lash_framework.discovery import none_offered
 from lash_framework.faults import failure_text, pass_on
 from lash_framework.hooks import Owned
-from lash_hookspecs.errors import ConfigurationError, UnknownName, nearest
+from lash_hookspecs.errors import ConfigurationError, PluginError, UnknownName, nearest
 from lash_hookspecs.llm import Provider, ProviderContext, ProviderSpec
 from lash_hookspecs.models import ModelCapability
 
@@ -90,7 +90,9 @@ class Providers:
         Raises `ConfigurationError` for a provider that can't say.
         """
         try:
-            known = self.get(provider_id).capability(model)
+            known: object = self.get(provider_id).capability(model)
+            if not isinstance(known, ModelCapability):
+                raise TypeError(f"it returned a `{type(known).__name__}`, where a `ModelCapability` was expected")
             said = self._said[provider_id].get(model)
             return known if said is None else said.over(known)
         except ConfigurationError:
@@ -103,11 +105,13 @@ class Providers:
         """Close all; errors are grouped, and stop nothing."""
         errors: list[Exception] = []
         while self._open:
-            _, provider = self._open.popitem()
+            provider_id, provider = self._open.popitem()
             try:
                 await provider.aclose()
             except Exception as error:
-                errors.append(error)
+                text = f"provider `{provider_id}` can't be closed: {failure_text(error)}"
+                errors.append(PluginError(self._specs[provider_id].plugin_id, "lash_providers", text))
+                errors[-1].__cause__ = error
         if errors:
             raise ExceptionGroup("closing model providers failed", errors)
 

@@ -114,6 +114,19 @@ OPENING: dict[str, tuple[Callable[[], object], str]] = {
         lambda: mode(checkpoints=[KIND]),
         "`checkpoints` is a `list`: say of each kind when it comes, in a mapping",
     ),
+    "a mode whose prompt is text": (
+        lambda: mine("modes", lambda: [Mode(mode_id="m", extends="standard", prompt="Be brief.")]),  # type: ignore[arg-type]  # the slip
+        "plugin `mine`, hook `lash_modes`: TypeError: `Mode.prompt` must be a `PromptLayer`, and is text: "
+        "write `PromptLayer().with_contribution(PromptContribution(content=…))`",
+    ),
+    "a mode's plugins as text": (
+        lambda: mine("modes", lambda: [Mode(mode_id="m", extends="standard", plugins="plan")]),  # type: ignore[arg-type]  # the slip
+        "`Mode.plugins` must be a tuple of `str`, and is a `str` ('plan')",
+    ),
+    "a mode's generation as a table": (
+        lambda: mine("modes", lambda: [Mode(mode_id="m", extends="standard", generation={"seed": 1})]),  # type: ignore[arg-type]  # the slip
+        "`Mode.generation` must be a `GenerationOptions`, and is a `dict`",
+    ),
     "a driver that answers one question": (
         lambda: mode(checkpoints={KIND: "before each call"}),
         "plugin `mine`, hook `lash_modes`: the driver that mode `paced` lays around another one lacks "
