@@ -29,14 +29,15 @@ def split_model(model: str, known: Mapping[str, Owned[ProviderSpec]]) -> tuple[s
     provider_id, colon, name = model.partition(":")
     if not model.strip():
         raise ConfigurationError(f"model `{model}` is empty: type {_examples('NAME', known)}")
-    if not colon:
+    if not colon and model not in known:
         raise ConfigurationError(f"model `{model}` names no provider: type {_examples(model, known)}")
     if provider_id not in known:
         raise UnknownName("provider", provider_id, known, _hint(provider_id, known))
     if not name.strip():
         examples = known[provider_id].value.models
         example = f", such as `{provider_id}:{examples[0]}`" if examples else ""
-        raise ConfigurationError(f"model `{model}` has no name after the colon: type `{provider_id}:NAME`{example}")
+        what = "has no name after the colon" if colon else "names a provider, and none of its models"
+        raise ConfigurationError(f"model `{model}` {what}: type `{provider_id}:NAME`{example}")
     return provider_id, name
 
 

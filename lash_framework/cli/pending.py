@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lash_framework.cli.groups import NearestGroup
 from lash_framework.cli.lines import clean, shortened
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
@@ -24,7 +25,7 @@ __all__ = ["pending"]
 T = TypeVar("T")
 
 
-@click.group()
+@click.group(cls=NearestGroup)
 def pending() -> None:
     """Calls that wait for somebody: to allow them, to complete them, or to say whether they happened."""
 
