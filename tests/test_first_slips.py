@@ -18,11 +18,13 @@ from lash_hookspecs import (
     EnqueueMessages,
     LashError,
     Mode,
+    PluginInfo,
     PluginMessage,
     StartCheckpoint,
     StartLlm,
     Tool,
     ToolCallFailure,
+    hookimpl,
     tool,
 )
 from lash_plugin_provider_scripted import Call, Reply
@@ -101,10 +103,26 @@ async def forgets(ctx: Any) -> Any:
     return inner()
 
 
+class Unmade:
+    """A plugin as a class, which nobody has made one of."""
+
+    @hookimpl
+    def lash_plugin_info(self) -> PluginInfo:
+        return PluginInfo(id="unmade")
+
+    @hookimpl
+    def lash_checkpoint(self, ctx: Any) -> None:
+        """Nothing to say."""
+
+
 OPENING: dict[str, tuple[Callable[[], object], str]] = {
     "an argument that nobody passes": (
         lambda: mine("checkpoint", lambda context: None),
         "`mine` (hooks): `lash_checkpoint` has no argument `context`; it may take: `ctx`",
+    ),
+    "a class for a plugin": (
+        lambda: Unmade,
+        "`Unmade` is a class, and its `lash_checkpoint` takes `self`: pass an instance, `Unmade()`",
     ),
     "a hook that nobody calls": (
         lambda: mine("chekpoint", lambda ctx: None),
