@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 import anyio
 from attrs import frozen
 
+from lash_framework.arguments import check_given
 from lash_framework.faults import failure_text, pass_on
 from lash_framework.hooks import Owned, settled
 from lash_framework.other_sessions import SessionGraph, SessionLifecycle
 from lash_framework.schemas import schema_fault
+from lash_framework.session import Session
 from lash_framework.state import PluginStates
 from lash_framework.turn_services import snapshot_of
 from lash_hookspecs.actions import Action, ActionCall, ActionContext, ActionKind, ActionProgress, ActionSession
@@ -31,7 +33,6 @@ from lash_hookspecs.tool_catalog import ToolState
 if TYPE_CHECKING:
     from lash_framework.lash import Lash
     from lash_framework.resident import Resident
-    from lash_framework.session import Session
 
 __all__ = ["CallOptions", "call_action"]
 
@@ -49,6 +50,8 @@ async def call_action(lash: Lash, name: str, value: object, session: Session | s
     """Call it; see `Lash.call`."""
     if isinstance(session, str):
         session = await lash.session(session, recover=False)
+    if session is not None:
+        check_given("the session", session, (Session, "a `Session`, or its id"))
     plugin_id, action = _found(lash, name, options.get("kind"))
     if session is None and action.session is ActionSession.REQUIRED:
         raise ConfigurationError(f"action `{name}` is called on a session: name one (`session=`, or `--session`)")
@@ -86,6 +89,7 @@ async def call_action(lash: Lash, name: str, value: object, session: Session | s
 
 def _found(lash: Lash, name: str, kind: ActionKind | str | None) -> Owned[Action]:
     """The action of this name, and of this kind if one is asked for."""
+    check_given("the action", name, (str, "its name"))
     known = {key: each for key, each in lash.actions().items() if kind is None or each.value.kind == kind}
     if name not in known:
         raise UnknownName("action" if kind is None else str(kind), name, known)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from attrs import evolve
 
+from lash_framework.arguments import SESSION_ID, TURN_ID, check_given
 from lash_framework.explain import ExplainRecord, Explanation, record_changes
 from lash_framework.prefix_changes import gone_on
 from lash_framework.unfinished import all_items
@@ -42,6 +43,7 @@ class HistoryExport:
 
 async def load_history(store: SessionStore, session_id: str) -> HistoryExport:
     """A session, whole. Raises `UnknownName` if there is none."""
+    check_given("the session's id", session_id, SESSION_ID)
     loaded = await store.load_session(session_id, all_frames=True)
     if loaded is None:
         raise UnknownName("session", session_id, hint="`lash sessions list` shows what there is")
@@ -111,6 +113,7 @@ async def find_turn(store: _Readable, turn_id: str, session_id: str | None = Non
 
     Raises `UnknownName` if there is no such turn, `ConfigurationError` if there are several.
     """
+    check_given("the turn's id", turn_id, TURN_ID)
     if not turn_id.strip():
         raise ConfigurationError("the turn id is empty; `lash sessions show SESSION` lists a session's turns")
     found = [each for each in await store.find_turn(turn_id) if session_id in (None, each[0])]

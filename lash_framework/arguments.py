@@ -9,10 +9,24 @@ from typing import Any
 from lash_framework.settings import Settings
 from lash_hookspecs.costs import Budget
 from lash_hookspecs.errors import ConfigurationError, nearest
+from lash_hookspecs.inbox import Ingress
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.values import frozen
 
-__all__ = ["OPENED_WITH", "SESSION_WITH", "TURN_WITH", "Said", "budget_of", "check_arguments", "shown"]
+__all__ = [
+    "ENQUEUED_WITH",
+    "KEY",
+    "OPENED_WITH",
+    "SESSION_ID",
+    "SESSION_WITH",
+    "TURN_ID",
+    "TURN_WITH",
+    "Said",
+    "budget_of",
+    "check_arguments",
+    "check_given",
+    "shown",
+]
 
 Expected = tuple[type | tuple[type, ...], str]
 """The class of an argument, and how to say it."""
@@ -54,6 +68,13 @@ TURN_WITH: Mapping[str, Expected] = {
     "deadline_s": ((int, float), "a number of seconds"),
     "wait": (bool, "True or False"),
 }
+ENQUEUED_WITH: Mapping[str, Expected] = {
+    "ingress": (Ingress, "an `Ingress`, such as `Ingress.NEXT_TURN`"),
+    "source_key": (str, "text"),
+}
+TURN_ID: Expected = (str, "text, such as `turn.turn_id`")
+SESSION_ID: Expected = (str, "text, such as `session.id`")
+KEY: Expected = (str, "text, such as `pending_call.key`")
 
 
 @frozen(kw_only=True)
@@ -87,6 +108,12 @@ def check_arguments(given: Mapping[str, Any], expected: Mapping[str, Expected], 
             raise ConfigurationError(f"`{where}`: `{name}` is {shown(value)}, which nothing can store: {fault}")
         if (least := _LEAST.get(name)) is not None and value is not None and value < least:
             raise ConfigurationError(f"`{where}`: `{name}` is `{value}`; expected is at least {least}")
+
+
+def check_given(what: str, value: object, expected: Expected) -> None:
+    """Raise `ConfigurationError` for what must be given and isn't, or can't be."""
+    if not isinstance(value, expected[0]):
+        raise ConfigurationError(f"{what} is {shown(value)}; expected is {expected[1]}")
 
 
 def _unstorable(value: object, classes: type | tuple[type, ...]) -> str | None:

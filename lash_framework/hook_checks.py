@@ -13,7 +13,7 @@ from lash_hookspecs.errors import nearest
 from lash_hookspecs.markers import PROJECT
 from lash_hookspecs.specs import HOOKS, HookRunnerKind
 
-__all__ = ["HookManager", "hook_faults", "marked", "unknown_arguments"]
+__all__ = ["HookManager", "class_fault", "hook_faults", "marked", "unknown_arguments"]
 
 _SPEC_MARK = f"{PROJECT}_spec"
 _MARK = f"{PROJECT}_impl"
@@ -53,6 +53,18 @@ def hook_faults(manager: pluggy.PluginManager, plugin: object, *, needs_one: boo
         if inspect.isroutine(member := _static(plugin, name)) and not hasattr(member, _SPEC_MARK)
     ]
     return faults if found or faults or not needs_one else _no_hook(plugin)
+
+
+def class_fault(manager: pluggy.PluginManager, plugin: object) -> str | None:
+    """That a class was passed whose hooks want an instance; None for all else, a class of static hooks among it."""
+    if not isinstance(plugin, type):
+        return None
+    for attribute, hook, _ in marked(manager, plugin):
+        function = getattr(plugin, attribute)
+        if inspect.isfunction(function) and function.__code__.co_varnames[:1] == ("self",):
+            name = plugin.__name__
+            return f"`{name}` is a class, and its `{hook}` takes `self`: pass an instance, `{name}()`"
+    return None
 
 
 def _static(plugin: object, name: str) -> object:

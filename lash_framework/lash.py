@@ -274,6 +274,7 @@ class Lash:
 
         Raises `SessionBusy` while a turn runs on it, here or elsewhere.
         """
+        check_arguments({"session_id": session_id}, SESSION_WITH, where="Lash.delete_session")
         if await self.store.session_was_deleted(session_id):
             return True
         if session_id not in self._sessions and await self.store.load_head(session_id) is None:

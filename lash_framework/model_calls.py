@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from operator import is_not
-from typing import Any
+from typing import Any, get_args
 
 from attrs import evolve, fields, has
 
@@ -22,6 +22,7 @@ from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
 from lash_hookspecs.llm import (
     LlmAttachment,
     LlmCallError,
+    LlmOutputPart,
     LlmRequest,
     LlmResponse,
     LlmStreamEvent,
@@ -36,6 +37,9 @@ from lash_hookspecs.replay import foreign_origin, stamp_response
 __all__ = ["ask_aside", "call_model", "of_a_piece", "storable"]
 
 log = logging.getLogger("lash.turn")
+
+
+_PARTS = get_args(LlmOutputPart)
 
 
 async def call_model(
@@ -105,6 +109,9 @@ def _partial_text(result: LlmResponse | LlmCallError, stream: ActivityStream) ->
 def _answer(plan: TurnPlan, answer: object) -> LlmResponse | LlmCallError:
     """What the provider returned, its opaque state stamped with where it is from; or that it is no answer."""
     if isinstance(answer, LlmResponse):
+        if (fault := _fault_of(answer)) is not None:
+            text = f"provider `{plan.provider_id}` returned a `LlmResponse` {fault}"
+            return LlmCallError(message=text, usage=TokenUsage(at_least=True))
         if (origin := foreign_origin(answer, plan.route)) is not None:
             return LlmCallError(
                 message=f"provider `{plan.provider_id}` returned state of `{origin.provider_id}` at {origin.endpoint}"
@@ -119,6 +126,22 @@ def _answer(plan: TurnPlan, answer: object) -> LlmResponse | LlmCallError:
         message=f"provider `{plan.provider_id}` returned {what}, where a `LlmResponse` was expected",
         usage=TokenUsage(at_least=True),
     )
+
+
+def _fault_of(answer: LlmResponse) -> str | None:
+    """What of an answer nobody could work with, such as a provider's author forgets; None: nothing."""
+    given: dict[str, tuple[object, type, str]] = {
+        "full_text": (answer.full_text, str, "text"),
+        "parts": (answer.parts, tuple, "a tuple"),
+        "usage": (answer.usage, TokenUsage, "a `TokenUsage`"),
+    }
+    for name, (value, wanted, words) in given.items():
+        if not isinstance(value, wanted):
+            return f"whose `{name}` is a `{type(value).__name__}`; expected is {words}"
+    for part in answer.parts:
+        if not isinstance(part, _PARTS):
+            return f"with a `{type(part).__name__}` among its `parts`: write `TextOutput(text=…)`, for instance"
+    return None
 
 
 def of_a_piece(before: LlmResponse, after: LlmResponse) -> LlmResponse:

@@ -11,6 +11,7 @@ import anyio
 
 from lash_framework.admission import Journalling, new_holder
 from lash_framework.discovery import none_offered
+from lash_framework.faults import failure_text, pass_on
 from lash_framework.hooks import Owned
 from lash_framework.host import PluginHost
 from lash_framework.lease_keeper import LeaseKeeper
@@ -22,7 +23,7 @@ from lash_framework.world import World
 from lash_hookspecs.connected_tools import ConnectedToolSet
 from lash_hookspecs.contexts import CompositionContext
 from lash_hookspecs.effect_hosts import EffectHostSpec
-from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, UnknownName
+from lash_hookspecs.errors import CapabilityMissing, ConfigurationError, LashError, UnknownName
 from lash_hookspecs.markers import hookimpl
 from lash_hookspecs.plugins import PluginInfo
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
@@ -109,19 +110,33 @@ def providers_of(settings: Settings, host: PluginHost) -> Providers:
     return Providers(host.providers, partial(provider_settings, settings=settings), partial(model_settings, settings))
 
 
+def _lacking(port: type, store: object) -> list[str]:
+    """What a store lacks of a port. One that passes on what it lacks itself has it."""
+    return [f"`{name}`" for name in dir(port) if not name.startswith("_") and not hasattr(store, name)]
+
+
 async def open_store(settings: Settings, host: PluginHost, world: World) -> FullStore:
     scheme, separator, _ = settings.store.partition(":")
     if not separator:
         raise ConfigurationError(f"store `{settings.store}` is no URL: type for instance `sqlite:///agent.db`")
     if scheme not in host.stores:
         raise UnknownName("store scheme", scheme, host.stores, none_offered(host.stores))
-    spec = host.stores[scheme].value
+    plugin_id, spec = host.stores[scheme]
+    who = f"the store for `{scheme}:` of plugin `{plugin_id}`"
     context = StoreContext(url=settings.store, settings=store_settings(spec, settings))
-    opened: Any = await world.open_store(spec, context)
-    missing = _NEEDED - opened.capabilities
-    if missing:
+    try:
+        opened: Any = await world.open_store(spec, context)
+    except LashError:
+        raise  # it says already what to mend
+    except BaseException as error:
+        pass_on(error)
+        raise ConfigurationError(f"{who} can't be opened: {failure_text(error)}") from error
+    if _lacking(Store, opened):
+        what = "None" if opened is None else f"a `{type(opened).__name__}`"
+        raise ConfigurationError(f"{who} can't be opened: its `open` returned {what}, which is no `Store`")
+    if lacks := sorted(_NEEDED - opened.capabilities) or _lacking(FullStore, opened):
         await opened.aclose()
-        raise CapabilityMissing(f"the store for `{scheme}:` lacks {', '.join(sorted(missing))}")
+        raise CapabilityMissing(f"{who} lacks {', '.join(lacks)}")
     full: FullStore = opened
     return full
 

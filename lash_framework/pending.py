@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
+from lash_framework.arguments import KEY, check_given
 from lash_framework.call_rows import hooked_call_of, pending
 from lash_framework.cut_calls import cut_row, may_be_cut
 from lash_framework.result_room import ResultRoom
@@ -241,6 +242,7 @@ def _choices(question: PersonQuestion) -> str:
 
 async def _named(journalling: Journalling, key: str) -> tuple[InboxItem, JournalRow, What]:
     """What waits under the only key that begins so."""
+    check_given("the pending call's key", key, KEY)
     found = [each for each in await _waiting(journalling) if _shown(*each).key.startswith(key)]
     if len(found) == 1 and key:
         return found[0]

@@ -14,7 +14,7 @@ import pluggy
 from attrs import evolve, field
 
 from lash_framework.discovery import Candidate, installed
-from lash_framework.hook_checks import HookManager, hook_faults, marked, unknown_arguments
+from lash_framework.hook_checks import HookManager, class_fault, hook_faults, marked, unknown_arguments
 from lash_framework.ordering import CycleError, dependents_of_missing, plugin_order
 from lash_framework.versions import satisfies
 from lash_hookspecs import specs
@@ -283,6 +283,8 @@ class _Loader:
             plugin = candidate.plugin
             if candidate.entry_point is not None:
                 plugin = _attempt("import", candidate.entry_point.load)
+            if (fault := class_fault(self._manager, plugin)) is not None:
+                raise _Refused("hooks", fault)
             info = _info_of(self._manager, plugin, candidate)
             candidate = evolve(candidate, plugin_id=info.id)
             if candidate.entry_point is None:

@@ -9,7 +9,7 @@ from typing import Any
 from lash_framework.discovery import none_offered
 from lash_framework.faults import failure_text, pass_on
 from lash_framework.hooks import Owned
-from lash_hookspecs.errors import ConfigurationError, UnknownName, nearest
+from lash_hookspecs.errors import ConfigurationError, PluginError, UnknownName, nearest
 from lash_hookspecs.llm import Provider, ProviderContext, ProviderSpec
 from lash_hookspecs.models import ModelCapability
 
@@ -29,14 +29,15 @@ def split_model(model: str, known: Mapping[str, Owned[ProviderSpec]]) -> tuple[s
     provider_id, colon, name = model.partition(":")
     if not model.strip():
         raise ConfigurationError(f"model `{model}` is empty: type {_examples('NAME', known)}")
-    if not colon:
+    if not colon and model not in known:
         raise ConfigurationError(f"model `{model}` names no provider: type {_examples(model, known)}")
     if provider_id not in known:
         raise UnknownName("provider", provider_id, known, _hint(provider_id, known))
     if not name.strip():
         examples = known[provider_id].value.models
         example = f", such as `{provider_id}:{examples[0]}`" if examples else ""
-        raise ConfigurationError(f"model `{model}` has no name after the colon: type `{provider_id}:NAME`{example}")
+        what = "has no name after the colon" if colon else "names a provider, and none of its models"
+        raise ConfigurationError(f"model `{model}` {what}: type `{provider_id}:NAME`{example}")
     return provider_id, name
 
 
@@ -90,7 +91,9 @@ class Providers:
         Raises `ConfigurationError` for a provider that can't say.
         """
         try:
-            known = self.get(provider_id).capability(model)
+            known: object = self.get(provider_id).capability(model)
+            if not isinstance(known, ModelCapability):
+                raise TypeError(f"it returned a `{type(known).__name__}`, where a `ModelCapability` was expected")
             said = self._said[provider_id].get(model)
             return known if said is None else said.over(known)
         except ConfigurationError:
@@ -103,11 +106,13 @@ class Providers:
         """Close all; errors are grouped, and stop nothing."""
         errors: list[Exception] = []
         while self._open:
-            _, provider = self._open.popitem()
+            provider_id, provider = self._open.popitem()
             try:
                 await provider.aclose()
             except Exception as error:
-                errors.append(error)
+                text = f"provider `{provider_id}` can't be closed: {failure_text(error)}"
+                errors.append(PluginError(self._specs[provider_id].plugin_id, "lash_providers", text))
+                errors[-1].__cause__ = error
         if errors:
             raise ExceptionGroup("closing model providers failed", errors)
 

@@ -10,8 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-from attrs import evolve
-
+from lash_framework.arguments import check_given
 from lash_framework.hooks import observe
 from lash_framework.modes import driver_options, load_extension
 from lash_framework.new_nodes import new_nodes
@@ -21,13 +20,14 @@ from lash_framework.providers import split_model
 from lash_framework.resident import Resident
 from lash_framework.running import RunningTurn
 from lash_framework.session_config import decided_policy
+from lash_framework.session_policies import changed_policy
 from lash_framework.session_tools import edit_of, refuse_edit, tool_state, with_edits
 from lash_framework.setting_sources import attribute
 from lash_framework.turn_job import TurnJob, TurnOptions
 from lash_hookspecs.codec import encode
 from lash_hookspecs.compaction import Compacted, CompactRequest
 from lash_hookspecs.contexts import SessionCall, SessionHookContext, binding
-from lash_hookspecs.errors import CommitRefused, ConfigurationError, SessionBusy, StaleToolState
+from lash_hookspecs.errors import CommitRefused, SessionBusy, StaleToolState
 from lash_hookspecs.inbox import CancelOutcome, InboxItem, InboxState, Ingress
 from lash_hookspecs.messages import Message
 from lash_hookspecs.sessions import (
@@ -225,11 +225,7 @@ class Session:
         Plugins may change or refuse through `lash_session_config`. Raises `ConfigurationError` for unknown fields and
         values that can't be.
         """
-        try:
-            wanted = evolve(self.policy, **changes)
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"session `{self.id}` can't be configured so: {error}") from None
-        return await self.set_policy(wanted, changes)
+        return await self.set_policy(changed_policy(self.id, self.policy, changes), changes)
 
     async def tools(self) -> ToolState:
         """The session's tools as they stand: which the model may call, and why not the others."""
@@ -269,6 +265,7 @@ class Session:
 
         The fields that it changes, and those that were `said`, win over what another host stores until then.
         """
+        check_given("the policy", wanted, (SessionPolicy, "a `SessionPolicy`; `session.configure` changes fields"))
         self._resident.say(self.policy, said)
         if wanted != self.policy:
             self._check(wanted)
@@ -342,6 +339,8 @@ class Session:
         Waits for a turn that runs, here or elsewhere: its commit takes the place that an append would take, and who
         runs it has paid. Raises `SessionBusy` while a turn is interrupted, suspended or blocked.
         """
+        words = "an `AppendSessionNodesRequest`, with nodes such as `SessionAppendNode.user(id, text)`"
+        check_given("what to append", request, (AppendSessionNodesRequest, words))
         resident = self._resident
         resident.refuse_from_within()
         async with resident.line, resident.lash.holding(self.id, wait=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import evolve
+from attrs import evolve, fields_dict
 
 from lash_framework.arguments import Said
 from lash_framework.host import PluginHost
@@ -17,7 +17,7 @@ from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
 from lash_hookspecs.sessions import SessionPolicy
 
-__all__ = ["DEFAULT_MODEL", "policy_with", "said_in_settings"]
+__all__ = ["DEFAULT_MODEL", "changed_policy", "policy_with", "said_in_settings"]
 
 DEFAULT_MODEL = "scripted:demo"
 """What answers when nobody chose a model: the offline script, so that a first try needs neither key nor network."""
@@ -42,6 +42,20 @@ def said_in_settings(settings: Settings, sources: Mapping[str, str], stored: Ses
         before = None if stored is None else stored.budget
         said["budget"] = settings.budget if before is None else settings.budget.over(before)
     return said
+
+
+def changed_policy(session_id: str, base: SessionPolicy, changes: Mapping[str, Any]) -> SessionPolicy:
+    """The policy with other fields. Raises `ConfigurationError` for unknown ones, and values that can't be."""
+    known = fields_dict(SessionPolicy)
+    for name in changes:
+        if name not in known:
+            fields = ", ".join(f"`{each}`" for each in known)
+            text = f"session `{session_id}` can't be configured so: there is no `{name}`, but {fields}"
+            raise ConfigurationError(text)
+    try:
+        return evolve(base, **changes)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"session `{session_id}` can't be configured so: {error}") from None
 
 
 def policy_with(host: PluginHost, base: SessionPolicy, said: Said) -> SessionPolicy:

@@ -11,6 +11,7 @@ from attrs import evolve
 
 from lash_framework.accepted import TurnRequest
 from lash_framework.admission import BUSY_POLL_S
+from lash_framework.arguments import ENQUEUED_WITH, check_arguments
 from lash_framework.inputs import input_hash, normalized, stored_images
 from lash_framework.recovery import first_of, recover, recover_quietly
 from lash_framework.turn_planning import check_request
@@ -87,6 +88,7 @@ async def enqueue(
     The task holds on to what it `keeps`: whoever opens the session meanwhile must stand in the same line.
     """
     lash = session.lash
+    check_arguments({"ingress": ingress, "source_key": source_key}, ENQUEUED_WITH, where="session.enqueue")
     journalling = lash.require_journal("`session.enqueue`")
     if lash.background is not None:
         lash.background.require_here()

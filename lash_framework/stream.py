@@ -261,7 +261,7 @@ class ActivityStream:
 
     async def receive(self, events: Sequence[LlmStreamEvent]) -> None:
         """Take what one network read brought: an `LlmEventSender`."""
-        self._heard.append(events)
+        self._heard.append(tuple(events))  # what is no sequence is refused where the provider sends it
         if self._sink is None and self._feed.ring is None:  # what nobody watches costs no more than this
             return
         call = self.model_call

@@ -56,7 +56,9 @@ class OutputWish:
 def output_wish(cls: type) -> OutputWish:
     """A wish for answers of this class. Raises `ConfigurationError` if it is no attrs class."""
     if not attrs.has(cls):
-        raise ConfigurationError(f"`output={cls!r}`: an answer's shape is given as an attrs class")
+        name = getattr(cls, "__name__", cls)
+        text = "an answer's shape is given as an attrs class: put `@attrs.frozen` above one, in place of any base,"
+        raise ConfigurationError(f"`output={name}`: {text} with a field for each part of the answer")
     schema: dict[str, Any] = json_schema(cls)
     return OutputWish(cls, JsonSchemaOutput(name=cls.__name__, schema=schema))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from lash_framework.accepted import TurnRequest
+from lash_framework.arguments import check_given
 from lash_framework.budget import require_prices
 from lash_framework.forking import require_forks
 from lash_framework.inputs import input_hash
@@ -202,6 +203,7 @@ def _item(lash: Lash, session_id: str, turn_id: str, given: TurnInput, policy: S
 
 async def follow(lash: Lash, turn: AssembledTurn, at_most: int | None) -> FollowedTurn:
     """The turn, and those that it was handed to, each run to its end, or found committed."""
+    check_given("the turn to follow", turn, (AssembledTurn, "an `AssembledTurn`, as `session.run` returns it"))
     turns, most = [turn], MOST_HANDOFFS if at_most is None else at_most
     while isinstance(turn.outcome, Handoff) and turn.outcome.turn_id and len(turns) <= most:
         turn = await _first_turn(lash, turn.outcome)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from lash_framework.arguments import SESSION_ID, check_given
 from lash_hookspecs.inbox import Inbox, InboxItem, InboxState
 from lash_hookspecs.leases import Lease
 from lash_hookspecs.liveness import is_gone
@@ -70,6 +71,8 @@ def all_items(
 
     Who stops early has nothing to close: a generator left in the middle is an error under trio.
     """
+    if session_id is not None:
+        check_given("the session's id", session_id, SESSION_ID)
     return _Items(store, session_id, states)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -170,6 +171,32 @@ def test_a_closed_pipe_is_told_to_nobody(lash: Cli) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (141, b"", b"")
     assert ReaderLeft.__doc__
+
+
+@pytest.mark.parametrize("args", [("--help",), ("--version",), ("run", "--help"), ("plugins", "list")], ids="_".join)
+def test_whoever_read_the_help_may_leave(lash: Cli, args: tuple[str, ...]) -> None:
+    """Of `lash --help | true` a plugin was said to have ended the program."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    process = lash.start(*args, stdout=writes)
+    os.close(writes)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (141, b"")
+
+
+def test_ctrl_c_while_lash_is_imported_is_one_line() -> None:
+    """It was a traceback through click's modules."""
+    program = (
+        "import sys\n"
+        "class Keys:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'click': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Keys())\n"
+        "from lash_framework.cli import main\n"
+        "sys.exit(main(['run', 'hi']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nlash: cancelled\n")
 
 
 def test_a_traceback_is_shown_with_vv_only(lash: Cli) -> None:

@@ -109,6 +109,14 @@ def test_a_pipe_is_told_how_its_turns_ended(lash: Cli, case: str) -> None:
     assert done.code == code, done.err
 
 
+def test_instructions_may_be_in_a_file_as_for_a_run(lash: Cli) -> None:
+    """`--system` is that of `lash run`, says the page; the model was told the file's name."""
+    rules = lash.write("rules.md", "Answer in verse.")
+    assert lash.run("chat", "--session", "s", "--system", f"@{rules}", stdin=b"hi\n").code == 0
+    (turn,) = lash.run("sessions", "show", "s", "--json").object["turns"]
+    assert "Answer in verse." in lash.run("explain", turn["turn_id"], "--text").out
+
+
 def test_a_pipe_gives_one_turn_a_line(lash: Cli) -> None:
     done = lash.run("chat", "--session", "s", stdin=b"one\n\n/help\n/nope\ntwo \\\nlines\n")
     assert done.code == 0

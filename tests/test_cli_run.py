@@ -261,6 +261,19 @@ def test_a_full_disk_below_the_output_is_named_and_the_turn_is_kept(lash: Cli) -
     assert len(lash.run("sessions", "show", "s", "--json").object["turns"]) == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_disk_below_the_messages_loses_nothing(lash: Cli) -> None:
+    """Of a run whose log couldn't be written there was neither a turn nor a code that the table of codes has (120)."""
+    with Path("/dev/full").open("wb") as full:
+        process = lash.start("run", "hi", "--json", "--session", "s", stderr=full)
+        out, _ = process.communicate()
+        assert (process.returncode, json.loads(out)["outcome"]["type"]) == (0, "finished")
+        wrong = lash.start("run", "--nope", stderr=full)
+        wrong.communicate()
+        assert wrong.returncode == 2
+    assert len(lash.run("sessions", "show", "s", "--json").object["turns"]) == 1
+
+
 def test_closed_standard_files_do_no_harm(lash: Cli) -> None:
     shell = " ".join([*lash.command("run", "hi", "--json", "--session", "s"), "<&-", ">&-", "2>&-"])
     done = subprocess.run(["sh", "-c", shell], cwd=lash.folder, env=lash.env(), check=False)

@@ -349,6 +349,20 @@ REFUSED = {
     "no turn": (("explain", " "), "which turn?"),
     "a kind that is left out": (("plugins", "new", "acme"), "Missing option '--kind'. Choose from: hook, tool,"),
     "a command": (("runn",), "unknown command `runn`: did you mean `run`? `lash --help` tells more"),
+    "a command of a group": (
+        ("sessions", "lst"),
+        "unknown command `sessions lst`: did you mean `list`? `lash sessions --help` tells more",
+    ),
+    "a command of a group that is like none": (
+        ("modes", "zzz"),
+        "unknown command `modes zzz`: known: `list`, `show`; `lash modes --help` tells more",
+    ),
+    "a provider for a model": (
+        ("run", "hi", "--model", "openai-chat"),
+        "model `openai-chat` names a provider, and none of its models: type `openai-chat:NAME`",
+    ),
+    "a number of tokens": (("run", "hi", "--max-tokens", "-5"), "Invalid value for '--max-tokens': -5 is not in the"),
+    "instructions from nowhere": (("chat", "--system", "@nope.md"), "--system @nope.md: No such file or directory"),
     "an option": (("chat", "--nope"), "No such option '--nope'"),
     "a number": (("sessions", "list", "--limit", "x"), "Invalid value for '--limit': 'x' is not a valid integer"),
     "a mode to show": (("modes", "show", "nope"), "unknown mode `nope`: known: `coder`,"),

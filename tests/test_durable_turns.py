@@ -108,6 +108,33 @@ async def test_a_turn_id_is_for_one_input_also_while_its_turn_is_interrupted(tmp
         assert (await session.run("Wait.", turn_id="t")).text == "Waited."
 
 
+async def test_what_a_callers_time_limit_interrupts_is_gone_on_with_before_the_next_turn(tmp_path: Path) -> None:
+    began, calls = anyio.Event(), []
+
+    @tool(effect="pure")
+    async def look() -> str:
+        """Look, and wait for ever the first time."""
+        calls.append(1)
+        if len(calls) == 1:
+            began.set()
+            await anyio.sleep_forever()
+        return "seen"
+
+    script = [Reply(tool_calls=[Call("look", {})]), "First.", "Second."]
+    async with agent(script, store=f"sqlite:///{tmp_path / 'a.db'}", tools=[look]) as lash:
+        session = await lash.session("s")
+        async with anyio.create_task_group() as group:
+
+            async def run() -> None:
+                await session.run("One")
+
+            group.start_soon(run)
+            await began.wait()
+            group.cancel_scope.cancel()
+        assert (await session.run("Two")).text == "Second."
+        assert [each.text for each in (await lash.load_history("s")).turns] == ["First.", "Second."]
+
+
 async def test_a_turn_goes_on_with_the_policy_that_it_began_with(tmp_path: Path) -> None:
     """What is said at the opening is for the turns that follow."""
     url, waits = url_in(tmp_path), Waits()

@@ -18,11 +18,13 @@ from lash_hookspecs import (
     EnqueueMessages,
     LashError,
     Mode,
+    PluginInfo,
     PluginMessage,
     StartCheckpoint,
     StartLlm,
     Tool,
     ToolCallFailure,
+    hookimpl,
     tool,
 )
 from lash_plugin_provider_scripted import Call, Reply
@@ -101,10 +103,26 @@ async def forgets(ctx: Any) -> Any:
     return inner()
 
 
+class Unmade:
+    """A plugin as a class, which nobody has made one of."""
+
+    @hookimpl
+    def lash_plugin_info(self) -> PluginInfo:
+        return PluginInfo(id="unmade")
+
+    @hookimpl
+    def lash_checkpoint(self, ctx: Any) -> None:
+        """Nothing to say."""
+
+
 OPENING: dict[str, tuple[Callable[[], object], str]] = {
     "an argument that nobody passes": (
         lambda: mine("checkpoint", lambda context: None),
         "`mine` (hooks): `lash_checkpoint` has no argument `context`; it may take: `ctx`",
+    ),
+    "a class for a plugin": (
+        lambda: Unmade,
+        "`Unmade` is a class, and its `lash_checkpoint` takes `self`: pass an instance, `Unmade()`",
     ),
     "a hook that nobody calls": (
         lambda: mine("chekpoint", lambda ctx: None),
@@ -113,6 +131,19 @@ OPENING: dict[str, tuple[Callable[[], object], str]] = {
     "checkpoints in a list": (
         lambda: mode(checkpoints=[KIND]),
         "`checkpoints` is a `list`: say of each kind when it comes, in a mapping",
+    ),
+    "a mode whose prompt is text": (
+        lambda: mine("modes", lambda: [Mode(mode_id="m", extends="standard", prompt="Be brief.")]),  # type: ignore[arg-type]  # the slip
+        "plugin `mine`, hook `lash_modes`: TypeError: `Mode.prompt` must be a `PromptLayer`, and is text: "
+        "write `PromptLayer().with_contribution(PromptContribution(content=…))`",
+    ),
+    "a mode's plugins as text": (
+        lambda: mine("modes", lambda: [Mode(mode_id="m", extends="standard", plugins="plan")]),  # type: ignore[arg-type]  # the slip
+        "`Mode.plugins` must be a tuple of `str`, and is a `str` ('plan')",
+    ),
+    "a mode's generation as a table": (
+        lambda: mine("modes", lambda: [Mode(mode_id="m", extends="standard", generation={"seed": 1})]),  # type: ignore[arg-type]  # the slip
+        "`Mode.generation` must be a `GenerationOptions`, and is a `dict`",
     ),
     "a driver that answers one question": (
         lambda: mode(checkpoints={KIND: "before each call"}),

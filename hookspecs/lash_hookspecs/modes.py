@@ -107,6 +107,18 @@ def _tables(instance: object, attribute: object, value: Mapping[str, Any]) -> No
             raise TypeError(f"{where} has {table!r} for `{plugin_id}`; it must be a mapping of options")
 
 
+def _names(value: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    return checks.as_tuple(value)
+
+
+def _layer(instance: object, attribute: Any, value: object) -> None:
+    if isinstance(value, str):
+        where = f"`{type(instance).__name__}.prompt`"
+        write = "PromptLayer().with_contribution(PromptContribution(content=…))"
+        raise TypeError(f"{where} must be a `PromptLayer`, and is text: write `{write}`")
+    checks.a(PromptLayer)(instance, attribute, value)
+
+
 @frozen(kw_only=True)
 class Mode:
     """A named way to run turns.
@@ -119,18 +131,18 @@ class Mode:
     plugin's mode says gives way to `[plugin.<id>]` there; what a user's own mode says is stronger than that.
     """
 
-    mode_id: str
-    extends: str | None = None
-    driver: ModeDriver | None = None
-    wrap: DriverWrap | None = None
-    plugins: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
-    prompt: PromptLayer = PromptLayer()
-    options: Mapping[str, Any] = field(factory=dict)
+    mode_id: str = field(validator=checks.text)
+    extends: str | None = field(default=None, validator=checks.optional_text)
+    driver: ModeDriver | None = field(default=None, validator=checks.a(ModeDriver, optional=True))
+    wrap: DriverWrap | None = field(default=None, validator=checks.a(DriverWrap, optional=True))
+    plugins: tuple[str, ...] = field(default=(), converter=_names, validator=checks.tuple_of(str))
+    without: tuple[str, ...] = field(default=(), converter=_names, validator=checks.tuple_of(str))
+    prompt: PromptLayer = field(default=PromptLayer(), validator=_layer)
+    options: Mapping[str, Any] = field(factory=dict, validator=checks.a(Mapping))
     plugin_options: Mapping[str, Mapping[str, Any]] = field(factory=dict, validator=_tables)
-    generation: GenerationOptions = GenerationOptions()
-    max_turns: int | None = None
-    summary: str = ""
+    generation: GenerationOptions = field(default=GenerationOptions(), validator=checks.a(GenerationOptions))
+    max_turns: int | None = field(default=None, validator=checks.optional_positive)
+    summary: str = field(default="", validator=checks.text)
 
 
 @frozen(kw_only=True)
@@ -141,9 +153,9 @@ class ModeExtension:
     `[plugin.<id>]`, says of them is stronger.
     """
 
-    plugins: tuple[str, ...] = ()
-    prompt: PromptLayer = PromptLayer()
-    options: Mapping[str, Any] = field(factory=dict)
+    plugins: tuple[str, ...] = field(default=(), converter=_names, validator=checks.tuple_of(str))
+    prompt: PromptLayer = field(default=PromptLayer(), validator=_layer)
+    options: Mapping[str, Any] = field(factory=dict, validator=checks.a(Mapping))
     plugin_options: Mapping[str, Mapping[str, Any]] = field(factory=dict, validator=_tables)
     turn_extensions: Mapping[str, type] = field(factory=dict)
     session_extensions: Mapping[str, type] = field(factory=dict)

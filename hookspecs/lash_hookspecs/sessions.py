@@ -330,13 +330,17 @@ class SessionSnapshot:
 class SessionAppendNode:
     """A node to append outside a turn: a message or a protocol event."""
 
-    message: Message | None = None
-    event: ProtocolEvent | None = None
+    message: Message | None = field(default=None, validator=checks.a(Message, optional=True))
+    event: ProtocolEvent | None = field(default=None, validator=checks.a(ProtocolEvent, optional=True))
 
     @classmethod
     def user(cls, id: str, text: str) -> SessionAppendNode:
         """A user's message."""
         return cls(message=text_message(id, MessageRole.USER, text))
+
+
+def _nodes(value: tuple[SessionAppendNode, ...] | list[SessionAppendNode]) -> tuple[SessionAppendNode, ...]:
+    return checks.as_tuple(value)
 
 
 @frozen(kw_only=True)
@@ -346,9 +350,9 @@ class AppendSessionNodesRequest:
     `requires_ancestor_node_id`: refuse as stale unless that node is on the active path; later nodes do no harm.
     """
 
-    operation_id: str
-    nodes: tuple[SessionAppendNode, ...]
-    requires_ancestor_node_id: str | None = None
+    operation_id: str = field(validator=checks.text)
+    nodes: tuple[SessionAppendNode, ...] = field(converter=_nodes, validator=checks.tuple_of(SessionAppendNode))
+    requires_ancestor_node_id: str | None = field(default=None, validator=checks.optional_text)
 
 
 @frozen(kw_only=True)

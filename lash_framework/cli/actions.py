@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lash_framework.cli.exits import ExitCode
+from lash_framework.cli.groups import NearestGroup
 from lash_framework.cli.lines import say
 from lash_framework.cli.options import Invocation, common, common_with
 from lash_framework.cli.output import print_json
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["actions"]
 
 
-@click.group()
+@click.group(cls=NearestGroup)
 def actions() -> None:
     """Operations that plugins offer."""
 

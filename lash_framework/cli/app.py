@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -16,6 +17,7 @@ import click
 
 from lash_framework.cli.commands import COMMANDS
 from lash_framework.cli.exits import ReaderLeft, State, settle
+from lash_framework.cli.streams import forgiving_stderr
 
 __all__ = ["COMMANDS", "LazyGroup", "cli", "run"]
 
@@ -56,14 +58,15 @@ class LazyGroup(click.Group):
             )
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """As click does it, where `--help` and `--version` write."""
+        with _without_readers():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does it, but a reader that left is no failure (click would exit with 1)."""
-        try:
+        """As click does it, where commands write."""
+        with _without_readers():
             return super().invoke(ctx)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise ReaderLeft from error
-            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """From the table, without importing anything; and what plugins add, if one may."""
@@ -80,6 +83,17 @@ class LazyGroup(click.Group):
         if fault is not None:
             formatter.write_paragraph()
             formatter.write_text(f"Commands of plugins aren't shown: {fault}")
+
+
+@contextmanager
+def _without_readers() -> Iterator[None]:
+    """A reader that left is no failure: click would exit with 1."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise ReaderLeft from error
+        raise
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -122,13 +136,14 @@ def run(argv: Sequence[str] | None = None) -> int:
         # A terminal or pipe that can't show a character must not end a turn that was paid for.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    try:
-        args = None if argv is None else list(argv)
-        code = cli.main(args=args, prog_name="lash", standalone_mode=False, obj=state)
-        sys.stdout.flush()
-        return code if isinstance(code, int) else 0
-    except BaseException as error:
-        return settle(error, state)
+    with forgiving_stderr():
+        try:
+            args = None if argv is None else list(argv)
+            code = cli.main(args=args, prog_name="lash", standalone_mode=False, obj=state)
+            sys.stdout.flush()
+            return code if isinstance(code, int) else 0
+        except BaseException as error:
+            return settle(error, state)
 
 
 def _open_standard_files() -> None:

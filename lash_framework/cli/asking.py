@@ -80,7 +80,7 @@ async def answer_at_terminal(lash: Lash, waits: TurnSuspended) -> bool:
             if not line.strip():
                 break
             if (found := chosen(call, line)) is None:
-                click.echo("that is none of them", err=True)
+                click.echo("that is none of them: type a number, a word such as `deny`, or how it begins", err=True)
         if found is not None:
             try:
                 await lash.answer(call.key, found[0], note=found[1])

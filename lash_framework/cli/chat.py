@@ -21,6 +21,7 @@ import click
 
 from lash_framework.cli.exits import ExitCode, Interrupted, code_of_error, complain, exit_code_of, told
 from lash_framework.cli.options import Invocation, common_with, tools_option
+from lash_framework.cli.prompts import read_instructions
 from lash_framework.cli.screens import screen_for
 from lash_framework.cli.streams import own_stdout
 
@@ -47,7 +48,7 @@ A line that ends in \\ goes on in the next one."""
 @click.command()
 @click.option("-c", "--continue", "continue_", is_flag=True, help="Go on with the session that was used last.")
 @tools_option
-@click.option("--system", metavar="TEXT", help="Instructions for the model.")
+@click.option("--system", metavar="TEXT", help="Instructions for the model (or @file).")
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning (on a terminal).")
 @click.option("--wait", is_flag=True, help="Wait for turns that another process runs on the session.")
 @common_with("The session; made if there is none.")
@@ -67,7 +68,8 @@ def chat(
     if continue_ and invocation.session is not None:
         raise click.UsageError("--continue and --session exclude each other")
     invocation.ask_for_trust()
-    invocation.override("--system", instructions=system)
+    if system is not None:
+        invocation.override("--system", instructions=read_instructions(system))
     with (
         _terminated(),
         start_blocking_portal() as portal,

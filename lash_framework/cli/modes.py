@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lash_framework.cli.groups import NearestGroup
 from lash_framework.cli.hosts import composed, open_host
 from lash_framework.cli.lines import shortened
 from lash_framework.cli.options import Invocation, common
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["modes"]
 
 
-@click.group()
+@click.group(cls=NearestGroup)
 def modes() -> None:
     """Modes, and who added each of their pieces."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lash_framework.cli.groups import NearestGroup
 from lash_framework.cli.lines import clean, shortened
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["pending"]
 
 
-@click.group()
+@click.group(cls=NearestGroup)
 def pending() -> None:
     """Calls that wait for somebody: to allow them, to complete them, or to say whether they happened."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lash_framework.cli.exits import complain
+from lash_framework.cli.groups import NearestGroup
 from lash_framework.cli.hosts import hooks_of, offered, read_report
 from lash_framework.cli.options import Invocation, common
 from lash_framework.cli.output import print_json
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["plugins"]
 
 
-@click.group()
+@click.group(cls=NearestGroup)
 def plugins() -> None:
     """Which plugins are loaded, why one is not, and tools for who writes or suspects one."""
 

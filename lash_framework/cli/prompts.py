@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-__all__ = ["read_prompt"]
+__all__ = ["read_instructions", "read_prompt"]
 
 
 def read_prompt(pieces: Sequence[str]) -> str:
@@ -44,6 +44,16 @@ def read_prompt(pieces: Sequence[str]) -> str:
     if not prompt:
         raise click.UsageError("the prompt is empty", click.get_current_context(silent=True))
     return prompt
+
+
+def read_instructions(text: str) -> str:
+    """What `--system` means: text as it stands, or `@file`. Raises `click.UsageError`."""
+    if not text.startswith("@") or text.startswith("@@"):
+        return text.removeprefix("@")
+    try:
+        return decoded(Path(text[1:]).expanduser().read_bytes(), f"`{text[1:]}`")
+    except OSError as error:
+        raise click.UsageError(f"--system {text}: {error.strerror or error}") from error
 
 
 def _is_piped() -> bool:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from lash_framework.cli.exits import ExitCode, Interrupted, OutputFailed, State, exit_code_of, settle
 from lash_framework.cli.options import Invocation, common_with, tools_option
-from lash_framework.cli.prompts import decoded, read_prompt
+from lash_framework.cli.prompts import read_instructions, read_prompt
 from lash_framework.cli.screens import Screen, screen_for
 from lash_framework.cli.streams import own_stdout
 
@@ -31,7 +30,9 @@ __all__ = ["run"]
 @click.option(
     "--max-cost", metavar="USD", type=click.FloatRange(0), help="Stop before a call that would make the turn cost more."
 )
-@click.option("--max-tokens", metavar="N", type=int, help="Stop before a call that would make the turn take more.")
+@click.option(
+    "--max-tokens", metavar="N", type=click.IntRange(0), help="Stop before a call that would make the turn take more."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
 @click.option("--jsonl", is_flag=True, help="Print one activity a line, and that object last.")
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning (on a terminal).")
@@ -73,7 +74,7 @@ def run(
         text = read_prompt(prompt)
         invocation.ask_for_trust()
         if system is not None:
-            invocation.override("--system", instructions=_instructions(system))
+            invocation.override("--system", instructions=read_instructions(system))
         # Around all of it: plugins and tools may print while they are imported, too.
         with own_stdout() as out:
             screen = screen_for(out, json=as_json, jsonl=jsonl, reasoning=reasoning)
@@ -109,15 +110,6 @@ class _Job:
         self.max_cost = max_cost
         self.max_tokens = max_tokens
         self.gate: Gate | None = None
-
-
-def _instructions(text: str) -> str:
-    if not text.startswith("@") or text.startswith("@@"):
-        return text.removeprefix("@")
-    try:
-        return decoded(Path(text[1:]).expanduser().read_bytes(), f"`{text[1:]}`")
-    except OSError as error:
-        raise click.UsageError(f"--system {text}: {error.strerror or error}") from error
 
 
 def _run(invocation: Invocation, text: str, tools: tuple[str, ...], screen: Screen, job: _Job) -> AssembledTurn:

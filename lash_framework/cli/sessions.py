@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lash_framework.cli.exits import complain
+from lash_framework.cli.groups import NearestGroup
 from lash_framework.cli.lines import clean, say, shortened, usage_text
 from lash_framework.cli.options import Invocation, common, common_with
 from lash_framework.cli.output import print_json, turn_object, usage_object
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["sessions"]
 
 
-@click.group()
+@click.group(cls=NearestGroup)
 def sessions() -> None:
     """List, show, export, compact, fork and delete sessions, and what is queued in one."""
 

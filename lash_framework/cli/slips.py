@@ -29,7 +29,8 @@ def slips(settings: Settings, host: PluginHost) -> Iterator[str]:
         if model.partition(":")[0] not in host.providers:
             hint = nearest(model.partition(":")[0], host.providers)
             yield f'{settings.source_of(f"models.{model}")}: `models."{model}"` is for an unknown provider: {hint}'
-    known = absent | {each.plugin_id for each in report.loaded}
+    known = {each.plugin_id for each in report.loaded} | {each.plugin_id for each in report.blocked}
+    known |= {each.plugin_id for each in report.failed if each.distribution is not None}  # else it is in settings only
     place = settings.source_of("plugins.disabled")
     for plugin_id in settings.plugins.disabled:
         if plugin_id not in known:

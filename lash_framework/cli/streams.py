@@ -1,14 +1,18 @@
-"""Standard output for the answer alone: whatever else is written to it during a turn reaches standard error."""
+"""Standard output for the answer alone: whatever else is written to it during a turn reaches standard error.
+
+And standard error without which things go on: what can't be said there (a full disk below a log) loses no turn.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import IO
+from typing import IO, Any
 
-__all__ = ["own_stdout", "same_file"]
+__all__ = ["forgiving_stderr", "own_stdout", "same_file"]
 
 
 @contextmanager
@@ -36,6 +40,39 @@ def own_stdout() -> Iterator[IO[str]]:
         with suppress(OSError):  # each write was flushed: what failed then was told then
             mine.close()
         os.close(number)
+
+
+class _Forgiving(io.FileIO):
+    """A file that says of all that it was written."""
+
+    def write(self, data: Any, /) -> int:
+        """Write what can be written."""
+        try:
+            return super().write(data)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return memoryview(data).nbytes
+
+
+@contextmanager
+def forgiving_stderr() -> Iterator[None]:
+    """Meanwhile a message that standard error doesn't take is lost, and nothing else. Others' streams stay."""
+    before = sys.stderr
+    try:
+        is_ours = before.fileno() == 2
+    except (OSError, ValueError, AttributeError):
+        is_ours = False
+    if not is_ours:
+        yield
+        return
+    raw = io.BufferedWriter(_Forgiving(2, "w", closefd=False))
+    sys.stderr = io.TextIOWrapper(raw, before.encoding, before.errors, line_buffering=True)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stderr = before
 
 
 def _are_our_own(out: IO[str]) -> bool:
