@@ -205,8 +205,11 @@ class JournalController:
         if self._records.owes:
             await self._records.write_external()
 
-    async def save(self) -> None:
-        """Write what is held, whatever is being cancelled: the turn is interrupted, and what was paid for is known."""
+    async def save(self) -> bool:
+        """Write what is held, whatever is being cancelled: the turn is interrupted, and what was paid for is known.
+
+        False: some of it couldn't be written.
+        """
         if self._is_asking:
             self._note_cut()
         with anyio.CancelScope(shield=True):
@@ -217,6 +220,8 @@ class JournalController:
                 await self._records.write()
             except LashError as error:
                 log.debug("records of an interrupted turn weren't written: %s", error)
+                return False
+        return True
 
     # ---- live -------------------------------------------------------------------------------------------------------
 
