@@ -20,6 +20,7 @@ from lash_framework.cut_calls import cut_row, may_be_cut
 from lash_framework.envelope_hash import Parts
 from lash_framework.journal import Around, straight
 from lash_framework.lease_keeper import LeaseKeeper
+from lash_framework.unbroken import unbroken
 from lash_framework.world import REAL, World
 from lash_hookspecs.errors import (
     ClaimLost,
@@ -189,13 +190,7 @@ class Journalling:
         try:
             return await claims
         except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True):
-                while True:
-                    try:
-                        await self._let_go_of_claim(session_id, holder, nonce)
-                        break
-                    except anyio.get_cancelled_exc_class():  # once more: that answer was lost, too
-                        continue
+            await unbroken(partial(self._let_go_of_claim, session_id, holder, nonce))
             raise
 
     async def _let_go_of_claim(self, session_id: str, holder: LeaseHolder, nonce: str) -> None:
@@ -242,17 +237,16 @@ class Journalling:
         `lost`: of this item's turn not all is recorded, so that whoever follows must know, as after a death.
         """
         release = partial(self._release, lease, lost)
-        with anyio.CancelScope(shield=True):
-            try:
-                await release()
-            except (LeaseLost, SessionDeleted):
-                return  # somebody else has it, or it went with its session
-            except StoreError as error:
-                log.warning("the lease of session `%s` wasn't released: %s", lease.session_id, error)
-                self.keeper.owe(lease.session_id, release)
-            except anyio.get_cancelled_exc_class():  # `Task.cancel()` knows no shield
-                self.keeper.owe(lease.session_id, release)
-                raise
+        try:
+            _, cancelled = await unbroken(release)
+        except (LeaseLost, SessionDeleted):
+            return  # somebody else has it, or it went with its session
+        except StoreError as error:
+            log.warning("the lease of session `%s` wasn't released: %s", lease.session_id, error)
+            self.keeper.owe(lease.session_id, release)
+            return
+        if cancelled is not None:
+            raise cancelled
 
     async def _release(self, lease: Lease, lost: InboxItem | None) -> None:
         if lost is not None:

@@ -149,7 +149,6 @@ class CallRunner:
         deferral = deferral_of(plan, call) if owned is not None else None
         ends = Ends()  # of the call's children, whatever the tool makes of them
         directs = DirectPlace(wrapped)
-        call.note, call.has_begun = left_by_cancel(owned), True
         if not call.is_shown:
             call.is_shown = True
             await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.place.parent_id)
@@ -216,6 +215,8 @@ class CallRunner:
         plan, asked = self._plan, call.asked
         await plan.enter()
         corner = plan.states.scopes[owner]
+        # Nothing is waited for any more before the tool's own code: until here it could be cancelled without a trace.
+        call.note, call.has_begun = left_by_cancel(plan.tools.catalog.tools[asked.tool_name]), True
         return ToolCallContext(
             session_id=plan.session_id,
             turn_id=plan.turn_id,

@@ -212,15 +212,11 @@ class JournalController:
         """
         if self._is_asking:
             self._note_cut()
-        with anyio.CancelScope(shield=True):
-            try:
-                await self._records.write()
-                for record in self._withdrawn:  # no write has two rows of one key
-                    self._records.add(record)
-                await self._records.write()
-            except LashError as error:
-                log.debug("records of an interrupted turn weren't written: %s", error)
-                return False
+        try:
+            await self._records.write_last(self._withdrawn)
+        except LashError as error:
+            log.debug("records of an interrupted turn weren't written: %s", error)
+            return False
         return True
 
     # ---- live -------------------------------------------------------------------------------------------------------
