@@ -79,8 +79,9 @@ class CallRunner:
 
     def take_back(self, calls: Sequence[OpenCall]) -> None:
         """The turn is cancelled: what is recorded of calls that were to start and didn't is taken back."""
-        if self._journal is not None:
-            self._journal.withdraw([self.envelope(each) for call in calls for each in call.unbegun()])
+        if (journal := self._journal) is not None:
+            unbegun = [each for call in calls for each in call.unbegun() if journal.intends(each.key)]
+            journal.withdraw(map(self.envelope, unbegun))
 
     async def run(self, call: OpenCall, wrapped: RuntimeEffectEnvelope) -> None:
         """Run it to its end: once more after a failure that says so, as its record does, after a while."""

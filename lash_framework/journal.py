@@ -141,6 +141,10 @@ class JournalController:
         """Whether the direct call with this key has been begun, here or before."""
         return key in self._directs
 
+    def intends(self, key: str) -> bool:
+        """Whether the intent of the effect with this key was written since we began."""
+        return key in self._intents
+
     # ---- the port ---------------------------------------------------------------------------------------------------
 
     async def execute(self, envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
@@ -196,7 +200,7 @@ class JournalController:
     def withdraw(self, envelopes: Iterable[RuntimeEffectEnvelope]) -> None:
         """Take back the intents of calls that were never begun: who goes on with the turn may make them."""
         for each in envelopes:
-            if each.key in self._intents:
+            if self.intends(each.key):
                 self._intents.discard(each.key)
                 self._withdrawn.append(partial(self._take_back, each, self._ask(each)))
 

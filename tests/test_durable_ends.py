@@ -398,6 +398,45 @@ async def test_a_cancel_while_a_turn_is_replayed_keeps_what_is_recorded(tmp_path
         assert (await session._resident.lash.replay("t")).differences == ()
 
 
+async def test_a_cancel_while_a_long_turn_is_replayed_keeps_what_is_recorded(tmp_path: Path) -> None:
+    """A replay lets others run now and then, and a cancel that waits comes in where nothing is recorded any more."""
+    rounds, reached, gate = 12, anyio.Event(), RecoveryGate()
+
+    @tool(effect="pure")
+    async def step() -> str:
+        "Step."
+        return "stepped"
+
+    async def say(request: LlmRequest) -> Reply:
+        said = sum(message.role == "assistant" for message in request.messages)
+        if said == rounds:
+            reached.set()
+            await anyio.sleep_forever()
+        return Reply(tool_calls=[Call("step", {}, f"c{said}")])
+
+    async with agent(say, store=f"sqlite:///{tmp_path / 'lash.db'}", tools=[step]) as lash:
+        session = await lash.session("s")
+        await session.configure(max_turns=rounds + 1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: session.run("q", turn_id="t"))
+            await reached.wait()
+            group.cancel_scope.cancel()
+        store: Any = lash.require_journal("this test").store
+        begin = store.begin_turn
+
+        async def begin_turn(given: Any) -> Any:
+            claim = await begin(given)
+            gate.cancel("enough")
+            return claim
+
+        store.begin_turn = begin_turn
+        (recovered,) = await session.recover(gate=gate)
+        turn = recovered.turn
+        assert turn.outcome == CANCELLED
+        assert [each.output.outcome.tag for each in turn.tool_calls] == ["success"] * rounds
+        assert turn.usage.total == rounds * 15
+
+
 @pytest.mark.statement(32, 71, page="effects")
 @pytest.mark.parametrize("who", ["the same process", "another process"])
 async def test_a_turn_that_waits_for_a_person_can_be_cancelled(who: str, tmp_path: Path) -> None:
