@@ -102,6 +102,23 @@ async def test_whose_lease_is_still_to_be_released_can_do_anything_with_the_sess
         assert await lash.delete_session("s")
 
 
+async def test_what_is_owed_of_a_session_that_somebody_else_took_is_nothing(tmp_path: Path) -> None:
+    """Its lease had lapsed meanwhile, and who followed was told of that."""
+    model, url = Model(1), url_in(tmp_path)
+    async with agent(model.say, store=url, tools=[look]) as lash, agent(model.say, store=url, tools=[look]) as other:
+        model.disk = disk = Disk(lash)
+        session = await lash.session("s")
+        successor: Any = other.require_journal("this test").store
+        with pytest.raises(StoreUnavailable):
+            await session.run("q", turn_id="t")
+        now_ms = successor._now_ms
+        successor._now_ms = lambda: now_ms() + 3_600_000
+        (recovered,) = await (await other.session("s", recover=False)).recover()
+        assert recovered.turn.usage.at_least
+        disk.is_full = False
+        assert (await session.run("And?")).text == "Done."
+
+
 async def test_a_disk_that_fails_when_a_turn_is_begun_leaves_no_lease(tmp_path: Path) -> None:
     """The turn's beginning is written, and then the disk is set to it: who failed there held the session."""
     url = url_in(tmp_path)
