@@ -9,15 +9,18 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import anyio
 from attrs import evolve, field
 
 from lash_framework.accepted import TurnRequest, accepted_bytes
+from lash_framework.cut_calls import cut_row, may_be_cut
 from lash_framework.envelope_hash import Parts
 from lash_framework.journal import Around, straight
 from lash_framework.lease_keeper import LeaseKeeper
+from lash_framework.unbroken import unbroken
 from lash_framework.world import REAL, World
 from lash_hookspecs.errors import (
     ClaimLost,
@@ -28,7 +31,7 @@ from lash_hookspecs.errors import (
     StoreError,
     TurnConflict,
 )
-from lash_hookspecs.inbox import Inbox, InboxState, Ingress, NewInboxItem
+from lash_hookspecs.inbox import Inbox, InboxItem, InboxState, Ingress, NewInboxItem
 from lash_hookspecs.journal import Journal, TurnBegin, TurnBegun, TurnCommitted
 from lash_hookspecs.journal_rows import JournalRow
 from lash_hookspecs.leases import Lease, LeaseAcquired, LeaseBusy, LeaseHolder, Leases
@@ -120,6 +123,7 @@ class Journalling:
                     raise busy(session_id)
                 await anyio.sleep(BUSY_POLL_S)
                 continue
+            await self.keeper.settle(session_id)
             begin = TurnBegin(
                 session_id=session_id,
                 holder=self.holder,
@@ -140,11 +144,19 @@ class Journalling:
             if not isinstance(claim, LeaseBusy):
                 begun: TurnBegun | TurnCommitted = claim
                 if not synced:
-                    await self.store.sync(wait=False)
+                    await self._set_disk_to(begun)
                 return begun
             if not wait:
                 raise busy(session_id)
             await anyio.sleep(BUSY_POLL_S)
+
+    async def _set_disk_to(self, begun: TurnBegun | TurnCommitted) -> None:
+        try:
+            await self.store.sync(wait=False)
+        except BaseException:
+            if isinstance(begun, TurnBegun) and begun.lease is not None:
+                await self.let_go(begun.lease)
+            raise
 
     def apart(self) -> Journalling:
         """The same for somebody else in this process: nobody's lease is taken over, not even our own."""
@@ -155,6 +167,7 @@ class Journalling:
         """Hold the session without a turn. Raises `SessionBusy`, also while a turn of this host runs on it."""
         holder, nonce = self.apart().holder, self.world.token_hex(8)
         ttl_ms = self.keeper.ttl_ms
+        await self.keeper.settle(session_id)
         while isinstance(
             claim := await self._or_let_go(
                 self.store.claim_lease(session_id, holder, nonce=nonce, ttl_ms=ttl_ms), session_id, holder, nonce
@@ -177,13 +190,7 @@ class Journalling:
         try:
             return await claims
         except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True):
-                while True:
-                    try:
-                        await self._let_go_of_claim(session_id, holder, nonce)
-                        break
-                    except anyio.get_cancelled_exc_class():  # once more: that answer was lost, too
-                        continue
+            await unbroken(partial(self._let_go_of_claim, session_id, holder, nonce))
             raise
 
     async def _let_go_of_claim(self, session_id: str, holder: LeaseHolder, nonce: str) -> None:
@@ -224,15 +231,29 @@ class Journalling:
             except StoreError as error:
                 log.warning("the turn of inbox item %d wasn't written to: %s", no, error)
 
-    async def let_go(self, lease: Lease) -> None:
-        """Release a lease, whatever is being cancelled; if the store fails, its time will run out."""
-        with anyio.CancelScope(shield=True):
-            try:
-                await self.store.release_lease(lease)
-            except SessionDeleted:
-                return  # its leases went with it
-            except StoreError as error:
-                log.warning("the lease of session `%s` wasn't released: %s", lease.session_id, error)
+    async def let_go(self, lease: Lease, *, lost: InboxItem | None = None) -> None:
+        """Release a lease, whatever is being cancelled; if the store fails, as soon as it can, or its time runs out.
+
+        `lost`: of this item's turn not all is recorded, so that whoever follows must know, as after a death.
+        """
+        release = partial(self._release, lease, lost)
+        try:
+            _, cancelled = await unbroken(release)
+        except (LeaseLost, SessionDeleted):
+            return  # somebody else has it, or it went with its session
+        except StoreError as error:
+            log.warning("the lease of session `%s` wasn't released: %s", lease.session_id, error)
+            self.keeper.owe(lease.session_id, release)
+            return
+        if cancelled is not None:
+            raise cancelled
+
+    async def _release(self, lease: Lease, lost: InboxItem | None) -> None:
+        if lost is not None:
+            rows = await self.store.load_journal(lease.session_id, lost.turn_id or "")
+            if may_be_cut(rows, died=True) and not may_be_cut(rows, died=False):
+                await self.append(lease, lost.no, [cut_row(len(rows))], ())
+        await self.store.release_lease(lease)
 
     async def park(
         self, lease: Lease, no: int, state: InboxState, *, reason: str | None = None, fruitless: int = 0
@@ -245,6 +266,7 @@ class Journalling:
                 )
             except StoreError as error:  # whoever begins it next finds the same
                 log.warning("the turn of inbox item %d wasn't parked: %s", no, error)
+                await self.let_go(lease)
 
     async def take_back(self, session_id: str, turn_id: str) -> None:
         """Take back an item that was accepted and isn't begun, without a trace: its turn id may be used again."""
@@ -260,3 +282,4 @@ class Journalling:
                 await self._fenced(lease, lambda: self.store.park_turn(lease, no, state=InboxState.CANCELLED))
             except StoreError as error:
                 log.warning("inbox item %d of session `%s` wasn't withdrawn: %s", no, lease.session_id, error)
+                await self.let_go(lease)

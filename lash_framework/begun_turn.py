@@ -138,10 +138,11 @@ class BegunTurn:
                 raise self._blocked(str(error)) from error
             raise
         except BaseException:
+            saved = True
             try:
-                await self._save()
+                saved = await self._save()
             finally:
-                await journalling.let_go(lease)
+                await journalling.let_go(lease, lost=None if saved else item)
             raise
         if self._policy is not None:
             self._session.forget()  # what is stored now says how the next turn runs, but for what was said here
@@ -254,10 +255,12 @@ class BegunTurn:
 
     # ---- left -------------------------------------------------------------------------------------------------------
 
-    async def _save(self) -> None:
-        """Write what is held. A `Task.cancel()` comes out of that write, and the session is let go of all the same."""
-        if self._controller is not None:
-            await self._controller.save()
+    async def _save(self) -> bool:
+        """Write what is held; False if it can't be.
+
+        A `Task.cancel()` comes out of that write, and the session is let go of all the same.
+        """
+        return self._controller is None or await self._controller.save()
 
     async def _leave(self, error: LashError) -> bool:
         """Leave a turn that can't go on: for the next attempt, or, if this was the last one, for a person.

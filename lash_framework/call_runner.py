@@ -79,8 +79,9 @@ class CallRunner:
 
     def take_back(self, calls: Sequence[OpenCall]) -> None:
         """The turn is cancelled: what is recorded of calls that were to start and didn't is taken back."""
-        if self._journal is not None:
-            self._journal.withdraw([self.envelope(each) for call in calls for each in call.unbegun()])
+        if (journal := self._journal) is not None:
+            unbegun = [each for call in calls for each in call.unbegun() if journal.intends(each.key)]
+            journal.withdraw(map(self.envelope, unbegun))
 
     async def run(self, call: OpenCall, wrapped: RuntimeEffectEnvelope) -> None:
         """Run it to its end: once more after a failure that says so, as its record does, after a while."""
@@ -149,7 +150,6 @@ class CallRunner:
         deferral = deferral_of(plan, call) if owned is not None else None
         ends = Ends()  # of the call's children, whatever the tool makes of them
         directs = DirectPlace(wrapped)
-        call.note, call.has_begun = left_by_cancel(owned), True
         if not call.is_shown:
             call.is_shown = True
             await self._stream.tool_started(asked.call_id, asked.tool_name, asked.args, call.place.parent_id)
@@ -216,6 +216,8 @@ class CallRunner:
         plan, asked = self._plan, call.asked
         await plan.enter()
         corner = plan.states.scopes[owner]
+        # Nothing is waited for any more before the tool's own code: until here it could be cancelled without a trace.
+        call.note, call.has_begun = left_by_cancel(plan.tools.catalog.tools[asked.tool_name]), True
         return ToolCallContext(
             session_id=plan.session_id,
             turn_id=plan.turn_id,

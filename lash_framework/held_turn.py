@@ -20,6 +20,7 @@ from lash_framework.stream import ActivityStream, Sink
 from lash_framework.turn import TurnRun
 from lash_framework.turn_plan import Queued
 from lash_framework.turn_planning import plan_turn
+from lash_framework.unbroken import unbroken
 from lash_hookspecs.activity import TurnEnd
 from lash_hookspecs.effect_outcomes import HookFailure, TurnStop
 from lash_hookspecs.effects import EffectController
@@ -187,10 +188,10 @@ class HeldTurn:
         try:
             await store.commit(commit)
         except anyio.get_cancelled_exc_class() as error:
-            with anyio.CancelScope(shield=True):
-                if await store.load_receipt(commit.session_id, commit.operation) is None:
-                    raise
-            return error
+            receipt, again = await unbroken(lambda: store.load_receipt(commit.session_id, commit.operation))
+            if receipt is None:
+                raise
+            return again or error
         return None
 
     def _components(self, run: TurnRun, before: Mark) -> dict[str, ComponentEntry]:

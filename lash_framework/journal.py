@@ -141,6 +141,10 @@ class JournalController:
         """Whether the direct call with this key has been begun, here or before."""
         return key in self._directs
 
+    def intends(self, key: str) -> bool:
+        """Whether the intent of the effect with this key was written since we began."""
+        return key in self._intents
+
     # ---- the port ---------------------------------------------------------------------------------------------------
 
     async def execute(self, envelope: RuntimeEffectEnvelope, run: EffectRunner) -> RuntimeEffectOutcome:
@@ -196,7 +200,7 @@ class JournalController:
     def withdraw(self, envelopes: Iterable[RuntimeEffectEnvelope]) -> None:
         """Take back the intents of calls that were never begun: who goes on with the turn may make them."""
         for each in envelopes:
-            if each.key in self._intents:
+            if self.intends(each.key):
                 self._intents.discard(each.key)
                 self._withdrawn.append(partial(self._take_back, each, self._ask(each)))
 
@@ -205,18 +209,19 @@ class JournalController:
         if self._records.owes:
             await self._records.write_external()
 
-    async def save(self) -> None:
-        """Write what is held, whatever is being cancelled: the turn is interrupted, and what was paid for is known."""
+    async def save(self) -> bool:
+        """Write what is held, whatever is being cancelled: the turn is interrupted, and what was paid for is known.
+
+        False: some of it couldn't be written.
+        """
         if self._is_asking:
             self._note_cut()
-        with anyio.CancelScope(shield=True):
-            try:
-                await self._records.write()
-                for record in self._withdrawn:  # no write has two rows of one key
-                    self._records.add(record)
-                await self._records.write()
-            except LashError as error:
-                log.debug("records of an interrupted turn weren't written: %s", error)
+        try:
+            await self._records.write_last(self._withdrawn)
+        except LashError as error:
+            log.debug("records of an interrupted turn weren't written: %s", error)
+            return False
+        return True
 
     # ---- live -------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import anyio
 
 from lash_framework.journal_errors import JournalRefusal
 from lash_framework.silences import silence_row
+from lash_framework.unbroken import unbroken
 from lash_hookspecs.errors import ClaimLost
 from lash_hookspecs.journal_rows import JournalRow
 
@@ -111,6 +112,20 @@ class JournalQueue:
         """Have everything durable that was added so far."""
         await self._up_to(self._added)
 
+    async def write_last(self, behind: Sequence[Record]) -> None:
+        """Have everything durable, and then these, which may take the place of rows among it, whatever is cancelled.
+
+        That comes out once it is done.
+        """
+        interrupted: BaseException | None = None
+        for records in ((), behind):  # no write has two rows of one key
+            for record in records:
+                self.add(record)
+            _, again = await unbroken(self.write)
+            interrupted = again or interrupted
+        if interrupted is not None:
+            raise interrupted
+
     async def post(self) -> None:
         """Have everything written that was added so far, and durable if that is the same."""
         await self._up_to(self._added, synced=self._later is None)
@@ -166,11 +181,12 @@ class JournalQueue:
         interrupted: BaseException | None = None
         try:
             with anyio.CancelScope(shield=True):  # a submitted write is awaited: nobody knows otherwise what is there
-                try:
-                    await write()
-                except anyio.get_cancelled_exc_class() as error:  # `Task.cancel()` knows no shield
-                    interrupted = error
-                    await write()  # changes nothing if the rows are there
+                while True:
+                    try:
+                        await write()
+                        break
+                    except anyio.get_cancelled_exc_class() as error:  # `Task.cancel()` knows no shield
+                        interrupted = error  # once more: that changes nothing if the rows are there
             self._written += len(rows)
             if synced:
                 self._synced = self._written

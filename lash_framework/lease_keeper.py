@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import anyio
 
 from lash_framework.cancel_gate import CancelGate
-from lash_hookspecs.errors import LeaseLost
+from lash_hookspecs.errors import LeaseLost, SessionDeleted
 from lash_hookspecs.inbox import Inbox
 from lash_hookspecs.leases import Lease, Leases
-from lash_hookspecs.values import mutable
+from lash_hookspecs.values import frozen, mutable
 
 __all__ = ["LeaseKeeper"]
 
@@ -39,13 +39,24 @@ class _Held:
     scope: anyio.CancelScope | None = None
 
 
+@frozen(eq=False)
+class _Owed:
+    release: Callable[[], Awaitable[None]]
+    until: float
+
+
 class LeaseKeeper:
-    """Looks after the leases of one host. `ttl_ms` is how long each lives without it."""
+    """Looks after the leases of one host. `ttl_ms` is how long each lives without it.
+
+    One that couldn't be released, since the store failed, is owed: that is tried again until it would have lapsed, and
+    before the session is claimed anew.
+    """
 
     def __init__(self, store: _Store, ttl_ms: int) -> None:
         self.ttl_ms = ttl_ms
         self.store = store
         self._held: list[_Held] = []
+        self._owed: dict[str, _Owed] = {}
         self._busy = anyio.Event()
 
     @asynccontextmanager
@@ -79,9 +90,29 @@ class LeaseKeeper:
         """Whether a turn of this host runs on the session."""
         return any(each.lease.session_id == session_id for each in self._held)
 
+    def owe(self, session_id: str, release: Callable[[], Awaitable[None]]) -> None:
+        """Have the session's lease released as soon as the store can."""
+        self._owed[session_id] = _Owed(release, anyio.current_time() + self.ttl_ms / 1000)
+        self._busy.set()
+
+    async def settle(self, session_id: str) -> None:
+        """Release what is owed of a session now. Raises the store's errors."""
+        owed = self._owed.get(session_id)
+        if owed is None:
+            return
+        with suppress(LeaseLost, SessionDeleted):  # then there is nothing left to release
+            await owed.release()
+        if self._owed.get(session_id) is owed:
+            del self._owed[session_id]
+
+    def _due(self) -> list[str]:
+        """The sessions whose leases are owed, and haven't lapsed: after that nobody waits for them."""
+        now = anyio.current_time()
+        return [session_id for session_id, owed in self._owed.items() if now < owed.until]
+
     async def _work(self) -> None:
         while True:
-            if not self._held:
+            if not self._held and not self._due():
                 self._busy = anyio.Event()
                 await self._busy.wait()
             await anyio.sleep(min(LOOK_S, self.ttl_ms / 4000))
@@ -93,6 +124,11 @@ class LeaseKeeper:
                         group.start_soon(self._look_after, held, self._renew)
             for held in tuple(self._held):
                 await self._look_after(held, self._look)
+            for session_id in self._due():
+                try:
+                    await self.settle(session_id)
+                except Exception as error:  # as of `_look_after`
+                    log.debug("the lease of session `%s` isn't released yet: %s", session_id, error)
 
     async def _look_after(self, held: _Held, how: Callable[[_Held], Awaitable[None]]) -> None:
         try:

@@ -96,8 +96,9 @@ class RecordedOnly(JournalController):
     async def prepare(self, envelopes: Sequence[RuntimeEffectEnvelope]) -> None:
         """Nothing is written."""
 
-    async def save(self) -> None:
-        """Nothing is written."""
+    async def save(self) -> bool:
+        """Nothing is written, and nothing is lost."""
+        return True
 
     async def _live(
         self,

@@ -35,6 +35,8 @@ from lash_framework.turn_planning import check_request
 from lash_hookspecs.codec import decode
 from lash_hookspecs.effects import RuntimeScope
 from lash_hookspecs.errors import (
+    BudgetExceeded,
+    CommitRefused,
     ConfigurationError,
     PluginError,
     TurnBlocked,
@@ -177,7 +179,7 @@ class TurnJob:
                     # Whatever was begun or accepted before comes first.
                     earlier = BegunTurn(session, journalling, begun, None, CancelGate())
                     await watched(*await self._paid(begun.item.turn_id or "", earlier.run))
-        except (TurnCancelled, TurnSuspended, TurnBlocked):
+        except (TurnCancelled, TurnSuspended, TurnBlocked, BudgetExceeded, CommitRefused):
             if accepted:
                 await journalling.take_back(session.id, self.turn_id)
             raise

@@ -481,6 +481,11 @@ WRONG = {
     ("resume", "--session", ""): "the session's name is empty; `lash resume` without one goes on with all of them",
     ("resume", "some", "--abandon", "t"): "unknown turn `t`: nothing of session `some` waits to be gone on with",
     ("resume", "nobody", "--abandon", "t"): "unknown session `nobody`",
+    ("resume", "some", "--session", "other"): "which session: `some` or `other`?",
+    ("resume", "some", "--session", "other", "--abandon", "t"): "which session: `some` or `other`?",
+    ("cancel", "some", "--session", "other"): "which session: `some` or `other`?",
+    ("sessions", "show", "some", "--session", "other"): "which session: `some` or `other`?",
+    ("sessions", "delete", "some", "--session", "other", "--yes"): "which session: `some` or `other`?",
     ("cancel",): "which session? Name one; `lash sessions list` lists them",
     ("cancel", "sume"): "unknown session `sume`: did you mean `some`?",
     ("pending", "resolve", "k", "--result", "1"): "unknown pending call `k`: `lash pending list` lists them",
@@ -509,6 +514,7 @@ def test_nothing_to_do_is_said(here: Here) -> None:
     assert here("run", "hi", "--session", "some").code == 0
     assert here("resume").out.startswith("nothing to resume in ")
     assert here("resume", "so")[:2] == (0, "some: nothing to resume\n")
+    assert here("resume", "some", "--session", "some")[:2] == (0, "some: nothing to resume\n")
     assert here("cancel", "some")[:2] == (1, "some: no turn runs or waits\n")
     assert here("pending", "list").out.startswith("nothing waits in ")
     assert here("pending", "list", "--json").object == []

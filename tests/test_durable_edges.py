@@ -441,6 +441,20 @@ async def test_a_turn_whose_commit_is_refused_is_blocked_at_last_and_can_be_aban
         assert (await session.run("And now?")).text == "ok"
 
 
+async def test_who_is_told_that_the_turn_before_was_refused_has_asked_for_nothing(tmp_path: Path) -> None:
+    """What they asked for stayed in the inbox, and was done besides what they asked for again."""
+    async with agent(["x" * 40_000, "ok", "more"], store=url_in(tmp_path)) as lash:
+        lash.budget = CommitBudget(max_bytes=30_000)
+        session = await lash.session("s")
+        for given in ("q", "pay"):
+            with pytest.raises(BudgetExceeded):
+                await session.run(given, turn_id=given)
+        assert [each.turn_id for each in await session.inbox()] == ["q"]
+        await session.abandon("q")
+        assert (await session.run("pay", turn_id="pay")).text == "ok"
+        assert [each.text for each in await session.messages()] == ["q", "pay", "ok"]
+
+
 async def test_what_an_abandoned_turn_has_cost_stays_though_nothing_else_of_it_does(tmp_path: Path) -> None:
     """Its tokens were in no turn and in no ledger; whoever kept a budget over the session spent them twice."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -218,6 +219,45 @@ async def test_a_cancel_while_a_turn_is_replayed_keeps_what_is_recorded(tmp_path
         assert (await session._resident.lash.replay("t")).differences == ()
 
 
+async def test_a_cancel_while_a_long_turn_is_replayed_keeps_what_is_recorded(tmp_path: Path) -> None:
+    """A replay lets others run now and then, and a cancel that waits comes in where nothing is recorded any more."""
+    rounds, reached, gate = 12, anyio.Event(), RecoveryGate()
+
+    @tool(effect="pure")
+    async def step() -> str:
+        "Step."
+        return "stepped"
+
+    async def say(request: LlmRequest) -> Reply:
+        said = sum(message.role == "assistant" for message in request.messages)
+        if said == rounds:
+            reached.set()
+            await anyio.sleep_forever()
+        return Reply(tool_calls=[Call("step", {}, f"c{said}")])
+
+    async with agent(say, store=f"sqlite:///{tmp_path / 'lash.db'}", tools=[step]) as lash:
+        session = await lash.session("s")
+        await session.configure(max_turns=rounds + 1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: session.run("q", turn_id="t"))
+            await reached.wait()
+            group.cancel_scope.cancel()
+        store: Any = lash.require_journal("this test").store
+        begin = store.begin_turn
+
+        async def begin_turn(given: Any) -> Any:
+            claim = await begin(given)
+            gate.cancel("enough")
+            return claim
+
+        store.begin_turn = begin_turn
+        (recovered,) = await session.recover(gate=gate)
+        turn = recovered.turn
+        assert turn.outcome == CANCELLED
+        assert [each.output.outcome.tag for each in turn.tool_calls] == ["success"] * rounds
+        assert turn.usage.total == rounds * 15
+
+
 @pytest.mark.statement(32, 71, page="effects")
 @pytest.mark.parametrize("who", ["the same process", "another process"])
 async def test_a_turn_that_waits_for_a_person_can_be_cancelled(who: str, tmp_path: Path) -> None:
@@ -381,6 +421,44 @@ async def test_a_model_call_that_an_interruption_cut_is_known_to_whoever_goes_on
         assert recovered.turn.usage.total == 15
         assert recovered.turn.usage.at_least
         assert not (await session.run("And now?")).usage.at_least
+
+
+async def test_a_death_is_known_also_behind_one_who_was_interrupted_before_they_asked(tmp_path: Path) -> None:
+    """Who was told of the death asked nobody, and let go as they should; whoever followed them was told of nothing."""
+    asked, copy = anyio.Event(), tmp_path / "killed"
+
+    async def say(request: LlmRequest) -> str:
+        if asked.is_set():
+            return "Done."
+        asked.set()
+        return await anyio.sleep_forever()
+
+    def host(folder: Path) -> Any:
+        return agent(say, store=f"sqlite:///{folder / 'lash.db'}")
+
+    copy.mkdir()
+    async with host(tmp_path) as lash, anyio.create_task_group() as group:
+        session = await lash.session("s")
+        group.start_soon(lambda: session.run("q", turn_id="t"))
+        await asked.wait()
+        for each in tmp_path.glob("lash.db*"):
+            shutil.copy(each, copy)
+        group.cancel_scope.cancel()
+    async with host(copy) as lash, anyio.create_task_group() as group:
+        store: Any = lash.require_journal("this test").store
+        now_ms, begin = store._now_ms, store.begin_turn
+        store._now_ms = lambda: now_ms() + 3_600_000  # the lease of who died has lapsed
+
+        async def cancelled_then(given: Any) -> Any:
+            claim = await begin(given)
+            group.cancel_scope.cancel()
+            return claim
+
+        store.begin_turn = cancelled_then
+        await (await lash.session("s", recover=False)).recover()
+    async with host(copy) as lash:
+        (recovered,) = await (await lash.session("s", recover=False)).recover()
+        assert (recovered.turn.text, recovered.turn.usage.at_least) == ("Done.", True)
 
 
 async def test_the_policy_is_found_behind_the_row_of_a_model_call_that_was_cut(tmp_path: Path) -> None:

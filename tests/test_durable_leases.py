@@ -254,7 +254,7 @@ async def test_a_host_that_was_followed_ends_what_it_runs_though_that_writes_not
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio knows no `Task.cancel()`
-@pytest.mark.parametrize("when", ["before", "during"])
+@pytest.mark.parametrize("when", ["before", "during", "during, and again"])
 async def test_observers_are_told_the_truth_of_a_commit_whose_task_is_cancelled(when: str, tmp_path: Path) -> None:
     """A commit that was on its way is made, and `Task.cancel()` comes out of it: it was told as interrupted."""
     async with agent(["Done.", "Done again."], store=url_in(tmp_path)) as lash:
@@ -267,6 +267,8 @@ async def test_observers_are_told_the_truth_of_a_commit_whose_task_is_cancelled(
             running.cancel()
             if when == "before":
                 await asyncio.sleep(0)
+            if when == "during, and again":
+                cancel_in(lash.store, "load_receipt")
             return await commit(given)
 
         lash.store.commit = cancelled_meanwhile
@@ -275,7 +277,7 @@ async def test_observers_are_told_the_truth_of_a_commit_whose_task_is_cancelled(
             await running
         await follow(observer, screen)
         made = await lash.store.load_receipt("s", OperationId("turn", "t")) is not None
-        assert made is (when == "during")
+        assert made is (when != "before")
         assert screen.ended[0].end is (TurnEnd.COMMITTED if made else TurnEnd.INTERRUPTED)
         assert await store_of(lash).load_lease("s") is None
         assert (await session.run("q", turn_id="t")).text == "Done."

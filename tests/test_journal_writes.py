@@ -11,6 +11,7 @@ from asked_kit import answer, asked, call, never
 from hypothesis import given, settings, strategies as st
 from journal_kit import Killed, MemoryJournal
 
+from lash_framework.call_rows import is_withdrawn
 from lash_framework.cut_calls import EXTERNAL
 from lash_framework.journal import JournalController
 from lash_framework.journal_decisions import WRITTEN_AT_ONCE
@@ -371,6 +372,39 @@ async def test_a_bare_cancel_amid_a_write_comes_out_once_it_is_known_what_was_wr
     await controller.execute(asked("turn_end"), answer)
     await controller.save()
     assert shown(journal.writes[-1]) == "turn_end"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("cancels", [1, 2, 3])
+@pytest.mark.parametrize("held", ["", "turn_start"])
+async def test_bare_cancels_keep_nobody_from_taking_intents_back(held: str, cancels: int) -> None:
+    """The first one came out of the write before it, and what was never begun was told as unknown."""
+    journal, left = MemoryJournal(), cancels
+
+    async def append(rows: Any, claims: Any) -> None:
+        nonlocal left
+        await journal.append([row for row in rows if row not in journal.rows], claims)
+        if is_saved and left:
+            left -= 1
+            running.cancel()
+            await anyio.lowlevel.checkpoint()
+
+    async def turn() -> None:
+        nonlocal is_saved
+        await controller.prepare([asked("unsafe")])
+        if held:
+            await controller.execute(asked(held), answer)
+        controller.withdraw([asked("unsafe")])
+        is_saved = True
+        await controller.save()
+
+    is_saved = False
+    controller = JournalController((), append)
+    running = asyncio.ensure_future(turn())
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert left == 0
+    assert [is_withdrawn(row) for row in journal.rows if "unsafe" in row.label] == [True]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

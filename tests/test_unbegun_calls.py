@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import anyio
 import pytest
 from agents import agent, plugin
 
-from lash_hookspecs import AssembledTurn, LlmRequest, tool
+from lash_hookspecs import AssembledTurn, LlmRequest, ToolCallStarted, tool
 from lash_plugin_provider_scripted import Call, Reply
 
 CALLS = 3
@@ -97,22 +98,42 @@ async def test_what_waits_for_its_place_when_the_process_is_killed_has_no_intent
     assert unknown(await deeds.gone_on_with(copy)) == begun
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio knows no `Task.cancel()`
-async def test_a_task_that_is_cancelled_while_intents_are_written_has_begun_no_call(tmp_path: Path) -> None:
+async def test_a_call_whose_beginning_is_being_told_has_not_begun(tmp_path: Path) -> None:
+    """Whoever reads that may be slow, and interrupt the turn meanwhile."""
     deeds = Deeds(tmp_path)
+    async with deeds.open() as lash:
+        with suppress(TimeoutError):
+            async with (await lash.session("s")).turn("q", turn_id="t") as running:
+                async for activity in running:
+                    if isinstance(activity.event, ToolCallStarted):
+                        raise TimeoutError
+    begun = list(deeds.begun)
+    assert len(begun) < CALLS
+    assert unknown(await deeds.gone_on_with()) == begun
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio knows no `Task.cancel()`
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+async def test_a_task_that_is_cancelled_while_intents_are_written_has_begun_no_call(times: int, tmp_path: Path) -> None:
+    """Again and again: amid that write, and amid the one which takes them back."""
+    deeds, left = Deeds(tmp_path), times
     async with deeds.open() as lash:
         store = lash.require_journal("this test").store
         append = store.append_journal
 
         async def cancelled_meanwhile(lease: Any, no: int, rows: Any, **options: Any) -> None:
-            if any(each.status == "intent" for each in rows):
-                store.append_journal = append
-                running.cancel()
+            nonlocal left
             await append(lease, no, rows, **options)
+            if left and (left < times or any(each.status == "intent" for each in rows)):
+                left -= 1
+                running.cancel()
+                await anyio.lowlevel.checkpoint()
 
         store.append_journal = cancelled_meanwhile
         running = asyncio.ensure_future((await lash.session("s")).run("q", turn_id="t"))
         with pytest.raises(asyncio.CancelledError):
             await running
+        assert left == 0
+        assert await store.load_lease("s") is None
     assert deeds.begun == []
     assert unknown(await deeds.gone_on_with()) == []

@@ -89,6 +89,13 @@ class Invocation:
         """Read the settings now: within a loop, which keeps signals to itself, Ctrl-C would end no question."""
         _ = self.settings
 
+    def session_of(self, given: str | None) -> str | None:
+        """The session that a command is about: as its argument, or as the option. Raises `UsageError` for two."""
+        if given and self.session and given != self.session:
+            text = f"which session: `{given}` or `{self.session}`? `--session` stands in place of SESSION"
+            raise click.UsageError(text, click.get_current_context())
+        return given or self.session
+
     @property
     def passed_on(self) -> list[str]:
         """The options from which another process gets the same settings, but for store, model, mode and session."""

@@ -41,7 +41,7 @@ def resume(invocation: Invocation, session_id: str | None, abandon: str | None, 
 
     from lash_framework.cli.turns import with_signals
 
-    chosen = session_id or invocation.session
+    chosen = invocation.session_of(session_id)
     if abandon is not None and not chosen:
         raise click.UsageError("--abandon needs the SESSION too")
     if "" in (session_id, invocation.session):  # a variable that isn't set: all sessions aren't meant
@@ -152,7 +152,7 @@ def cancel(invocation: Invocation, session_id: str | None, wait: bool) -> int:
     """
     import anyio
 
-    chosen = session_id or invocation.session
+    chosen = invocation.session_of(session_id)
     if chosen is None:
         raise click.UsageError("which session? Name one; `lash sessions list` lists them", click.get_current_context())
 

@@ -37,7 +37,7 @@ def sessions() -> None:
 
 
 def _chosen(invocation: Invocation, given: str | None) -> str:
-    session_id = given or invocation.session
+    session_id = invocation.session_of(given)
     if session_id is None:
         raise click.UsageError("which session? Name one; `lash sessions list` lists them", click.get_current_context())
     return session_id
