@@ -28,7 +28,10 @@ PLUGINS = sorted([*ROOT.glob("plugins/lash-plugin-*"), *ROOT.glob("docs/examples
 WANTED = ["-m", "not soak and not costly", "-k", "not trio and not conformance"]
 SHARED = ["./hookspecs", ".[cli]", *sorted(f"./{kit.relative_to(ROOT)}" for kit in ROOT.glob("plugins/lash-*-kit"))]
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+# What changes how Python looks for modules is left out; where bytecode is kept is the same for all of tox's runs.
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if not name.startswith("PYTHON") or name == "PYTHONPYCACHEPREFIX"
+}
 
 
 def pip_install(python: str, *arguments: str) -> None:

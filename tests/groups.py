@@ -3,13 +3,11 @@
 A run can be green because a whole kind of test silently stopped being collected: trio not installed, a parametrised
 table that became empty, a renamed folder. `pytest -p groups --require-groups` makes that red. Skipped tests count for
 nothing. `--loop asyncio` (or `trio`) leaves out what runs on the other one, and doesn't ask for it, but for what is
-costly, which no other environment runs. With the plugin,
-`-n auto` is two workers for each core.
+costly, which no other environment runs.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 
@@ -103,12 +101,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--loop", choices=LOOPS, help="run the tests of this event loop only, all that need none, and what is costly"
     )
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Two for each core: tests wait for disks and for other processes. More than that gains nothing."""
-    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_configure(config: pytest.Config) -> None:

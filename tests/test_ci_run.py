@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-RUN = Path(__file__).resolve().parent.parent / ".ci" / "run"
-GOOD = dict.fromkeys(("lint", "type", "py311", "py312", "py313", "alone", "wheel", "vendors"), "OK")
+ROOT = Path(__file__).resolve().parent.parent
+RUN = ROOT / ".ci" / "run"
+GOOD = dict.fromkeys(("lint", "type", "py311", "py312", "py313", "alone", "wheel", "vendors", "oldest"), "OK")
 
 
 def ci_run(
@@ -50,12 +52,20 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def test_all_that_tox_runs_is_required_and_in_the_guide() -> None:
+    (listed,) = re.findall(r"^env_list = (.+)$", (ROOT / "tox.ini").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(listed.split(", ")) == GOOD.keys()
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (others,) = re.findall(r"`tox -e py312` \(the others: (.+)\)", guide)
+    assert {f"`{env}`" for env in GOOD if not env.startswith("py")} == set(others.split(", "))
+
+
 def test_a_whole_report_is_green(tmp_path: Path) -> None:
     status, output = ci_run(tmp_path, GOOD)
-    assert (status, "total: 6 passed, 0 failed" in output) == (0, True), output
+    assert (status, "total: 7 passed, 0 failed" in output) == (0, True), output
 
 
-@pytest.mark.parametrize("env", ["lint", "type", "alone", "wheel", "vendors"])
+@pytest.mark.parametrize("env", ["lint", "type", "alone", "wheel", "vendors", "oldest"])
 @pytest.mark.parametrize("outcome", ["SKIP", "FAIL", None])
 def test_an_environment_that_is_not_ok_is_red(tmp_path: Path, env: str, outcome: str | None) -> None:
     """tox itself ends with 0 when an environment was skipped, so nobody saw that lint hadn't run."""
@@ -81,7 +91,7 @@ def test_a_python_that_is_here_and_was_skipped_is_red_and_one_that_is_not_is_not
         assert (f"ci: python{version} is on PATH, but tox did not run {env}" in output) is bool(pyenv), output
 
 
-@pytest.mark.parametrize("env", ["py311", "py312", "py313", "alone", "wheel", "vendors"])
+@pytest.mark.parametrize("env", ["py311", "py312", "py313", "alone", "wheel", "vendors", "oldest"])
 def test_an_environment_in_which_no_test_passed_is_red(env: str, tmp_path: Path) -> None:
     status, output = ci_run(tmp_path, GOOD, without_tests=env)
     assert (status != 0, f"ci: {env} ran no test" in output) == (True, True), output

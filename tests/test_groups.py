@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,3 +105,13 @@ def test_what_is_costly_runs_on_both_event_loops_whichever_is_asked_for(suite: p
     suite.makepyfile("import pytest\n\n@pytest.mark.costly\nasync def test_long(): pass")
     result = run(suite, "--loop", "trio", "-k", "test_long")
     result.stdout.fnmatch_lines("test groups: *asyncio 1, trio 1")
+
+
+def test_no_clock_judges_the_properties_of_a_plugin_that_is_tested_alone() -> None:
+    """A property of a plugin failed on a busy machine: only what is in `tests/` was run without a deadline."""
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, "-m", "pytest", "-v", "--collect-only", "docs/examples/lash-plugin-hello/tests"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    (header,) = re.findall(r"^hypothesis profile .*$", done.stdout, re.MULTILINE)
+    assert header.startswith("hypothesis profile 'lash'")
+    assert "deadline=None" in header

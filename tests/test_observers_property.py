@@ -12,6 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trio
+import trio.testing
 from agents import agent, plugin
 from hypothesis import example, given, settings, strategies as st
 from test_hooks import bind

@@ -51,9 +51,13 @@ async def test_a_generator_around_a_turn_may_be_closed_by_another_task() -> None
         session = await lash.session("s")
         activities: Any = stream(session)
         assert isinstance((await anext(activities)).event, ModelRequestStarted)
+
+        async def close() -> None:
+            await activities.aclose()
+
         with anyio.fail_after(10):
             async with anyio.create_task_group() as group:
-                group.start_soon(activities.aclose)
+                group.start_soon(close)
             await anyio.lowlevel.checkpoint()  # here it was cancelled
             assert (await session.run("q", turn_id="t")).outcome == Stopped(StopReason.CANCELLED)
             assert (await session.run("and now?")).text == "answer"
