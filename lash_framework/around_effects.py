@@ -15,11 +15,10 @@ from attrs import evolve
 from lash_framework.faults import IN_RESULT
 from lash_framework.hooks import Bind
 from lash_framework.model_calls import of_a_piece, storable
-from lash_framework.read_only import own_output, read_only, read_only_output
 from lash_framework.turn_plan import TurnPlan
 from lash_framework.wrapping import wrap
 from lash_hookspecs.codec import encode
-from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand
+from lash_hookspecs.effect_commands import RuntimeEffectKind
 from lash_hookspecs.effect_outcomes import (
     DirectOutcome,
     ExecCodeOutcome,
@@ -79,24 +78,16 @@ class AroundEffects:
                 await self._plan.enter()
             except PluginError as error:
                 return failed(error, None)
-            made = shown = None
-
-            async def live() -> RuntimeEffectOutcome:
-                nonlocal made, shown
-                made = await run(asked)
-                shown = _read_only(made)
-                return shown
-
             outcome: RuntimeEffectOutcome = await wrap(
                 self._impls,
                 self._bind(),
-                live,
+                lambda: run(asked),
                 expects=expects,
                 failed=failed,
                 adopt=adopt,
-                envelope=_as_shown(asked),
+                envelope=asked,
             )
-            return made if made is not None and outcome is shown else outcome
+            return outcome
 
         return wrapped
 
@@ -136,7 +127,6 @@ class AroundEffects:
         from lash_framework.tool_calls import attached, completed, without_attachment
 
         call = pending(asked.command)  # type: ignore[arg-type]  # by the kind of its outcome
-        result = evolve(result, output=own_output(result.output))
         if result.call_id != call.call_id:
             result = completed(call, result.output)
         elif inner is not None and result.model_return == inner.launch.result.model_return:
@@ -147,23 +137,6 @@ class AroundEffects:
                 result = without_attachment(call, each, result.duration_ms)
                 break
         return evolve(result, children=_children(inner))
-
-
-def _as_shown(asked: RuntimeEffectEnvelope) -> RuntimeEffectEnvelope:
-    """The question as wrappers read it: what they would change of it would be called with nobody's name on it."""
-    command = asked.command
-    if not isinstance(command, ToolCallCommand) or not command.call.args:
-        return asked
-    return evolve(asked, command=evolve(command, call=evolve(command.call, args=read_only(command.call.args))))
-
-
-def _read_only(made: RuntimeEffectOutcome) -> RuntimeEffectOutcome:
-    """The same for what came of it."""
-    if not isinstance(made, ToolCallEffectOutcome):
-        return made
-    result = made.launch.result
-    output = read_only_output(result.output)
-    return evolve(made, launch=evolve(made.launch, result=evolve(result, args=read_only(result.args), output=output)))
 
 
 def _paid(result: LlmResponse | LlmCallError, inner: LlmCallOutcome | DirectOutcome | None) -> Any:

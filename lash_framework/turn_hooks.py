@@ -18,7 +18,6 @@ from lash_framework.effects import envelope
 from lash_framework.faults import IN_RESULT
 from lash_framework.hook_effects import NO_HOOKS, O, hook_effect
 from lash_framework.hooks import Bind, HookImpl, collect
-from lash_framework.read_only import read_only_turn
 from lash_framework.state import PluginStates
 from lash_framework.system_prompt import current_prompt
 from lash_framework.turn_contexts import TurnContexts
@@ -295,7 +294,7 @@ class TurnHooks:
                 with self.recording() as made:
                     await self.enter()
                     bind = self._bind(TurnHookContext, "lash_after_turn")
-                    made.directives = await self._collect(hooks, bind, turn=read_only_turn(assembled()))
+                    made.directives = await self._collect(hooks, bind, turn=assembled())
                 record = made.record
             return TurnEndOutcome(finished_at_ms=max(plan.now_ms(), started_at_ms), hooks=record, stop=stop)
 

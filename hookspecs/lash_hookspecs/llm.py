@@ -17,6 +17,7 @@ from lash_hookspecs.costs import Cost
 from lash_hookspecs.llm_messages import LlmMessage, LlmMessages
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
 from lash_hookspecs.models import ModelCapability
+from lash_hookspecs.read_only_data import read_only_table, read_only_table_or_none
 from lash_hookspecs.values import frozen
 
 __all__ = [
@@ -152,8 +153,8 @@ class LlmToolSpec:
 
     name: str
     description: str
-    input_schema: Mapping[str, Any]
-    output_schema: Mapping[str, Any] | None = None
+    input_schema: Mapping[str, Any] = field(converter=read_only_table)
+    output_schema: Mapping[str, Any] | None = field(default=None, converter=read_only_table_or_none)
 
 
 class LlmToolChoice(StrEnum):
@@ -202,7 +203,7 @@ class JsonSchemaOutput:
 
     tag: ClassVar[str] = "json_schema"
     name: str
-    schema: Mapping[str, Any]
+    schema: Mapping[str, Any] = field(converter=read_only_table)
     strict: bool = True
 
 
@@ -293,14 +294,14 @@ class LlmResponse:
     usage: TokenUsage = TokenUsage()
     terminal_reason: LlmTerminalReason = LlmTerminalReason.UNKNOWN
     terminal_diagnostic: str | None = None
-    provider_usage: Mapping[str, Any] | None = None
+    provider_usage: Mapping[str, Any] | None = field(default=None, converter=read_only_table_or_none)
     request_body: str | None = None
     http_summary: str | None = None
     response_id: str | None = None
     served_model: str | None = None
     failed_attempts: tuple[FailedAttempt, ...] = ()
     """What came before the attempt that was answered."""
-    generation_receipt: Mapping[str, str] | None = None
+    generation_receipt: Mapping[str, str] | None = field(default=None, converter=read_only_table_or_none)
     """What became of options that were asked for, by name: `applied`, `clamped`, `omitted_…`; None: nobody says."""
 
 

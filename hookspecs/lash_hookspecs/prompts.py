@@ -12,6 +12,7 @@ from typing import ClassVar, Union
 from attrs import evolve, field
 
 from lash_hookspecs import _checks as checks
+from lash_hookspecs.read_only_data import read_only_table
 from lash_hookspecs.values import frozen
 
 __all__ = [
@@ -131,7 +132,7 @@ class PromptLayer:
     """One layer of prompt: host, then session, then turn. The last template wins; slots append or reset."""
 
     template: PromptTemplate | None = None
-    slots: Mapping[PromptSlot, SlotLayer] = field(factory=dict)
+    slots: Mapping[PromptSlot, SlotLayer] = field(factory=dict, converter=read_only_table)
 
     def with_contribution(self, contribution: PromptContribution) -> PromptLayer:
         """This layer and one more contribution."""
