@@ -294,14 +294,14 @@ class LlmResponse:
     usage: TokenUsage = TokenUsage()
     terminal_reason: LlmTerminalReason = LlmTerminalReason.UNKNOWN
     terminal_diagnostic: str | None = None
-    provider_usage: Mapping[str, Any] | None = field(default=None, converter=read_only_table_or_none)
+    provider_usage: Mapping[str, Any] | None = None
     request_body: str | None = None
     http_summary: str | None = None
     response_id: str | None = None
     served_model: str | None = None
     failed_attempts: tuple[FailedAttempt, ...] = ()
     """What came before the attempt that was answered."""
-    generation_receipt: Mapping[str, str] | None = field(default=None, converter=read_only_table_or_none)
+    generation_receipt: Mapping[str, str] | None = None
     """What became of options that were asked for, by name: `applied`, `clamped`, `omitted_…`; None: nobody says."""
 
 

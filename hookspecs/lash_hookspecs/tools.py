@@ -346,7 +346,7 @@ class PreparedToolCall:
 
     call_id: str
     tool_name: str
-    args: Mapping[str, Any] = field(converter=read_only_table)
+    args: Mapping[str, Any]
     plugin_id: str
     effect: ToolEffect = ToolEffect.UNSAFE
     on_unknown: OnUnknown = OnUnknown.FAIL
@@ -381,7 +381,7 @@ class ToolCallRecord:
 
     call_id: str
     tool_name: str
-    args: Mapping[str, Any] = field(converter=read_only_table)
+    args: Mapping[str, Any]
     output: ToolCallOutput
     duration_ms: int = 0
     plugin_id: str | None = None
