@@ -122,7 +122,7 @@ class ModelStep:
             partial_text=partial,
             lost_attachments=outcome.lost_attachments,
             changed_by=changed_by,
-            did=outcome.did,
+            did=(*effect.did, *outcome.did),
             over_budget=outcome.over_budget,
         )
 
