@@ -51,24 +51,23 @@ class SignedDriver:
                 return step
             if step.messages or step.turn_limit_final:
                 step = self._signed(step)
+            start = step.next
+            if isinstance(start, StartCheckpoint):
+                start = start.on_empty
+            if not isinstance(start, StartLlm):
+                return step
             made: _Made | None = getattr(given[0] if given else named.get("ctx"), "requests", None)
-            return step if made is None else self._asking(step, made)
+            if made is None or (made and made[-1][0] is start.request and made[-1][1] == start.did):
+                return step  # as it mostly is
+            signed = self._signed_request(start, made)
+            next = evolve(step.next, on_empty=signed) if isinstance(step.next, StartCheckpoint) else signed
+            return evolve(step, next=next)
 
         return asked
 
-    def _asking(self, step: Step, made: _Made) -> Step:
-        """The step with the names on what it asks a model, now or after a checkpoint."""
-        match step.next:
-            case StartLlm() as start if (signed := self._signed_request(start, made)) is not start:
-                return evolve(step, next=signed)
-            case StartCheckpoint(on_empty=StartLlm() as start) as checkpoint:
-                return evolve(step, next=evolve(checkpoint, on_empty=self._signed_request(start, made)))
-            case _:
-                return step
-
     def _signed_request(self, start: StartLlm, made: _Made) -> StartLlm:
         """With whose drivers changed the request, of those that were `made` so far."""
-        did = next((did for request, did in made if request is start.request), None)
+        did = next((did for request, did in reversed(made) if request is start.request), None)
         if did is None:
             before, did = made[-1] if made else (None, ())
             if change := request_change(before, start.request):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import field
-
 from lash_framework.machine.config import TurnMachineConfig
 from lash_framework.machine.projection import ProjectionView
 from lash_framework.machine.sequence import MessageSequence
@@ -36,7 +34,7 @@ class DriverContext:
     turn_limit_scheduled: bool
     system_prompt: str
     tool_specs: tuple[LlmToolSpec, ...]
-    requests: list[tuple[LlmRequest, tuple[TurnIntervention, ...]]] = field(factory=list, eq=False, repr=False)
+    requests: list[tuple[LlmRequest, tuple[TurnIntervention, ...]]]
 
     @property
     def turn_id(self) -> str:

@@ -260,6 +260,7 @@ class TurnMachine:
             turn_limit_scheduled=run.turn_limit_scheduled,
             system_prompt=run.system_prompt,
             tool_specs=run.tool_specs,
+            requests=[],
         )
 
     # ---- handlers: one per row --------------------------------------------------------------------------------------
