@@ -18,13 +18,16 @@ from lash_hookspecs.messages import Message, MessageRole, PartKind, PluginOrigin
 from lash_hookspecs.turn_interventions import TurnIntervention, TurnInterventionKind
 from lash_hookspecs.turn_steps import ProtocolDriver, StartCheckpoint, StartLlm, Step
 
-__all__ = ["QUESTIONS", "SignedDriver", "signed"]
+__all__ = ["QUESTIONS", "SignedDriver", "signed", "whose_error"]
 
 QUESTIONS = tuple(name for name in vars(ProtocolDriver) if not name.startswith("_"))
 """What a driver is asked."""
 
 _Made = list[tuple[LlmRequest, tuple[TurnIntervention, ...]]]
 """Requests, each with who changed the one before."""
+
+_RAISED_BY = "lash_raised_by"
+"""In an exception: whose driver raised it."""
 
 _MADE = "lash.made-by-driver"
 """In a message's memo: some driver made it, and signed it if that has to be. Who changes it makes another message."""
@@ -46,7 +49,12 @@ class SignedDriver:
 
     def _signing(self, ask: Callable[..., Any]) -> Callable[..., Any]:
         def asked(*given: Any, **named: Any) -> Any:
-            step = ask(*given, **named)
+            try:
+                step = ask(*given, **named)
+            except Exception as error:
+                if whose_error(error) is None:  # else it is that of the driver within
+                    setattr(error, _RAISED_BY, self._origin.plugin_id)
+                raise
             if not isinstance(step, Step):
                 return step
             if step.messages or step.turn_limit_final:
@@ -91,6 +99,12 @@ class SignedDriver:
             message = evolve(message, origin=self._origin)
         message.memo[_MADE] = True
         return message
+
+
+def whose_error(error: BaseException) -> str | None:
+    """The plugin whose driver raised it; None for what no driver raised."""
+    plugin_id: str | None = getattr(error, _RAISED_BY, None)
+    return plugin_id
 
 
 def signed(driver: Any, plugin_id: str) -> Any:

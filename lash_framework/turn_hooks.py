@@ -99,8 +99,10 @@ class Recording:
                 return False
             log.warning("%s", error, exc_info=error, extra=IN_RESULT)
             failure = HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error))
-        if self.directives or changed or failure is not None:
-            self.record = HookRecord(directives=self.directives, states=changed, failure=failure)
+        if failure is not None:  # what was said before it isn't done, so nobody is told that it was
+            self.record = HookRecord(failure=failure)
+        elif self.directives or changed:
+            self.record = HookRecord(directives=self.directives, states=changed)
         return True
 
 
@@ -321,7 +323,7 @@ class TurnHooks:
         said = await collect(hooks, bind, item=DIRECTIVES, **given)
         if not said:
             return ()
-        check_traces(said)
+        check_traces(said, hooks[0].hook)
         found = self.owned(said, hooks[0].hook)
         for plugin_id, message in enqueued(found):
             for each in message.images:

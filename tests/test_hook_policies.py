@@ -131,7 +131,7 @@ async def test_a_policy_that_can_not_be_is_passed_over_with_what_its_plugin_reme
 
 
 async def test_a_policy_that_can_not_be_stored_is_passed_over(lash_host: HostInTest) -> None:
-    """Where a driver takes any option: the turn was paid, and then it could not be stored."""
+    """Where a driver takes any option: no turn of the session could begin."""
 
     class Loose(Configures):
         @hookimpl
