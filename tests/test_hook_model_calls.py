@@ -313,6 +313,7 @@ async def test_hook_lash_assistant_stream_that_goes_wrong_fails_the_call_and_not
     assert turn.outcome == Stopped(StopReason.PROVIDER_ERROR)
     (issue,) = [each for each in turn.errors if each.blocking]
     assert (issue.code, issue.retryable) == ("plugin_assistant_stream", False)
+    assert "call_failed" in [each.kind for each in turn.interventions]
     assert "plugin `bad`, hook `lash_assistant_stream`" in issue.message
     assert turn.usage.at_least
 
@@ -688,6 +689,8 @@ async def test_hook_lash_around_effect_that_goes_wrong_fails_a_model_call_as_one
     assert f"plugin `bad`, hook `lash_around_effect`: {WRAPPERS[fault]}" in issue.message
     assert model.calls == (fault != "raises before")
     assert turn.usage.total == (0 if fault == "raises before" else 15)
+    (did,) = turn.interventions
+    assert (did.plugin_id, did.kind, did.detail) == ("bad", "call_failed", "lash_around_effect")
 
 
 @pytest.mark.parametrize("fault", WRAPPERS)
@@ -700,6 +703,7 @@ async def test_hook_lash_around_effect_that_goes_wrong_fails_a_tool_call_as_one_
         assert isinstance(each.output.outcome, ToolCallFailure)
         assert each.output.outcome.code == "plugin_around_effect"
         assert f"plugin `bad`, hook `lash_around_effect`: {WRAPPERS[fault]}" in each.output.outcome.message
+        assert [(part.plugin_id, part.kind) for part in each.interventions] == [("bad", "failed")]
     assert Counter(type(each).__name__ for each in events)["ToolCallCompleted"] == 2
 
 
