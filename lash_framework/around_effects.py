@@ -14,12 +14,11 @@ from attrs import evolve
 
 from lash_framework.faults import IN_RESULT
 from lash_framework.hooks import Bind
-from lash_framework.model_calls import of_a_piece, storable
-from lash_framework.read_only import own_output, read_only, read_only_output
+from lash_framework.model_calls import call_failed, of_a_piece, storable
 from lash_framework.turn_plan import TurnPlan
 from lash_framework.wrapping import wrap
 from lash_hookspecs.codec import encode
-from lash_hookspecs.effect_commands import RuntimeEffectKind, ToolCallCommand
+from lash_hookspecs.effect_commands import RuntimeEffectKind
 from lash_hookspecs.effect_outcomes import (
     DirectOutcome,
     ExecCodeOutcome,
@@ -70,7 +69,7 @@ class AroundEffects:
 
             def failed(error: PluginError, inner: Any) -> RuntimeEffectOutcome:
                 log.warning("%s", error, exc_info=error, extra=IN_RESULT)
-                return _FAILED[asked.command.kind](asked, str(error), inner)
+                return _FAILED[asked.command.kind](asked, error, inner)
 
             async def adopt(given: Any, inner: Any, plugin_id: str) -> Any:
                 return await self._adopted(asked, given, inner, plugin_id)
@@ -79,24 +78,16 @@ class AroundEffects:
                 await self._plan.enter()
             except PluginError as error:
                 return failed(error, None)
-            made = shown = None
-
-            async def live() -> RuntimeEffectOutcome:
-                nonlocal made, shown
-                made = await run(asked)
-                shown = _read_only(made)
-                return shown
-
             outcome: RuntimeEffectOutcome = await wrap(
                 self._impls,
                 self._bind(),
-                live,
+                lambda: run(asked),
                 expects=expects,
                 failed=failed,
                 adopt=adopt,
-                envelope=_as_shown(asked),
+                envelope=asked,
             )
-            return made if made is not None and outcome is shown else outcome
+            return outcome
 
         return wrapped
 
@@ -136,7 +127,6 @@ class AroundEffects:
         from lash_framework.tool_calls import attached, completed, without_attachment
 
         call = pending(asked.command)  # type: ignore[arg-type]  # by the kind of its outcome
-        result = evolve(result, output=own_output(result.output))
         if result.call_id != call.call_id:
             result = completed(call, result.output)
         elif inner is not None and result.model_return == inner.launch.result.model_return:
@@ -147,23 +137,6 @@ class AroundEffects:
                 result = without_attachment(call, each, result.duration_ms)
                 break
         return evolve(result, children=_children(inner))
-
-
-def _as_shown(asked: RuntimeEffectEnvelope) -> RuntimeEffectEnvelope:
-    """The question as wrappers read it: what they would change of it would be called with nobody's name on it."""
-    command = asked.command
-    if not isinstance(command, ToolCallCommand) or not command.call.args:
-        return asked
-    return evolve(asked, command=evolve(command, call=evolve(command.call, args=read_only(command.call.args))))
-
-
-def _read_only(made: RuntimeEffectOutcome) -> RuntimeEffectOutcome:
-    """The same for what came of it."""
-    if not isinstance(made, ToolCallEffectOutcome):
-        return made
-    result = made.launch.result
-    output = read_only_output(result.output)
-    return evolve(made, launch=evolve(made.launch, result=evolve(result, args=read_only(result.args), output=output)))
 
 
 def _paid(result: LlmResponse | LlmCallError, inner: LlmCallOutcome | DirectOutcome | None) -> Any:
@@ -204,33 +177,42 @@ def _within(inner: ToolCallEffectOutcome | None) -> HookRecord:
 # ---- how each kind fails --------------------------------------------------------------------------------------------
 
 
-def _no_answer(text: str, inner: LlmCallOutcome | DirectOutcome | None) -> LlmCallError:
-    return LlmCallError(message=text, code=CODE, usage=inner.result.usage if inner is not None else None)
+def _failed_call(error: PluginError, inner: LlmCallOutcome | DirectOutcome | None) -> Mapping[str, Any]:
+    """What a model call comes to."""
+    usage, did = (None, ()) if inner is None else (inner.result.usage, inner.did)
+    return {
+        "result": LlmCallError(message=str(error), code=CODE, usage=usage),
+        "did": (*did, call_failed(error)),
+    }
 
 
-def _failed_llm_call(asked: RuntimeEffectEnvelope, text: str, inner: LlmCallOutcome | None) -> LlmCallOutcome:
-    error = _no_answer(text, inner)
-    return LlmCallOutcome(error) if inner is None else evolve(inner, result=error)
+def _failed_llm_call(asked: RuntimeEffectEnvelope, error: PluginError, inner: LlmCallOutcome | None) -> LlmCallOutcome:
+    changed = _failed_call(error, inner)
+    return LlmCallOutcome(**changed) if inner is None else evolve(inner, **changed)
 
 
-def _failed_direct(asked: RuntimeEffectEnvelope, text: str, inner: DirectOutcome | None) -> DirectOutcome:
-    return DirectOutcome(_no_answer(text, inner))
+def _failed_direct(asked: RuntimeEffectEnvelope, error: PluginError, inner: DirectOutcome | None) -> DirectOutcome:
+    changed = _failed_call(error, inner)
+    return DirectOutcome(**changed) if inner is None else evolve(inner, **changed)
 
 
 def _failed_tool_call(
-    asked: RuntimeEffectEnvelope, text: str, inner: ToolCallEffectOutcome | None
+    asked: RuntimeEffectEnvelope, error: PluginError, inner: ToolCallEffectOutcome | None
 ) -> ToolCallEffectOutcome:
     from lash_framework.call_rows import pending
     from lash_framework.tool_calls import completed, failure
+    from lash_framework.tool_directives import failed_part
 
-    output = failure(CODE, text, ToolFailureClass.INTERNAL, ToolFailureSource.PLUGIN)
+    output = failure(CODE, str(error), ToolFailureClass.INTERNAL, ToolFailureSource.PLUGIN)
     duration_ms = inner.launch.result.duration_ms if inner is not None else 0
     done = completed(pending(asked.command), output, duration_ms)  # type: ignore[arg-type]  # by its kind
-    return ToolCallEffectOutcome(ToolCallDone(evolve(done, children=_children(inner))), _within(inner))
+    known = () if inner is None else inner.launch.result.interventions
+    done = evolve(done, children=_children(inner), interventions=(*known, failed_part(error)))
+    return ToolCallEffectOutcome(ToolCallDone(done), _within(inner))
 
 
-def _failed_code(asked: RuntimeEffectEnvelope, text: str, inner: ExecCodeOutcome | None) -> ExecCodeOutcome:
-    return ExecCodeOutcome(text)
+def _failed_code(asked: RuntimeEffectEnvelope, error: PluginError, inner: ExecCodeOutcome | None) -> ExecCodeOutcome:
+    return ExecCodeOutcome(str(error))
 
 
 WRAPPED: Mapping[RuntimeEffectKind, type[Any]] = {
@@ -241,7 +223,7 @@ WRAPPED: Mapping[RuntimeEffectKind, type[Any]] = {
 }
 """What may be wrapped, and what comes of it."""
 
-_FAILED: Mapping[RuntimeEffectKind, Callable[[RuntimeEffectEnvelope, str, Any], RuntimeEffectOutcome]] = {
+_FAILED: Mapping[RuntimeEffectKind, Callable[[RuntimeEffectEnvelope, PluginError, Any], RuntimeEffectOutcome]] = {
     _K.LLM_CALL: _failed_llm_call,
     _K.DIRECT: _failed_direct,
     _K.TOOL_CALL: _failed_tool_call,

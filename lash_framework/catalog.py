@@ -15,13 +15,13 @@ from lash_framework.hooks import Owned, collect_sync
 from lash_framework.implementations import HookImpl
 from lash_framework.plugins import LoadedPlugin
 from lash_framework.provenance import Provenance
-from lash_framework.read_only import read_only_manifest
 from lash_framework.registrations import conflict_text, takes_over
 from lash_framework.toolsets import TOOL_NAME, ConnectedTool, OwnedToolSet, Toolsets
 from lash_hookspecs.connected_tools import ConnectedToolSet, ToolSetRecord
 from lash_hookspecs.contexts import CompositionContext
 from lash_hookspecs.errors import PluginError
 from lash_hookspecs.llm import LlmToolSpec
+from lash_hookspecs.read_only_data import read_only_table
 from lash_hookspecs.tool_catalog import CatalogEdit
 from lash_hookspecs.tools import Tool, ToolActivation, ToolManifest
 from lash_hookspecs.values import frozen
@@ -191,7 +191,7 @@ def _united(
     draft = _Draft(plugins, toolsets)
     draft.offer(found)
     if impls := hooks["lash_tool_catalog"]:
-        offered = tuple(read_only_manifest(each.tool.manifest) for each in draft.tools.values())
+        offered = tuple(each.tool.manifest for each in draft.tools.values())
         edits: list[Owned[CatalogEdit]] = collect_sync(impls, bind, item=CatalogEdit, catalog=offered)
         for owned in edits:
             draft.edit(owned.plugin_id, owned.value)
@@ -282,7 +282,7 @@ class _Draft:
             callable_names=frozenset(each.name for each in manifests),
             provenance=tuple(self._rows),
             conflicts=tuple(self._conflicts),
-            owners={name: each.plugin_id for name, each in tools.items()},
+            owners=read_only_table({name: each.plugin_id for name, each in tools.items()}),
             toolsets=tuple(self._toolsets.toolsets.values()),
             connected=self._connected,
             absent=self._absent,

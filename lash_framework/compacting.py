@@ -56,6 +56,7 @@ async def context_call(plan: TurnPlan, hook: str, messages: MessageSequence, **m
         turn_input=plan.turn_input,
         moment=lambda: (0, messages),
         tools=lambda: plan.tools.manifests,
+        owners=lambda: plan.tools.catalog.owners,
         edit_tools=plan.tools.edit,
         context_window=plan.capability.context_window,
         context_tokens=await plan.context_tokens(),

@@ -20,7 +20,7 @@ __all__ = ["check_traces", "tell_overruled", "tell_traces"]
 _log = logging.getLogger("lash.trace")
 
 
-def check_traces(said: Iterable[tuple[str, Any]]) -> None:
+def check_traces(said: Iterable[tuple[str, Any]], hook: str) -> None:
     """Raise `PluginError` for a payload that is no plain data: whoever emits it is told, not whoever writes it."""
     for plugin_id, directive in said:
         if isinstance(directive, EmitTrace):
@@ -28,7 +28,7 @@ def check_traces(said: Iterable[tuple[str, Any]]) -> None:
                 encode(directive.payload)
             except CodecError as error:
                 text = f"the payload of trace `{directive.name}` {error}"
-                raise PluginError(plugin_id, "EmitTrace", text) from error
+                raise PluginError(plugin_id, hook, text) from error
 
 
 def tell_traces(said: Iterable[tuple[str, Any]], trace: TurnTrace | None) -> None:

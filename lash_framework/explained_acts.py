@@ -32,6 +32,8 @@ _WORDS = {
     TurnInterventionKind.STREAM_CHANGED: "changed a reply on its way to whoever watches",
     TurnInterventionKind.REPLY_ENDED: "ended a reply: {}",
     TurnInterventionKind.CALL_CHANGED: "stood around a model call, and changed what came of it",
+    TurnInterventionKind.CALL_FAILED: "failed a model call, in `{}`",
+    TurnInterventionKind.REQUEST_CHANGED: "asked the model something else than what shows the conversation: {}",
     TurnInterventionKind.CONTEXT_CHANGED: "changed what the model was shown of the conversation before",
 }
 _IN_VAIN = {

@@ -153,7 +153,7 @@ class HeldTurn:
         if policy is not session.policy:  # of an earlier process, which had its own
             sources = sources.copy()
             attribute(sources, session.policy, policy, ACCEPTED)
-        settings = effective_settings(composition.mode, composition.mode_owner, policy, sources, plan.turn_input)
+        settings = effective_settings(composition.mode, composition.provenance, policy, sources, plan.turn_input)
         tools = plan.tools.explained()
         from lash_framework.explain import explain_record
 

@@ -10,7 +10,7 @@ from attrs import evolve, field, fields
 
 from lash_framework.faults import failure_text
 from lash_framework.hooks import Owned
-from lash_framework.provenance import OWN, Provenance
+from lash_framework.provenance import NOT_TAKEN, OWN, Provenance
 from lash_framework.settings import SaidByMode
 from lash_framework.signed_drivers import QUESTIONS, SignedDriver, signed
 from lash_hookspecs.errors import ConfigurationError, PluginConflictError, PluginError
@@ -72,6 +72,8 @@ class _Merging:
         self._switch_plugins(owner, mode, where)
         self._note_single(owner, mode, where)
         driver = mode.driver or below.driver
+        if mode.driver is not None:  # with what was laid around the one before it
+            self._rows = [row for row in self._rows if row.kind != "driver"]
         if mode.wrap is not None:
             driver = _wrapped(mode, owner, driver, self._driver_owner)
             self._rows.append(Provenance("driver", mode.mode_id, owner, f"laid around the driver by {where}"))
@@ -188,7 +190,7 @@ class _Extending:
     def _add_option(self, owner: str, key: str, value: Any) -> None:
         first = self._first.get(("option", key))
         if key in self._base.mode.options:
-            self._rows.append(Provenance("option", key, owner, "not taken: the mode sets it"))
+            self._rows.append(Provenance("option", key, owner, f"{NOT_TAKEN}: the mode sets it"))
         elif first is None:
             self._first["option", key], self._options[key] = owner, value
             self._rows.append(Provenance("option", key, owner, "mode extension"))

@@ -18,7 +18,7 @@ from lash_framework.reply_pieces import ReplyPieces
 from lash_framework.stream import ActivityStream
 from lash_framework.turn_plan import TurnPlan
 from lash_hookspecs.effect_outcomes import LlmCallOutcome
-from lash_hookspecs.errors import ConfigurationError, LlmCallFailed
+from lash_hookspecs.errors import ConfigurationError, LlmCallFailed, PluginError
 from lash_hookspecs.llm import (
     LlmAttachment,
     LlmCallError,
@@ -33,8 +33,9 @@ from lash_hookspecs.llm import (
 from lash_hookspecs.llm_messages import ImageBlock, LlmBlock, LlmMessage, LlmRole, TextBlock, ToolResultBlock
 from lash_hookspecs.models import ModelCapability
 from lash_hookspecs.replay import foreign_origin, stamp_response
+from lash_hookspecs.turn_interventions import TurnIntervention, TurnInterventionKind
 
-__all__ = ["ask_aside", "call_model", "of_a_piece", "storable"]
+__all__ = ["ask_aside", "call_failed", "call_model", "of_a_piece", "storable"]
 
 log = logging.getLogger("lash.turn")
 
@@ -66,7 +67,14 @@ async def call_model(
     streamed = stream.text_streamed or (pieces is not None and pieces.text_came)
     # What was paid for is kept: a lone surrogate in it would make the commit fail.
     did = () if pieces is None else pieces.did()
+    if pieces is not None and pieces.failure is not None:
+        did = (*did, call_failed(pieces.failure))
     return LlmCallOutcome(storable(result), streamed, lost, partial_text, did=did)
+
+
+def call_failed(error: PluginError) -> TurnIntervention:
+    """What is told of the plugin whose hook failed a call."""
+    return TurnIntervention(plugin_id=error.plugin_id, kind=TurnInterventionKind.CALL_FAILED, detail=error.hook)
 
 
 async def ask_aside(plan: TurnPlan, asked: LlmRequest) -> LlmResponse | LlmCallError:

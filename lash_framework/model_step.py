@@ -68,8 +68,9 @@ class Answered:
     def tell(self, assembler: TurnAssembler) -> None:
         """What of this the turn says when it is over."""
         assembler.note(map(attachment_lost, self.lost_attachments))
-        assembler.did((each.plugin_id, each.kind, each.detail) for each in self.did)
-        assembler.did((each, TurnInterventionKind.REPLY_CHANGED, "") for each in self.changed_by)
+        if self.did or self.changed_by:  # as seldom
+            assembler.did((each.plugin_id, each.kind, each.detail) for each in self.did)
+            assembler.did((each, TurnInterventionKind.REPLY_CHANGED, "") for each in self.changed_by)
 
 
 class ModelStep:
@@ -122,7 +123,7 @@ class ModelStep:
             partial_text=partial,
             lost_attachments=outcome.lost_attachments,
             changed_by=changed_by,
-            did=outcome.did,
+            did=(*effect.did, *outcome.did),
             over_budget=outcome.over_budget,
         )
 

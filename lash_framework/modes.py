@@ -138,6 +138,8 @@ def load_extension(mode: Mode, kind: str, data: Mapping[str, Any] | None) -> Any
     if data is None:
         return None
     declared = _declared(mode.driver, kind)
+    if not data.keys() >= {"id", "value"}:
+        raise ConfigurationError(f"a {kind} extension is stored as its `id` and its `value`, and this one has not both")
     if data["id"] not in declared:
         raise UnknownName(f"{kind} extension", data["id"], declared)
     return structure(data["value"], declared[data["id"]])

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from lash_framework.plugins import LoadedPlugin
-from lash_framework.read_only import read_only
 from lash_framework.settings import SaidByMode, Settings, plugin_settings, with_modes
+from lash_hookspecs.read_only_data import read_only
 
 __all__ = ["PluginOptions"]
 

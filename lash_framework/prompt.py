@@ -26,6 +26,7 @@ from lash_hookspecs.prompts import (
     PromptTemplate,
     RenderedPrompt,
     SlotEntry,
+    SlotLayer,
     TextEntry,
 )
 from lash_hookspecs.values import frozen
@@ -138,14 +139,16 @@ def resolve_layers(
         for slot, mine in each.layer.slots.items():
             below = slots.setdefault(slot, [])
             if mine.reset:
-                dropped.extend(_drop(lower, DropReason.RESET, f"layer `{each.owner}`") for lower in below)
+                owner = _owner(each, mine)
+                by = f"layer `{owner}`" if owner == each.owner else f"plugin `{owner}`"
+                dropped.extend(_drop(lower, DropReason.RESET, by) for lower in below)
                 below.clear()
             # The key says where it goes, whatever the contribution itself says.
             below.extend(OwnedContribution(_owner(each, one), evolve(one, slot=slot)) for one in mine.contributions)
     return template, tuple(one for held in slots.values() for one in held), tuple(dropped)
 
 
-def _owner(layer: OwnedLayer, said: PromptContribution) -> str:
+def _owner(layer: OwnedLayer, said: PromptContribution | SlotLayer | PromptTemplate) -> str:
     """Whose it is: a plugin's, in a session's policy that plugins had a hand in, else the layer's."""
     return said.plugin_id if said.plugin_id is not None and layer.owner == SESSION else layer.owner
 
@@ -247,7 +250,8 @@ def render_prompt(inputs: PromptInputs) -> RenderedPrompt:
     entries, unfit = _settle((*layered, *inputs.contributions), inputs.callable_tools)
     writer = _Writer()
     placed: set[PromptSlot] = set()
-    template_owner = next((each.owner for each in reversed(inputs.layers) if each.layer.template), KERNEL_OWNER)
+    templates = [_owner(each, each.layer.template) for each in inputs.layers if each.layer.template is not None]
+    template_owner = templates[-1] if templates else KERNEL_OWNER
     for section in (template or DEFAULT_TEMPLATE).sections:
         writer.section((section.title or "").strip() or None)
         for entry in section.entries:

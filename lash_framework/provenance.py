@@ -6,7 +6,7 @@ from typing import Literal
 
 from lash_hookspecs.values import frozen
 
-__all__ = ["APPLICATION", "OWN", "SETTINGS", "TOML", "Provenance", "ProvenanceKind"]
+__all__ = ["APPLICATION", "NOT_TAKEN", "OWN", "SETTINGS", "TOML", "Provenance", "ProvenanceKind"]
 
 APPLICATION = "application"
 """Stands where a plugin's id would, for what the application passed."""
@@ -16,6 +16,9 @@ TOML = "lash.toml"
 
 SETTINGS = "the settings"
 """The same for what is from the environment or the command line."""
+
+NOT_TAKEN = "not taken"
+"""What the detail of a piece begins with that doesn't count, since the mode says something else."""
 
 OWN = frozenset({APPLICATION, TOML, SETTINGS})
 """Those who use lash, and not the plugins that they use: what these say is stronger."""

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from lash_framework.schema_faults import told
 from lash_hookspecs.codec import MAX_NESTING
 from lash_hookspecs.errors import ConfigurationError
+from lash_hookspecs.read_only_data import own_copy
 
 __all__ = ["LONGEST_CHAIN", "MOST_LOOKS", "Validator", "check_references", "schema_fault"]
 
@@ -45,7 +46,7 @@ def schema_fault(schema: Mapping[str, Any]) -> Validator:
     check_references(schema)
     import jsonschema_rs  # here because compiling schemas is rare and the module is large
 
-    validator = jsonschema_rs.validator_for(dict(schema), retriever=_refuse)
+    validator = jsonschema_rs.validator_for(own_copy(schema), retriever=_refuse)  # it takes no subclass of `dict`
     looks = _Looks(schema)
 
     def check(value: Any) -> str | None:

@@ -10,7 +10,8 @@ from attrs import evolve
 from lash_framework.hooks import Bind, HookImpl, HookIssue, chain
 from lash_framework.setting_sources import attribute
 from lash_framework.state import PluginStates
-from lash_hookspecs.errors import ConfigurationError, PluginError
+from lash_hookspecs.codec import encode
+from lash_hookspecs.errors import CodecError, ConfigurationError, PluginError
 from lash_hookspecs.prompts import PromptSlot, SlotLayer
 from lash_hookspecs.sessions import SessionPolicy
 
@@ -49,8 +50,10 @@ async def decided_policy(
         given = _signed(wanted, given, impl.plugin_id)
         try:
             check(given)
-        except ConfigurationError as error:
+            encode(given)
+        except (ConfigurationError, CodecError) as error:
             log.warning("plugin `%s` made a policy that can't be: %s; its is dropped", impl.plugin_id, error)
+            states.rollback(before)
             continue
         attribute(sources, wanted, given, f"plugin {impl.plugin_id}")
         wanted = given
@@ -58,10 +61,19 @@ async def decided_policy(
 
 
 def _signed(before: SessionPolicy, after: SessionPolicy, plugin_id: str) -> SessionPolicy:
-    """The policy with the plugin's name on what it says to the model. What it said before, it doesn't say twice."""
+    """The policy with the plugin's name on what it says to the model, and on what it keeps from being said.
+
+    What it said before, it doesn't say twice.
+    """
     slots: dict[PromptSlot, SlotLayer] = {}
     for slot, said in after.prompt.slots.items():
-        known = before.prompt.slots.get(slot, SlotLayer()).contributions
-        signed = [each if each in known else evolve(each, plugin_id=plugin_id) for each in said.contributions]
-        slots[slot] = evolve(said, contributions=tuple(dict.fromkeys(signed)))
-    return evolve(after, prompt=evolve(after.prompt, slots=slots))
+        known = before.prompt.slots.get(slot, SlotLayer())
+        signed = [
+            each if each in known.contributions else evolve(each, plugin_id=plugin_id) for each in said.contributions
+        ]
+        owner = None if not said.reset else known.plugin_id if known.reset else plugin_id
+        slots[slot] = evolve(said, contributions=tuple(dict.fromkeys(signed)), plugin_id=owner)
+    template = after.prompt.template
+    if template is not None and template != before.prompt.template:
+        template = evolve(template, plugin_id=plugin_id)
+    return evolve(after, prompt=evolve(after.prompt, slots=slots, template=template))

@@ -6,9 +6,10 @@ its source from then on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lash_framework.provenance import NOT_TAKEN, Provenance
 from lash_hookspecs.codec import unstructure
 from lash_hookspecs.costs import Budget
 from lash_hookspecs.llm import GenerationOptions
@@ -81,11 +82,30 @@ def attribute_opened(
     attribute(sources, settled, policy, caller)
 
 
+_MODE_KEYS = {"max_turns": "max_turns", "generation": "generation.{}", "option": "options.{}"}
+
+
+def _mode_sources(provenance: Iterable[Provenance]) -> dict[str, str]:
+    """By key, which of the modes that a mode extends says it, or whose extension of it."""
+    return {
+        _MODE_KEYS[row.kind].format(row.name): f"{row.detail.partition(':')[0].replace('`', '')} ({row.plugin_id})"
+        for row in provenance
+        if row.kind in _MODE_KEYS and not row.detail.startswith(NOT_TAKEN)
+    }
+
+
 def effective_settings(
-    mode: Mode, mode_owner: str, policy: SessionPolicy, sources: Mapping[str, str], turn_input: TurnInput
+    mode: Mode,
+    provenance: Iterable[Provenance],
+    policy: SessionPolicy,
+    sources: Mapping[str, str],
+    turn_input: TurnInput,
 ) -> tuple[Sourced, ...]:
-    """What was in force for a turn: the mode's settings, the session's over them, the turn's over both."""
-    context = turn_input.context
+    """What was in force for a turn: the mode's settings, the session's over them, the turn's over both.
+
+    `provenance` says who set what in the mode.
+    """
+    context, by_mode = turn_input.context, _mode_sources(provenance)
     mode_settings = {
         "max_turns": mode.max_turns,
         **_generation(mode.generation),
@@ -98,10 +118,10 @@ def effective_settings(
         **{f"options.{key}": value for key, value in turn_input.mode_turn_options.values.items()},
     }
     shown: dict[str, tuple[Any, str]] = {}
-    for settings, source in ((mode_settings, f"mode {mode.mode_id} ({mode_owner})"), (policy_settings(policy), "")):
+    for settings, told in ((mode_settings, by_mode), (policy_settings(policy), sources)):
         for key, value in settings.items():
             if value is not None:
-                shown[key] = value, source or sources.get(key, "default")
+                shown[key] = value, told.get(key, "default")
     for key, value in turn_settings.items():
         if value is not None:
             shown[key] = value, "the turn's input"

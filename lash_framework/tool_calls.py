@@ -15,12 +15,12 @@ from attrs import evolve
 
 from lash_framework.catalog import Catalog, OwnedTool
 from lash_framework.faults import failure_text, leaves, pass_on, storable_text
-from lash_framework.read_only import own_copy
 from lash_framework.schemas import schema_fault
 from lash_framework.session_tools import Refusal
 from lash_hookspecs.codec import MAX_NESTING, decode, encode
 from lash_hookspecs.errors import CodecError, LashError
 from lash_hookspecs.messages import AttachmentRef
+from lash_hookspecs.read_only_data import own_copy
 from lash_hookspecs.tool_declarations import ToolRetry, ToolRetryNever, ToolRetrySafe
 from lash_hookspecs.tools import (
     AttachmentPart,
@@ -233,12 +233,12 @@ async def perform(
         text = f"the input schema of tool `{call.tool_name}` (plugin `{owned.plugin_id}`) is broken: {error}"
         output = failure("broken_schema", text, ToolFailureClass.INTERNAL, ToolFailureSource.PLUGIN)
         return completed(call, output)
-    fault = check(call.args)
+    args = own_copy(call.args)  # the tool may change them: the next attempt, and whoever asks, has what was given
+    fault = check(args)
     if fault is not None:
         text = f"the arguments of `{call.tool_name}` don't fit its schema: {fault}"
         output = failure("invalid_arguments", text, ToolFailureClass.INVALID_REQUEST, ToolFailureSource.RUNTIME)
         return completed(call, output)
-    args = own_copy(call.args)  # the tool may change them: the next attempt, and whoever asks, has what was given
     started = anyio.current_time()
     result: object = None
     try:

@@ -86,7 +86,7 @@ def _checked(plugin_id: str, hook: str, directive: Any) -> Any:
             case ShortCircuitTool(output=output) | ReplaceToolResult(output=output):
                 return evolve(directive, output=decode(ToolCallOutput, _encoded(plugin_id, hook, directive, output)))
             case EmitTrace():
-                check_traces([(plugin_id, directive)])
+                check_traces([(plugin_id, directive)], hook)
             case EnqueueMessages() | EmitEvents():
                 return owned_directives([(plugin_id, directive)], hook)[0].directive
     except CodecError as error:

@@ -22,7 +22,6 @@ from lash_framework.hook_effects import NO_HOOKS, hook_effect, take_over
 from lash_framework.hook_orders import HookOrders, recorded_changes
 from lash_framework.hooks import Bind, HookImpl, items_of, spoken
 from lash_framework.journal import JournalController
-from lash_framework.read_only import read_only, read_only_output
 from lash_framework.result_room import ResultRoom
 from lash_framework.session_tools import Refusal
 from lash_framework.tool_calls import completed, model_return, refused, was_refused
@@ -203,11 +202,11 @@ class ToolHooks:
                 return ToolHooksOutcome(call_id=call.call_id)  # nobody's tool is nobody's business
             await plan.controller.flush()  # what was paid for must not hang on a slow hook
             moment = ToolMoment(
-                call=evolve(call, args=read_only(call.args)),
+                call=call,
                 manifest=owned.tool.manifest,
                 owner=owned.plugin_id,
                 parent_call_id=place.parent_id,
-                result=None if done is None else read_only_output(done.output),
+                result=None if done is None else done.output,
                 duration_ms=0 if done is None else done.duration_ms,
             )
             made = await live(moment)
@@ -330,7 +329,7 @@ class ToolHooks:
         if output is not None:
             plain = model_return(done.call_id, done.tool_name, output.outcome)
             done = evolve(done, output=output, model_return=plain)
-            moment = evolve(moment, result=read_only_output(output))
+            moment = evolve(moment, result=output)
         view, changed_by = await changed_view(self._plan, self._contexts, self._views, done, moment)
         changed = states.recorded(before)
         if output is not None or view is not None:
@@ -392,7 +391,7 @@ class ToolHooks:
         """The moment with these arguments, or this result, and contexts for it."""
         if seam is not ToolSeam.AFTER:
             if moment.call.args is not value:
-                moment = evolve(moment, call=evolve(moment.call, args=read_only(value)))
+                moment = evolve(moment, call=evolve(moment.call, args=value))
         elif moment.result is not value:
-            moment = evolve(moment, result=read_only_output(value))
+            moment = evolve(moment, result=value)
         return moment, self._contexts.bind(_CONTEXTS[seam], _HOOKS[seam], tool=moment)

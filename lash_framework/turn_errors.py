@@ -6,6 +6,7 @@ import logging
 
 from lash_framework.composition import Composition
 from lash_framework.faults import failure_text
+from lash_framework.signed_drivers import whose_error
 from lash_hookspecs.directives import AbortTurn
 from lash_hookspecs.effect_outcomes import HookFailure
 from lash_hookspecs.errors import ConfigurationError, EffectControllerError, LashError
@@ -37,10 +38,16 @@ def driver_failed(error: Exception, composition: Composition) -> ErrorEvent:
         raise error
     log.error("the protocol driver failed", exc_info=error)
     said = str(error) if isinstance(error, LashError) else failure_text(error)
-    made_by = dict.fromkeys(f"`{row.plugin_id}`" for row in composition.provenance if row.kind == "driver")
-    who = f"plugin{'s' * (len(made_by) > 1)} {', '.join(made_by)}"  # one may be laid around another's
+    made_by = [*dict.fromkeys(row.plugin_id for row in composition.provenance if row.kind == "driver")]
+    if (raised_by := whose_error(error)) is not None:
+        made_by = [raised_by]
+    who = (
+        f"plugin{'s' * (len(made_by) > 1)} {', '.join(f'`{each}`' for each in made_by)}"  # one may be around another's
+    )
+    plugin_id = made_by[0] if len(made_by) == 1 else None
     text = f"the protocol driver of mode `{composition.mode.mode_id}` ({who}) failed: {said}"
-    return ErrorEvent(text, ErrorEnvelope(kind="protocol_driver", code=type(error).__name__, user_message=text))
+    envelope = ErrorEnvelope(kind="protocol_driver", code=type(error).__name__, user_message=text, plugin_id=plugin_id)
+    return ErrorEvent(text, envelope)
 
 
 def aborted(plugin_id: str, abort: AbortTurn) -> TurnIssue:

@@ -18,7 +18,6 @@ from lash_framework.effects import envelope
 from lash_framework.faults import IN_RESULT
 from lash_framework.hook_effects import NO_HOOKS, O, hook_effect
 from lash_framework.hooks import Bind, HookImpl, collect
-from lash_framework.read_only import read_only_turn
 from lash_framework.state import PluginStates
 from lash_framework.system_prompt import current_prompt
 from lash_framework.turn_contexts import TurnContexts
@@ -100,8 +99,10 @@ class Recording:
                 return False
             log.warning("%s", error, exc_info=error, extra=IN_RESULT)
             failure = HookFailure(plugin_id=error.plugin_id, hook=error.hook, message=str(error))
-        if self.directives or changed or failure is not None:
-            self.record = HookRecord(directives=self.directives, states=changed, failure=failure)
+        if failure is not None:  # what was said before it isn't done, so nobody is told that it was
+            self.record = HookRecord(failure=failure)
+        elif self.directives or changed:
+            self.record = HookRecord(directives=self.directives, states=changed)
         return True
 
 
@@ -295,7 +296,7 @@ class TurnHooks:
                 with self.recording() as made:
                     await self.enter()
                     bind = self._bind(TurnHookContext, "lash_after_turn")
-                    made.directives = await self._collect(hooks, bind, turn=read_only_turn(assembled()))
+                    made.directives = await self._collect(hooks, bind, turn=assembled())
                 record = made.record
             return TurnEndOutcome(finished_at_ms=max(plan.now_ms(), started_at_ms), hooks=record, stop=stop)
 
@@ -322,7 +323,7 @@ class TurnHooks:
         said = await collect(hooks, bind, item=DIRECTIVES, **given)
         if not said:
             return ()
-        check_traces(said)
+        check_traces(said, hooks[0].hook)
         found = self.owned(said, hooks[0].hook)
         for plugin_id, message in enqueued(found):
             for each in message.images:

@@ -28,7 +28,6 @@ from lash_framework.effect_hosts import GuardedHost, TracedController
 from lash_framework.held_turn import HeldTurn
 from lash_framework.hooks import HookIssue, observe
 from lash_framework.inputs import input_hash, normalized, stored_images, user_message_id
-from lash_framework.read_only import read_only_turn
 from lash_framework.stream import Sink
 from lash_framework.turn import TurnRun
 from lash_framework.turn_planning import check_request
@@ -307,5 +306,5 @@ async def watched(run: TurnRun, turn: AssembledTurn) -> AssembledTurn:
     except PluginError as error:  # it has nothing to work with; the others are told all the same
         issues.append(HookIssue(plugin_id=error.plugin_id, hook=error.hook, message=str(error)))
         hooks = tuple(each for each in hooks if each.plugin_id != error.plugin_id)
-    issues += await observe(hooks, run.contexts.observers(), turn=read_only_turn(turn))
+    issues += await observe(hooks, run.contexts.observers(), turn=turn)
     return with_observers_issues(turn, issues)

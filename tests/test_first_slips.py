@@ -217,7 +217,7 @@ TURNS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a checkpoint that says no way on": (
         lambda: forgetful(lambda: StartCheckpoint(kind=KIND)),  # type: ignore[call-arg]  # the slip
-        "the protocol driver of mode `paced` (plugins `mine`, `mode-standard`) failed: "
+        "the protocol driver of mode `paced` (plugin `mine`) failed: "
         "a `StartCheckpoint` was made without `on_empty`: write `StartCheckpoint(kind=…, on_empty=…)`",
     ),
     "a checkpoint whose way on is none": (

@@ -150,6 +150,8 @@ async def test_hook_lash_around_effect_that_goes_wrong_fails_a_model_call_as_one
     assert f"plugin `bad`, hook `lash_around_effect`: {WRAPPERS[fault]}" in issue.message
     assert model.calls == (fault != "raises before")
     assert turn.usage.total == (0 if fault == "raises before" else 15)
+    (did,) = turn.interventions
+    assert (did.plugin_id, did.kind, did.detail) == ("bad", "call_failed", "lash_around_effect")
 
 
 @pytest.mark.parametrize("fault", WRAPPERS)
@@ -162,6 +164,7 @@ async def test_hook_lash_around_effect_that_goes_wrong_fails_a_tool_call_as_one_
         assert isinstance(each.output.outcome, ToolCallFailure)
         assert each.output.outcome.code == "plugin_around_effect"
         assert f"plugin `bad`, hook `lash_around_effect`: {WRAPPERS[fault]}" in each.output.outcome.message
+        assert [(part.plugin_id, part.kind) for part in each.interventions] == [("bad", "failed")]
     assert Counter(type(each).__name__ for each in events)["ToolCallCompleted"] == 2
 
 

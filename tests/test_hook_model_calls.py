@@ -251,6 +251,7 @@ async def test_hook_lash_assistant_stream_that_goes_wrong_fails_the_call_and_not
     assert turn.outcome == Stopped(StopReason.PROVIDER_ERROR)
     (issue,) = [each for each in turn.errors if each.blocking]
     assert (issue.code, issue.retryable) == ("plugin_assistant_stream", False)
+    assert "call_failed" in [each.kind for each in turn.interventions]
     assert "plugin `bad`, hook `lash_assistant_stream`" in issue.message
     assert turn.usage.at_least
 

@@ -543,7 +543,7 @@ async def test_hook_lash_session_state_takes_only_its_class() -> None:
 
     async with opened(Confused()) as lash:
         turn = await (await lash.session("one")).run("Hello")
-    assert failure(turn) == ("runtime_error", "lash_session_state")
+    assert failure(turn) == ("runtime_error", "lash_checkpoint")
     assert "must be a `Count`" in turn.errors[0].message
 
 

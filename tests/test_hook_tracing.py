@@ -308,7 +308,7 @@ async def test_a_trace_that_is_no_data_is_its_plugins_error() -> None:
 
     async with agent(["Done."], plugins=[plugin("odd", lash_before_turn)]) as lash:
         turn = await (await lash.session("s")).run("Go")
-    assert "plugin `odd`, hook `EmitTrace`" in turn.errors[0].message
+    assert "plugin `odd`, hook `lash_before_turn`" in turn.errors[0].message
 
 
 async def test_who_was_overruled_and_what_changed_before_the_model_is_told() -> None:

@@ -11,7 +11,6 @@ import pytest
 from attrs import evolve, frozen
 from hook_kit import Plugin
 
-from lash_framework.read_only import read_only
 from lash_framework.testing import call, crash_at_every_effect, crash_host
 from lash_hookspecs import (
     Action,
@@ -27,6 +26,7 @@ from lash_hookspecs import (
     hookimpl,
     tool,
 )
+from lash_hookspecs.read_only_data import read_only
 
 HostInTest = Any
 

@@ -216,7 +216,7 @@ async def test_an_observer_can_not_change_the_tools() -> None:
 
     async with agent(["a"], plugins=[offering(named("x")), plugin("o", lash_turn_committed)]) as lash:
         await (await lash.session()).run("1")
-    assert seen == ["plugin `o`, hook `edit_tools`: an observer can't change the session's tools"]
+    assert seen == ["plugin `o`, hook `lash_turn_committed`: an observer can't change the session's tools"]
 
 
 # ---- internal -------------------------------------------------------------------------------------------------------

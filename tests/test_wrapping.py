@@ -29,6 +29,8 @@ from lash_hookspecs import (
     RuntimeEffectKind,
     RuntimeScope,
     TokenUsage,
+    TurnIntervention,
+    TurnInterventionKind,
 )
 
 
@@ -230,8 +232,11 @@ def test_only_live_work_is_wrapped() -> None:
 
 def test_a_direct_call_and_code_fail_as_they_do() -> None:
     """No mode makes either yet; who does finds the rule here."""
+    error = PluginError("p", "lash_around_effect", "why")
     direct = envelope(SCOPE, DirectCommand("p", LlmRequest(model="m", messages=()), "u"), "d")
-    outcome = _FAILED[direct.command.kind](direct, "why", DirectOutcome(LlmResponse(usage=TokenUsage(input=1))))
-    assert outcome == DirectOutcome(LlmCallError(message="why", code="plugin_around_effect", usage=TokenUsage(input=1)))
+    outcome = _FAILED[direct.command.kind](direct, error, DirectOutcome(LlmResponse(usage=TokenUsage(input=1))))
+    answer = LlmCallError(message=str(error), code="plugin_around_effect", usage=TokenUsage(input=1))
+    by = TurnIntervention(plugin_id="p", kind=TurnInterventionKind.CALL_FAILED, detail="lash_around_effect")
+    assert outcome == DirectOutcome(answer, did=(by,))
     code = envelope(SCOPE, ExecCodeCommand("python", "1"), "c")
-    assert _FAILED[code.command.kind](code, "why", None) == ExecCodeOutcome("why")
+    assert _FAILED[code.command.kind](code, error, None) == ExecCodeOutcome(str(error))

@@ -488,6 +488,12 @@ if TYPE_CHECKING:
         PersonChoice as PersonChoice,
         PersonQuestion as PersonQuestion,
     )
+    from lash_hookspecs.read_only_data import (
+        ReadOnlyDict as ReadOnlyDict,
+        ReadOnlyList as ReadOnlyList,
+        own_copy as own_copy,
+        read_only as read_only,
+    )
     from lash_hookspecs.replay import (
         foreign_origin as foreign_origin,
         has_reasoning_replay as has_reasoning_replay,
@@ -1242,6 +1248,12 @@ _MODULES = {
         "PersonAnswer",
         "PersonChoice",
         "PersonQuestion",
+    ),
+    "read_only_data": (
+        "ReadOnlyDict",
+        "ReadOnlyList",
+        "own_copy",
+        "read_only",
     ),
     "replay": (
         "foreign_origin",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from types import CodeType, FunctionType, MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import attrs
 
@@ -268,15 +268,19 @@ def _constructor(declared: Declared) -> FunctionType:
     fields, cls, kw_only = declared.fields(), declared.made, declared.kw_only
     arguments = [each for each in fields if each.is_argument]
     made = [each for each in fields if not each.is_argument]
-    after = _afterwards(cls, fields)
-    code = _assigning(len(arguments), len(made), after is not None)
+    converted = {at: each for at, each in enumerate(arguments) if _is_converted_at_once(each)}
+    own: Callable[[Any], None] | None = getattr(cls, "__attrs_post_init__", None)
+    more = _afterwards(fields, own)
+    kind: Literal["", "own", "more"] = "more" if more else "own" if own else ""
+    code = _assigning(len(arguments), len(made), tuple(converted), kind)
     code = code.replace(
         co_varnames=("self", *[each.argument for each in arguments]),
         co_qualname=f"{cls.__qualname__}.__init__",
         co_argcount=1 if kw_only else code.co_argcount,
         co_kwonlyargcount=len(arguments) if kw_only else 0,
     )
-    space: dict[str, Any] = {"_bound": _bound, "_after": after}
+    space: dict[str, Any] = {"_bound": _bound, "_after": more or own}
+    space |= {f"_convert{at}": each.given.converter for at, each in converted.items()}
     space |= {f"_make{index}": _maker(each.default) for index, each in enumerate(made, len(arguments))}
     space |= {f"_set{at}": getattr(cls, each.name).__set__ for at, each in enumerate([*arguments, *made])}
     init = FunctionType(code, space, "__init__")
@@ -298,17 +302,22 @@ def _constructor(declared: Declared) -> FunctionType:
 
 
 @cache
-def _assigning(count: int, made: int, has_after: bool) -> CodeType:
+def _assigning(count: int, made: int, converted: tuple[int, ...], after: Literal["", "own", "more"]) -> CodeType:
     # Each slot's own setter is a global of it: `object.__setattr__`, as attrs has it, looks for the slot each time.
     lines = [f"def __init__(self, {', '.join([f'_{at}' for at in range(count)])}):", " pass"]
-    lines += [f" _set{at}(self, _{at})" for at in range(count)]
+    lines += [f" _set{at}(self, {f'_convert{at}(_{at})' if at in converted else f'_{at}'})" for at in range(count)]
     lines += [f" _set{at}(self, _make{at}())" for at in range(count, count + made)]
-    if has_after:
-        lines.append(" _after(self, _bound(self))")
+    if after:
+        lines.append(" _after(self)" if after == "own" else " _after(self, _bound(self))")
     space: dict[str, Any] = {}
     exec("\n".join(lines), space)
     code: CodeType = space["__init__"].__code__
     return code
+
+
+def _is_converted_at_once(field: Plain) -> bool:
+    """Whether what is given is converted where it is set: what a factory makes isn't there yet."""
+    return field.is_argument and bool(field.given and field.given.converter) and field.default.__class__ is not _FACTORY
 
 
 def _maker(default: Any) -> Callable[[], Any]:
@@ -316,22 +325,26 @@ def _maker(default: Any) -> Callable[[], Any]:
     return make
 
 
-def _afterwards(cls: type, fields: Sequence[Plain]) -> _After | None:
-    """What is done once all that was given is set, in the order of attrs: values, validators, the class's own."""
-    own: Callable[[Any], None] | None = getattr(cls, "__attrs_post_init__", None)
-    if own is None and not any(each.given or each.default.__class__ is _FACTORY for each in fields):
-        return None
+def _afterwards(fields: Sequence[Plain], own: Callable[[Any], None] | None) -> _After | None:
+    """What is done once all that was given is set, in the order of attrs: values, validators, the class's own.
+
+    None where there is nothing but that.
+    """
     made = [
         (each.name, each.default.factory) for each in fields if each.is_argument and each.default.__class__ is _FACTORY
     ]
-    converted = [(each.name, each.given.converter) for each in fields if each.given and each.given.converter]
+    converted = [
+        (each.name, each.given.converter)
+        for each in fields
+        if each.given and each.given.converter and not _is_converted_at_once(each)
+    ]
     checked = [
         (index, each.name, each.given._validator)
         for index, each in enumerate(fields)
         if each.given and each.given._validator
     ]
     if not (made or converted or checked):
-        return None if own is None else lambda self, _: own(self)
+        return None
 
     def after(self: Any, put: Callable[[str, Any], None]) -> None:
         for name, factory in made:

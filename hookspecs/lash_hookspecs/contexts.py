@@ -113,19 +113,16 @@ class HookContext(ServiceUser):
 
         Raises `PluginError` if the plugin declared no state, or `new` isn't of the very class that it declared.
         """
+        hook = self._call.hook or "lash_session_state"  # of a call without one, such as a test's
         if self._scope.read_only:
-            raise PluginError(self.plugin_id, "lash_session_state", "this hook only reads the state")
+            raise PluginError(self.plugin_id, hook, "this hook only reads the state")
         declared = self._scope.state_type
         if declared is None:
-            raise PluginError(
-                self.plugin_id, "lash_session_state", "no session state is declared, so none is set: declare one here"
-            )
+            text = "no session state is declared, so none is set: declare one with `lash_session_state`"
+            raise PluginError(self.plugin_id, hook, text)
         if type(new) is not declared:  # of a subclass only what the declared class has would be read again
-            raise PluginError(
-                self.plugin_id,
-                "lash_session_state",
-                f"the state must be a `{declared.__name__}`, not a `{type(new).__name__}`",
-            )
+            text = f"the state must be a `{declared.__name__}`, not a `{type(new).__name__}`"
+            raise PluginError(self.plugin_id, hook, text)
         self._scope.state = new
 
     def _service(self, name: str) -> Any:
@@ -247,7 +244,7 @@ class TurnHookContext(SessionHookContext):
         `ConfigurationError` for tools that nobody knows and those that can't be shown.
         """
         if self._scope.read_only or self._call.edit_tools is None:
-            raise PluginError(self.plugin_id, "edit_tools", "an observer can't change the session's tools")
+            raise PluginError(self.plugin_id, self._call.hook, "an observer can't change the session's tools")
         self._call.edit_tools(self.plugin_id, show=show, hide=hide)
 
     def plugin_input(self, expected: type[T]) -> T | None:

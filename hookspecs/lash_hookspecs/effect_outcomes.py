@@ -21,6 +21,7 @@ from lash_hookspecs.messages import Message
 from lash_hookspecs.processes import ProcessRefused, ProcessResult
 from lash_hookspecs.prompts import RenderedPrompt
 from lash_hookspecs.questions import PersonQuestion
+from lash_hookspecs.read_only_data import read_only_table
 from lash_hookspecs.sessions import SessionPolicy
 from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.tools import CompletedToolCall, ExecResponse, ModelToolReturnPart, ToolCallOutput
@@ -75,9 +76,9 @@ class HookRecord:
     """
 
     directives: tuple[OwnedDirective, ...] = ()
-    states: Mapping[str, Any] = field(factory=dict)
+    states: Mapping[str, Any] = field(factory=dict, converter=read_only_table)
     failure: HookFailure | None = None
-    orders: Mapping[str, int] = field(factory=dict)
+    orders: Mapping[str, int] = field(factory=dict, converter=read_only_table)
 
 
 @frozen(kw_only=True)

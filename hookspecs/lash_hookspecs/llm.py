@@ -17,6 +17,7 @@ from lash_hookspecs.costs import Cost
 from lash_hookspecs.llm_messages import LlmMessage, LlmMessages
 from lash_hookspecs.messages import AttachmentRef, ProviderReasoningMeta, ProviderReplayMeta, ResponseTextMeta
 from lash_hookspecs.models import ModelCapability
+from lash_hookspecs.read_only_data import read_only_table, read_only_table_or_none
 from lash_hookspecs.values import frozen
 
 __all__ = [
@@ -152,8 +153,8 @@ class LlmToolSpec:
 
     name: str
     description: str
-    input_schema: Mapping[str, Any]
-    output_schema: Mapping[str, Any] | None = None
+    input_schema: Mapping[str, Any] = field(converter=read_only_table)
+    output_schema: Mapping[str, Any] | None = field(default=None, converter=read_only_table_or_none)
 
 
 class LlmToolChoice(StrEnum):
@@ -202,7 +203,7 @@ class JsonSchemaOutput:
 
     tag: ClassVar[str] = "json_schema"
     name: str
-    schema: Mapping[str, Any]
+    schema: Mapping[str, Any] = field(converter=read_only_table)
     strict: bool = True
 
 

@@ -12,6 +12,7 @@ from lash_hookspecs.checkpoints import CheckpointKind
 from lash_hookspecs.errors import ConfigurationError
 from lash_hookspecs.llm import GenerationOptions
 from lash_hookspecs.prompts import PromptContribution, PromptLayer
+from lash_hookspecs.read_only_data import read_only_table
 from lash_hookspecs.turn_steps import ProtocolDriver
 from lash_hookspecs.values import frozen
 
@@ -30,7 +31,7 @@ __all__ = [
 class ModeTurnOptions:
     """A turn's options for its mode's driver: plain JSON data, stored with the input."""
 
-    values: Mapping[str, Any] = field(factory=dict)
+    values: Mapping[str, Any] = field(factory=dict, converter=read_only_table)
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from typing import ClassVar, Union
 from attrs import evolve, field
 
 from lash_hookspecs import _checks as checks
+from lash_hookspecs.read_only_data import read_only_table
 from lash_hookspecs.values import frozen
 
 __all__ = [
@@ -113,17 +114,22 @@ class PromptSection:
 
 @frozen
 class PromptTemplate:
-    """The order of sections."""
+    """The order of sections. `plugin_id` is for lash to say whose it is in a session's policy."""
 
     sections: tuple[PromptSection, ...]
+    plugin_id: str | None = None
 
 
 @frozen
 class SlotLayer:
-    """One layer's say on a slot: `reset` drops what lower layers said there, then its contributions are added."""
+    """One layer's say on a slot: `reset` drops what lower layers said there, then its contributions are added.
+
+    `plugin_id` is for lash to say whose reset it is in a session's policy.
+    """
 
     reset: bool = False
     contributions: tuple[PromptContribution, ...] = ()
+    plugin_id: str | None = None
 
 
 @frozen
@@ -131,7 +137,7 @@ class PromptLayer:
     """One layer of prompt: host, then session, then turn. The last template wins; slots append or reset."""
 
     template: PromptTemplate | None = None
-    slots: Mapping[PromptSlot, SlotLayer] = field(factory=dict)
+    slots: Mapping[PromptSlot, SlotLayer] = field(factory=dict, converter=read_only_table)
 
     def with_contribution(self, contribution: PromptContribution) -> PromptLayer:
         """This layer and one more contribution."""
@@ -153,11 +159,7 @@ class PromptLayer:
         slots = dict(lower.slots)
         for slot, mine in self.slots.items():
             below = slots.get(slot, SlotLayer())
-            slots[slot] = (
-                mine
-                if mine.reset
-                else SlotLayer(reset=below.reset, contributions=below.contributions + mine.contributions)
-            )
+            slots[slot] = mine if mine.reset else evolve(below, contributions=below.contributions + mine.contributions)
         return PromptLayer(template=self.template or lower.template, slots=slots)
 
 

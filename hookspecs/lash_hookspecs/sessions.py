@@ -16,6 +16,7 @@ from lash_hookspecs.messages import Message, MessageRole, text_message
 from lash_hookspecs.modes import ModeTurnOptions
 from lash_hookspecs.prefix import PrefixChange
 from lash_hookspecs.prompts import PromptContribution, PromptLayer, PromptSlot
+from lash_hookspecs.read_only_data import read_only_table, read_only_table_or_none
 from lash_hookspecs.tools import ToolCallRecord
 from lash_hookspecs.turn_effects import ProtocolEvent
 from lash_hookspecs.turn_interventions import TurnIntervention
@@ -90,8 +91,12 @@ class TurnContext:
     model_variant: str | None = None
     generation: GenerationOptions = GenerationOptions()
     prompt: PromptLayer = PromptLayer()
-    plugin_inputs: Mapping[str, Any] = field(factory=dict)
+    plugin_inputs: Mapping[str, Any] = field(factory=dict, converter=read_only_table)
     budget: Budget | None = None
+
+
+def _count_of(blobs: Mapping[str, bytes]) -> str:
+    return f"<{len(blobs)} blobs>"
 
 
 @frozen(kw_only=True)
@@ -105,8 +110,8 @@ class TurnInput:
     """
 
     items: tuple[InputItem, ...] = ()
-    image_blobs: Mapping[str, bytes] = field(factory=dict, repr=lambda blobs: f"<{len(blobs)} blobs>")
-    document_blobs: Mapping[str, bytes] = field(factory=dict, repr=lambda blobs: f"<{len(blobs)} blobs>")
+    image_blobs: Mapping[str, bytes] = field(factory=dict, converter=read_only_table, repr=_count_of)
+    document_blobs: Mapping[str, bytes] = field(factory=dict, converter=read_only_table, repr=_count_of)
     mode_turn_options: ModeTurnOptions = ModeTurnOptions()
     mode_extension: Any = None
     context: TurnContext = TurnContext()
@@ -149,8 +154,10 @@ class SessionPolicy:
     budget: Budget | None = field(default=None, validator=checks.a(Budget, optional=True))
     autonomous: bool = field(default=False, validator=checks.flag)
     prompt: PromptLayer = field(default=PromptLayer(), validator=checks.a(PromptLayer))
-    options: Mapping[str, Any] = field(factory=dict, validator=checks.a(Mapping))
-    extension: Mapping[str, Any] | None = field(default=None, validator=checks.a(Mapping, optional=True))
+    options: Mapping[str, Any] = field(factory=dict, converter=read_only_table, validator=checks.a(Mapping))
+    extension: Mapping[str, Any] | None = field(
+        default=None, converter=read_only_table_or_none, validator=checks.a(Mapping, optional=True)
+    )
 
     def with_instructions(self, text: str, plugin_id: str | None = None) -> SessionPolicy:
         """This policy with one more instruction: the application's, or a plugin's."""

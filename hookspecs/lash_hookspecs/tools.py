@@ -14,6 +14,7 @@ from attrs import field
 from lash_hookspecs.handoffs import HandoffSession
 from lash_hookspecs.hook_services import Provide, ToolServiceUser
 from lash_hookspecs.messages import AttachmentRef, ProviderReplayMeta
+from lash_hookspecs.read_only_data import read_only, read_only_table, read_only_table_or_none
 from lash_hookspecs.tool_declarations import OutputEnd, RetryNever, ToolRetry, ToolRetryNever, ToolRetryPolicy
 from lash_hookspecs.tool_interventions import ToolIntervention
 from lash_hookspecs.values import frozen
@@ -95,8 +96,10 @@ class ToolManifest:
 
     name: str
     description: str = ""
-    input_schema: Mapping[str, Any] = field(factory=lambda: {"type": "object", "properties": {}})
-    output_schema: Mapping[str, Any] | None = None
+    input_schema: Mapping[str, Any] = field(
+        factory=lambda: {"type": "object", "properties": {}}, converter=read_only_table
+    )
+    output_schema: Mapping[str, Any] | None = field(default=None, converter=read_only_table_or_none)
     activation: ToolActivation = ToolActivation.ALWAYS
     effect: ToolEffect = ToolEffect.UNSAFE
     on_unknown: OnUnknown = OnUnknown.FAIL
@@ -196,7 +199,7 @@ class ToolCallSuccess:
     """It worked; `value` is plain JSON data."""
 
     tag: ClassVar[str] = "success"
-    value: Any = None
+    value: Any = field(default=None, converter=read_only)
     attachments: tuple[AttachmentRef, ...] = ()
 
 
@@ -210,7 +213,7 @@ class ToolCallFailure:
     message: str
     source: ToolFailureSource = ToolFailureSource.TOOL
     retry: ToolRetry = ToolRetryNever()
-    raw: Any = None
+    raw: Any = field(default=None, converter=read_only)
     attachments: tuple[AttachmentRef, ...] = ()
 
 
@@ -221,7 +224,7 @@ class ToolCallCancelled:
     tag: ClassVar[str] = "cancelled"
     message: str
     source: ToolFailureSource = ToolFailureSource.CANCELLATION
-    raw: Any = None
+    raw: Any = field(default=None, converter=read_only)
 
 
 ToolCallOutcome = Union[ToolCallSuccess, ToolCallFailure, ToolCallCancelled]
@@ -232,7 +235,7 @@ class FinishControl:
     """End the turn with this value (honoured on success only)."""
 
     tag: ClassVar[str] = "finish"
-    value: Any = None
+    value: Any = field(default=None, converter=read_only)
 
 
 @frozen
@@ -240,7 +243,7 @@ class FailControl:
     """End the turn as failed with this value (honoured on success of the call only)."""
 
     tag: ClassVar[str] = "fail"
-    value: Any = None
+    value: Any = field(default=None, converter=read_only)
 
 
 ToolControl = Union[FinishControl, FailControl, HandoffSession]
@@ -320,7 +323,7 @@ class PendingToolCall:
 
     call_id: str
     tool_name: str
-    args: Mapping[str, Any]
+    args: Mapping[str, Any] = field(converter=read_only_table)
     replay: ProviderReplayMeta | None = None
 
 
@@ -360,7 +363,7 @@ class CompletedToolCall:
 
     call_id: str
     tool_name: str
-    args: Mapping[str, Any]
+    args: Mapping[str, Any] = field(converter=read_only_table)
     output: ToolCallOutput
     model_return: ModelToolReturn
     duration_ms: int = 0

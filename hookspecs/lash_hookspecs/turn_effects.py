@@ -9,6 +9,7 @@ from lash_hookspecs.llm import LlmCallError, LlmRequest, LlmResponse, LlmToolSpe
 from lash_hookspecs.messages import Message
 from lash_hookspecs.tools import CompletedToolCall, ExecResponse, PendingToolCall
 from lash_hookspecs.turn_events import LlmErrorLog, SessionEvent
+from lash_hookspecs.turn_interventions import TurnIntervention
 from lash_hookspecs.turn_outcomes import TurnOutcome
 from lash_hookspecs.values import frozen
 
@@ -61,11 +62,12 @@ class SyncExecutionEnvironment:
 
 @frozen(kw_only=True)
 class LlmCall:
-    """Ask the model."""
+    """Ask the model. `did`: whose drivers made something of the request."""
 
     tag: ClassVar[str] = "llm_call"
     id: int
     request: LlmRequest
+    did: tuple[TurnIntervention, ...] = ()
 
 
 @frozen(kw_only=True)

@@ -25,13 +25,17 @@ class TurnInterventionKind(StrEnum):
     """It ended a reply before the model had."""
     CALL_CHANGED = "call_changed"
     """It stood around a model call, and answered in the model's place or changed the answer."""
+    CALL_FAILED = "call_failed"
+    """Its hook raised, or returned nonsense, and so a model call failed."""
+    REQUEST_CHANGED = "request_changed"
+    """Its driver asked a model something else than what shows the conversation."""
     CONTEXT_CHANGED = "context_changed"
     """It changed what the model was shown of the conversation before the turn."""
 
 
 @frozen(kw_only=True)
 class TurnIntervention:
-    """What a plugin did, how often. `detail`: the code of an end or a refusal, or the session's id."""
+    """What a plugin did, how often. `detail`: a code, a hook, a session's id, or what was changed."""
 
     plugin_id: str
     kind: TurnInterventionKind

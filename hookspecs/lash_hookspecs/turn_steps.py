@@ -11,6 +11,7 @@ from lash_hookspecs.messages import Message, TurnCause
 from lash_hookspecs.tools import CompletedToolCall, ExecResponse, InvalidToolCall, PendingToolCall
 from lash_hookspecs.turn_effects import ProtocolEvent
 from lash_hookspecs.turn_events import SessionEvent
+from lash_hookspecs.turn_interventions import TurnIntervention
 from lash_hookspecs.turn_outcomes import Finished, Handoff, Stopped
 from lash_hookspecs.values import frozen
 
@@ -30,11 +31,15 @@ __all__ = [
 
 @frozen
 class StartLlm:
-    """Ask the model next. `driver_state` is plain data that comes back with the answer."""
+    """Ask the model next. `driver_state` is plain data that comes back with the answer.
+
+    `did` is for lash to say which plugin's driver asks something else than what shows the conversation.
+    """
 
     tag: ClassVar[str] = "start_llm"
     request: LlmRequest
     driver_state: Any = None
+    did: tuple[TurnIntervention, ...] = ()
 
 
 @frozen

@@ -25,6 +25,7 @@ each_hook = pytest.mark.parametrize("name", HOOKS)
 NOT_EXPORTED = {
     "canonical": {"LEVELS", "plain_json"},  # for the codec
     "contexts": {"binding"},  # for who calls hooks
+    "read_only_data": {"read_only_table", "read_only_table_or_none"},  # for the fields of values
     "specs": {"hook", *HOOKS},  # implemented by their names, declared nowhere else
     "turn_effects": {"WaitingEffect"},  # the type of one field
 }

@@ -38,6 +38,7 @@ from lash_hookspecs import (
     decode,
     encode,
     json_schema,
+    own_copy,
     tool,
 )
 
@@ -308,7 +309,7 @@ ARRIVE: dict[str, tuple[str, Any, Any]] = {
 
 @pytest.mark.parametrize(("name", "given", "value"), ARRIVE.values(), ids=ARRIVE)
 async def test_an_argument_arrives_as_its_hint_says(name: str, given: Any, value: Any) -> None:
-    assert jsonschema_rs.validator_for(dict(typed.manifest.input_schema)).is_valid({name: given})
+    assert jsonschema_rs.validator_for(own_copy(typed.manifest.input_schema)).is_valid({name: given})
     result: Any = await typed.call(CTX, {name: given})
     assert result[name] == value
     assert type(result[name]) is type(value)

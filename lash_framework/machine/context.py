@@ -11,6 +11,7 @@ from lash_framework.machine.sequence import MessageSequence
 from lash_hookspecs.llm import LlmRequest, LlmRequestScope, LlmToolSpec
 from lash_hookspecs.messages import Message, TurnCause
 from lash_hookspecs.turn_effects import ProtocolEvent
+from lash_hookspecs.turn_interventions import TurnIntervention
 from lash_hookspecs.values import frozen
 
 __all__ = ["DriverContext"]
@@ -18,7 +19,10 @@ __all__ = ["DriverContext"]
 
 @frozen(kw_only=True)
 class DriverContext:
-    """What a driver may read of the turn: `DriverContextView` over one moment of it."""
+    """What a driver may read of the turn: `DriverContextView` over one moment of it.
+
+    `requests` are those that were made in it, each with whose drivers made something else of the one before.
+    """
 
     config: TurnMachineConfig
     messages: MessageSequence
@@ -30,6 +34,7 @@ class DriverContext:
     turn_limit_scheduled: bool
     system_prompt: str
     tool_specs: tuple[LlmToolSpec, ...]
+    requests: list[tuple[LlmRequest, tuple[TurnIntervention, ...]]]
 
     @property
     def turn_id(self) -> str:
@@ -78,7 +83,7 @@ class DriverContext:
         config, messages = self.config, self.messages
         if config.view is not None:
             messages = config.view.extended(messages[self.base_count :])
-        return config.projector.project(
+        request = config.projector.project(
             ProjectionView(
                 messages=messages,
                 turn_causes=self.turn_causes,
@@ -98,3 +103,5 @@ class DriverContext:
                 ),
             )
         )
+        self.requests.append((request, ()))
+        return request

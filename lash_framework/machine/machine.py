@@ -260,6 +260,7 @@ class TurnMachine:
             turn_limit_scheduled=run.turn_limit_scheduled,
             system_prompt=run.system_prompt,
             tool_specs=run.tool_specs,
+            requests=[],
         )
 
     # ---- handlers: one per row --------------------------------------------------------------------------------------
@@ -422,11 +423,11 @@ class TurnMachine:
         run = self._run
         next_id = run.next_effect_id
         match continuation:
-            case StartLlm(request=request, driver_state=state):
+            case StartLlm(request=request, driver_state=state, did=did):
                 names = tuple([spec.name for spec in request.tools])
                 count, iteration = len(request.messages), run.protocol_iteration
                 run.emit([LlmRequestEvent(protocol_iteration=iteration, message_count=count, tool_list=names)])
-                self._wait(Waiting(effect=LlmCall(id=next_id, request=request), driver_state=state))
+                self._wait(Waiting(effect=LlmCall(id=next_id, request=request, did=did), driver_state=state))
             case StartTools(calls=calls):
                 valid, rejected = split_calls(calls)
                 if valid:
