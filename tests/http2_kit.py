@@ -1,4 +1,4 @@
-"""A server that speaks HTTP/2 and nothing else, over TLS, with h2's own state machine."""
+"""A server that speaks HTTP/2 and nothing else, over TLS, with h2's own state machine; and who calls it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,29 @@ import socketserver
 import ssl
 import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import anyio
+import anyio.lowlevel
+import pytest
 import trustme
 from attrs import frozen
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset, WindowUpdated
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes, Settings
 
-__all__ = ["Asked", "Http2Server", "tunnel"]
+from lash_hookspecs.errors import LlmCallFailed
+from lash_hookspecs.llm import LlmCallError, LlmResponse, LlmStreamEvent, StreamDelta, TokenUsage
+from lash_provider_kit.retry import RetryPolicy
+from lash_provider_kit.service import StreamingService
+from lash_provider_kit.transport import Timeouts
 
-_WIDE = 2**30
-"""More than any body of a test."""
+__all__ = ["Asked", "Caller", "Http2Server", "Line", "calling", "tunnel", "until"]
 
 
 @frozen
@@ -39,20 +46,16 @@ class Asked:
 class Http2Server:
     """Answers each request with the same pieces of a stream, the first `held` of which it sends before `go` is set.
 
-    With 0 it says nothing at all before that. With `chokes`, it takes nothing more from a connection on which a body of
-    that many bytes has begun to come, though it has allowed for all of it.
+    With 0 it says nothing at all before that. It says that it takes `most` calls at a time, or nothing of that.
 
-    `asked` are the requests, `connections` counts those who came, `reset` is set when a client gives a stream up, and
-    `choked` when nothing more is taken.
+    `asked` are the requests, `connections` counts those who came, `reset` is set when a client gives a stream up.
     """
 
-    def __init__(
-        self, pieces: Sequence[bytes], folder: Path, held: int | None = None, chokes: int | None = None
-    ) -> None:
-        self.pieces, self.held, self.chokes = tuple(pieces), held, chokes
+    def __init__(self, pieces: Sequence[bytes], folder: Path, held: int | None = None, most: int | None = 100) -> None:
+        self.pieces, self.held, self.most = tuple(pieces), held, most
         self.asked: list[Asked] = []
         self.connections = 0
-        self.go, self.reset, self.choked = threading.Event(), threading.Event(), threading.Event()
+        self.go, self.reset = threading.Event(), threading.Event()
         authority = trustme.CA()
         self.trusted = folder / "ca.pem"
         authority.cert_pem.write_to_path(str(self.trusted))
@@ -85,6 +88,10 @@ class Http2Server:
     def drop(self, *, reset: bool) -> None:
         """Close all connections without a word, or `reset` them."""
         self._loop.call_soon_threadsafe(self._abort, reset)
+
+    def say(self, frame: bytes) -> None:
+        """Send this on all connections, whatever h2 would say to it."""
+        self._loop.call_soon_threadsafe(lambda: [each.write(frame) for each in self._open])
 
     def _abort(self, reset: bool) -> None:
         for each in list(self._open):
@@ -130,10 +137,9 @@ class _Client(asyncio.Protocol):
         self._transport = transport
         self._server.connections += 1
         self._server._open.add(transport)
+        said = {} if self._server.most is None else {SettingCodes.MAX_CONCURRENT_STREAMS: self._server.most}
+        self._http.local_settings = Settings(client=False, initial_values=said)
         self._http.initiate_connection()
-        if self._server.chokes is not None:
-            self._http.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: _WIDE})
-            self._http.increment_flow_control_window(_WIDE)
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -150,9 +156,6 @@ class _Client(asyncio.Protocol):
                 case DataReceived(stream_id=int(no), data=bytes(piece), flow_controlled_length=int(length)):
                     self._bodies[no] += piece
                     self._http.acknowledge_received_data(length, no)
-                    if self._server.chokes is not None and len(self._bodies[no]) >= self._server.chokes:
-                        self._transport.pause_reading()
-                        self._server.choked.set()
                 case StreamEnded(stream_id=int(no)):
                     self._server.asked.append(Asked(self._headers[no], json.loads(self._bodies[no])))
                     self._tasks[no] = asyncio.get_running_loop().create_task(self._answer(no))
@@ -230,3 +233,72 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
             target.sendall(data)
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)
+
+
+# ---- who calls ------------------------------------------------------------------------------------------------------
+
+
+class Line:
+    """The least of decoders: each event is a delta, `end` the last one."""
+
+    def __init__(self) -> None:
+        self.output_seen = self.complete = self.done = False
+        self.usage: TokenUsage | None = None
+
+    def feed(self, data: bytes, out: list[LlmStreamEvent]) -> None:
+        self.output_seen = True
+        self.complete = self.done = data == b"end"
+        out.append(StreamDelta(data.decode()))
+
+    def whole(self, body: bytes, out: list[LlmStreamEvent]) -> None:
+        raise AssertionError("the server streams")
+
+    def finish(self) -> LlmResponse:
+        return LlmResponse(full_text="hi")
+
+
+class Caller:
+    """A service over HTTP/2, which repeats nothing; what came, and what failed."""
+
+    def __init__(self, server: Http2Server, **times: float) -> None:
+        self.service = StreamingService(
+            provider="prov",
+            url=server.url,
+            headers={},
+            timeouts=Timeouts(**times),
+            retry=RetryPolicy(mode="off"),
+            http2=True,
+        )
+        self.came = 0
+        self.failed: list[LlmCallError] = []
+
+    async def _send(self, events: Sequence[LlmStreamEvent]) -> None:
+        self.came += len(events)
+
+    async def call(self, body: bytes = b"{}") -> LlmResponse:
+        return await self.service.call(body, Line, self._send)
+
+    async def fail(self, body: bytes = b"{}") -> None:
+        with pytest.raises(LlmCallFailed) as caught:
+            await self.call(body)
+        self.failed.append(caught.value.error)
+
+
+@asynccontextmanager
+async def calling(server: Http2Server, monkeypatch: pytest.MonkeyPatch, **times: float) -> AsyncIterator[Caller]:
+    """Who calls this server, and trusts it."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(server.trusted))
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    caller = Caller(server, **times)
+    try:
+        yield caller
+    finally:
+        await caller.service.aclose()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for it."""
+    with anyio.fail_after(10):
+        while not true():
+            await anyio.lowlevel.checkpoint()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -17,9 +18,10 @@ from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 from yarl import URL
 
+from lash_provider_kit.aiohttp_heads import LenientHandler
 from lash_provider_kit.carriers import JOINED, few_pieces
 
-__all__ = ["UNASKED", "OverAiohttp", "head_limits"]
+__all__ = ["UNASKED", "OverAiohttp", "connector", "head_limits"]
 
 UNASKED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """What aiohttp would say of itself where the caller says nothing; httpx's own connections add no header either."""
@@ -37,6 +39,13 @@ def head_limits() -> dict[str, Any]:
     limits = {"max_line_size": _HEAD, "max_field_size": _HEAD, "max_headers": _HEADERS}
     taken = signature(aiohttp.ClientSession).parameters
     return {name: limit for name, limit in limits.items() if name in taken}
+
+
+def connector(**options: Any) -> aiohttp.TCPConnector:
+    """One that reads all heads that httpx's own connections read. aiohttp has no public way to say what reads them."""
+    made = aiohttp.TCPConnector(**options)
+    setattr(made, "_factory", partial(LenientHandler, loop=asyncio.get_running_loop()))  # noqa: B010 - it isn't typed so
+    return made
 
 
 class OverAiohttp:

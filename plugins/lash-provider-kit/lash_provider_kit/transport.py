@@ -184,7 +184,7 @@ class HttpTransport:
     def _over_aiohttp(self, verify: Any, url: httpx.URL, headers: Sequence[tuple[str, str]]) -> Carrier:
         import aiohttp
 
-        from lash_provider_kit.over_aiohttp import UNASKED, OverAiohttp, head_limits
+        from lash_provider_kit.over_aiohttp import UNASKED, OverAiohttp, connector, head_limits
 
         self.backend = "aiohttp"
         self.errors = (*self.errors, aiohttp.ClientError)
@@ -196,7 +196,7 @@ class HttpTransport:
 
         def session() -> aiohttp.ClientSession:
             return aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=verify, keepalive_timeout=_KEEPALIVE_S),
+                connector=connector(limit=0, ssl=verify, keepalive_timeout=_KEEPALIVE_S),
                 timeout=timeout,
                 # As httpx's own transports do here: no cookies, no proxy, and what comes is handed on as it is.
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -127,6 +127,68 @@ async def test_both_read_the_same_headers(
         await transport.aclose()
 
 
+CHUNKS = b"a\r\ndata: hi\n\n\r\n0\r\n\r\n"
+FRAMED = {
+    "a length beside chunks": b"content-length: 10\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNKS,
+    "a wrong length beside chunks": b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n" + CHUNKS,
+    "a length twice": b"content-length: 10\r\nx-a: b\r\ncontent-length: 10\r\n\r\ndata: hi\n\n",
+    "a list of lengths": b"content-length: 10, 10\r\n\r\ndata: hi\n\n",
+    "one length": b"content-length: 10\r\n\r\ndata: hi\n\n",
+}
+
+
+@pytest.mark.parametrize("few", [growing.FEW, 0], ids=["few", "many"])
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"], ids=["", "hints"])
+@pytest.mark.parametrize("framed", FRAMED.values(), ids=FRAMED)
+async def test_both_read_what_says_its_length_too_often(
+    framed: bytes, before: bytes, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was no HTTP from the fifth call on: a service that worked."""
+    monkeypatch.setattr(growing, "FEW", few)
+    said = before + b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n" + framed
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_byte_by_byte, args=(listener, said, 2))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        transport = HttpTransport(provider="prov", url=url, headers={}, timeouts=Timeouts())
+        for _ in range(2):  # on one connection
+            response = await transport.post([b"{", b"}"])
+            chunks = chunks_of(response)
+            assert b"".join([piece async for piece in chunks]) == b"data: hi\n\n"
+            await close_response(response, chunks, transport.errors)
+        await transport.aclose()
+        await anyio.to_thread.run_sync(thread.join)
+
+
+@pytest.mark.parametrize("few", [growing.FEW, 0], ids=["few", "many"])
+async def test_both_refuse_lengths_that_differ(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\ncontent-length: 11\r\n\r\ndata: hi\n\n"
+    monkeypatch.setattr(growing, "FEW", few)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_byte_by_byte, args=(listener, said, 1))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        transport = HttpTransport(provider="prov", url=url, headers={}, timeouts=Timeouts())
+        with anyio.fail_after(30), pytest.raises(AttemptFailed) as caught:
+            await transport.post([b"{", b"}"])
+        assert caught.value.error.code == "not_http"
+        await transport.aclose()
+        await anyio.to_thread.run_sync(thread.join)
+
+
+def answer_byte_by_byte(listener: socket.socket, said: bytes, times: int) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(times):
+            request = b""
+            while not request.endswith(b"\r\n\r\n{}"):
+                request += connection.recv(65_536)
+            with suppress(OSError):  # what can't be read isn't read to its end
+                for at in range(len(said)):
+                    connection.sendall(said[at : at + 1])
+
+
 PHRASES = {
     "plain": (b"500 Out of order", "Out of order"),
     "in Latin-1": ("500 Café zu".encode("latin-1"), "Café zu"),
