@@ -80,9 +80,7 @@ class Http2Transport(httpx.AsyncBaseTransport):
         meant: Exception
         try:
             response = await self._inner.handle_async_request(request)
-        except (
-            H2Error
-        ):  # of which httpcore makes its own, but where it begins a connection, on which nothing is sent yet
+        except H2Error:  # httpcore makes its own of it, but where it begins a connection: nothing is sent there yet
             meant = _Refused("the connection was closed before anything was sent")
         except _FAULTS as exc:
             meant = await self._meaning(exc)
