@@ -91,7 +91,8 @@ async def _resume(
             session = await lash.session(session_id, recover=False)
             recovered = await _recovered(lash, session, stops, force)
         except SessionBusy:
-            say(f"{session_id}: a turn runs elsewhere, which goes on with all of it")
+            left = f"what it leaves is run with the next one, or by `{again(session_id)}`"
+            say(f"{session_id}: a turn runs elsewhere; {left}")
             continue
         except LashError as error:
             reason = told(error)
