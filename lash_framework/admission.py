@@ -155,7 +155,7 @@ class Journalling:
             await self.store.sync(wait=False)
         except BaseException:
             if isinstance(begun, TurnBegun) and begun.lease is not None:
-                await self.let_go(begun.lease)
+                await self.let_go(begun.lease, lost=begun.item if begun.displaced is not None else None)
             raise
 
     def apart(self) -> Journalling:
@@ -194,12 +194,12 @@ class Journalling:
             raise
 
     async def _let_go_of_claim(self, session_id: str, holder: LeaseHolder, nonce: str) -> None:
-        try:
+        async def release() -> None:
             claim = await self.store.claim_lease(session_id, holder, nonce=nonce, ttl_ms=self.keeper.ttl_ms)
             if isinstance(claim, LeaseAcquired):  # the same nonce: the lease that was claimed, if any was
-                await self.let_go(claim.lease)
-        except StoreError as error:
-            log.warning("the lease of session `%s` wasn't released: %s", session_id, error)
+                await self.store.release_lease(claim.lease)
+
+        await self._or_owed(session_id, release)
 
     async def _fenced(self, lease: Lease, write: Callable[[], Awaitable[None]]) -> None:
         """Make a write of the lease's holder. One that lapsed while nothing of this process ran is renewed for it.
@@ -236,37 +236,57 @@ class Journalling:
 
         `lost`: of this item's turn not all is recorded, so that whoever follows must know, as after a death.
         """
-        release = partial(self._release, lease, lost)
-        try:
-            _, cancelled = await unbroken(release)
-        except (LeaseLost, SessionDeleted):
-            return  # somebody else has it, or it went with its session
-        except StoreError as error:
-            log.warning("the lease of session `%s` wasn't released: %s", lease.session_id, error)
-            self.keeper.owe(lease.session_id, release)
-            return
+        _, cancelled = await unbroken(partial(self._or_owed, lease.session_id, partial(self._release, lease, lost)))
         if cancelled is not None:
             raise cancelled
 
+    async def _or_owed(self, session_id: str, release: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await release()
+        except (LeaseLost, SessionDeleted):
+            return  # somebody else has it, or it went with its session
+        except StoreError as error:
+            log.warning("the lease of session `%s` wasn't released: %s", session_id, error)
+            self.keeper.owe(session_id, release)
+
     async def _release(self, lease: Lease, lost: InboxItem | None) -> None:
+        await self._note_cut(lease, lost)
+        await self.store.release_lease(lease)
+
+    async def _note_cut(self, lease: Lease, lost: InboxItem | None) -> None:
         if lost is not None:
             rows = await self.store.load_journal(lease.session_id, lost.turn_id or "")
             if may_be_cut(rows, died=True) and not may_be_cut(rows, died=False):
                 await self.append(lease, lost.no, [cut_row(len(rows))], ())
-        await self.store.release_lease(lease)
 
     async def park(
-        self, lease: Lease, no: int, state: InboxState, *, reason: str | None = None, fruitless: int = 0
+        self,
+        lease: Lease,
+        no: int,
+        state: InboxState,
+        *,
+        reason: str | None = None,
+        fruitless: int = 0,
+        lost: InboxItem | None = None,
     ) -> None:
-        """Leave the turn in this state, for this reason, and let go of the session."""
-        with anyio.CancelScope(shield=True):
+        """Leave the turn in this state, for this reason, and let go of the session; `lost` as in `let_go`.
+
+        `cancelled` forgets the item of a turn that did nothing yet: it could never run as it was asked.
+        """
+
+        async def parked() -> None:
             try:
+                await self._note_cut(lease, lost)
                 await self._fenced(
                     lease, lambda: self.store.park_turn(lease, no, state=state, reason=reason, fruitless=fruitless)
                 )
             except StoreError as error:  # whoever begins it next finds the same
-                log.warning("the turn of inbox item %d wasn't parked: %s", no, error)
-                await self.let_go(lease)
+                log.warning("the turn of inbox item %d wasn't left as %s: %s", no, state.value, error)
+                await self.let_go(lease, lost=lost)
+
+        _, cancelled = await unbroken(parked)
+        if cancelled is not None:
+            raise cancelled
 
     async def take_back(self, session_id: str, turn_id: str) -> None:
         """Take back an item that was accepted and isn't begun, without a trace: its turn id may be used again."""
@@ -274,12 +294,3 @@ class Journalling:
             waiting = await self.store.list_inbox(session_id, states=frozenset({InboxState.PENDING}))
             mine = [each.no for each in waiting if each.turn_id == turn_id]
             await self.store.cancel_items(session_id, mine, None)
-
-    async def withdraw(self, lease: Lease, no: int) -> None:
-        """Forget an item whose turn did nothing yet: it could never run as it was asked."""
-        with anyio.CancelScope(shield=True):
-            try:
-                await self._fenced(lease, lambda: self.store.park_turn(lease, no, state=InboxState.CANCELLED))
-            except StoreError as error:
-                log.warning("inbox item %d of session `%s` wasn't withdrawn: %s", no, lease.session_id, error)
-                await self.let_go(lease)

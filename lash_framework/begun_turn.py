@@ -37,7 +37,7 @@ from lash_hookspecs.errors import (
     TurnBlocked,
     TurnSuspended,
 )
-from lash_hookspecs.inbox import InboxState
+from lash_hookspecs.inbox import InboxItem, InboxState
 from lash_hookspecs.journal import TurnBegun
 from lash_hookspecs.journal_rows import Settlement
 from lash_hookspecs.llm import TokenUsage
@@ -125,7 +125,7 @@ class BegunTurn:
         except (ReplayError, ConfigurationError, StoreCorrupt) as error:
             never_ran = self._is_fresh and not (self._controller is not None and self._controller.acted)
             if never_ran and not isinstance(error, ReplayError):
-                await journalling.withdraw(lease, item.no)
+                await journalling.park(lease, item.no, InboxState.CANCELLED)
                 raise
             await self._leave(error)
             raise self._blocked(str(error)) from error
@@ -133,7 +133,7 @@ class BegunTurn:
             if self._recorded_only and self._rows:
                 return await self._without_records(error)
             if self._recorded_only:
-                await journalling.let_go(lease)
+                await journalling.let_go(lease, lost=self._lost(True))
             elif await self._leave(error):
                 raise self._blocked(str(error)) from error
             raise
@@ -142,7 +142,7 @@ class BegunTurn:
             try:
                 saved = await self._save()
             finally:
-                await journalling.let_go(lease, lost=None if saved else item)
+                await journalling.let_go(lease, lost=self._lost(saved))
             raise
         if self._policy is not None:
             self._session.forget()  # what is stored now says how the next turn runs, but for what was said here
@@ -262,6 +262,11 @@ class BegunTurn:
         """
         return self._controller is None or await self._controller.save()
 
+    def _lost(self, saved: bool) -> InboxItem | None:
+        """The item, if whoever follows must be told that a call may have been paid for: what we know isn't written."""
+        notes = self._controller is not None and not self._recorded_only
+        return None if saved and (notes or not self._died) else self._item
+
     async def _leave(self, error: LashError) -> bool:
         """Leave a turn that can't go on: for the next attempt, or, if this was the last one, for a person.
 
@@ -272,10 +277,12 @@ class BegunTurn:
         in_vain = again and not (self._controller is not None and self._controller.progressed)
         count = item.fruitless + 1 if in_vain else 1
         state = InboxState.BLOCKED if count >= MAX_ATTEMPTS else InboxState.STUCK
+        saved = True
         try:
-            await self._save()
+            saved = await self._save()
         finally:
-            await self._journalling.park(self._lease, item.no, state, reason=reason, fruitless=count)
+            lost = self._lost(saved)
+            await self._journalling.park(self._lease, item.no, state, reason=reason, fruitless=count, lost=lost)
         return state is InboxState.BLOCKED
 
     async def _given_up(self) -> TurnBlocked:

@@ -49,7 +49,7 @@ from lash_hookspecs.effect_outcomes import (
     TurnStartOutcome,
 )
 from lash_hookspecs.effects import EffectController, EffectRunner, RuntimeEffectEnvelope
-from lash_hookspecs.errors import ClaimLost, CodecError, EffectControllerError, LashError
+from lash_hookspecs.errors import ClaimLost, CodecError, EffectControllerError
 from lash_hookspecs.journal_rows import JournalRow, JournalStatus
 from lash_hookspecs.tools import ToolEffect
 
@@ -200,7 +200,7 @@ class JournalController:
     def withdraw(self, envelopes: Iterable[RuntimeEffectEnvelope]) -> None:
         """Take back the intents of calls that were never begun: who goes on with the turn may make them."""
         for each in envelopes:
-            if self.intends(each.key):
+            if self.intends(each.key) and each.key not in self.recorded.asked:  # else it has a record
                 self._intents.discard(each.key)
                 self._withdrawn.append(partial(self._take_back, each, self._ask(each)))
 
@@ -218,7 +218,7 @@ class JournalController:
             self._note_cut()
         try:
             await self._records.write_last(self._withdrawn)
-        except LashError as error:
+        except Exception as error:  # also what no store should raise: the turn ends by something else
             log.debug("records of an interrupted turn weren't written: %s", error)
             return False
         return True

@@ -71,6 +71,9 @@ class LeaseKeeper:
         finally:
             group.cancel_scope.cancel()
             await group.__aexit__(None, None, None)
+            with anyio.CancelScope(shield=True):
+                for session_id in self._due():  # once more; else its time runs out
+                    await self._try_to_settle(session_id)
 
     @contextmanager
     def holding(self, lease: Lease, no: int, gate: CancelGate) -> Iterator[None]:
@@ -108,7 +111,8 @@ class LeaseKeeper:
     def _due(self) -> list[str]:
         """The sessions whose leases are owed, and haven't lapsed: after that nobody waits for them."""
         now = anyio.current_time()
-        return [session_id for session_id, owed in self._owed.items() if now < owed.until]
+        self._owed = {session_id: owed for session_id, owed in self._owed.items() if now < owed.until}
+        return list(self._owed)
 
     async def _work(self) -> None:
         while True:
@@ -124,11 +128,15 @@ class LeaseKeeper:
                         group.start_soon(self._look_after, held, self._renew)
             for held in tuple(self._held):
                 await self._look_after(held, self._look)
-            for session_id in self._due():
-                try:
-                    await self.settle(session_id)
-                except Exception as error:  # as of `_look_after`
-                    log.debug("the lease of session `%s` isn't released yet: %s", session_id, error)
+            async with anyio.create_task_group() as group:
+                for session_id in self._due():
+                    group.start_soon(self._try_to_settle, session_id)
+
+    async def _try_to_settle(self, session_id: str) -> None:
+        try:
+            await self.settle(session_id)
+        except Exception as error:  # as of `_look_after`
+            log.debug("the lease of session `%s` isn't released yet: %s", session_id, error)
 
     async def _look_after(self, held: _Held, how: Callable[[_Held], Awaitable[None]]) -> None:
         try:

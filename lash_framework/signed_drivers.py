@@ -8,6 +8,7 @@ than what shows the conversation.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from attrs import evolve
@@ -53,7 +54,8 @@ class SignedDriver:
                 step = ask(*given, **named)
             except Exception as error:
                 if whose_error(error) is None:  # else it is that of the driver within
-                    setattr(error, _RAISED_BY, self._origin.plugin_id)
+                    with suppress(Exception):  # one that can't be changed has nobody's name
+                        setattr(error, _RAISED_BY, self._origin.plugin_id)
                 raise
             if not isinstance(step, Step):
                 return step

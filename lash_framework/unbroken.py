@@ -15,7 +15,8 @@ T = TypeVar("T")
 async def unbroken(work: Callable[[], Awaitable[T]]) -> tuple[T, BaseException | None]:
     """What comes of it, and the cancellation that came meanwhile, if one did, for the caller to raise.
 
-    The work is done again after a `Task.cancel()`, with which its answer is lost: that must change nothing.
+    The work is done again after a `Task.cancel()`, with which its answer is lost: that must change nothing. What it
+    raises takes the cancellation's place: work by which that would be lost raises nothing.
     """
     interrupted: BaseException | None = None
     with anyio.CancelScope(shield=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 from hook_kit import Plugin
 from test_hook_names import Around
@@ -122,6 +123,26 @@ async def test_the_driver_that_raised_is_named_and_none_of_the_others(
     (issue,) = turn.errors
     assert issue.plugin_id == act.plugin_id == whose
     assert f"the protocol driver of mode `outer` (plugin `{whose}`) failed: ValueError: it broke" in issue.message
+
+
+@attrs.frozen
+class Sealed(Exception):
+    """One whose class lets nobody write on it."""
+
+    words: str
+
+
+async def test_an_error_that_nobody_can_write_a_name_on_is_told_as_it_is(lash_host: HostInTest) -> None:
+    """It was told as `FrozenInstanceError`, which the kernel had made of it."""
+
+    class Seals(Breaks):
+        def prepare_protocol_iteration(self, ctx: Any) -> Step:
+            raise Sealed("it is sealed")
+
+    async with lash_host(Driven("one", "sealed", "standard", Seals), says=["Yes."], mode="sealed") as host:
+        (issue,) = (await host.run("Hello")).errors
+    assert "Sealed" in issue.message
+    assert "Frozen" not in issue.message
 
 
 async def test_what_is_around_a_driver_that_was_replaced_is_no_part_of_the_mode(lash_host: HostInTest) -> None:

@@ -234,7 +234,7 @@ async def test_deep_in_the_arguments_neither(lash_host: HostInTest) -> None:
         Hand("before_tool_call", lambda args: args["where"].pop("name")), says=[call("look_up", where=ASKED), "Done."]
     ) as host:
         (done,) = (await host.run("Who is there?")).tool_calls
-    assert "change a copy, `{**it}`, and return that" in done.output.outcome.message
+    assert "change a copy, `{**it}`" in done.output.outcome.message
 
 
 async def test_a_copy_is_the_hooks_own(lash_host: HostInTest) -> None:

@@ -15,17 +15,23 @@ import anyio
 import pytest
 from agents import agent, plugin
 
-from lash_hookspecs import AssembledTurn, LlmRequest, ToolCallStarted, tool
+from lash_hookspecs import AssembledTurn, LlmRequest, ToolCallCompleted, ToolCallStarted, tool
 from lash_plugin_provider_scripted import Call, Reply
 
 CALLS = 3
 
 
 class Deeds:
-    """A tool that counts which calls began, and doesn't end before it may; a hook that may stand in its way."""
+    """A tool that counts which calls began, and doesn't end before it may; a hook that may stand in its way.
 
-    def __init__(self, folder: Path, *, limit: int | None = None, waits_before: bool = False) -> None:
+    `first` is what the first of its calls is called with.
+    """
+
+    def __init__(
+        self, folder: Path, *, limit: int | None = None, waits_before: bool = False, first: int | str = 0
+    ) -> None:
         self.url = f"sqlite:///{folder / 'lash.db'}"
+        self.asked_for = [first, *range(1, CALLS)]
         self.begun: list[int] = []
         self.go_on = anyio.Event()
         self.reached = anyio.Event()
@@ -39,7 +45,7 @@ class Deeds:
             return f"did {n}"
 
         async def lash_around_effect(envelope: Any, call_next: Any) -> Any:
-            if envelope.command.kind == "tool_call":
+            if envelope.command.kind == "tool_call" and isinstance(envelope.command.call.args["n"], int):
                 self.reached.set()
                 await self.go_on.wait()
             return await call_next()
@@ -49,7 +55,7 @@ class Deeds:
 
     def say(self, request: LlmRequest) -> Reply | str:
         said = any(message.role == "assistant" for message in request.messages)
-        return "Done." if said else Reply(tool_calls=[Call("deed", {"n": n}, f"c{n}") for n in range(CALLS)])
+        return "Done." if said else Reply(tool_calls=[Call("deed", {"n": n}, f"c{n}") for n in self.asked_for])
 
     def open(self, url: str | None = None) -> Any:
         return agent(self.say, store=url or self.url, tools=self.tools, plugins=self.plugins)
@@ -76,6 +82,30 @@ async def test_what_waits_when_a_turn_is_interrupted_is_known_never_to_have_begu
         group.cancel_scope.cancel()
     begun = list(deeds.begun)
     assert unknown(await deeds.gone_on_with()) == begun
+
+
+async def test_a_call_that_ended_without_its_tool_keeps_nobody_from_taking_intents_back(tmp_path: Path) -> None:
+    """It hadn't begun either, and has a record: no row takes that one's place, and nothing at all was written."""
+    deeds, ended = Deeds(tmp_path, waits_before=True, first="no number"), anyio.Event()
+    async with deeds.open() as lash, anyio.create_task_group() as group:
+        session = await lash.session("s")
+
+        async def watch() -> None:
+            async with session.turn("q", turn_id="t") as running:
+                async for each in running:
+                    if isinstance(each.event, ToolCallCompleted):
+                        ended.set()
+
+        group.start_soon(watch)
+        with anyio.fail_after(30):
+            await ended.wait()
+            await deeds.reached.wait()
+        group.cancel_scope.cancel()
+    assert deeds.begun == []
+    turn = await deeds.gone_on_with()
+    assert unknown(turn) == []
+    assert sorted(deeds.begun) == [1, 2]
+    assert "no number" in str(turn.tool_calls[0].args)
 
 
 async def test_what_waits_for_its_place_when_the_process_is_killed_has_no_intent(tmp_path: Path) -> None:

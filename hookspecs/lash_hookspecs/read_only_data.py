@@ -1,4 +1,4 @@
-"""Plain data that is only read: whoever changes it in place is told so, in whichever depth.
+"""Plain data that is only read: whoever changes it in place is told so, in whichever depth of dicts and lists.
 
 The dicts and lists in values of the contract are such. Without that a hook could change what it is only shown: it would
 count with nobody's name on it, in no record, and for all who hold the same data.
@@ -15,11 +15,12 @@ __all__ = ["ReadOnlyDict", "ReadOnlyList", "own_copy", "read_only"]
 def _refuse(self: object, *_: Any, **__: Any) -> NoReturn:
     """Refuse to change it in place, with a `TypeError`."""
     way = "{**it}" if isinstance(self, dict) else "[*it]"
-    raise TypeError(f"this is only shown, and can't be changed in place: change a copy, `{way}`, and return that")
+    told = f"change a copy, `{way}`, or `lash_hookspecs.own_copy(it)` of all within it, and return that"
+    raise TypeError(f"this is only shown, and can't be changed in place: {told}")
 
 
 class ReadOnlyDict(dict[Any, Any]):
-    """A dict for all who read it. Copies of it are plain dicts."""
+    """A dict for all who read it. A copy of it is a plain dict, of what it holds."""
 
     __slots__ = ()
     __setitem__ = __delitem__ = __ior__ = _refuse
