@@ -233,10 +233,14 @@ async def test_an_answer_that_has_come_waits_for_no_other(monkeypatch: pytest.Mo
     with Http2Server(PIECES, tmp_path, held=1) as server:
         async with calling(server, monkeypatch) as caller:
             calls = Calls(server, caller)
+
+            async def have_begun(number: int) -> None:
+                await until(lambda: caller.came == number)
+
             async with calls.running(1, number=2), anyio.create_task_group() as group:
                 for number in range(3, 9):
                     group.start_soon(calls.one)
-                    await until(lambda number=number: caller.came == number)  # type: ignore[misc]
+                    await have_begun(number)
                 server.go.set()
             assert (calls.texts, calls.failed) == (["hi"] * 8, [])
         assert server.connections == 1
