@@ -41,9 +41,8 @@ def driver_failed(error: Exception, composition: Composition) -> ErrorEvent:
     made_by = [*dict.fromkeys(row.plugin_id for row in composition.provenance if row.kind == "driver")]
     if (raised_by := whose_error(error)) is not None:
         made_by = [raised_by]
-    who = (
-        f"plugin{'s' * (len(made_by) > 1)} {', '.join(f'`{each}`' for each in made_by)}"  # one may be around another's
-    )
+    names = ", ".join(f"`{each}`" for each in made_by)
+    who = f"plugin{'s' * (len(made_by) > 1)} {names}"  # one driver may be laid around another's
     plugin_id = made_by[0] if len(made_by) == 1 else None
     text = f"the protocol driver of mode `{composition.mode.mode_id}` ({who}) failed: {said}"
     envelope = ErrorEnvelope(kind="protocol_driver", code=type(error).__name__, user_message=text, plugin_id=plugin_id)
